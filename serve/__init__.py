@@ -1,0 +1,1 @@
+"""Serving: a classifier, its batching, an HTTP API and a page."""

@@ -1,0 +1,1 @@
+"""The click commands of serving; one file a command, which declares `COMMAND`."""

@@ -1,0 +1,1 @@
+"""What everything in cnnkit stands on: models, data, training, backends and profiling."""

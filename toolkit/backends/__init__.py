@@ -1,0 +1,107 @@
+"""The contract of a backend file: `BACKEND`, a Backend; and Engine, an artifact ready to run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.artifacts import Artifact, Format
+from toolkit.errors import ShapeError, UnavailableError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Availability:
+    """What one backend can do on this machine; `why_not` and `how_to_get` are sentences."""
+
+    available: bool
+    version: str | None = None
+    devices: tuple[str, ...] = ()
+    why_not: str | None = None
+    how_to_get: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How an artifact is opened. `threads` None is the runtime's default on this machine."""
+
+    device: str = "cpu"
+    threads: int | None = None
+    model_file: Path | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Engine(ABC):
+    """An artifact opened by a backend. Use as a context manager; `close` frees the device."""
+
+    backend: ClassVar[str]
+
+    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+        self.artifact = artifact
+        self.options = options
+
+    @abstractmethod
+    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run (N, C, H, W) input of the passport's dtype; return every output, logits first.
+
+        Blocks until the answer is in host memory. Raises ShapeError when C, H or W differ.
+        """
+
+    def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the first output as (N, K) float32."""
+        return np.asarray(self.run(batch)[0], dtype=np.float32)
+
+    def check(self, batch: NDArray[Any]) -> None:
+        """Raise ShapeError unless the batch fits the passport's input."""
+        wanted = self.artifact.passport.input.shape
+        fits = len(wanted) == batch.ndim and all(
+            want is None or want == have for want, have in zip(wanted, batch.shape, strict=True)
+        )
+        if not fits or len(batch) == 0:
+            shape = "×".join("N" if n is None else str(n) for n in wanted)
+            raise ShapeError(
+                f"{self.artifact.passport.model} takes {shape}, got {'×'.join(map(str, batch.shape))}"
+            )
+
+    def close(self) -> None:  # noqa: B027  (most engines have nothing to free)
+        """Free what the engine holds; running it afterwards is an error."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Backend(ABC):
+    """A runtime that opens artifacts of certain formats."""
+
+    name: ClassVar[str]
+    formats: ClassVar[tuple[Format, ...]]
+    summary: ClassVar[str]
+
+    @abstractmethod
+    def availability(self) -> Availability:
+        """Look at this machine; never raises, never changes it."""
+
+    @abstractmethod
+    def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
+        """Open an artifact. Raises UnavailableError when the backend or device is not here."""
+
+    def require(self, *, instead: str | None = None) -> None:
+        """Raise UnavailableError in words when this backend cannot run here."""
+        state = self.availability()
+        if not state.available:
+            hint = instead or state.how_to_get or "`cnnkit doctor` says what is here"
+            raise UnavailableError(f"backend {self.name!r} cannot run here: {state.why_not}; {hint}")

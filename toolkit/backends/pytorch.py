@@ -1,0 +1,80 @@
+"""PyTorch: runs checkpoints as their author wrote them; the reference that everything is held against."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.artifacts import Artifact, Format
+from toolkit.backends import Availability, Backend, Engine, EngineOptions
+from toolkit.checkpoints import load_module
+from toolkit.errors import MissingExtraError, UnavailableError
+
+
+def torch_device(name: str) -> Any:
+    """Return the torch.device of that name. Raises UnavailableError when it is not on this machine."""
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError("torch", "train") from None
+    kind = name.partition(":")[0]
+    here = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not here.get(kind, False):
+        able = ", ".join(device for device, there in here.items() if there)
+        raise UnavailableError(f"no device {name!r} for PyTorch here; possible: {able}")
+    return torch.device(name)
+
+
+class PyTorchEngine(Engine):
+    """A checkpoint as a torch module in eval mode."""
+
+    backend = "pytorch"
+
+    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+        super().__init__(artifact, options)
+        self.device = torch_device(options.device)
+        self.module = load_module(artifact, model_file=options.model_file).to(self.device)
+
+    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+        import torch
+
+        self.check(batch)
+        with torch.inference_mode():
+            output = self.module(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
+        outputs = output if isinstance(output, (list, tuple)) else [output]
+        return [value.cpu().numpy() for value in outputs]
+
+
+class PyTorch(Backend):
+    """Eager PyTorch on a CPU, an NVIDIA GPU or Apple silicon."""
+
+    name = "pytorch"
+    formats: ClassVar[tuple[Format, ...]] = ("safetensors",)
+    summary = "eager PyTorch, the reference"
+
+    def availability(self) -> Availability:
+        try:
+            import torch
+        except ImportError:
+            return Availability(
+                available=False,
+                why_not="PyTorch is not installed",
+                how_to_get="pip install 'cnnkit[train]'",
+            )
+        devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        if torch.backends.mps.is_available():
+            devices.append("mps")
+        return Availability(available=True, version=metadata.version("torch"), devices=tuple(devices))
+
+    def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
+        return PyTorchEngine(artifact, options)
+
+
+BACKEND = PyTorch()

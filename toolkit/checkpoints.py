@@ -1,0 +1,139 @@
+"""Trained weights ↔ checkpoint artifacts: safetensors, so that opening one never runs code."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit import catalog
+from toolkit.artifacts import (
+    Artifact,
+    Passport,
+    TensorSpec,
+    artifact_path,
+    stamp,
+    writing,
+)
+from toolkit.errors import CorruptError, MissingExtraError, ShapeError
+from toolkit.images import Preprocessing
+from toolkit.models import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def tool_versions(*packages: str) -> dict[str, str]:
+    """Return the exact versions of the packages that are installed, read without importing them."""
+    found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
+    for package in ("cnnkit", *packages):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def new_passport(
+    spec: ModelSpec,
+    *,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...],
+    trained: bool,
+) -> Passport:
+    """Return the passport of a fresh checkpoint of `spec`; dataset, recipe and metrics are the caller's."""
+    shape = (None, preprocessing.channels, *preprocessing.size)
+    return Passport(
+        format="safetensors",
+        model=spec.name,
+        precision="fp32",
+        trained=trained,
+        input=TensorSpec(name="input", shape=shape, layout="NCHW"),
+        output=TensorSpec(name="logits", shape=(None, len(classes)), layout="NC"),
+        classes=classes,
+        preprocessing=preprocessing,
+        tools=tool_versions("torch", "torchvision", "numpy"),
+    )
+
+
+def save_checkpoint(path: Path, state: dict[str, Tensor], passport: Passport) -> Artifact:
+    """Write weights and passport; equal weights give equal bytes (no time or path is inside)."""
+    from safetensors.torch import save_file
+
+    clean = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
+    with writing(path) as part:
+        save_file(clean, part)
+    return stamp(path, passport)
+
+
+def load_state(artifact: Artifact) -> dict[str, Tensor]:
+    """Read a checkpoint's tensors by name. Raises CorruptError."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise MissingExtraError("torch", "train") from None
+    try:
+        return load_file(artifact.path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CorruptError(f"{artifact.path} is no readable safetensors file: {error}") from None
+
+
+def build_module(spec: ModelSpec, passport: Passport) -> nn.Module:
+    """Build the untrained module that a passport's weights fit, in eval mode."""
+    try:
+        import torch  # noqa: F401  (only to name the extra when it is missing)
+    except ImportError:
+        raise MissingExtraError("torch", "train") from None
+    channels = passport.input.shape[1]
+    return spec.build(channels or spec.input_shape[0], len(passport.classes)).eval()
+
+
+def load_module(artifact: Artifact, *, model_file: Path | None = None) -> nn.Module:
+    """Build a checkpoint's network with its weights, on the CPU, in fp32 and eval mode.
+
+    Raises ShapeError with the keys that do not fit.
+    """
+    spec = catalog.model(artifact.passport.model, model_file=model_file)
+    module = build_module(spec, artifact.passport)
+    state = load_state(artifact)
+    wanted = module.state_dict()
+    wrong = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape]
+    wrong += [k for k in state if k not in wanted]
+    if wrong:
+        raise ShapeError(
+            f"{artifact.path} does not hold the weights of {spec.name}; keys that do not fit: "
+            f"{', '.join(sorted(wrong)[:8])}{' …' if len(wrong) > 8 else ''}"
+        )
+    module.load_state_dict(state)
+    return module
+
+
+def untrained_name(model: str) -> str:
+    """Return the artifact name of a model's seeded, untrained weights; never a trained one's."""
+    return f"{model}-untrained"
+
+
+def write_untrained(spec: ModelSpec, root: Path, *, seed: int = 0) -> Artifact:
+    """Write seeded weights of a model, so that PyTorch and its exports share them.
+
+    The passport says trained: false; the preprocessing is pixels / 255.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError("torch", "train") from None
+    channels, height, width = spec.input_shape
+    preprocessing = Preprocessing(
+        size=(height, width), channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels
+    )
+    classes = tuple(str(index) for index in range(spec.classes))
+    passport = new_passport(spec, preprocessing=preprocessing, classes=classes, trained=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = spec.build(channels, spec.classes)
+    path = artifact_path(root, untrained_name(spec.name), "safetensors")
+    passport = dataclasses.replace(passport, extra={"seed": seed})
+    return save_checkpoint(path, module.state_dict(), passport)

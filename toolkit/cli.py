@@ -1,0 +1,137 @@
+"""What every command shares: options, output for people and as JSON, errors as exit statuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+from rich.console import Console
+
+from toolkit.artifacts import Artifact, Precision, artifacts_root
+from toolkit.errors import CnnkitError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+stderr = Console(stderr=True, highlight=False)
+stdout = Console(highlight=False)
+
+
+def options(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Apply several option decorators at once, so that --help lists them in the order given."""
+
+    def apply(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def _root(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path:
+    return artifacts_root(value)
+
+
+def _fold_precision(value: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def fold(context: click.Context, parameter: click.Parameter, on: bool) -> None:
+        if on:
+            context.params["precision"] = value
+
+    return fold
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+root_option = click.option(
+    "--artifacts",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=_root,
+    help="Where artifacts lie (default: $CNNKIT_ARTIFACTS, else ./artifacts).",
+)
+dataset_option = click.option(
+    "--dataset", metavar="NAME|folder:PATH", help="Data set (default: the model's own)."
+)
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder searched first for data, directly and as DIR/<dataset>.",
+)
+device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or mps.")
+threads_option = click.option("--threads", type=click.IntRange(1), help="Threads to compute with.")
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+model_file_option = click.option(
+    "--model-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A Python file of your own with MODELS; it is run.",
+)
+untrained_option = click.option(
+    "--untrained", is_flag=True, help="Seeded, untrained weights: latency and memory only."
+)
+precision_option = options(
+    click.option(
+        "--precision",
+        type=click.Choice(get_args(Precision)),
+        default="fp32",
+        show_default=True,
+        is_eager=True,
+    ),
+    click.option(
+        "--fp16",
+        is_flag=True,
+        expose_value=False,
+        callback=_fold_precision("fp16"),
+        help="= --precision fp16",
+    ),
+    click.option(
+        "--int8",
+        is_flag=True,
+        expose_value=False,
+        callback=_fold_precision("int8"),
+        help="= --precision int8",
+    ),
+)
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses, paths (made absolute) and numpy numbers into JSON values; NaN becomes null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if hasattr(value, "tolist"):  # a numpy number or array
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def emit(payload: Any) -> None:
+    """Print one JSON object on stdout, and nothing else there."""
+    click.echo(json.dumps(plain(payload), ensure_ascii=False, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """Tell a person something on stderr, without markup."""
+    stderr.print(text, markup=False, soft_wrap=True)
+
+
+def report_error(error: CnnkitError) -> int:
+    """Print an expected failure in one line on stderr; return its exit status."""
+    line = " ".join(str(error).split())
+    stderr.print(f"error: {line}", markup=False, soft_wrap=True, style="bold red")
+    return error.exit_status
+
+
+def opened(artifact: Artifact) -> None:
+    """Say which file a command opened, its accuracy and its age."""
+    from toolkit.opening import describe
+
+    say(f"opened {describe(artifact)}")

@@ -1,0 +1,1 @@
+"""The click commands of the toolkit; one file a command, which declares `COMMAND`."""

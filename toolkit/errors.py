@@ -1,0 +1,72 @@
+"""The errors that cnnkit raises on purpose, and the exit status that each one means.
+
+    CnnkitError            1  one line: what was asked, what is possible, what to type next
+    ├── NotFoundError      1  a name, file or data set that is not there
+    ├── CorruptError       1  a file that is there but cannot be trusted
+    ├── ImageError         1  a picture that cannot be read or is refused
+    ├── ShapeError         1  arrays that do not fit the model
+    ├── MissingExtraError  3  a command whose optional packages are not installed
+    ├── UnavailableError   3  a named backend, format or device that is not here
+    └── GateError          4  a check that was asked for and failed: parity, accuracy, regression
+
+Anything else that escapes is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CnnkitError(Exception):
+    """An expected failure, told in one line."""
+
+    exit_status = 1
+
+
+class NotFoundError(CnnkitError):
+    """A name, file or data set that is not there."""
+
+
+class CorruptError(CnnkitError):
+    """A file that is there, but is truncated, altered or not what it claims to be."""
+
+
+class ImageError(CnnkitError):
+    """A picture that cannot be read, or that is refused."""
+
+
+class ShapeError(CnnkitError):
+    """Arrays that do not fit the model."""
+
+
+class UnavailableError(CnnkitError):
+    """A named backend, format or device that is not on this machine."""
+
+    exit_status = 3
+
+
+class MissingExtraError(UnavailableError):
+    """A command whose optional packages are not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs the package {package!r}: pip install 'cnnkit[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class GateError(CnnkitError):
+    """A check that was asked for and failed."""
+
+    exit_status = 4
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> NotFoundError:
+    """Say that `name` is no `kind`, what is known, and which one was probably meant."""
+    names = sorted(known)
+    folded = {candidate.lower(): candidate for candidate in names}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
+    starting = [c for c in names if name and c.startswith(name.lower())]
+    guess = folded[near[0]] if near else (starting[0] if starting else None)
+    hint = f". Did you mean {guess!r}?" if guess else ""
+    return NotFoundError(f"no {kind} {name!r}; known: {', '.join(names) or 'none'}{hint}")

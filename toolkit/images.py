@@ -1,0 +1,190 @@
+"""Any picture → the tensor that a network sees. numpy and Pillow only, so a serving box needs no torch.
+
+A picture passes three steps: `read_image` decodes it under limits, `fit_pixels` brings it to the
+network's size and channels as uint8, `normalise` turns uint8 pixels into float32 input.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from toolkit.errors import ImageError
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+# Decoders that are opened at all; the rest of Pillow's are never given bytes of a stranger.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+MAX_PIXELS = 25_000_000
+MAX_BYTES = 20 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How uint8 pixels become a network's input: x = (pixel × scale − mean) / std.
+
+    `size` is (height, width); `mean` and `std` hold one figure a channel in 0–1 units. With
+    `invert` a pixel p is read as 255 − p first.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    invert: bool = False
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Preprocessing:
+        """Read the form that `dataclasses.asdict` writes. Raises KeyError, TypeError, ValueError."""
+        height, width = data["size"]
+        made = cls(
+            size=(int(height), int(width)),
+            channels=int(data["channels"]),
+            scale=float(data["scale"]),
+            mean=tuple(float(m) for m in data["mean"]),
+            std=tuple(float(s) for s in data["std"]),
+            invert=bool(data["invert"]),
+        )
+        if made.channels not in (1, 3) or min(made.size) < 1 or 0.0 in made.std:
+            raise ValueError(f"preprocessing cannot be {data}")
+        return made
+
+
+def read_image(
+    source: bytes | Path,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+) -> Image.Image:
+    """Decode a picture's first frame, turned upright by its EXIF tag; return mode L or RGB.
+
+    Transparency is laid on white; 16 bits a channel are brought to 8. Size and pixel count are
+    checked before a pixel is decoded. Raises ImageError for what is no picture or is too large.
+    """
+    label = name or (str(source) if isinstance(source, Path) else "the picture")
+    data = _read_bytes(source, label, max_bytes)
+    if not data:
+        raise ImageError(f"{label} is empty; send a picture ({', '.join(FORMATS)})")
+    try:
+        with warnings.catch_warnings():
+            # our own limit below is stricter than Pillow's warning
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(
+                    f"{label} has {width}×{height} pixels, over the limit of {max_pixels:,}; "
+                    "scale it down first"
+                )
+            image.seek(0)
+            image.load()
+        return _flatten(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{label} is no picture that can be read; known: {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{label} is over the limit of {max_pixels:,} pixels") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, … on bad bytes
+        raise ImageError(f"{label} is damaged or truncated ({error}); save it again") from None
+
+
+def _read_bytes(source: bytes | Path, label: str, max_bytes: int) -> bytes:
+    if isinstance(source, Path):
+        try:
+            with source.open("rb") as file:
+                source = file.read(max_bytes + 1)
+        except OSError as error:
+            raise ImageError(f"{label} cannot be read: {error.strerror or error}") from None
+    if len(source) > max_bytes:
+        raise ImageError(f"{label} is over the limit of {max_bytes // 2**20} MiB; scale it down first")
+    return source
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Bring any mode to L or RGB, transparency on white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        # 16-bit greys arrive as I;16 or I: keep the upper 8 bits instead of clipping to white
+        top = 65535.0 if values.max(initial=0.0) > 255.0 else 255.0
+        return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).astype(np.uint8), "L")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        flat = Image.alpha_composite(paper, rgba)
+        return flat.convert("L" if image.mode in ("LA", "La") else "RGB")
+    if image.mode in ("L", "1"):
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def fit_pixels(image: Image.Image, preprocessing: Preprocessing, *, invert: bool = False) -> Pixels:
+    """Bring a decoded picture to the network's (C, H, W) as uint8, its shape kept.
+
+    A picture that is not square is padded to the network's proportions with the colour of its own
+    border, so that nothing is stretched or cut. `invert` turns dark-on-light into light-on-dark.
+    """
+    fitted = image.convert("L" if preprocessing.channels == 1 else "RGB")
+    height, width = preprocessing.size
+    if fitted.size != (width, height):
+        scale = min(width / fitted.width, height / fitted.height)
+        inner = (max(1, round(fitted.width * scale)), max(1, round(fitted.height * scale)))
+        border = _border_colour(fitted)
+        # BOX averages every source pixel on the way down and never rings on line drawings
+        filter_ = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+        small = fitted.resize(inner, filter_)
+        fitted = Image.new(fitted.mode, (width, height), border)
+        fitted.paste(small, ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    pixels = np.asarray(fitted, dtype=np.uint8)
+    pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    return np.ascontiguousarray(255 - pixels if invert else pixels)
+
+
+def _border(image: Image.Image) -> NDArray[np.uint8]:
+    pixels = np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, -1)
+    edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
+    return np.concatenate(edges)
+
+
+def _border_colour(image: Image.Image) -> int | tuple[int, ...]:
+    colour = tuple(int(v) for v in np.median(_border(image), axis=0))
+    return colour[0] if len(colour) == 1 else colour
+
+
+def background_is_light(image: Image.Image) -> bool:
+    """Tell whether a picture's border is light: a photo or drawing on paper, not a data set's tile."""
+    return bool(np.median(_border(image.convert("L"))) > 127)
+
+
+def normalise(pixels: Pixels, preprocessing: Preprocessing) -> Floats:
+    """Turn (N, C, H, W) or (C, H, W) uint8 pixels into float32 network input of the same shape."""
+    values = (255 - pixels if preprocessing.invert else pixels).astype(np.float32)
+    std = np.array(preprocessing.std, dtype=np.float32)[:, None, None]
+    mean = np.array(preprocessing.mean, dtype=np.float32)[:, None, None]
+    values *= np.float32(preprocessing.scale) / std
+    values -= mean / std
+    return values
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Turn (N, K) logits into probabilities whose rows sum to 1, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    weights = np.exp(shifted)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def top_classes(probabilities: NDArray[Any], classes: Sequence[str], count: int) -> list[tuple[str, float]]:
+    """Return the `count` likeliest (label, probability) of one row, likeliest first."""
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return [(classes[int(i)], float(probabilities[int(i)])) for i in order]

@@ -1,0 +1,188 @@
+"""What MODEL on the command line means: a zoo name, an artifact's name or a path → one artifact."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from toolkit import catalog
+from toolkit.artifacts import (
+    SUFFIXES,
+    Artifact,
+    Format,
+    Passport,
+    Precision,
+    artifact_path,
+    find_artifacts,
+    is_shipped,
+    open_artifact,
+)
+from toolkit.checkpoints import untrained_name, write_untrained
+from toolkit.errors import CnnkitError, MissingExtraError, NotFoundError, unknown_name
+from toolkit.models import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What to open: where artifacts lie, and which of them are meant."""
+
+    root: Path
+    formats: Sequence[Format]
+    precision: Precision = "fp32"
+    untrained: bool = False
+    seed: int = 0
+    model_file: Path | None = None
+
+
+def is_path(text: str) -> bool:
+    """Tell whether MODEL is meant as a file rather than a name."""
+    return Path(text).suffix in (*SUFFIXES, ".pth", ".pt", ".triton") or "/" in text
+
+
+def open_model(text: str | None, selection: Selection) -> Artifact:
+    """Open what MODEL names. Raises NotFoundError with what to type next.
+
+    A name opens the newest artifact in one of the selection's formats and its precision, never an
+    untrained one unless asked. None opens the newest of all names.
+    """
+    if text is not None and is_path(text):
+        return open_artifact(Path(text))
+    name = newest_name(selection) if text is None else text
+    if selection.untrained:
+        return _open_untrained(name, selection)
+    fitting = [
+        path
+        for path, passport in find_artifacts(selection.root, name)
+        if _fits(passport, selection) and passport.trained is not False
+    ]
+    if fitting:
+        return open_artifact(fitting[0])
+    raise _nothing_fits(name, selection)
+
+
+def newest_name(selection: Selection) -> str:
+    """Return the name of the artifact that was trained or exported last."""
+    own = [
+        (path, passport)
+        for path, passport in find_artifacts(selection.root)
+        if passport.trained is not False or selection.untrained
+    ]
+    own.sort(key=lambda entry: (not is_shipped(entry[0]), entry[1].created), reverse=True)
+    if not own:
+        raise NotFoundError(
+            f"no MODEL was named and {selection.root} holds none: `cnnkit train lenet` makes one"
+        )
+    name = own[0][0].name.split(".")[0]
+    return name.removesuffix("-untrained") if selection.untrained else name
+
+
+def _fits(passport: Passport, selection: Selection) -> bool:
+    return passport.format in selection.formats and passport.precision == selection.precision
+
+
+def _open_untrained(name: str, selection: Selection) -> Artifact:
+    spec = catalog.model(name.removesuffix("-untrained"), model_file=selection.model_file)
+    named = untrained_name(spec.name)
+    for path, passport in find_artifacts(selection.root, named):
+        if _fits(passport, selection) and passport.extra.get("seed") == selection.seed:
+            return open_artifact(path)
+    if "safetensors" in selection.formats and selection.precision == "fp32":
+        return write_untrained(spec, selection.root, seed=selection.seed)
+    wanted = "/".join(selection.formats)
+    raise NotFoundError(
+        f"no untrained {spec.name} as {wanted} {selection.precision} here: "
+        f"`cnnkit export {spec.name} --untrained --precision {selection.precision}` makes it"
+    )
+
+
+def untrained_checkpoint(spec: ModelSpec, root: Path, *, seed: int = 0) -> Artifact:
+    """Return the seeded checkpoint of a model, written now if it is not there yet."""
+    path = artifact_path(root, untrained_name(spec.name), "safetensors")
+    for found, passport in find_artifacts(root, untrained_name(spec.name)):
+        if found == path and passport.extra.get("seed") == seed:
+            return open_artifact(path)
+    return write_untrained(spec, root, seed=seed)
+
+
+def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
+    others = find_artifacts(selection.root, name)
+    finished = [entry for entry in others if entry[1].trained is not False]
+    if finished:
+        have = ", ".join(sorted({f"{p.format} {p.precision}" for _, p in finished}))
+        wanted = " or ".join(selection.formats)
+        return NotFoundError(
+            f"{name} is here as {have}, not as {wanted} {selection.precision}: "
+            f"`cnnkit export {name} --precision {selection.precision}` makes exports of a checkpoint"
+        )
+    try:
+        spec = catalog.model(name, model_file=selection.model_file)
+    except NotFoundError:
+        known = {p.name.split(".")[0] for p, _ in find_artifacts(selection.root)}
+        return unknown_name("model", name, known | set(catalog.models()))
+    minutes = minutes_to_train(spec)
+    about = f" (about {minutes} on this machine)" if minutes else ""
+    return NotFoundError(
+        f"no trained {name} here: `cnnkit train {name}`{about}, "
+        "or add `--untrained` (latency and memory only)"
+    )
+
+
+def minutes_to_train(spec: ModelSpec) -> str | None:
+    """Measure two training steps here and scale them to the default recipe; None where unknown."""
+    dataset = catalog.dataset(spec.dataset)
+    recipe = spec.recipes.get("default")
+    if recipe is None or dataset.train_images is None:
+        return None
+    try:
+        import torch
+    except ImportError:
+        return None
+    module = spec.build(spec.input_shape[0], spec.classes)
+    batch = min(recipe.batch, 16)
+    images = torch.zeros(batch, *spec.input_shape)
+    labels = torch.zeros(batch, dtype=torch.int64)
+    seconds = []
+    for _ in range(3):  # the first step also pays for the libraries' warm-up
+        start = time.perf_counter()
+        torch.nn.functional.cross_entropy(module(images), labels).backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.perf_counter() - start)
+    minutes = min(seconds[1:]) / batch * dataset.train_images * recipe.epochs / 60
+    return "a minute" if minutes < 1.5 else f"{minutes:.0f} minutes"
+
+
+def describe(artifact: Artifact) -> str:
+    """Say in one line which file was opened, its accuracy and its age."""
+    passport = artifact.passport
+    accuracy = passport.metrics.test_accuracy
+    if passport.trained is False:
+        quality = "untrained"
+    elif accuracy is None:
+        quality = "accuracy unknown"
+    else:
+        quality = f"test accuracy {accuracy:.4f}"
+    origin = ", shipped with cnnkit" if is_shipped(artifact.path) else ""
+    facts = f"{passport.model}, {passport.precision}, {quality}, {_age(passport.created)}{origin}"
+    return f"{artifact.path} ({facts})"
+
+
+def _age(created: str) -> str:
+    try:
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
+    except (ValueError, TypeError):
+        return "age unknown"
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''} old"
+    return "made just now"
+
+
+def require_torch() -> None:
+    """Raise MissingExtraError unless PyTorch is installed."""
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("torch", "train") from None

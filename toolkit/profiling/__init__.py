@@ -1,0 +1,1 @@
+"""Profiling: measure, align, memory, roofline, compare and report."""

@@ -1,0 +1,1 @@
+"""Training: the loop, its recipes, augmentation, resume, the divergence guard and sweeps."""
