@@ -1,0 +1,55 @@
+# Two commands set everything up: `make demo` runs the main job, `make test` passes the tests.
+PYTHON ?= python3
+VENV   ?= .venv
+SERVE  ?= 1
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check bench clean
+
+help:
+	@echo "make demo        install, fetch Fashion-MNIST, train LeNet, export, profile, open the page (SERVE=0: no page)"
+	@echo "make test        install what the tests need and run them"
+	@echo "make check       ruff, mypy --strict, import-linter"
+	@echo "make bench       speed and memory, as ratios against references measured in the same run"
+	@echo "make test-all    the longer proofs, too"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "cnnkit needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "this Python cannot make virtual environments; on Debian: apt-get install python3-venv"; exit 1; }
+
+# one stamp for each set of extras, renewed when the dependencies change
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	@echo "installing cnnkit[$*] into $(VENV); the first time takes a few minutes"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-all
+	$(BIN)/cnnkit datasets --fetch fashion-mnist
+	$(BIN)/cnnkit train lenet
+	$(BIN)/cnnkit export lenet --fp16
+	$(BIN)/cnnkit profile lenet --backend all
+	@echo "What this made:"; ls -l artifacts/lenet
+ifneq ($(SERVE),0)
+	$(BIN)/cnnkit serve lenet
+endif
+
+test: $(VENV)/.installed-all,test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.installed-all,test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-all,check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.installed-all,test
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,65 @@
+"""Fixtures that all tests share: where the data is, and a fresh home for everything a test writes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[1]
+SHARED = REPO.parent / "shared"
+FASHION_MNIST = Path("/usr/share/datasets")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test artifacts and a cache of its own, so that none sees what a user has at home."""
+    home = tmp_path_factory.getbasetemp() / "home"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.delenv("CNNKIT_ARTIFACTS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of shared data and recordings; skip where it is not beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared is not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def mnist_dir(shared: Path) -> Path:
+    """Return the folder with MNIST's four gzipped IDX files; skip where it is not here."""
+    folder = shared / "data" / "mnist"
+    if not folder.is_dir():
+        pytest.skip("../shared/data/mnist is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_dir() -> Path:
+    """Return a folder to search for the whole Fashion-MNIST; skip where no copy is installed."""
+    for folder in (os.environ.get("CNNKIT_DATA"), FASHION_MNIST):
+        if folder and (Path(folder) / "fashion-mnist" / "train-images-idx3-ubyte.gz").is_file():
+            return Path(folder)
+    pytest.skip("the whole Fashion-MNIST is not installed (Debian: apt-get install dataset-fashion-mnist)")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Return Chromium's path for Playwright's `executable_path`; skip where it is not installed."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    return found
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip `gpu` tests, with the reason, where no NVIDIA GPU can be used."""
+    if not any(item.get_closest_marker("gpu") for item in items) or Path("/dev/nvidia0").exists():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU on this machine"))
