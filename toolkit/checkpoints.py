@@ -60,11 +60,12 @@ def new_passport(
 
 def save_checkpoint(path: Path, state: dict[str, Tensor], passport: Passport) -> Artifact:
     """Write weights and passport; equal weights give equal bytes (no time or path is inside)."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     clean = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
     with writing(path) as part:
-        save_file(clean, part)
+        # bytes first: safetensors' own writer hides a full disk in an error of its own
+        part.write_bytes(save(clean))
     return stamp(path, passport)
 
 

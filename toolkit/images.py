@@ -115,10 +115,12 @@ def _read_bytes(source: bytes | Path, label: str, max_bytes: int) -> bytes:
 def _flatten(image: Image.Image) -> Image.Image:
     """Bring any mode to L or RGB, transparency on white."""
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        # 16-bit greys arrive as I;16 or I: keep the upper 8 bits instead of clipping to white
-        top = 65535.0 if values.max(initial=0.0) > 255.0 else 255.0
-        return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).astype(np.uint8), "L")
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        # keep the upper 8 of 16 bits instead of clipping to white; I and F do not say their range
+        wide = image.mode.startswith("I;16") or values.max(initial=0.0) > 255.0
+        return Image.fromarray(
+            np.clip(values * (255.0 / (65535.0 if wide else 255.0)), 0, 255).astype(np.uint8)
+        )
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

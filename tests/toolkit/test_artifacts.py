@@ -1,0 +1,230 @@
+"""Artifacts appear whole or not at all, their passports survive a round trip, and damage is told in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolkit.artifacts import (
+    DatasetRef,
+    Metrics,
+    Parity,
+    Passport,
+    Target,
+    TensorSpec,
+    artifact_path,
+    find_artifacts,
+    open_artifact,
+    read_passport,
+    sidecar,
+    stamp,
+    write_bytes,
+    write_json,
+    writing,
+)
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.images import Preprocessing
+
+
+def passport(**changes: object) -> Passport:
+    made = Passport(
+        format="onnx",
+        model="lenet",
+        precision="fp32",
+        trained=True,
+        input=TensorSpec(name="input", shape=(None, 1, 28, 28), layout="NCHW"),
+        output=TensorSpec(name="logits", shape=(None, 2), layout="NC"),
+        classes=("Ankle boot", "Tröja"),
+        preprocessing=Preprocessing(size=(28, 28), channels=1, mean=(0.25,), std=(0.5,)),
+    )
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    path = artifact_path(tmp_path, "lenet", "onnx")
+    write_bytes(path, b"weights")
+    stamp(path, passport())
+    return path
+
+
+def test_passport_survives_a_round_trip_with_every_part_filled() -> None:
+    full = passport(
+        dataset=DatasetRef(name="fashion-mnist", fingerprint="abc"),
+        metrics=Metrics(test_accuracy=0.9, test_images=10000, test_accuracy_ci95=(0.89, 0.91)),
+        parity=Parity(
+            images=1000, source="test", max_abs_diff=1e-6, max_softmax_shift=1e-7, top1_agreement=1.0
+        ),
+        target=Target(flavour="rtx", compute_capabilities=("8.9", "12.0"), version="1.7.1.116"),
+        recipe={"lr": 0.1},
+        extra={"seed": 3},
+    )
+    assert Passport.from_json(json.loads(json.dumps(full.to_json()))) == full
+
+
+def test_unknown_facts_are_null_in_json() -> None:
+    data = passport().to_json()
+    assert data["parity"] is None
+    assert data["metrics"]["test_accuracy"] is None
+
+
+def test_open_artifact_returns_file_and_passport(artifact: Path) -> None:
+    opened = open_artifact(artifact)
+    assert opened.name == "lenet"
+    assert opened.passport.classes == ("Ankle boot", "Tröja")
+
+
+def test_an_altered_file_is_refused(artifact: Path) -> None:
+    artifact.write_bytes(b"weightz")
+    with pytest.raises(CorruptError, match="SHA-256 differs"):
+        open_artifact(artifact)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 99}', '"x"', "null", "\ud800"])
+def test_a_damaged_passport_is_told_in_one_line(artifact: Path, text: str) -> None:
+    sidecar(artifact).write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(CorruptError, match=r"lenet\.onnx\.json") as caught:
+        read_passport(artifact)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.data())
+def test_no_damage_to_a_passport_gives_a_traceback(data: st.DataObject) -> None:
+    """Any one value of a passport replaced by any JSON value is read, or refused as CorruptError's causes."""
+    good = passport().to_json()
+    key = data.draw(st.sampled_from(sorted(good)))
+    scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+    good[key] = data.draw(
+        scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=3), scalars)
+    )
+    try:
+        Passport.from_json(good)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return
+
+
+def test_a_missing_file_and_a_missing_passport_are_told_apart(artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no file"):
+        open_artifact(tmp_path / "gone.onnx")
+    sidecar(artifact).unlink()
+    with pytest.raises(NotFoundError, match="has no passport"):
+        open_artifact(artifact)
+
+
+def test_writing_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail() -> None:
+        with writing(path) as part:
+            part.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_is_told_in_words(tmp_path: Path) -> None:
+    """A real limit on file size stands for the full disk: the kernel refuses the write."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(CnnkitError, match=r"cannot write .*file: .*free some space"):
+            write_bytes(path, b"x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes into read-only folders")
+def test_a_read_only_folder_is_told_in_words(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(CnnkitError, match="Permission denied"):
+        write_bytes(tmp_path / "file", b"x")
+    tmp_path.chmod(0o700)
+
+
+def test_ctrl_c_during_a_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    code = (
+        "import sys, time; from pathlib import Path; from toolkit.artifacts import writing\n"
+        "with writing(Path(sys.argv[1])) as part:\n"
+        "    part.write_text('half'); print('ready', flush=True); time.sleep(30)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=20)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"x")
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"x")
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_json_with_a_number_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"value": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_artifacts_are_found_newest_first(tmp_path: Path) -> None:
+    for name, created in (("a", "2026-01-01T00:00:00+00:00"), ("b", "2026-03-01T00:00:00+00:00")):
+        path = artifact_path(tmp_path, name, "onnx", "fp16")
+        write_bytes(path, name.encode())
+        stamp(path, passport(created=created, precision="fp16"))
+    own = [path.name for path, _ in find_artifacts(tmp_path) if path.is_relative_to(tmp_path)]
+    assert own == ["b.fp16.onnx", "a.fp16.onnx"]
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", "*", "", "[a]", "a\0b"])
+def test_a_name_never_climbs_or_globs(artifact: Path, name: str) -> None:
+    assert find_artifacts(artifact.parents[1], name) == []
+
+
+@pytest.mark.parametrize(
+    ("format", "precision", "file"),
+    [
+        ("safetensors", "fp32", "n.safetensors"),
+        ("onnx", "fp32", "n.onnx"),
+        ("onnx", "fp16", "n.fp16.onnx"),
+        ("trt", "fp32", "n.fp32.engine"),
+        ("trt", "fp16", "n.fp16.engine"),
+    ],
+)
+def test_file_names_follow_the_design(tmp_path: Path, format: str, precision: str, file: str) -> None:
+    path = artifact_path(tmp_path, "n", format, precision)  # type: ignore[arg-type]
+    assert path == tmp_path / "n" / file
+
+
+def test_created_is_a_time_with_a_zone(artifact: Path) -> None:
+    created = read_passport(artifact).created
+    assert created.endswith("+00:00")
+    assert abs(time.time() - time.mktime(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S"))) < 86_400

@@ -1,0 +1,65 @@
+"""The catalog finds plug-in files by listing folders, and runs a user's own models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from toolkit import catalog
+from toolkit.errors import CnnkitError, NotFoundError
+
+OWN = """
+from toolkit.models import ModelSpec
+def build(channels, classes):
+    from torch import nn
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * 16, classes))
+MODELS = (ModelSpec(name="tiny", family="own", input_shape=(1, 4, 4), build=build),)
+"""
+
+
+def test_backends_are_the_files_of_their_folder() -> None:
+    assert catalog.names("backend") == ["ort", "pytorch", "trt"]
+
+
+def test_names_become_words_with_dashes() -> None:
+    assert "fashion-mnist" in catalog.names("dataset")
+
+
+def test_an_unknown_backend_names_the_nearest() -> None:
+    with pytest.raises(NotFoundError, match=r"known: ort, pytorch, trt\. Did you mean 'trt'\?"):
+        catalog.backend("tr")
+
+
+def test_an_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(NotFoundError, match=r"Did you mean 'alexnet'\?"):
+        catalog.model("alexnett")
+
+
+def test_own_model_file_stands_beside_the_zoo(tmp_path: Path) -> None:
+    file = tmp_path / "my nets.py"
+    file.write_text(OWN)
+    spec = catalog.model("tiny", model_file=file)
+    assert spec.build(3, 5).state_dict()["1.weight"].shape == (5, 48)
+    assert catalog.model("lenet", model_file=file).name == "lenet"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("x = 1", "declares no MODELS"),
+        ("MODELS = (3,)", "holds something that is no"),
+        ("1 / 0", "failed to import: ZeroDivisionError"),
+        ("def (", "failed to import: SyntaxError"),
+    ],
+)
+def test_a_model_file_that_does_not_fit_is_refused_in_words(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(text)
+    with pytest.raises(CnnkitError, match=why):
+        catalog.models_of_file(file)
+
+
+def test_a_missing_model_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no model file"):
+        catalog.models_of_file(tmp_path / "gone.py")

@@ -1,0 +1,202 @@
+"""Any picture becomes the network's tensor or is refused in one line."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from toolkit.errors import ImageError
+from toolkit.images import (
+    Preprocessing,
+    background_is_light,
+    fit_pixels,
+    normalise,
+    read_image,
+    softmax,
+    top_classes,
+)
+
+GREY = Preprocessing(size=(28, 28), channels=1)
+COLOUR = Preprocessing(size=(32, 32), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def ramp(mode: str = "L", size: tuple[int, int] = (28, 28)) -> Image.Image:
+    width, height = size
+    values = np.linspace(0, 255, width * height).reshape(height, width).astype(np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def test_a_picture_of_the_networks_size_keeps_every_pixel() -> None:
+    pixels = fit_pixels(read_image(encoded(ramp())), GREY)
+    assert pixels.shape == (1, 28, 28)
+    np.testing.assert_array_equal(pixels[0], np.asarray(ramp()))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+@pytest.mark.parametrize("preprocessing", [GREY, COLOUR], ids=["grey", "colour"])
+def test_every_mode_becomes_the_networks_channels(mode: str, preprocessing: Preprocessing) -> None:
+    image = Image.fromarray(np.full((40, 20), 7000, np.uint16)) if mode == "I;16" else ramp(mode, (20, 40))
+    format = "TIFF" if mode in ("CMYK", "F", "I") else "PNG"
+    pixels = fit_pixels(read_image(encoded(image, format)), preprocessing)
+    assert pixels.shape == (preprocessing.channels, *preprocessing.size)
+    assert pixels.dtype == np.uint8
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    values = np.array([[0, 32768, 65535]], np.uint16).repeat(3, axis=0)
+    read = np.asarray(read_image(encoded(Image.fromarray(values))))
+    np.testing.assert_array_equal(read[0], [0, 127, 255])
+
+
+def test_a_dim_sixteen_bit_picture_stays_dim() -> None:
+    values = np.full((4, 4), 200, np.uint16)
+    assert np.asarray(read_image(encoded(Image.fromarray(values)))).max() == 0
+
+
+def test_transparency_is_laid_on_white() -> None:
+    image = Image.new("RGBA", (28, 28), (10, 20, 30, 0))
+    np.testing.assert_array_equal(np.asarray(read_image(encoded(image))), 255)
+
+
+def test_exif_orientation_turns_the_picture_upright() -> None:
+    image = Image.new("L", (40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned a quarter
+    assert read_image(encoded(image, "JPEG", exif=exif)).size == (20, 40)
+
+
+def test_a_picture_over_the_limit_names_its_size() -> None:
+    with pytest.raises(ImageError, match="30×20 pixels, over the limit of 500"):
+        read_image(encoded(ramp("L", (30, 20))), max_pixels=500)
+
+
+def test_only_the_first_frame_of_an_animation_is_read() -> None:
+    frames = [Image.new("L", (28, 28), value) for value in (10, 200)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.asarray(read_image(data)).max() == 10
+
+
+def test_proportions_are_kept_by_padding_with_the_border() -> None:
+    image = Image.new("L", (56, 28), 90)
+    image.paste(255, (20, 8, 36, 20))
+    pixels = fit_pixels(image, GREY)[0]
+    assert set(np.unique(pixels[:7])) == {90}
+    assert set(np.unique(pixels[21:])) == {90}
+    assert pixels.max() > 200
+
+
+def test_invert_turns_dark_on_light_around() -> None:
+    image = Image.new("L", (28, 28), 255)
+    assert background_is_light(image)
+    assert fit_pixels(image, GREY, invert=True).max() == 0
+
+
+def test_normalise_follows_the_passports_formula() -> None:
+    prep = Preprocessing(size=(1, 2), channels=1, mean=(0.25,), std=(0.5,))
+    values = normalise(np.array([[[[0, 255]]]], np.uint8), prep)
+    np.testing.assert_allclose(values, [[[[-0.5, 1.5]]]], atol=1e-6)
+    assert values.dtype == np.float32
+
+
+def test_normalise_inverts_when_the_passport_says_so() -> None:
+    prep = Preprocessing(size=(1, 2), channels=1, invert=True)
+    np.testing.assert_allclose(normalise(np.array([[[0, 255]]], np.uint8), prep), [[[1.0, 0.0]]])
+
+
+def bomb_png(width: int, height: int) -> bytes:
+    """Return a few hundred bytes that claim to be a huge PNG."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def test_a_picture_of_forty_thousand_pixels_square_is_refused_before_decoding() -> None:
+    with pytest.raises(ImageError, match="over the limit of 25,000,000"):
+        read_image(bomb_png(40_000, 40_000))
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "is empty"),
+        (b"hello", "no picture"),
+        (b"%PDF-1.7 ...", "no picture"),
+        (encoded(ramp())[:120], "damaged or truncated"),
+        (encoded(ramp("RGB", (64, 64)), "JPEG")[:300], "damaged or truncated"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_one_line(data: bytes, why: str) -> None:
+    with pytest.raises(ImageError, match=why) as caught:
+        read_image(data, name="cat.png")
+    assert str(caught.value).startswith("cat.png")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="No such file"):
+        read_image(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match="Is a directory"):
+        read_image(tmp_path)
+
+
+def test_too_many_bytes_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "big.png"
+    file.write_bytes(encoded(ramp()) + b"\0" * 5000)
+    with pytest.raises(ImageError, match="over the limit of 0 MiB"):
+        read_image(file, max_bytes=1000)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 400), st.binary(min_size=1, max_size=8), st.sampled_from(["PNG", "JPEG", "GIF", "BMP"]))
+def test_damage_anywhere_gives_a_picture_or_an_image_error(at: int, junk: bytes, format: str) -> None:
+    data = bytearray(encoded(ramp("RGB" if format == "JPEG" else "L", (24, 24)), format))
+    at = min(at, len(data) - 1)
+    data[at : at + len(junk)] = junk
+    try:
+        image = read_image(bytes(data), max_pixels=100_000)
+    except ImageError:
+        return
+    assert image.mode in ("L", "RGB")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_any_size_fits_any_network(width: int, height: int) -> None:
+    image = Image.new("RGB", (width, height), (1, 2, 3))
+    pixels = fit_pixels(image, COLOUR)
+    np.testing.assert_array_equal(pixels.reshape(3, -1).max(axis=1), [1, 2, 3])
+
+
+def test_softmax_rows_sum_to_one_even_for_huge_logits() -> None:
+    rows = softmax(np.array([[1e4, 0.0], [0.0, 0.0]], np.float32))
+    np.testing.assert_allclose(rows, [[1.0, 0.0], [0.5, 0.5]])
+
+
+def test_top_classes_are_in_order_and_stable() -> None:
+    assert top_classes(np.array([0.2, 0.4, 0.4]), ["a", "b", "c"], 2) == [("b", 0.4), ("c", 0.4)]
+
+
+def test_preprocessing_that_cannot_be_is_refused() -> None:
+    good = {"size": [28, 28], "channels": 1, "scale": 1, "mean": [0], "std": [1], "invert": False}
+    assert Preprocessing.from_json(good).size == (28, 28)
+    for change in ({"std": [0.0]}, {"channels": 2}, {"size": [0, 28]}):
+        with pytest.raises(ValueError, match="cannot be"):
+            Preprocessing.from_json({**good, **change})
