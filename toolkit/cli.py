@@ -36,12 +36,29 @@ def _root(context: click.Context, parameter: click.Parameter, value: Path | None
     return artifacts_root(value)
 
 
-def _fold_precision(value: str) -> Callable[[click.Context, click.Parameter, bool], None]:
-    def fold(context: click.Context, parameter: click.Parameter, on: bool) -> None:
-        if on:
-            context.params["precision"] = value
+def _precision(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    """Fold --fp16 and --int8, which are parsed first, into --precision."""
+    short = [word for word in ("fp16", "int8") if context.meta.get(f"cnnkit.{word}")]
+    asked = {*short, value} - {None}
+    if len(asked) > 1:
+        raise click.UsageError(
+            f"these precisions contradict each other: {', '.join(sorted(map(str, asked)))}"
+        )
+    return str(next(iter(asked), "fp32"))
 
-    return fold
+
+def _short(word: str) -> Callable[[Function], Function]:
+    def note(context: click.Context, parameter: click.Parameter, on: bool) -> None:
+        context.meta[f"cnnkit.{word}"] = on
+
+    return click.option(
+        f"--{word}",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=note,
+        help=f"= --precision {word}",
+    )
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -75,24 +92,11 @@ precision_option = options(
     click.option(
         "--precision",
         type=click.Choice(get_args(Precision)),
-        default="fp32",
-        show_default=True,
-        is_eager=True,
+        callback=_precision,
+        help="Number format (default: fp32).",
     ),
-    click.option(
-        "--fp16",
-        is_flag=True,
-        expose_value=False,
-        callback=_fold_precision("fp16"),
-        help="= --precision fp16",
-    ),
-    click.option(
-        "--int8",
-        is_flag=True,
-        expose_value=False,
-        callback=_fold_precision("int8"),
-        help="= --precision int8",
-    ),
+    _short("fp16"),
+    _short("int8"),
 )
 
 

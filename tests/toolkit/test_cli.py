@@ -1,0 +1,86 @@
+"""Options and output that every command shares."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cnnkit
+from toolkit import cli
+from toolkit.errors import GateError
+
+
+@click.command()
+@cli.precision_option
+@cli.root_option
+def probe(*, precision: str, root: Path) -> None:
+    cli.emit({"precision": precision, "root": str(root)})
+
+
+@pytest.mark.parametrize(
+    ("args", "precision"),
+    [([], "fp32"), (["--fp16"], "fp16"), (["--int8"], "int8"), (["--precision", "bf16"], "bf16")],
+)
+def test_precision_has_short_forms(args: list[str], precision: str) -> None:
+    result = CliRunner().invoke(probe, args)
+    assert json.loads(result.stdout)["precision"] == precision
+
+
+def test_short_form_wins_wherever_it_stands() -> None:
+    for args in (["--fp16", "--precision", "fp16"], ["--precision", "fp16", "--fp16"]):
+        assert json.loads(CliRunner().invoke(probe, args).stdout)["precision"] == "fp16"
+
+
+def test_contradicting_precisions_are_wrong_usage() -> None:
+    for args in (["--fp16", "--int8"], ["--precision", "int8", "--fp16"], ["--fp16", "--precision", "int8"]):
+        result = CliRunner().invoke(probe, args)
+        assert result.exit_code == 2
+        assert "contradict" in result.output
+
+
+def test_artifacts_folder_is_the_option_then_the_variable_then_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(CliRunner().invoke(probe, []).stdout)["root"] == "artifacts"
+    monkeypatch.setenv("CNNKIT_ARTIFACTS", "/somewhere")
+    assert json.loads(CliRunner().invoke(probe, []).stdout)["root"] == "/somewhere"
+    assert json.loads(CliRunner().invoke(probe, ["--artifacts", "/else"]).stdout)["root"] == "/else"
+
+
+def test_plain_turns_everything_into_json_values() -> None:
+    @dataclasses.dataclass
+    class Point:
+        where: Path
+        value: float
+
+    made = cli.plain(
+        {"p": Point(where=Path("x"), value=float("nan")), "n": np.float32(0.5), "a": np.arange(2)}
+    )
+    assert made == {"p": {"where": str(Path("x").absolute()), "value": None}, "n": 0.5, "a": [0, 1]}
+
+
+def test_an_expected_error_is_one_line_on_stderr_with_its_status() -> None:
+    @click.command()
+    def failing() -> None:
+        raise GateError("accuracy fell\n  by 3 points")
+
+    group = cnnkit.FrontDoor("cnnkit")
+    group.get_command = lambda ctx, name: failing  # type: ignore[method-assign]
+    result = CliRunner().invoke(group, ["models"])
+    assert result.exit_code == 4
+    assert result.stdout == ""
+    assert result.stderr == "error: accuracy fell by 3 points\n"
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    @click.command()
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    group = cnnkit.FrontDoor("cnnkit")
+    group.get_command = lambda ctx, name: broken  # type: ignore[method-assign]
+    assert isinstance(CliRunner().invoke(group, ["models"]).exception, ZeroDivisionError)

@@ -1,0 +1,100 @@
+"""MODEL on the command line opens the artifact that is meant, or says what to type next."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.toolkit.test_artifacts import passport
+from toolkit import catalog
+from toolkit.artifacts import Artifact, Passport, Precision, artifact_path, stamp, write_bytes
+from toolkit.errors import CorruptError, NotFoundError
+from toolkit.opening import Selection, describe, is_path, newest_name, open_model, untrained_checkpoint
+
+
+def put(root: Path, name: str, precision: Precision = "fp32", **changes: object) -> Path:
+    path = artifact_path(root, name, "onnx", precision)
+    write_bytes(path, name.encode())
+    made: Passport = passport(precision=precision, **changes)
+    stamp(path, made)
+    return path
+
+
+def selection(root: Path, **changes: object) -> Selection:
+    return dataclasses.replace(Selection(root=root, formats=("onnx",)), **changes)  # type: ignore[arg-type]
+
+
+def test_a_name_opens_the_artifact_of_the_asked_precision(tmp_path: Path) -> None:
+    plain, half = put(tmp_path, "lenet"), put(tmp_path, "lenet", "fp16")
+    assert open_model("lenet", selection(tmp_path)).path == plain
+    assert open_model("lenet", selection(tmp_path, precision="fp16")).path == half
+
+
+def test_a_path_opens_that_file_with_its_hash_checked(tmp_path: Path) -> None:
+    path = put(tmp_path, "lenet")
+    assert open_model(str(path), selection(tmp_path)).path == path
+    path.write_bytes(b"other")
+    with pytest.raises(CorruptError, match="SHA-256"):
+        open_model(str(path), selection(tmp_path))
+
+
+def test_a_missing_precision_says_what_is_here_and_how_to_make_it(tmp_path: Path) -> None:
+    put(tmp_path, "lenet")
+    with pytest.raises(NotFoundError, match=r"is here as onnx fp32, not as onnx fp16: `cnnkit export lenet"):
+        open_model("lenet", selection(tmp_path, precision="fp16"))
+
+
+def test_an_untrained_artifact_is_never_opened_unasked(tmp_path: Path) -> None:
+    put(tmp_path, "lenet", trained=False)
+    with pytest.raises(NotFoundError, match=r"no trained lenet here: `cnnkit train lenet` \(about"):
+        open_model("lenet", selection(tmp_path))
+
+
+def test_alexnet_without_weights_says_how_to_train_it_and_how_long_that_takes(tmp_path: Path) -> None:
+    wanted = (
+        r"^no trained alexnet here: `cnnkit train alexnet` \(about \d+ minutes on this machine\), "
+        r"or add `--untrained` \(latency and memory only\)$"
+    )
+    with pytest.raises(NotFoundError, match=wanted):
+        open_model("alexnet", selection(tmp_path))
+
+
+def test_an_unknown_name_guesses_among_models_and_artifacts(tmp_path: Path) -> None:
+    put(tmp_path, "my-shoes")
+    with pytest.raises(NotFoundError, match=r"Did you mean 'my-shoes'\?"):
+        open_model("my-shoe", selection(tmp_path))
+
+
+def test_without_a_name_the_newest_own_artifact_is_meant(tmp_path: Path) -> None:
+    put(tmp_path, "older", created="2020-01-01T00:00:00+00:00")
+    put(tmp_path, "newer", created="2021-01-01T00:00:00+00:00")
+    assert newest_name(selection(tmp_path)) == "newer"
+
+
+def test_untrained_weights_are_written_once_and_equal_for_equal_seeds(tmp_path: Path) -> None:
+    chosen = selection(tmp_path, formats=("safetensors",), untrained=True, seed=7)
+    first = open_model("lenet", chosen)
+    assert first.path == tmp_path / "lenet-untrained" / "lenet-untrained.safetensors"
+    assert first.passport.trained is False
+    assert first.passport.metrics.test_accuracy is None
+    again = untrained_checkpoint(catalog.model("lenet"), tmp_path / "other", seed=7)
+    assert again.passport.sha256 == first.passport.sha256
+    other = untrained_checkpoint(catalog.model("lenet"), tmp_path, seed=8)
+    assert other.passport.sha256 != first.passport.sha256
+
+
+def test_describe_names_file_accuracy_and_age(tmp_path: Path) -> None:
+    path = put(tmp_path, "lenet")
+    text = describe(Artifact(path=path, passport=passport(created="2020-01-01T00:00:00+00:00")))
+    assert str(path) in text
+    assert "accuracy unknown" in text
+    assert "days old" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "path"), [("lenet", False), ("a/lenet", True), ("x.onnx", True), ("v1.0", False)]
+)
+def test_files_are_told_from_names(text: str, path: bool) -> None:
+    assert is_path(text) is path
