@@ -1,0 +1,225 @@
+"""The two flavours of TensorRT behind one door: which is here, its module, and what its builder says.
+
+`tensorrt_rtx` (TensorRT for RTX) builds engines ahead of time on a machine without a GPU; `tensorrt`
+(classic) needs one. Their Python APIs are equal but for a few names, so whatever differs is here or
+is asked of the module with `hasattr`. Nothing in this file imports either before `load` is called.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from types import ModuleType
+from typing import Any, Literal
+
+from toolkit.errors import CnnkitError, UnavailableError, unknown_name
+
+FlavourName = Literal["rtx", "classic"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flavour:
+    """One TensorRT: the word for it, its module, the packages that carry it and how to get it."""
+
+    name: FlavourName
+    label: str
+    module: str
+    packages: tuple[str, ...]
+    extra: str
+
+    def version(self) -> str | None:
+        """Return the installed release without importing it; None where it is not installed."""
+        if importlib.util.find_spec(self.module) is None:
+            return None
+        for package in self.packages:
+            try:
+                return metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+        return None
+
+    def install_line(self, version: str) -> str:
+        """Return the command that installs the very release `version`."""
+        return f"pip install {self.packages[0]}=={version}"
+
+
+FLAVOURS: dict[str, Flavour] = {
+    "rtx": Flavour(
+        name="rtx",
+        label="TensorRT-RTX",
+        module="tensorrt_rtx",
+        packages=("tensorrt-rtx-cu13", "tensorrt-rtx", "tensorrt-rtx-cu12"),
+        extra="export",
+    ),
+    "classic": Flavour(
+        name="classic",
+        label="TensorRT",
+        module="tensorrt",
+        packages=("tensorrt-cu13", "tensorrt", "tensorrt-cu12", "tensorrt-cu13-bindings"),
+        extra="tensorrt",
+    ),
+}
+
+
+def flavour(name: str) -> Flavour:
+    """Return the flavour of that name. Raises NotFoundError with the nearest match."""
+    if name not in FLAVOURS:
+        raise unknown_name("TensorRT flavour", name, FLAVOURS)
+    return FLAVOURS[name]
+
+
+def load(name: str) -> ModuleType:
+    """Import a flavour's module. Raises UnavailableError in words when it is missing or broken."""
+    wanted = flavour(name)
+    try:
+        return importlib.import_module(wanted.module)
+    except ModuleNotFoundError:
+        raise UnavailableError(
+            f"{wanted.label} is not installed: pip install 'cnnkit[{wanted.extra}]'"
+        ) from None
+    except (ImportError, OSError, RuntimeError) as error:
+        # the bindings import, but their libraries (libnvinfer, libcudart …) do not load
+        first = str(error).strip().splitlines()[0]
+        raise UnavailableError(
+            f"{wanted.label} is installed but does not load: {first}; "
+            f"pip install --force-reinstall 'cnnkit[{wanted.extra}]'"
+        ) from None
+
+
+def cuda_devices() -> int:
+    """Count the NVIDIA GPUs that the driver can use, without a CUDA package; 0 where there is none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuilderMemory:
+    """What the builder reports of one engine, for the largest shapes of its profile; None where unsaid."""
+
+    activation_bytes: int | None = None
+    weights_bytes: int | None = None
+    scratch_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One message of TensorRT: its severity (`ERROR`, `WARNING`, `INFO` …) and text."""
+
+    severity: str
+    text: str
+
+
+@dataclass
+class BuilderLog:
+    """Everything that TensorRT said to one logger, in order."""
+
+    messages: list[Message] = field(default_factory=list)
+
+    def first_error(self) -> str | None:
+        """Return the first error's first line, None where there was none."""
+        for message in self.messages:
+            if message.severity in ("ERROR", "INTERNAL_ERROR"):
+                return message.text.strip().splitlines()[0]
+        return None
+
+    def memory(self) -> BuilderMemory:
+        """Read the builder's memory totals; they are on the log only (INFO), in no attribute."""
+        return BuilderMemory(
+            activation_bytes=self._figure(r"Total Activation Memory: (\d+) bytes"),
+            weights_bytes=self._figure(r"Total Weights Memory: (\d+) bytes"),
+            scratch_bytes=self._figure(r"Max Scratch Memory: (\d+) bytes"),
+        )
+
+    def engine_layers(self) -> list[EngineLayer]:
+        """Return the built engine's layers from the builder's listing; needs DETAILED verbosity.
+
+        The listing names the kernels' types as they were compiled, which the inspector would show
+        only on a machine with a GPU. Empty where the builder printed none.
+        """
+        found: list[EngineLayer] = []
+        for message in self.messages:
+            if message.severity == "VERBOSE" and message.text.startswith("Layers:"):
+                found += [
+                    _engine_layer(line) for line in message.text.splitlines() if line.startswith("Name: ")
+                ]
+        return found
+
+    def _figure(self, pattern: str) -> int | None:
+        # the last one: a build for several compute capabilities repeats it
+        for message in reversed(self.messages):
+            match = re.search(pattern, message.text)
+            if match:
+                return int(match.group(1))
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineLayer:
+    """One layer of a built engine: its kind, the types it reads and writes, the ONNX nodes in it."""
+
+    name: str
+    type: str
+    input_types: tuple[str, ...]
+    output_types: tuple[str, ...]
+    onnx_nodes: tuple[str, ...]
+
+
+# TensorRT separates names in an engine's metadata with one of these bytes, or with nothing at all.
+_ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]\x1e\x1f]*(?:\[[^\]]*\][^\]\x1e\x1f]*)*)\]")
+
+
+def onnx_nodes(text: str) -> tuple[str, ...]:
+    """Read ONNX node names from `layer.metadata`: `[ONNX Layer: a][ONNX Layer: b]` gives (a, b)."""
+    return tuple(dict.fromkeys(_ONNX_LAYER.findall(text)))
+
+
+def _engine_layer(line: str) -> EngineLayer:
+    head, _, rest = line.partition(", Inputs: ")
+    inputs, _, rest = rest.partition("], Constants: ")
+    _, _, outputs = rest.partition(", Outputs: ")
+    outputs, _, tail = outputs.partition(", TacticName: ")
+    name, _, kind = head.removeprefix("Name: ").partition(", LayerType: ")
+    return EngineLayer(
+        name=name,
+        type=kind,
+        input_types=tuple(re.findall(r"Datatype: (\w+)", inputs)),
+        output_types=tuple(re.findall(r"Datatype: (\w+)", outputs)),
+        onnx_nodes=onnx_nodes(tail.partition("Metadata: ")[2]),
+    )
+
+
+def new_logger(trt: ModuleType, log: BuilderLog) -> Any:
+    """Return a logger of that module which writes into `log`; keep it as long as its builder."""
+
+    base: Any = trt.ILogger
+
+    class Logger(base):  # type: ignore[misc]  # the bindings carry no types
+        def __init__(self) -> None:
+            base.__init__(self)
+
+        def log(self, severity: Any, msg: str) -> None:
+            log.messages.append(Message(severity=str(severity).rpartition(".")[2], text=msg))
+
+    return Logger()
+
+
+def guarded(what: str, log: BuilderLog, work: Callable[[], Any]) -> Any:
+    """Run one call into TensorRT; a None or a refusal becomes a CnnkitError with the builder's reason."""
+    try:
+        made = work()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise CnnkitError(f"{what} failed: {log.first_error() or error}") from None
+    if made is None:
+        raise CnnkitError(f"{what} failed: {log.first_error() or 'TensorRT gave no reason'}")
+    return made
