@@ -63,6 +63,8 @@ class Parity:
     top1_agreement: float
     accuracy: float | None = None
     accuracy_change: float | None = None
+    largest_logit: float | None = None
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,187 @@
+"""`cnnkit export`: a network becomes ONNX files and TensorRT engines that passed their checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+from rich.table import Table
+
+from toolkit import cli
+from toolkit.artifacts import Precision, as_precision
+
+if TYPE_CHECKING:
+    from exporters import Exported
+    from exporters.flow.walk import Report
+
+DEFAULT_FORMATS = ("onnx", "trt")
+
+
+def _words(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word.strip() for word in (value or "").split(",") if word.strip()))
+
+
+def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(word) for word in value.split(","))
+    except ValueError:
+        raise click.BadParameter("sizes separated by commas, as in 1,32,256") from None
+    if not sizes or min(sizes) < 1 or list(sizes) != sorted(sizes):
+        raise click.BadParameter("sizes of 1 or more, smallest first, as in 1,32,256")
+    return sizes
+
+
+def _precisions(context: click.Context, parameter: click.Parameter, value: str) -> tuple[Precision, ...]:
+    try:
+        return tuple(as_precision(word) for word in _words(context, parameter, value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _images(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    if value == "all":
+        return None
+    if not value.isdigit() or int(value) < 1:
+        raise click.BadParameter("a number of images, or all")
+    return int(value)
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--format", "formats", callback=_words, metavar="onnx,trt,triton", help="Default: onnx,trt.")
+@click.option(
+    "--precision",
+    "precisions",
+    default="fp32",
+    show_default=True,
+    callback=_precisions,
+    metavar=",".join(get_args(Precision)),
+)
+@click.option("--fp16", is_flag=True, help="= --precision fp16")
+@click.option("--int8", is_flag=True, help="= --precision int8")
+@click.option(
+    "--target", "targets", callback=_words, metavar="sm89,…", help="TensorRT-RTX: GPUs to build for."
+)
+@click.option(
+    "--batch",
+    "batches",
+    default="1,32,256",
+    show_default=True,
+    callback=_sizes,
+    help="Smallest, usual, largest.",
+)
+@click.option("--opset", type=click.IntRange(18, 25), default=20, show_default=True)
+@click.option(
+    "--images", default="1000", show_default=True, callback=_images, metavar="N|all", help="For parity."
+)
+@click.option("--fresh", is_flag=True, help="Export again even where the stored result is the same.")
+@cli.untrained_option
+@cli.seed_option
+@cli.data_dir_option
+@cli.model_file_option
+@cli.root_option
+@cli.json_option
+def export(
+    *,
+    model: str | None,
+    formats: tuple[str, ...],
+    precisions: tuple[Precision, ...],
+    fp16: bool,
+    int8: bool,
+    targets: tuple[str, ...],
+    batches: tuple[int, ...],
+    opset: int,
+    images: int | None,
+    fresh: bool,
+    untrained: bool,
+    seed: int,
+    data_dir: Path | None,
+    model_file: Path | None,
+    root: Path,
+    as_json: bool,
+) -> None:
+    """Export MODEL (a name, a checkpoint or an .onnx file) to ONNX and TensorRT, and prove the result.
+
+    A lower precision also makes the fp32 ONNX file that it starts from.
+    """
+    from exporters import ExportOptions
+    from exporters.flow.source import open_source
+    from exporters.flow.walk import Request, Walk, check_formats, raise_first
+    from toolkit.opening import Selection
+
+    check_formats(formats)
+    short = tuple(p for p, on in (("fp16", fp16), ("int8", int8)) if on)
+    wanted = tuple(as_precision(p) for p in short) or precisions
+    selection = Selection(
+        root=root, formats=("safetensors",), untrained=untrained, seed=seed, model_file=model_file
+    )
+    source = open_source(model, selection)
+    cli.opened(source)
+    options = ExportOptions(
+        root=root,
+        batches=batches,
+        opset=opset,
+        images=images,
+        targets=targets,
+        seed=seed,
+        data_dir=data_dir,
+        model_file=model_file,
+    )
+    request = Request(
+        formats=formats or DEFAULT_FORMATS,
+        precisions=wanted,
+        options=options,
+        named=bool(formats),
+        fresh=fresh,
+    )
+    report = Walk(source, request, cli.say).run()
+    if as_json:
+        cli.emit(_payload(report))
+    else:
+        _print(report)
+    raise_first(report, named=bool(formats))
+
+
+def _payload(report: Report) -> dict[str, Any]:
+    return {
+        "artifacts": [_entry(made) for made in report.artifacts],
+        "skipped": report.skipped,
+        "failed": report.failed,
+    }
+
+
+def _entry(made: Exported) -> dict[str, Any]:
+    from exporters.flow.size import size_bytes
+
+    passport = made.artifact.passport
+    return {
+        "path": made.artifact.path,
+        "format": passport.format,
+        "precision": passport.precision,
+        "size_bytes": size_bytes(made.artifact.path),
+        "seconds": made.seconds,
+        "cached": made.cached,
+        "parity": passport.parity,
+        "parity_why": passport.parity_why,
+        "source_parity": passport.source_parity,
+        "target": passport.target,
+    }
+
+
+def _print(report: Report) -> None:
+    from exporters.flow.size import readable, size_bytes
+    from exporters.proving.parity import words
+
+    table = Table("file", "size", "proof", "made in")
+    for made in report.artifacts:
+        passport = made.artifact.passport
+        proof = words(passport.parity) if passport.parity else f"not run here: {passport.parity_why}"
+        took = "stored result" if made.cached else f"{made.seconds:.1f} s"
+        table.add_row(str(made.artifact.path), readable(size_bytes(made.artifact.path)), proof, took)
+    cli.stdout.print(table)
+    for missed in report.skipped:
+        cli.say(f"skipped {missed.format} {missed.precision}: {missed.reason}")
+
+
+COMMAND = export

@@ -1,0 +1,53 @@
+"""An export appears whole, with its passport, after it passed its checks; or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from toolkit.artifacts import Artifact, Passport, hash_file, stamp, writing
+from toolkit.errors import CnnkitError
+
+# Opens the file that was just written and returns its passport with what was measured filled in.
+Prove = Callable[[Artifact], Passport]
+
+
+def publish(path: Path, data: bytes, passport: Passport, prove: Prove) -> Artifact:
+    """Write a file beside its place, prove it there, then move it in with its passport.
+
+    Whatever `prove` raises leaves the older file and passport as they were. Two exports of one model
+    at once take turns, so that a file never stands beside the other one's passport.
+    """
+    refuse_unwritable(path.parent)
+    with writing(path) as part:
+        part.write_bytes(data)
+        drafted = dataclasses.replace(passport, sha256=hash_file(part), created="")
+        proven = prove(Artifact(path=part, passport=drafted))
+        turn = contextlib.ExitStack()
+        turn.enter_context(_turn(path.parent))
+    with turn:
+        return stamp(path, proven)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise CnnkitError when a folder cannot be made or written, before minutes of work are spent."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CnnkitError(
+            f"cannot make {folder}: {error.strerror}; name another place with --artifacts DIR"
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CnnkitError(f"{folder} is read-only; name another place with --artifacts DIR")
+
+
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Wait until no other export of this folder is moving its files in."""
+    with (folder / ".turn").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,57 @@
+"""What is exported: a trained or untrained checkpoint, an artifact, or a plain .onnx file from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.artifacts import Artifact, Passport, hash_file, sidecar
+from toolkit.errors import NotFoundError
+from toolkit.opening import Selection, is_path, open_model
+
+
+def open_source(model: str | None, selection: Selection) -> Artifact:
+    """Open what MODEL names: its checkpoint, else (a network that came as ONNX) its fp32 graph.
+
+    A path to an .onnx file without a passport is taken as a network from elsewhere.
+    """
+    if model is not None and is_path(model):
+        path = Path(model)
+        if path.suffix == ".onnx" and path.is_file() and not sidecar(path).exists():
+            return adopt(path)
+        return open_model(model, selection)
+    try:
+        return open_model(model, selection)
+    except NotFoundError:
+        try:
+            return open_model(model, _graphs(selection))
+        except NotFoundError:
+            pass
+        raise
+
+
+def _graphs(selection: Selection) -> Selection:
+    return Selection(root=selection.root, formats=("onnx",), untrained=selection.untrained)
+
+
+def adopt(path: Path) -> Artifact:
+    """Return a plain ONNX file as an artifact; nothing is known of its training, data or classes."""
+    from exporters.graphs.capture import refuse_too_large
+    from exporters.graphs.facts import input_spec, output_spec
+    from exporters.onnx import read_graph
+
+    refuse_too_large(path.stat().st_size, str(path))
+    model = read_graph(path)
+    output = output_spec(model)
+    count = output.shape[-1] if output.shape and output.shape[-1] else 0
+    passport = Passport(
+        format="onnx",
+        model=path.stem,
+        precision="fp32",
+        trained=None,
+        input=input_spec(model),
+        output=output,
+        classes=tuple(str(index) for index in range(count)),
+        preprocessing=None,
+        sha256=hash_file(path),
+    )
+    return Artifact(path=path, passport=passport)

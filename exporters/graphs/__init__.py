@@ -1,0 +1,1 @@
+"""ONNX graphs: captured from torch, named after modules, cast, quantized, and read back."""

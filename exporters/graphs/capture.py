@@ -1,0 +1,116 @@
+"""A torch module → an ONNX graph with a dynamic batch, in memory, its nodes named after modules."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from exporters.graphs.naming import name_graph
+from toolkit.errors import CnnkitError, MissingExtraError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# protobuf cannot hold more in one message; a file beyond it needs external data
+LARGEST_BYTES = 2**31 - 1
+
+
+def capture(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    *,
+    opset: int,
+    input_name: str = "input",
+    output_name: str = "logits",
+) -> Any:
+    """Export an eval-mode module that takes (N, *shape) float32; return a named onnx.ModelProto.
+
+    Further outputs are called `<output_name>_2`, `_3` … Raises CnnkitError when torch cannot
+    capture the module or when its weights do not fit one file.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (torch's exporter needs it; name the extra when it is missing)
+        import torch
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "export") from None
+    size = sum(p.numel() * p.element_size() for p in (*module.parameters(), *module.buffers()))
+    refuse_too_large(size, "this network")
+    # two pictures: a batch of one would be captured as a constant
+    example = torch.zeros(2, *shape)
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=opset,
+                external_data=False,
+                verbose=False,
+                input_names=[input_name],
+            )
+        except Exception as error:  # torch's exporter raises errors of many unrelated kinds
+            raise CnnkitError(_cannot(module, opset, error)) from error
+    if program is None or program.exported_program is None:
+        raise CnnkitError(_cannot(module, opset, RuntimeError("torch gave no reason")))
+    model = program.model_proto
+    name_graph(model, program.exported_program, module, output_name=output_name)
+    made = model.opset_import[0].version
+    if made != opset:
+        raise CnnkitError(f"torch wrote opset {made} instead of {opset}; `--opset {made}` is possible")
+    return finish(onnx, model)
+
+
+def finish(onnx: Any, model: Any) -> Any:
+    """Infer every value's shape and have onnx check the graph. Raises CnnkitError."""
+    try:
+        del model.graph.value_info[:]
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise CnnkitError(f"the ONNX graph is not valid: {first}") from None
+    return model
+
+
+def refuse_too_large(size_bytes: int, what: str) -> None:
+    """Raise CnnkitError when weights of that size cannot be one ONNX file."""
+    if size_bytes > LARGEST_BYTES:
+        raise CnnkitError(
+            f"{what} holds {size_bytes / 2**30:.1f} GiB of weights; one ONNX file ends at 2 GiB, and an "
+            "artifact here is one file: export a smaller network, or convert with torch.onnx.export "
+            "(external_data=True) and run that file as it is"
+        )
+
+
+def _cannot(module: nn.Module, opset: int, error: Exception) -> str:
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    lines = str(root).strip().splitlines()
+    reason = f"{type(root).__name__}: {lines[0] if lines else 'no reason given'}"
+    return (
+        f"torch cannot export {type(module).__name__} as ONNX opset {opset}: {reason}; "
+        "its forward must be traceable (no branches on values, no Python side effects)"
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's progress prints and notes off the user's screen; errors still raise."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

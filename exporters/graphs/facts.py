@@ -1,0 +1,74 @@
+"""The passport's facts inside the ONNX file itself, as `metadata_props` that begin with `cnnkit.`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from toolkit.artifacts import Passport, TensorSpec
+from toolkit.errors import CorruptError
+
+# what an ONNX tensor's element type is called in numpy, as passports write it
+DTYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+}
+
+
+def write_facts(model: Any, passport: Passport) -> None:
+    """Put what a passport says of model, data and preprocessing into an onnx.ModelProto, in place."""
+    values: dict[str, Any] = {
+        "model": passport.model,
+        "precision": passport.precision,
+        "trained": passport.trained,
+        "classes": list(passport.classes),
+        "preprocessing": dataclasses.asdict(passport.preprocessing) if passport.preprocessing else None,
+        "dataset": dataclasses.asdict(passport.dataset) if passport.dataset else None,
+        "metrics": dataclasses.asdict(passport.metrics),
+        "source_sha256": passport.source_sha256,
+        "tools": dict(passport.tools),
+    }
+    kept = [entry for entry in model.metadata_props if not entry.key.startswith("cnnkit.")]
+    rest = [(entry.key, entry.value) for entry in kept]
+    del model.metadata_props[:]
+    texts = {
+        f"cnnkit.{k}": v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)
+        for k, v in values.items()
+    }
+    for key, value in (*rest, *texts.items()):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+
+
+def input_spec(model: Any) -> TensorSpec:
+    """Return the one input of a graph. Raises CorruptError when it has none or several."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise CorruptError(f"cnnkit exports networks with one input; this graph has {len(inputs)} ({names})")
+    return _spec(inputs[0], layout="NCHW")
+
+
+def output_spec(model: Any) -> TensorSpec:
+    """Return the first output of a graph, the logits."""
+    return _spec(model.graph.output[0], layout="NC")
+
+
+def _spec(value: Any, *, layout: str) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    dtype = DTYPES.get(tensor.elem_type)
+    if dtype is None:
+        raise CorruptError(
+            f"the tensor {value.name!r} has ONNX type {tensor.elem_type}, which is not supported"
+        )
+    fits = len(shape) == len(layout)
+    return TensorSpec(name=value.name, shape=shape, dtype=dtype, layout=layout if fits else None)

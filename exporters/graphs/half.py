@@ -1,0 +1,97 @@
+"""An fp32 ONNX graph → an fp16 or bf16 one with fp32 input and output.
+
+TensorRT 11 has no fp16 flag and follows the graph's types, so the graph itself is cast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from exporters.graphs.capture import finish
+from exporters.graphs.naming import modules_of, name_nodes, name_values, note_modules
+from exporters.graphs.order import sort_nodes
+from toolkit.errors import CnnkitError, MissingExtraError
+
+LARGEST_HALF = 65504.0
+
+
+def to_half(model: Any, *, keep: Iterable[str] = ()) -> Any:
+    """Return an fp16 copy of an fp32 onnx.ModelProto; nodes named in `keep` stay in fp32."""
+    try:
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "export") from None
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    weights = {tensor.name for tensor in copy.graph.initializer}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # weights too small for fp16 become its smallest: parity judges
+        try:
+            half = convert_float_to_float16(
+                copy,
+                keep_io_types=True,
+                max_finite_val=LARGEST_HALF,
+                min_positive_val=5.97e-08,
+                node_block_list=sorted(keep),
+            )
+        except Exception as error:  # the converter raises bare errors of many kinds
+            raise CnnkitError(f"the graph cannot be cast to fp16: {error}") from error
+    return finish(onnx, _name_casts(half, weights))
+
+
+def to_bfloat16(model: Any) -> Any:
+    """Return a copy of an fp32 onnx.ModelProto whose weights and values are bf16, its ends fp32."""
+    import onnx
+
+    made = onnx.ModelProto()
+    made.CopyFrom(to_half(model))
+    half, brain = onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
+    originals = {tensor.name: tensor for tensor in model.graph.initializer}
+    for tensor in made.graph.initializer:
+        if tensor.data_type == half:
+            values = onnx.numpy_helper.to_array(originals[tensor.name]).astype(np.float32)
+            tensor.CopyFrom(
+                onnx.helper.make_tensor(tensor.name, brain, values.shape, bfloat16(values), raw=True)
+            )
+    for node in made.graph.node:
+        for attribute in node.attribute:
+            if attribute.name in ("to", "dtype") and attribute.i == half:
+                attribute.i = brain
+    del made.graph.value_info[:]
+    # bf16 came to convolutions, pools and activations with opset 22
+    return finish(onnx, onnx.version_converter.convert_version(made, 22) if _opset(made) < 22 else made)
+
+
+def bfloat16(values: Any) -> bytes:
+    """Round float32 values to bf16 (nearest, ties to even); return their bytes, 2 a value."""
+    bits = np.ascontiguousarray(values, dtype="<f4").view("<u4").astype(np.uint64)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return rounded.astype("<u2").tobytes()
+
+
+def _opset(model: Any) -> int:
+    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+
+
+def _name_casts(model: Any, weights: set[str]) -> Any:
+    """Name the casts that the converter put in after what they cast; they belong to no module."""
+    for node in model.graph.node:
+        if node.op_type == "Cast" and modules_of(node) is None and "cast" in node.name:
+            inputs = {value.name for value in model.graph.input}
+            outputs = {value.name for value in model.graph.output}
+            ends = [name for name in node.input if name in inputs] or [
+                name for name in node.output if name in outputs
+            ]
+            node.name = f"{ends[0] if ends else node.name}/Cast"
+            note_modules(node, [], None)
+    sort_nodes(model)
+    name_nodes(model)
+    name_values(model, keep=weights)
+    return model

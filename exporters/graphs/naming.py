@@ -1,0 +1,188 @@
+"""Nodes and values get the names of the modules they came from.
+
+A node is called `<module>/<Op>` and carries `cnnkit.modules`, a JSON list of every module in it (a
+folded batch norm stands behind its convolution), and `cnnkit.type`, the first one's class. A module
+is a leaf of the torch model by its path (`features.3`; called again: `relu#2`) or a functional call
+(`layer1.0/add`, `/flatten`; again: `/flatten#2`). What torch's exporter records of its own, which
+includes paths of the machine it ran on, is removed.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import fx, nn
+    from torch.export import ExportedProgram
+
+MODULES = "cnnkit.modules"
+TYPE = "cnnkit.type"
+
+_IN_PLACE = re.compile(r"^i(?=(?:add|sub|mul|truediv|div|and|or|matmul)$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where an operation came from: the module's name and its class, or the function's name."""
+
+    module: str
+    type: str
+
+
+def name_graph(model: Any, program: ExportedProgram, module: nn.Module, *, output_name: str) -> None:
+    """Rename the nodes and values of a freshly exported onnx.ModelProto in place."""
+    origins = _origins(program, module)
+    carried = _carried(model, program, origins)
+    for node in model.graph.node:
+        found = carried.get(_traced(node, origins) or "", [])
+        del node.metadata_props[:]
+        note_modules(node, [o.module for o in found], found[0].type if found else None)
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        del value.metadata_props[:]
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    name_nodes(model)
+    name_values(model, output_name=output_name, keep=set(module.state_dict()))
+
+
+def note_modules(node: Any, modules: list[str], kind: str | None) -> None:
+    """Record on a node which modules it came from; `[]` marks one that only moves data."""
+    for key, value in ((MODULES, json.dumps(modules, ensure_ascii=False)), (TYPE, kind)):
+        if value is not None:
+            entry = node.metadata_props.add()
+            entry.key, entry.value = key, value
+
+
+def modules_of(node: Any) -> list[str] | None:
+    """Return the modules recorded on a node; None where nothing was recorded."""
+    for entry in node.metadata_props:
+        if entry.key == MODULES:
+            return [str(name) for name in json.loads(entry.value)]
+    return None
+
+
+def name_nodes(model: Any) -> None:
+    """Call each node `<first module>/<Op>`; a second of that name gets `_2`, and so on."""
+    taken: dict[str, int] = defaultdict(int)
+    for node in model.graph.node:
+        modules = modules_of(node)
+        base = f"{modules[0]}/{node.op_type}" if modules else node.name or f"/{node.op_type}"
+        taken[base] += 1
+        node.name = base if taken[base] == 1 else f"{base}_{taken[base]}"
+
+
+def name_values(model: Any, *, output_name: str | None = None, keep: Iterable[str]) -> None:
+    """Call each value like the node that makes it, constants by their reader.
+
+    Outputs become `output_name`, `<output_name>_2` …, or keep their names where it is None.
+    """
+    import onnx
+
+    kept = set(keep)
+    new: dict[str, str] = {}
+    for index, value in enumerate(model.graph.output):
+        called = output_name or value.name
+        new[value.name] = called if index == 0 or output_name is None else f"{called}_{index + 1}"
+    constants = {tensor.name for tensor in model.graph.initializer} - kept
+    for node in model.graph.node:
+        for index, name in enumerate(node.output):
+            if name:
+                new.setdefault(name, node.name if index == 0 else f"{node.name}:{index}")
+        inputs = onnx.defs.get_schema(node.op_type).inputs if not node.domain else ()
+        for index, name in enumerate(node.input):
+            if name in constants and name not in new:
+                new[name] = f"{node.name}.{inputs[index].name if index < len(inputs) else index}"
+    rename(model, lambda name: new.get(name, name))
+
+
+def rename(model: Any, new: Callable[[str], str]) -> None:
+    """Rename every value of a graph in place: inputs, outputs, initializers and what nodes read."""
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = new(value.name)
+    for node in graph.node:
+        node.input[:] = [new(name) for name in node.input]
+        node.output[:] = [new(name) for name in node.output]
+
+
+def _origins(program: ExportedProgram, module: nn.Module) -> dict[str, Origin]:
+    """Return the origin of each traced operation, in the order of execution, by its fx name."""
+    found: dict[str, Origin] = {}
+    calls: dict[str, list[str]] = defaultdict(list)
+    for node in program.graph.nodes:
+        stack = list(node.meta.get("nn_module_stack", {}).items())
+        if node.op != "call_function" or not stack or stack[-1][0].startswith("_empty"):
+            continue
+        key, (path, kind) = stack[-1]
+        if path and _is_leaf(module, path):
+            name, call, kind = path, key, kind.rpartition(".")[2]
+        else:
+            function, call = _function(node)
+            name, call, kind = f"{path}/{function}", f"{key}/{call}", function
+        if call not in calls[name]:
+            calls[name].append(call)
+        index = calls[name].index(call)
+        found[node.name] = Origin(module=f"{name}#{index + 1}" if index else name, type=kind)
+    return found
+
+
+def _is_leaf(module: nn.Module, path: str) -> bool:
+    try:
+        return not any(True for _ in module.get_submodule(path).children())
+    except AttributeError:
+        return False
+
+
+def _function(node: fx.Node) -> tuple[str, str]:
+    """Return the name of the function that the user called, and a key of that one call."""
+    call, name = node.meta.get("torch_fn") or (node.name, str(node.target))
+    plain = name.rpartition(".")[2].strip("_")
+    return _IN_PLACE.sub("", plain), call
+
+
+def _traced(node: Any, origins: dict[str, Origin]) -> str | None:
+    """Return the fx name that an exported node was made for; None where the exporter does not say."""
+    for entry in node.metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes":
+            scopes = ast.literal_eval(entry.value)
+            if scopes and scopes[-1] in origins:
+                return str(scopes[-1])
+    return next((name for name in node.output if name in origins), None)
+
+
+def _carried(model: Any, program: ExportedProgram, origins: dict[str, Origin]) -> dict[str, list[Origin]]:
+    """Return, for each traced operation that became a node, the origins of all that is in the node.
+
+    An operation without a node of its own was folded into the next one: a convolution's batch norm
+    takes the convolution in (the exporter writes the norm's scope on the merged node).
+    """
+    present = {traced for node in model.graph.node if (traced := _traced(node, origins))}
+    order = [node for node in program.graph.nodes if node.name in origins]
+    # a module with a node anywhere stands there; only what has none at all was folded elsewhere
+    own: dict[Origin, str] = {}
+    for node in order:
+        if node.name in present:
+            own.setdefault(origins[node.name], node.name)
+    carrier: dict[str, str] = {}
+    for node in reversed(order):
+        users = [user.name for user in node.users if user.name in carrier]
+        home = node.name if node.name in present else own.get(origins[node.name])
+        if home or users:
+            carrier[node.name] = home or carrier[users[0]]
+    for node in order:
+        inputs = [source.name for source in node.all_input_nodes if source.name in carrier]
+        if node.name not in carrier and inputs:
+            carrier[node.name] = carrier[inputs[0]]
+    found: dict[str, list[Origin]] = defaultdict(list)
+    for node in order:
+        if node.name in carrier and origins[node.name] not in found[carrier[node.name]]:
+            found[carrier[node.name]].append(origins[node.name])
+    return found

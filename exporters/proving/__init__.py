@@ -1,0 +1,1 @@
+"""Proof that an export answers like its source: images, references, parity, gates, travelling proofs."""

@@ -1,0 +1,164 @@
+"""The pictures that an export is judged on, and what PyTorch answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from toolkit import catalog
+from toolkit.artifacts import Artifact, Passport
+from toolkit.backends import Engine, EngineOptions
+from toolkit.datasets import Dataset, Split
+from toolkit.errors import NotFoundError
+from toolkit.images import Pixels, Preprocessing, fit_pixels, normalise
+
+Floats = NDArray[np.float32]
+SplitName = Literal["train", "test"]
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """Pictures with, where they are real and the network is trained, their labels.
+
+    `pixels` (N, C, H, W) uint8 at the network's size, or None for a network without preprocessing;
+    `inputs` (N, C, H, W) of the network's dtype; `source` says in words what they are, `why_random`
+    why they are not real.
+    """
+
+    inputs: NDArray[Any]
+    source: str
+    pixels: Pixels | None = None
+    labels: NDArray[np.int64] | None = None
+    why_random: str | None = None
+    references: dict[str, Floats] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def inputs_for(self, passport: Passport) -> NDArray[Any]:
+        """Return what an artifact takes: raw pixels where its graph holds the preprocessing."""
+        if passport.input.dtype == "uint8" and self.pixels is not None:
+            return self.pixels
+        return self.inputs
+
+    def reference(self, artifact: Artifact, answer: Callable[[], Floats]) -> Floats:
+        """Return an artifact's (N, K) answers, computed once; keyed by the content of its file."""
+        key = artifact.passport.sha256
+        if key not in self.references:
+            self.references[key] = answer()
+        return self.references[key]
+
+
+def gather(
+    passport: Passport,
+    *,
+    images: int | None,
+    seed: int,
+    data_dir: Path | None,
+    split: SplitName = "test",
+) -> Evidence:
+    """Return `images` pictures (None: all) for an artifact: real ones, else seeded random ones.
+
+    Random ones stand in, and `why_random` says so, where the network is untrained, came from
+    elsewhere, or its data set is not on this machine.
+    """
+    why = _why_random(passport)
+    if why is None and passport.preprocessing is not None and passport.dataset is not None:
+        try:
+            dataset = load_dataset(passport, data_dir)
+        except NotFoundError as error:
+            why = f"the data set {passport.dataset.name} is not at hand ({error})"
+        else:
+            part = dataset.test if split == "test" else dataset.train
+            chosen = choose(part, images, seed)
+            pixels = fit(chosen.images, passport.preprocessing)
+            return Evidence(
+                inputs=normalise(pixels, passport.preprocessing),
+                source=f"{len(chosen)} {split} images of {dataset.name}",
+                pixels=pixels,
+                labels=chosen.labels,
+            )
+    return random_evidence(passport, images or 1000, seed, why or "it has no preprocessing")
+
+
+def _why_random(passport: Passport) -> str | None:
+    if passport.trained is False:
+        return "the network is untrained"
+    if passport.dataset is None or passport.preprocessing is None:
+        return "its passport names no data set"
+    return None
+
+
+def load_dataset(passport: Passport, data_dir: Path | None) -> Dataset:
+    """Load the data that a passport names, without fetching. Raises NotFoundError."""
+    assert passport.dataset is not None
+    assert passport.preprocessing is not None
+    name = passport.dataset.name
+    size = (passport.preprocessing.channels, *passport.preprocessing.size)
+    return catalog.dataset(name).load(name, data_dir, False, size)
+
+
+def choose(split: Split, images: int | None, seed: int) -> Split:
+    """Return a seeded sample of a split in its order; the whole split where `images` is None."""
+    if images is None or images >= len(split):
+        return split
+    picked = np.random.default_rng(seed).permutation(len(split))[:images]
+    return split.take(np.sort(picked))
+
+
+def fit(images: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """Bring (N, C, H, W) uint8 pictures to the network's size and channels, as serving does."""
+    if images.shape[1:] == (preprocessing.channels, *preprocessing.size):
+        return images
+    frames = [Image.fromarray(p[0] if len(p) == 1 else np.moveaxis(p, 0, -1)) for p in images]
+    return np.stack([fit_pixels(frame, preprocessing) for frame in frames])
+
+
+def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evidence:
+    """Return seeded random pictures (standard normal values for a network without preprocessing)."""
+    generator = np.random.default_rng(seed)
+    shape = (images, *(extent or 1 for extent in passport.input.shape[1:]))
+    if passport.preprocessing is not None:
+        pixels = generator.integers(0, 256, shape, dtype=np.uint8)
+        return Evidence(
+            inputs=normalise(pixels, passport.preprocessing),
+            source=f"{images} seeded random images",
+            pixels=pixels,
+            why_random=why,
+        )
+    if passport.input.dtype == "uint8":
+        values: NDArray[Any] = generator.integers(0, 256, shape, dtype=np.uint8)
+    else:
+        values = generator.standard_normal(shape).astype(passport.input.dtype)
+    return Evidence(inputs=values, source=f"{images} seeded random inputs", why_random=why)
+
+
+def answers(engine: Engine, inputs: NDArray[Any], *, batch: int = 32) -> Floats:
+    """Return an engine's first output for all inputs, run in batches, as (N, K) float32."""
+    fixed = engine.artifact.passport.input.shape[0]
+    step = fixed or batch
+    parts = []
+    for start in range(0, len(inputs), step):
+        part = inputs[start : start + step]
+        missing = step - len(part) if fixed else 0
+        if missing:  # a graph with a fixed batch: fill up, and drop the filling's answers
+            part = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
+        parts.append(engine.logits(part)[: step - missing])
+    return np.concatenate(parts).reshape(len(inputs), -1)
+
+
+def answers_of(artifact: Artifact, evidence: Evidence, *, model_file: Path | None = None) -> Floats:
+    """Return an artifact's answers to the evidence on the CPU, computed once in this process."""
+
+    def compute() -> Floats:
+        backend = catalog.backend({"safetensors": "pytorch", "onnx": "ort"}[artifact.passport.format])
+        with backend.open(artifact, EngineOptions(model_file=model_file)) as engine:
+            return answers(engine, evidence.inputs_for(artifact.passport))
+
+    return evidence.reference(artifact, compute)

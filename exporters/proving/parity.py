@@ -1,0 +1,75 @@
+"""How far an export's answers are from its source's, and whether that is near enough."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.artifacts import Parity, Precision
+from toolkit.errors import GateError
+from toolkit.images import softmax
+
+# relative to max(1, largest |logit|): what rounding in another order of summation can do in fp32
+FP32_TOLERANCE = 1e-4
+# the share of pictures whose first answer is the source's
+AGREEMENT: dict[Precision, float] = {"fp32": 1.0, "fp16": 0.999, "bf16": 0.99}
+
+
+def compare(
+    reference: NDArray[np.float32],
+    answers: NDArray[np.float32],
+    *,
+    source: str,
+    precision: Precision,
+    labels: NDArray[np.int64] | None = None,
+) -> Parity:
+    """Compare two (N, K) arrays of logits on the same pictures; labels (N,) give the accuracies."""
+    if answers.shape != reference.shape:
+        raise GateError(f"the export answers {answers.shape} where its source answers {reference.shape}")
+    largest = float(np.abs(reference).max(initial=0.0))
+    ours, theirs = answers.argmax(axis=1), reference.argmax(axis=1)
+    accuracy = change = None
+    if labels is not None:
+        accuracy = float((ours == labels).mean())
+        change = accuracy - float((theirs == labels).mean())
+    return Parity(
+        images=len(reference),
+        source=source,
+        max_abs_diff=float(np.abs(answers.astype(np.float64) - reference).max()),
+        max_softmax_shift=float(np.abs(softmax(answers) - softmax(reference)).max()),
+        top1_agreement=float((ours == theirs).mean()),
+        accuracy=accuracy,
+        accuracy_change=change,
+        largest_logit=largest,
+        tolerance=FP32_TOLERANCE * max(1.0, largest) if precision == "fp32" else None,
+    )
+
+
+def judge(parity: Parity, precision: Precision, what: str) -> None:
+    """Raise GateError when an export is too far from its source for its precision.
+
+    fp32 must agree on every picture within the tolerance; fp16 and bf16 by their first answers.
+    int8 is judged on accuracy instead, so nothing is asked of it here but finite numbers.
+    """
+    if not np.isfinite(parity.max_abs_diff):
+        raise GateError(f"{what} answers NaN or infinity; `--explain` names the first module that does")
+    if parity.tolerance is not None and parity.max_abs_diff > parity.tolerance:
+        raise GateError(
+            f"{what} differs from {parity.source} by {parity.max_abs_diff:.3g}, over the tolerance of "
+            f"{parity.tolerance:.3g}; `--explain` names the first module whose output drifts"
+        )
+    wanted = AGREEMENT.get(precision)
+    if wanted is not None and parity.top1_agreement < wanted:
+        raise GateError(
+            f"{what} gives the source's first answer to {parity.top1_agreement:.2%} of {parity.images} "
+            f"images, fewer than {wanted:.1%}; `--explain` names the first module whose output drifts"
+        )
+
+
+def words(parity: Parity) -> str:
+    """Say a parity in one line."""
+    text = (
+        f"{parity.top1_agreement:.1%} same first answer on {parity.images} images, "
+        f"largest difference {parity.max_abs_diff:.2g}"
+    )
+    return text if parity.accuracy is None else f"{text}, accuracy {parity.accuracy:.4f}"
