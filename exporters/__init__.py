@@ -43,6 +43,11 @@ class Exporter(ABC):
     source_formats: ClassVar[tuple[Format, ...]]
     format: ClassVar[Format]
     precisions: ClassVar[tuple[Precision, ...]]
+    # the fields of ExportOptions, and keys of its `extra`, that the result depends on
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def prepare(self, options: ExportOptions) -> None:  # noqa: B027  (most exporters refuse nothing)
+        """Raise UnavailableError, before any work is done, for options that cannot be had here."""
 
     @abstractmethod
     def export(self, source: Artifact, options: ExportOptions) -> Exported:

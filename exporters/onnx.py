@@ -30,6 +30,7 @@ class OnnxExporter(Exporter):
     source_formats: ClassVar[tuple[Format, ...]] = ("safetensors", "onnx")
     format: ClassVar[Format] = "onnx"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+    reads: ClassVar[tuple[str, ...]] = ("precision", "opset", "images", "seed", "data_dir", "model_file")
 
     def export(self, source: Artifact, options: ExportOptions) -> Exported:
         start = time.perf_counter()

@@ -12,7 +12,8 @@ from exporters import Exported, Exporter, ExportOptions
 from exporters.flow.cache import KEY
 from exporters.flow.publish import publish
 from toolkit.artifacts import Artifact, Format, Passport, Precision, Target, artifact_path
-from toolkit.backends._tensorrt import FLAVOURS, BuilderMemory, Flavour, cuda_devices, guarded, load
+from toolkit.backends._cuda import device_count
+from toolkit.backends._tensorrt import FLAVOURS, BuilderMemory, Flavour, guarded, load
 from toolkit.backends._tensorrt_network import ParsedNetwork, parse
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, GateError, UnavailableError
@@ -42,6 +43,11 @@ class TrtExporter(Exporter):
     source_formats: ClassVar[tuple[Format, ...]] = ("onnx",)
     format: ClassVar[Format] = "trt"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+    reads: ClassVar[tuple[str, ...]] = ("precision", "batches", "targets", "flavour")
+
+    def prepare(self, options: ExportOptions) -> None:
+        flavour = choose_flavour(options)
+        choose_targets(load(flavour.name), flavour, options)
 
     def export(self, source: Artifact, options: ExportOptions) -> Exported:
         start = time.perf_counter()
@@ -71,7 +77,7 @@ def choose_flavour(options: ExportOptions) -> Flavour:
     named = options.extra.get("flavour")
     if named:
         return FLAVOURS[str(named)]
-    if FLAVOURS["classic"].version() and cuda_devices():
+    if FLAVOURS["classic"].version() and device_count():
         return FLAVOURS["classic"]
     if FLAVOURS["rtx"].version():
         return FLAVOURS["rtx"]

@@ -132,7 +132,7 @@ def export(
         formats=formats or DEFAULT_FORMATS,
         precisions=wanted,
         options=options,
-        named=bool(formats),
+        named=bool(formats or targets),
         fresh=fresh,
     )
     report = Walk(source, request, cli.say).run()
@@ -140,7 +140,7 @@ def export(
         cli.emit(_payload(report))
     else:
         _print(report)
-    raise_first(report, named=bool(formats))
+    raise_first(report, named=request.named)
 
 
 def _payload(report: Report) -> dict[str, Any]:

@@ -59,15 +59,32 @@ class Walk:
 
     def run(self) -> Report:
         """Make everything that was asked for; what fails or is not here is reported, not raised."""
+        able = [(name, precision) for name, precision in self._wanted() if self._can(name, precision)]
         plain = self._plain()
         if plain is None:
             return self.report
         for precision in self.request.precisions:
             graph = plain if precision == "fp32" else self._step("onnx", plain, precision)
             for name in self.request.formats:
-                if name != "onnx" and graph is not None:
+                if name != "onnx" and graph is not None and (name, precision) in able:
                     self._step(name, graph, precision)
         return self.report
+
+    def _wanted(self) -> list[tuple[str, Precision]]:
+        return [(name, precision) for precision in self.request.precisions for name in self.request.formats]
+
+    def _can(self, name: str, precision: Precision) -> bool:
+        """Tell, before any work, whether a format can be had at a precision; note why it cannot."""
+        exporter = self._exporter(name)
+        try:
+            if precision not in exporter.precisions:
+                able = ", ".join(exporter.precisions)
+                raise UnavailableError(f"{name} has no {precision}; possible: {able}")
+            exporter.prepare(dataclasses.replace(self.request.options, precision=precision))
+        except UnavailableError as error:
+            self.report.skipped.append(Missed(format=name, precision=precision, reason=str(error)))
+            return False
+        return True
 
     def _plain(self) -> Artifact | None:
         """Return the fp32 graph that all others are made from."""
@@ -88,11 +105,7 @@ class Walk:
         """Make one artifact, or take it from its stored result; None where that did not work."""
         missed = Missed(format=name, precision=precision, reason="")
         try:
-            exporter = self._exporter(name)
-            if precision not in exporter.precisions:
-                able = ", ".join(exporter.precisions)
-                raise UnavailableError(f"no {precision} for {name}; possible: {able}")
-            made = self._make(exporter, source, precision)
+            made = self._make(self._exporter(name), source, precision)
         except GateError as error:
             self.report.failed.append(dataclasses.replace(missed, reason=str(error)))
             return None
@@ -104,7 +117,7 @@ class Walk:
 
     def _make(self, exporter: Exporter, source: Artifact, precision: Precision) -> Exported:
         options = dataclasses.replace(self.request.options, precision=precision)
-        key = export_key(source, {"exporter": exporter.name, **_asked(options)})
+        key = export_key(source, {"exporter": exporter.name, **_asked(options, exporter.reads)})
         path = self._path(exporter.name, precision)
         found = None if self.request.fresh else stored(path, key)
         if found:
@@ -126,12 +139,9 @@ class Walk:
         return self._evidence
 
 
-def _asked(options: ExportOptions) -> dict[str, Any]:
-    """Return the options that an export's result depends on, as plain values."""
-    asked = dataclasses.asdict(dataclasses.replace(options, extra={}))
-    asked["extra"] = {k: v for k, v in options.extra.items() if isinstance(v, (str, int, float, bool))}
-    del asked["root"]
-    return asked
+def _asked(options: ExportOptions, reads: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options that one exporter's result depends on, as plain values."""
+    return {name: getattr(options, name, options.extra.get(name)) for name in reads}
 
 
 def check_formats(formats: tuple[str, ...]) -> None:

@@ -7,7 +7,6 @@ is asked of the module with `hasattr`. Nothing in this file imports either befor
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
 import re
@@ -89,18 +88,6 @@ def load(name: str) -> ModuleType:
             f"{wanted.label} is installed but does not load: {first}; "
             f"pip install --force-reinstall 'cnnkit[{wanted.extra}]'"
         ) from None
-
-
-def cuda_devices() -> int:
-    """Count the NVIDIA GPUs that the driver can use, without a CUDA package; 0 where there is none."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,205 @@
+"""TensorRT: runs engines on an NVIDIA GPU, whichever flavour built them.
+
+Opening an engine compares its passport with this machine first, so that the wrong GPU, release or
+flavour is one line instead of a failed deserialisation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.artifacts import Artifact, Format
+from toolkit.backends import Availability, Backend, Engine, EngineOptions
+from toolkit.backends._cuda import Device, device_count, driver_version, gpus
+from toolkit.backends._tensorrt import FLAVOURS, BuilderLog, guarded, load, new_logger
+from toolkit.backends._tensorrt_fit import Here, explain_refusal, here, misfit
+from toolkit.backends._tensorrt_times import LayerTime, layer_profiler
+from toolkit.errors import CorruptError, ShapeError, UnavailableError
+
+NO_GPU = "it needs an NVIDIA GPU and none is visible"
+
+
+class TrtEngine(Engine):
+    """An engine with its execution context, stream and device buffers."""
+
+    backend = "trt"
+
+    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+        super().__init__(artifact, options)
+        target = artifact.passport.target
+        flavour = FLAVOURS[(target.flavour if target else None) or "rtx"]
+        self.trt = load(flavour.name)
+        self.log = BuilderLog()
+        self._logger = new_logger(self.trt, self.log)
+        self.device = Device(_device_index(options.device))
+        try:
+            self._open(artifact)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, artifact: Artifact) -> None:
+        trt, data = self.trt, artifact.path.read_bytes()
+        self._runtime = guarded("making a TensorRT runtime", self.log, lambda: trt.Runtime(self._logger))
+        self.engine = self._runtime.deserialize_cuda_engine(data)
+        if self.engine is None:
+            why = explain_refusal(trt, self._runtime, data) or self.log.first_error() or "no reason given"
+            raise CorruptError(
+                f"TensorRT cannot open {artifact.path}: {why}; "
+                f"`cnnkit verify {artifact.path} --rebuild` makes it again for this machine"
+            )
+        self.context = guarded("making an execution context", self.log, self._context)
+        names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
+        mode = self.engine.get_tensor_mode
+        self.inputs = [name for name in names if mode(name) == trt.TensorIOMode.INPUT]
+        self.outputs = [name for name in names if mode(name) == trt.TensorIOMode.OUTPUT]
+
+    def _context(self) -> Any:
+        """Make a context; RTX's must compile its kernels for a shape before the first answer.
+
+        By default it answers with slow fallback kernels while it compiles in the background, which
+        would make every latency measured meanwhile meaningless.
+        """
+        trt = self.trt
+        if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
+            return self.engine.create_execution_context()
+        settings = self.engine.create_runtime_config()
+        settings.dynamic_shapes_kernel_specialization_strategy = (
+            trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        )
+        return self.engine.create_execution_context(settings)
+
+    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+        self.check(batch)
+        self._enqueue(batch)
+        found = [self._download(name) for name in self.outputs]
+        self.device.synchronise()
+        return found
+
+    def check(self, batch: NDArray[Any]) -> None:
+        super().check(batch)
+        low, _, high = self.engine.get_tensor_profile_shape(self.inputs[0], 0)
+        if not low[0] <= len(batch) <= high[0]:
+            raise ShapeError(
+                f"{self.artifact.path.name} was built for batches of {low[0]} to {high[0]}, "
+                f"got {len(batch)}; `cnnkit export {self.artifact.name} --format trt --batch {low[0]},…,{len(batch)}` widens it"
+            )
+
+    def _enqueue(self, batch: NDArray[Any]) -> None:
+        self.device.activate()
+        name, context = self.inputs[0], self.context
+        values = np.ascontiguousarray(batch, dtype=self.trt.nptype(self.engine.get_tensor_dtype(name)))
+        if not context.set_input_shape(name, values.shape):
+            raise ShapeError(f"TensorRT refused the shape {values.shape}: {self.log.first_error()}")
+        context.set_tensor_address(name, self.device.upload(name, values))
+        for output in self.outputs:
+            shape, dtype = self._output(output)
+            size = int(np.prod(shape)) * dtype.itemsize
+            context.set_tensor_address(output, self.device.buffer(output, size))
+        if not context.execute_async_v3(self.device.stream):
+            raise UnavailableError(f"TensorRT could not run the engine: {self.log.first_error()}")
+
+    def _output(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        shape = tuple(self.context.get_tensor_shape(name))
+        return shape, np.dtype(self.trt.nptype(self.engine.get_tensor_dtype(name)))
+
+    def _download(self, name: str) -> NDArray[Any]:
+        return self.device.download(name, *self._output(name))
+
+    def layer_times(self, batch: NDArray[Any], *, runs: int) -> list[list[LayerTime]]:
+        """Run `runs` times under TensorRT's profiler; return each run's layers in their order.
+
+        Profiling slows the engine down: take the end-to-end latency from unprofiled runs.
+        """
+        self.check(batch)
+        profiler = layer_profiler(self.trt)
+        self.context.profiler = profiler
+        # without this each enqueue would wait for its report and time the host, too
+        self.context.enqueue_emits_profile = False
+        found: list[list[LayerTime]] = []
+        try:
+            for _ in range(runs):
+                self._enqueue(batch)
+                self.device.synchronise()
+                profiler.seen.clear()
+                self.context.report_to_profiler()
+                found.append(list(profiler.seen))
+        finally:
+            self.context.enqueue_emits_profile = True
+            self.context.profiler = None
+        return found
+
+    def inspect(self) -> str:
+        """Return the engine inspector's JSON: the layers as this GPU runs them."""
+        inspector = self.engine.create_engine_inspector()
+        inspector.execution_context = self.context
+        return str(inspector.get_engine_information(self.trt.LayerInformationFormat.JSON))
+
+    def device_memory_bytes(self) -> int:
+        """Return the activation memory that the context holds for its largest shapes."""
+        return int(self.engine.device_memory_size_v2)
+
+    def weights_bytes(self) -> int:
+        """Return the memory of the engine's weights on the device."""
+        return int(self.engine.get_engine_stat(self.trt.EngineStat.TOTAL_WEIGHTS_SIZE))
+
+    def close(self) -> None:
+        # children before parents, and all of TensorRT's before the CUDA context
+        for name in ("context", "engine", "_runtime"):
+            setattr(self, name, None)
+        self.device.close()
+
+
+class Trt(Backend):
+    """TensorRT for RTX, or classic TensorRT, on an NVIDIA GPU."""
+
+    name = "trt"
+    formats: ClassVar[tuple[Format, ...]] = ("trt",)
+    summary = "TensorRT engines on an NVIDIA GPU"
+
+    def availability(self) -> Availability:
+        machine = here()
+        version = ", ".join(f"{FLAVOURS[name].label} {v}" for name, v in machine.versions.items()) or None
+        if version is None:
+            return Availability(
+                available=False,
+                why_not="no TensorRT is installed",
+                how_to_get="pip install 'cnnkit[export]' (TensorRT for RTX, x86-64 Linux)",
+            )
+        devices = tuple(f"cuda:{gpu.index} {gpu.name} ({gpu.capability})" for gpu in gpus())
+        if not devices:
+            return Availability(
+                available=False, version=version, why_not=_no_gpu(), how_to_get="run on a machine with one"
+            )
+        return Availability(available=True, version=version, devices=devices)
+
+    def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
+        machine = here(_device_index(options.device))
+        why = misfit(artifact, machine)
+        if why is None and machine.capability is None:
+            why = f"backend 'trt' cannot run {artifact.path.name} here: {_no_gpu()}"
+            if artifact.passport.model:
+                why += f"; `--backend ort` runs {artifact.name} on this machine"
+        if why is not None:
+            raise UnavailableError(why)
+        return TrtEngine(artifact, options)
+
+
+def _no_gpu() -> str:
+    return NO_GPU if driver_version() is None or not device_count() else "its driver shows no GPU"
+
+
+def _device_index(device: str) -> int:
+    """Return the GPU meant by `cuda:1`; every other word means the first one, TensorRT's only kind."""
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and index and not index.isdigit():
+        raise UnavailableError(f"no device {device!r} for TensorRT; possible: cuda, cuda:0 …")
+    return int(index) if kind == "cuda" and index else 0
+
+
+BACKEND = Trt()
+
+__all__ = ["BACKEND", "Here", "Trt", "TrtEngine"]
