@@ -1,0 +1,87 @@
+"""What a training shows to people while it runs, on stderr, and at its end."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from toolkit import cli
+from toolkit.training import EpochRecord, Outcome
+
+_REFRESH_S = 0.25
+
+
+class Screen:
+    """A progress bar with images a second and time left; on no terminal, a line for each epoch."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=cli.stderr,
+            transient=True,
+            disable=not cli.stderr.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._epochs = 0
+        self._pending = 0
+        self._shown = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        cli.say(text)
+
+    def start(self, *, epochs: int, images: int, done: int) -> None:
+        """Begin the bar."""
+        self._epochs = epochs
+        self._task = self._bar.add_task(
+            f"epoch {done + 1} of {epochs}", total=epochs * images, completed=done * images, rate=""
+        )
+        self._shown = time.perf_counter()
+
+    def images(self, count: int) -> None:
+        """Move the bar, but redraw it only a few times a second: drawing costs more than a small step."""
+        self._pending += count
+        now = time.perf_counter()
+        if self._task is None or now - self._shown < _REFRESH_S:
+            return
+        rate = f"{self._pending / (now - self._shown):,.0f} images/s"
+        self._bar.update(self._task, advance=self._pending, rate=rate)
+        self._pending, self._shown = 0, now
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Print an epoch's figures."""
+        parts = [
+            f"epoch {record.epoch:>{len(str(self._epochs))}} of {self._epochs}",
+            f"loss {record.train_loss:.4f}",
+            f"train {record.train_accuracy:.4f}",
+        ]
+        if record.val_accuracy is not None:
+            parts.append(f"validation {record.val_accuracy:.4f}")
+        cli.say("  ".join([*parts, f"{record.seconds:.1f} s"]))
+        if self._task is not None and record.epoch < self._epochs:
+            self._bar.update(self._task, description=f"epoch {record.epoch + 1} of {self._epochs}")
+
+
+def show_outcome(outcome: Outcome) -> None:
+    """Print what came of a training."""
+    low, high = outcome.test_accuracy_ci95
+    cli.stdout.print(
+        f"test accuracy {outcome.test_accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}, "
+        f"{outcome.test_images:,} images), epoch {outcome.selected_epoch}"
+    )
+    cli.stdout.print(f"{outcome.seconds:.1f} s, checkpoint {outcome.checkpoint.path}", soft_wrap=True)

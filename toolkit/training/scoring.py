@@ -1,0 +1,89 @@
+"""What a network gets right: over all images, with an interval, by class and as a confusion matrix."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from toolkit.training.batches import Finish
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The answers of one pass over a split; `confusion` counts (true class, answer)."""
+
+    images: int
+    loss: float
+    confusion: NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> float:
+        """Return the share of right answers."""
+        return float(np.trace(self.confusion)) / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return the accuracy's 95 % Wilson interval."""
+        return wilson(int(np.trace(self.confusion)), self.images)
+
+    @property
+    def class_accuracy(self) -> tuple[float | None, ...]:
+        """Return each class's share of right answers; None for a class without pictures."""
+        return tuple(
+            float(row[index] / row.sum()) if row.sum() else None for index, row in enumerate(self.confusion)
+        )
+
+
+def wilson(right: int, images: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the interval that holds a share with 95 % confidence.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+    """
+    share = right / images
+    spread = z * math.sqrt(share * (1 - share) / images + z * z / (4 * images * images))
+    scale = 1 + z * z / images
+    middle = share + z * z / (2 * images)
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+def score(
+    module: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    classes: int,
+    finish: Finish,
+    batch: int,
+    flip: bool = False,
+) -> Score:
+    """Run a module over uint8 (N, C, h, w) pictures in fp32; with `flip`, average with the mirror image."""
+    import torch
+    from torch.nn import functional
+
+    was_training = module.training
+    module.eval()
+    loss = 0.0
+    confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    with torch.inference_mode():
+        for start in range(0, len(labels), batch):
+            inputs = finish(images[start : start + batch])
+            truth = labels[start : start + batch]
+            logits = module(inputs)
+            if flip:
+                logits = torch.logaddexp(
+                    logits.log_softmax(1), module(inputs.flip(3)).log_softmax(1)
+                ) - math.log(2)
+            logits = logits.float().cpu()
+            loss += float(functional.cross_entropy(logits, truth, reduction="sum"))
+            confusion += torch.bincount(truth * classes + logits.argmax(1), minlength=classes * classes)
+    module.train(was_training)
+    return Score(
+        images=len(labels), loss=loss / len(labels), confusion=confusion.view(classes, classes).numpy()
+    )
