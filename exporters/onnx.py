@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 
 from exporters import Exported, Exporter, ExportOptions
 from exporters.flow.cache import KEY
+from exporters.flow.context import evidence_for, reference_for
 from exporters.flow.publish import publish
 from exporters.graphs.capture import capture
 from exporters.graphs.facts import input_spec, output_spec, write_facts
 from exporters.graphs.half import to_half
-from exporters.proving.evidence import Evidence, answers_of, gather
+from exporters.proving.evidence import answers_of
 from exporters.proving.parity import compare, judge
+from exporters.proving.proof import make_proof
 from toolkit.artifacts import Artifact, Format, Passport, Precision, artifact_path
 from toolkit.checkpoints import load_module, tool_versions
 from toolkit.errors import CorruptError, MissingExtraError
@@ -40,17 +42,19 @@ class OnnxExporter(Exporter):
         write_facts(model, passport)
         path = artifact_path(options.root, source.name, "onnx", options.precision)
 
-        def prove(drafted: Artifact) -> Passport:
+        def prove(drafted: Artifact) -> tuple[Passport, bytes]:
             reference = reference_for(source, options)
+            wanted = answers_of(reference, evidence, model_file=options.model_file)
             parity = compare(
-                answers_of(reference, evidence, model_file=options.model_file),
+                wanted,
                 answers_of(drafted, evidence),
                 source=f"{reference.path.name} ({evidence.source})",
                 precision=options.precision,
                 labels=evidence.labels,
             )
             judge(parity, options.precision, path.name)
-            return dataclasses.replace(drafted.passport, parity=parity)
+            proven = dataclasses.replace(drafted.passport, parity=parity)
+            return proven, make_proof(proven, evidence, wanted, parity)
 
         made = publish(path, model.SerializeToString(deterministic=True), passport, prove)
         return Exported(artifact=made, seconds=time.perf_counter() - start)
@@ -82,20 +86,6 @@ def read_graph(path: Path) -> Any:
         return onnx.load(path)
     except Exception as error:  # protobuf, OS and onnx errors share no base class
         raise CorruptError(f"{path} is no readable ONNX file: {str(error).splitlines()[0]}") from None
-
-
-def evidence_for(source: Artifact, options: ExportOptions) -> Evidence:
-    """Return the pictures of this run: handed on in `options.extra`, or gathered now."""
-    given = options.extra.get("evidence")
-    if isinstance(given, Evidence):
-        return given
-    return gather(source.passport, images=options.images, seed=options.seed, data_dir=options.data_dir)
-
-
-def reference_for(source: Artifact, options: ExportOptions) -> Artifact:
-    """Return what answers are held against: the checkpoint at the start of the walk, else the source."""
-    given = options.extra.get("reference")
-    return given if isinstance(given, Artifact) else source
 
 
 def _passport(source: Artifact, model: Any, options: ExportOptions) -> Passport:

@@ -10,8 +10,14 @@ from typing import ClassVar
 
 from exporters import Exported, Exporter, ExportOptions
 from exporters.flow.cache import KEY
+from exporters.flow.context import evidence_for, reference_for
 from exporters.flow.publish import publish
+from exporters.proving.evidence import answers, answers_of
+from exporters.proving.parity import compare, judge
+from exporters.proving.proof import proof_path
+from toolkit import catalog
 from toolkit.artifacts import Artifact, Format, Passport, Precision, Target, artifact_path
+from toolkit.backends import EngineOptions
 from toolkit.backends._cuda import device_count
 from toolkit.backends._tensorrt import FLAVOURS, BuilderMemory, Flavour, guarded, load
 from toolkit.backends._tensorrt_network import ParsedNetwork, parse
@@ -68,8 +74,39 @@ class TrtExporter(Exporter):
         )
         passport = _passport(source, options, target, built)
         path = artifact_path(options.root, source.name, "trt", options.precision)
-        made = publish(path, built.data, passport, lambda drafted: drafted.passport)
+        made = publish(path, built.data, passport, lambda drafted: _prove(drafted, source, options))
         return Exported(artifact=made, seconds=time.perf_counter() - start)
+
+
+def _prove(drafted: Artifact, source: Artifact, options: ExportOptions) -> tuple[Passport, bytes | None]:
+    """Compare the engine's answers with the reference's where a GPU that fits is here.
+
+    Elsewhere parser, builder and the count of types stand for it, and the passport says why. The
+    proof is the source graph's: the engine must answer the same pictures in the same way.
+    """
+    path = proof_path(source.path)
+    proof = path.read_bytes() if path.exists() else None
+    backend = catalog.backend("trt")
+    state = backend.availability()
+    if not state.available:
+        why = f"not run: {state.why_not}; `cnnkit verify FILE` proves it on a machine with one"
+        return dataclasses.replace(drafted.passport, parity_why=why), proof
+    try:
+        engine = backend.open(drafted, EngineOptions(device="cuda"))
+    except UnavailableError as error:  # built for other GPUs than the one that is here
+        return dataclasses.replace(drafted.passport, parity_why=f"not run: {error}"), proof
+    evidence, reference = evidence_for(source, options), reference_for(source, options)
+    with engine:
+        found = answers(engine, evidence.inputs_for(drafted.passport))
+    parity = compare(
+        answers_of(reference, evidence, model_file=options.model_file),
+        found,
+        source=f"{reference.path.name} ({evidence.source})",
+        precision=options.precision,
+        labels=evidence.labels,
+    )
+    judge(parity, options.precision, drafted.path.name)
+    return dataclasses.replace(drafted.passport, parity=parity, parity_why=None), proof
 
 
 def choose_flavour(options: ExportOptions) -> Flavour:
@@ -189,11 +226,11 @@ def _passport(source: Artifact, options: ExportOptions, target: Target, built: B
         tools=tool_versions("onnx", *FLAVOURS[target.flavour or "rtx"].packages),
         target=target,
         parity=None,
-        parity_why="no NVIDIA GPU here to run it; `cnnkit verify FILE` proves it on one",
+        parity_why=None,
         source_parity=known.parity,
         created="",
         extra={
-            **known.extra,
+            **{key: value for key, value in known.extra.items() if key in ("seed", "outputs")},
             KEY: options.extra.get(KEY),
             "layer_types": built.types,
             "engine_types": built.engine_types,

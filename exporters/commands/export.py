@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
+from rich.markup import escape
 from rich.table import Table
 
 from toolkit import cli
@@ -111,8 +113,9 @@ def export(
     from toolkit.opening import Selection
 
     check_formats(formats)
-    short = tuple(p for p, on in (("fp16", fp16), ("int8", int8)) if on)
-    wanted = tuple(as_precision(p) for p in short) or precisions
+    short = tuple(as_precision(p) for p, on in (("fp16", fp16), ("int8", int8)) if on)
+    typed = click.get_current_context().get_parameter_source("precisions") is ParameterSource.COMMANDLINE
+    wanted = tuple(dict.fromkeys((*(precisions if typed or not short else ()), *short)))
     selection = Selection(
         root=root, formats=("safetensors",), untrained=untrained, seed=seed, model_file=model_file
     )
@@ -139,7 +142,7 @@ def export(
     if as_json:
         cli.emit(_payload(report))
     else:
-        _print(report)
+        _print(report, named=request.named)
     raise_first(report, named=request.named)
 
 
@@ -169,18 +172,20 @@ def _entry(made: Exported) -> dict[str, Any]:
     }
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, *, named: bool) -> None:
     from exporters.flow.size import readable, size_bytes
     from exporters.proving.parity import words
 
-    table = Table("file", "size", "proof", "made in")
+    folders = sorted({str(made.artifact.path.absolute().parent) for made in report.artifacts})
+    table = Table("file", "size", "proof", "made in", title="\n".join(folders) or None, title_justify="left")
     for made in report.artifacts:
-        passport = made.artifact.passport
-        proof = words(passport.parity) if passport.parity else f"not run here: {passport.parity_why}"
+        path, passport = made.artifact.path, made.artifact.passport
+        proof = words(passport.parity) if passport.parity else passport.parity_why or "none"
         took = "stored result" if made.cached else f"{made.seconds:.1f} s"
-        table.add_row(str(made.artifact.path), readable(size_bytes(made.artifact.path)), proof, took)
-    cli.stdout.print(table)
-    for missed in report.skipped:
+        table.add_row(escape(path.name), readable(size_bytes(path)), escape(proof), took)
+    if report.artifacts:
+        cli.stdout.print(table)
+    for missed in () if named else report.skipped:
         cli.say(f"skipped {missed.format} {missed.precision}: {missed.reason}")
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from toolkit.artifacts import Artifact, Passport, hash_file, stamp, writing
+from exporters.proving.proof import PROOF, proof_path
+from toolkit.artifacts import Artifact, Passport, hash_file, stamp, write_bytes, writing
 from toolkit.errors import CnnkitError
 
-# Opens the file that was just written and returns its passport with what was measured filled in.
-Prove = Callable[[Artifact], Passport]
+# Opens the file that was just written; returns its passport with what was measured, and its proof.
+Prove = Callable[[Artifact], tuple[Passport, bytes | None]]
 
 
 def publish(path: Path, data: bytes, passport: Passport, prove: Prove) -> Artifact:
@@ -26,9 +28,14 @@ def publish(path: Path, data: bytes, passport: Passport, prove: Prove) -> Artifa
     with writing(path) as part:
         part.write_bytes(data)
         drafted = dataclasses.replace(passport, sha256=hash_file(part), created="")
-        proven = prove(Artifact(path=part, passport=drafted))
+        proven, proof = prove(Artifact(path=part, passport=drafted))
+        if proof is not None:
+            digest = hashlib.sha256(proof).hexdigest()
+            proven = dataclasses.replace(proven, extra={**proven.extra, PROOF: digest})
         turn = contextlib.ExitStack()
         turn.enter_context(_turn(path.parent))
+        if proof is not None:
+            write_bytes(proof_path(path), proof)
     with turn:
         return stamp(path, proven)
 

@@ -126,7 +126,6 @@ class Walk:
         extra = {**options.extra, KEY: key, "evidence": self.evidence, "reference": self.source}
         return exporter.export(source, dataclasses.replace(options, extra=extra))
 
-    @property
     def evidence(self) -> Evidence:
         """The pictures that this run's exports are judged on."""
         if self._evidence is None:

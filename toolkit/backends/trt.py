@@ -85,7 +85,7 @@ class TrtEngine(Engine):
         if not low[0] <= len(batch) <= high[0]:
             raise ShapeError(
                 f"{self.artifact.path.name} was built for batches of {low[0]} to {high[0]}, "
-                f"got {len(batch)}; `cnnkit export {self.artifact.name} --format trt --batch {low[0]},…,{len(batch)}` widens it"
+                f"got {len(batch)}; `cnnkit export {self.artifact.name} --batch 1,32,{len(batch)}`"
             )
 
     def _enqueue(self, batch: NDArray[Any]) -> None:

@@ -1,0 +1,91 @@
+"""`cnnkit verify FILE`: check an export against the proof that lies beside it, on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit import cli
+
+if TYPE_CHECKING:
+    from exporters.proving.proof import Verdict
+    from toolkit.artifacts import Artifact
+
+BACKENDS = {"onnx": "ort", "trt": "trt"}
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--rebuild", is_flag=True, help="Build the engine again for this machine first.")
+@cli.device_option
+@cli.threads_option
+@cli.root_option
+@cli.json_option
+def verify(*, file: Path, rebuild: bool, device: str, threads: int | None, root: Path, as_json: bool) -> None:
+    """Check FILE, an exported ONNX file or engine, against its proof, on this machine.
+
+    Needs numpy and the file's own runtime; neither torch nor the data set.
+    """
+    from exporters.proving.proof import check_proof, read_proof
+    from toolkit import catalog
+    from toolkit.artifacts import open_artifact
+    from toolkit.backends import EngineOptions
+    from toolkit.errors import CnnkitError, GateError
+
+    artifact = open_artifact(file)
+    backend = BACKENDS.get(artifact.passport.format)
+    if backend is None:
+        raise CnnkitError(
+            f"{file} is {artifact.passport.format}, which carries no proof; "
+            "verify takes .onnx and .engine files"
+        )
+    if rebuild:
+        from exporters.flow.rebuild import rebuild as build_again
+
+        artifact = build_again(artifact, root)
+    proof = read_proof(artifact)
+    with catalog.backend(backend).open(artifact, EngineOptions(device=device, threads=threads)) as engine:
+        verdict = check_proof(engine, proof)
+    _record(artifact, verdict, device)
+    if as_json:
+        cli.emit(
+            {
+                "path": artifact.path,
+                "ok": verdict.ok,
+                "images": verdict.images,
+                "agree": verdict.agree,
+                "max_abs_diff": verdict.max_abs_diff,
+                "latency_ms": verdict.latency_ms,
+                "wrong": verdict.wrong,
+            }
+        )
+    elif verdict.ok:
+        cli.stdout.print(_words(verdict), markup=False)
+    if not verdict.ok:
+        names = ", ".join(str(number) for number in verdict.wrong[:10])
+        more = " …" if len(verdict.wrong) > 10 else ""
+        raise GateError(f"{artifact.path.name}: {_words(verdict)}; images that disagree: {names}{more}")
+
+
+def _words(verdict: Verdict) -> str:
+    return (
+        f"{verdict.agree} of {verdict.images} agree, largest difference {verdict.max_abs_diff:.2g}, "
+        f"{verdict.latency_ms:.2g} ms a batch of 1"
+    )
+
+
+def _record(artifact: Artifact, verdict: Verdict, device: str) -> None:
+    """Write machine, versions and date into the passport; say so where the folder cannot be written."""
+    from exporters.proving.proof import record
+    from toolkit.artifacts import now, sidecar, write_json
+    from toolkit.errors import CnnkitError
+
+    try:
+        write_json(sidecar(artifact.path), record(artifact.passport, verdict, device, now()))
+    except CnnkitError as error:
+        cli.say(f"not recorded in the passport: {error}")
+
+
+COMMAND = verify

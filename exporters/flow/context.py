@@ -1,0 +1,22 @@
+"""What one export is judged on and against: handed on by the walk, or gathered for a single exporter."""
+
+from __future__ import annotations
+
+from exporters import ExportOptions
+from exporters.proving.evidence import Evidence, gather
+from toolkit.artifacts import Artifact
+
+
+def evidence_for(source: Artifact, options: ExportOptions) -> Evidence:
+    """Return the pictures of this run: those of the walk (`options.extra["evidence"]`), else gathered."""
+    given = options.extra.get("evidence")
+    if callable(given):
+        found: Evidence = given()
+        return found
+    return gather(source.passport, images=options.images, seed=options.seed, data_dir=options.data_dir)
+
+
+def reference_for(source: Artifact, options: ExportOptions) -> Artifact:
+    """Return what answers are held against: the checkpoint at the start of the walk, else the source."""
+    given = options.extra.get("reference")
+    return given if isinstance(given, Artifact) else source

@@ -1,0 +1,167 @@
+"""The proof that travels: pictures, the reference's answers and tolerances beside every export.
+
+`<file>.proof.safetensors` holds 64 raw pictures (or inputs) and PyTorch's logits for them, so that
+any machine with numpy and the file's runtime can check the file: no torch, no onnx, no data set.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.proving.evidence import Evidence, answers
+from toolkit.artifacts import Artifact, Parity, Passport, Precision, hash_file
+from toolkit.backends import Engine
+from toolkit.checkpoints import tool_versions
+from toolkit.errors import CorruptError, NotFoundError
+from toolkit.images import normalise
+
+IMAGES = 64
+PROOF = "proof_sha256"
+# relative to max(1, largest |logit|), for another machine's order of summation and rounding
+FLOORS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 4e-2, "int8": 5e-2}
+# and at least this many times what was measured where the export was made
+MARGIN = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What a file must answer: `given` (N, …) pixels or inputs, `logits` (N, K), the largest difference."""
+
+    given: NDArray[Any]
+    logits: NDArray[np.float32]
+    tolerance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How a file answered its proof on this machine; `wrong` are the numbers of pictures that disagree."""
+
+    images: int
+    agree: int
+    max_abs_diff: float
+    latency_ms: float
+    wrong: tuple[int, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every picture agrees."""
+        return self.agree == self.images
+
+
+def proof_path(path: Path) -> Path:
+    """Return where the proof of a file lies: `<file>.proof.safetensors`."""
+    return path.with_name(path.name + ".proof.safetensors")
+
+
+def tolerance(precision: Precision, parity: Parity | None, logits: NDArray[np.float32]) -> float:
+    """Return the largest difference that another machine may show."""
+    largest = max(1.0, float(np.abs(logits).max(initial=0.0)))
+    measured = parity.max_abs_diff if parity is not None else 0.0
+    floor = FLOORS[precision] * largest
+    return floor if precision == "fp32" else max(floor, MARGIN * measured)
+
+
+def make_proof(
+    passport: Passport, evidence: Evidence, reference: NDArray[np.float32], parity: Parity | None
+) -> bytes:
+    """Return the bytes of a proof from the first pictures of the evidence; equal input, equal bytes."""
+    from safetensors.numpy import save
+
+    raw = evidence.pixels if evidence.pixels is not None else evidence.inputs
+    logits = np.ascontiguousarray(reference[:IMAGES], dtype=np.float32)
+    allowed = tolerance(passport.precision, parity, reference)
+    facts = {"tolerance": repr(allowed), "kind": "pixels" if evidence.pixels is not None else "inputs"}
+    return bytes(save({"given": np.ascontiguousarray(raw[:IMAGES]), "logits": logits}, metadata=facts))
+
+
+def read_proof(artifact: Artifact) -> Proof:
+    """Read the proof beside a file. Raises NotFoundError or CorruptError in words."""
+    path = proof_path(artifact.path)
+    wanted = artifact.passport.extra.get(PROOF)
+    if not path.exists():
+        raise NotFoundError(
+            f"{artifact.path.name} has no proof beside it ({path.name}): copy it along, "
+            f"or make both again with `cnnkit export {artifact.name}`"
+        )
+    if wanted is not None and hash_file(path) != wanted:
+        raise CorruptError(f"{path} is not the proof that was made with {artifact.path.name}: copy it anew")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts: Mapping[str, str] = file.metadata() or {}
+            given, logits = file.get_tensor("given"), file.get_tensor("logits")
+            allowed = float(facts["tolerance"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CorruptError(f"{path} is no readable proof: {error}; copy it anew") from None
+    return Proof(given=given, logits=logits, tolerance=allowed)
+
+
+def check_proof(engine: Engine, proof: Proof, *, runs: int = 50) -> Verdict:
+    """Run an engine on its proof and time batches of its smallest size.
+
+    A picture agrees when no logit differs by more than the tolerance and the first answer is the
+    same, or was closer to the second than twice the tolerance.
+    """
+    inputs = _inputs(engine.artifact.passport, proof)
+    found = answers(engine, inputs)
+    differences = np.abs(found.astype(np.float64) - proof.logits).max(axis=1)
+    best = np.sort(proof.logits, axis=1)
+    near = (
+        (best[:, -1] - best[:, -2] <= 2 * proof.tolerance) if best.shape[1] > 1 else np.ones(len(best), bool)
+    )
+    same = found.argmax(axis=1) == proof.logits.argmax(axis=1)
+    agree = (differences <= proof.tolerance) & (same | near)
+    return Verdict(
+        images=len(proof.logits),
+        agree=int(agree.sum()),
+        max_abs_diff=float(differences.max()),
+        latency_ms=latency_ms(engine, inputs[: engine.artifact.passport.input.shape[0] or 1], runs=runs),
+        wrong=tuple(int(i) for i in np.flatnonzero(~agree)),
+    )
+
+
+def latency_ms(engine: Engine, batch: NDArray[Any], *, runs: int) -> float:
+    """Return the median milliseconds of one call, answer in host memory, after a warm-up."""
+    for _ in range(max(3, runs // 10)):
+        engine.run(batch)
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        engine.run(batch)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds)
+
+
+def _inputs(passport: Passport, proof: Proof) -> NDArray[Any]:
+    if proof.given.dtype == np.uint8 and passport.input.dtype != "uint8" and passport.preprocessing:
+        return normalise(proof.given, passport.preprocessing)
+    return proof.given
+
+
+def record(passport: Passport, verdict: Verdict, device: str, when: str) -> dict[str, Any]:
+    """Return a passport's JSON with this verification added: machine, versions and date."""
+    entry = {
+        "date": when,
+        "machine": platform.node(),
+        "device": device,
+        "tools": tool_versions(
+            "onnxruntime-gpu", "onnxruntime", "tensorrt-rtx-cu13", "tensorrt-cu13", "numpy"
+        ),
+        "images": verdict.images,
+        "agree": verdict.agree,
+        "max_abs_diff": verdict.max_abs_diff,
+        "latency_ms": verdict.latency_ms,
+    }
+    earlier = passport.extra.get("verified") or []
+    return {**passport.to_json(), "verified": [*earlier, json.loads(json.dumps(entry))][-20:]}
