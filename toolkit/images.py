@@ -190,3 +190,33 @@ def top_classes(probabilities: NDArray[Any], classes: Sequence[str], count: int)
     """Return the `count` likeliest (label, probability) of one row, likeliest first."""
     order = np.argsort(-probabilities, kind="stable")[:count]
     return [(classes[int(i)], float(probabilities[int(i)])) for i in order]
+
+
+def resize_weights(old: int, new: int) -> Floats:
+    """Return the (new, old) matrix that resizes one axis as `fit_pixels` does: box down, bilinear up.
+
+    Source: Pillow's Resample.c, precompute_coeffs, in its order of sums: ties go where its ties go.
+    """
+    stretch = max(old / new, 1.0)
+    support = (0.5 if new < old else 1.0) * stretch
+    places = np.arange(old)[None]
+    centres = ((np.arange(new) + 0.5) * (old / new))[:, None]
+    first = np.trunc(np.maximum(centres - support + 0.5, 0))
+    inside = (places >= first) & (places < np.trunc(centres + support + 0.5))
+    distance = (places - centres + 0.5) * (1 / stretch)
+    box = ((distance > -0.5) & (distance <= 0.5)).astype(np.float64)
+    weights = (box if new < old else np.maximum(0.0, 1.0 - np.abs(distance))) * inside
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def resize_batch(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resize (N, C, h, w) uint8 pictures to (height, width) as `fit_pixels` would one by one.
+
+    For pictures of the network's proportions; others need `fit_pixels`, which pads them.
+    """
+    if pixels.shape[2:] == size:
+        return pixels
+    across, down = resize_weights(pixels.shape[3], size[1]), resize_weights(pixels.shape[2], size[0])
+    # rounded between the passes, as Pillow does
+    wide = np.floor(pixels.astype(np.float32) @ across.T + np.float32(0.5))
+    return np.clip(np.floor(down @ wide + np.float32(0.5)), 0, 255).astype(np.uint8)
