@@ -1,0 +1,81 @@
+"""The one walk through a network: what each call of a layer puts out, weighs and computes.
+
+Names are the exporter's (exporters/graphs/naming.py): a leaf module is its path (`features.3`; called
+again: `relu#2`), a functional call `<owner path>/<op>` (`layer1.0/add`, `/flatten`; again:
+`/flatten#2`). A module built on torch's `meta` device is walked without computing anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleRow:
+    """One call of a layer, in the order of execution.
+
+    `call` counts from 1. `output_shape` is the first output's, with the batch. `parameters` and
+    `weights_bytes` (parameters and buffers) stand on the first call that uses them and are 0 on
+    later ones. `macs` are the multiply-adds of convolutions, dense layers and matrix products; other
+    operations have none. `activation_bytes` is the new memory of all outputs: 0 for a view and for
+    an operation in place.
+    """
+
+    name: str
+    call: int
+    type: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    weights_bytes: int
+    activation_bytes: int
+
+
+def walk(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModuleRow, ...]:
+    """Run zeros of (N, C, H, W) through a module in eval mode; return a row for each call.
+
+    The module's own mode, weights and device stay as they are. Raises ShapeError when the shape
+    does not pass through.
+    """
+    import torch
+
+    from toolkit.errors import ShapeError
+
+    tensor = next(module.parameters(), None)
+    given = torch.zeros(
+        input_shape,
+        dtype=tensor.dtype if tensor is not None else torch.float32,
+        device=tensor.device if tensor is not None else None,
+    )
+    try:
+        return visit(module, given)
+    except RuntimeError as error:
+        shape = "×".join(map(str, input_shape))
+        raise ShapeError(f"a {shape} input does not pass through the network: {error}") from None
+
+
+def visit(
+    module: nn.Module,
+    inputs: Tensor,
+    on_output: Callable[[ModuleRow, Tensor], None] | None = None,
+) -> tuple[ModuleRow, ...]:
+    """Run a module on a batch in eval mode; return a row a call, and show each call's first output."""
+    import torch
+
+    from toolkit.modules._calls import Calls
+
+    modes = {part: part.training for part in module.modules()}
+    calls = Calls(module, inputs, on_output)
+    try:
+        module.eval()
+        with calls, torch.no_grad():
+            module(inputs)
+    finally:
+        for part, training in modes.items():
+            part.training = training
+    return tuple(calls.rows)

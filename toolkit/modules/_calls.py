@@ -1,0 +1,170 @@
+"""Watches a running torch module and writes a row for each call of a layer."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from toolkit.modules import ModuleRow
+
+# `x += y` and `x + y` are one op to the exporter
+_IN_PLACE = re.compile(r"^i(?=(?:add|sub|mul|truediv|div|and|or|matmul)$)")
+# these hand back what they were given when nothing needs doing, and then are no layer
+_MAYBE_NOTHING = {"contiguous", "to", "float", "half", "double", "bfloat16", "cpu", "cuda", "type", "detach"}
+
+
+class Calls:
+    """A context in which each call of a leaf module or a function becomes a row of `rows`."""
+
+    def __init__(
+        self, module: nn.Module, inputs: Tensor, on_output: Callable[[ModuleRow, Tensor], None] | None
+    ) -> None:
+        self.rows: list[ModuleRow] = []
+        self._names = {part: path for path, part in module.named_modules()}
+        self._on_output = on_output
+        self._owners: list[nn.Module] = []
+        self._counts: dict[str, int] = defaultdict(int)
+        self._counted: set[int] = set()
+        self._memory = {_storage(tensor) for tensor in (inputs, *module.parameters(), *module.buffers())}
+        self._parameters = {id(tensor): tensor for tensor in module.parameters()}
+        # outputs are held until the walk ends, so that no freed address is taken for an old one
+        self._held: list[Tensor] = []
+        self._hooks: list[Any] = []
+        self._functions, self._work = _Functions(self), _Work()
+        self._modes = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        for part in self._names:
+            self._hooks.append(part.register_forward_pre_hook(self._before))
+            self._hooks.append(part.register_forward_hook(self._after, always_call=True))
+        self._modes.enter_context(self._functions)
+        self._modes.enter_context(self._work)
+
+    def __exit__(self, *error: Any) -> None:
+        self._modes.close()
+        for hook in self._hooks:
+            hook.remove()
+
+    def inside_a_layer(self) -> bool:
+        """Tell whether a leaf module is running, whose inner calls are its own business."""
+        return bool(self._owners) and _is_leaf(self._owners[-1])
+
+    def function(self, name: str, given: Iterable[Tensor], result: Any) -> None:
+        """Write the row of a functional call in the module that is running."""
+        owner = self._names[self._owners[-1]] if self._owners else ""
+        used = [tensor for tensor in given if id(tensor) in self._parameters]
+        self._write(f"{owner}/{name}", name, result, used)
+
+    def _before(self, module: nn.Module, given: Any) -> None:
+        self._owners.append(module)
+
+    def _after(self, module: nn.Module, given: Any, result: Any) -> None:
+        self._owners.pop()
+        if _is_leaf(module) and result is not None:
+            held = [*module.parameters(), *module.buffers()]
+            self._write(self._names[module] or "/", type(module).__name__, result, held)
+
+    def _write(self, base: str, kind: str, result: Any, held: list[Tensor]) -> None:
+        outputs = tensors_of(result)
+        if not outputs:
+            return
+        self._counts[base] += 1
+        call = self._counts[base]
+        fresh = [tensor for tensor in held if id(tensor) not in self._counted]
+        self._counted.update(id(tensor) for tensor in fresh)
+        row = ModuleRow(
+            name=base if call == 1 else f"{base}#{call}",
+            call=call,
+            type=kind,
+            output_shape=tuple(outputs[0].shape),
+            parameters=sum(t.numel() for t in fresh if isinstance(t, nn.Parameter)),
+            macs=self._work.take(),
+            weights_bytes=sum(t.nbytes for t in fresh),
+            activation_bytes=self._new_bytes(outputs),
+        )
+        self.rows.append(row)
+        if self._on_output:
+            self._on_output(row, outputs[0])
+
+    def _new_bytes(self, outputs: list[Tensor]) -> int:
+        found = 0
+        for tensor in outputs:
+            if _storage(tensor) not in self._memory:
+                self._memory.add(_storage(tensor))
+                self._held.append(tensor)
+                found += tensor.nbytes
+        return found
+
+
+class _Functions(TorchFunctionMode):
+    """Sees every function that is called on tensors, but for those inside leaf modules."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", None)
+        if name and not self.calls.inside_a_layer():
+            plain = _IN_PLACE.sub("", name.strip("_"))
+            given = tensors_of((args, kwargs))
+            outputs = tensors_of(result)
+            idle = plain in _MAYBE_NOTHING and all(any(o is g for g in given) for o in outputs)
+            if not idle:
+                self.calls.function(plain, given, result)
+        return result
+
+
+class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts multiply-adds by torch's own formulas: half of each operation's FLOPs."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.macs = 0
+
+    def take(self) -> int:
+        """Return what was counted since the last call."""
+        taken, self.macs = self.macs, 0
+        return taken
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        if packet not in flop_registry:
+            with self:
+                inner = func.decompose(*args, **kwargs)
+            if inner is not NotImplemented:
+                return inner
+        result = func(*args, **kwargs)
+        if packet in flop_registry:
+            self.macs += flop_registry[packet](*args, **kwargs, out_val=result) // 2
+        return result
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """Return every tensor in a possibly nested result or argument, in order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in tensors_of(item)]
+    return []
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return not any(True for _ in module.children())
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
