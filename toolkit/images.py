@@ -219,4 +219,22 @@ def resize_batch(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     across, down = resize_weights(pixels.shape[3], size[1]), resize_weights(pixels.shape[2], size[0])
     # rounded between the passes, as Pillow does
     wide = np.floor(pixels.astype(np.float32) @ across.T + np.float32(0.5))
-    return np.clip(np.floor(down @ wide + np.float32(0.5)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.floor(down @ wide + np.float32(0.5)), 0, 255), dtype=np.uint8)
+
+
+def fit_batch(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """Bring (N, C, h, w) uint8 pictures to the network's size and channels as `fit_pixels` would."""
+    height, width = preprocessing.size
+    if pixels.shape[1] != preprocessing.channels:
+        pixels = np.repeat(pixels, 3, axis=1) if pixels.shape[1] == 1 else _to_grey(pixels)
+    if pixels.shape[2] * width == pixels.shape[3] * height:
+        return resize_batch(pixels, preprocessing.size)
+    frames = [Image.fromarray(p[0] if len(p) == 1 else np.moveaxis(p, 0, -1)) for p in pixels]
+    return np.stack([fit_pixels(frame, preprocessing) for frame in frames])
+
+
+def _to_grey(pixels: Pixels) -> Pixels:
+    """Turn (N, 3, H, W) into (N, 1, H, W) by Pillow's own weights (ITU-R 601 in 16-bit steps)."""
+    weights = np.array([19595, 38470, 7471], dtype=np.uint32)
+    grey = (np.einsum("nchw,c->nhw", pixels.astype(np.uint32), weights) + 0x8000) >> 16
+    return np.asarray(grey[:, None], dtype=np.uint8)

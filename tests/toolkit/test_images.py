@@ -17,6 +17,7 @@ from toolkit.errors import ImageError
 from toolkit.images import (
     Preprocessing,
     background_is_light,
+    fit_batch,
     fit_pixels,
     normalise,
     read_image,
@@ -200,3 +201,20 @@ def test_preprocessing_that_cannot_be_is_refused() -> None:
     for change in ({"std": [0.0]}, {"channels": 2}, {"size": [0, 28]}):
         with pytest.raises(ValueError, match="cannot be"):
             Preprocessing.from_json({**good, **change})
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([1, 3]),
+    st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    st.sampled_from([1, 3]),
+    st.sampled_from([(28, 28), (32, 32), (30, 20), (5, 7)]),
+)
+def test_a_batch_is_fitted_exactly_as_its_pictures_one_by_one(
+    have: int, extent: tuple[int, int], want: int, size: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, have, *extent), dtype=np.uint8)
+    network = Preprocessing(size=size, channels=want)
+    frames = [Image.fromarray(p[0] if have == 1 else np.moveaxis(p, 0, -1)) for p in pixels]
+    singly = np.stack([fit_pixels(frame, network) for frame in frames])
+    np.testing.assert_array_equal(fit_batch(pixels, network), singly)
