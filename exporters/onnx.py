@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from exporters import Exported, Exporter, ExportOptions
 from exporters.flow.cache import KEY
-from exporters.flow.context import evidence_for, reference_for
+from exporters.flow.context import calibrated_for, evidence_for, reference_for, teller
+from exporters.flow.int8 import ALLOWED_POINTS, quantize_within
+from exporters.flow.paths import export_path
 from exporters.flow.publish import publish
 from exporters.graphs.capture import capture
 from exporters.graphs.facts import input_spec, output_spec, write_facts
-from exporters.graphs.half import to_half
-from exporters.proving.evidence import answers_of
+from exporters.graphs.half import LARGEST_HALF, to_half
+from exporters.graphs.naming import name_missing
+from exporters.graphs.opsets import opset_of
+from exporters.graphs.pixels import add_softmax, take_pixels
+from exporters.graphs.ranges import measure, overflowing
+from exporters.graphs.reading import read_graph
+from exporters.proving.drift import explain
+from exporters.proving.evidence import Evidence, answers_of
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof
-from toolkit.artifacts import Artifact, Format, Passport, Precision, artifact_path
+from exporters.proving.speed import compare_speed
+from toolkit.artifacts import Artifact, Format, Passport, Precision, Target
+from toolkit.backends._cpu import cpu
 from toolkit.checkpoints import load_module, tool_versions
-from toolkit.errors import CorruptError, MissingExtraError
+from toolkit.errors import CnnkitError, GateError
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy")
+# pictures on which values are looked at for the range of fp16
+RANGE_IMAGES = 256
 
 
 class OnnxExporter(Exporter):
@@ -32,19 +42,24 @@ class OnnxExporter(Exporter):
     source_formats: ClassVar[tuple[Format, ...]] = ("safetensors", "onnx")
     format: ClassVar[Format] = "onnx"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
-    reads: ClassVar[tuple[str, ...]] = ("precision", "opset", "images", "seed", "data_dir", "model_file")
+    reads: ClassVar[tuple[str, ...]] = (
+        *("precision", "opset", "images", "seed", "data_dir", "model_file", "input", "softmax", "name"),
+        *("purpose", "method", "max_accuracy_drop", "calibration_images"),
+    )
 
     def export(self, source: Artifact, options: ExportOptions) -> Exported:
         start = time.perf_counter()
         evidence = evidence_for(source, options)
-        model = self.graph(source, options)
-        passport = _passport(source, model, options)
+        model, facts = self.graph(source, options, evidence)
+        passport = _passport(source, model, options, facts)
         write_facts(model, passport)
-        path = artifact_path(options.root, source.name, "onnx", options.precision)
+        path = export_path(source, options, "onnx")
 
         def prove(drafted: Artifact) -> tuple[Passport, bytes]:
             reference = reference_for(source, options)
             wanted = answers_of(reference, evidence, model_file=options.model_file)
+            if options.extra.get("softmax"):
+                wanted = _softmax(wanted, reference)
             parity = compare(
                 wanted,
                 answers_of(drafted, evidence),
@@ -52,45 +67,86 @@ class OnnxExporter(Exporter):
                 precision=options.precision,
                 labels=evidence.labels,
             )
-            judge(parity, options.precision, path.name)
+            try:
+                judge(parity, options.precision, path.name)
+            except GateError as error:
+                raise GateError(f"{error}{self._explained(source, model, evidence, options)}") from None
             proven = dataclasses.replace(drafted.passport, parity=parity)
+            if proven.extra.get("purpose") == "cpu":
+                speed = compare_speed(source, drafted, evidence.inputs_for(drafted.passport))
+                teller(options)(speed.words(source.path.name, path.name))
+                proven = dataclasses.replace(proven, extra={**proven.extra, "speed": speed.facts()})
             return proven, make_proof(proven, evidence, wanted, parity)
 
         made = publish(path, model.SerializeToString(deterministic=True), passport, prove)
         return Exported(artifact=made, seconds=time.perf_counter() - start)
 
-    def graph(self, source: Artifact, options: ExportOptions) -> Any:
-        """Return the onnx.ModelProto of a source at the wanted precision."""
-        if source.passport.format == "safetensors":
-            module = load_module(source, model_file=options.model_file)
-            shape = tuple(extent or 1 for extent in source.passport.input.shape[1:])
-            model = capture(
-                module,
-                shape,
-                opset=options.opset,
-                input_name=source.passport.input.name,
-                output_name=source.passport.output.name,
-            )
-        else:
+    def graph(
+        self, source: Artifact, options: ExportOptions, evidence: Evidence
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the onnx.ModelProto of a source at the wanted precision, and what was decided in it."""
+        if options.precision == "int8":
+            return self._int8(source, options)
+        model = self._plain(source, options)
+        if options.precision != "fp16":
+            return model, {}
+        inputs = evidence.inputs_for(source.passport)[:RANGE_IMAGES]
+        kept = overflowing(model, measure(model, inputs), LARGEST_HALF)
+        if kept:
+            teller(options)(f"kept in fp32, as they exceed the range of fp16: {', '.join(kept)}")
+        return to_half(model, keep=kept), {"kept_fp32": kept}
+
+    def _plain(self, source: Artifact, options: ExportOptions) -> Any:
+        if source.passport.format == "onnx":
             model = read_graph(source.path)
-        return to_half(model) if options.precision == "fp16" else model
+            name_missing(model)
+            return model
+        known = source.passport
+        model = capture(
+            load_module(source, model_file=options.model_file),
+            tuple(extent or 1 for extent in known.input.shape[1:]),
+            opset=options.opset,
+            input_name=known.input.name,
+            output_name="probabilities" if options.extra.get("softmax") else known.output.name,
+        )
+        if options.extra.get("input") == "uint8":
+            if known.preprocessing is None:
+                raise CnnkitError("--input uint8 needs a network whose preprocessing is known")
+            model = take_pixels(model, known.preprocessing)
+        return add_softmax(model) if options.extra.get("softmax") else model
+
+    def _int8(self, source: Artifact, options: ExportOptions) -> tuple[Any, dict[str, Any]]:
+        allowed = options.extra.get("max_accuracy_drop")
+        purpose = "trt" if options.extra.get("purpose") == "trt" else "cpu"
+        made = quantize_within(
+            calibrated_for(source, options),
+            purpose="trt" if purpose == "trt" else "cpu",
+            allowed=ALLOWED_POINTS if allowed is None else float(allowed),
+            tell=teller(options),
+        )
+        return made.model, {**made.facts, "purpose": purpose}
+
+    def _explained(self, source: Artifact, model: Any, evidence: Evidence, options: ExportOptions) -> str:
+        if not options.extra.get("explain"):
+            return ""
+        inputs = evidence.inputs_for(source.passport)
+        return "; " + explain(source, model, inputs, options.precision, options.model_file)
 
 
-def read_graph(path: Path) -> Any:
-    """Read an ONNX file. Raises CorruptError in words."""
-    try:
-        import onnx
-    except ImportError:
-        raise MissingExtraError("onnx", "export") from None
-    try:
-        return onnx.load(path)
-    except Exception as error:  # protobuf, OS and onnx errors share no base class
-        raise CorruptError(f"{path} is no readable ONNX file: {str(error).splitlines()[0]}") from None
+def _softmax(answers: Any, reference: Artifact) -> Any:
+    """Return probabilities for the reference's logits; a reference that has softmax keeps its answers."""
+    from toolkit.images import softmax
+
+    return answers if reference.passport.extra.get("softmax") else softmax(answers).astype("float32")
 
 
-def _passport(source: Artifact, model: Any, options: ExportOptions) -> Passport:
+def _passport(source: Artifact, model: Any, options: ExportOptions, facts: dict[str, Any]) -> Passport:
     known = source.passport
-    extra: dict[str, Any] = {"outputs": _outputs(model.graph.output), KEY: options.extra.get(KEY)}
+    wide = "reduced_range" in facts and facts.get("purpose") == "cpu" and not facts["reduced_range"]
+    target = Target(instruction_set=cpu().int8_instructions) if wide else None
+    kept = {key: known.extra[key] for key in ("seed",) if key in known.extra}
+    if options.extra.get("softmax") or known.extra.get("softmax"):
+        kept["softmax"] = True
     return dataclasses.replace(
         known,
         format="onnx",
@@ -99,15 +155,17 @@ def _passport(source: Artifact, model: Any, options: ExportOptions) -> Passport:
         output=output_spec(model),
         source_sha256=known.sha256,
         tools=tool_versions(*TOOLS),
-        target=None,
+        target=target,
         parity=None,
         created="",
-        extra={**{key: known.extra[key] for key in ("seed",) if key in known.extra}, **extra},
+        extra={
+            **kept,
+            "opset": opset_of(model),
+            "outputs": [value.name for value in model.graph.output],
+            KEY: options.extra.get(KEY),
+            **facts,
+        },
     )
-
-
-def _outputs(outputs: Sequence[Any]) -> list[str]:
-    return [value.name for value in outputs]
 
 
 EXPORTER = OnnxExporter()

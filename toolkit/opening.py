@@ -80,7 +80,10 @@ def newest_name(selection: Selection) -> str:
 
 
 def _fits(passport: Passport, selection: Selection) -> bool:
-    return passport.format in selection.formats and passport.precision == selection.precision
+    # int8 graphs in TensorRT's dialect are its builder's input; a path opens them elsewhere, too
+    for_builder = passport.extra.get("purpose") == "trt" and passport.format == "onnx"
+    fits = passport.format in selection.formats and passport.precision == selection.precision
+    return fits and not for_builder
 
 
 def _open_untrained(name: str, selection: Selection) -> Artifact:

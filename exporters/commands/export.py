@@ -77,6 +77,29 @@ def _images(context: click.Context, parameter: click.Parameter, value: str) -> i
 @click.option(
     "--images", default="1000", show_default=True, callback=_images, metavar="N|all", help="For parity."
 )
+@click.option(
+    "--input",
+    "pixels",
+    type=click.Choice(["uint8"]),
+    help="uint8: raw pixels go in, scaling and normalisation are in the graph (named MODEL-uint8).",
+)
+@click.option("--softmax", is_flag=True, help="Probabilities come out instead of logits.")
+@click.option(
+    "--calibration", "method", default="minmax", show_default=True, metavar="minmax|entropy|percentile"
+)
+@click.option("--calibration-images", type=click.IntRange(1), default=512, show_default=True)
+@click.option(
+    "--max-accuracy-drop", type=click.FloatRange(0), default=0.5, show_default=True, help="int8: points."
+)
+@click.option("--explain", is_flag=True, help="When parity fails, name the first module that drifts.")
+@click.option("--flavour", type=click.Choice(["rtx", "classic"]), help="TensorRT to build with.")
+@click.option(
+    "--compatible",
+    type=click.Choice(["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"]),
+    help="Classic TensorRT: GPUs that the engine runs on (default: the one here).",
+)
+@click.option("--version-compatible", is_flag=True, help="Classic TensorRT: for later releases, too.")
+@click.option("--name", help="Name of the artifacts (default: the source's).")
 @click.option("--fresh", is_flag=True, help="Export again even where the stored result is the same.")
 @cli.untrained_option
 @cli.seed_option
@@ -95,6 +118,16 @@ def export(
     batches: tuple[int, ...],
     opset: int,
     images: int | None,
+    pixels: str | None,
+    softmax: bool,
+    method: str,
+    calibration_images: int,
+    max_accuracy_drop: float,
+    explain: bool,
+    flavour: str | None,
+    compatible: str | None,
+    version_compatible: bool,
+    name: str | None,
     fresh: bool,
     untrained: bool,
     seed: int,
@@ -130,6 +163,18 @@ def export(
         seed=seed,
         data_dir=data_dir,
         model_file=model_file,
+        extra={
+            "input": pixels,
+            "softmax": softmax,
+            "method": method,
+            "calibration_images": calibration_images,
+            "max_accuracy_drop": max_accuracy_drop,
+            "explain": explain,
+            "flavour": flavour,
+            "compatible": compatible,
+            "version_compatible": version_compatible,
+            "name": name,
+        },
     )
     request = Request(
         formats=formats or DEFAULT_FORMATS,
@@ -177,7 +222,9 @@ def _print(report: Report, *, named: bool) -> None:
     from exporters.proving.parity import words
 
     folders = sorted({str(made.artifact.path.absolute().parent) for made in report.artifacts})
-    table = Table("file", "size", "proof", "made in", title="\n".join(folders) or None, title_justify="left")
+    table = Table(title="\n".join(folders) or None, title_justify="left")
+    for heading in ("file", "size", "proof", "made in"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("size", "made in"))
     for made in report.artifacts:
         path, passport = made.artifact.path, made.artifact.passport
         proof = words(passport.parity) if passport.parity else passport.parity_why or "none"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from exporters import ExportOptions
+from exporters.flow.int8 import Calibrated, calibrate
+from exporters.graphs.reading import read_graph
 from exporters.proving.evidence import Evidence, gather
 from toolkit.artifacts import Artifact
 
@@ -20,3 +24,18 @@ def reference_for(source: Artifact, options: ExportOptions) -> Artifact:
     """Return what answers are held against: the checkpoint at the start of the walk, else the source."""
     given = options.extra.get("reference")
     return given if isinstance(given, Artifact) else source
+
+
+def calibrated_for(source: Artifact, options: ExportOptions) -> Calibrated:
+    """Return the calibration of this run, shared by both emitters, else one made now."""
+    given = options.extra.get("calibrated")
+    if callable(given):
+        found: Calibrated = given(source)
+        return found
+    return calibrate(read_graph(source.path), source.passport, options)
+
+
+def teller(options: ExportOptions) -> Callable[[str], None]:
+    """Return where an exporter says things to people: as handed on, else nowhere."""
+    given = options.extra.get("tell")
+    return given if callable(given) else lambda _: None

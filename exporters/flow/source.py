@@ -35,11 +35,9 @@ def _graphs(selection: Selection) -> Selection:
 
 def adopt(path: Path) -> Artifact:
     """Return a plain ONNX file as an artifact; nothing is known of its training, data or classes."""
-    from exporters.graphs.capture import refuse_too_large
     from exporters.graphs.facts import input_spec, output_spec
-    from exporters.onnx import read_graph
+    from exporters.graphs.reading import read_graph
 
-    refuse_too_large(path.stat().st_size, str(path))
     model = read_graph(path)
     output = output_spec(model)
     count = output.shape[-1] if output.shape and output.shape[-1] else 0

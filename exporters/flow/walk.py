@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from exporters import Exported, Exporter, ExportOptions
 from exporters.flow.cache import KEY, export_key, stored
+from exporters.flow.int8 import Calibrated, calibrate
+from exporters.flow.paths import export_path
 from exporters.proving.evidence import Evidence, gather
 from toolkit import catalog
-from toolkit.artifacts import Artifact, Precision, artifact_path
+from toolkit.artifacts import Artifact, Precision
 from toolkit.errors import CnnkitError, GateError, UnavailableError, unknown_name
 
 Tell = Callable[[str], None]
@@ -56,6 +57,7 @@ class Walk:
         self.tell = tell
         self.report = Report()
         self._evidence: Evidence | None = None
+        self._calibrated: Calibrated | None = None
 
     def run(self) -> Report:
         """Make everything that was asked for; what fails or is not here is reported, not raised."""
@@ -64,11 +66,29 @@ class Walk:
         if plain is None:
             return self.report
         for precision in self.request.precisions:
-            graph = plain if precision == "fp32" else self._step("onnx", plain, precision)
-            for name in self.request.formats:
-                if name != "onnx" and graph is not None and (name, precision) in able:
-                    self._step(name, graph, precision)
+            self._branch(plain, precision, [name for name, p in able if p == precision])
         return self.report
+
+    def _branch(self, plain: Artifact, precision: Precision, formats: list[str]) -> None:
+        """Make one precision's graphs and what is built from them.
+
+        int8 has two graphs, one in each runtime's dialect; bf16 has none that a CPU could run, so
+        its engine is built from the fp32 graph.
+        """
+        others = [name for name in formats if name != "onnx"]
+        if precision in ("fp32", "bf16"):
+            for name in others:
+                self._step(name, plain, precision)
+            return
+        purposes = ("cpu", "trt") if precision == "int8" else ("",)
+        for purpose in purposes:
+            built = [name for name in others if precision != "int8" or (name == "trt") == (purpose == "trt")]
+            if not built and not (purpose in ("", "cpu") and "onnx" in formats):
+                continue
+            graph = self._step("onnx", plain, precision, purpose=purpose)
+            if graph is not None:
+                for name in built:
+                    self._step(name, graph, precision)
 
     def _wanted(self) -> list[tuple[str, Precision]]:
         return [(name, precision) for precision in self.request.precisions for name in self.request.formats]
@@ -79,7 +99,7 @@ class Walk:
         try:
             if precision not in exporter.precisions:
                 able = ", ".join(exporter.precisions)
-                raise UnavailableError(f"{name} has no {precision}; possible: {able}")
+                raise UnavailableError(f"{name} files have no {precision}; possible: {able}")
             exporter.prepare(dataclasses.replace(self.request.options, precision=precision))
         except UnavailableError as error:
             self.report.skipped.append(Missed(format=name, precision=precision, reason=str(error)))
@@ -89,23 +109,22 @@ class Walk:
     def _plain(self) -> Artifact | None:
         """Return the fp32 graph that all others are made from."""
         known = self.source.passport
-        if known.format == "onnx" and self.source.path == self._path("onnx", "fp32"):
+        own = export_path(self.source, self.request.options, "onnx")
+        if known.format == "onnx" and self.source.path.resolve() == own.resolve():
             return self.source
         return self._step("onnx", self.source, "fp32")
-
-    def _path(self, name: str, precision: Precision) -> Path:
-        exporter = self._exporter(name)
-        return artifact_path(self.request.options.root, self.source.name, exporter.format, precision)
 
     def _exporter(self, name: str) -> Exporter:
         found: Exporter = catalog.load("exporter", name)
         return found
 
-    def _step(self, name: str, source: Artifact, precision: Precision) -> Artifact | None:
+    def _step(
+        self, name: str, source: Artifact, precision: Precision, *, purpose: str = ""
+    ) -> Artifact | None:
         """Make one artifact, or take it from its stored result; None where that did not work."""
         missed = Missed(format=name, precision=precision, reason="")
         try:
-            made = self._make(self._exporter(name), source, precision)
+            made = self._make(self._exporter(name), source, precision, purpose)
         except GateError as error:
             self.report.failed.append(dataclasses.replace(missed, reason=str(error)))
             return None
@@ -115,16 +134,31 @@ class Walk:
         self.report.artifacts.append(made)
         return made.artifact
 
-    def _make(self, exporter: Exporter, source: Artifact, precision: Precision) -> Exported:
-        options = dataclasses.replace(self.request.options, precision=precision)
+    def _make(self, exporter: Exporter, source: Artifact, precision: Precision, purpose: str) -> Exported:
+        given = {**self.request.options.extra, "purpose": purpose or None}
+        options = dataclasses.replace(self.request.options, precision=precision, extra=given)
+        path = export_path(source, options, exporter.format)
         key = export_key(source, {"exporter": exporter.name, **_asked(options, exporter.reads)})
-        path = self._path(exporter.name, precision)
         found = None if self.request.fresh else stored(path, key)
         if found:
             return Exported(artifact=found, seconds=0.0, cached=True)
         self.tell(f"exporting {source.path.name} to {path.name} …")
-        extra = {**options.extra, KEY: key, "evidence": self.evidence, "reference": self.source}
-        return exporter.export(source, dataclasses.replace(options, extra=extra))
+        handed = {
+            **{KEY: key, "evidence": self.evidence, "calibrated": self.calibrated, "tell": self.tell},
+            "reference": self.source,
+        }
+        return exporter.export(source, dataclasses.replace(options, extra={**given, **handed}))
+
+    def calibrated(self, source: Artifact) -> Calibrated:
+        """Return the one calibration that all int8 graphs of this run share."""
+        if self._calibrated is None:
+            from exporters.graphs.reading import read_graph
+
+            self.tell("calibrating int8 …")
+            model = read_graph(source.path)
+            self._calibrated = calibrate(model, source.passport, self.request.options)
+            self.tell(f"calibrated on {self._calibrated.held.calibration_source}")
+        return self._calibrated
 
     def evidence(self) -> Evidence:
         """The pictures that this run's exports are judged on."""

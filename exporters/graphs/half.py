@@ -15,7 +15,9 @@ import numpy as np
 
 from exporters.graphs.capture import finish
 from exporters.graphs.naming import modules_of, name_nodes, name_values, note_modules
+from exporters.graphs.opsets import at_least, opset_of
 from exporters.graphs.order import sort_nodes
+from exporters.graphs.running import float_values
 from toolkit.errors import CnnkitError, MissingExtraError
 
 LARGEST_HALF = 65504.0
@@ -66,7 +68,7 @@ def to_bfloat16(model: Any) -> Any:
                 attribute.i = brain
     del made.graph.value_info[:]
     # bf16 came to convolutions, pools and activations with opset 22
-    return finish(onnx, onnx.version_converter.convert_version(made, 22) if _opset(made) < 22 else made)
+    return finish(onnx, onnx.version_converter.convert_version(made, 22) if opset_of(made) < 22 else made)
 
 
 def bfloat16(values: Any) -> bytes:
@@ -76,8 +78,46 @@ def bfloat16(values: Any) -> bytes:
     return rounded.astype("<u2").tobytes()
 
 
-def _opset(model: Any) -> int:
-    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+def emulate_bfloat16(model: Any) -> Any:
+    """Return an fp32 graph that answers as a bf16 one would: weights and every value rounded to bf16.
+
+    Sums inside one layer stay in fp32, as they do on GPUs.
+    """
+    import onnx
+
+    made = at_least(model, 13)  # Cast to bf16 came with opset 13
+    floats, brain = onnx.TensorProto.FLOAT, onnx.TensorProto.BFLOAT16
+    for tensor in made.graph.initializer:
+        if tensor.data_type == floats:
+            values = onnx.numpy_helper.to_array(tensor)
+            wide = np.frombuffer(bfloat16(values), "<u2").astype("<u4") << 16
+            tensor.CopyFrom(onnx.numpy_helper.from_array(wide.view("<f4").reshape(values.shape), tensor.name))
+    wanted = {
+        *float_values(made),
+        *(v.name for v in made.graph.input if v.type.tensor_type.elem_type == floats),
+    }
+    outputs = {value.name for value in made.graph.output}
+    nodes: list[Any] = []
+    rounded: dict[str, str] = {}
+
+    def round_off(name: str) -> None:
+        rounded[name] = f"{name}/bf16"
+        nodes.append(onnx.helper.make_node("Cast", [name], [f"{name}/bits"], to=brain))
+        nodes.append(onnx.helper.make_node("Cast", [f"{name}/bits"], [rounded[name]], to=floats))
+
+    for value in made.graph.input:
+        if value.name in wanted:
+            round_off(value.name)
+    for node in made.graph.node:
+        copy = onnx.NodeProto.FromString(node.SerializeToString())
+        copy.input[:] = [rounded.get(name, name) for name in copy.input]
+        nodes.append(copy)
+        for name in copy.output:
+            if name in wanted and name not in outputs:
+                round_off(name)
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    return made
 
 
 def _name_casts(model: Any, weights: set[str]) -> Any:

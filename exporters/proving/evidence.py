@@ -16,7 +16,7 @@ from toolkit.artifacts import Artifact, Passport
 from toolkit.backends import Engine, EngineOptions
 from toolkit.datasets import Dataset, Split
 from toolkit.errors import NotFoundError
-from toolkit.images import Pixels, Preprocessing, fit_pixels, normalise
+from toolkit.images import Pixels, Preprocessing, fit_pixels, normalise, resize_batch
 
 Floats = NDArray[np.float32]
 SplitName = Literal["train", "test"]
@@ -68,7 +68,7 @@ def gather(
     Random ones stand in, and `why_random` says so, where the network is untrained, came from
     elsewhere, or its data set is not on this machine.
     """
-    why = _why_random(passport)
+    why = why_random(passport)
     if why is None and passport.preprocessing is not None and passport.dataset is not None:
         try:
             dataset = load_dataset(passport, data_dir)
@@ -78,16 +78,20 @@ def gather(
             part = dataset.test if split == "test" else dataset.train
             chosen = choose(part, images, seed)
             pixels = fit(chosen.images, passport.preprocessing)
+            known = passport.dataset.fingerprint
+            same = known in (None, dataset.fingerprint)
+            other = "" if same else ", which differs from what it was trained on"
             return Evidence(
                 inputs=normalise(pixels, passport.preprocessing),
-                source=f"{len(chosen)} {split} images of {dataset.name}",
+                source=f"{len(chosen)} {split} images of {dataset.name}{other}",
                 pixels=pixels,
                 labels=chosen.labels,
             )
     return random_evidence(passport, images or 1000, seed, why or "it has no preprocessing")
 
 
-def _why_random(passport: Passport) -> str | None:
+def why_random(passport: Passport) -> str | None:
+    """Say why a network cannot be judged on real pictures; None where it can."""
     if passport.trained is False:
         return "the network is untrained"
     if passport.dataset is None or passport.preprocessing is None:
@@ -116,8 +120,16 @@ def fit(images: Pixels, preprocessing: Preprocessing) -> Pixels:
     """Bring (N, C, H, W) uint8 pictures to the network's size and channels, as serving does."""
     if images.shape[1:] == (preprocessing.channels, *preprocessing.size):
         return images
+    if _alike(images.shape, preprocessing):
+        return resize_batch(images, preprocessing.size)
     frames = [Image.fromarray(p[0] if len(p) == 1 else np.moveaxis(p, 0, -1)) for p in images]
     return np.stack([fit_pixels(frame, preprocessing) for frame in frames])
+
+
+def _alike(shape: tuple[int, ...], preprocessing: Preprocessing) -> bool:
+    """Tell whether pictures have the network's channels and proportions, so that resizing is all."""
+    height, width = preprocessing.size
+    return shape[1] == preprocessing.channels and shape[2] * width == shape[3] * height
 
 
 def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evidence:

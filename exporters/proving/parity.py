@@ -68,8 +68,5 @@ def judge(parity: Parity, precision: Precision, what: str) -> None:
 
 def words(parity: Parity) -> str:
     """Say a parity in one line."""
-    text = (
-        f"{parity.top1_agreement:.1%} same first answer on {parity.images} images, "
-        f"largest difference {parity.max_abs_diff:.2g}"
-    )
-    return text if parity.accuracy is None else f"{text}, accuracy {parity.accuracy:.4f}"
+    text = f"{parity.top1_agreement:.1%} agree on {parity.images} images, within {parity.max_abs_diff:.2g}"
+    return text if parity.accuracy is None else f"{text}; accuracy {parity.accuracy:.4f}"

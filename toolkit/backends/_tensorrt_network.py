@@ -49,6 +49,7 @@ class ParsedLayer:
     output_types: tuple[str, ...]
     output_shapes: tuple[tuple[int, ...], ...]
     weights_bytes: int
+    dequantized: bool = False
 
     @property
     def computes(self) -> bool:
@@ -57,7 +58,12 @@ class ParsedLayer:
 
     @property
     def precision(self) -> str:
-        """The type that the layer computes in: its first input's (`FLOAT`, `HALF`, `INT8` …)."""
+        """The type that the layer computes in: its first input's (`FLOAT`, `HALF` …).
+
+        A layer that reads a dequantized value computes in INT8: the builder folds the pair into it.
+        """
+        if self.dequantized:
+            return "INT8"
         types = self.input_types or self.output_types
         return types[0] if types else "NONE"
 
@@ -131,7 +137,13 @@ def _parser_errors(parser: Any) -> str:
 def _walk(trt: ModuleType, network: Any) -> list[ParsedLayer]:
     raw = [network.get_layer(index) for index in range(network.num_layers)]
     readers = _readers(raw)
-    return [_read(trt, layer, readers) for layer in raw]
+    dequantized = {
+        tensor.name
+        for layer in raw
+        if layer.type == trt.LayerType.DEQUANTIZE
+        for tensor in _tensors(layer, "output")
+    }
+    return [_read(trt, layer, readers, dequantized) for layer in raw]
 
 
 def _tensors(layer: Any, kind: str) -> list[Any]:
@@ -149,9 +161,11 @@ def _readers(layers: list[Any]) -> dict[str, Any]:
     return first
 
 
-def _owner(layer: Any, readers: dict[str, Any]) -> tuple[str, ...]:
+def _owner(trt: ModuleType, layer: Any, readers: dict[str, Any]) -> tuple[str, ...]:
     seen: set[str] = set()
-    while not onnx_nodes(layer.metadata):
+    constant = layer.type == trt.LayerType.CONSTANT
+    # quantized weights belong to the layer behind their dequantize node, not to that node
+    while not onnx_nodes(layer.metadata) or (constant and layer.type == trt.LayerType.DEQUANTIZE):
         outputs = _tensors(layer, "output")
         reader = readers.get(outputs[0].name) if outputs else None
         if reader is None or layer.name in seen:
@@ -161,17 +175,18 @@ def _owner(layer: Any, readers: dict[str, Any]) -> tuple[str, ...]:
     return onnx_nodes(layer.metadata)
 
 
-def _read(trt: ModuleType, layer: Any, readers: dict[str, Any]) -> ParsedLayer:
+def _read(trt: ModuleType, layer: Any, readers: dict[str, Any], dequantized: set[str]) -> ParsedLayer:
     inputs, outputs = _tensors(layer, "input"), _tensors(layer, "output")
     return ParsedLayer(
         name=layer.name,
         type=str(layer.type).rpartition(".")[2],
-        onnx_nodes=_owner(layer, readers),
+        onnx_nodes=_owner(trt, layer, readers),
         input_types=tuple(_type(tensor) for tensor in inputs),
         input_shapes=tuple(tuple(tensor.shape) for tensor in inputs),
         output_types=tuple(_type(tensor) for tensor in outputs),
         output_shapes=tuple(tuple(tensor.shape) for tensor in outputs),
         weights_bytes=_weights_bytes(trt, layer, outputs),
+        dequantized=bool(inputs) and inputs[0].name in dequantized,
     )
 
 

@@ -1,0 +1,107 @@
+"""A parsed network → an engine, with its types counted and the builder's memory figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from exporters import ExportOptions
+from toolkit.artifacts import Artifact, Precision
+from toolkit.backends._tensorrt import BuilderMemory, guarded
+from toolkit.backends._tensorrt_network import ParsedNetwork
+from toolkit.errors import CnnkitError, GateError
+
+# TensorRT's name of the type that each precision computes in
+TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
+WEIGHTY = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A serialized engine with what its builder said of it."""
+
+    data: bytes
+    types: dict[str, int]
+    engine_types: dict[str, int]
+    memory: BuilderMemory
+
+
+def receipt(network: ParsedNetwork, precision: Precision, source: Artifact) -> dict[str, int]:
+    """Count the computing layers by the type they run in.
+
+    Raises GateError when a convolution or matrix product runs in another type than the name says,
+    unless the export kept that very node in float and said so.
+    """
+    facts = source.passport.extra
+    kept = {*facts.get("kept_fp32", ()), *facts.get("kept_float", ())}
+    heavy = [layer for layer in network.layers if layer.type in WEIGHTY]
+    wrong = [
+        layer for layer in heavy if layer.precision != TYPES[precision] and not kept & set(layer.onnx_nodes)
+    ]
+    if wrong:
+        names = ", ".join(
+            f"{'/'.join(layer.onnx_nodes) or layer.name} in {layer.precision}" for layer in wrong[:3]
+        )
+        raise GateError(
+            f"{source.path.name} is called {precision}, but TensorRT would run {len(wrong)} of "
+            f"{len(heavy)} convolutions and matrix products otherwise ({names})"
+        )
+    return network.types()
+
+
+def build(
+    network: ParsedNetwork,
+    *,
+    targets: tuple[str, ...],
+    profile: dict[str, tuple[int, ...]],
+    options: ExportOptions,
+) -> Built:
+    """Build an engine for the targets and the profile's smallest, usual and largest shapes."""
+    trt, config = network.trt, network.builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.precision in ("fp32", "int8"):
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and too coarse for fp32 parity
+    _compatibility(trt, config, options)
+    if targets:
+        config.num_compute_capabilities = len(targets)
+        for index, name in enumerate(targets):
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+    shapes = network.builder.create_optimization_profile()
+    for name, shape in network.inputs().items():
+        if -1 in shape:
+            shapes.set_shape(name, profile["min"], profile["opt"], profile["max"])
+    config.add_optimization_profile(shapes)
+    serialized = guarded(
+        "building the TensorRT engine",
+        network.log,
+        lambda: network.builder.build_serialized_network(network.network, config),
+    )
+    layers = network.log.engine_layers()
+    return Built(
+        data=bytes(serialized),
+        types=network.types(),
+        engine_types=dict(Counter(layer.output_types[0] for layer in layers if layer.output_types)),
+        memory=network.log.memory(),
+    )
+
+
+def _compatibility(trt: ModuleType, config: Any, options: ExportOptions) -> None:
+    """Ask classic TensorRT for an engine of several GPUs or releases, where that was typed."""
+    level = str(options.extra.get("compatible") or "NONE")
+    if level != "NONE":
+        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
+    if options.extra.get("version_compatible"):
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+
+
+def shape_profile(source: Artifact, options: ExportOptions) -> dict[str, tuple[int, ...]]:
+    """Return the smallest, the usual and the largest input shape."""
+    rest = tuple(extent or 1 for extent in source.passport.input.shape[1:])
+    batches = sorted(options.batches)
+    if not batches or batches[0] < 1:
+        raise CnnkitError(f"--batch takes sizes of 1 or more, got {options.batches}")
+    usual = options.batches[1] if len(options.batches) == 3 else batches[len(batches) // 2]
+    sizes = {"min": batches[0], "opt": usual, "max": batches[-1]}
+    return {name: (size, *rest) for name, size in sizes.items()}

@@ -1,0 +1,30 @@
+"""Older graphs brought to the opset that a step needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from toolkit.errors import CnnkitError
+
+
+def opset_of(model: Any) -> int:
+    """Return the opset of a graph's standard operators."""
+    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+
+
+def at_least(model: Any, opset: int) -> Any:
+    """Return a copy of a graph, brought to an opset when its own is older."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    own = opset_of(copy)
+    if own >= opset:
+        return copy
+    try:
+        return onnx.shape_inference.infer_shapes(onnx.version_converter.convert_version(copy, opset))
+    except Exception as error:  # the converter raises bare RuntimeErrors
+        raise CnnkitError(
+            f"the graph is of opset {own} and cannot be brought to {opset}, "
+            f"which this precision needs: {error}"
+        ) from None

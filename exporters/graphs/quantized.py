@@ -1,0 +1,118 @@
+"""An fp32 ONNX graph and the ranges of its values → an int8 graph, in the dialect of its runtime.
+
+Two emitters share one calibration: `cpu` writes U8S8 (unsigned activations, signed weights), which
+ONNX Runtime fuses on x86 and Arm; `trt` writes symmetric S8S8 without quantized biases, the only
+form that TensorRT's parser takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from exporters.graphs.capture import finish
+from exporters.graphs.naming import MODULES, note_modules
+from exporters.graphs.opsets import at_least
+from exporters.graphs.order import sort_nodes
+from exporters.graphs.ranges import Method, Range
+from toolkit.errors import CnnkitError, MissingExtraError
+
+Purpose = Literal["cpu", "trt"]
+HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# per-channel scales came to QuantizeLinear and DequantizeLinear with this opset
+SMALLEST_OPSET = 13
+
+
+def quantize(
+    model: Any,
+    ranges: Mapping[str, Range],
+    *,
+    method: Method,
+    purpose: Purpose,
+    reduce_range: bool,
+    keep: Iterable[str] = (),
+) -> Any:
+    """Return an int8 copy of an fp32 onnx.ModelProto; nodes named in `keep` stay in float.
+
+    `reduce_range` gives weights 7 bits, for processors whose 8-bit sums saturate.
+    """
+    try:
+        import onnx
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+        from onnxruntime.quantization.registry import QDQRegistry
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "export") from None
+    copy = at_least(model, SMALLEST_OPSET)
+    symmetric = purpose == "trt"
+    data = {}
+    for name, found in ranges.items():
+        low, high = found.clipped(method)
+        if np.isfinite(low) and np.isfinite(high):
+            data[name] = TensorData(lowest=np.float32(min(low, 0.0)), highest=np.float32(max(high, 0.0)))
+    quantizer = QDQQuantizer(
+        copy,
+        True,
+        reduce_range,
+        QuantType.QInt8,
+        QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        TensorsData(CalibrationMethod.MinMax, data),
+        [],
+        sorted(keep),
+        list(QDQRegistry),
+        {"ActivationSymmetric": symmetric, "WeightSymmetric": True, "QuantizeBias": not symmetric},
+    )
+    before = {node.name for node in copy.graph.node}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), _silence():
+            made = quantizer.quantize_model()
+    except Exception as error:  # the quantizer raises bare errors of many kinds
+        raise CnnkitError(f"the graph cannot be quantized: {error}") from error
+    for node in made.graph.node:
+        if node.name not in before and not any(entry.key == MODULES for entry in node.metadata_props):
+            note_modules(node, [], None)  # quantize and dequantize nodes belong to no module
+    _free_outputs(made)
+    sort_nodes(made)
+    return finish(onnx, made)
+
+
+def _free_outputs(model: Any) -> None:
+    """Leave the graph's outputs in float: 8 bits would round logits for no gain in speed."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for value in model.graph.output:
+        back = makers.get(value.name)
+        if back is None or back.op_type != "DequantizeLinear":
+            continue
+        there = makers.get(back.input[0])
+        if there is None or there.op_type != "QuantizeLinear" or there.input[0] not in makers:
+            continue
+        inner = there.input[0]
+        readers = [node for node in model.graph.node if inner in node.input or there.output[0] in node.input]
+        if len(readers) == 2:  # only this pair reads it
+            maker = makers[inner]
+            model.graph.node.remove(there)
+            model.graph.node.remove(back)
+            maker.output[:] = [value.name if name == inner else name for name in maker.output]
+
+
+def heavy_nodes(model: Any) -> list[str]:
+    """Return the names of the convolutions and matrix products, in the order of execution."""
+    return [node.name for node in model.graph.node if node.op_type in HEAVY]
+
+
+@contextlib.contextmanager
+def _silence() -> Any:
+    """Keep the quantizer's notes to its own developers off the user's screen."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

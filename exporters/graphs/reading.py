@@ -1,0 +1,45 @@
+"""ONNX files read from disk, with errors in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from exporters.graphs.capture import refuse_too_large
+from toolkit.errors import CnnkitError, CorruptError, MissingExtraError, NotFoundError
+
+
+def read_graph(path: Path) -> Any:
+    """Read an ONNX file with its external data. Raises CorruptError or CnnkitError in words."""
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtraError("onnx", "export") from None
+    if not path.is_file():
+        raise NotFoundError(f"no file {path}")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf, OS and onnx errors share no base class
+        raise CorruptError(f"{path} is no readable ONNX file: {_first(error)}") from None
+    outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    refuse_too_large(_external_bytes(outside) + path.stat().st_size, path.name)
+    if outside:
+        try:
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+        except Exception as error:  # a missing or short weights file raises OSError, ValueError …
+            raise CorruptError(
+                f"{path} keeps weights in another file that cannot be read: {_first(error)}"
+            ) from None
+    if not model.graph.output:
+        raise CnnkitError(f"{path} has no output: it is no network")
+    return model
+
+
+def _external_bytes(tensors: list[Any]) -> int:
+    sizes = [entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "length"]
+    return sum(int(size) for size in sizes)
+
+
+def _first(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,76 @@
+"""A graph in memory, run by ONNX Runtime on the CPU: its answers, or every value inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import CorruptError
+
+BATCH = 32
+
+
+def session(model: Any) -> Any:
+    """Open an onnx.ModelProto (or its bytes) on the CPU. Raises CorruptError with the runtime's reason."""
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    # its threads would spin on between two calls and slow whatever is timed next
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    try:
+        return ort.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own errors share no base class
+        first = str(error).strip().splitlines()[0]
+        raise CorruptError(f"ONNX Runtime cannot open the graph: {first}") from None
+
+
+def logits(model: Any, inputs: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a graph's first output for all inputs, as (N, K) float32."""
+    opened = session(model)
+    name, first = opened.get_inputs()[0].name, opened.get_outputs()[0].name
+    parts = [np.asarray(opened.run([first], {name: part})[0]) for part in _batches(opened, inputs)]
+    return np.concatenate(parts)[: len(inputs)].reshape(len(inputs), -1).astype(np.float32)
+
+
+def values(model: Any, inputs: NDArray[Any], wanted: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the named inner values of a graph, batch by batch."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    present = {value.name for value in copy.graph.output}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in present)
+    opened = session(copy)
+    name = opened.get_inputs()[0].name
+    for part in _batches(opened, inputs):
+        yield dict(zip(wanted, opened.run(wanted, {name: part}), strict=True))
+
+
+def float_values(model: Any) -> list[str]:
+    """Return the names of all fp32 values that nodes make, in the order of execution."""
+    import onnx
+
+    known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
+    found = []
+    for node in model.graph.node:
+        for name in node.output:
+            value = known.get(name)
+            if value is not None and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+                found.append(name)
+    return found
+
+
+def _batches(opened: Any, inputs: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Cut inputs into the graph's batch; one with a fixed batch gets its last part filled up."""
+    fixed = opened.get_inputs()[0].shape[0]
+    step = fixed if isinstance(fixed, int) else BATCH
+    for start in range(0, len(inputs), step):
+        part = inputs[start : start + step]
+        if isinstance(fixed, int) and len(part) < step:
+            part = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)])
+        yield np.ascontiguousarray(part)

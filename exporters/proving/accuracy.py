@@ -1,0 +1,54 @@
+"""Whether a cheaper network is as accurate: the paired difference on the same pictures, with its interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Answer = Literal["pass", "fail", "undecided"]
+Z95 = 1.959964
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """How much accuracy was lost, in points, with its 95 % interval, on how many pictures."""
+
+    points: float
+    low: float
+    high: float
+    images: int
+
+    def judge(self, allowed: float) -> Answer:
+        """Pass when the whole interval is within `allowed` points, fail when all of it is beyond."""
+        if self.high <= allowed:
+            return "pass"
+        return "fail" if self.low > allowed else "undecided"
+
+    def words(self) -> str:
+        """Say the drop in one line."""
+        return f"{self.points:+.2f} points ({self.low:+.2f} to {self.high:+.2f}) on {self.images} images"
+
+
+def paired_drop(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Drop:
+    """Compare two networks' right answers, (N,) each, on the same pictures.
+
+    Only pictures that one got right and the other wrong say anything. The interval is Agresti and
+    Min's for matched pairs ("Simple improved confidence intervals for comparing matched
+    proportions", 2005): half a picture is added to each of the four cells, so that no discordant
+    picture at all does not mean an interval of zero.
+    """
+    count = len(before)
+    lost, won = int((before & ~after).sum()), int((~before & after).sum())
+    total = count + 2.0
+    difference = (lost - won) / total
+    spread = math.sqrt(max(0.0, (lost + won + 1.0) / total - difference**2) / total)
+    return Drop(
+        points=100 * (lost - won) / count,
+        low=100 * (difference - Z95 * spread),
+        high=100 * (difference + Z95 * spread),
+        images=count,
+    )

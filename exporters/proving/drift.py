@@ -1,0 +1,133 @@
+"""Where two networks part: the first module whose output is no longer its reference's.
+
+Both networks run on the same pictures with every module's output kept; modules are compared in
+their order of execution, so that the first one that drifts is the one to look at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.graphs.naming import modules_of
+from exporters.graphs.running import values
+from toolkit.artifacts import Artifact, Precision
+
+if TYPE_CHECKING:
+    from torch import nn
+
+IMAGES = 32
+# the root mean square of the difference, relative to that of the reference, which rounding explains
+EXPLAINED: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """One module's relative difference (RMS over RMS), and whether rounding alone explains it."""
+
+    module: str
+    relative: float
+    explained: bool
+
+
+def drifts(
+    reference: dict[str, NDArray[Any]], found: dict[str, NDArray[Any]], precision: Precision
+) -> list[Drift]:
+    """Compare what both networks have, in the reference's order of execution."""
+    compared = []
+    for module, wanted in reference.items():
+        have = found.get(module)
+        if have is None or have.shape != wanted.shape:
+            continue
+        size = float(np.sqrt(np.square(wanted.astype(np.float64)).mean())) or 1.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            gap = float(np.sqrt(np.square(have.astype(np.float64) - wanted).mean())) / size
+        explained = bool(np.isfinite(gap) and gap <= EXPLAINED[precision])
+        compared.append(Drift(module=module, relative=gap, explained=explained))
+    return compared
+
+
+def explain(
+    source: Artifact, model: Any, inputs: NDArray[Any], precision: Precision, model_file: Path | None
+) -> str:
+    """Say which module of an exported graph drifts first from its source; `inputs` are the graph's."""
+    few = inputs[:IMAGES]
+    reference = source_outputs(source, few, model_file)
+    compared = drifts(reference, graph_outputs(model, few), precision)
+    if not compared:
+        return "no module of the source can be told in the export, so none can be named"
+    bad = next((entry for entry in compared if not entry.explained), None)
+    if bad is None:
+        worst = max(compared, key=lambda entry: entry.relative)
+        return (
+            f"no single module drifts beyond what {precision} rounding explains; "
+            f"the largest is {worst.module} by {worst.relative:.2g} (relative)"
+        )
+    before = compared[compared.index(bad) - 1].relative if compared.index(bad) else 0.0
+    return (
+        f"the first module that drifts is {bad.module}: its output differs by {bad.relative:.2g} "
+        f"(relative), its input's by {before:.2g}; the {compared.index(bad)} modules before it agree"
+    )
+
+
+def graph_outputs(model: Any, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return each module's output in an ONNX graph: the value of the last node that belongs to it."""
+    last: dict[str, str] = {}
+    for node in model.graph.node:
+        for module in modules_of(node) or ([node.name] if modules_of(node) is None else []):
+            last[module] = node.output[0]
+    names = list(dict.fromkeys(last.values()))
+    batch = next(iter(values(model, inputs, names)))
+    # a folded module's output is that of the node it is in: the batch norm's, not the convolution's
+    holders: dict[str, str] = {}
+    for module, value in last.items():
+        holders[value] = module
+    return {module: batch[value] for value, module in holders.items()}
+
+
+def source_outputs(
+    source: Artifact, inputs: NDArray[Any], model_file: Path | None
+) -> dict[str, NDArray[Any]]:
+    """Return each module's output in the source, in its order of execution."""
+    if source.passport.format == "onnx":
+        import onnx
+
+        return graph_outputs(onnx.load(source.path), inputs)
+    from toolkit.checkpoints import load_module
+
+    return module_outputs(load_module(source, model_file=model_file), inputs)
+
+
+def module_outputs(module: nn.Module, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Run a torch module and return the output of every call of a leaf: `relu`, `relu#2` …"""
+    import torch
+
+    found: dict[str, NDArray[Any]] = {}
+    calls: dict[str, int] = {}
+
+    def keep(name: str) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            label = name if calls[name] == 1 else f"{name}#{calls[name]}"
+            if isinstance(output, torch.Tensor):
+                found[label] = output.detach().clone().numpy()
+
+        return hook
+
+    leaves = [
+        (name, leaf)
+        for name, leaf in module.named_modules()
+        if name and not any(True for _ in leaf.children())
+    ]
+    handles = [leaf.register_forward_hook(keep(name)) for name, leaf in leaves]
+    try:
+        with torch.inference_mode():
+            module(torch.from_numpy(np.ascontiguousarray(inputs)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
