@@ -1,0 +1,1 @@
+"""Looking at networks and their answers: evaluation, predictions, sheets, layers, feature maps."""

@@ -1,0 +1,85 @@
+"""What a network says of single pictures: files, or the first test pictures of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.backends import Engine
+from toolkit.datasets import Dataset
+from toolkit.errors import CorruptError, ImageError
+from toolkit.images import Pixels, fit_batch, softmax, top_classes
+from toolkit.inspection.pictures import Invert, answers, first, preprocessing_of, read_picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One picture's answers, likeliest first; `pixels` (C, H, W) uint8 is what the network saw.
+
+    `source` is the file, or in words which picture of which data set; `truth` is None for files.
+    """
+
+    source: Path | str
+    top: tuple[tuple[str, float], ...]
+    pixels: Pixels
+    inverted: bool = False
+    truth: str | None = None
+
+    @property
+    def right(self) -> bool | None:
+        """Tell whether the first answer is the true class; None where that is not known."""
+        return None if self.truth is None else self.top[0][0] == self.truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A file that is no picture, or none that is read, and why in one line."""
+
+    source: Path
+    error: str
+
+
+def predict_files(
+    engine: Engine, files: Sequence[Path], *, top: int = 3, invert: Invert = "auto"
+) -> tuple[list[Prediction], list[Refusal]]:
+    """Classify files; those that cannot be read are told apart and stop none of the others."""
+    preprocessing = preprocessing_of(engine.artifact)
+    read, refused = [], []
+    for file in files:
+        try:
+            read.append((file, read_picture(file, preprocessing, invert)))
+        except ImageError as error:
+            refused.append(Refusal(source=file, error=str(error)))
+    if not read:
+        return [], refused
+    tops = _tops(engine, np.stack([picture.pixels for _, picture in read]), top)
+    made = [
+        Prediction(source=file, top=row, pixels=picture.pixels, inverted=picture.inverted)
+        for (file, picture), row in zip(read, tops, strict=True)
+    ]
+    return made, refused
+
+
+def predict_dataset(engine: Engine, data: Dataset, *, count: int, top: int = 3) -> list[Prediction]:
+    """Classify the first test pictures of a data set, whose classes are the network's."""
+    split = first(data.test, count)
+    pixels = fit_batch(split.images, preprocessing_of(engine.artifact))
+    return [
+        Prediction(
+            source=f"{data.name} test {index}", top=row, pixels=pixels[index], truth=data.classes[int(label)]
+        )
+        for index, (row, label) in enumerate(zip(_tops(engine, pixels, top), split.labels, strict=True))
+    ]
+
+
+def _tops(engine: Engine, pixels: Pixels, top: int) -> list[tuple[tuple[str, float], ...]]:
+    logits = answers(engine, pixels)
+    if not np.isfinite(logits).all():
+        raise CorruptError(
+            f"{engine.artifact.path} answers with NaN or infinity; train it again with a lower rate"
+        )
+    classes = engine.artifact.passport.classes
+    return [tuple(top_classes(row, classes, top)) for row in softmax(logits)]

@@ -1,0 +1,84 @@
+"""A sheet of pictures with what a network says of them and what they are, as a PNG. Pillow only."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from toolkit.artifacts import write_bytes
+from toolkit.errors import CnnkitError
+from toolkit.images import Pixels
+from toolkit.inspection.prediction import Prediction
+
+TILE, MARGIN, LINE, SIZE = 112, 12, 15, 12
+RIGHT, WRONG, PLAIN, INK, PAPER = "#1a7f37", "#cf222e", "#57606a", "#1f2328", "#ffffff"
+
+
+def draw_sheet(predictions: Sequence[Prediction], title: str) -> Image.Image:
+    """Draw every picture as the network saw it, framed green where it is right and red where wrong."""
+    columns = min(10, max(1, math.ceil(math.sqrt(len(predictions) * 1.6))))
+    rows = math.ceil(len(predictions) / columns)
+    cell = (TILE + MARGIN, TILE + 2 * LINE + MARGIN + 6)
+    font = ImageFont.load_default(SIZE)
+    width = max(columns * cell[0] + MARGIN, int(font.getlength(title)) + 2 * MARGIN)
+    page = Image.new("RGB", (width, rows * cell[1] + 2 * MARGIN + LINE), PAPER)
+    pen = ImageDraw.Draw(page)
+    pen.text((MARGIN, MARGIN - 4), title, INK, font)
+    for index, prediction in enumerate(predictions):
+        row, column = divmod(index, columns)
+        left, top = MARGIN + column * cell[0], MARGIN + LINE + row * cell[1]
+        _draw_one(page, pen, prediction, left, top)
+    return page
+
+
+def _draw_one(
+    page: Image.Image, pen: ImageDraw.ImageDraw, prediction: Prediction, left: int, top: int
+) -> None:
+    colour = {True: RIGHT, False: WRONG, None: PLAIN}[prediction.right]
+    page.paste(tile(prediction.pixels, TILE), (left, top))
+    pen.rectangle((left - 2, top - 2, left + TILE + 1, top + TILE + 1), outline=colour, width=2)
+    label, probability = prediction.top[0]
+    _text(pen, (left, top + TILE + 4), f"{probability:.0%} {label}", colour)
+    below = prediction.source.name if isinstance(prediction.source, Path) else f"is {prediction.truth}"
+    _text(pen, (left, top + TILE + 4 + LINE), below, INK)
+
+
+def tile(pixels: Pixels, side: int) -> Image.Image:
+    """Return (C, H, W) uint8 pixels as an RGB picture that fits a square, pixels kept sharp."""
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).convert("RGB")
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    small = image.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
+    square = Image.new("RGB", (side, side), PAPER)
+    square.paste(small, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return square
+
+
+def _text(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, colour: str) -> None:
+    font = ImageFont.load_default(SIZE)
+    if font.getlength(text) > TILE + MARGIN - 4:
+        while text and font.getlength(text + "…") > TILE + MARGIN - 4:
+            text = text[:-1]
+        text += "…"
+    pen.text(place, text, colour, font)
+
+
+def write_sheet(path: Path, predictions: Sequence[Prediction], title: str) -> None:
+    """Write the sheet as a PNG, whole or not at all. Raises CnnkitError for another ending or no picture."""
+    if not predictions:
+        raise CnnkitError(f"no picture could be read, so there is nothing to draw in {path}")
+    write_png(path, draw_sheet(predictions, title))
+
+
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write a picture as a PNG, whole or not at all. Raises CnnkitError for another ending."""
+    if path.suffix.lower() != ".png":
+        raise CnnkitError(f"{path} would be a PNG; name it {path.with_suffix('.png').name}")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    write_bytes(path, buffer.getvalue())
