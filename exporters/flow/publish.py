@@ -7,6 +7,8 @@ import dataclasses
 import fcntl
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,3 +60,23 @@ def _turn(folder: Path) -> Iterator[None]:
     with (folder / ".turn").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def publish_folder(path: Path, fill: Callable[[Path], None], passport: Passport) -> Artifact:
+    """Fill a folder beside its place, then move it in with its passport; an error leaves the older one."""
+    refuse_unwritable(path.parent)
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        fill(part)
+        part.chmod(0o755)  # mkdtemp makes folders private; this one is an ordinary one
+        with _turn(path.parent):
+            if path.exists():
+                path.rename(part.with_suffix(".old"))
+            part.rename(path)
+            made = stamp(path, passport)
+    except OSError as error:
+        raise CnnkitError(f"cannot write {path}: {error.strerror or error}; free some space") from error
+    finally:
+        for leftover in (part, part.with_suffix(".old")):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return made

@@ -62,6 +62,8 @@ class Walk:
     def run(self) -> Report:
         """Make everything that was asked for; what fails or is not here is reported, not raised."""
         able = [(name, precision) for name, precision in self._wanted() if self._can(name, precision)]
+        if self.source.passport.format == "trt":
+            return self._from_engine()
         plain = self._plain()
         if plain is None:
             return self.report
@@ -76,9 +78,12 @@ class Walk:
         its engine is built from the fp32 graph.
         """
         others = [name for name in formats if name != "onnx"]
+        if self._serves_plan() and "triton" in others:
+            others.remove("triton")
+            others += [] if "trt" in others else ["trt"]
         if precision in ("fp32", "bf16"):
             for name in others:
-                self._step(name, plain, precision)
+                self._then_served(name, self._step(name, plain, precision), precision)
             return
         purposes = ("cpu", "trt") if precision == "int8" else ("",)
         for purpose in purposes:
@@ -88,7 +93,27 @@ class Walk:
             graph = self._step("onnx", plain, precision, purpose=purpose)
             if graph is not None:
                 for name in built:
-                    self._step(name, graph, precision)
+                    self._then_served(name, self._step(name, graph, precision), precision)
+
+    def _serves_plan(self) -> bool:
+        """Tell whether a repository was asked for whose model is a plan of classic TensorRT."""
+        return "triton" in self.request.formats and self.request.options.extra.get("flavour") == "classic"
+
+    def _then_served(self, name: str, made: Artifact | None, precision: Precision) -> None:
+        if name == "trt" and made is not None and self._serves_plan():
+            self._step("triton", made, precision)
+
+    def _from_engine(self) -> Report:
+        """An engine can only be served; it cannot be turned back into a graph."""
+        for name in self.request.formats:
+            if name == "triton":
+                self._step(name, self.source, self.source.passport.precision)
+                continue
+            reason = f"{self.source.path.name} is an engine: name its checkpoint or .onnx file instead"
+            self.report.skipped.append(
+                Missed(format=name, precision=self.source.passport.precision, reason=reason)
+            )
+        return self.report
 
     def _wanted(self) -> list[tuple[str, Precision]]:
         return [(name, precision) for precision in self.request.precisions for name in self.request.formats]

@@ -1,0 +1,1 @@
+"""Files of a Triton model repository."""

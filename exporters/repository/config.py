@@ -1,0 +1,87 @@
+"""`config.pbtxt` and `labels.txt` as NVIDIA's server reads them (protobuf text of `ModelConfig`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from toolkit.artifacts import Artifact, TensorSpec
+from toolkit.errors import CnnkitError
+
+TYPES = {
+    **{"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8", "int8": "TYPE_INT8"},
+    **{"int32": "TYPE_INT32", "int64": "TYPE_INT64", "float64": "TYPE_FP64", "bool": "TYPE_BOOL"},
+}
+BACKENDS = {"onnx": "onnxruntime", "trt": "tensorrt"}
+# how long a request may wait for others to share its batch, and for its turn at all
+QUEUE_DELAY_MICROSECONDS = 500
+TIMEOUT_MICROSECONDS = 1_000_000
+QUEUE_LENGTH = 1024
+
+
+def model_config(name: str, source: Artifact, batches: Sequence[int]) -> str:
+    """Return the text of config.pbtxt. Triton's dims exclude the batch, unless the graph's is fixed."""
+    passport = source.passport
+    dynamic = passport.input.shape[0] is None
+    largest = max(batches) if dynamic else 0
+    outputs = passport.extra.get("outputs") or [passport.output.name]
+    parts = [
+        f"name: {_text(name)}",
+        f"backend: {_text(BACKENDS[passport.format])}",
+        f"max_batch_size: {largest}",
+        f"input [ {{ {_tensor(passport.input, dynamic=dynamic)} }} ]",
+    ]
+    labels = f" label_filename: {_text('labels.txt')}" if passport.classes else ""
+    parts.append(f"output [ {{ {_tensor(passport.output, dynamic=dynamic)}{labels} }} ]")
+    if len(outputs) > 1:
+        # the server fills in the shapes of further outputs from the model itself
+        parts.append(f"# further outputs: {', '.join(map(str, outputs[1:]))}")
+    if dynamic:
+        parts.append(_batching(batches))
+        parts += [_warmup(passport.input, size) for size in sorted({min(batches), *batches[1:2]})]
+    parts.append("version_policy { latest { num_versions: 1 } }")
+    return "\n".join(parts) + "\n"
+
+
+def labels_text(classes: Sequence[str]) -> str:
+    """Return labels.txt: one class a line, in the order of the logits."""
+    return "".join(" ".join(label.split()) + "\n" for label in classes)
+
+
+def _tensor(spec: TensorSpec, *, dynamic: bool) -> str:
+    shape = spec.shape[1:] if dynamic else spec.shape
+    dims = ", ".join("-1" if extent is None else str(extent) for extent in shape)
+    return f"name: {_text(spec.name)} data_type: {_type(spec)} dims: [ {dims} ]"
+
+
+def _type(spec: TensorSpec) -> str:
+    if spec.dtype not in TYPES:
+        raise CnnkitError(f"Triton has no type for {spec.dtype}, which {spec.name!r} is")
+    return TYPES[spec.dtype]
+
+
+def _batching(batches: Sequence[int]) -> str:
+    usual = batches[1] if len(batches) > 2 else max(batches)
+    policy = (
+        f"timeout_action: REJECT default_timeout_microseconds: {TIMEOUT_MICROSECONDS} "
+        f"max_queue_size: {QUEUE_LENGTH}"
+    )
+    return (
+        f"dynamic_batching {{ preferred_batch_size: [ {usual} ] "
+        f"max_queue_delay_microseconds: {QUEUE_DELAY_MICROSECONDS} "
+        f"default_queue_policy {{ {policy} }} }}"
+    )
+
+
+def _warmup(spec: TensorSpec, size: int) -> str:
+    dims = ", ".join(str(extent or 1) for extent in spec.shape[1:])
+    value = f"data_type: {_type(spec)} dims: [ {dims} ] random_data: true"
+    return (
+        f"model_warmup [ {{ name: {_text(f'batch of {size}')} batch_size: {size} "
+        f"inputs {{ key: {_text(spec.name)} value: {{ {value} }} }} }} ]"
+    )
+
+
+def _text(value: str) -> str:
+    """Quote a string for protobuf's text format, in which JSON's escapes of ASCII are valid, too."""
+    return json.dumps(value, ensure_ascii=False)
