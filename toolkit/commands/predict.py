@@ -1,0 +1,178 @@
+"""`cnnkit predict`: what a network says of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from toolkit import cli
+from toolkit.errors import CnnkitError
+
+if TYPE_CHECKING:
+    from toolkit.inspection.pictures import Invert
+    from toolkit.inspection.prediction import Prediction, Refusal
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--backend", metavar="NAME", help="pytorch, ort or trt (default: ort if an ONNX is here).")
+@click.option(
+    "--first", type=click.IntRange(1), metavar="N", help="With --dataset: the first N test pictures."
+)
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Answers a picture.")
+@click.option(
+    "--invert",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    show_default=True,
+    help="Dark on light to light on dark; auto looks at the border of a picture for a grey network.",
+)
+@click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Draw them all into this PNG.")
+@cli.options(
+    cli.dataset_option,
+    cli.data_dir_option,
+    cli.precision_option,
+    cli.untrained_option,
+    cli.seed_option,
+    cli.device_option,
+    cli.threads_option,
+    cli.root_option,
+    cli.model_file_option,
+    cli.json_option,
+)
+def predict(
+    *,
+    model: str | None,
+    files: tuple[Path, ...],
+    backend: str | None,
+    first: int | None,
+    top: int,
+    invert: Invert,
+    sheet: Path | None,
+    dataset: str | None,
+    data_dir: Path | None,
+    precision: str,
+    untrained: bool,
+    seed: int,
+    device: str,
+    threads: int | None,
+    root: Path,
+    model_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Classify FILES with MODEL, a name or a file; or with --dataset the first test pictures of a data set.
+
+    Without MODEL: the network that was trained or exported last.
+    """
+    from toolkit.artifacts import as_precision
+    from toolkit.backends import EngineOptions
+    from toolkit.inspection import choosing, pictures, prediction
+
+    model, files = _sort_out(model, files)
+    _check_usage(files, dataset, first)
+    choice = choosing.choose(
+        model,
+        backend=backend,
+        root=root,
+        precision=as_precision(precision),
+        untrained=untrained,
+        seed=seed,
+        model_file=model_file,
+    )
+    cli.opened(choice.artifact)
+    if choice.why:
+        cli.say(choice.why)
+    refused: list[Refusal] = []
+    options = EngineOptions(device=device, threads=threads, model_file=model_file)
+    with choice.open(options) as engine:
+        if dataset is None:
+            made, refused = prediction.predict_files(engine, files, top=top, invert=invert)
+            _say_inverted(made, invert)
+        else:
+            data = pictures.load_for(choice.artifact.passport, dataset, data_dir)
+            if choice.artifact.passport.trained is not False:
+                pictures.check_classes(choice.artifact.passport, data)
+            made = prediction.predict_dataset(engine, data, count=first or 10, top=top)
+    if sheet is not None:
+        from toolkit.inspection.sheet import write_sheet
+
+        write_sheet(sheet, made, f"{choice.artifact.path.name}, {choice.backend}")
+        cli.say(f"drew {sheet}")
+    if as_json:
+        cli.emit(
+            {
+                "predictions": [_row(entry) for entry in made],
+                "backend": choice.backend,
+                "artifact": choice.artifact.path,
+                "errors": [{"file": entry.source, "error": entry.error} for entry in refused],
+                "sheet": sheet,
+            }
+        )
+    else:
+        _show(made)
+    _fail(refused)
+
+
+def _sort_out(model: str | None, files: tuple[Path, ...]) -> tuple[str | None, tuple[Path, ...]]:
+    """Take a picture in the place of MODEL for what it is: a file that is no artifact."""
+    from toolkit.artifacts import SUFFIXES
+
+    if model and Path(model).is_file() and Path(model).suffix not in (*SUFFIXES, ".pth", ".pt"):
+        return None, (Path(model), *files)
+    return model, files
+
+
+def _check_usage(files: tuple[Path, ...], dataset: str | None, first: int | None) -> None:
+    if bool(files) == bool(dataset):
+        raise click.UsageError("name picture files, or --dataset NAME with --first N, and not both")
+    if first is not None and dataset is None:
+        raise click.UsageError("--first N goes with --dataset NAME")
+
+
+def _say_inverted(made: list[Prediction], invert: Invert) -> None:
+    turned = [str(entry.source) for entry in made if entry.inverted]
+    if turned and invert == "auto":
+        names = ", ".join(turned[:3]) + (" …" if len(turned) > 3 else "")
+        cli.say(f"inverted, for a light border (`--invert no` keeps them): {names}")
+
+
+def _row(entry: Prediction) -> dict[str, Any]:
+    return {
+        "file": entry.source,
+        "top": [{"label": label, "probability": share} for label, share in entry.top],
+        "inverted": entry.inverted,
+        "truth": entry.truth,
+    }
+
+
+def _show(made: list[Prediction]) -> None:
+    known = any(entry.truth is not None for entry in made)
+    table = Table("picture", *(["is"] if known else []), "answer", "then")
+    for entry in made:
+        (label, share), *others = entry.top
+        mark = {True: " ✓", False: " ✗", None: ""}[entry.right]
+        rest = ", ".join(f"{name} {value:.1%}" for name, value in others)
+        truth = [escape(entry.truth or "")] if known else []
+        table.add_row(escape(str(entry.source)), *truth, escape(f"{label} {share:.1%}{mark}"), escape(rest))
+    if made:
+        cli.stdout.print(table)
+    if known:
+        right = sum(bool(entry.right) for entry in made)
+        cli.stdout.print(f"{right} of {len(made)} right")
+
+
+def _fail(refused: list[Refusal]) -> None:
+    """Name each refused picture on a line of its own; exit with 1 when there is one."""
+    if not refused:
+        return
+    for entry in refused[:-1]:
+        cli.report_error(CnnkitError(entry.error))
+    raise CnnkitError(refused[-1].error)
+
+
+COMMAND = predict
