@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from toolkit.errors import unknown_name
 
@@ -21,45 +21,70 @@ Pixels = Literal["standardise", "unit", "half"]
 Select = Literal["best", "last"]
 
 
+@dataclass(frozen=True)
+class About:
+    """What a recipe's field means, and the least and greatest value that it may have.
+
+    The command line, TOML files and sweeps are made from these.
+    """
+
+    help: str
+    low: float | None = None
+    high: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a model is trained. Every field can be set on the command line or in a TOML file.
 
-    `pixels`: `standardise` subtracts the training set's mean and divides by its deviation, `unit`
-    is pixels / 255 and nothing more, `half` is (pixels / 255 − 0.5) / 0.5. `select` says which
-    epoch's weights become the checkpoint: the `best` on the validation split, or the `last`.
-    `assumed` names the fields that a textbook recipe's source does not state.
+    `assumed` names the fields that a textbook recipe's source does not state, `changed` those that
+    a run set otherwise than the recipe of that name.
     """
 
     name: str
-    epochs: int = 10
-    batch: int = 64
-    optimizer: Optimizer = "adamw"
-    lr: float = 1e-3
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    schedule: Schedule = "constant"
-    step_epochs: int = 5
-    step_gamma: float = 0.5
-    warmup_epochs: float = 0.0
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    ema_decay: float | None = None
-    patience_epochs: int | None = None
-    init: Init = "default"
-    pixels: Pixels = "standardise"
-    flip: bool = False
-    shift_pixels: int = 0
-    crop_padding: int = 0
-    rotate_degrees: float = 0.0
-    colour: float = 0.0
-    cutout_pixels: int = 0
-    augmix: float = 0.0
-    validation_fraction: float = 0.1
-    select: Select = "best"
-    guard: bool = True
+    epochs: Annotated[int, About("Passes over the training images.", 1)] = 10
+    batch: Annotated[int, About("Images a step.", 1)] = 64
+    optimizer: Annotated[Optimizer, About("Optimizer.")] = "adamw"
+    lr: Annotated[float, About("Learning rate; its peak, where the schedule has one.", 0)] = 1e-3
+    momentum: Annotated[float, About("Momentum of SGD.", 0, 1)] = 0.0
+    nesterov: Annotated[bool, About("Nesterov's momentum, for SGD.")] = False
+    weight_decay: Annotated[float, About("Weight decay; for sgd and adam L2 in the gradient.", 0)] = 0.0
+    schedule: Annotated[Schedule, About("How the rate changes over the run.")] = "constant"
+    step_epochs: Annotated[int, About("Schedule step: epochs between drops.", 1)] = 5
+    step_gamma: Annotated[float, About("Schedule step: factor of each drop.", 0, 1)] = 0.5
+    warmup_epochs: Annotated[float, About("Epochs of linear warm-up (one-cycle has its own).", 0)] = 0.0
+    label_smoothing: Annotated[float, About("Share of a label spread over all classes.", 0, 1)] = 0.0
+    clip_norm: Annotated[float | None, About("Largest joint 2-norm of the gradients.", 0)] = None
+    ema_decay: Annotated[
+        float | None, About("Keep an average of the weights that decays so each step, and use it.", 0, 1)
+    ] = None
+    patience_epochs: Annotated[int | None, About("Stop after so many epochs without a better one.", 1)] = None
+    init: Annotated[Init, About("Starting weights; default is PyTorch's own.")] = "default"
+    pixels: Annotated[
+        Pixels,
+        About(
+            "standardise: minus the training set's mean, over its deviation; unit: / 255; "
+            "half: (/ 255 - 0.5) / 0.5."
+        ),
+    ] = "standardise"
+    flip: Annotated[bool, About("Mirror half of the images.")] = False
+    shift_pixels: Annotated[int, About("Move images by up to so many pixels each way.", 0)] = 0
+    crop_padding: Annotated[
+        int, About("Crop the original size out of images padded by so many pixels.", 0)
+    ] = 0
+    rotate_degrees: Annotated[float, About("Turn images by up to so many degrees.", 0, 180)] = 0.0
+    colour: Annotated[
+        float, About("Change brightness, contrast and saturation by up to this share.", 0, 1)
+    ] = 0.0
+    cutout_pixels: Annotated[int, About("Blank a random square of that side.", 0)] = 0
+    augmix: Annotated[float, About("Share of images given to AugMix.", 0, 1)] = 0.0
+    validation_fraction: Annotated[
+        float, About("Share of the training images held out to choose the best epoch on.", 0, 0.9)
+    ] = 0.1
+    select: Annotated[Select, About("Which epoch's weights become the checkpoint.")] = "best"
+    guard: Annotated[bool, About("Notice a diverging run, go back and lower the rate.")] = True
     assumed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
     source: str = ""
 
 

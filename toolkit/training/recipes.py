@@ -1,0 +1,179 @@
+"""Recipes changed: by name and text from the command line, by TOML files, and checked for sense.
+
+Imports no torch, so that the command line can be made from a recipe's fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from toolkit.errors import CnnkitError, NotFoundError, unknown_name
+from toolkit.models import ModelSpec, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One field of a recipe that can be set: its type, choices and range. `high` and `low` None: open."""
+
+    name: str
+    kind: type[bool] | type[int] | type[float] | type[str]
+    optional: bool
+    choices: tuple[str, ...]
+    help: str
+    low: float | None
+    high: float | None
+
+    @property
+    def option(self) -> str:
+        """Return the field's word on the command line."""
+        return self.name.replace("_", "-")
+
+    @property
+    def wanted(self) -> str:
+        """Say what values the field takes."""
+        if self.choices:
+            return " or ".join(self.choices)
+        if self.kind is bool:
+            return "true or false"
+        words = "a whole number" if self.kind is int else "a number"
+        if self.high is not None:
+            words += f" from {self.low:g} to {self.high:g}"
+        elif self.low is not None:
+            words += f" from {self.low:g}"
+        return words + (" or none" if self.optional else "")
+
+    def parse(self, given: Any) -> Any:
+        """Turn text or a TOML value into the field's value. Raises CnnkitError in words."""
+        try:
+            value = self._convert(given)
+        except (ValueError, TypeError, OverflowError):
+            raise self._refusal(given) from None
+        below = value is not None and self.low is not None and value < self.low
+        above = value is not None and self.high is not None and value > self.high
+        if below or above or (self.choices and value not in self.choices):
+            raise self._refusal(given)
+        return value
+
+    def _convert(self, given: Any) -> Any:
+        text = str(given).strip().lower()
+        if self.optional and text in ("none", ""):
+            return None
+        if self.kind is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text]
+        if self.kind is str:
+            return text
+        if isinstance(given, bool):
+            raise ValueError
+        number = float(text)
+        if not math.isfinite(number) or (self.kind is int and number != int(number)):
+            raise ValueError
+        return int(number) if self.kind is int else number
+
+    def _refusal(self, given: Any) -> CnnkitError:
+        return CnnkitError(f"recipe field {self.option} cannot be {given!r}; it takes {self.wanted}")
+
+
+@cache
+def settings() -> Mapping[str, Setting]:
+    """Return every field of a recipe that can be set, by name, in the order of the dataclass."""
+    found = {}
+    for name, hint in get_type_hints(Recipe, include_extras=True).items():
+        if get_origin(hint) is not Annotated:
+            continue
+        declared, about = get_args(hint)
+        optional = isinstance(declared, types.UnionType) and type(None) in get_args(declared)
+        kind = next(a for a in get_args(declared) if a is not type(None)) if optional else declared
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        found[name] = Setting(
+            name=name,
+            kind=str if choices else kind,
+            optional=optional,
+            choices=choices,
+            help=about.help,
+            low=about.low,
+            high=about.high,
+        )
+    return found
+
+
+def find(spec: ModelSpec, named: str) -> Recipe:
+    """Return the recipe of a name, or of a TOML file: its fields over those of its `base` (default).
+
+    Raises NotFoundError and CnnkitError in words.
+    """
+    if not named.endswith(".toml"):
+        return check(spec.recipe(named))
+    path = Path(named)
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise NotFoundError(f"recipe file {path} cannot be read: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CnnkitError(f"{path} is no TOML file: {error}") from None
+    base = spec.recipe(str(data.pop("base", "default")))
+    try:
+        return dataclasses.replace(override(base, data), name=path.stem, source=path.name)
+    except CnnkitError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with fields changed by name (dashes or underscores), from text or values.
+
+    Changing the optimizer drops a momentum that the new one does not know, unless it is given, too.
+    """
+    known = settings()
+    values: dict[str, Any] = {}
+    for word, given in changes.items():
+        name = word.replace("-", "_")
+        if name not in known:
+            raise unknown_name("recipe field", word, [s.option for s in known.values()])
+        values[name] = known[name].parse(given)
+    if values.get("optimizer", "sgd") != "sgd":
+        values = {"momentum": 0.0, "nesterov": False, **values}
+    values = {name: value for name, value in values.items() if value != getattr(recipe, name)}
+    changed = tuple(dict.fromkeys((*recipe.changed, *values)))
+    return check(dataclasses.replace(recipe, **values, changed=changed))
+
+
+def check(recipe: Recipe) -> Recipe:
+    """Return the recipe if its fields make sense together. Raises CnnkitError in words."""
+    for name, setting in settings().items():
+        setting.parse(getattr(recipe, name))
+    sgd = recipe.optimizer == "sgd"
+    if recipe.lr == 0:
+        raise CnnkitError("recipe field lr cannot be 0; nothing would be learned")
+    if recipe.clip_norm == 0:
+        raise CnnkitError("recipe field clip-norm cannot be 0; none turns clipping off")
+    if recipe.momentum and not sgd:
+        raise CnnkitError(f"momentum belongs to sgd, and the optimizer is {recipe.optimizer}: --momentum 0")
+    if recipe.nesterov and not (sgd and recipe.momentum):
+        raise CnnkitError("nesterov needs sgd and a momentum: --optimizer sgd --momentum 0.9")
+    if recipe.schedule == "one-cycle" and recipe.warmup_epochs:
+        raise CnnkitError("one-cycle warms up by itself: --warmup-epochs 0, or --schedule cosine")
+    if recipe.validation_fraction == 0:
+        if recipe.select == "best":
+            raise CnnkitError(
+                "the best epoch is chosen on held-out images and none are held out: "
+                "--validation-fraction 0.1, or --select last"
+            )
+        if recipe.patience_epochs is not None:
+            raise CnnkitError("early stopping needs held-out images: --validation-fraction 0.1")
+    return recipe
+
+
+def summary(recipe: Recipe) -> str:
+    """Say a recipe in a few words: its name, its main figures and what was changed."""
+    text = (
+        f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch}, {recipe.optimizer} {recipe.lr:g}, "
+        f"{recipe.schedule}"
+    )
+    return f"{text} (changed: {', '.join(recipe.changed)})" if recipe.changed else text
