@@ -16,6 +16,15 @@ from toolkit.errors import CnnkitError, NotFoundError
 TIMEOUT_S = 10.0
 
 
+def torchvision_mirrors(dataset: str) -> tuple[str, ...]:
+    """Return the addresses that torchvision fetches a data set from; none where it is not installed."""
+    try:
+        from torchvision import datasets
+    except ImportError:
+        return ()
+    return tuple(str(mirror) for mirror in getattr(datasets, dataset).mirrors)
+
+
 def download(url: str, path: Path) -> None:
     """Fetch one file, whole or not at all. Raises NotFoundError with the reason."""
     try:
@@ -31,7 +40,7 @@ def download(url: str, path: Path) -> None:
 
 def from_mirrors(mirrors: Sequence[str], names: Sequence[str], folder: Path) -> str:
     """Fetch every `<name>.gz` from the first mirror that answers; return that mirror."""
-    failed = []
+    failed = [] if mirrors else ["torchvision is not installed, so no mirror is known"]
     for mirror in mirrors:
         try:
             for name in names:

@@ -8,24 +8,90 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import CorruptError, NotFoundError
+from toolkit.datasets import Dataset, Split, fingerprint
+from toolkit.datasets._fetch import from_debian_package, from_mirrors
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 
 MAGIC_LABELS, MAGIC_IMAGES = 2049, 2051
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdxFiles:
-    """The four files of one data set: SHA-256 of each one's uncompressed bytes, by name."""
+    """The four files of one data set and where they can be had.
+
+    `hashes` gives the SHA-256 of each one's uncompressed bytes, in the order training images, training
+    labels, test images, test labels; `mirrors` the addresses to fetch from, asked only when needed;
+    `debian` a package and the folder that it fills.
+    """
 
     name: str
+    title: str
     hashes: Mapping[str, str]
+    mirrors: Callable[[], Sequence[str]]
+    debian: tuple[str, Path] | None = None
+
+
+def load_idx(
+    files: IdxFiles, classes: tuple[str, ...], name: str, data_dir: Path | None, fetch: bool
+) -> Dataset:
+    """Find, verify and read the four files; images are (N, 1, H, W) uint8.
+
+    Raises CorruptError for damaged files, NotFoundError with all that was tried and what to type.
+    """
+    folder, source = _find(files, data_dir, fetch)
+    arrays = [read(folder, file, digest) for file, digest in files.hashes.items()]
+    train = Split(images=arrays[0][:, None], labels=arrays[1].astype(np.int64))
+    test = Split(images=arrays[2][:, None], labels=arrays[3].astype(np.int64))
+    return Dataset(
+        name=name,
+        train=train,
+        test=test,
+        classes=classes,
+        source=source,
+        fingerprint=fingerprint(train, test),
+    )
+
+
+def _find(files: IdxFiles, data_dir: Path | None, fetch: bool) -> tuple[Path, str]:
+    if data_dir is not None and not any(holds(f, files) for f in (data_dir, data_dir / files.name)):
+        raise NotFoundError(
+            f"--data-dir {data_dir} holds no {files.title} (looked there and in {data_dir / files.name} "
+            f"for {', '.join(files.hashes)}, plain or .gz); leave the option out to search elsewhere"
+        )
+    places = list(given_folders(files.name, data_dir))
+    if files.debian:
+        places.append((f"Debian's package {files.debian[0]}", files.debian[1]))
+    tried = []
+    for label, folder in places:
+        if holds(folder, files):
+            return folder, f"{folder} ({label})"
+        tried.append(f"{folder} ({label}): not there")
+    kept = cache_folder() / files.name
+    for label, get in _ways(files) if fetch else ():
+        try:
+            return kept, f"{kept} (just fetched: {get(kept)})"
+        except CnnkitError as error:
+            tried.append(f"{label}: {error}")
+    install = f"On Debian `apt-get install {files.debian[0]}` brings it; else put" if files.debian else "Put"
+    raise NotFoundError(
+        f"{files.title} is not here; tried {'; '.join(tried)}. {install} the four IDX files into a folder "
+        "and add `--data-dir FOLDER`; `--dataset fashion-mnist-sample` is a small sample that needs nothing"
+    )
+
+
+def _ways(files: IdxFiles) -> Iterator[tuple[str, Callable[[Path], str]]]:
+    yield "torchvision's mirrors", partial(from_mirrors, files.mirrors(), list(files.hashes))
+    if files.debian:
+        package, folder = files.debian
+        yield f"Debian's package {package}", partial(from_debian_package, package, str(folder)[1:])
 
 
 def parse(data: bytes, name: str) -> NDArray[np.uint8]:

@@ -49,6 +49,49 @@ def build_alexnet(channels: int, classes: int) -> nn.Module:
     return nn.Sequential(OrderedDict(features=features, classifier=classifier))
 
 
+def build_alexnet28(channels: int, classes: int) -> nn.Module:
+    """Map (N, channels, 28, 28) float32 to (N, classes) logits."""
+    from torch import nn
+
+    features = nn.Sequential(
+        nn.Conv2d(channels, 64, kernel_size=5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 1),
+        nn.Conv2d(64, 128, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(128, 128, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(128, 64, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+    )
+    classifier = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(64 * 5 * 5, 1024),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(1024, 512),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(512, classes),
+    )
+    return nn.Sequential(OrderedDict(features=features, classifier=classifier))
+
+
+_TEXTBOOK = Recipe(
+    name="textbook",
+    epochs=10,
+    batch=128,
+    optimizer="sgd",
+    lr=0.01,
+    init="xavier-uniform",
+    pixels="unit",
+    validation_fraction=0.0,
+    select="last",
+    guard=False,
+    source="alexnet-fashion-mnist.txt",
+)
+
 MODELS = (
     ModelSpec(
         name="alexnet",
@@ -67,21 +110,32 @@ MODELS = (
                 label_smoothing=0.05,
                 flip=True,
             ),
-            "textbook": Recipe(
-                name="textbook",
-                epochs=10,
-                batch=128,
-                optimizer="sgd",
-                lr=0.01,
-                init="xavier-uniform",
-                pixels="unit",
-                validation_fraction=0.0,
-                select="last",
-                guard=False,
-                source="alexnet-fashion-mnist.txt",
-            ),
+            "textbook": _TEXTBOOK,
         },
         summary="five convolutions, three dense layers",
+        source=PAPER,
+    ),
+    ModelSpec(
+        name="alexnet28",
+        family="alexnet",
+        input_shape=(1, 28, 28),
+        build=build_alexnet28,
+        recipes={
+            "default": Recipe(
+                name="default",
+                epochs=12,
+                batch=128,
+                optimizer="adamw",
+                lr=1.5e-3,
+                weight_decay=0.05,
+                schedule="one-cycle",
+                label_smoothing=0.05,
+                flip=True,
+                shift_pixels=2,
+            ),
+            "textbook": _TEXTBOOK,
+        },
+        summary="AlexNet's shape on 28×28 pictures",
         source=PAPER,
     ),
 )

@@ -6,6 +6,7 @@ Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to docu
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -24,35 +25,63 @@ def build_lenet(
     *,
     activation: Literal["sigmoid", "relu"],
     pool: Literal["avg", "max"],
+    dropout: float | None = None,
 ) -> nn.Module:
-    """Map (N, channels, 28, 28) float32 to (N, classes) logits."""
+    """Map (N, channels, 28, 28) float32 to (N, classes) logits.
+
+    `dropout` adds a dropout of that share behind each of the two hidden dense layers.
+    """
     from torch import nn
 
     act = nn.Sigmoid if activation == "sigmoid" else nn.ReLU
     down = nn.AvgPool2d if pool == "avg" else nn.MaxPool2d
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv1=nn.Conv2d(channels, 6, kernel_size=5, padding=2),
+        act1=act(),
+        pool1=down(2),
+        conv2=nn.Conv2d(6, 16, kernel_size=5),
+        act2=act(),
+        pool2=down(2),
+        flatten=nn.Flatten(),
+    )
+    for index, (before, after) in enumerate(((16 * 5 * 5, 120), (120, 84)), start=1):
+        layers[f"fc{index}"] = nn.Linear(before, after)
+        layers[f"act{index + 2}"] = act()
+        if dropout is not None:
+            layers[f"dropout{index}"] = nn.Dropout(dropout)
+    layers["fc3"] = nn.Linear(84, classes)
+    return nn.Sequential(layers)
+
+
+def build_lenet5(channels: int, classes: int) -> nn.Module:
+    """Map (N, channels, 28, 28) float32 to (N, classes) logits.
+
+    A third convolution takes the place of the first dense layer; only the first two convolutions are
+    followed by a sigmoid. Layers carry the attribute names of the write-up lenet5-mnist.
+    """
+    from torch import nn
+
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(channels, 6, kernel_size=5, padding=2),
-            act1=act(),
-            pool1=down(2),
+            sigmoid1=nn.Sigmoid(),
+            pool1=nn.AvgPool2d(2),
             conv2=nn.Conv2d(6, 16, kernel_size=5),
-            act2=act(),
-            pool2=down(2),
+            sigmoid2=nn.Sigmoid(),
+            pool2=nn.AvgPool2d(2),
+            conv3=nn.Conv2d(16, 120, kernel_size=5),
             flatten=nn.Flatten(),
-            fc1=nn.Linear(16 * 5 * 5, 120),
-            act3=act(),
-            fc2=nn.Linear(120, 84),
-            act4=act(),
-            fc3=nn.Linear(84, classes),
+            fc1=nn.Linear(120, 84),
+            output=nn.Linear(84, classes),
         )
     )
 
 
-def _textbook(lr: float, epochs: int) -> Recipe:
+def _textbook(lr: float, epochs: int, *, batch: int = 64, source: str = "lenet-fashion-mnist.txt") -> Recipe:
     return Recipe(
         name="textbook",
         epochs=epochs,
-        batch=64,
+        batch=batch,
         optimizer="sgd",
         lr=lr,
         init="xavier-uniform",
@@ -60,7 +89,7 @@ def _textbook(lr: float, epochs: int) -> Recipe:
         validation_fraction=0.0,
         select="last",
         guard=False,
-        source="lenet-fashion-mnist.txt",
+        source=source,
     )
 
 
@@ -103,6 +132,46 @@ MODELS = (
         build=partial(build_lenet, activation="relu", pool="max"),
         recipes={"default": _DEFAULT, "textbook": _textbook(0.05, 10)},
         summary="ReLU, max pooling",
+        source=PAPER,
+    ),
+    ModelSpec(
+        name="lenet-dropout",
+        family="lenet",
+        input_shape=(1, 28, 28),
+        build=partial(build_lenet, activation="relu", pool="avg", dropout=0.2),
+        recipes={
+            "default": _DEFAULT,
+            "textbook": _textbook(0.6, 10, batch=128, source="alexnet-fashion-mnist.txt"),
+        },
+        summary="ReLU, average pooling, dropout 0.2 after both hidden dense layers",
+        source=PAPER,
+    ),
+    ModelSpec(
+        name="lenet5",
+        family="lenet",
+        input_shape=(1, 28, 28),
+        build=build_lenet5,
+        dataset="mnist",
+        recipes={
+            "default": dataclasses.replace(_DEFAULT, flip=False, epochs=12),
+            "textbook": Recipe(
+                name="textbook",
+                epochs=50,
+                batch=16,
+                optimizer="sgd",
+                lr=0.001,
+                momentum=0.9,
+                schedule="step",
+                step_epochs=10,
+                step_gamma=0.1,
+                pixels="unit",
+                validation_fraction=0.0,
+                select="last",
+                guard=False,
+                source="lenet5-mnist.txt",
+            ),
+        },
+        summary="a third convolution instead of the first dense layer",
         source=PAPER,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import struct
 from pathlib import Path
@@ -30,7 +31,8 @@ def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No data in any place, and no way out: the cache is empty, mirrors refuse, apt-get is gone."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CNNKIT_DATA", raising=False)
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "no-debian")
+    elsewhere = dataclasses.replace(fashion_mnist.FILES, debian=("dataset-fashion-mnist", tmp_path / "none"))
+    monkeypatch.setattr(fashion_mnist, "FILES", elsewhere)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("PATH", str(tmp_path))

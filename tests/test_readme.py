@@ -1,0 +1,65 @@
+"""Every `cnnkit` command that README and docs print is one that the command line takes; README's are run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import cnnkit
+
+REPO = Path(__file__).parents[1]
+PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(?:sh|bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+# What makes a README command quick: the sample instead of the whole set, fewer epochs and images.
+QUICK = {
+    "train": ["--dataset", "fashion-mnist-sample", "--epochs", "1"],
+    "export": ["--images", "100"],
+    "profile": ["--duration", "0.2"],
+}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the arguments of each `cnnkit …` line in a page's shell blocks."""
+    found = []
+    for block in FENCE.findall(page.read_text("utf-8")):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words[:1] == ["cnnkit"]:
+                found.append(words[1:])
+    return found
+
+
+EVERY = [
+    pytest.param(words, id=f"{page.stem}: {' '.join(words)}") for page in PAGES for words in commands(page)
+]
+
+
+@pytest.mark.parametrize("words", EVERY)
+def test_printed_commands_are_understood(words: list[str]) -> None:
+    with click.Context(cnnkit.main) as context:
+        _, command, rest = cnnkit.main.resolve_command(context, list(words))
+        assert command is not None
+        # parses options and arguments without running anything; raises UsageError for what is unknown
+        command.make_context(words[0], rest, parent=context)
+
+
+def test_the_pages_print_commands() -> None:
+    assert len(EVERY) >= 20
+
+
+def test_readme_commands_run_in_the_order_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = 0
+    for words in commands(REPO / "README.md"):
+        if words[0] == "serve":  # runs until stopped; tests/serve drives it in a browser
+            continue
+        result = CliRunner().invoke(cnnkit.main, [*words, *QUICK.get(words[0], [])])
+        assert result.exit_code == 0, f"cnnkit {' '.join(words)}: {result.output}"
+        ran += 1
+    assert ran >= 6
