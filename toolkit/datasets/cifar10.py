@@ -5,6 +5,7 @@ Source: Krizhevsky, "Learning multiple layers of features from tiny images" (200
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import pickle
@@ -43,6 +44,8 @@ class _Arrays(pickle.Unpickler):
             from numpy._core.multiarray import _reconstruct
 
             return _reconstruct
+        if (module_name, global_name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
+            return codecs.encode
         raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")
 
 

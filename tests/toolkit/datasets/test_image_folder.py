@@ -1,0 +1,96 @@
+"""People's own folders of pictures are read in both layouts, and what is wrong in them is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toolkit import catalog
+from toolkit.datasets import Dataset
+from toolkit.errors import CorruptError, NotFoundError
+
+
+def paint(folder: Path, count: int, colour: int, size: tuple[int, int] = (8, 8)) -> None:
+    folder.mkdir(parents=True)
+    for index in range(count):
+        Image.new("RGB", size, (colour, index, 0)).save(folder / f"{index:03}.png")
+
+
+def load(root: Path, size: tuple[int, int, int] | None = None) -> Dataset:
+    name = f"folder:{root}"
+    return catalog.dataset(name).load(name, None, True, size)
+
+
+def test_train_and_test_folders_are_read(tmp_path: Path) -> None:
+    for part, count in (("train", 4), ("test", 2)):
+        paint(tmp_path / part / "cat", count, 10)
+        paint(tmp_path / part / "dög", count, 200)
+    data = load(tmp_path)
+    assert data.classes == ("cat", "dög")
+    assert data.train.images.shape == (8, 3, 8, 8)
+    assert data.test.labels.tolist() == [0, 0, 1, 1]
+    assert data.train.images[data.train.labels == 1][:, 0].min() == 200
+
+
+def test_val_stands_for_test(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        paint(tmp_path / part / "a", 1, 0)
+        paint(tmp_path / part / "b", 1, 0)
+    assert len(load(tmp_path).test) == 2
+
+
+def test_one_level_is_split_by_class(tmp_path: Path) -> None:
+    paint(tmp_path / "a", 10, 0)
+    paint(tmp_path / "b", 5, 0)
+    data = load(tmp_path)
+    assert np.bincount(data.train.labels).tolist() == [8, 4]
+    assert np.bincount(data.test.labels).tolist() == [2, 1]
+
+
+def test_pictures_of_any_size_come_in_the_networks_size_and_colours(tmp_path: Path) -> None:
+    paint(tmp_path / "a", 5, 0, (40, 20))
+    paint(tmp_path / "b", 5, 0, (7, 9))
+    assert load(tmp_path, (1, 28, 28)).train.images.shape == (8, 1, 28, 28)
+
+
+def test_equal_pictures_have_equal_fingerprints(tmp_path: Path) -> None:
+    for copy in ("one", "two"):
+        paint(tmp_path / copy / "a", 5, 0)
+        paint(tmp_path / copy / "b", 5, 9)
+    first, second = load(tmp_path / "one"), load(tmp_path / "two")
+    assert first.fingerprint == second.fingerprint
+    Image.new("RGB", (8, 8), (77, 0, 0)).save(tmp_path / "two" / "b" / "000.png")
+    assert load(tmp_path / "two").fingerprint != first.fingerprint
+
+
+def test_damaged_pictures_are_named(tmp_path: Path) -> None:
+    paint(tmp_path / "a", 5, 0)
+    paint(tmp_path / "b", 5, 0)
+    (tmp_path / "a" / "002.png").write_bytes(b"junk")
+    with pytest.raises(CorruptError, match=r"a/002\.png is no picture .* remove or mend them"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "why"),
+    [
+        ([], "holds 0 class folders"),
+        (["a"], "holds 1 class folders"),
+        (["a", "b"], "holds no training pictures"),
+        (["train/a", "train/b"], "neither test/ nor val/"),
+        (["train/a", "train/b", "test/a", "test/b", "test/c"], "classes that .* lacks: c"),
+    ],
+)
+def test_a_folder_that_does_not_fit_says_what_is_wanted(tmp_path: Path, folders: list[str], why: str) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(NotFoundError, match=why):
+        load(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"no folder .*gone; --dataset folder:PATH takes"):
+        load(tmp_path / "gone")
