@@ -12,7 +12,7 @@ from exporters.flow.context import calibrated_for, evidence_for, reference_for, 
 from exporters.flow.int8 import ALLOWED_POINTS, quantize_within
 from exporters.flow.paths import export_path
 from exporters.flow.publish import publish
-from exporters.graphs.capture import capture
+from exporters.graphs.capture import capture, finish
 from exporters.graphs.facts import input_spec, output_spec, write_facts
 from exporters.graphs.half import LARGEST_HALF, to_half
 from exporters.graphs.naming import name_missing
@@ -97,10 +97,13 @@ class OnnxExporter(Exporter):
         return to_half(model, keep=kept), {"kept_fp32": kept}
 
     def _plain(self, source: Artifact, options: ExportOptions) -> Any:
+        import onnx
+
         if source.passport.format == "onnx":
             model = read_graph(source.path)
             name_missing(model)
-            return model
+            # what was captured here is checked strictly, what came from elsewhere as far as it goes
+            return finish(onnx, model, strict=source.passport.source_sha256 is not None)
         known = source.passport
         model = capture(
             load_module(source, model_file=options.model_file),

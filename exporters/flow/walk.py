@@ -21,11 +21,12 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Missed:
-    """A format at a precision that was not made, and why."""
+    """A format at a precision that was not made, why, and the exit status that it means."""
 
     format: str
     precision: str
     reason: str
+    exit_status: int = UnavailableError.exit_status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,11 +151,13 @@ class Walk:
         missed = Missed(format=name, precision=precision, reason="")
         try:
             made = self._make(self._exporter(name), source, precision, purpose)
-        except GateError as error:
-            self.report.failed.append(dataclasses.replace(missed, reason=str(error)))
-            return None
         except UnavailableError as error:
             self.report.skipped.append(dataclasses.replace(missed, reason=str(error)))
+            return None
+        except CnnkitError as error:  # the others are still made; the exit status tells
+            self.report.failed.append(
+                dataclasses.replace(missed, reason=str(error), exit_status=error.exit_status)
+            )
             return None
         self.report.artifacts.append(made)
         return made.artifact
@@ -213,7 +216,8 @@ def check_formats(formats: tuple[str, ...]) -> None:
 def raise_first(report: Report, *, named: bool) -> None:
     """Raise the failure that decides the exit status: a failed check, then a named format not here."""
     if report.failed:
-        raise GateError("; ".join(f"{m.format} {m.precision}: {m.reason}" for m in report.failed))
+        kind = GateError if any(m.exit_status == 4 for m in report.failed) else CnnkitError
+        raise kind("; ".join(f"{m.format} {m.precision}: {m.reason}" for m in report.failed))
     if report.skipped and named:
         raise UnavailableError("; ".join(f"{m.format} {m.precision}: {m.reason}" for m in report.skipped))
     if not report.artifacts:

@@ -66,12 +66,19 @@ def capture(
     return finish(onnx, model)
 
 
-def finish(onnx: Any, model: Any) -> Any:
-    """Infer every value's shape and have onnx check the graph. Raises CnnkitError."""
+def finish(onnx: Any, model: Any, *, strict: bool = True) -> Any:
+    """Infer every value's shape and have onnx check the graph. Raises CnnkitError.
+
+    Graphs from elsewhere are inferred as far as it goes (`strict` False): they may hold operators
+    whose shapes onnx cannot tell.
+    """
     try:
-        del model.graph.value_info[:]
-        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(model, full_check=True)
+        if strict:
+            del model.graph.value_info[:]
+        model = onnx.shape_inference.infer_shapes(
+            model, check_type=strict, strict_mode=strict, data_prop=True
+        )
+        onnx.checker.check_model(model, full_check=strict)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         first = str(error).strip().splitlines()[0]
         raise CnnkitError(f"the ONNX graph is not valid: {first}") from None

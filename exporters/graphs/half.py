@@ -23,7 +23,7 @@ from toolkit.errors import CnnkitError, MissingExtraError
 LARGEST_HALF = 65504.0
 
 
-def to_half(model: Any, *, keep: Iterable[str] = ()) -> Any:
+def to_half(model: Any, *, keep: Iterable[str] = (), strict: bool = True) -> Any:
     """Return an fp16 copy of an fp32 onnx.ModelProto; nodes named in `keep` stay in fp32."""
     try:
         import onnx
@@ -45,7 +45,7 @@ def to_half(model: Any, *, keep: Iterable[str] = ()) -> Any:
             )
         except Exception as error:  # the converter raises bare errors of many kinds
             raise CnnkitError(f"the graph cannot be cast to fp16: {error}") from error
-    return finish(onnx, _name_casts(half, weights))
+    return finish(onnx, _name_casts(half, weights), strict=strict)
 
 
 def to_bfloat16(model: Any) -> Any:

@@ -50,6 +50,7 @@ def quantize(
     except ImportError as error:
         raise MissingExtraError(error.name or "onnx", "export") from None
     copy = at_least(model, SMALLEST_OPSET)
+    _refuse_computed_weights(copy)
     symmetric = purpose == "trt"
     data = {}
     for name, found in ranges.items():
@@ -80,6 +81,16 @@ def quantize(
     _free_outputs(made)
     sort_nodes(made)
     return finish(onnx, made)
+
+
+def _refuse_computed_weights(model: Any) -> None:
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and node.input[1] not in stored:
+            raise CnnkitError(
+                f"int8 needs weights that are stored in the file, and the graph computes those of "
+                f"{node.name!r} while it runs; fold its constants first, or use --precision fp16"
+            )
 
 
 def _free_outputs(model: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters.graphs.facts import input_spec
 from exporters.graphs.running import float_values, values
 from toolkit.errors import unknown_name
 
@@ -106,16 +107,17 @@ def method(name: str) -> Method:
 
 def measure(model: Any, inputs: NDArray[Any]) -> dict[str, Range]:
     """Return the range of the graph's input and of every fp32 value in it, over all inputs."""
-    first = model.graph.input[0].name
-    wanted = float_values(model)
+    first = input_spec(model).name
+    wanted = float_values(model, untold=True)
     ranges = {name: Range() for name in wanted}
     for batch in values(model, inputs, wanted):
         for name, array in batch.items():
-            ranges[name].add(array)
+            if array.dtype == np.float32:
+                ranges[name].add(array)
     if inputs.dtype == np.float32:
         ranges[first] = Range()
         ranges[first].add(inputs)
-    return ranges
+    return {name: found for name, found in ranges.items() if found.low <= found.high}
 
 
 def overflowing(model: Any, ranges: dict[str, Range], limit: float) -> list[str]:

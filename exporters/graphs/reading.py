@@ -30,9 +30,26 @@ def read_graph(path: Path) -> Any:
             raise CorruptError(
                 f"{path} keeps weights in another file that cannot be read: {_first(error)}"
             ) from None
+    _store_constants(model)
     if not model.graph.output:
         raise CnnkitError(f"{path} has no output: it is no network")
     return model
+
+
+def _store_constants(model: Any) -> None:
+    """Turn Constant nodes that hold a tensor into initializers, as every step after this expects."""
+    kept = []
+    for node in model.graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if node.op_type != "Constant" or node.domain or value is None:
+            kept.append(type(node).FromString(node.SerializeToString()))
+            continue
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+    if len(kept) < len(model.graph.node):
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
 
 
 def _external_bytes(tensors: list[Any]) -> int:

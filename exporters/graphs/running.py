@@ -51,18 +51,17 @@ def values(model: Any, inputs: NDArray[Any], wanted: list[str]) -> Iterator[dict
         yield dict(zip(wanted, opened.run(wanted, {name: part}), strict=True))
 
 
-def float_values(model: Any) -> list[str]:
-    """Return the names of all fp32 values that nodes make, in the order of execution."""
+def float_values(model: Any, *, untold: bool = False) -> list[str]:
+    """Return the names of all fp32 values that nodes make, in the order of execution.
+
+    `untold` adds those whose type the graph does not tell, as in graphs from elsewhere.
+    """
     import onnx
 
-    known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
-    found = []
-    for node in model.graph.node:
-        for name in node.output:
-            value = known.get(name)
-            if value is not None and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
-                found.append(name)
-    return found
+    known = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
+    wanted = {onnx.TensorProto.FLOAT, *({onnx.TensorProto.UNDEFINED} if untold else ())}
+    made = [name for node in model.graph.node for name in node.output if name]
+    return [name for name in made if known.get(name, onnx.TensorProto.UNDEFINED) in wanted]
 
 
 def _batches(opened: Any, inputs: NDArray[Any]) -> Iterator[NDArray[Any]]:
