@@ -1,0 +1,220 @@
+"""Dynamic batching: callers' rows are run together, off the event loop, behind a bounded queue.
+
+A lone caller never waits: a batch leaves at once when the engine is idle, unless the last batch had
+company, in which case it waits for more, at most `delay_ms` after its oldest caller came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = list[NDArray[Any]]
+Run = Callable[[NDArray[Any]], Arrays]
+
+
+class QueueFullError(Exception):
+    """The queue is full; `retry_after_s` is how long its rows will take, from measured batches."""
+
+    def __init__(self, waiting: int, retry_after_s: int) -> None:
+        super().__init__(f"{waiting} rows are waiting already; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(Exception):
+    """A request's time was up before its answer was there."""
+
+
+class StoppedError(Exception):
+    """The batcher takes no requests any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How callers are put together. `max_batch` 1 turns batching off; `max_waiting` counts rows."""
+
+    max_batch: int = 32
+    delay_ms: float = 2.0
+    max_waiting: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Where one request's time went in here, and how many rows ran together."""
+
+    queue_ms: float
+    infer_ms: float
+    rows: int
+
+
+@dataclass(kw_only=True, eq=False)
+class _Caller:
+    rows: NDArray[Any]
+    came: float
+    done: asyncio.Future[tuple[Arrays, Timing]]
+
+
+class Batcher:
+    """Runs one engine for many callers of one event loop. Results are exactly the callers' own rows."""
+
+    def __init__(
+        self, run: Run, policy: Policy, *, on_batch: Callable[[int, float], None] = lambda rows, seconds: None
+    ) -> None:
+        """`run` maps (N, …) to arrays with N rows each; `on_batch` is told of rows and seconds."""
+        self.policy = policy
+        self._run = run
+        self._on_batch = on_batch
+        self._waiting: deque[_Caller] = deque()
+        self._rows_waiting = 0
+        self._busy = False
+        self._company = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._stopped = False
+        self._seconds_per_row: float | None = None
+        # one thread: an engine answers one batch at a time, and the event loop stays free
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="cnnkit-engine")
+
+    @property
+    def rows_waiting(self) -> int:
+        """Return how many rows wait for the engine."""
+        return self._rows_waiting
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing runs and nobody waits."""
+        return not self._busy and not self._waiting
+
+    def replace(self, run: Run) -> None:
+        """Run later batches by another engine; the batch that runs now ends on the old one."""
+        self._run = run
+
+    def submit(self, rows: NDArray[Any], *, deadline_s: float | None = None) -> asyncio.Future[Any]:
+        """Queue (N, …) rows, N ≥ 1; the future gives (arrays with N rows each, Timing).
+
+        Raises QueueFullError or StoppedError at once; the future raises DeadlineError when
+        `deadline_s` seconds pass first. A caller that cancels its future costs no engine time
+        unless its batch runs already.
+        """
+        if self._stopped:
+            raise StoppedError("this server is stopping")
+        if self._rows_waiting and self._rows_waiting + len(rows) > self.policy.max_waiting:
+            raise QueueFullError(self._rows_waiting, self.retry_after_s())
+        loop = asyncio.get_running_loop()
+        caller = _Caller(rows=rows, came=time.perf_counter(), done=loop.create_future())
+        if deadline_s is not None:
+            alarm = loop.call_later(deadline_s, _expire, caller.done)
+            caller.done.add_done_callback(lambda _: alarm.cancel())
+        self._waiting.append(caller)
+        self._rows_waiting += len(rows)
+        self._consider()
+        return caller.done
+
+    def retry_after_s(self) -> int:
+        """Return in how many whole seconds the queue will be empty, from measured batches; at least 1."""
+        return max(1, math.ceil(self._rows_waiting * (self._seconds_per_row or 0.0)))
+
+    def _consider(self) -> None:
+        """Start a batch now, or set the alarm for it."""
+        if self._busy or not self._waiting:
+            return
+        if self._company and not self._stopped and self._rows_waiting < self.policy.max_batch:
+            left = self.policy.delay_ms / 1e3 - (time.perf_counter() - self._waiting[0].came)
+            if left > 0:
+                if self._alarm is None:
+                    self._alarm = asyncio.get_running_loop().call_later(left, self._ring)
+                return
+        self._start()
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if not self._busy and self._waiting:
+            self._start()
+
+    def _start(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        batch = self._take()
+        if not batch:
+            return
+        self._busy = True
+        self._company = len(batch) > 1
+        loop = asyncio.get_running_loop()
+        self._pool.submit(self._work, loop, batch, self._run)
+
+    def _take(self) -> list[_Caller]:
+        """Take callers of one row shape, in their order, up to the batch limit; a larger one goes alone."""
+        batch: list[_Caller] = []
+        count = 0
+        while self._waiting:
+            caller = self._waiting[0]
+            if caller.done.done():  # its deadline passed, or it went away
+                self._drop()
+                continue
+            alike = not batch or caller.rows.shape[1:] == batch[0].rows.shape[1:]
+            if batch and (not alike or count + len(caller.rows) > self.policy.max_batch):
+                break
+            self._drop()
+            batch.append(caller)
+            count += len(caller.rows)
+        return batch
+
+    def _drop(self) -> None:
+        self._rows_waiting -= len(self._waiting.popleft().rows)
+
+    def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Caller], run: Run) -> None:
+        """Run one batch in the engine's thread."""
+        start = time.perf_counter()
+        try:
+            rows = batch[0].rows if len(batch) == 1 else np.concatenate([c.rows for c in batch])
+            outcome: Arrays | Exception = run(rows)
+        except Exception as error:  # handed to every caller of the batch, which knows what it means
+            outcome = error
+        seconds = time.perf_counter() - start
+        loop.call_soon_threadsafe(self._finish, batch, outcome, start, seconds)
+
+    def _finish(
+        self, batch: list[_Caller], outcome: Arrays | Exception, start: float, seconds: float
+    ) -> None:
+        self._busy = False
+        total = sum(len(caller.rows) for caller in batch)
+        if not isinstance(outcome, Exception):
+            self._learn(seconds / total)
+            self._on_batch(total, seconds)
+        at = 0
+        for caller in batch:
+            end = at + len(caller.rows)
+            if not caller.done.done():
+                if isinstance(outcome, Exception):
+                    caller.done.set_exception(outcome)
+                else:
+                    timing = Timing(queue_ms=(start - caller.came) * 1e3, infer_ms=seconds * 1e3, rows=total)
+                    caller.done.set_result(([array[at:end] for array in outcome], timing))
+            at = end
+        self._consider()
+
+    def _learn(self, seconds_per_row: float) -> None:
+        old = self._seconds_per_row
+        self._seconds_per_row = seconds_per_row if old is None else 0.9 * old + 0.1 * seconds_per_row
+
+    async def close(self) -> None:
+        """Take nobody new, answer everyone who waits, and end the thread."""
+        self._stopped = True
+        self._consider()
+        while not self.idle:
+            await asyncio.sleep(0.005)
+        self._pool.shutdown(wait=True)
+
+
+def _expire(done: asyncio.Future[Any]) -> None:
+    if not done.done():
+        done.set_exception(DeadlineError("the deadline passed before the answer was there"))

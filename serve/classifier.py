@@ -1,0 +1,199 @@
+"""A picture in, labels out: an opened artifact with its passport's preprocessing. No Gradio, no HTTP.
+
+With ONNX Runtime this needs neither torch nor a data set: the passport carries classes and scaling.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from toolkit import catalog
+from toolkit.artifacts import Artifact, Precision
+from toolkit.backends import EngineOptions
+from toolkit.errors import CnnkitError
+from toolkit.images import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    Floats,
+    Pixels,
+    Preprocessing,
+    background_is_light,
+    fit_pixels,
+    normalise,
+    read_image,
+    softmax,
+    top_classes,
+)
+from toolkit.opening import Selection, open_model
+
+# Whether a picture is inverted before the network sees it; `auto` looks at its border.
+Invert = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a picture may weigh before it is decoded."""
+
+    max_bytes: int = MAX_BYTES
+    max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A picture ready for the network: `pixels` (C, H, W) uint8 as it sees them, `tensor` (C, H, W)."""
+
+    pixels: Pixels
+    tensor: Floats
+    inverted: bool
+    decode_ms: float
+    preprocess_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the network says of one picture, likeliest first, and where the time went."""
+
+    top: tuple[tuple[str, float], ...]
+    prepared: Prepared
+    infer_ms: float
+    backend: str
+    sha256: str
+
+
+def should_invert(image: Image.Image, preprocessing: Preprocessing, invert: Invert) -> bool:
+    """Tell whether a picture is turned from dark-on-light into light-on-dark.
+
+    Only networks of one channel learn light figures on black; colour pictures stay as they are.
+    """
+    if invert == "auto":
+        return preprocessing.channels == 1 and background_is_light(image)
+    return invert == "always"
+
+
+def prepare(
+    source: bytes | Image.Image,
+    preprocessing: Preprocessing,
+    *,
+    invert: Invert = "auto",
+    limits: Limits = Limits(),
+    name: str | None = None,
+) -> Prepared:
+    """Decode a picture under limits and bring it to the network's input. Raises ImageError."""
+    start = time.perf_counter()
+    if isinstance(source, bytes):
+        source = read_image(source, name=name, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes)
+    decoded = time.perf_counter()
+    inverted = should_invert(source, preprocessing, invert)
+    pixels = fit_pixels(source, preprocessing, invert=inverted)
+    tensor = normalise(pixels, preprocessing)
+    return Prepared(
+        pixels=pixels,
+        tensor=tensor,
+        inverted=inverted,
+        decode_ms=(decoded - start) * 1e3,
+        preprocess_ms=(time.perf_counter() - decoded) * 1e3,
+    )
+
+
+class Classifier:
+    """An artifact opened by a backend. Calls may come from several threads; `close` frees the engine."""
+
+    def __init__(self, artifact: Artifact, backend: str, options: EngineOptions | None = None) -> None:
+        """Open the artifact. Raises CnnkitError when the backend, device or preprocessing is missing."""
+        preprocessing = artifact.passport.preprocessing
+        if preprocessing is None:
+            raise CnnkitError(
+                f"{artifact.path} does not say how pictures become its input (its passport has no "
+                "preprocessing), so it cannot classify any; export it from a checkpoint"
+            )
+        self.artifact = artifact
+        self.backend = backend
+        self.preprocessing = preprocessing
+        self.classes = artifact.passport.classes
+        self.input_dtype = np.dtype(artifact.passport.input.dtype)
+        self.engine = catalog.backend(backend).open(artifact, options or EngineOptions())
+
+    @property
+    def name(self) -> str:
+        """Return the artifact's name, under which it is served."""
+        return self.artifact.name
+
+    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run (N, C, H, W) of the passport's dtype; return every output. Raises ShapeError."""
+        return self.engine.run(batch)
+
+    def probabilities(self, tensors: NDArray[Any]) -> NDArray[np.float64]:
+        """Return (N, K) probabilities of (N, C, H, W) input."""
+        return softmax(self.engine.logits(tensors.astype(self.input_dtype, copy=False)))
+
+    def classify(
+        self,
+        source: bytes | Image.Image,
+        *,
+        top: int = 3,
+        invert: Invert = "auto",
+        limits: Limits = Limits(),
+    ) -> Answer:
+        """Classify one picture, decoded or not. Raises ImageError."""
+        prepared = prepare(source, self.preprocessing, invert=invert, limits=limits)
+        start = time.perf_counter()
+        row = self.probabilities(prepared.tensor[None])[0]
+        return Answer(
+            top=tuple(top_classes(row, self.classes, top)),
+            prepared=prepared,
+            infer_ms=(time.perf_counter() - start) * 1e3,
+            backend=self.backend,
+            sha256=self.artifact.passport.sha256,
+        )
+
+    def warm_up(self, batches: Sequence[int] = (1,)) -> None:
+        """Run zeros of each batch size once, so that the first caller does not pay for it."""
+        shape = [n or 1 for n in self.artifact.passport.input.shape[1:]]
+        for batch in batches:
+            self.run(np.zeros((batch, *shape), dtype=self.input_dtype))
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+        self.engine.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which artifacts are opened, and how; what `cnnkit serve` was told."""
+
+    root: Path
+    precision: Precision = "fp32"
+    untrained: bool = False
+    seed: int = 0
+    device: str = "cpu"
+    threads: int | None = None
+    model_file: Path | None = None
+
+    def options(self) -> EngineOptions:
+        """Return how engines are opened."""
+        return EngineOptions(device=self.device, threads=self.threads, model_file=self.model_file)
+
+
+def selection_for(backend: str, choice: Choice) -> Selection:
+    """Return what a backend can open of what was chosen. Raises NotFoundError for an unknown backend."""
+    return Selection(
+        root=choice.root,
+        formats=catalog.backend(backend).formats,
+        precision=choice.precision,
+        untrained=choice.untrained,
+        seed=choice.seed,
+        model_file=choice.model_file,
+    )
+
+
+def find(model: str | None, backend: str, choice: Choice) -> Artifact:
+    """Resolve MODEL for a backend as every command does. Raises NotFoundError in words."""
+    return open_model(model, selection_for(backend, choice))

@@ -1,0 +1,94 @@
+"""What is served: each model by each backend, and in words why one of them cannot be."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from serve.classifier import Choice, Classifier, find, selection_for
+from toolkit import catalog
+from toolkit.artifacts import Artifact
+from toolkit.errors import CnnkitError
+from toolkit.opening import newest_name
+
+# In the order in which people see them; others of the catalog follow.
+FIRST = ("ort", "pytorch", "trt")
+
+
+@dataclass(kw_only=True)
+class Entry:
+    """One model by one backend; `artifact` is None where it cannot be served, and `why_not` says why."""
+
+    model: str
+    backend: str
+    choice: Choice
+    artifact: Artifact | None = None
+    why_not: str | None = None
+    _classifier: Classifier | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def label(self) -> str:
+        """Return what people read: model and backend."""
+        return f"{self.model} · {TITLES.get(self.backend, self.backend)}"
+
+    def classifier(self) -> Classifier:
+        """Return the opened artifact, opened now if it was not yet. Raises CnnkitError."""
+        with self._lock:
+            if self.artifact is None:
+                raise CnnkitError(self.why_not or f"{self.label} is not served")
+            if self._classifier is None:
+                made = Classifier(self.artifact, self.backend, self.choice.options())
+                made.warm_up()
+                self._classifier = made
+            return self._classifier
+
+    def replace(self, artifact: Artifact) -> None:
+        """Serve another artifact from now on; callers that hold the old classifier finish with it."""
+        made = Classifier(artifact, self.backend, self.choice.options()) if self._classifier else None
+        if made is not None:
+            made.warm_up()
+        with self._lock:
+            self.artifact, self._classifier, self.why_not = artifact, made, None
+
+
+TITLES = {"ort": "ONNX Runtime", "pytorch": "PyTorch", "trt": "TensorRT"}
+
+
+def backend_names() -> list[str]:
+    """Return every backend, the familiar ones first."""
+    known = catalog.names("backend")
+    return [name for name in FIRST if name in known] + [name for name in known if name not in FIRST]
+
+
+def line_up(models: Sequence[str], backend: str, choice: Choice, *, others: bool) -> list[Entry]:
+    """Resolve every model for `backend`, which must work, and with `others` for the rest, which may not.
+
+    Raises CnnkitError when a model cannot be served by `backend`.
+    """
+    names = list(models) or [newest_name(selection_for(backend, choice))]
+    entries: list[Entry] = []
+    for model in names:
+        catalog.backend(backend).require(instead="`cnnkit serve --backend ort` runs here")
+        artifact = find(model, backend, choice)
+        if any(entry.model == artifact.name for entry in entries):
+            raise CnnkitError(f"{artifact.name} is named twice; each model is served once")
+        entries.append(Entry(model=artifact.name, backend=backend, choice=choice, artifact=artifact))
+        if others:
+            rest = [name for name in backend_names() if name != backend]
+            entries += [_optional(artifact.name, name, choice) for name in rest]
+    return entries
+
+
+def _optional(model: str, backend: str, choice: Choice) -> Entry:
+    entry = Entry(model=model, backend=backend, choice=choice)
+    state = catalog.backend(backend).availability()
+    if not state.available:
+        entry.why_not = f"cannot run here: {state.why_not}"
+        return entry
+    try:
+        entry.artifact = find(model, backend, choice)
+    except CnnkitError as error:
+        entry.why_not = str(error)
+    return entry

@@ -1,0 +1,59 @@
+"""A model's card, from its passport: nothing that was not written down when it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from serve.lineup import Entry
+from toolkit.artifacts import Artifact
+
+
+def headline(usable: Sequence[Entry]) -> str:
+    """Return the page's title and one line about what is served."""
+    parts = []
+    for artifact in {e.model: e.artifact for e in reversed(usable) if e.artifact}.values():
+        accuracy = artifact.passport.metrics.test_accuracy
+        if artifact.passport.trained is False:
+            quality = "untrained: its answers mean nothing"
+        else:
+            quality = "accuracy unknown" if accuracy is None else f"test accuracy {accuracy:.1%}"
+        parts.append(f"**{artifact.name}** ({artifact.passport.precision}, {quality})")
+    return "# cnnkit\n" + " · ".join(reversed(parts))
+
+
+def card(artifact: Artifact) -> str:
+    """Return a table of what an artifact's passport says."""
+    passport = artifact.passport
+    metrics, parity = passport.metrics, passport.parity
+    rows: list[tuple[str, str]] = [
+        ("model", passport.model),
+        ("file", f"`{artifact.path.name}`, {artifact.path.stat().st_size:,} bytes"),
+        ("format and precision", f"{passport.format}, {passport.precision}"),
+        ("input", "×".join("N" if n is None else str(n) for n in passport.input.shape)),
+        ("classes", ", ".join(passport.classes)),
+    ]
+    if metrics.test_accuracy is not None:
+        interval = metrics.test_accuracy_ci95
+        between = f", 95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        images = f" on {metrics.test_images:,} images" if metrics.test_images else ""
+        rows.append(("test accuracy", f"{metrics.test_accuracy:.4f}{images}{between}"))
+    else:
+        rows.append(("test accuracy", "untrained" if passport.trained is False else "not known"))
+    if passport.dataset:
+        rows.append(("data set", passport.dataset.name))
+    if parity:
+        rows.append(
+            (
+                "parity",
+                f"{parity.top1_agreement:.2%} same first answer as {parity.source}, "
+                f"largest difference {parity.max_abs_diff:.1e}",
+            )
+        )
+    elif passport.parity_why:
+        rows.append(("parity", f"not measured: {passport.parity_why}"))
+    command = passport.extra.get("command")
+    if command:
+        rows.append(("made by", f"`{command}`"))
+    rows += [("made", passport.created), ("SHA-256", f"`{passport.sha256}`")]
+    lines = [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows]
+    return "\n".join([f"| {artifact.name} | |", "|:--|:--|", *lines])

@@ -1,0 +1,217 @@
+"""The page's blocks: choose a picture, choose engines, read what each of them says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from serve.classifier import Answer, Invert, Limits
+from serve.lineup import TITLES, Entry
+from serve.page.card import card, headline
+from serve.page.inputs import Drawing, Photo
+from serve.page.pictures import TestPictures, test_pictures, to_pil
+from toolkit.errors import CnnkitError
+
+TOP = 5
+CANVAS = (280, 280)
+INVERT: list[tuple[str, Invert]] = [
+    ("Automatic: by the picture's border", "auto"),
+    ("Invert", "always"),
+    ("Leave as it is", "never"),
+]
+
+
+def build(entries: Sequence[Entry], limits: Limits) -> Any:
+    """Return the page's Blocks for what is served."""
+    usable = [entry for entry in entries if entry.why_not is None]
+    with gr.Blocks(title="cnnkit", analytics_enabled=False, fill_width=True) as blocks:
+        gr.Markdown(headline(usable))
+        current = gr.State(None)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=300):
+                inputs = _inputs(usable)
+            with gr.Column(scale=6, min_width=300):
+                outputs = _outputs(usable)
+        with gr.Row(equal_height=False):
+            engines = gr.CheckboxGroup(
+                choices=[entry.label for entry in usable],
+                value=[usable[0].label],
+                label="Engines, side by side",
+            )
+            invert = gr.Radio(INVERT, value="auto", label="Dark figure on light ground")
+        if any(entry.why_not for entry in entries):
+            gr.Markdown(_absent(entries), elem_classes=["quiet", "notice"], elem_id="absent")
+        with gr.Accordion("Model card", open=False):
+            gr.Markdown("\n\n".join(card(entry.artifact) for entry in usable if entry.artifact))
+        answer = _answerer(usable, limits)
+        _wire(answer, inputs, (current, engines, invert), outputs)
+    return blocks
+
+
+def _inputs(usable: Sequence[Entry]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    assert usable[0].artifact is not None
+    pictures = test_pictures(usable[0].artifact)
+    with gr.Tabs():
+        with gr.Tab("Draw"):
+            found["drawing"] = Drawing(
+                label="Draw with mouse or finger",
+                canvas_size=CANVAS,
+                fixed_canvas=True,
+                height=360,
+                sources=(),
+                transforms=(),
+                layers=False,
+                brush=gr.Brush(default_size=14, colors=["#000000"], color_mode="fixed"),
+                format="png",
+                buttons=[],
+                elem_id="drawing",
+            )
+        with gr.Tab("Picture"):
+            found["photo"] = Photo(
+                label="Upload, paste or take a picture",
+                sources=["upload", "clipboard", "webcam"],
+                height=340,
+                buttons=[],
+                elem_id="photo",
+            )
+        with gr.Tab("Test pictures"):
+            if isinstance(pictures, TestPictures):
+                found["pictures"] = pictures
+                gr.Markdown(f"Pictures that the network never saw in training, from {pictures.source}")
+                found["gallery"] = gr.Gallery(
+                    value=[(pictures.as_pil(i), label) for i, label in enumerate(pictures.labels)],
+                    label="Test pictures",
+                    show_label=False,
+                    columns=5,
+                    height=330,
+                    object_fit="contain",
+                    allow_preview=False,
+                    format="png",
+                    buttons=[],
+                    interactive=False,
+                    elem_classes=["pixels"],
+                    elem_id="gallery",
+                )
+            else:
+                gr.Markdown(pictures)
+    return found
+
+
+def _outputs(usable: Sequence[Entry]) -> dict[str, Any]:
+    labels, seen = [], []
+    note = gr.Markdown("Draw something, or pick a picture.", elem_id="note")
+    with gr.Row(equal_height=False):
+        for index, entry in enumerate(usable):
+            labels.append(gr.Label(label=entry.label, num_top_classes=TOP, visible=index == 0, min_width=240))
+    with gr.Row(equal_height=False):
+        for index, model in enumerate(dict.fromkeys(entry.model for entry in usable)):
+            seen.append(
+                gr.Image(
+                    label=f"What {model} saw",
+                    alt_text=f"the picture as {model} saw it, after scaling",
+                    format="png",
+                    image_mode=None,
+                    interactive=False,
+                    height=240,
+                    min_width=200,
+                    visible=index == 0,
+                    buttons=["download"],
+                    elem_classes=["seen"],
+                )
+            )
+    latency = gr.Markdown("", elem_classes=["quiet"], elem_id="latency")
+    return {"note": note, "labels": labels, "seen": seen, "latency": latency}
+
+
+def _absent(entries: Sequence[Entry]) -> str:
+    lines = [f"**{TITLES.get(e.backend, e.backend)}** ({e.model}) {e.why_not}" for e in entries if e.why_not]
+    return "\n\n".join(lines)
+
+
+def _answerer(usable: Sequence[Entry], limits: Limits) -> Callable[..., list[Any]]:
+    models = list(dict.fromkeys(entry.model for entry in usable))
+
+    def answer(data: bytes | None, chosen: list[str], invert: Invert) -> list[Any]:
+        """Run every chosen engine on one picture; return the note, labels, pictures seen and times."""
+        picked = [entry for entry in usable if entry.label in chosen]
+        shown = {entry.model for entry in picked}
+        blank = [gr.update(visible=e in picked, value=None) for e in usable]
+        none = [gr.update(visible=m in shown, value=None) for m in models]
+        if data is None or not picked:
+            hint = "Tick an engine." if data is not None else "Draw something, or pick a picture."
+            return [hint, *blank, *none, ""]
+        answers: dict[str, Answer] = {}
+        for entry in picked:
+            try:
+                answers[entry.label] = entry.classifier().classify(
+                    data, top=TOP, invert=invert, limits=limits
+                )
+            except CnnkitError as error:
+                return [f"**{error}**", *blank, *none, ""]
+        labels = [
+            gr.update(visible=True, value=dict(answers[e.label].top))
+            if e in picked
+            else gr.update(visible=False)
+            for e in usable
+        ]
+        first = {e.model: answers[e.label] for e in reversed(picked)}
+        seen = [
+            gr.update(visible=True, value=to_pil(first[m].prepared.pixels))
+            if m in first
+            else gr.update(visible=False)
+            for m in models
+        ]
+        return [_note(next(iter(answers.values()))), *labels, *seen, _latency(answers)]
+
+    return answer
+
+
+def _note(answer: Answer) -> str:
+    label, probability = answer.top[0]
+    said = "the picture was inverted first" if answer.prepared.inverted else "the picture was not inverted"
+    return f"### {label} ({probability:.1%})\n{said}"
+
+
+def _latency(answers: dict[str, Answer]) -> str:
+    rows = [
+        f"| {label} | {a.prepared.decode_ms:.2f} | {a.prepared.preprocess_ms:.2f} | {a.infer_ms:.2f} |"
+        for label, a in answers.items()
+    ]
+    return "\n".join(["| ms | decode | preprocess | infer |", "|:--|--:|--:|--:|", *rows])
+
+
+def _wire(
+    answer: Callable[..., list[Any]],
+    inputs: dict[str, Any],
+    switches: tuple[Any, Any, Any],
+    outputs: dict[str, Any],
+) -> None:
+    """Tie every way to choose a picture, and every switch, to one answer."""
+    current, engines, invert = switches
+    everything = [outputs["note"], *outputs["labels"], *outputs["seen"], outputs["latency"]]
+    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+    def fresh(data: bytes | None, chosen: list[str], how: Invert) -> list[Any]:
+        return [data, *answer(data, chosen, how)]
+
+    for name in ("drawing", "photo"):
+        inputs[name].change(
+            fresh,
+            [inputs[name], engines, invert],
+            [current, *everything],
+            trigger_mode="always_last",
+            **settings,
+        )
+    if "gallery" in inputs:
+
+        def pick(chosen: list[str], how: Invert, event: gr.SelectData) -> list[Any]:
+            data = inputs["pictures"].as_png(event.index)
+            # the network was trained on pictures just like this one, so nothing is guessed here
+            return [data, *answer(data, chosen, "never" if how == "auto" else how)]
+
+        inputs["gallery"].select(pick, [engines, invert], [current, *everything], **settings)
+    for switch in (engines, invert):
+        switch.change(answer, [current, engines, invert], everything, **settings)

@@ -1,0 +1,57 @@
+"""Mount the page: Gradio's app with every way outside, and every route that the page does not need, shut."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from serve.classifier import Limits
+from serve.lineup import Entry
+from toolkit.errors import MissingExtraError
+
+# Requests waiting for the page's engines; the next one is refused by Gradio's queue.
+MAX_WAITING = 64
+
+
+def close_ways_out() -> None:
+    """Set what Gradio and its hub client read when they are imported: call home never, keep files apart."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
+    os.environ["GRADIO_NODE_SERVER"] = "False"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # a folder of this server's own, so that no other's upload can be named in a request
+    os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="cnnkit-page-"))
+
+
+def page_app(entries: Sequence[Entry], limits: Limits) -> Any:
+    """Return the page as an ASGI application. Raises MissingExtraError without Gradio."""
+    close_ways_out()
+    try:
+        import gradio as gr
+        from fastapi import FastAPI
+    except ImportError:
+        raise MissingExtraError("gradio", "page") from None
+    from serve.page.layout import build
+    from serve.page.look import CSS, SCRIPT, theme
+
+    blocks = build(entries, limits)
+    blocks.queue(max_size=MAX_WAITING, default_concurrency_limit=2, api_open=False)
+    return gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        blocks,
+        path="/",
+        theme=theme(),
+        css=CSS,
+        js=SCRIPT,
+        footer_links=["settings"],
+        run_history=False,
+        enable_monitoring=False,
+        show_error=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        max_file_size=limits.max_bytes,
+    )

@@ -1,0 +1,72 @@
+"""Test pictures to try a model on: from the data set that it was trained on, never downloaded here."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from toolkit import catalog
+from toolkit.artifacts import Artifact
+from toolkit.errors import CnnkitError
+from toolkit.images import Pixels
+
+PER_CLASS = 3
+# the whole set's pictures need a download; the sample of the same pictures ships
+SHIPPED = {"fashion-mnist": "fashion-mnist-sample"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestPictures:
+    """Pictures (C, H, W) uint8 that the network was not trained on, with their true labels."""
+
+    __test__ = False  # pytest would collect the class by its name
+
+    images: tuple[Pixels, ...]
+    labels: tuple[str, ...]
+    source: str
+
+    def as_pil(self, index: int) -> Image.Image:
+        """Return one picture in mode L or RGB."""
+        return to_pil(self.images[index])
+
+    def as_png(self, index: int) -> bytes:
+        """Return one picture as a PNG file's bytes."""
+        out = io.BytesIO()
+        self.as_pil(index).save(out, "PNG")
+        return out.getvalue()
+
+
+def to_pil(pixels: Pixels) -> Image.Image:
+    """Return (C, H, W) uint8 pixels, C being 1 or 3, as a picture in mode L or RGB."""
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
+
+
+def dataset_name(artifact: Artifact) -> str | None:
+    """Return the data set that an artifact was trained on, or that its model is meant for."""
+    if artifact.passport.dataset is not None:
+        return artifact.passport.dataset.name
+    spec = catalog.models().get(artifact.passport.model)
+    return spec.dataset if spec else None
+
+
+def test_pictures(artifact: Artifact) -> TestPictures | str:
+    """Return a few test pictures of each class, or a sentence that says why there are none."""
+    name = dataset_name(artifact)
+    if name is None:
+        return "no test pictures: the passport does not say which data the network was trained on"
+    name = SHIPPED.get(name, name)
+    try:
+        data = catalog.dataset(name).load(name, None, False, artifact.passport.input.shape[1:])  # type: ignore[arg-type]  # only the batch is None
+    except CnnkitError as error:
+        return f"no test pictures: {error}"
+    labels = data.test.labels
+    chosen = [i for k in range(len(data.classes)) for i in np.flatnonzero(labels == k)[:PER_CLASS]]
+    chosen.sort(key=lambda i: (np.flatnonzero(labels == labels[i]).tolist().index(i), labels[i]))
+    return TestPictures(
+        images=tuple(data.test.images[i] for i in chosen),
+        labels=tuple(data.classes[int(labels[i])] for i in chosen),
+        source=name,
+    )
