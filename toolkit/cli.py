@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from toolkit.artifacts import Artifact, Precision, artifacts_root
 from toolkit.errors import CnnkitError
@@ -125,6 +126,16 @@ def emit(payload: Any) -> None:
 def say(text: str) -> None:
     """Tell a person something on stderr, without markup."""
     stderr.print(text, markup=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table on stdout; into a pipe or a file at its full width, since no screen bounds it."""
+    if stdout.is_terminal:
+        stdout.print(table)
+        return
+    wide = Console(highlight=False, width=10_000)
+    wide.width = max(stdout.width, wide.measure(table).maximum)
+    wide.print(table)
 
 
 def report_error(error: CnnkitError) -> int:

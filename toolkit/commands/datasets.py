@@ -36,7 +36,7 @@ def datasets(*, wanted: str | None, data_dir: Path | None, as_json: bool) -> Non
             row["name"], row["summary"], row["licence"], row["source"] or f"not here: --fetch {row['name']}"
         )
     table.add_row("folder:PATH", "your own pictures", "yours", "train/<class>/*.png with test/ or val/")
-    cli.stdout.print(table)
+    cli.print_table(table)
 
 
 def _row(name: str, data_dir: Path | None, *, fetch: bool) -> dict[str, str | None]:

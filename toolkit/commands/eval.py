@@ -130,7 +130,7 @@ def _show(score: Score, classes: tuple[str, ...], seconds: float) -> None:
         ]
         shown = "no pictures" if share is None else f"{share:.3f}"
         table.add_row(escape(name), str(row.sum()), shown, ", ".join(wrong[:2]) or "–")
-    cli.stdout.print(table)
+    cli.print_table(table)
     for true, answer, count in confused(score, 1):
         cli.stdout.print(
             f"most frequent mistake: {classes[true]} taken for {classes[answer]}, {count} times",

@@ -19,7 +19,7 @@ def models(*, as_json: bool) -> None:
     table = Table("model", "input", "data set", "what")
     for spec in zoo:
         table.add_row(spec.name, "×".join(map(str, spec.input_shape)), spec.dataset, spec.summary)
-    cli.stdout.print(table)
+    cli.print_table(table)
 
 
 COMMAND = models

@@ -160,7 +160,7 @@ def _show(made: list[Prediction]) -> None:
         truth = [escape(entry.truth or "")] if known else []
         table.add_row(escape(str(entry.source)), *truth, escape(f"{label} {share:.1%}{mark}"), escape(rest))
     if made:
-        cli.stdout.print(table)
+        cli.print_table(table)
     if known:
         right = sum(bool(entry.right) for entry in made)
         cli.stdout.print(f"{right} of {len(made)} right")

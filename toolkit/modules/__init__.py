@@ -63,8 +63,14 @@ def visit(
     module: nn.Module,
     inputs: Tensor,
     on_output: Callable[[ModuleRow, Tensor], None] | None = None,
+    *,
+    training: bool = False,
 ) -> tuple[ModuleRow, ...]:
-    """Run a module on a batch in eval mode; return a row a call, and show each call's first output."""
+    """Run a module on a batch; return a row a call, and show each call's first output as it comes.
+
+    With `training` it runs as a training step's forward pass does: recorded by autograd, and batch
+    norms take note of the batch. Else nothing in the module changes.
+    """
     import torch
 
     from toolkit.modules._calls import Calls
@@ -72,10 +78,10 @@ def visit(
     modes = {part: part.training for part in module.modules()}
     calls = Calls(module, inputs, on_output)
     try:
-        module.eval()
-        with calls, torch.no_grad():
+        module.train(training)
+        with calls, torch.set_grad_enabled(training):
             module(inputs)
     finally:
-        for part, training in modes.items():
-            part.training = training
+        for part, mode in modes.items():
+            part.training = mode
     return tuple(calls.rows)

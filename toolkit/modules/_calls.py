@@ -31,6 +31,7 @@ class Calls:
         self.rows: list[ModuleRow] = []
         self._names = {part: path for path, part in module.named_modules()}
         self._on_output = on_output
+        self._showing = False
         self._owners: list[nn.Module] = []
         self._counts: dict[str, int] = defaultdict(int)
         self._counted: set[int] = set()
@@ -54,9 +55,9 @@ class Calls:
         for hook in self._hooks:
             hook.remove()
 
-    def inside_a_layer(self) -> bool:
-        """Tell whether a leaf module is running, whose inner calls are its own business."""
-        return bool(self._owners) and _is_leaf(self._owners[-1])
+    def counts(self) -> bool:
+        """Tell whether a functional call is the network's own: not a layer's inner one, nor a watcher's."""
+        return not self._showing and not (self._owners and _is_leaf(self._owners[-1]))
 
     def function(self, name: str, given: Iterable[Tensor], result: Any) -> None:
         """Write the row of a functional call in the module that is running."""
@@ -93,7 +94,10 @@ class Calls:
         )
         self.rows.append(row)
         if self._on_output:
+            self._showing = True
             self._on_output(row, outputs[0])
+            self._showing = False
+            self._work.take()  # whatever the watcher computed is not the network's work
 
     def _new_bytes(self, outputs: list[Tensor]) -> int:
         found = 0
@@ -114,15 +118,22 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", None)
-        if name and not self.calls.inside_a_layer():
-            plain = _IN_PLACE.sub("", name.strip("_"))
-            given = tensors_of((args, kwargs))
-            outputs = tensors_of(result)
-            idle = plain in _MAYBE_NOTHING and all(any(o is g for g in given) for o in outputs)
-            if not idle:
-                self.calls.function(plain, given, result)
+        if self.calls.counts():
+            name = function_name(func, (args, kwargs), result)
+            if name:
+                self.calls.function(name, tensors_of((args, kwargs)), result)
         return result
+
+
+def function_name(func: Any, given: Any, result: Any) -> str | None:
+    """Return the name of a function whose call is a layer; None for one that makes no new tensor."""
+    name, outputs = getattr(func, "__name__", None), tensors_of(result)
+    if not name or not outputs:
+        return None
+    plain = _IN_PLACE.sub("", name.strip("_"))
+    if plain in _MAYBE_NOTHING and all(any(o is g for g in tensors_of(given)) for o in outputs):
+        return None
+    return plain
 
 
 class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -6,7 +6,7 @@ import pytest
 
 from toolkit import catalog
 from toolkit.errors import ShapeError
-from toolkit.modules import walk
+from toolkit.modules import visit, walk
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -92,3 +92,11 @@ def test_a_shape_that_does_not_pass_is_told_in_words() -> None:
     with pytest.raises(ShapeError, match="1×3×28×28 input does not pass"):
         walk(module, (1, 3, 28, 28))
     assert not module.conv1._forward_hooks
+
+
+def test_what_a_watcher_computes_is_no_row() -> None:
+    seen = []
+    module = Twice()
+    rows = visit(module, torch.ones(1, 1, 8, 8), lambda row, output: seen.append(float((output + 1).sum())))
+    assert rows == walk(module, (1, 1, 8, 8))
+    assert len(seen) == len(rows)

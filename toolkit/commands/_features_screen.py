@@ -1,0 +1,59 @@
+"""`cnnkit show --features`: looks through one or two networks at a picture and writes the PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit import cli
+
+
+def draw(
+    models: Sequence[str],
+    picture: Path,
+    *,
+    layers: Sequence[str],
+    out: Path | None,
+    root: Path,
+    untrained: bool,
+    seed: int,
+    model_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Draw what layers of the models' checkpoints make of a picture; say what was drawn."""
+    from toolkit.inspection import choosing
+    from toolkit.inspection.features import draw_features, look
+    from toolkit.inspection.sheet import write_png
+    from toolkit.opening import require_torch
+
+    require_torch()
+    seen = []
+    for model in models:
+        artifact = choosing.choose(
+            model, backend="pytorch", root=root, untrained=untrained, seed=seed, model_file=model_file
+        ).artifact
+        cli.opened(artifact)
+        seen.append(look(artifact, picture, layers=layers, model_file=model_file))
+        if seen[-1].inverted:
+            cli.say(f"{picture} is inverted for {artifact.name}, for its light border")
+    path = out or Path(f"{'-against-'.join(Path(model).stem for model in models)}-features.png")
+    write_png(path, draw_features(seen))
+    if as_json:
+        cli.emit(
+            {
+                "picture": picture,
+                "features": path,
+                "models": [
+                    {
+                        "model": entry.title,
+                        "layers": [
+                            {"name": layer.name, "type": layer.type, "shape": layer.maps.shape}
+                            for layer in entry.layers
+                        ],
+                    }
+                    for entry in seen
+                ],
+            }
+        )
+    else:
+        cli.stdout.print(f"drew {path}", markup=False, soft_wrap=True)

@@ -1,0 +1,151 @@
+"""What a network's layers make of one picture: their output channels, drawn as grey tiles in a PNG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from toolkit.artifacts import Artifact
+from toolkit.checkpoints import load_module
+from toolkit.errors import CnnkitError, unknown_name
+from toolkit.images import Pixels, normalise
+from toolkit.inspection.pictures import Picture, preprocessing_of, read_picture
+from toolkit.inspection.sheet import INK, MARGIN, PAPER, tile
+from toolkit.modules import ModuleRow, visit
+
+if TYPE_CHECKING:
+    import torch
+
+ACTIVATIONS = {
+    "relu",
+    "sigmoid",
+    "tanh",
+    "gelu",
+    "silu",
+    "elu",
+    "leakyrelu",
+    "leaky_relu",
+    "hardswish",
+    "mish",
+}
+# More tiles than this are no longer seen one by one.
+MOST_CHANNELS = 64
+TILE = 56
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMaps:
+    """One layer's output for one picture: `maps` (C, H, W) float32."""
+
+    name: str
+    type: str
+    maps: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What one network saw and made of a picture."""
+
+    title: str
+    pixels: Pixels
+    inverted: bool
+    layers: tuple[LayerMaps, ...]
+
+
+def look(
+    artifact: Artifact, picture: Path, *, layers: Sequence[str] = (), model_file: Path | None = None
+) -> Seen:
+    """Run a checkpoint on a picture and keep what the named layers put out.
+
+    Without names: the first two activations that still are pictures. Raises NotFoundError for an
+    unknown layer and CnnkitError for one whose output is no picture.
+    """
+    import torch
+
+    preprocessing = preprocessing_of(artifact)
+    shown: Picture = read_picture(picture, preprocessing)
+    module = load_module(artifact, model_file=model_file)
+    kept: dict[str, LayerMaps] = {}
+
+    def keep(row: ModuleRow, output: torch.Tensor) -> None:
+        # a copy, because the next layer may work in place
+        kept[row.name] = LayerMaps(name=row.name, type=row.type, maps=output[0].numpy().copy())
+
+    visit(module, torch.from_numpy(normalise(shown.pixels, preprocessing)[None]), keep)
+    names = list(layers) or _first_activations(kept)
+    for name in names:
+        if name not in kept:
+            raise unknown_name(f"layer of {artifact.passport.model}", name, kept)
+        if kept[name].maps.ndim != 3:
+            shape = "×".join(map(str, kept[name].maps.shape))
+            raise CnnkitError(
+                f"layer {name} of {artifact.passport.model} puts out {shape} figures, no pictures; "
+                f"these do: {', '.join(key for key, entry in kept.items() if entry.maps.ndim == 3)}"
+            )
+    return Seen(
+        title=f"{artifact.name}, {artifact.path.name}",
+        pixels=shown.pixels,
+        inverted=shown.inverted,
+        layers=tuple(kept[name] for name in names),
+    )
+
+
+def _first_activations(kept: dict[str, LayerMaps]) -> list[str]:
+    pictures = [entry for entry in kept.values() if entry.maps.ndim == 3]
+    found = [entry.name for entry in pictures if entry.type.lower() in ACTIVATIONS]
+    return (found or [entry.name for entry in pictures])[:2]
+
+
+def draw_features(seen: Sequence[Seen]) -> Image.Image:
+    """Draw one column for each network: the picture, then each layer's channels on one grey scale."""
+    columns = [_column(entry) for entry in seen]
+    width = sum(column.width for column in columns) + MARGIN * (len(columns) - 1)
+    page = Image.new("RGB", (width, max(column.height for column in columns)), PAPER)
+    left = 0
+    for column in columns:
+        page.paste(column, (left, 0))
+        left += column.width + MARGIN
+    return page
+
+
+def _column(seen: Seen) -> Image.Image:
+    blocks = [(seen.title, tile(seen.pixels, 2 * TILE))]
+    blocks += [(_caption(layer), _grid(layer.maps)) for layer in seen.layers]
+    font = ImageFont.load_default(12)
+    width = max(max(image.width, int(font.getlength(text))) for text, image in blocks) + 2 * MARGIN
+    page = Image.new("RGB", (width, sum(image.height + 32 for _, image in blocks) + MARGIN), PAPER)
+    pen = ImageDraw.Draw(page)
+    top = MARGIN
+    for text, image in blocks:
+        pen.text((MARGIN, top), text, INK, font)
+        page.paste(image, (MARGIN, top + 18))
+        top += image.height + 32
+    return page
+
+
+def _caption(layer: LayerMaps) -> str:
+    count, height, width = layer.maps.shape
+    shown = f"{count} channels" if count <= MOST_CHANNELS else f"first {MOST_CHANNELS} of {count} channels"
+    low, high = float(layer.maps.min()), float(layer.maps.max())
+    return f"{layer.name} ({layer.type}), {shown} of {height}×{width}, black {low:.2f} to white {high:.2f}"
+
+
+def _grid(maps: NDArray[np.float32]) -> Image.Image:
+    """Lay out channels side by side; one scale for all, so that a weak channel looks weak."""
+    low, high = float(maps.min()), float(maps.max())
+    grey = ((maps - low) * (255 / (high - low or 1.0))).round().astype(np.uint8)[:MOST_CHANNELS]
+    columns = min(8, len(grey)) if len(grey) > 6 else len(grey)
+    rows = math.ceil(len(grey) / columns)
+    step = TILE + 4
+    page = Image.new("RGB", (columns * step - 4, rows * step - 4), PAPER)
+    for index, channel in enumerate(grey):
+        row, column = divmod(index, columns)
+        page.paste(tile(channel[None], TILE), (column * step, row * step))
+    return page

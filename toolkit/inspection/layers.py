@@ -1,0 +1,161 @@
+"""What a network is made of: every layer's shape, parameters, multiply-adds and bytes, also in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit import catalog
+from toolkit.artifacts import find_artifacts, open_artifact
+from toolkit.errors import MissingExtraError
+from toolkit.models import ModelSpec, Recipe
+from toolkit.modules import ModuleRow, visit, walk
+from toolkit.opening import is_path
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy:
+    """A network's rows for a batch, and what training it holds in memory; bytes, None where not asked."""
+
+    input_shape: tuple[int, ...]
+    rows: tuple[ModuleRow, ...]
+    training: Training | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Return the number of trainable figures."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply-adds of the whole batch."""
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Return the bytes of parameters and buffers."""
+        return sum(row.weights_bytes for row in self.rows)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Return the bytes of all outputs together; a runtime that frees them needs fewer at once."""
+        return sum(row.activation_bytes for row in self.rows)
+
+    def weightiest(self) -> ModuleRow:
+        """Return the layer that holds most bytes of weights."""
+        return max(self.rows, key=lambda row: row.weights_bytes)
+
+    def heaviest(self) -> ModuleRow:
+        """Return the layer that holds most bytes in weights and output."""
+        return max(self.rows, key=lambda row: row.weights_bytes + row.activation_bytes)
+
+    def hungriest(self) -> ModuleRow:
+        """Return the layer that needs most multiply-adds."""
+        return max(self.rows, key=lambda row: row.macs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What one training step holds beside the weights, in bytes.
+
+    `saved_bytes` are the tensors that autograd keeps for the backward pass, without the weights.
+    `saved_by_row` tells which row made it keep them, in the order of the rows.
+    """
+
+    recipe: str
+    optimizer: str
+    gradient_bytes: int
+    optimizer_bytes: int
+    saved_bytes: int
+    saved_by_row: tuple[int, ...]
+
+
+def resolve(
+    text: str, *, root: Path, model_file: Path | None = None
+) -> tuple[ModelSpec, tuple[int, int, int], int]:
+    """Return what MODEL names, a network of the zoo or an artifact: its spec, (C, H, W) and classes."""
+    known = {**catalog.models(), **(catalog.models_of_file(model_file) if model_file else {})}
+    if text in known or not (is_path(text) or find_artifacts(root, text)):
+        spec = catalog.model(text, model_file=model_file)
+        return spec, spec.input_shape, spec.classes
+    path = Path(text) if is_path(text) else find_artifacts(root, text)[0][0]
+    passport = open_artifact(path).passport
+    spec = catalog.model(passport.model, model_file=model_file)
+    channels, height, width = (extent or 1 for extent in passport.input.shape[1:])
+    return spec, (channels, height, width), len(passport.classes)
+
+
+def shadow(spec: ModelSpec, channels: int, classes: int) -> nn.Module:
+    """Build a network without memory for its weights: shapes only, on torch's `meta` device."""
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError("torch", "train") from None
+    with torch.device("meta"):
+        return spec.build(channels, classes)
+
+
+def dissect(module: nn.Module, input_shape: tuple[int, ...], *, training: Recipe | None = None) -> Anatomy:
+    """Walk a module for (N, C, H, W); with a recipe also say what a training step by it holds."""
+    rows = walk(module, input_shape)
+    return Anatomy(
+        input_shape=input_shape,
+        rows=rows,
+        training=_training(module, input_shape, training) if training else None,
+    )
+
+
+def optimizer_copies(recipe: Recipe) -> int:
+    """Return how many figures a recipe's optimizer keeps for each parameter.
+
+    Source: torch.optim: SGD keeps a momentum buffer where momentum is not 0, Adam and AdamW two moments.
+    An average of the weights (EMA) is a third copy.
+    """
+    copies = {"sgd": int(recipe.momentum != 0), "adam": 2, "adamw": 2}[recipe.optimizer]
+    return copies + int(recipe.ema_decay is not None)
+
+
+def _training(module: nn.Module, input_shape: tuple[int, ...], recipe: Recipe) -> Training:
+    saved = _saved(module, input_shape)
+    weights = sum(tensor.nbytes for tensor in module.parameters() if tensor.requires_grad)
+    return Training(
+        recipe=recipe.name,
+        optimizer=recipe.optimizer,
+        gradient_bytes=weights,
+        optimizer_bytes=weights * optimizer_copies(recipe),
+        saved_bytes=sum(saved),
+        saved_by_row=tuple(saved),
+    )
+
+
+def _saved(module: nn.Module, input_shape: tuple[int, ...]) -> list[int]:
+    """Return what autograd keeps for the backward pass, in bytes, by the row that first asked for it.
+
+    Counted once for each piece of memory, whole, since a view keeps all of what it looks into.
+    """
+    import torch
+
+    weights = {tensor.untyped_storage()._cdata for tensor in (*module.parameters(), *module.buffers())}
+    seen: dict[int, torch.Tensor] = {}
+    fresh, by_row = [0], list[int]()
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        memory = tensor.untyped_storage()
+        if memory._cdata not in weights and memory._cdata not in seen:
+            seen[memory._cdata] = tensor  # held, so that its address is not given to another
+            fresh[0] += memory.nbytes()
+        return tensor
+
+    def next_row(row: ModuleRow, output: torch.Tensor) -> None:
+        by_row.append(fresh[0])
+        fresh[0] = 0
+
+    first = next(module.parameters(), None)
+    given = torch.zeros(input_shape, device=first.device if first is not None else None)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        visit(module, given, next_row, training=True)
+    return by_row
