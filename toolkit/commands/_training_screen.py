@@ -25,10 +25,13 @@ class Screen:
             TimeRemainingColumn(),
             console=cli.stderr,
             transient=True,
+            auto_refresh=False,  # a thread that redraws would take time from small steps
             disable=not cli.stderr.is_terminal,
         )
         self._task: TaskID | None = None
         self._epochs = 0
+        self._images = 0
+        self._done = 0
         self._pending = 0
         self._shown = 0.0
 
@@ -47,11 +50,10 @@ class Screen:
 
     def start(self, *, epochs: int, images: int, done: int) -> None:
         """Begin the bar."""
-        self._epochs = epochs
-        self._task = self._bar.add_task(
-            f"epoch {done + 1} of {epochs}", total=epochs * images, completed=done * images, rate=""
-        )
+        self._epochs, self._images, self._done = epochs, images, done
+        self._task = self._bar.add_task("", total=epochs * images, completed=done, rate="")
         self._shown = time.perf_counter()
+        self._describe()
 
     def images(self, count: int) -> None:
         """Move the bar, but redraw it only a few times a second: drawing costs more than a small step."""
@@ -60,7 +62,9 @@ class Screen:
         if self._task is None or now - self._shown < _REFRESH_S:
             return
         rate = f"{self._pending / (now - self._shown):,.0f} images/s"
-        self._bar.update(self._task, advance=self._pending, rate=rate)
+        self._done += self._pending
+        self._bar.update(self._task, completed=self._done, rate=rate)
+        self._bar.refresh()
         self._pending, self._shown = 0, now
 
     def epoch(self, record: EpochRecord) -> None:
@@ -72,16 +76,32 @@ class Screen:
         ]
         if record.val_accuracy is not None:
             parts.append(f"validation {record.val_accuracy:.4f}")
-        cli.say("  ".join([*parts, f"{record.seconds:.1f} s"]))
-        if self._task is not None and record.epoch < self._epochs:
-            self._bar.update(self._task, description=f"epoch {record.epoch + 1} of {self._epochs}")
+        rate = f"{self._images / record.seconds:,.0f} images/s" if record.seconds else ""
+        cli.say("  ".join([*parts, f"{record.seconds:.1f} s", rate]))
+        # also right after going back to an earlier epoch
+        self._done, self._pending, self._shown = record.epoch * self._images, 0, time.perf_counter()
+        self._describe()
+
+    def _describe(self) -> None:
+        if self._task is not None and self._images:
+            current = min(self._epochs, self._done // self._images + 1)
+            self._bar.update(self._task, description=f"epoch {current} of {self._epochs}")
 
 
 def show_outcome(outcome: Outcome) -> None:
     """Print what came of a training."""
     low, high = outcome.test_accuracy_ci95
-    cli.stdout.print(
+    figures = [
         f"test accuracy {outcome.test_accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}, "
-        f"{outcome.test_images:,} images), epoch {outcome.selected_epoch}"
+        f"{outcome.test_images:,} images), weights of epoch {outcome.selected_epoch}"
+    ]
+    if outcome.flip_test_accuracy is not None:
+        figures.append(f"with mirror images averaged in: {outcome.flip_test_accuracy:.4f}")
+    rate = f", {outcome.images_per_second:,.0f} images/s" if outcome.images_per_second else ""
+    memory = (
+        f", peak memory {outcome.peak_memory_bytes / 2**20:,.0f} MiB" if outcome.peak_memory_bytes else ""
     )
-    cli.stdout.print(f"{outcome.seconds:.1f} s, checkpoint {outcome.checkpoint.path}", soft_wrap=True)
+    figures.append(f"{outcome.seconds:.1f} s{rate}{memory}")
+    figures.append(f"checkpoint {outcome.checkpoint.path}")
+    figures.append(f"logs, curves and confusion matrix in {outcome.folder}")
+    cli.stdout.print("\n".join(figures), markup=False, soft_wrap=True)

@@ -2,88 +2,52 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from toolkit import catalog, cli
+from toolkit import cli
+from toolkit.commands._recipe_options import changes, recipe_options
+from toolkit.commands._training_options import make_job, training_options
 
 
 @click.command()
 @click.argument("model")
-@click.option("--recipe", "recipe_name", default="default", show_default=True, help="default or textbook.")
-@click.option("--epochs", type=click.IntRange(1))
-@click.option("--batch", "--batch-size", type=click.IntRange(1))
-@click.option("--lr", type=click.FloatRange(0, min_open=True))
 @click.option("--name", help="Name of the artifact (default: the model's).")
-@cli.options(
-    cli.dataset_option,
-    cli.data_dir_option,
-    cli.seed_option,
-    cli.device_option,
-    cli.threads_option,
-    cli.root_option,
-    cli.model_file_option,
-    cli.json_option,
+@click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of this command.")
+@click.option(
+    "--flip-test", is_flag=True, help="Also test with mirror images averaged in: a separate figure."
 )
-def train(
-    *,
-    model: str,
-    recipe_name: str,
-    epochs: int | None,
-    batch: int | None,
-    lr: float | None,
-    name: str | None,
-    dataset: str | None,
-    data_dir: Path | None,
-    seed: int,
-    device: str,
-    threads: int | None,
-    root: Path,
-    model_file: Path | None,
-    as_json: bool,
-) -> None:
-    """Train MODEL, a network of the zoo, and write artifacts/MODEL/MODEL.safetensors."""
-    import dataclasses
+@click.option(
+    "--save-every",
+    "save_every_s",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often the state is saved within an epoch.",
+)
+@training_options
+@cli.json_option
+@recipe_options
+@click.pass_context
+def train(context: click.Context, /, *, model: str, as_json: bool, **options: Any) -> None:
+    """Train MODEL, a network of the zoo, and write artifacts/MODEL/MODEL.safetensors.
 
+    The best epoch is chosen on images held out from the training set; the test set is read once, at
+    the end. A run that was stopped or killed goes on with --resume, to the same weights bit for bit.
+    """
     from toolkit.commands._training_screen import Screen, show_outcome
-    from toolkit.training import Job
+    from toolkit.training.keeping import report
+    from toolkit.training.recipes import summary
     from toolkit.training.run import train as run
 
-    spec = catalog.model(model, model_file=model_file)
-    given: dict[str, Any] = {"epochs": epochs, "batch": batch, "lr": lr}
-    changes = {key: value for key, value in given.items() if value is not None}
-    job = Job(
-        model=spec,
-        recipe=dataclasses.replace(spec.recipe(recipe_name), **changes),
-        root=root,
-        name=name,
-        dataset=dataset,
-        data_dir=data_dir,
-        seed=seed,
-        device=device,
-        threads=threads,
-        model_file=model_file,
-    )
+    job = make_job(model, changes(context), options)
+    cli.say(f"training {job.model.name}, recipe {summary(job.recipe)}")
     with Screen() as screen:
         outcome = run(job, screen)
     if as_json:
-        cli.emit(
-            {
-                "model": spec.name,
-                "recipe": job.recipe,
-                "dataset": job.dataset_name,
-                "epochs": len(outcome.records),
-                "seed": seed,
-                "checkpoint": outcome.checkpoint.path,
-                **{
-                    field.name: getattr(outcome, field.name)
-                    for field in dataclasses.fields(outcome)
-                    if field.name != "checkpoint"
-                },
-            }
-        )
+        cli.emit(report(job, outcome))
     else:
         show_outcome(outcome)
 

@@ -42,6 +42,7 @@ class Job:
     loader: Loader = "memory"
     workers: int = 0
     resume: bool = False
+    save_every_s: float = 10.0
     flip_test: bool = False
     pretrained: str | None = None
     freeze: bool = False
@@ -105,7 +106,7 @@ class Watcher(Protocol):
         """Take a sentence for people."""
 
     def start(self, *, epochs: int, images: int, done: int) -> None:
-        """Learn how many epochs of how many images come, and how many epochs are done."""
+        """Learn how many epochs of how many images come, and how many images of them are done."""
 
     def images(self, count: int) -> None:
         """Learn that so many more images were trained on."""

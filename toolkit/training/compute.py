@@ -45,6 +45,12 @@ class Compute:
         kind = torch.bfloat16 if self.arithmetic == "bf16" else torch.float16
         return torch.autocast(self.device.partition(":")[0], dtype=kind)
 
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """Return what keeps fp16's gradients from vanishing; the wider formats need none."""
+        import torch
+
+        return torch.amp.GradScaler(self.device.partition(":")[0]) if self.arithmetic == "fp16" else None
+
 
 def find_device(name: str) -> torch.device:
     """Return the device of that name. Raises UnavailableError when it is not on this machine."""

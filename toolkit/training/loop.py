@@ -1,4 +1,4 @@
-"""The loop: steps, epochs, and the epoch whose weights are kept."""
+"""The loop: steps and epochs of one module, and everything that its state consists of."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from toolkit.training import EpochRecord, Watcher, seeding
-from toolkit.training.compute import Compute
+from toolkit.training.guard import CHECK_STEPS, Guard, Watch, dead_layers
 from toolkit.training.optimisation import Average, clip, make_optimizer, rate_at
-from toolkit.training.scoring import Score
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from toolkit.models import Recipe
-    from toolkit.training.batches import MemoryBatches
+    from toolkit.training.batches import Batches
+    from toolkit.training.compute import Compute
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """Where a run stands; everything in it is written down for resuming."""
+    """Where a run stands; all of it is written down for resuming.
+
+    `ticks` counts every step ever made, also those that a return to an earlier state undid.
+    """
 
     epoch: int = 0
     step: int = 0
+    ticks: int = 0
     attempt: int = 0
     rate_scale: float = 1.0
     loss_sum: float = 0.0
@@ -32,90 +36,152 @@ class Progress:
     seen: int = 0
     trained_images: int = 0
     trained_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    seconds: float = 0.0
     best_epoch: int | None = None
     best_accuracy: float | None = None
     best_loss: float | None = None
+    stopped: bool = False
+    epoch_began_s: float = 0.0
+    unjudged: list[float] = field(default_factory=list)
+    watch: Watch = field(default_factory=Watch)
     records: list[EpochRecord] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What stays the same through a run."""
+
+    recipe: Recipe
+    compute: Compute
+    seed: int
+    batches: Batches
+    guard: Guard | None
+    watcher: Watcher
 
 
 class Loop:
-    """Trains a module in place. `validate` scores weights after each epoch, or returns None."""
+    """A module in training: its optimizer, averaged weights and progress."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        batches: MemoryBatches,
-        *,
-        recipe: Recipe,
-        compute: Compute,
-        seed: int,
-        watcher: Watcher,
-        validate: Callable[[nn.Module], Score | None],
-    ) -> None:
+    def __init__(self, module: nn.Module, training: Training) -> None:
         self.module = module
-        self.batches = batches
-        self.recipe = recipe
-        self.compute = compute
-        self.seed = seed
-        self.watcher = watcher
-        self.validate = validate
+        self.training = training
         self.progress = Progress()
+        recipe = training.recipe
         self.optimizer = make_optimizer(recipe, module.parameters())
         self.average = Average(module, recipe.ema_decay) if recipe.ema_decay else None
+        self.scaler = training.compute.scaler()
+        self._pending: list[tuple[Tensor, Tensor, int]] = []
+        self._wall = self._busy = 0.0
+        self.last_rate = 0.0
 
-    def epoch(self) -> EpochRecord:
-        """Train one epoch from where the run stands, score it and record it."""
-        start = time.perf_counter()
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights to score and keep: the averaged ones where the recipe averages."""
+        return self.average.state if self.average else self.module.state_dict()
+
+    def epoch(self, after_step: Callable[[], None]) -> str | None:
+        """Train to the epoch's end from where the run stands; return what the guard saw, or None.
+
+        `after_step` runs after each step, when the whole state is sound.
+        """
         self.module.train()
-        rate = self._steps()
+        training, done = self.training, self.progress
+        self._wall, self._busy = time.perf_counter(), time.process_time()
+        try:
+            for images, labels in training.batches.epoch(done.epoch, done.step):
+                self._step(images, labels)
+                done.step += 1
+                done.ticks += 1
+                training.watcher.images(len(labels))
+                if done.step % CHECK_STEPS == 0 or done.step == training.batches.steps:
+                    trouble = self._look()
+                    if trouble:
+                        return trouble
+                after_step()
+        finally:
+            self.settle()
+        return None
+
+    def next_epoch(self) -> None:
+        """Move the progress from a finished epoch to the start of the next one."""
         done = self.progress
-        done.trained_seconds += time.perf_counter() - start
-        checked = self.validate(self.module)
-        record = EpochRecord(
-            epoch=done.epoch + 1,
-            attempt=done.attempt,
-            rate=rate,
-            train_loss=done.loss_sum / done.seen,
-            train_accuracy=done.right / done.seen,
-            val_loss=checked.loss if checked else None,
-            val_accuracy=checked.accuracy if checked else None,
-            seconds=time.perf_counter() - start,
-        )
-        done.records.append(record)
         done.epoch, done.step = done.epoch + 1, 0
         done.loss_sum, done.right, done.seen = 0.0, 0, 0
-        self.watcher.epoch(record)
-        return record
+        done.epoch_began_s = done.trained_seconds
 
-    def _steps(self) -> float:
-        done = self.progress
-        rate = 0.0
-        for images, labels in self.batches.epoch(done.epoch, done.step):
-            position = done.epoch * self.batches.steps + done.step
-            rate = done.rate_scale * rate_at(self.recipe, position, self.batches.steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            seeding.reseed(self.compute.device, self.seed, seeding.DROPOUT, done.epoch, done.step)
-            loss, right = self._step(images, labels)
-            done.loss_sum += loss * len(labels)
-            done.right += right
-            done.seen += len(labels)
-            done.trained_images += len(labels)
-            done.step += 1
-            self.watcher.images(len(labels))
-        return rate
+    def restart(self, weights: dict[str, Tensor]) -> None:
+        """Begin again from other weights; nothing of the optimizer or the progress is left."""
+        self.module.load_state_dict(weights)
+        self.optimizer.state.clear()
+        if self.average:
+            self.average = Average(self.module, self.average.decay)
+        self.scaler = self.training.compute.scaler()
+        self.progress = Progress()
 
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[float, int]:
+    def rate(self) -> float:
+        """Return the learning rate of the coming step."""
+        done, steps = self.progress, self.training.batches.steps
+        return done.rate_scale * rate_at(self.training.recipe, done.epoch * steps + done.step, steps)
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
         from torch.nn import functional
 
-        with self.compute.autocast():
+        recipe, done = self.training.recipe, self.progress
+        self.last_rate = self.rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.last_rate
+        seeding.reseed(
+            self.training.compute.device, self.training.seed, seeding.DROPOUT, done.epoch, done.step
+        )
+        with self.training.compute.autocast():
             logits = self.module(images)
-        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.clip_norm is not None:
-            clip(self.module.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
+        self._backward(loss)
         if self.average:
             self.average.update(self.module)
-        return loss.item(), int((logits.argmax(1) == labels).sum())
+        self._pending.append((loss.detach(), (logits.argmax(1) == labels).sum(), len(labels)))
+
+    def _backward(self, loss: Tensor) -> None:
+        norm = self.training.recipe.clip_norm
+        if self.scaler is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            if norm is not None:
+                clip(self.module.parameters(), norm)
+            self.optimizer.step()
+            return
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            clip(self.module.parameters(), norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def settle(self) -> None:
+        """Bring time, losses and right answers of the last steps into the progress."""
+        done = self.progress
+        if self._pending:
+            import torch
+
+            losses = torch.stack([loss for loss, _, _ in self._pending]).tolist()
+            rights = torch.stack([right for _, right, _ in self._pending]).tolist()
+            for loss, right, (_, _, count) in zip(losses, rights, self._pending, strict=True):
+                done.loss_sum += loss * count
+                done.right += right
+                done.seen += count
+                done.trained_images += count
+            done.unjudged += losses
+            self._pending.clear()
+        wall, busy = time.perf_counter(), time.process_time()
+        done.trained_seconds += wall - self._wall
+        done.busy_seconds += busy - self._busy
+        self._wall, self._busy = wall, busy
+
+    def _look(self) -> str | None:
+        self.settle()
+        done, guard = self.progress, self.training.guard
+        losses, done.unjudged = done.unjudged, []
+        if guard is None:
+            return None
+        return guard.verdict(done.watch, losses, dead_layers(self.module))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,8 +63,12 @@ def score(
     finish: Finish,
     batch: int,
     flip: bool = False,
+    moved: Callable[[], None] = lambda: None,
 ) -> Score:
-    """Run a module over uint8 (N, C, h, w) pictures in fp32; with `flip`, average with the mirror image."""
+    """Run a module over uint8 (N, C, h, w) pictures in fp32; with `flip`, average with the mirror image.
+
+    `moved` is called after each batch.
+    """
     import torch
     from torch.nn import functional
 
@@ -82,6 +87,7 @@ def score(
                 ) - math.log(2)
             logits = logits.float().cpu()
             loss += float(functional.cross_entropy(logits, truth, reduction="sum"))
+            moved()
             confusion += torch.bincount(truth * classes + logits.argmax(1), minlength=classes * classes)
     module.train(was_training)
     return Score(

@@ -1,0 +1,70 @@
+"""The options that `train` and `sweep` share, and the job that they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from toolkit import catalog, cli
+from toolkit.training import Arithmetic, Job, Layout, Loader, recipes
+
+training_options = cli.options(
+    click.option(
+        "--recipe",
+        "recipe_name",
+        default="default",
+        show_default=True,
+        metavar="NAME|FILE.toml",
+        help="A recipe of the model, or a TOML file of recipe fields.",
+    ),
+    cli.dataset_option,
+    cli.data_dir_option,
+    click.option(
+        "--images", type=click.IntRange(1), help="Train on so many images, evenly over the classes."
+    ),
+    click.option("--size", type=click.IntRange(1), help="Side of the network's square input, in pixels."),
+    cli.seed_option,
+    cli.device_option,
+    cli.threads_option,
+    click.option(
+        "--precision",
+        "arithmetic",
+        type=click.Choice(get_args(Arithmetic)),
+        default="auto",
+        show_default=True,
+        help="What to compute in while training; auto tries and chooses.",
+    ),
+    click.option(
+        "--layout",
+        type=click.Choice(get_args(Layout)),
+        default="auto",
+        show_default=True,
+        help="How pixels lie in memory; auto tries and chooses.",
+    ),
+    click.option(
+        "--loader",
+        type=click.Choice(get_args(Loader)),
+        default="memory",
+        show_default=True,
+        help="memory: whole batches at once; torch: DataLoader.",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes of --loader torch."
+    ),
+    cli.root_option,
+    cli.model_file_option,
+)
+
+
+def make_job(model: str, changes: dict[str, Any], options: dict[str, Any], **more: Any) -> Job:
+    """Return the job that a command line means. Raises CnnkitError in words."""
+    options = dict(options)
+    model_file: Path | None = options["model_file"]
+    spec = catalog.model(model, model_file=model_file)
+    size = options.pop("size")
+    if options["workers"] and options["loader"] != "torch":
+        raise click.UsageError("--workers are processes of --loader torch; the memory loader has none")
+    recipe = recipes.override(recipes.find(spec, options.pop("recipe_name")), changes)
+    return Job(model=spec, recipe=recipe, size=(size, size) if size else None, **options, **more)

@@ -1,0 +1,131 @@
+"""What a job trains on: loaded, limited, brought to size, with the validation split held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit import catalog
+from toolkit.datasets import Dataset, Split
+from toolkit.errors import CnnkitError
+from toolkit.images import Pixels, Preprocessing, fit_batch
+
+if TYPE_CHECKING:
+    from toolkit.models import Recipe
+    from toolkit.training import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A job's data: `learned` is trained on, `held` chooses the epoch, `dataset.test` is read once."""
+
+    dataset: Dataset
+    learned: Split
+    held: Split | None
+    preprocessing: Preprocessing
+
+
+def prepare(job: Job) -> Prepared:
+    """Load a job's data set. Raises NotFoundError, or CnnkitError where it cannot be trained on."""
+    channels, height, width = job.model.input_shape
+    size = job.size or (height, width)
+    data = catalog.dataset(job.dataset_name).load(job.dataset_name, job.data_dir, True, (channels, *size))
+    if len(data.classes) < 2 or not len(data.train) or not len(data.test):
+        raise CnnkitError(
+            f"data set {data.name} has {len(data.train)} training and {len(data.test)} test images of "
+            f"{len(data.classes)} classes; training needs images of two classes or more in both"
+        )
+    data = _proportioned(data, size)
+    pool = evenly(data.train, job.images) if job.images else data.train
+    learned, held = split_off(pool, job.recipe.validation_fraction)
+    return Prepared(
+        dataset=data,
+        learned=learned,
+        held=held,
+        preprocessing=preprocessing_for(job.recipe, learned, size),
+    )
+
+
+def _proportioned(data: Dataset, size: tuple[int, int]) -> Dataset:
+    """Pad pictures of other proportions than the network's, once; equal ones are resized in batches."""
+    height, width = data.train.images.shape[2:]
+    if height * size[1] == width * size[0]:
+        return data
+
+    channels = data.train.images.shape[1]
+    target = Preprocessing(size=size, channels=channels)
+    train, test = (
+        Split(images=fit_batch(split.images, target), labels=split.labels)
+        for split in (data.train, data.test)
+    )
+    return replace(data, train=train, test=test)
+
+
+def split_off(data: Split, fraction: float) -> tuple[Split, Split | None]:
+    """Hold out that fraction of every class for choosing the best epoch; None for none.
+
+    The choice depends on the labels alone, so that runs with different seeds compare on equal images.
+    """
+    if fraction <= 0:
+        return data, None
+    random = np.random.default_rng(0)
+    held = np.zeros(len(data), dtype=bool)
+    for label in np.unique(data.labels):
+        where = np.flatnonzero(data.labels == label)
+        # a class with a single picture keeps it for training
+        count = min(len(where) - 1, max(1, round(fraction * len(where))))
+        held[random.permutation(where)[:count]] = True
+    if not held.any():
+        raise CnnkitError(
+            f"no images can be held out: every class has one training image; --validation-fraction 0 "
+            f"--select last trains on all {len(data)}"
+        )
+    return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
+
+
+def evenly(data: Split, count: int) -> Split:
+    """Return `count` pictures, as evenly over the classes as they last, in their own order."""
+    rank = np.empty(len(data), dtype=np.int64)
+    for label in np.unique(data.labels):
+        where = np.flatnonzero(data.labels == label)
+        rank[where] = np.arange(len(where))
+    return data.take(np.sort(np.argsort(rank, kind="stable")[:count]))
+
+
+def preprocessing_for(recipe: Recipe, data: Split, size: tuple[int, int]) -> Preprocessing:
+    """Return how pixels become input under a recipe; `standardise` measures the training pictures."""
+    channels = data.images.shape[1]
+    if recipe.pixels == "standardise":
+        levels = np.arange(256) / 255
+        shares = [_histogram(data.images[:, channel]) for channel in range(channels)]
+        means = [float(levels @ share) for share in shares]
+        deviations = [
+            float(np.sqrt((levels - mean) ** 2 @ share)) for mean, share in zip(means, shares, strict=True)
+        ]
+        # pictures of one single colour have no deviation to divide by
+        safe = tuple(deviation or 1.0 for deviation in deviations)
+        return Preprocessing(size=size, channels=channels, mean=tuple(means), std=safe)
+    offset, width = (0.5, 0.5) if recipe.pixels == "half" else (0.0, 1.0)
+    return Preprocessing(size=size, channels=channels, mean=(offset,) * channels, std=(width,) * channels)
+
+
+def _histogram(pixels: Pixels) -> NDArray[np.float64]:
+    """Return the share of each of the 256 levels; in slices, for bincount makes 8 bytes of each pixel."""
+    counts = np.zeros(256, dtype=np.int64)
+    for start in range(0, len(pixels), 4096):
+        counts += np.bincount(pixels[start : start + 4096].ravel(), minlength=256)
+    return np.asarray(counts / counts.sum())
+
+
+def describe(prepared: Prepared, source: Path | str | None = None) -> str:
+    """Say what is trained on, and from where."""
+    data = prepared.dataset
+    held = f"{len(prepared.held):,} held out for validation, " if prepared.held else ""
+    return (
+        f"data: {data.name}, {len(prepared.learned):,} images to train on, {held}"
+        f"{len(data.test):,} for the test, from {source or data.source}"
+    )

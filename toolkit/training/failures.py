@@ -1,0 +1,41 @@
+"""Failures of libraries and machines, told in one line with the setting to change."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from toolkit.errors import CnnkitError
+
+if TYPE_CHECKING:
+    from toolkit.training import Job
+
+
+@contextlib.contextmanager
+def explained(job: Job) -> Iterator[None]:
+    """Turn out of memory, a dead loader worker and Ctrl-C into a CnnkitError; the rest passes."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CnnkitError("stopped; the same command with --resume goes on where it was") from None
+    except MemoryError:
+        raise _out_of_memory(job, "this machine") from None
+    except RuntimeError as error:  # torch raises subclasses of it, and for the CPU the class itself
+        text = str(error)
+        if type(error).__name__ == "OutOfMemoryError" or "out of memory" in text.lower():
+            raise _out_of_memory(job, job.device) from None
+        if "can't allocate memory" in text or "not enough memory" in text:
+            raise _out_of_memory(job, "this machine") from None
+        if "DataLoader worker" in text:
+            raise CnnkitError(
+                f"a loader worker died ({' '.join(text.split())}), most often for want of memory: "
+                f"--workers {max(0, job.workers // 2)}, a smaller --batch, or --loader memory"
+            ) from None
+        raise
+
+
+def _out_of_memory(job: Job, where: str) -> CnnkitError:
+    batch = job.recipe.batch
+    smaller = f"try --batch {batch // 2} (now {batch})" if batch > 1 else "try a smaller model"
+    return CnnkitError(f"{where} ran out of memory; {smaller}")

@@ -1,0 +1,46 @@
+"""How much of a machine a training used: memory and devices. What cannot be measured is None."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process held at once (resident set)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_peak_memory_bytes(device: str) -> int | None:
+    """Return the most memory that tensors held on a CUDA device at once."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(device))
+
+
+def device_utilisation(device: str, *, busy_s: float, wall_s: float, threads: int) -> float | None:
+    """Return the share of the device that was busy while training: of a CPU, the threads' share."""
+    if device != "cpu" or wall_s <= 0:
+        return None
+    return min(1.0, busy_s / wall_s / min(threads, os.cpu_count() or threads))
+
+
+def release(device: str) -> str | None:
+    """Give GPU memory back; say what a living process has to keep."""
+    if not device.startswith("cuda"):
+        return None
+    import gc
+
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+    kept, tensors = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
+    return (
+        f"GPU memory released; {kept / 2**20:.0f} MiB stay reserved ({tensors / 2**20:.0f} MiB in tensors), "
+        "besides CUDA's own context, until this process ends"
+    )

@@ -1,0 +1,132 @@
+"""A run's pictures: its curves, and the confusion matrix of the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.artifacts import writing
+from toolkit.training import EpochRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TRAIN, _VALIDATION = "#0072b2", "#d55e00"  # told apart with any colour vision
+_DPI = 120
+
+
+def draw_curves(path: Path, records: Sequence[EpochRecord], title: str, test_accuracy: float) -> None:
+    """Draw loss and accuracy by epoch, the test accuracy as a level line."""
+    figure = _figure(9.6, 4.2)
+    loss, accuracy = figure.subplots(1, 2)
+    epochs = [record.epoch for record in records]
+    for axes, kind, rows in (
+        (loss, "loss", [(r.train_loss, r.val_loss) for r in records]),
+        (accuracy, "accuracy", [(r.train_accuracy, r.val_accuracy) for r in records]),
+    ):
+        axes.plot(epochs, [row[0] for row in rows], "o-", ms=3, color=_TRAIN, label="training")
+        if any(row[1] is not None for row in rows):
+            held = [np.nan if row[1] is None else row[1] for row in rows]
+            axes.plot(epochs, held, "s-", ms=3, color=_VALIDATION, label="validation")
+        _dress(axes, kind)
+    accuracy.axhline(test_accuracy, color="0.3", lw=1, ls=":", label=f"test {test_accuracy:.4f}")
+    accuracy.legend(frameon=False)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def draw_confusion(
+    path: Path, confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str
+) -> None:
+    """Draw how often each class (rows) was given each answer (columns), in shares of the class."""
+    counts = np.array(confusion, dtype=np.int64)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = max(4.0, 1.8 + 0.52 * len(classes))
+    figure = _figure(side + 0.6, side)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # beyond this many classes figures would overlap, and colour has to do
+    if len(classes) <= 30:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                ink = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(count), ha="center", va="center", color=ink, fontsize=8)
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="answer", ylabel="true class", title=title)
+    _save(figure, path)
+
+
+def draw_overlay(path: Path, runs: Mapping[str, Sequence[EpochRecord]], title: str) -> None:
+    """Draw several runs' training losses and validation (else training) accuracies over each other."""
+    figure = _figure(10.5, 4.6)
+    loss, accuracy = figure.subplots(1, 2)
+    for index, (name, records) in enumerate(runs.items()):
+        epochs = [record.epoch for record in records]
+        style: dict[str, Any] = {"color": f"C{index % 10}", "ls": ("-", "--", ":", "-.")[index // 10 % 4]}
+        loss.plot(epochs, [r.train_loss for r in records], marker="o", ms=3, label=name, **style)
+        held = [r.train_accuracy if r.val_accuracy is None else r.val_accuracy for r in records]
+        accuracy.plot(epochs, held, marker="o", ms=3, label=name, **style)
+    measured = any(r.val_accuracy is not None for records in runs.values() for r in records)
+    _dress(loss, "training loss", legend=False)
+    _dress(accuracy, "validation accuracy" if measured else "training accuracy", legend=False)
+    accuracy.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def draw_heat_map(
+    path: Path,
+    values: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    **words: str,
+) -> None:
+    """Draw a table of accuracies; `words` are the title, xlabel and ylabel. None is a cell that failed."""
+    table = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=np.float64)
+    figure = _figure(2.2 + 0.9 * len(columns), 1.8 + 0.55 * len(rows))
+    axes = figure.subplots()
+    axes.imshow(table, cmap="viridis", aspect="auto")
+    middle = np.nanmean(table) if np.isfinite(table).any() else 0.0
+    for (row, column), value in np.ndenumerate(table):
+        text = f"{value:.3f}" if np.isfinite(value) else "failed"
+        ink = "white" if not np.isfinite(value) or value < middle else "black"
+        axes.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=ink if np.isfinite(value) else "red",
+        )
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(**words)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    # Figure and not pyplot: nothing global, and no window toolkit is looked for
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _dress(axes: Any, kind: str, *, legend: bool = True) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set(xlabel="epoch", ylabel=kind)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if legend:
+        axes.legend(frameon=False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with writing(path) as part:
+        figure.savefig(part, format="png", dpi=_DPI)

@@ -1,0 +1,204 @@
+"""Choose number format and layout by trying them: measured for speed, and compared with plain fp32.
+
+A choice is kept for the machine, model, batch and threads that it was made for, so that the next run
+with the same seed computes alike.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from toolkit.artifacts import write_json
+from toolkit.checkpoints import tool_versions
+from toolkit.errors import UnavailableError
+from toolkit.training.compute import Compute
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from toolkit.training import Arithmetic, Job, Layout
+
+_ROUNDS, _ROUND_S = 4, 0.06
+_MIN_GAIN = 1.08  # a plainer choice is kept unless another is faster by more than chance explains
+_MIN_COSINE = 0.98  # between gradients; bf16 keeps 8 bits, which costs about 0.001 to 0.005
+_SHORT_STEPS = 200  # a run of fewer steps ends before a probe would have paid for itself
+_PIXELS = 800_000  # a larger batch is cut for the probe: a step should take well under a second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A choice and how it was come by; `gain` is its speed over plain fp32, None where unmeasured."""
+
+    compute: Compute
+    gain: float | None
+    why: Literal["asked for", "measured now", "measured before", "short run", "as begun"]
+
+    @property
+    def sentence(self) -> str:
+        """Say the choice to people."""
+        gain = f", {self.gain:.2f} times plain fp32" if self.gain else ""
+        threads = f"{self.compute.threads} thread{'s' if self.compute.threads > 1 else ''}"
+        return (
+            f"computing on {self.compute.device} with {threads} in {self.compute.arithmetic}, "
+            f"{self.compute.layout} ({self.why}{gain})"
+        )
+
+
+def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: int) -> Choice:
+    """Choose what a job's `auto` leaves open, for a run of so many steps, trying on one batch of input."""
+    import torch
+
+    threads = torch.get_num_threads()
+    candidates = list(_candidates(job.device, threads, job.arithmetic, job.layout))
+    if len(candidates) == 1:
+        return Choice(compute=candidates[0], gain=None, why="asked for")
+    if steps < _SHORT_STEPS:
+        return Choice(compute=candidates[0], gain=None, why="short run")
+    kept = _cache_file(job, module, tuple(inputs.shape), threads)
+    known = _read(kept)
+    if known is not None and known.compute in candidates:
+        return known
+    chosen = _measure(module, inputs, labels, candidates)
+    write_json(kept, {**asdict(chosen.compute), "gain": chosen.gain})
+    return chosen
+
+
+def _candidates(device: str, threads: int, arithmetic: Arithmetic, layout: Layout) -> Iterator[Compute]:
+    """Yield what may be chosen from, the plainest first."""
+    formats = _formats(device) if arithmetic == "auto" else (arithmetic,)
+    if arithmetic not in ("auto", "fp32") and arithmetic not in _formats(device):
+        raise UnavailableError(
+            f"{arithmetic} training does not run on {device}; it has {', '.join(_formats(device))}"
+        )
+    layouts = (False, True) if layout == "auto" else (layout == "channels-last",)
+    for kind in formats:
+        for channels_last in layouts:
+            yield Compute(device=device, threads=threads, arithmetic=kind, channels_last=channels_last)
+
+
+def _formats(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], ...]:
+    import torch
+
+    if device == "mps":
+        return ("fp32",)
+    if device.startswith("cuda"):
+        return ("fp32", "bf16", "fp16") if torch.cuda.is_bf16_supported() else ("fp32", "fp16")
+    return ("fp32", "bf16")
+
+
+def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list[Compute]) -> Choice:
+    """Time a training step of every sound candidate, in turns; keep the fastest."""
+    count = max(1, min(len(inputs), _PIXELS // inputs[0].numel()))
+    inputs, labels = inputs[:count], labels[:count]
+    plain = candidates[0]
+    reference = _Trial(module, inputs, labels, plain)
+    trials = [reference]
+    for compute in candidates[1:]:
+        trial = _Trial(module, inputs, labels, compute)
+        if trial.agrees(reference):
+            trials.append(trial)
+    for _ in range(_ROUNDS):
+        for trial in trials:
+            trial.time()
+    fastest = min(trials, key=lambda trial: trial.best_s)
+    if reference.best_s < fastest.best_s * _MIN_GAIN:
+        fastest = reference
+    return Choice(compute=fastest.compute, gain=reference.best_s / fastest.best_s, why="measured now")
+
+
+class _Trial:
+    """A copy of the network under one candidate."""
+
+    def __init__(self, module: nn.Module, inputs: Tensor, labels: Tensor, compute: Compute) -> None:
+        import torch
+
+        self.compute = compute
+        self._module = compute.place(copy.deepcopy(module)).eval()
+        layout = torch.channels_last if compute.channels_last else torch.contiguous_format
+        self._inputs = inputs.to(compute.device).contiguous(memory_format=layout)
+        self._labels = labels.to(compute.device)
+        self.best_s = float("inf")
+        self.step()
+        self.gradient = torch.cat(
+            [p.grad.float().reshape(-1) for p in self._module.parameters() if p.grad is not None]
+        )
+        # dropout would make gradients differ, so it is only on where time is taken
+        self._module.train()
+        self.step()
+
+    def step(self) -> None:
+        from torch.nn import functional
+
+        self._module.zero_grad(set_to_none=True)
+        with self.compute.autocast():
+            logits = self._module(self._inputs)
+        functional.cross_entropy(logits.float(), self._labels).backward()  # type: ignore[no-untyped-call]
+        if self._inputs.is_cuda:
+            import torch
+
+            torch.cuda.synchronize()
+
+    def agrees(self, reference: _Trial) -> bool:
+        """Tell whether the gradient points where plain fp32's does."""
+        from torch.nn import functional
+
+        cosine = functional.cosine_similarity(self.gradient, reference.gradient, dim=0)
+        return bool(cosine >= _MIN_COSINE)
+
+    def time(self) -> None:
+        """Take steps for a moment; keep the fastest, which other work on the machine disturbed least."""
+        started = now = time.perf_counter()
+        while now - started < _ROUND_S:
+            self.step()
+            before, now = now, time.perf_counter()
+            self.best_s = min(self.best_s, now - before)
+
+
+def _cache_file(job: Job, module: nn.Module, shape: tuple[int, ...], threads: int) -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnkit" / "compute"
+    sizes = [tuple(p.shape) for p in module.parameters()]
+    key = (
+        _machine(job.device),
+        job.model.name,
+        sizes,
+        shape,
+        threads,
+        job.arithmetic,
+        job.layout,
+        tool_versions("torch").get("torch"),
+    )
+    return home / f"{job.model.name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+
+
+def _machine(device: str) -> str:
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {_processor()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _read(path: Path) -> Choice | None:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        gain = float(data.pop("gain"))
+        return Choice(compute=Compute(**data), gain=gain, why="measured before")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a choice that cannot be read is made anew

@@ -1,0 +1,219 @@
+"""One training, led from its first epoch to the promoted checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from toolkit.checkpoints import load_state
+from toolkit.errors import CnnkitError
+from toolkit.training import EpochRecord, Job, Outcome, Watcher, seeding
+from toolkit.training.batches import Batches, Finish, MemoryBatches, steps_in, tensors
+from toolkit.training.compute import Compute, find_device
+from toolkit.training.data import Prepared
+from toolkit.training.folder import RunFolder
+from toolkit.training.guard import RETRIES, RETRY_FACTOR, guard_for
+from toolkit.training.keeping import Keeper, report
+from toolkit.training.loop import Loop, Training
+from toolkit.training.optimisation import initialise
+from toolkit.training.probe import Choice, choose
+from toolkit.training.scoring import Score, score
+from toolkit.training.snapshots import Snapshots, restore
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from toolkit.datasets import Split
+
+_SCORING_BATCH = 500
+_SCORING_PIXELS = 4_000_000  # of a batch when scoring; larger pictures are scored in smaller batches
+
+
+def _be_deterministic(device: str) -> None:
+    """Ask a GPU's libraries for kernels that give equal bits each time; a CPU's do so by themselves."""
+    if not device.startswith("cuda"):
+        return
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    # adaptive pooling has no such kernel on CUDA: warn there rather than refuse to train
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+class Session:
+    """One training with what it needs at hand."""
+
+    def __init__(self, job: Job, prepared: Prepared, folder: RunFolder, watcher: Watcher) -> None:
+        device = find_device(job.device)
+        _be_deterministic(job.device)
+        self._job, self._prepared, self._folder, self._watcher = job, prepared, folder, watcher
+        self._finish = Finish(preprocessing=prepared.preprocessing, device=device)
+        module = self._fresh(attempt=0)
+        # scores in plain fp32 what is kept, whatever is trained in
+        self._judge = self._fresh(attempt=0).to(device)
+        compute = self._computing(module)
+        batches = self._batches(compute)
+        guard = guard_for(
+            module,
+            prepared.learned.labels,
+            warmup_steps=round(job.recipe.warmup_epochs * batches.steps),
+            epoch_steps=batches.steps,
+        )
+        training = Training(
+            recipe=job.recipe,
+            compute=compute,
+            seed=job.seed,
+            batches=batches,
+            guard=guard if job.recipe.guard else None,
+            watcher=watcher,
+        )
+        self._loop = Loop(compute.place(module), training)
+        self._snapshots = Snapshots(folder.path, job.save_every_s)
+        self._keeper = Keeper(job, prepared, folder, compute)
+
+    def _fresh(self, *, attempt: int) -> nn.Module:
+        """Build the network with the weights that an attempt starts with, on the CPU."""
+        seeding.reseed("cpu", self._job.seed, seeding.WEIGHTS, attempt)
+        channels = self._prepared.preprocessing.channels
+        module = self._job.model.build(channels, len(self._prepared.dataset.classes))
+        initialise(module, self._job.recipe)
+        return module
+
+    def _computing(self, module: nn.Module) -> Compute:
+        """Choose format and layout, or take up those that the run was begun with."""
+        facts = self._folder.facts()
+        if "compute" in facts:
+            choice = Choice(compute=Compute(**facts["compute"]), gain=None, why="as begun")
+        else:
+            recipe, learned = self._job.recipe, self._prepared.learned
+            images, labels = tensors(learned.take(slice(0, recipe.batch)))
+            steps = recipe.epochs * steps_in(len(learned), recipe.batch)
+            choice = choose(self._job, module, self._finish(images), labels, steps)
+            self._folder.begin({**facts, "compute": dataclasses.asdict(choice.compute)})
+        self._watcher.say(choice.sentence)
+        return choice.compute
+
+    def _batches(self, compute: Compute) -> Batches:
+        job, learned = self._job, self._prepared.learned
+        finish = dataclasses.replace(self._finish, channels_last=compute.channels_last)
+        if job.loader == "memory":
+            return MemoryBatches(learned, job.recipe, job.seed, finish)
+        from toolkit.training.workers import WorkerBatches
+
+        return WorkerBatches(learned, job.recipe, job.seed, finish, workers=job.workers)
+
+    def train(self, started: float, moved: Callable[[], None]) -> Outcome:
+        """Go through the epochs, then finish; `moved` is called whenever something was done."""
+        loop, recipe = self._loop, self._job.recipe
+        state = self._snapshots.newest()
+        if state:
+            restore(loop, state)
+        before = loop.progress.seconds
+
+        def after_step() -> None:
+            moved()
+            loop.progress.seconds = before + time.perf_counter() - started
+            self._snapshots.tick(loop)
+
+        batches = loop.training.batches
+        done = loop.progress.epoch * batches.images + loop.progress.step * recipe.batch
+        self._watcher.start(epochs=recipe.epochs, images=batches.images, done=done)
+        while loop.progress.epoch < recipe.epochs and not loop.progress.stopped:
+            trouble = loop.epoch(after_step)
+            if trouble is None:
+                trouble = self._end_epoch(moved)
+            if trouble is not None:
+                self._recover(trouble)
+        outcome = self._end(moved)
+        loop.progress.seconds = before + time.perf_counter() - started
+        return dataclasses.replace(outcome, seconds=loop.progress.seconds)
+
+    def _end_epoch(self, moved: Callable[[], None]) -> str | None:
+        """Score an epoch and keep what came of it; return what is wrong with it, or None."""
+        loop, recipe = self._loop, self._job.recipe
+        done = loop.progress
+        self._judge.load_state_dict(loop.weights())
+        held = self._score(self._prepared.held, moved) if self._prepared.held else None
+        if held and recipe.guard and not math.isfinite(held.loss):
+            return f"the validation loss was {held.loss}"
+        record = EpochRecord(
+            epoch=done.epoch + 1,
+            attempt=done.attempt,
+            rate=loop.last_rate,
+            train_loss=done.loss_sum / done.seen,
+            train_accuracy=done.right / done.seen,
+            val_loss=held.loss if held else None,
+            val_accuracy=held.accuracy if held else None,
+            seconds=done.trained_seconds - done.epoch_began_s,
+        )
+        self._keeper.epoch(done, record, self._judge.state_dict())
+        self._watcher.epoch(record)
+        loop.next_epoch()
+        waited = record.epoch - (done.best_epoch or 0)
+        if recipe.patience_epochs is not None and waited >= recipe.patience_epochs:
+            done.stopped = True
+            self._tell(f"stopped early: no better epoch for {waited}, the best was {done.best_epoch}")
+        guard = loop.training.guard
+        sound = guard is None or guard.is_sound(done.watch)
+        self._snapshots.save(loop, self._snapshots.good if sound else self._snapshots.latest)
+        return None
+
+    def _tell(self, text: str) -> None:
+        self._loop.progress.events.append(text)
+        self._watcher.say(text)
+
+    def _recover(self, trouble: str) -> None:
+        """Go back to the last good epoch, or start afresh when there is none, at a lower rate."""
+        loop = self._loop
+        was = loop.progress
+        where = f"epoch {was.epoch + 1}, step {was.step}"
+        if was.attempt >= RETRIES:
+            raise CnnkitError(
+                f"the training diverged again ({where}: {trouble}) after {RETRIES} lower rates; "
+                f"try --lr {self._job.recipe.lr * was.rate_scale * RETRY_FACTOR:.2g}"
+            )
+        if self._snapshots.good.exists():
+            restore(loop, self._snapshots.good)
+            origin = f"back to the end of epoch {loop.progress.epoch}"
+        else:
+            loop.restart(self._fresh(attempt=was.attempt + 1).state_dict())
+            origin = "started afresh"
+        done = loop.progress
+        done.ticks, done.attempt, done.events = was.ticks, was.attempt + 1, was.events
+        done.rate_scale = was.rate_scale * RETRY_FACTOR
+        done.watch.restart()
+        rate = self._job.recipe.lr * done.rate_scale
+        self._tell(f"diverged in {where}: {trouble}; {origin}, rate lowered to {rate:.2g}")
+        self._snapshots.save(loop, self._snapshots.latest)
+
+    def _end(self, moved: Callable[[], None]) -> Outcome:
+        """Take the chosen weights to the test set, keep them, and close the run."""
+        progress = self._loop.progress
+        _, chosen = self._keeper.chosen(progress)
+        self._judge.load_state_dict(load_state(chosen))
+
+        def test(flip: bool) -> Score:
+            return self._score(self._prepared.dataset.test, moved, flip=flip)
+
+        outcome = self._keeper.finish(progress, self._judge.state_dict(), test)
+        self._folder.finish(report(self._job, outcome))
+        self._snapshots.clear()
+        return outcome
+
+    def _score(self, split: Split, moved: Callable[[], None], *, flip: bool = False) -> Score:
+        height, width = self._prepared.preprocessing.size
+        return score(
+            self._judge,
+            *tensors(split),
+            classes=len(self._prepared.dataset.classes),
+            finish=self._finish,
+            batch=max(1, min(_SCORING_BATCH, _SCORING_PIXELS // (height * width))),
+            flip=flip,
+            moved=moved,
+        )

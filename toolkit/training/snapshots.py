@@ -1,0 +1,151 @@
+"""A run's whole state on disk: safetensors with the progress as JSON inside, whole or not at all.
+
+`good.state` is the end of the last good epoch, to which the divergence guard goes back; `latest.state`
+is anything newer. The one with more ticks is where a resumed run goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.artifacts import writing
+from toolkit.errors import CnnkitError, CorruptError
+from toolkit.training import EpochRecord
+from toolkit.training.guard import Watch
+from toolkit.training.loop import Loop, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# a save may cost so much of a run's time; large networks are then saved less often than asked
+_SHARE = 0.04
+
+
+class Snapshots:
+    """Saves and restores a loop in a run's folder; mid-epoch about every `every_s` seconds."""
+
+    def __init__(self, folder: Path, every_s: float) -> None:
+        self.good = folder / "good.state"
+        self.latest = folder / "latest.state"
+        self._every_s = every_s
+        self._next = time.monotonic() + every_s
+
+    def tick(self, loop: Loop) -> None:
+        """Save mid-epoch when it is time to."""
+        if time.monotonic() >= self._next:
+            self.save(loop, self.latest)
+
+    def save(self, loop: Loop, path: Path) -> None:
+        """Write the loop's state."""
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        started = time.monotonic()
+        loop.settle()
+        progress = json.dumps(dataclasses.asdict(loop.progress))
+        with writing(path) as part:
+            try:
+                save_file(_tensors(loop), part, metadata={"progress": progress})
+            except SafetensorError as error:
+                raise CnnkitError(f"cannot write {path}: {error}; free some space, then --resume") from None
+        now = time.monotonic()
+        self._next = now + max(self._every_s, (now - started) / _SHARE)
+
+    def newest(self) -> Path | None:
+        """Return the state to go on from, or None when there is none yet."""
+        found = [path for path in (self.good, self.latest) if path.exists()]
+        return max(found, key=lambda path: read_progress(path).ticks, default=None)
+
+    def clear(self) -> None:
+        """Remove the states; a finished run needs none."""
+        self.good.unlink(missing_ok=True)
+        self.latest.unlink(missing_ok=True)
+
+
+def read_progress(path: Path) -> Progress:
+    """Read where a saved run stands. Raises CorruptError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            data: dict[str, Any] = json.loads(file.metadata()["progress"])
+        data["records"] = [EpochRecord(**record) for record in data["records"]]
+        data["watch"] = Watch(**data["watch"])
+        return Progress(**data)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def restore(loop: Loop, path: Path) -> None:
+    """Bring a loop to a saved state, bit for bit. Raises CorruptError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    progress = read_progress(path)
+    try:
+        found = load_file(path)
+        loop.module.load_state_dict(_part(found, "module."))
+        if loop.average:
+            loop.average.state.update(_placed(_part(found, "average."), loop.average.state))
+        _restore_optimizer(loop, found)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _damaged(path, error) from None
+    loop.progress = progress
+
+
+def _damaged(path: Path, error: Exception) -> CorruptError:
+    return CorruptError(f"{path} is damaged ({error}); start again without --resume")
+
+
+def _tensors(loop: Loop) -> dict[str, Tensor]:
+    """Return every tensor of a loop's state by name, plainly laid out."""
+    named = {f"module.{name}": value for name, value in loop.module.state_dict().items()}
+    if loop.average:
+        named |= {f"average.{name}": value for name, value in loop.average.state.items()}
+    for index, state in _optimizer_state(loop):
+        named |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
+    if loop.scaler is not None:
+        import torch
+
+        for key, value in loop.scaler.state_dict().items():
+            named[f"scaler.{key}"] = torch.tensor(value, dtype=torch.float64)
+    return {name: value.detach().cpu().contiguous() for name, value in named.items()}
+
+
+def _optimizer_state(loop: Loop) -> list[tuple[int, dict[str, Tensor | None]]]:
+    parameters = [p for group in loop.optimizer.param_groups for p in group["params"]]
+    return [(index, loop.optimizer.state.get(p, {})) for index, p in enumerate(parameters)]
+
+
+def _restore_optimizer(loop: Loop, found: dict[str, Tensor]) -> None:
+    import torch
+
+    loop.optimizer.state.clear()
+    parameters = [p for group in loop.optimizer.param_groups for p in group["params"]]
+    for index, parameter in enumerate(parameters):
+        state = _part(found, f"optimizer.{index}.")
+        if state:
+            # moments lie as their parameter lies: a fused kernel walks both by memory, not by index
+            loop.optimizer.state[parameter] = {
+                key: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+                for key, value in state.items()
+            }
+    if loop.scaler is not None:
+        kinds = loop.scaler.state_dict()
+        loop.scaler.load_state_dict(
+            {key: type(kinds[key])(value.item()) for key, value in _part(found, "scaler.").items()}
+        )
+
+
+def _part(found: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix)}
+
+
+def _placed(values: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
+    import torch
+
+    return {name: torch.empty_like(like[name]).copy_(value) for name, value in values.items()}

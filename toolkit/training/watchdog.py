@@ -1,0 +1,53 @@
+"""Says where a run hangs: when no step was made for a while, the stack of every thread."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+_BEAT_S = 2.0
+
+
+class Watchdog:
+    """Use as a context manager; call `step` after each step. Prints at most once for each hang."""
+
+    def __init__(self, say: Callable[[str], None], limit_s: float = 60.0) -> None:
+        self._say = say
+        self._limit_s = limit_s
+        self._last = time.monotonic()
+        self._told = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="cnnkit-watchdog", daemon=True)
+
+    def step(self) -> None:
+        """Note that the run moves."""
+        self._last = time.monotonic()
+        self._told = False
+
+    def __enter__(self) -> Self:
+        self.step()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        faulthandler.cancel_dump_traceback_later()
+
+    def _watch(self) -> None:
+        beat = min(_BEAT_S, self._limit_s / 4)
+        while not self._stop.wait(beat):
+            # if some library hangs with the interpreter locked, this thread cannot run, but this alarm can
+            faulthandler.dump_traceback_later(self._limit_s, file=sys.__stderr__ or sys.stderr)
+            idle = time.monotonic() - self._last
+            if idle >= self._limit_s and not self._told:
+                self._told = True
+                self._say(f"no step for {idle:.0f} s; every thread is here (Ctrl-C stops, --resume goes on):")
+                faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
