@@ -2,24 +2,73 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from toolkit import catalog, cli
+from toolkit.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from toolkit.models import ModelSpec
 
 
 @click.command()
+@cli.model_file_option
 @cli.json_option
-def models(*, as_json: bool) -> None:
-    """List the networks of the zoo."""
-    zoo = catalog.models().values()
+def models(*, model_file: Path | None, as_json: bool) -> None:
+    """List the networks of the zoo: input, parameters, multiply-adds, data set; yours with --model-file."""
+    zoo = {**catalog.models(), **(catalog.models_of_file(model_file) if model_file else {})}
+    try:
+        rows = [_row(spec) for spec in zoo.values()]
+    except MissingExtraError as error:
+        # a serving box has no torch to count with; the list itself needs none
+        cli.say(f"parameters and multiply-adds were not counted: {error}")
+        rows = [_row(spec, counted=False) for spec in zoo.values()]
     if as_json:
-        cli.emit({"models": [{"name": spec.name, "family": spec.family} for spec in zoo]})
+        cli.emit({"models": rows})
         return
-    table = Table("model", "input", "data set", "what")
-    for spec in zoo:
-        table.add_row(spec.name, "×".join(map(str, spec.input_shape)), spec.dataset, spec.summary)
+    table = Table("model", "input", "parameters", "mult-adds", "data set", "what")
+    for row, spec in zip(rows, zoo.values(), strict=True):
+        table.add_row(
+            escape(spec.name),
+            "×".join(map(str, spec.input_shape)),
+            _millions(row["parameters"]),
+            _millions(row["macs"]),
+            spec.dataset,
+            escape(spec.summary),
+        )
     cli.print_table(table)
+
+
+def _row(spec: ModelSpec, *, counted: bool = True) -> dict[str, Any]:
+    """Return one network as JSON, with its own channels and classes; figures not counted are None."""
+    from toolkit.inspection.layers import dissect, shadow
+
+    found = None
+    if counted:
+        found = dissect(shadow(spec, spec.input_shape[0], spec.classes), (1, *spec.input_shape))
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "input_shape": spec.input_shape,
+        "classes": spec.classes,
+        "parameters": found.parameters if found else None,
+        "macs": found.macs if found else None,
+        "dataset": spec.dataset,
+        "source": spec.source,
+        "summary": spec.summary,
+        "recipes": list(spec.recipes),
+    }
+
+
+def _millions(number: int | None) -> str:
+    if number is None:
+        return "?"
+    return f"{number:,}" if number < 1e6 else f"{number / 1e6:.1f} M"
 
 
 COMMAND = models

@@ -90,7 +90,7 @@ def look(
                 f"these do: {', '.join(key for key, entry in kept.items() if entry.maps.ndim == 3)}"
             )
     return Seen(
-        title=f"{artifact.name}, {artifact.path.name}",
+        title=artifact.path.name,
         pixels=shown.pixels,
         inverted=shown.inverted,
         layers=tuple(kept[name] for name in names),
@@ -134,7 +134,7 @@ def _caption(layer: LayerMaps) -> str:
     count, height, width = layer.maps.shape
     shown = f"{count} channels" if count <= MOST_CHANNELS else f"first {MOST_CHANNELS} of {count} channels"
     low, high = float(layer.maps.min()), float(layer.maps.max())
-    return f"{layer.name} ({layer.type}), {shown} of {height}×{width}, black {low:.2f} to white {high:.2f}"
+    return f"{layer.name} ({layer.type}), {shown} of {height} by {width}, black {low:.2f} to white {high:.2f}"
 
 
 def _grid(maps: NDArray[np.float32]) -> Image.Image:
