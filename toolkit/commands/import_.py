@@ -1,0 +1,98 @@
+"""`cnnkit import`: weights from elsewhere become a checkpoint of cnnkit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from toolkit import catalog, cli
+
+
+def _renames(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    if not all(old and sign and new for old, sign, new in pairs):
+        raise click.BadParameter("give it as old=new, such as fc2=output")
+    return {old: new for old, _, new in pairs}
+
+
+def _figures(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter("give one number, or one a channel, such as 0.49,0.48,0.45") from None
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="The network of the zoo that these are weights of.")
+@click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", callback=_renames, help="Repeatable.")
+@click.option("--name", help="Name of the artifact (default: the model's).")
+@click.option("--classes", metavar="A,B,…", help="Class names in order (default: the data set's).")
+@click.option(
+    "--dataset", metavar="NAME|folder:PATH", help="What it was trained on (default: the model's own)."
+)
+@click.option("--mean", metavar="M[,M,M]", callback=_figures, help="Subtracted from pixels / 255.")
+@click.option("--std", metavar="S[,S,S]", callback=_figures, help="Divided by, after the mean.")
+@click.option("--replace", is_flag=True, help="Write over an artifact of that name.")
+@cli.options(cli.root_option, cli.model_file_option, cli.json_option)
+def import_(
+    *,
+    file: Path,
+    model: str,
+    renames: dict[str, str],
+    name: str | None,
+    classes: str | None,
+    dataset: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    replace: bool,
+    root: Path,
+    model_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a checkpoint of FILE, weights saved by PyTorch (.pth, .pt) or as safetensors.
+
+    Opening it runs no code. Keys that do not fit are listed.
+    """
+    from toolkit.inspection.importing import Import, import_weights
+    from toolkit.opening import require_torch
+
+    require_torch()
+    job = Import(
+        file=file,
+        model=catalog.model(model, model_file=model_file),
+        root=root,
+        name=name,
+        renames=renames,
+        classes=tuple(part.strip() for part in classes.split(",")) if classes else None,
+        dataset=dataset,
+        mean=mean,
+        std=std,
+        replace=replace,
+    )
+    artifact, said = import_weights(job)
+    for line in said:
+        cli.say(line)
+    if as_json:
+        passport = artifact.passport
+        cli.emit(
+            {
+                "checkpoint": artifact.path,
+                "model": passport.model,
+                "classes": passport.classes,
+                "preprocessing": passport.preprocessing,
+                "dataset": passport.dataset.name if passport.dataset else None,
+                "assumed": said,
+            }
+        )
+        return
+    cli.stdout.print(f"imported as {artifact.path}", markup=False, soft_wrap=True)
+    cli.say(f"its accuracy is not known here: `cnnkit eval {artifact.name}` measures it")
+
+
+COMMAND = import_

@@ -1,0 +1,249 @@
+"""Weights from elsewhere → a checkpoint with a passport. Opening them never runs code."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit import catalog
+from toolkit.artifacts import Artifact, DatasetRef, artifact_path, hash_file
+from toolkit.checkpoints import new_passport, save_checkpoint
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
+from toolkit.images import Preprocessing
+from toolkit.models import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# Where training scripts keep the weights inside a larger dictionary.
+_INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights")
+# What DataParallel and torch.compile put before every name.
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """What is imported, as which network; None is inferred from the weights or the model's own.
+
+    `mean` and `std` are in 0–1 units, one figure or one a channel. `renames` maps old names, or
+    beginnings of names, to new ones.
+    """
+
+    file: Path
+    model: ModelSpec
+    root: Path
+    name: str | None = None
+    renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    dataset: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    replace: bool = False
+
+
+def import_weights(job: Import) -> tuple[Artifact, list[str]]:
+    """Write the checkpoint; return it and, in words, everything that was assumed.
+
+    Raises NotFoundError, CorruptError, ShapeError with the keys that do not fit.
+    """
+    path = artifact_path(job.root, job.name or job.model.name, "safetensors")
+    if path.exists() and not job.replace:
+        raise CnnkitError(f"{path} is there already; add --name OTHER to keep both, or --replace")
+    said: list[str] = []
+    state = _renamed(_unwrapped(read_weights(job.file), said), job.renames)
+    channels, count = _inputs_and_outputs(job.model, state)
+    module = _fit(job, state, channels, count)
+    classes, dataset = _classes(job, count, said)
+    passport = new_passport(
+        job.model, preprocessing=_preprocessing(job, channels, said), classes=classes, trained=True
+    )
+    passport = dataclasses.replace(
+        passport,
+        dataset=DatasetRef(name=dataset) if dataset else None,
+        source_sha256=hash_file(job.file),
+        extra={"imported_from": job.file.name},
+    )
+    return save_checkpoint(path, module.state_dict(), passport), said
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """Read a .pth, .pt or .safetensors file without running anything in it; return what it holds."""
+    import torch
+
+    if not path.is_file():
+        raise NotFoundError(f"no file {path}; import takes .pth, .pt and .safetensors files")
+    if path.suffix == ".onnx":
+        raise CnnkitError(f"{path} is a whole network: `cnnkit export {path}` takes it")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        why = str(error).splitlines()[0]
+        if zipfile.is_zipfile(path):
+            raise CnnkitError(
+                f"{path} holds Python objects and not only weights, and opening those runs code; save it "
+                "again where it was made, as torch.save(model.state_dict(), FILE)"
+            ) from None
+        raise CorruptError(f"{path} is no file of weights, or damaged: {why}") from None
+    except Exception as error:  # torch and safetensors raise many kinds on damaged files
+        why = f"{type(error).__name__}: {str(error).split('. ')[0]}"
+        raise CorruptError(f"{path} is no file of weights, or damaged ({why}); copy it anew") from None
+    if not isinstance(found, dict):
+        raise CnnkitError(f"{path} holds a {type(found).__name__} and no named weights (a state_dict)")
+    return found
+
+
+def _unwrapped(found: dict[str, Any], said: list[str]) -> dict[str, Tensor]:
+    """Return the weights inside what a training script saved, without wrappers' prefixes, in fp32."""
+    import torch
+
+    for key in _INSIDE:
+        inner = found.get(key)
+        if isinstance(inner, dict) and any(isinstance(value, torch.Tensor) for value in inner.values()):
+            said.append(f"weights are under {key!r} in the file")
+            found = inner
+            break
+    state = {str(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    if not state:
+        raise CnnkitError("the file holds no weights: no tensor in it has a name")
+    for prefix in _WRAPPERS:
+        if all(key.startswith(prefix) for key in state):
+            said.append(f"{prefix!r} is taken off every name")
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    broken = [k for k, v in state.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
+    if broken:
+        raise CorruptError(f"these weights hold NaN or infinity: {_few(broken)}; take an earlier checkpoint")
+    kinds = {str(v.dtype).removeprefix("torch.") for v in state.values() if v.is_floating_point()}
+    if kinds - {"float32"}:
+        said.append(f"{', '.join(sorted(kinds))} weights become float32")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _renamed(state: dict[str, Tensor], renames: Mapping[str, str]) -> dict[str, Tensor]:
+    made: dict[str, Tensor] = {}
+    used: set[str] = set()
+    for key, value in state.items():
+        new = key
+        for old, other in renames.items():
+            if key == old or key.startswith(f"{old}."):
+                new = other + key[len(old) :]
+                used.add(old)
+                break
+        if new in made:
+            raise CnnkitError(f"--rename gives two weights the name {new!r}")
+        made[new] = value
+    unused = [old for old in renames if old not in used]
+    if unused:
+        raise NotFoundError(
+            f"--rename names what the file has not: {_few(unused)}; it has {_few(list(state))}"
+        )
+    return made
+
+
+def _inputs_and_outputs(spec: ModelSpec, state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Read channels and classes off the first and the last layer's weights where they are there."""
+    from toolkit.inspection.layers import shadow
+
+    own = shadow(spec, spec.input_shape[0], spec.classes).state_dict()
+    weights = [key for key, value in own.items() if value.ndim >= 2]
+    first, last = state.get(weights[0]), state.get(weights[-1])
+    channels = int(first.shape[1]) if first is not None and first.ndim == 4 else spec.input_shape[0]
+    return channels if channels in (1, 3) else spec.input_shape[0], (
+        int(last.shape[0]) if last is not None and last.ndim >= 2 else spec.classes
+    )
+
+
+def _fit(job: Import, state: dict[str, Tensor], channels: int, classes: int) -> nn.Module:
+    module = job.model.build(channels, classes)
+    wanted = module.state_dict()
+    for key, value in wanted.items():
+        if key.endswith("num_batches_tracked"):  # older files lack it, and only training reads it
+            state.setdefault(key, value)
+    missing = [key for key in wanted if key not in state]
+    extra = [key for key in state if key not in wanted]
+    shapes = [
+        f"{key} is {_shape(state[key])} and should be {_shape(wanted[key])}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if missing or extra or shapes:
+        parts = [f"missing: {_few(missing)}"] if missing else []
+        parts += [f"left over: {_few(extra)}"] if extra else []
+        parts += [f"other shapes: {_few(shapes)}"] if shapes else []
+        raise ShapeError(
+            f"{job.file} does not hold the weights of {job.model.name}; {'; '.join(parts)}"
+            f"{_hint(missing, extra, state, wanted)}"
+        )
+    module.load_state_dict(state)
+    return module
+
+
+def _hint(
+    missing: Sequence[str], extra: Sequence[str], state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> str:
+    """Suggest renames where what is left over has, in order, the shapes of what is missing."""
+    same = len(missing) == len(extra) and all(
+        wanted[a].shape == state[b].shape for a, b in zip(missing, extra, strict=True)
+    )
+    if not same or not missing:
+        return ""
+    pairs = {b.rpartition(".")[0]: a.rpartition(".")[0] for a, b in zip(missing, extra, strict=True)}
+    return "; the shapes agree, so try " + " ".join(f"--rename {old}={new}" for old, new in pairs.items())
+
+
+def _classes(job: Import, count: int, said: list[str]) -> tuple[tuple[str, ...], str | None]:
+    """Return the class names and the data set they are of: as given, the data set's, else numbers."""
+    name = job.dataset or job.model.dataset
+    own = catalog.dataset(name).classes
+    if job.dataset and own is None:
+        own = catalog.dataset(name).load(name, None, False, None).classes
+    if job.classes is not None:
+        if len(job.classes) != count:
+            raise ShapeError(f"--classes names {len(job.classes)} and the weights answer with {count}")
+        return job.classes, job.dataset
+    if own is not None and len(own) == count:
+        if not job.dataset:
+            said.append(f"classes are taken to be those of {name} (--dataset or --classes says otherwise)")
+        return own, name
+    if job.dataset:
+        raise ShapeError(f"{name} has {len(own or ())} classes and the weights answer with {count}")
+    said.append(f"its {count} classes are called by their numbers (--classes a,b,… names them)")
+    return tuple(str(index) for index in range(count)), None
+
+
+def _preprocessing(job: Import, channels: int, said: list[str]) -> Preprocessing:
+    recipe = job.model.recipes.get("textbook")
+    assumed = {"unit": (0.0, 1.0), "half": (0.5, 0.5)}.get(recipe.pixels if recipe else "unit")
+    if assumed is None and (job.mean is None or job.std is None):
+        raise CnnkitError(f"how {job.file} was normalised is not known: add --mean and --std (in 0–1 units)")
+    mean, std = job.mean or ((assumed or (0, 1))[0],), job.std or ((assumed or (0, 1))[1],)
+    if job.mean is None or job.std is None:
+        said.append(
+            f"pixels are taken to be (x / 255 − {mean[0]:g}) / {std[0]:g}, as in the write-up "
+            "(--mean and --std say otherwise)"
+        )
+    if 0 in std or any(len(values) not in (1, channels) for values in (mean, std)):
+        raise CnnkitError(f"--mean and --std take one figure or {channels}, and no deviation of 0")
+    height, width = job.model.input_shape[1:]
+    return Preprocessing(
+        size=(height, width),
+        channels=channels,
+        mean=mean if len(mean) == channels else mean * channels,
+        std=std if len(std) == channels else std * channels,
+    )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "one figure"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f", … ({len(names)} in all)" if len(names) > 8 else "")
