@@ -4,6 +4,8 @@
     ├── NotFoundError      1  a name, file or data set that is not there
     ├── CorruptError       1  a file that is there but cannot be trusted
     ├── ImageError         1  a picture that cannot be read or is refused
+    │   ├── ImageSizeError    …  for its bytes or its pixels
+    │   └── NoImageError      …  because it is no picture at all
     ├── ShapeError         1  arrays that do not fit the model
     ├── MissingExtraError  3  a command whose optional packages are not installed
     ├── UnavailableError   3  a named backend, format or device that is not here
@@ -34,6 +36,14 @@ class CorruptError(CnnkitError):
 
 class ImageError(CnnkitError):
     """A picture that cannot be read, or that is refused."""
+
+
+class ImageSizeError(ImageError):
+    """A picture with more bytes or pixels than are allowed."""
+
+
+class NoImageError(ImageError):
+    """Bytes that are no picture of a format that is read."""
 
 
 class ShapeError(CnnkitError):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from toolkit.errors import ImageError
+from toolkit.errors import ImageError, ImageSizeError, NoImageError
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -83,7 +83,7 @@ def read_image(
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             width, height = image.size
             if width * height > max_pixels:
-                raise ImageError(
+                raise ImageSizeError(
                     f"{label} has {width}×{height} pixels, over the limit of {max_pixels:,}; "
                     "scale it down first"
                 )
@@ -93,9 +93,9 @@ def read_image(
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{label} is no picture that can be read; known: {', '.join(FORMATS)}") from None
+        raise NoImageError(f"{label} is no picture that can be read; known: {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{label} is over the limit of {max_pixels:,} pixels") from None
+        raise ImageSizeError(f"{label} is over the limit of {max_pixels:,} pixels") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, … on bad bytes
         raise ImageError(f"{label} is damaged or truncated ({error}); save it again") from None
 
@@ -108,7 +108,7 @@ def _read_bytes(source: bytes | Path, label: str, max_bytes: int) -> bytes:
         except OSError as error:
             raise ImageError(f"{label} cannot be read: {error.strerror or error}") from None
     if len(source) > max_bytes:
-        raise ImageError(f"{label} is over the limit of {max_bytes // 2**20} MiB; scale it down first")
+        raise ImageSizeError(f"{label} is over the limit of {max_bytes // 2**20} MiB; scale it down first")
     return source
 
 
