@@ -59,6 +59,7 @@ class Timing:
 @dataclass(kw_only=True, eq=False)
 class _Caller:
     rows: NDArray[Any]
+    run: Run
     came: float
     done: asyncio.Future[tuple[Arrays, Timing]]
 
@@ -94,7 +95,7 @@ class Batcher:
         return not self._busy and not self._waiting
 
     def replace(self, run: Run) -> None:
-        """Run later batches by another engine; the batch that runs now ends on the old one."""
+        """Answer later callers by another engine; who waits already is answered by the old one."""
         self._run = run
 
     def submit(self, rows: NDArray[Any], *, deadline_s: float | None = None) -> asyncio.Future[Any]:
@@ -109,7 +110,7 @@ class Batcher:
         if self._rows_waiting and self._rows_waiting + len(rows) > self.policy.max_waiting:
             raise QueueFullError(self._rows_waiting, self.retry_after_s())
         loop = asyncio.get_running_loop()
-        caller = _Caller(rows=rows, came=time.perf_counter(), done=loop.create_future())
+        caller = _Caller(rows=rows, run=self._run, came=time.perf_counter(), done=loop.create_future())
         if deadline_s is not None:
             alarm = loop.call_later(deadline_s, _expire, caller.done)
             caller.done.add_done_callback(lambda _: alarm.cancel())
@@ -149,7 +150,7 @@ class Batcher:
         self._busy = True
         self._company = len(batch) > 1
         loop = asyncio.get_running_loop()
-        self._pool.submit(self._work, loop, batch, self._run)
+        self._pool.submit(self._work, loop, batch)
 
     def _take(self) -> list[_Caller]:
         """Take callers of one row shape, in their order, up to the batch limit; a larger one goes alone."""
@@ -160,7 +161,10 @@ class Batcher:
             if caller.done.done():  # its deadline passed, or it went away
                 self._drop()
                 continue
-            alike = not batch or caller.rows.shape[1:] == batch[0].rows.shape[1:]
+            # who came before a newer engine took over is answered by the old one
+            alike = not batch or (
+                caller.run == batch[0].run and caller.rows.shape[1:] == batch[0].rows.shape[1:]
+            )
             if batch and (not alike or count + len(caller.rows) > self.policy.max_batch):
                 break
             self._drop()
@@ -171,12 +175,12 @@ class Batcher:
     def _drop(self) -> None:
         self._rows_waiting -= len(self._waiting.popleft().rows)
 
-    def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Caller], run: Run) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Caller]) -> None:
         """Run one batch in the engine's thread."""
         start = time.perf_counter()
         try:
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([c.rows for c in batch])
-            outcome: Arrays | Exception = run(rows)
+            outcome: Arrays | Exception = batch[0].run(rows)
         except Exception as error:  # handed to every caller of the batch, which knows what it means
             outcome = error
         seconds = time.perf_counter() - start

@@ -130,9 +130,11 @@ class Classifier:
         """Run (N, C, H, W) of the passport's dtype; return every output. Raises ShapeError."""
         return self.engine.run(batch)
 
-    def probabilities(self, tensors: NDArray[Any]) -> NDArray[np.float64]:
-        """Return (N, K) probabilities of (N, C, H, W) input."""
-        return softmax(self.engine.logits(tensors.astype(self.input_dtype, copy=False)))
+    def rows(self, prepared: Prepared) -> NDArray[Any]:
+        """Return a prepared picture as (1, C, H, W) of the input's dtype; uint8 graphs scale inside."""
+        if self.input_dtype == np.uint8:
+            return prepared.pixels[None]
+        return prepared.tensor[None].astype(self.input_dtype, copy=False)
 
     def classify(
         self,
@@ -145,7 +147,7 @@ class Classifier:
         """Classify one picture, decoded or not. Raises ImageError."""
         prepared = prepare(source, self.preprocessing, invert=invert, limits=limits)
         start = time.perf_counter()
-        row = self.probabilities(prepared.tensor[None])[0]
+        row = softmax(self.engine.logits(self.rows(prepared)))[0]
         return Answer(
             top=tuple(top_classes(row, self.classes, top)),
             prepared=prepared,

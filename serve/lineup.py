@@ -44,13 +44,13 @@ class Entry:
                 self._classifier = made
             return self._classifier
 
-    def replace(self, artifact: Artifact) -> None:
-        """Serve another artifact from now on; callers that hold the old classifier finish with it."""
-        made = Classifier(artifact, self.backend, self.choice.options()) if self._classifier else None
-        if made is not None:
-            made.warm_up()
+    def replace(self, artifact: Artifact) -> Classifier:
+        """Serve another artifact from now on and return it opened; holders of the old one keep it."""
+        made = Classifier(artifact, self.backend, self.choice.options())
+        made.warm_up()
         with self._lock:
             self.artifact, self._classifier, self.why_not = artifact, made, None
+        return made
 
 
 TITLES = {"ort": "ONNX Runtime", "pytorch": "PyTorch", "trt": "TensorRT"}

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
+import signal
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from serve.batching import Policy
 from serve.classifier import Choice, Limits
 from serve.lineup import Entry, line_up
 from toolkit.errors import CnnkitError, MissingExtraError
 from toolkit.opening import describe
+
+if TYPE_CHECKING:
+    from serve.models import Registry
+
+Say = Callable[[str], None]
+
+# With the default of 5 ms an engine's thread waits that long for a busy event loop to let go.
+SWITCH_S = 0.0005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +38,11 @@ class Settings:
     port: int = 7860
     page: bool = True
     limits: Limits = field(default_factory=Limits)
+    policy: Policy = field(default_factory=Policy)
+    deadline_s: float = 10.0
+    drain_s: float = 10.0
+    auth: str | None = None
+    token: str | None = None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -46,27 +65,112 @@ def address(sock: socket.socket, host: str) -> str:
     return f"http://{shown}:{sock.getsockname()[1]}"
 
 
-def run(settings: Settings, say: Callable[[str], None]) -> None:
+def run(settings: Settings, say: Say) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises CnnkitError when a model cannot be served."""
     try:
+        import orjson  # noqa: F401  (the API cannot speak without it)
+        import prometheus_client  # noqa: F401
         import uvicorn
-    except ImportError:
-        raise MissingExtraError("uvicorn", "page") from None
+    except ImportError as error:
+        raise MissingExtraError(str(error.name), "page") from None
+    from serve.api.access import is_loopback
+
+    if not is_loopback(settings.host) and not (settings.auth or settings.token):
+        say(
+            f"warning: {settings.host} can be reached by other machines and nobody is asked who they are; "
+            "`--auth USER:PASSWORD` or `--token TOKEN` changes that"
+        )
     sock = listen(settings.host, settings.port)
     entries = line_up(settings.models, settings.backend, settings.choice, others=settings.page)
     for entry in entries:
         if entry.backend == settings.backend and entry.artifact:
             say(f"opened {describe(entry.artifact)}")
-            entry.classifier()
-    server = uvicorn.Server(
-        uvicorn.Config(_application(settings, entries), log_level="warning", access_log=False)
+    sys.setswitchinterval(SWITCH_S)
+    server, application = _assemble(settings, entries, say)
+    config = uvicorn.Config(
+        application,
+        log_level="warning",
+        access_log=False,
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
-    url = address(sock, settings.host)
-    say(f"serving {', '.join(dict.fromkeys(e.model for e in entries))} on {url} (Ctrl-C stops)")
-    server.run(sockets=[sock])
+    server.serve(uvicorn, config, sock, f"on {address(sock, settings.host)}")
 
 
-def _application(settings: Settings, entries: list[Entry]) -> Any:
-    from serve.page.mount import page_app
+def _assemble(settings: Settings, entries: list[Entry], say: Say) -> tuple[Service, Any]:
+    from serve.api.access import Access, is_loopback
+    from serve.api.app import App
+    from serve.api.metrics import Metrics
+    from serve.models import Registry
 
-    return page_app(entries, settings.limits)
+    metrics = Metrics()
+    registry = Registry(entries, settings.backend, settings.policy, metrics.batch)
+    page = None
+    if settings.page:
+        from serve.page.mount import page_app
+
+        page = page_app(entries, settings.limits)
+    access = Access(auth=settings.auth, token=settings.token, loopback=is_loopback(settings.host))
+    app = App(
+        registry,
+        metrics,
+        access=access,
+        limits=settings.limits,
+        deadline_s=settings.deadline_s,
+        page=page,
+    )
+    return Service(registry=registry, app=app, metrics=metrics, say=say), app
+
+
+@dataclass(kw_only=True)
+class Service:
+    """A server's life: warm up, be ready, look for newer artifacts, drain."""
+
+    registry: Registry
+    app: Any
+    metrics: Any
+    say: Say
+
+    def serve(self, uvicorn: Any, config: Any, sock: socket.socket, where: str) -> None:
+        """Run until a signal; returns when everyone who was let in has an answer, or the limit passed."""
+        service = self
+
+        class Server(uvicorn.Server):  # type: ignore[misc]  # imported where it is needed
+            async def startup(self, sockets: Any = None) -> None:
+                service.registry.start()
+                await super().startup(sockets=sockets)
+                gc.freeze()  # what lives as long as the server is not looked through again
+                service.reloading = asyncio.create_task(service.reloader())
+                names = ", ".join(service.registry.models)
+                service.say(f"serving {names} {where} (Ctrl-C stops)")
+
+            async def shutdown(self, sockets: Any = None) -> None:
+                service.registry.ready = False
+                service.reloading.cancel()
+                await super().shutdown(sockets=sockets)
+                await service.registry.close()
+                service.app.classify.close()
+
+            @contextlib.contextmanager
+            def capture_signals(self) -> Iterator[None]:
+                # uvicorn's own raises the signal again afterwards, which ends a drained server with 143
+                loop = asyncio.get_running_loop()
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, service.stop, self, number)
+                yield
+
+        Server(config).run(sockets=[sock])
+
+    reloading: Any = None
+
+    async def reloader(self) -> None:
+        """Look for newer artifacts until cancelled."""
+        from serve.reload import Reloader
+
+        await Reloader(self.registry, self.metrics, self.say).run()
+
+    def stop(self, server: Any, number: int) -> None:
+        """Be not ready at once, then drain; a second signal stops without waiting."""
+        self.registry.ready = False
+        server.handle_exit(number, None)

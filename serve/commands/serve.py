@@ -18,6 +18,30 @@ from toolkit.artifacts import Precision
     "--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0: any free one."
 )
 @click.option("--page/--no-page", default=True, help="--no-page: the API alone, without Gradio.")
+@click.option("--auth", metavar="USER:PASSWORD", envvar="CNNKIT_AUTH", help="Ask for this name and password.")
+@click.option("--token", envvar="CNNKIT_TOKEN", help="Ask programs for this bearer token.")
+@click.option("--max-batch", type=click.IntRange(1), default=32, show_default=True, help="Rows run together.")
+@click.option(
+    "--max-delay",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Milliseconds that callers in company wait for more.",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(1),
+    default=512,
+    show_default=True,
+    help="Rows in the queue; the next is answered 429.",
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds for a request, then 504.",
+)
 @cli.precision_option
 @cli.device_option
 @cli.threads_option
@@ -32,6 +56,12 @@ def serve(
     host: str,
     port: int,
     page: bool,
+    auth: str | None,
+    token: str | None,
+    max_batch: int,
+    max_delay: float,
+    max_waiting: int,
+    deadline: float,
     precision: Precision,
     device: str,
     threads: int | None,
@@ -41,6 +71,7 @@ def serve(
     root: Path,
 ) -> None:
     """Serve MODELs (default: the newest): a page for people, an API for programs."""
+    from serve.batching import Policy
     from serve.classifier import Choice
     from serve.server import Settings, run
 
@@ -53,7 +84,21 @@ def serve(
         threads=threads,
         model_file=model_file,
     )
-    run(Settings(models=models, backend=backend, choice=choice, host=host, port=port, page=page), cli.say)
+    if auth is not None and not all(auth.partition(":")[::2]):
+        raise click.UsageError("--auth takes USER:PASSWORD")
+    settings = Settings(
+        models=models,
+        backend=backend,
+        choice=choice,
+        host=host,
+        port=port,
+        page=page,
+        policy=Policy(max_batch=max_batch, delay_ms=max_delay, max_waiting=max_waiting),
+        deadline_s=deadline,
+        auth=auth,
+        token=token,
+    )
+    run(settings, cli.say)
 
 
 COMMAND = serve

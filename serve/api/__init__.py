@@ -1,0 +1,55 @@
+"""The HTTP API as plain ASGI: what a request is, what a reply is, and the mistakes of clients.
+
+Plain ASGI, because a framework's routing, validation and response classes cost more than a LeNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON = b"application/json"
+
+
+class RefusedError(Exception):
+    """A request that gets no answer: its status, and in words why."""
+
+    def __init__(self, status: int, why: str, headers: Mapping[bytes, bytes] | None = None) -> None:
+        super().__init__(why)
+        self.status = status
+        self.headers = dict(headers or {})
+
+
+class GoneError(Exception):
+    """The client closed its connection before its request was whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What goes back. `headers` are further ones; length and request id are added when it is sent."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = JSON
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A request whose head was read; `read` gives its body, decompressed, under the limit."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[bytes, bytes]
+    read: Callable[[], Awaitable[bytes]]
+
+
+Handler = Callable[[Request], Awaitable[Reply]]

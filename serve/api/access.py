@@ -1,0 +1,75 @@
+"""Who may ask: tokens and passwords, and no other site's page through a visitor's browser."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from serve.api import RefusedError
+
+# Probes of a load balancer carry no password, and learn nothing but that the server is up.
+OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only programs of this machine can reach a host's address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """What a request must bring: `auth` is `user:password`; `token` is a bearer's, or any user's password."""
+
+    auth: str | None = None
+    token: str | None = None
+    loopback: bool = True
+
+    def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
+        """Raise RefusedError: 401 without credentials, 403 from another site, 421 for a foreign name."""
+        host = headers.get(b"host", b"").decode("latin-1")
+        # a foreign name that resolves to this machine is how a web page reaches into it
+        if self.loopback and not is_loopback(urlsplit(f"//{host}").hostname or "" if _plain(host) else ""):
+            raise RefusedError(421, "this server answers to localhost only")
+        origin = headers.get(b"origin")
+        if origin is not None and not _same_site(origin.decode("latin-1"), host):
+            raise RefusedError(403, "other sites may not use this server")
+        if (self.auth or self.token) and path not in OPEN and not self._known(headers):
+            raise RefusedError(
+                401,
+                "this server asks for a password or token",
+                {b"www-authenticate": b'Basic realm="cnnkit"'},
+            )
+
+    def _known(self, headers: Mapping[bytes, bytes]) -> bool:
+        scheme, _, value = headers.get(b"authorization", b"").partition(b" ")
+        value = value.strip()
+        if scheme.lower() == b"bearer" and self.token:
+            return hmac.compare_digest(value, self.token.encode())
+        if scheme.lower() != b"basic":
+            return False
+        try:
+            given = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        password = given.partition(b":")[2]
+        by_name = self.auth is not None and hmac.compare_digest(given, self.auth.encode())
+        by_token = self.token is not None and hmac.compare_digest(password, self.token.encode())
+        return by_name or by_token
+
+
+def _plain(host: str) -> bool:
+    return bool(host) and not set(host) & set("/@?#\\ ")
+
+
+def _same_site(origin: str, host: str) -> bool:
+    return origin.partition("://")[2] == host

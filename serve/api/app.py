@@ -1,0 +1,175 @@
+"""The one application: routes of the API by hand, everything else to the page where there is one."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from serve.api import (
+    Application,
+    GoneError,
+    Handler,
+    Receive,
+    RefusedError,
+    Reply,
+    Request,
+    Scope,
+    Send,
+)
+from serve.api.access import Access
+from serve.api.classify import Classify
+from serve.api.documentation import Documentation
+from serve.api.gate import Gate
+from serve.api.infer import Protocol
+from serve.api.metrics import Metrics
+from serve.api.wire import error_reply, read_body, request_id, respond
+from serve.classifier import Limits
+from serve.models import Registry
+
+MAX_BODY = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """What answers a path: by method, and under which pattern it is counted."""
+
+    pattern: str
+    methods: Mapping[str, Handler]
+
+
+class App:
+    """Plain ASGI over a registry. Refusals are JSON; what nobody foresaw is a 500, its traceback logged."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        metrics: Metrics,
+        *,
+        access: Access,
+        limits: Limits,
+        deadline_s: float,
+        max_body: int = MAX_BODY,
+        page: Application | None = None,
+    ) -> None:
+        """`page` answers every path that is no API's."""
+        self.registry = registry
+        self.metrics = metrics
+        self.access = access
+        self.max_body = max_body
+        self.page = page
+        gate = Gate(metrics, deadline_s)
+        self.protocol = Protocol(registry, gate)
+        self.classify = Classify(self.protocol, gate, limits)
+        self.fixed = self._fixed(Documentation())
+
+    def _fixed(self, documentation: Documentation) -> dict[str, Route]:
+        async def metrics(request: Request) -> Reply:
+            for model in self.registry.models.values():
+                waiting = sum(version.batcher.rows_waiting for version in model.opened.values())
+                self.metrics.waiting.labels(model.name).set(waiting)
+            return self.metrics.page()
+
+        found: dict[str, Mapping[str, Handler]] = {
+            "/v2": _get(self.protocol.server),
+            "/v2/health/live": _get(self.protocol.live),
+            "/v2/health/ready": _get(self.protocol.ready),
+            "/v1/models": _get(self.classify.models),
+            "/v1/classify": {"POST": self.classify.classify},
+            "/metrics": _get(metrics),
+            **{path: _get(handler) for path, handler in documentation.handlers().items()},
+        }
+        return {path: Route(pattern=path, methods=methods) for path, methods in found.items()}
+
+    def route(self, path: str) -> Route | None:
+        """Return what answers a path of the API; None for the page's. Raises RefusedError (404)."""
+        fixed = self.fixed.get(path)
+        if fixed is not None:
+            return fixed
+        if path.startswith("/v2/models/"):
+            return self._model_route(path.split("/")[3:])
+        if path.startswith(("/v1/", "/v2/")) or self.page is None:
+            raise RefusedError(404, "there is nothing here; GET /openapi.json lists what is")
+        return None
+
+    def _model_route(self, parts: list[str]) -> Route:
+        name, rest = parts[0], parts[1:]
+        version = None
+        pattern = "/v2/models/{model}"
+        if len(rest) >= 2 and rest[0] == "versions":
+            version, rest = rest[1], rest[2:]
+            pattern += "/versions/{version}"
+        action = "/".join(rest)
+        protocol = self.protocol
+        targets = {
+            "": ("GET", protocol.metadata),
+            "ready": ("GET", protocol.model_ready),
+            "config": ("GET", protocol.config),
+            "infer": ("POST", protocol.infer),
+        }
+        if action not in targets:
+            raise RefusedError(404, "there is nothing here; GET /openapi.json lists what is")
+        method, target = targets[action]
+
+        async def handle(request: Request) -> Reply:
+            return await target(request, name, version)
+
+        methods = _get(handle) if method == "GET" else {method: handle}
+        return Route(pattern=f"{pattern}/{action}" if action else pattern, methods=methods)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass it on to the page."""
+        if scope["type"] == "lifespan":
+            await (self.page or _no_lifespan)(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            raise ValueError(f"no {scope['type']} is served")
+        headers = dict(scope["headers"])
+        ident = request_id(headers)
+        pattern = "other"
+        try:
+            self.access.check(scope["path"], headers)
+            route = self.route(scope["path"])
+            if route is None:
+                assert self.page is not None
+                await self.page(scope, receive, send)
+                return
+            pattern = route.pattern
+            reply = await self._answer(route, scope, headers, receive)
+        except RefusedError as refused:
+            reply = error_reply(refused)
+        except GoneError:
+            return
+        except Exception:
+            traceback.print_exc()
+            reply = error_reply(RefusedError(500, "this server made a mistake; its log says which"))
+        self.metrics.answered(pattern, reply.status)
+        await respond(send, scope, reply, ident, headers.get(b"accept-encoding", b""))
+
+    async def _answer(
+        self, route: Route, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> Reply:
+        handler = route.methods.get(scope["method"])
+        if handler is None:
+            allowed = ", ".join(route.methods)
+            raise RefusedError(405, f"this path takes {allowed}", {b"allow": allowed.encode()})
+        request = Request(
+            method=scope["method"],
+            path=scope["path"],
+            query=scope["query_string"].decode("latin-1"),
+            headers=headers,
+            read=lambda: read_body(headers, receive, self.max_body),
+        )
+        return await handler(request)
+
+
+def _get(handler: Handler) -> dict[str, Handler]:
+    return {"GET": handler, "HEAD": handler}
+
+
+async def _no_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

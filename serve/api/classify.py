@@ -1,0 +1,145 @@
+"""`POST /v1/classify`: a picture in, labels and probabilities out."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args
+from urllib.parse import parse_qsl
+
+import numpy as np
+import orjson
+
+from serve.api import RefusedError, Reply, Request
+from serve.api.gate import Gate
+from serve.api.infer import Protocol, headers_of
+from serve.api.multipart import file_of
+from serve.classifier import Classifier, Invert, Limits, Prepared, prepare
+from serve.models import Model
+from toolkit.errors import ImageError, ImageSizeError, NoImageError
+from toolkit.images import softmax, top_classes
+
+KNOWN = ("model", "version", "top", "invert")
+# Decoding holds no lock in Pillow's codecs; two at once keep one slow picture from blocking all.
+DECODERS = 2
+
+
+class Classify:
+    """The handler over a registry; decodes pictures in threads of its own, off the event loop."""
+
+    def __init__(self, protocol: Protocol, gate: Gate, limits: Limits) -> None:
+        self.protocol = protocol
+        self.gate = gate
+        self.limits = limits
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="cnnkit-decode")
+
+    async def models(self, request: Request) -> Reply:
+        """List what can be asked."""
+        rows = [
+            {
+                "name": model.name,
+                "versions": model.versions,
+                "backend": model.entry.backend,
+                "classes": list(model.opened[model.default].classifier.classes),
+            }
+            for model in self.protocol.registry.models.values()
+        ]
+        return Reply(body=orjson.dumps({"models": rows}))
+
+    async def classify(self, request: Request) -> Reply:
+        """Classify the picture of the body: raw bytes, or a form's field `file`."""
+        query = _query(request.query)
+        top, invert = _top(query.get("top", "3")), _invert(query.get("invert", "auto"))
+        name = query.get("model", self.protocol.registry.default().name)
+        model, version = await self.protocol.version(name, query.get("version"))
+        classifier = version.classifier
+        data = _picture(await request.read(), request.headers.get(b"content-type", b""))
+        prepared = await self._prepare(data, classifier, invert)
+        self.gate.metrics.prepared(model.name, prepared.decode_ms / 1e3, prepared.preprocess_ms / 1e3)
+        arrays, timing = await self.gate.run(model.name, version, classifier.rows(prepared))
+        row = softmax(np.asarray(arrays[0], dtype=np.float32))[0]
+        if not np.isfinite(row).all():
+            raise RefusedError(422, "the network has no finite answer to this picture")
+        best = top_classes(row, classifier.classes, top)
+        latency = {
+            "decode": prepared.decode_ms,
+            "preprocess": prepared.preprocess_ms,
+            "queue": timing.queue_ms,
+            "infer": timing.infer_ms,
+        }
+        return _reply(model, classifier, best, prepared, latency)
+
+    async def _prepare(self, data: bytes, classifier: Classifier, invert: Invert) -> Prepared:
+        def work() -> Prepared:
+            return prepare(data, classifier.preprocessing, invert=invert, limits=self.limits)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+        except ImageError as error:
+            raise RefusedError(_status(error), str(error)) from None
+
+    def close(self) -> None:
+        """End the decoders' threads."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+
+def _reply(
+    model: Model,
+    classifier: Classifier,
+    best: list[tuple[str, float]],
+    prepared: Prepared,
+    latency: dict[str, float],
+) -> Reply:
+    passport = classifier.artifact.passport
+    body: dict[str, Any] = {
+        "model": model.name,
+        "version": passport.precision,
+        "backend": classifier.backend,
+        "sha256": passport.sha256,
+        "top": [{"label": label, "probability": probability} for label, probability in best],
+        "inverted": prepared.inverted,
+        "latency_ms": {name: round(value, 4) for name, value in latency.items()},
+    }
+    return Reply(body=orjson.dumps(body), headers=headers_of(classifier))
+
+
+def _query(text: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=16, errors="strict")
+    except ValueError as error:
+        raise RefusedError(400, f"the query cannot be read: {error}") from None
+    found = dict(pairs)
+    if len(found) != len(pairs) or not set(found) <= set(KNOWN):
+        raise RefusedError(400, f"the query takes each of {', '.join(KNOWN)} at most once")
+    return found
+
+
+def _top(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= len(text) <= 4 or int(text) < 1:
+        raise RefusedError(400, "top must be a whole number from 1 to 9999")
+    return int(text)
+
+
+def _invert(text: str) -> Invert:
+    for word in get_args(Invert):
+        if text == word:
+            return word  # type: ignore[no-any-return]  # get_args has no types
+    raise RefusedError(400, f"invert must be one of {', '.join(get_args(Invert))}")
+
+
+def _picture(body: bytes, content_type: bytes) -> bytes:
+    kind = content_type.split(b";")[0].strip().lower()
+    if kind == b"multipart/form-data":
+        body = file_of(body, content_type)
+    elif kind.startswith((b"text/", b"application/json", b"application/x-www-form-urlencoded")):
+        shown = kind[:60].decode("latin-1")
+        raise RefusedError(415, f"send a picture's bytes or a form with the field file, not {shown}")
+    if not body:
+        raise RefusedError(422, "there is no picture: the body is empty")
+    return body
+
+
+def _status(error: ImageError) -> int:
+    if isinstance(error, ImageSizeError):
+        return 413
+    return 415 if isinstance(error, NoImageError) else 422

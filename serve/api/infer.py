@@ -1,0 +1,163 @@
+"""The Open Inference Protocol v2: health, metadata and inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from serve.api import RefusedError, Reply, Request
+from serve.api.gate import Gate
+from serve.api.tensors import DATATYPES, InferRequest, parse, render, split
+from serve.classifier import Classifier
+from serve.models import Model, Registry, Version
+from toolkit.artifacts import TensorSpec
+from toolkit.checkpoints import tool_versions
+
+PLATFORMS = {"ort": "onnxruntime_onnx", "pytorch": "pytorch_eager", "trt": "tensorrt_plan"}
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
+
+
+class Protocol:
+    """The protocol's handlers over a registry."""
+
+    def __init__(self, registry: Registry, gate: Gate) -> None:
+        self.registry = registry
+        self.gate = gate
+
+    async def live(self, request: Request) -> Reply:
+        """Answer that the process is up."""
+        return Reply(body=b'{"live":true}')
+
+    async def ready(self, request: Request) -> Reply:
+        """Answer whether models are warm and requests are taken: 200 or 503."""
+        if not self.registry.ready:
+            return Reply(body=b'{"ready":false}', status=503)
+        return Reply(body=b'{"ready":true}')
+
+    async def server(self, request: Request) -> Reply:
+        """Describe the server."""
+        version = tool_versions().get("cnnkit", "unknown")
+        return _json({"name": "cnnkit", "version": version, "extensions": EXTENSIONS})
+
+    def model(self, name: str) -> Model:
+        """Return a served model. Raises RefusedError (404)."""
+        found = self.registry.models.get(name)
+        if found is None:
+            raise RefusedError(404, f"no model {name[:80]!r}; served: {', '.join(self.registry.models)}")
+        return found
+
+    async def version(self, name: str, version: str | None) -> tuple[Model, Version]:
+        """Return a served model and its version. Raises RefusedError (404)."""
+        model = self.model(name)
+        found = await model.version(version)
+        if found is None:
+            raise RefusedError(
+                404, f"no version {str(version)[:80]!r} of {model.name}; known: {', '.join(model.versions)}"
+            )
+        return model, found
+
+    async def model_ready(self, request: Request, name: str, version: str | None) -> Reply:
+        """Answer whether a model takes requests."""
+        model = self.model(name)
+        if version is not None and version not in model.versions:
+            raise RefusedError(404, f"no version {version[:80]!r}; known: {', '.join(model.versions)}")
+        status = 200 if self.registry.ready else 503
+        return Reply(body=orjson.dumps({"name": model.name, "ready": status == 200}), status=status)
+
+    async def metadata(self, request: Request, name: str, version: str | None) -> Reply:
+        """Describe a model: versions, inputs and outputs."""
+        model, found = await self.version(name, version)
+        passport = found.classifier.artifact.passport
+        return _json(
+            {
+                "name": model.name,
+                "versions": model.versions,
+                "platform": PLATFORMS.get(model.entry.backend, model.entry.backend),
+                "inputs": [_tensor(passport.input)],
+                "outputs": [_tensor(spec) for spec in outputs_of(found.classifier)],
+            }
+        )
+
+    async def config(self, request: Request, name: str, version: str | None) -> Reply:
+        """Describe a model as Triton's configuration extension does."""
+        model, found = await self.version(name, version)
+        spec = found.classifier.artifact.passport.input
+        return _json(
+            {
+                "name": model.name,
+                "platform": PLATFORMS.get(model.entry.backend, model.entry.backend),
+                "max_batch_size": found.batcher.policy.max_batch,
+                "input": [_configured(spec)],
+                "output": [_configured(one) for one in outputs_of(found.classifier)],
+                "dynamic_batching": {
+                    "max_queue_delay_microseconds": round(found.batcher.policy.delay_ms * 1e3)
+                },
+            }
+        )
+
+    async def infer(self, request: Request, name: str, version: str | None) -> Reply:
+        """Run a model on the request's rows."""
+        model, found = await self.version(name, version)
+        classifier = found.classifier
+        body = await request.read()
+        head, tail = split(body, request.headers.get(b"inference-header-content-length"))
+        names = [spec.name for spec in outputs_of(classifier)]
+        asked = parse(head, tail, classifier.artifact.passport.input, names)
+        arrays, _ = await self.gate.run(model.name, found, asked.rows, asked.deadline_s)
+        return _answer(asked, arrays, names, model, classifier)
+
+
+def _answer(
+    asked: InferRequest, arrays: list[Any], names: list[str], model: Model, classifier: Classifier
+) -> Reply:
+    by_name = dict(zip(names, arrays, strict=False))
+    answers = [(wanted, by_name[wanted.name]) for wanted in asked.wanted]
+    if not all(np.isfinite(array).all() for _, array in answers):
+        raise RefusedError(400, "the input's numbers are so large that the network's output is not finite")
+    passport = classifier.artifact.passport
+    head: dict[str, Any] = {"model_name": model.name, "model_version": passport.precision}
+    if asked.ident is not None:
+        head["id"] = asked.ident
+    body, header_length = render(head, answers, classifier.classes)
+    headers = headers_of(classifier)
+    if header_length is None:
+        return Reply(body=body, headers=headers)
+    headers[b"inference-header-content-length"] = b"%d" % header_length
+    return Reply(body=body, content_type=b"application/octet-stream", headers=headers)
+
+
+def headers_of(classifier: Classifier) -> dict[bytes, bytes]:
+    """Return what every answer says of the engine that gave it."""
+    passport = classifier.artifact.passport
+    return {
+        b"x-model-sha256": passport.sha256.encode(),
+        b"x-backend": classifier.backend.encode(),
+        b"x-precision": passport.precision.encode(),
+    }
+
+
+def outputs_of(classifier: Classifier) -> list[TensorSpec]:
+    """Return the served outputs: the logits that the passport describes."""
+    return [classifier.artifact.passport.output]
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "datatype": DATATYPES.get(spec.dtype, spec.dtype.upper()),
+        "shape": [-1 if n is None else n for n in spec.shape],
+    }
+
+
+def _configured(spec: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "data_type": f"TYPE_{DATATYPES.get(spec.dtype, spec.dtype.upper())}",
+        "dims": list(spec.shape[1:]),
+    }
+
+
+def _json(data: Any) -> Reply:
+    return Reply(body=orjson.dumps(data))

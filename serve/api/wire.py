@@ -1,0 +1,108 @@
+"""Bodies in and replies out: byte limits before anything is held, compression both ways, request ids."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import zlib
+from collections.abc import Mapping
+
+import orjson
+
+from serve.api import GoneError, Receive, RefusedError, Reply, Scope, Send
+
+# under one network packet, compressing saves nothing and costs the caller's time
+COMPRESS_FROM = 1_400
+_WBITS = {b"gzip": 31, b"deflate": 15}
+_ID = re.compile(rb"[\w.:-]{1,128}")
+_boot = os.urandom(4).hex()
+_count = itertools.count(1)
+
+
+def request_id(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the caller's own X-Request-Id where it is plain text, else a new one."""
+    given = headers.get(b"x-request-id", b"")
+    return given if _ID.fullmatch(given) else f"{_boot}-{next(_count):x}".encode()
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """Return a request's body, decompressed. Raises RefusedError (400, 413, 415) or GoneError."""
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit():
+        raise RefusedError(400, "Content-Length is no number")
+    if int(length) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise GoneError
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            break
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding in (b"identity", b""):
+        return body
+    if encoding not in _WBITS:
+        raise RefusedError(415, "Content-Encoding must be gzip, deflate or identity")
+    return await asyncio.to_thread(_inflate, body, _WBITS[encoding], limit)
+
+
+def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
+    """Decompress one stream, never beyond the limit."""
+    machine = zlib.decompressobj(wbits)
+    try:
+        data = machine.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise RefusedError(400, f"the body cannot be decompressed: {error}") from None
+    if len(data) > limit:
+        raise _too_large(limit)
+    if not machine.eof or machine.unused_data:
+        raise RefusedError(400, "the compressed body is cut short or has a tail")
+    return data
+
+
+def _too_large(limit: int) -> RefusedError:
+    # the rest of such a body is never read, so the connection cannot go on
+    return RefusedError(413, f"the body is over the limit of {limit:,} bytes", {b"connection": b"close"})
+
+
+def compress(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
+    """Return the body as the caller takes it, and its encoding; None where it stays as it is."""
+    if not accepted or len(body) < COMPRESS_FROM:
+        return body, None
+    names = {part.split(b";")[0].strip() for part in accepted.lower().split(b",") if b"q=0" not in part}
+    for name, wbits in _WBITS.items():
+        if name in names:
+            machine = zlib.compressobj(1, zlib.DEFLATED, wbits)
+            return machine.compress(body) + machine.flush(), name
+    return body, None
+
+
+async def respond(send: Send, scope: Scope, reply: Reply, ident: bytes, accepted: bytes) -> None:
+    """Send one reply whole."""
+    body, encoding = compress(reply.body, accepted)
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", ident),
+        *reply.headers.items(),
+    ]
+    if encoding is not None:
+        headers += [(b"content-encoding", encoding), (b"vary", b"accept-encoding")]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def error_reply(refused: RefusedError) -> Reply:
+    """Return a refusal as the protocol's `{"error": …}`."""
+    body = orjson.dumps({"error": str(refused)})
+    return Reply(body=body, status=refused.status, headers=refused.headers)

@@ -1,0 +1,145 @@
+"""The models behind the API: each with its versions, each version with its own queue.
+
+A version is a precision of the model in the artifacts folder (`fp32`, `fp16`, `int8`); the one that
+`cnnkit serve` was started with is the default and is opened before the server is ready, the others
+when they are first asked for. Names from requests are looked up here and never reach the file system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serve.batching import Batcher, Policy
+from serve.classifier import Classifier
+from serve.lineup import Entry
+from toolkit import catalog
+from toolkit.artifacts import Artifact, find_artifacts, open_artifact
+from toolkit.errors import CnnkitError
+
+BatchHook = Callable[[str, int, float], None]
+
+
+@dataclass(kw_only=True)
+class Version:
+    """One opened artifact behind a queue; `replace` swaps the artifact under running traffic."""
+
+    classifier: Classifier
+    batcher: Batcher
+
+    def replace(self, classifier: Classifier) -> None:
+        """Answer later batches with another engine; whoever runs now ends on the old one."""
+        self.classifier = classifier
+        self.batcher.replace(classifier.run)
+
+
+@dataclass(kw_only=True)
+class Model:
+    """A model that is served: its default version, and where its other versions lie."""
+
+    entry: Entry
+    policy: Policy
+    on_batch: BatchHook
+    default: str = ""
+    files: dict[str, Path] = field(default_factory=dict)
+    opened: dict[str, Version] = field(default_factory=dict)
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def name(self) -> str:
+        """Return the name under which clients ask for it."""
+        return self.entry.model
+
+    @property
+    def versions(self) -> list[str]:
+        """Return every version's name, the default first."""
+        return [self.default, *sorted(set(self.files) - {self.default})]
+
+    def start(self) -> None:
+        """Open and warm up the default version, and look which others there are. Raises CnnkitError."""
+        classifier = self.entry.classifier()
+        self.default = classifier.artifact.passport.precision
+        self.opened[self.default] = self._version(classifier)
+        self.look()
+
+    def look(self) -> None:
+        """List the other precisions that this backend can open, newest first."""
+        formats = catalog.backend(self.entry.backend).formats
+        found: dict[str, Path] = {}
+        for path, passport in find_artifacts(self.entry.choice.root, self.name):
+            trained = passport.trained is not False or self.entry.choice.untrained
+            if passport.format in formats and trained and passport.preprocessing is not None:
+                found.setdefault(passport.precision, path)
+        self.files = found
+
+    def _version(self, classifier: Classifier) -> Version:
+        fixed = classifier.artifact.passport.input.shape[0]
+        # a graph with a fixed batch takes exactly that many rows, so callers cannot share one
+        policy = self.policy if fixed is None else dataclasses.replace(self.policy, max_batch=1)
+        name = self.name
+        batcher = Batcher(
+            classifier.run, policy, on_batch=lambda rows, seconds: self.on_batch(name, rows, seconds)
+        )
+        return Version(classifier=classifier, batcher=batcher)
+
+    async def version(self, name: str | None) -> Version | None:
+        """Return a version, opened now if it was not yet; None for a name that there is not."""
+        known = self.opened.get(name or self.default)
+        if known is not None:
+            return known
+        if name is None or name not in self.files:
+            return None
+        async with self._opening:
+            if name not in self.opened:
+                classifier = await asyncio.to_thread(self._open, self.files[name])
+                self.opened[name] = self._version(classifier)
+            return self.opened[name]
+
+    def _open(self, path: Path) -> Classifier:
+        classifier = Classifier(open_artifact(path), self.entry.backend, self.entry.choice.options())
+        classifier.warm_up()
+        return classifier
+
+    async def close(self) -> None:
+        """Answer everyone who waits, then end the queues."""
+        for version in self.opened.values():
+            await version.batcher.close()
+
+
+class Registry:
+    """Every served model by name, fixed at start."""
+
+    def __init__(self, entries: Sequence[Entry], backend: str, policy: Policy, on_batch: BatchHook) -> None:
+        """Take the entries of `backend`; the others are the page's."""
+        served = [entry for entry in entries if entry.backend == backend]
+        self.models = {e.model: Model(entry=e, policy=policy, on_batch=on_batch) for e in served}
+        self.ready = False
+
+    def start(self) -> None:
+        """Open and warm up every default version. Raises CnnkitError."""
+        for model in self.models.values():
+            model.start()
+        self.ready = True
+
+    def default(self) -> Model:
+        """Return the model that is meant where a request names none: the first."""
+        return next(iter(self.models.values()))
+
+    async def close(self) -> None:
+        """Be not ready, and answer everyone who waits."""
+        self.ready = False
+        for model in self.models.values():
+            await model.close()
+
+
+def newer(version: Version, path: Path) -> Artifact | None:
+    """Return the artifact at `path` when it is whole and another than the one that is served."""
+    try:
+        artifact = open_artifact(path)
+    except (CnnkitError, OSError):  # half of it may be in place; the next look finds the rest
+        return None
+    same = artifact.passport.sha256 == version.classifier.artifact.passport.sha256
+    return None if same else artifact
