@@ -8,9 +8,7 @@ import numpy as np
 
 from toolkit.backends import Engine
 from toolkit.datasets import Split
-from toolkit.errors import CorruptError
-from toolkit.images import softmax
-from toolkit.inspection.pictures import answers
+from toolkit.inspection.pictures import answers, as_probabilities
 from toolkit.training.scoring import Score
 
 
@@ -19,21 +17,15 @@ def evaluate(
 ) -> Score:
     """Ask an open engine about every picture of a split.
 
-    Raises CorruptError for answers that are no numbers, which would count as the first class.
+    Raises CorruptError for answers that are no numbers.
     """
-    logits = answers(engine, split.images, batch=batch, on_batch=on_batch)
-    bad = int((~np.isfinite(logits).all(axis=1)).sum())
-    if bad:
-        raise CorruptError(
-            f"{engine.artifact.path} answers {bad} of {len(split)} pictures with NaN or infinity; train "
-            "it again with a lower rate, or export it in fp32"
-        )
-    classes = logits.shape[1]
-    pairs = split.labels * classes + logits.argmax(axis=1)
-    likelihood = softmax(logits)[np.arange(len(split)), split.labels]
+    likely = as_probabilities(engine.artifact, answers(engine, split.images, batch=batch, on_batch=on_batch))
+    classes = likely.shape[1]
+    pairs = split.labels * classes + likely.argmax(axis=1)
+    true = likely[np.arange(len(split)), split.labels]
     return Score(
         images=len(split),
-        loss=float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean()),
+        loss=float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean()),
         confusion=np.bincount(pairs, minlength=classes * classes).reshape(classes, classes),
     )
 

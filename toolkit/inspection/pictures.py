@@ -14,7 +14,7 @@ from toolkit import catalog
 from toolkit.artifacts import Artifact, Passport
 from toolkit.backends import Engine
 from toolkit.datasets import Dataset, Split
-from toolkit.errors import CnnkitError, ShapeError
+from toolkit.errors import CnnkitError, CorruptError, ShapeError
 from toolkit.images import (
     Pixels,
     Preprocessing,
@@ -23,6 +23,7 @@ from toolkit.images import (
     fit_pixels,
     normalise,
     read_image,
+    softmax,
 )
 
 Invert = Literal["auto", "yes", "no"]
@@ -114,6 +115,20 @@ def answers(
         parts.append(engine.logits(inputs)[:count])
         on_batch(count)
     return np.concatenate(parts)
+
+
+def as_probabilities(artifact: Artifact, answers: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (N, K) probabilities of answers, which are logits unless the artifact ends in softmax.
+
+    Raises CorruptError for answers that are no numbers, which would count as the first class.
+    """
+    bad = int((~np.isfinite(answers).all(axis=1)).sum())
+    if bad:
+        raise CorruptError(
+            f"{artifact.path} answers {bad} of {len(answers)} pictures with NaN or infinity; train it "
+            "again with a lower rate, or export it in fp32"
+        )
+    return answers.astype(np.float64) if artifact.passport.extra.get("softmax") else softmax(answers)
 
 
 def _batches(engine: Engine, pixels: Pixels, batch: int) -> Iterator[tuple[NDArray[Any], int]]:

@@ -10,9 +10,16 @@ import numpy as np
 
 from toolkit.backends import Engine
 from toolkit.datasets import Dataset
-from toolkit.errors import CorruptError, ImageError
-from toolkit.images import Pixels, fit_batch, softmax, top_classes
-from toolkit.inspection.pictures import Invert, answers, first, preprocessing_of, read_picture
+from toolkit.errors import ImageError
+from toolkit.images import Pixels, fit_batch, top_classes
+from toolkit.inspection.pictures import (
+    Invert,
+    answers,
+    as_probabilities,
+    first,
+    preprocessing_of,
+    read_picture,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +83,6 @@ def predict_dataset(engine: Engine, data: Dataset, *, count: int, top: int = 3) 
 
 
 def _tops(engine: Engine, pixels: Pixels, top: int) -> list[tuple[tuple[str, float], ...]]:
-    logits = answers(engine, pixels)
-    if not np.isfinite(logits).all():
-        raise CorruptError(
-            f"{engine.artifact.path} answers with NaN or infinity; train it again with a lower rate"
-        )
     classes = engine.artifact.passport.classes
-    return [tuple(top_classes(row, classes, top)) for row in softmax(logits)]
+    likely = as_probabilities(engine.artifact, answers(engine, pixels))
+    return [tuple(top_classes(row, classes, top)) for row in likely]

@@ -1,0 +1,144 @@
+"""`cnnkit predict`: files and data sets, by any backend; bad files in one line each; the sheet."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.toolkit.inspection.conftest import Run, read
+from toolkit.datasets import Dataset
+from toolkit.inspection.prediction import Prediction
+from toolkit.inspection.sheet import RIGHT, TILE, WRONG, draw_sheet
+
+NAME = "lenet-maxpool"
+
+
+def test_backends_agree_on_files_and_the_default_is_said(run: Run, exported: Path, boot: Path) -> None:
+    by_default = run("predict", NAME, boot, "--artifacts", exported, "--json")
+    assert "backend ort" in by_default.stderr
+    ort = read(by_default)
+    torch = read(run("predict", NAME, boot, "--artifacts", exported, "--json", "--backend", "pytorch"))
+    assert (ort["backend"], torch["backend"]) == ("ort", "pytorch")
+    (one,), (other,) = ort["predictions"], torch["predictions"]
+    assert [entry["label"] for entry in one["top"]] == [entry["label"] for entry in other["top"]]
+    assert one["top"][0]["probability"] == pytest.approx(other["top"][0]["probability"], abs=1e-5)
+    assert one["file"] == str(boot)
+    assert len(one["top"]) == 3
+
+
+def test_a_picture_may_stand_where_model_does(run: Run, exported: Path, boot: Path) -> None:
+    named = read(run("predict", NAME, boot, "--artifacts", exported, "--json"))
+    unnamed = read(run("predict", boot, "--artifacts", exported, "--json"))
+    assert named == unnamed
+
+
+def test_a_dark_drawing_on_light_paper_is_inverted_and_that_is_said(
+    run: Run, trained: Path, boot: Path, tmp_path: Path
+) -> None:
+    negative = tmp_path / "paper.png"
+    Image.fromarray(255 - np.asarray(Image.open(boot))).save(negative)
+    result = run("predict", NAME, boot, negative, "--artifacts", trained, "--json")
+    assert f"inverted, for a light border (`--invert no` keeps them): {negative}" in result.stderr
+    plain, turned = read(result)["predictions"]
+    assert (plain["inverted"], turned["inverted"]) == (False, True)
+    assert plain["top"] == turned["top"]
+    kept = read(run("predict", NAME, negative, "--artifacts", trained, "--json", "--invert", "no"))
+    assert kept["predictions"][0]["inverted"] is False
+    assert kept["predictions"][0]["top"] != plain["top"]
+    forced = read(run("predict", NAME, boot, "--artifacts", trained, "--json", "--invert", "yes"))
+    assert forced["predictions"][0]["top"] == kept["predictions"][0]["top"]
+
+
+def _huge(path: Path) -> None:
+    """Write a PNG header that promises 40,000×40,000 pixels."""
+    head = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", len(head)) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT")))
+
+
+def test_each_bad_picture_is_one_line_and_stops_no_other(
+    run: Run, trained: Path, boot: Path, tmp_path: Path
+) -> None:
+    text, empty, huge, cut = (tmp_path / f"{name}.png" for name in ("text", "empty", "huge", "cut"))
+    text.write_text("no picture")
+    empty.touch()
+    _huge(huge)
+    cut.write_bytes(boot.read_bytes()[:200])
+    bad = [text, empty, huge, cut, tmp_path / "missing.png", tmp_path]
+    result = run("predict", NAME, *bad, boot, "--artifacts", trained, "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert [entry["file"] for entry in found["predictions"]] == [str(boot)]
+    assert [entry["file"] for entry in found["errors"]] == [str(path) for path in bad]
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == len(bad)
+    assert all(str(path) in line for path, line in zip(bad, errors, strict=True))
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
+def test_every_kind_of_picture_is_answered(run: Run, trained: Path, tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("picture.tiff" if mode == "CMYK" else "picture.png")
+    Image.new(mode, (40, 30)).save(path)
+    found = read(run("predict", NAME, path, "--artifacts", trained, "--json", "--top", "10"))
+    assert sum(entry["probability"] for entry in found["predictions"][0]["top"]) == pytest.approx(1)
+
+
+def test_a_data_sets_first_pictures_with_their_truth_and_a_sheet(
+    run: Run, trained: Path, sample: Dataset, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "out.png"
+    words = ("predict", NAME, "--dataset", sample.name, "--first", "12", "--artifacts", trained)
+    found = read(run(*words, "--sheet", sheet, "--json"))
+    assert [entry["truth"] for entry in found["predictions"]] == [
+        sample.classes[label] for label in sample.test.labels[:12]
+    ]
+    assert found["sheet"] == str(sheet)
+    with Image.open(sheet) as image:
+        assert image.format == "PNG"
+        assert image.width > 4 * TILE
+    assert "of 12 right" in run(*words).stdout
+
+
+def test_a_sheet_frames_right_answers_green_and_wrong_ones_red() -> None:
+    pixels = np.zeros((1, 28, 28), np.uint8)
+    made = [Prediction(source="a", top=(("x", 0.9),), pixels=pixels, truth=truth) for truth in ("x", "y")]
+    colours = {colour for _, colour in draw_sheet(made, "title").getcolors(1 << 16)}
+    for name in (RIGHT, WRONG):
+        assert tuple(bytes.fromhex(name[1:])) in colours
+
+
+def test_a_sheet_is_a_png_and_never_another_file(run: Run, trained: Path, boot: Path, tmp_path: Path) -> None:
+    refused = run("predict", NAME, boot, "--artifacts", trained, "--sheet", tmp_path / "out.jpg")
+    assert refused.exit_code == 1
+    assert "name it out.png" in refused.stderr
+    assert not (tmp_path / "out.jpg").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("x.png", "--dataset", "mnist"), ("x.png", "--first", "3")])
+def test_neither_or_both_sources_are_wrong_usage(run: Run, words: tuple[str, ...]) -> None:
+    assert run("predict", NAME, *words).exit_code == 2
+
+
+def test_onnx_answers_where_torch_is_not_installed(exported: Path, boot: Path) -> None:
+    """A serving box has the base install: anything that reaches for torch there fails."""
+    script = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'onnx', 'gradio')));"
+        f"sys.argv[1:] = ['predict', {NAME!r}, {str(boot)!r}, '--artifacts', {str(exported)!r}, '--json'];"
+        "import cnnkit; cnnkit.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["backend"] == "ort"
+    evaluated = script.replace(f"'predict', {NAME!r}, {str(boot)!r}", f"'eval', {NAME!r}, '--first', '50'")
+    done = subprocess.run([sys.executable, "-c", evaluated], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 50
