@@ -1,0 +1,170 @@
+"""`cnnkit import`: weights come in whole, or it is said why not; nothing in a file is ever run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.toolkit.inspection.conftest import Run, read
+from toolkit.artifacts import open_artifact
+from toolkit.checkpoints import load_module, load_state
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+
+class LeNet5(nn.Module):
+    """The write-up's own class, so that its attribute names are the keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, 5, padding=2)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.conv3 = nn.Conv2d(16, 120, 5)
+        self.fc1 = nn.Linear(120, 84)
+        self.output = nn.Linear(84, 10)
+
+
+class CifarNet(nn.Module):
+    """The CIFAR write-up's net with batch norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 6, 5), nn.BatchNorm2d(6)
+        self.conv2, self.bn2 = nn.Conv2d(6, 16, 5), nn.BatchNorm2d(16)
+        self.fc1, self.bn3 = nn.Linear(400, 120), nn.BatchNorm1d(120)
+        self.fc2, self.fc3 = nn.Linear(120, 84), nn.Linear(84, 10)
+
+
+@pytest.mark.parametrize(("model", "module"), [("lenet5", LeNet5), ("cifarnet-bn", CifarNet)])
+def test_the_write_ups_checkpoints_come_in_without_renames(
+    run: Run, tmp_path: Path, model: str, module: type[nn.Module]
+) -> None:
+    state = module().state_dict()
+    torch.save(state, tmp_path / "best_model.pth")
+    found = read(
+        run("import", tmp_path / "best_model.pth", "--model", model, "--artifacts", tmp_path, "--json")
+    )
+    artifact = open_artifact(Path(found["checkpoint"]))
+    kept = load_state(artifact)
+    assert set(kept) == set(state)
+    assert all(torch.equal(kept[key], value) for key, value in state.items())
+    assert artifact.passport.trained is True
+    assert artifact.passport.metrics.test_accuracy is None
+    assert len(found["assumed"]) == 2  # classes and pixels, both said
+
+
+def test_wrapped_half_precision_weights_are_unwrapped_and_that_is_said(run: Run, tmp_path: Path) -> None:
+    state = {f"module.{key}": value.half() for key, value in LeNet5().state_dict().items()}
+    torch.save({"epoch": 3, "model_state_dict": state}, tmp_path / "last.pt")
+    result = run("import", tmp_path / "last.pt", "--model", "lenet5", "--artifacts", tmp_path)
+    assert result.exit_code == 0
+    for said in ("under 'model_state_dict'", "'module.' is taken off", "float16 weights become float32"):
+        assert said in result.stderr
+    assert "`cnnkit eval lenet5` measures it" in result.stderr
+
+
+def test_renames_that_would_fit_are_suggested_and_work(run: Run, tmp_path: Path) -> None:
+    state = {key.replace("output", "fc2"): value for key, value in LeNet5().state_dict().items()}
+    torch.save(state, tmp_path / "other.pth")
+    words = ("import", tmp_path / "other.pth", "--model", "lenet5", "--artifacts", tmp_path)
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert "missing: output.weight, output.bias; left over: fc2.weight, fc2.bias" in refused.stderr
+    assert "try --rename fc2=output" in refused.stderr
+    assert not (tmp_path / "lenet5").exists()
+    assert run(*words, "--rename", "fc2=output").exit_code == 0
+    assert "has not: fc9" in run(*words, "--rename", "fc9=output", "--replace").stderr
+    assert run(*words, "--rename", "fc9").exit_code == 2
+
+
+def test_channels_and_classes_are_read_off_the_weights(run: Run, tmp_path: Path) -> None:
+    module = nn.ModuleDict(LeNet5()._modules)
+    module["conv1"], module["output"] = nn.Conv2d(3, 6, 5, padding=2), nn.Linear(84, 3)
+    torch.save(module.state_dict(), tmp_path / "three.pth")
+    words = ("import", tmp_path / "three.pth", "--model", "lenet5", "--artifacts", tmp_path, "--replace")
+    options = ("--classes", "cat, dog,cow", "--mean", "0.5,0.4,0.3", "--std", "0.2")
+    found = read(run(*words, *options, "--json"))
+    assert found["classes"] == ["cat", "dog", "cow"]
+    assert found["preprocessing"]["mean"] == [0.5, 0.4, 0.3]
+    assert found["preprocessing"]["std"] == [0.2, 0.2, 0.2]
+    artifact = open_artifact(Path(found["checkpoint"]))
+    assert load_module(artifact)(torch.zeros(1, 3, 28, 28)).shape == (1, 3)
+    assert "names 2 and the weights answer with 3" in run(*words, "--classes", "a,b").stderr
+    assert "called by their numbers" in run(*words).stderr
+    assert "one figure or 3" in run(*words, "--mean", "0.1,0.2").stderr
+
+
+def test_an_artifact_of_that_name_is_never_written_over_unasked(run: Run, tmp_path: Path) -> None:
+    torch.save(LeNet5().state_dict(), tmp_path / "a.pth")
+    words = ("import", tmp_path / "a.pth", "--model", "lenet5", "--artifacts", tmp_path)
+    assert run(*words).exit_code == 0
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert "--name OTHER to keep both, or --replace" in refused.stderr
+    assert run(*words, "--name", "mine").exit_code == 0
+    assert (tmp_path / "mine" / "mine.safetensors").exists()
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_code_in_a_file_is_never_run(run: Run, tmp_path: Path) -> None:
+    torch.save({"conv1.weight": Bomb(tmp_path / "ran")}, tmp_path / "evil.pth")
+    refused = run("import", tmp_path / "evil.pth", "--model", "lenet5", "--artifacts", tmp_path)
+    assert refused.exit_code == 1
+    assert "opening those runs code" in refused.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_files_that_hold_no_usable_weights_are_told_in_one_line(run: Run, tmp_path: Path) -> None:
+    good = tmp_path / "good.pth"
+    state = LeNet5().state_dict()
+    torch.save(state, good)
+    cases: dict[str, str] = {}
+    for name, data in (("cut.pth", good.read_bytes()[:3000]), ("text.pth", b"hello"), ("empty.pt", b"")):
+        (tmp_path / name).write_bytes(data)
+        cases[name] = "no file of weights, or damaged"
+    (tmp_path / "junk.safetensors").write_bytes(b"\xff" * 64)
+    cases["junk.safetensors"] = "no file of weights, or damaged"
+    torch.save([1, 2], tmp_path / "list.pth")
+    cases["list.pth"] = "holds a list and no named weights"
+    torch.save({"epoch": 3}, tmp_path / "number.pth")
+    cases["number.pth"] = "holds no weights"
+    torch.save({**state, "fc1.bias": torch.full((84,), float("nan"))}, tmp_path / "nan.pth")
+    cases["nan.pth"] = "NaN or infinity: fc1.bias"
+    torch.save({**state, "fc1.bias": torch.zeros(83)}, tmp_path / "shape.pth")
+    cases["shape.pth"] = "fc1.bias is 83 and should be 84"
+    cases["missing.pth"] = "no file"
+    for name, message in cases.items():
+        result = run("import", tmp_path / name, "--model", "lenet5", "--artifacts", tmp_path / "a")
+        assert (name, result.exit_code) == (name, 1)
+        assert message in result.stderr, result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_import_evaluates_and_says_where_it_is_from(run: Run, trained: Path, tmp_path: Path) -> None:
+    source = trained / "lenet-maxpool" / "lenet-maxpool.safetensors"
+    passport = open_artifact(source).passport
+    assert passport.preprocessing is not None
+    assert passport.metrics.test_accuracy is not None
+    torch.save(load_state(open_artifact(source)), tmp_path / "w.pth")
+    mean, std = passport.preprocessing.mean[0], passport.preprocessing.std[0]
+    words = ("--mean", mean, "--std", std, "--dataset", "fashion-mnist-sample", "--artifacts", tmp_path)
+    found = read(run("import", tmp_path / "w.pth", "--model", "lenet-maxpool", *words, "--json"))
+    assert found["assumed"] == []
+    beside = json.loads(Path(f"{found['checkpoint']}.json").read_text())
+    assert beside["imported_from"] == "w.pth"
+    measured = read(run("eval", "lenet-maxpool", "--artifacts", tmp_path, "--json"))
+    assert measured["accuracy"] == pytest.approx(passport.metrics.test_accuracy)
