@@ -79,9 +79,12 @@ def _words(verdict: Verdict) -> str:
 def _record(artifact: Artifact, verdict: Verdict, device: str) -> None:
     """Write machine, versions and date into the passport; say so where the folder cannot be written."""
     from exporters.proving.proof import record
-    from toolkit.artifacts import now, sidecar, write_json
+    from toolkit.artifacts import is_shipped, now, sidecar, write_json
     from toolkit.errors import CnnkitError
 
+    if is_shipped(artifact.path):
+        cli.say("not recorded: this file belongs to the installation")
+        return
     try:
         write_json(sidecar(artifact.path), record(artifact.passport, verdict, device, now()))
     except CnnkitError as error:
