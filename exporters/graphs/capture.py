@@ -78,11 +78,22 @@ def finish(onnx: Any, model: Any, *, strict: bool = True) -> Any:
         model = onnx.shape_inference.infer_shapes(
             model, check_type=strict, strict_mode=strict, data_prop=True
         )
+        _call_batch(model)
         onnx.checker.check_model(model, full_check=strict)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         first = str(error).strip().splitlines()[0]
         raise CnnkitError(f"the ONNX graph is not valid: {first}") from None
     return model
+
+
+def _call_batch(model: Any) -> None:
+    """Give the free first extent of inner values the input's name for it, where inference lost it."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    name = dims[0].dim_param if dims else ""
+    for value in model.graph.value_info if name else ():
+        inner = value.type.tensor_type.shape.dim
+        if len(inner) > 1 and inner[0].dim_param.startswith("unk__"):
+            inner[0].dim_param = name
 
 
 def refuse_too_large(size_bytes: int, what: str) -> None:

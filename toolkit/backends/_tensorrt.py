@@ -163,7 +163,8 @@ class EngineLayer:
 
 
 # TensorRT separates names in an engine's metadata with one of these bytes, or with nothing at all.
-_ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]\x1e\x1f]*(?:\[[^\]]*\][^\]\x1e\x1f]*)*)\]")
+# A name may hold brackets itself, so its end is the one before the next entry or the end of the text.
+_ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\](?=\[|\s|[\x1e\x1f]|$)")
 
 
 def onnx_nodes(text: str) -> tuple[str, ...]:

@@ -1,0 +1,88 @@
+"""A small network that is really trained, and helpers that export with little said."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import cnnkit
+from exporters import ExportOptions
+from toolkit import catalog
+from toolkit.artifacts import Artifact, DatasetRef, artifact_path
+from toolkit.checkpoints import new_passport, save_checkpoint
+from toolkit.images import Preprocessing, normalise
+
+Export = Callable[..., Artifact]
+
+
+@pytest.fixture(scope="session")
+def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train lenet-maxpool for a few seconds on the sample that ships; return its artifacts folder."""
+    import torch
+
+    root = tmp_path_factory.mktemp("trained")
+    data = catalog.dataset("fashion-mnist-sample").load("fashion-mnist-sample", None, False, None)
+    preprocessing = Preprocessing(size=(28, 28), channels=1, mean=(0.286,), std=(0.353,))
+    spec = catalog.model("lenet-maxpool")
+    torch.manual_seed(0)
+    module = spec.build(1, 10)
+    images = torch.from_numpy(normalise(data.train.images, preprocessing))
+    labels = torch.from_numpy(data.train.labels)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    for epoch in range(8):
+        for picked in torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch)).split(64):
+            loss = torch.nn.functional.cross_entropy(module(images[picked]), labels[picked])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    passport = dataclasses.replace(
+        new_passport(spec, preprocessing=preprocessing, classes=data.classes, trained=True),
+        dataset=DatasetRef(name="fashion-mnist-sample", fingerprint=data.fingerprint),
+        recipe={"name": "test", "validation_fraction": 0.2},
+    )
+    save_checkpoint(artifact_path(root, "lenet-maxpool", "safetensors"), module.state_dict(), passport)
+    # most tests begin from the fp32 graph on 8 images: it is captured once, and then a stored result
+    cnnkit_json("export", "lenet-maxpool", "--format", "onnx", "--images", 8, "--artifacts", root)
+    return root
+
+
+@pytest.fixture
+def root(trained_root: Path, tmp_path: Path) -> Path:
+    """Return a fresh artifacts folder with the trained checkpoint and its fp32 graph."""
+    folder = tmp_path / "artifacts"
+    (folder / "lenet-maxpool").mkdir(parents=True)
+    for file in (trained_root / "lenet-maxpool").iterdir():
+        (folder / "lenet-maxpool" / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def checkpoint(root: Path) -> Artifact:
+    from toolkit.artifacts import open_artifact
+
+    return open_artifact(artifact_path(root, "lenet-maxpool", "safetensors"))
+
+
+def cnnkit_run(*args: object) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(cnnkit.main, [str(a) for a in args])
+
+
+def cnnkit_json(*args: object, status: int = 0) -> dict[str, Any]:
+    """Run a command with --json; return its one object after checking the exit status."""
+    result = cnnkit_run(*args, "--json")
+    assert result.exit_code == status, result.stderr
+    payload: dict[str, Any] = json.loads(result.stdout)
+    return payload
+
+
+def export_one(source: Artifact, root: Path, exporter: str = "onnx", **options: Any) -> Artifact:
+    """Export with one exporter, on a few images."""
+    settings = {"images": 64, **options}
+    return catalog.load("exporter", exporter).export(source, ExportOptions(root=root, **settings)).artifact

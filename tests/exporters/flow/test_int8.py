@@ -1,0 +1,143 @@
+"""int8 from calibration to gate: what is decided on which pictures, and what the passport says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from exporters import ExportOptions
+from exporters.flow.int8 import Calibrated, calibrate, judge, quantize_within
+from exporters.graphs.quantized import quantize
+from exporters.proving.heldout import hold_out
+from tests.exporters.conftest import cnnkit_json
+from toolkit import catalog
+from toolkit.artifacts import Artifact, open_artifact
+from toolkit.backends._cpu import Cpu
+from toolkit.errors import GateError
+
+VNNI = Cpu(name="new", cores=2, instruction_sets=("AVX2", "AVX512-VNNI"))
+OLD = Cpu(name="old", cores=2, instruction_sets=("AVX2",))
+
+
+@pytest.fixture
+def graph(root: Path) -> Artifact:
+    return open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx")
+
+
+@pytest.fixture
+def calibrated(graph: Artifact, root: Path) -> Calibrated:
+    options = ExportOptions(root=root, extra={"calibration_images": 64})
+    return calibrate(onnx.load(graph.path), graph.passport, options)
+
+
+def test_calibration_and_validation_pictures_are_training_pictures_and_never_the_same(
+    graph: Artifact,
+) -> None:
+    held = hold_out(graph.passport, images=100, seed=0, data_dir=None)
+    data = catalog.dataset("fashion-mnist-sample").load("fashion-mnist-sample", None, False, None)
+    assert held.validation is not None
+    assert len(held.validation) == 400  # a fifth of 2,000, as the recipe says
+    assert held.calibration_source == "100 training images of fashion-mnist-sample"
+    train = {image.tobytes() for image in data.train.images}
+    test = {image.tobytes() for image in data.test.images}
+    kept = {image.tobytes() for image in held.validation.images}
+    assert kept <= train
+    assert not kept & test
+    used = {np.asarray(x).tobytes() for x in held.calibration}
+    judged = {np.asarray(x).tobytes() for x in held.inputs(0, 400)}
+    assert len(used) == 100
+    assert not used & judged
+
+
+def test_one_command_writes_both_dialects_and_an_engine(root: Path) -> None:
+    payload = cnnkit_json(
+        *("export", "lenet-maxpool", "--int8", "--artifacts", root, "--images", "all"),
+        *("--max-accuracy-drop", "5", "--calibration-images", "128"),
+    )
+    names = [Path(entry["path"]).name for entry in payload["artifacts"]]
+    assert names == [
+        "lenet-maxpool.onnx",
+        "lenet-maxpool.int8.onnx",
+        "lenet-maxpool.int8-trt.onnx",
+        "lenet-maxpool.int8.engine",
+    ]
+    cpu, trt, engine = (open_artifact(Path(entry["path"])).passport for entry in payload["artifacts"][1:])
+    assert (cpu.extra["int8_dialect"], trt.extra["int8_dialect"]) == ("U8S8", "S8S8")
+    assert cpu.extra["calibration"] == {
+        "images": 128,
+        "source": "128 training images of fashion-mnist-sample",
+        "method": "minmax",
+        "seed": 0,
+        "per_channel": True,
+    }
+    drop = cpu.extra["accuracy_drop"]
+    assert drop["ci95"][0] <= drop["points"] <= drop["ci95"][1] <= drop["allowed"] == 5.0
+    assert set(cpu.extra["speed"]) == {"batch", "fp32_ms", "int8_ms"}
+    assert "speed" not in trt.extra
+    assert engine.extra["layer_types"]["INT8"] >= 5
+    assert cpu.parity is not None
+    assert cpu.parity.top1_agreement > 0.9
+
+
+def test_a_name_opens_the_cpus_int8_file_not_the_builders(root: Path) -> None:
+    from toolkit.opening import Selection, open_model
+
+    cnnkit_json(
+        *("export", "lenet-maxpool", "--int8", "--artifacts", root, "--images", "8"),
+        *("--max-accuracy-drop", "5", "--calibration-images", "64"),
+    )
+    chosen = open_model("lenet-maxpool", Selection(root=root, formats=("onnx",), precision="int8"))
+    assert chosen.path.name == "lenet-maxpool.int8.onnx"
+
+
+def test_range_is_reduced_only_where_sums_would_saturate(calibrated: Calibrated) -> None:
+    new = quantize_within(calibrated, purpose="cpu", allowed=100, tell=print, here=VNNI)
+    old = quantize_within(calibrated, purpose="cpu", allowed=100, tell=print, here=OLD)
+    built = quantize_within(calibrated, purpose="trt", allowed=100, tell=print, here=OLD)
+    assert [made.facts["reduced_range"] for made in (new, old, built)] == [False, True, False]
+
+
+def test_a_layer_that_int8_ruins_is_found_and_kept_in_float(graph: Artifact, root: Path) -> None:
+    """One channel of conv2 is scaled up and its reader down: the net is the same, per-tensor int8 is not."""
+    model = onnx.load(graph.path)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    conv, bias, dense = (weights[n] for n in ("conv2.weight", "conv2.bias", "fc1.weight"))
+    arrays = [onnx.numpy_helper.to_array(t).copy() for t in (conv, bias, dense)]
+    arrays[0][3] *= 2000
+    arrays[1][3] *= 2000
+    arrays[2][:, 3 * 25 : 4 * 25] /= 2000
+    for tensor, array in zip((conv, bias, dense), arrays, strict=True):
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    said: list[str] = []
+    options = ExportOptions(root=root, extra={"calibration_images": 64})
+    ruined = calibrate(model, graph.passport, options)
+    made = quantize_within(ruined, purpose="cpu", allowed=2.0, tell=said.append, here=VNNI)
+    assert "looking for layers" in said[0]
+    assert set(made.facts["kept_float"]) == {"conv2/Conv", "fc1/Gemm"}
+    assert made.facts["accuracy_drop"]["points"] < 2.0
+    before = judge(ruined, _all_int8(ruined), allowed=2.0)
+    assert before.points > 20
+
+
+def _all_int8(calibrated: Calibrated) -> Any:
+    return quantize(calibrated.model, calibrated.ranges, method="minmax", purpose="cpu", reduce_range=False)
+
+
+def test_a_drop_that_no_search_can_rule_out_fails_the_gate(calibrated: Calibrated) -> None:
+    with pytest.raises(GateError, match=r"int8 loses .* undecided against the 0 points allowed"):
+        quantize_within(calibrated, purpose="cpu", allowed=0.0, tell=lambda _: None, here=VNNI)
+
+
+def test_without_labelled_pictures_nothing_is_judged_and_that_is_said(graph: Artifact, root: Path) -> None:
+    foreign = dataclasses.replace(graph.passport, trained=None, dataset=None)
+    options = ExportOptions(root=root, extra={"calibration_images": 16})
+    made = quantize_within(
+        calibrate(onnx.load(graph.path), foreign, options), purpose="cpu", allowed=0.5, tell=print
+    )
+    assert made.facts["accuracy_drop"] is None
+    assert "random" in made.facts["calibration"]["source"]

@@ -1,0 +1,112 @@
+"""An export appears whole with its passport or not at all, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from exporters.flow.publish import publish
+from tests.exporters.conftest import cnnkit_run
+from toolkit.artifacts import Artifact, open_artifact, sidecar
+from toolkit.errors import GateError
+
+EXPORT = [sys.executable, "-m", "cnnkit", "export", "lenet-maxpool", "--format", "onnx", "--json"]
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".turn"}
+
+
+def test_a_failed_check_leaves_the_older_file_and_passport(root: Path) -> None:
+    old = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx")
+    before = {name: (old.path.parent / name).read_bytes() for name in files(old.path.parent)}
+
+    def fail(drafted: Artifact) -> tuple[object, bytes | None]:
+        assert drafted.path.read_bytes() == b"new"
+        raise GateError("not near enough")
+
+    with pytest.raises(GateError, match="not near enough"):
+        publish(old.path, b"new", old.passport, fail)  # type: ignore[arg-type]
+    assert {name: (old.path.parent / name).read_bytes() for name in files(old.path.parent)} == before
+
+
+def test_a_failed_gate_exits_4_and_announces_nothing(root: Path) -> None:
+    result = cnnkit_run(
+        *("export", "lenet-maxpool", "--format", "onnx", "--int8", "--max-accuracy-drop", "0"),
+        *("--images", "8", "--artifacts", root, "--json"),
+    )
+    assert result.exit_code == 4
+    payload = json.loads(result.stdout)
+    assert [entry["precision"] for entry in payload["artifacts"]] == ["fp32"]
+    assert payload["failed"][0]["precision"] == "int8"
+    assert "points allowed" in result.stderr
+    assert not [name for name in files(root / "lenet-maxpool") if "int8" in name]
+
+
+def test_a_full_disk_is_told_in_words_and_leaves_the_older_file(root: Path) -> None:
+    target = root / "lenet-maxpool" / "lenet-maxpool.onnx"
+    before = target.read_bytes(), sidecar(target).read_bytes()
+
+    def small_files() -> None:
+        # a real limit of the kernel: writing beyond it fails as it does on a full disk
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    command = [*EXPORT, "--artifacts", str(root), "--images", "8", "--fresh"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small_files)
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (target.read_bytes(), sidecar(target).read_bytes()) == before
+    assert not [name for name in files(target.parent) if ".part" in name]
+
+
+def test_a_read_only_folder_is_told_before_any_work() -> None:
+    nobody = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}  # root may write anywhere
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o555)
+        code = (
+            "import pathlib, sys; from exporters.flow.publish import refuse_unwritable as refuse\n"
+            "try: refuse(pathlib.Path(sys.argv[1]))\n"
+            "except Exception as error: print(error)"
+        )
+        command = [sys.executable, "-c", code, name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **nobody)
+        Path(name).chmod(0o755)
+    if done.returncode:
+        pytest.skip(f"another user cannot run this Python here: {done.stderr.splitlines()[-1:]}")
+    assert done.stdout == f"{name} is read-only; name another place with --artifacts DIR\n"
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    source = root / "lenet-maxpool" / "lenet-maxpool.safetensors"
+    result = cnnkit_run(
+        "export", source, "--format", "onnx", "--images", "8", "--artifacts", tmp_path / "taken" / "x"
+    )
+    assert result.exit_code == 1
+    assert "cannot make" in result.stderr
+
+
+def test_two_exports_at_once_leave_a_file_that_fits_its_passport(root: Path) -> None:
+    def run(opset: int) -> int:
+        command = [*EXPORT, "--artifacts", str(root), "--images", "8", "--opset", str(opset), "--fresh"]
+        return subprocess.run(command, capture_output=True, check=False).returncode
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, (19, 20))) == [0, 0]
+    made = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx")
+    assert made.passport.extra["opset"] in (19, 20)
+    import onnx
+
+    assert onnx.load(made.path).opset_import[0].version == made.passport.extra["opset"]

@@ -1,0 +1,94 @@
+"""fp16 and bf16 graphs: what is cast, what overflows and stays, and that rounding is right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+from hypothesis.strategies import floats
+from torch import nn
+
+from exporters.graphs.capture import capture
+from exporters.graphs.half import LARGEST_HALF, bfloat16, emulate_bfloat16, to_bfloat16, to_half
+from exporters.graphs.naming import modules_of
+from exporters.graphs.ranges import measure, overflowing
+from exporters.graphs.running import logits
+
+
+class Loud(nn.Module):
+    """Its middle exceeds the range of fp16, its answers do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quiet = nn.Linear(8, 8)
+        self.loud = nn.Linear(8, 8)
+        self.calm = nn.Linear(8, 4)
+        nn.init.constant_(self.loud.weight, 3e4)
+        nn.init.constant_(self.calm.weight, 1e-5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.calm(self.loud(torch.sigmoid(self.quiet(x))))
+
+
+@pytest.fixture(scope="module")
+def loud() -> Any:
+    torch.manual_seed(0)
+    return capture(Loud().eval(), (8,), opset=20)
+
+
+def test_a_layer_that_overflows_fp16_is_found_and_kept_in_fp32(loud: Any) -> None:
+    inputs = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
+    kept = overflowing(loud, measure(loud, inputs), LARGEST_HALF)
+    assert kept == ["loud/Gemm"]
+    half = to_half(loud, keep=kept)
+    types = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    assert types["loud.weight"] == onnx.TensorProto.FLOAT
+    assert types["calm.weight"] == onnx.TensorProto.FLOAT16
+    assert np.isfinite(logits(half, inputs)).all()
+
+
+def test_ends_stay_fp32_and_casts_belong_to_no_module(loud: Any) -> None:
+    half = to_half(loud)
+    assert half.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert half.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    casts = [node for node in half.graph.node if node.op_type == "Cast"]
+    assert [node.name for node in casts] == ["input/Cast", "logits/Cast"]
+    assert [modules_of(node) for node in casts] == [[], []]
+    assert [n.name for n in half.graph.node if n.op_type == "Gemm"] == [
+        "quiet/Gemm",
+        "loud/Gemm",
+        "calm/Gemm",
+    ]
+
+
+def test_the_source_graph_is_left_alone(loud: Any) -> None:
+    before = loud.SerializeToString(deterministic=True)
+    to_half(loud)
+    to_bfloat16(loud)
+    emulate_bfloat16(loud)
+    assert loud.SerializeToString(deterministic=True) == before
+
+
+@given(arrays(np.float32, (7,), elements=floats(width=32, allow_nan=False, allow_infinity=False)))
+def test_bf16_rounds_as_torch_does(values: Any) -> None:
+    wanted = torch.from_numpy(values.copy()).to(torch.bfloat16).view(torch.int16).numpy()
+    np.testing.assert_array_equal(np.frombuffer(bfloat16(values), np.int16), wanted)
+
+
+def test_a_bf16_graph_has_bf16_weights_and_passes_the_check(loud: Any) -> None:
+    made = to_bfloat16(loud)
+    types = {tensor.data_type for tensor in made.graph.initializer}
+    assert types == {onnx.TensorProto.BFLOAT16}
+    assert made.opset_import[0].version == 22
+
+
+def test_the_emulation_rounds_as_coarsely_as_bf16(loud: Any) -> None:
+    inputs = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
+    exact, rounded = logits(loud, inputs), logits(emulate_bfloat16(loud), inputs)
+    gap = np.abs(exact - rounded).max() / np.abs(exact).max()
+    assert 1e-5 < gap < 2**-6

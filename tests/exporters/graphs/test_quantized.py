@@ -1,0 +1,100 @@
+"""int8 in two dialects: each one opens in its own runtime, and only the heavy ends are in float."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from exporters.graphs.quantized import Purpose, heavy_nodes, quantize
+from exporters.graphs.ranges import Range, measure
+from exporters.graphs.running import logits
+from toolkit.backends._tensorrt import load
+from toolkit.backends._tensorrt_network import parse
+
+
+@pytest.fixture
+def graph(root: Any) -> Any:
+    return onnx.load(root / "lenet-maxpool" / "lenet-maxpool.onnx")
+
+
+@pytest.fixture
+def inputs() -> Any:
+    return np.random.default_rng(0).normal(0, 1, (32, 1, 28, 28)).astype(np.float32)
+
+
+@pytest.fixture
+def ranges(graph: Any, inputs: Any) -> dict[str, Range]:
+    return measure(graph, inputs)
+
+
+def emit(graph: Any, ranges: Any, purpose: Purpose, **options: Any) -> Any:
+    return quantize(graph, ranges, method="minmax", purpose=purpose, **{"reduce_range": False, **options})
+
+
+def activation_types(model: Any) -> set[int]:
+    points = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    return {points[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+
+
+def test_the_cpu_dialect_is_u8s8_and_answers_nearly_alike(graph: Any, ranges: Any, inputs: Any) -> None:
+    made = emit(graph, ranges, "cpu")
+    assert activation_types(made) == {onnx.TensorProto.UINT8}
+    wanted, found = logits(graph, inputs), logits(made, inputs)
+    assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.99
+
+
+def test_the_tensorrt_dialect_is_symmetric_s8s8_and_its_parser_takes_it(graph: Any, ranges: Any) -> None:
+    made = emit(graph, ranges, "trt")
+    assert activation_types(made) == {onnx.TensorProto.INT8}
+    points = [t for t in made.graph.initializer if t.name.endswith("_zero_point")]
+    assert points
+    assert all(not numpy_helper.to_array(t).any() for t in points)
+    with parse(load("rtx"), made.SerializeToString()) as network:
+        heavy = [layer for layer in network.layers if layer.type in ("CONVOLUTION", "MATRIX_MULTIPLY")]
+        assert [layer.precision for layer in heavy] == ["INT8"] * 5
+        weights = sum(layer.weights_bytes for layer in network.layers)
+    assert weights < 61_706 * 1.2
+
+
+def test_the_cpu_dialect_is_not_for_tensorrt(graph: Any, ranges: Any) -> None:
+    with pytest.raises(Exception, match="TensorRT cannot parse"):
+        parse(load("rtx"), emit(graph, ranges, "cpu").SerializeToString())
+
+
+def test_a_layer_kept_in_float_has_no_int8_weights(graph: Any, ranges: Any) -> None:
+    made = emit(graph, ranges, "cpu", keep=["conv1/Conv"])
+    names = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
+    assert names["conv1.weight"] == onnx.TensorProto.FLOAT
+    assert "conv1.weight_quantized" not in names
+    assert "conv2.weight_quantized" in names
+
+
+def test_a_reduced_range_leaves_weights_seven_bits(graph: Any, ranges: Any) -> None:
+    made = emit(graph, ranges, "cpu", reduce_range=True)
+    weights = [
+        numpy_helper.to_array(t) for t in made.graph.initializer if t.name.endswith("weight_quantized")
+    ]
+    assert max(int(np.abs(w.astype(int)).max()) for w in weights) <= 64
+    full = emit(graph, ranges, "cpu")
+    weights = [
+        numpy_helper.to_array(t) for t in full.graph.initializer if t.name.endswith("weight_quantized")
+    ]
+    assert max(int(np.abs(w.astype(int)).max()) for w in weights) == 127
+
+
+def test_weights_are_scaled_per_channel_and_logits_stay_float(graph: Any, ranges: Any) -> None:
+    made = emit(graph, ranges, "cpu")
+    scales = {
+        t.name: numpy_helper.to_array(t) for t in made.graph.initializer if t.name.endswith("weight_scale")
+    }
+    assert scales["conv2.weight_scale"].shape == (16,)
+    maker = next(node for node in made.graph.node if "logits" in node.output)
+    assert maker.op_type == "Gemm"
+
+
+def test_heavy_nodes_are_the_convolutions_and_products(graph: Any) -> None:
+    assert heavy_nodes(graph) == ["conv1/Conv", "conv2/Conv", "fc1/Gemm", "fc2/Gemm", "fc3/Gemm"]

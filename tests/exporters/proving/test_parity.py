@@ -1,0 +1,57 @@
+"""Parity: known differences, the gates of each precision, and the module that is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from exporters.proving.parity import compare, judge
+from toolkit.errors import GateError
+
+RIGHT = np.array([[4.0, 1.0], [0.0, 3.0], [2.0, -2.0]], np.float32)
+
+
+def test_the_figures_are_those_of_the_arrays() -> None:
+    found = RIGHT + np.array([[0.0, 0.0], [0.0, -0.5], [-3.0, 2.0]], np.float32)
+    parity = compare(RIGHT, found, source="x", precision="fp32", labels=np.array([0, 1, 0]))
+    assert parity.images == 3
+    assert parity.max_abs_diff == 3.0
+    assert parity.top1_agreement == pytest.approx(2 / 3)
+    assert parity.accuracy == pytest.approx(2 / 3)
+    assert parity.accuracy_change == pytest.approx(-1 / 3)
+    assert parity.largest_logit == 4.0
+    assert parity.tolerance == pytest.approx(4e-4)
+
+
+@pytest.mark.parametrize("gap", [3e-4, 5e-4])
+def test_fp32_passes_at_a_ten_thousandth_of_the_largest_logit(gap: float) -> None:
+    parity = compare(RIGHT, RIGHT + np.float32(gap), source="x", precision="fp32")
+    if gap > 4e-4:
+        with pytest.raises(GateError, match=r"over the tolerance of 0\.0004"):
+            judge(parity, "fp32", "x.onnx")
+    else:
+        judge(parity, "fp32", "x.onnx")
+
+
+def test_fp16_must_give_999_of_1000_first_answers() -> None:
+    reference = np.zeros((1000, 2), np.float32)
+    reference[:, 0] = 1
+    found = reference.copy()
+    found[0] = (0, 1)
+    judge(compare(reference, found, source="x", precision="fp16"), "fp16", "x.onnx")
+    found[1] = (0, 1)
+    with pytest.raises(GateError, match=r"99\.80% of 1000 images, fewer than 99\.9%"):
+        judge(compare(reference, found, source="x", precision="fp16"), "fp16", "x.onnx")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_numbers_that_are_not_finite_never_pass(precision: str) -> None:
+    found = RIGHT.copy()
+    found[1, 0] = np.nan
+    with np.errstate(invalid="ignore"), pytest.raises(GateError, match="NaN or infinity"):
+        judge(compare(RIGHT, found, source="x", precision=precision), precision, "x.onnx")
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(GateError, match=r"answers \(3, 1\) where its source answers \(3, 2\)"):
+        compare(RIGHT, RIGHT[:, :1], source="x", precision="fp32")

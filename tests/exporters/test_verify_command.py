@@ -1,0 +1,145 @@
+"""`cnnkit verify`: the proof travels with the file and needs neither torch nor data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from exporters.proving.proof import proof_path
+from tests.exporters.conftest import cnnkit_json, cnnkit_run, export_one
+from toolkit.artifacts import Artifact, hash_file, open_artifact, read_passport, sidecar
+
+
+@pytest.fixture
+def exported(checkpoint: Artifact, root: Path) -> Artifact:
+    return export_one(checkpoint, root)
+
+
+def test_verify_agrees_and_records_machine_versions_and_date(exported: Artifact) -> None:
+    payload = cnnkit_json("verify", exported.path)
+    assert payload["ok"] is True
+    assert (payload["images"], payload["agree"]) == (64, 64)
+    assert payload["max_abs_diff"] < 1e-4
+    assert payload["latency_ms"] > 0
+    record = read_passport(exported.path).extra["verified"][-1]
+    assert record["agree"] == 64
+    assert {"date", "machine", "tools", "device"} <= set(record)
+
+
+def test_verify_says_it_in_one_line(exported: Artifact) -> None:
+    result = cnnkit_run("verify", exported.path)
+    assert result.stdout.startswith("64 of 64 agree, largest difference ")
+    assert result.stdout.rstrip().endswith(" ms a batch of 1")
+
+
+def test_verify_needs_neither_torch_nor_onnx_nor_the_data(exported: Artifact, tmp_path: Path) -> None:
+    for file in exported.path.parent.glob(exported.path.name + "*"):
+        shutil.copy(file, tmp_path)
+    probe = (
+        "import sys, cnnkit\n"
+        "try: cnnkit.main()\n"
+        "except SystemExit as end: print(end.code)\n"
+        "print([m for m in ('torch', 'onnx', 'PIL.ImageFile') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", probe, "verify", str(tmp_path / exported.path.name), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    answer, status, heavy = done.stdout.splitlines()
+    assert json.loads(answer)["ok"] is True
+    assert (status, [m for m in json.loads(heavy.replace("'", '"')) if m != "PIL.ImageFile"]) == ("0", [])
+
+
+def test_a_file_that_answers_otherwise_exits_4_and_names_the_images(exported: Artifact) -> None:
+    path = proof_path(exported.path)
+    with np.errstate(all="ignore"):
+        tensors = load_file(path)
+    tensors["logits"][[3, 17]] += 1.0
+    save_file(tensors, path, metadata={"tolerance": "0.001", "kind": "pixels"})
+    _adopt_proof(exported)
+    result = cnnkit_run("verify", exported.path)
+    assert result.exit_code == 4
+    assert "62 of 64 agree" in result.stderr
+    assert "images that disagree: 3, 17" in result.stderr
+
+
+def _adopt_proof(exported: Artifact) -> None:
+    """Make a changed proof the passport's own, as if the file had been exported with it."""
+    beside = sidecar(exported.path)
+    data = json.loads(beside.read_text())
+    data["proof_sha256"] = hash_file(proof_path(exported.path))
+    beside.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("damage", ["altered", "missing", "truncated"])
+def test_a_proof_that_cannot_be_trusted_is_refused(exported: Artifact, damage: str) -> None:
+    path = proof_path(exported.path)
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: 100 if damage == "truncated" else None] + b"x")
+    if damage == "truncated":
+        _adopt_proof(exported)
+    result = cnnkit_run("verify", exported.path)
+    assert result.exit_code == 1
+    words = {"altered": "not the proof", "missing": "no proof beside it", "truncated": "no readable proof"}
+    assert words[damage] in result.stderr
+
+
+def test_an_altered_file_is_refused_by_its_hash(exported: Artifact) -> None:
+    exported.path.write_bytes(exported.path.read_bytes() + b"\0")
+    result = cnnkit_run("verify", exported.path)
+    assert result.exit_code == 1
+    assert "not the file that its passport describes" in result.stderr
+
+
+def test_a_checkpoint_carries_no_proof(checkpoint: Artifact) -> None:
+    result = cnnkit_run("verify", checkpoint.path)
+    assert result.exit_code == 1
+    assert "carries no proof" in result.stderr
+
+
+def test_equal_exports_have_equal_proofs(checkpoint: Artifact, root: Path, tmp_path: Path) -> None:
+    first, second = export_one(checkpoint, root), export_one(checkpoint, tmp_path)
+    assert proof_path(first.path).read_bytes() == proof_path(second.path).read_bytes()
+    assert first.path.read_bytes() == second.path.read_bytes()
+
+
+def test_a_proof_of_a_small_network_is_small(exported: Artifact) -> None:
+    assert proof_path(exported.path).stat().st_size < 60_000
+
+
+def test_an_engine_without_a_gpu_says_so_and_exits_3(exported: Artifact, root: Path) -> None:
+    from toolkit.backends._cuda import device_count
+
+    if device_count():
+        pytest.skip("an NVIDIA GPU is here")
+    engine = export_one(exported, root, "trt")
+    result = cnnkit_run("verify", engine.path)
+    assert result.exit_code == 3
+    assert "needs an NVIDIA GPU and none is visible" in result.stderr
+
+
+def test_an_engine_is_rebuilt_from_the_graph_beside_it(exported: Artifact, root: Path) -> None:
+    from exporters.flow.rebuild import rebuild
+
+    engine = export_one(exported, root, "trt", targets=("sm89",))
+    before = engine.passport.created
+    again = rebuild(engine, root)
+    assert again.path == engine.path
+    assert again.passport.created >= before
+    assert again.passport.source_sha256 == exported.passport.sha256
+    exported.path.unlink()
+    with pytest.raises(Exception, match="was built from is not in"):
+        rebuild(open_artifact(engine.path), root)
+
+
+@pytest.mark.gpu
+def test_an_engine_proves_itself_on_the_gpu_that_is_here(exported: Artifact, root: Path) -> None:
+    engine = export_one(exported, root, "trt")
+    assert cnnkit_json("verify", engine.path, "--rebuild")["ok"] is True
