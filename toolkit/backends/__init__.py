@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,60 @@ class EngineOptions:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExecutedNode:
+    """One step that a runtime takes: a module's call, a kernel, a layer of an engine.
+
+    `inputs` and `outputs` are tensor names. `modules` is filled where the runtime itself knows the
+    modules (PyTorch); `origins` names the nodes of the source graph where the runtime says them
+    (TensorRT's metadata). `moves_data` marks steps that only reorder, cast or copy. What the
+    runtime does not tell is None.
+    """
+
+    name: str
+    type: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    modules: tuple[str, ...] | None = None
+    origins: tuple[str, ...] = ()
+    moves_data: bool = False
+    output_shape: tuple[int, ...] | None = None
+    output_dtype: str | None = None
+    output_bytes: int | None = None
+    weights_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What one profiled run saw: the nodes in the order of execution and the time of each.
+
+    `node_ms` is (windows, nodes): the trimmed mean of the milliseconds of a node in each window of runs; None where
+    nothing was timed. `total_ms` is each window's end-to-end mean under the profiler, whose cost is
+    in it. `memory` maps a name (`peak_activation_bytes` …) to bytes, or to None with a reason in
+    `unknown`.
+    """
+
+    nodes: tuple[ExecutedNode, ...]
+    node_ms: NDArray[np.float64] | None = None
+    total_ms: tuple[float, ...] = ()
+    runs: int = 0
+    memory: Mapping[str, int | None] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+
+def trimmed_mean(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over the last axis without its lowest and highest tenth.
+
+    A median of whole microseconds is coarse, and a plain mean holds every pre-emption of a shared
+    machine; this has neither fault.
+    """
+    ordered = np.sort(samples, axis=-1)
+    drop = ordered.shape[-1] // 10
+    kept = ordered[..., drop : ordered.shape[-1] - drop]
+    means: NDArray[np.float64] = kept.mean(axis=-1)
+    return means
+
+
 class Engine(ABC):
     """An artifact opened by a backend. Use as a context manager; `close` frees the device."""
 
@@ -56,6 +110,18 @@ class Engine(ABC):
     def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Return the first output as (N, K) float32."""
         return np.asarray(self.run(batch)[0], dtype=np.float32)
+
+    def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
+        """Return one call of this batch with nothing around it, for timing; blocks until it is done."""
+        self.check(batch)
+        return lambda: self.run(batch)
+
+    def trace(self, batch: NDArray[Any], *, windows: int, runs: int) -> Trace:
+        """Run `windows` × `runs` times under the runtime's profiler. Raises UnavailableError.
+
+        Profiling slows an engine down, so end-to-end latency is taken from unprofiled runs.
+        """
+        raise UnavailableError(f"backend {self.backend!r} tells no time per layer; it lacks `trace`")
 
     def check(self, batch: NDArray[Any]) -> None:
         """Raise ShapeError unless the batch fits the passport's input."""

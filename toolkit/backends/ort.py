@@ -2,49 +2,121 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact, Format
-from toolkit.backends import Availability, Backend, Engine, EngineOptions
-from toolkit.errors import CorruptError, UnavailableError
+from toolkit.backends import Availability, Backend, Engine, EngineOptions, Trace, trimmed_mean
+from toolkit.backends._ort_profile import read_optimized, read_profile
+from toolkit.errors import CorruptError, UnavailableError, unknown_name
 
 HOW_TO_GET = "pip install cnnkit"
+# words for GraphOptimizationLevel, from nothing to everything
+LEVELS = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "layout": "ORT_ENABLE_LAYOUT",
+    "all": "ORT_ENABLE_ALL",
+}
+# ONNX Runtime's workers spin for about a millisecond after a run and take cores from what comes next
+IDLE_S = 0.005
 
 
 class OrtEngine(Engine):
-    """An ONNX file in an inference session."""
+    """An ONNX file in an inference session.
+
+    `options.extra` knows `level` (disable, basic, extended, layout, all: how far ONNX Runtime optimises the
+    graph), `model` (the serialized graph to run in place of the file, for foreign files whose nodes
+    have no names) and `spinning` (False: its threads sleep between runs and leave the cores to others).
+    """
 
     backend = "ort"
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
+        self.session = self._session(self._settings())
+
+    def _settings(self) -> Any:
         import onnxruntime as ort
 
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
-        if options.threads:
-            settings.intra_op_num_threads = options.threads
-        wanted = "CUDAExecutionProvider" if options.device.startswith("cuda") else "CPUExecutionProvider"
-        if options.device not in ("cpu", "cuda") and not options.device.startswith("cuda:"):
-            raise UnavailableError(f"no device {options.device!r} for ONNX Runtime; possible: cpu, cuda")
+        if self.options.threads:
+            settings.intra_op_num_threads = self.options.threads
+        if self.options.extra.get("spinning") is False:
+            settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        level = str(self.options.extra.get("level", "all"))
+        if level not in LEVELS:
+            raise unknown_name("optimisation level of ONNX Runtime", level, LEVELS)
+        settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
+        return settings
+
+    def _session(self, settings: Any) -> Any:
+        import onnxruntime as ort
+
+        device, path = self.options.device, self.artifact.path
+        wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
+        if device not in ("cpu", "cuda") and not device.startswith("cuda:"):
+            raise UnavailableError(f"no device {device!r} for ONNX Runtime; possible: cpu, cuda")
+        chosen: Any = wanted
+        if device.startswith("cuda:"):
+            chosen = (wanted, {"device_id": device.partition(":")[2]})
         try:
-            self.session = ort.InferenceSession(artifact.path, settings, providers=[wanted])
+            graph = self.options.extra.get("model") or path
+            session = ort.InferenceSession(graph, settings, providers=[chosen])
         except Exception as error:  # the runtime's own errors share no base class
             first = str(error).strip().splitlines()[0]
-            raise CorruptError(f"ONNX Runtime cannot open {artifact.path}: {first}") from None
+            raise CorruptError(f"ONNX Runtime cannot open {path}: {first}") from None
         # a session that was asked for CUDA falls back to the CPU without a word: look, never assume
-        if wanted not in self.session.get_providers():
+        if wanted not in session.get_providers():
             raise UnavailableError(
                 "ONNX Runtime has no working CUDA provider here; `--device cpu` runs on this machine"
             )
+        return session
+
+    def feed(self, batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return what the session is fed for a batch; inputs beside the first come from `extra["feed"]`."""
+        name = self.session.get_inputs()[0].name
+        return {**self.options.extra.get("feed", {}), name: np.ascontiguousarray(batch)}
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         self.check(batch)
-        name = self.session.get_inputs()[0].name
-        return [np.asarray(v) for v in self.session.run(None, {name: np.ascontiguousarray(batch)})]
+        return [np.asarray(value) for value in self.session.run(None, self.feed(batch))]
+
+    def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
+        self.check(batch)
+        run, feed = self.session.run, self.feed(batch)
+        return lambda: run(None, feed)
+
+    def trace(self, batch: NDArray[Any], *, windows: int, runs: int) -> Trace:
+        self.check(batch)
+        with tempfile.TemporaryDirectory(prefix="cnnkit-") as folder:
+            settings = self._settings()
+            settings.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(Path(folder) / "profile")
+            session = self._session(settings)
+            feed = self.feed(batch)
+            session.run(None, feed)  # the first run pays for arenas and packing
+            totals = []
+            for _ in range(windows):
+                stamps = [time.perf_counter()]
+                for _ in range(runs):
+                    session.run(None, feed)
+                    stamps.append(time.perf_counter())
+                totals.append(float(trimmed_mean(np.diff(stamps) * 1e3)))
+                time.sleep(IDLE_S)
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+            graph = read_optimized(Path(settings.optimized_model_filepath))
+        return read_profile(events, graph, windows=windows, runs=runs, totals=tuple(totals))
 
 
 class Ort(Backend):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact, Format
-from toolkit.backends import Availability, Backend, Engine, EngineOptions
+from toolkit.backends import Availability, Backend, Engine, EngineOptions, Trace
 from toolkit.checkpoints import load_module
 from toolkit.errors import MissingExtraError, UnavailableError
 
@@ -50,6 +51,35 @@ class PyTorchEngine(Engine):
             output = self.module(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
         outputs = output if isinstance(output, (list, tuple)) else [output]
         return [value.cpu().numpy() for value in outputs]
+
+    def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
+        import torch
+
+        self.check(batch)
+        module, device = self.module, self.device
+        given = torch.from_numpy(np.ascontiguousarray(batch)).to(device)
+        if device.type == "cpu":
+
+            def call() -> object:
+                with torch.inference_mode():
+                    return module(given)
+
+            return call
+        wait = torch.cuda.synchronize if device.type == "cuda" else torch.mps.synchronize
+
+        def call_and_wait() -> object:
+            with torch.inference_mode():
+                output = module(given)
+            wait()
+            return output
+
+        return call_and_wait
+
+    def trace(self, batch: NDArray[Any], *, windows: int, runs: int) -> Trace:
+        from toolkit.backends._torch_trace import trace_module
+
+        self.check(batch)
+        return trace_module(self.module, batch, self.device, windows=windows, runs=runs)
 
 
 class PyTorch(Backend):

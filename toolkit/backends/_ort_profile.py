@@ -1,0 +1,153 @@
+"""ONNX Runtime's optimized graph and its profile → the nodes it executed, with their times and memory.
+
+The profile is an array of Chrome-trace events; a node's is `<node>_kernel_time` with `dur` in whole
+microseconds. A LeNet node lasts 2 to 5 of them, so means over many runs are taken, never single values.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.backends import ExecutedNode, Trace, trimmed_mean
+from toolkit.errors import CorruptError, MissingExtraError
+
+SUFFIX = "_kernel_time"
+# operators that ONNX Runtime puts in to change a layout, a type or a device
+MOVES = frozenset({"ReorderInput", "ReorderOutput", "MemcpyFromHost", "MemcpyToHost"})
+ITEM_BYTES = {
+    **dict.fromkeys(("float", "int32", "uint32"), 4),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2),
+    **dict.fromkeys(("double", "int64", "uint64"), 8),
+    **dict.fromkeys(("int8", "uint8", "bool"), 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphNode:
+    """One node of the optimized graph: operator, tensors, and the bytes of the constants it reads."""
+
+    type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights_bytes: int
+
+
+def read_optimized(path: Path) -> dict[str, GraphNode]:
+    """Read an optimized graph; return its nodes by name."""
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtraError("onnx", "export") from None
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception as error:  # protobuf's and OS errors share no base class
+        raise CorruptError(f"the optimized graph {path} cannot be read: {error}") from None
+    sizes = {t.name: _tensor_bytes(t) for t in graph.initializer}
+    return {
+        node.name: GraphNode(
+            type=node.op_type,
+            inputs=tuple(name for name in node.input if name),
+            outputs=tuple(name for name in node.output if name),
+            weights_bytes=sum(sizes.get(name, 0) for name in node.input),
+        )
+        for node in graph.node
+    }
+
+
+def _tensor_bytes(tensor: Any) -> int:
+    import onnx
+
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return int(prod(tensor.dims)) * int(dtype.itemsize)
+
+
+def read_profile(
+    events: Sequence[Mapping[str, Any]],
+    graph: Mapping[str, GraphNode],
+    *,
+    windows: int,
+    runs: int,
+    totals: tuple[float, ...],
+) -> Trace:
+    """Turn a profile of one warm-up and `windows` × `runs` runs into a Trace."""
+    calls = calls_by_node(events)
+    names = list(calls)
+    times = np.zeros((windows, len(names)))
+    for index, name in enumerate(names):
+        durations = np.array([float(event["dur"]) for event in calls[name][1:]]) / 1e3
+        times[:, index] = _by_window(durations, windows=windows, runs=runs)
+    memory, unknown = _memory([calls[name][0] for name in names])
+    return Trace(
+        nodes=tuple(executed(name, calls[name][0], graph.get(name)) for name in names),
+        node_ms=times,
+        total_ms=totals,
+        runs=windows * runs,
+        memory=memory,
+        unknown=unknown,
+    )
+
+
+def calls_by_node(events: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return each node's kernel events in the order of time; nodes in the order of execution."""
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    nodes = [e for e in events if e.get("cat") == "Node" and str(e.get("name", "")).endswith(SUFFIX)]
+    for event in sorted(nodes, key=lambda e: float(e["ts"])):
+        found[str(event["name"]).removesuffix(SUFFIX)].append(event)
+    return dict(found)
+
+
+def _by_window(durations: NDArray[np.float64], *, windows: int, runs: int) -> NDArray[np.float64]:
+    """Return the time a run spends in a node, per window; a node in a loop is called more than once."""
+    if len(durations) == windows * runs:
+        return trimmed_mean(durations.reshape(windows, runs))
+    return np.array([part.sum() / runs for part in np.array_split(durations, windows)])
+
+
+def executed(name: str, event: Mapping[str, Any], node: GraphNode | None) -> ExecutedNode:
+    """Return one executed node from its first event and its node in the optimized graph."""
+    args = event.get("args", {})
+    kind = str(args.get("op_name") or (node.type if node else "unknown"))
+    shapes = args.get("output_type_shape") or []
+    first = next(iter(shapes[0].items()), None) if shapes else None
+    return ExecutedNode(
+        name=name,
+        type=node.type if node else kind,
+        inputs=node.inputs if node else (),
+        outputs=node.outputs if node else (),
+        moves_data=kind in MOVES,
+        output_shape=tuple(int(extent) for extent in first[1]) if first else None,
+        output_dtype=first[0] if first else None,
+        output_bytes=_output_bytes(shapes),
+        weights_bytes=node.weights_bytes if node else None,
+    )
+
+
+def _output_bytes(shapes: Sequence[Mapping[str, Sequence[int]]]) -> int | None:
+    found = 0
+    for entry in shapes:
+        for dtype, shape in entry.items():
+            if dtype not in ITEM_BYTES:
+                return None
+            found += prod(int(extent) for extent in shape) * ITEM_BYTES[dtype]
+    return found if shapes else None
+
+
+def _memory(first: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int | None], dict[str, str]]:
+    """Read the arena's use in the very first run, the only one that allocates tensor by tensor."""
+    keys = ("mem_bytes_in_use", "mem_in_use_delta", "mem_in_use_peak", "mem_arena_held")
+    figures = [[event.get("args", {}).get(key) for key in keys] for event in first]
+    if not figures or any(value is None for value in figures[0]):
+        reason = "ONNX Runtime's profile holds no arena events for this device"
+        return {"peak_activation_bytes": None, "arena_held_bytes": None}, {"peak_activation_bytes": reason}
+    base = int(figures[0][0]) - int(figures[0][1])
+    peak = max(int(row[2]) for row in figures if row[2] is not None)
+    held = max(int(row[3]) for row in figures if row[3] is not None)
+    return {"peak_activation_bytes": peak - base, "arena_held_bytes": held}, {}

@@ -1,0 +1,200 @@
+"""`cnnkit profile`: where every microsecond and byte goes, on the same rows for every backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from toolkit import cli
+from toolkit.artifacts import Precision, as_precision
+
+if TYPE_CHECKING:
+    from toolkit.profiling.result import Profile
+
+
+def _batches(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    words = [word.strip() for word in value.split(",")]
+    if not all(word.isdigit() and int(word) > 0 for word in words):
+        raise click.BadParameter("sizes of 1 or more separated by commas, as in 1,8,32")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _precisions(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[Precision, ...]:
+    short = [word for word in ("fp16", "int8") if context.meta.get(f"cnnkit.{word}")]
+    words = [word.strip() for word in (value or "").split(",") if word.strip()]
+    try:
+        return tuple(as_precision(word) for word in dict.fromkeys([*words, *short])) or ("fp32",)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _short(word: str) -> click.Option:
+    def note(context: click.Context, parameter: click.Parameter, on: bool) -> None:
+        context.meta[f"cnnkit.{word}"] = on
+
+    return click.Option(
+        [f"--{word}"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=note,
+        help=f"= --precision {word}",
+    )
+
+
+@click.command("profile")
+@click.argument("models", nargs=-1, metavar="[MODEL|FILE]...")
+@click.option("--backend", metavar="NAME,…|all", help="pytorch, ort, trt (default: all that are here).")
+@click.option("--batch", "batches", default="1", show_default=True, callback=_batches, metavar="N,…")
+@click.option(
+    "--precision",
+    "precisions",
+    callback=_precisions,
+    metavar=",".join(get_args(Precision)),
+    help="Default: fp32.",
+)
+@click.option("--duration", type=click.FloatRange(0.05), default=1.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--level", default="all", show_default=True, help="ONNX Runtime: disable, basic, extended, all."
+)
+@click.option("--against", metavar="MODEL|FILE", help="A second one, timed in turn with the first.")
+@click.option(
+    "--import", "layers", type=click.Path(path_type=Path), help="Layers or a profile from elsewhere."
+)
+@click.option("--import-times", type=click.Path(path_type=Path), help="The layers' times from there.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file.")
+@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows as CSV.")
+@click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Write a Perfetto trace.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the JSON to a file.")
+@click.option("--strict", is_flag=True, help="Exit with 4 when a figure is red.")
+@cli.options(
+    cli.untrained_option,
+    cli.device_option,
+    cli.threads_option,
+    cli.seed_option,
+    cli.root_option,
+    cli.model_file_option,
+    cli.json_option,
+)
+def profile_command(
+    *,
+    models: tuple[str, ...],
+    backend: str | None,
+    batches: tuple[int, ...],
+    precisions: tuple[Precision, ...],
+    duration: float,
+    level: str,
+    against: str | None,
+    layers: Path | None,
+    import_times: Path | None,
+    html: Path | None,
+    csv: Path | None,
+    trace: Path | None,
+    output: Path | None,
+    strict: bool,
+    untrained: bool,
+    device: str,
+    threads: int | None,
+    seed: int,
+    root: Path,
+    model_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Time and memory of every module of MODEL, a name or files, in each backend, on the same rows."""
+    from toolkit.profiling import profile as profiling
+    from toolkit.profiling.findings import with_findings
+    from toolkit.profiling.targets import Wanted, backends_of, choose
+
+    if layers or import_times:
+        from toolkit.profiling.importing import import_profile
+
+        found = import_profile(layers, import_times, models[0] if models else None, batch=batches[0])
+        static: list[str] = []
+    else:
+        backends, named = backends_of(backend)
+        wanted = Wanted(
+            models=(*models, against) if against else models,
+            backends=backends,
+            named=named,
+            precisions=precisions,
+            root=root,
+            untrained=untrained,
+            seed=seed,
+            model_file=model_file,
+        )
+        chosen = choose(wanted, cli.say)
+        for path in dict.fromkeys(target.artifact.path for target in chosen.targets):
+            cli.opened(next(t.artifact for t in chosen.targets if t.artifact.path == path))
+        settings = profiling.Settings(
+            batches=batches,
+            device=device,
+            threads=threads,
+            duration_s=duration,
+            level=level,
+            seed=seed,
+            model_file=model_file,
+        )
+        found = profiling.profile(chosen, settings, cli.say)
+        static = [target.static_why or "" for target in chosen.targets if target.static_why and named]
+    found = with_findings(found)
+    _write(found, html=html, csv=csv, trace=trace, output=output)
+    _show(found, as_json=as_json)
+    _gate(found, static, strict=strict)
+
+
+profile_command.params += [_short("fp16"), _short("int8")]
+
+
+def _show(found: Profile, *, as_json: bool) -> None:
+    if as_json:
+        cli.emit(found.to_json())
+        return
+    from toolkit.profiling.reports.table import print_profile
+
+    print_profile(found, cli.stdout)
+
+
+def _write(
+    found: Profile, *, html: Path | None, csv: Path | None, trace: Path | None, output: Path | None
+) -> None:
+    """Write every report that was asked for, and say where it is."""
+    from toolkit.artifacts import write_bytes, write_json
+
+    if output:
+        write_json(output, cli.plain(found.to_json()))
+        cli.say(f"wrote {output}")
+    if html:
+        from toolkit.profiling.reports.html import html_report
+
+        write_bytes(html, html_report(found).encode())
+        cli.say(f"wrote {html}")
+    if csv:
+        from toolkit.profiling.reports.csv import csv_report
+
+        write_bytes(csv, csv_report(found).encode())
+        cli.say(f"wrote {csv}")
+    if trace:
+        from toolkit.profiling.reports.perfetto import perfetto_trace
+
+        write_json(trace, cli.plain(perfetto_trace(found)))
+        cli.say(f"wrote {trace} (open it at ui.perfetto.dev or chrome://tracing)")
+
+
+def _gate(found: Profile, static: list[str], *, strict: bool) -> None:
+    from toolkit.errors import GateError, UnavailableError
+
+    if static:
+        raise UnavailableError(
+            f"backend 'trt' was named and cannot run here: {static[0]}; what is static was shown, "
+            "latency was not measured (`--backend ort` runs here)"
+        )
+    flags = [f"{key}: {flag}" for run in found.runs for key, c in run.backends.items() for flag in c.flags]
+    if strict and flags:
+        raise GateError(f"--strict: {'; '.join(flags)}")
+
+
+COMMAND = profile_command

@@ -1,0 +1,225 @@
+"""Which modules each executed node came from.
+
+An optimized graph keeps the names of the tensors between its nodes, or of the tensor that a node was
+made for (`<tensor>_nchwc`). So each executed node stands for the source nodes between the tensors it
+reads and the one it writes: a cut, not a guess. Where a runtime hides the tensors, its metadata
+names the source nodes; what remains is taken together with the node that reads it, as `inferred`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from toolkit.backends import ExecutedNode
+from toolkit.profiling.graph import SourceGraph
+
+Match = Literal["name", "tensor", "metadata", "inferred"]
+# put in by runtimes to convert; a node of these operators that claims no module is layout
+CONVERTING = frozenset({"Cast", "Transpose", "QuantizeLinear", "DequantizeLinear", "Identity", "Reshape"})
+# ONNX Runtime's blocked kernels take other kernels into themselves after they are named
+FOLLOWING = frozenset({"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"})
+_NCHWC = re.compile(r"^(?:fused )?(.+?)(?:_(?:bn|mul))?_nchwc(?:_token_\d+)?$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The modules of one executed node, or the module that made a data movement necessary.
+
+    A node with neither modules nor `layout` is unclaimed. `match` says how it was found.
+    """
+
+    node: ExecutedNode
+    modules: tuple[str, ...] = ()
+    match: Match | None = None
+    layout: bool = False
+    caused_by: str | None = None
+
+
+def claim(nodes: Sequence[ExecutedNode], graph: SourceGraph | None) -> tuple[Claim, ...]:
+    """Return a claim for each executed node, in their order."""
+    if graph is None:
+        return tuple(
+            Claim(node=n, modules=n.modules or (), match="name" if n.modules else None) for n in nodes
+        )
+    return _Cut(nodes, graph).claims()
+
+
+class _Cut:
+    """One executed graph laid over its source."""
+
+    def __init__(self, nodes: Sequence[ExecutedNode], graph: SourceGraph) -> None:
+        self.nodes, self.graph = nodes, graph
+        self.by_name = {node.name: index for index, node in enumerate(graph.nodes)}
+        self.producers, self.readers = graph.producers(), graph.readers()
+        self.tensors = {*self.producers, *graph.inputs}
+        self.known: dict[str, str] = {name: name for name in graph.inputs}  # executed tensor → source's
+        self.written = {
+            t for node in nodes for t in (*node.outputs, self._blocked(node)) if t in self.tensors
+        }
+        self.order = self._ordered()
+        self.targets = {index: self._targets(index) for index in self.order}
+        self.materialised = set(self.known.values())
+
+    def _ordered(self) -> list[int]:
+        """Return the nodes so that each comes after those it reads from, else in the given order."""
+        makers = {name: i for i, node in enumerate(self.nodes) for name in node.outputs}
+        done: dict[int, None] = {}
+        for start in range(len(self.nodes)):
+            stack = [(start, False)]
+            while stack:
+                index, ready = stack.pop()
+                if index in done:
+                    continue
+                if ready:
+                    done[index] = None
+                    continue
+                stack.append((index, True))
+                needed = [makers[n] for n in self.nodes[index].inputs if n in makers]
+                stack += [(i, False) for i in reversed(needed) if i not in done and (i, True) not in stack]
+        return list(done)
+
+    def _targets(self, index: int) -> list[str]:
+        """Return the source tensors that a node writes, and note which of its outputs they are."""
+        node = self.nodes[index]
+        found = []
+        blocked = self._blocked(node)
+        source = self.by_name.get(node.name)
+        for place, output in enumerate(node.outputs):
+            if output in self.tensors:
+                target: str | None = output
+            elif place == 0 and blocked:
+                target = self._followed(blocked, node)
+            elif node.moves_data or (source is None and node.type in CONVERTING):
+                target = self.known.get(node.inputs[0]) if node.inputs else None
+            elif source is not None and place < len(self.graph.nodes[source].outputs):
+                target = self.graph.nodes[source].outputs[place]
+            else:
+                target = None
+            if target is not None:
+                self.known[output] = target
+                found.append(target)
+        return found
+
+    def _blocked(self, node: ExecutedNode) -> str | None:
+        """Return the source tensor that a blocked kernel (`<tensor>_nchwc`) was made for."""
+        named = _NCHWC.match(node.name)
+        return named[1] if named and named[1] in self.tensors else None
+
+    def _followed(self, tensor: str, node: ExecutedNode) -> str:
+        """Return the tensor after the sum and the activation that a blocked kernel also does.
+
+        The kernel keeps the name of the convolution's output; what follows and is written by no
+        other node is inside it.
+        """
+        read = {self.known[name] for name in node.inputs if name in self.known}
+        while True:
+            readers = self.readers.get(tensor, [])
+            after = self.graph.nodes[readers[0]] if len(readers) == 1 else None
+            if after is None or after.op not in FOLLOWING or set(after.outputs) & self.written:
+                return tensor
+            others = set(after.inputs) - {tensor} - self.graph.constants
+            if not others <= read or tensor in self.graph.outputs:
+                return tensor
+            tensor = after.outputs[0]
+
+    def claims(self) -> tuple[Claim, ...]:
+        covered: dict[int, list[int]] = {}
+        pending: dict[str, list[int]] = {}  # executed tensor of unknown origin → the nodes behind it
+        for index in self.order:
+            node = self.nodes[index]
+            if node.moves_data:
+                continue
+            behind = [i for name in node.inputs for i in pending.get(name, [])]
+            cut = self._named(node) or self._between(node, self.targets[index])
+            covered[index] = cut
+            if node.outputs and not self.targets[index]:
+                for name in node.outputs:
+                    pending[name] = list(dict.fromkeys([*behind, index]))
+                continue
+            for other in dict.fromkeys(behind):
+                covered[other] = sorted({*covered[other], *cut})
+        return tuple(self._claim(index, covered.get(index, [])) for index in range(len(self.nodes)))
+
+    def _named(self, node: ExecutedNode) -> list[int]:
+        """Return the source nodes that the runtime itself names."""
+        return sorted({self.by_name[name] for name in node.origins if name in self.by_name})
+
+    def _between(self, node: ExecutedNode, targets: Iterable[str]) -> list[int]:
+        """Return the source nodes between what a node writes and what any node leaves in memory."""
+        found: set[int] = set()
+        targets = set(targets)
+        read = {self.known[name] for name in node.inputs if name in self.known}
+        stack = [t for t in targets if t not in read]
+        while stack:
+            index = self.producers.get(stack.pop())
+            if index is None or index in found:
+                continue
+            found.add(index)
+            stack += [
+                name
+                for name in self.graph.nodes[index].inputs
+                if name not in read and (name in targets or name not in self.held)
+            ]
+        return sorted(found)
+
+    @property
+    def held(self) -> set[str]:
+        if len(self.materialised) != len(self.known):
+            self.materialised = set(self.known.values())
+        return self.materialised
+
+    def _claim(self, index: int, cut: list[int]) -> Claim:
+        node = self.nodes[index]
+        modules = tuple(dict.fromkeys(m for i in cut for m in self.graph.nodes[i].modules))
+        if modules and not node.moves_data:
+            return Claim(node=node, modules=modules, match=self._match(index, cut))
+        if node.moves_data or cut or node.type in CONVERTING:
+            return Claim(node=node, layout=True, caused_by=self._cause(index), match="inferred")
+        return Claim(node=node)
+
+    def _match(self, index: int, cut: list[int]) -> Match:
+        node = self.nodes[index]
+        if node.origins:
+            return "metadata"
+        if node.name in self.by_name and self.by_name[node.name] in cut:
+            return "name"
+        return "tensor" if self.targets[index] else "inferred"
+
+    def _cause(self, index: int) -> str | None:
+        """Return the module that reads what a data movement writes, else the one that wrote it.
+
+        A reorder out of a blocked layout is due to its producer, which wanted that layout.
+        """
+        node = self.nodes[index]
+        origins = [m for i in self._named(node) for m in self.graph.nodes[i].modules]
+        if origins:
+            return origins[0]
+        around = [*self.targets[index], *(self.known[n] for n in node.inputs if n in self.known)]
+        ahead = [m for t in around if (m := self._reader(t))]
+        behind = [m for t in around if (m := self._writer(t))]
+        order = [*behind, *ahead] if node.type in ("ReorderOutput", "DequantizeLinear") else [*ahead, *behind]
+        return next(iter(order), None)
+
+    def _reader(self, tensor: str) -> str | None:
+        seen, queue = set(), [tensor]
+        while queue:
+            for index in self.readers.get(queue.pop(0), []):
+                if self.graph.nodes[index].modules:
+                    return self.graph.nodes[index].modules[0]
+                if index not in seen:
+                    seen.add(index)
+                    queue += self.graph.nodes[index].outputs
+        return None
+
+    def _writer(self, tensor: str) -> str | None:
+        seen: set[str] = set()
+        while tensor in self.producers and tensor not in seen:
+            seen.add(tensor)
+            node = self.graph.nodes[self.producers[tensor]]
+            if node.modules:
+                return node.modules[-1]
+            tensor = node.inputs[0] if node.inputs else ""
+        return None

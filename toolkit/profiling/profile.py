@@ -1,0 +1,244 @@
+"""One profile: open the columns, check their answers, time them clean, trace them, align the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit import catalog
+from toolkit.artifacts import now
+from toolkit.backends import Engine, EngineOptions, Trace
+from toolkit.errors import CnnkitError
+from toolkit.profiling.align import align
+from toolkit.profiling.claims import Claim, claim
+from toolkit.profiling.graph import SourceGraph, read_graph
+from toolkit.profiling.machine import describe_machine, process_peak
+from toolkit.profiling.measure import measure
+from toolkit.profiling.result import Latency, Profile, Run
+from toolkit.profiling.rows import columns_of, rows_of
+from toolkit.profiling.static_trt import static_trace
+from toolkit.profiling.subject import Module, modules_of
+from toolkit.profiling.targets import Chosen, Target
+
+TRACE_WINDOWS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to measure. `duration_s` is the clean time of each column at each batch size."""
+
+    batches: tuple[int, ...] = (1,)
+    device: str = "cpu"
+    threads: int | None = None
+    duration_s: float = 1.0
+    level: str = "all"
+    seed: int = 0
+    model_file: Path | None = None
+
+
+@dataclass(kw_only=True)
+class Seen:
+    """What was found of one column at one batch size, as far as it came."""
+
+    target: Target
+    latency: Latency | None = None
+    trace: Trace | None = None
+    graph: SourceGraph | None = None
+    claims: tuple[Claim, ...] = ()
+    process_peak_bytes: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> Profile:
+    """Profile the chosen columns at every batch size; on Ctrl-C return what is complete, marked partial."""
+    runs: list[Run] = []
+    for batch in settings.batches:
+        run = _Bench(chosen, settings, batch, tell).run()
+        if run is not None:
+            runs.append(run)
+        if run is None or run.partial:
+            break
+    if not runs:
+        raise KeyboardInterrupt
+    first = chosen.targets[0].artifact
+    return Profile(
+        model=first.passport.model,
+        device=settings.device,
+        threads=settings.threads,
+        runs=tuple(runs),
+        partial=any(run.partial for run in runs) or len(runs) < len(settings.batches),
+        machine=describe_machine(settings.threads),
+        skipped=tuple(chosen.skipped),
+        created=now(),
+    )
+
+
+class _Bench:
+    """One batch size: every column is opened once, timed in turn with the others, then traced."""
+
+    def __init__(self, chosen: Chosen, settings: Settings, batch: int, tell: Callable[[str], None]) -> None:
+        self.chosen, self.settings, self.batch, self.tell = chosen, settings, batch, tell
+        self.seen = {target.key: Seen(target=target) for target in chosen.targets}
+        self.partial = False
+
+    def run(self) -> Run | None:
+        try:
+            self._read()
+            with ExitStack() as stack:
+                engines = self._open(stack)
+                agreement = self._agreement(engines)
+                self._clean(engines)
+                if not self.partial:
+                    self._trace(engines)
+        except KeyboardInterrupt:
+            self.partial = True
+        if not any(seen.latency or seen.trace for seen in self.seen.values()):
+            return None
+        modules = self._modules()
+        parts = align(modules, {key: seen.claims for key, seen in self.seen.items()})
+        rows = rows_of(parts, self.seen)
+        return Run(
+            batch=self.batch,
+            backends=columns_of(self.seen, rows, modules),
+            rows=rows,
+            skipped=tuple(self.chosen.skipped),
+            agreement=agreement,
+            partial=self.partial,
+        )
+
+    def _read(self) -> None:
+        graphs: dict[Path, SourceGraph] = {}
+        for seen in self.seen.values():
+            path = seen.target.graph
+            if path is not None:
+                graphs[path] = graphs.get(path) or read_graph(path, batch=self.batch)
+                seen.graph = graphs[path]
+                seen.notes += seen.graph.notes
+
+    def _modules(self) -> tuple[Module, ...]:
+        """Return the modules of the first column, then those that only later columns know."""
+        found: dict[str, Module] = {}
+        for seen in self.seen.values():
+            passport = seen.target.artifact.passport
+            own = modules_of(passport, seen.graph, batch=self.batch, model_file=self.settings.model_file)
+            for module in own:
+                known = found.get(module.name)
+                if known is None:
+                    found[module.name] = module
+                elif known.input_bytes is None and module.input_bytes is not None:
+                    found[module.name] = dataclasses.replace(known, input_bytes=module.input_bytes)
+        return tuple(found.values())
+
+    def _open(self, stack: ExitStack) -> dict[str, Engine]:
+        engines: dict[str, Engine] = {}
+        for key, seen in self.seen.items():
+            target = seen.target
+            if target.static_why is not None:
+                continue
+            device = self.settings.device
+            if target.backend == "trt" and device == "cpu":
+                device = "cuda"
+            options = EngineOptions(
+                device=device,
+                threads=self.settings.threads,
+                model_file=self.settings.model_file,
+                extra=_extra(target, seen.graph, self.batch, self.settings),
+            )
+            engines[key] = stack.enter_context(catalog.backend(target.backend).open(target.artifact, options))
+        return engines
+
+    def _input(self, key: str) -> NDArray[Any]:
+        spec = self.seen[key].target.artifact.passport.input
+        return feed(spec.shape, spec.dtype, batch=self.batch, seed=self.settings.seed)
+
+    def _agreement(self, engines: Mapping[str, Engine]) -> dict[str, float]:
+        """Return each column's largest difference from the first one's answers, per largest answer."""
+        found: dict[str, float] = {}
+        first: NDArray[np.float32] | None = None
+        for key, engine in engines.items():
+            try:
+                answer = engine.logits(self._input(key))
+            except (TypeError, ValueError) as error:
+                self.seen[key].notes.append(f"its answer is no array of numbers ({error}); not compared")
+                continue
+            if first is None:
+                first = answer
+            elif answer.shape == first.shape:
+                scale = max(1.0, float(np.abs(first).max()))
+                found[key] = float(np.abs(answer - first).max()) / scale
+        return found
+
+    def _clean(self, engines: Mapping[str, Engine]) -> None:
+        self.tell(f"batch {self.batch}: timing {', '.join(engines) or 'nothing'} …")
+        calls = {key: engine.bind(self._input(key)) for key, engine in engines.items()}
+        peaks = {key: process_peak(call) for key, call in calls.items()}
+        latencies, self.partial = measure(calls, duration_s=self.settings.duration_s)
+        for key, latency in latencies.items():
+            self.seen[key].latency = latency
+            self.seen[key].process_peak_bytes = peaks[key]
+            if latency is None:
+                continue
+            if latency.runs < TRACE_WINDOWS:
+                self.seen[key].notes.append(
+                    f"one call lasts {latency.median / 1e3:.1f} s: {latency.runs} runs only"
+                )
+
+    def _trace(self, engines: Mapping[str, Engine]) -> None:
+        for key, seen in self.seen.items():
+            if key in engines:
+                self.tell(f"batch {self.batch}: profiling {key} …")
+                windows, runs = self._amount(seen.latency)
+                seen.trace = engines[key].trace(self._input(key), windows=windows, runs=runs)
+            else:
+                seen.trace = static_trace(seen.target, batch=self.batch)
+            seen.claims = claim(seen.trace.nodes, seen.graph)
+
+    def _amount(self, latency: Latency | None) -> tuple[int, int]:
+        """Return windows and runs of the profiled run: about as long as the clean one."""
+        if latency is None:
+            return 3, 1
+        possible = self.settings.duration_s * 1e3 / max(latency.median, 1e-3)
+        if possible < TRACE_WINDOWS:
+            return max(1, int(possible)), 1
+        return TRACE_WINDOWS, max(1, min(200, round(possible / TRACE_WINDOWS / 2)))
+
+
+def _extra(target: Target, graph: SourceGraph | None, batch: int, settings: Settings) -> dict[str, Any]:
+    if target.backend != "ort":
+        return {}
+    extra: dict[str, Any] = {"level": settings.level}
+    if graph is not None:
+        if graph.renamed is not None:
+            extra["model"] = graph.renamed
+        others = list(graph.inputs.items())[1:]
+        extra["feed"] = {n: feed(s, d, batch=batch, seed=settings.seed) for n, (d, s) in others}
+    return extra
+
+
+def feed(shape: tuple[int | None, ...], dtype: str, *, batch: int, seed: int) -> NDArray[Any]:
+    """Return seeded input: standard normal, or whole numbers from 0 to 255 for integer types.
+
+    Raises CnnkitError for an extent other than the first that is unknown.
+    """
+    if any(extent is None for extent in shape[1:]):
+        raise CnnkitError(
+            f"the input's shape {shape} leaves more than the batch open; fix it in the file first "
+            "(onnxruntime.tools.make_dynamic_shape_fixed)"
+        )
+    full = tuple(
+        batch if place == 0 and extent is None else int(extent or 1) for place, extent in enumerate(shape)
+    )
+    random = np.random.default_rng(seed)
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return random.standard_normal(full, dtype=np.float32).astype(kind)
+    if kind.kind in "iu":
+        return random.integers(0, 2 if kind.itemsize > 1 else 127, full).astype(kind)
+    return np.ones(full, dtype=kind)

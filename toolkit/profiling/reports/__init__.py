@@ -1,0 +1,1 @@
+"""Profiles as a terminal table, HTML, CSV, a Perfetto trace and Markdown."""

@@ -1,0 +1,150 @@
+"""A profile on the terminal: one table for each batch size, then what each column adds up to."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from toolkit.profiling.reports.numbers import bytes_text, count_text, ms_text, percent_text, shape_text
+from toolkit.profiling.result import Cell, Column, Profile, Row, Run
+
+
+def print_profile(profile: Profile, console: Console) -> None:
+    """Print every run; figures that were not measured are a dash."""
+    for run in profile.runs:
+        console.print(_table(profile, run, wide=console.width >= WIDE))
+        console.print(_sums(run))
+        for key, column in run.backends.items():
+            _remarks(key, column, console)
+        for key, difference in run.agreement.items():
+            first = next(iter(run.backends))
+            console.print(f"{key}: answers differ from {first}'s by {difference:.1e} of the largest one")
+        if run.findings:
+            console.print("\n[bold]What stands out[/bold]")
+            for finding in run.findings:
+                console.print(f"  • {escape(finding)}")
+    for entry in profile.skipped:
+        console.print(f"skipped {entry['backend']} ({entry['precision']}): {entry['reason']}", markup=False)
+    if profile.partial:
+        console.print("[bold]partial:[/bold] interrupted; what was complete is shown")
+
+
+# narrower terminals get the module, the time and the memory of each column only
+WIDE = 118
+
+
+def _table(profile: Profile, run: Run, *, wide: bool) -> Table:
+    threads = profile.threads or "default"
+    title = f"{profile.model}, batch {run.batch}, {profile.device}, threads: {threads}"
+    table = Table(title=title + (" (partial)" if run.partial else ""), title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("module", overflow="fold", min_width=34 if wide else 14)
+    if wide:
+        table.add_column("type", overflow="fold", min_width=8)
+        table.add_column("output", justify="right", no_wrap=True)
+        table.add_column("MACs", justify="right", no_wrap=True)
+    for key, column in run.backends.items():
+        table.add_column(f"{key}\n{'ms' if column.measured else 'dtype'}", justify="right", no_wrap=True)
+        if wide:
+            table.add_column("\n%" if column.measured else "\nlayers", justify="right", no_wrap=True)
+        memory = "\nweights + activations" if wide else "\nmemory"
+        table.add_column(memory, justify="right", no_wrap=True)
+    for row in run.rows:
+        table.add_row(*_cells(row, run, wide=wide), style=None if row.modules else "dim")
+    return table
+
+
+def _cells(row: Row, run: Run, *, wide: bool) -> list[str]:
+    cells = [escape(_name(row))]
+    if wide:
+        kind = row.type if row.modules else ""
+        cells += [
+            escape(kind),
+            shape_text(row.output_shape) if kind else "",
+            count_text(row.macs) if kind else "",
+        ]
+    for key, column in run.backends.items():
+        cell = row.cells.get(key, Cell())
+        if not column.measured:
+            figures = [cell.dtype or "–", str(len(cell.nodes)) if cell.nodes else "–"]
+        elif cell.match == "removed":
+            figures = ["none", ""]
+        else:
+            figures = [ms_text(cell.latency_ms), percent_text(cell.share)]
+        cells += figures if wide else figures[:1]
+        cells.append(_memory(cell, wide=wide))
+    return cells
+
+
+def _name(row: Row) -> str:
+    if row.type == "layout":
+        ops = dict.fromkeys(op for cell in row.cells.values() for op in cell.ops)
+        return f"  ↳ {', '.join(ops)} for {row.caused_by or 'the runtime'}"
+    return "between the nodes" if row.type == "overhead" else row.label
+
+
+def _memory(cell: Cell, *, wide: bool) -> str:
+    weights, activations = cell.memory.weights_bytes, cell.memory.activation_bytes
+    if not cell.nodes or (weights is None and activations is None):
+        return "–"
+    if not wide:
+        return bytes_text(None if weights is None or activations is None else weights + activations)
+    return f"{bytes_text(weights)} + {bytes_text(activations)}"
+
+
+def _sums(run: Run) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("")
+    for key, column in run.backends.items():
+        table.add_column(f"{key} ({column.precision})", justify="right", no_wrap=True)
+    for label, values in _lines(run).items():
+        table.add_row(label, *values)
+    return table
+
+
+def _lines(run: Run) -> dict[str, list[str]]:
+    columns = list(run.backends.values())
+    return {
+        "end to end, median ms": [
+            ms_text(c.latency_ms.median) if c.latency_ms else "not measured" for c in columns
+        ],
+        "p90 · p99 ms": [_tail(c) for c in columns],
+        "spread of windows": [percent_text(c.latency_ms.spread) if c.latency_ms else "–" for c in columns],
+        "= layers": [ms_text(c.layer_sum_ms) for c in columns],
+        "+ layout": [ms_text(c.layout_ms) for c in columns],
+        "+ residual": [ms_text(c.residual_ms, signed=True) for c in columns],
+        "distortion by profiling": [ms_text(c.distortion_ms, signed=True) for c in columns],
+        "weights": [bytes_text(c.memory.weights_bytes) for c in columns],
+        "peak activations": [bytes_text(c.memory.peak_activation_bytes) for c in columns],
+        "  predicted from shapes": [bytes_text(c.memory.predicted_peak_activation_bytes) for c in columns],
+        "  set by": [escape(c.memory.peak_module or "–") for c in columns],
+        "workspace": [bytes_text(c.memory.workspace_bytes) for c in columns],
+        "whole process, peak": [bytes_text(c.memory.process_peak_bytes) for c in columns],
+        "coverage, nodes · time": [
+            f"{percent_text(c.coverage)} · {percent_text(c.time_coverage)}" for c in columns
+        ],
+        "runs, clean · profiled": [
+            f"{c.latency_ms.runs if c.latency_ms else 0} · {c.profiled_runs}" for c in columns
+        ],
+    }
+
+
+def _tail(column: Column) -> str:
+    latency = column.latency_ms
+    return f"{ms_text(latency.p90)} · {ms_text(latency.p99)}" if latency else "–"
+
+
+def _remarks(key: str, column: Column, console: Console) -> None:
+    if not column.measured:
+        why = escape(column.why_not or "unknown")
+        console.print(
+            f"[bold]{key}: latency was not measured:[/bold] {why}; layers, types and memory are static"
+        )
+    note = column.memory.why_null.get("note")
+    if note:
+        console.print(f"{key}: {escape(note)}")
+    for flag in column.flags:
+        console.print(f"[bold red]red:[/bold red] {key}: {escape(flag)}")
+    for text in column.notes:
+        console.print(f"{key}: {escape(text)}")

@@ -1,0 +1,195 @@
+"""Traces and latencies laid onto the rows: what each row costs, and what a column sums to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toolkit.profiling.align import Part, coverage
+from toolkit.profiling.memory import memory_of
+from toolkit.profiling.result import Cell, CellMemory, Column, Row
+from toolkit.profiling.subject import Module, total
+
+if TYPE_CHECKING:
+    from toolkit.profiling.profile import Seen
+
+RED_SPREAD, RED_RESIDUAL = 0.05, 0.10
+# below this ONNX Runtime's own hooks cost more than the layers do
+RESIDUAL_FROM_MS = 2.0
+ORDER = ("name", "tensor", "metadata", "inferred")
+
+
+def rows_of(parts: Sequence[Part], seen: Mapping[str, Seen]) -> tuple[Row, ...]:
+    """Return the measured rows, and a last one for what runtimes spend between their nodes."""
+    rows = [_row(part, seen) for part in parts]
+    overheads = {key: _overhead(column) for key, column in seen.items()}
+    if any(value is not None for value in overheads.values()):
+        cells = {key: Cell(latency_ms=value) for key, value in overheads.items() if value is not None}
+        rows.append(Row(modules=(), type="overhead", cells=cells))
+    return tuple(_shared(row, rows) for row in rows)
+
+
+def _row(part: Part, seen: Mapping[str, Seen]) -> Row:
+    modules = part.modules
+    last = next((m for m in reversed(modules) if m.activation_bytes), modules[-1] if modules else None)
+    return Row(
+        modules=tuple(module.name for module in modules),
+        type=" + ".join(module.type for module in modules) if modules else part.kind,
+        output_shape=last.output_shape if last else None,
+        parameters=total(m.parameters for m in modules) if modules else None,
+        macs=total(m.macs for m in modules) if modules else None,
+        ideal_bytes=_ideal(modules),
+        saved_bytes=_saved(modules),
+        caused_by=part.caused_by,
+        cells={key: _cell(part, key, column) for key, column in seen.items() if column.trace},
+    )
+
+
+def _ideal(modules: Sequence[Module]) -> int | None:
+    """Return the bytes that one kernel for all of a row's modules must move: input, weights and output."""
+    if not modules:
+        return None
+    made = [m for m in modules if m.activation_bytes]
+    return total(
+        (
+            modules[0].input_bytes,
+            total(m.weights_bytes for m in modules),
+            made[-1].activation_bytes if made else 0,
+        )
+    )
+
+
+def _saved(modules: Sequence[Module]) -> int | None:
+    """Return the bytes that fusing a row's modules saves: what lies between them is not written and read."""
+    made = [m.activation_bytes for m in modules if m.activation_bytes]
+    return 2 * sum(made[:-1]) if len(modules) > 1 else None
+
+
+def _cell(part: Part, key: str, column: Seen) -> Cell:
+    trace, indices = column.trace, part.nodes.get(key, ())
+    assert trace is not None
+    if not indices:
+        return Cell(match="removed" if part.modules and column.claims else None)
+    nodes = [trace.nodes[index] for index in indices]
+    windows: tuple[float, ...] = ()
+    if trace.node_ms is not None:
+        windows = tuple(float(value) for value in trace.node_ms[:, list(indices)].sum(axis=1))
+    matches = {column.claims[index].match for index in indices} - {None}
+    return Cell(
+        latency_ms=float(np.median(windows)) if windows else None,
+        windows=windows,
+        memory=CellMemory(
+            weights_bytes=total(node.weights_bytes for node in nodes),
+            activation_bytes=total(_activation(node.type, node.output_bytes) for node in nodes),
+        ),
+        nodes=tuple(node.name for node in nodes),
+        ops=tuple(node.type for node in nodes),
+        dtype=next((node.output_dtype for node in nodes if node.output_dtype), None),
+        match=next((kind for kind in reversed(ORDER) if kind in matches), None),
+    )
+
+
+def _activation(kind: str, size: int | None) -> int | None:
+    return 0 if kind == "CONSTANT" else size
+
+
+def _overhead(column: Seen) -> float | None:
+    """Return what the profiled run spent outside its nodes."""
+    trace = column.trace
+    if trace is None or trace.node_ms is None or not trace.total_ms:
+        return None
+    # a window whose nodes overlap in time can sum to more than it lasted
+    return max(0.0, float(np.median(np.array(trace.total_ms) - trace.node_ms.sum(axis=1))))
+
+
+def _shared(row: Row, rows: Sequence[Row]) -> Row:
+    """Fill in each cell's share of its column."""
+    from dataclasses import replace
+
+    cells = {}
+    for key, cell in row.cells.items():
+        whole = _sum(r.cells[key].latency_ms for r in rows if key in r.cells)
+        share = cell.latency_ms / whole if cell.latency_ms is not None and whole else None
+        cells[key] = replace(cell, share=share)
+    return replace(row, cells=cells)
+
+
+def _sum(values: Iterable[float | None]) -> float:
+    return sum(value for value in values if value is not None)
+
+
+def columns_of(seen: Mapping[str, Seen], rows: Sequence[Row], modules: Sequence[Module]) -> dict[str, Column]:
+    """Return every column with its sums, its residual and its red flags."""
+    return {key: _column(key, column, rows, modules) for key, column in seen.items()}
+
+
+def _column(key: str, column: Seen, rows: Sequence[Row], modules: Sequence[Module]) -> Column:
+    target, trace, latency = column.target, column.trace, column.latency
+    timed = trace is not None and trace.node_ms is not None
+    layers = _sum(r.cells[key].latency_ms for r in rows if r.modules and key in r.cells) if timed else None
+    other = ("layout", "unmatched")
+    layout = (
+        _sum(r.cells[key].latency_ms for r in rows if r.type in other and key in r.cells) if timed else None
+    )
+    residual = (
+        latency.median - layers - layout if latency and layers is not None and layout is not None else None
+    )
+    profiled = float(np.median(trace.total_ms)) if trace is not None and trace.total_ms else None
+    version = None
+    if trace is not None and target.static_why is None:
+        from toolkit import catalog
+
+        version = catalog.backend(target.backend).availability().version
+    flags, notes = _judged(latency, residual)
+    return Column(
+        backend=target.backend,
+        artifact=str(target.artifact.path.absolute()),
+        precision=target.artifact.passport.precision,
+        measured=latency is not None,
+        why_not=target.static_why or (None if latency else "it was not reached"),
+        latency_ms=latency,
+        layer_sum_ms=layers,
+        layout_ms=layout,
+        residual_ms=residual,
+        overhead_ms=_overhead(column),
+        distortion_ms=profiled - latency.median if profiled is not None and latency else None,
+        memory=memory_of(column, modules),
+        coverage=coverage(column.claims) if trace and trace.nodes else None,
+        time_coverage=_time_coverage(column),
+        profiled_runs=trace.runs if trace else 0,
+        version=version,
+        flags=flags,
+        notes=(*column.notes, *notes),
+    )
+
+
+def _time_coverage(column: Seen) -> float | None:
+    """Return the share of the nodes' time that stands on rows of modules or of layout."""
+    trace = column.trace
+    if trace is None or trace.node_ms is None:
+        return None
+    times = np.median(trace.node_ms, axis=0)
+    known = np.array([bool(entry.modules) or entry.layout for entry in column.claims])
+    return float(times[known].sum() / times.sum()) if times.sum() > 0 else None
+
+
+def _judged(latency: object, residual: float | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    from toolkit.profiling.result import Latency
+
+    flags: list[str] = []
+    notes: list[str] = []
+    if not isinstance(latency, Latency):
+        return (), ()
+    if latency.spread is not None and latency.spread > RED_SPREAD:
+        flags.append(f"window medians spread over {latency.spread:.0%} (red above {RED_SPREAD:.0%})")
+    if not latency.stable:
+        notes.append(f"warm-up ended at its cap after {latency.warmup_runs} runs, not stable")
+    if residual is not None and abs(residual) > RED_RESIDUAL * latency.median:
+        share = f"the residual is {residual / latency.median:+.0%} of the clean latency"
+        if latency.median >= RESIDUAL_FROM_MS:
+            flags.append(f"{share} (red above {RED_RESIDUAL:.0%})")
+        else:
+            notes.append(f"{share}; below {RESIDUAL_FROM_MS:g} ms the profiler costs more than the layers")
+    return tuple(flags), tuple(notes)

@@ -1,0 +1,63 @@
+"""TensorRT without a GPU: the parsed network and the builder's own report stand where times cannot.
+
+Nothing here is measured: layers with their types, dtypes, shapes and weights as the parser made them,
+before TensorRT fuses any; activation and scratch memory as the builder printed them.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from toolkit.artifacts import Artifact
+from toolkit.backends import ExecutedNode, Trace
+from toolkit.backends._tensorrt import load
+from toolkit.backends._tensorrt_network import BYTES, ParsedLayer, parse
+from toolkit.profiling.targets import Target
+
+HOLDS = frozenset(
+    {"CONSTANT", "SHUFFLE", "CAST", "IDENTITY", "SHAPE", "SLICE", "GATHER", "QUANTIZE", "DEQUANTIZE"}
+)
+
+
+def static_trace(target: Target, *, batch: int) -> Trace:
+    """Return the parsed layers as nodes without times. Raises CorruptError, UnavailableError."""
+    if target.graph is None:
+        return Trace(nodes=(), unknown={"nodes": "the ONNX graph of this engine is not beside it"})
+    passport = target.artifact.passport
+    flavour = (passport.target.flavour if passport.target else None) or "rtx"
+    with parse(load(flavour), target.graph.read_bytes(), what=target.graph.name) as network:
+        nodes = tuple(_node(layer, batch) for layer in network.layers)
+    memory, unknown = _memory(target.artifact)
+    return Trace(nodes=nodes, memory=memory, unknown=unknown)
+
+
+def _node(layer: ParsedLayer, batch: int) -> ExecutedNode:
+    shape = tuple(batch if extent == -1 else extent for extent in layer.output_shapes[0])
+    dtype = layer.output_types[0]
+    holds = layer.type in HOLDS and not layer.onnx_nodes
+    return ExecutedNode(
+        name=layer.name,
+        type=layer.type,
+        origins=layer.onnx_nodes,
+        moves_data=holds,
+        output_shape=shape,
+        output_dtype=dtype,
+        output_bytes=None if layer.type == "CONSTANT" else prod(shape) * BYTES.get(dtype, 0),
+        weights_bytes=layer.weights_bytes,
+    )
+
+
+def _memory(artifact: Artifact) -> tuple[dict[str, int | None], dict[str, str]]:
+    report = artifact.passport.extra.get("builder_memory") or {}
+    profile = artifact.passport.target.shape_profile if artifact.passport.target else None
+    largest = f" (the builder's figure for batch {profile['max'][0]})" if profile else ""
+    memory = {
+        "weights_bytes": report.get("weights_bytes"),
+        "peak_activation_bytes": report.get("activation_bytes"),
+        "workspace_bytes": report.get("scratch_bytes"),
+    }
+    reason = "no engine was built, so there is no builder's report"
+    unknown = {key: reason for key, value in memory.items() if value is None}
+    if largest:
+        unknown["note"] = f"memory is the builder's report, not measured{largest}"
+    return memory, unknown

@@ -1,0 +1,122 @@
+"""What is profiled: the modules of a network, whatever the file it comes from, in the order of execution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit import catalog
+from toolkit.artifacts import Passport
+from toolkit.errors import NotFoundError
+from toolkit.profiling.graph import SourceGraph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Module:
+    """One call of a layer at the profiled batch; sizes are bytes in fp32 unless the graph says else.
+
+    `input_bytes` and `activation_bytes` are what an ideal kernel reads and writes of activations.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...] | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    weights_bytes: int | None = None
+    activation_bytes: int | None = None
+    input_bytes: int | None = None
+
+
+def modules_of(
+    passport: Passport | None,
+    graph: SourceGraph | None,
+    *,
+    batch: int,
+    model_file: Path | None = None,
+) -> tuple[Module, ...]:
+    """Return every module: of the torch network where it is known, then those only the graph names."""
+    own = _from_torch(passport, batch=batch, model_file=model_file) if passport else ()
+    if graph is None:
+        return own
+    found = _from_graph(graph)
+    if not own:
+        return tuple(found.values())
+    inputs = {name: module.input_bytes for name, module in found.items()}
+    known = tuple(_with_inputs(module, inputs) for module in own)
+    names = {module.name for module in own}
+    return (*known, *(module for name, module in found.items() if name not in names))
+
+
+def _with_inputs(module: Module, inputs: Mapping[str, int | None]) -> Module:
+    from dataclasses import replace
+
+    return replace(module, input_bytes=inputs.get(module.name))
+
+
+def _from_torch(passport: Passport, *, batch: int, model_file: Path | None) -> tuple[Module, ...]:
+    """Walk the network on torch's meta device; empty where it is not in the zoo or torch is not here."""
+    try:
+        spec = catalog.model(passport.model, model_file=model_file)
+        import torch
+
+        from toolkit.modules import walk
+    except (NotFoundError, ImportError):
+        return ()
+    shape = (batch, *(extent or 1 for extent in passport.input.shape[1:]))
+    with torch.device("meta"):
+        module = spec.build(shape[1], len(passport.classes) or spec.classes)
+    return tuple(
+        Module(
+            name=row.name,
+            type=row.type,
+            output_shape=row.output_shape,
+            parameters=row.parameters,
+            macs=row.macs,
+            weights_bytes=row.weights_bytes,
+            activation_bytes=row.activation_bytes,
+        )
+        for row in walk(module, shape)
+    )
+
+
+def _from_graph(graph: SourceGraph) -> dict[str, Module]:
+    """Return the modules that a graph's nodes name, with the sums of their nodes' figures.
+
+    A node of several modules (a folded batch norm) counts for the first of them.
+    """
+    parts: dict[str, list[int]] = {}
+    for index, node in enumerate(graph.nodes):
+        for place, name in enumerate(node.modules):
+            parts.setdefault(name, [])
+            if place == 0:
+                parts[name].append(index)
+    return {name: _module(graph, name, indices) for name, indices in parts.items()}
+
+
+def _module(graph: SourceGraph, name: str, indices: list[int]) -> Module:
+    nodes = [graph.nodes[index] for index in indices]
+    last = nodes[-1] if nodes else None
+    made = {output for node in nodes for output in node.outputs}
+    read = dict.fromkeys(t for node in nodes for t in node.inputs if t not in made)
+    return Module(
+        name=name,
+        type=next((node.type for node in nodes if node.type), "folded"),
+        output_shape=last.output_shape if last else None,
+        parameters=sum(node.parameters for node in nodes),
+        macs=total(node.macs for node in nodes),
+        weights_bytes=sum(node.weights_bytes for node in nodes),
+        activation_bytes=last.output_bytes if last else 0,
+        input_bytes=total(graph.tensor_bytes.get(t) for t in read if t not in graph.constants),
+    )
+
+
+def total(values: Iterable[int | None]) -> int | None:
+    """Return the sum, or None where a part of it is unknown."""
+    found = 0
+    for value in values:
+        if value is None:
+            return None
+        found += value
+    return found
