@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolkit import catalog
-from toolkit.artifacts import Artifact, Precision, find_artifacts
+from toolkit.artifacts import Artifact, Precision, find_artifacts, is_shipped
 from toolkit.backends import Engine, EngineOptions
 from toolkit.errors import CnnkitError
 from toolkit.opening import Selection, is_path, open_model
@@ -62,8 +62,12 @@ def choose(
     usual = tuple(kind for name in DEFAULT_BACKENDS for kind in formats[name])
     artifact = open_model(text, replace(selection, formats=usual))
     if artifact.passport.format not in formats["ort"]:
-        artifact = _exported(artifact, replace(selection, formats=formats["ort"])) or artifact
-    return _said(artifact, selection)
+        return _for_checkpoint(artifact, replace(selection, formats=formats["ort"]))
+    return Choice(
+        artifact=artifact,
+        backend="ort",
+        why="backend ort: an ONNX is here (`--backend pytorch` asks the checkpoint)",
+    )
 
 
 def _for_file(text: str, backend: str | None, selection: Selection, openers: dict[str, str]) -> Choice:
@@ -77,25 +81,17 @@ def _for_file(text: str, backend: str | None, selection: Selection, openers: dic
     return Choice(artifact=artifact, backend=own)
 
 
-def _exported(artifact: Artifact, selection: Selection) -> Artifact | None:
-    """Return the newest finished ONNX file of a checkpoint's name; None where there is none."""
-    for path, passport in find_artifacts(selection.root, artifact.name):
-        wanted = passport.format in selection.formats and passport.precision == selection.precision
-        seeded = selection.untrained and passport.extra.get("seed") == selection.seed
-        if wanted and (passport.trained is not False or seeded):
-            return open_model(str(path), selection)
-    return None
-
-
-def _said(artifact: Artifact, selection: Selection) -> Choice:
-    """Choose the backend of an artifact and say why, and whether its source has changed since."""
-    name = artifact.name
-    if artifact.passport.format == "safetensors":
-        why = f"backend pytorch: no ONNX of {name} {artifact.passport.precision} is here"
-        return Choice(artifact=artifact, backend="pytorch", why=why)
-    why = "backend ort: an ONNX is here (`--backend pytorch` asks the checkpoint)"
-    for _, passport in find_artifacts(selection.root, name):
-        if passport.format == "safetensors" and passport.created > artifact.passport.created:
-            why += f"; the checkpoint is newer than it: `cnnkit export {name}` makes it anew"
-            break
-    return Choice(artifact=artifact, backend="ort", why=why)
+def _for_checkpoint(artifact: Artifact, exports: Selection) -> Choice:
+    """Choose an ONNX file that was made of this checkpoint; else the checkpoint itself, and say why."""
+    name, precision = artifact.name, artifact.passport.precision
+    stale = False
+    for path, passport in find_artifacts(exports.root, name):
+        if passport.format not in exports.formats or passport.precision != precision:
+            continue
+        if passport.source_sha256 == artifact.passport.sha256:
+            why = "backend ort: an ONNX of it is here (`--backend pytorch` asks the checkpoint)"
+            return Choice(artifact=open_model(str(path), exports), backend="ort", why=why)
+        stale = stale or not is_shipped(path)
+    have = "the ONNX here is of other weights" if stale else f"no ONNX of {name} {precision} is here"
+    again = f": `cnnkit export {name}` makes it anew" if stale else ""
+    return Choice(artifact=artifact, backend="pytorch", why=f"backend pytorch: {have}{again}")

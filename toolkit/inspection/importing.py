@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toolkit import catalog
 from toolkit.artifacts import Artifact, DatasetRef, artifact_path, hash_file
 from toolkit.checkpoints import new_passport, save_checkpoint
-from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
+from toolkit.errors import CnnkitError, NotFoundError, ShapeError
 from toolkit.images import Preprocessing
 from toolkit.models import ModelSpec
+from toolkit.weights import few, read_weights, unwrap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-# Where training scripts keep the weights inside a larger dictionary.
-_INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights")
-# What DataParallel and torch.compile put before every name.
-_WRAPPERS = ("module.", "_orig_mod.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +49,7 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
     if path.exists() and not job.replace:
         raise CnnkitError(f"{path} is there already; add --name OTHER to keep both, or --replace")
     said: list[str] = []
-    state = _renamed(_unwrapped(read_weights(job.file), said), job.renames)
+    state = _renamed(unwrap(read_weights(job.file), said), job.renames)
     channels, count = _inputs_and_outputs(job.model, state)
     module = _fit(job, state, channels, count)
     classes, dataset = _classes(job, count, said)
@@ -69,62 +63,6 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
         extra={"imported_from": job.file.name},
     )
     return save_checkpoint(path, module.state_dict(), passport), said
-
-
-def read_weights(path: Path) -> dict[str, Any]:
-    """Read a .pth, .pt or .safetensors file without running anything in it; return what it holds."""
-    import torch
-
-    if not path.is_file():
-        raise NotFoundError(f"no file {path}; import takes .pth, .pt and .safetensors files")
-    if path.suffix == ".onnx":
-        raise CnnkitError(f"{path} is a whole network: `cnnkit export {path}` takes it")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        why = str(error).splitlines()[0]
-        if zipfile.is_zipfile(path):
-            raise CnnkitError(
-                f"{path} holds Python objects and not only weights, and opening those runs code; save it "
-                "again where it was made, as torch.save(model.state_dict(), FILE)"
-            ) from None
-        raise CorruptError(f"{path} is no file of weights, or damaged: {why}") from None
-    except Exception as error:  # torch and safetensors raise many kinds on damaged files
-        why = f"{type(error).__name__}: {str(error).split('. ')[0]}"
-        raise CorruptError(f"{path} is no file of weights, or damaged ({why}); copy it anew") from None
-    if not isinstance(found, dict):
-        raise CnnkitError(f"{path} holds a {type(found).__name__} and no named weights (a state_dict)")
-    return found
-
-
-def _unwrapped(found: dict[str, Any], said: list[str]) -> dict[str, Tensor]:
-    """Return the weights inside what a training script saved, without wrappers' prefixes, in fp32."""
-    import torch
-
-    for key in _INSIDE:
-        inner = found.get(key)
-        if isinstance(inner, dict) and any(isinstance(value, torch.Tensor) for value in inner.values()):
-            said.append(f"weights are under {key!r} in the file")
-            found = inner
-            break
-    state = {str(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
-    if not state:
-        raise CnnkitError("the file holds no weights: no tensor in it has a name")
-    for prefix in _WRAPPERS:
-        if all(key.startswith(prefix) for key in state):
-            said.append(f"{prefix!r} is taken off every name")
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    broken = [k for k, v in state.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
-    if broken:
-        raise CorruptError(f"these weights hold NaN or infinity: {_few(broken)}; take an earlier checkpoint")
-    kinds = {str(v.dtype).removeprefix("torch.") for v in state.values() if v.is_floating_point()}
-    if kinds - {"float32"}:
-        said.append(f"{', '.join(sorted(kinds))} weights become float32")
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
 def _renamed(state: dict[str, Tensor], renames: Mapping[str, str]) -> dict[str, Tensor]:
@@ -142,9 +80,7 @@ def _renamed(state: dict[str, Tensor], renames: Mapping[str, str]) -> dict[str, 
         made[new] = value
     unused = [old for old in renames if old not in used]
     if unused:
-        raise NotFoundError(
-            f"--rename names what the file has not: {_few(unused)}; it has {_few(list(state))}"
-        )
+        raise NotFoundError(f"--rename names what the file has not: {few(unused)}; it has {few(list(state))}")
     return made
 
 
@@ -175,9 +111,9 @@ def _fit(job: Import, state: dict[str, Tensor], channels: int, classes: int) -> 
         if key in state and state[key].shape != wanted[key].shape
     ]
     if missing or extra or shapes:
-        parts = [f"missing: {_few(missing)}"] if missing else []
-        parts += [f"left over: {_few(extra)}"] if extra else []
-        parts += [f"other shapes: {_few(shapes)}"] if shapes else []
+        parts = [f"missing: {few(missing)}"] if missing else []
+        parts += [f"left over: {few(extra)}"] if extra else []
+        parts += [f"other shapes: {few(shapes)}"] if shapes else []
         raise ShapeError(
             f"{job.file} does not hold the weights of {job.model.name}; {'; '.join(parts)}"
             f"{_hint(missing, extra, state, wanted)}"
@@ -243,7 +179,3 @@ def _preprocessing(job: Import, channels: int, said: list[str]) -> Preprocessing
 
 def _shape(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "one figure"
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f", … ({len(names)} in all)" if len(names) > 8 else "")

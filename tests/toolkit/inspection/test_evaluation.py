@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from tests.toolkit.inspection.conftest import Run, read
 from toolkit.artifacts import open_artifact
 from toolkit.backends import Engine, EngineOptions
+from toolkit.checkpoints import load_state, save_checkpoint
 from toolkit.datasets import Dataset
 from toolkit.errors import CorruptError
 from toolkit.inspection.evaluation import confused, evaluate
@@ -111,3 +114,17 @@ def test_a_backend_that_cannot_open_the_file_is_told(run: Run, trained: Path) ->
     assert refused.exit_code == 1
     assert "`--backend pytorch` does" in refused.stderr
     assert "Did you mean 'ort'" in run("eval", path, "--backend", "or").stderr
+
+
+def test_an_export_of_older_weights_never_answers_for_newer_ones(
+    run: Run, exported: Path, tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+    shutil.copytree(exported / "lenet-maxpool", tmp_path / "lenet-maxpool")
+    checkpoint = open_artifact(tmp_path / "lenet-maxpool" / "lenet-maxpool.safetensors")
+    state = {key: torch.zeros_like(value) for key, value in load_state(checkpoint).items()}
+    save_checkpoint(checkpoint.path, state, replace(checkpoint.passport, created="2100-01-01T00:00:00+00:00"))
+    result = run("eval", "lenet-maxpool", "--artifacts", tmp_path, *SAMPLE)
+    assert read(result)["backend"] == "pytorch"
+    assert read(result)["accuracy"] == 0.1
+    assert "the ONNX here is of other weights: `cnnkit export lenet-maxpool` makes it anew" in result.stderr
