@@ -181,7 +181,11 @@ class Choice:
 
     def options(self) -> EngineOptions:
         """Return how engines are opened."""
-        return EngineOptions(device=self.device, threads=self.threads, model_file=self.model_file)
+        # a server shares its cores with the event loop, so idle engine threads must not spin
+        extra = {"spinning": False}
+        return EngineOptions(
+            device=self.device, threads=self.threads, model_file=self.model_file, extra=extra
+        )
 
 
 def selection_for(backend: str, choice: Choice) -> Selection:

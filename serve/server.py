@@ -93,6 +93,7 @@ def run(settings: Settings, say: Say) -> None:
         access_log=False,
         ws="none",
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
     server.serve(uvicorn, config, sock, f"on {address(sock, settings.host)}")

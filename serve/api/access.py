@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hmac
 import ipaddress
 from collections.abc import Mapping
@@ -36,12 +37,12 @@ class Access:
 
     def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Raise RefusedError: 401 without credentials, 403 from another site, 421 for a foreign name."""
-        host = headers.get(b"host", b"").decode("latin-1")
+        host = headers.get(b"host", b"")
         # a foreign name that resolves to this machine is how a web page reaches into it
-        if self.loopback and not is_loopback(urlsplit(f"//{host}").hostname or "" if _plain(host) else ""):
+        if self.loopback and not _names_loopback(host):
             raise RefusedError(421, "this server answers to localhost only")
         origin = headers.get(b"origin")
-        if origin is not None and not _same_site(origin.decode("latin-1"), host):
+        if origin is not None and origin.partition(b"://")[2] != host:
             raise RefusedError(403, "other sites may not use this server")
         if (self.auth or self.token) and path not in OPEN and not self._known(headers):
             raise RefusedError(
@@ -67,9 +68,12 @@ class Access:
         return by_name or by_token
 
 
-def _plain(host: str) -> bool:
-    return bool(host) and not set(host) & set("/@?#\\ ")
-
-
-def _same_site(origin: str, host: str) -> bool:
-    return origin.partition("://")[2] == host
+@functools.lru_cache(maxsize=64)
+def _names_loopback(header: bytes) -> bool:
+    host = header.decode("latin-1")
+    if not host or set(host) & set("/@?#\\ "):
+        return False
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False

@@ -38,7 +38,15 @@ class Metrics:
             buckets=ROWS,
         )
         self.waiting = Gauge("cnnkit_waiting_rows", "Rows in the queue", ("model",), registry=self.registry)
+        self._children: dict[tuple[Histogram, str], Histogram] = {}
         self._known: dict[tuple[str, int], tuple[Counter, Counter | None]] = {}
+
+    def _of(self, histogram: Histogram, model: str) -> Histogram:
+        # looking a child up by its labels costs more than observing it
+        child = self._children.get((histogram, model))
+        if child is None:
+            child = self._children[(histogram, model)] = histogram.labels(model)
+        return child
 
     def answered(self, route: str, status: int) -> None:
         """Count one answered request; `route` is a pattern, never a path."""
@@ -57,12 +65,12 @@ class Metrics:
 
     def queued(self, model: str, seconds: float) -> None:
         """Note how long a request waited."""
-        self._queue.labels(model).observe(seconds)
+        self._of(self._queue, model).observe(seconds)
 
     def batch(self, model: str, rows: int, seconds: float) -> None:
         """Note a batch."""
-        self._batch.labels(model).observe(rows)
-        self._infer.labels(model).observe(seconds)
+        self._of(self._batch, model).observe(rows)
+        self._of(self._infer, model).observe(seconds)
 
     def prepared(self, model: str, decode_s: float, preprocess_s: float) -> None:
         """Note how long a picture took to decode and to bring to the input."""

@@ -28,6 +28,8 @@ DATATYPES = {
     "int32": "INT32",
     "int64": "INT64",
 }
+# looked up by dtype, because a dtype's name is worked out anew each time
+_BY_DTYPE = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
 MAX_DIGITS = 12
 
 
@@ -222,7 +224,7 @@ def render(
             data: Any = texts
             raw = b"".join(struct.pack("<I", len(t.encode())) + t.encode() for t in texts)
         else:
-            entry |= {"datatype": DATATYPES[array.dtype.name], "shape": list(array.shape)}
+            entry |= {"datatype": _BY_DTYPE[array.dtype], "shape": list(array.shape)}
             contiguous = np.ascontiguousarray(array)
             # orjson writes no float16; its values are exact in float32
             flat = contiguous.ravel()

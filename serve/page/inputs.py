@@ -12,6 +12,8 @@ import gradio as gr
 
 from toolkit.images import MAX_BYTES
 
+MAX_UNFETCHED = 32
+
 
 def _bytes_of(payload: Any) -> bytes | None:
     """Return the bytes of an upload; Gradio has checked by now that its path lies in its own cache."""
@@ -24,6 +26,15 @@ def _bytes_of(payload: Any) -> bytes | None:
         return None
     with Path(path).open("rb") as file:
         return file.read(MAX_BYTES + 1)
+
+
+class _Newest(dict[str, Any]):
+    """The newest drawings that no event has fetched yet; Gradio's own store grows without end."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        while key not in self and len(self) >= MAX_UNFETCHED:
+            del self[next(iter(self))]
+        super().__setitem__(key, value)
 
 
 class Photo(gr.Image):  # type: ignore[misc]  # gradio ships no types that mypy follows
@@ -48,3 +59,12 @@ class Drawing(gr.ImageEditor):  # type: ignore[misc]  # gradio ships no types th
         if payload.id is not None:
             payload = self.blob_storage.pop(payload.id, None)
         return _bytes_of(payload.composite) if payload is not None else None
+
+
+def bounded(drawing: Drawing) -> Drawing:
+    """Return the drawing with a store that cannot grow without end.
+
+    Not done in a constructor: Gradio reads a component's settings off its constructor's parameters.
+    """
+    drawing.blob_storage = _Newest()
+    return drawing

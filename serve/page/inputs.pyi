@@ -32,11 +32,8 @@ class Photo(gr.Image):  # type: ignore[misc]  # gradio ships no types that mypy 
     def preprocess(self, payload: Any) -> bytes | None:
         """Return the upload's bytes, not decoded."""
         return _bytes_of(payload)
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
@@ -53,11 +50,8 @@ class Drawing(gr.ImageEditor):  # type: ignore[misc]  # gradio ships no types th
         if payload.id is not None:
             payload = self.blob_storage.pop(payload.id, None)
         return _bytes_of(payload.composite) if payload is not None else None
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

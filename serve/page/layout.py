@@ -10,7 +10,7 @@ import gradio as gr
 from serve.classifier import Answer, Invert, Limits
 from serve.lineup import TITLES, Entry
 from serve.page.card import card, headline
-from serve.page.inputs import Drawing, Photo
+from serve.page.inputs import Drawing, Photo, bounded
 from serve.page.pictures import TestPictures, test_pictures, to_pil
 from toolkit.errors import CnnkitError
 
@@ -26,7 +26,9 @@ INVERT: list[tuple[str, Invert]] = [
 def build(entries: Sequence[Entry], limits: Limits) -> Any:
     """Return the page's Blocks for what is served."""
     usable = [entry for entry in entries if entry.why_not is None]
-    with gr.Blocks(title="cnnkit", analytics_enabled=False, fill_width=True) as blocks:
+    with gr.Blocks(
+        title="cnnkit", analytics_enabled=False, fill_width=True, delete_cache=(300, 1800)
+    ) as blocks:
         gr.Markdown(headline(usable))
         current = gr.State(None)
         with gr.Row(equal_height=False):
@@ -56,7 +58,7 @@ def _inputs(usable: Sequence[Entry]) -> dict[str, Any]:
     pictures = test_pictures(usable[0].artifact)
     with gr.Tabs():
         with gr.Tab("Draw"):
-            found["drawing"] = Drawing(
+            found["drawing"] = drawing = Drawing(
                 label="Draw with mouse or finger",
                 canvas_size=CANVAS,
                 fixed_canvas=True,
@@ -69,6 +71,7 @@ def _inputs(usable: Sequence[Entry]) -> dict[str, Any]:
                 buttons=[],
                 elem_id="drawing",
             )
+            bounded(drawing)
         with gr.Tab("Picture"):
             found["photo"] = Photo(
                 label="Upload, paste or take a picture",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from serve.classifier import Limits
@@ -13,33 +16,42 @@ from toolkit.errors import MissingExtraError
 
 # Requests waiting for the page's engines; the next one is refused by Gradio's queue.
 MAX_WAITING = 64
+# What a form adds to the bytes of the pictures in it.
+FORM_OVERHEAD = 64 * 1024
 
 
-def close_ways_out() -> None:
-    """Set what Gradio and its hub client read when they are imported: call home never, keep files apart."""
+def close_ways_out() -> Path:
+    """Set what Gradio and its hub client read when they are imported: call home never, keep files apart.
+
+    Returns the folder of this server's own in which uploads lie until it ends.
+    """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     os.environ["GRADIO_NODE_SERVER"] = "False"
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     # a folder of this server's own, so that no other's upload can be named in a request
-    os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="cnnkit-page-"))
+    folder = Path(tempfile.mkdtemp(prefix="cnnkit-page-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    return folder
 
 
 def page_app(entries: Sequence[Entry], limits: Limits) -> Any:
     """Return the page as an ASGI application. Raises MissingExtraError without Gradio."""
-    close_ways_out()
+    cache = close_ways_out()
     try:
         import gradio as gr
         from fastapi import FastAPI
     except ImportError:
         raise MissingExtraError("gradio", "page") from None
+    from serve.page.guard import Guard
     from serve.page.layout import build
     from serve.page.look import CSS, SCRIPT, theme
 
     blocks = build(entries, limits)
     blocks.queue(max_size=MAX_WAITING, default_concurrency_limit=2, api_open=False)
-    return gr.mount_gradio_app(
+    mounted = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         blocks,
         path="/",
@@ -55,3 +67,4 @@ def page_app(entries: Sequence[Entry], limits: Limits) -> Any:
         mcp_server=False,
         max_file_size=limits.max_bytes,
     )
+    return Guard(mounted, cache, limits.max_bytes + FORM_OVERHEAD)

@@ -1,0 +1,115 @@
+"""What of Gradio's own routes the page needs; everything else is not there.
+
+Gradio serves files by path, fetches URLs for whoever asks, keeps run histories and shows monitoring.
+A page with one's own models needs none of it, so what passes is listed and the rest is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from serve.api import Application, Message, Receive, RefusedError, Scope, Send
+from serve.api.wire import read_body
+
+FILE = "/gradio_api/file="
+EXACT = frozenset({"/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json"})
+FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/gradio_api/component_server")
+CALLS = frozenset(
+    {
+        "/gradio_api/queue/join",
+        "/gradio_api/queue/data",
+        "/gradio_api/upload",
+        "/gradio_api/upload_progress",
+        "/gradio_api/startup-events",
+        "/gradio_api/cancel",
+        "/gradio_api/reset",
+    }
+)
+MAX_JOIN = 1024 * 1024
+
+
+class Guard:
+    """ASGI around Gradio's app. Refusals are RefusedError: 404 for what is not offered, 413, 400."""
+
+    def __init__(self, app: Application, cache: Path, max_body: int) -> None:
+        """`cache` is the one folder whose files the page shows."""
+        self.app = app
+        self.cache = Path(os.path.realpath(cache))
+        self.max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what the page needs."""
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            path: str = scope["path"]
+            self._check_path(path)
+            if path == "/gradio_api/queue/join":
+                receive = await self._checked_join(headers, receive)
+            elif scope["method"] == "POST":
+                receive = self._limited(headers, receive)
+        await self.app(scope, receive, send)
+
+    def _check_path(self, path: str) -> None:
+        if path.startswith(FILE):
+            if not self._cached(path.removeprefix(FILE)):
+                raise RefusedError(404, "there is no such file")
+        elif path not in EXACT and path not in CALLS and not path.startswith(FOLDERS):
+            raise RefusedError(404, "there is nothing here")
+
+    def _cached(self, text: str) -> bool:
+        """Tell whether a name is a file's in the page's own folder; looks at no other file."""
+        normal = os.path.normpath(text)
+        if "\0" in text or not Path(normal).is_absolute() or not Path(normal).is_relative_to(self.cache):
+            return False
+        return Path(os.path.realpath(normal)).is_relative_to(self.cache)
+
+    async def _checked_join(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
+        """Read an event's JSON and refuse files that are not uploads to this page."""
+        body = await read_body(headers, receive, MAX_JOIN)
+        try:
+            data = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise RefusedError(400, "the event is no JSON") from None
+        self._check_files(data)
+        sent = False
+
+        async def replay() -> Message:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return replay
+
+    def _check_files(self, data: Any) -> None:
+        waiting = [data]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                path = value.get("path")
+                if path is not None and not (isinstance(path, str) and self._cached(path)):
+                    raise RefusedError(400, "a file must be uploaded first")
+                waiting.extend(value.values())
+            elif isinstance(value, list):
+                waiting.extend(value)
+
+    def _limited(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.max_body:
+            raise RefusedError(413, f"the upload is over the limit of {self.max_body:,} bytes")
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            # one that lied about its length, or named none, is cut off like a lost connection
+            return message if seen <= self.max_body else {"type": "http.disconnect"}
+
+        return counted
