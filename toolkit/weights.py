@@ -1,4 +1,4 @@
-"""Files of weights from elsewhere, read without running anything in them; and a network's start from them."""
+"""Files of weights from elsewhere, read without running anything in them."""
 
 from __future__ import annotations
 

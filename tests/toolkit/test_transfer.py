@@ -1,0 +1,88 @@
+"""Weights from elsewhere are a network's start; frozen layers stay exactly as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from toolkit import catalog
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.transfer import freeze, head_name, load_pretrained
+
+torch = pytest.importorskip("torch")
+
+
+def resnet(channels: int = 3, classes: int = 10, name: str = "resnet18") -> torch.nn.Module:
+    return catalog.model(name).build(channels, classes)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Return a file as torchvision publishes it: 1,000 classes, three channels."""
+    models = pytest.importorskip("torchvision").models
+    torch.manual_seed(7)
+    path = tmp_path / "resnet18.pth"
+    torch.save(models.resnet18(num_classes=1000).state_dict(), path)
+    return path
+
+
+def test_all_layers_but_the_head_take_the_weights(weights: Path) -> None:
+    module, given = resnet(), torch.load(weights, weights_only=True)
+    start = {key: value.clone() for key, value in module.state_dict().items()}
+    said = load_pretrained("resnet18", module, str(weights))
+    assert said.endswith("left at their start: fc.weight, fc.bias")
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, start[key] if key.startswith("fc.") else given[key]), key
+
+
+def test_a_grey_network_answers_as_the_colour_one_does_to_a_grey_picture(weights: Path) -> None:
+    grey, colour = resnet(1).eval(), resnet(3).eval()
+    for module in (grey, colour):
+        load_pretrained("resnet18", module, str(weights))
+    picture = torch.rand(1, 1, 32, 32)
+    torch.testing.assert_close(grey.conv1(picture), colour.conv1(picture.expand(1, 3, 32, 32)))
+
+
+def test_a_stem_of_another_shape_keeps_its_start_and_that_is_said(weights: Path) -> None:
+    said = load_pretrained("resnet18-cifar", resnet(name="resnet18-cifar"), str(weights))
+    assert "left at their start: conv1.weight, fc.weight, fc.bias" in said
+
+
+def test_weights_of_another_network_are_refused(weights: Path) -> None:
+    with pytest.raises(CnnkitError, match="none of alexnet28's layers but its head has weights"):
+        load_pretrained("alexnet28", resnet(name="alexnet28", channels=1), str(weights))
+    with pytest.raises(CnnkitError, match="no ImageNet weights for lenet"):
+        load_pretrained("lenet", resnet(name="lenet", channels=1), "imagenet")
+
+
+def test_imagenet_without_a_network_says_which_file_to_bring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torchvision")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(
+        NotFoundError, match=r"resnet18-f37072fd\.pth and cannot be fetched .*--pretrained FILE"
+    ):
+        load_pretrained("resnet18", resnet(), "imagenet")
+    kept = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b"another file")
+    with pytest.raises(CorruptError, match="not the published file"):
+        load_pretrained("resnet18", resnet(), "imagenet")
+
+
+def test_frozen_layers_stay_exactly_as_they_were_while_the_head_learns() -> None:
+    module = resnet()
+    assert head_name(module) == "fc"
+    assert freeze(module) == "only fc learns: 5,130 parameters"
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    optimizer = torch.optim.AdamW((p for p in module.parameters() if p.requires_grad), lr=0.1)
+    module.train()
+    for _ in range(2):
+        torch.nn.functional.cross_entropy(module(torch.rand(4, 3, 32, 32)), torch.arange(4)).backward()
+        optimizer.step()
+    changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"fc.weight", "fc.bias"}
+    assert module.layer1.training
