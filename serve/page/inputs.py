@@ -1,6 +1,7 @@
 """Gradio components that hand over a picture's bytes, so that our own limits hold before any decoding.
 
-Gradio's own components decode with every codec that Pillow has and cap no pixels.
+Gradio's own components decode with every codec that Pillow has and cap no pixels. Their instances are
+changed, because a subclass of a component makes Gradio write a stub file beside its source.
 """
 
 from __future__ import annotations
@@ -8,23 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
 from toolkit.images import MAX_BYTES
 
 MAX_UNFETCHED = 32
 
 
 def _bytes_of(payload: Any) -> bytes | None:
-    """Return the bytes of an upload; Gradio has checked by now that its path lies in its own cache."""
-    if payload is None:
-        return None
-    if isinstance(payload, bytes):
+    """Return the bytes of an upload; the guard and Gradio have checked that its path is in our cache."""
+    if payload is None or isinstance(payload, bytes):
         return payload
-    path = getattr(payload, "path", None)
-    if path is None:
+    if payload.path is None:
         return None
-    with Path(path).open("rb") as file:
+    with Path(payload.path).open("rb") as file:
         return file.read(MAX_BYTES + 1)
 
 
@@ -37,34 +33,20 @@ class _Newest(dict[str, Any]):
         super().__setitem__(key, value)
 
 
-class Photo(gr.Image):  # type: ignore[misc]  # gradio ships no types that mypy follows
-    """An upload, a pasted picture or a webcam's, as bytes."""
-
-    is_template = True  # drawn by the browser as gr.Image is
-
-    def preprocess(self, payload: Any) -> bytes | None:
-        """Return the upload's bytes, not decoded."""
-        return _bytes_of(payload)
+def photo_as_bytes(image: Any) -> Any:
+    """Make a gr.Image give its events the upload's bytes, not decoded; None where there is none."""
+    image.preprocess = _bytes_of
+    return image
 
 
-class Drawing(gr.ImageEditor):  # type: ignore[misc]  # gradio ships no types that mypy follows
-    """What was drawn, as the bytes of one picture."""
+def drawing_as_bytes(editor: Any) -> Any:
+    """Make a gr.ImageEditor give its events the flattened drawing's bytes, not decoded."""
+    editor.blob_storage = _Newest()
 
-    is_template = True  # drawn by the browser as gr.ImageEditor is
+    def preprocess(payload: Any) -> bytes | None:
+        if payload is not None and payload.id is not None:
+            payload = editor.blob_storage.pop(payload.id, None)
+        return None if payload is None else _bytes_of(payload.composite)
 
-    def preprocess(self, payload: Any) -> bytes | None:
-        """Return the drawing's bytes, not decoded; None where nothing came."""
-        if payload is None:
-            return None
-        if payload.id is not None:
-            payload = self.blob_storage.pop(payload.id, None)
-        return _bytes_of(payload.composite) if payload is not None else None
-
-
-def bounded(drawing: Drawing) -> Drawing:
-    """Return the drawing with a store that cannot grow without end.
-
-    Not done in a constructor: Gradio reads a component's settings off its constructor's parameters.
-    """
-    drawing.blob_storage = _Newest()
-    return drawing
+    editor.preprocess = preprocess
+    return editor

@@ -10,7 +10,7 @@ import gradio as gr
 from serve.classifier import Answer, Invert, Limits
 from serve.lineup import TITLES, Entry
 from serve.page.card import card, headline
-from serve.page.inputs import Drawing, Photo, bounded
+from serve.page.inputs import drawing_as_bytes, photo_as_bytes
 from serve.page.pictures import TestPictures, test_pictures, to_pil
 from toolkit.errors import CnnkitError
 
@@ -58,7 +58,7 @@ def _inputs(usable: Sequence[Entry]) -> dict[str, Any]:
     pictures = test_pictures(usable[0].artifact)
     with gr.Tabs():
         with gr.Tab("Draw"):
-            found["drawing"] = drawing = Drawing(
+            found["drawing"] = drawing = gr.ImageEditor(
                 label="Draw with mouse or finger",
                 canvas_size=CANVAS,
                 fixed_canvas=True,
@@ -71,15 +71,16 @@ def _inputs(usable: Sequence[Entry]) -> dict[str, Any]:
                 buttons=[],
                 elem_id="drawing",
             )
-            bounded(drawing)
+            drawing_as_bytes(drawing)
         with gr.Tab("Picture"):
-            found["photo"] = Photo(
+            found["photo"] = photo = gr.Image(
                 label="Upload, paste or take a picture",
                 sources=["upload", "clipboard", "webcam"],
                 height=340,
                 buttons=[],
                 elem_id="photo",
             )
+            photo_as_bytes(photo)
         with gr.Tab("Test pictures"):
             if isinstance(pictures, TestPictures):
                 found["pictures"] = pictures
