@@ -11,6 +11,7 @@ from exporters import Exported, Exporter, ExportOptions
 from exporters.flow.cache import KEY, export_key, stored
 from exporters.flow.int8 import Calibrated, calibrate
 from exporters.flow.paths import export_path
+from exporters.flow.publish import refuse_unwritable
 from exporters.proving.evidence import Evidence, gather
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Precision
@@ -62,6 +63,7 @@ class Walk:
 
     def run(self) -> Report:
         """Make everything that was asked for; what fails or is not here is reported, not raised."""
+        refuse_unwritable(export_path(self.source, self.request.options, "onnx").parent)
         able = [(name, precision) for name, precision in self._wanted() if self._can(name, precision)]
         if self.source.passport.format == "trt":
             return self._from_engine()

@@ -75,7 +75,7 @@ def test_an_engine_of_tensorrt_rtx_is_refused_in_words(root: Path) -> None:
 
 
 def test_a_classic_plan_names_the_server_that_it_needs(root: Path) -> None:
-    """A plan that nobody here can build is stood in for by any bytes: Triton's files are what is looked at."""
+    """A plan nobody here can build: any bytes stand for it, as only Triton's files are looked at."""
     path = root / "lenet-maxpool" / "lenet-maxpool.fp16.engine"
     graph = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx")
     path.write_bytes(b"a plan")

@@ -1,0 +1,251 @@
+"""TensorRT's backend: what it says without a GPU, and the code for GPUs on a driver that is host memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from toolkit import catalog
+from toolkit.artifacts import Artifact, Passport, Target, TensorSpec, stamp
+from toolkit.backends import EngineOptions
+from toolkit.backends._cuda import device_count
+from toolkit.backends._tensorrt_fit import Here, misfit
+from toolkit.errors import UnavailableError
+
+HERE = Path(__file__).parent
+REPO = Path(__file__).parents[3]
+TARGET = Target(
+    flavour="rtx",
+    compute_capabilities=("SM86", "SM89"),
+    version="1.7.1.116",
+    install="pip install tensorrt-rtx-cu13==1.7.1.116",
+)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Artifact:
+    path = tmp_path / "tiny" / "tiny.fp16.engine"
+    path.parent.mkdir()
+    path.write_bytes(b"an engine")
+    passport = Passport(
+        format="trt",
+        model="tiny",
+        precision="fp16",
+        trained=True,
+        input=TensorSpec(name="input", shape=(None, 1, 2, 2), layout="NCHW"),
+        output=TensorSpec(name="logits", shape=(None, 4), layout="NC"),
+        classes=tuple("abcd"),
+        preprocessing=None,
+        target=TARGET,
+    )
+    return stamp(path, passport)
+
+
+def test_an_engine_that_fits_has_nothing_said_of_it(engine: Artifact) -> None:
+    assert misfit(engine, Here(capability="SM89", versions={"rtx": "1.7.1.116"})) is None
+    assert misfit(engine, Here(capability=None, versions={"rtx": "1.7.1.116"})) is None
+
+
+@pytest.mark.parametrize(
+    ("here", "words"),
+    [
+        (
+            Here(capability="SM90", versions={"rtx": "1.7.1.116"}),
+            "tiny.fp16.engine was built for SM 8.6, 8.9 by TensorRT-RTX 1.7.1.116; this GPU is SM 9.0: "
+            "`cnnkit export tiny --format trt --precision fp16 --target sm90`",
+        ),
+        (
+            Here(capability="SM120", versions={"rtx": "1.8.0.5"}),
+            "built for SM 8.6, 8.9 by TensorRT-RTX 1.7.1.116; here is 1.8.0.5: "
+            "pip install tensorrt-rtx-cu13==1.7.1.116, or `cnnkit export tiny --format trt",
+        ),
+        (
+            Here(capability="SM89", versions={"classic": "11.4.0"}),
+            "here is TensorRT: pip install tensorrt-rtx-cu13==1.7.1.116",
+        ),
+        (Here(capability="SM89", versions={}), "no TensorRT is installed here: pip install"),
+    ],
+)
+def test_a_misfit_is_one_line_from_the_passport(engine: Artifact, here: Here, words: str) -> None:
+    said = misfit(engine, here)
+    assert said is not None
+    assert words in said
+    assert "\n" not in said
+
+
+def test_an_engine_of_the_other_flavour_says_which(engine: Artifact) -> None:
+    target = Target(flavour="classic", version="11.4.0", compute_capabilities=("SM90",))
+    classic = dataclasses.replace(engine, passport=dataclasses.replace(engine.passport, target=target))
+    said = misfit(classic, Here(capability="SM89", versions={"rtx": "1.7.1.116"}))
+    assert said is not None
+    assert "by TensorRT 11.4.0; here is TensorRT-RTX" in said
+
+
+@pytest.mark.skipif(device_count() > 0, reason="an NVIDIA GPU is here")
+def test_without_a_gpu_the_backend_says_why_and_what_runs_instead(engine: Artifact) -> None:
+    backend = catalog.backend("trt")
+    state = backend.availability()
+    assert state.available is False
+    assert state.why_not
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        pytest.skip("TensorRT for RTX is not installed")
+    with pytest.raises(UnavailableError, match=r"needs an NVIDIA GPU and none is visible; `--backend ort`"):
+        backend.open(engine, EngineOptions())
+
+
+@pytest.mark.parametrize("device", ["cuda:x", "cuda:1x"])
+def test_a_device_that_is_no_gpu_is_refused(engine: Artifact, device: str) -> None:
+    with pytest.raises(UnavailableError, match="no device"):
+        catalog.backend("trt").open(engine, EngineOptions(device=device))
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the driver whose device memory is host memory; skip where there is no compiler."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("gcc is not installed (Debian: apt-get install gcc)")
+    path = tmp_path_factory.mktemp("driver") / "libcuda_in_memory.so"
+    source = HERE / "libcuda_in_memory.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", path, source], check=True, capture_output=True)
+    return path
+
+
+def on_driver(driver: Path, engine: Artifact, code: str) -> object:
+    """Run code in a process of its own where the driver and TensorRT are the stand-ins."""
+    script = f"""
+import ctypes, importlib.util, json, sys
+import numpy as np
+from pathlib import Path
+import toolkit.backends._cuda as cuda
+cuda.LIBRARY = {str(driver)!r}
+spec = importlib.util.spec_from_file_location("tensorrt_rtx", {str(HERE / "engine_in_memory.py")!r})
+sys.modules["tensorrt_rtx"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["tensorrt_rtx"])
+from toolkit.artifacts import open_artifact
+from toolkit.backends import EngineOptions
+from toolkit.backends.trt import TrtEngine, Trt
+artifact = open_artifact(Path({str(engine.path)!r}))
+left_over = ctypes.CDLL({str(driver)!r}).left_over
+{code}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_an_engine_runs_batches_of_any_size_in_its_profile_and_frees_everything(
+    driver: Path, engine: Artifact
+) -> None:
+    answer = on_driver(
+        driver,
+        engine,
+        """
+right = []
+with TrtEngine(artifact, EngineOptions(device="cuda")) as opened:
+    for size in (1, 8, 3):
+        batch = np.random.default_rng(size).standard_normal((size, 1, 2, 2)).astype(np.float32)
+        right.append(bool((opened.logits(batch) == 2 * batch.reshape(size, 4)).all()))
+    held = left_over()
+opened.close()
+print(json.dumps([right, held, left_over()]))
+""",
+    )
+    assert answer == [[True, True, True], 211, 0]
+
+
+def test_batches_outside_the_profile_are_refused_in_words(driver: Path, engine: Artifact) -> None:
+    answer = on_driver(
+        driver,
+        engine,
+        """
+with TrtEngine(artifact, EngineOptions()) as opened:
+    try: opened.run(np.zeros((9, 1, 2, 2), np.float32))
+    except Exception as error: print(json.dumps([type(error).__name__, str(error)]))
+""",
+    )
+    assert answer == [
+        "ShapeError",
+        "tiny.fp16.engine was built for batches of 1 to 8, got 9; `cnnkit export tiny --batch 1,32,9`",
+    ]
+
+
+def test_layer_times_come_from_the_profiler_and_leave_it_off(driver: Path, engine: Artifact) -> None:
+    answer = on_driver(
+        driver,
+        engine,
+        """
+with TrtEngine(artifact, EngineOptions()) as opened:
+    times = opened.layer_times(np.zeros((2, 1, 2, 2), np.float32), runs=3)
+    found = [[(one.name, one.milliseconds) for one in run] for run in times]
+    state = [opened.context.profiler is None, opened.context.enqueue_emits_profile]
+    facts = [opened.device_memory_bytes(), opened.weights_bytes(), json.loads(opened.inspect())["Layers"]]
+print(json.dumps([found, state, facts]))
+""",
+    )
+    assert answer == [[[["double", 0.25]]] * 3, [True, True], [4096, 123, ["double"]]]
+
+
+def test_an_engine_that_tensorrt_refuses_is_told_with_its_reason_and_frees_everything(
+    driver: Path, engine: Artifact
+) -> None:
+    answer = on_driver(
+        driver,
+        engine,
+        """
+artifact.path.write_bytes(b"another engine")
+try: TrtEngine(artifact, EngineOptions())
+except Exception as error: print(json.dumps([type(error).__name__, str(error), left_over()]))
+""",
+    )
+    assert isinstance(answer, list)
+    assert answer[0] == "CorruptError"
+    assert "magic tag does not match; `cnnkit verify" in answer[1]
+    assert answer[1].endswith("--rebuild` makes it again for this machine")
+    assert answer[2] == 0
+
+
+def test_the_drivers_own_words_reach_the_user(driver: Path, engine: Artifact) -> None:
+    answer = on_driver(
+        driver,
+        engine,
+        """
+said = []
+for act in (lambda: cuda.Device(0).buffer("x", 2_000_000_000), lambda: cuda.Device(3)):
+    try: act()
+    except Exception as error: said.append(str(error))
+gpu = cuda.gpus()[0]
+print(json.dumps([said, gpu.name, gpu.capability, cuda.driver_version(), Trt().availability().devices]))
+""",
+    )
+    assert answer == [
+        [
+            "the NVIDIA driver refused cuMemAlloc_v2: out of memory",
+            "the NVIDIA driver refused cuDeviceGet: invalid device ordinal",
+        ],
+        "Stand-in",
+        "SM89",
+        "13.0",
+        ["cuda:0 Stand-in (SM89)"],
+    ]
+
+
+@pytest.mark.gpu
+def test_a_gpu_of_this_machine_is_named() -> None:
+    from toolkit.backends._cuda import gpus
+
+    assert gpus()[0].capability.startswith("SM")
