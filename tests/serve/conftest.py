@@ -1,0 +1,148 @@
+"""Real servers in processes of their own, on free ports of this machine, ended after the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toolkit.artifacts import shipped_root
+
+READY_S = 60
+MODEL = "lenet-maxpool"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(kw_only=True)
+class Server:
+    process: subprocess.Popen[str]
+    url: str
+    port: int
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        data = json.dumps(body).encode() if isinstance(body, dict) else body
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body=data, headers=dict(headers or {}))
+            reply = connection.getresponse()
+            found = {name.lower(): value for name, value in reply.getheaders()}
+            return Answer(status=reply.status, headers=found, body=reply.read())
+        finally:
+            connection.close()
+
+    def infer(self, request: dict[str, Any]) -> Answer:
+        return self.ask("POST", f"/v2/models/{MODEL}/infer", request)
+
+    def read_line(self, pattern: str, seconds: float = READY_S) -> str:
+        """Return the next line on the server's stderr that matches; fail with what came instead."""
+        assert self.process.stderr is not None
+        lines: list[str] = []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if select.select([self.process.stderr], [], [], 0.2)[0]:
+                line = self.process.stderr.readline()
+                lines.append(line)
+                if re.search(pattern, line):
+                    return line
+                if not line:
+                    break
+        raise AssertionError(f"no {pattern!r} from the server: {''.join(lines)}")
+
+
+@contextlib.contextmanager
+def serving(root: Path, *args: str) -> Iterator[Server]:
+    command = [sys.executable, "-m", "cnnkit", "serve", "--port", "0", "--artifacts", str(root), *args]
+    settings = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1, env=settings, cwd=root)
+    server = Server(process=process, url="", port=0)
+    try:
+        line = server.read_line(r"serving .* on http")
+        server.url = re.search(r"http://\S+", line)[0]  # type: ignore[index]
+        server.port = int(server.url.rpartition(":")[2])
+        yield server
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Path:
+    path = shipped_root() / MODEL / f"{MODEL}.onnx"
+    if not path.is_file():
+        pytest.skip(f"{path.name} does not ship in this checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def api(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a running `cnnkit serve --no-page` of the network that ships."""
+    with serving(tmp_path_factory.mktemp("api"), MODEL, "--no-page") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def page(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a running `cnnkit serve` of the network that ships, page and all."""
+    pytest.importorskip("gradio", reason="Gradio is not installed (extra page)")
+    with serving(tmp_path_factory.mktemp("page"), MODEL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rows() -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(0).random((3, 1, 28, 28), dtype=np.float32)
+
+
+def tensor(array: np.ndarray[Any, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "input",
+        "shape": list(array.shape),
+        "datatype": "FP32",
+        "data": array.ravel().tolist(),
+        **changes,
+    }
+
+
+def png(mode: str = "L", size: tuple[int, int] = (28, 28)) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, size).save(out, "PNG")
+    return out.getvalue()

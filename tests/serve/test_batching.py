@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serve.batching import Batcher, DeadlineError, Policy, QueueFullError, StoppedError
+
+
+class Doubling:
+    """A real engine in small: doubles its rows, remembers its batches, and can be held up."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+        self.go = threading.Event()
+        self.go.set()
+
+    def run(self, rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+        self.go.wait(10)
+        self.batches.append(len(rows))
+        self.threads.add(threading.get_ident())
+        return [rows * 2]
+
+
+def row(value: float, count: int = 1) -> np.ndarray[Any, Any]:
+    return np.full((count, 2), value, dtype=np.float32)
+
+
+async def ended(batcher: Batcher, work: Awaitable[Any]) -> Any:
+    try:
+        return await work
+    finally:
+        await batcher.close()
+
+
+def test_a_lone_caller_is_answered_alone_and_off_the_event_loop() -> None:
+    engine = Doubling()
+
+    async def main() -> None:
+        batcher = Batcher(engine.run, Policy())
+        arrays, timing = await ended(batcher, batcher.submit(row(3.0)))
+        assert arrays[0].tolist() == [[6.0, 6.0]]
+        assert timing.rows == 1
+
+    asyncio.run(main())
+    assert engine.batches == [1]
+    assert threading.get_ident() not in engine.threads
+
+
+def test_callers_that_come_while_the_engine_runs_share_the_next_batch() -> None:
+    engine = Doubling()
+    engine.go.clear()
+
+    async def main() -> list[Any]:
+        batcher = Batcher(engine.run, Policy(max_batch=4))
+        waiting = [batcher.submit(row(float(i))) for i in range(8)]
+        engine.go.set()
+        return await ended(batcher, asyncio.gather(*waiting))
+
+    answers = asyncio.run(main())
+    assert [arrays[0][0, 0] for arrays, _ in answers] == [2.0 * i for i in range(8)]
+    assert engine.batches[0] == 1
+    assert max(engine.batches) == 4
+    assert sum(engine.batches) == 8
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=25),
+    max_batch=st.integers(1, 16),
+    delay=st.sampled_from([0.0, 2.0]),
+)
+def test_everyone_gets_their_own_rows_back_whatever_shares_a_batch(
+    sizes: list[int], max_batch: int, delay: float
+) -> None:
+    engine = Doubling()
+
+    async def main() -> list[Any]:
+        batcher = Batcher(engine.run, Policy(max_batch=max_batch, delay_ms=delay))
+        waiting = [batcher.submit(row(float(i), size)) for i, size in enumerate(sizes)]
+        return await ended(batcher, asyncio.gather(*waiting))
+
+    for i, (arrays, _) in enumerate(asyncio.run(main())):
+        assert arrays[0].shape == (sizes[i], 2)
+        assert (arrays[0] == 2.0 * i).all()
+    # only a caller with more rows than a batch may hold goes beyond it, and alone
+    assert all(count <= max_batch or count in sizes for count in engine.batches)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    engine = Doubling()
+    engine.go.clear()
+
+    async def main() -> None:
+        batcher = Batcher(engine.run, Policy(max_waiting=3))
+        running = batcher.submit(row(0.0))
+        waiting = [batcher.submit(row(1.0)) for _ in range(3)]
+        with pytest.raises(QueueFullError, match="3 rows are waiting") as full:
+            batcher.submit(row(9.0))
+        assert full.value.retry_after_s >= 1
+        engine.go.set()
+        await ended(batcher, asyncio.gather(running, *waiting))
+
+    asyncio.run(main())
+
+
+def test_a_request_past_its_deadline_never_reaches_the_engine() -> None:
+    engine = Doubling()
+    engine.go.clear()
+
+    async def main() -> None:
+        batcher = Batcher(engine.run, Policy())
+        running = batcher.submit(row(0.0))
+        late = batcher.submit(row(1.0), deadline_s=0.02)
+        with pytest.raises(DeadlineError):
+            await late
+        engine.go.set()
+        await ended(batcher, running)
+
+    asyncio.run(main())
+    assert engine.batches == [1]
+
+
+def test_a_caller_that_goes_away_costs_the_others_nothing() -> None:
+    engine = Doubling()
+    engine.go.clear()
+
+    async def main() -> Any:
+        batcher = Batcher(engine.run, Policy())
+        batcher.submit(row(0.0)).cancel()
+        gone, stays = batcher.submit(row(1.0)), batcher.submit(row(2.0))
+        gone.cancel()
+        engine.go.set()
+        return await ended(batcher, stays)
+
+    arrays, _ = asyncio.run(main())
+    assert arrays[0][0, 0] == 4.0
+    assert sum(engine.batches) == 2
+
+
+def test_an_engine_that_fails_tells_each_caller_and_goes_on() -> None:
+    calls = []
+
+    def run(rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+        calls.append(len(rows))
+        if len(calls) == 1:
+            raise ValueError("no")
+        return [rows]
+
+    async def main() -> None:
+        batcher = Batcher(run, Policy())
+        with pytest.raises(ValueError, match="no"):
+            await batcher.submit(row(1.0))
+        arrays, _ = await ended(batcher, batcher.submit(row(2.0)))
+        assert arrays[0][0, 0] == 2.0
+
+    asyncio.run(main())
+
+
+def test_who_waits_when_a_newer_engine_takes_over_is_answered_by_the_old_one() -> None:
+    old, new = Doubling(), Doubling()
+    old.go.clear()
+
+    async def main() -> None:
+        batcher = Batcher(old.run, Policy())
+        first, second = batcher.submit(row(1.0)), batcher.submit(row(2.0))
+        batcher.replace(new.run)
+        third = batcher.submit(row(3.0))
+        old.go.set()
+        await ended(batcher, asyncio.gather(first, second, third))
+
+    asyncio.run(main())
+    assert sum(old.batches) == 2
+    assert new.batches == [1]
+
+
+def test_closing_answers_everyone_and_then_takes_nobody() -> None:
+    engine = Doubling()
+
+    async def main() -> None:
+        batcher = Batcher(lambda rows: (time.sleep(0.02), engine.run(rows))[1], Policy(max_batch=1))
+        waiting = [batcher.submit(row(float(i))) for i in range(4)]
+        await batcher.close()
+        assert all(future.done() for future in waiting)
+        with pytest.raises(StoppedError):
+            batcher.submit(row(0.0))
+
+    asyncio.run(main())
+    assert engine.batches == [1, 1, 1, 1]

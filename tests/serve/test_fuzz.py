@@ -1,0 +1,136 @@
+"""Whatever a client sends: no 5xx, no hang, no growth, always valid JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import socket
+import threading
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.serve.conftest import MODEL, Answer, Server, png, tensor
+
+INFER = f"/v2/models/{MODEL}/infer"
+FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+numbers = st.one_of(st.integers(-(2**70), 2**70), st.floats(), st.booleans(), st.none(), st.text(max_size=4))
+trees = st.recursive(
+    numbers,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)
+shapes = st.one_of(st.lists(st.integers(-2, 10**12), max_size=6), trees, st.just([1, 1, 28, 28]))
+names = st.sampled_from(["input", "../etc/passwd", "", "input\0", "logits"]) | trees
+tensors = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": names,
+        "shape": shapes,
+        "datatype": st.sampled_from(["FP32", "FP64", "BYTES", "UINT8", ""]) | trees,
+        "data": st.just([0.5] * 784) | trees,
+        "parameters": trees | st.fixed_dictionaries({"binary_data_size": numbers}),
+    },
+)
+requests = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": trees,
+        "inputs": st.lists(tensors, max_size=3) | trees,
+        "outputs": trees | st.lists(st.fixed_dictionaries({"name": names}), max_size=3),
+        "parameters": trees,
+    },
+)
+
+
+def fine(answer: Answer) -> None:
+    assert answer.status < 500, answer.body
+    if answer.headers["content-type"] == "application/json":
+        json.loads(answer.body, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+@FUZZ
+@given(request=requests)
+def test_json_of_any_shape(api: Server, request: dict[str, Any]) -> None:
+    fine(api.ask("POST", INFER, json.dumps(request).encode()))
+
+
+@FUZZ
+@given(body=st.binary(max_size=400), length=st.integers(-5, 500) | st.text("0123456789abc-", max_size=20))
+def test_binary_that_lies(api: Server, body: bytes, length: int | str) -> None:
+    fine(api.ask("POST", INFER, body, {"Inference-Header-Content-Length": str(length)}))
+
+
+@FUZZ
+@given(cut=st.integers(0, 4000), size=st.integers(-(2**33), 2**66) | st.just(3136))
+def test_sizes_that_lie(api: Server, cut: int, size: int) -> None:
+    entry = {k: v for k, v in tensor(np.zeros((1, 1, 28, 28), np.float32)).items() if k != "data"}
+    entry["parameters"] = {"binary_data_size": size}
+    head = json.dumps({"inputs": [entry]}).encode()
+    body = head + b"\0" * cut
+    answer = api.ask("POST", INFER, body, {"Inference-Header-Content-Length": str(len(head))})
+    fine(answer)
+    assert (answer.status == 200) == (size == cut == 3136)
+
+
+@FUZZ
+@given(
+    data=st.binary(max_size=300),
+    cut=st.integers(0, 90),
+    kind=st.sampled_from(["", "image/png", "multipart/form-data; boundary=B"]),
+)
+def test_pictures_of_any_bytes(api: Server, data: bytes, cut: int, kind: str) -> None:
+    whole = png()
+    fine(api.ask("POST", "/v1/classify", whole[:cut] + data + whole[cut:], {"Content-Type": kind}))
+
+
+@FUZZ
+@given(path=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#?"), max_size=40))
+def test_paths_of_any_text(api: Server, path: str) -> None:
+    fine(api.ask("GET", f"/v2/models/{path}"))
+    fine(api.ask("POST", f"/v1/classify?model={path}", png()))
+
+
+@FUZZ
+@given(
+    body=st.binary(max_size=200), tail=st.binary(max_size=20), name=st.sampled_from(["gzip", "deflate", "x"])
+)
+def test_compressed_bodies_with_tails(api: Server, body: bytes, tail: bytes, name: str) -> None:
+    fine(api.ask("POST", INFER, gzip.compress(body) + tail, {"Content-Encoding": name}))
+
+
+@FUZZ
+@given(path=st.text(max_size=60))
+def test_gradio_events_that_name_files(page: Server, path: str) -> None:
+    body = {
+        "data": [{"path": path, "meta": {"_type": "gradio.FileData"}}],
+        "fn_index": 1,
+        "session_hash": "s",
+    }
+    assert page.ask("POST", "/gradio_api/queue/join", body).status == 400
+
+
+def test_clients_that_vanish_leave_nothing_behind(api: Server) -> None:
+    request = json.dumps({"inputs": [tensor(np.zeros((64, 1, 28, 28), np.float32))]}).encode()
+    head = f"POST {INFER} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(request)}\r\n\r\n".encode()
+
+    def vanish(share: float) -> None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", api.port)) as sock:
+            sock.sendall((head + request)[: int(share * (len(head) + len(request)))])
+
+    process = psutil.Process(api.process.pid)
+    for _ in range(3):
+        callers = [threading.Thread(target=vanish, args=(i / 20,)) for i in range(1, 21)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(20)
+    answer = api.ask("GET", "/v2/health/ready")
+    assert answer.status == 200
+    assert len(process.net_connections()) < 10
+    assert "cnnkit_waiting_rows{" in api.ask("GET", "/metrics").body.decode()
+    assert api.infer({"inputs": [tensor(np.zeros((1, 1, 28, 28), np.float32))]}).status == 200
