@@ -1,0 +1,56 @@
+"""Every network of the catalog trains an epoch on real pictures, exports, and answers alike everywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import cnnkit
+from toolkit import catalog
+from toolkit.datasets.fashion_mnist_sample import load
+
+pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of real pictures: four classes, three to learn from and two to be tested on each."""
+    root, data = tmp_path_factory.mktemp("pictures"), load()
+    for part, split, count in (("train", data.train, 3), ("test", data.test, 2)):
+        for label in range(4):
+            folder = root / part / data.classes[label].replace("/", "-")
+            folder.mkdir(parents=True)
+            for index in np.flatnonzero(split.labels == label)[:count]:
+                Image.fromarray(split.images[index, 0]).save(folder / f"{index}.png")
+    return root
+
+
+def type_in(*words: object) -> dict[str, object]:
+    result = CliRunner().invoke(cnnkit.main, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    found: dict[str, object] = json.loads(result.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", list(catalog.models()))
+def test_a_network_trains_exports_and_answers_alike(name: str, pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    data = ("--dataset", f"folder:{pictures}", "--artifacts", tmp_path, "--json")
+    trained = type_in("train", name, "--epochs", "1", "--batch", "6", *data)
+    assert trained["model"] == name
+    made = type_in("export", name, "--format", "onnx", "--images", "8", "--artifacts", tmp_path, "--json")
+    (artifact,) = made["artifacts"]  # type: ignore[misc]
+    assert artifact["parity"]["top1_agreement"] == 1.0  # type: ignore[index]
+    ort = type_in("eval", name, *data)
+    torch = type_in("eval", name, "--backend", "pytorch", *data)
+    assert (ort["backend"], torch["backend"]) == ("ort", "pytorch")
+    assert ort["confusion"] == torch["confusion"]
+    assert torch["accuracy"] == trained["test_accuracy"]
+    assert len(ort["classes"]) == 4  # type: ignore[arg-type]
