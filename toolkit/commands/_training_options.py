@@ -46,13 +46,9 @@ training_options = cli.options(
     click.option(
         "--loader",
         type=click.Choice(get_args(Loader)),
-        default="memory",
-        show_default=True,
-        help="memory: whole batches at once; torch: DataLoader.",
+        help="memory: whole batches at once (default); torch: DataLoader, picture by picture.",
     ),
-    click.option(
-        "--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes of --loader torch."
-    ),
+    click.option("--workers", type=click.IntRange(0), help="Processes that load; means --loader torch."),
     cli.root_option,
     cli.model_file_option,
 )
@@ -64,7 +60,9 @@ def make_job(model: str, changes: dict[str, Any], options: dict[str, Any], **mor
     model_file: Path | None = options["model_file"]
     spec = catalog.model(model, model_file=model_file)
     size = options.pop("size")
-    if options["workers"] and options["loader"] != "torch":
-        raise click.UsageError("--workers are processes of --loader torch; the memory loader has none")
+    if options["workers"] is not None and options["loader"] == "memory":
+        raise click.UsageError("--workers belong to --loader torch; the memory loader has none")
+    options["loader"] = options["loader"] or ("memory" if options["workers"] is None else "torch")
+    options["workers"] = options["workers"] or 0
     recipe = recipes.override(recipes.find(spec, options.pop("recipe_name")), changes)
     return Job(model=spec, recipe=recipe, size=(size, size) if size else None, **options, **more)

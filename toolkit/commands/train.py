@@ -27,6 +27,13 @@ from toolkit.commands._training_options import make_job, training_options
     metavar="SECONDS",
     help="How often the state is saved within an epoch.",
 )
+@click.option(
+    "--stall-limit",
+    "stall_limit_s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Give up when no step was made for so long (default: only say where it hangs).",
+)
 @training_options
 @cli.json_option
 @recipe_options

@@ -43,6 +43,7 @@ class Job:
     workers: int = 0
     resume: bool = False
     save_every_s: float = 10.0
+    stall_limit_s: float | None = None
     flip_test: bool = False
     pretrained: str | None = None
     freeze: bool = False

@@ -5,7 +5,7 @@ classes are not equally frequent. The failures that it knows:
 
 - a loss that is no number;
 - dead ReLUs: layers that no gradient reaches, while the loss sits at chance;
-- a network that never starts: the loss sits at chance long after warm-up;
+- a network that never starts: the loss sits at chance, and has not fallen for long;
 - a collapse: the network had learned, and its loss is back at chance or above.
 
 A loss far above chance counts as at chance. A network whose activations saturate (sigmoid, tanh)
@@ -28,11 +28,21 @@ if TYPE_CHECKING:
 CHECK_STEPS = 20  # losses are looked at so often; reading each one would stall a GPU
 WINDOW = 100  # steps that are averaged, so that one hard batch is no divergence
 RETRIES = 3
-RETRY_FACTOR = 0.1
 _MARGIN = 0.05
 _LEARNED = 0.25  # this far below chance a network has learned something
+_FALL = 0.002  # a window's loss this far below the lowest yet is still falling
 _DEAD_CHECKS = 3
 _PLATEAU_STEPS, _SATURATING_PLATEAU_EPOCHS = 1000, 8
+# A rate at which nothing ever starts is far too high; one at which things went well for a while, a little.
+_FAR, _LITTLE = 0.1, 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """What is wrong with a run, and by what its rate should be multiplied before it goes on."""
+
+    what: str
+    factor: float
 
 
 @dataclass(kw_only=True)
@@ -43,10 +53,19 @@ class Watch:
     steps: int = 0
     learned: bool = False
     dead_checks: int = 0
+    lowest: float | None = None
+    lowest_step: int = 0
 
     def restart(self) -> None:
         """Forget the losses of an attempt that was given up, but not that the kept weights had learned."""
         self.losses, self.steps, self.dead_checks = [], 0, 0
+        self.lowest, self.lowest_step = None, 0
+
+    def take(self, losses: Sequence[float]) -> float:
+        """Take in the losses of the last steps; return the window's mean."""
+        self.steps += len(losses)
+        self.losses = [*self.losses, *losses][-WINDOW:]
+        return sum(self.losses) / len(self.losses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,35 +77,48 @@ class Guard:
     plateau_steps: int
 
     @property
+    def _scale(self) -> float:
+        # with few classes chance itself is low, and the margins for ten would be half of the way to 0
+        return min(1.0, self.chance / math.log(10))
+
+    @property
     def at_chance(self) -> float:
         """Return the loss from which on a run counts as sitting at chance."""
-        # with few classes chance itself is low, and half of the way to it would already be margin
-        return self.chance - _MARGIN * min(1.0, self.chance / math.log(10))
+        return self.chance - _MARGIN * self._scale
 
     def is_sound(self, watch: Watch) -> bool:
         """Tell whether an epoch may be gone back to: something was learned, and is still there."""
-        recent = sum(watch.losses) / max(1, len(watch.losses))
-        return bool(watch.losses) and recent < self.at_chance
+        return bool(watch.losses) and sum(watch.losses) / len(watch.losses) < self.at_chance
 
-    def verdict(self, watch: Watch, losses: Sequence[float], dead: Sequence[str]) -> str | None:
+    def verdict(self, watch: Watch, losses: Sequence[float], dead: Sequence[str]) -> Trouble | None:
         """Take in the losses of the last steps and the layers without gradient; say what is wrong, if so."""
-        watch.steps += len(losses)
-        watch.losses = [*watch.losses, *losses][-WINDOW:]
-        if not all(math.isfinite(loss) for loss in losses):
-            return f"the loss was {next(loss for loss in losses if not math.isfinite(loss))}"
-        recent = sum(watch.losses) / len(watch.losses)
-        if len(watch.losses) == WINDOW and recent < self.chance - _LEARNED * self.chance / math.log(10):
+        if not losses:
+            return None
+        broken = [loss for loss in losses if not math.isfinite(loss)]
+        if broken:
+            return Trouble(what=f"the loss was {broken[0]}", factor=_FAR)
+        recent = watch.take(losses)
+        full = len(watch.losses) == WINDOW
+        if full and (watch.lowest is None or recent < watch.lowest - _FALL):
+            watch.lowest, watch.lowest_step = recent, watch.steps
+        if full and recent < self.chance - _LEARNED * self._scale:
             watch.learned = True
         sits = recent >= self.at_chance
         watch.dead_checks = watch.dead_checks + 1 if dead and sits else 0
         if watch.steps <= self.warmup_steps or not sits:
             return None
+        return self._sitting(watch, recent, dead)
+
+    def _sitting(self, watch: Watch, recent: float, dead: Sequence[str]) -> Trouble | None:
+        """Judge a loss that sits at chance or above."""
         if watch.dead_checks >= _DEAD_CHECKS:
-            return f"dead ReLUs: no gradient reaches {', '.join(dead)}, and the loss sits at {recent:.2f}"
+            where = f"no gradient reaches {', '.join(dead)}, and the loss sits at {recent:.2f}"
+            return Trouble(what=f"dead ReLUs: {where}", factor=_LITTLE if watch.learned else _FAR)
         if watch.learned and len(watch.losses) == WINDOW:
-            return f"the loss collapsed to {recent:.2f} after it had been lower"
-        if not watch.learned and watch.steps >= self.warmup_steps + self.plateau_steps:
-            return f"the loss still sits at {recent:.2f} after {watch.steps} steps"
+            return Trouble(what=f"the loss is at {recent:.2f} after it had been lower", factor=_LITTLE)
+        waited = watch.steps - max(self.warmup_steps, watch.lowest_step)
+        if not watch.learned and waited >= self.plateau_steps:
+            return Trouble(what=f"the loss still sits at {recent:.2f} after {watch.steps} steps", factor=_FAR)
         return None
 
 

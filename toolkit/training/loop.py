@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from toolkit.training import EpochRecord, Watcher, seeding
-from toolkit.training.guard import CHECK_STEPS, Guard, Watch, dead_layers
+from toolkit.training.guard import CHECK_STEPS, Guard, Trouble, Watch, dead_layers
 from toolkit.training.optimisation import Average, clip, make_optimizer, rate_at
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Loop:
         """Return the weights to score and keep: the averaged ones where the recipe averages."""
         return self.average.state if self.average else self.module.state_dict()
 
-    def epoch(self, after_step: Callable[[], None]) -> str | None:
+    def epoch(self, after_step: Callable[[], None]) -> Trouble | None:
         """Train to the epoch's end from where the run stands; return what the guard saw, or None.
 
         `after_step` runs after each step, when the whole state is sound.
@@ -178,7 +178,7 @@ class Loop:
         done.busy_seconds += busy - self._busy
         self._wall, self._busy = wall, busy
 
-    def _look(self) -> str | None:
+    def _look(self) -> Trouble | None:
         self.settle()
         done, guard = self.progress, self.training.guard
         losses, done.unjudged = done.unjudged, []

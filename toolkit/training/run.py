@@ -32,7 +32,7 @@ def train(job: Job, watcher: Watcher) -> Outcome:
         folder = _folder(job, prepared, watcher)
         try:
             session = Session(job, prepared, folder, watcher)
-            with Watchdog(watcher.say) as dog:
+            with Watchdog(watcher.say, give_up_s=job.stall_limit_s) as dog:
                 return session.train(started, dog.step)
         finally:
             folder.close()

@@ -16,7 +16,7 @@ from toolkit.training.batches import Batches, Finish, MemoryBatches, steps_in, t
 from toolkit.training.compute import Compute, find_device
 from toolkit.training.data import Prepared
 from toolkit.training.folder import RunFolder
-from toolkit.training.guard import RETRIES, RETRY_FACTOR, guard_for
+from toolkit.training.guard import RETRIES, Trouble, guard_for
 from toolkit.training.keeping import Keeper, report
 from toolkit.training.loop import Loop, Training
 from toolkit.training.optimisation import initialise
@@ -134,14 +134,14 @@ class Session:
         loop.progress.seconds = before + time.perf_counter() - started
         return dataclasses.replace(outcome, seconds=loop.progress.seconds)
 
-    def _end_epoch(self, moved: Callable[[], None]) -> str | None:
+    def _end_epoch(self, moved: Callable[[], None]) -> Trouble | None:
         """Score an epoch and keep what came of it; return what is wrong with it, or None."""
         loop, recipe = self._loop, self._job.recipe
         done = loop.progress
         self._judge.load_state_dict(loop.weights())
         held = self._score(self._prepared.held, moved) if self._prepared.held else None
         if held and recipe.guard and not math.isfinite(held.loss):
-            return f"the validation loss was {held.loss}"
+            return Trouble(what=f"the validation loss was {held.loss}", factor=0.1)
         record = EpochRecord(
             epoch=done.epoch + 1,
             attempt=done.attempt,
@@ -168,15 +168,15 @@ class Session:
         self._loop.progress.events.append(text)
         self._watcher.say(text)
 
-    def _recover(self, trouble: str) -> None:
+    def _recover(self, trouble: Trouble) -> None:
         """Go back to the last good epoch, or start afresh when there is none, at a lower rate."""
         loop = self._loop
         was = loop.progress
         where = f"epoch {was.epoch + 1}, step {was.step}"
         if was.attempt >= RETRIES:
             raise CnnkitError(
-                f"the training diverged again ({where}: {trouble}) after {RETRIES} lower rates; "
-                f"try --lr {self._job.recipe.lr * was.rate_scale * RETRY_FACTOR:.2g}"
+                f"the training diverged again ({where}: {trouble.what}) after {RETRIES} lower rates; "
+                f"try --lr {self._job.recipe.lr * was.rate_scale * trouble.factor:.2g}"
             )
         if self._snapshots.good.exists():
             restore(loop, self._snapshots.good)
@@ -186,10 +186,10 @@ class Session:
             origin = "started afresh"
         done = loop.progress
         done.ticks, done.attempt, done.events = was.ticks, was.attempt + 1, was.events
-        done.rate_scale = was.rate_scale * RETRY_FACTOR
+        done.rate_scale = was.rate_scale * trouble.factor
         done.watch.restart()
         rate = self._job.recipe.lr * done.rate_scale
-        self._tell(f"diverged in {where}: {trouble}; {origin}, rate lowered to {rate:.2g}")
+        self._tell(f"diverged in {where}: {trouble.what}; {origin}, rate lowered to {rate:.2g}")
         self._snapshots.save(loop, self._snapshots.latest)
 
     def _end(self, moved: Callable[[], None]) -> Outcome:

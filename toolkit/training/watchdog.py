@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import sys
 import threading
 import time
@@ -14,11 +15,17 @@ _BEAT_S = 2.0
 
 
 class Watchdog:
-    """Use as a context manager; call `step` after each step. Prints at most once for each hang."""
+    """Use as a context manager; call `step` after each step. Prints at most once for each hang.
 
-    def __init__(self, say: Callable[[str], None], limit_s: float = 60.0) -> None:
+    With `give_up_s` the process is ended after so long without a step: for unattended runs.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], *, limit_s: float = 60.0, give_up_s: float | None = None
+    ) -> None:
         self._say = say
         self._limit_s = limit_s
+        self._give_up_s = give_up_s
         self._last = time.monotonic()
         self._told = False
         self._stop = threading.Event()
@@ -45,9 +52,16 @@ class Watchdog:
         beat = min(_BEAT_S, self._limit_s / 4)
         while not self._stop.wait(beat):
             # if some library hangs with the interpreter locked, this thread cannot run, but this alarm can
-            faulthandler.dump_traceback_later(self._limit_s, file=sys.__stderr__ or sys.stderr)
+            faulthandler.dump_traceback_later(
+                self._give_up_s or self._limit_s,
+                exit=self._give_up_s is not None,
+                file=sys.__stderr__ or sys.stderr,
+            )
             idle = time.monotonic() - self._last
             if idle >= self._limit_s and not self._told:
                 self._told = True
                 self._say(f"no step for {idle:.0f} s; every thread is here (Ctrl-C stops, --resume goes on):")
                 faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
+            if self._give_up_s is not None and idle >= self._give_up_s:
+                self._say(f"error: no step for {idle:.0f} s; given up")
+                os._exit(1)  # the hanging thread cannot be asked to end
