@@ -50,8 +50,12 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+        except OSError:
+            sock.close()
+            raise
     except OSError as error:
         raise CnnkitError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; `--port 0` takes any free one"
@@ -80,7 +84,11 @@ def run(settings: Settings, say: Say) -> None:
             f"warning: {settings.host} can be reached by other machines and nobody is asked who they are; "
             "`--auth USER:PASSWORD` or `--token TOKEN` changes that"
         )
-    sock = listen(settings.host, settings.port)
+    with contextlib.closing(listen(settings.host, settings.port)) as sock:
+        _serve(settings, sock, uvicorn, say)
+
+
+def _serve(settings: Settings, sock: socket.socket, uvicorn: Any, say: Say) -> None:
     entries = line_up(settings.models, settings.backend, settings.choice, others=settings.page)
     for entry in entries:
         if entry.backend == settings.backend and entry.artifact:

@@ -61,7 +61,7 @@ class App:
         gate = Gate(metrics, deadline_s)
         self.protocol = Protocol(registry, gate)
         self.classify = Classify(self.protocol, gate, limits)
-        self.fixed = self._fixed(Documentation())
+        self.fixed = self._fixed(Documentation(list(registry.models)))
 
     def _fixed(self, documentation: Documentation) -> dict[str, Route]:
         async def metrics(request: Request) -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from importlib.util import find_spec
 
@@ -33,8 +34,9 @@ START = b'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger", deepLinking
 class Documentation:
     """The API's description for programs and for people."""
 
-    def __init__(self) -> None:
-        self._document = orjson.dumps(document())
+    def __init__(self, models: Sequence[str]) -> None:
+        """Describe a server with these models."""
+        self._document = orjson.dumps(document(models))
 
     def handlers(self) -> dict[str, Handler]:
         """Return what answers each path."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from toolkit.checkpoints import tool_versions
 
-NAME = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
 VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
@@ -202,12 +202,14 @@ def _classify() -> dict[str, Any]:
     )
 
 
-def document() -> dict[str, Any]:
-    """Return the whole description."""
+def document(models: Sequence[str]) -> dict[str, Any]:
+    """Return the whole description of a server with these models."""
+    known = {"type": "string", "enum": list(models)}
+    name = {"name": "model", "in": "path", "required": True, "schema": known}
     flag = _replies(_object({"ready": {"type": "boolean"}}, "ready"))
     flag["503"] = {**flag["200"], "description": WORDS[503]}
     live = _replies(_object({"live": {"type": "boolean"}}, "live"))
-    models = _object({"models": {"type": "array", "items": PARAMETERS}}, "models")
+    listed = _object({"models": {"type": "array", "items": PARAMETERS}}, "models")
     return {
         "openapi": "3.0.3",
         "info": {
@@ -217,12 +219,12 @@ def document() -> dict[str, Any]:
         },
         "paths": {
             "/v1/classify": {"post": _classify()},
-            "/v1/models": {"get": _operation("What is served", _replies(models))},
+            "/v1/models": {"get": _operation("What is served", _replies(listed))},
             "/v2": {"get": _operation("Describe the server", _replies(_schema("Server")))},
             "/v2/health/live": {"get": _operation("Is the process up", live)},
             "/v2/health/ready": {"get": _operation("Are the models warm", flag)},
-            **_model_paths("/v2/models/{model}", [NAME]),
-            **_model_paths("/v2/models/{model}/versions/{version}", [NAME, VERSION]),
+            **_model_paths("/v2/models/{model}", [name]),
+            **_model_paths("/v2/models/{model}/versions/{version}", [name, VERSION]),
             "/metrics": {"get": _operation("For Prometheus", _replies(STRING, kind="text/plain"))},
         },
         "components": {"schemas": SCHEMAS},
