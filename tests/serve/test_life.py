@@ -153,7 +153,7 @@ def test_too_many_callers_get_429_with_retry_after_and_nobody_gets_5xx(shipped: 
 
 
 def test_past_the_deadline_is_504(shipped: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, MODEL, "--no-page", "--max-batch", "1") as server:
+    with serving(tmp_path, MODEL, "--no-page", "--max-batch", "1", "--max-waiting", "9999") as server:
         assert {answer.status for answer in flood(server, 4, 1024, timeout=1)} == {504}
 
 
