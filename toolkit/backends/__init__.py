@@ -64,10 +64,10 @@ class ExecutedNode:
 class Trace:
     """What one profiled run saw: the nodes in the order of execution and the time of each.
 
-    `node_ms` is (windows, nodes): the trimmed mean of the milliseconds of a node in each window of runs; None where
-    nothing was timed. `total_ms` is each window's end-to-end mean under the profiler, whose cost is
-    in it. `memory` maps a name (`peak_activation_bytes` …) to bytes, or to None with a reason in
-    `unknown`.
+    `node_ms` is (windows, nodes): the trimmed mean of a node's milliseconds in each window of runs;
+    None where nothing was timed. `total_ms` is each window's end-to-end mean under the profiler, whose
+    cost is in it. `memory` maps a name (`peak_activation_bytes` …) to bytes, or to None with a reason
+    in `unknown`.
     """
 
     nodes: tuple[ExecutedNode, ...]

@@ -41,6 +41,10 @@ class PyTorchEngine(Engine):
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
         self.device = torch_device(options.device)
+        if options.threads:
+            import torch
+
+            torch.set_num_threads(options.threads)  # of the whole process: torch knows no other way
         self.module = load_module(artifact, model_file=options.model_file).to(self.device)
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:

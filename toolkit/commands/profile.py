@@ -140,13 +140,23 @@ def profile_command(
         )
         found = profiling.profile(chosen, settings, cli.say)
         static = [target.static_why or "" for target in chosen.targets if target.static_why and named]
-    found = with_findings(found)
+    found = with_findings(_with_roofline(found, device, threads))
     _write(found, html=html, csv=csv, trace=trace, output=output)
     _show(found, as_json=as_json)
     _gate(found, static, strict=strict)
 
 
 profile_command.params += [_short("fp16"), _short("int8")]
+
+
+def _with_roofline(found: Profile, device: str, threads: int | None) -> Profile:
+    """Hold the rows against this machine's peaks; a GPU's are not measured, nor another machine's."""
+    from toolkit.profiling.peaks import peaks
+    from toolkit.profiling.roofline import with_roofline
+
+    if device != "cpu" or not any(c.measured for run in found.runs for c in run.backends.values()):
+        return found
+    return with_roofline(found, peaks(threads))
 
 
 def _show(found: Profile, *, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toolkit.backends import ExecutedNode
+from toolkit.backends._tensorrt_layers import is_foreign
 from toolkit.profiling.graph import SourceGraph
 
 Match = Literal["name", "tensor", "metadata", "inferred"]
@@ -39,12 +40,60 @@ class Claim:
 
 
 def claim(nodes: Sequence[ExecutedNode], graph: SourceGraph | None) -> tuple[Claim, ...]:
-    """Return a claim for each executed node, in their order."""
-    if graph is None:
-        return tuple(
-            Claim(node=n, modules=n.modules or (), match="name" if n.modules else None) for n in nodes
-        )
-    return _Cut(nodes, graph).claims()
+    """Return a claim for each executed node, in their order.
+
+    Without a source graph the runtime's own names stand for the modules.
+    """
+    found = _Cut(nodes, graph).claims() if graph is not None else tuple(_own(nodes))
+    return inferred_regions(found)
+
+
+def module_of(node_name: str) -> str:
+    """Return the module in a node's name as cnnkit's exporter writes it (`<module>/<Op>`)."""
+    module, slash, op = node_name.rpartition("/")
+    return module if slash and module.strip("/") and op[:1].isupper() else node_name
+
+
+def _own(nodes: Sequence[ExecutedNode]) -> Iterable[Claim]:
+    known = {name for node in nodes for name in node.origins if len(node.origins) > 1 or node.type != "layer"}
+    for node in nodes:
+        modules = node.modules or tuple(dict.fromkeys(module_of(_known(n, known)) for n in node.origins))
+        if node.moves_data:
+            yield Claim(node=node, layout=True, caused_by=next(iter(modules), None), match="inferred")
+        else:
+            match: Match | None = ("name" if node.modules else "metadata") if modules else None
+            yield Claim(node=node, modules=modules, match=match)
+
+
+def _known(name: str, known: set[str]) -> str:
+    """Return the node that Myelin's `node_linear_1_2` numbers, where that one is known."""
+    shorter = _shorter(name)
+    return shorter if name not in known and shorter in known else name
+
+
+def inferred_regions(claims: Sequence[Claim]) -> tuple[Claim, ...]:
+    """Let Myelin's nameless kernels stand with the kernel that they read from, else with their neighbour."""
+    found = list(claims)
+    for index, entry in enumerate(found):
+        if entry.modules or not entry.node.name.startswith("__my"):
+            continue
+        node = entry.node
+        before = [c for c in found[:index] if c.modules]
+        after = [c for c in found[index + 1 :] if c.modules]
+        writers = [c for c in before if set(c.node.outputs) & set(node.inputs)]
+        near = next(iter([*reversed(writers), *reversed(before), *after]), None)
+        if near is None:
+            continue
+        if node.moves_data:
+            cause = next(iter(after or [near])).modules[0]
+            found[index] = Claim(node=node, layout=True, caused_by=cause, match="inferred")
+        else:
+            found[index] = Claim(node=node, modules=near.modules, match="inferred")
+    return tuple(found)
+
+
+def _shorter(name: str) -> str:
+    return re.sub(r"_\d+$", "", name)
 
 
 class _Cut:
@@ -145,7 +194,31 @@ class _Cut:
 
     def _named(self, node: ExecutedNode) -> list[int]:
         """Return the source nodes that the runtime itself names."""
-        return sorted({self.by_name[name] for name in node.origins if name in self.by_name})
+        found = {
+            self.by_name[n] for name in node.origins for n in (name, _shorter(name)) if n in self.by_name
+        }
+        if len(found) > 1 and is_foreign(node.name):
+            found |= self._region(found)
+        return sorted(found)
+
+    def _region(self, ends: set[int]) -> set[int]:
+        """Return every source node that lies on a path between the ends of a region."""
+        ahead, behind = self._reached(ends, forward=True), self._reached(ends, forward=False)
+        return ahead & behind
+
+    def _reached(self, starts: set[int], *, forward: bool) -> set[int]:
+        found, queue = set(starts), list(starts)
+        while queue:
+            node = self.graph.nodes[queue.pop()]
+            names = node.outputs if forward else node.inputs
+            steps = (
+                [i for n in names for i in self.readers.get(n, [])]
+                if forward
+                else [self.producers[n] for n in names if n in self.producers]
+            )
+            queue += [i for i in steps if i not in found]
+            found.update(steps)
+        return found
 
     def _between(self, node: ExecutedNode, targets: Iterable[str]) -> list[int]:
         """Return the source nodes between what a node writes and what any node leaves in memory."""

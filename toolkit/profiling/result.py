@@ -73,6 +73,11 @@ class Column:
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def timed(self) -> bool:
+        """Whether the rows of this column have times."""
+        return self.layer_sum_ms is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellMemory:

@@ -45,9 +45,9 @@ def _table(profile: Profile, run: Run, *, wide: bool) -> Table:
         table.add_column("output", justify="right", no_wrap=True)
         table.add_column("MACs", justify="right", no_wrap=True)
     for key, column in run.backends.items():
-        table.add_column(f"{key}\n{'ms' if column.measured else 'dtype'}", justify="right", no_wrap=True)
+        table.add_column(f"{key}\n{'ms' if column.timed else 'dtype'}", justify="right", no_wrap=True)
         if wide:
-            table.add_column("\n%" if column.measured else "\nlayers", justify="right", no_wrap=True)
+            table.add_column("\n%" if column.timed else "\nlayers", justify="right", no_wrap=True)
         memory = "\nweights + activations" if wide else "\nmemory"
         table.add_column(memory, justify="right", no_wrap=True)
     for row in run.rows:
@@ -66,7 +66,7 @@ def _cells(row: Row, run: Run, *, wide: bool) -> list[str]:
         ]
     for key, column in run.backends.items():
         cell = row.cells.get(key, Cell())
-        if not column.measured:
+        if not column.timed:
             figures = [cell.dtype or "–", str(len(cell.nodes)) if cell.nodes else "–"]
         elif cell.match == "removed":
             figures = ["none", ""]
@@ -138,9 +138,8 @@ def _tail(column: Column) -> str:
 def _remarks(key: str, column: Column, console: Console) -> None:
     if not column.measured:
         why = escape(column.why_not or "unknown")
-        console.print(
-            f"[bold]{key}: latency was not measured:[/bold] {why}; layers, types and memory are static"
-        )
+        rest = "the layers' times are the file's" if column.timed else "layers, types and memory are static"
+        console.print(f"[bold]{key}: latency was not measured:[/bold] {why}; {rest}")
     note = column.memory.why_null.get("note")
     if note:
         console.print(f"{key}: {escape(note)}")

@@ -1,0 +1,194 @@
+"""Two profiles, row by row: which module became slower, with an interval that holds for all rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import CnnkitError
+from toolkit.profiling.result import Cell, Profile, Run
+
+Verdict = Literal["slower", "faster", "no change", "only before", "only after"]
+RESAMPLES = 4000
+LEVEL = 0.05  # chance of any false alarm among all rows
+# differences below both are of no use to anyone and within a shared machine's drift
+SMALLEST_SHARE, SMALLEST_MS = 0.05, 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One row in one column: medians before and after, the relative change and its interval."""
+
+    batch: int
+    backend: str
+    row: str
+    verdict: Verdict
+    before_ms: float | None
+    after_ms: float | None
+    change: float | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def end_to_end(self) -> bool:
+        """Whether this is the whole call rather than a row."""
+        return self.row == END_TO_END
+
+
+END_TO_END = "end to end"
+
+
+def compare(
+    before: Profile,
+    after: Profile,
+    *,
+    smallest: float = SMALLEST_SHARE,
+    seed: int = 0,
+    columns: tuple[str, str] | None = None,
+) -> tuple[Difference, ...]:
+    """Compare what both profiles measured. `columns` names one column of each, else equal names pair.
+
+    Raises CnnkitError when they share nothing.
+    """
+    found: list[Difference] = []
+    afters = {run.batch: run for run in after.runs}
+    for run in before.runs:
+        other = afters.get(run.batch)
+        if other is None:
+            continue
+        pairs = [columns] if columns else [(k, k) for k in run.backends if k in other.backends]
+        for first, second in pairs:
+            if first in run.backends and second in other.backends:
+                found += _column(run, other, first, second, smallest=smallest, seed=seed)
+    if not found:
+        raise CnnkitError(
+            "the two profiles share no batch size and backend that both measured: "
+            f"{_what(before)} against {_what(after)}"
+        )
+    return tuple(found)
+
+
+def _what(profile: Profile) -> str:
+    return ", ".join(f"batch {run.batch} on {'/'.join(run.backends)}" for run in profile.runs)
+
+
+def _column(run: Run, other: Run, first: str, second: str, *, smallest: float, seed: int) -> list[Difference]:
+    rows = matched(_timed(run, first), _timed(other, second))
+    a, b = run.backends[first].latency_ms, other.backends[second].latency_ms
+    tests = len(rows) + 1
+    random = np.random.default_rng(seed)
+    found = []
+    if a and b:
+        judged = _judge(a.windows, b.windows, tests, smallest, random)
+        found.append(_difference(run.batch, second, END_TO_END, judged))
+    for label, (x, y) in rows.items():
+        judged = _judge(x, y, tests, smallest, random)
+        found.append(_difference(run.batch, second, label, judged))
+    return found
+
+
+def _timed(run: Run, key: str) -> dict[tuple[str, ...], tuple[float, ...]]:
+    """Return each row's windows, by its modules; data movement by what caused it."""
+    found: dict[tuple[str, ...], tuple[float, ...]] = {}
+    for row in run.rows:
+        cell = row.cells.get(key, Cell())
+        if cell.latency_ms is not None and cell.windows and row.type not in ("overhead", "unmatched"):
+            name = row.modules or (f"{row.type} for {row.caused_by}",)
+            held = found.get(name)
+            found[name] = cell.windows if held is None else _plus(held, cell.windows)
+    return found
+
+
+def _plus(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
+    return tuple(a + b for a, b in zip(first, second, strict=False))
+
+
+def matched(
+    before: Mapping[tuple[str, ...], tuple[float, ...]], after: Mapping[tuple[str, ...], tuple[float, ...]]
+) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Join rows until both sides have the same modules: another fusion is no missing row.
+
+    A row that the other side lacks altogether is held against nothing: an empty tuple.
+    """
+    groups: list[set[str]] = []
+    for modules in (*before, *after):
+        joined = set(modules)
+        apart = [group for group in groups if not group & joined]
+        for group in groups:
+            if group & joined:
+                joined |= group
+        groups = [*apart, joined]
+    order = list(dict.fromkeys(name for modules in (*before, *after) for name in modules))
+    found = {}
+    for group in sorted(groups, key=lambda names: min(order.index(name) for name in names)):
+        label = " + ".join(name for name in order if name in group)
+        found[label] = (_sum(before, group), _sum(after, group))
+    return found
+
+
+def _sum(rows: Mapping[tuple[str, ...], tuple[float, ...]], group: set[str]) -> tuple[float, ...]:
+    parts = [windows for modules, windows in rows.items() if set(modules) <= group]
+    total: tuple[float, ...] = ()
+    for windows in parts:
+        total = _plus(total, windows) if total else windows
+    return total
+
+
+_Judged = tuple[Verdict, float | None, float | None, float | None, tuple[float, float] | None]
+
+
+def _judge(
+    before: Sequence[float], after: Sequence[float], tests: int, smallest: float, random: np.random.Generator
+) -> _Judged:
+    """Return the verdict on two sets of window means, by a bootstrap of the ratio of their medians.
+
+    The interval is Bonferroni's: 1 − LEVEL / tests. With too few windows no change is claimed.
+    """
+    if not before or not after:
+        a = float(np.median(before)) if before else None
+        b = float(np.median(after)) if after else None
+        return ("only before" if before else "only after"), a, b, None, None
+    x, y = np.array(before), np.array(after)
+    a, b = float(np.median(x)), float(np.median(y))
+    if a <= 0 or b <= 0:
+        return "no change", a, b, None, None
+    ratios = _resampled(y, random) / _resampled(x, random)
+    tail = LEVEL / max(1, tests) / 2
+    low, high = (float(v) - 1 for v in np.quantile(ratios, [tail, 1 - tail]))
+    change = b / a - 1
+    verdict: Verdict = "no change"
+    matters = abs(b - a) >= SMALLEST_MS and min(len(x), len(y)) >= 5
+    if matters and low > 0 and change > smallest:
+        verdict = "slower"
+    elif matters and high < 0 and change < -smallest:
+        verdict = "faster"
+    return verdict, a, b, change, (low, high)
+
+
+def _resampled(values: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    picks = random.integers(0, len(values), (RESAMPLES, len(values)))
+    medians: NDArray[np.float64] = np.median(values[picks], axis=1)
+    return medians
+
+
+def _difference(batch: int, backend: str, row: str, judged: _Judged) -> Difference:
+    verdict, before, after, change, interval = judged
+    return Difference(
+        batch=batch,
+        backend=backend,
+        row=row,
+        verdict=verdict,
+        before_ms=before,
+        after_ms=after,
+        change=change,
+        interval=interval,
+    )
+
+
+def regressions(found: Sequence[Difference], *, over: float) -> list[Difference]:
+    """Return the rows that became slower by more than `over`, the worst first."""
+    slower = [d for d in found if d.verdict == "slower" and (d.change or 0) > over]
+    return sorted(slower, key=lambda d: (d.end_to_end, -(d.change or 0)))

@@ -1,0 +1,163 @@
+"""Profiles taken elsewhere on the same rows: TensorRT's layers and times, or ONNX Runtime's profile."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.artifacts import Artifact, Passport, TensorSpec, artifacts_root, now
+from toolkit.backends import ExecutedNode, Trace, trimmed_mean
+from toolkit.backends._ort_profile import calls_by_node, executed
+from toolkit.backends._tensorrt_layers import key_of, node_of, read_layers, read_times
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.opening import Selection, is_path, open_model
+from toolkit.profiling.align import align
+from toolkit.profiling.claims import claim
+from toolkit.profiling.graph import SourceGraph, read_graph
+from toolkit.profiling.profile import Seen
+from toolkit.profiling.result import Profile, Run
+from toolkit.profiling.rows import columns_of, rows_of
+from toolkit.profiling.subject import modules_of
+from toolkit.profiling.targets import Target, open_any
+
+ELSEWHERE = "imported: clean end-to-end latency was not in the file"
+
+
+def import_profile(
+    layers: Path | None, times: Path | None, model: str | None, *, batch: int, root: Path | None = None
+) -> Profile:
+    """Align what another machine wrote with the modules of MODEL, or with its own node names.
+
+    Raises NotFoundError, CorruptError in words.
+    """
+    source = layers or times
+    if source is None:
+        raise CnnkitError("--import takes a file of layers or an ONNX Runtime profile")
+    text = _text(source)
+    events = _events(text)
+    notes: list[str] = []
+    if events is not None:
+        backend, trace = "ort", _ort_trace(events, source)
+    else:
+        backend = "trt"
+        trace = _trt_trace(text if layers else None, times, source, notes)
+    artifact = _artifact(model, root or artifacts_root(), source)
+    graph = read_graph(artifact.path, batch=batch) if artifact.path.suffix == ".onnx" else None
+    return _laid_out(backend, trace, artifact, graph, batch=batch, notes=notes)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        raise NotFoundError(f"no file {path}") from None
+    except OSError as error:
+        raise CorruptError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _events(text: str) -> list[dict[str, Any]] | None:
+    """Return the events of an ONNX Runtime profile; None for another file."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    events = [event for event in data if isinstance(event, dict)]
+    return events if any(event.get("cat") == "Node" for event in events) else None
+
+
+def _ort_trace(events: Sequence[dict[str, Any]], path: Path) -> Trace:
+    calls = calls_by_node(events)
+    if not calls:
+        raise CorruptError(f"{path} holds no kernel's time; `enable_profiling` of ONNX Runtime writes them")
+    runs = min(len(found) for found in calls.values())
+    # the first run pays for arenas and packing
+    skip = 1 if runs > 1 else 0
+    times = [
+        trimmed_mean(np.array([float(e["dur"]) for e in found[skip:]]) / 1e3) for found in calls.values()
+    ]
+    totals = [float(e["dur"]) / 1e3 for e in events if e.get("name") == "model_run"][skip:]
+    return Trace(
+        nodes=tuple(executed(name, found[0], None) for name, found in calls.items()),
+        node_ms=np.array([times], dtype=np.float64),
+        total_ms=(float(trimmed_mean(np.array(totals))),) if totals else (),
+        runs=runs - skip,
+    )
+
+
+def _trt_trace(text: str | None, times: Path | None, source: Path, notes: list[str]) -> Trace:
+    nodes = read_layers(text, what=str(source)) if text is not None else ()
+    if times is None:
+        return Trace(nodes=nodes, unknown={"nodes": "no times were imported"})
+    names, runs = read_times(_text(times), what=str(times))
+    timed, unmatched = _joined(nodes, names)
+    if nodes and unmatched:
+        notes.append(
+            f"{unmatched} of {len(names)} timed layers are not in {source.name}: "
+            "the files are of different builds; those are placed by their names"
+        )
+    return Trace(nodes=timed, node_ms=np.array(runs, dtype=np.float64), runs=len(runs))
+
+
+def _joined(nodes: Sequence[ExecutedNode], names: Sequence[str]) -> tuple[tuple[ExecutedNode, ...], int]:
+    """Return a node for each timed layer: the inspector's of that name, else one read from the name."""
+    by_name = {node.name: node for node in reversed(nodes)}
+    keys = Counter(key_of(node.name) for node in nodes if "[profile" not in node.name)
+    by_key = {key: node for node in reversed(nodes) if keys[key := key_of(node.name)] == 1}
+    found, unmatched = [], 0
+    for name in names:
+        node = by_name.get(name) or by_key.get(key_of(name))
+        unmatched += node is None
+        found.append(dataclasses.replace(node, name=name) if node else node_of(name))
+    return tuple(found), unmatched
+
+
+def _artifact(model: str | None, root: Path, source: Path) -> Artifact:
+    """Return the ONNX artifact that the layers came from, or a stand-in named after the file."""
+    if model is not None:
+        if is_path(model):
+            return open_any(Path(model))
+        return open_model(model, Selection(root=root, formats=("onnx",)))
+    unknown = TensorSpec(name="input", shape=(None,))
+    passport = Passport(
+        format="trt",
+        model=source.stem,
+        precision="fp32",
+        trained=None,
+        input=unknown,
+        output=unknown,
+        classes=(),
+        preprocessing=None,
+    )
+    return Artifact(path=source, passport=passport)
+
+
+def _laid_out(
+    backend: str, trace: Trace, artifact: Artifact, graph: SourceGraph | None, *, batch: int, notes: list[str]
+) -> Profile:
+    if graph is None and backend == "ort":
+        trace = dataclasses.replace(
+            trace, nodes=tuple(dataclasses.replace(n, origins=(n.name,)) for n in trace.nodes)
+        )
+    target = Target(key=backend, backend=backend, artifact=artifact, static_why=ELSEWHERE)
+    claims = claim(trace.nodes, graph)
+    seen = {backend: Seen(target=target, trace=trace, graph=graph, claims=claims, notes=notes)}
+    known = artifact.passport if graph is not None else None
+    modules = modules_of(known, graph, batch=batch)
+    rows = rows_of(align(modules, {backend: claims}), seen)
+    columns = columns_of(seen, rows, modules)
+    return Profile(
+        model=artifact.passport.model,
+        device="another machine",
+        threads=None,
+        runs=(Run(batch=batch, backends=columns, rows=rows),),
+        created=now(),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,150 @@
+"""What this machine can do at most: multiply-adds a second by precision, bytes a second by cache level.
+
+Measured with plain numpy and ONNX Runtime kernels, at the same number of threads as the profile, and
+kept on disk for a day: a laptop on battery is another machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.artifacts import write_json
+from toolkit.profiling.machine import processor
+
+KEEP_S = 24 * 3600
+SIZE = 768  # of the square matrices: 2.4 MB each, three of them fit an L2 or L3
+# L1 is left out: calling numpy costs more than a pass over it
+LEVELS = ("L2", "L3", "memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """Peaks at one number of threads: GFLOP/s (2 per multiply-add) and GB/s; None where not measurable."""
+
+    threads: int
+    gflops: dict[str, float | None] = field(default_factory=dict)
+    gbytes_s: dict[str, float] = field(default_factory=dict)
+    cache_bytes: dict[str, int] = field(default_factory=dict)
+
+    def bandwidth(self, working_set_bytes: int) -> float | None:
+        """Return the GB/s of the smallest level that a working set fits into."""
+        for level in LEVELS[:-1]:
+            if level in self.gbytes_s and working_set_bytes <= self.cache_bytes.get(level, 0):
+                return self.gbytes_s[level]
+        return self.gbytes_s.get("memory")
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for cnnkit."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "cnnkit"
+
+
+def peaks(threads: int | None, *, folder: Path | None = None) -> Peaks:
+    """Return this machine's peaks, measured now (about a second) or within the last day."""
+    count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
+    path = (folder or cache_folder()) / f"peaks-{count}.json"
+    identity = {"processor": processor(), "threads": count}
+    try:
+        known = json.loads(path.read_text())
+        if known["identity"] == identity and time.time() - known["measured"] < KEEP_S:
+            return Peaks(**known["peaks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no cache, or one of another release: measured anew
+    found = _measure(count)
+    write_json(path, {"identity": identity, "measured": time.time(), "peaks": asdict(found)})
+    return found
+
+
+def _measure(threads: int) -> Peaks:
+    caches = cache_bytes()
+    flops: dict[str, float | None] = {name: _products(name, threads) for name in ("fp32", "bf16", "int8")}
+    bandwidth = {}
+    for level in LEVELS:
+        size = caches.get(level)
+        if level == "memory":
+            bandwidth[level] = _stream(4 * max([*caches.values(), 8_000_000]) // threads, threads)
+        elif size:
+            bandwidth[level] = _stream(size // (2 * threads if level == "L3" else 2), threads)
+    return Peaks(threads=threads, gflops=flops, gbytes_s=bandwidth, cache_bytes=caches)
+
+
+def cache_bytes() -> dict[str, int]:
+    """Return the sizes of the data caches of core 0, as Linux tells them; empty elsewhere."""
+    found: dict[str, int] = {}
+    units = {"K": 1024, "M": 1024**2}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind, level = (folder / "type").read_text().strip(), (folder / "level").read_text().strip()
+            text = (folder / "size").read_text().strip()
+        except OSError:
+            continue
+        if kind != "Instruction":
+            found["L1d" if level == "1" else f"L{level}"] = int(text[:-1]) * units.get(text[-1], 1)
+    return found
+
+
+def _best(call: Callable[[], Any], *, seconds: float = 0.12) -> float:
+    """Return the shortest of the calls that fit the time: interruptions only ever lengthen one."""
+    call()
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _stream(size: int, threads: int) -> float:
+    """Return the GB/s of adding one array to another (two read, one written), each thread its own."""
+    count = max(256, size // 12)
+    repeat = max(1, 2_000_000 // count)
+    arrays = [[np.ones(count, dtype=np.float32) for _ in range(3)] for _ in range(threads)]
+
+    def passes(a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32]) -> None:
+        for _ in range(repeat):
+            np.add(a, b, out=c)
+
+    with ThreadPoolExecutor(threads) as pool:
+        seconds = _best(lambda: list(pool.map(lambda trio: passes(*trio), arrays)))
+    return threads * repeat * 12 * count / seconds / 1e9
+
+
+def _products(precision: str, threads: int) -> float | None:
+    """Return the GFLOP/s of a square matrix product; None where torch is missing or has no fast one."""
+    try:
+        import torch
+    except ImportError:
+        return _numpy_products() if precision == "fp32" else None
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        if precision == "int8":
+            a = torch.ones(SIZE, SIZE, dtype=torch.int8)
+            b = torch.ones(SIZE, SIZE, dtype=torch.int8)
+            seconds = _best(lambda: torch._int_mm(a, b))
+        else:
+            x = torch.ones(SIZE, SIZE, dtype=kinds[precision])
+            y = torch.ones(SIZE, SIZE, dtype=kinds[precision])
+            seconds = _best(lambda: torch.mm(x, y))
+    except RuntimeError:  # no kernel of that type on this processor
+        return None
+    finally:
+        torch.set_num_threads(before)
+    return 2 * SIZE**3 / seconds / 1e9
+
+
+def _numpy_products() -> float:
+    x = np.ones((SIZE, SIZE), dtype=np.float32)
+    return 2 * SIZE**3 / _best(lambda: x @ x) / 1e9

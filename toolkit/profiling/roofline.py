@@ -1,0 +1,45 @@
+"""Each row against the machine: work and bytes a second, and the share of what is attainable.
+
+Williams, Waterman, Patterson, "Roofline: an insightful visual performance model" (2009): attainable =
+min(peak, bandwidth × FLOPs / bytes), with the bandwidth of the cache level that the row's data fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from toolkit.profiling.peaks import Peaks
+from toolkit.profiling.result import Cell, Profile, Row, Run
+
+
+def with_roofline(profile: Profile, machine: Peaks) -> Profile:
+    """Return the profile with each timed cell's rates and bound filled in."""
+    runs = tuple(
+        replace(run, rows=tuple(_row(row, run, machine) for row in run.rows)) for run in profile.runs
+    )
+    known = {"gflops": machine.gflops, "gbytes_s": machine.gbytes_s, "cache_bytes": machine.cache_bytes}
+    peaks = {"threads": machine.threads, **known}
+    return replace(profile, runs=runs, machine={**profile.machine, "peaks": peaks})
+
+
+def _row(row: Row, run: Run, machine: Peaks) -> Row:
+    cells = {key: _cell(cell, row, run.backends[key].precision, machine) for key, cell in row.cells.items()}
+    return replace(row, cells=cells)
+
+
+def _cell(cell: Cell, row: Row, precision: str, machine: Peaks) -> Cell:
+    if not cell.latency_ms or row.macs is None or not row.ideal_bytes:
+        return cell
+    seconds = cell.latency_ms / 1e3
+    # bytes are counted in fp32; int8 moves a quarter of them, a CPU's fp16 graph runs as fp32
+    moved = row.ideal_bytes / (4 if precision == "int8" else 1)
+    gflops, gbytes = 2 * row.macs / seconds / 1e9, moved / seconds / 1e9
+    peak = machine.gflops.get("int8" if precision == "int8" else "fp32")
+    bandwidth = machine.bandwidth(int(moved))
+    rated = replace(cell, gflops=gflops, gbytes_s=gbytes)
+    if not peak or not bandwidth:
+        return rated
+    by_compute, by_memory = 2 * row.macs / (peak * 1e9), moved / (bandwidth * 1e9)
+    least = max(by_compute, by_memory)
+    bound = "compute" if by_compute >= by_memory else "memory"
+    return replace(rated, attainable=least / seconds, bound=bound)
