@@ -71,11 +71,15 @@ def narrow_targets(
 ) -> tuple[str, ...]:
     """Leave out targets that cannot have this network's matrix products; refuse one that was named.
 
-    Turing's compiler in TensorRT for RTX has none in fp32, which int8 falls back to; a network of
-    convolutions alone builds for it.
+    Turing's compiler in TensorRT for RTX has none in fp32, which int8 falls back to and which an fp16
+    graph may have kept; a network of convolutions alone builds for it.
     """
-    products = [layer for layer in network.layers if layer.type == "MATRIX_MULTIPLY"]
-    if not products or options.precision not in ("fp32", "int8"):
+    products = [
+        layer
+        for layer in network.layers
+        if layer.type == "MATRIX_MULTIPLY" and layer.precision in ("FLOAT", "INT8")
+    ]
+    if not products:
         return targets
     fitting = tuple(name for name in targets if name != TURING)
     if options.targets and fitting != targets:

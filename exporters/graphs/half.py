@@ -120,6 +120,40 @@ def emulate_bfloat16(model: Any) -> Any:
     return made
 
 
+def _join_kept(model: Any) -> None:
+    """Connect neighbours that stay in fp32 directly, and drop casts that nobody reads.
+
+    The converter casts a kept node's output to fp16 and back before the next kept one, where the
+    very value for which both were kept overflows.
+    """
+    import onnx
+
+    graph, seen = model.graph, set[str]()
+    for node in list(graph.node):  # one value may be cast twice under one name, once a reader
+        if node.op_type == "Cast" and node.output[0] in seen:
+            graph.node.remove(node)
+        seen.update(node.output)
+    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
+    direct: dict[str, str] = {}
+    for name, node in casts.items():
+        there = casts.get(node.input[0])
+        back = node.attribute[0].i == onnx.TensorProto.FLOAT
+        if there is not None and back and there.attribute[0].i == onnx.TensorProto.FLOAT16:
+            direct[name] = there.input[0]
+    outputs = {value.name for value in graph.output}
+    ends = {direct.pop(name): name for name in outputs & set(direct)}
+    for name in ends.values():  # a kept node that makes an output makes it itself
+        graph.node.remove(casts[name])
+    for node in graph.node:
+        node.input[:] = [ends.get(direct.get(name, name), direct.get(name, name)) for name in node.input]
+        node.output[:] = [ends.get(name, name) for name in node.output]
+    used = {name for node in graph.node for name in node.input} | outputs
+    while idle := [n for n in graph.node if n.op_type == "Cast" and n.output[0] not in used]:
+        for node in idle:
+            graph.node.remove(node)
+        used = {name for node in graph.node for name in node.input} | outputs
+
+
 def _name_casts(model: Any, weights: set[str]) -> Any:
     """Name the casts that the converter put in after what they cast; they belong to no module."""
     for node in model.graph.node:
@@ -131,6 +165,7 @@ def _name_casts(model: Any, weights: set[str]) -> Any:
             ]
             node.name = f"{ends[0] if ends else node.name}/Cast"
             note_modules(node, [], None)
+    _join_kept(model)
     sort_nodes(model)
     name_nodes(model)
     name_values(model, keep=weights)

@@ -121,19 +121,17 @@ def measure(model: Any, inputs: NDArray[Any]) -> dict[str, Range]:
 
 
 def overflowing(model: Any, ranges: dict[str, Range], limit: float) -> list[str]:
-    """Return the nodes that make a value, or hold a weight, beyond `limit` or not finite."""
+    """Return the nodes that read, make or hold a value beyond `limit` or not finite.
+
+    A reader counts as well as a maker: what lies between the two must not be cast either.
+    """
     from onnx import numpy_helper
 
-    weights = {
-        tensor.name for tensor in model.graph.initializer if _exceeds(numpy_helper.to_array(tensor), limit)
-    }
-    found = []
-    for node in model.graph.node:
-        made = [ranges[name] for name in node.output if name in ranges]
-        wide = any(not max(abs(r.low), abs(r.high)) <= limit for r in made if r.low <= r.high)
-        if wide or weights & set(node.input):
-            found.append(node.name)
-    return found
+    wide = {name for name, found in ranges.items() if not max(abs(found.low), abs(found.high)) <= limit}
+    for tensor in model.graph.initializer:
+        if _exceeds(numpy_helper.to_array(tensor), limit):
+            wide.add(tensor.name)
+    return [node.name for node in model.graph.node if wide & {*node.input, *node.output}]
 
 
 def _exceeds(array: NDArray[Any], limit: float) -> bool:
