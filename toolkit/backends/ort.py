@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact, Format
 from toolkit.backends import Availability, Backend, Engine, EngineOptions, Trace, trimmed_mean
+from toolkit.backends._cpu import cpu, saturates
 from toolkit.backends._ort_profile import read_optimized, read_profile
 from toolkit.errors import CorruptError, UnavailableError, unknown_name
 
@@ -42,6 +44,10 @@ class OrtEngine(Engine):
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
+        target = artifact.passport.target
+        wrong = saturates(target.instruction_set, cpu()) if target else None
+        if wrong and options.device == "cpu":
+            warnings.warn(wrong, RuntimeWarning, stacklevel=3)
         self.session = self._session(self._settings())
 
     def _settings(self) -> Any:
