@@ -26,6 +26,7 @@ Floats = NDArray[np.float32]
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 25_000_000
 MAX_BYTES = 20 * 1024 * 1024
+FIXED_POINT = 1 << 22  # Pillow weighs 8-bit pixels in 22-bit steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +196,13 @@ def top_classes(probabilities: NDArray[Any], classes: Sequence[str], count: int)
 def resize_weights(old: int, new: int) -> Floats:
     """Return the (new, old) matrix that resizes one axis as `fit_pixels` does: box down, bilinear up.
 
-    Source: Pillow's Resample.c, precompute_coeffs, in its order of sums: ties go where its ties go.
+    In float32, so a pixel may differ from `resize_batch`'s by one step where a sum ends near a half.
     """
+    return _exact_weights(old, new).astype(np.float32)
+
+
+def _exact_weights(old: int, new: int) -> NDArray[np.float64]:
+    """Return what `resize_weights` does, in float64; source: Pillow's Resample.c, precompute_coeffs."""
     stretch = max(old / new, 1.0)
     support = (0.5 if new < old else 1.0) * stretch
     places = np.arange(old)[None]
@@ -206,7 +212,7 @@ def resize_weights(old: int, new: int) -> Floats:
     distance = (places - centres + 0.5) * (1 / stretch)
     box = ((distance > -0.5) & (distance <= 0.5)).astype(np.float64)
     weights = (box if new < old else np.maximum(0.0, 1.0 - np.abs(distance))) * inside
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def resize_batch(pixels: Pixels, size: tuple[int, int]) -> Pixels:
@@ -216,10 +222,14 @@ def resize_batch(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """
     if pixels.shape[2:] == size:
         return pixels
-    across, down = resize_weights(pixels.shape[3], size[1]), resize_weights(pixels.shape[2], size[0])
-    # rounded between the passes, as Pillow does
-    wide = np.floor(pixels.astype(np.float32) @ across.T + np.float32(0.5))
-    return np.asarray(np.clip(np.floor(down @ wide + np.float32(0.5)), 0, 255), dtype=np.uint8)
+    across, down = (
+        np.floor(_exact_weights(old, new) * FIXED_POINT + 0.5)
+        for old, new in zip(pixels.shape[:1:-1], size[::-1], strict=True)
+    )
+    # Pillow's integers: float64 holds every one of these sums exactly; rounded after each pass, as there
+    wide = np.floor((pixels.astype(np.float64) @ across.T + FIXED_POINT / 2) / FIXED_POINT).clip(0, 255)
+    tall = np.floor((down @ wide + FIXED_POINT / 2) / FIXED_POINT)
+    return np.asarray(tall.clip(0, 255), dtype=np.uint8)
 
 
 def fit_batch(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
