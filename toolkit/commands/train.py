@@ -34,6 +34,14 @@ from toolkit.commands._training_options import make_job, training_options
     metavar="SECONDS",
     help="Give up when no step was made for so long (default: only say where it hangs).",
 )
+@click.option(
+    "--pretrained",
+    is_flag=False,
+    flag_value="imagenet",
+    metavar="[FILE]",
+    help="Start from torchvision's ImageNet weights (resnets), or from a file of weights.",
+)
+@click.option("--freeze", is_flag=True, help="Only the head learns; all other layers stay as they start.")
 @training_options
 @cli.json_option
 @recipe_options

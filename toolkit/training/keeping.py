@@ -162,6 +162,7 @@ class Keeper:
                 "seed": self._job.seed,
                 "training_images": len(self._prepared.learned),
                 "compute": dataclasses.asdict(self._compute),
+                "pretrained": self._job.pretrained,
             },
         )
         return save_checkpoint(path, weights, passport)

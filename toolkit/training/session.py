@@ -23,6 +23,7 @@ from toolkit.training.optimisation import initialise
 from toolkit.training.probe import Choice, choose
 from toolkit.training.scoring import Score, score
 from toolkit.training.snapshots import Snapshots, restore
+from toolkit.transfer import freeze, load_pretrained
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +55,7 @@ class Session:
         _be_deterministic(job.device)
         self._job, self._prepared, self._folder, self._watcher = job, prepared, folder, watcher
         self._finish = Finish(preprocessing=prepared.preprocessing, device=device)
-        module = self._fresh(attempt=0)
+        module = self._fresh(attempt=0, told=watcher.say)
         # scores in plain fp32 what is kept, whatever is trained in
         self._judge = self._fresh(attempt=0).to(device)
         compute = self._computing(module)
@@ -77,12 +78,17 @@ class Session:
         self._snapshots = Snapshots(folder.path, job.save_every_s)
         self._keeper = Keeper(job, prepared, folder, compute)
 
-    def _fresh(self, *, attempt: int) -> nn.Module:
+    def _fresh(self, *, attempt: int, told: Callable[[str], None] = lambda text: None) -> nn.Module:
         """Build the network with the weights that an attempt starts with, on the CPU."""
-        seeding.reseed("cpu", self._job.seed, seeding.WEIGHTS, attempt)
+        job = self._job
+        seeding.reseed("cpu", job.seed, seeding.WEIGHTS, attempt)
         channels = self._prepared.preprocessing.channels
-        module = self._job.model.build(channels, len(self._prepared.dataset.classes))
-        initialise(module, self._job.recipe)
+        module = job.model.build(channels, len(self._prepared.dataset.classes))
+        initialise(module, job.recipe)
+        if job.pretrained:
+            told(load_pretrained(job.model.name, module, job.pretrained))
+        if job.freeze:
+            told(freeze(module))
         return module
 
     def _computing(self, module: nn.Module) -> Compute:
