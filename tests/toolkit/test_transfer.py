@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+import cnnkit
 from toolkit import catalog
+from toolkit.artifacts import open_artifact
+from toolkit.checkpoints import load_state
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.transfer import freeze, head_name, load_pretrained
 
@@ -86,3 +91,24 @@ def test_frozen_layers_stay_exactly_as_they_were_while_the_head_learns() -> None
     changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"fc.weight", "fc.bias"}
     assert module.layer1.training
+
+
+def test_train_starts_from_the_weights_and_changes_only_the_head(weights: Path, tmp_path: Path) -> None:
+    words = ["train", "resnet18", "--dataset", "fashion-mnist-sample", "--images", "40", "--epochs", "1"]
+    words += [
+        "--batch",
+        "16",
+        "--pretrained",
+        str(weights),
+        "--freeze",
+        "--artifacts",
+        str(tmp_path),
+        "--json",
+    ]
+    result = CliRunner().invoke(cnnkit.main, words)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("only fc learns: 5,130 parameters") == 1
+    artifact = open_artifact(Path(json.loads(result.stdout)["checkpoint"]))
+    assert artifact.passport.extra["pretrained"] == str(weights)
+    kept, given = load_state(artifact), torch.load(weights, weights_only=True)
+    assert all(torch.equal(kept[key], given[key]) for key in given if not key.startswith("fc."))
