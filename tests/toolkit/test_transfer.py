@@ -111,4 +111,5 @@ def test_train_starts_from_the_weights_and_changes_only_the_head(weights: Path, 
     artifact = open_artifact(Path(json.loads(result.stdout)["checkpoint"]))
     assert artifact.passport.extra["pretrained"] == str(weights)
     kept, given = load_state(artifact), torch.load(weights, weights_only=True)
+    given["conv1.weight"] = given["conv1.weight"].sum(dim=1, keepdim=True)  # the data is grey
     assert all(torch.equal(kept[key], given[key]) for key in given if not key.startswith("fc."))
