@@ -22,6 +22,10 @@ Match = Literal["name", "tensor", "metadata", "inferred"]
 CONVERTING = frozenset({"Cast", "Transpose", "QuantizeLinear", "DequantizeLinear", "Identity", "Reshape"})
 # ONNX Runtime's blocked kernels take other kernels into themselves after they are named
 FOLLOWING = frozenset({"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"})
+# ONNX Runtime renames what it moves between fp16 and fp32, and what it moves a quantization across
+_MOVED = re.compile(r"^InsertedPrecisionFreeCast_|_(?:pre|post)_d?q$")
+# what layout transformation copies is numbered
+_TOKEN = re.compile(r"_token_\d+$")
 _NCHWC = re.compile(r"^(?:fused )?(.+?)(?:_(?:bn|mul))?_nchwc(?:_token_\d+)?$")
 
 
@@ -104,11 +108,18 @@ class _Cut:
         self.by_name = {node.name: index for index, node in enumerate(graph.nodes)}
         self.producers, self.readers = graph.producers(), graph.readers()
         self.tensors = {*self.producers, *graph.inputs}
-        self.known: dict[str, str] = {name: name for name in graph.inputs}  # executed tensor → source's
+        self.known: dict[str, str] = {
+            name: name for name in (*graph.inputs, *graph.constants)
+        }  # executed tensor → source's
         self.written = {
-            t for node in nodes for t in (*node.outputs, self._blocked(node)) if t in self.tensors
+            source
+            for node in nodes
+            for name in node.outputs
+            if (source := self._source(name) or self._blocked(node))
         }
         self.order = self._ordered()
+        self.moving = {i for i, node in enumerate(nodes) if node.moves_data or self._transposes(node)}
+        self.behind = self._behind_movements()
         self.targets = {index: self._targets(index) for index in self.order}
         self.materialised = set(self.known.values())
 
@@ -135,13 +146,15 @@ class _Cut:
         node = self.nodes[index]
         found = []
         blocked = self._blocked(node)
-        source = self.by_name.get(node.name)
+        source = self.by_name.get(_TOKEN.sub("", node.name))
         for place, output in enumerate(node.outputs):
-            if output in self.tensors:
-                target: str | None = output
+            if self._source(output):
+                target: str | None = self._source(output)
+            elif output in self.behind:
+                target = self.behind[output]
             elif place == 0 and blocked:
                 target = self._followed(blocked, node)
-            elif node.moves_data or (source is None and node.type in CONVERTING):
+            elif index in self.moving or (source is None and node.type in CONVERTING):
                 target = self.known.get(node.inputs[0]) if node.inputs else None
             elif source is not None and place < len(self.graph.nodes[source].outputs):
                 target = self.graph.nodes[source].outputs[place]
@@ -152,10 +165,35 @@ class _Cut:
                 found.append(target)
         return found
 
+    def _transposes(self, node: ExecutedNode) -> bool:
+        """Tell whether a transpose was put in by the runtime: the source has none of that output."""
+        if node.type != "Transpose":
+            return False
+        source = self._source(node.outputs[0]) if node.outputs else None
+        made = self.producers.get(source) if source else self.by_name.get(node.name)
+        return made is None or self.graph.nodes[made].op != "Transpose"
+
+    def _behind_movements(self) -> dict[str, str]:
+        """Return the tensors that a movement turns into a source tensor: the same, laid out otherwise."""
+        found: dict[str, str] = {}
+        for index in reversed(self.order):
+            node = self.nodes[index]
+            if index not in self.moving or not node.outputs or not node.inputs:
+                continue
+            target = self._source(node.outputs[0]) or found.get(node.outputs[0])
+            if target and not self._source(node.inputs[0]):
+                found[node.inputs[0]] = target
+        return found
+
     def _blocked(self, node: ExecutedNode) -> str | None:
         """Return the source tensor that a blocked kernel (`<tensor>_nchwc`) was made for."""
         named = _NCHWC.match(node.name)
-        return named[1] if named and named[1] in self.tensors else None
+        return self._source(named[1]) if named else None
+
+    def _source(self, name: str) -> str | None:
+        """Return the source tensor of that name, or of which the name was made by moving it."""
+        plain = name if name in self.tensors else _MOVED.sub("", name)
+        return plain if plain in self.tensors else None
 
     def _followed(self, tensor: str, node: ExecutedNode) -> str:
         """Return the tensor after the sum and the activation that a blocked kernel also does.
@@ -179,7 +217,7 @@ class _Cut:
         pending: dict[str, list[int]] = {}  # executed tensor of unknown origin → the nodes behind it
         for index in self.order:
             node = self.nodes[index]
-            if node.moves_data:
+            if index in self.moving:
                 continue
             behind = [i for name in node.inputs for i in pending.get(name, [])]
             cut = self._named(node) or self._between(node, self.targets[index])
@@ -247,9 +285,9 @@ class _Cut:
     def _claim(self, index: int, cut: list[int]) -> Claim:
         node = self.nodes[index]
         modules = tuple(dict.fromkeys(m for i in cut for m in self.graph.nodes[i].modules))
-        if modules and not node.moves_data:
+        if modules and index not in self.moving:
             return Claim(node=node, modules=modules, match=self._match(index, cut))
-        if node.moves_data or cut or node.type in CONVERTING:
+        if index in self.moving or cut or node.type in CONVERTING:
             return Claim(node=node, layout=True, caused_by=self._cause(index), match="inferred")
         return Claim(node=node)
 
@@ -257,7 +295,7 @@ class _Cut:
         node = self.nodes[index]
         if node.origins:
             return "metadata"
-        if node.name in self.by_name and self.by_name[node.name] in cut:
+        if self.by_name.get(_TOKEN.sub("", node.name)) in cut:
             return "name"
         return "tensor" if self.targets[index] else "inferred"
 
@@ -273,7 +311,8 @@ class _Cut:
         around = [*self.targets[index], *(self.known[n] for n in node.inputs if n in self.known)]
         ahead = [m for t in around if (m := self._reader(t))]
         behind = [m for t in around if (m := self._writer(t))]
-        order = [*behind, *ahead] if node.type in ("ReorderOutput", "DequantizeLinear") else [*ahead, *behind]
+        undoes = node.type in ("ReorderOutput", "DequantizeLinear") or set(node.inputs) & set(self.behind)
+        order = [*behind, *ahead] if undoes else [*ahead, *behind]
         return next(iter(order), None)
 
     def _reader(self, tensor: str) -> str | None:

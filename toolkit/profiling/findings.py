@@ -56,8 +56,12 @@ def _layout(run: Run) -> Iterable[str]:
         nodes = "node" if count == 1 else "nodes"
         yield (
             f"{count} {nodes} that only move or convert data cost {cost:.0%} of {key}'s time, "
-            f"most of it for `{top.caused_by}` ({', '.join(dict.fromkeys(top.cells[key].ops))})"
+            f"most of it for {_name(top.caused_by)} ({', '.join(dict.fromkeys(top.cells[key].ops))})"
         )
+
+
+def _name(module: str | None) -> str:
+    return f"`{module}`" if module else "the runtime"
 
 
 def _conversions(run: Run) -> Iterable[str]:

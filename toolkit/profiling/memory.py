@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.backends import ExecutedNode
+from toolkit.profiling.claims import Claim
 from toolkit.profiling.result import Memory
 from toolkit.profiling.subject import Module, total
 
@@ -20,7 +21,7 @@ def memory_of(column: Seen, modules: Sequence[Module]) -> Memory:
         return Memory(why_null={"weights_bytes": "the profiled run was not reached"})
     why = dict(trace.unknown)
     weights = trace.memory.get("weights_bytes", total(node.weights_bytes for node in trace.nodes))
-    timeline = live_timeline(trace.nodes, [entry.modules for entry in column.claims])
+    timeline = live_timeline(trace.nodes, [_place(entry) for entry in column.claims])
     predicted = max((size for _, size in timeline), default=None)
     known = {key: trace.memory.get(key) for key in ("peak_activation_bytes", "workspace_bytes")}
     if known["workspace_bytes"] is None and "workspace_bytes" not in why:
@@ -41,6 +42,13 @@ def memory_of(column: Seen, modules: Sequence[Module]) -> Memory:
         timeline=tuple(timeline),
         why_null=why,
     )
+
+
+def _place(entry: Claim) -> tuple[str, ...]:
+    """Return what a node is called in the timeline: its modules, or whom it moves data for."""
+    if entry.modules or not entry.caused_by:
+        return entry.modules
+    return (f"{entry.node.type} for {entry.caused_by}",)
 
 
 def live_timeline(nodes: Sequence[ExecutedNode], modules: Sequence[tuple[str, ...]]) -> list[tuple[str, int]]:
