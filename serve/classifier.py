@@ -18,7 +18,7 @@ from PIL import Image
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Precision
 from toolkit.backends import EngineOptions
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, ImageError
 from toolkit.images import (
     MAX_BYTES,
     MAX_PIXELS,
@@ -136,6 +136,17 @@ class Classifier:
             return prepared.pixels[None]
         return prepared.tensor[None].astype(self.input_dtype, copy=False)
 
+    def probabilities(self, answers: NDArray[Any]) -> NDArray[np.float64]:
+        """Return (N, K) probabilities of what the engine answered. Raises ImageError for NaN or infinity.
+
+        Answers are logits, unless the artifact was exported with its softmax inside.
+        """
+        answers = np.asarray(answers, dtype=np.float32)
+        if not np.isfinite(answers).all():
+            raise ImageError(f"{self.name} has no finite answer to this picture")
+        inside = bool(self.artifact.passport.extra.get("softmax"))
+        return answers.astype(np.float64) if inside else softmax(answers)
+
     def classify(
         self,
         source: bytes | Image.Image,
@@ -147,7 +158,7 @@ class Classifier:
         """Classify one picture, decoded or not. Raises ImageError."""
         prepared = prepare(source, self.preprocessing, invert=invert, limits=limits)
         start = time.perf_counter()
-        row = softmax(self.engine.logits(self.rows(prepared)))[0]
+        row = self.probabilities(self.engine.run(self.rows(prepared))[0])[0]
         return Answer(
             top=tuple(top_classes(row, self.classes, top)),
             prepared=prepared,

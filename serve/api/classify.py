@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 from urllib.parse import parse_qsl
 
-import numpy as np
 import orjson
 
 from serve.api import RefusedError, Reply, Request
@@ -17,7 +16,7 @@ from serve.api.multipart import file_of
 from serve.classifier import Classifier, Invert, Limits, Prepared, prepare
 from serve.models import Model
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
-from toolkit.images import softmax, top_classes
+from toolkit.images import top_classes
 
 KNOWN = ("model", "version", "top", "invert")
 # Decoding holds no lock in Pillow's codecs; two at once keep one slow picture from blocking all.
@@ -57,9 +56,10 @@ class Classify:
         prepared = await self._prepare(data, classifier, invert)
         self.gate.metrics.prepared(model.name, prepared.decode_ms / 1e3, prepared.preprocess_ms / 1e3)
         arrays, timing = await self.gate.run(model.name, version, classifier.rows(prepared))
-        row = softmax(np.asarray(arrays[0], dtype=np.float32))[0]
-        if not np.isfinite(row).all():
-            raise RefusedError(422, "the network has no finite answer to this picture")
+        try:
+            row = classifier.probabilities(arrays[0])[0]
+        except ImageError as error:
+            raise RefusedError(422, str(error)) from None
         best = top_classes(row, classifier.classes, top)
         latency = {
             "decode": prepared.decode_ms,

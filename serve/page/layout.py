@@ -11,7 +11,10 @@ from serve.classifier import Answer, Invert, Limits
 from serve.lineup import TITLES, Entry
 from serve.page.card import card, headline
 from serve.page.inputs import drawing_as_bytes, photo_as_bytes
+from serve.page.inside import build_inside
+from serve.page.many import build_many
 from serve.page.pictures import TestPictures, test_pictures, to_pil
+from serve.page.report import build_report
 from toolkit.errors import CnnkitError
 
 TOP = 5
@@ -45,8 +48,16 @@ def build(entries: Sequence[Entry], limits: Limits) -> Any:
             invert = gr.Radio(INVERT, value="auto", label="Dark figure on light ground")
         if any(entry.why_not for entry in entries):
             gr.Markdown(_absent(entries), elem_classes=["quiet", "notice"], elem_id="absent")
-        with gr.Accordion("Model card", open=False):
-            gr.Markdown("\n\n".join(card(entry.artifact) for entry in usable if entry.artifact))
+        with gr.Tabs():
+            with gr.Tab("Card"):
+                cards = [card(entry.artifact) for entry in usable if entry.artifact]
+                gr.Markdown("\n\n".join(cards), elem_id="card")
+            with gr.Tab("Look inside"):
+                build_inside(entries, limits, current, invert)
+            with gr.Tab("Files"):
+                build_many(usable, limits, invert)
+            with gr.Tab("Profile") as tab:
+                build_report(usable, tab)
         answer = _answerer(usable, limits)
         _wire(answer, inputs, (current, engines, invert), outputs)
     return blocks

@@ -11,12 +11,17 @@ FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; padding: 12px !important; }
+.gradio-container { max-width: min(1180px, 100vw) !important; overflow-x: clip; }
+.gradio-container { margin: 0 auto !important; padding: 12px !important; }
 .gradio-container main { padding: 0 !important; }
 .seen img, .pixels img { image-rendering: pixelated; }
 .seen img { width: 100%; object-fit: contain; }
 #gallery .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)) !important; }
-#gallery .caption-label { font-size: .66rem; padding: 1px 4px; opacity: .92; }
+#maps .grid-container { grid-template-columns: repeat(auto-fill, minmax(64px, 1fr)) !important; }
+#gallery .caption-label, #maps .caption-label { font-size: .66rem; padding: 1px 4px; opacity: .92; }
+#card table { table-layout: fixed; width: 100%; }
+#card th:first-child { width: 30%; }
+#card td, #card code { overflow-wrap: anywhere; white-space: normal; }
 #latency table { width: 100%; }
 #latency th, #latency td { padding: 4px 6px; word-break: normal; overflow-wrap: normal; }
 .quiet { font-size: .86rem; opacity: .82; }

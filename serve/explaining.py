@@ -1,0 +1,132 @@
+"""Looking inside a PyTorch model: where its evidence lies (Grad-CAM) and what a layer puts out.
+
+Grad-CAM: Selvaraju et al., https://arxiv.org/abs/1610.02391: the channels of a layer, each weighted by
+the mean gradient of the winning logit, summed, and only what speaks for the class kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from serve.classifier import Invert, Limits, prepare
+from toolkit.artifacts import Artifact
+from toolkit.checkpoints import load_module
+from toolkit.errors import CnnkitError, unknown_name
+from toolkit.images import Pixels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+SIDE = 280
+MOST_MAPS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Insight:
+    """One layer on one picture: `heat` (H, W) in 0 to 1, `maps` (C, h, w), and the class that won."""
+
+    label: str
+    layer: str
+    layers: tuple[str, ...]
+    pixels: Pixels
+    heat: NDArray[np.float32]
+    maps: NDArray[np.float32]
+
+
+class Explainer:
+    """A checkpoint's network of its own, so that hooks and gradients touch no serving engine."""
+
+    def __init__(self, artifact: Artifact, *, model_file: Path | None = None) -> None:
+        """Load the network. Raises MissingExtraError without torch, CnnkitError without preprocessing."""
+        if artifact.passport.preprocessing is None:
+            raise CnnkitError(f"{artifact.path} does not say how pictures become its input")
+        self.artifact = artifact
+        self.preprocessing = artifact.passport.preprocessing
+        self.module = load_module(artifact, model_file=model_file)
+        self._lock = threading.Lock()
+
+    def look(
+        self, data: bytes, *, layer: str | None = None, invert: Invert = "auto", limits: Limits
+    ) -> Insight:
+        """Explain the network's answer to one picture; by default by its last layer that is a picture.
+
+        Raises ImageError, NotFoundError for an unknown layer, CnnkitError where none is a picture.
+        """
+        import torch
+
+        prepared = prepare(data, self.preprocessing, invert=invert, limits=limits)
+        with self._lock, torch.enable_grad():
+            kept: dict[str, Tensor] = {}
+            handles = [
+                module.register_forward_hook(_keeper(name, kept))
+                for name, module in self.module.named_modules()
+                if not list(module.children())
+            ]
+            try:
+                rows = torch.from_numpy(prepared.tensor[None]).requires_grad_()
+                logits = self.module(rows)[0]
+            finally:
+                for handle in handles:
+                    handle.remove()
+            name = _choose(layer, kept, self.artifact.passport.model)
+            winner = int(logits.argmax())
+            (gradient,) = torch.autograd.grad(logits[winner], kept[name])
+            maps = kept[name].detach()[0]
+            heat = torch.relu((gradient[0].mean(dim=(1, 2), keepdim=True) * maps).sum(dim=0)).numpy()
+            strongest = np.float32(heat.max())
+        return Insight(
+            label=self.artifact.passport.classes[winner],
+            layer=name,
+            layers=tuple(kept),
+            pixels=prepared.pixels,
+            heat=np.asarray(heat / (strongest or np.float32(1)), dtype=np.float32),
+            maps=maps.numpy(),
+        )
+
+
+def _keeper(name: str, kept: dict[str, Tensor]) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(module: nn.Module, given: Any, output: Any) -> None:
+        # only what is still a picture, and whose gradient can be asked for
+        if getattr(output, "ndim", 0) == 4 and output.shape[-1] > 1 and output.requires_grad:
+            kept[name] = output
+
+    return keep
+
+
+def _choose(layer: str | None, kept: dict[str, Tensor], model: str) -> str:
+    if not kept:
+        raise CnnkitError(f"no layer of {model} puts out pictures")
+    if layer is None:
+        return list(kept)[-1]
+    if layer not in kept:
+        raise unknown_name(f"layer of {model}", layer, kept)
+    return layer
+
+
+def overlay(insight: Insight) -> Image.Image:
+    """Draw the heat in red over the picture in grey, SIDE pixels wide."""
+    pixels = insight.pixels[0] if len(insight.pixels) == 1 else insight.pixels.mean(axis=0)
+    height, width = pixels.shape
+    size = (SIDE, max(1, round(SIDE * height / width)))
+    grey = Image.fromarray(pixels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+    heat = Image.fromarray((insight.heat * 255).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+    strength = np.asarray(heat, dtype=np.float32)[..., None] / 255 * 0.65
+    base = np.repeat(np.asarray(grey, dtype=np.float32)[..., None], 3, axis=2)
+    mixed = base * (1 - strength) + np.array([255.0, 40.0, 20.0], dtype=np.float32) * strength
+    return Image.fromarray(mixed.astype(np.uint8))
+
+
+def map_tiles(insight: Insight) -> list[tuple[Image.Image, str]]:
+    """Return each channel as a grey picture with its number, on one scale; at most MOST_MAPS."""
+    low, high = float(insight.maps.min()), float(insight.maps.max())
+    grey = ((insight.maps[:MOST_MAPS] - low) * (255 / ((high - low) or 1.0))).astype(np.uint8)
+    return [(Image.fromarray(channel), str(index)) for index, channel in enumerate(grey)]

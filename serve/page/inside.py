@@ -1,0 +1,92 @@
+"""The tab that looks inside: Grad-CAM and the maps of any layer, for models that PyTorch can open."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from serve.classifier import Invert, Limits
+from serve.explaining import Explainer, map_tiles, overlay
+from serve.lineup import Entry
+from toolkit.errors import CnnkitError
+
+AUTOMATIC = "last picture layer"
+
+
+class _Explainers:
+    """One explainer for each model, made when first asked for and made anew after a reload."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Explainer] = {}
+        self._lock = threading.Lock()
+
+    def of(self, entry: Entry) -> Explainer:
+        assert entry.artifact is not None
+        with self._lock:
+            known = self._made.get(entry.model)
+            if known is None or known.artifact.passport.sha256 != entry.artifact.passport.sha256:
+                known = Explainer(entry.artifact, model_file=entry.choice.model_file)
+                self._made[entry.model] = known
+            return known
+
+
+def build_inside(entries: Sequence[Entry], limits: Limits, current: Any, invert: Any) -> None:
+    """Draw the tab over the picture that was shown last."""
+    able = {entry.model: entry for entry in entries if entry.backend == "pytorch" and not entry.why_not}
+    if not able:
+        reasons = {entry.why_not for entry in entries if entry.backend == "pytorch" and entry.why_not}
+        gr.Markdown(f"PyTorch looks inside, and it {'; '.join(sorted(reasons)) or 'is not here'}.")
+        return
+    with gr.Row(equal_height=False):
+        model = gr.Dropdown(list(able), value=next(iter(able)), label="Model", min_width=160)
+        layer = gr.Dropdown([AUTOMATIC], value=AUTOMATIC, label="Layer", min_width=160, elem_id="layer")
+        button = gr.Button("Look inside", variant="primary", min_width=160, elem_id="look")
+    said = gr.Markdown("Draw or pick a picture above, then look inside.", elem_id="inside-note")
+    with gr.Row(equal_height=False):
+        heat = gr.Image(
+            label="Grad-CAM: red speaks for the answer",
+            alt_text="the picture with the regions in red that speak for the network's answer",
+            format="png",
+            interactive=False,
+            height=300,
+            min_width=240,
+            buttons=["download"],
+            elem_id="heat",
+        )
+        maps = gr.Gallery(
+            label="The layer's output channels",
+            show_label=False,
+            columns=8,
+            height=300,
+            object_fit="contain",
+            format="png",
+            interactive=False,
+            min_width=240,
+            elem_classes=["pixels"],
+            elem_id="maps",
+        )
+    explainers = _Explainers()
+
+    def look(data: bytes | None, name: str, which: str, how: Invert) -> list[Any]:
+        """Explain the last picture."""
+        if data is None or name not in able:
+            return ["Draw or pick a picture above first.", gr.update(), None, []]
+        try:
+            explainer = explainers.of(able[name])
+            chosen = None if which == AUTOMATIC else which
+            insight = explainer.look(data, layer=chosen, invert=how, limits=limits)
+        except CnnkitError as error:
+            return [f"**{error}**", gr.update(choices=[AUTOMATIC], value=AUTOMATIC), None, []]
+        count, height, width = insight.maps.shape
+        scale = f"{count} channels of {height}×{width}, on one grey scale"
+        text = f"**{insight.label}**, seen from `{insight.layer}`: {scale}"
+        choices = gr.update(choices=[AUTOMATIC, *insight.layers])
+        return [text, choices, overlay(insight), map_tiles(insight)]
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    wired = [current, model, layer, invert]
+    button.click(look, wired, [said, layer, heat, maps], **quiet)
+    layer.input(look, wired, [said, layer, heat, maps], **quiet)

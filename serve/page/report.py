@@ -1,0 +1,50 @@
+"""The tab with a served model's profile report, as `cnnkit profile` left it beside the model."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from serve.lineup import Entry
+
+MAX_BYTES = 20 * 1024 * 1024
+
+
+def report_path(entry: Entry) -> Path:
+    """Return where a model's report lies: `<artifacts>/<name>/<name>.profile.html`."""
+    return entry.choice.root / entry.model / f"{entry.model}.profile.html"
+
+
+def report_html(entry: Entry) -> str:
+    """Return the report in a frame that can reach nothing of this page, or what to type to make one."""
+    path = report_path(entry)
+    if not path.is_file() or path.stat().st_size > MAX_BYTES:
+        return (
+            f"<p>There is no profile report of {html.escape(entry.model)} yet. This measures it, layer by "
+            f"layer, and puts its report here:<br><code>cnnkit profile {html.escape(entry.model)} "
+            f"--html {html.escape(str(path))}</code></p>"
+        )
+    text = html.escape(path.read_text("utf-8", errors="replace"), quote=True)
+    return (
+        f'<iframe title="Profile of {html.escape(entry.model)}" sandbox="allow-scripts" '
+        f'style="width:100%;height:80vh;border:0;background:#fff" srcdoc="{text}"></iframe>'
+    )
+
+
+def build_report(entries: Sequence[Entry], tab: Any) -> None:
+    """Draw the tab; the report is read when the tab is opened, so a new one shows at once."""
+    by_model = {entry.model: entry for entry in reversed(entries)}
+    names = sorted(by_model)
+    model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
+    shown = gr.HTML("", elem_id="report")
+
+    def show(name: str) -> str:
+        return report_html(by_model[name]) if name in by_model else ""
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    tab.select(show, model, shown, **quiet)
+    model.change(show, model, shown, **quiet)
