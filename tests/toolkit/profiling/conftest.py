@@ -1,0 +1,107 @@
+"""Networks of the zoo as ONNX files, traced for one call, so that alignment is held to real runtimes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toolkit import catalog
+from toolkit.artifacts import Artifact
+from toolkit.backends import EngineOptions, Trace
+from toolkit.profiling.align import Part, align, coverage
+from toolkit.profiling.claims import Claim, claim
+from toolkit.profiling.graph import SourceGraph, read_graph
+from toolkit.profiling.profile import feed
+from toolkit.profiling.subject import Module, modules_of
+from toolkit.profiling.targets import open_any
+
+LEVELS = ("disable", "basic", "extended", "all")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Aligned:
+    """One graph in one runtime: what ran, what each step stands for, and the rows."""
+
+    graph: SourceGraph
+    trace: Trace
+    claims: tuple[Claim, ...]
+    modules: tuple[Module, ...]
+    rows: tuple[Part, ...]
+
+
+Exported = Callable[[str], Artifact]
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Return a function that captures a model of the zoo, untrained, as an ONNX file; each once."""
+    import onnx
+    import torch
+
+    from exporters.graphs.capture import capture
+
+    folder = tmp_path_factory.mktemp("zoo")
+
+    def export(name: str) -> Artifact:
+        path = folder / f"{name}.onnx"
+        spec = catalog.model(name)
+        if not path.exists():
+            torch.manual_seed(0)
+            onnx.save(capture(spec.build(spec.input_shape[0], 10).eval(), spec.input_shape, opset=20), path)
+        artifact = open_any(path)
+        return dataclasses.replace(
+            artifact, passport=dataclasses.replace(artifact.passport, model=name, classes=tuple("0123456789"))
+        )
+
+    return export
+
+
+def aligned(artifact: Artifact, *, level: str = "all", own: bool = False) -> Aligned:
+    """Run a graph once in ONNX Runtime at a level and align it; `own`: rows are the file's nodes."""
+    graph = read_graph(artifact.path, batch=1)
+    extra: dict[str, object] = {"level": level}
+    if graph.renamed is not None:
+        extra["model"] = graph.renamed
+    spec = artifact.passport.input
+    with catalog.backend("ort").open(artifact, EngineOptions(threads=1, extra=extra)) as engine:
+        trace = engine.trace(feed(spec.shape, spec.dtype, batch=1, seed=0), windows=1, runs=1)
+    claims = claim(trace.nodes, graph)
+    modules = modules_of(None if own else artifact.passport, graph, batch=1)
+    return Aligned(
+        graph=graph, trace=trace, claims=claims, modules=modules, rows=align(modules, {"ort": claims})
+    )
+
+
+def assert_partition(found: Aligned) -> None:
+    """Hold the rows to the promise: each module and each executed node on exactly one of them."""
+    on_rows = [module.name for row in found.rows for module in row.modules]
+    assert sorted(on_rows) == sorted(module.name for module in found.modules)
+    places = sorted(index for row in found.rows for index in row.nodes.get("ort", ()))
+    assert places == list(range(len(found.trace.nodes)))
+    lost = [entry.node.name for entry in found.claims if not entry.modules and not entry.layout]
+    assert not lost
+    assert coverage(found.claims) == 1.0
+
+
+def ops(found: Aligned, kind: str) -> Sequence[str]:
+    """Return the operators on rows of one kind."""
+    return [found.trace.nodes[i].type for row in found.rows if row.kind == kind for i in row.nodes["ort"]]
+
+
+def write_times(path: Path, names: Sequence[str], milliseconds: float) -> None:
+    """Write layer times as `trtexec --exportProfile` does, every layer alike."""
+    import json
+
+    entries = [{"name": n, "averageMs": milliseconds, "medianMs": milliseconds} for n in names]
+    path.write_text(json.dumps([{"count": 10}, *entries]))
+
+
+def windows(
+    random: np.random.Generator, median: float, *, noise: float = 0.02, count: int = 10
+) -> list[float]:
+    """Return window means about a median, as a shared machine gives them."""
+    return [float(median * (1 + noise * value)) for value in random.standard_normal(count)]
