@@ -115,7 +115,7 @@ def node_of(
     whole = shape is not None and all(extent >= 0 for extent in shape)
     return ExecutedNode(
         name=name,
-        type=kind,
+        type="Reformat" if kind == "layer" and _REFORMAT.match(name) else kind,
         inputs=tuple(tensor_of(text) for text in inputs),
         outputs=tuple(tensor_of(text) for text in outputs),
         origins=known or parts_of(name),

@@ -152,7 +152,11 @@ def _laid_out(
     known = artifact.passport if graph is not None else None
     modules = modules_of(known, graph, batch=batch)
     rows = rows_of(align(modules, {backend: claims}), seen)
-    columns = columns_of(seen, rows, modules)
+    # what its layers computed in is not in a passport of ours: it is said nowhere that it was fp32
+    columns = {
+        key: dataclasses.replace(column, precision="unknown" if graph is None else column.precision)
+        for key, column in columns_of(seen, rows, modules).items()
+    }
     return Profile(
         model=artifact.passport.model,
         device="another machine",
