@@ -1,9 +1,10 @@
-"""Every network of the catalog trains an epoch on real pictures, exports, and answers alike everywhere."""
+"""Every network of the catalog trains on real pictures, exports, answers alike everywhere, and profiles."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 import cnnkit
 from toolkit import catalog
 from toolkit.datasets.fashion_mnist_sample import load
+from toolkit.modules import walk
 
 pytest.importorskip("torch")
 
@@ -40,7 +42,9 @@ def type_in(*words: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", list(catalog.models()))
-def test_a_network_trains_exports_and_answers_alike(name: str, pictures: Path, tmp_path: Path) -> None:
+def test_a_network_trains_exports_answers_alike_and_profiles(
+    name: str, pictures: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("onnx")
     data = ("--dataset", f"folder:{pictures}", "--artifacts", tmp_path, "--json")
     trained = type_in("train", name, "--epochs", "1", "--batch", "6", *data)
@@ -54,3 +58,17 @@ def test_a_network_trains_exports_and_answers_alike(name: str, pictures: Path, t
     assert ort["confusion"] == torch["confusion"]
     assert torch["accuracy"] == trained["test_accuracy"]
     assert len(ort["classes"]) == 4  # type: ignore[arg-type]
+    _check_profile(name, tmp_path)
+
+
+def _check_profile(name: str, root: Path) -> None:
+    """Hold a profile to every module in exactly one row and every executed node claimed once."""
+    found: Any = type_in(
+        *("profile", name, "--backend", "pytorch,ort", "--duration", "0.1", "--artifacts", root, "--json")
+    )
+    (run,) = found["runs"]
+    assert [run["backends"][backend]["coverage"] for backend in ("pytorch", "ort")] == [1.0, 1.0]
+    spec = catalog.model(name)
+    walked = [row.name for row in walk(spec.build(1, 4), (1, 1, *spec.input_shape[1:]))]
+    listed = [module for row in run["rows"] for module in row["modules"]]
+    assert sorted(listed) == sorted(walked)
