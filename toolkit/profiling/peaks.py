@@ -94,7 +94,7 @@ def cache_bytes() -> dict[str, int]:
     return found
 
 
-def _best(call: Callable[[], Any], *, seconds: float = 0.12) -> float:
+def _best(call: Callable[[], Any], *, seconds: float = 0.25) -> float:
     """Return the shortest of the calls that fit the time: interruptions only ever lengthen one."""
     call()
     best, end = float("inf"), time.perf_counter() + seconds

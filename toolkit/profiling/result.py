@@ -125,7 +125,10 @@ class Row:
         """What the row is called in reports: its modules, or what moved data and for whom."""
         if self.modules:
             return " + ".join(self.modules)
-        return f"{self.type} ({self.caused_by})" if self.caused_by else self.type
+        ops = ", ".join(dict.fromkeys(op for cell in self.cells.values() for op in cell.ops))
+        if self.type == "layout":
+            return f"{ops or self.type} for {self.caused_by or 'the runtime'}"
+        return f"{self.type} {ops}".strip()
 
 
 @dataclass(frozen=True, kw_only=True)

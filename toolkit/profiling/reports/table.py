@@ -79,8 +79,7 @@ def _cells(row: Row, run: Run, *, wide: bool) -> list[str]:
 
 def _name(row: Row) -> str:
     if row.type == "layout":
-        ops = dict.fromkeys(op for cell in row.cells.values() for op in cell.ops)
-        return f"  ↳ {', '.join(ops)} for {row.caused_by or 'the runtime'}"
+        return f"  ↳ {row.label}"
     return "between the nodes" if row.type == "overhead" else row.label
 
 
