@@ -27,6 +27,30 @@ from toolkit.artifacts import shipped_root
 READY_S = 60
 MODEL = "lenet-maxpool"
 
+# Runs the command line with the network denied: an attempt to leave this machine is noted and fails.
+DENIED = """
+import ipaddress, sys, cnnkit
+log = sys.argv.pop(1)
+def loopback(host):
+    try:
+        return host in (None, "", "localhost") or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+def deny(event, args):
+    if event == "socket.getaddrinfo":
+        host = args[0].decode() if isinstance(args[0], bytes) else args[0]
+    elif event in ("socket.connect", "socket.sendto") and isinstance(args[1], tuple):
+        host = args[1][0]
+    else:
+        return
+    if not loopback(host):
+        with open(log, "a") as file:
+            print(event, host, file=file)
+        raise OSError(f"{host} is outside")
+sys.addaudithook(deny)
+cnnkit.main()
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
@@ -82,8 +106,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(root: Path, *args: str) -> Iterator[Server]:
-    command = [sys.executable, "-m", "cnnkit", "serve", "--port", "0", "--artifacts", str(root), *args]
+def serving(root: Path, *args: str, denied: Path | None = None) -> Iterator[Server]:
+    """Run `cnnkit serve` until the block ends; with `denied`, note there whoever it tried to reach."""
+    start = ["-c", DENIED, str(denied)] if denied else ["-m", "cnnkit"]
+    command = [sys.executable, *start, "serve", "--port", "0", "--artifacts", str(root), *args]
     settings = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1, env=settings, cwd=root)
     server = Server(process=process, url="", port=0)
@@ -121,10 +147,12 @@ def api(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 @pytest.fixture(scope="session")
 def page(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return a running `cnnkit serve` of the network that ships, page and all."""
+    """Return a running `cnnkit serve` of the network that ships, page and all, with the network denied."""
     pytest.importorskip("gradio", reason="Gradio is not installed (extra page)")
-    with serving(tmp_path_factory.mktemp("page"), MODEL) as server:
+    denied = tmp_path_factory.mktemp("denied") / "log"
+    with serving(tmp_path_factory.mktemp("page"), MODEL, denied=denied) as server:
         yield server
+    assert not denied.exists(), denied.read_text()
 
 
 @pytest.fixture(scope="session")
