@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +155,46 @@ def test_features_that_cannot_be_drawn_are_told_in_words(
 
 def test_options_that_need_features_are_wrong_usage_without_it(run: Run) -> None:
     assert run("show", "lenet", "--layer", "act1").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "first"), [("alexnet", "[1, 96, 54, 54]"), ("alexnet28", "[1, 64, 14, 14]")]
+)
+def test_shapes_are_those_that_the_write_up_prints(run: Run, shared: Path, model: str, first: str) -> None:
+    printed = re.findall(
+        r"^(\w+) output shape:\s+torch\.Size\((\[[\d, ]+\])\)",
+        (shared / "sources" / "alexnet-fashion-mnist.txt").read_text(),
+        re.MULTILINE,
+    )
+    begin = [shape for _, shape in printed].index(first)
+    found = read(run("show", model, "--json"))["rows"]
+    rows = [(row["type"], str(row["output_shape"])) for row in found]
+    assert rows == printed[begin : begin + len(rows)]
+
+
+def test_the_model_file_in_the_documentation_works(run: Run, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "zoo.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    path = tmp_path / "mine.py"
+    path.write_text(code)
+    assert read(run("show", "linear", "--model-file", path, "--json"))["parameters"] == 7_850
+
+
+def test_models_and_show_say_what_is_missing_where_torch_is_not_installed() -> None:
+    script = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'onnx', 'gradio')));"
+        "sys.argv[1:] = {words}; import cnnkit; cnnkit.main()"
+    )
+
+    def without_torch(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script.format(words=list(words))]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    listed = without_torch("models", "--json")
+    assert listed.returncode == 0, listed.stderr
+    rows = json.loads(listed.stdout)["models"]
+    assert {row["name"] for row in rows} == set(catalog.models())
+    assert all(row["parameters"] is None and row["macs"] is None for row in rows)
+    shown = without_torch("show", "lenet")
+    assert shown.returncode == 3
+    assert "pip install 'cnnkit[train]'" in shown.stderr
