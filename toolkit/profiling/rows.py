@@ -43,6 +43,7 @@ def _row(part: Part, seen: Mapping[str, Seen]) -> Row:
         ideal_bytes=_ideal(modules),
         saved_bytes=_saved(modules),
         caused_by=part.caused_by,
+        source=next((m.source for m in modules if m.source), None),
         cells={key: _cell(part, key, column) for key, column in seen.items() if column.trace},
     )
 

@@ -10,6 +10,7 @@ from toolkit import catalog
 from toolkit.artifacts import Passport
 from toolkit.errors import NotFoundError
 from toolkit.profiling.graph import SourceGraph
+from toolkit.profiling.source import watched_construction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Module:
     weights_bytes: int | None = None
     activation_bytes: int | None = None
     input_bytes: int | None = None
+    source: str | None = None
 
 
 def modules_of(
@@ -65,8 +67,9 @@ def _from_torch(passport: Passport, *, batch: int, model_file: Path | None) -> t
     except (NotFoundError, ImportError):
         return ()
     shape = (batch, *(extent or 1 for extent in passport.input.shape[1:]))
-    with torch.device("meta"):
+    with torch.device("meta"), watched_construction() as lines:
         module = spec.build(shape[1], len(passport.classes) or spec.classes)
+    made_at = {name: lines.get(id(part)) for name, part in module.named_modules()}
     return tuple(
         Module(
             name=row.name,
@@ -76,6 +79,7 @@ def _from_torch(passport: Passport, *, batch: int, model_file: Path | None) -> t
             macs=row.macs,
             weights_bytes=row.weights_bytes,
             activation_bytes=row.activation_bytes,
+            source=made_at.get(row.name.partition("#")[0]),
         )
         for row in walk(module, shape)
     )
