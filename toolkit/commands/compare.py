@@ -45,11 +45,11 @@ def compare_command(
     as_json: bool,
 ) -> None:
     """Compare two JSON profiles row by row: BEFORE.json with AFTER.json."""
-    from toolkit.profiling.compare import compare, regressions
+    from toolkit.profiling.compare import SMALLEST_SHARE, compare, regressions
     from toolkit.profiling.reports.comparison import gate, markdown_report, print_comparison
 
     first, second = _read(before), _read(after)
-    found = compare(first, second)
+    found = compare(first, second, smallest=SMALLEST_SHARE if fail_over is None else fail_over)
     slower = regressions(found, over=fail_over or 0.0)
     if as_json:
         cli.emit({"before": before, "after": after, "differences": found, "regressions": slower})

@@ -137,12 +137,13 @@ def profile_command(
             level=level,
             seed=seed,
             model_file=model_file,
+            rounds=5 if against else 1,
         )
         found = profiling.profile(chosen, settings, cli.say)
         static = [target.static_why or "" for target in chosen.targets if target.static_why and named]
     found = with_findings(_with_roofline(found, device, threads))
     _write(found, html=html, csv=csv, trace=trace, output=output)
-    _show(found, as_json=as_json)
+    _show(found, against=against is not None, as_json=as_json)
     _gate(found, static, strict=strict)
 
 
@@ -159,13 +160,20 @@ def _with_roofline(found: Profile, device: str, threads: int | None) -> Profile:
     return with_roofline(found, peaks(threads))
 
 
-def _show(found: Profile, *, as_json: bool) -> None:
+def _show(found: Profile, *, against: bool, as_json: bool) -> None:
+    from toolkit.profiling.compare import compare_columns
+
+    differences = compare_columns(found) if against else ()
     if as_json:
-        cli.emit(found.to_json())
+        cli.emit({**found.to_json(), **({"against": differences} if against else {})})
         return
     from toolkit.profiling.reports.table import print_profile
 
     print_profile(found, cli.stdout)
+    if against:
+        from toolkit.profiling.reports.comparison import print_comparison
+
+        print_comparison(differences, found, found, cli.stdout)
 
 
 def _write(

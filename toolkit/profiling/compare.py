@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,8 @@ Verdict = Literal["slower", "faster", "no change", "only before", "only after"]
 RESAMPLES = 4000
 LEVEL = 0.05  # chance of any false alarm among all rows
 # differences below both are of no use to anyone and within a shared machine's drift
-SMALLEST_SHARE, SMALLEST_MS = 0.05, 0.005
+SMALLEST_SHARE, SMALLEST_MS = 0.10, 0.002
+INTERLEAVED_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,20 @@ def compare(
             "the two profiles share no batch size and backend that both measured: "
             f"{_what(before)} against {_what(after)}"
         )
+    return tuple(found)
+
+
+def compare_columns(profile: Profile) -> tuple[Difference, ...]:
+    """Compare the two artifacts of each backend in one profile, which timed them in turn."""
+    found: list[Difference] = []
+    for run in profile.runs:
+        by_backend: dict[str, list[str]] = {}
+        for key, column in run.backends.items():
+            by_backend.setdefault(column.backend, []).append(key)
+        one = replace(profile, runs=(run,))
+        for keys in by_backend.values():
+            if len(keys) == 2 and all(run.backends[key].measured for key in keys):
+                found += compare(one, one, smallest=INTERLEAVED_SHARE, columns=(keys[0], keys[1]))
     return tuple(found)
 
 

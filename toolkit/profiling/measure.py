@@ -11,6 +11,7 @@ import numpy as np
 from toolkit.profiling.result import Latency
 
 WINDOWS = 10
+LONGEST_WINDOW_S, LONGEST_WARMUP_S = 0.5, 3.0  # so that an interruption loses little
 STABLE = 0.05  # three warm-up windows whose medians lie this close end the warm-up
 # a runtime's workers spin on for about a millisecond; the next column must not pay for that
 IDLE_S = 0.01
@@ -27,10 +28,9 @@ class Subject:
     windows: list[list[float]] = field(default_factory=list)
 
     def wants_more(self, duration_s: float) -> bool:
-        """Tell whether another window is due: ten of them, or for slow calls three at least."""
+        """Tell whether another window is due: three at least, then until the duration is spent."""
         spent_ms = sum(sum(window) for window in self.windows)
-        done = len(self.windows)
-        return done < 3 or (done < WINDOWS and spent_ms < duration_s * 1e3)
+        return len(self.windows) < 3 or spent_ms < duration_s * 1e3
 
     def latency(self) -> Latency | None:
         """Summarise what was measured; None where nothing was."""
@@ -65,6 +65,7 @@ def measure(
     """
     subjects = {name: Subject(call=call) for name, call in calls.items()}
     interrupted = False
+    window_s = min(duration_s / WINDOWS, LONGEST_WINDOW_S)
     try:
         for subject in subjects.values():
             _warm_up(subject, duration_s)
@@ -72,8 +73,8 @@ def measure(
         while any(subject.wants_more(duration_s) for subject in subjects.values()):
             for subject in subjects.values():
                 if subject.wants_more(duration_s):
-                    _wake(subject, duration_s / WINDOWS)
-                    subject.windows.append(timed_for(subject.call, duration_s / WINDOWS))
+                    _wake(subject, window_s)
+                    subject.windows.append(timed_for(subject.call, window_s))
                     time.sleep(IDLE_S)
     except KeyboardInterrupt:
         interrupted = True
@@ -115,10 +116,10 @@ def _warm_up(subject: Subject, duration_s: float) -> None:
     """Call until three windows agree, or until half of the duration is spent."""
     first = timed(subject.call, 1)[0]
     subject.first_call_ms, subject.warmup_runs = first, 1
-    cap = time.perf_counter() + duration_s / 2
+    cap = time.perf_counter() + min(duration_s / 2, LONGEST_WARMUP_S)
     medians: list[float] = []
     while time.perf_counter() < cap and first < duration_s * 1e3:
-        window = timed_for(subject.call, duration_s / 50)
+        window = timed_for(subject.call, min(duration_s / 50, LONGEST_WINDOW_S))
         medians.append(float(np.median(window)))
         subject.warmup_runs += len(window)
         last = medians[-3:]

@@ -41,6 +41,7 @@ class Settings:
     level: str = "all"
     seed: int = 0
     model_file: Path | None = None
+    rounds: int = 1  # in how many parts each column is traced, in turn with the others
 
 
 @dataclass(kw_only=True)
@@ -66,6 +67,7 @@ def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> 
         if run is None or run.partial:
             break
     if not runs:
+        tell("interrupted before anything was complete")
         raise KeyboardInterrupt
     first = chosen.targets[0].artifact
     return Profile(
@@ -191,14 +193,22 @@ class _Bench:
                 )
 
     def _trace(self, engines: Mapping[str, Engine]) -> None:
-        for key, seen in self.seen.items():
-            if key in engines:
-                self.tell(f"batch {self.batch}: profiling {key} …")
-                windows, runs = self._amount(seen.latency)
-                seen.trace = engines[key].trace(self._input(key), windows=windows, runs=runs)
-            else:
-                seen.trace = static_trace(seen.target, batch=self.batch)
-            seen.claims = claim(seen.trace.nodes, seen.graph)
+        try:
+            for turn in range(self.settings.rounds):
+                for key, seen in self.seen.items():
+                    if key in engines:
+                        if turn == 0:
+                            self.tell(f"batch {self.batch}: profiling {key} …")
+                        windows, runs = self._amount(seen.latency)
+                        windows = max(1, windows // self.settings.rounds)
+                        part = engines[key].trace(self._input(key), windows=windows, runs=runs)
+                        seen.trace = joined(seen.trace, part)
+                    elif seen.trace is None:
+                        seen.trace = static_trace(seen.target, batch=self.batch)
+        finally:  # what was complete counts, on Ctrl-C too
+            for seen in self.seen.values():
+                if seen.trace is not None:
+                    seen.claims = claim(seen.trace.nodes, seen.graph)
 
     def _amount(self, latency: Latency | None) -> tuple[int, int]:
         """Return windows and runs of the profiled run: about as long as the clean one."""
@@ -208,6 +218,20 @@ class _Bench:
         if possible < TRACE_WINDOWS:
             return max(1, int(possible)), 1
         return TRACE_WINDOWS, max(1, min(200, round(possible / TRACE_WINDOWS / 2)))
+
+
+def joined(first: Trace | None, second: Trace) -> Trace:
+    """Return two traces of one engine as one; the second alone where the runtime ran other nodes."""
+    if first is None or first.node_ms is None or second.node_ms is None:
+        return second
+    if [node.type for node in first.nodes] != [node.type for node in second.nodes]:
+        return second
+    return dataclasses.replace(
+        first,
+        node_ms=np.vstack([first.node_ms, second.node_ms]),
+        total_ms=(*first.total_ms, *second.total_ms),
+        runs=first.runs + second.runs,
+    )
 
 
 def _extra(target: Target, graph: SourceGraph | None, batch: int, settings: Settings) -> dict[str, Any]:
@@ -227,6 +251,10 @@ def feed(shape: tuple[int | None, ...], dtype: str, *, batch: int, seed: int) ->
 
     Raises CnnkitError for an extent other than the first that is unknown.
     """
+    if not shape:
+        raise CnnkitError(
+            "the input declares no shape; give it one in the file (onnx.tools.update_model_dims)"
+        )
     if any(extent is None for extent in shape[1:]):
         raise CnnkitError(
             f"the input's shape {shape} leaves more than the batch open; fix it in the file first "
