@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from serve.classifier import Choice, Classifier, find, selection_for
 from toolkit import catalog
@@ -83,10 +84,12 @@ def line_up(models: Sequence[str], backend: str, choice: Choice, *, others: bool
 
 def _optional(model: str, backend: str, choice: Choice) -> Entry:
     entry = Entry(model=model, backend=backend, choice=choice)
-    state = catalog.backend(backend).availability()
-    if not state.available:
-        entry.why_not = f"cannot run here: {state.why_not}"
-        return entry
+    # importing torch takes over a second, so that it is installed is enough until someone asks for it
+    if backend != "pytorch" or find_spec("torch") is None:
+        state = catalog.backend(backend).availability()
+        if not state.available:
+            entry.why_not = f"cannot run here: {state.why_not}"
+            return entry
     try:
         entry.artifact = find(model, backend, choice)
     except CnnkitError as error:
