@@ -69,6 +69,9 @@ def evaluate(
     pictures.check_classes(passport, data)
     split = pictures.first(data.test, first)
     cli.say(f"{len(split):,} test pictures of {data.name} from {data.source}")
+    held = len(set(split.labels.tolist()))
+    if held < len(data.classes):
+        cli.say(f"note: they are of {held} of the {len(data.classes)} classes only")
     options = EngineOptions(device=device, threads=threads, model_file=model_file)
     with choice.open(options) as engine, _progress() as progress:
         task = progress.add_task("evaluating", total=len(split))

@@ -128,3 +128,9 @@ def test_an_export_of_older_weights_never_answers_for_newer_ones(
     assert read(result)["backend"] == "pytorch"
     assert read(result)["accuracy"] == 0.1
     assert "the ONNX here is of other weights: `cnnkit export lenet-maxpool` makes it anew" in result.stderr
+
+
+def test_first_pictures_that_leave_classes_out_are_named_as_such(run: Run, trained: Path) -> None:
+    few = run("eval", "lenet-maxpool", "--artifacts", trained, "--first", "3")
+    assert "note: they are of 3 of the 10 classes only" in few.stderr
+    assert "note:" not in run("eval", "lenet-maxpool", "--artifacts", trained, "--first", "60").stderr
