@@ -45,9 +45,10 @@ def _table(profile: Profile, run: Run, *, wide: bool) -> Table:
         table.add_column("output", justify="right", no_wrap=True)
         table.add_column("MACs", justify="right", no_wrap=True)
     for key, column in run.backends.items():
-        table.add_column(f"{key}\n{'ms' if column.timed else 'dtype'}", justify="right", no_wrap=True)
+        figures = column.timed or column.measured
+        table.add_column(f"{key}\n{'ms' if figures else 'dtype'}", justify="right", no_wrap=True)
         if wide:
-            table.add_column("\n%" if column.timed else "\nlayers", justify="right", no_wrap=True)
+            table.add_column("\n%" if figures else "\nlayers", justify="right", no_wrap=True)
         memory = "\nweights + activations" if wide else "\nmemory"
         table.add_column(memory, justify="right", no_wrap=True)
     for row in run.rows:
@@ -66,7 +67,7 @@ def _cells(row: Row, run: Run, *, wide: bool) -> list[str]:
         ]
     for key, column in run.backends.items():
         cell = row.cells.get(key, Cell())
-        if not column.timed:
+        if not (column.timed or column.measured):
             figures = [cell.dtype or "–", str(len(cell.nodes)) if cell.nodes else "–"]
         elif cell.match == "removed":
             figures = ["none", ""]

@@ -1,0 +1,52 @@
+"""Write docs/profiles.md: a profile of every network of the zoo on this machine, with the commands.
+
+python -m tests.benchmarks.profiles_page docs/profiles.md
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from toolkit import catalog
+from toolkit.profiling.machine import describe_machine
+
+HEAD = """# A profile of every network
+
+Each table was printed by the command above it: seeded, untrained weights (they cost what trained ones
+do), batch 1, every backend that runs on a CPU. `none` is a module for which a backend runs nothing;
+rows with an arrow only move or convert data. Read [profiling.md](profiling.md) for what each figure
+means. A red figure is one that this run could not vouch for: the machine was shared.
+
+Machine: {machine}. Written by `python -m tests.benchmarks.profiles_page docs/profiles.md`.
+"""
+
+
+def main() -> None:
+    """Profile every model and write the page named on the command line."""
+    target = Path(sys.argv[1])
+    machine = describe_machine(None)
+    said = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
+    parts = [HEAD.format(machine=said)]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in catalog.models():
+            arguments = ["profile", name, "--untrained", "--backend", "pytorch,ort"]
+            environment = {**os.environ, "COLUMNS": "100", "CNNKIT_ARTIFACTS": folder, "NO_COLOR": "1"}
+            done = subprocess.run(
+                [sys.executable, "-m", "cnnkit", *arguments],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            text = "\n".join(line.rstrip() for line in done.stdout.splitlines()).strip("\n")
+            parts.append(f"## {name}\n\n`cnnkit {' '.join(arguments)}`\n\n```text\n{text}\n```\n")
+            print(name, flush=True)
+    target.write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
