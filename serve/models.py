@@ -17,8 +17,7 @@ from serve.batching import Batcher, Policy
 from serve.classifier import Classifier
 from serve.lineup import Entry
 from toolkit import catalog
-from toolkit.artifacts import Artifact, find_artifacts, open_artifact
-from toolkit.errors import CnnkitError
+from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
 
 BatchHook = Callable[[str, int, float], None]
 
@@ -136,10 +135,11 @@ class Registry:
 
 
 def newer(version: Version, path: Path) -> Artifact | None:
-    """Return the artifact at `path` when it is whole and another than the one that is served."""
-    try:
-        artifact = open_artifact(path)
-    except (CnnkitError, OSError):  # half of it may be in place; the next look finds the rest
+    """Return the artifact at `path` when it is another than the one that is served.
+
+    The passport is looked at first, because hashing a large file every other second is not free.
+    Raises CnnkitError for a newer one that is damaged, or not whole yet.
+    """
+    if read_passport(path).sha256 == version.classifier.artifact.passport.sha256:
         return None
-    same = artifact.passport.sha256 == version.classifier.artifact.passport.sha256
-    return None if same else artifact
+    return open_artifact(path)

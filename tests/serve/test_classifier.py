@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serve.classifier import Choice, Classifier, Limits, find, prepare, should_invert
+from serve.lineup import line_up
+from serve.models import newer
+from tests.serve.conftest import MODEL
+from toolkit.errors import CnnkitError, ImageSizeError, NotFoundError
+from toolkit.images import Preprocessing
+
+
+@pytest.fixture
+def classifier(shipped: Path, tmp_path: Path) -> Classifier:
+    return Classifier(find(MODEL, "ort", Choice(root=tmp_path)), "ort")
+
+
+def picture(shade: int, size: tuple[int, int] = (28, 28)) -> bytes:
+    out = io.BytesIO()
+    Image.new("L", size, shade).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_an_answer_holds_the_very_tensor_that_the_network_saw(classifier: Classifier) -> None:
+    answer = classifier.classify(picture(0), top=10)
+    logits = classifier.run(answer.prepared.tensor[None])[0]
+    probabilities = classifier.probabilities(logits)[0]
+    assert answer.top[0][1] == pytest.approx(float(probabilities.max()))
+    assert sum(p for _, p in answer.top) == pytest.approx(1.0)
+    assert answer.prepared.pixels.shape == (1, 28, 28)
+    assert answer.infer_ms > 0
+
+
+@pytest.mark.parametrize(
+    ("channels", "shade", "invert", "expected"),
+    [
+        (1, 255, "auto", True),
+        (1, 0, "auto", False),
+        (1, 255, "never", False),
+        (1, 0, "always", True),
+        (3, 255, "auto", False),
+    ],
+)
+def test_when_a_picture_is_inverted(channels: int, shade: int, invert: str, expected: bool) -> None:
+    settings = Preprocessing(size=(28, 28), channels=channels)
+    assert should_invert(Image.new("L", (9, 9), shade), settings, invert) is expected  # type: ignore[arg-type]
+
+
+def test_limits_hold_before_decoding() -> None:
+    settings = Preprocessing(size=(28, 28), channels=1)
+    with pytest.raises(ImageSizeError, match="100×100"):
+        prepare(picture(0, (100, 100)), settings, limits=Limits(max_pixels=9_999))
+    with pytest.raises(ImageSizeError, match="over the limit"):
+        prepare(picture(0), settings, limits=Limits(max_bytes=10))
+
+
+def test_answers_that_are_no_numbers_are_refused(classifier: Classifier) -> None:
+    with pytest.raises(CnnkitError, match="no finite answer"):
+        classifier.probabilities(np.array([[np.nan, 1.0]]))
+
+
+def test_an_unknown_model_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="lenet"):
+        find("lenett", "ort", Choice(root=tmp_path))
+
+
+def test_what_cannot_be_served_stays_listed_with_its_reason(shipped: Path, tmp_path: Path) -> None:
+    entries = line_up([MODEL], "ort", Choice(root=tmp_path), others=True)
+    assert entries[0].why_not is None
+    assert {entry.backend for entry in entries} >= {"ort", "pytorch", "trt"}
+    for entry in entries:
+        if entry.why_not:
+            with pytest.raises(CnnkitError, match=entry.why_not[:12]):
+                entry.classifier()
+
+
+def test_the_served_artifact_is_not_newer_than_itself(classifier: Classifier) -> None:
+    class Served:
+        pass
+
+    served = Served()
+    served.classifier = classifier  # type: ignore[attr-defined]
+    assert newer(served, classifier.artifact.path) is None  # type: ignore[arg-type]
+
+
+def test_looking_inside_finds_layers_and_heat(shipped: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
+    from serve.explaining import Explainer, map_tiles, overlay
+
+    explainer = Explainer(find(MODEL, "pytorch", Choice(root=tmp_path)))
+    side = np.zeros((28, 28), dtype=np.uint8)
+    side[4:24, 8:20] = 200
+    out = io.BytesIO()
+    Image.fromarray(side).save(out, "PNG")
+    insight = explainer.look(out.getvalue(), limits=Limits())
+    assert insight.heat.shape == insight.maps.shape[1:]
+    assert 0.0 <= float(insight.heat.min()) <= float(insight.heat.max()) <= 1.0
+    assert len(map_tiles(insight)) == insight.maps.shape[0]
+    assert overlay(insight).size == (280, 280)
+    for layer in insight.layers:
+        assert explainer.look(out.getvalue(), layer=layer, limits=Limits()).layer == layer
+    with pytest.raises(NotFoundError, match="no layer of"):
+        explainer.look(out.getvalue(), layer="nope", limits=Limits())
