@@ -1,0 +1,142 @@
+"""Which module became slower: false alarms are rare, real slowdowns are named, rows join across fusions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from tests.toolkit.profiling.conftest import windows
+from toolkit.errors import CnnkitError, CorruptError, GateError
+from toolkit.profiling.compare import compare, matched, regressions
+from toolkit.profiling.reports.comparison import gate, markdown_report
+from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
+
+ROWS = {"conv1": 0.2, "pool1": 0.1, "conv2": 0.5, "pool2": 0.1, "fc1": 0.8, "fc2": 0.15}
+
+
+def profile_of(rows: Mapping[str, float], seed: int, *, noise: float = 0.02, batch: int = 1) -> Profile:
+    """Return a profile whose rows have these medians, with the noise of a real machine on each window."""
+    random = np.random.default_rng(seed)
+    cells = {name: tuple(windows(random, ms, noise=noise)) for name, ms in rows.items()}
+    whole = tuple(windows(random, sum(rows.values()), noise=noise))
+    latency = Latency(
+        median=float(np.median(whole)), mean=float(np.mean(whole)), p90=max(whole), p95=max(whole),
+        p99=max(whole), spread=0.03, runs=100, windows=whole,
+    )  # fmt: skip
+    made = tuple(
+        Row(
+            modules=tuple(name.split("+")),
+            type="x",
+            cells={"ort": Cell(latency_ms=float(np.median(w)), windows=w, nodes=(name,))},
+        )
+        for name, w in cells.items()
+    )
+    column = Column(
+        backend="ort", artifact=None, precision="fp32", measured=True, latency_ms=latency, layer_sum_ms=1.0
+    )
+    return Profile(
+        model="net", device="cpu", threads=2, runs=(Run(batch=batch, backends={"ort": column}, rows=made),)
+    )
+
+
+def test_equal_artifacts_compare_as_no_change_in_nineteen_of_twenty_pairs() -> None:
+    quiet = 0
+    for seed in range(20):
+        found = compare(profile_of(ROWS, 2 * seed), profile_of(ROWS, 2 * seed + 1))
+        quiet += all(d.verdict == "no change" for d in found)
+    assert quiet >= 19
+
+
+@pytest.mark.parametrize("slow", ["conv1", "conv2", "fc1"])
+def test_a_fifth_slower_module_is_named_in_nineteen_of_twenty_pairs(slow: str) -> None:
+    named = 0
+    for seed in range(20):
+        after = profile_of({**ROWS, slow: 1.2 * ROWS[slow]}, 2 * seed + 1)
+        found = compare(profile_of(ROWS, 2 * seed), after)
+        rows = [d.row for d in found if d.verdict == "slower" and not d.end_to_end]
+        named += rows == [slow]
+    assert named >= 19
+
+
+def test_differences_too_small_to_matter_are_no_change() -> None:
+    before = profile_of({"tiny": 0.004, "large": 1.0}, 0, noise=0.001)
+    after = profile_of({"tiny": 0.005, "large": 1.05}, 1, noise=0.001)
+    rows = {d.row: d.verdict for d in compare(before, after)}
+    assert rows["tiny"] == "no change"  # 1 µs
+    assert rows["large"] == "no change"  # 5 %
+
+
+def test_another_fusion_is_no_missing_row() -> None:
+    before = {("conv",): (1.0,), ("bn",): (0.5,), ("relu",): (0.25,)}
+    after = {("conv", "bn", "relu"): (1.1,)}
+    assert matched(before, after) == {"conv + bn + relu": ((1.75,), (1.1,))}
+
+
+def test_renamed_kernels_do_not_matter() -> None:
+    before, after = profile_of(ROWS, 0), profile_of(ROWS, 1)
+    run = after.runs[0]
+    rows = tuple(
+        dataclasses.replace(row, cells={"ort": dataclasses.replace(row.cells["ort"], nodes=(f"k{i}_v2",))})
+        for i, row in enumerate(run.rows)
+    )
+    after = dataclasses.replace(after, runs=(dataclasses.replace(run, rows=rows),))
+    assert {d.verdict for d in compare(before, after)} == {"no change"}
+
+
+def test_a_row_of_one_side_only_is_said() -> None:
+    found = compare(profile_of(ROWS, 0), profile_of({**ROWS, "extra": 0.3}, 1))
+    assert {d.row: d.verdict for d in found}["extra"] == "only after"
+
+
+def test_profiles_that_share_nothing_are_refused_in_words() -> None:
+    with pytest.raises(CnnkitError, match="share no batch size"):
+        compare(profile_of(ROWS, 0, batch=1), profile_of(ROWS, 1, batch=8))
+
+
+def test_the_gate_names_the_module_and_lets_smaller_ones_pass() -> None:
+    found = compare(profile_of(ROWS, 0), profile_of({**ROWS, "fc1": 1.2 * ROWS["fc1"]}, 1))
+    with pytest.raises(GateError, match=r"slower by more than 5%: fc1 on ort \+"):
+        gate(regressions(found, over=0.05), 0.05)
+    gate(regressions(found, over=0.5), 0.5)
+
+
+def test_the_markdown_shows_what_changed_first() -> None:
+    before, after = profile_of(ROWS, 0), profile_of({**ROWS, "fc1": 1.2 * ROWS["fc1"]}, 1)
+    text = markdown_report(compare(before, after), before, after)
+    head, _, rest = text.partition("<details>")
+    assert "| fc1 |" in head
+    assert "slower" in head
+    assert "| conv1 |" not in head
+    assert "| conv1 |" in rest
+
+
+def test_a_profile_survives_its_json() -> None:
+    import json
+
+    before = profile_of(ROWS, 0)
+    assert Profile.from_json(json.loads(json.dumps(before.to_json()))) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"schema": 99}, "has schema 99"),
+        ({"runs": []}, "holds no run"),
+        ({"runs": [{"batch": 1}]}, "lacks"),
+        ({"runs": 7}, "is damaged"),
+    ],
+)
+def test_a_damaged_profile_is_refused_in_words(damage: dict[str, object], said: str) -> None:
+    data = {**profile_of(ROWS, 0).to_json(), **damage}
+    with pytest.raises(CorruptError, match=said):
+        Profile.from_json(data, what="old.json")
+
+
+def test_a_negative_latency_is_refused() -> None:
+    data = profile_of(ROWS, 0).to_json()
+    data["runs"][0]["rows"][0]["ort"]["latency_ms"] = -1.0
+    with pytest.raises(CorruptError, match="a latency is -1"):
+        Profile.from_json(data)
