@@ -26,6 +26,7 @@ Floats = NDArray[np.float32]
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 25_000_000
 MAX_BYTES = 20 * 1024 * 1024
+_RESIZED_AT_ONCE = 4_000_000  # pixels times channels
 FIXED_POINT = 1 << 22  # Pillow weighs 8-bit pixels in 22-bit steps
 
 
@@ -234,6 +235,13 @@ def resize_batch(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 def fit_batch(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
     """Bring (N, C, h, w) uint8 pictures to the network's size and channels as `fit_pixels` would."""
+    largest = max(pixels.shape[2] * pixels.shape[3], preprocessing.size[0] * preprocessing.size[1])
+    # in parts: resizing needs some thirty times a picture's memory while it goes on
+    step = max(1, _RESIZED_AT_ONCE // (preprocessing.channels * largest))
+    if len(pixels) > step:
+        return np.concatenate(
+            [fit_batch(pixels[at : at + step], preprocessing) for at in range(0, len(pixels), step)]
+        )
     height, width = preprocessing.size
     if pixels.shape[1] != preprocessing.channels:
         pixels = np.repeat(pixels, 3, axis=1) if pixels.shape[1] == 1 else _to_grey(pixels)

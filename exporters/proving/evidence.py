@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Passport
 from toolkit.backends import Engine, EngineOptions
 from toolkit.datasets import Dataset, Split
 from toolkit.errors import NotFoundError
-from toolkit.images import Pixels, Preprocessing, fit_pixels, normalise, resize_batch
+from toolkit.images import Pixels, fit_batch, normalise
 
 Floats = NDArray[np.float32]
 SplitName = Literal["train", "test"]
@@ -77,7 +76,7 @@ def gather(
         else:
             part = dataset.test if split == "test" else dataset.train
             chosen = choose(part, images, seed)
-            pixels = fit(chosen.images, passport.preprocessing)
+            pixels = fit_batch(chosen.images, passport.preprocessing)
             known = passport.dataset.fingerprint
             same = known in (None, dataset.fingerprint)
             other = "" if same else ", which differs from what it was trained on"
@@ -114,22 +113,6 @@ def choose(split: Split, images: int | None, seed: int) -> Split:
         return split
     picked = np.random.default_rng(seed).permutation(len(split))[:images]
     return split.take(np.sort(picked))
-
-
-def fit(images: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """Bring (N, C, H, W) uint8 pictures to the network's size and channels, as serving does."""
-    if images.shape[1:] == (preprocessing.channels, *preprocessing.size):
-        return images
-    if _alike(images.shape, preprocessing):
-        return resize_batch(images, preprocessing.size)
-    frames = [Image.fromarray(p[0] if len(p) == 1 else np.moveaxis(p, 0, -1)) for p in images]
-    return np.stack([fit_pixels(frame, preprocessing) for frame in frames])
-
-
-def _alike(shape: tuple[int, ...], preprocessing: Preprocessing) -> bool:
-    """Tell whether pictures have the network's channels and proportions, so that resizing is all."""
-    height, width = preprocessing.size
-    return shape[1] == preprocessing.channels and shape[2] * width == shape[3] * height
 
 
 def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evidence:

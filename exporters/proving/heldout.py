@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.proving.evidence import choose, fit, load_dataset, random_evidence, why_random
+from exporters.proving.evidence import choose, load_dataset, random_evidence, why_random
 from toolkit.artifacts import Passport
 from toolkit.datasets import Split
 from toolkit.errors import NotFoundError
-from toolkit.images import Pixels, normalise
+from toolkit.images import Pixels, fit_batch, normalise
 
 # of a training set of which training held nothing out
 SHARE = 0.1
@@ -61,7 +61,7 @@ def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | Non
 def network_input(images: Pixels, passport: Passport) -> NDArray[Any]:
     """Return pictures as a network takes them: raw pixels where its graph holds the preprocessing."""
     assert passport.preprocessing is not None
-    pixels = fit(images, passport.preprocessing)
+    pixels = fit_batch(images, passport.preprocessing)
     return pixels if passport.input.dtype == "uint8" else normalise(pixels, passport.preprocessing)
 
 

@@ -73,10 +73,7 @@ def predict_files(
 def predict_dataset(engine: Engine, data: Dataset, *, count: int, top: int = 3) -> list[Prediction]:
     """Classify the first test pictures of a data set, whose classes are the network's."""
     split = first(data.test, count)
-    preprocessing = preprocessing_of(engine.artifact)
-    # in parts: enlarging needs several times a picture's memory while it goes on
-    parts = [split.images[at : at + 64] for at in range(0, len(split), 64)]
-    pixels = np.concatenate([fit_batch(part, preprocessing) for part in parts])
+    pixels = fit_batch(split.images, preprocessing_of(engine.artifact))
     return [
         Prediction(
             source=f"{data.name} test {index}", top=row, pixels=pixels[index], truth=data.classes[int(label)]
