@@ -6,16 +6,18 @@ flavour is one line instead of a failed deserialisation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact, Format
-from toolkit.backends import Availability, Backend, Engine, EngineOptions
+from toolkit.backends import Availability, Backend, Engine, EngineOptions, Trace, trimmed_mean
 from toolkit.backends._cuda import Device, device_count, driver_version, gpus
 from toolkit.backends._tensorrt import FLAVOURS, BuilderLog, guarded, load, new_logger
 from toolkit.backends._tensorrt_fit import Here, explain_refusal, here, misfit
+from toolkit.backends._tensorrt_layers import node_of, read_layers
 from toolkit.backends._tensorrt_times import LayerTime, layer_profiler
 from toolkit.errors import CorruptError, ShapeError, UnavailableError
 
@@ -131,6 +133,37 @@ class TrtEngine(Engine):
             self.context.enqueue_emits_profile = True
             self.context.profiler = None
         return found
+
+    def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
+        """Return one enqueue on the device and the wait for it; copies to and from it are not timed."""
+        self.check(batch)
+        self._enqueue(batch)
+        self.device.synchronise()
+
+        def call() -> None:
+            self.context.execute_async_v3(self.device.stream)
+            self.device.synchronise()
+
+        return call
+
+    def trace(self, batch: NDArray[Any], *, windows: int, runs: int) -> Trace:
+        seen = self.layer_times(batch, runs=windows * runs)
+        names = [layer.name for layer in seen[0]]
+        samples = np.array([[layer.milliseconds for layer in run] for run in seen])
+        by_window = samples.reshape(windows, runs, len(names)).transpose(0, 2, 1)
+        known = {node.name: node for node in read_layers(self.inspect(), what="the engine's own inspector")}
+        memory = {
+            "weights_bytes": self.weights_bytes(),
+            "peak_activation_bytes": self.device_memory_bytes(),
+        }
+        return Trace(
+            nodes=tuple(known.get(name) or node_of(name) for name in names),
+            node_ms=trimmed_mean(by_window),
+            total_ms=(),  # enqueued runs under the profiler have no honest wall time of their own
+            runs=windows * runs,
+            memory=memory,
+            unknown={"note": "activations are the context's memory for the largest shapes of its profile"},
+        )
 
     def inspect(self) -> str:
         """Return the engine inspector's JSON: the layers as this GPU runs them."""

@@ -249,3 +249,23 @@ def test_a_gpu_of_this_machine_is_named() -> None:
     from toolkit.backends._cuda import gpus
 
     assert gpus()[0].capability.startswith("SM")
+
+
+def test_a_trace_holds_each_layer_by_window_and_the_device_memory(driver: Path, engine: Artifact) -> None:
+    answer = on_driver(
+        driver,
+        engine,
+        """
+with TrtEngine(artifact, EngineOptions()) as opened:
+    batch = np.ones((2, 1, 2, 2), np.float32)
+    seen = opened.trace(batch, windows=2, runs=3)
+    call = opened.bind(batch)
+    call()
+    answer = opened._download("logits")
+    opened.device.synchronise()
+names = [node.name for node in seen.nodes]
+print(json.dumps([names, seen.node_ms.tolist(), seen.runs, dict(seen.memory), float(answer.max())]))
+""",
+    )
+    memory = {"weights_bytes": 123, "peak_activation_bytes": 4096}
+    assert answer == [["double"], [[0.25], [0.25]], 6, memory, 2.0]
