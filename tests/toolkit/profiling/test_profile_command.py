@@ -1,0 +1,301 @@
+"""`cnnkit profile` and `compare` as a user types them: tables, JSON, reports, exit codes, bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+import cnnkit
+from tests.toolkit.profiling.conftest import Exported
+from toolkit import catalog
+
+SHORT = ("--duration", "0.1")
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cnnkit.main, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@pytest.fixture(scope="module")
+def reports(root: Path) -> tuple[dict[str, Any], Path]:
+    """Profile an untrained lenet-maxpool over everything that is here; return its JSON and the reports."""
+    folder = root / "reports"
+    folder.mkdir()
+    result = run(
+        "profile", "lenet-maxpool", "--untrained", "--backend", "all", "--artifacts", root, *SHORT, "--json",
+        "--html", folder / "p.html", "--csv", folder / "p.csv", "--trace", folder / "p.trace.json",
+        "--output", folder / "p.json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found, folder
+
+
+def test_the_json_holds_what_others_rely_on(reports: tuple[dict[str, Any], Path]) -> None:
+    found, _ = reports
+    assert {"model", "device", "threads", "runs", "schema"} <= set(found)
+    (first,) = found["runs"]
+    assert {"pytorch", "ort"} <= set(first["backends"])
+    for name in ("pytorch", "ort"):
+        column = first["backends"][name]
+        assert {
+            "artifact", "precision", "measured", "latency_ms", "layer_sum_ms", "layout_ms", "residual_ms",
+            "distortion_ms", "memory", "coverage",
+        } <= set(column)  # fmt: skip
+        assert {"median", "mean", "p90", "p95", "p99", "spread", "runs", "windows"} <= set(
+            column["latency_ms"]
+        )
+        assert {
+            "weights_bytes", "peak_activation_bytes", "workspace_bytes", "process_peak_bytes",
+        } <= set(column["memory"])  # fmt: skip
+        assert column["coverage"] == 1.0
+        assert Path(column["artifact"]).is_absolute()
+    for row in first["rows"]:
+        assert {"modules", "type", "output_shape", "parameters", "macs", "caused_by"} <= set(row)
+
+
+def test_every_module_is_in_exactly_one_row(reports: tuple[dict[str, Any], Path]) -> None:
+    from toolkit.modules import walk
+
+    spec = catalog.model("lenet-maxpool")
+    wanted = [row.name for row in walk(spec.build(1, 10), (1, *spec.input_shape))]
+    found = [name for row in reports[0]["runs"][0]["rows"] for name in row["modules"]]
+    assert sorted(found) == sorted(wanted)
+
+
+def test_the_columns_add_up_to_their_end_to_end_time(reports: tuple[dict[str, Any], Path]) -> None:
+    (first,) = reports[0]["runs"]
+    for name in ("pytorch", "ort"):
+        column = first["backends"][name]
+        parts = column["layer_sum_ms"] + column["layout_ms"] + column["residual_ms"]
+        assert parts == pytest.approx(column["latency_ms"]["median"])
+        rows = [row[name]["latency_ms"] for row in first["rows"] if row["modules"] and name in row]
+        assert sum(ms or 0 for ms in rows) == pytest.approx(column["layer_sum_ms"])
+
+
+def test_known_parameters_and_products_stand_on_the_rows(reports: tuple[dict[str, Any], Path]) -> None:
+    rows = reports[0]["runs"][0]["rows"]
+    assert sum(row["parameters"] or 0 for row in rows) == 61_706
+    assert sum(row["macs"] or 0 for row in rows) == 416_520
+
+
+def test_layout_rows_say_what_caused_them(reports: tuple[dict[str, Any], Path]) -> None:
+    moved = [row for row in reports[0]["runs"][0]["rows"] if row["type"] == "layout"]
+    assert moved
+    assert all(row["modules"] == [] and row["caused_by"] for row in moved)
+
+
+def test_without_a_gpu_tensorrt_is_skipped_with_its_reason(reports: tuple[dict[str, Any], Path]) -> None:
+    if catalog.backend("trt").availability().available:
+        pytest.skip("an NVIDIA GPU is here")
+    (entry,) = [entry for entry in reports[0]["skipped"] if entry["backend"] == "trt"]
+    assert entry["reason"]
+
+
+def test_named_tensorrt_without_a_gpu_shows_what_is_static_and_exits_with_3(root: Path) -> None:
+    state = catalog.backend("trt").availability()
+    if state.available:
+        pytest.skip("an NVIDIA GPU is here")
+    pytest.importorskip("tensorrt_rtx")
+    result = run("profile", "lenet-maxpool", "--untrained", "--backend", "trt", "--artifacts", root, "--json")
+    assert result.exit_code == 3
+    assert "latency was not measured" in result.stderr
+    (first,) = json.loads(result.stdout)["runs"]
+    column = first["backends"]["trt"]
+    assert column["measured"] is False
+    assert column["latency_ms"] is None
+    assert column["layer_sum_ms"] is None
+    assert column["memory"]["weights_bytes"] > 0
+    rows = [row for row in first["rows"] if row["modules"]]
+    assert all(row["trt"]["latency_ms"] is None for row in rows if "trt" in row)
+    assert any(row["trt"]["dtype"] for row in rows if "trt" in row)
+
+
+def test_the_table_names_fused_modules_and_the_residual(root: Path) -> None:
+    result = run("profile", "lenet-maxpool", "--untrained", "--backend", "ort", "--artifacts", root, *SHORT)
+    assert result.exit_code == 0
+    assert "conv1 + act1" in result.stdout
+    assert "residual" in result.stdout
+    assert "coverage" in result.stdout
+
+
+def test_the_page_stands_alone_and_escapes(reports: tuple[dict[str, Any], Path]) -> None:
+    text = (reports[1] / "p.html").read_text()
+    assert "conv1 + act1" in text
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in text
+    assert "<script src" not in text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_fits_screens_asks_nobody_and_sorts(
+    reports: tuple[dict[str, Any], Path], width: int, chromium: str
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 844})
+        asked: list[str] = []
+        wrong: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto((reports[1] / "p.html").as_uri())
+        table = page.locator("table.rows").first
+        table.locator("th", has_text="ort ms").click()
+        first = table.locator("tbody tr th").first.inner_text()
+        table.locator("th", has_text="ort ms").click()
+        last = table.locator("tbody tr th").first.inner_text()
+        assert len(asked) == 1
+        assert wrong == []
+        assert first != last
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        browser.close()
+
+
+def test_the_csv_and_the_trace_hold_every_row(reports: tuple[dict[str, Any], Path]) -> None:
+    lines = (reports[1] / "p.csv").read_text().splitlines()
+    assert any("conv1" in line and "ort" in line for line in lines)
+    trace = json.loads((reports[1] / "p.trace.json").read_text())
+    events = [e for e in trace["traceEvents"] if e["ph"] == "X"]
+    assert events
+    assert all(e["dur"] >= 0 for e in events)
+    assert len({(e["pid"], e["tid"]) for e in events}) >= 2  # a track a backend
+
+
+def test_compare_of_a_profile_with_itself_finds_no_change(reports: tuple[dict[str, Any], Path]) -> None:
+    path = reports[1] / "p.json"
+    result = run("compare", path, path, "--fail-over", "5%", "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found["regressions"] == []
+    assert {d["verdict"] for d in found["differences"]} == {"no change"}
+
+
+def test_compare_exits_with_4_and_names_the_module(
+    reports: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    data = json.loads((reports[1] / "p.json").read_text())
+    for row in data["runs"][0]["rows"]:
+        if "conv2" in row["modules"]:
+            row["ort"]["windows"] = [3 * ms + 1 for ms in row["ort"]["windows"]]
+            row["ort"]["latency_ms"] = 3 * row["ort"]["latency_ms"] + 1
+    after = tmp_path / "after.json"
+    after.write_text(json.dumps(data))
+    result = run("compare", reports[1] / "p.json", after, "--fail-over", "5%", "--markdown")
+    assert result.exit_code == 4
+    assert "conv2 + act2 on ort" in result.stderr
+    assert "| conv2 + act2 |" in result.stdout
+
+
+def test_against_times_both_in_one_process(root: Path, exported: Exported, tmp_path: Path) -> None:
+    first, second = exported("lenet-maxpool").path, exported("lenet-relu").path
+    result = run(
+        "profile", first, "--against", second, "--backend", "ort", "--artifacts", root, *SHORT, "--json"
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert len(found["runs"][0]["backends"]) == 2
+    assert any(d["row"] == "end to end" for d in found["against"])
+
+
+def test_several_batches_are_several_runs(root: Path) -> None:
+    result = run(
+        "profile", "lenet-maxpool", "--untrained", "--backend", "ort", "--batch", "1,8", "--artifacts", root,
+        *SHORT, "--json",
+    )  # fmt: skip
+    runs = json.loads(result.stdout)["runs"]
+    assert [entry["batch"] for entry in runs] == [1, 8]
+    conv = [next(r for r in entry["rows"] if "conv1" in r["modules"]) for entry in runs]
+    assert conv[1]["macs"] == 8 * conv[0]["macs"]
+
+
+def test_an_unknown_backend_or_level_says_what_is_possible(root: Path) -> None:
+    result = run("profile", "lenet-maxpool", "--untrained", "--backend", "pytorh", "--artifacts", root)
+    assert result.exit_code == 1
+    assert "Did you mean 'pytorch'?" in result.stderr
+    result = run(
+        "profile", "lenet-maxpool", "--untrained", "--backend", "ort", "--level", "max", "--artifacts", root
+    )
+    assert result.exit_code == 1
+    assert "extended" in result.stderr
+
+
+def test_a_damaged_onnx_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"\x08\x07not an onnx file")
+    result = run("profile", path, "--backend", "ort")
+    assert result.exit_code == 1
+    assert "bad.onnx" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_missing_or_damaged_profile_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text("{")
+    result = run("compare", path, path)
+    assert result.exit_code == 1
+    assert "no readable JSON" in result.stderr
+    result = run("compare", tmp_path / "absent.json", path)
+    assert result.exit_code == 1
+    assert "absent.json" in result.stderr
+
+
+def model_of(nodes: list[Any], inputs: list[Any], outputs: list[Any], path: Path) -> Path:
+    graph = onnx.helper.make_graph(nodes, "g", inputs, outputs)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+def value(name: str, shape: list[Any], kind: int = onnx.TensorProto.FLOAT) -> Any:
+    return onnx.helper.make_tensor_value_info(name, kind, shape)
+
+
+def test_a_graph_with_several_inputs_and_unnamed_nodes_is_profiled(tmp_path: Path) -> None:
+    nodes = [
+        onnx.helper.make_node("Add", ["a", "b"], ["s"]),
+        onnx.helper.make_node("Relu", ["s"], ["r"]),
+        onnx.helper.make_node("MatMul", ["r", "c"], ["y"]),
+    ]
+    inputs = [value("a", ["n", 4]), value("b", ["n", 4]), value("c", [4, 2])]
+    path = model_of(nodes, inputs, [value("y", ["n", 2])], tmp_path / "several.onnx")
+    result = run("profile", path, "--backend", "ort", "--batch", "3", *SHORT, "--json")
+    assert result.exit_code == 0, result.output
+    (first,) = json.loads(result.stdout)["runs"]
+    assert first["backends"]["ort"]["coverage"] == 1.0
+    product = next(row for row in first["rows"] if any("MatMul" in m for m in row["modules"]))
+    assert product["macs"] == 3 * 4 * 2
+
+
+def test_a_graph_with_a_sequence_output_is_profiled(tmp_path: Path) -> None:
+    nodes = [
+        onnx.helper.make_node("Relu", ["x"], ["r"], name="relu"),
+        onnx.helper.make_node("SplitToSequence", ["r"], ["s"], name="split", axis=1),
+    ]
+    output = onnx.helper.make_tensor_sequence_value_info("s", onnx.TensorProto.FLOAT, None)
+    path = model_of(nodes, [value("x", [1, 4])], [output], tmp_path / "sequence.onnx")
+    result = run("profile", path, "--backend", "ort", *SHORT, "--json")
+    assert result.exit_code == 0, result.output
+    (first,) = json.loads(result.stdout)["runs"]
+    assert {m for row in first["rows"] for m in row["modules"]} == {"relu", "split"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [([1, 3, "h", "w"], "leaves more than the batch open"), (None, "no shape")]
+)
+def test_open_shapes_are_refused_with_what_to_do(shape: list[Any] | None, said: str, tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Relu", ["x"], ["y"], name="relu")
+    path = model_of([node], [value("x", shape)], [value("y", shape)], tmp_path / "open.onnx")  # type: ignore[arg-type]
+    result = run("profile", path, "--backend", "ort", *SHORT)
+    assert result.exit_code == 1
+    assert said in result.stderr
