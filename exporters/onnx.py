@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 from exporters import Exported, Exporter, ExportOptions
@@ -50,10 +52,16 @@ class OnnxExporter(Exporter):
     def export(self, source: Artifact, options: ExportOptions) -> Exported:
         start = time.perf_counter()
         evidence = evidence_for(source, options)
-        model, facts = self.graph(source, options, evidence)
-        passport = _passport(source, model, options, facts)
-        write_facts(model, passport)
         path = export_path(source, options, "onnx")
+
+        def draft(part: Path) -> Passport:
+            model, facts = self.graph(source, options, evidence)
+            passport = _passport(source, model, options, facts)
+            write_facts(model, passport)
+            part.write_bytes(model.SerializeToString(deterministic=True))
+            del model
+            gc.collect()  # torch's exporter leaves the weights in cycles, twice
+            return passport
 
         def prove(drafted: Artifact) -> tuple[Passport, bytes]:
             reference = reference_for(source, options)
@@ -70,7 +78,7 @@ class OnnxExporter(Exporter):
             try:
                 judge(parity, options.precision, path.name)
             except GateError as error:
-                raise GateError(f"{error}{self._explained(source, model, evidence, options)}") from None
+                raise GateError(f"{error}{self._explained(source, drafted, evidence, options)}") from None
             proven = dataclasses.replace(drafted.passport, parity=parity)
             if proven.extra.get("purpose") == "cpu":
                 speed = compare_speed(source, drafted, evidence.inputs_for(drafted.passport))
@@ -78,7 +86,7 @@ class OnnxExporter(Exporter):
                 proven = dataclasses.replace(proven, extra={**proven.extra, "speed": speed.facts()})
             return proven, make_proof(proven, evidence, wanted, parity)
 
-        made = publish(path, model.SerializeToString(deterministic=True), passport, prove)
+        made = publish(path, draft, prove)
         return Exported(artifact=made, seconds=time.perf_counter() - start)
 
     def graph(
@@ -91,10 +99,10 @@ class OnnxExporter(Exporter):
         if options.precision != "fp16":
             return model, {}
         inputs = evidence.inputs_for(source.passport)[:RANGE_IMAGES]
-        kept = overflowing(model, measure(model, inputs), LARGEST_HALF)
+        kept = overflowing(model, measure(model, inputs, histograms=False), LARGEST_HALF)
         if kept:
             teller(options)(f"kept in fp32, as they exceed the range of fp16: {', '.join(kept)}")
-        return to_half(model, keep=kept), {"kept_fp32": kept}
+        return to_half(model, keep=kept, in_place=True), {"kept_fp32": kept}
 
     def _plain(self, source: Artifact, options: ExportOptions) -> Any:
         import onnx
@@ -105,13 +113,16 @@ class OnnxExporter(Exporter):
             # what was captured here is checked strictly, what came from elsewhere as far as it goes
             return finish(onnx, model, strict=source.passport.source_sha256 is not None)
         known = source.passport
+        module = load_module(source, model_file=options.model_file)
         model = capture(
-            load_module(source, model_file=options.model_file),
+            module,
             tuple(extent or 1 for extent in known.input.shape[1:]),
             opset=options.opset,
             input_name=known.input.name,
             output_name="probabilities" if options.extra.get("softmax") else known.output.name,
         )
+        for weights in (*module.parameters(), *module.buffers()):
+            weights.data = weights.data.new_empty(0)  # torch's exporter keeps the module in cycles
         if options.extra.get("input") == "uint8":
             if known.preprocessing is None:
                 raise CnnkitError("--input uint8 needs a network whose preprocessing is known")
@@ -129,11 +140,13 @@ class OnnxExporter(Exporter):
         )
         return made.model, {**made.facts, "purpose": purpose}
 
-    def _explained(self, source: Artifact, model: Any, evidence: Evidence, options: ExportOptions) -> str:
+    def _explained(
+        self, source: Artifact, drafted: Artifact, evidence: Evidence, options: ExportOptions
+    ) -> str:
         if not options.extra.get("explain"):
             return ""
         inputs = evidence.inputs_for(source.passport)
-        return "; " + explain(source, model, inputs, options.precision, options.model_file)
+        return "; " + explain(source, read_graph(drafted.path), inputs, options.precision, options.model_file)
 
 
 def _softmax(answers: Any, reference: Artifact) -> Any:

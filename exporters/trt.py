@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from pathlib import Path
 from typing import ClassVar
 
 from exporters import Exported, Exporter, ExportOptions
@@ -45,28 +46,33 @@ class TrtExporter(Exporter):
 
     def prepare(self, options: ExportOptions) -> None:
         flavour = choose_flavour(options)
-        choose_targets(load(flavour.name), flavour, options)
+        if options.targets or flavour.name == "classic":  # else nothing was typed that could be refused
+            choose_targets(load(flavour.name), flavour, options)
 
     def export(self, source: Artifact, options: ExportOptions) -> Exported:
         start = time.perf_counter()
         flavour = choose_flavour(options)
         trt = load(flavour.name)
         profile = shape_profile(source, options)
-        with parse(trt, _graph(source, options.precision), what=source.path.name) as network:
-            receipt(network, options.precision, source)
-            targets = narrow_targets(choose_targets(trt, flavour, options), network, options)
-            built = build(network, targets=targets, profile=profile, options=options)
-        version = flavour.version()
-        target = Target(
-            flavour=flavour.name,
-            compute_capabilities=targets or _this_gpu(),
-            version=version,
-            install=flavour.install_line(version) if version else None,
-            shape_profile=profile,
-        )
-        passport = _passport(source, options, target, built)
         path = export_path(source, options, "trt")
-        made = publish(path, built.data, passport, lambda drafted: _prove(drafted, source, options))
+
+        def draft(part: Path) -> Passport:
+            with parse(trt, _graph(source, options.precision), what=source.path.name) as network:
+                receipt(network, options.precision, source)
+                targets = narrow_targets(choose_targets(trt, flavour, options), network, options)
+                built = build(network, targets=targets, profile=profile, options=options)
+                part.write_bytes(built.data)
+            version = flavour.version()
+            target = Target(
+                flavour=flavour.name,
+                compute_capabilities=targets or _this_gpu(),
+                version=version,
+                install=flavour.install_line(version) if version else None,
+                shape_profile=profile,
+            )
+            return _passport(source, options, target, built)
+
+        made = publish(path, draft, lambda drafted: _prove(drafted, source, options))
         return Exported(artifact=made, seconds=time.perf_counter() - start)
 
 

@@ -22,7 +22,7 @@ WEIGHTY = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"
 class Built:
     """A serialized engine with what its builder said of it."""
 
-    data: bytes
+    data: memoryview
     types: dict[str, int]
     engine_types: dict[str, int]
     memory: BuilderMemory
@@ -80,7 +80,7 @@ def build(
     )
     layers = network.log.engine_layers()
     return Built(
-        data=bytes(serialized),
+        data=memoryview(serialized),
         types=network.types(),
         engine_types=dict(Counter(layer.output_types[0] for layer in layers if layer.output_types)),
         memory=network.log.memory(),

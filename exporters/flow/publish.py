@@ -16,20 +16,22 @@ from exporters.proving.proof import PROOF, proof_path
 from toolkit.artifacts import Artifact, Passport, hash_file, stamp, write_bytes, writing
 from toolkit.errors import CnnkitError
 
+# Writes a file at the path that it is given, and returns its passport as far as it is known.
+Draft = Callable[[Path], Passport]
 # Opens the file that was just written; returns its passport with what was measured, and its proof.
 Prove = Callable[[Artifact], tuple[Passport, bytes | None]]
 
 
-def publish(path: Path, data: bytes, passport: Passport, prove: Prove) -> Artifact:
+def publish(path: Path, draft: Draft, prove: Prove) -> Artifact:
     """Write a file beside its place, prove it there, then move it in with its passport.
 
-    Whatever `prove` raises leaves the older file and passport as they were. Two exports of one model
+    `draft` writes it and returns its passport, so that nothing of a large graph is held while it is
+    proven. Whatever `prove` raises leaves the older file and passport as they were. Two exports of one model
     at once take turns, so that a file never stands beside the other one's passport.
     """
     refuse_unwritable(path.parent)
     with writing(path) as part:
-        part.write_bytes(data)
-        drafted = dataclasses.replace(passport, sha256=hash_file(part), created="")
+        drafted = dataclasses.replace(draft(part), sha256=hash_file(part), created="")
         proven, proof = prove(Artifact(path=part, passport=drafted))
         if proof is not None:
             digest = hashlib.sha256(proof).hexdigest()

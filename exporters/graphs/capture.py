@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # protobuf cannot hold more in one message; a file beyond it needs external data
 LARGEST_BYTES = 2**31 - 1
+# values up to which a constant may be a shape, whose content inference needs
+SMALL_VALUES = 64
 
 
 def capture(
@@ -67,23 +70,59 @@ def capture(
 
 
 def finish(onnx: Any, model: Any, *, strict: bool = True) -> Any:
-    """Infer every value's shape and have onnx check the graph. Raises CnnkitError.
+    """Infer every value's shape, have onnx check the graph, and return the model, changed in place.
 
     Graphs from elsewhere are inferred as far as it goes (`strict` False): they may hold operators
-    whose shapes onnx cannot tell.
+    whose shapes onnx cannot tell. Raises CnnkitError.
     """
+    if strict:
+        del model.graph.value_info[:]
+    light = _without_weights(onnx, model)
     try:
-        if strict:
-            del model.graph.value_info[:]
-        model = onnx.shape_inference.infer_shapes(
-            model, check_type=strict, strict_mode=strict, data_prop=True
+        light = onnx.shape_inference.infer_shapes(
+            light, check_type=strict, strict_mode=strict, data_prop=True
         )
-        _call_batch(model)
-        onnx.checker.check_model(model, full_check=strict)
+        _call_batch(light)
+        onnx.checker.check_model(light, full_check=strict)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         first = str(error).strip().splitlines()[0]
         raise CnnkitError(f"the ONNX graph is not valid: {first}") from None
+    del model.graph.value_info[:], model.graph.output[:]
+    model.graph.value_info.extend(light.graph.value_info)
+    model.graph.output.extend(light.graph.output)
     return model
+
+
+def _without_weights(onnx: Any, model: Any) -> Any:
+    """Return a copy in which large weights are inputs of their type and shape.
+
+    onnx copies a model several times while it infers and checks; of weights it needs only shapes.
+    """
+    light = onnx.ModelProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _set(light, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _set(light.graph, field.name, value)
+    inputs = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= SMALL_VALUES:
+            light.graph.initializer.add().CopyFrom(tensor)
+        elif tensor.name not in inputs:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            light.graph.input.append(info)
+    return light
+
+
+def _set(message: Any, name: str, value: Any) -> None:
+    """Copy one field of a protobuf message, be it a list, a message or a plain value."""
+    if isinstance(value, (str, int, float, bytes)):
+        setattr(message, name, value)
+    elif hasattr(value, "CopyFrom"):
+        getattr(message, name).CopyFrom(value)
+    else:
+        getattr(message, name).extend(value)
 
 
 def _call_batch(model: Any) -> None:

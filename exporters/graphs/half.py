@@ -23,15 +23,20 @@ from toolkit.errors import CnnkitError, MissingExtraError
 LARGEST_HALF = 65504.0
 
 
-def to_half(model: Any, *, keep: Iterable[str] = (), strict: bool = True) -> Any:
-    """Return an fp16 copy of an fp32 onnx.ModelProto; nodes named in `keep` stay in fp32."""
+def to_half(model: Any, *, keep: Iterable[str] = (), strict: bool = True, in_place: bool = False) -> Any:
+    """Return an fp16 copy of an fp32 onnx.ModelProto; nodes named in `keep` stay in fp32.
+
+    `in_place` changes the model itself, for large ones that nobody else holds.
+    """
     try:
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
     except ImportError as error:
         raise MissingExtraError(error.name or "onnx", "export") from None
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = model
+    if not in_place:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
     weights = {tensor.name for tensor in copy.graph.initializer}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # weights too small for fp16 become its smallest: parity judges
@@ -42,6 +47,7 @@ def to_half(model: Any, *, keep: Iterable[str] = (), strict: bool = True) -> Any
                 max_finite_val=LARGEST_HALF,
                 min_positive_val=5.97e-08,
                 node_block_list=sorted(keep),
+                disable_shape_infer=True,  # every value has its shape already
             )
         except Exception as error:  # the converter raises bare errors of many kinds
             raise CnnkitError(f"the graph cannot be cast to fp16: {error}") from error
@@ -52,8 +58,7 @@ def to_bfloat16(model: Any) -> Any:
     """Return a copy of an fp32 onnx.ModelProto whose weights and values are bf16, its ends fp32."""
     import onnx
 
-    made = onnx.ModelProto()
-    made.CopyFrom(to_half(model))
+    made = to_half(model)
     half, brain = onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
     originals = {tensor.name: tensor for tensor in model.graph.initializer}
     for tensor in made.graph.initializer:

@@ -33,11 +33,13 @@ class Range:
     limit: float = 0.0
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
-    def add(self, array: NDArray[np.float32]) -> None:
-        """Take in one batch of the value."""
+    def add(self, array: NDArray[np.float32], *, histogram: bool = True) -> None:
+        """Take in one batch of the value; its extremes alone without `histogram`."""
         if array.size == 0:
             return
         self.low, self.high = min(self.low, float(array.min())), max(self.high, float(array.max()))
+        if not histogram:
+            return
         largest = max(abs(self.low), abs(self.high))
         if not np.isfinite(largest):
             return
@@ -105,7 +107,7 @@ def method(name: str) -> Method:
     raise unknown_name("calibration method", name, get_args(Method))
 
 
-def measure(model: Any, inputs: NDArray[Any]) -> dict[str, Range]:
+def measure(model: Any, inputs: NDArray[Any], *, histograms: bool = True) -> dict[str, Range]:
     """Return the range of the graph's input and of every fp32 value in it, over all inputs."""
     first = input_spec(model).name
     wanted = float_values(model, untold=True)
@@ -113,10 +115,10 @@ def measure(model: Any, inputs: NDArray[Any]) -> dict[str, Range]:
     for batch in values(model, inputs, wanted):
         for name, array in batch.items():
             if array.dtype == np.float32:
-                ranges[name].add(array)
+                ranges[name].add(array, histogram=histograms)
     if inputs.dtype == np.float32:
         ranges[first] = Range()
-        ranges[first].add(inputs)
+        ranges[first].add(inputs, histogram=histograms)
     return {name: found for name, found in ranges.items() if found.low <= found.high}
 
 

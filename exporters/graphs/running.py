@@ -11,19 +11,26 @@ from numpy.typing import NDArray
 from toolkit.errors import CorruptError
 
 BATCH = 32
+# with every inner value kept, a picture takes many times the memory
+INNER_BATCH = 8
 
 
-def session(model: Any) -> Any:
-    """Open an onnx.ModelProto (or its bytes) on the CPU. Raises CorruptError with the runtime's reason."""
+def session(model: Any, *, lean: bool = False) -> Any:
+    """Open an onnx.ModelProto on the CPU. Raises CorruptError with the runtime's reason.
+
+    `lean` gives up speed for memory: no second, packed copy of the weights, no arena.
+    """
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
     settings.log_severity_level = 3
     # its threads would spin on between two calls and slow whatever is timed next
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    data = model if isinstance(model, bytes) else model.SerializeToString()
+    if lean:
+        settings.add_session_config_entry("session.disable_prepacking", "1")
+        settings.enable_cpu_mem_arena = False
     try:
-        return ort.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own errors share no base class
         first = str(error).strip().splitlines()[0]
         raise CorruptError(f"ONNX Runtime cannot open the graph: {first}") from None
@@ -41,13 +48,15 @@ def values(model: Any, inputs: NDArray[Any], wanted: list[str]) -> Iterator[dict
     """Yield the named inner values of a graph, batch by batch."""
     import onnx
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    present = {value.name for value in copy.graph.output}
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in present)
-    opened = session(copy)
+    outputs = model.graph.output
+    count, present = len(outputs), {value.name for value in outputs}
+    outputs.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in present)
+    try:
+        opened = session(model, lean=True)
+    finally:
+        del outputs[count:]  # the model itself, as a large one is not worth a copy
     name = opened.get_inputs()[0].name
-    for part in _batches(opened, inputs):
+    for part in _batches(opened, inputs, INNER_BATCH):
         yield dict(zip(wanted, opened.run(wanted, {name: part}), strict=True))
 
 
@@ -64,10 +73,10 @@ def float_values(model: Any, *, untold: bool = False) -> list[str]:
     return [name for name in made if known.get(name, onnx.TensorProto.UNDEFINED) in wanted]
 
 
-def _batches(opened: Any, inputs: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def _batches(opened: Any, inputs: NDArray[Any], size: int = BATCH) -> Iterator[NDArray[Any]]:
     """Cut inputs into the graph's batch; one with a fixed batch gets its last part filled up."""
     fixed = opened.get_inputs()[0].shape[0]
-    step = fixed if isinstance(fixed, int) else BATCH
+    step = fixed if isinstance(fixed, int) else size
     for start in range(0, len(inputs), step):
         part = inputs[start : start + step]
         if isinstance(fixed, int) and len(part) < step:

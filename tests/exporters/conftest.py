@@ -47,8 +47,8 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe={"name": "test", "validation_fraction": 0.2},
     )
     save_checkpoint(artifact_path(root, "lenet-maxpool", "safetensors"), module.state_dict(), passport)
-    # most tests begin from the fp32 graph on 8 images: it is captured once, and then a stored result
-    cnnkit_json("export", "lenet-maxpool", "--format", "onnx", "--images", 8, "--artifacts", root)
+    # most tests begin from the fp32 graph on 64 images: it is captured once, and then a stored result
+    cnnkit_json("export", "lenet-maxpool", "--format", "onnx", "--images", 64, "--artifacts", root)
     return root
 
 

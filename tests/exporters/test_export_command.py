@@ -45,7 +45,7 @@ def test_parity_in_the_json_is_that_of_the_issue(root: Path) -> None:
 
 
 def test_an_engine_says_what_it_was_built_for(root: Path) -> None:
-    payload = cnnkit_json("export", "lenet-maxpool", "--format", "trt", "--artifacts", root, "--images", "8")
+    payload = cnnkit_json("export", "lenet-maxpool", "--format", "trt", "--artifacts", root, "--images", "64")
     target = payload["artifacts"][-1]["target"]
     assert target["flavour"] == "rtx"
     # Turing has no fp32 matrix products in TensorRT-RTX's compiler
@@ -92,7 +92,7 @@ def test_what_cannot_be_had_is_refused_in_words(
 ) -> None:
     if "classic" in arguments and __import__("importlib.util").util.find_spec("tensorrt"):
         pytest.skip("classic TensorRT is installed here")
-    result = cnnkit_run("export", "lenet-maxpool", "--artifacts", root, "--images", "8", *arguments)
+    result = cnnkit_run("export", "lenet-maxpool", "--artifacts", root, "--images", "64", *arguments)
     assert result.exit_code == status
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
@@ -105,13 +105,13 @@ def test_the_defaults_list_what_this_machine_lacks_and_still_succeed(root: Path)
         "import cnnkit; cnnkit.main()"
     )
     command = [sys.executable, "-c", script, "export", "lenet-maxpool", "--artifacts", str(root), "--images"]
-    done = subprocess.run([*command, "8", "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "64", "--json"], capture_output=True, text=True, check=False)
     payload = json.loads(done.stdout)
     assert done.returncode == 0
     assert [entry["format"] for entry in payload["artifacts"]] == ["onnx"]
     assert payload["skipped"][0]["format"] == "trt"
     assert "pip install 'cnnkit[export]'" in payload["skipped"][0]["reason"]
-    named = subprocess.run([*command, "8", "--format", "trt"], capture_output=True, text=True, check=False)
+    named = subprocess.run([*command, "64", "--format", "trt"], capture_output=True, text=True, check=False)
     assert named.returncode == 3
 
 
@@ -139,7 +139,7 @@ def test_a_changed_weight_option_or_file_is_exported_anew(root: Path) -> None:
         payload = cnnkit_json("export", "lenet-maxpool", "--format", "onnx", "--artifacts", root, *more)
         return [entry["cached"] for entry in payload["artifacts"]]
 
-    assert cached("--images", "8") == [True]
+    assert cached("--images", "64") == [True]
     assert cached("--images", "9") == [False]
     assert cached("--images", "9", "--opset", "19") == [False]
     (root / "lenet-maxpool" / "lenet-maxpool.onnx").write_bytes(b"not what it was")
@@ -199,14 +199,14 @@ def test_names_with_spaces_and_other_alphabets_work_throughout(root: Path, tmp_p
 
 
 def test_json_is_all_that_stands_on_stdout(root: Path) -> None:
-    result = cnnkit_run("export", "lenet-maxpool", "--artifacts", root, "--images", "8", "--json")
+    result = cnnkit_run("export", "lenet-maxpool", "--artifacts", root, "--images", "64", "--json")
     assert json.loads(result.stdout)
     assert len(result.stdout.strip().splitlines()) == 1
     assert "opened " in result.stderr
 
 
 def test_export_leaves_no_temporary_file(root: Path) -> None:
-    cnnkit_json("export", "lenet-maxpool", "--fp16", "--artifacts", root, "--images", "8")
+    cnnkit_json("export", "lenet-maxpool", "--fp16", "--artifacts", root, "--images", "64")
     names = [path.name for path in root.rglob("*")]
     assert not [name for name in names if ".part" in name or ".old" in name]
     assert os.access(root, os.W_OK)

@@ -44,7 +44,7 @@ def test_names_with_quotes_and_other_alphabets_are_quoted(graph: Artifact) -> No
 
 def test_a_repository_holds_config_labels_and_the_file_that_was_proven(graph: Artifact, root: Path) -> None:
     payload = cnnkit_json(
-        "export", "lenet-maxpool", "--format", "triton", "--images", "8", "--artifacts", root
+        "export", "lenet-maxpool", "--format", "triton", "--images", "64", "--artifacts", root
     )
     folder = Path(payload["artifacts"][-1]["path"])
     assert payload["artifacts"][-1]["format"] == "triton"
@@ -53,12 +53,14 @@ def test_a_repository_holds_config_labels_and_the_file_that_was_proven(graph: Ar
     assert (inside / "labels.txt").read_text().splitlines() == list(graph.passport.classes)
     parsed((inside / "config.pbtxt").read_text())
     assert open_artifact(folder).passport.parity == graph.passport.parity
-    again = cnnkit_json("export", "lenet-maxpool", "--format", "triton", "--images", "8", "--artifacts", root)
+    again = cnnkit_json(
+        "export", "lenet-maxpool", "--format", "triton", "--images", "64", "--artifacts", root
+    )
     assert again["artifacts"][-1]["cached"] is True
 
 
 def test_an_altered_repository_is_written_anew(graph: Artifact, root: Path) -> None:
-    arguments = ("export", "lenet-maxpool", "--format", "triton", "--images", "8", "--artifacts", root)
+    arguments = ("export", "lenet-maxpool", "--format", "triton", "--images", "64", "--artifacts", root)
     folder = Path(cnnkit_json(*arguments)["artifacts"][-1]["path"])
     (folder / "lenet-maxpool" / "labels.txt").write_text("cat\n")
     assert cnnkit_json(*arguments)["artifacts"][-1]["cached"] is False
@@ -67,7 +69,7 @@ def test_an_altered_repository_is_written_anew(graph: Artifact, root: Path) -> N
 
 def test_an_engine_of_tensorrt_rtx_is_refused_in_words(root: Path) -> None:
     made = cnnkit_json(
-        "export", "lenet-maxpool", "--format", "trt", "--fp16", "--images", "8", "--artifacts", root
+        "export", "lenet-maxpool", "--format", "trt", "--fp16", "--images", "64", "--artifacts", root
     )
     result = cnnkit_run("export", made["artifacts"][-1]["path"], "--format", "triton", "--artifacts", root)
     assert result.exit_code == 3

@@ -88,7 +88,7 @@ def test_a_name_opens_the_cpus_int8_file_not_the_builders(root: Path) -> None:
     from toolkit.opening import Selection, open_model
 
     cnnkit_json(
-        *("export", "lenet-maxpool", "--int8", "--artifacts", root, "--images", "8"),
+        *("export", "lenet-maxpool", "--int8", "--artifacts", root, "--images", "64"),
         *("--max-accuracy-drop", "5", "--calibration-images", "64"),
     )
     chosen = open_model("lenet-maxpool", Selection(root=root, formats=("onnx",), precision="int8"))

@@ -15,7 +15,7 @@ import pytest
 
 from exporters.flow.publish import publish, refuse_unwritable
 from tests.exporters.conftest import cnnkit_run
-from toolkit.artifacts import Artifact, open_artifact, sidecar
+from toolkit.artifacts import Artifact, Passport, open_artifact, sidecar
 from toolkit.errors import CnnkitError, GateError
 
 EXPORT = [sys.executable, "-m", "cnnkit", "export", "lenet-maxpool", "--format", "onnx", "--json"]
@@ -33,15 +33,19 @@ def test_a_failed_check_leaves_the_older_file_and_passport(root: Path) -> None:
         assert drafted.path.read_bytes() == b"new"
         raise GateError("not near enough")
 
+    def draft(part: Path) -> Passport:
+        part.write_bytes(b"new")
+        return old.passport
+
     with pytest.raises(GateError, match="not near enough"):
-        publish(old.path, b"new", old.passport, fail)  # type: ignore[arg-type]
+        publish(old.path, draft, fail)  # type: ignore[arg-type]
     assert {name: (old.path.parent / name).read_bytes() for name in files(old.path.parent)} == before
 
 
 def test_a_failed_gate_exits_4_and_announces_nothing(root: Path) -> None:
     result = cnnkit_run(
         *("export", "lenet-maxpool", "--format", "onnx", "--int8", "--max-accuracy-drop", "0"),
-        *("--images", "8", "--artifacts", root, "--json"),
+        *("--images", "64", "--artifacts", root, "--json"),
     )
     assert result.exit_code == 4
     payload = json.loads(result.stdout)
@@ -62,7 +66,7 @@ def test_a_full_disk_is_told_in_words_and_leaves_the_older_file(root: Path) -> N
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    command = [*EXPORT, "--artifacts", str(root), "--images", "8", "--fresh"]
+    command = [*EXPORT, "--artifacts", str(root), "--images", "64", "--fresh"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small_files)
     assert done.returncode == 1
     assert "cannot write" in done.stderr
@@ -96,7 +100,7 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(root: Path, tmp_path: 
     (tmp_path / "taken").write_text("a file")
     source = root / "lenet-maxpool" / "lenet-maxpool.safetensors"
     result = cnnkit_run(
-        "export", source, "--format", "onnx", "--images", "8", "--artifacts", tmp_path / "taken" / "x"
+        "export", source, "--format", "onnx", "--images", "64", "--artifacts", tmp_path / "taken" / "x"
     )
     assert result.exit_code == 1
     assert "cannot make" in result.stderr
@@ -104,7 +108,7 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(root: Path, tmp_path: 
 
 def test_two_exports_at_once_leave_a_file_that_fits_its_passport(root: Path) -> None:
     def run(opset: int) -> int:
-        command = [*EXPORT, "--artifacts", str(root), "--images", "8", "--opset", str(opset), "--fresh"]
+        command = [*EXPORT, "--artifacts", str(root), "--images", "64", "--opset", str(opset), "--fresh"]
         return subprocess.run(command, capture_output=True, check=False).returncode
 
     with ThreadPoolExecutor(2) as pool:
