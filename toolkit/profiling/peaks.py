@@ -35,6 +35,12 @@ class Peaks:
     gflops: dict[str, float | None] = field(default_factory=dict)
     gbytes_s: dict[str, float] = field(default_factory=dict)
     cache_bytes: dict[str, int] = field(default_factory=dict)
+    load: float | None = None  # the machine's load average while they were measured
+
+    @property
+    def busy(self) -> bool:
+        """Whether others used the machine meanwhile, so that the true peaks are higher."""
+        return self.load is not None and self.load > max(1.0, self.threads)
 
     def bandwidth(self, working_set_bytes: int) -> float | None:
         """Return the GB/s of the smallest level that a working set fits into."""
@@ -62,7 +68,8 @@ def peaks(threads: int | None, *, folder: Path | None = None) -> Peaks:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no cache, or one of another release: measured anew
     found = _measure(count)
-    write_json(path, {"identity": identity, "measured": time.time(), "peaks": asdict(found)})
+    if not found.busy:  # a peak that others held down must not be believed for a day
+        write_json(path, {"identity": identity, "measured": time.time(), "peaks": asdict(found)})
     return found
 
 
@@ -76,7 +83,8 @@ def _measure(threads: int) -> Peaks:
             bandwidth[level] = _stream(4 * max([*caches.values(), 8_000_000]) // threads, threads)
         elif size:
             bandwidth[level] = _stream(size // (2 * threads if level == "L3" else 2), threads)
-    return Peaks(threads=threads, gflops=flops, gbytes_s=bandwidth, cache_bytes=caches)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return Peaks(threads=threads, gflops=flops, gbytes_s=bandwidth, cache_bytes=caches, load=load)
 
 
 def cache_bytes() -> dict[str, int]:

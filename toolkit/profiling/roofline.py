@@ -19,7 +19,11 @@ def with_roofline(profile: Profile, machine: Peaks) -> Profile:
     )
     known = {"gflops": machine.gflops, "gbytes_s": machine.gbytes_s, "cache_bytes": machine.cache_bytes}
     peaks = {"threads": machine.threads, **known}
-    return replace(profile, runs=runs, machine={**profile.machine, "peaks": peaks})
+    notes = profile.notes
+    if machine.busy:
+        said = f"load {machine.load:.1f} on {machine.threads} threads"
+        notes = (*notes, f"the machine was busy ({said}): its true peaks are higher than those measured now")
+    return replace(profile, runs=runs, notes=notes, machine={**profile.machine, "peaks": peaks})
 
 
 def _row(row: Row, run: Run, machine: Peaks) -> Row:

@@ -27,6 +27,8 @@ def print_profile(profile: Profile, console: Console) -> None:
                 console.print(f"  • {escape(finding)}")
     for entry in profile.skipped:
         console.print(f"skipped {entry['backend']} ({entry['precision']}): {entry['reason']}", markup=False)
+    for note in profile.notes:
+        console.print(note, markup=False)
     if profile.partial:
         console.print("[bold]partial:[/bold] interrupted; what was complete is shown")
 
