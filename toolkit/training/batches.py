@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.datasets import Split
-from toolkit.images import Preprocessing, resize_weights
+from toolkit.images import Preprocessing, resize_batch, resize_weights
 from toolkit.training import seeding
 from toolkit.training.augmentation import augment
 
@@ -37,34 +37,33 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """The last steps to a network's input: resize, normalise, lay out; on the training device."""
+    """The last steps to a network's input: resize, normalise, lay out; on the training device.
+
+    Resizing in float32 may land a pixel one level beside toolkit.images.resize_batch, whose own sums
+    `exact` uses: slower, for figures that are compared with what other commands find.
+    """
 
     preprocessing: Preprocessing
     device: torch.device
     channels_last: bool = False
+    exact: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn (N, C, h, w) uint8 into (N, C, H, W) float32 input."""
         import torch
 
+        size = self.preprocessing.size
+        if self.exact:
+            images = torch.from_numpy(resize_batch(images.numpy(), size))
         values = images.to(self.device, non_blocking=True).to(torch.float32)
-        if tuple(values.shape[2:]) != self.preprocessing.size:
-            values = self._resized(values)
+        if tuple(values.shape[2:]) != size:
+            down, across = (_weights(*ends, self.device) for ends in zip(values.shape[2:], size, strict=True))
+            wide = (values @ across.T).add_(0.5).floor_()
+            values = (down @ wide).add_(0.5).floor_().clamp_(0, 255)
         if self.channels_last:
             values = values.contiguous(memory_format=torch.channels_last)
         # figure by figure as in toolkit.images.normalise, so that what is served is what was trained
         return values.mul_(self._factor).sub_(self._offset)
-
-    def _resized(self, values: Tensor) -> Tensor:
-        """Do as toolkit.images.resize_batch does, on the training device."""
-        import torch
-
-        down, across = (
-            torch.from_numpy(resize_weights(old, new)).to(values.device)
-            for old, new in zip(values.shape[2:], self.preprocessing.size, strict=True)
-        )
-        wide = (values @ across.T).add_(0.5).floor_()
-        return (down @ wide).add_(0.5).floor_().clamp_(0, 255)
 
     @cached_property
     def _factor(self) -> Tensor:
@@ -81,6 +80,13 @@ class Finish:
         column = torch.from_numpy(figures.astype(np.float32)).to(self.device)[:, None, None]
         # a single figure goes into the kernel itself, which is twice as fast as spreading it over pixels
         return column if len(figures) > 1 else column.reshape(())
+
+
+@cache
+def _weights(old: int, new: int, device: torch.device) -> Tensor:
+    import torch
+
+    return torch.from_numpy(resize_weights(old, new)).to(device)
 
 
 def tensors(data: Split) -> tuple[Tensor, Tensor]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.artifacts import Artifact, DatasetRef, Metrics, artifact_path, open_artifact
+from toolkit.artifacts import Artifact, DatasetRef, Metrics, artifact_path, open_artifact, sidecar, writing
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.errors import CnnkitError
 from toolkit.training import EpochRecord, Job, Outcome, gauges
@@ -60,11 +62,13 @@ class Keeper:
     def epoch(self, progress: Progress, record: EpochRecord, weights: dict[str, Tensor]) -> None:
         """Keep an epoch's weights as the last, and as the best when they are; write the logs."""
         progress.records.append(record)
+        last, best = self._folder.path / _LAST, self._folder.path / _BEST
+        self._save(last, weights, Metrics(val_accuracy=record.val_accuracy))
         if _better(progress, record):
             progress.best_epoch = record.epoch
             progress.best_accuracy, progress.best_loss = record.val_accuracy, record.val_loss
-            self._save(self._folder.path / _BEST, weights, Metrics(val_accuracy=record.val_accuracy))
-        self._save(self._folder.path / _LAST, weights, Metrics(val_accuracy=record.val_accuracy))
+            for source, target in ((last, best), (sidecar(last), sidecar(best))):
+                _give_name(source, target)
         write_csv(self._folder.path, progress.records)
 
     def chosen(self, progress: Progress) -> tuple[EpochRecord, Artifact]:
@@ -166,6 +170,19 @@ class Keeper:
             },
         )
         return save_checkpoint(path, weights, passport)
+
+
+def _give_name(source: Path, target: Path) -> None:
+    """Let `target` be `source`'s present content, by a hard link where the file system has them.
+
+    Both are only ever replaced, never written into, so they part when the next epoch comes.
+    """
+    with writing(target) as part:
+        part.unlink()
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copyfile(source, part)
 
 
 def _better(progress: Progress, record: EpochRecord) -> bool:

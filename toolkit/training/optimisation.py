@@ -23,22 +23,28 @@ def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step, counted from 0 over the whole run."""
     total = max(1, recipe.epochs * steps_per_epoch)
     if recipe.schedule == "one-cycle":
-        return recipe.lr * _one_cycle(step / max(1, total - 1))
+        return recipe.lr * _one_cycle(step, total)
     warmup = recipe.warmup_epochs * steps_per_epoch
     rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
     if recipe.schedule == "cosine":
         done = max(0.0, step - warmup) / max(1.0, total - warmup)
-        return recipe.lr * rising * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return recipe.lr * rising * _fall(done)
     if recipe.schedule == "step":
         drops = step // steps_per_epoch // recipe.step_epochs
         return recipe.lr * rising * recipe.step_gamma**drops
     return recipe.lr * rising
 
 
-def _one_cycle(done: float) -> float:
-    if done < _RISE:
-        return 1 + (_START - 1) * 0.5 * (1 + math.cos(math.pi * done / _RISE))
-    return _END + (1 - _END) * 0.5 * (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE)))
+def _one_cycle(step: int, total: int) -> float:
+    peak, last = _RISE * total - 1, total - 1
+    if step < peak:
+        return 1 + (_START - 1) * _fall(step / peak)
+    return _END + (1 - _END) * _fall((step - peak) / max(1.0, last - peak))
+
+
+def _fall(done: float) -> float:
+    """Return half a cosine's way from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:

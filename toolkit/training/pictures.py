@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,5 +129,7 @@ def _dress(axes: Any, kind: str, *, legend: bool = True) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with writing(path) as part:
+    with writing(path) as part, warnings.catch_warnings():
+        # class names in any script: letters that the font lacks are drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(part, format="png", dpi=_DPI)

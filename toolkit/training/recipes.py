@@ -54,7 +54,7 @@ class Setting:
         """Turn text or a TOML value into the field's value. Raises CnnkitError in words."""
         try:
             value = self._convert(given)
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, KeyError, OverflowError):
             raise self._refusal(given) from None
         below = value is not None and self.low is not None and value < self.low
         above = value is not None and self.high is not None and value > self.high

@@ -11,6 +11,7 @@ from toolkit.training.data import Prepared, describe, prepare
 from toolkit.training.failures import explained
 from toolkit.training.folder import RunFolder, differences, identity
 from toolkit.training.gauges import release
+from toolkit.training.interrupts import Interrupts
 from toolkit.training.watchdog import Watchdog
 
 
@@ -32,8 +33,8 @@ def train(job: Job, watcher: Watcher) -> Outcome:
         folder = _folder(job, prepared, watcher)
         try:
             session = Session(job, prepared, folder, watcher)
-            with Watchdog(watcher.say, give_up_s=job.stall_limit_s) as dog:
-                return session.train(started, dog.step)
+            with Watchdog(watcher.say, give_up_s=job.stall_limit_s) as dog, Interrupts() as interrupts:
+                return session.train(started, dog.step, interrupts)
         finally:
             folder.close()
             kept = release(job.device)
@@ -50,14 +51,17 @@ def _folder(job: Job, prepared: Prepared, watcher: Watcher) -> RunFolder:
         folder.begin({**asked, "threads": _threads(job.threads)})
         return folder
     folder = RunFolder.unfinished(runs)
-    begun = folder.facts()
-    wrong = differences(asked, begun)
-    if wrong:
+    try:
+        begun = folder.facts()
+        wrong = differences(asked, begun)
+        if wrong:
+            raise CnnkitError(
+                f"the unfinished run {folder.path} was begun otherwise: {'; '.join(wrong)}; give the same "
+                "options, or leave out --resume"
+            )
+    except CnnkitError:
         folder.close()
-        raise CnnkitError(
-            f"the unfinished run {folder.path} was begun otherwise: {'; '.join(wrong)}; give the same "
-            "options, or leave out --resume"
-        )
+        raise
     _threads(begun["threads"])
     watcher.say(f"resuming {folder.path}")
     return folder

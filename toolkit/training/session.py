@@ -17,6 +17,7 @@ from toolkit.training.compute import Compute, find_device
 from toolkit.training.data import Prepared
 from toolkit.training.folder import RunFolder
 from toolkit.training.guard import RETRIES, Trouble, guard_for
+from toolkit.training.interrupts import Interrupts
 from toolkit.training.keeping import Keeper, report
 from toolkit.training.loop import Loop, Training
 from toolkit.training.optimisation import initialise
@@ -114,7 +115,7 @@ class Session:
 
         return WorkerBatches(learned, job.recipe, job.seed, finish, workers=job.workers)
 
-    def train(self, started: float, moved: Callable[[], None]) -> Outcome:
+    def train(self, started: float, moved: Callable[[], None], interrupts: Interrupts) -> Outcome:
         """Go through the epochs, then finish; `moved` is called whenever something was done."""
         loop, recipe = self._loop, self._job.recipe
         state = self._snapshots.newest()
@@ -122,9 +123,17 @@ class Session:
             restore(loop, state)
         before = loop.progress.seconds
 
+        def alive() -> None:
+            moved()
+            if interrupts.asked:
+                raise KeyboardInterrupt
+
         def after_step() -> None:
             moved()
             loop.progress.seconds = before + time.perf_counter() - started
+            if interrupts.asked:
+                self._snapshots.save(loop, self._snapshots.latest)
+                raise KeyboardInterrupt
             self._snapshots.tick(loop)
 
         batches = loop.training.batches
@@ -133,19 +142,19 @@ class Session:
         while loop.progress.epoch < recipe.epochs and not loop.progress.stopped:
             trouble = loop.epoch(after_step)
             if trouble is None:
-                trouble = self._end_epoch(moved)
+                trouble = self._end_epoch(alive)
             if trouble is not None:
                 self._recover(trouble)
-        outcome = self._end(moved)
+        outcome = self._end(alive)
         loop.progress.seconds = before + time.perf_counter() - started
         return dataclasses.replace(outcome, seconds=loop.progress.seconds)
 
-    def _end_epoch(self, moved: Callable[[], None]) -> Trouble | None:
+    def _end_epoch(self, alive: Callable[[], None]) -> Trouble | None:
         """Score an epoch and keep what came of it; return what is wrong with it, or None."""
         loop, recipe = self._loop, self._job.recipe
         done = loop.progress
         self._judge.load_state_dict(loop.weights())
-        held = self._score(self._prepared.held, moved) if self._prepared.held else None
+        held = self._score(self._prepared.held, alive) if self._prepared.held else None
         if held and recipe.guard and not math.isfinite(held.loss):
             return Trouble(what=f"the validation loss was {held.loss}", factor=0.1)
         record = EpochRecord(
@@ -167,7 +176,10 @@ class Session:
             self._tell(f"stopped early: no better epoch for {waited}, the best was {done.best_epoch}")
         guard = loop.training.guard
         sound = guard is None or guard.is_sound(done.watch)
-        self._snapshots.save(loop, self._snapshots.good if sound else self._snapshots.latest)
+        if loop.progress.epoch < recipe.epochs and not done.stopped:
+            self._snapshots.save(loop, self._snapshots.good if sound else self._snapshots.latest)
+        else:
+            self._snapshots.tick(loop)  # what is left takes seconds, unless the network is large
         return None
 
     def _tell(self, text: str) -> None:
@@ -198,28 +210,31 @@ class Session:
         self._tell(f"diverged in {where}: {trouble.what}; {origin}, rate lowered to {rate:.2g}")
         self._snapshots.save(loop, self._snapshots.latest)
 
-    def _end(self, moved: Callable[[], None]) -> Outcome:
+    def _end(self, alive: Callable[[], None]) -> Outcome:
         """Take the chosen weights to the test set, keep them, and close the run."""
         progress = self._loop.progress
         _, chosen = self._keeper.chosen(progress)
         self._judge.load_state_dict(load_state(chosen))
 
         def test(flip: bool) -> Score:
-            return self._score(self._prepared.dataset.test, moved, flip=flip)
+            exact = dataclasses.replace(self._finish, exact=True)
+            return self._score(self._prepared.dataset.test, alive, finish=exact, flip=flip)
 
         outcome = self._keeper.finish(progress, self._judge.state_dict(), test)
         self._folder.finish(report(self._job, outcome))
         self._snapshots.clear()
         return outcome
 
-    def _score(self, split: Split, moved: Callable[[], None], *, flip: bool = False) -> Score:
+    def _score(
+        self, split: Split, alive: Callable[[], None], *, finish: Finish | None = None, flip: bool = False
+    ) -> Score:
         height, width = self._prepared.preprocessing.size
         return score(
             self._judge,
             *tensors(split),
             classes=len(self._prepared.dataset.classes),
-            finish=self._finish,
+            finish=finish or self._finish,
             batch=max(1, min(_SCORING_BATCH, _SCORING_PIXELS // (height * width))),
             flip=flip,
-            moved=moved,
+            moved=alive,
         )

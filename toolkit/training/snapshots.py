@@ -26,7 +26,7 @@ _SHARE = 0.04
 
 
 class Snapshots:
-    """Saves and restores a loop in a run's folder; mid-epoch about every `every_s` seconds."""
+    """Saves a loop's state in a run's folder; mid-epoch about every `every_s` seconds, 0 being each step."""
 
     def __init__(self, folder: Path, every_s: float) -> None:
         self.good = folder / "good.state"
@@ -53,7 +53,8 @@ class Snapshots:
             except SafetensorError as error:
                 raise CnnkitError(f"cannot write {path}: {error}; free some space, then --resume") from None
         now = time.monotonic()
-        self._next = now + max(self._every_s, (now - started) / _SHARE)
+        if self._every_s:
+            self._next = now + max(self._every_s, (now - started) / _SHARE)
 
     def newest(self) -> Path | None:
         """Return the state to go on from, or None when there is none yet."""

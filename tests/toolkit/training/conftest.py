@@ -1,0 +1,67 @@
+"""A small real job, and a watcher that remembers what it was told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolkit import catalog
+from toolkit.training import EpochRecord, Job, recipes
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: nets this small gain little from more, and lose much on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Listener:
+    """Remembers what a training says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.records: list[EpochRecord] = []
+        self.count = 0
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def start(self, *, epochs: int, images: int, done: int) -> None:
+        self.said.append(f"start {epochs} × {images}, {done} done")
+
+    def images(self, count: int) -> None:
+        self.count += count
+
+    def epoch(self, record: EpochRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> MakeJob:
+    """Return a maker of jobs on the real sample: recipe fields in `changes`, the rest as keywords."""
+
+    def make(
+        model: str = "lenet-relu", recipe: str = "default", changes: dict[str, Any] | None = None, **more: Any
+    ) -> Job:
+        spec = catalog.model(model)
+        fields = {"epochs": 2, **(changes or {})}
+        options = {"dataset": "fashion-mnist-sample", "root": tmp_path / "artifacts", **more}
+        return Job(model=spec, recipe=recipes.override(recipes.find(spec, recipe), fields), **options)
+
+    return make

@@ -1,0 +1,153 @@
+"""The divergence guard, on made-up losses, on real gradients, and on runs that really diverge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from toolkit import catalog  # noqa: E402  (after the skip)
+from toolkit.errors import CnnkitError  # noqa: E402
+from toolkit.training.guard import CHECK_STEPS, Guard, Trouble, Watch, dead_layers, guard_for  # noqa: E402
+from toolkit.training.run import train  # noqa: E402
+
+LN10 = math.log(10)
+
+
+def guard(model: str = "lenet-relu", *, classes: int = 10, warmup: int = 0, epoch_steps: int = 500) -> Guard:
+    module = catalog.model(model).build(1, classes)
+    labels = np.arange(1000) % classes
+    return guard_for(module, labels, warmup_steps=warmup, epoch_steps=epoch_steps)
+
+
+def feed(watching: Guard, losses: Sequence[float], dead: Sequence[str] = ()) -> tuple[Trouble | None, int]:
+    """Show losses to a guard as a run would; return its verdict and after how many steps it came."""
+    watch = Watch()
+    for start in range(0, len(losses), CHECK_STEPS):
+        trouble = watching.verdict(watch, losses[start : start + CHECK_STEPS], dead)
+        if trouble:
+            return trouble, watch.steps
+    return None, len(losses)
+
+
+def noise(level: float, steps: int, spread: float = 0.1) -> list[float]:
+    return list(level + spread * np.random.default_rng(0).standard_normal(steps))
+
+
+def test_a_run_that_learns_is_left_alone() -> None:
+    assert feed(guard(), [2.3 * math.exp(-step / 400) + 0.3 for step in range(3000)])[0] is None
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_seen_at_once_even_in_warm_up(broken: float) -> None:
+    trouble, steps = feed(guard(warmup=1000), [*noise(2.0, 30), broken, *noise(2.0, 30)])
+    assert trouble is not None
+    assert f"the loss was {broken}" in trouble.what
+    assert steps <= 2 * CHECK_STEPS
+
+
+def test_a_relu_net_that_never_starts_is_given_up_and_a_sigmoid_net_on_its_plateau_is_not() -> None:
+    plateau = noise(LN10, 3 * 937)
+    trouble, _ = feed(guard("lenet-relu", epoch_steps=937), plateau)
+    assert trouble is not None
+    assert "the loss still sits at 2." in trouble.what
+    assert feed(guard("lenet", epoch_steps=937), plateau)[0] is None
+
+
+def test_a_plateau_that_still_falls_is_waited_for() -> None:
+    slow = [LN10 - 0.000015 * step for step in range(3000)]
+    assert feed(guard(), slow)[0] is None
+
+
+def test_a_collapse_after_good_epochs_is_seen_within_a_window() -> None:
+    good = [2.3 * math.exp(-step / 200) + 0.3 for step in range(1500)]
+    trouble, steps = feed(guard(), [*good, *noise(2.5, 500)])
+    assert trouble is not None
+    assert "after it had been lower" in trouble.what
+    assert steps <= 1500 + 120
+
+
+def test_one_hard_batch_is_no_collapse() -> None:
+    losses = [0.4] * 1000
+    losses[500] = 9.0
+    assert feed(guard(), losses)[0] is None
+
+
+def test_dead_relus_are_named() -> None:
+    trouble, steps = feed(guard(), noise(2.35, 400), dead=["conv1", "conv2"])
+    assert trouble is not None
+    assert "no gradient reaches conv1, conv2" in trouble.what
+    assert steps <= 100
+
+
+def test_nothing_is_judged_in_warm_up() -> None:
+    assert feed(guard(warmup=2000), noise(5.0, 1900), dead=["conv1"])[0] is None
+
+
+def test_chance_is_what_the_labels_allow() -> None:
+    module = catalog.model("lenet-relu").build(1, 2)
+    rare = guard_for(module, np.array([0] * 90 + [1] * 10), warmup_steps=0, epoch_steps=10)
+    assert rare.chance == pytest.approx(0.3251, abs=1e-4)
+    # an honest 0.6 on two balanced classes is learning
+    assert feed(guard(classes=2), [0.6] * 3000)[0] is None
+
+
+def test_dead_layers_are_those_with_exactly_no_gradient() -> None:
+    module = catalog.model("lenet-relu").build(1, 10)
+    images, labels = torch.rand(8, 1, 28, 28), torch.arange(8)
+    torch.nn.functional.cross_entropy(module(images), labels).backward()
+    assert dead_layers(module) == ()
+    with torch.no_grad():
+        module.get_submodule("conv2").bias.fill_(-1e6)  # type: ignore[union-attr, operator]
+    module.zero_grad()
+    torch.nn.functional.cross_entropy(module(images), labels).backward()
+    # conv2 is silent, so nothing before it and no weight that multiplies its output learns
+    assert dead_layers(module) == ("conv1", "conv2", "fc1")
+
+
+def test_a_run_that_dies_starts_afresh_at_a_lower_rate(make_job: Any, listener: Any) -> None:
+    fields = {"lr": 0.9, "epochs": 6, "batch": 32, "guard": True}
+    outcome = train(make_job(recipe="textbook", changes=fields), listener)
+    assert outcome.test_accuracy > 0.3  # unguarded it ends at 0.1
+    assert any("started afresh, rate lowered to" in event for event in outcome.events)
+    assert {record.attempt for record in outcome.records} != {0}
+    assert max(record.rate for record in outcome.records) < 0.9
+
+
+def test_unguarded_the_same_run_ends_at_chance(make_job: Any, listener: Any) -> None:
+    fields = {"lr": 0.9, "epochs": 3, "batch": 32, "guard": False}
+    outcome = train(make_job(recipe="textbook", changes=fields), listener)
+    assert outcome.test_accuracy < 0.2
+    assert outcome.events == ()
+
+
+def test_a_collapse_goes_back_to_the_last_good_epoch(make_job: Any, listener: Any) -> None:
+    # the rate rises past what the net can bear while it warms up over six epochs
+    fields = {"optimizer": "sgd", "lr": 3.0, "schedule": "constant", "epochs": 12, "batch": 16}
+    fields |= {"warmup_epochs": 0, "label_smoothing": 0}
+    job = make_job("lenet-maxpool", changes={**fields, "schedule": "one-cycle"})
+    outcome = train(job, listener)
+    assert any("back to the end of epoch" in event for event in outcome.events)
+    assert outcome.test_accuracy > 0.6
+
+
+def test_after_three_lower_rates_it_says_what_to_try(make_job: Any, listener: Any) -> None:
+    with pytest.raises(CnnkitError, match=r"diverged again .* after 3 lower rates; try --lr"):
+        train(make_job(recipe="textbook", changes={"lr": 1e9, "epochs": 3, "guard": True}), listener)
+
+
+@pytest.mark.slow
+def test_relu_lenet_at_rate_0_9_ends_above_0_8_for_ten_seeds_of_ten(
+    make_job: Any, listener: Any, fashion_mnist_dir: Any
+) -> None:
+    for seed in range(10):
+        fields = {"lr": 0.9, "epochs": 2, "guard": True}
+        job = make_job(
+            recipe="textbook", changes=fields, seed=seed, dataset="fashion-mnist", data_dir=fashion_mnist_dir
+        )
+        assert train(job, listener).test_accuracy > 0.8

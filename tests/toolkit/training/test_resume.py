@@ -1,0 +1,186 @@
+"""A run that is killed at any moment ends, resumed, with the same checkpoint byte for byte."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from toolkit.artifacts import hash_file  # noqa: E402  (after the skip)
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError  # noqa: E402
+from toolkit.training.folder import RunFolder  # noqa: E402
+from toolkit.training.run import train  # noqa: E402
+
+# everything that has a state: dropout, momentum, averaged weights, augmentation, a schedule
+FIELDS = {"epochs": 3, "batch": 100, "ema_decay": 0.9, "flip": True, "shift_pixels": 1, "cutout_pixels": 3}
+STEPS = 18  # an epoch: 1,800 images
+# in the first epoch before anything good was kept, on an epoch's last step, and in the last epoch
+KILL_POINTS = (3, 2 * STEPS, 2 * STEPS + 7)
+
+KILLED = f"""
+import os, signal, sys
+from pathlib import Path
+import torch
+from toolkit import catalog
+from toolkit.training import Job, recipes
+from toolkit.training.run import train
+
+class Killer:
+    left = int(sys.argv[2])
+    def say(self, text): pass
+    def start(self, *, epochs, images, done): pass
+    def epoch(self, record): pass
+    def images(self, count):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+spec = catalog.model("lenet-dropout")
+recipe = recipes.override(recipes.find(spec, "default"), {FIELDS!r})
+job = Job(model=spec, recipe=recipe, root=Path(sys.argv[1]), dataset="fashion-mnist-sample", threads=1,
+          save_every_s=0.0)
+train(job, Killer())
+"""
+
+
+def weights(root: Path) -> str:
+    return hash_file(root / "lenet-dropout" / "lenet-dropout.safetensors")
+
+
+@pytest.fixture
+def job(make_job: Any) -> Any:
+    return make_job("lenet-dropout", changes=FIELDS, threads=1)
+
+
+def test_a_killed_run_ends_with_the_same_bytes_as_one_that_was_not(
+    job: Any, listener: Any, tmp_path: Path
+) -> None:
+    train(job, listener)
+    wanted = weights(job.root)
+    for point in KILL_POINTS:
+        root = tmp_path / f"killed-{point}"
+        ended = subprocess.run([sys.executable, "-c", KILLED, str(root), str(point)], check=False)
+        assert ended.returncode == -signal.SIGKILL
+        assert not (root / "lenet-dropout" / "lenet-dropout.safetensors").exists()
+        outcome = train(dataclasses.replace(job, root=root, resume=True), listener)
+        assert weights(root) == wanted, f"killed at step {point}"
+        assert [record.epoch for record in outcome.records] == [1, 2, 3]
+        assert not list(outcome.folder.glob("*.state"))  # a finished run needs none
+
+
+class Stopper:
+    """Presses Ctrl-C, or sends another signal, after so many steps."""
+
+    def __init__(self, steps: int, number: int = signal.SIGINT) -> None:
+        self.left = steps
+        self.signal = number
+
+    def say(self, text: str) -> None: ...
+
+    def start(self, *, epochs: int, images: int, done: int) -> None: ...
+
+    def epoch(self, record: object) -> None: ...
+
+    def images(self, count: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.signal)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_saves_its_step_and_goes_on_from_it(job: Any, listener: Any, number: int) -> None:
+    with pytest.raises(CnnkitError, match="--resume goes on where it was"):
+        train(job, Stopper(25, number))
+    train(dataclasses.replace(job, resume=True), listener)
+    assert f"start 3 × 1800, {25 * 100} done" in listener.said
+    again = dataclasses.replace(job, root=job.root / "fresh")
+    train(again, listener)
+    assert weights(again.root) == weights(job.root)
+
+
+def test_an_exact_resume_holds_after_a_divergence_too(make_job: Any, listener: Any) -> None:
+    fields = {"lr": 0.9, "epochs": 3, "batch": 32, "guard": True}
+    job = make_job("lenet-relu", "textbook", fields, threads=1)
+    whole = train(job, listener)
+    assert whole.events
+    other = dataclasses.replace(job, root=job.root / "stopped", save_every_s=0.0)
+    with pytest.raises(CnnkitError, match="--resume"):
+        train(other, Stopper(100))  # some steps after the first attempt was given up
+    resumed = train(dataclasses.replace(other, resume=True), listener)
+    assert resumed.checkpoint.passport.sha256 == whole.checkpoint.passport.sha256
+    assert resumed.events == whole.events
+
+
+def test_a_run_is_resumed_only_as_it_was_begun(job: Any, listener: Any) -> None:
+    with pytest.raises(CnnkitError):
+        train(job, Stopper(2))
+    changed = dataclasses.replace(job.recipe, lr=0.5)
+    with pytest.raises(
+        CnnkitError, match=r"begun otherwise: seed 0, now 3; lr 0.004, now 0.5; give the same"
+    ):
+        train(dataclasses.replace(job, recipe=changed, seed=3, resume=True), listener)
+
+
+def test_there_must_be_something_to_resume(job: Any, listener: Any) -> None:
+    with pytest.raises(NotFoundError, match="no unfinished run"):
+        train(dataclasses.replace(job, resume=True), listener)
+    train(job, listener)
+    with pytest.raises(NotFoundError, match="no unfinished run"):
+        train(dataclasses.replace(job, resume=True), listener)
+
+
+def test_a_run_that_another_process_works_on_is_left_to_it(job: Any, listener: Any) -> None:
+    folder = RunFolder.new(job.root / "lenet-dropout" / "runs")
+    folder.begin({"model": "lenet-dropout"})
+    with pytest.raises(CnnkitError, match="another process is training in"):
+        train(dataclasses.replace(job, resume=True), listener)
+    folder.close()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_damaged_state_is_named(job: Any, listener: Any, damage: str) -> None:
+    with pytest.raises(CnnkitError):
+        train(dataclasses.replace(job, save_every_s=0.0), Stopper(5))
+    (state,) = job.root.glob("*/runs/*/latest.state")
+    data = state.read_bytes()
+    state.write_bytes(
+        {"cut": data[: len(data) // 2], "flipped": b"\xff" * 64 + data[64:], "empty": b""}[damage]
+    )
+    with pytest.raises(CorruptError, match=r"latest\.state is damaged"):
+        train(dataclasses.replace(job, resume=True), listener)
+
+
+def test_a_run_json_that_cannot_be_read_is_named(job: Any, listener: Any) -> None:
+    with pytest.raises(CnnkitError):
+        train(job, Stopper(5))
+    (facts,) = job.root.glob("*/runs/*/run.json")
+    facts.write_text("{")
+    with pytest.raises(CorruptError, match=r"run\.json cannot be read"):
+        train(dataclasses.replace(job, resume=True), listener)
+
+
+def test_two_runs_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    folders = [RunFolder.new(tmp_path) for _ in range(3)]
+    assert len({folder.path for folder in folders}) == 3
+    for folder in folders:
+        folder.close()
+
+
+def test_a_run_keeps_the_thread_count_and_format_that_it_was_begun_with(job: Any, listener: Any) -> None:
+    with pytest.raises(CnnkitError):
+        train(dataclasses.replace(job, threads=2), Stopper(5))
+    torch.set_num_threads(1)
+    outcome = train(dataclasses.replace(job, threads=None, resume=True), listener)
+    assert outcome.threads == 2
+    facts = json.loads((outcome.folder / "run.json").read_text())
+    assert facts["threads"] == facts["compute"]["threads"] == 2
+    assert outcome.folder.parent.samefile(job.root / "lenet-dropout" / "runs")

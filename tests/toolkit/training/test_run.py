@@ -1,0 +1,314 @@
+"""A training from start to finish: what it writes, says, chooses and refuses."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from toolkit.artifacts import open_artifact  # noqa: E402  (after the skip)
+from toolkit.checkpoints import load_module, load_state  # noqa: E402
+from toolkit.errors import CnnkitError, UnavailableError  # noqa: E402
+from toolkit.models import ModelSpec  # noqa: E402
+from toolkit.training.failures import explained  # noqa: E402
+from toolkit.training.run import train  # noqa: E402
+from toolkit.training.watchdog import Watchdog  # noqa: E402
+
+
+def test_a_run_leaves_a_checkpoint_with_a_full_passport_and_a_folder_of_logs(
+    make_job: Any, listener: Any
+) -> None:
+    outcome = train(make_job(changes={"epochs": 3}), listener)
+    passport = open_artifact(outcome.checkpoint.path).passport
+    assert passport.trained is True
+    assert passport.dataset is not None
+    assert len(passport.dataset.fingerprint or "") == 64
+    assert passport.metrics.test_accuracy == outcome.test_accuracy
+    assert passport.metrics.test_images == 500
+    assert passport.metrics.val_accuracy == outcome.val_accuracy
+    low, high = passport.metrics.test_accuracy_ci95 or (1, 0)
+    assert low < outcome.test_accuracy < high
+    assert passport.recipe is not None
+    assert passport.recipe["epochs"] == 3
+    assert passport.recipe["changed"] == ["epochs"]
+    assert passport.preprocessing is not None
+    assert 0.2 < passport.preprocessing.mean[0] < 0.4
+    assert passport.extra["training_images"] == 1800
+    files = {path.name for path in outcome.folder.iterdir()}
+    assert files >= {"best.safetensors", "last.safetensors", "epochs.csv", "curves.png", "confusion.png"}
+    assert list((outcome.folder / "tensorboard").glob("events.*"))
+    report = json.loads((outcome.folder / "report.json").read_text())
+    assert report["test_accuracy"] == outcome.test_accuracy
+    for name in ("curves.png", "confusion.png"):
+        with Image.open(outcome.folder / name) as picture:
+            assert min(picture.size) > 300
+
+
+def test_the_logs_hold_every_epoch(make_job: Any, listener: Any) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    outcome = train(make_job(changes={"epochs": 3}), listener)
+    rows = list(csv.DictReader((outcome.folder / "epochs.csv").read_text().splitlines()))
+    assert [float(row["train_loss"]) for row in rows] == [r.train_loss for r in outcome.records]
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    events = EventAccumulator(str(outcome.folder / "tensorboard"))
+    events.Reload()
+    logged = [scalar.value for scalar in events.Scalars("accuracy/validation")]
+    assert logged == pytest.approx([r.val_accuracy for r in outcome.records])
+    assert listener.records == list(outcome.records)
+
+
+def test_training_figures_are_over_all_images(make_job: Any, listener: Any) -> None:
+    # with a rate of next to nothing the weights stay, so the epoch's figures can be checked afterwards
+    fields = {"epochs": 1, "lr": 1e-30, "batch": 128, "flip": False, "shift_pixels": 0, "label_smoothing": 0}
+    job = make_job(changes=fields)
+    outcome = train(job, listener)
+    from toolkit.training.data import prepare
+
+    learned = prepare(job).learned
+    module = load_module(outcome.checkpoint)
+    preprocessing = outcome.checkpoint.passport.preprocessing
+    assert preprocessing is not None
+    from toolkit.images import normalise
+
+    with torch.inference_mode():
+        logits = module(torch.from_numpy(normalise(learned.images, preprocessing)))
+        labels = torch.from_numpy(learned.labels)
+        loss = torch.nn.functional.cross_entropy(logits, labels).item()
+        accuracy = (logits.argmax(1) == labels).float().mean().item()
+    (record,) = outcome.records
+    assert record.train_loss == pytest.approx(loss, rel=1e-4)
+    assert record.train_accuracy == pytest.approx(accuracy, abs=2e-3)
+    assert listener.count == len(learned)
+
+
+def test_two_runs_with_one_seed_are_equal_and_with_another_not(make_job: Any, listener: Any) -> None:
+    hashes = [
+        train(make_job(seed=seed, name=name), listener).checkpoint.passport.sha256
+        for seed, name in ((4, "a"), (4, "b"), (5, "c"))
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_the_schedule_really_steps_in_a_run(make_job: Any, listener: Any) -> None:
+    fields = {"epochs": 4, "schedule": "step", "step_epochs": 2, "step_gamma": 0.1, "lr": 0.01}
+    outcome = train(make_job(changes=fields), listener)
+    assert [record.rate for record in outcome.records] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+
+
+def test_the_best_epoch_is_chosen_on_validation_and_the_last_only_when_asked(
+    make_job: Any, listener: Any
+) -> None:
+    # a rate at which epochs go up and down
+    fields = {"epochs": 4, "optimizer": "sgd", "lr": 0.15, "schedule": "constant", "batch": 32}
+    best = train(make_job("lenet-maxpool", changes=fields), listener)
+    last = train(make_job("lenet-maxpool", changes={**fields, "select": "last"}), listener)
+    held = [record.val_accuracy for record in best.records]
+    assert best.val_accuracy == max(held)
+    assert best.selected_epoch == held.index(max(held)) + 1
+    assert last.selected_epoch == 4
+    assert [r.val_accuracy for r in last.records] == held  # what is selected changes nothing else
+
+
+def test_early_stopping_waits_its_patience(make_job: Any, listener: Any) -> None:
+    fields = {"epochs": 30, "patience_epochs": 2, "lr": 1e-30}
+    outcome = train(make_job(changes=fields), listener)
+    assert len(outcome.records) == 3
+    assert any("stopped early" in event for event in outcome.events)
+
+
+def test_averaged_weights_are_scored_and_kept(make_job: Any, listener: Any) -> None:
+    plain = train(make_job(name="plain"), listener)
+    averaged = train(make_job(name="averaged", changes={"ema_decay": 0.5}), listener)
+    assert [r.train_loss for r in plain.records] == [r.train_loss for r in averaged.records]
+    ours, theirs = load_state(plain.checkpoint), load_state(averaged.checkpoint)
+    assert not torch.equal(ours["fc1.weight"], theirs["fc1.weight"])
+
+
+def test_gradient_clipping_bounds_each_step(make_job: Any, listener: Any) -> None:
+    fields = {"optimizer": "sgd", "lr": 1.0, "schedule": "constant", "epochs": 1, "clip_norm": 1e-4}
+    fields["weight_decay"] = 0
+    outcome = train(make_job(changes=fields), listener)
+    torch.manual_seed(0)
+    # 29 steps of at most 1e-4 each cannot lead further than this
+    start = train(make_job(name="still", changes={**fields, "lr": 1e-30}), listener)
+    ours, theirs = load_state(outcome.checkpoint), load_state(start.checkpoint)
+    distance = torch.cat([(ours[key] - theirs[key]).flatten() for key in ours]).norm()
+    assert 0 < distance <= 29 * 1e-4 * 1.01
+
+
+def test_the_mirror_image_is_a_figure_of_its_own(make_job: Any, listener: Any) -> None:
+    outcome = train(make_job(flip_test=True), listener)
+    assert outcome.flip_test_accuracy is not None
+    assert outcome.checkpoint.passport.metrics.test_accuracy == outcome.test_accuracy
+    assert train(make_job(), listener).flip_test_accuracy is None
+
+
+@pytest.mark.parametrize("loader", ["memory", "torch"])
+def test_both_loaders_learn(make_job: Any, listener: Any, loader: str) -> None:
+    outcome = train(make_job(loader=loader, workers=0, changes={"epochs": 3}), listener)
+    assert outcome.test_accuracy > 0.5
+
+
+@pytest.mark.parametrize("arithmetic", ["fp32", "bf16"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+def test_every_format_and_layout_learns(make_job: Any, listener: Any, arithmetic: str, layout: str) -> None:
+    outcome = train(make_job(arithmetic=arithmetic, layout=layout, changes={"epochs": 3}), listener)
+    assert (outcome.arithmetic, outcome.layout) == (arithmetic, layout)
+    assert outcome.test_accuracy > 0.5
+    state = load_state(outcome.checkpoint)
+    assert all(value.dtype == torch.float32 for value in state.values())
+
+
+def test_a_choice_is_measured_once_and_then_kept(
+    make_job: Any, listener: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    long = {"epochs": 8, "batch": 64}
+    for name in ("first", "second"):
+        train(make_job(name=name, changes=long), listener)
+    said = [line for line in listener.said if line.startswith("computing")]
+    assert "measured now" in said[0]
+    assert "measured before" in said[1]
+    train(make_job(changes={"epochs": 1}), listener)
+    assert "short run" in listener.said[-2] or any("short run" in line for line in listener.said)
+
+
+def test_a_smaller_network_input_and_fewer_images_can_be_asked_for(make_job: Any, listener: Any) -> None:
+    outcome = train(make_job("nin", size=(70, 70), images=40, changes={"epochs": 1, "batch": 20}), listener)
+    passport = outcome.checkpoint.passport
+    assert passport.input.shape == (None, 1, 70, 70)
+    assert passport.extra["training_images"] == 30  # one in ten, and at least one, of each class is held out
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [("tpu", "no device 'tpu'; known: cpu, cuda"), ("cuda:x", "no device"), ("mps", "needs a Mac's GPU")],
+)
+def test_a_device_that_is_not_here_is_refused_in_words(
+    make_job: Any, listener: Any, device: str, words: str
+) -> None:
+    with pytest.raises(UnavailableError, match=words):
+        train(make_job(device=device), listener)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="an NVIDIA GPU is here")
+def test_a_missing_gpu_says_what_runs_instead(make_job: Any, listener: Any) -> None:
+    with pytest.raises(UnavailableError, match="--device cpu"):
+        train(make_job(device="cuda"), listener)
+    with pytest.raises(UnavailableError, match="fp16 training does not run on cpu; it has fp32, bf16"):
+        train(make_job(arithmetic="fp16"), listener)
+
+
+def test_pictures_of_one_class_are_refused(make_job: Any, listener: Any, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        folder = tmp_path / "pictures" / part / "only"
+        folder.mkdir(parents=True)
+        for index in range(3):
+            Image.fromarray(np.full((28, 28), index, np.uint8)).save(folder / f"{index}.png")
+    with pytest.raises(CnnkitError):
+        train(make_job(dataset=f"folder:{tmp_path / 'pictures'}"), listener)
+
+
+class Dies(torch.nn.Module):
+    """A network whose forward pass fails as asked."""
+
+    def __init__(self, failure: str) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(784, 10)
+        self.failure = failure
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.failure == "memory":
+            return torch.empty(1 << 46)
+        raise RuntimeError(self.failure)
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        ("memory", "ran out of memory; try --batch 32 (now 64)"),
+        ("CUDA out of memory. Tried to allocate 2 GiB", "ran out of memory; try --batch 32"),
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", "--workers 1, a smaller --batch"),
+    ],
+)
+def test_failures_of_the_machine_are_told_with_the_setting_to_change(
+    make_job: Any, listener: Any, failure: str, words: str
+) -> None:
+    spec = ModelSpec(
+        name="dies", family="x", input_shape=(1, 28, 28), build=lambda channels, classes: Dies(failure)
+    )
+    job = dataclasses.replace(make_job(workers=2, loader="torch"), model=spec)
+    with pytest.raises(CnnkitError) as caught:
+        train(job, listener)
+    assert words in str(caught.value)
+
+
+def test_a_bug_keeps_its_traceback(make_job: Any) -> None:
+    with pytest.raises(RuntimeError, match="a bug"), explained(make_job()):
+        raise RuntimeError("a bug")
+
+
+def test_a_worker_that_dies_is_told_in_one_line(
+    make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    from toolkit.training import workers
+
+    monkeypatch.setattr(workers.Pictures, "__getitem__", lambda self, place: os._exit(9))
+    with pytest.raises(CnnkitError, match=r"a loader worker died .* --workers 1"):
+        train(make_job(loader="torch", workers=2), listener)
+
+
+def test_a_run_that_makes_no_step_prints_where_it_hangs(capfd: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    with Watchdog(said.append, limit_s=0.2) as dog:
+        dog.step()
+        time.sleep(0.7)
+    assert len(said) == 1
+    assert "no step for" in said[0]
+    assert "test_a_run_that_makes_no_step" in capfd.readouterr().err
+
+
+def test_a_run_that_moves_is_not_disturbed() -> None:
+    said: list[str] = []
+    with Watchdog(said.append, limit_s=0.5) as dog:
+        for _ in range(10):
+            time.sleep(0.1)
+            dog.step()
+    assert said == []
+
+
+@pytest.mark.slow
+def test_lenet5_reads_digits_after_three_epochs(make_job: Any, listener: Any, mnist_dir: Path) -> None:
+    job = make_job("lenet5", changes={"epochs": 3}, dataset="mnist", data_dir=mnist_dir)
+    assert train(job, listener).test_accuracy >= 0.98
+
+
+@pytest.mark.slow
+def test_the_textbook_lenet_ends_where_the_write_up_did(
+    make_job: Any, listener: Any, fashion_mnist_dir: Path
+) -> None:
+    job = make_job("lenet", "textbook", {"epochs": 5}, dataset="fashion-mnist", data_dir=fashion_mnist_dir)
+    outcome = train(job, listener)
+    assert 0.75 <= outcome.test_accuracy <= 0.87
+    assert outcome.selected_epoch == 5
+
+
+@pytest.mark.gpu
+def test_training_on_a_gpu_learns_and_repeats(make_job: Any, listener: Any) -> None:
+    jobs = [make_job(device="cuda", name=name, changes={"epochs": 3}) for name in ("a", "b")]
+    first, second = (train(job, listener) for job in jobs)
+    assert first.test_accuracy > 0.5
+    assert first.device_peak_memory_bytes
+    assert first.checkpoint.passport.sha256 == second.checkpoint.passport.sha256

@@ -1,0 +1,72 @@
+"""Figures over all images: intervals, confusion, classes, and what the mirror image adds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from toolkit.images import Preprocessing, fit_batch, normalise  # noqa: E402  (after the skip)
+from toolkit.training.batches import Finish  # noqa: E402
+from toolkit.training.scoring import score, wilson  # noqa: E402
+
+
+def test_wilson_intervals_are_the_published_ones() -> None:
+    # Newcombe, "Two-sided confidence intervals for the single proportion" (1998), table I
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson(29, 29) == pytest.approx((0.8830, 1.0), abs=5e-5)
+
+
+class Brightness(torch.nn.Module):
+    """Answers class 1 for pictures that are lighter on the left than on the right, else class 0."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half = x.shape[3] // 2
+        lead = (x[..., :half].mean((1, 2, 3)) - x[..., half:].mean((1, 2, 3)))[:, None]
+        return torch.cat([-lead, lead], 1)
+
+
+def finish(size: tuple[int, int] = (4, 4), *, exact: bool = False) -> Finish:
+    return Finish(preprocessing=Preprocessing(size=size, channels=1), device=torch.device("cpu"), exact=exact)
+
+
+def test_confusion_counts_every_image_once_also_in_a_last_small_batch() -> None:
+    images = torch.zeros(7, 1, 4, 4, dtype=torch.uint8)
+    images[:3, :, :, :2] = 255
+    images[3:, :, :, 2:] = 255
+    labels = torch.tensor([1, 1, 0, 0, 0, 0, 1])
+    module = Brightness().train()
+    found = score(module, images, labels, classes=3, finish=finish(), batch=2)
+    assert found.confusion.tolist() == [[3, 1, 0], [1, 2, 0], [0, 0, 0]]
+    assert found.confusion.sum() == 7
+    assert found.accuracy == pytest.approx(5 / 7)
+    assert found.class_accuracy == (0.75, pytest.approx(2 / 3), None)
+    assert module.training  # left as it was
+
+
+def test_the_mirror_image_is_averaged_in_only_when_asked() -> None:
+    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    images[:, :, :, :2] = 255
+    labels = torch.tensor([1, 1])
+    plain = score(Brightness(), images, labels, classes=2, finish=finish(), batch=2)
+    mirrored = score(Brightness(), images, labels, classes=2, finish=finish(), batch=2, flip=True)
+    assert plain.accuracy == 1.0
+    # left and right cancel, so both classes are equally likely
+    assert mirrored.loss == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_is_trained_on_is_what_is_served(exact: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 28, 28), dtype=np.uint8)
+    preprocessing = Preprocessing(size=(40, 40), channels=1, mean=(0.3,), std=(0.35,))
+    ours = Finish(preprocessing=preprocessing, device=torch.device("cpu"), exact=exact)(
+        torch.from_numpy(pixels)
+    )
+    served = normalise(fit_batch(pixels, preprocessing), preprocessing)
+    levels = np.abs(ours.numpy() - served) * 255 * 0.35
+    # in float32 a sum that ends near a half may be rounded to the other level
+    assert levels.max() < (1e-3 if exact else 1.01)
+    assert (levels > 0.5).mean() < 0.05
