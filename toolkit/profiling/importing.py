@@ -163,5 +163,4 @@ def _laid_out(
         threads=None,
         runs=(Run(batch=batch, backends=columns, rows=rows),),
         created=now(),
-        notes=tuple(notes),
     )

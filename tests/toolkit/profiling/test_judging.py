@@ -138,8 +138,19 @@ def test_kept_peaks_are_used_and_damaged_or_old_ones_measured_anew(tmp_path: Pat
         assert found != MACHINE
         assert (found.gflops["fp32"] or 0) > 0
         assert found.gbytes_s["memory"] > 0
-        # what others on the machine held down is not kept for a day
-        assert (path.read_text() == text) == found.busy
+        assert peaks(1, folder=tmp_path) == found
+
+
+def test_peaks_of_a_busy_machine_are_not_believed_for_long(tmp_path: Path) -> None:
+    busy = dataclasses.replace(MACHINE, load=9.0)
+    assert busy.busy
+    kept = {
+        "identity": {"processor": processor(), "threads": 1},
+        "measured": time.time() - 3600,
+        "peaks": dataclasses.asdict(busy),
+    }
+    (tmp_path / "peaks-1.json").write_text(json.dumps(kept))
+    assert peaks(1, folder=tmp_path) != busy
 
 
 def test_spread_and_residual_are_red_where_they_should_be() -> None:
