@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import subprocess
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.artifacts import writing
-from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.errors import NotFoundError
 
 TIMEOUT_S = 10.0
+BLOCK_BYTES = 1 << 16
+NETWORK = (OSError, http.client.HTTPException)
+# apt waits minutes for a host that does not answer, and asks again; one short try is enough here
+APT_ONCE = ["-oAcquire::Retries=0"] + [
+    f"-oAcquire::{kind}::Timeout={TIMEOUT_S:.0f}" for kind in ("http", "https")
+]
 
 
 def torchvision_mirrors(dataset: str) -> tuple[str, ...]:
@@ -28,14 +34,23 @@ def torchvision_mirrors(dataset: str) -> tuple[str, ...]:
 def download(url: str, path: Path) -> None:
     """Fetch one file, whole or not at all. Raises NotFoundError with the reason."""
     try:
-        with (
-            urllib.request.urlopen(url, timeout=TIMEOUT_S) as reply,
-            writing(path) as part,
-            part.open("wb") as out,
-        ):
-            shutil.copyfileobj(reply, out)
-    except (OSError, urllib.error.URLError) as error:
+        reply = urllib.request.urlopen(url, timeout=TIMEOUT_S)
+    except (*NETWORK, ValueError) as error:
         raise NotFoundError(f"{url}: {getattr(error, 'reason', error)}") from None
+    with reply, writing(path) as part, part.open("wb") as out:
+        while block := _receive(reply, url):
+            out.write(block)
+        promised = reply.headers.get("Content-Length", "")
+        if promised.isdecimal() and out.tell() != int(promised):
+            raise NotFoundError(f"{url}: ended after {out.tell():,} of {int(promised):,} bytes")
+
+
+def _receive(reply: http.client.HTTPResponse, url: str) -> bytes:
+    # apart from the writing, so that a broken line is not taken for a full disk
+    try:
+        return reply.read(BLOCK_BYTES)
+    except NETWORK as error:
+        raise NotFoundError(f"{url}: {error}") from None
 
 
 def from_mirrors(mirrors: Sequence[str], names: Sequence[str], folder: Path) -> str:
@@ -63,7 +78,7 @@ def from_debian_package(package: str, inside: str, folder: Path) -> str:
         work = Path(name)
         (work / "lists" / "partial").mkdir(parents=True)
         (work / "cache" / "archives" / "partial").mkdir(parents=True)
-        own = [f"-oDir::State::Lists={work}/lists", f"-oDir::Cache={work}/cache"]
+        own = [*APT_ONCE, f"-oDir::State::Lists={work}/lists", f"-oDir::Cache={work}/cache"]
         _run(["apt-get", *own, "-qq", "update"], work)
         _run(["apt-get", *own, "-qq", "download", package], work)
         found = sorted(work.glob(f"{package}_*.deb"))
@@ -83,4 +98,4 @@ def _run(command: list[str], folder: Path) -> None:
         lines = [line for line in str(error.stderr).splitlines() if line.strip()]
         raise NotFoundError(f"{command[0]} failed: {lines[-1] if lines else error}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CnnkitError(f"{command[0]} could not run: {error}") from None
+        raise NotFoundError(f"{command[0]} could not run: {error}") from None

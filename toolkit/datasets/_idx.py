@@ -77,7 +77,9 @@ def _find(files: IdxFiles, data_dir: Path | None, fetch: bool) -> tuple[Path, st
     kept = cache_folder() / files.name
     for label, get in _ways(files) if fetch else ():
         try:
-            return kept, f"{kept} (just fetched: {get(kept)})"
+            origin = get(kept)
+            _verify(kept, files)
+            return kept, f"{kept} (just fetched: {origin})"
         except CnnkitError as error:
             tried.append(f"{label}: {error}")
     install = f"On Debian `apt-get install {files.debian[0]}` brings it; else put" if files.debian else "Put"
@@ -85,6 +87,18 @@ def _find(files: IdxFiles, data_dir: Path | None, fetch: bool) -> tuple[Path, st
         f"{files.title} is not here; tried {'; '.join(tried)}. {install} the four IDX files into a folder "
         "and add `--data-dir FOLDER`; `--dataset fashion-mnist-sample` is a small sample that needs nothing"
     )
+
+
+def _verify(folder: Path, files: IdxFiles) -> None:
+    """Hold what was just fetched to its hashes; what differs is deleted, not found again."""
+    try:
+        for name, sha256 in files.hashes.items():
+            read(folder, name, sha256)
+    except CorruptError as error:
+        for name in files.hashes:
+            (folder / name).unlink(missing_ok=True)
+            (folder / f"{name}.gz").unlink(missing_ok=True)
+        raise CorruptError(f"what came is not it, and was deleted: {error}") from None
 
 
 def _ways(files: IdxFiles) -> Iterator[tuple[str, Callable[[Path], str]]]:

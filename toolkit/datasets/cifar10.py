@@ -108,6 +108,9 @@ def _find(data_dir: Path | None, fetch: bool) -> tuple[dict[str, bytes], str]:
             return _verified(_files(kept) or {}, kept), f"{kept} (just fetched: {URL})"
         except NotFoundError as error:
             tried.append(f"torchvision's mirror: {error}")
+        except CorruptError as error:
+            kept.unlink(missing_ok=True)  # or it would be found in the cache the next time
+            tried.append(f"torchvision's mirror: what came is not it, and was deleted: {error}")
     raise NotFoundError(
         f"CIFAR-10 is not here; tried {'; '.join(tried)}. Put {ARCHIVE} or its folder {FOLDER} somewhere "
         "and add `--data-dir FOLDER`; pictures in folders are `--dataset folder:PATH`"

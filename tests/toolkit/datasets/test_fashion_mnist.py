@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import struct
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -146,4 +149,50 @@ def test_any_bytes_are_an_array_or_a_corrupt_error(data: bytes) -> None:
 def test_a_download_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"http://127\.0\.0\.1:9/x"):
         _fetch.download("http://127.0.0.1:9/x", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """Answers every file alike: `/short/` promises more than it sends, `/odd/` speaks no HTTP."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/odd/"):
+            self.wfile.write(b"what?\r\n")
+            return
+        body = gzip.compress(b"please log in")
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body) + (100 if "/short/" in self.path else 0)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output quiet."""
+
+
+@pytest.fixture
+def mirror() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Mirror) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("nothing_at_hand")
+def test_a_mirror_that_sends_something_else_leaves_nothing_in_the_cache(
+    mirror: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    files = dataclasses.replace(fashion_mnist.FILES, mirrors=lambda: (f"{mirror}/",))
+    with pytest.raises(NotFoundError, match=r"was deleted: .*Debian's package .*--data-dir FOLDER"):
+        _idx.load_idx(files, fashion_mnist.CLASSES, files.name, None, fetch=True)
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(("path", "why"), [("short/x", "ended after 33 of 133 bytes"), ("odd/x", "what")])
+def test_a_download_cut_short_or_garbled_leaves_nothing(
+    mirror: str, path: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(NotFoundError, match=why):
+        _fetch.download(f"{mirror}/{path}", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
