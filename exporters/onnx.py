@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from exporters import Exported, Exporter, ExportOptions
 from exporters.flow.cache import KEY
 from exporters.flow.context import calibrated_for, evidence_for, reference_for, teller
@@ -15,6 +18,7 @@ from exporters.flow.int8 import ALLOWED_POINTS, quantize_within
 from exporters.flow.paths import export_path
 from exporters.flow.publish import publish
 from exporters.graphs.capture import capture, finish
+from exporters.graphs.emulated import emulate
 from exporters.graphs.facts import input_spec, output_spec, write_facts
 from exporters.graphs.half import LARGEST_HALF, to_half
 from exporters.graphs.naming import name_missing
@@ -22,12 +26,13 @@ from exporters.graphs.opsets import opset_of
 from exporters.graphs.pixels import add_softmax, take_pixels
 from exporters.graphs.ranges import measure, overflowing
 from exporters.graphs.reading import read_graph
+from exporters.graphs.running import logits
 from exporters.proving.drift import explain
 from exporters.proving.evidence import Evidence, answers_of
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof
 from exporters.proving.speed import compare_speed
-from toolkit.artifacts import Artifact, Format, Passport, Precision, Target
+from toolkit.artifacts import Artifact, Format, Parity, Passport, Precision, Target
 from toolkit.backends._cpu import cpu
 from toolkit.checkpoints import load_module, tool_versions
 from toolkit.errors import CnnkitError, GateError
@@ -35,6 +40,8 @@ from toolkit.errors import CnnkitError, GateError
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy")
 # pictures on which values are looked at for the range of fp16
 RANGE_IMAGES = 256
+# and on which its rounding is emulated, which takes an fp32 run with casts
+EMULATED_IMAGES = 1000
 
 
 class OnnxExporter(Exporter):
@@ -75,16 +82,24 @@ class OnnxExporter(Exporter):
                 precision=options.precision,
                 labels=evidence.labels,
             )
+            emulated = self._emulated(source, drafted, evidence, options, wanted)
             try:
                 judge(parity, options.precision, path.name)
+                if emulated:
+                    judge(emulated, options.precision, f"{path.name} on a GPU, which rounds every value,")
             except GateError as error:
                 raise GateError(f"{error}{self._explained(source, drafted, evidence, options)}") from None
             proven = dataclasses.replace(drafted.passport, parity=parity)
+            if emulated:
+                facts = {**proven.extra, "emulated_parity": dataclasses.asdict(emulated)}
+                proven = dataclasses.replace(proven, extra=facts)
             if proven.extra.get("purpose") == "cpu":
                 speed = compare_speed(source, drafted, evidence.inputs_for(drafted.passport))
                 teller(options)(speed.words(source.path.name, path.name))
                 proven = dataclasses.replace(proven, extra={**proven.extra, "speed": speed.facts()})
-            return proven, make_proof(proven, evidence, wanted, parity)
+            # another machine may round as the emulation does: its proof allows for the larger of both
+            widest = max((parity, emulated or parity), key=lambda each: each.max_abs_diff)
+            return proven, make_proof(proven, evidence, wanted, widest)
 
         made = publish(path, draft, prove)
         return Exported(artifact=made, seconds=time.perf_counter() - start)
@@ -140,13 +155,39 @@ class OnnxExporter(Exporter):
         )
         return made.model, {**made.facts, "purpose": purpose}
 
+    def _emulated(
+        self,
+        source: Artifact,
+        drafted: Artifact,
+        evidence: Evidence,
+        options: ExportOptions,
+        wanted: NDArray[np.float32],
+    ) -> Parity | None:
+        """Judge fp16 as a GPU computes it; this CPU's runtime computes the file in fp32."""
+        if options.precision != "fp16":
+            return None
+        model = emulate(read_graph(source.path), "fp16", keep=drafted.passport.extra["kept_fp32"])
+        inputs = evidence.inputs_for(source.passport)[:EMULATED_IMAGES]
+        labels = evidence.labels[: len(inputs)] if evidence.labels is not None else None
+        return compare(
+            wanted[: len(inputs)],
+            logits(model, inputs),
+            source=f"{reference_for(source, options).path.name} (fp16 emulated on the CPU)",
+            precision="fp16",
+            labels=labels,
+        )
+
     def _explained(
         self, source: Artifact, drafted: Artifact, evidence: Evidence, options: ExportOptions
     ) -> str:
         if not options.extra.get("explain"):
             return ""
         inputs = evidence.inputs_for(source.passport)
-        return "; " + explain(source, read_graph(drafted.path), inputs, options.precision, options.model_file)
+        if options.precision == "fp16":
+            model = emulate(read_graph(source.path), "fp16", keep=drafted.passport.extra["kept_fp32"])
+        else:
+            model = read_graph(drafted.path)
+        return "; " + explain(source, model, inputs, options.precision, options.model_file)
 
 
 def _softmax(answers: Any, reference: Artifact) -> Any:

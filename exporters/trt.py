@@ -26,6 +26,9 @@ from toolkit.backends._tensorrt_network import parse
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError
 
+# facts of the graph that are facts of its engine, too
+PASSED_ON = ("seed", "outputs", "softmax", "emulated_parity", "kept_fp32", "kept_float", "accuracy_drop")
+
 
 class TrtExporter(Exporter):
     """Builds an engine whose types are the graph's, and counts them."""
@@ -131,13 +134,13 @@ def _prove(drafted: Artifact, source: Artifact, options: ExportOptions) -> tuple
 
 def _emulated(passport: Passport, source: Artifact, options: ExportOptions) -> tuple[Passport, bytes]:
     """Judge bf16 by an fp32 graph that rounds every value to bf16, as no CPU provider computes in it."""
-    from exporters.graphs.half import emulate_bfloat16
+    from exporters.graphs.emulated import emulate
     from exporters.graphs.reading import read_graph
     from exporters.graphs.running import logits
 
     evidence, reference = evidence_for(source, options), reference_for(source, options)
     wanted = answers_of(reference, evidence, model_file=options.model_file)
-    found = logits(emulate_bfloat16(read_graph(source.path)), evidence.inputs_for(source.passport))
+    found = logits(emulate(read_graph(source.path), "bf16"), evidence.inputs_for(source.passport))
     parity = compare(
         wanted,
         found,
@@ -164,7 +167,7 @@ def _passport(source: Artifact, options: ExportOptions, target: Target, built: B
         source_parity=known.parity,
         created="",
         extra={
-            **{key: value for key, value in known.extra.items() if key in ("seed", "outputs")},
+            **{key: value for key, value in known.extra.items() if key in PASSED_ON},
             KEY: options.extra.get(KEY),
             "layer_types": built.types,
             "engine_types": built.engine_types,

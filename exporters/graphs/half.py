@@ -15,9 +15,8 @@ import numpy as np
 
 from exporters.graphs.capture import finish
 from exporters.graphs.naming import modules_of, name_nodes, name_values, note_modules
-from exporters.graphs.opsets import at_least, opset_of
+from exporters.graphs.opsets import opset_of
 from exporters.graphs.order import sort_nodes
-from exporters.graphs.running import float_values
 from toolkit.errors import CnnkitError, MissingExtraError
 
 LARGEST_HALF = 65504.0
@@ -81,48 +80,6 @@ def bfloat16(values: Any) -> bytes:
     bits = np.ascontiguousarray(values, dtype="<f4").view("<u4").astype(np.uint64)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return rounded.astype("<u2").tobytes()
-
-
-def emulate_bfloat16(model: Any) -> Any:
-    """Return an fp32 graph that answers as a bf16 one would: weights and every value rounded to bf16.
-
-    Sums inside one layer stay in fp32, as they do on GPUs.
-    """
-    import onnx
-
-    made = at_least(model, 13)  # Cast to bf16 came with opset 13
-    floats, brain = onnx.TensorProto.FLOAT, onnx.TensorProto.BFLOAT16
-    for tensor in made.graph.initializer:
-        if tensor.data_type == floats:
-            values = onnx.numpy_helper.to_array(tensor)
-            wide = np.frombuffer(bfloat16(values), "<u2").astype("<u4") << 16
-            tensor.CopyFrom(onnx.numpy_helper.from_array(wide.view("<f4").reshape(values.shape), tensor.name))
-    wanted = {
-        *float_values(made),
-        *(v.name for v in made.graph.input if v.type.tensor_type.elem_type == floats),
-    }
-    outputs = {value.name for value in made.graph.output}
-    nodes: list[Any] = []
-    rounded: dict[str, str] = {}
-
-    def round_off(name: str) -> None:
-        rounded[name] = f"{name}/bf16"
-        nodes.append(onnx.helper.make_node("Cast", [name], [f"{name}/bits"], to=brain))
-        nodes.append(onnx.helper.make_node("Cast", [f"{name}/bits"], [rounded[name]], to=floats))
-
-    for value in made.graph.input:
-        if value.name in wanted:
-            round_off(value.name)
-    for node in made.graph.node:
-        copy = onnx.NodeProto.FromString(node.SerializeToString())
-        copy.input[:] = [rounded.get(name, name) for name in copy.input]
-        nodes.append(copy)
-        for name in copy.output:
-            if name in wanted and name not in outputs:
-                round_off(name)
-    del made.graph.node[:]
-    made.graph.node.extend(nodes)
-    return made
 
 
 def _join_kept(model: Any) -> None:

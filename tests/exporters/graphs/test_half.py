@@ -14,7 +14,8 @@ from hypothesis.strategies import floats
 from torch import nn
 
 from exporters.graphs.capture import capture
-from exporters.graphs.half import LARGEST_HALF, bfloat16, emulate_bfloat16, to_bfloat16, to_half
+from exporters.graphs.emulated import emulate
+from exporters.graphs.half import LARGEST_HALF, bfloat16, to_bfloat16, to_half
 from exporters.graphs.naming import modules_of
 from exporters.graphs.ranges import measure, overflowing
 from exporters.graphs.running import logits
@@ -72,7 +73,7 @@ def test_the_source_graph_is_left_alone(loud: Any) -> None:
     before = loud.SerializeToString(deterministic=True)
     to_half(loud)
     to_bfloat16(loud)
-    emulate_bfloat16(loud)
+    emulate(loud, "bf16")
     assert loud.SerializeToString(deterministic=True) == before
 
 
@@ -91,6 +92,42 @@ def test_a_bf16_graph_has_bf16_weights_and_passes_the_check(loud: Any) -> None:
 
 def test_the_emulation_rounds_as_coarsely_as_bf16(loud: Any) -> None:
     inputs = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
-    exact, rounded = logits(loud, inputs), logits(emulate_bfloat16(loud), inputs)
+    exact, rounded = logits(loud, inputs), logits(emulate(loud, "bf16"), inputs)
     gap = np.abs(exact - rounded).max() / np.abs(exact).max()
     assert 1e-5 < gap < 2**-6
+
+
+class Cancel(nn.Module):
+    """A small signal on a large pedestal: fine in fp32, lost in fp16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((x + 3000.0) - 3000.0)
+
+
+def test_the_emulation_sees_what_the_cpus_runtime_hides() -> None:
+    torch.manual_seed(0)
+    graph = capture(Cancel().eval(), (8,), opset=20)
+    inputs = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
+    exact = logits(graph, inputs)
+    hidden = np.abs(logits(to_half(graph), inputs) - exact).max()
+    seen = np.abs(logits(emulate(graph, "fp16"), inputs) - exact).max()
+    assert hidden < 0.01 < 0.3 < seen
+
+
+def test_the_emulation_rounds_as_numpy_does() -> None:
+    graph = capture(nn.Sequential(nn.Hardtanh(-70_000.0, 70_000.0), nn.ReLU()).eval(), (8,), opset=20)
+    inputs = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
+    wanted = np.maximum(inputs.astype(np.float16).astype(np.float32), 0)
+    np.testing.assert_array_equal(logits(emulate(graph, "fp16"), inputs), wanted)
+
+
+def test_nodes_that_stay_in_fp32_are_not_rounded_between(loud: Any) -> None:
+    inputs = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
+    exact = logits(loud, inputs)
+    assert not np.isfinite(logits(emulate(loud, "fp16"), inputs)).all()
+    kept = emulate(loud, "fp16", keep=["loud/Gemm", "calm/Gemm"])
+    np.testing.assert_allclose(logits(kept, inputs), exact, rtol=2e-2)

@@ -36,12 +36,27 @@ def test_fp32_passes_at_a_ten_thousandth_of_the_largest_logit(gap: float) -> Non
 def test_fp16_must_give_999_of_1000_first_answers() -> None:
     reference = np.zeros((1000, 2), np.float32)
     reference[:, 0] = 1
+    labels = np.zeros(1000, np.int64)
     found = reference.copy()
     found[0] = (0, 1)
-    judge(compare(reference, found, source="x", precision="fp16"), "fp16", "x.onnx")
+    judge(compare(reference, found, source="x", precision="fp16", labels=labels), "fp16", "x.onnx")
     found[1] = (0, 1)
     with pytest.raises(GateError, match=r"99\.80% of 1000 images, fewer than 99\.9%"):
-        judge(compare(reference, found, source="x", precision="fp16"), "fp16", "x.onnx")
+        judge(compare(reference, found, source="x", precision="fp16", labels=labels), "fp16", "x.onnx")
+
+
+def test_without_labels_a_near_tie_is_no_failure_but_a_gap_is() -> None:
+    reference = np.full((10, 2), 0.5, np.float32)
+    reference[:, 0] += 1e-4
+    near, far = reference.copy(), reference.copy()
+    near[0, 1] += 2e-4
+    far[0, 1] += 2e-2
+    judge(compare(reference, near, source="x", precision="fp16"), "fp16", "x.onnx")
+    with pytest.raises(GateError, match=r"90\.00% of 10 images"):
+        judge(compare(reference, far, source="x", precision="fp16"), "fp16", "x.onnx")
+    labelled = compare(reference, near, source="x", precision="fp16", labels=np.zeros(10, np.int64))
+    with pytest.raises(GateError, match=r"90\.00% of 10 images"):
+        judge(labelled, "fp16", "x.onnx")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

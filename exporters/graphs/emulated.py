@@ -1,0 +1,71 @@
+"""An fp32 graph that answers as an fp16 or bf16 one would on a GPU: weights and every value rounded.
+
+ONNX Runtime's CPU provider computes fp16 graphs in fp32 and drops the casts between its nodes, so
+what it answers says nothing of activations in half precision; for bf16 it has no kernels at all.
+Sums inside one layer stay in fp32 here, as they do on GPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+
+from exporters.graphs.half import LARGEST_HALF, bfloat16
+from exporters.graphs.opsets import at_least
+from exporters.graphs.running import float_values
+
+Half = Literal["fp16", "bf16"]
+
+
+def emulate(model: Any, precision: Half, *, keep: Iterable[str] = ()) -> Any:
+    """Return a copy of an fp32 onnx.ModelProto that rounds as `precision` does, but for nodes in `keep`."""
+    import onnx
+
+    made, kept = at_least(model, 13), set(keep)  # Cast to bf16 came with opset 13
+    floats = onnx.TensorProto.FLOAT
+    kind = onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.BFLOAT16
+    exact = {name for node in made.graph.node if node.name in kept for name in node.input}
+    for tensor in made.graph.initializer:
+        if tensor.data_type == floats and tensor.name not in exact:
+            values = _rounded(onnx.numpy_helper.to_array(tensor), precision)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    wanted = set(float_values(made))
+    inputs = [value.name for value in made.graph.input if value.type.tensor_type.elem_type == floats]
+    outputs = {value.name for value in made.graph.output}
+    makers = {name: node.name for node in made.graph.node for name in node.output}
+    nodes: list[Any] = []
+    rounded: dict[str, str] = {}
+
+    def round_off(name: str) -> None:
+        rounded[name] = f"{name}/{precision}"
+        nodes.append(onnx.helper.make_node("Cast", [name], [f"{name}/bits"], to=kind))
+        nodes.append(onnx.helper.make_node("Cast", [f"{name}/bits"], [rounded[name]], to=floats))
+
+    def read(name: str, reader: str) -> str:
+        # between two nodes that stay in fp32, and from the input into one, nothing is rounded
+        if reader in kept and makers.get(name, reader) in kept:
+            return name
+        return rounded.get(name, name)
+
+    for name in inputs:
+        round_off(name)
+    for node in made.graph.node:
+        copy = onnx.NodeProto.FromString(node.SerializeToString())
+        copy.input[:] = [read(name, node.name) for name in copy.input]
+        nodes.append(copy)
+        for name in copy.output:
+            if name in wanted and name not in outputs:
+                round_off(name)
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    return made
+
+
+def _rounded(values: Any, precision: Half) -> Any:
+    """Return float32 values rounded to those that the precision can hold."""
+    if precision == "fp16":
+        return np.clip(values, -LARGEST_HALF, LARGEST_HALF).astype(np.float16).astype(np.float32)
+    wide = np.frombuffer(bfloat16(values), "<u2").astype("<u4") << 16
+    return wide.view("<f4").reshape(values.shape)
