@@ -20,7 +20,7 @@ def memory_of(column: Seen, modules: Sequence[Module]) -> Memory:
     if trace is None:
         return Memory(why_null={"weights_bytes": "the profiled run was not reached"})
     why = dict(trace.unknown)
-    weights = trace.memory.get("weights_bytes", total(node.weights_bytes for node in trace.nodes))
+    weights = trace.memory.get("weights_bytes", _weights(trace.nodes))
     timeline = live_timeline(trace.nodes, [_place(entry) for entry in column.claims])
     predicted = max((size for _, size in timeline), default=None)
     known = {key: trace.memory.get(key) for key in ("peak_activation_bytes", "workspace_bytes")}
@@ -49,6 +49,10 @@ def _place(entry: Claim) -> tuple[str, ...]:
     if entry.modules or not entry.caused_by:
         return entry.modules
     return (f"{entry.node.type} for {entry.caused_by}",)
+
+
+def _weights(nodes: Sequence[ExecutedNode]) -> int | None:
+    return total(node.weights_bytes for node in nodes) if nodes else None
 
 
 def live_timeline(nodes: Sequence[ExecutedNode], modules: Sequence[tuple[str, ...]]) -> list[tuple[str, int]]:

@@ -144,9 +144,15 @@ class _Finder:
         checkpoint = None if "safetensors" in formats else _checkpoint(model, selection)
         try:
             artifact = open_model(model, selection)
-            if checkpoint is None or _descends(artifact, checkpoint):
+            orphan = artifact.passport.format == "trt" and _graph(artifact) is None
+            if checkpoint is None or (_descends(artifact, checkpoint) and not orphan):
                 return artifact
-            self.tell(f"{artifact.path.name} holds other weights than {checkpoint.path.name}: exporting anew")
+            why = (
+                "was built of a graph that is not beside it any more"
+                if orphan
+                else f"holds other weights than {checkpoint.path.name}"
+            )
+            self.tell(f"{artifact.path.name} {why}: exporting anew")
         except NotFoundError as error:
             if checkpoint is None:
                 if "safetensors" in formats or model is not None:

@@ -121,6 +121,22 @@ def test_named_tensorrt_without_a_gpu_shows_what_is_static_and_exits_with_3(root
     assert any(row["trt"]["dtype"] for row in rows if "trt" in row)
 
 
+def test_an_engine_whose_graph_is_gone_is_built_anew(root: Path) -> None:
+    if catalog.backend("trt").availability().available:
+        pytest.skip("an NVIDIA GPU is here")
+    pytest.importorskip("tensorrt_rtx")
+    words = ("profile", "lenet", "--untrained", "--backend", "trt", "--artifacts", root, "--json")
+    assert run(*words).exit_code == 3
+    (engine,) = root.glob("lenet-untrained/*.engine.json")
+    passport = json.loads(engine.read_text())
+    engine.write_text(json.dumps({**passport, "source_sha256": "0" * 64}))
+    result = run(*words)
+    assert "exporting anew" in result.stderr
+    (first,) = json.loads(result.stdout)["runs"]
+    assert first["backends"]["trt"]["memory"]["weights_bytes"] > 0
+    assert any(row["trt"]["dtype"] for row in first["rows"] if row["modules"])
+
+
 def test_the_table_names_fused_modules_and_the_residual(root: Path) -> None:
     result = run("profile", "lenet-maxpool", "--untrained", "--backend", "ort", "--artifacts", root, *SHORT)
     assert result.exit_code == 0
