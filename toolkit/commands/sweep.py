@@ -128,6 +128,8 @@ def sweep(
     """
     spec = catalog.model(model, model_file=model_file)
     axes: dict[str, tuple[str, ...]] = context.meta.get(_AXES, {})
+    # what would fail in every cell is told before the first one starts
+    catalog.dataset(dataset or spec.dataset)
     for name in axes.get("recipe", ("default",)):
         recipes.find(spec, name)
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}

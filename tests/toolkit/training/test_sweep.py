@@ -1,0 +1,76 @@
+"""A sweep's cells: each in a process of its own, failing alone, kept, tabled and drawn."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from toolkit.errors import NotFoundError
+from toolkit.training.sweep import Plan, cell_name, open_folder, rows, run_sweep, write_results
+
+pytest.importorskip("torch")
+
+FIXED = ("--dataset", "fashion-mnist-sample", "--epochs", "1", "--images", "200", "--threads", "1")
+
+
+def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
+    plan = Plan(model="lenet", axes={"batch": ("8", "16"), "lr": ("0.1",), "seed": ("0", "1")}, fixed=())
+    values = [tuple(cell.values()) for cell in plan.cells()]
+    assert values == [("8", "0.1", "0"), ("8", "0.1", "1"), ("16", "0.1", "0"), ("16", "0.1", "1")]
+    assert list(plan.varied) == ["batch", "seed"]
+    assert cell_name({"recipe": "a/b.toml", "lr": "1e-3"}) == "recipe-a-b.toml_lr-1e-3"
+    assert cell_name({}) == "only"
+
+
+def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Path) -> None:
+    # momentum is refused by AdamW, which the default recipe has
+    plan = Plan(model="lenet-relu", axes={"momentum": ("0", "0.9"), "batch": ("32", "64")}, fixed=FIXED)
+    folder = open_folder(tmp_path, plan, resume=False)
+    results = [result for result, known in run_sweep(plan, folder, timeout_s=None) if not known]
+    assert [result.status for result in results] == ["done", "done", "failed", "failed"]
+    assert "momentum belongs to sgd" in str(results[2].error)
+    assert (folder / "cells" / "momentum-0_batch-32" / "lenet-relu" / "lenet-relu.safetensors").is_file()
+
+    files = write_results(plan, folder, results)
+    assert set(files) == {"csv", "curves", "heat_map"}
+    table = list(csv.DictReader(files["csv"].read_text().splitlines()))
+    assert [row["status"] for row in table] == ["done", "done", "failed", "failed"]
+    assert float(table[0]["test_accuracy"]) == results[0].figure("test_accuracy")
+    assert table[2]["test_accuracy"] == ""  # what was not measured is not a number
+    assert rows(plan, results)[0]["peak_memory_bytes"] > 1e8
+    json.dumps(rows(plan, results))
+
+    again = open_folder(tmp_path, plan, resume=True)
+    assert again == folder
+    taken = [known for _, known in run_sweep(plan, again, timeout_s=None)]
+    assert taken == [True, True, False, False]
+
+
+def test_a_cell_that_hangs_is_stopped_after_its_time(tmp_path: Path) -> None:
+    plan = Plan(model="lenet-relu", axes={}, fixed=("--dataset", "fashion-mnist-sample", "--epochs", "9999"))
+    folder = open_folder(tmp_path, plan, resume=False)
+    ((result, known),) = run_sweep(plan, folder, timeout_s=0.5)
+    assert (result.status, known) == ("timeout", False)
+    assert "--cell-timeout" in str(result.error)
+    assert write_results(plan, folder, [result]).keys() == {"csv"}
+
+
+def test_only_a_sweep_of_the_same_command_is_resumed(tmp_path: Path) -> None:
+    plan = Plan(model="lenet", axes={"lr": ("0.1", "0.2")}, fixed=())
+    open_folder(tmp_path, plan, resume=False)
+    other = Plan(model="lenet", axes={"lr": ("0.1", "0.3")}, fixed=())
+    with pytest.raises(NotFoundError, match="without --resume one starts"):
+        open_folder(tmp_path, other, resume=True)
+
+
+def test_a_damaged_result_is_trained_again(tmp_path: Path) -> None:
+    plan = Plan(model="lenet-relu", axes={"momentum": ("0.9",)}, fixed=FIXED)
+    folder = open_folder(tmp_path, plan, resume=False)
+    list(run_sweep(plan, folder, timeout_s=None))
+    (result,) = folder.glob("cells/*/result.json")
+    result.write_text("{")
+    ((found, known),) = run_sweep(plan, folder, timeout_s=None)
+    assert (found.status, known) == ("failed", False)
