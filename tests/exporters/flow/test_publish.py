@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from exporters.flow.publish import publish, refuse_unwritable
+from exporters.proving.proof import read_proof
 from tests.exporters.conftest import cnnkit_run
 from toolkit.artifacts import Artifact, Passport, open_artifact, sidecar
 from toolkit.errors import CnnkitError, GateError
-
-EXPORT = [sys.executable, "-m", "cnnkit", "export", "lenet-maxpool", "--format", "onnx", "--json"]
 
 
 def files(folder: Path) -> set[str]:
@@ -56,17 +56,28 @@ def test_a_failed_gate_exits_4_and_announces_nothing(root: Path) -> None:
 
 
 def test_a_full_disk_is_told_in_words_and_leaves_the_older_file(root: Path) -> None:
-    target = root / "lenet-maxpool" / "lenet-maxpool.onnx"
+    graph = root / "lenet-maxpool" / "lenet-maxpool.onnx"
+    arguments = [
+        "export",
+        str(graph),
+        "--fp16",
+        "--format",
+        "onnx",
+        "--images",
+        "64",
+        "--artifacts",
+        str(root),
+    ]
+    assert cnnkit_run(*arguments).exit_code == 0
+    target = root / "lenet-maxpool" / "lenet-maxpool.fp16.onnx"
     before = target.read_bytes(), sidecar(target).read_bytes()
 
     def small_files() -> None:
         # a real limit of the kernel: writing beyond it fails as it does on a full disk
-        import signal
-
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    command = [*EXPORT, "--artifacts", str(root), "--images", "64", "--fresh"]
+    command = [sys.executable, "-m", "cnnkit", *arguments, "--fresh"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small_files)
     assert done.returncode == 1
     assert "cannot write" in done.stderr
@@ -107,14 +118,38 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(root: Path, tmp_path: 
 
 
 def test_two_exports_at_once_leave_a_file_that_fits_its_passport(root: Path) -> None:
-    def run(opset: int) -> int:
-        command = [*EXPORT, "--artifacts", str(root), "--images", "64", "--opset", str(opset), "--fresh"]
-        return subprocess.run(command, capture_output=True, check=False).returncode
+    graph = root / "lenet-maxpool" / "lenet-maxpool.onnx"
+
+    def run(images: int) -> int:
+        command = [
+            sys.executable,
+            "-m",
+            "cnnkit",
+            "export",
+            str(graph),
+            "--int8",
+            "--format",
+            "onnx",
+            "--fresh",
+        ]
+        more = ["--artifacts", str(root), "--max-accuracy-drop", "50", "--calibration-images", str(images)]
+        return subprocess.run([*command, *more], capture_output=True, check=False).returncode
 
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(run, (19, 20))) == [0, 0]
-    made = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx")
-    assert made.passport.extra["opset"] in (19, 20)
-    import onnx
+        assert list(pool.map(run, (4, 5))) == [0, 0]
+    made = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.int8.onnx")  # checks the hash
+    assert made.passport.extra["calibration"]["images"] in (4, 5)
+    assert read_proof(made).logits.shape == (64, 10)
 
-    assert onnx.load(made.path).opset_import[0].version == made.passport.extra["opset"]
+
+def test_an_interrupted_export_leaves_the_older_file(root: Path) -> None:
+    old = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx")
+
+    def draft(part: Path) -> Passport:
+        part.write_bytes(b"half of")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publish(old.path, draft, lambda drafted: (drafted.passport, None))
+    assert open_artifact(old.path).passport == old.passport
+    assert not [name for name in files(old.path.parent) if ".part" in name]
