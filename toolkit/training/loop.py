@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from toolkit.training import EpochRecord, Watcher, seeding
 from toolkit.training.guard import CHECK_STEPS, Guard, Trouble, Watch, dead_layers
-from toolkit.training.optimisation import Average, clip, make_optimizer, rate_at
+from toolkit.training.optimisation import Average, Optimizer, clip, rate_at
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor, nn, optim
 
     from toolkit.models import Recipe
     from toolkit.training.batches import Batches
@@ -69,12 +69,11 @@ class Loop:
         self.training = training
         self.progress = Progress()
         recipe = training.recipe
-        self.optimizer = make_optimizer(recipe, module.parameters())
+        self.optimizer = Optimizer(recipe, module.parameters())
         self.average = Average(module, recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = training.compute.scaler()
         self._pending: list[tuple[Tensor, Tensor, int]] = []
         self._wall = self._busy = 0.0
-        self.last_rate = 0.0
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights to score and keep: the averaged ones where the recipe averages."""
@@ -113,7 +112,7 @@ class Loop:
     def restart(self, weights: dict[str, Tensor]) -> None:
         """Begin again from other weights; nothing of the optimizer or the progress is left."""
         self.module.load_state_dict(weights)
-        self.optimizer.state.clear()
+        self.optimizer = Optimizer(self.training.recipe, self.module.parameters())
         if self.average:
             self.average = Average(self.module, self.average.decay)
         self.scaler = self.training.compute.scaler()
@@ -128,35 +127,33 @@ class Loop:
         from torch.nn import functional
 
         recipe, done = self.training.recipe, self.progress
-        self.last_rate = self.rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.last_rate
+        self.optimizer.rate = self.rate()
         seeding.reseed(
             self.training.compute.device, self.training.seed, seeding.DROPOUT, done.epoch, done.step
         )
         with self.training.compute.autocast():
             logits = self.module(images)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self._backward(loss)
         if self.average:
             self.average.update(self.module)
         self._pending.append((loss.detach(), (logits.argmax(1) == labels).sum(), len(labels)))
 
     def _backward(self, loss: Tensor) -> None:
-        norm = self.training.recipe.clip_norm
-        if self.scaler is None:
-            loss.backward()  # type: ignore[no-untyped-call]
-            if norm is not None:
-                clip(self.module.parameters(), norm)
-            self.optimizer.step()
-            return
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        norm, scaler = self.training.recipe.clip_norm, self.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+        # the scaler asks an optimizer for no more than ours has
+        optimizer = cast("optim.Optimizer", self.optimizer)
         if norm is not None:
-            self.scaler.unscale_(self.optimizer)
+            if scaler:
+                scaler.unscale_(optimizer)
             clip(self.module.parameters(), norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
 
     def settle(self) -> None:
         """Bring time, losses and right answers of the last steps into the progress."""

@@ -160,7 +160,7 @@ class Session:
         record = EpochRecord(
             epoch=done.epoch + 1,
             attempt=done.attempt,
-            rate=loop.last_rate,
+            rate=loop.optimizer.rate,
             train_loss=done.loss_sum / done.seen,
             train_accuracy=done.right / done.seen,
             val_loss=held.loss if held else None,

@@ -91,8 +91,13 @@ def restore(loop: Loop, path: Path) -> None:
         found = load_file(path)
         loop.module.load_state_dict(_part(found, "module."))
         if loop.average:
-            loop.average.state.update(_placed(_part(found, "average."), loop.average.state))
-        _restore_optimizer(loop, found)
+            for name, value in _part(found, "average.").items():
+                loop.average.state[name].copy_(value)
+        loop.optimizer.load(_part(found, "optimizer."))
+        if loop.scaler is not None:
+            kinds = loop.scaler.state_dict()
+            scales = _part(found, "scaler.").items()
+            loop.scaler.load_state_dict({key: type(kinds[key])(value.item()) for key, value in scales})
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise _damaged(path, error) from None
     loop.progress = progress
@@ -107,8 +112,7 @@ def _tensors(loop: Loop) -> dict[str, Tensor]:
     named = {f"module.{name}": value for name, value in loop.module.state_dict().items()}
     if loop.average:
         named |= {f"average.{name}": value for name, value in loop.average.state.items()}
-    for index, state in _optimizer_state(loop):
-        named |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
+    named |= {f"optimizer.{name}": value for name, value in loop.optimizer.tensors().items()}
     if loop.scaler is not None:
         import torch
 
@@ -117,36 +121,5 @@ def _tensors(loop: Loop) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in named.items()}
 
 
-def _optimizer_state(loop: Loop) -> list[tuple[int, dict[str, Tensor | None]]]:
-    parameters = [p for group in loop.optimizer.param_groups for p in group["params"]]
-    return [(index, loop.optimizer.state.get(p, {})) for index, p in enumerate(parameters)]
-
-
-def _restore_optimizer(loop: Loop, found: dict[str, Tensor]) -> None:
-    import torch
-
-    loop.optimizer.state.clear()
-    parameters = [p for group in loop.optimizer.param_groups for p in group["params"]]
-    for index, parameter in enumerate(parameters):
-        state = _part(found, f"optimizer.{index}.")
-        if state:
-            # moments lie as their parameter lies: a fused kernel walks both by memory, not by index
-            loop.optimizer.state[parameter] = {
-                key: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
-                for key, value in state.items()
-            }
-    if loop.scaler is not None:
-        kinds = loop.scaler.state_dict()
-        loop.scaler.load_state_dict(
-            {key: type(kinds[key])(value.item()) for key, value in _part(found, "scaler.").items()}
-        )
-
-
 def _part(found: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix)}
-
-
-def _placed(values: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
-    import torch
-
-    return {name: torch.empty_like(like[name]).copy_(value) for name, value in values.items()}
