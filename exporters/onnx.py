@@ -86,7 +86,12 @@ class OnnxExporter(Exporter):
             try:
                 judge(parity, options.precision, path.name)
                 if emulated:
-                    judge(emulated, options.precision, f"{path.name} on a GPU, which rounds every value,")
+                    judge(
+                        emulated,
+                        options.precision,
+                        f"{path.name} on a GPU, which rounds every value,",
+                        ties=True,
+                    )
             except GateError as error:
                 raise GateError(f"{error}{self._explained(source, drafted, evidence, options)}") from None
             proven = dataclasses.replace(drafted.passport, parity=parity)

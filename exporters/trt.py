@@ -148,7 +148,7 @@ def _emulated(passport: Passport, source: Artifact, options: ExportOptions) -> t
         precision="bf16",
         labels=evidence.labels,
     )
-    judge(parity, "bf16", f"{source.name} in bf16")
+    judge(parity, "bf16", f"{source.name} in bf16", ties=True)
     judged = dataclasses.replace(passport, source_parity=parity)
     return judged, make_proof(judged, evidence, wanted, parity)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.artifacts import Artifact, Passport, hash_file, sidecar
-from toolkit.errors import NotFoundError
+from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import Selection, is_path, open_model
 
 
@@ -18,7 +18,7 @@ def open_source(model: str | None, selection: Selection) -> Artifact:
         path = Path(model)
         if path.suffix == ".onnx" and path.is_file() and not sidecar(path).exists():
             return adopt(path)
-        return open_model(model, selection)
+        return _full_precision(open_model(model, selection))
     try:
         return open_model(model, selection)
     except NotFoundError:
@@ -27,6 +27,17 @@ def open_source(model: str | None, selection: Selection) -> Artifact:
         except NotFoundError:
             pass
         raise
+
+
+def _full_precision(source: Artifact) -> Artifact:
+    """Refuse a graph that lost precision already; every export starts from the fp32 one."""
+    known = source.passport
+    if known.format == "onnx" and known.precision != "fp32":
+        raise CnnkitError(
+            f"{source.path.name} is {known.precision} already; exports start from a checkpoint or an fp32 "
+            f"graph: `cnnkit export {source.name}`, or {source.name}.onnx"
+        )
+    return source
 
 
 def _graphs(selection: Selection) -> Selection:

@@ -139,6 +139,7 @@ class Walk:
         known = self.source.passport
         own = export_path(self.source, self.request.options, "onnx")
         if known.format == "onnx" and self.source.path.resolve() == own.resolve():
+            self.report.artifacts.append(Exported(artifact=self.source, seconds=0.0, cached=True))
             return self.source
         return self._step("onnx", self.source, "fp32")
 

@@ -38,10 +38,13 @@ def emulate(model: Any, precision: Half, *, keep: Iterable[str] = ()) -> Any:
     nodes: list[Any] = []
     rounded: dict[str, str] = {}
 
+    def cast(name: str, to: str) -> None:
+        nodes.append(onnx.helper.make_node("Cast", [name], [f"{name}/bits"], to=kind))
+        nodes.append(onnx.helper.make_node("Cast", [f"{name}/bits"], [to], to=floats))
+
     def round_off(name: str) -> None:
         rounded[name] = f"{name}/{precision}"
-        nodes.append(onnx.helper.make_node("Cast", [name], [f"{name}/bits"], to=kind))
-        nodes.append(onnx.helper.make_node("Cast", [f"{name}/bits"], [rounded[name]], to=floats))
+        cast(name, rounded[name])
 
     def read(name: str, reader: str) -> str:
         # between two nodes that stay in fp32, and from the input into one, nothing is rounded
@@ -54,9 +57,14 @@ def emulate(model: Any, precision: Half, *, keep: Iterable[str] = ()) -> Any:
     for node in made.graph.node:
         copy = onnx.NodeProto.FromString(node.SerializeToString())
         copy.input[:] = [read(name, node.name) for name in copy.input]
+        ends = [name for name in copy.output if name in wanted & outputs and node.name not in kept]
+        copy.output[:] = [f"{name}/exact" if name in ends else name for name in copy.output]
         nodes.append(copy)
-        for name in copy.output:
-            if name in wanted and name not in outputs:
+        for name in node.output:
+            if name in ends:
+                cast(f"{name}/exact", name)
+                rounded[name] = name
+            elif name in wanted - outputs:
                 round_off(name)
     del made.graph.node[:]
     made.graph.node.extend(nodes)

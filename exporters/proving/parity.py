@@ -47,11 +47,12 @@ def compare(
     )
 
 
-def judge(parity: Parity, precision: Precision, what: str) -> None:
+def judge(parity: Parity, precision: Precision, what: str, *, ties: bool = False) -> None:
     """Raise GateError when an export is too far from its source for its precision.
 
     fp32 must agree on every picture within the tolerance; fp16 and bf16 by their first answers.
-    int8 is judged on accuracy instead, so nothing is asked of it here but finite numbers.
+    int8 is judged on accuracy instead, so nothing is asked of it here but finite numbers. `ties` lets
+    a small largest difference pass, too: where every value is rounded, near ties fall either way.
     """
     if not np.isfinite(parity.max_abs_diff):
         raise GateError(f"{what} answers NaN or infinity; `--explain` names the first module that does")
@@ -63,7 +64,9 @@ def judge(parity: Parity, precision: Precision, what: str) -> None:
     wanted = AGREEMENT.get(precision)
     largest = max(1.0, parity.largest_logit or 0.0)
     # an untrained network's first answers are near ties on noise: there the size of the gap decides
-    near = parity.accuracy is None and parity.max_abs_diff <= SMALL_GAP.get(precision, 0.0) * largest
+    near = (ties or parity.accuracy is None) and parity.max_abs_diff <= SMALL_GAP.get(
+        precision, 0.0
+    ) * largest
     if wanted is not None and parity.top1_agreement < wanted and not near:
         raise GateError(
             f"{what} gives the source's first answer to {parity.top1_agreement:.2%} of {parity.images} "

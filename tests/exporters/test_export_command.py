@@ -198,6 +198,21 @@ def test_names_with_spaces_and_other_alphabets_work_throughout(root: Path, tmp_p
     assert cnnkit_json("verify", onnx_file)["ok"] is True
 
 
+def test_a_graph_that_lost_precision_is_no_source(root: Path) -> None:
+    made = cnnkit_json(
+        "export", "lenet-maxpool", "--fp16", "--format", "onnx", "--images", "64", "--artifacts", root
+    )
+    result = cnnkit_run("export", made["artifacts"][1]["path"], "--int8", "--artifacts", root)
+    assert result.exit_code == 1
+    assert "lenet-maxpool.fp16.onnx is fp16 already" in result.stderr
+
+
+def test_a_graph_in_its_own_place_is_its_own_fp32_export(root: Path) -> None:
+    path = root / "lenet-maxpool" / "lenet-maxpool.onnx"
+    payload = cnnkit_json("export", path, "--format", "onnx", "--artifacts", root)
+    assert [(e["path"], e["cached"]) for e in payload["artifacts"]] == [(str(path), True)]
+
+
 def test_json_is_all_that_stands_on_stdout(root: Path) -> None:
     result = cnnkit_run("export", "lenet-maxpool", "--artifacts", root, "--images", "64", "--json")
     assert json.loads(result.stdout)
