@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from serve.lineup import Entry
+from serve.page.command import commands
 from toolkit.artifacts import Artifact
 
 
@@ -51,9 +52,9 @@ def card(artifact: Artifact) -> str:
         )
     elif passport.parity_why:
         rows.append(("parity", f"not measured: {passport.parity_why}"))
-    command = passport.extra.get("command")
-    if command:
-        rows.append(("made by", f"`{command}`"))
+    again = commands(artifact)
+    if again:
+        rows.append(("to make it again", f"`{again}`"))
     rows += [("made", passport.created), ("SHA-256", f"`{passport.sha256}`")]
     lines = [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows]
     return "\n".join([f"| {artifact.name} | |", "|:--|:--|", *lines])

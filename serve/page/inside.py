@@ -11,6 +11,7 @@ import gradio as gr
 from serve.classifier import Invert, Limits
 from serve.explaining import Explainer, map_tiles, overlay
 from serve.lineup import Entry
+from serve.page.events import in_turn
 from toolkit.errors import CnnkitError
 
 AUTOMATIC = "last picture layer"
@@ -86,7 +87,7 @@ def build_inside(entries: Sequence[Entry], limits: Limits, current: Any, invert:
         choices = gr.update(choices=[AUTOMATIC, *insight.layers])
         return [text, choices, overlay(insight), map_tiles(insight)]
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    settings = in_turn("inside")
     wired = [current, model, layer, invert]
-    button.click(look, wired, [said, layer, heat, maps], **quiet)
-    layer.input(look, wired, [said, layer, heat, maps], **quiet)
+    button.click(look, wired, [said, layer, heat, maps], **settings)
+    layer.input(look, wired, [said, layer, heat, maps], **settings)

@@ -10,6 +10,7 @@ import gradio as gr
 from serve.classifier import Answer, Invert, Limits
 from serve.lineup import TITLES, Entry
 from serve.page.card import card, headline
+from serve.page.events import in_turn
 from serve.page.inputs import drawing_as_bytes, photo_as_bytes
 from serve.page.inside import build_inside
 from serve.page.many import build_many
@@ -207,7 +208,7 @@ def _wire(
     """Tie every way to choose a picture, and every switch, to one answer."""
     current, engines, invert = switches
     everything = [outputs["note"], *outputs["labels"], *outputs["seen"], outputs["latency"]]
-    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    settings = in_turn("answer")
 
     def fresh(data: bytes | None, chosen: list[str], how: Invert) -> list[Any]:
         return [data, *answer(data, chosen, how)]
@@ -217,7 +218,6 @@ def _wire(
             fresh,
             [inputs[name], engines, invert],
             [current, *everything],
-            trigger_mode="always_last",
             **settings,
         )
     if "gallery" in inputs:

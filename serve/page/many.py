@@ -13,6 +13,7 @@ import gradio as gr
 
 from serve.classifier import Invert, Limits
 from serve.lineup import Entry
+from serve.page.events import in_turn
 from toolkit.errors import CnnkitError
 
 MOST_FILES = 256
@@ -82,6 +83,6 @@ def build_many(entries: Sequence[Entry], limits: Limits, invert: Any) -> None:
         csv_file = write_csv(rows, Path(os.environ["GRADIO_TEMP_DIR"]))
         return [note, rows, gr.update(visible=True, value=str(csv_file))]
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+    settings = in_turn("files", show_progress="minimal")
     for switch in (files, engine, invert):
-        switch.change(run, [files, engine, invert], [said, table, download], **quiet)
+        switch.change(run, [files, engine, invert], [said, table, download], **settings)

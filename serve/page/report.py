@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from serve.lineup import Entry
+from serve.page.events import in_turn
 
 MAX_BYTES = 20 * 1024 * 1024
 
@@ -45,6 +46,6 @@ def build_report(entries: Sequence[Entry], tab: Any) -> None:
     def show(name: str) -> str:
         return report_html(by_model[name]) if name in by_model else ""
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    tab.select(show, model, shown, **quiet)
-    model.change(show, model, shown, **quiet)
+    settings = in_turn("report")
+    tab.select(show, model, shown, **settings)
+    model.change(show, model, shown, **settings)

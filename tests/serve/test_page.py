@@ -89,6 +89,15 @@ def test_a_test_picture_is_classified_by_two_engines_side_by_side(visit: Visit) 
     assert visit.tab.locator("#latency tbody tr").count() == 2
 
 
+def test_of_quick_choices_the_last_one_is_answered(visit: Visit) -> None:
+    visit.pick(7)
+    for index in (1, 3, 5, 2, 8):
+        visit.tab.locator("#gallery button").nth(index).click()
+    visit.note(r"Bag \(")
+    visit.tab.wait_for_timeout(1_000)
+    assert visit.tab.locator("#note").inner_text().startswith("Bag (")
+
+
 def test_an_upload_is_classified_and_the_switch_inverts_it(visit: Visit, tmp_path: Path) -> None:
     visit.tab.get_by_role("tab", name="Picture", exact=True).click()
     good = tmp_path / "good.png"

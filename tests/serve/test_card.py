@@ -1,0 +1,66 @@
+"""A model's card says what its passport says, and which commands make the same artifact again."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import cnnkit
+from serve.page.card import card
+from serve.page.command import commands
+from toolkit.artifacts import Artifact, open_artifact
+
+RECIPE = {"name": "textbook", "lr": 0.5, "clip_norm": None, "flip": False, "epochs": 3}
+
+
+def changed(artifact: Artifact, **facts: Any) -> Artifact:
+    return dataclasses.replace(artifact, passport=dataclasses.replace(artifact.passport, **facts))
+
+
+@pytest.fixture
+def artifact(shipped: Path) -> Artifact:
+    return open_artifact(shipped)
+
+
+def test_the_card_has_accuracy_parity_size_and_hash(artifact: Artifact) -> None:
+    text = card(artifact)
+    assert artifact.passport.sha256 in text
+    assert f"{artifact.path.stat().st_size:,} bytes" in text
+    assert f"{artifact.passport.metrics.test_accuracy:.4f} on 10,000 images" in text
+    assert "same first answer as" in text
+    assert f"cnnkit export {artifact.name}" in text
+
+
+def test_commands_repeat_what_was_set_otherwise(artifact: Artifact) -> None:
+    recipe = {**RECIPE, "changed": ["lr", "clip_norm", "flip"]}
+    made = changed(artifact, recipe=recipe, precision="fp16", extra={"seed": 7})
+    assert commands(made) == (
+        "cnnkit train lenet-maxpool --recipe textbook --lr 0.5 --clip-norm none --no-flip --seed 7"
+        " && cnnkit export lenet-maxpool --precision fp16"
+    )
+
+
+def test_commands_are_understood_by_the_command_line(artifact: Artifact) -> None:
+    text = commands(artifact)
+    assert text is not None
+    for line in text.split(" && "):
+        # a group's help is shown only when everything before it was understood
+        result = CliRunner().invoke(cnnkit.main, [*shlex.split(line)[1:], "--help"])
+        assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("facts", [{"trained": None}, {"recipe": None}])
+def test_what_is_not_known_is_not_told(artifact: Artifact, facts: dict[str, Any]) -> None:
+    made = changed(artifact, **facts)
+    assert commands(made) is None
+    assert "to make it again" not in card(made)
+
+
+def test_untrained_weights_need_one_command(artifact: Artifact) -> None:
+    made = changed(artifact, trained=False, recipe=None)
+    assert commands(made) == "cnnkit export lenet-maxpool --untrained"
