@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 SERVE  ?= 1
+# two test files at a time, one thread each: threads of two processes on two cores wait for one another
+PARALLEL ?= --numprocesses 2 --dist loadfile
+test: export OMP_NUM_THREADS = 1
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -37,7 +40,7 @@ ifneq ($(SERVE),0)
 endif
 
 test: $(VENV)/.installed-all,test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-all: $(VENV)/.installed-all,test
 	$(BIN)/python -m pytest
