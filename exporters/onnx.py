@@ -26,7 +26,7 @@ from exporters.graphs.opsets import opset_of
 from exporters.graphs.pixels import add_softmax, take_pixels
 from exporters.graphs.ranges import measure, overflowing
 from exporters.graphs.reading import read_graph
-from exporters.graphs.running import logits
+from exporters.graphs.running import affordable, logits
 from exporters.proving.drift import explain
 from exporters.proving.evidence import Evidence, answers_of
 from exporters.proving.parity import compare, judge
@@ -40,8 +40,6 @@ from toolkit.errors import CnnkitError, GateError
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy")
 # pictures on which values are looked at for the range of fp16
 RANGE_IMAGES = 256
-# and on which its rounding is emulated, which takes an fp32 run with casts
-EMULATED_IMAGES = 1000
 
 
 class OnnxExporter(Exporter):
@@ -118,7 +116,7 @@ class OnnxExporter(Exporter):
         model = self._plain(source, options)
         if options.precision != "fp16":
             return model, {}
-        inputs = evidence.inputs_for(source.passport)[:RANGE_IMAGES]
+        inputs = evidence.inputs_for(source.passport)[: affordable(model, RANGE_IMAGES)]
         kept = overflowing(model, measure(model, inputs, histograms=False), LARGEST_HALF)
         if kept:
             teller(options)(f"kept in fp32, as they exceed the range of fp16: {', '.join(kept)}")
@@ -133,7 +131,7 @@ class OnnxExporter(Exporter):
             # what was captured here is checked strictly, what came from elsewhere as far as it goes
             return finish(onnx, model, strict=source.passport.source_sha256 is not None)
         known = source.passport
-        module = load_module(source, model_file=options.model_file)
+        module = load_module(source, model_file=options.model_file, lean=True)
         model = capture(
             module,
             tuple(extent or 1 for extent in known.input.shape[1:]),
@@ -171,12 +169,13 @@ class OnnxExporter(Exporter):
         """Judge fp16 as a GPU computes it; this CPU's runtime computes the file in fp32."""
         if options.precision != "fp16":
             return None
-        model = emulate(read_graph(source.path), "fp16", keep=drafted.passport.extra["kept_fp32"])
-        inputs = evidence.inputs_for(source.passport)[:EMULATED_IMAGES]
+        kept = drafted.passport.extra["kept_fp32"]
+        model = emulate(read_graph(source.path), "fp16", keep=kept, in_place=True)
+        inputs = evidence.inputs_for(source.passport)
         labels = evidence.labels[: len(inputs)] if evidence.labels is not None else None
         return compare(
             wanted[: len(inputs)],
-            logits(model, inputs),
+            logits(model, inputs, lean=True),
             source=f"{reference_for(source, options).path.name} (fp16 emulated on the CPU)",
             precision="fp16",
             labels=labels,

@@ -140,7 +140,9 @@ def _emulated(passport: Passport, source: Artifact, options: ExportOptions) -> t
 
     evidence, reference = evidence_for(source, options), reference_for(source, options)
     wanted = answers_of(reference, evidence, model_file=options.model_file)
-    found = logits(emulate(read_graph(source.path), "bf16"), evidence.inputs_for(source.passport))
+    found = logits(
+        emulate(read_graph(source.path), "bf16", in_place=True), evidence.inputs_for(source.passport)
+    )
     parity = compare(
         wanted,
         found,

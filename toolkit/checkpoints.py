@@ -92,14 +92,19 @@ def build_module(spec: ModelSpec, passport: Passport) -> nn.Module:
     return spec.build(channels or spec.input_shape[0], len(passport.classes)).eval()
 
 
-def load_module(artifact: Artifact, *, model_file: Path | None = None) -> nn.Module:
+def load_module(artifact: Artifact, *, model_file: Path | None = None, lean: bool = False) -> nn.Module:
     """Build a checkpoint's network with its weights, on the CPU, in fp32 and eval mode.
 
-    Raises ShapeError with the keys that do not fit.
+    `lean` neither fills weights at random first nor copies them, for large networks that are only
+    run: weights that two modules share are then equal rather than one. Raises ShapeError with the
+    keys that do not fit.
     """
     spec = catalog.model(artifact.passport.model, model_file=model_file)
-    module = build_module(spec, artifact.passport)
     state = load_state(artifact)
+    ready = _without_random_start(spec, artifact.passport, state) if lean else None
+    if ready is not None:
+        return ready
+    module = build_module(spec, artifact.passport)
     wanted = module.state_dict()
     wrong = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape]
     wrong += [k for k in state if k not in wanted]
@@ -110,6 +115,28 @@ def load_module(artifact: Artifact, *, model_file: Path | None = None) -> nn.Mod
         )
     module.load_state_dict(state)
     return module
+
+
+def _without_random_start(spec: ModelSpec, passport: Passport, state: dict[str, Tensor]) -> nn.Module | None:
+    """Build a network without memory and give it the weights; None where that is not the same.
+
+    It is not where building computes with weights, or keeps values that no checkpoint holds.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            module = build_module(spec, passport)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        return None  # its author computes with values that are not there
+    wanted = module.state_dict()
+    if {k: (v.shape, v.dtype) for k, v in wanted.items()} != {
+        k: (v.shape, v.dtype) for k, v in state.items()
+    }:
+        return None
+    module.load_state_dict(state, assign=True)
+    empty = any(value.is_meta for value in (*module.parameters(), *module.buffers()))
+    return None if empty else module.eval()
 
 
 def untrained_name(model: str) -> str:

@@ -120,6 +120,8 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
             f"{name} is here as {have}, not as {wanted} {selection.precision}: "
             f"`cnnkit export {name} --precision {selection.precision}` makes exports of a checkpoint"
         )
+    if others:
+        return NotFoundError(f"{name} is untrained: add `--untrained` (latency and memory only)")
     try:
         spec = catalog.model(name, model_file=selection.model_file)
     except NotFoundError:

@@ -13,17 +13,21 @@ from typing import Any, Literal
 import numpy as np
 
 from exporters.graphs.half import LARGEST_HALF, bfloat16
-from exporters.graphs.opsets import at_least
+from exporters.graphs.opsets import at_least, opset_of
 from exporters.graphs.running import float_values
 
 Half = Literal["fp16", "bf16"]
 
 
-def emulate(model: Any, precision: Half, *, keep: Iterable[str] = ()) -> Any:
-    """Return a copy of an fp32 onnx.ModelProto that rounds as `precision` does, but for nodes in `keep`."""
+def emulate(model: Any, precision: Half, *, keep: Iterable[str] = (), in_place: bool = False) -> Any:
+    """Return a copy of an fp32 onnx.ModelProto that rounds as `precision` does, but for nodes in `keep`.
+
+    `in_place` changes the model itself, for large ones that nobody else holds.
+    """
     import onnx
 
-    made, kept = at_least(model, 13), set(keep)  # Cast to bf16 came with opset 13
+    recent = in_place and opset_of(model) >= 13  # Cast to bf16 came with opset 13
+    made, kept = model if recent else at_least(model, 13), set(keep)
     floats = onnx.TensorProto.FLOAT
     kind = onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.BFLOAT16
     exact = {name for node in made.graph.node if node.name in kept for name in node.input}

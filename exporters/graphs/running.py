@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from toolkit.errors import CorruptError
 BATCH = 32
 # with every inner value kept, a picture takes many times the memory
 INNER_BATCH = 8
+INNER_VALUES = 40_000_000
 
 
 def session(model: Any, *, lean: bool = False) -> Any:
@@ -36,11 +38,12 @@ def session(model: Any, *, lean: bool = False) -> Any:
         raise CorruptError(f"ONNX Runtime cannot open the graph: {first}") from None
 
 
-def logits(model: Any, inputs: NDArray[Any]) -> NDArray[np.float32]:
-    """Return a graph's first output for all inputs, as (N, K) float32."""
-    opened = session(model)
+def logits(model: Any, inputs: NDArray[Any], *, lean: bool = False) -> NDArray[np.float32]:
+    """Return a graph's first output for all inputs, as (N, K) float32; `lean` spares memory, not time."""
+    opened = session(model, lean=lean)
+    size = INNER_BATCH if lean else BATCH
     name, first = opened.get_inputs()[0].name, opened.get_outputs()[0].name
-    parts = [np.asarray(opened.run([first], {name: part})[0]) for part in _batches(opened, inputs)]
+    parts = [np.asarray(opened.run([first], {name: part})[0]) for part in _batches(opened, inputs, size)]
     return np.concatenate(parts)[: len(inputs)].reshape(len(inputs), -1).astype(np.float32)
 
 
@@ -73,7 +76,16 @@ def float_values(model: Any, *, untold: bool = False) -> list[str]:
     return [name for name in made if known.get(name, onnx.TensorProto.UNDEFINED) in wanted]
 
 
-def _batches(opened: Any, inputs: NDArray[Any], size: int = BATCH) -> Iterator[NDArray[Any]]:
+def affordable(model: Any, images: int) -> int:
+    """Return how many of `images` pictures are worth looking at inside: fewer for wide networks."""
+    extents = [
+        math.prod(dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim)
+        for value in model.graph.value_info
+    ]
+    return max(INNER_BATCH, min(images, INNER_VALUES // max(1, int(sum(extents)))))
+
+
+def _batches(opened: Any, inputs: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
     """Cut inputs into the graph's batch; one with a fixed batch gets its last part filled up."""
     fixed = opened.get_inputs()[0].shape[0]
     step = fixed if isinstance(fixed, int) else size

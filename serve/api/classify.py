@@ -131,7 +131,8 @@ def _picture(body: bytes, content_type: bytes) -> bytes:
     kind = content_type.split(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
         body = file_of(body, content_type)
-    elif kind.startswith((b"text/", b"application/json", b"application/x-www-form-urlencoded")):
+    # curl --data-binary calls everything x-www-form-urlencoded, so there the bytes themselves decide
+    elif kind.startswith((b"text/", b"application/json")):
         shown = kind[:60].decode("latin-1")
         raise RefusedError(415, f"send a picture's bytes or a form with the field file, not {shown}")
     if not body:

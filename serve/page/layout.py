@@ -48,7 +48,7 @@ def build(entries: Sequence[Entry], limits: Limits) -> Any:
             )
             invert = gr.Radio(INVERT, value="auto", label="Dark figure on light ground")
         if any(entry.why_not for entry in entries):
-            gr.Markdown(_absent(entries), elem_classes=["quiet", "notice"], elem_id="absent")
+            gr.Markdown(_absent(entries), elem_classes=["quiet"], elem_id="absent")
         with gr.Tabs():
             with gr.Tab("Card"):
                 cards = [card(entry.artifact) for entry in usable if entry.artifact]
@@ -143,7 +143,14 @@ def _outputs(usable: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _absent(entries: Sequence[Entry]) -> str:
-    lines = [f"**{TITLES.get(e.backend, e.backend)}** ({e.model}) {e.why_not}" for e in entries if e.why_not]
+    models: dict[tuple[str, str], list[str]] = {}
+    for entry in entries:
+        if entry.why_not:
+            models.setdefault((entry.backend, entry.why_not), []).append(entry.model)
+    lines = [
+        f"**{TITLES.get(backend, backend)}** ({', '.join(names)}) {why_not}"
+        for (backend, why_not), names in models.items()
+    ]
     return "\n\n".join(lines)
 
 

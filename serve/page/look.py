@@ -26,7 +26,7 @@ CSS = """
 #latency th, #latency td { padding: 4px 6px; word-break: normal; overflow-wrap: normal; }
 .quiet { font-size: .86rem; opacity: .82; }
 .quiet table { font-variant-numeric: tabular-nums; }
-.notice { border-left: 3px solid var(--color-accent); padding-left: 10px; }
+#absent { border-left: 3px solid var(--color-accent); padding-left: 10px; }
 @media (max-width: 640px) {
   .gradio-container, .gradio-container > .main, .gradio-container .fillable { padding: 4px !important; }
   .gradio-container h1 { font-size: 1.25rem; }

@@ -209,6 +209,8 @@ def test_classify_takes_bytes_and_forms_and_says_the_same(api: Server) -> None:
     assert set(raw.json["latency_ms"]) == {"decode", "preprocess", "queue", "infer"}
     body, headers = form(png())
     assert api.ask("POST", "/v1/classify?top=10", body, headers).json["top"] == raw.json["top"]
+    as_curl_sends = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert api.ask("POST", "/v1/classify?top=10", png(), as_curl_sends).json["top"] == raw.json["top"]
 
 
 def test_classify_inverts_dark_on_light_and_says_so(api: Server) -> None:

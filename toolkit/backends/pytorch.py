@@ -45,7 +45,7 @@ class PyTorchEngine(Engine):
             import torch
 
             torch.set_num_threads(options.threads)  # of the whole process: torch knows no other way
-        self.module = load_module(artifact, model_file=options.model_file).to(self.device)
+        self.module = load_module(artifact, model_file=options.model_file, lean=True).to(self.device)
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         import torch
