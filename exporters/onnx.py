@@ -170,7 +170,7 @@ class OnnxExporter(Exporter):
         if options.precision != "fp16":
             return None
         kept = drafted.passport.extra["kept_fp32"]
-        model = emulate(read_graph(source.path), "fp16", keep=kept, in_place=True)
+        model = emulate(read_graph(source.path), "fp16", keep=kept, in_place=True).SerializeToString()
         inputs = evidence.inputs_for(source.passport)
         labels = evidence.labels[: len(inputs)] if evidence.labels is not None else None
         return compare(

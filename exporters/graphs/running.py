@@ -18,7 +18,7 @@ INNER_VALUES = 40_000_000
 
 
 def session(model: Any, *, lean: bool = False) -> Any:
-    """Open an onnx.ModelProto on the CPU. Raises CorruptError with the runtime's reason.
+    """Open an onnx.ModelProto, or one's bytes, on the CPU. Raises CorruptError with the runtime's reason.
 
     `lean` gives up speed for memory: no second, packed copy of the weights, no arena.
     """
@@ -32,7 +32,8 @@ def session(model: Any, *, lean: bool = False) -> Any:
         settings.add_session_config_entry("session.disable_prepacking", "1")
         settings.enable_cpu_mem_arena = False
     try:
-        return ort.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+        data = model if isinstance(model, bytes) else model.SerializeToString()
+        return ort.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own errors share no base class
         first = str(error).strip().splitlines()[0]
         raise CorruptError(f"ONNX Runtime cannot open the graph: {first}") from None
@@ -41,6 +42,7 @@ def session(model: Any, *, lean: bool = False) -> Any:
 def logits(model: Any, inputs: NDArray[Any], *, lean: bool = False) -> NDArray[np.float32]:
     """Return a graph's first output for all inputs, as (N, K) float32; `lean` spares memory, not time."""
     opened = session(model, lean=lean)
+    del model  # the last holder of a large one's bytes, where they were handed in
     size = INNER_BATCH if lean else BATCH
     name, first = opened.get_inputs()[0].name, opened.get_outputs()[0].name
     parts = [np.asarray(opened.run([first], {name: part})[0]) for part in _batches(opened, inputs, size)]
