@@ -1,4 +1,4 @@
-"""Loading weights without filling them at random first gives the same network, or falls back to the slow way."""
+"""Loading weights without a random start first gives the same network, or falls back to the slow way."""
 
 from __future__ import annotations
 
