@@ -17,7 +17,7 @@ def headline(usable: Sequence[Entry]) -> str:
         if artifact.passport.trained is False:
             quality = "untrained: its answers mean nothing"
         else:
-            quality = "accuracy unknown" if accuracy is None else f"test accuracy {accuracy:.1%}"
+            quality = "accuracy unknown" if accuracy is None else f"test accuracy {accuracy:.2%}"
         parts.append(f"**{artifact.name}** ({artifact.passport.precision}, {quality})")
     return "# cnnkit\n" + " · ".join(reversed(parts))
 
