@@ -15,6 +15,7 @@ import cnnkit
 REPO = Path(__file__).parents[1]
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(?:sh|bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CELL = re.compile(r"\| `(cnnkit [^`]*)` \|")
 
 # What makes a README command quick: the sample instead of the whole set, fewer epochs and images.
 QUICK = {
@@ -27,7 +28,8 @@ QUICK = {
 def commands(page: Path) -> list[list[str]]:
     """Return the arguments of each `cnnkit …` line in a page's shell blocks."""
     found = []
-    for block in FENCE.findall(page.read_text("utf-8")):
+    text = page.read_text("utf-8")
+    for block in [*FENCE.findall(text), *CELL.findall(text)]:
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
             if words[:1] == ["cnnkit"]:
