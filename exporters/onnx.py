@@ -22,7 +22,7 @@ from exporters.graphs.emulated import emulate
 from exporters.graphs.facts import input_spec, output_spec, write_facts
 from exporters.graphs.half import LARGEST_HALF, to_half
 from exporters.graphs.naming import name_missing
-from exporters.graphs.opsets import opset_of
+from exporters.graphs.opsets import modern, opset_of
 from exporters.graphs.pixels import add_softmax, take_pixels
 from exporters.graphs.ranges import measure, overflowing
 from exporters.graphs.reading import read_graph
@@ -126,7 +126,7 @@ class OnnxExporter(Exporter):
         import onnx
 
         if source.passport.format == "onnx":
-            model = read_graph(source.path)
+            model = modern(read_graph(source.path))
             name_missing(model)
             # what was captured here is checked strictly, what came from elsewhere as far as it goes
             return finish(onnx, model, strict=source.passport.source_sha256 is not None)

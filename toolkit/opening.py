@@ -120,11 +120,11 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
             f"{name} is here as {have}, not as {wanted} {selection.precision}: "
             f"`cnnkit export {name} --precision {selection.precision}` makes exports of a checkpoint"
         )
-    if others:
-        return NotFoundError(f"{name} is untrained: add `--untrained` (latency and memory only)")
     try:
         spec = catalog.model(name, model_file=selection.model_file)
     except NotFoundError:
+        if others:
+            return NotFoundError(f"{name} is untrained: add `--untrained` (latency and memory only)")
         known = {p.name.split(".")[0] for p, _ in find_artifacts(selection.root)}
         return unknown_name("model", name, known | set(catalog.models()))
     minutes = minutes_to_train(spec)

@@ -12,6 +12,18 @@ def opset_of(model: Any) -> int:
     return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
 
 
+def modern(model: Any) -> Any:
+    """Bring an older graph to opset 13 once, before anything is decided by its nodes' names.
+
+    Later steps need that opset, and converting adds nodes. A graph that cannot be converted is left
+    as it is: it still runs, and the steps that need more say so.
+    """
+    try:
+        return at_least(model, 13)
+    except CnnkitError:
+        return model
+
+
 def at_least(model: Any, opset: int) -> Any:
     """Return a copy of a graph, brought to an opset when its own is older."""
     import onnx

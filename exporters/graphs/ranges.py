@@ -44,7 +44,8 @@ class Range:
         if not np.isfinite(largest):
             return
         if self.limit == 0.0:
-            self.limit = largest or 1.0
+            # a range too small to cut into bins is as good as 0
+            self.limit = max(largest, float(np.finfo(np.float32).tiny)) if largest else 1.0
         while self.limit < largest:  # two bins become one
             self.counts = np.concatenate(
                 [self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2, np.int64)]

@@ -47,6 +47,7 @@ def _store_constants(model: Any) -> None:
         tensor = model.graph.initializer.add()
         tensor.CopyFrom(value)
         tensor.name = node.output[0]
+    model.ir_version = max(model.ir_version, 4)  # before it, each weight had to be an input, too
     if len(kept) < len(model.graph.node):
         del model.graph.node[:]
         model.graph.node.extend(kept)

@@ -149,7 +149,7 @@ class TrtEngine(Engine):
     def trace(self, batch: NDArray[Any], *, windows: int, runs: int) -> Trace:
         seen = self.layer_times(batch, runs=windows * runs)
         names = [layer.name for layer in seen[0]]
-        samples = np.array([[layer.milliseconds for layer in run] for run in seen])
+        samples = np.array([[one.milliseconds for one in run] for run in seen])
         by_window = samples.reshape(windows, runs, len(names)).transpose(0, 2, 1)
         known = {node.name: node for node in read_layers(self.inspect(), what="the engine's own inspector")}
         memory = {
