@@ -128,8 +128,9 @@ class MemoryBatches:
         for step in range(first, self.steps):
             chosen = order[step * size : (step + 1) * size]
             random.manual_seed(seeding.mix(self._seed, seeding.AUGMENT, epoch, step))
-            images = augment(self._images[chosen], self._recipe, random)
-            yield self._finish(images), self._labels[chosen].to(self._finish.device, non_blocking=True)
+            images = augment(self._images.index_select(0, chosen), self._recipe, random)
+            labels = self._labels.index_select(0, chosen)
+            yield self._finish(images), labels.to(self._finish.device, non_blocking=True)
 
 
 def epoch_order(images: int, seed: int, epoch: int) -> Tensor:

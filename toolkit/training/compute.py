@@ -21,6 +21,7 @@ class Compute:
     threads: int
     arithmetic: Literal["fp32", "bf16", "fp16"]
     channels_last: bool
+    paired_pools: bool = False
 
     @property
     def layout(self) -> str:
@@ -28,9 +29,13 @@ class Compute:
         return "channels-last" if self.channels_last else "contiguous"
 
     def place(self, module: nn.Module) -> nn.Module:
-        """Move a module to the device and layout."""
+        """Move a module to the device and layout, and exchange its pools where that was chosen."""
         import torch
 
+        if self.paired_pools:
+            from toolkit.training.pooling import pair_pools
+
+            module = pair_pools(module)
         module = module.to(self.device)
         if self.channels_last:
             module = module.to(memory_format=torch.channels_last)

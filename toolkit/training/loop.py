@@ -72,7 +72,7 @@ class Loop:
         self.optimizer = Optimizer(recipe, module.parameters())
         self.average = Average(module, recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = training.compute.scaler()
-        self._pending: list[tuple[Tensor, Tensor, int]] = []
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
         self._wall = self._busy = 0.0
 
     def weights(self) -> dict[str, Tensor]:
@@ -138,7 +138,7 @@ class Loop:
         self._backward(loss)
         if self.average:
             self.average.update(self.module)
-        self._pending.append((loss.detach(), (logits.argmax(1) == labels).sum(), len(labels)))
+        self._pending.append((loss.detach(), logits.detach(), labels))
 
     def _backward(self, loss: Tensor) -> None:
         norm, scaler = self.training.recipe.clip_norm, self.scaler
@@ -162,12 +162,13 @@ class Loop:
             import torch
 
             losses = torch.stack([loss for loss, _, _ in self._pending]).tolist()
-            rights = torch.stack([right for _, right, _ in self._pending]).tolist()
-            for loss, right, (_, _, count) in zip(losses, rights, self._pending, strict=True):
-                done.loss_sum += loss * count
-                done.right += right
-                done.seen += count
-                done.trained_images += count
+            for loss, (_, _, labels) in zip(losses, self._pending, strict=True):
+                done.loss_sum += loss * len(labels)
+            answers = torch.cat([logits for _, logits, _ in self._pending]).argmax(1)
+            truth = torch.cat([labels for _, _, labels in self._pending])
+            done.right += int((answers == truth).sum())
+            done.seen += len(truth)
+            done.trained_images += len(truth)
             done.unjudged += losses
             self._pending.clear()
         wall, busy = time.perf_counter(), time.process_time()

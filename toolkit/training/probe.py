@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -25,9 +26,10 @@ from toolkit.training.compute import Compute
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from toolkit.training import Arithmetic, Job, Layout
+    from toolkit.training import Job
 
-_ROUNDS, _ROUND_S = 4, 0.06
+_ROUNDS, _MOST_ROUNDS, _ROUND_S = 3, 15, 0.03
+_FASTEST = 3  # steps of a candidate that have to agree
 _MIN_GAIN = 1.08  # a plainer choice is kept unless another is faster by more than chance explains
 _MIN_COSINE = 0.98  # between gradients; bf16 keeps 8 bits, which costs about 0.001 to 0.005
 _SHORT_STEPS = 200  # a run of fewer steps ends before a probe would have paid for itself
@@ -47,9 +49,10 @@ class Choice:
         """Say the choice to people."""
         gain = f", {self.gain:.2f} times plain fp32" if self.gain else ""
         threads = f"{self.compute.threads} thread{'s' if self.compute.threads > 1 else ''}"
+        pools = ", 2×2 pools by rows and columns" if self.compute.paired_pools else ""
         return (
             f"computing on {self.compute.device} with {threads} in {self.compute.arithmetic}, "
-            f"{self.compute.layout} ({self.why}{gain})"
+            f"{self.compute.layout}{pools} ({self.why}{gain})"
         )
 
 
@@ -58,7 +61,7 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: i
     import torch
 
     threads = torch.get_num_threads()
-    candidates = list(_candidates(job.device, threads, job.arithmetic, job.layout))
+    candidates = list(_candidates(job, module, threads))
     if len(candidates) == 1:
         return Choice(compute=candidates[0], gain=None, why="asked for")
     if steps < _SHORT_STEPS:
@@ -72,17 +75,26 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: i
     return chosen
 
 
-def _candidates(device: str, threads: int, arithmetic: Arithmetic, layout: Layout) -> Iterator[Compute]:
+def _candidates(job: Job, module: nn.Module, threads: int) -> Iterator[Compute]:
     """Yield what may be chosen from, the plainest first."""
-    formats = _formats(device) if arithmetic == "auto" else (arithmetic,)
-    if arithmetic not in ("auto", "fp32") and arithmetic not in _formats(device):
+    from toolkit.training.pooling import can_pair
+
+    possible = _formats(job.device)
+    if job.arithmetic not in ("auto", *possible):
         raise UnavailableError(
-            f"{arithmetic} training does not run on {device}; it has {', '.join(_formats(device))}"
+            f"{job.arithmetic} training does not run on {job.device}; it has {', '.join(possible)}"
         )
-    layouts = (False, True) if layout == "auto" else (layout == "channels-last",)
-    for kind in formats:
-        for channels_last in layouts:
-            yield Compute(device=device, threads=threads, arithmetic=kind, channels_last=channels_last)
+    formats = [kind for kind in possible if job.arithmetic in ("auto", kind)]
+    layouts = (False, True) if job.layout == "auto" else (job.layout == "channels-last",)
+    pools = (False, True) if job.device == "cpu" and can_pair(module) else (False,)
+    for kind, channels_last, paired in itertools.product(formats, layouts, pools):
+        yield Compute(
+            device=job.device,
+            threads=threads,
+            arithmetic=kind,
+            channels_last=channels_last,
+            paired_pools=paired,
+        )
 
 
 def _formats(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], ...]:
@@ -106,9 +118,11 @@ def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list
         trial = _Trial(module, inputs, labels, compute)
         if trial.agrees(reference):
             trials.append(trial)
-    for _ in range(_ROUNDS):
+    for turn in range(_MOST_ROUNDS):
         for trial in trials:
             trial.time()
+        if turn + 1 >= _ROUNDS and all(trial.settled for trial in trials):
+            break
     fastest = min(trials, key=lambda trial: trial.best_s)
     if reference.best_s < fastest.best_s * _MIN_GAIN:
         fastest = reference
@@ -126,7 +140,7 @@ class _Trial:
         layout = torch.channels_last if compute.channels_last else torch.contiguous_format
         self._inputs = inputs.to(compute.device).contiguous(memory_format=layout)
         self._labels = labels.to(compute.device)
-        self.best_s = float("inf")
+        self._seconds: list[float] = []
         self.step()
         self.gradient = torch.cat(
             [p.grad.float().reshape(-1) for p in self._module.parameters() if p.grad is not None]
@@ -155,12 +169,21 @@ class _Trial:
         return bool(cosine >= _MIN_COSINE)
 
     def time(self) -> None:
-        """Take steps for a moment; keep the fastest, which other work on the machine disturbed least."""
+        """Take steps for a moment; what counts is the fastest, which other work disturbed least."""
         started = now = time.perf_counter()
         while now - started < _ROUND_S:
             self.step()
             before, now = now, time.perf_counter()
-            self.best_s = min(self.best_s, now - before)
+            self._seconds = sorted([*self._seconds, now - before])[:_FASTEST]
+
+    @property
+    def best_s(self) -> float:
+        return self._seconds[0]
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether the fastest steps agree, so that more of them would hardly be faster."""
+        return len(self._seconds) == _FASTEST and self._seconds[-1] < 1.1 * self._seconds[0]
 
 
 def _cache_file(job: Job, module: nn.Module, shape: tuple[int, ...], threads: int) -> Path:
