@@ -166,7 +166,9 @@ def test_ctrl_c_during_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     code = (
-        "import sys, time; from pathlib import Path; from toolkit.artifacts import writing\n"
+        "import signal, sys, time; from pathlib import Path; from toolkit.artifacts import writing\n"
+        # a shell's background job is started with Ctrl-C ignored, and its children inherit that
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with writing(Path(sys.argv[1])) as part:\n"
         "    part.write_text('half'); print('ready', flush=True); time.sleep(30)\n"
     )
