@@ -143,6 +143,11 @@ class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # True, torch's default, imports its compiler (1.4 s) at the first call, to keep it out of this
+        return False
+
     def take(self) -> int:
         """Return what was counted since the last call."""
         taken, self.macs = self.macs, 0
