@@ -58,6 +58,8 @@ class ExecutedNode:
     output_dtype: str | None = None
     output_bytes: int | None = None
     weights_bytes: int | None = None
+    parameters: int | None = None
+    macs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

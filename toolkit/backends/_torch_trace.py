@@ -53,6 +53,8 @@ def _node(row: ModuleRow) -> ExecutedNode:
         output_shape=row.output_shape,
         output_bytes=row.activation_bytes,
         weights_bytes=row.weights_bytes,
+        parameters=row.parameters,
+        macs=row.macs,
     )
 
 
@@ -153,9 +155,10 @@ def _memory(module: nn.Module, given: torch.Tensor) -> tuple[dict[str, int | Non
         }
     # libkineto tells its start, and that no GPU is here, on stderr
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    from torch.profiler import ProfilerActivity, profile
+    # not torch.profiler's, which imports torch's compiler (1.4 s) to ask whether it is in use
+    from torch.autograd.profiler import profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(profile_memory=True) as profiler:
         output = module(given)
     del output
     held = peak = 0
@@ -167,5 +170,5 @@ def _memory(module: nn.Module, given: torch.Tensor) -> tuple[dict[str, int | Non
 
 def _allocations(profiler: Any) -> list[int]:
     """Return the bytes of each allocation (freed: negative), in the order of time."""
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
     return [int(e.nbytes()) for e in sorted(events, key=lambda e: e.start_ns())]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import catalog
-from toolkit.artifacts import now
-from toolkit.backends import Engine, EngineOptions, Trace
+from toolkit.artifacts import Passport, now
+from toolkit.backends import Engine, EngineOptions, ExecutedNode, Trace
 from toolkit.errors import CnnkitError
 from toolkit.profiling.align import align
 from toolkit.profiling.claims import Claim, claim
@@ -129,7 +129,13 @@ class _Bench:
         found: dict[str, Module] = {}
         for seen in self.seen.values():
             passport = seen.target.artifact.passport
-            own = modules_of(passport, seen.graph, batch=self.batch, model_file=self.settings.model_file)
+            own = modules_of(
+                passport,
+                seen.graph,
+                batch=self.batch,
+                model_file=self.settings.model_file,
+                ran=self._calls_of(passport),
+            )
             for module in own:
                 known = found.get(module.name)
                 if known is None:
@@ -137,6 +143,16 @@ class _Bench:
                 elif known.input_bytes is None and module.input_bytes is not None:
                     found[module.name] = dataclasses.replace(known, input_bytes=module.input_bytes)
         return tuple(found.values())
+
+    def _calls_of(self, passport: Passport) -> tuple[ExecutedNode, ...]:
+        """Return the calls that PyTorch made for that network in this profile; empty where it made none."""
+        wanted = (passport.model, passport.input.shape, len(passport.classes))
+        for seen in self.seen.values():
+            own = seen.target.artifact.passport
+            alike = (own.model, own.input.shape, len(own.classes)) == wanted
+            if seen.target.backend == "pytorch" and seen.trace is not None and alike:
+                return seen.trace.nodes
+        return ()
 
     def _open(self, stack: ExitStack) -> dict[str, Engine]:
         engines: dict[str, Engine] = {}
