@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """The choice a run keeps: two runs with one seed are equal only when this is equal, too."""
+    """The choice a run keeps: two runs with one seed are equal only when this is equal, too.
+
+    `plain_first` keeps the first convolution in fp32 when the rest is not; `paired_pools` exchanges
+    2×2 pools, see toolkit.training.pooling.
+    """
 
     device: str
     threads: int
     arithmetic: Literal["fp32", "bf16", "fp16"]
     channels_last: bool
     paired_pools: bool = False
+    plain_first: bool = False
 
     @property
     def layout(self) -> str:
@@ -36,6 +41,8 @@ class Compute:
             from toolkit.training.pooling import pair_pools
 
             module = pair_pools(module)
+        if self.plain_first:
+            _keep_plain(first_convolution(module), self.device)
         module = module.to(self.device)
         if self.channels_last:
             module = module.to(memory_format=torch.channels_last)
@@ -55,6 +62,30 @@ class Compute:
         import torch
 
         return torch.amp.GradScaler(self.device.partition(":")[0]) if self.arithmetic == "fp16" else None
+
+
+def first_convolution(module: nn.Module) -> nn.Module | None:
+    """Return the layer that sees the pictures, when it is a convolution."""
+    from torch import nn
+
+    weighted = (layer for layer in module.modules() if getattr(layer, "weight", None) is not None)
+    first = next(weighted, None)
+    return first if isinstance(first, nn.Conv2d) else None
+
+
+def _keep_plain(layer: nn.Module | None, device: str) -> None:
+    """Let a layer compute in fp32 inside of autocast."""
+    import torch
+
+    if layer is None:
+        return
+    forward = layer.forward
+
+    def plain(x: torch.Tensor) -> Any:
+        with torch.autocast(device.partition(":")[0], enabled=False):
+            return forward(x.float())
+
+    layer.forward = plain
 
 
 def find_device(name: str) -> torch.device:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from toolkit.artifacts import write_json
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError
-from toolkit.training.compute import Compute
+from toolkit.training.compute import Compute, first_convolution
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from toolkit.training import Job
 
 _ROUNDS, _MOST_ROUNDS, _ROUND_S = 3, 15, 0.03
+_HOPELESS = 1.3  # times the fastest: such a candidate is not tried again
 _FASTEST = 3  # steps of a candidate that have to agree
 _MIN_GAIN = 1.08  # a plainer choice is kept unless another is faster by more than chance explains
 _MIN_COSINE = 0.98  # between gradients; bf16 keeps 8 bits, which costs about 0.001 to 0.005
@@ -49,9 +50,10 @@ class Choice:
         """Say the choice to people."""
         gain = f", {self.gain:.2f} times plain fp32" if self.gain else ""
         threads = f"{self.compute.threads} thread{'s' if self.compute.threads > 1 else ''}"
+        first = " but for the first layer" if self.compute.plain_first else ""
         pools = ", 2×2 pools by rows and columns" if self.compute.paired_pools else ""
         return (
-            f"computing on {self.compute.device} with {threads} in {self.compute.arithmetic}, "
+            f"computing on {self.compute.device} with {threads} in {self.compute.arithmetic}{first}, "
             f"{self.compute.layout}{pools} ({self.why}{gain})"
         )
 
@@ -87,14 +89,18 @@ def _candidates(job: Job, module: nn.Module, threads: int) -> Iterator[Compute]:
     formats = [kind for kind in possible if job.arithmetic in ("auto", kind)]
     layouts = (False, True) if job.layout == "auto" else (job.layout == "channels-last",)
     pools = (False, True) if job.device == "cpu" and can_pair(module) else (False,)
-    for kind, channels_last, paired in itertools.product(formats, layouts, pools):
-        yield Compute(
-            device=job.device,
-            threads=threads,
-            arithmetic=kind,
-            channels_last=channels_last,
-            paired_pools=paired,
-        )
+    # oneDNN's bf16 gradient for few channels is slower than fp32's, and only the first layer has so few
+    firsts = (False, True) if job.device == "cpu" and first_convolution(module) else (False,)
+    for kind, channels_last, paired, plain in itertools.product(formats, layouts, pools, firsts):
+        if kind == "bf16" or not plain:
+            yield Compute(
+                device=job.device,
+                threads=threads,
+                arithmetic=kind,
+                channels_last=channels_last,
+                paired_pools=paired,
+                plain_first=plain,
+            )
 
 
 def _formats(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], ...]:
@@ -121,6 +127,9 @@ def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list
     for turn in range(_MOST_ROUNDS):
         for trial in trials:
             trial.time()
+        # the plain one stays, for comparison, and so do those that may yet win
+        limit = _HOPELESS * min(trial.best_s for trial in trials)
+        trials = [trial for trial in trials if trial is reference or trial.best_s < limit]
         if turn + 1 >= _ROUNDS and all(trial.settled for trial in trials):
             break
     fastest = min(trials, key=lambda trial: trial.best_s)
