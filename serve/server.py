@@ -89,6 +89,8 @@ def run(settings: Settings, say: Say) -> None:
 
 
 def _serve(settings: Settings, sock: socket.socket, uvicorn: Any, say: Say) -> None:
+    from serve.api.connection import Connection
+
     entries = line_up(settings.models, settings.backend, settings.choice, others=settings.page)
     for entry in entries:
         if entry.backend == settings.backend and entry.artifact:
@@ -99,6 +101,7 @@ def _serve(settings: Settings, sock: socket.socket, uvicorn: Any, say: Say) -> N
         application,
         log_level="warning",
         access_log=False,
+        http=Connection,
         ws="none",
         server_header=False,
         proxy_headers=False,
