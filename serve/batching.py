@@ -97,13 +97,12 @@ class Batcher:
         """Tell whether nothing runs and nobody waits."""
         return not self._busy and not self._waiting
 
-    def replace(self, run: Run) -> None:
-        """Answer later callers by another engine; who waits already is answered by the old one."""
-        self._run = run
-
-    def submit(self, rows: NDArray[Any], *, deadline_s: float | None = None) -> asyncio.Future[Any]:
+    def submit(
+        self, rows: NDArray[Any], *, run: Run | None = None, deadline_s: float | None = None
+    ) -> asyncio.Future[Any]:
         """Queue (N, …) rows, N ≥ 1; the future gives (arrays with N rows each, Timing).
 
+        `run` is the engine that these rows were made for, where another one took over since.
         Raises QueueFullError or StoppedError at once; the future raises DeadlineError when
         `deadline_s` seconds pass first. A caller that cancels its future costs no engine time
         unless its batch runs already.
@@ -113,7 +112,7 @@ class Batcher:
         if self._rows_waiting and self._rows_waiting + len(rows) > self.policy.max_waiting:
             raise QueueFullError(self._rows_waiting, self.retry_after_s())
         loop = asyncio.get_running_loop()
-        caller = _Caller(rows=rows, run=self._run, came=time.perf_counter(), done=loop.create_future())
+        caller = _Caller(rows=rows, run=run or self._run, came=time.perf_counter(), done=loop.create_future())
         if deadline_s is not None:
             alarm = loop.call_later(deadline_s, _expire, caller.done)
             caller.done.add_done_callback(lambda _: alarm.cancel())
@@ -168,7 +167,7 @@ class Batcher:
             if caller.done.done():  # its deadline passed, or it went away
                 self._drop()
                 continue
-            # who came before a newer engine took over is answered by the old one
+            # who came before a newer engine took over is answered by the one that it came to
             alike = not batch or (
                 caller.run == batch[0].run and caller.rows.shape[1:] == batch[0].rows.shape[1:]
             )

@@ -5,6 +5,7 @@ With ONNX Runtime this needs neither torch nor a data set: the passport carries 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit import catalog
-from toolkit.artifacts import Artifact, Precision
+from toolkit.artifacts import Artifact, Precision, TensorSpec
 from toolkit.backends import EngineOptions
 from toolkit.errors import CnnkitError, ImageError
 from toolkit.images import (
@@ -130,6 +131,24 @@ class Classifier:
         """Run (N, C, H, W) of the passport's dtype; return every output. Raises ShapeError."""
         return self.engine.run(batch)
 
+    @functools.cached_property
+    def outputs(self) -> dict[int, TensorSpec]:
+        """Return what can be asked for by its place in `run`'s list: outputs with a row for each picture."""
+        passport = self.artifact.passport
+        found = {0: passport.output}
+        names = self.engine.output_names
+        if len(names) > 1:
+            fixed = passport.input.shape[0]
+            counts = (fixed,) if fixed else (1, 2)
+            tried = [(count, self._run_zeros(count)) for count in counts]
+            for at, name in enumerate(names[1:], 1):
+                first = tried[0][1][at]
+                told = first.dtype.kind in "fiub"
+                if told and all(answers[at].shape[:1] == (count,) for count, answers in tried):
+                    shape = (fixed, *first.shape[1:])
+                    found[at] = TensorSpec(name=name, shape=shape, dtype=str(first.dtype))
+        return found
+
     def rows(self, prepared: Prepared) -> NDArray[Any]:
         """Return a prepared picture as (1, C, H, W) of the input's dtype; uint8 graphs scale inside."""
         if self.input_dtype == np.uint8:
@@ -169,9 +188,14 @@ class Classifier:
 
     def warm_up(self, batches: Sequence[int] = (1,)) -> None:
         """Run zeros of each batch size once, so that the first caller does not pay for it."""
-        shape = [n or 1 for n in self.artifact.passport.input.shape[1:]]
         for batch in batches:
-            self.run(np.zeros((batch, *shape), dtype=self.input_dtype))
+            self._run_zeros(batch)
+        self.outputs  # noqa: B018  (looked at now, because it may run the engine)
+
+    def _run_zeros(self, batch: int) -> list[NDArray[Any]]:
+        count, *rest = self.artifact.passport.input.shape
+        shape = (count or batch, *(n or 1 for n in rest))
+        return self.run(np.zeros(shape, dtype=self.input_dtype))
 
     def close(self) -> None:
         """Free what the engine holds."""

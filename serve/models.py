@@ -16,6 +16,7 @@ from pathlib import Path
 from serve.batching import Batcher, Policy
 from serve.classifier import Classifier
 from serve.lineup import Entry
+from serve.tally import Tally
 from toolkit import catalog
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
 
@@ -28,11 +29,11 @@ class Version:
 
     classifier: Classifier
     batcher: Batcher
+    tally: Tally
 
     def replace(self, classifier: Classifier) -> None:
-        """Answer later batches with another engine; whoever runs now ends on the old one."""
+        """Answer later requests with another engine; whoever came to the old one is answered by it."""
         self.classifier = classifier
-        self.batcher.replace(classifier.run)
 
 
 @dataclass(kw_only=True)
@@ -78,11 +79,15 @@ class Model:
         fixed = classifier.artifact.passport.input.shape[0]
         # a graph with a fixed batch takes exactly that many rows, so callers cannot share one
         policy = self.policy if fixed is None else dataclasses.replace(self.policy, max_batch=1)
-        name = self.name
-        batcher = Batcher(
-            classifier.run, policy, on_batch=lambda rows, seconds: self.on_batch(name, rows, seconds)
+        tally = Tally()
+
+        def ran(rows: int, seconds: float) -> None:
+            tally.ran(rows, seconds)
+            self.on_batch(self.name, rows, seconds)
+
+        return Version(
+            classifier=classifier, batcher=Batcher(classifier.run, policy, on_batch=ran), tally=tally
         )
-        return Version(classifier=classifier, batcher=batcher)
 
     async def version(self, name: str | None) -> Version | None:
         """Return a version, opened now if it was not yet; None for a name that there is not."""

@@ -23,6 +23,7 @@ from serve.api.documentation import Documentation
 from serve.api.gate import Gate
 from serve.api.infer import Protocol
 from serve.api.metrics import Metrics
+from serve.api.repository import Repository, refused
 from serve.api.wire import error_reply, read_body, request_id, respond
 from serve.classifier import Limits
 from serve.models import Registry
@@ -60,6 +61,7 @@ class App:
         self.page = page
         gate = Gate(metrics, deadline_s)
         self.protocol = Protocol(registry, gate)
+        self.repository = Repository(self.protocol)
         self.classify = Classify(self.protocol, gate, limits)
         self.fixed = self._fixed(Documentation(list(registry.models)))
 
@@ -74,6 +76,7 @@ class App:
             "/v2": _get(self.protocol.server),
             "/v2/health/live": _get(self.protocol.live),
             "/v2/health/ready": _get(self.protocol.ready),
+            "/v2/repository/index": {"POST": self.repository.index},
             "/v1/models": _get(self.classify.models),
             "/v1/classify": {"POST": self.classify.classify},
             "/metrics": _get(metrics),
@@ -87,13 +90,15 @@ class App:
         if fixed is not None:
             return fixed
         if path.startswith("/v2/models/"):
-            return self._model_route(path.split("/")[3:])
+            return self._model_route(path)
         if path.startswith(("/v1/", "/v2/")) or self.page is None:
-            raise RefusedError(404, "there is nothing here; GET /openapi.json lists what is")
+            raise refused(path)
         return None
 
-    def _model_route(self, parts: list[str]) -> Route:
-        name, rest = parts[0], parts[1:]
+    def _model_route(self, path: str) -> Route:
+        name, *rest = path.split("/")[3:]
+        if name == "stats" and not rest and name not in self.registry.models:
+            return Route(pattern=path, methods=_get(self.repository.all_statistics))
         version = None
         pattern = "/v2/models/{model}"
         if len(rest) >= 2 and rest[0] == "versions":
@@ -105,10 +110,11 @@ class App:
             "": ("GET", protocol.metadata),
             "ready": ("GET", protocol.model_ready),
             "config": ("GET", protocol.config),
+            "stats": ("GET", self.repository.statistics),
             "infer": ("POST", protocol.infer),
         }
         if action not in targets:
-            raise RefusedError(404, "there is nothing here; GET /openapi.json lists what is")
+            raise refused(f"/v2/{action}")
         method, target = targets[action]
 
         async def handle(request: Request) -> Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 from urllib.parse import parse_qsl
@@ -14,7 +15,7 @@ from serve.api.gate import Gate
 from serve.api.infer import Protocol, headers_of
 from serve.api.multipart import file_of
 from serve.classifier import Classifier, Invert, Limits, Prepared, prepare
-from serve.models import Model
+from serve.models import Model, Version
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
 from toolkit.images import top_classes
 
@@ -51,11 +52,22 @@ class Classify:
         top, invert = _top(query.get("top", "3")), _invert(query.get("invert", "auto"))
         name = query.get("model", self.protocol.registry.default().name)
         model, version = await self.protocol.version(name, query.get("version"))
+        body = await request.read()
+        start = time.perf_counter()
+        try:
+            data = _picture(body, request.headers.get(b"content-type", b""))
+            return await self._answer(data, model, version, top, invert)
+        except RefusedError:
+            version.tally.fail.add(time.perf_counter() - start)
+            raise
+
+    async def _answer(self, data: bytes, model: Model, version: Version, top: int, invert: Invert) -> Reply:
         classifier = version.classifier
-        data = _picture(await request.read(), request.headers.get(b"content-type", b""))
         prepared = await self._prepare(data, classifier, invert)
         self.gate.metrics.prepared(model.name, prepared.decode_ms / 1e3, prepared.preprocess_ms / 1e3)
-        arrays, timing = await self.gate.run(model.name, version, classifier.rows(prepared))
+        rows = classifier.rows(prepared)
+        arrays, timing = await self.gate.run(model.name, version, classifier.run, rows)
+        ran = time.perf_counter()
         try:
             row = classifier.probabilities(arrays[0])[0]
         except ImageError as error:
@@ -67,7 +79,15 @@ class Classify:
             "queue": timing.queue_ms,
             "infer": timing.infer_ms,
         }
-        return _reply(model, classifier, best, prepared, latency)
+        reply = _reply(model, classifier, best, prepared, latency)
+        version.tally.answered(
+            1,
+            read_s=(prepared.decode_ms + prepared.preprocess_ms) / 1e3,
+            queue_s=timing.queue_ms / 1e3,
+            infer_s=timing.infer_ms / 1e3,
+            write_s=time.perf_counter() - ran,
+        )
+        return reply
 
     async def _prepare(self, data: bytes, classifier: Classifier, invert: Invert) -> Prepared:
         def work() -> Prepared:

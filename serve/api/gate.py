@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from serve.api import RefusedError
 from serve.api.metrics import Metrics
-from serve.batching import Arrays, DeadlineError, QueueFullError, StoppedError, Timing
+from serve.batching import Arrays, DeadlineError, QueueFullError, Run, StoppedError, Timing
 from serve.models import Version
 from toolkit.errors import ShapeError
 
@@ -21,12 +21,20 @@ class Gate:
         self.deadline_s = deadline_s
 
     async def run(
-        self, model: str, version: Version, rows: NDArray[Any], deadline_s: float | None = None
+        self,
+        model: str,
+        version: Version,
+        run: Run,
+        rows: NDArray[Any],
+        deadline_s: float | None = None,
     ) -> tuple[Arrays, Timing]:
-        """Return the engine's outputs for these rows. Raises RefusedError: 400, 429, 503 or 504."""
+        """Return the outputs of `run`, the engine that the rows were made for, in the version's queue.
+
+        Raises RefusedError: 400, 429, 503 or 504.
+        """
         limit = min(deadline_s or self.deadline_s, self.deadline_s)
         try:
-            arrays, timing = await version.batcher.submit(rows, deadline_s=limit)
+            arrays, timing = await version.batcher.submit(rows, run=run, deadline_s=limit)
         except QueueFullError as full:
             self.metrics.shed(model, "full")
             retry = b"%d" % full.retry_after_s

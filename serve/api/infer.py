@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ from toolkit.artifacts import TensorSpec
 from toolkit.checkpoints import tool_versions
 
 PLATFORMS = {"ort": "onnxruntime_onnx", "pytorch": "pytorch_eager", "trt": "tensorrt_plan"}
-EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
+EXTENSIONS = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+]
 
 
 class Protocol:
@@ -48,21 +55,24 @@ class Protocol:
             raise RefusedError(404, f"no model {name[:80]!r}; served: {', '.join(self.registry.models)}")
         return found
 
+    def known(self, name: str, version: str | None) -> Model:
+        """Return a served model that has this version. Raises RefusedError (404)."""
+        model = self.model(name)
+        if version is not None and version not in model.versions:
+            raise _no_version(model, version)
+        return model
+
     async def version(self, name: str, version: str | None) -> tuple[Model, Version]:
         """Return a served model and its version. Raises RefusedError (404)."""
         model = self.model(name)
         found = await model.version(version)
         if found is None:
-            raise RefusedError(
-                404, f"no version {str(version)[:80]!r} of {model.name}; known: {', '.join(model.versions)}"
-            )
+            raise _no_version(model, str(version))
         return model, found
 
     async def model_ready(self, request: Request, name: str, version: str | None) -> Reply:
         """Answer whether a model takes requests."""
-        model = self.model(name)
-        if version is not None and version not in model.versions:
-            raise RefusedError(404, f"no version {version[:80]!r}; known: {', '.join(model.versions)}")
+        model = self.known(name, version)
         status = 200 if self.registry.ready else 503
         return Reply(body=orjson.dumps({"name": model.name, "ready": status == 200}), status=status)
 
@@ -76,7 +86,7 @@ class Protocol:
                 "versions": model.versions,
                 "platform": PLATFORMS.get(model.entry.backend, model.entry.backend),
                 "inputs": [_tensor(passport.input)],
-                "outputs": [_tensor(spec) for spec in outputs_of(found.classifier)],
+                "outputs": [_tensor(spec) for spec in found.classifier.outputs.values()],
             }
         )
 
@@ -90,7 +100,7 @@ class Protocol:
                 "platform": PLATFORMS.get(model.entry.backend, model.entry.backend),
                 "max_batch_size": found.batcher.policy.max_batch,
                 "input": [_configured(spec)],
-                "output": [_configured(one) for one in outputs_of(found.classifier)],
+                "output": [_configured(one) for one in found.classifier.outputs.values()],
                 "dynamic_batching": {
                     "max_queue_delay_microseconds": round(found.batcher.policy.delay_ms * 1e3)
                 },
@@ -100,19 +110,34 @@ class Protocol:
     async def infer(self, request: Request, name: str, version: str | None) -> Reply:
         """Run a model on the request's rows."""
         model, found = await self.version(name, version)
-        classifier = found.classifier
         body = await request.read()
-        head, tail = split(body, request.headers.get(b"inference-header-content-length"))
-        names = [spec.name for spec in outputs_of(classifier)]
-        asked = parse(head, tail, classifier.artifact.passport.input, names)
-        arrays, _ = await self.gate.run(model.name, found, asked.rows, asked.deadline_s)
-        return _answer(asked, arrays, names, model, classifier)
+        start = time.perf_counter()
+        classifier = found.classifier
+        names = [spec.name for spec in classifier.outputs.values()]
+        try:
+            head, tail = split(body, request.headers.get(b"inference-header-content-length"))
+            asked = parse(head, tail, classifier.artifact.passport.input, names)
+            parsed = time.perf_counter()
+            arrays, timing = await self.gate.run(
+                model.name, found, classifier.run, asked.rows, asked.deadline_s
+            )
+            ran = time.perf_counter()
+            reply = _answer(asked, arrays, model, classifier)
+        except RefusedError:
+            found.tally.fail.add(time.perf_counter() - start)
+            raise
+        found.tally.answered(
+            len(asked.rows),
+            read_s=parsed - start,
+            queue_s=timing.queue_ms / 1e3,
+            infer_s=timing.infer_ms / 1e3,
+            write_s=time.perf_counter() - ran,
+        )
+        return reply
 
 
-def _answer(
-    asked: InferRequest, arrays: list[Any], names: list[str], model: Model, classifier: Classifier
-) -> Reply:
-    by_name = dict(zip(names, arrays, strict=False))
+def _answer(asked: InferRequest, arrays: list[Any], model: Model, classifier: Classifier) -> Reply:
+    by_name = {spec.name: arrays[at] for at, spec in classifier.outputs.items()}
     answers = [(wanted, by_name[wanted.name]) for wanted in asked.wanted]
     if not all(np.isfinite(array).all() for _, array in answers):
         raise RefusedError(400, "the input's numbers are so large that the network's output is not finite")
@@ -138,9 +163,10 @@ def headers_of(classifier: Classifier) -> dict[bytes, bytes]:
     }
 
 
-def outputs_of(classifier: Classifier) -> list[TensorSpec]:
-    """Return the served outputs: the logits that the passport describes."""
-    return [classifier.artifact.passport.output]
+def _no_version(model: Model, version: str) -> RefusedError:
+    return RefusedError(
+        404, f"no version {version[:80]!r} of {model.name}; known: {', '.join(model.versions)}"
+    )
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

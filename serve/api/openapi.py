@@ -19,6 +19,8 @@ NUMBER: dict[str, Any] = {"type": "number"}
 SHAPE: dict[str, Any] = {"type": "array", "items": {"type": "integer"}}
 PARAMETERS: dict[str, Any] = {"type": "object", "additionalProperties": True}
 
+STATS = _object({"model_stats": {"type": "array", "items": PARAMETERS}}, "model_stats")
+
 SCHEMAS: dict[str, Any] = {
     "Error": _object({"error": STRING}, "error"),
     "Server": _object(
@@ -177,6 +179,10 @@ def _model_paths(base: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
             "parameters": parameters,
             "get": _operation("A model's configuration", _replies(PARAMETERS, 404)),
         },
+        f"{base}/stats": {
+            "parameters": parameters,
+            "get": _operation("How often it was asked, and where the time went", _replies(STATS, 404)),
+        },
         f"{base}/infer": {"parameters": parameters, "post": infer},
     }
 
@@ -199,6 +205,16 @@ def _classify() -> dict[str, Any]:
         _replies(_schema("Classification"), 400, 404, 413, 415, 422, 429, 503, 504),
         parameters=query,
         requestBody={"required": True, "content": content},
+    )
+
+
+def _index() -> dict[str, Any]:
+    entry = _object({"name": STRING, "version": STRING, "state": STRING, "reason": STRING}, "name", "state")
+    asked = {"type": "object", "properties": {"ready": {"type": "boolean"}}}
+    return _operation(
+        "Every model and version",
+        _replies({"type": "array", "items": entry}, 400, 413, 415),
+        requestBody={"content": {"application/json": {"schema": asked}}},
     )
 
 
@@ -225,6 +241,8 @@ def document(models: Sequence[str]) -> dict[str, Any]:
             "/v2/health/ready": {"get": _operation("Are the models warm", flag)},
             **_model_paths("/v2/models/{model}", [name]),
             **_model_paths("/v2/models/{model}/versions/{version}", [name, VERSION]),
+            "/v2/models/stats": {"get": _operation("Statistics of every model", _replies(STATS))},
+            "/v2/repository/index": {"post": _index()},
             "/metrics": {"get": _operation("For Prometheus", _replies(STRING, kind="text/plain"))},
         },
         "components": {"schemas": SCHEMAS},

@@ -23,10 +23,8 @@ DATATYPES = {
     "float32": "FP32",
     "float16": "FP16",
     "float64": "FP64",
-    "uint8": "UINT8",
-    "int8": "INT8",
-    "int32": "INT32",
-    "int64": "INT64",
+    **{f"{kind}{bits}": f"{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    "bool": "BOOL",
 }
 # looked up by dtype, because a dtype's name is worked out anew each time
 _BY_DTYPE = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
@@ -262,7 +260,7 @@ def _classify(array: NDArray[Any], count: int, labels: Sequence[str]) -> list[st
     """Return `value:index:label` of each row's `count` largest values, row after row."""
     texts = []
     for row in array.reshape(len(array), -1):
-        for index in np.argsort(-row, kind="stable")[:count]:
+        for index in np.argsort(-row.astype(np.float64), kind="stable")[:count]:
             label = labels[index] if index < len(labels) else ""
             texts.append(f"{float(row[index]):f}:{index}:{label}")
     return texts

@@ -16,6 +16,8 @@ from serve.api import GoneError, Receive, RefusedError, Reply, Scope, Send
 # under one network packet, compressing saves nothing and costs the caller's time
 COMPRESS_FROM = 1_400
 _WBITS = {b"gzip": 31, b"deflate": 15}
+# each member's tail is copied, so that many tiny ones would cost the square of their number
+MOST_MEMBERS = 64
 _ID = re.compile(rb"[\w.:-]{1,128}")
 _boot = os.urandom(4).hex()
 _count = itertools.count(1)
@@ -57,17 +59,24 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
 
 
 def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
-    """Decompress one stream, never beyond the limit."""
-    machine = zlib.decompressobj(wbits)
-    try:
-        data = machine.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise RefusedError(400, f"the body cannot be decompressed: {error}") from None
-    if len(data) > limit:
-        raise _too_large(limit)
-    if not machine.eof or machine.unused_data:
-        raise RefusedError(400, "the compressed body is cut short or has a tail")
-    return data
+    """Decompress a body, never beyond the limit; gzip may have several members (RFC 1952, 2.2)."""
+    found: list[bytes] = []
+    size, members = 0, 0
+    while body or not members:
+        machine = zlib.decompressobj(wbits)
+        try:
+            data = machine.decompress(body, limit + 1 - size)
+        except zlib.error as error:
+            raise RefusedError(400, f"the body cannot be decompressed: {error}") from None
+        size += len(data)
+        if size > limit:
+            raise _too_large(limit)
+        members += 1
+        if not machine.eof or members > MOST_MEMBERS or (machine.unused_data and wbits == _WBITS[b"deflate"]):
+            raise RefusedError(400, "the compressed body is cut short, or has a tail or too many members")
+        found.append(data)
+        body = machine.unused_data
+    return b"".join(found)
 
 
 def _too_large(limit: int) -> RefusedError:

@@ -111,6 +111,17 @@ def test_bodies_may_be_compressed_both_ways(api: Server, rows: Rows, name: str, 
     assert json.loads(plain)["outputs"][0]["shape"] == [36, 10]
 
 
+def test_gzip_may_have_several_members(api: Server, rows: Rows) -> None:
+    body = json.dumps({"inputs": [tensor(rows)]}).encode()
+    members = [gzip.compress(body[at : at + 9_000]) for at in range(0, len(body), 9_000)]
+    headers = {"Content-Encoding": "gzip"}
+    assert len(members) > 1
+    assert api.ask("POST", INFER, b"".join(members), headers).status == 200
+    assert api.ask("POST", INFER, b"".join(members) + b"tail", headers).status == 400
+    assert api.ask("POST", INFER, gzip.compress(b"") * 1_000 + members[0], headers).status == 400
+    assert api.ask("POST", INFER, gzip.compress(b" " * 2**20) * 33, headers).status == 413
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -172,8 +172,7 @@ def test_who_waits_when_a_newer_engine_takes_over_is_answered_by_the_old_one() -
     async def main() -> None:
         batcher = Batcher(old.run, Policy())
         first, second = batcher.submit(row(1.0)), batcher.submit(row(2.0))
-        batcher.replace(new.run)
-        third = batcher.submit(row(3.0))
+        third = batcher.submit(row(3.0), run=new.run)
         old.go.set()
         await ended(batcher, asyncio.gather(first, second, third))
 

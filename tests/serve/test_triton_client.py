@@ -13,6 +13,7 @@ from serve.classifier import Choice, Classifier, find
 from tests.serve.conftest import MODEL, Server
 
 http = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed (extra test)")
+InferenceServerException = pytest.importorskip("tritonclient.utils").InferenceServerException
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -91,3 +92,61 @@ def test_mistakes_come_back_in_words(client: Any, rows: Rows) -> None:
     given.set_data_from_numpy(rows)
     with pytest.raises(Exception, match="no input 'wrong'"):
         client.infer(MODEL, [given])
+
+
+def test_the_repository_lists_what_is_served(client: Any) -> None:
+    rows = client.get_model_repository_index()
+    assert {"name": MODEL, "version": "fp32", "state": "READY"} in rows
+
+
+def test_statistics_count_what_was_asked(client: Any, rows: Rows) -> None:
+    def stats(**where: str) -> Any:
+        (found,) = [
+            row
+            for row in client.get_inference_statistics(**where)["model_stats"]
+            if (row["name"], row["version"]) == (MODEL, "fp32")
+        ]
+        return found
+
+    given = http.InferInput("input", list(rows.shape), "FP32")
+    given.set_data_from_numpy(rows)
+    before = stats()
+    client.infer(MODEL, [given])
+    after = stats(model_name=MODEL, model_version="fp32")
+    assert after["inference_count"] - before["inference_count"] == len(rows)
+    assert after["execution_count"] - before["execution_count"] == 1
+    for span in ("success", "queue", "compute_input", "compute_infer", "compute_output"):
+        assert after["inference_stats"][span]["count"] - before["inference_stats"][span]["count"] == 1
+        assert after["inference_stats"][span]["ns"] > before["inference_stats"][span]["ns"]
+    assert after["last_inference"] >= before["last_inference"]
+    assert len(rows) in {entry["batch_size"] for entry in after["batch_stats"]}
+    assert stats(model_name=MODEL) == after
+
+    given = http.InferInput("wrong", list(rows.shape), "FP32")
+    given.set_data_from_numpy(rows)
+    with pytest.raises(Exception, match="no input 'wrong'"):
+        client.infer(MODEL, [given])
+    assert stats()["inference_stats"]["fail"]["count"] == after["inference_stats"]["fail"]["count"] + 1
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (lambda c: c.load_model("lenet"), "fixed when"),
+        (lambda c: c.unload_model(MODEL), "fixed when"),
+        (lambda c: c.get_system_shared_memory_status(), "shared memory is not offered"),
+        (lambda c: c.register_system_shared_memory("a", "/etc/passwd", 10), "shared memory is not offered"),
+        (lambda c: c.unregister_system_shared_memory(), "shared memory is not offered"),
+        (lambda c: c.get_cuda_shared_memory_status(), "shared memory is not offered"),
+        (lambda c: c.register_cuda_shared_memory("a", b"x", 0, 10), "shared memory is not offered"),
+        (lambda c: c.unregister_cuda_shared_memory(), "shared memory is not offered"),
+        (lambda c: c.get_trace_settings(), "traces are not offered"),
+        (lambda c: c.update_trace_settings(MODEL, {}), "traces are not offered"),
+        (lambda c: c.get_log_settings(), "log settings"),
+        (lambda c: c.update_log_settings({}), "log settings"),
+        (lambda c: c.get_inference_statistics("nope"), "no model 'nope'"),
+    ],
+)
+def test_what_is_not_offered_is_said(client: Any, call: Any, why: str) -> None:
+    with pytest.raises(InferenceServerException, match=why):
+        call(client)

@@ -109,6 +109,11 @@ class Engine(ABC):
         Blocks until the answer is in host memory. Raises ShapeError when C, H or W differ.
         """
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Return the names of what `run` returns, as far as the runtime knows them; the logits' first."""
+        return (self.artifact.passport.output.name,)
+
     def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Return the first output as (N, K) float32."""
         return np.asarray(self.run(batch)[0], dtype=np.float32)

@@ -93,6 +93,10 @@ class OrtEngine(Engine):
         name = self.session.get_inputs()[0].name
         return {**self.options.extra.get("feed", {}), name: np.ascontiguousarray(batch)}
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(output.name for output in self.session.get_outputs())
+
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         self.check(batch)
         return [np.asarray(value) for value in self.session.run(None, self.feed(batch))]

@@ -74,6 +74,10 @@ class TrtEngine(Engine):
         )
         return self.engine.create_execution_context(settings)
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(self.outputs)
+
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         self.check(batch)
         self._enqueue(batch)
