@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,18 +14,20 @@ from exporters import Exported, Exporter, ExportOptions
 from exporters.flow.cache import KEY
 from exporters.flow.context import calibrated_for, evidence_for, reference_for, teller
 from exporters.flow.int8 import ALLOWED_POINTS, quantize_within
+from exporters.flow.memory import collected
 from exporters.flow.paths import export_path
 from exporters.flow.publish import publish
 from exporters.graphs.capture import capture, finish
 from exporters.graphs.emulated import emulate
 from exporters.graphs.facts import input_spec, output_spec, write_facts
-from exporters.graphs.half import LARGEST_HALF, to_half
+from exporters.graphs.half import to_half
 from exporters.graphs.naming import name_missing
 from exporters.graphs.opsets import modern, opset_of
 from exporters.graphs.pixels import add_softmax, take_pixels
 from exporters.graphs.ranges import measure, overflowing
 from exporters.graphs.reading import read_graph
 from exporters.graphs.running import affordable, logits
+from exporters.graphs.weights import LARGEST_HALF
 from exporters.proving.drift import explain
 from exporters.proving.evidence import Evidence, answers_of
 from exporters.proving.parity import compare, judge
@@ -60,12 +61,12 @@ class OnnxExporter(Exporter):
         path = export_path(source, options, "onnx")
 
         def draft(part: Path) -> Passport:
-            model, facts = self.graph(source, options, evidence)
-            passport = _passport(source, model, options, facts)
-            write_facts(model, passport)
-            part.write_bytes(model.SerializeToString(deterministic=True))
-            del model
-            gc.collect()  # torch's exporter leaves the weights in cycles, twice
+            with collected():
+                model, facts = self.graph(source, options, evidence)
+                passport = _passport(source, model, options, facts)
+                write_facts(model, passport)
+                part.write_bytes(model.SerializeToString(deterministic=True))
+                del model
             return passport
 
         def prove(drafted: Artifact) -> tuple[Passport, bytes]:
@@ -170,7 +171,7 @@ class OnnxExporter(Exporter):
         if options.precision != "fp16":
             return None
         kept = drafted.passport.extra["kept_fp32"]
-        model = emulate(read_graph(source.path), "fp16", keep=kept, in_place=True).SerializeToString()
+        model = emulate(read_graph(source.path), "fp16", keep=kept, in_place=True)
         inputs = evidence.inputs_for(source.passport)
         labels = evidence.labels[: len(inputs)] if evidence.labels is not None else None
         return compare(

@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from exporters.proving.proof import PROOF, proof_path
-from toolkit.artifacts import Artifact, Passport, hash_file, stamp, write_bytes, writing
+from toolkit.artifacts import (
+    Artifact,
+    Passport,
+    hash_file,
+    now,
+    sidecar,
+    stamp,
+    write_bytes,
+    write_json,
+    writing,
+)
 from toolkit.errors import CnnkitError
 
 # Writes a file at the path that it is given, and returns its passport as far as it is known.
@@ -41,7 +51,9 @@ def publish(path: Path, draft: Draft, prove: Prove) -> Artifact:
         if proof is not None:
             write_bytes(proof_path(path), proof)
     with turn:
-        return stamp(path, proven)
+        made = dataclasses.replace(proven, sha256=drafted.sha256, created=proven.created or now())
+        write_json(sidecar(path), made.to_json())
+    return Artifact(path=path, passport=made)
 
 
 def refuse_unwritable(folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from exporters.graphs.naming import name_graph
+from exporters.graphs.weights import copy_fields
 from toolkit.errors import CnnkitError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -99,12 +100,8 @@ def _without_weights(onnx: Any, model: Any) -> Any:
     onnx copies a model several times while it infers and checks; of weights it needs only shapes.
     """
     light = onnx.ModelProto()
-    for field, value in model.ListFields():
-        if field.name != "graph":
-            _set(light, field.name, value)
-    for field, value in model.graph.ListFields():
-        if field.name != "initializer":
-            _set(light.graph, field.name, value)
+    copy_fields(model, light, but="graph")
+    copy_fields(model.graph, light.graph, but="initializer")
     inputs = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) <= SMALL_VALUES:
@@ -113,16 +110,6 @@ def _without_weights(onnx: Any, model: Any) -> Any:
             info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             light.graph.input.append(info)
     return light
-
-
-def _set(message: Any, name: str, value: Any) -> None:
-    """Copy one field of a protobuf message, be it a list, a message or a plain value."""
-    if isinstance(value, (str, int, float, bytes)):
-        setattr(message, name, value)
-    elif hasattr(value, "CopyFrom"):
-        getattr(message, name).CopyFrom(value)
-    else:
-        getattr(message, name).extend(value)
 
 
 def _call_batch(model: Any) -> None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import numpy as np
-
-from exporters.graphs.half import LARGEST_HALF, bfloat16
 from exporters.graphs.opsets import at_least, opset_of
 from exporters.graphs.running import float_values
+from exporters.graphs.weights import bfloat16, half
 
 Half = Literal["fp16", "bf16"]
 
@@ -31,15 +29,18 @@ def emulate(model: Any, precision: Half, *, keep: Iterable[str] = (), in_place: 
     floats = onnx.TensorProto.FLOAT
     kind = onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.BFLOAT16
     exact = {name for node in made.graph.node if node.name in kept for name in node.input}
-    for tensor in made.graph.initializer:
-        if tensor.data_type == floats and tensor.name not in exact:
-            values = _rounded(onnx.numpy_helper.to_array(tensor), precision)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    stored = {tensor.name for tensor in made.graph.initializer}
+    for value in [value for value in made.graph.input if value.name in stored]:
+        made.graph.input.remove(value)  # older graphs list their weights there, too
     wanted = set(float_values(made))
     inputs = [value.name for value in made.graph.input if value.type.tensor_type.elem_type == floats]
     outputs = {value.name for value in made.graph.output}
     makers = {name: node.name for node in made.graph.node for name in node.output}
-    nodes: list[Any] = []
+    nodes = [
+        _rounded(onnx, tensor, kind)
+        for tensor in made.graph.initializer
+        if tensor.data_type == floats and tensor.name not in exact
+    ]
     rounded: dict[str, str] = {}
 
     def cast(name: str, to: str) -> None:
@@ -75,9 +76,10 @@ def emulate(model: Any, precision: Half, *, keep: Iterable[str] = (), in_place: 
     return made
 
 
-def _rounded(values: Any, precision: Half) -> Any:
-    """Return float32 values rounded to those that the precision can hold."""
-    if precision == "fp16":
-        return np.clip(values, -LARGEST_HALF, LARGEST_HALF).astype(np.float16).astype(np.float32)
-    wide = np.frombuffer(bfloat16(values), "<u2").astype("<u4") << 16
-    return wide.view("<f4").reshape(values.shape)
+def _rounded(onnx: Any, tensor: Any, kind: int) -> Any:
+    """Round a weight in place to those values that fp16 or bf16 can hold; return the cast back to fp32."""
+    name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
+    tensor.ClearField("float_data")
+    tensor.raw_data = half(values).tobytes() if kind == onnx.TensorProto.FLOAT16 else bfloat16(values)
+    tensor.name, tensor.data_type = f"{name}/bits", kind
+    return onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT)

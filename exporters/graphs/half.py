@@ -17,9 +17,8 @@ from exporters.graphs.capture import finish
 from exporters.graphs.naming import modules_of, name_nodes, name_values, note_modules
 from exporters.graphs.opsets import opset_of
 from exporters.graphs.order import sort_nodes
+from exporters.graphs.weights import LARGEST_HALF, bfloat16, halve_weights
 from toolkit.errors import CnnkitError, MissingExtraError
-
-LARGEST_HALF = 65504.0
 
 
 def to_half(model: Any, *, keep: Iterable[str] = (), strict: bool = True, in_place: bool = False) -> Any:
@@ -37,6 +36,8 @@ def to_half(model: Any, *, keep: Iterable[str] = (), strict: bool = True, in_pla
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
     weights = {tensor.name for tensor in copy.graph.initializer}
+    kept = sorted(keep)
+    halve_weights(copy, keep=kept)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # weights too small for fp16 become its smallest: parity judges
         try:
@@ -45,7 +46,7 @@ def to_half(model: Any, *, keep: Iterable[str] = (), strict: bool = True, in_pla
                 keep_io_types=True,
                 max_finite_val=LARGEST_HALF,
                 min_positive_val=5.97e-08,
-                node_block_list=sorted(keep),
+                node_block_list=kept,
                 disable_shape_infer=True,  # every value has its shape already
             )
         except Exception as error:  # the converter raises bare errors of many kinds
@@ -73,13 +74,6 @@ def to_bfloat16(model: Any) -> Any:
     del made.graph.value_info[:]
     # bf16 came to convolutions, pools and activations with opset 22
     return finish(onnx, onnx.version_converter.convert_version(made, 22) if opset_of(made) < 22 else made)
-
-
-def bfloat16(values: Any) -> bytes:
-    """Round float32 values to bf16 (nearest, ties to even); return their bytes, 2 a value."""
-    bits = np.ascontiguousarray(values, dtype="<f4").view("<u4").astype(np.uint64)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return rounded.astype("<u2").tobytes()
 
 
 def _join_kept(model: Any) -> None:

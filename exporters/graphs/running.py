@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters.graphs.weights import without_weights
 from toolkit.errors import CorruptError
 
 BATCH = 32
@@ -17,10 +19,19 @@ INNER_BATCH = 8
 INNER_VALUES = 40_000_000
 
 
-def session(model: Any, *, lean: bool = False) -> Any:
-    """Open an onnx.ModelProto, or one's bytes, on the CPU. Raises CorruptError with the runtime's reason.
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A graph that ONNX Runtime has opened; the session reads its large weights from this very memory."""
 
-    `lean` gives up speed for memory: no second, packed copy of the weights, no arena.
+    session: Any
+    weights: dict[str, NDArray[Any]]
+
+
+def session(model: Any, *, lean: bool = False) -> Opened:
+    """Open an onnx.ModelProto on the CPU. Raises CorruptError with the runtime's reason.
+
+    Its large weights are handed over as they lie in memory. `lean` gives up speed for memory: no
+    second, packed copy of the weights, no arena.
     """
     import onnxruntime as ort
 
@@ -32,20 +43,22 @@ def session(model: Any, *, lean: bool = False) -> Any:
         settings.add_session_config_entry("session.disable_prepacking", "1")
         settings.enable_cpu_mem_arena = False
     try:
-        data = model if isinstance(model, bytes) else model.SerializeToString()
-        return ort.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
+        light, weights = without_weights(model)
+        held = [ort.OrtValue.ortvalue_from_numpy(values) for values in weights.values()]
+        settings.add_external_initializers(list(weights), held)
+        opened = ort.InferenceSession(light.SerializeToString(), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own errors share no base class
         first = str(error).strip().splitlines()[0]
         raise CorruptError(f"ONNX Runtime cannot open the graph: {first}") from None
+    return Opened(session=opened, weights=weights)
 
 
 def logits(model: Any, inputs: NDArray[Any], *, lean: bool = False) -> NDArray[np.float32]:
     """Return a graph's first output for all inputs, as (N, K) float32; `lean` spares memory, not time."""
     opened = session(model, lean=lean)
-    del model  # the last holder of a large one's bytes, where they were handed in
-    size = INNER_BATCH if lean else BATCH
-    name, first = opened.get_inputs()[0].name, opened.get_outputs()[0].name
-    parts = [np.asarray(opened.run([first], {name: part})[0]) for part in _batches(opened, inputs, size)]
+    run, size = opened.session.run, INNER_BATCH if lean else BATCH
+    name, first = opened.session.get_inputs()[0].name, opened.session.get_outputs()[0].name
+    parts = [np.asarray(run([first], {name: part})[0]) for part in _batches(opened, inputs, size)]
     return np.concatenate(parts)[: len(inputs)].reshape(len(inputs), -1).astype(np.float32)
 
 
@@ -60,9 +73,9 @@ def values(model: Any, inputs: NDArray[Any], wanted: list[str]) -> Iterator[dict
         opened = session(model, lean=True)
     finally:
         del outputs[count:]  # the model itself, as a large one is not worth a copy
-    name = opened.get_inputs()[0].name
+    name = opened.session.get_inputs()[0].name
     for part in _batches(opened, inputs, INNER_BATCH):
-        yield dict(zip(wanted, opened.run(wanted, {name: part}), strict=True))
+        yield dict(zip(wanted, opened.session.run(wanted, {name: part}), strict=True))
 
 
 def float_values(model: Any, *, untold: bool = False) -> list[str]:
@@ -87,9 +100,9 @@ def affordable(model: Any, images: int) -> int:
     return max(INNER_BATCH, min(images, INNER_VALUES // max(1, int(sum(extents)))))
 
 
-def _batches(opened: Any, inputs: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
+def _batches(opened: Opened, inputs: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
     """Cut inputs into the graph's batch; one with a fixed batch gets its last part filled up."""
-    fixed = opened.get_inputs()[0].shape[0]
+    fixed = opened.session.get_inputs()[0].shape[0]
     step = fixed if isinstance(fixed, int) else size
     for start in range(0, len(inputs), step):
         part = inputs[start : start + step]

@@ -15,10 +15,11 @@ from torch import nn
 
 from exporters.graphs.capture import capture
 from exporters.graphs.emulated import emulate
-from exporters.graphs.half import LARGEST_HALF, bfloat16, to_bfloat16, to_half
+from exporters.graphs.half import to_bfloat16, to_half
 from exporters.graphs.naming import modules_of
 from exporters.graphs.ranges import measure, overflowing
 from exporters.graphs.running import logits
+from exporters.graphs.weights import LARGEST_HALF, bfloat16
 
 
 class Loud(nn.Module):

@@ -119,7 +119,7 @@ def test_the_batch_is_dynamic(graph: Any, batch: int) -> None:
 
     from exporters.graphs.running import session
 
-    first, second = session(graph).run(None, {"input": np.zeros((batch, 1, 8, 8), np.float32)})
+    first, second = session(graph).session.run(None, {"input": np.zeros((batch, 1, 8, 8), np.float32)})
     assert (first.shape, second.shape) == ((batch, 10), (batch, 3))
 
 
