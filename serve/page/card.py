@@ -22,8 +22,8 @@ def headline(usable: Sequence[Entry]) -> str:
     return "# cnnkit\n" + " · ".join(reversed(parts))
 
 
-def card(artifact: Artifact) -> str:
-    """Return a table of what an artifact's passport says."""
+def card(artifact: Artifact, title: str | None = None) -> str:
+    """Return a table of what an artifact's passport says; its title is the artifact's name by default."""
     passport = artifact.passport
     metrics, parity = passport.metrics, passport.parity
     rows: list[tuple[str, str]] = [
@@ -57,4 +57,4 @@ def card(artifact: Artifact) -> str:
         rows.append(("to make it again", f"`{again}`"))
     rows += [("made", passport.created), ("SHA-256", f"`{passport.sha256}`")]
     lines = [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows]
-    return "\n".join([f"| {artifact.name} | |", "|:--|:--|", *lines])
+    return "\n".join([f"| {title or artifact.name} | |", "|:--|:--|", *lines])

@@ -51,7 +51,7 @@ def build(entries: Sequence[Entry], limits: Limits) -> Any:
             gr.Markdown(_absent(entries), elem_classes=["quiet"], elem_id="absent")
         with gr.Tabs():
             with gr.Tab("Card"):
-                cards = [card(entry.artifact) for entry in usable if entry.artifact]
+                cards = [card(entry.artifact, entry.label) for entry in usable if entry.artifact]
                 gr.Markdown("\n\n".join(cards), elem_id="card")
             with gr.Tab("Look inside"):
                 build_inside(entries, limits, current, invert)

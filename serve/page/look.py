@@ -27,6 +27,10 @@ CSS = """
 .quiet { font-size: .86rem; opacity: .82; }
 .quiet table { font-variant-numeric: tabular-nums; }
 #absent { border-left: 3px solid var(--color-accent); padding-left: 10px; }
+/* Gradio draws no ring around the box or circle that the keyboard stands on, and a dot before nothing */
+input:is([type=checkbox], [type=radio]):focus-visible { outline: 2px solid var(--color-accent) !important;
+  outline-offset: 2px; }
+footer .divider { display: none !important; }
 @media (max-width: 640px) {
   .gradio-container, .gradio-container > .main, .gradio-container .fillable { padding: 4px !important; }
   .gradio-container h1 { font-size: 1.25rem; }
