@@ -68,9 +68,9 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: i
         return Choice(compute=candidates[0], gain=None, why="asked for")
     if steps < _SHORT_STEPS:
         return Choice(compute=candidates[0], gain=None, why="short run")
-    kept = _cache_file(job, module, tuple(inputs.shape), threads)
+    kept = _cache_file(job, module, tuple(inputs.shape), candidates)
     known = _read(kept)
-    if known is not None and known.compute in candidates:
+    if known is not None:
         return known
     chosen = _measure(module, inputs, labels, candidates)
     write_json(kept, {**asdict(chosen.compute), "gain": chosen.gain})
@@ -195,7 +195,8 @@ class _Trial:
         return len(self._seconds) == _FASTEST and self._seconds[-1] < 1.1 * self._seconds[0]
 
 
-def _cache_file(job: Job, module: nn.Module, shape: tuple[int, ...], threads: int) -> Path:
+def _cache_file(job: Job, module: nn.Module, shape: tuple[int, ...], candidates: list[Compute]) -> Path:
+    # what was chosen from is part of the key: a version that knows more candidates measures anew
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnkit" / "compute"
     sizes = [tuple(p.shape) for p in module.parameters()]
     key = (
@@ -203,9 +204,7 @@ def _cache_file(job: Job, module: nn.Module, shape: tuple[int, ...], threads: in
         job.model.name,
         sizes,
         shape,
-        threads,
-        job.arithmetic,
-        job.layout,
+        candidates,
         tool_versions("torch").get("torch"),
     )
     return home / f"{job.model.name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
