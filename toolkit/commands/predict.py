@@ -93,6 +93,7 @@ def predict(
         if dataset is None:
             made, refused = prediction.predict_files(engine, files, top=top, invert=invert)
             _say_inverted(made, invert)
+            _say_frames(made)
         else:
             data = pictures.load_for(choice.artifact.passport, dataset, data_dir)
             if choice.artifact.passport.trained is not False:
@@ -101,8 +102,10 @@ def predict(
     if sheet is not None:
         from toolkit.inspection.sheet import write_sheet
 
-        write_sheet(sheet, made, f"{choice.artifact.path.name}, {choice.backend}")
+        warning = write_sheet(sheet, made, f"{choice.artifact.path.name}, {choice.backend}")
         cli.say(f"drew {sheet}")
+        if warning:
+            cli.say(warning)
     if as_json:
         cli.emit(
             {
@@ -141,11 +144,18 @@ def _say_inverted(made: list[Prediction], invert: Invert) -> None:
         cli.say(f"inverted, for a light border (`--invert no` keeps them): {names}")
 
 
+def _say_frames(made: list[Prediction]) -> None:
+    for entry in made:
+        if entry.frames > 1:
+            cli.say(f"{entry.source} holds {entry.frames} frames; only the first is used")
+
+
 def _row(entry: Prediction) -> dict[str, Any]:
     return {
         "file": entry.source,
         "top": [{"label": label, "probability": share} for label, share in entry.top],
         "inverted": entry.inverted,
+        "frames": entry.frames,
         "truth": entry.truth,
     }
 

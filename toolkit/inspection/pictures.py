@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Passport
@@ -16,6 +18,7 @@ from toolkit.backends import Engine
 from toolkit.datasets import Dataset, Split
 from toolkit.errors import CnnkitError, CorruptError, ShapeError
 from toolkit.images import (
+    FORMATS,
     Pixels,
     Preprocessing,
     background_is_light,
@@ -59,6 +62,15 @@ def read_picture(path: Path, preprocessing: Preprocessing, invert: Invert = "aut
         invert == "auto" and preprocessing.channels == 1 and background_is_light(image)
     )
     return Picture(pixels=fit_pixels(image, preprocessing, invert=turned), inverted=turned)
+
+
+def count_frames(path: Path) -> int:
+    """Return how many pictures a file that could be read holds: an animation's frames, a TIFF's pages."""
+    with warnings.catch_warnings():
+        # read_image has refused what is too large
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path, formats=FORMATS) as image:
+            return int(getattr(image, "n_frames", 1))
 
 
 def load_for(

@@ -16,6 +16,7 @@ from toolkit.inspection.pictures import (
     Invert,
     answers,
     as_probabilities,
+    count_frames,
     first,
     preprocessing_of,
     read_picture,
@@ -27,6 +28,7 @@ class Prediction:
     """One picture's answers, likeliest first; `pixels` (C, H, W) uint8 is what the network saw.
 
     `source` is the file, or in words which picture of which data set; `truth` is None for files.
+    `frames` is how many pictures the file holds, of which the first was taken.
     """
 
     source: Path | str
@@ -34,6 +36,7 @@ class Prediction:
     pixels: Pixels
     inverted: bool = False
     truth: str | None = None
+    frames: int = 1
 
     @property
     def right(self) -> bool | None:
@@ -64,7 +67,13 @@ def predict_files(
         return [], refused
     tops = _tops(engine, np.stack([picture.pixels for _, picture in read]), top)
     made = [
-        Prediction(source=file, top=row, pixels=picture.pixels, inverted=picture.inverted)
+        Prediction(
+            source=file,
+            top=row,
+            pixels=picture.pixels,
+            inverted=picture.inverted,
+            frames=count_frames(file),
+        )
         for (file, picture), row in zip(read, tops, strict=True)
     ]
     return made, refused

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +15,7 @@ from toolkit.artifacts import write_bytes
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels
 from toolkit.inspection.prediction import Prediction
+from toolkit.lettering import complaint, font_for
 
 TILE, MARGIN, LINE, SIZE = 112, 12, 15, 12
 RIGHT, WRONG, PLAIN, INK, PAPER = "#1a7f37", "#cf222e", "#57606a", "#1f2328", "#ffffff"
@@ -44,8 +46,11 @@ def _draw_one(
     pen.rectangle((left - 2, top - 2, left + TILE + 1, top + TILE + 1), outline=colour, width=2)
     label, probability = prediction.top[0]
     _text(pen, (left, top + TILE + 4), f"{probability:.0%} {label}", colour)
-    below = prediction.source.name if isinstance(prediction.source, Path) else f"is {prediction.truth}"
-    _text(pen, (left, top + TILE + 4 + LINE), below, INK)
+    _text(pen, (left, top + TILE + 4 + LINE), _below(prediction), INK)
+
+
+def _below(prediction: Prediction) -> str:
+    return prediction.source.name if isinstance(prediction.source, Path) else f"is {prediction.truth}"
 
 
 def tile(pixels: Pixels, side: int) -> Image.Image:
@@ -60,19 +65,37 @@ def tile(pixels: Pixels, side: int) -> Image.Image:
 
 
 def _text(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, colour: str) -> None:
-    font = ImageFont.load_default(SIZE)
-    if font.getlength(text) > TILE + MARGIN - 4:
-        while text and font.getlength(text + "…") > TILE + MARGIN - 4:
-            text = text[:-1]
-        text += "…"
-    pen.text(place, text, colour, font)
+    """Write a line word by word, each in a font that has its letters; cut it where the tile ends."""
+    left, top = float(place[0]), place[1]
+    end = left + TILE + MARGIN - 4
+    for word in text.split():
+        font = font_for(word, SIZE)
+        shown = word
+        if left + font.getlength(word) > end:
+            shown = _cut(font, word, end - left)
+        # on one base line, whatever the fonts' heights
+        pen.text((left, top + SIZE), shown, colour, font, anchor="ls")
+        if shown != word:
+            break
+        left += font.getlength(f"{word} ")
 
 
-def write_sheet(path: Path, predictions: Sequence[Prediction], title: str) -> None:
-    """Write the sheet as a PNG, whole or not at all. Raises CnnkitError for another ending or no picture."""
+def _cut(font: Any, word: str, room: float) -> str:
+    """Return as much of a word as fits into so many pixels with an ellipsis."""
+    while word and font.getlength(f"{word}…") > room:
+        word = word[:-1]
+    return f"{word}…"
+
+
+def write_sheet(path: Path, predictions: Sequence[Prediction], title: str) -> str | None:
+    """Write the sheet as a PNG, whole or not at all; return, in words, what could not be drawn well.
+
+    Raises CnnkitError for another ending or no picture.
+    """
     if not predictions:
         raise CnnkitError(f"no picture could be read, so there is nothing to draw in {path}")
     write_png(path, draw_sheet(predictions, title))
+    return complaint(text for entry in predictions for text in (entry.top[0][0], _below(entry)))
 
 
 def write_png(path: Path, image: Image.Image) -> None:

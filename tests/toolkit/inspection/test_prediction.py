@@ -16,7 +16,7 @@ from PIL import Image
 from tests.toolkit.inspection.conftest import Run, read
 from toolkit.datasets import Dataset
 from toolkit.inspection.prediction import Prediction
-from toolkit.inspection.sheet import RIGHT, TILE, WRONG, draw_sheet
+from toolkit.inspection.sheet import RIGHT, TILE, WRONG, draw_sheet, write_sheet
 
 NAME = "lenet-maxpool"
 
@@ -142,3 +142,31 @@ def test_onnx_answers_where_torch_is_not_installed(exported: Path, boot: Path) -
     done = subprocess.run([sys.executable, "-c", evaluated], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["images"] == 50
+
+
+def test_of_an_animation_only_the_first_frame_is_used_and_that_is_said(
+    run: Run, trained: Path, boot: Path, tmp_path: Path
+) -> None:
+    first = Image.open(boot).convert("L")
+    first.save(tmp_path / "still.gif")
+    others = [Image.new("L", first.size, shade) for shade in (80, 160)]
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=others)
+    words = ("predict", NAME, tmp_path / "still.gif", tmp_path / "moving.gif", "--artifacts", trained)
+    result = run(*words, "--json")
+    assert f"{tmp_path / 'moving.gif'} holds 3 frames; only the first is used" in result.stderr
+    assert "still.gif holds" not in result.stderr
+    still, moving = read(result)["predictions"]
+    assert (still["frames"], moving["frames"]) == (1, 3)
+    assert still["top"] == moving["top"]
+
+
+def test_a_sheet_says_which_letters_no_font_here_has(tmp_path: Path) -> None:
+    def write(label: str) -> str | None:
+        entry = Prediction(
+            source="x test 0", top=((label, 0.9),), pixels=np.zeros((1, 8, 8), np.uint8), truth=label
+        )
+        return write_sheet(tmp_path / "sheet.png", [entry], "title")
+
+    assert write("ankle boot") is None
+    nobodys = "\u0378"  # no letter has this number
+    assert nobodys in (write(f"cat {nobodys}") or "")
