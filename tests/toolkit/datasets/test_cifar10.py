@@ -72,6 +72,22 @@ def test_a_truncated_archive_is_told_in_words(batches: Path, tmp_path: Path) -> 
         cifar10.load(data_dir=other)
 
 
+def test_a_fetched_archive_that_is_not_the_published_one_is_deleted(
+    batches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (batches / cifar10.FOLDER / "test_batch").write_bytes(batch(4, 99))
+    mirror = tmp_path / "mirror.tar.gz"
+    with tarfile.open(mirror, "w:gz") as archive:
+        archive.add(batches / cifar10.FOLDER, arcname=cifar10.FOLDER)
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(cifar10, "URL", mirror.as_uri())
+    monkeypatch.setattr(cifar10, "cache_folder", lambda: cache)
+    monkeypatch.setattr(cifar10, "given_folders", lambda name, data_dir: [("your cache", cache / "cifar10")])
+    with pytest.raises(NotFoundError, match=r"was deleted: test_batch in .* is not the published file"):
+        cifar10.load()
+    assert not (cache / "cifar10" / cifar10.ARCHIVE).exists()
+
+
 class Harmful:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (eval, ("1/0",))
