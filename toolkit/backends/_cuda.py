@@ -7,6 +7,7 @@ called. Pointers and handles are plain integers, as TensorRT's bindings take the
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -42,6 +43,10 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuStreamCreate": (_P, _U),
     "cuStreamSynchronize": (_P,),
     "cuStreamDestroy_v2": (_P,),
+    "cuEventCreate": (_P, _U),
+    "cuEventRecord": (_P, _P),
+    "cuEventElapsedTime": (_P, _P, _P),
+    "cuEventDestroy_v2": (_P,),
     "cuGetErrorString": (_I, _P),
 }
 
@@ -173,6 +178,24 @@ class Device:
     def synchronise(self) -> None:
         """Wait until everything on the stream is done."""
         _call("cuStreamSynchronize", self._stream)
+
+    def mark(self) -> ctypes.c_void_p:
+        """Put an event on the stream; `elapsed_ms` needs two, and `forget` frees it."""
+        event = ctypes.c_void_p()
+        _call("cuEventCreate", ctypes.byref(event), 0)
+        _call("cuEventRecord", event, self._stream)
+        return event
+
+    def elapsed_ms(self, first: ctypes.c_void_p, second: ctypes.c_void_p) -> float:
+        """Return the milliseconds between two events that the stream has passed, by the GPU's clock."""
+        found = ctypes.c_float()
+        _call("cuEventElapsedTime", ctypes.byref(found), first, second)
+        return found.value
+
+    def forget(self, events: Iterable[ctypes.c_void_p]) -> None:
+        """Free events."""
+        for event in events:
+            _call("cuEventDestroy_v2", event)
 
     def close(self) -> None:
         """Free buffers, stream and context; closing twice is harmless."""

@@ -1,4 +1,4 @@
-"""TensorRT's own per-layer times, collected through its profiler hook."""
+"""Times on the GPU: TensorRT's own of each layer, and the copies before and after them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ class LayerTime:
 
     name: str
     milliseconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallTimes:
+    """One call's parts by the GPU's clock, each the median over runs: copy in, layers, copy out."""
+
+    upload_ms: float
+    compute_ms: float
+    download_ms: float
+    runs: int
 
 
 def layer_profiler(trt: ModuleType) -> Any:

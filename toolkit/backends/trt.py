@@ -7,6 +7,7 @@ flavour is one line instead of a failed deserialisation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,8 +18,9 @@ from toolkit.backends import Availability, Backend, Engine, EngineOptions, Trace
 from toolkit.backends._cuda import Device, device_count, driver_version, gpus
 from toolkit.backends._tensorrt import FLAVOURS, BuilderLog, guarded, load, new_logger
 from toolkit.backends._tensorrt_fit import Here, explain_refusal, here, misfit
+from toolkit.backends._tensorrt_kernels import KernelCache, kernels_path
 from toolkit.backends._tensorrt_layers import node_of, read_layers
-from toolkit.backends._tensorrt_times import LayerTime, layer_profiler
+from toolkit.backends._tensorrt_times import CallTimes, LayerTime, layer_profiler
 from toolkit.errors import CorruptError, ShapeError, UnavailableError
 
 NO_GPU = "it needs an NVIDIA GPU and none is visible"
@@ -37,6 +39,8 @@ class TrtEngine(Engine):
         self.log = BuilderLog()
         self._logger = new_logger(self.trt, self.log)
         self.device = Device(_device_index(options.device))
+        # RTX only: what it compiled for this GPU, kept from one process to the next
+        self.kernels: KernelCache | None = None
         try:
             self._open(artifact)
         except BaseException:
@@ -72,6 +76,9 @@ class TrtEngine(Engine):
         settings.dynamic_shapes_kernel_specialization_strategy = (
             trt.DynamicShapesKernelSpecializationStrategy.EAGER
         )
+        self.device.activate()  # a stored cache is checked against the GPU that is current
+        path = kernels_path(self.artifact.passport.sha256, gpus()[self.device.index].capability)
+        self.kernels = KernelCache(settings, path)
         return self.engine.create_execution_context(settings)
 
     @property
@@ -85,6 +92,28 @@ class TrtEngine(Engine):
         self.device.synchronise()
         return found
 
+    def call_times(self, batch: NDArray[Any], *, runs: int) -> CallTimes:
+        """Time the copy to the GPU, the layers and the copy back apart, by events on the stream.
+
+        Host memory is the caller's, not pinned, as it is in `run`.
+        """
+        self.check(batch)
+        parts = []
+        for _ in range(runs):
+            marks = [self.device.mark()]
+            self._upload(batch)
+            marks.append(self.device.mark())
+            self._execute()
+            marks.append(self.device.mark())
+            kept = [self._download(name) for name in self.outputs]  # alive until the copies are done
+            marks.append(self.device.mark())
+            self.device.synchronise()
+            parts.append([self.device.elapsed_ms(a, b) for a, b in pairwise(marks)])
+            self.device.forget(marks)
+            del kept
+        upload, compute, download = np.median(parts, axis=0).tolist()
+        return CallTimes(upload_ms=upload, compute_ms=compute, download_ms=download, runs=runs)
+
     def check(self, batch: NDArray[Any]) -> None:
         super().check(batch)
         low, _, high = self.engine.get_tensor_profile_shape(self.inputs[0], 0)
@@ -95,6 +124,11 @@ class TrtEngine(Engine):
             )
 
     def _enqueue(self, batch: NDArray[Any]) -> None:
+        self._upload(batch)
+        self._execute()
+
+    def _upload(self, batch: NDArray[Any]) -> None:
+        """Copy a batch to the GPU and tell the context where inputs and outputs lie."""
         self.device.activate()
         name, context = self.inputs[0], self.context
         values = np.ascontiguousarray(batch, dtype=self.trt.nptype(self.engine.get_tensor_dtype(name)))
@@ -105,7 +139,9 @@ class TrtEngine(Engine):
             shape, dtype = self._output(output)
             size = int(np.prod(shape)) * dtype.itemsize
             context.set_tensor_address(output, self.device.buffer(output, size))
-        if not context.execute_async_v3(self.device.stream):
+
+    def _execute(self) -> None:
+        if not self.context.execute_async_v3(self.device.stream):
             raise UnavailableError(f"TensorRT could not run the engine: {self.log.first_error()}")
 
     def _output(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -184,6 +220,9 @@ class TrtEngine(Engine):
         return int(self.engine.get_engine_stat(self.trt.EngineStat.TOTAL_WEIGHTS_SIZE))
 
     def close(self) -> None:
+        if self.kernels is not None:
+            self.kernels.save()
+            self.kernels.close()
         # children before parents, and all of TensorRT's before the CUDA context
         for name in ("context", "engine", "_runtime"):
             setattr(self, name, None)

@@ -26,6 +26,40 @@ class EngineStat(Enum):
     TOTAL_WEIGHTS_SIZE = 0
 
 
+class DynamicShapesKernelSpecializationStrategy(Enum):
+    LAZY = 0
+    EAGER = 1
+
+
+class RuntimeCache:
+    """Holds one kernel a shape that was run; refuses what another release wrote, as TensorRT does."""
+
+    def __init__(self) -> None:
+        self.kernels: set[str] = set()
+
+    def deserialize(self, blob: bytes) -> bool:
+        head, _, rest = bytes(blob).decode().partition(";")
+        if head != "release 1":
+            return False
+        self.kernels = set(rest.split(","))
+        return True
+
+    def serialize(self) -> memoryview:
+        return memoryview(f"release 1;{','.join(sorted(self.kernels))}".encode())
+
+
+class RuntimeConfig:
+    dynamic_shapes_kernel_specialization_strategy = DynamicShapesKernelSpecializationStrategy.LAZY
+    cache: RuntimeCache | None = None
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        self.cache = cache
+        return True
+
+
 class ILogger:
     def log(self, severity: Any, msg: str) -> None: ...
 
@@ -39,7 +73,10 @@ def nptype(dtype: Any) -> Any:
 
 
 class Context:
-    def __init__(self) -> None:
+    def __init__(self, settings: RuntimeConfig) -> None:
+        eager = DynamicShapesKernelSpecializationStrategy.EAGER
+        assert settings.dynamic_shapes_kernel_specialization_strategy is eager
+        self.settings = settings
         self.addresses: dict[str, int] = {}
         self.shape: tuple[int, ...] = ()
         self.profiler: Any = None
@@ -58,6 +95,8 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == 7
+        assert self.settings.cache is not None
+        self.settings.cache.kernels.add("x".join(map(str, self.shape)))
         count = int(np.prod(self.shape))
         source = (ctypes.c_float * count).from_address(self.addresses["input"])
         target = (ctypes.c_float * count).from_address(self.addresses["logits"])
@@ -93,8 +132,11 @@ class Engine:
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         return [(1, 1, 2, 2), (4, 1, 2, 2), (8, 1, 2, 2)]
 
-    def create_execution_context(self) -> Context:
-        return Context()
+    def create_runtime_config(self) -> RuntimeConfig:
+        return RuntimeConfig()
+
+    def create_execution_context(self, settings: RuntimeConfig) -> Context:
+        return Context(settings)
 
     def create_engine_inspector(self) -> Inspector:
         return Inspector()

@@ -36,10 +36,12 @@ NAMES: dict[str, tuple[str, ...]] = {
     "_runtime": ("Runtime",),
     "inspector": ("EngineInspector",),
     "settings": ("IRuntimeConfig",),
+    "kernels": ("IRuntimeCache",),
 }
 # names of our own objects that are spelled like TensorRT's
 OURS = {
     "network": {"network", "log", "trt", "builder", "layers", "types", "inputs", "parser"},
+    "kernels": {"save", "close"},
     "layer": {
         *("precision", "onnx_nodes", "output_types", "input_types", "output_shapes", "input_shapes"),
         *("weights_bytes", "computes", "__class__", "get"),
@@ -60,6 +62,7 @@ RTX_ONLY = {
     *("get_engine_validity", "EngineInvalidityDiagnostics"),
     "DynamicShapesKernelSpecializationStrategy",
     "dynamic_shapes_kernel_specialization_strategy",
+    *("create_runtime_cache", "set_runtime_cache", "kernels"),
 }
 
 

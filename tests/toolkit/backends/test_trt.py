@@ -142,7 +142,7 @@ left_over = ctypes.CDLL({str(driver)!r}).left_over
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(REPO)},
+        env={**os.environ, "PYTHONPATH": str(REPO), "XDG_CACHE_HOME": str(engine.path.parent / "cache")},
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -269,3 +269,53 @@ print(json.dumps([names, seen.node_ms.tolist(), seen.runs, dict(seen.memory), fl
     )
     memory = {"weights_bytes": 123, "peak_activation_bytes": 4096}
     assert answer == [["double"], [[0.25], [0.25]], 6, memory, 2.0]
+
+
+def test_copies_and_layers_of_a_call_are_timed_apart_and_leave_no_event(
+    driver: Path, engine: Artifact
+) -> None:
+    answer = on_driver(
+        driver,
+        engine,
+        """
+with TrtEngine(artifact, EngineOptions(device="cuda")) as opened:
+    found = opened.call_times(np.ones((4, 1, 2, 2), np.float32), runs=3)
+    held = left_over()
+print(json.dumps([found.upload_ms, found.compute_ms, found.download_ms, found.runs, held, left_over()]))
+""",
+    )
+    assert answer == [1.0, 1.0, 1.0, 3, 211, 0]
+
+
+KERNELS = """
+def once(size):
+    with TrtEngine(artifact, EngineOptions(device="cuda")) as opened:
+        opened.run(np.ones((size, 1, 2, 2), np.float32))
+        return opened.kernels
+"""
+
+
+def test_compiled_kernels_are_kept_from_one_process_to_the_next(driver: Path, engine: Artifact) -> None:
+    code = f"{KERNELS}\nfirst = once(2); second = once(3)\n"
+    tell = "print(json.dumps([first.loaded, second.loaded, first.path.read_text()]))"
+    assert on_driver(driver, engine, code + tell) == [False, True, "release 1;2x1x2x2,3x1x2x2"]
+    assert on_driver(driver, engine, code + tell) == [True, True, "release 1;2x1x2x2,3x1x2x2"]
+
+
+def test_kernels_of_another_release_are_compiled_anew(driver: Path, engine: Artifact) -> None:
+    code = f"""{KERNELS}
+path = once(1).path
+path.write_text("release 0;9x9")
+print(json.dumps([once(1).loaded, path.read_text(), once(1).loaded]))
+"""
+    assert on_driver(driver, engine, code) == [False, "release 1;1x1x2x2", True]
+
+
+def test_a_cache_folder_that_cannot_be_made_keeps_no_engine_from_running(
+    driver: Path, engine: Artifact
+) -> None:
+    (engine.path.parent / "cache").write_text("a file where the folder would be")
+    code = f"{KERNELS}\nfound = once(1)\nprint(json.dumps([found.loaded, found.why_not_saved]))"
+    loaded, why = on_driver(driver, engine, code)  # type: ignore[misc]
+    assert loaded is False
+    assert "cannot write" in why
