@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,18 @@ class Trace:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
+class Copies(Protocol):
+    """What one call copies between the host's memory and the device's, in milliseconds."""
+
+    @property
+    def upload_ms(self) -> float:
+        """From the host to the device."""
+
+    @property
+    def download_ms(self) -> float:
+        """From the device to the host."""
+
+
 def trimmed_mean(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean over the last axis without its lowest and highest tenth.
 
@@ -129,6 +141,10 @@ class Engine(ABC):
         Profiling slows an engine down, so end-to-end latency is taken from unprofiled runs.
         """
         raise UnavailableError(f"backend {self.backend!r} tells no time per layer; it lacks `trace`")
+
+    def call_times(self, batch: NDArray[Any], *, runs: int) -> Copies | None:
+        """Return what `runs` calls copied, as medians; None where nothing is copied or nobody tells."""
+        return None
 
     def check(self, batch: NDArray[Any]) -> None:
         """Raise ShapeError unless the batch fits the passport's input."""

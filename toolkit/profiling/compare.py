@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.errors import CnnkitError
+from toolkit.profiling.noise import Drift, Pair, drift_of_machine, drift_of_rows, interval_of
 from toolkit.profiling.result import Cell, Profile, Run
 
 Verdict = Literal["slower", "faster", "no change", "only before", "only after"]
-RESAMPLES = 4000
-LEVEL = 0.05  # chance of any false alarm among all rows
 # differences below both are of no use to anyone and within a shared machine's drift
 SMALLEST_SHARE, SMALLEST_MS = 0.10, 0.002
 INTERLEAVED_SHARE = 0.05
@@ -40,6 +38,7 @@ class Difference:
 
 
 END_TO_END = "end to end"
+JOIN = " + "  # between the modules of a row
 
 
 def compare(
@@ -49,12 +48,16 @@ def compare(
     smallest: float = SMALLEST_SHARE,
     seed: int = 0,
     columns: tuple[str, str] | None = None,
+    apart: bool = True,
 ) -> tuple[Difference, ...]:
     """Compare what both profiles measured. `columns` names one column of each, else equal names pair.
+
+    `apart`: they were taken by two processes, between which a shared machine drifts.
 
     Raises CnnkitError when they share nothing.
     """
     found: list[Difference] = []
+    gbytes_s = ((before.machine.get("peaks") or {}).get("gbytes_s") or {}).get("memory")
     afters = {run.batch: run for run in after.runs}
     for run in before.runs:
         other = afters.get(run.batch)
@@ -63,7 +66,9 @@ def compare(
         pairs = [columns] if columns else [(k, k) for k in run.backends if k in other.backends]
         for first, second in pairs:
             if first in run.backends and second in other.backends:
-                found += _column(run, other, first, second, smallest=smallest, seed=seed)
+                found += _column(
+                    run, other, first, second, smallest=smallest, seed=seed, apart=apart, gbytes_s=gbytes_s
+                )
     if not found:
         raise CnnkitError(
             "the two profiles share no batch size and backend that both measured: "
@@ -82,7 +87,8 @@ def compare_columns(profile: Profile) -> tuple[Difference, ...]:
         one = replace(profile, runs=(run,))
         for keys in by_backend.values():
             if len(keys) == 2 and all(run.backends[key].measured for key in keys):
-                found += compare(one, one, smallest=INTERLEAVED_SHARE, columns=(keys[0], keys[1]))
+                pair = (keys[0], keys[1])
+                found += compare(one, one, smallest=INTERLEAVED_SHARE, columns=pair, apart=False)
     return tuple(found)
 
 
@@ -90,18 +96,41 @@ def _what(profile: Profile) -> str:
     return ", ".join(f"batch {run.batch} on {'/'.join(run.backends)}" for run in profile.runs)
 
 
-def _column(run: Run, other: Run, first: str, second: str, *, smallest: float, seed: int) -> list[Difference]:
-    rows = matched(_timed(run, first), _timed(other, second))
+def _column(
+    run: Run,
+    other: Run,
+    first: str,
+    second: str,
+    *,
+    smallest: float,
+    seed: int,
+    apart: bool,
+    gbytes_s: float | None,
+) -> list[Difference]:
+    rows = _pairs(run, other, first, second)
     a, b = run.backends[first].latency_ms, other.backends[second].latency_ms
-    tests = len(rows) + 1
-    random = np.random.default_rng(seed)
+    drift = drift_of_rows(list(rows.values()), gbytes_s=gbytes_s) if apart else None
+    judge = _Judge(tests=len(rows) + 1, smallest=smallest, random=np.random.default_rng(seed))
     found = []
     if a and b:
-        judged = _judge(a.windows, b.windows, tests, smallest, random)
+        whole = drift_of_machine(run.yardstick, other.yardstick, drift) if drift else None
+        judged = judge(Pair(before=a.windows, after=b.windows), whole)
         found.append(_difference(run.batch, second, END_TO_END, judged))
-    for label, (x, y) in rows.items():
-        judged = _judge(x, y, tests, smallest, random)
-        found.append(_difference(run.batch, second, label, judged))
+    for label, pair in rows.items():
+        found.append(_difference(run.batch, second, label, judge(pair, drift)))
+    return found
+
+
+def _pairs(run: Run, other: Run, first: str, second: str) -> dict[str, Pair]:
+    found = {}
+    for label, (before, after) in matched(_timed(run, first), _timed(other, second)).items():
+        modules = set(label.split(JOIN))
+        moved = [
+            (row.cells[first].memory.weights_bytes or 0) + (row.cells[first].memory.activation_bytes or 0)
+            for row in run.rows
+            if row.modules and set(row.modules) <= modules and first in row.cells
+        ]
+        found[label] = Pair(before=before, after=after, bytes=sum(moved))
     return found
 
 
@@ -139,7 +168,7 @@ def matched(
     order = list(dict.fromkeys(name for modules in (*before, *after) for name in modules))
     found = {}
     for group in sorted(groups, key=lambda names: min(order.index(name) for name in names)):
-        label = " + ".join(name for name in order if name in group)
+        label = JOIN.join(name for name in order if name in group)
         found[label] = (_sum(before, group), _sum(after, group))
     return found
 
@@ -155,38 +184,36 @@ def _sum(rows: Mapping[tuple[str, ...], tuple[float, ...]], group: set[str]) -> 
 _Judged = tuple[Verdict, float | None, float | None, float | None, tuple[float, float] | None]
 
 
-def _judge(
-    before: Sequence[float], after: Sequence[float], tests: int, smallest: float, random: np.random.Generator
-) -> _Judged:
-    """Return the verdict on two sets of window means, by a bootstrap of the ratio of their medians.
+@dataclass(frozen=True)
+class _Judge:
+    """The verdict on two sets of window means; with too few windows no change is claimed.
 
-    The interval is Bonferroni's: 1 − LEVEL / tests. With too few windows no change is claimed.
+    A row counts as changed when it differs by more than the smallest effect, as measured and
+    beside what changed for every row alike, and its interval leaves no change out.
     """
-    if not before or not after:
-        a = float(np.median(before)) if before else None
-        b = float(np.median(after)) if after else None
-        return ("only before" if before else "only after"), a, b, None, None
-    x, y = np.array(before), np.array(after)
-    a, b = float(np.median(x)), float(np.median(y))
-    if a <= 0 or b <= 0:
-        return "no change", a, b, None, None
-    ratios = _resampled(y, random) / _resampled(x, random)
-    tail = LEVEL / max(1, tests) / 2
-    low, high = (float(v) - 1 for v in np.quantile(ratios, [tail, 1 - tail]))
-    change = b / a - 1
-    verdict: Verdict = "no change"
-    matters = abs(b - a) >= SMALLEST_MS and min(len(x), len(y)) >= 5
-    if matters and low > 0 and change > smallest:
-        verdict = "slower"
-    elif matters and high < 0 and change < -smallest:
-        verdict = "faster"
-    return verdict, a, b, change, (low, high)
 
+    tests: int
+    smallest: float
+    random: np.random.Generator
 
-def _resampled(values: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
-    picks = random.integers(0, len(values), (RESAMPLES, len(values)))
-    medians: NDArray[np.float64] = np.median(values[picks], axis=1)
-    return medians
+    def __call__(self, pair: Pair, drift: Drift | None) -> _Judged:
+        a = float(np.median(pair.before)) if pair.before else None
+        b = float(np.median(pair.after)) if pair.after else None
+        if a is None or b is None:
+            return ("only before" if pair.before else "only after"), a, b, None, None
+        if a <= 0 or b <= 0:
+            return "no change", a, b, None, None
+        low, high = interval_of(pair, tests=self.tests, drift=drift, random=self.random)
+        slowest, fastest = (drift.slowest, drift.fastest) if drift else (0.0, 0.0)
+        verdict: Verdict = "no change"
+        if abs(b - a) >= SMALLEST_MS and min(len(pair.before), len(pair.after)) >= 5:
+            more, less = float(np.log1p(self.smallest)), float(np.log1p(-min(self.smallest, 0.99)))
+            middle = float(np.log(b / a))
+            if low > max(0.0, slowest) and middle > more + max(0.0, slowest):
+                verdict = "slower"
+            elif high < min(0.0, fastest) and middle < less + min(0.0, fastest):
+                verdict = "faster"
+        return verdict, a, b, b / a - 1, (float(np.expm1(low)), float(np.expm1(high)))
 
 
 def _difference(batch: int, backend: str, row: str, judged: _Judged) -> Difference:

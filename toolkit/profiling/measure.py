@@ -56,12 +56,15 @@ class Subject:
 
 
 def measure(
-    calls: Mapping[str, Callable[[], object]], *, duration_s: float
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    duration_s: float,
+    between: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, Latency | None], bool]:
     """Time every column for about `duration_s`, window by window in turn; tell whether it was cut short.
 
     A call that lasts longer than a window gets fewer runs: at least three. On Ctrl-C the windows
-    that are complete count.
+    that are complete count. `between` is called after each round of windows.
     """
     subjects = {name: Subject(call=call) for name, call in calls.items()}
     interrupted = False
@@ -76,6 +79,7 @@ def measure(
                     _wake(subject, window_s)
                     subject.windows.append(timed_for(subject.call, window_s))
                     time.sleep(IDLE_S)
+            between()
     except KeyboardInterrupt:
         interrupted = True
     return {name: subject.latency() for name, subject in subjects.items()}, interrupted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit import catalog
 from toolkit.artifacts import Passport, now
-from toolkit.backends import Engine, EngineOptions, ExecutedNode, Trace
+from toolkit.backends import Copies, Engine, EngineOptions, ExecutedNode, Trace
 from toolkit.errors import CnnkitError
 from toolkit.profiling.align import align
 from toolkit.profiling.claims import Claim, claim
@@ -26,6 +27,7 @@ from toolkit.profiling.rows import columns_of, rows_of
 from toolkit.profiling.static_trt import static_trace
 from toolkit.profiling.subject import Module, modules_of
 from toolkit.profiling.targets import Chosen, Target
+from toolkit.profiling.yardstick import Yardstick
 
 TRACE_WINDOWS = 10
 
@@ -54,6 +56,8 @@ class Seen:
     graph: SourceGraph | None = None
     claims: tuple[Claim, ...] = ()
     process_peak_bytes: int | None = None
+    copies: Copies | None = None
+    first_call_ms: float | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -89,6 +93,7 @@ class _Bench:
         self.chosen, self.settings, self.batch, self.tell = chosen, settings, batch, tell
         self.seen = {target.key: Seen(target=target) for target in chosen.targets}
         self.partial = False
+        self.yardstick = Yardstick(settings.threads)
 
     def run(self) -> Run | None:
         try:
@@ -112,6 +117,7 @@ class _Bench:
             rows=rows,
             skipped=tuple(self.chosen.skipped),
             agreement=agreement,
+            yardstick=self.yardstick.medians(),
             partial=self.partial,
         )
 
@@ -181,11 +187,14 @@ class _Bench:
         found: dict[str, float] = {}
         first: NDArray[np.float32] | None = None
         for key, engine in engines.items():
+            given, start = self._input(key), time.perf_counter()
             try:
-                answer = engine.logits(self._input(key))
+                answer = engine.logits(given)
             except (TypeError, ValueError) as error:
                 self.seen[key].notes.append(f"its answer is no array of numbers ({error}); not compared")
                 continue
+            finally:  # a runtime compiles, packs and allocates in its first call
+                self.seen[key].first_call_ms = (time.perf_counter() - start) * 1e3
             if first is None:
                 first = answer
             elif answer.shape == first.shape:
@@ -194,15 +203,18 @@ class _Bench:
         return found
 
     def _clean(self, engines: Mapping[str, Engine]) -> None:
-        self.tell(f"batch {self.batch}: timing {', '.join(engines) or 'nothing'} …")
+        if not engines:
+            return  # what is static takes no time to measure
+        self.tell(f"batch {self.batch}: timing {', '.join(engines)} …")
         calls = {key: engine.bind(self._input(key)) for key, engine in engines.items()}
         peaks = {key: process_peak(call) for key, call in calls.items()}
-        latencies, self.partial = measure(calls, duration_s=self.settings.duration_s)
+        latencies, self.partial = measure(calls, duration_s=self.settings.duration_s, between=self.yardstick)
         for key, latency in latencies.items():
-            self.seen[key].latency = latency
             self.seen[key].process_peak_bytes = peaks[key]
             if latency is None:
                 continue
+            first = self.seen[key].first_call_ms
+            self.seen[key].latency = dataclasses.replace(latency, first_call_ms=first)
             if latency.runs < TRACE_WINDOWS:
                 self.seen[key].notes.append(
                     f"one call lasts {latency.median / 1e3:.1f} s: {latency.runs} runs only"
@@ -219,6 +231,8 @@ class _Bench:
                         windows = max(1, windows // self.settings.rounds)
                         part = engines[key].trace(self._input(key), windows=windows, runs=runs)
                         seen.trace = joined(seen.trace, part)
+                        if turn == 0:
+                            seen.copies = engines[key].call_times(self._input(key), runs=windows)
                     elif seen.trace is None:
                         seen.trace = static_trace(seen.target, batch=self.batch)
         finally:  # what was complete counts, on Ctrl-C too

@@ -51,7 +51,8 @@ class Memory:
 class Column:
     """One artifact on one backend: end to end = layers + layout + residual, never rescaled.
 
-    `overhead_ms` is what the profiled run spent outside its nodes (residual + distortion).
+    `overhead_ms` is what the profiled run spent outside its nodes (residual + distortion). `upload_ms`
+    and `download_ms` are the copies between host and device, which are in none of the other figures.
     """
 
     backend: str
@@ -65,6 +66,8 @@ class Column:
     residual_ms: float | None = None
     overhead_ms: float | None = None
     distortion_ms: float | None = None
+    upload_ms: float | None = None
+    download_ms: float | None = None
     memory: Memory = field(default_factory=Memory)
     coverage: float | None = None
     time_coverage: float | None = None
@@ -133,7 +136,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The profile at one batch size."""
+    """The profile at one batch size.
+
+    `yardstick` is the median milliseconds of fixed work that was timed in between (yardstick.py).
+    """
 
     batch: int
     backends: Mapping[str, Column]
@@ -141,6 +147,7 @@ class Run:
     skipped: tuple[Mapping[str, str], ...] = ()
     findings: tuple[str, ...] = ()
     agreement: Mapping[str, float] = field(default_factory=dict)
+    yardstick: Mapping[str, float] = field(default_factory=dict)
     partial: bool = False
 
 

@@ -159,6 +159,8 @@ def _column(key: str, column: Seen, rows: Sequence[Row], modules: Sequence[Modul
         memory=memory_of(column, modules),
         coverage=coverage(column.claims) if trace and trace.nodes else None,
         time_coverage=_time_coverage(column),
+        upload_ms=column.copies.upload_ms if column.copies else None,
+        download_ms=column.copies.download_ms if column.copies else None,
         profiled_runs=trace.runs if trace else 0,
         version=version,
         flags=flags,

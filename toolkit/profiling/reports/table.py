@@ -107,16 +107,20 @@ def _sums(run: Run) -> Table:
 
 def _lines(run: Run) -> dict[str, list[str]]:
     columns = list(run.backends.values())
+    copied = any(c.upload_ms is not None for c in columns)
+    copies = {"copies to · from the device ms": [_copies(c) for c in columns]} if copied else {}
     return {
         "end to end, median ms": [
             ms_text(c.latency_ms.median) if c.latency_ms else "not measured" for c in columns
         ],
         "p90 · p99 ms": [_tail(c) for c in columns],
+        "first call ms": [ms_text(c.latency_ms.first_call_ms) if c.latency_ms else "–" for c in columns],
         "spread of windows": [percent_text(c.latency_ms.spread) if c.latency_ms else "–" for c in columns],
         "= layers": [ms_text(c.layer_sum_ms) for c in columns],
         "+ layout": [ms_text(c.layout_ms) for c in columns],
         "+ residual": [ms_text(c.residual_ms, signed=True) for c in columns],
         "distortion by profiling": [ms_text(c.distortion_ms, signed=True) for c in columns],
+        **copies,
         "weights": [bytes_text(c.memory.weights_bytes) for c in columns],
         "peak activations": [bytes_text(c.memory.peak_activation_bytes) for c in columns],
         "  predicted from shapes": [bytes_text(c.memory.predicted_peak_activation_bytes) for c in columns],
@@ -135,6 +139,10 @@ def _lines(run: Run) -> dict[str, list[str]]:
 def _tail(column: Column) -> str:
     latency = column.latency_ms
     return f"{ms_text(latency.p90)} · {ms_text(latency.p99)}" if latency else "–"
+
+
+def _copies(column: Column) -> str:
+    return f"{ms_text(column.upload_ms)} · {ms_text(column.download_ms)}"
 
 
 def _remarks(key: str, column: Column, console: Console) -> None:

@@ -1,0 +1,48 @@
+"""Fixed work that is timed beside a profile, so that a slower machine is not taken for a slower network."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+# an L1's worth of exponentials tells the cores' clock; 16 MB tell what neighbours leave of cache and memory
+COMPUTE_COUNT, STREAM_COUNT = 4096, 4_000_000
+REPEATS = 3
+
+
+class Yardstick:
+    """Times its two pieces of work whenever it is called: 5 to 10 ms on as many threads as the profile."""
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = threads or os.cpu_count() or 1
+        self._small = np.linspace(0, 1, COMPUTE_COUNT, dtype=np.float32)
+        self._large = np.ones(STREAM_COUNT, np.float32)
+        self._taken: dict[str, list[float]] = {"compute_ms": [], "stream_ms": []}
+
+    def __call__(self) -> None:
+        """Take each time once more."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            self._take("compute_ms", self._compute, pool)
+            self._take("stream_ms", self._large.sum, pool)
+
+    def _compute(self) -> None:
+        into = np.empty_like(self._small)
+        for _ in range(50):
+            np.exp(self._small, out=into)
+
+    def _take(self, name: str, work: Callable[[], object], pool: ThreadPoolExecutor) -> None:
+        found = []
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            for done in [pool.submit(work) for _ in range(self._threads)]:
+                done.result()
+            found.append((time.perf_counter() - start) * 1e3)
+        self._taken[name].append(min(found))  # an interruption only ever lengthens one
+
+    def medians(self) -> Mapping[str, float]:
+        """Return the median milliseconds of each piece of work; empty before the first call."""
+        return {name: float(np.median(times)) for name, times in self._taken.items() if times}
