@@ -1,6 +1,8 @@
 """Write docs/profiles.md: a profile of every network of the zoo on this machine, with the commands.
 
-python -m tests.benchmarks.profiles_page docs/profiles.md
+python -m tests.benchmarks.profiles_page docs/profiles.md [ARTIFACTS]
+
+Exports are made in a folder of their own, or taken from ARTIFACTS and made there where they are missing.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ def main() -> None:
     machine = describe_machine(None)
     said = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
     parts = [HEAD.format(machine=said)]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = sys.argv[2] if len(sys.argv) > 2 else scratch
         for name in catalog.models():
             arguments = ["profile", name, "--untrained", "--backend", "pytorch,ort"]
             environment = {**os.environ, "COLUMNS": "100", "CNNKIT_ARTIFACTS": folder, "NO_COLOR": "1"}

@@ -112,7 +112,8 @@ def profile_command(
     if layers or import_times:
         from toolkit.profiling.importing import import_profile
 
-        found = import_profile(layers, import_times, models[0] if models else None, batch=batches[0])
+        model = models[0] if models else None
+        found = import_profile(layers, import_times, model, batch=batches[0], root=root)
         static: list[str] = []
     else:
         backends, named = backends_of(backend)
@@ -153,11 +154,12 @@ profile_command.params += [_short("fp16"), _short("int8")]
 def _with_roofline(found: Profile, device: str, threads: int | None) -> Profile:
     """Hold the rows against this machine's peaks; a GPU's are not measured, nor another machine's."""
     from toolkit.profiling.peaks import peaks
-    from toolkit.profiling.roofline import with_roofline
+    from toolkit.profiling.roofline import exceeded, with_roofline
 
     if device != "cpu" or not any(c.measured for run in found.runs for c in run.backends.values()):
         return found
-    return with_roofline(found, peaks(threads))
+    rated = with_roofline(found, peaks(threads))
+    return with_roofline(found, peaks(threads, anew=True)) if exceeded(rated) else rated
 
 
 def _show(found: Profile, *, against: bool, as_json: bool) -> None:

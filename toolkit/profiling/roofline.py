@@ -11,6 +11,15 @@ from dataclasses import replace
 from toolkit.profiling.peaks import Peaks
 from toolkit.profiling.result import Cell, Profile, Row, Run
 
+# of what is attainable: a row above it was held against peaks that others held down
+MOST = 1.1
+
+
+def exceeded(profile: Profile) -> bool:
+    """Tell whether a row did more than the measured peaks allow."""
+    cells = (cell for run in profile.runs for row in run.rows for cell in row.cells.values())
+    return any((cell.attainable or 0) > MOST for cell in cells)
+
 
 def with_roofline(profile: Profile, machine: Peaks) -> Profile:
     """Return the profile with each timed cell's rates and bound filled in."""
@@ -23,6 +32,9 @@ def with_roofline(profile: Profile, machine: Peaks) -> Profile:
     if machine.busy:
         said = f"load {machine.load:.1f} on {machine.threads} threads"
         notes = (*notes, f"the machine was busy ({said}): its true peaks are higher than those measured now")
+    if exceeded(replace(profile, runs=runs)):
+        said = "a kernel that saves products (Winograd), or others used the machine while they were measured"
+        notes = (*notes, f"rows reach more than 100% of the measured peaks: {said}")
     return replace(profile, runs=runs, notes=notes, machine={**profile.machine, "peaks": peaks})
 
 

@@ -17,7 +17,7 @@ from toolkit.profiling.machine import processor
 from toolkit.profiling.memory import live_timeline
 from toolkit.profiling.peaks import Peaks, peaks
 from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
-from toolkit.profiling.roofline import with_roofline
+from toolkit.profiling.roofline import exceeded, with_roofline
 from toolkit.profiling.rows import _judged
 
 
@@ -139,6 +139,29 @@ def test_kept_peaks_are_used_and_damaged_or_old_ones_measured_anew(tmp_path: Pat
         assert (found.gflops["fp32"] or 0) > 0
         assert found.gbytes_s["memory"] > 0
         assert peaks(1, folder=tmp_path) == found
+
+
+def test_measuring_anew_keeps_the_larger_peaks(tmp_path: Path) -> None:
+    high = dataclasses.replace(MACHINE, gflops={"fp32": 1e9, "bf16": None, "int8": 1e-9})
+    kept = {
+        "identity": {"processor": processor(), "threads": 1},
+        "measured": time.time() - 600,
+        "peaks": dataclasses.asdict(high),
+    }
+    (tmp_path / "peaks-1.json").write_text(json.dumps(kept))
+    found = peaks(1, folder=tmp_path, anew=True)
+    assert found.gflops["fp32"] == 1e9
+    assert (found.gflops["int8"] or 1) > 1e-9
+    assert peaks(1, folder=tmp_path) == found
+
+
+def test_rows_above_the_peaks_are_said() -> None:
+    row = Row(modules=("conv",), type="C", macs=10**8, ideal_bytes=1000, cells={"ort": Cell(latency_ms=4.0)})
+    profile = profile_of((row,), {"ort": column()})
+    assert not exceeded(with_roofline(profile, MACHINE))
+    rated = with_roofline(profile, dataclasses.replace(MACHINE, gflops={"fp32": 10.0}))
+    assert exceeded(rated)
+    assert any("more than 100% of the measured peaks" in note for note in rated.notes)
 
 
 def test_peaks_of_a_busy_machine_are_not_believed_for_long(tmp_path: Path) -> None:

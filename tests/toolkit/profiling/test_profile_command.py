@@ -110,6 +110,7 @@ def test_named_tensorrt_without_a_gpu_shows_what_is_static_and_exits_with_3(root
     result = run("profile", "lenet-maxpool", "--untrained", "--backend", "trt", "--artifacts", root, "--json")
     assert result.exit_code == 3
     assert "latency was not measured" in result.stderr
+    assert "timing" not in result.stderr
     (first,) = json.loads(result.stdout)["runs"]
     column = first["backends"]["trt"]
     assert column["measured"] is False
@@ -315,3 +316,35 @@ def test_open_shapes_are_refused_with_what_to_do(shape: list[Any] | None, said: 
     result = run("profile", path, "--backend", "ort", *SHORT)
     assert result.exit_code == 1
     assert said in result.stderr
+
+
+UNSTEADY = """
+import itertools
+import time
+
+from torch import nn
+from toolkit.models import ModelSpec
+
+
+class Unsteady(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.flatten, self.fc, self.calls = nn.Flatten(), nn.Linear(784, 10), itertools.count(1)
+
+    def forward(self, x):
+        time.sleep(next(self.calls) * 5e-4)
+        return self.fc(self.flatten(x))
+
+
+MODELS = ModelSpec(name="unsteady", family="t", input_shape=(1, 28, 28), build=lambda c, k: Unsteady())
+"""
+
+
+def test_strict_exits_with_4_and_says_what_is_red(tmp_path: Path) -> None:
+    file = tmp_path / "unsteady.py"
+    file.write_text(UNSTEADY)
+    words = ("profile", "unsteady", "--untrained", "--model-file", file, "--artifacts", tmp_path)
+    result = run(*words, "--backend", "pytorch", "--strict", *SHORT)
+    assert result.exit_code == 4, result.output
+    assert "--strict: pytorch: window medians spread over" in result.output
+    assert "between the nodes" in result.output  # the table comes before the gate
