@@ -7,10 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.toolkit.inspection.conftest import Run, read
 from toolkit.artifacts import open_artifact
 from toolkit.checkpoints import load_module, load_state
+from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.inspection.importing import _renamed
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -79,6 +83,41 @@ def test_renames_that_would_fit_are_suggested_and_work(run: Run, tmp_path: Path)
     assert run(*words, "--rename", "fc2=output").exit_code == 0
     assert "has not: fc9" in run(*words, "--rename", "fc9=output", "--replace").stderr
     assert run(*words, "--rename", "fc9").exit_code == 2
+
+
+PARTS = st.text("abc1", min_size=1, max_size=2)
+PATHS = st.lists(PARTS, min_size=1, max_size=3).map(".".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sets(PATHS, min_size=1, max_size=6), st.dictionaries(PATHS, PATHS, max_size=3))
+def test_renames_lose_no_weight_and_move_only_what_they_name(keys: set[str], renames: dict[str, str]) -> None:
+    state = {key: torch.tensor(float(index)) for index, key in enumerate(sorted(keys))}
+
+    def named(key: str) -> list[str]:
+        return [old for old in renames if f"{key}.".startswith(f"{old}.")]
+
+    try:
+        made = _renamed(state, renames)
+    except NotFoundError:
+        # a rename that an earlier one leaves nothing to do counts as unused, too
+        first = {named(key)[0] for key in keys if named(key)}
+        assert set(renames) - first
+        return
+    except CnnkitError:
+        # two weights would get one name
+        wanted = [next((renames[old] + key[len(old) :] for old in named(key)), key) for key in keys]
+        assert len(set(wanted)) < len(wanted)
+        return
+    assert sorted(map(float, made.values())) == sorted(map(float, state.values()))
+    back = {float(value): key for key, value in made.items()}
+    for key, value in state.items():
+        new = back[float(value)]
+        if named(key):
+            old = named(key)[0]
+            assert new == renames[old] + key[len(old) :]
+        else:
+            assert new == key
 
 
 def test_channels_and_classes_are_read_off_the_weights(run: Run, tmp_path: Path) -> None:
