@@ -7,36 +7,36 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-# What may be held until the event loop's next turn; more than this goes out at once.
-MOST_HELD = 64 * 1024
+HEAD = b"HTTP/1."
 
 
 class Together:
-    """A transport that holds what is written until the event loop's next turn, and sends it whole."""
+    """A transport that holds a reply's head until its body comes, or the event loop's next turn."""
 
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._held: list[bytes] = []
-        self._size = 0
+        self._head = b""
 
     def __getattr__(self, name: str) -> Any:
         """Leave all but writing and closing to the transport itself."""
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Hold some bytes; the first of a turn arranges for all of them to be sent."""
-        if not self._held:
-            self._loop.call_soon(self._flush)
-        self._held.append(data)
-        self._size += len(data)
-        if self._size > MOST_HELD:
-            self._flush()
+        """Hold a head; send anything else at once, so that its reader works while the next is made."""
+        if self._head:
+            data, self._head = self._head + data, b""
+            self._transport.write(data)
+        elif data.startswith(HEAD):
+            self._head = data
+            self._loop.call_soon(self._flush)  # replies to HEAD have no body
+        else:
+            self._transport.write(data)
 
     def _flush(self) -> None:
-        if self._held:
-            held, self._held, self._size = self._held, [], 0
-            self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
 
     def close(self) -> None:
         """Send what is held, then close."""

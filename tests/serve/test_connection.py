@@ -1,4 +1,4 @@
-"""Replies in one piece: what is written in one turn of the event loop leaves in one write, in order."""
+"""Replies in one piece: a head waits for its body, nothing else waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra page)")
 
-from serve.api.connection import MOST_HELD, Together
+from serve.api.connection import Together
 
 
 class Wire:
@@ -28,42 +28,37 @@ class Wire:
         return "closed" in self.events
 
 
-def test_what_one_turn_writes_leaves_in_one_write() -> None:
+def test_head_and_body_leave_in_one_write_and_at_once() -> None:
     async def go() -> list[Any]:
         wire = Wire()
         together = Together(wire, asyncio.get_running_loop())
-        together.write(b"head ")
-        together.write(b"body")
+        together.write(b"HTTP/1.1 200 OK\r\n\r\n")
         assert wire.events == []
-        await asyncio.sleep(0)
-        together.write(b"next")
+        together.write(b"body")
+        together.write(b"more")
+        return wire.events
+
+    assert asyncio.run(go()) == [b"HTTP/1.1 200 OK\r\n\r\nbody", b"more"]
+
+
+def test_a_head_without_a_body_leaves_with_the_next_turn() -> None:
+    async def go() -> list[Any]:
+        wire = Wire()
+        Together(wire, asyncio.get_running_loop()).write(b"HTTP/1.1 200 OK\r\n\r\n")
         await asyncio.sleep(0)
         return wire.events
 
-    assert asyncio.run(go()) == [b"head body", b"next"]
+    assert asyncio.run(go()) == [b"HTTP/1.1 200 OK\r\n\r\n"]
 
 
 def test_closing_sends_what_is_held_first() -> None:
     async def go() -> Wire:
         wire = Wire()
         together = Together(wire, asyncio.get_running_loop())
-        together.write(b"last")
+        together.write(b"HTTP/1.1 429")
         together.close()
         await asyncio.sleep(0)
         assert together.is_closing()
         return wire
 
-    assert asyncio.run(go()).events == [b"last", "closed"]
-
-
-def test_a_long_stream_is_not_held() -> None:
-    async def go() -> list[int]:
-        wire = Wire()
-        together = Together(wire, asyncio.get_running_loop())
-        for _ in range(3):
-            together.write(bytes(MOST_HELD))
-        sizes = [len(data) for data in wire.events]
-        await asyncio.sleep(0)
-        return [*sizes, sum(len(data) for data in wire.events)]
-
-    assert asyncio.run(go()) == [2 * MOST_HELD, 3 * MOST_HELD]
+    assert asyncio.run(go()).events == [b"HTTP/1.1 429", "closed"]
