@@ -46,11 +46,14 @@ def quantize(
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+        from onnxruntime.quantization.quant_utils import add_infer_metadata
         from onnxruntime.quantization.registry import QDQRegistry
     except ImportError as error:
         raise MissingExtraError(error.name or "onnx", "export") from None
     copy = at_least(model, SMALLEST_OPSET)
     _refuse_computed_weights(copy)
+    # its shapes are inferred; without this note the quantizer would write a copy to disk and read it back
+    add_infer_metadata(copy)
     symmetric = purpose == "trt"
     data = {}
     for name, found in ranges.items():

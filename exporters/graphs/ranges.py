@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.graphs.facts import input_spec
-from exporters.graphs.running import float_values, values
+from exporters.graphs.running import INNER_BATCH, Inputs, float_values, values
 from toolkit.errors import unknown_name
 
 Method = Literal["minmax", "entropy", "percentile"]
@@ -108,7 +108,7 @@ def method(name: str) -> Method:
     raise unknown_name("calibration method", name, get_args(Method))
 
 
-def measure(model: Any, inputs: NDArray[Any], *, histograms: bool = True) -> dict[str, Range]:
+def measure(model: Any, inputs: Inputs, *, histograms: bool = True) -> dict[str, Range]:
     """Return the range of the graph's input and of every fp32 value in it, over all inputs."""
     first = input_spec(model).name
     wanted = float_values(model, untold=True)
@@ -117,9 +117,11 @@ def measure(model: Any, inputs: NDArray[Any], *, histograms: bool = True) -> dic
         for name, array in batch.items():
             if array.dtype == np.float32:
                 ranges[name].add(array, histogram=histograms)
-    if inputs.dtype == np.float32:
-        ranges[first] = Range()
-        ranges[first].add(inputs, histogram=histograms)
+    ranges[first] = Range()
+    for start in range(0, len(inputs), INNER_BATCH):
+        part = inputs[start : start + INNER_BATCH]
+        if part.dtype == np.float32:
+            ranges[first].add(part, histogram=histograms)
     return {name: found for name, found in ranges.items() if found.low <= found.high}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,13 @@ BATCH = 32
 # with every inner value kept, a picture takes many times the memory
 INNER_BATCH = 8
 INNER_VALUES = 40_000_000
+
+
+class Inputs(Protocol):
+    """What can be cut into batches of a network's input: an array, or pictures that become one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,7 @@ def logits(model: Any, inputs: NDArray[Any], *, lean: bool = False) -> NDArray[n
     return np.concatenate(parts)[: len(inputs)].reshape(len(inputs), -1).astype(np.float32)
 
 
-def values(model: Any, inputs: NDArray[Any], wanted: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
+def values(model: Any, inputs: Inputs, wanted: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the named inner values of a graph, batch by batch."""
     import onnx
 
@@ -100,7 +107,7 @@ def affordable(model: Any, images: int) -> int:
     return max(INNER_BATCH, min(images, INNER_VALUES // max(1, int(sum(extents)))))
 
 
-def _batches(opened: Opened, inputs: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
+def _batches(opened: Opened, inputs: Inputs, size: int) -> Iterator[NDArray[Any]]:
     """Cut inputs into the graph's batch; one with a fixed batch gets its last part filled up."""
     fixed = opened.session.get_inputs()[0].shape[0]
     step = fixed if isinstance(fixed, int) else size

@@ -22,11 +22,25 @@ from toolkit.images import Pixels, fit_batch, normalise
 SHARE = 0.1
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """A network's inputs, made of pictures slice by slice: as floats, all at once would fill memory."""
+
+    images: Pixels
+    passport: Passport
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        return network_input(self.images[part], self.passport)
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """Inputs to calibrate on, and labelled pictures to judge on (None: there are none)."""
 
-    calibration: NDArray[Any]
+    calibration: Inputs | NDArray[Any]
     calibration_source: str
     validation: Split | None
     validation_source: str | None
@@ -50,7 +64,7 @@ def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | Non
             return _from(train, passport, images, seed)
     drawn = random_evidence(passport, images, seed, why)
     return HeldOut(
-        calibration=drawn.inputs_for(passport),
+        calibration=drawn.inputs if drawn.pixels is None else Inputs(drawn.pixels, passport),
         calibration_source=drawn.source,
         validation=None,
         validation_source=None,
@@ -77,7 +91,7 @@ def _from(train: Split, passport: Passport, images: int, seed: int) -> HeldOut:
     order = np.random.default_rng(seed).permutation(len(held))
     origin = "held out by training" if fraction else "of the training set, which it was trained on, too"
     return HeldOut(
-        calibration=network_input(chosen.images, passport),
+        calibration=Inputs(chosen.images, passport),
         calibration_source=f"{len(chosen)} training images of {passport.dataset.name}",
         validation=held.take(order),
         validation_source=f"images of {passport.dataset.name} {origin}",
