@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from toolkit.cli import report_error
+from toolkit.cli import leave, report_error
 from toolkit.errors import CnnkitError
 
 _FOLDERS = ("toolkit.commands", "exporters.commands", "serve.commands")
@@ -29,6 +30,14 @@ def _commands() -> dict[str, str]:
 
 class FrontDoor(click.Group):
     """Lists the command files and imports one only when its word is typed."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
+        if args is not None:  # called from Python, whose process goes on
+            return super().main(args, *rest, **settings)
+        try:
+            return super().main(args, *rest, **settings)
+        except SystemExit as end:
+            leave(end.code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         words = _commands()
