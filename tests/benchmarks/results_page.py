@@ -1,0 +1,179 @@
+"""docs/results.md out of the recorded runs: tables, and the pictures beside them."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tests.benchmarks.experiments import CIFAR, EXPERIMENTS, LENET5, Experiment
+from toolkit import catalog
+from toolkit.training.pictures import draw_confusion
+
+HEAD = """# Results: the write-ups' experiments, measured here
+
+Every row is one command; *published* is the write-up's own figure, *here* the mean test accuracy over the
+seeds (± their standard deviation, where there are several), over all test images. Textbook recipes report
+the last epoch, as the write-ups do; all others choose their epoch on images held out from the training set,
+or take the last one. *Asked* is what this project asks of itself, and a miss is printed as one.
+
+*Wall* is the time of one run beside other work on a shared machine; *processor* is the processor time of the
+whole command (loading, training, testing), which sharing changes less.
+
+CIFAR-10-JPEG75 is CIFAR-10 with every picture saved as JPEG of quality 75: figures on it are not CIFAR-10's.
+Give its folder as `--dataset folder:cifar10-jpeg75`.
+
+Machine: {machine}. torch {torch}. {first} to {last}.
+Written by `python -m tests.benchmarks.results page` from [results/runs.jsonl](results/runs.jsonl).
+What these figures teach is in [lessons](lessons.md).
+"""
+
+Line = dict[str, Any]
+
+
+def write_page(lines: Sequence[Line], docs: Path) -> None:
+    """Write docs/results.md and docs/results/*.png.
+
+    Args:
+        lines: runs, as `tests.benchmarks.results` records them.
+        docs: folder of the documentation.
+    """
+    by_key: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        by_key[line["experiment"]].append(line)
+    parts = [
+        HEAD.format(
+            machine="; ".join(sorted({line["machine"] for line in lines})),
+            torch=", ".join(sorted({line["torch"] for line in lines})),
+            first=min(line["date"] for line in lines),
+            last=max(line["date"] for line in lines),
+        )
+    ]
+    for group in dict.fromkeys(experiment.group for experiment in EXPERIMENTS):
+        rows = [e for e in EXPERIMENTS if e.group == group]
+        parts.append(f"## {group}\n\n{_table(rows, by_key)}")
+        parts += [f"![{alt}](results/{name})\n" for name, alt in _pictures(group, by_key, docs / "results")]
+    (docs / "results.md").write_text("\n".join(parts))
+
+
+def _table(rows: Sequence[Experiment], by_key: dict[str, list[Line]]) -> str:
+    text = [
+        "| experiment | published | here | asked | seeds | wall | processor | command |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        runs = by_key.get(row.key, [])
+        wall, processor = _middle(runs, "seconds"), _middle(runs, "processor_seconds")
+        text.append(
+            f"| {row.what} | {row.published} | {_figure_of(runs)} | {_asked(row, runs)} | {len(runs) or '–'} "
+            f"| {wall} | {processor} | `{row.command}` |"
+        )
+    return "\n".join(text) + "\n"
+
+
+def _figure_of(runs: Sequence[Line]) -> str:
+    if not runs:
+        return "not run yet"
+    accuracies = [run["test_accuracy"] for run in runs]
+    mean = f"{statistics.mean(accuracies):.4f}"
+    if len(runs) == 1:
+        low, high = runs[0]["test_accuracy_ci95"]
+        return f"{mean} ({low:.4f} to {high:.4f})"
+    spread = f"{mean} ± {statistics.stdev(accuracies):.4f}"
+    stuck = sum(accuracy < 0.2 for accuracy in accuracies)
+    return f"{spread}; {stuck} of {len(runs)} stuck at chance" if stuck else spread
+
+
+def _asked(row: Experiment, runs: Sequence[Line]) -> str:
+    if row.wanted is None:
+        return "–"
+    if not runs:
+        return f"{row.wanted}"
+    reached = statistics.mean(run["test_accuracy"] for run in runs) >= row.wanted
+    return f"{row.wanted}, {'reached' if reached else 'missed'}"
+
+
+def _middle(runs: Sequence[Line], key: str) -> str:
+    known = [run[key] for run in runs if run[key] is not None]
+    if not known:
+        return "–"
+    seconds = statistics.median(known)
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _pictures(group: str, by_key: dict[str, list[Line]], folder: Path) -> list[tuple[str, str]]:
+    """Draw a group's pictures; return file names and alternative texts."""
+    made = []
+    slug = group.lower().replace(" ", "-")
+    titles = {e.key: e.what for e in EXPERIMENTS}
+    family = [e.key for e in EXPERIMENTS if e.group == group and by_key.get(e.key)]
+    curves = [key for key in family if not key.startswith("lenet-b")]
+    if curves:
+        name = f"{slug}-loss.png"
+        _draw_curves(folder / name, [(titles[key], by_key[key][0]["history"]) for key in curves], group)
+        made.append((name, f"Training loss by epoch of each experiment: {group}"))
+    if group == CIFAR or any(key.startswith("lenet-b") for key in family):
+        batches = [key for key in family if "-b" in key and key.split("-b")[1].isdigit()]
+        if len(batches) > 1:
+            name = f"{slug}-batch.png"
+            base = next(key for key in family if key in ("lenet-textbook", "cifarnet-textbook"))
+            points = sorted(
+                (run["settings"]["batch"], run["test_accuracy"])
+                for key in [*batches, base]
+                for run in by_key[key]
+            )
+            _draw_batches(folder / name, points, group)
+            made.append((name, f"Test accuracy by batch size, every seed a point: {group}"))
+    best = max(family, key=lambda key: by_key[key][0]["test_accuracy"], default=None)
+    if best is not None:
+        name = f"{slug}-confusion.png"
+        run = by_key[best][0]
+        model = next(e.model for e in EXPERIMENTS if e.key == best)
+        classes = _classes(group)
+        draw_confusion(
+            folder / name, run["confusion"], classes, f"{model}, {titles[best]}: {run['test_accuracy']:.4f}"
+        )
+        made.append((name, f"Confusion matrix of {model}, {titles[best]}"))
+    return made
+
+
+def _classes(group: str) -> Sequence[str]:
+    names = catalog.dataset({CIFAR: "cifar10", LENET5: "mnist"}.get(group, "fashion-mnist")).classes
+    assert names is not None, group
+    return names
+
+
+def _draw_curves(path: Path, series: Sequence[tuple[str, Sequence[Line]]], title: str) -> None:
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        styles = ("-", "--", ":", "-.")
+        for index, (label, history) in enumerate(series):
+            epochs = [row["epoch"] for row in history]
+            losses = [row["train_loss"] for row in history]
+            axes.plot(epochs, losses, styles[index // 10 % 4], marker="o", ms=2.5, lw=1.2, label=label)
+        axes.set(xlabel="epoch", ylabel="training loss", title=title)
+        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+
+    _save(path, draw)
+
+
+def _draw_batches(path: Path, points: Sequence[tuple[int, float]], title: str) -> None:
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.semilogx([p[0] for p in points], [p[1] for p in points], "o", ms=5, base=2, alpha=0.6)
+        sizes = sorted({p[0] for p in points})
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.set(xlabel="batch size (same rate, same epochs)", ylabel="test accuracy", title=title)
+
+    _save(path, draw)
+
+
+def _save(path: Path, draw: Callable[[Figure], None]) -> None:
+    figure = Figure(figsize=(9, 4.5), dpi=110, layout="constrained")
+    draw(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
