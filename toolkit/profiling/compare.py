@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from toolkit.errors import CnnkitError
-from toolkit.profiling.noise import Drift, Pair, drift_of_machine, drift_of_rows, interval_of
+from toolkit.profiling.noise import Drift, Pair, drift_of_machine, drift_of_rows, interval_of, steadied
 from toolkit.profiling.result import Cell, Profile, Run
 
 Verdict = Literal["slower", "faster", "no change", "only before", "only after"]
@@ -123,14 +123,21 @@ def _column(
 
 def _pairs(run: Run, other: Run, first: str, second: str) -> dict[str, Pair]:
     found = {}
-    for label, (before, after) in matched(_timed(run, first), _timed(other, second)).items():
+    rows = matched(_timed(run, first), _timed(other, second))
+    first_steady, second_steady = (
+        steadied({label: sides[side] for label, sides in rows.items()}) for side in (0, 1)
+    )
+    for label, (before, after) in rows.items():
         modules = set(label.split(JOIN))
         moved = [
             (row.cells[first].memory.weights_bytes or 0) + (row.cells[first].memory.activation_bytes or 0)
             for row in run.rows
             if row.modules and set(row.modules) <= modules and first in row.cells
         ]
-        found[label] = Pair(before=before, after=after, bytes=sum(moved))
+        steady = (first_steady.get(label, ()), second_steady.get(label, ()))
+        found[label] = Pair(
+            before=before, after=after, bytes=sum(moved), steady=steady if all(steady) else None
+        )
     return found
 
 

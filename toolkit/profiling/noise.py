@@ -27,11 +27,16 @@ MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One row before and after: its windows in milliseconds, and the bytes that it moves."""
+    """One row before and after: its windows in milliseconds, and the bytes that it moves.
+
+    `steady` holds both sides without what all rows of the same window did; the windows themselves where
+    that is not known.
+    """
 
     before: tuple[float, ...] = ()
     after: tuple[float, ...] = ()
     bytes: int = 0
+    steady: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def medians(self) -> tuple[float, float] | None:
@@ -62,7 +67,7 @@ class Drift:
         if not ms:
             return self.scatter
         streaming = min(1.0, pair.bytes / (self.gbytes_s * 1e6) / ms)
-        own = (_wander(pair.before), _wander(pair.after))
+        own = [_wander(windows) for windows in pair.steady or (pair.before, pair.after)]
         parts = (self.scatter, self.scatter_ms / ms, STREAM_SCATTER * streaming, *own)
         return float(np.linalg.norm(parts))
 
@@ -109,13 +114,13 @@ def interval_of(
 
     With `drift` the sets are of two processes, and the interval is widened by what the machine explains.
     """
-    x, y = np.array(pair.before), np.array(pair.after)
+    x, y = (np.array(side) for side in pair.steady or (pair.before, pair.after))
     ratios = np.log(_resampled(y, random) / _resampled(x, random))
     tail = LEVEL / max(1, tests) / 2
     low, high = (float(v) for v in np.quantile(ratios, [tail, 1 - tail]))
     if drift is None:
         return low, high
-    middle = float(np.log(np.median(y) / np.median(x)))
+    middle = float(np.log(np.median(pair.after) / np.median(pair.before)))
     margin = NormalDist().inv_cdf(1 - tail) * drift.deviation(pair)
     return min(low, middle - margin), max(high, middle + margin)
 
@@ -124,6 +129,23 @@ def _wander(windows: Sequence[float]) -> float:
     """Return the robust standard deviation of windows about their median: a process is one draw of it."""
     values = np.log(np.maximum(np.array(windows), 1e-12))
     return MAD_TO_DEVIATION * float(np.median(np.abs(values - np.median(values))))
+
+
+def steadied(rows: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    """Return each row's windows without what all rows of the same window have in common.
+
+    A neighbour or the clock slows a window as a whole, which says nothing of one row. With fewer than
+    four rows that cannot be told, and the windows stay as they are.
+    """
+    known = {name: np.log(np.maximum(np.array(w), 1e-12)) for name, w in rows.items() if len(w)}
+    if len(known) < 4:
+        return {name: tuple(windows) for name, windows in rows.items()}
+    count = min(len(logs) for logs in known.values())
+    times = np.array([np.exp(np.median(logs)) for logs in known.values()])
+    weights = np.minimum(times / times.sum(), LARGEST_WEIGHT)
+    strays = np.array([logs[:count] - np.median(logs) for logs in known.values()])
+    common = np.array([_weighted_median(window, weights) for window in strays.T])
+    return {name: tuple(np.exp(logs[:count] - common).tolist()) for name, logs in known.items()}
 
 
 def _resampled(values: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:

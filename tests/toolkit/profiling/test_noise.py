@@ -8,7 +8,7 @@ import pytest
 from tests.toolkit.profiling.conftest import windows
 from tests.toolkit.profiling.test_compare import ROWS, profile_of
 from toolkit.profiling.compare import compare
-from toolkit.profiling.noise import Drift, Pair, drift_of_machine, drift_of_rows, interval_of
+from toolkit.profiling.noise import Drift, Pair, drift_of_machine, drift_of_rows, interval_of, steadied
 from toolkit.profiling.yardstick import Yardstick
 
 
@@ -83,3 +83,21 @@ def test_the_yardstick_times_both_pieces_of_work() -> None:
     yardstick()
     assert set(yardstick.medians()) == {"compute_ms", "stream_ms"}
     assert all(ms > 0 for ms in yardstick.medians().values())
+
+
+def test_a_window_that_was_slow_for_every_row_makes_none_unsteady() -> None:
+    slow = [1.0, 1.5, 1.0, 1.2, 1.0, 0.9]
+    found = steadied({name: [ms * factor for factor in slow] for name, ms in ROWS.items()})
+    for name, ms in ROWS.items():
+        assert found[name] == pytest.approx([ms] * len(slow))
+
+
+def test_a_row_that_wanders_by_itself_stays_unsteady() -> None:
+    own = [0.2, 0.3, 0.2, 0.25, 0.2, 0.18]
+    found = steadied({"a": own, **{name: [1.0] * 6 for name in "bcde"}})
+    assert found["a"] == pytest.approx(own)
+
+
+def test_three_rows_are_left_as_they_are() -> None:
+    rows = dict.fromkeys("abc", (1.0, 2.0))
+    assert steadied(rows) == rows
