@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters import ExportOptions
+from exporters.flow.memory import give_back_freed_memory
 from exporters.graphs.quantized import Purpose, heavy_nodes, quantize
 from exporters.graphs.ranges import Method, Range, measure, method
 from exporters.graphs.running import logits
@@ -53,7 +54,9 @@ class Calibrated:
         """Return which of the first `count` held-out pictures the fp32 graph gets right."""
         assert self.held.validation is not None
         if count not in self.before:
-            self.before[count] = logits(self.model, self.held.inputs(0, count))
+            give_back_freed_memory()
+            # a second, packed copy of the weights is what a large network has no room for here
+            self.before[count] = logits(self.model, self.held.inputs(0, count), lean=True)
         return np.asarray(self.before[count].argmax(axis=1) == self.held.validation.labels[:count])
 
 
@@ -69,6 +72,7 @@ def calibrate(model: Any, passport: Passport, options: ExportOptions) -> Calibra
     """Run the one calibration pass over training pictures (random ones where there are none)."""
     count = int(options.extra.get("calibration_images") or CALIBRATION_IMAGES)
     held = hold_out(passport, images=count, seed=options.seed, data_dir=options.data_dir)
+    give_back_freed_memory()
     return Calibrated(
         model=model,
         ranges=measure(model, held.calibration),
@@ -118,6 +122,9 @@ def _search(
     calibrated: Calibrated, emit: Callable[[list[str]], Any], allowed: float, tell: Tell
 ) -> tuple[list[str], Drop]:
     """Return the smallest set of layers to keep in float, and the drop that is left with it."""
+    assert calibrated.held.validation is not None
+    # kept for every judgement to come, and taken while no int8 graph needs memory, too
+    calibrated.right_before(min(FIRST_IMAGES, len(calibrated.held.validation)))
     drop = judge(calibrated, emit([]), allowed)
     if drop.judge(allowed) == "pass":
         return [], drop

@@ -33,6 +33,13 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 REUSED_BYTES, KEPT_BYTES = 64 << 20, 512 << 20
 
 
+def give_back_freed_memory() -> None:
+    """Return what glibc has kept to the system: before a step that needs other memory than the last one."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def reuse_freed_memory() -> None:
     """Have glibc keep up to 512 MiB of what is freed, so that each batch does not fault its pages in anew.
 

@@ -60,7 +60,7 @@ def session(model: Any, *, lean: bool = False) -> Opened:
     return Opened(session=opened, weights=weights)
 
 
-def logits(model: Any, inputs: NDArray[Any], *, lean: bool = False) -> NDArray[np.float32]:
+def logits(model: Any, inputs: Inputs, *, lean: bool = False) -> NDArray[np.float32]:
     """Return a graph's first output for all inputs, as (N, K) float32; `lean` spares memory, not time."""
     opened = session(model, lean=lean)
     run, size = opened.session.run, INNER_BATCH if lean else BATCH

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.graphs.naming import modules_of
-from exporters.graphs.running import values
+from exporters.graphs.running import Inputs, values
 from toolkit.artifacts import Artifact, Precision
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def drifts(
 
 
 def explain(
-    source: Artifact, model: Any, inputs: NDArray[Any], precision: Precision, model_file: Path | None
+    source: Artifact, model: Any, inputs: Inputs, precision: Precision, model_file: Path | None
 ) -> str:
     """Say which module of an exported graph drifts first from its source; `inputs` are the graph's."""
     few = inputs[:IMAGES]

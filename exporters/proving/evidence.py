@@ -10,15 +10,33 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters.graphs.running import Inputs
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Passport
 from toolkit.backends import Engine, EngineOptions
 from toolkit.datasets import Dataset, Split
 from toolkit.errors import NotFoundError
-from toolkit.images import Pixels, fit_batch, normalise
+from toolkit.images import Pixels, Preprocessing, fit_batch, normalise
 
 Floats = NDArray[np.float32]
 SplitName = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class PictureInputs:
+    """What pictures (N, C, H, W) uint8 are to a network that takes floats, made slice by slice.
+
+    A thousand pictures of 224×224 are 50 MB; as floats, all at once, they would be 200.
+    """
+
+    images: Pixels
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, part: slice) -> NDArray[np.float32]:
+        return normalise(fit_batch(self.images[part], self.preprocessing), self.preprocessing)
 
 
 @dataclass(kw_only=True)
@@ -30,7 +48,7 @@ class Evidence:
     why they are not real.
     """
 
-    inputs: NDArray[Any]
+    inputs: Inputs
     source: str
     pixels: Pixels | None = None
     labels: NDArray[np.int64] | None = None
@@ -40,7 +58,7 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def inputs_for(self, passport: Passport) -> NDArray[Any]:
+    def inputs_for(self, passport: Passport) -> Inputs:
         """Return what an artifact takes: raw pixels where its graph holds the preprocessing."""
         if passport.input.dtype == "uint8" and self.pixels is not None:
             return self.pixels
@@ -81,7 +99,7 @@ def gather(
             same = known in (None, dataset.fingerprint)
             other = "" if same else ", which differs from what it was trained on"
             return Evidence(
-                inputs=normalise(pixels, passport.preprocessing),
+                inputs=PictureInputs(pixels, passport.preprocessing),
                 source=f"{len(chosen)} {split} images of {dataset.name}{other}",
                 pixels=pixels,
                 labels=chosen.labels,
@@ -122,7 +140,7 @@ def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evi
     if passport.preprocessing is not None:
         pixels = generator.integers(0, 256, shape, dtype=np.uint8)
         return Evidence(
-            inputs=normalise(pixels, passport.preprocessing),
+            inputs=PictureInputs(pixels, passport.preprocessing),
             source=f"{images} seeded random images",
             pixels=pixels,
             why_random=why,
@@ -134,7 +152,7 @@ def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evi
     return Evidence(inputs=values, source=f"{images} seeded random inputs", why_random=why)
 
 
-def answers(engine: Engine, inputs: NDArray[Any], *, batch: int = 32) -> Floats:
+def answers(engine: Engine, inputs: Inputs, *, batch: int = 32) -> Floats:
     """Return an engine's first output for all inputs, run in batches, as (N, K) float32."""
     fixed = engine.artifact.passport.input.shape[0]
     step = fixed or batch

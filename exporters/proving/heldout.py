@@ -7,46 +7,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from exporters.proving.evidence import choose, load_dataset, random_evidence, why_random
+from exporters.graphs.running import Inputs
+from exporters.proving.evidence import PictureInputs, choose, load_dataset, random_evidence, why_random
 from toolkit.artifacts import Passport
 from toolkit.datasets import Split
 from toolkit.errors import NotFoundError
-from toolkit.images import Pixels, fit_batch, normalise
+from toolkit.images import Pixels, fit_batch
 
 # of a training set of which training held nothing out
 SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """A network's inputs, made of pictures slice by slice: as floats, all at once would fill memory."""
-
-    images: Pixels
-    passport: Passport
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, part: slice) -> NDArray[Any]:
-        return network_input(self.images[part], self.passport)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """Inputs to calibrate on, and labelled pictures to judge on (None: there are none)."""
 
-    calibration: Inputs | NDArray[Any]
+    calibration: Inputs
     calibration_source: str
     validation: Split | None
     validation_source: str | None
     passport: Passport
 
-    def inputs(self, start: int, stop: int) -> NDArray[Any]:
+    def inputs(self, start: int, stop: int) -> Inputs:
         """Return the network's input for validation pictures `start` to `stop`."""
         assert self.validation is not None
         return network_input(self.validation.images[start:stop], self.passport)
@@ -64,7 +49,7 @@ def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | Non
             return _from(train, passport, images, seed)
     drawn = random_evidence(passport, images, seed, why)
     return HeldOut(
-        calibration=drawn.inputs if drawn.pixels is None else Inputs(drawn.pixels, passport),
+        calibration=drawn.inputs_for(passport),
         calibration_source=drawn.source,
         validation=None,
         validation_source=None,
@@ -72,11 +57,12 @@ def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | Non
     )
 
 
-def network_input(images: Pixels, passport: Passport) -> NDArray[Any]:
+def network_input(images: Pixels, passport: Passport) -> Inputs:
     """Return pictures as a network takes them: raw pixels where its graph holds the preprocessing."""
     assert passport.preprocessing is not None
-    pixels = fit_batch(images, passport.preprocessing)
-    return pixels if passport.input.dtype == "uint8" else normalise(pixels, passport.preprocessing)
+    if passport.input.dtype == "uint8":
+        return fit_batch(images, passport.preprocessing)
+    return PictureInputs(images, passport.preprocessing)
 
 
 def _from(train: Split, passport: Passport, images: int, seed: int) -> HeldOut:
@@ -91,7 +77,7 @@ def _from(train: Split, passport: Passport, images: int, seed: int) -> HeldOut:
     order = np.random.default_rng(seed).permutation(len(held))
     origin = "held out by training" if fraction else "of the training set, which it was trained on, too"
     return HeldOut(
-        calibration=Inputs(chosen.images, passport),
+        calibration=network_input(chosen.images, passport),
         calibration_source=f"{len(chosen)} training images of {passport.dataset.name}",
         validation=held.take(order),
         validation_source=f"images of {passport.dataset.name} {origin}",

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from exporters.graphs.running import Inputs
 from toolkit import catalog
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine, EngineOptions
@@ -39,7 +40,7 @@ class Speed:
         )
 
 
-def compare_speed(before: Artifact, after: Artifact, inputs: NDArray[Any]) -> Speed:
+def compare_speed(before: Artifact, after: Artifact, inputs: Inputs) -> Speed:
     """Time two ONNX files window by window in turns, so that other load meets both alike."""
     backend = catalog.backend("ort")
     batch = inputs[: before.passport.input.shape[0] or 1]
