@@ -18,7 +18,8 @@ class Compute:
     """The choice a run keeps: two runs with one seed are equal only when this is equal, too.
 
     `plain_first` keeps the first convolution in fp32 when the rest is not; `paired_pools` exchanges
-    2×2 pools, see toolkit.training.pooling.
+    2×2 pools, see toolkit.training.pooling; `few_channels` exchanges convolutions, see
+    toolkit.training.convolutions.
     """
 
     device: str
@@ -27,6 +28,7 @@ class Compute:
     channels_last: bool
     paired_pools: bool = False
     plain_first: bool = False
+    few_channels: bool = False
 
     @property
     def layout(self) -> str:
@@ -37,6 +39,10 @@ class Compute:
         """Move a module to the device and layout, and exchange its pools where that was chosen."""
         import torch
 
+        if self.few_channels:
+            from toolkit.training.convolutions import exchange_convolutions
+
+            module = exchange_convolutions(module)
         if self.paired_pools:
             from toolkit.training.pooling import pair_pools
 

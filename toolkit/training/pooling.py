@@ -23,25 +23,28 @@ class _Maximum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        left, right = x[..., 0::2], x[..., 1::2]
-        rows = torch.maximum(left, right)
-        top, bottom = rows[..., 0::2, :], rows[..., 1::2, :]
-        # the differences' signs are all that the gradient needs
-        ctx.save_for_backward(right - left, bottom - top)
-        return torch.maximum(top, bottom)
+        rows, across = lead(x[..., 0::2], x[..., 1::2])
+        result, down = lead(rows[..., 0::2, :], rows[..., 1::2, :])
+        ctx.save_for_backward(across, down)
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         across, down = ctx.saved_tensors
         rows = torch.empty_like(across)
-        _deal(gradients[0], down, rows[..., 0::2, :], rows[..., 1::2, :])
+        deal(gradients[0], down, rows[..., 0::2, :], rows[..., 1::2, :])
         n, c, h, w = across.shape
         result = across.new_empty(n, c, h, 2 * w)
-        _deal(rows, across, result[..., 0::2], result[..., 1::2])
+        deal(rows, across, result[..., 0::2], result[..., 1::2])
         return result
 
 
-def _deal(gradient: Tensor, lead: Tensor, first: Tensor, second: Tensor) -> None:
+def lead(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the larger ones, and by how much `second` leads: its sign is all that the gradient needs."""
+    return torch.maximum(first, second), second - first
+
+
+def deal(gradient: Tensor, lead: Tensor, first: Tensor, second: Tensor) -> None:
     """Give each gradient to `second` where it led, else to `first`."""
     # into memory of its own first: the kernel is 30 times slower when it writes every other column
     led = torch.ops.aten.threshold_backward(gradient, lead, 0)
@@ -89,30 +92,26 @@ class PairAverage(nn.Module):
         return result
 
 
-def _replacement(layer: nn.Module) -> nn.Module | None:
-    def is_pair(value: Any) -> bool:
-        return value in (2, (2, 2))
-
+def is_pair_pool(layer: nn.Module) -> bool:
+    """Tell whether a layer takes the maximum or average of plain 2×2 windows."""
     if isinstance(layer, nn.MaxPool2d):
-        plain = layer.padding in (0, (0, 0)) and layer.dilation in (1, (1, 1)) and not layer.return_indices
-        if plain and not layer.ceil_mode and is_pair(layer.kernel_size) and is_pair(layer.stride):
-            return PairMaximum()
-    if isinstance(layer, nn.AvgPool2d):
-        plain = layer.padding in (0, (0, 0)) and layer.divisor_override is None and not layer.ceil_mode
-        if plain and is_pair(layer.kernel_size) and is_pair(layer.stride):
-            return PairAverage()
-    return None
+        plain = layer.dilation in (1, (1, 1)) and not layer.return_indices
+    elif isinstance(layer, nn.AvgPool2d):
+        plain = layer.divisor_override is None
+    else:
+        return False
+    pairs = all(value in (2, (2, 2)) for value in (layer.kernel_size, layer.stride))
+    return plain and pairs and layer.padding in (0, (0, 0)) and not layer.ceil_mode
 
 
 def can_pair(module: nn.Module) -> bool:
     """Tell whether a network has a pool that could be replaced."""
-    return any(_replacement(layer) is not None for layer in module.modules())
+    return any(is_pair_pool(layer) for layer in module.modules())
 
 
 def pair_pools(module: nn.Module) -> nn.Module:
     """Replace 2×2 pools in place; names, weights and results stay."""
     for name, layer in list(module.named_modules()):
-        new = _replacement(layer)
-        if new is not None and name:
-            module.set_submodule(name, new)
+        if name and is_pair_pool(layer):
+            module.set_submodule(name, PairAverage() if isinstance(layer, nn.AvgPool2d) else PairMaximum())
     return module

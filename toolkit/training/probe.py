@@ -52,9 +52,10 @@ class Choice:
         threads = f"{self.compute.threads} thread{'s' if self.compute.threads > 1 else ''}"
         first = " but for the first layer" if self.compute.plain_first else ""
         pools = ", 2×2 pools by rows and columns" if self.compute.paired_pools else ""
+        few = ", kernels for few channels" if self.compute.few_channels else ""
         return (
             f"computing on {self.compute.device} with {threads} in {self.compute.arithmetic}{first}, "
-            f"{self.compute.layout}{pools} ({self.why}{gain})"
+            f"{self.compute.layout}{pools}{few} ({self.why}{gain})"
         )
 
 
@@ -79,6 +80,7 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: i
 
 def _candidates(job: Job, module: nn.Module, threads: int) -> Iterator[Compute]:
     """Yield what may be chosen from, the plainest first."""
+    from toolkit.training.convolutions import can_exchange
     from toolkit.training.pooling import can_pair
 
     possible = _formats(job.device)
@@ -101,6 +103,15 @@ def _candidates(job: Job, module: nn.Module, threads: int) -> Iterator[Compute]:
                 paired_pools=paired,
                 plain_first=plain,
             )
+    if job.device == "cpu" and "fp32" in formats and False in layouts and can_exchange(module):
+        yield Compute(
+            device=job.device,
+            threads=threads,
+            arithmetic="fp32",
+            channels_last=False,
+            paired_pools=pools[-1],
+            few_channels=True,
+        )
 
 
 def _formats(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], ...]:
