@@ -141,13 +141,14 @@ def export(
     A lower precision also makes the fp32 ONNX file that it starts from.
     """
     from exporters import ExportOptions
-    from exporters.flow.memory import reuse_freed_memory
     from exporters.flow.source import open_source
     from exporters.flow.walk import Request, Walk, check_formats, raise_first
+    from toolkit.allocation import reuse_freed_memory
     from toolkit.opening import Selection
 
     check_formats(formats)
-    reuse_freed_memory()
+    # larger blocks are weights, worth giving back at once
+    reuse_freed_memory(largest=64 << 20, kept=512 << 20)
     short = tuple(as_precision(p) for p, on in (("fp16", fp16), ("int8", int8)) if on)
     typed = click.get_current_context().get_parameter_source("precisions") is ParameterSource.COMMANDLINE
     wanted = tuple(dict.fromkeys((*(precisions if typed or not short else ()), *short)))

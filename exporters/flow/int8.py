@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters import ExportOptions
-from exporters.flow.memory import give_back_freed_memory
 from exporters.graphs.quantized import Purpose, heavy_nodes, quantize
 from exporters.graphs.ranges import Method, Range, measure, method
 from exporters.graphs.running import logits
 from exporters.proving.accuracy import Drop, paired_drop
 from exporters.proving.heldout import HeldOut, hold_out
+from toolkit.allocation import give_back_freed_memory
 from toolkit.artifacts import Passport
 from toolkit.backends._cpu import Cpu, cpu
 from toolkit.errors import GateError

@@ -52,6 +52,7 @@ def train(context: click.Context, /, *, model: str, as_json: bool, **options: An
     The best epoch is chosen on images held out from the training set; the test set is read once, at
     the end. A run that was stopped or killed goes on with --resume, to the same weights bit for bit.
     """
+    from toolkit.allocation import reuse_freed_memory
     from toolkit.commands._training_screen import Screen, show_outcome
     from toolkit.training.keeping import report
     from toolkit.training.recipes import summary
@@ -59,6 +60,7 @@ def train(context: click.Context, /, *, model: str, as_json: bool, **options: An
 
     job = make_job(model, changes(context), options)
     cli.say(f"training {job.model.name}, recipe {summary(job.recipe)}")
+    reuse_freed_memory()
     with Screen() as screen:
         outcome = run(job, screen)
     if as_json:
