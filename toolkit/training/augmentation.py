@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from toolkit.training.augmix import augmix
+from toolkit.training.geometry import affine, turn, whole_levels
+
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
@@ -25,8 +28,6 @@ def augment(images: Tensor, recipe: Recipe, random: Generator) -> Tensor:
     if margin:
         images = shift(images, margin, random)
     if recipe.augmix:
-        from toolkit.training.augmix import augmix
-
         images = augmix(images, recipe.augmix, random)
     if recipe.colour:
         images = colour(images, recipe.colour, random)
@@ -68,23 +69,6 @@ def rotate(images: Tensor, degrees: float, random: Generator) -> Tensor:
     return affine(images, turn(angle))
 
 
-def turn(angle: Tensor) -> Tensor:
-    """Return (N, 2, 3) matrices that turn by (N,) angles in radians."""
-    import torch
-
-    cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    return torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
-
-
-def affine(images: Tensor, matrices: Tensor) -> Tensor:
-    """Map pictures by (N, 2, 3) matrices from new to old places, both from −1 to 1; bilinear."""
-    from torch.nn import functional
-
-    grid = functional.affine_grid(matrices, list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images.float(), grid, padding_mode="zeros", align_corners=False)
-    return _bytes(moved)
-
-
 def colour(images: Tensor, strength: float, random: Generator) -> Tensor:
     """Change each picture's brightness, contrast and, with three channels, saturation, in this order.
 
@@ -99,7 +83,7 @@ def colour(images: Tensor, strength: float, random: Generator) -> Tensor:
     if images.shape[1] == 3:
         grey = _grey(values)
         values = grey + (values - grey) * factors[2]
-    return _bytes(values)
+    return whole_levels(values)
 
 
 def _grey(values: Tensor) -> Tensor:
@@ -123,9 +107,3 @@ def cutout(images: Tensor, side: int, random: Generator) -> Tensor:
     row_inside = (down >= rows) & (down < rows + side)
     column_inside = (across >= columns) & (across < columns + side)
     return images.masked_fill((row_inside[:, :, None] & column_inside[:, None])[:, None], 0)
-
-
-def _bytes(values: Tensor) -> Tensor:
-    import torch
-
-    return values.round_().clamp_(0, 255).to(torch.uint8)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from toolkit.training.augmentation import affine, turn
+from toolkit.training.geometry import affine, turn, whole_levels
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -35,8 +35,8 @@ def augmix(images: Tensor, share: float, random: Generator) -> Tensor:
     for weight in weights:
         mixed += weight * _chain(plain, random).float()
     strength = torch.rand(len(plain), 1, 1, 1, generator=random)
-    blended = torch.lerp(plain.float(), mixed, strength).round_().clamp_(0, 255).to(torch.uint8)
-    return images.index_copy(0, chosen, blended)
+    blended = torch.lerp(plain.float(), mixed, strength)
+    return images.index_copy(0, chosen, whole_levels(blended))
 
 
 def _chain(images: Tensor, random: Generator) -> Tensor:

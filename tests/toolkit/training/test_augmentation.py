@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 
 from toolkit.models import Recipe  # noqa: E402  (after the skip)
 from toolkit.training import augmix  # noqa: E402
-from toolkit.training.augmentation import affine, augment, colour, cutout, flip, rotate, shift  # noqa: E402
+from toolkit.training.augmentation import augment, colour, cutout, flip, rotate, shift  # noqa: E402
+from toolkit.training.geometry import affine  # noqa: E402
 
 OPERATIONS = {
     "flip": Recipe(name="x", flip=True),
