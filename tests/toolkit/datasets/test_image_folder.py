@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from toolkit import catalog
@@ -94,3 +97,26 @@ def test_a_folder_that_does_not_fit_says_what_is_wanted(tmp_path: Path, folders:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no folder .*gone; --dataset folder:PATH takes"):
         load(tmp_path / "gone")
+
+
+NAMES = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=6).map(str.casefold)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.dictionaries(NAMES, st.integers(5, 9), min_size=2, max_size=4), st.integers(1, 9))
+def test_every_picture_of_every_class_is_read_once_with_its_label(counts: dict[str, int], side: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for shade, (name, count) in enumerate(counts.items()):
+            paint(Path(folder) / name, count, shade, (side, side))
+        data = load(Path(folder))
+        again = load(Path(folder))
+    assert set(data.classes) == set(counts)
+    found = np.concatenate([data.train.labels, data.test.labels])
+    pictures = np.concatenate([data.train.images, data.test.images])
+    for shade, (name, count) in enumerate(counts.items()):
+        mine = pictures[found == data.classes.index(name)]
+        # red tells the class and green the picture, see `paint`
+        assert set(mine[:, 0].ravel()) == {shade}
+        assert sorted(mine[:, 1, 0, 0].tolist()) == list(range(count))
+        assert data.classes.index(name) in data.test.labels
+    assert again.fingerprint == data.fingerprint
