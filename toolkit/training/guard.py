@@ -8,8 +8,10 @@ classes are not equally frequent. The failures that it knows:
 - a network that never starts: the loss sits at chance, and has not fallen for long;
 - a collapse: the network had learned, and its loss is back at chance or above.
 
-A loss far above chance counts as at chance. A network whose activations saturate (sigmoid, tanh)
-may sit on an opening plateau for epochs and then learn, so that is given far more time.
+A loss far above chance counts as at chance. A network that has not started is given half of the steps
+that its run plans, two thousand at most: what starts later has too little of a short run left to end well,
+and an attempt that follows has the whole run before it. A network whose activations saturate (sigmoid,
+tanh) may sit on an opening plateau for epochs and then learn, so that is given far more time.
 """
 
 from __future__ import annotations
@@ -32,17 +34,22 @@ _MARGIN = 0.05
 _LEARNED = 0.25  # this far below chance a network has learned something
 _FALL = 0.002  # a window's loss this far below the lowest yet is still falling
 _DEAD_CHECKS = 3
-_PLATEAU_STEPS, _SATURATING_PLATEAU_EPOCHS = 1000, 8
+_PLATEAU_SHARE, _LEAST_PLATEAU_STEPS, _MOST_PLATEAU_STEPS = 0.5, 2 * WINDOW, 2000
+_SATURATING_PLATEAU_EPOCHS = 8
 # A rate at which nothing ever starts is far too high; one at which things went well for a while, a little.
 _FAR, _LITTLE = 0.1, 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """What is wrong with a run, and by what its rate should be multiplied before it goes on."""
+    """What is wrong with a run, and by what its rate should be multiplied before it goes on.
+
+    An `idle` network moves and does not start: its rate may be too low as well as too high.
+    """
 
     what: str
     factor: float
+    idle: bool = False
 
 
 @dataclass(kw_only=True)
@@ -55,11 +62,28 @@ class Watch:
     dead_checks: int = 0
     lowest: float | None = None
     lowest_step: int = 0
+    # multiples of the recipe's rate: the last one that a fresh start died at, and that one idled at
+    died_at: float | None = None
+    idled_at: float | None = None
 
     def restart(self) -> None:
         """Forget the losses of an attempt that was given up, but not that the kept weights had learned."""
         self.losses, self.steps, self.dead_checks = [], 0, 0
         self.lowest, self.lowest_step = None, 0
+
+    def fresh_scale(self, scale: float, trouble: Trouble) -> float:
+        """Return the multiple of the recipe's rate for a fresh start, after `scale` led to trouble.
+
+        Between a rate at which the network died and a lower one at which it did not start lies their
+        geometric mean; until both are known, the rate falls.
+        """
+        if trouble.idle:
+            self.idled_at = scale
+        else:
+            self.died_at = scale
+        if self.died_at is None or self.idled_at is None or self.idled_at >= self.died_at:
+            return scale * trouble.factor
+        return math.sqrt(self.died_at * self.idled_at)
 
     def take(self, losses: Sequence[float]) -> float:
         """Take in the losses of the last steps; return the window's mean."""
@@ -118,23 +142,32 @@ class Guard:
             return Trouble(what=f"the loss is at {recent:.2f} after it had been lower", factor=_LITTLE)
         waited = watch.steps - max(self.warmup_steps, watch.lowest_step)
         if not watch.learned and waited >= self.plateau_steps:
-            return Trouble(what=f"the loss still sits at {recent:.2f} after {watch.steps} steps", factor=_FAR)
+            what = f"the loss still sits at {recent:.2f} after {watch.steps} steps"
+            return Trouble(what=what, factor=_FAR, idle=True)
         return None
 
 
-def guard_for(module: nn.Module, labels: NDArray[np.int64], *, warmup_steps: int, epoch_steps: int) -> Guard:
-    """Return the guard that fits a network and its training labels."""
-    from torch import nn
-
+def guard_for(
+    module: nn.Module, labels: NDArray[np.int64], *, epochs: int, warmup_epochs: float, epoch_steps: int
+) -> Guard:
+    """Return the guard that fits a network, its training labels and its planned length."""
     shares = np.bincount(labels) / len(labels)
     shares = shares[shares > 0]
-    saturates = any(isinstance(layer, (nn.Sigmoid, nn.Tanh, nn.Softsign)) for layer in module.modules())
-    patience = _SATURATING_PLATEAU_EPOCHS * epoch_steps if saturates else 0
     return Guard(
         chance=float(-(shares * np.log(shares)).sum()),
-        warmup_steps=warmup_steps,
-        plateau_steps=max(_PLATEAU_STEPS, patience),
+        warmup_steps=round(warmup_epochs * epoch_steps),
+        plateau_steps=plateau_steps(module, epochs=epochs, epoch_steps=epoch_steps),
     )
+
+
+def plateau_steps(module: nn.Module, *, epochs: int, epoch_steps: int) -> int:
+    """Return how many steps a network may stay where it started before that counts as divergence."""
+    from torch import nn
+
+    if any(isinstance(layer, (nn.Sigmoid, nn.Tanh, nn.Softsign)) for layer in module.modules()):
+        return max(_MOST_PLATEAU_STEPS, _SATURATING_PLATEAU_EPOCHS * epoch_steps)
+    share = round(_PLATEAU_SHARE * epochs * epoch_steps)
+    return min(max(share, _LEAST_PLATEAU_STEPS), _MOST_PLATEAU_STEPS)
 
 
 def dead_layers(module: nn.Module) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ class Session:
         guard = guard_for(
             module,
             prepared.learned.labels,
-            warmup_steps=round(job.recipe.warmup_epochs * batches.steps),
+            epochs=job.recipe.epochs,
+            warmup_epochs=job.recipe.warmup_epochs,
             epoch_steps=batches.steps,
         )
         training = Training(
@@ -188,26 +189,33 @@ class Session:
 
     def _recover(self, trouble: Trouble) -> None:
         """Go back to the last good epoch, or start afresh when there is none, at a lower rate."""
-        loop = self._loop
-        was = loop.progress
+        loop, lr = self._loop, self._job.recipe.lr
+        was, watch = loop.progress, loop.progress.watch
         where = f"epoch {was.epoch + 1}, step {was.step}"
+        afresh = not self._snapshots.good.exists()
+        scale = watch.fresh_scale(was.rate_scale, trouble) if afresh else was.rate_scale * trouble.factor
         if was.attempt >= RETRIES:
+            advice = f"try --lr {lr * scale:.2g}"
+            if trouble.idle and watch.died_at is None:
+                advice = "none of them starts in the steps of this run: try more --epochs or another --init"
             raise CnnkitError(
-                f"the training diverged again ({where}: {trouble.what}) after {RETRIES} lower rates; "
-                f"try --lr {self._job.recipe.lr * was.rate_scale * trouble.factor:.2g}"
+                f"the training diverged again ({where}: {trouble.what}) after {RETRIES} lower rates; {advice}"
             )
-        if self._snapshots.good.exists():
-            restore(loop, self._snapshots.good)
-            origin = f"back to the end of epoch {loop.progress.epoch}"
-        else:
+        if afresh:
             loop.restart(self._fresh(attempt=was.attempt + 1).state_dict())
             origin = "started afresh"
+        else:
+            restore(loop, self._snapshots.good)
+            origin = f"back to the end of epoch {loop.progress.epoch}"
         done = loop.progress
         done.ticks, done.attempt, done.events = was.ticks, was.attempt + 1, was.events
-        done.rate_scale = was.rate_scale * trouble.factor
+        done.rate_scale = scale
+        done.watch.died_at, done.watch.idled_at = watch.died_at, watch.idled_at
         done.watch.restart()
-        rate = self._job.recipe.lr * done.rate_scale
-        self._tell(f"diverged in {where}: {trouble.what}; {origin}, rate lowered to {rate:.2g}")
+        change = f"lowered to {lr * scale:.2g}"
+        if watch.died_at is not None and scale > was.rate_scale:
+            change = f"raised to {lr * scale:.2g}, below the {lr * watch.died_at:.2g} it died at"
+        self._tell(f"diverged in {where}: {trouble.what}; {origin}, rate {change}")
         self._snapshots.save(loop, self._snapshots.latest)
 
     def _end(self, alive: Callable[[], None]) -> Outcome:

@@ -8,21 +8,39 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
 from toolkit import catalog  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError  # noqa: E402
-from toolkit.training.guard import CHECK_STEPS, Guard, Trouble, Watch, dead_layers, guard_for  # noqa: E402
+from toolkit.training.guard import (  # noqa: E402
+    CHECK_STEPS,
+    WINDOW,
+    Guard,
+    Trouble,
+    Watch,
+    dead_layers,
+    guard_for,
+    plateau_steps,
+)
 from toolkit.training.run import train  # noqa: E402
 
 LN10 = math.log(10)
 
 
-def guard(model: str = "lenet-relu", *, classes: int = 10, warmup: int = 0, epoch_steps: int = 500) -> Guard:
+def guard(
+    model: str = "lenet-relu",
+    *,
+    classes: int = 10,
+    warmup: float = 0,
+    epochs: int = 10,
+    epoch_steps: int = 500,
+) -> Guard:
     module = catalog.model(model).build(1, classes)
     labels = np.arange(1000) % classes
-    return guard_for(module, labels, warmup_steps=warmup, epoch_steps=epoch_steps)
+    return guard_for(module, labels, epochs=epochs, warmup_epochs=warmup, epoch_steps=epoch_steps)
 
 
 def feed(watching: Guard, losses: Sequence[float], dead: Sequence[str] = ()) -> tuple[Trouble | None, int]:
@@ -45,18 +63,69 @@ def test_a_run_that_learns_is_left_alone() -> None:
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_is_seen_at_once_even_in_warm_up(broken: float) -> None:
-    trouble, steps = feed(guard(warmup=1000), [*noise(2.0, 30), broken, *noise(2.0, 30)])
+    trouble, steps = feed(guard(warmup=2), [*noise(2.0, 30), broken, *noise(2.0, 30)])
     assert trouble is not None
     assert f"the loss was {broken}" in trouble.what
     assert steps <= 2 * CHECK_STEPS
 
 
 def test_a_relu_net_that_never_starts_is_given_up_and_a_sigmoid_net_on_its_plateau_is_not() -> None:
-    plateau = noise(LN10, 3 * 937)
+    plateau = noise(LN10, 5 * 937)
     trouble, _ = feed(guard("lenet-relu", epoch_steps=937), plateau)
     assert trouble is not None
     assert "the loss still sits at 2." in trouble.what
     assert feed(guard("lenet", epoch_steps=937), plateau)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("epochs", "epoch_steps", "patience"),
+    # NiN on 6,000 images, NiN on all of Fashion-MNIST, LeNet on all of it, a run of a few steps
+    [(6, 94, 282), (10, 234, 1170), (10, 937, 2000), (2, 20, 200)],
+)
+def test_a_net_has_half_of_its_run_to_start(epochs: int, epoch_steps: int, patience: int) -> None:
+    module = catalog.model("nin").build(1, 10)
+    assert plateau_steps(module, epochs=epochs, epoch_steps=epoch_steps) == patience
+
+
+@given(epochs=st.integers(1, 300), epoch_steps=st.integers(1, 10_000))
+def test_a_short_run_has_steps_left_and_a_sigmoid_net_is_never_hurried(epochs: int, epoch_steps: int) -> None:
+    relu, sigmoid = torch.nn.ReLU(), torch.nn.Sigmoid()
+    patience = plateau_steps(relu, epochs=epochs, epoch_steps=epoch_steps)
+    # no verdict without two full windows, and none that waits past half of a run that has more than those
+    assert patience >= 2 * WINDOW
+    assert patience <= max(2 * WINDOW, math.ceil(epochs * epoch_steps / 2))
+    slow = plateau_steps(sigmoid, epochs=epochs, epoch_steps=epoch_steps)
+    assert slow >= max(patience, 8 * epoch_steps)
+
+
+def test_a_short_run_that_never_starts_is_seen_before_it_ends() -> None:
+    # NiN at 68 pixels on 6,000 images at 0.1 sat at ln 10 for all of its 564 steps
+    trouble, steps = feed(guard("nin", epochs=6, epoch_steps=94), noise(LN10, 564, spread=0.01))
+    assert trouble is not None
+    assert trouble.idle
+    assert steps < 564
+
+
+@pytest.mark.parametrize("steps", [30, 125, 312, 564])
+def test_a_sigmoid_net_on_a_small_sample_keeps_its_opening_plateau(steps: int) -> None:
+    assert feed(guard("lenet", epochs=4, epoch_steps=steps // 4), noise(LN10, steps))[0] is None
+
+
+def test_the_rate_is_sought_between_one_that_dies_and_one_that_does_not_start() -> None:
+    died, idled = Trouble(what="dead", factor=0.1), Trouble(what="sits", factor=0.1, idle=True)
+    watch = Watch()
+    assert watch.fresh_scale(1.0, died) == pytest.approx(0.1)
+    assert watch.fresh_scale(0.1, idled) == pytest.approx(math.sqrt(0.1))
+    assert watch.fresh_scale(math.sqrt(0.1), died) == pytest.approx(0.1**0.75)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8))
+def test_a_fresh_start_is_always_slower_than_any_that_died(idle: list[bool]) -> None:
+    watch, scale = Watch(), 1.0
+    for one in idle:
+        scale = watch.fresh_scale(scale, Trouble(what="", factor=0.1, idle=one))
+        assert scale < (watch.died_at or 1.0)
+        assert scale <= 1.0
 
 
 def test_a_plateau_that_still_falls_is_waited_for() -> None:
@@ -86,12 +155,12 @@ def test_dead_relus_are_named() -> None:
 
 
 def test_nothing_is_judged_in_warm_up() -> None:
-    assert feed(guard(warmup=2000), noise(5.0, 1900), dead=["conv1"])[0] is None
+    assert feed(guard(warmup=4), noise(5.0, 1900), dead=["conv1"])[0] is None
 
 
 def test_chance_is_what_the_labels_allow() -> None:
     module = catalog.model("lenet-relu").build(1, 2)
-    rare = guard_for(module, np.array([0] * 90 + [1] * 10), warmup_steps=0, epoch_steps=10)
+    rare = guard_for(module, np.array([0] * 90 + [1] * 10), epochs=1, warmup_epochs=0, epoch_steps=10)
     assert rare.chance == pytest.approx(0.3251, abs=1e-4)
     # an honest 0.6 on two balanced classes is learning
     assert feed(guard(classes=2), [0.6] * 3000)[0] is None
