@@ -20,9 +20,9 @@ from toolkit.opening import Selection, is_path, open_model
 from toolkit.profiling.align import align
 from toolkit.profiling.claims import claim
 from toolkit.profiling.graph import SourceGraph, read_graph
-from toolkit.profiling.profile import Seen
 from toolkit.profiling.result import Profile, Run
 from toolkit.profiling.rows import columns_of, rows_of
+from toolkit.profiling.seen import Seen
 from toolkit.profiling.subject import modules_of
 from toolkit.profiling.targets import Target, open_any
 

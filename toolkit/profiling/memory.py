@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from toolkit.backends import ExecutedNode
 from toolkit.profiling.claims import Claim
 from toolkit.profiling.result import Memory
+from toolkit.profiling.seen import Seen
 from toolkit.profiling.subject import Module, total
-
-if TYPE_CHECKING:
-    from toolkit.profiling.profile import Seen
 
 
 def memory_of(column: Seen, modules: Sequence[Module]) -> Memory:

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from toolkit import catalog
 from toolkit.artifacts import Passport, now
-from toolkit.backends import Copies, Engine, EngineOptions, ExecutedNode, Trace
+from toolkit.backends import Engine, EngineOptions, ExecutedNode, Trace
 from toolkit.errors import CnnkitError
 from toolkit.profiling.align import align
-from toolkit.profiling.claims import Claim, claim
+from toolkit.profiling.claims import claim
 from toolkit.profiling.graph import SourceGraph, read_graph
 from toolkit.profiling.machine import describe_machine, process_peak
 from toolkit.profiling.measure import measure
 from toolkit.profiling.result import Latency, Profile, Run
 from toolkit.profiling.rows import columns_of, rows_of
+from toolkit.profiling.seen import Seen
 from toolkit.profiling.static_trt import static_trace
 from toolkit.profiling.subject import Module, modules_of
 from toolkit.profiling.targets import Chosen, Target
@@ -44,21 +45,6 @@ class Settings:
     seed: int = 0
     model_file: Path | None = None
     rounds: int = 1  # in how many parts each column is traced, in turn with the others
-
-
-@dataclass(kw_only=True)
-class Seen:
-    """What was found of one column at one batch size, as far as it came."""
-
-    target: Target
-    latency: Latency | None = None
-    trace: Trace | None = None
-    graph: SourceGraph | None = None
-    claims: tuple[Claim, ...] = ()
-    process_peak_bytes: int | None = None
-    copies: Copies | None = None
-    first_call_ms: float | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> Profile:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from toolkit.profiling.align import Part, coverage
 from toolkit.profiling.memory import memory_of
 from toolkit.profiling.result import Cell, CellMemory, Column, Row
+from toolkit.profiling.seen import Seen
 from toolkit.profiling.subject import Module, total
-
-if TYPE_CHECKING:
-    from toolkit.profiling.profile import Seen
 
 RED_SPREAD, RED_RESIDUAL = 0.05, 0.10
 # below this ONNX Runtime's own hooks cost more than the layers do
