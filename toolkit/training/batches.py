@@ -95,7 +95,10 @@ def tensors(data: Split) -> tuple[Tensor, Tensor]:
 
     images = data.images if data.images.flags.writeable else data.images.copy()
     labels = data.labels if data.labels.flags.writeable else data.labels.copy()
-    return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(np.ascontiguousarray(labels))
+    # by way of one axis: numpy may give an axis of one channel any stride, and torch would take that for
+    # channels-last and compute so
+    flat = torch.from_numpy(np.ascontiguousarray(images).reshape(-1))
+    return flat.view(images.shape), torch.from_numpy(np.ascontiguousarray(labels))
 
 
 def steps_in(images: int, batch: int) -> int:

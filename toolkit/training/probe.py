@@ -10,8 +10,10 @@ import copy
 import hashlib
 import itertools
 import json
+import math
 import os
 import platform
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,9 +30,9 @@ if TYPE_CHECKING:
 
     from toolkit.training import Job
 
-_ROUNDS, _MOST_ROUNDS, _ROUND_S = 3, 15, 0.03
-_HOPELESS = 1.3  # times the fastest: such a candidate is not tried again
-_FASTEST = 3  # steps of a candidate that have to agree
+_ROUNDS, _MOST_ROUNDS, _TURN_S = 3, 11, 0.012
+_ENOUGH_S = 1.2  # no further round begins after that
+_HOPELESS = 1.2  # times the fastest: such a candidate is not tried again
 _MIN_GAIN = 1.08  # a plainer choice is kept unless another is faster by more than chance explains
 _MIN_COSINE = 0.98  # between gradients; bf16 keeps 8 bits, which costs about 0.001 to 0.005
 _SHORT_STEPS = 200  # a run of fewer steps ends before a probe would have paid for itself
@@ -135,18 +137,23 @@ def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list
         trial = _Trial(module, inputs, labels, compute)
         if trial.agrees(reference):
             trials.append(trial)
+    started = time.perf_counter()
     for turn in range(_MOST_ROUNDS):
+        # a machine's speed may change by half within a second, so only what one round holds is compared
         for trial in trials:
-            trial.time()
-        # the plain one stays, for comparison, and so do those that may yet win
-        limit = _HOPELESS * min(trial.best_s for trial in trials)
-        trials = [trial for trial in trials if trial is reference or trial.best_s < limit]
-        if turn + 1 >= _ROUNDS and all(trial.settled for trial in trials):
+            trial.take_turn()
+        for trial in trials:
+            trial.gains.append(reference.last_s / trial.last_s)
+        if turn + 1 < _ROUNDS:
+            continue
+        limit = max(trial.gain for trial in trials) / _HOPELESS
+        trials = [trial for trial in trials if trial is reference or trial.gain > limit]
+        if time.perf_counter() - started > _ENOUGH_S:
             break
-    fastest = min(trials, key=lambda trial: trial.best_s)
-    if reference.best_s < fastest.best_s * _MIN_GAIN:
+    fastest = max(trials, key=lambda trial: trial.gain)
+    if fastest.gain < _MIN_GAIN:
         fastest = reference
-    return Choice(compute=fastest.compute, gain=reference.best_s / fastest.best_s, why="measured now")
+    return Choice(compute=fastest.compute, gain=fastest.gain, why="measured now")
 
 
 class _Trial:
@@ -160,14 +167,16 @@ class _Trial:
         layout = torch.channels_last if compute.channels_last else torch.contiguous_format
         self._inputs = inputs.to(compute.device).contiguous(memory_format=layout)
         self._labels = labels.to(compute.device)
-        self._seconds: list[float] = []
+        self.gains: list[float] = []
         self.step()
         self.gradient = torch.cat(
             [p.grad.float().reshape(-1) for p in self._module.parameters() if p.grad is not None]
         )
         # dropout would make gradients differ, so it is only on where time is taken
         self._module.train()
+        began = time.perf_counter()
         self.step()
+        self.last_s = time.perf_counter() - began
 
     def step(self) -> None:
         from torch.nn import functional
@@ -188,22 +197,21 @@ class _Trial:
         cosine = functional.cosine_similarity(self.gradient, reference.gradient, dim=0)
         return bool(cosine >= _MIN_COSINE)
 
-    def time(self) -> None:
+    def take_turn(self) -> None:
         """Take steps for a moment; what counts is the fastest, which other work disturbed least."""
+        if self.last_s < _TURN_S:
+            self.step()  # the caches still hold what the others computed with
+        self.last_s = math.inf
         started = now = time.perf_counter()
-        while now - started < _ROUND_S:
+        while now - started < _TURN_S:
             self.step()
             before, now = now, time.perf_counter()
-            self._seconds = sorted([*self._seconds, now - before])[:_FASTEST]
+            self.last_s = min(self.last_s, now - before)
 
     @property
-    def best_s(self) -> float:
-        return self._seconds[0]
-
-    @property
-    def settled(self) -> bool:
-        """Tell whether the fastest steps agree, so that more of them would hardly be faster."""
-        return len(self._seconds) == _FASTEST and self._seconds[-1] < 1.1 * self._seconds[0]
+    def gain(self) -> float:
+        """Return by how much it was faster than plain fp32 in the same rounds."""
+        return statistics.median(self.gains)
 
 
 def _cache_file(job: Job, module: nn.Module, shape: tuple[int, ...], candidates: list[Compute]) -> Path:

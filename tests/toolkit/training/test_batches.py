@@ -11,7 +11,7 @@ from toolkit.datasets import Split  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.images import Preprocessing  # noqa: E402
 from toolkit.models import Recipe  # noqa: E402
-from toolkit.training.batches import Finish, MemoryBatches, steps_in  # noqa: E402
+from toolkit.training.batches import Finish, MemoryBatches, steps_in, tensors  # noqa: E402
 from toolkit.training.data import evenly, preprocessing_for, split_off  # noqa: E402
 from toolkit.training.workers import WorkerBatches  # noqa: E402
 
@@ -122,3 +122,12 @@ def test_unit_and_half_pixels_have_the_ranges_of_their_names() -> None:
 def test_pictures_of_one_colour_are_not_divided_by_nothing() -> None:
     flat = Split(images=np.full((4, 1, 6, 6), 9, np.uint8), labels=np.arange(4))
     assert preprocessing_for(Recipe(name="x"), flat, (6, 6)).std == (1.0,)
+
+
+def test_one_channel_is_not_taken_for_channels_last() -> None:
+    grey = np.zeros((6, 5, 4), dtype=np.uint8)[:, None][np.array([1, 3, 5])]
+    images, _ = tensors(Split(images=grey, labels=np.zeros(3, dtype=np.int64)))
+    odd = np.lib.stride_tricks.as_strided(grey, (3, 1, 5, 4), (20, 1, 4, 1))
+    for array in (grey, odd):
+        images, _ = tensors(Split(images=array, labels=np.zeros(3, dtype=np.int64)))
+        assert images.stride() == (20, 20, 4, 1)
