@@ -172,8 +172,8 @@ def check(recipe: Recipe) -> Recipe:
 
 def summary(recipe: Recipe) -> str:
     """Say a recipe in a few words: its name, its main figures and what was changed."""
+    epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"
     text = (
-        f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch}, {recipe.optimizer} {recipe.lr:g}, "
-        f"{recipe.schedule}"
+        f"{recipe.name}: {epochs}, batch {recipe.batch}, {recipe.optimizer} {recipe.lr:g}, {recipe.schedule}"
     )
     return f"{text} (changed: {', '.join(recipe.changed)})" if recipe.changed else text

@@ -1,4 +1,8 @@
-"""Says where a run hangs: when no step was made for a while, the stack of every thread."""
+"""Says where a run hangs: when no step was made for a while, the stack of every thread.
+
+Time in which the whole process was stopped (Ctrl-Z, SIGSTOP) is no hang: the watching thread slept
+through it too, and takes it off.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,9 @@ from types import TracebackType
 from typing import Self
 
 _BEAT_S = 2.0
+_LATE_S = 5.0  # a beat so much too late was not a busy machine's: the process was stopped
+# The alarm for a locked interpreter cannot tell a stopped process, so it comes only after so many limits.
+_ALARM_LIMITS = 5
 
 
 class Watchdog:
@@ -50,18 +57,27 @@ class Watchdog:
 
     def _watch(self) -> None:
         beat = min(_BEAT_S, self._limit_s / 4)
+        before = time.monotonic()
         while not self._stop.wait(beat):
             # if some library hangs with the interpreter locked, this thread cannot run, but this alarm can
             faulthandler.dump_traceback_later(
-                self._give_up_s or self._limit_s,
+                _ALARM_LIMITS * (self._give_up_s or self._limit_s),
                 exit=self._give_up_s is not None,
                 file=sys.__stderr__ or sys.stderr,
             )
-            idle = time.monotonic() - self._last
-            if idle >= self._limit_s and not self._told:
-                self._told = True
-                self._say(f"no step for {idle:.0f} s; every thread is here (Ctrl-C stops, --resume goes on):")
-                faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
-            if self._give_up_s is not None and idle >= self._give_up_s:
-                self._say(f"error: no step for {idle:.0f} s; given up")
-                os._exit(1)  # the hanging thread cannot be asked to end
+            now = time.monotonic()
+            self._judge(now, late=now - before - beat)
+            before = now
+
+    def _judge(self, now: float, *, late: float) -> None:
+        """Say that the run hangs if it does; `late` is how much longer than asked this thread slept."""
+        if late > min(_LATE_S, self._limit_s):
+            self._last = min(now, self._last + late)
+        idle = now - self._last
+        if idle >= self._limit_s and not self._told:
+            self._told = True
+            self._say(f"no step for {idle:.0f} s; every thread is here (Ctrl-C stops, --resume goes on):")
+            faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
+        if self._give_up_s is not None and idle >= self._give_up_s:
+            self._say(f"error: no step for {idle:.0f} s; given up")
+            os._exit(1)  # the hanging thread cannot be asked to end

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -278,6 +281,28 @@ def test_a_run_that_makes_no_step_prints_where_it_hangs(capfd: pytest.CaptureFix
     assert len(said) == 1
     assert "no step for" in said[0]
     assert "test_a_run_that_makes_no_step" in capfd.readouterr().err
+
+
+_PAUSED = """
+import os, signal, subprocess, sys, time
+from toolkit.training.watchdog import Watchdog
+
+said = []
+with Watchdog(said.append, limit_s=1.0) as dog:
+    dog.step()
+    # another process lets this one go on, as a shell's `fg` would
+    subprocess.Popen(["sh", "-c", f"sleep 2.5; kill -CONT {os.getpid()}"])
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(0.4)
+print(said)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
+def test_a_run_that_was_paused_from_outside_does_not_count_as_hanging() -> None:
+    done = subprocess.run([sys.executable, "-c", _PAUSED], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert done.stderr == ""
 
 
 def test_a_run_that_moves_is_not_disturbed() -> None:
