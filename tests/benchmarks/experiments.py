@@ -138,6 +138,14 @@ def _large() -> list[Experiment]:
     return [
         Experiment("alexnet28-textbook", ALEXNET, "for 28 pixels, lr 0.01", "alexnet28", TEXTBOOK, "0.843"),
         Experiment(
+            "alexnet28-12",
+            ALEXNET,
+            "for 28 pixels, best settings found, 12 epochs",
+            "alexnet28",
+            ("--epochs", "12"),
+            seeds=1,
+        ),
+        Experiment(
             "alexnet28-default",
             ALEXNET,
             "for 28 pixels, best settings found",
