@@ -110,9 +110,16 @@ class Guard:
         """Return the loss from which on a run counts as sitting at chance."""
         return self.chance - _MARGIN * self._scale
 
+    @property
+    def _learned_below(self) -> float:
+        return self.chance - _LEARNED * self._scale
+
     def is_sound(self, watch: Watch) -> bool:
-        """Tell whether an epoch may be gone back to: something was learned, and is still there."""
-        return bool(watch.losses) and sum(watch.losses) / len(watch.losses) < self.at_chance
+        """Tell whether an epoch may be gone back to: something was learned, and is still there.
+
+        A loss just below chance is no such thing: from there NiN died three times, at ever lower rates.
+        """
+        return bool(watch.losses) and sum(watch.losses) / len(watch.losses) < self._learned_below
 
     def verdict(self, watch: Watch, losses: Sequence[float], dead: Sequence[str]) -> Trouble | None:
         """Take in the losses of the last steps and the layers without gradient; say what is wrong, if so."""
@@ -125,7 +132,7 @@ class Guard:
         full = len(watch.losses) == WINDOW
         if full and (watch.lowest is None or recent < watch.lowest - _FALL):
             watch.lowest, watch.lowest_step = recent, watch.steps
-        if full and recent < self.chance - _LEARNED * self._scale:
+        if full and recent < self._learned_below:
             watch.learned = True
         sits = recent >= self.at_chance
         watch.dead_checks = watch.dead_checks + 1 if dead and sits else 0

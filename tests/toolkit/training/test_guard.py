@@ -147,6 +147,13 @@ def test_one_hard_batch_is_no_collapse() -> None:
     assert feed(guard(), losses)[0] is None
 
 
+@pytest.mark.parametrize(("loss", "sound"), [(2.30, False), (2.23, False), (2.0, True)])
+def test_only_an_epoch_that_learned_something_is_gone_back_to(loss: float, sound: bool) -> None:
+    watching, watch = guard("nin"), Watch()
+    watch.take([loss] * WINDOW)
+    assert watching.is_sound(watch) is sound
+
+
 def test_dead_relus_are_named() -> None:
     trouble, steps = feed(guard(), noise(2.35, 400), dead=["conv1", "conv2"])
     assert trouble is not None
@@ -196,8 +203,8 @@ def test_unguarded_the_same_run_ends_at_chance(make_job: Any, listener: Any) -> 
 
 
 def test_a_collapse_goes_back_to_the_last_good_epoch(make_job: Any, listener: Any) -> None:
-    # the rate rises past what the net can bear while it warms up over six epochs
-    fields = {"optimizer": "sgd", "lr": 3.0, "schedule": "constant", "epochs": 12, "batch": 16}
+    # the rate rises past what the net can bear while it warms up
+    fields = {"optimizer": "sgd", "lr": 1.0, "schedule": "constant", "epochs": 16, "batch": 16}
     fields |= {"warmup_epochs": 0, "label_smoothing": 0}
     job = make_job("lenet-maxpool", changes={**fields, "schedule": "one-cycle"})
     outcome = train(job, listener)
@@ -220,3 +227,21 @@ def test_relu_lenet_at_rate_0_9_ends_above_0_8_for_ten_seeds_of_ten(
             recipe="textbook", changes=fields, seed=seed, dataset="fashion-mnist", data_dir=fashion_mnist_dir
         )
         assert train(job, listener).test_accuracy > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.1, 0.15])
+def test_nin_at_the_rates_it_collapsed_at_ends_above_0_8_on_a_small_input(
+    make_job: Any, listener: Any, fashion_mnist_dir: Any, rate: float
+) -> None:
+    job = make_job(
+        "nin",
+        changes={"lr": rate, "epochs": 6, "batch": 32, "guard": True},
+        size=(68, 68),
+        images=6000,
+        dataset="fashion-mnist",
+        data_dir=fashion_mnist_dir,
+    )
+    outcome = train(job, listener)
+    assert any("dead ReLUs" in event for event in outcome.events)
+    assert outcome.test_accuracy > 0.8
