@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serve.api.tensors import Parser
 from serve.batching import Batcher, Policy
 from serve.classifier import Classifier
 from serve.lineup import Entry
@@ -30,10 +31,19 @@ class Version:
     classifier: Classifier
     batcher: Batcher
     tally: Tally
+    parser: Parser = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._describe()
+
+    def _describe(self) -> None:
+        outputs = [spec.name for spec in self.classifier.outputs.values()]
+        self.parser = Parser(self.classifier.artifact.passport.input, outputs)
 
     def replace(self, classifier: Classifier) -> None:
         """Answer later requests with another engine; whoever came to the old one is answered by it."""
         self.classifier = classifier
+        self._describe()
 
 
 @dataclass(kw_only=True)

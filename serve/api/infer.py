@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 import orjson
 
 from serve.api import RefusedError, Reply, Request
 from serve.api.gate import Gate
-from serve.api.tensors import DATATYPES, InferRequest, parse, render, split
+from serve.api.tensors import DATATYPES, InferRequest, finite, render, split
 from serve.classifier import Classifier
 from serve.models import Model, Registry, Version
 from toolkit.artifacts import TensorSpec
@@ -113,10 +112,9 @@ class Protocol:
         body = await request.read()
         start = time.perf_counter()
         classifier = found.classifier
-        names = [spec.name for spec in classifier.outputs.values()]
         try:
             head, tail = split(body, request.headers.get(b"inference-header-content-length"))
-            asked = parse(head, tail, classifier.artifact.passport.input, names)
+            asked = found.parser.parse(head, tail)
             parsed = time.perf_counter()
             arrays, timing = await self.gate.run(
                 model.name, found, classifier.run, asked.rows, asked.deadline_s
@@ -139,10 +137,10 @@ class Protocol:
 def _answer(asked: InferRequest, arrays: list[Any], model: Model, classifier: Classifier) -> Reply:
     by_name = {spec.name: arrays[at] for at, spec in classifier.outputs.items()}
     answers = [(wanted, by_name[wanted.name]) for wanted in asked.wanted]
-    if not all(np.isfinite(array).all() for _, array in answers):
+    if not all(finite(array) for _, array in answers):
         raise RefusedError(400, "the input's numbers are so large that the network's output is not finite")
     passport = classifier.artifact.passport
-    head: dict[str, Any] = {"model_name": model.name, "model_version": passport.precision}
+    head = {"model_name": model.name, "model_version": passport.precision}
     if asked.ident is not None:
         head["id"] = asked.ident
     body, header_length = render(head, answers, classifier.classes)

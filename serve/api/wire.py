@@ -107,6 +107,9 @@ async def respond(send: Send, scope: Scope, reply: Reply, ident: bytes, accepted
     ]
     if encoding is not None:
         headers += [(b"content-encoding", encoding), (b"vary", b"accept-encoding")]
+    whole = scope.get("cnnkit.reply_whole")
+    if whole is not None and b"connection" not in reply.headers and whole(reply.status, headers, body):
+        return
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
