@@ -65,7 +65,14 @@ def build_many(entries: Sequence[Entry], limits: Limits, invert: Any) -> None:
         file_count="multiple", file_types=["image"], label=f"Up to {MOST_FILES} pictures", elem_id="files"
     )
     said = gr.Markdown("", elem_id="many-note")
-    table = gr.Dataframe(headers=HEADER, interactive=False, wrap=True, elem_id="table")
+    table = gr.Dataframe(
+        headers=HEADER,
+        interactive=False,
+        wrap=True,
+        # by themselves they break words in two
+        column_widths=[160, 120, 120, 120, 120, 100, 300],
+        elem_id="table",
+    )
     download = gr.File(label="As CSV", interactive=False, visible=False, elem_id="csv")
 
     def run(paths: list[str] | None, label: str, how: Invert) -> list[Any]:

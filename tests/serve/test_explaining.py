@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
+import io
+import threading
+from collections import OrderedDict
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
-from serve.explaining import SIDE, Insight, overlay
+import numpy as np
+import pytest
+from PIL import Image
+
+from serve.classifier import Limits
+from serve.explaining import SIDE, Explainer, Insight, overlay
+from toolkit.images import Preprocessing
+
+if TYPE_CHECKING:
+    from toolkit.artifacts import Artifact
 
 
 def test_heat_is_seen_as_red_over_a_picture_that_stays_visible() -> None:
@@ -23,3 +36,29 @@ def test_heat_is_seen_as_red_over_a_picture_that_stays_visible() -> None:
     # no heat leaves the grey as it was; full heat keeps 35 % of it: 100 · 0.35 + (255, 40, 20) · 0.65
     assert drawn[0, 0].tolist() == [100, 100, 100]
     assert drawn[-1, -1].tolist() == [200, 61, 48]
+
+
+def test_the_heat_is_each_channel_weighted_by_its_mean_gradient() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
+    net = torch.nn.Sequential(
+        OrderedDict(
+            conv=torch.nn.Conv2d(1, 2, 1, bias=False), flat=torch.nn.Flatten(), fc=torch.nn.Linear(8, 2)
+        )
+    )
+    with torch.no_grad():
+        net.conv.weight.copy_(torch.tensor([1.0, -2.0]).view(2, 1, 1, 1))
+        net.fc.bias.zero_()
+        # the second class: channel 0 by 1, channel 1 by 0.25 on average, however it is spread
+        net.fc.weight.copy_(torch.tensor([[0.0] * 8, [1.0] * 4 + [1.0, 0.0, 0.0, 0.0]]))
+    explainer = object.__new__(Explainer)
+    explainer.module, explainer._lock = net, threading.Lock()
+    explainer.preprocessing = Preprocessing(size=(2, 2), channels=1)
+    passport = SimpleNamespace(model="toy", classes=("no", "yes"))
+    explainer.artifact = cast("Artifact", SimpleNamespace(passport=passport))
+    shown = io.BytesIO()
+    Image.fromarray(np.array([[0, 51], [102, 255]], dtype=np.uint8)).save(shown, "PNG")
+    seen = explainer.look(shown.getvalue(), layer="conv", invert="never", limits=Limits())
+    assert seen.label == "yes"
+    # 1 · x + 0.25 · (-2 x) = x / 2, then by its maximum
+    assert seen.heat.ravel().tolist() == pytest.approx([0.0, 0.2, 0.4, 1.0])
+    assert seen.maps[1].ravel().tolist() == pytest.approx([0.0, -0.4, -0.8, -2.0])
