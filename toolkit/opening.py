@@ -125,8 +125,13 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
     except NotFoundError:
         if others:
             return NotFoundError(f"{name} is untrained: add `--untrained` (latency and memory only)")
-        known = {p.name.split(".")[0] for p, _ in find_artifacts(selection.root)}
-        return unknown_name("model", name, known | set(catalog.models()))
+        here = {p.name.split(".")[0]: p for p, _ in find_artifacts(selection.root)}
+        if name in here:
+            return NotFoundError(
+                f"{name} lies in {here[name].parent}, and a name is looked for in a folder of that name: "
+                f"rename the folder, or open the file itself: {here[name]}"
+            )
+        return unknown_name("model", name, {*here, *catalog.models()})
     minutes = minutes_to_train(spec)
     about = f" (about {minutes} on this machine)" if minutes else ""
     return NotFoundError(

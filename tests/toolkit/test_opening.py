@@ -67,6 +67,12 @@ def test_an_unknown_name_guesses_among_models_and_artifacts(tmp_path: Path) -> N
         open_model("my-shoe", selection(tmp_path))
 
 
+def test_an_artifact_in_a_renamed_folder_is_said_to_be_there(tmp_path: Path) -> None:
+    put(tmp_path, "my-shoes").parent.rename(tmp_path / "old")
+    with pytest.raises(NotFoundError, match=r"my-shoes lies in .*old, .* open the file itself: .*onnx$"):
+        open_model("my-shoes", selection(tmp_path))
+
+
 def test_without_a_name_the_newest_own_artifact_is_meant(tmp_path: Path) -> None:
     put(tmp_path, "older", created="2020-01-01T00:00:00+00:00")
     put(tmp_path, "newer", created="2021-01-01T00:00:00+00:00")
