@@ -222,7 +222,7 @@ def test_relu_lenet_at_rate_0_9_ends_above_0_8_for_ten_seeds_of_ten(
     make_job: Any, listener: Any, fashion_mnist_dir: Any
 ) -> None:
     for seed in range(10):
-        fields = {"lr": 0.9, "epochs": 2, "guard": True}
+        fields = {"lr": 0.9, "epochs": 4, "guard": True}
         job = make_job(
             recipe="textbook", changes=fields, seed=seed, dataset="fashion-mnist", data_dir=fashion_mnist_dir
         )
