@@ -28,6 +28,9 @@ LEVELS = {
     "layout": "ORT_ENABLE_LAYOUT",
     "all": "ORT_ENABLE_ALL",
 }
+# how it says that an operator is neither ONNX's nor its own
+FOREIGN = ("No Op registered", "is not a registered function/op")
+FOREIGN_HINT = "; it runs ONNX's own operators only: export without this one, or give the PyTorch model"
 # ONNX Runtime's workers spin for about a millisecond after a run and take cores from what comes next
 IDLE_S = 0.005
 
@@ -80,7 +83,8 @@ class OrtEngine(Engine):
             session = ort.InferenceSession(graph, settings, providers=[chosen])
         except Exception as error:  # the runtime's own errors share no base class
             first = str(error).strip().splitlines()[0]
-            raise CorruptError(f"ONNX Runtime cannot open {path}: {first}") from None
+            hint = FOREIGN_HINT if any(words in first for words in FOREIGN) else ""
+            raise CorruptError(f"ONNX Runtime cannot open {path}: {first}{hint}") from None
         # a session that was asked for CUDA falls back to the CPU without a word: look, never assume
         if wanted not in session.get_providers():
             raise UnavailableError(

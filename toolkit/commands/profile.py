@@ -141,7 +141,7 @@ def profile_command(
             level=level,
             seed=seed,
             model_file=model_file,
-            rounds=5 if against else 1,
+            turns=bool(against),
         )
         found = profiling.profile(chosen, settings, cli.say)
         static = [target.static_why or "" for target in chosen.targets if target.static_why and named]

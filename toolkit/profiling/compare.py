@@ -9,18 +9,31 @@ from typing import Literal
 import numpy as np
 
 from toolkit.errors import CnnkitError
-from toolkit.profiling.noise import Drift, Pair, drift_of_machine, drift_of_rows, interval_of, steadied
-from toolkit.profiling.result import Cell, Profile, Run
+from toolkit.profiling.noise import (
+    Drift,
+    Pair,
+    change_of_work,
+    drift_of_machine,
+    drift_of_rows,
+    interval_of,
+    whole_of,
+)
+from toolkit.profiling.pairing import Peaks, pairs
+from toolkit.profiling.result import Profile, Run
 
 Verdict = Literal["slower", "faster", "no change", "only before", "only after"]
 # differences below both are of no use to anyone and within a shared machine's drift
 SMALLEST_SHARE, SMALLEST_MS = 0.10, 0.002
 INTERLEAVED_SHARE = 0.05
+LEAST_WINDOWS = 5  # on either side; of fewer no change is claimed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One row in one column: medians before and after, the relative change and its interval."""
+    """One row in one column: medians before and after, the relative change and its interval.
+
+    `beyond` is the change beyond what the machine did to all rows alike, where that decided.
+    """
 
     batch: int
     backend: str
@@ -30,6 +43,7 @@ class Difference:
     after_ms: float | None
     change: float | None = None
     interval: tuple[float, float] | None = None
+    beyond: float | None = None
 
     @property
     def end_to_end(self) -> bool:
@@ -38,7 +52,6 @@ class Difference:
 
 
 END_TO_END = "end to end"
-JOIN = " + "  # between the modules of a row
 
 
 def compare(
@@ -57,18 +70,24 @@ def compare(
     Raises CnnkitError when they share nothing.
     """
     found: list[Difference] = []
-    gbytes_s = ((before.machine.get("peaks") or {}).get("gbytes_s") or {}).get("memory")
+    peaks: Peaks = before.machine.get("peaks") or {}
     afters = {run.batch: run for run in after.runs}
     for run in before.runs:
         other = afters.get(run.batch)
         if other is None:
             continue
-        pairs = [columns] if columns else [(k, k) for k in run.backends if k in other.backends]
-        for first, second in pairs:
+        both = [columns] if columns else [(k, k) for k in run.backends if k in other.backends]
+        for first, second in both:
             if first in run.backends and second in other.backends:
-                found += _column(
-                    run, other, first, second, smallest=smallest, seed=seed, apart=apart, gbytes_s=gbytes_s
-                )
+                rows = pairs(run, other, first, second, peaks)
+                drift = None
+                if apart:
+                    bandwidth = (peaks.get("gbytes_s") or {}).get("memory")
+                    machine = change_of_work(run.yardstick, other.yardstick)
+                    drift = drift_of_rows(list(rows.values()), gbytes_s=bandwidth, machine=machine)
+                random = np.random.default_rng(seed)
+                judge = _Judge(len(rows) + 1, smallest, random, drift)
+                found += _column(run, other, (first, second), rows, judge)
     if not found:
         raise CnnkitError(
             "the two profiles share no batch size and backend that both measured: "
@@ -97,147 +116,61 @@ def _what(profile: Profile) -> str:
 
 
 def _column(
-    run: Run,
-    other: Run,
-    first: str,
-    second: str,
-    *,
-    smallest: float,
-    seed: int,
-    apart: bool,
-    gbytes_s: float | None,
+    run: Run, other: Run, column: tuple[str, str], rows: Mapping[str, Pair], judge: _Judge
 ) -> list[Difference]:
-    rows = _pairs(run, other, first, second)
-    a, b = run.backends[first].latency_ms, other.backends[second].latency_ms
-    drift = drift_of_rows(list(rows.values()), gbytes_s=gbytes_s) if apart else None
-    judge = _Judge(tests=len(rows) + 1, smallest=smallest, random=np.random.default_rng(seed))
     found = []
+    a, b = run.backends[column[0]].latency_ms, other.backends[column[1]].latency_ms
     if a and b:
-        whole = drift_of_machine(run.yardstick, other.yardstick, drift) if drift else None
-        judged = judge(Pair(before=a.windows, after=b.windows), whole)
-        found.append(_difference(run.batch, second, END_TO_END, judged))
-    for label, pair in rows.items():
-        found.append(_difference(run.batch, second, label, judge(pair, drift)))
-    return found
-
-
-def _pairs(run: Run, other: Run, first: str, second: str) -> dict[str, Pair]:
-    found = {}
-    rows = matched(_timed(run, first), _timed(other, second))
-    first_steady, second_steady = (
-        steadied({label: sides[side] for label, sides in rows.items()}) for side in (0, 1)
-    )
-    for label, (before, after) in rows.items():
-        modules = set(label.split(JOIN))
-        moved = [
-            (row.cells[first].memory.weights_bytes or 0) + (row.cells[first].memory.activation_bytes or 0)
-            for row in run.rows
-            if row.modules and set(row.modules) <= modules and first in row.cells
-        ]
-        steady = (first_steady.get(label, ()), second_steady.get(label, ()))
-        found[label] = Pair(
-            before=before, after=after, bytes=sum(moved), steady=steady if all(steady) else None
-        )
-    return found
-
-
-def _timed(run: Run, key: str) -> dict[tuple[str, ...], tuple[float, ...]]:
-    """Return each row's windows, by its modules; data movement by what caused it."""
-    found: dict[tuple[str, ...], tuple[float, ...]] = {}
-    for row in run.rows:
-        cell = row.cells.get(key, Cell())
-        if cell.latency_ms is not None and cell.windows and row.type not in ("overhead", "unmatched"):
-            name = row.modules or (f"{row.type} for {row.caused_by}",)
-            held = found.get(name)
-            found[name] = cell.windows if held is None else _plus(held, cell.windows)
-    return found
-
-
-def _plus(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
-    return tuple(a + b for a, b in zip(first, second, strict=False))
-
-
-def matched(
-    before: Mapping[tuple[str, ...], tuple[float, ...]], after: Mapping[tuple[str, ...], tuple[float, ...]]
-) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
-    """Join rows until both sides have the same modules: another fusion is no missing row.
-
-    A row that the other side lacks altogether is held against nothing: an empty tuple.
-    """
-    groups: list[set[str]] = []
-    for modules in (*before, *after):
-        joined = set(modules)
-        apart = [group for group in groups if not group & joined]
-        for group in groups:
-            if group & joined:
-                joined |= group
-        groups = [*apart, joined]
-    order = list(dict.fromkeys(name for modules in (*before, *after) for name in modules))
-    found = {}
-    for group in sorted(groups, key=lambda names: min(order.index(name) for name in names)):
-        label = JOIN.join(name for name in order if name in group)
-        found[label] = (_sum(before, group), _sum(after, group))
-    return found
-
-
-def _sum(rows: Mapping[tuple[str, ...], tuple[float, ...]], group: set[str]) -> tuple[float, ...]:
-    parts = [windows for modules, windows in rows.items() if set(modules) <= group]
-    total: tuple[float, ...] = ()
-    for windows in parts:
-        total = _plus(total, windows) if total else windows
-    return total
-
-
-_Judged = tuple[Verdict, float | None, float | None, float | None, tuple[float, float] | None]
+        own = judge.drift or Drift(scatter=0.0)
+        pair = whole_of(list(rows.values()), before=a.windows, after=b.windows, drift=own)
+        drift = drift_of_machine(run.yardstick, other.yardstick, own) if judge.drift else None
+        judged = replace(judge, drift=drift)(pair, END_TO_END)
+        found.append(replace(judged, batch=run.batch, backend=column[1]))
+    return found + [replace(judge(p, row), batch=run.batch, backend=column[1]) for row, p in rows.items()]
 
 
 @dataclass(frozen=True)
 class _Judge:
     """The verdict on two sets of window means; with too few windows no change is claimed.
 
-    A row counts as changed when it differs by more than the smallest effect, as measured and
-    beside what changed for every row alike, and its interval leaves no change out.
+    A row counts as changed when it differs by more than the smallest effect beside what the machine
+    changed for every row alike, and its interval leaves no change out.
     """
 
     tests: int
     smallest: float
     random: np.random.Generator
+    drift: Drift | None = None
 
-    def __call__(self, pair: Pair, drift: Drift | None) -> _Judged:
+    def __call__(self, pair: Pair, row: str) -> Difference:
         a = float(np.median(pair.before)) if pair.before else None
         b = float(np.median(pair.after)) if pair.after else None
+        found = Difference(batch=0, backend="", row=row, verdict="no change", before_ms=a, after_ms=b)
         if a is None or b is None:
-            return ("only before" if pair.before else "only after"), a, b, None, None
+            return replace(found, verdict="only before" if pair.before else "only after")
         if a <= 0 or b <= 0:
-            return "no change", a, b, None, None
-        low, high = interval_of(pair, tests=self.tests, drift=drift, random=self.random)
-        slowest, fastest = (drift.slowest, drift.fastest) if drift else (0.0, 0.0)
-        verdict: Verdict = "no change"
-        if abs(b - a) >= SMALLEST_MS and min(len(pair.before), len(pair.after)) >= 5:
-            more, less = float(np.log1p(self.smallest)), float(np.log1p(-min(self.smallest, 0.99)))
-            middle = float(np.log(b / a))
-            if low > max(0.0, slowest) and middle > more + max(0.0, slowest):
-                verdict = "slower"
-            elif high < min(0.0, fastest) and middle < less + min(0.0, fastest):
-                verdict = "faster"
-        return verdict, a, b, b / a - 1, (float(np.expm1(low)), float(np.expm1(high)))
+            return found
+        low, high = interval_of(pair, tests=self.tests, drift=self.drift, random=self.random)
+        interval = (float(np.expm1(low)), float(np.expm1(high)))
+        found = replace(found, change=b / a - 1, interval=interval)
+        if min(len(pair.before), len(pair.after)) < LEAST_WINDOWS:
+            return found
+        slowest, fastest = (self.drift.slowest, self.drift.fastest) if self.drift else (0.0, 0.0)
+        more, less = float(np.log1p(self.smallest)), float(np.log1p(-min(self.smallest, 0.99)))
+        middle = float(np.log(b / a))
+        if low > slowest and middle > more + slowest and _counts(a, b, slowest):
+            return replace(found, verdict="slower", beyond=float(np.expm1(middle - slowest)))
+        if high < fastest and middle < less + fastest and _counts(a, b, fastest):
+            return replace(found, verdict="faster", beyond=float(np.expm1(middle - fastest)))
+        return found
 
 
-def _difference(batch: int, backend: str, row: str, judged: _Judged) -> Difference:
-    verdict, before, after, change, interval = judged
-    return Difference(
-        batch=batch,
-        backend=backend,
-        row=row,
-        verdict=verdict,
-        before_ms=before,
-        after_ms=after,
-        change=change,
-        interval=interval,
-    )
+def _counts(before: float, after: float, drift: float) -> bool:
+    """Tell whether a difference in milliseconds is of use to anyone, beside what the machine did."""
+    return abs(after * float(np.exp(-drift)) - before) >= SMALLEST_MS
 
 
 def regressions(found: Sequence[Difference], *, over: float) -> list[Difference]:
     """Return the rows that became slower by more than `over`, the worst first."""
-    slower = [d for d in found if d.verdict == "slower" and (d.change or 0) > over]
-    return sorted(slower, key=lambda d: (d.end_to_end, -(d.change or 0)))
+    slower = [d for d in found if d.verdict == "slower" and (d.beyond or 0) > over]
+    return sorted(slower, key=lambda d: (d.end_to_end, -(d.beyond or 0)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from toolkit.profiling.reports.numbers import bytes_text, ms_text
+from toolkit.profiling.reports.numbers import bytes_text, ms_text, percent_text
 from toolkit.profiling.result import Profile, Row, Run
 
 # a finding is worth a line from these shares on
@@ -40,9 +40,9 @@ def _costliest(run: Run) -> Iterable[str]:
         if (cell.share or 0) >= COSTLY:
             where = f" ({top.source})" if top.source else ""
             bound = f"; it is {cell.bound}-bound" if cell.bound else ""
-            reach = f" at {cell.attainable:.0%} of what is attainable" if cell.attainable else ""
-            time = ms_text(cell.latency_ms)
-            yield f"`{top.label}`{where} takes {cell.share:.0%} of {key}'s time ({time} ms){bound}{reach}"
+            reach = f" at {percent_text(cell.attainable)} of what is attainable" if cell.attainable else ""
+            cost = f"{cell.share:.0%} of {key}'s profiled time ({ms_text(cell.latency_ms)} ms)"
+            yield f"`{top.label}`{where} takes {cost}{bound}{reach}"
 
 
 def _layout(run: Run) -> Iterable[str]:
@@ -55,7 +55,7 @@ def _layout(run: Run) -> Iterable[str]:
         count = sum(len(row.cells[key].nodes) for row in moved)
         nodes = "node" if count == 1 else "nodes"
         yield (
-            f"{count} {nodes} that only move or convert data cost {cost:.0%} of {key}'s time, "
+            f"{count} {nodes} that only move or convert data cost {cost:.0%} of {key}'s profiled time, "
             f"most of it for {_name(top.caused_by)} ({', '.join(dict.fromkeys(top.cells[key].ops))})"
         )
 

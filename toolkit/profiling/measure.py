@@ -63,7 +63,8 @@ def measure(
 ) -> tuple[dict[str, Latency | None], bool]:
     """Time every column for about `duration_s`, window by window in turn; tell whether it was cut short.
 
-    A call that lasts longer than a window gets fewer runs: at least three. On Ctrl-C the windows
+    A call that lasts longer than a window gets fewer runs: at least three, and no warm-up where it outlasts
+    the duration. On Ctrl-C the windows
     that are complete count. `between` is called after each round of windows.
     """
     subjects = {name: Subject(call=call) for name, call in calls.items()}
@@ -117,12 +118,19 @@ def _wake(subject: Subject, window_s: float) -> None:
 
 
 def _warm_up(subject: Subject, duration_s: float) -> None:
-    """Call until three windows agree, or until half of the duration is spent."""
+    """Call until three windows agree, or until half of the duration is spent.
+
+    A call that outlasts the duration is a window at once: what a cold start adds to it is little.
+    """
     first = timed(subject.call, 1)[0]
-    subject.first_call_ms, subject.warmup_runs = first, 1
+    subject.first_call_ms = first
+    if first >= duration_s * 1e3:
+        subject.windows.append([first])
+        return
+    subject.warmup_runs = 1
     cap = time.perf_counter() + min(duration_s / 2, LONGEST_WARMUP_S)
     medians: list[float] = []
-    while time.perf_counter() < cap and first < duration_s * 1e3:
+    while time.perf_counter() < cap:
         window = timed_for(subject.call, min(duration_s / 50, LONGEST_WINDOW_S))
         medians.append(float(np.median(window)))
         subject.warmup_runs += len(window)

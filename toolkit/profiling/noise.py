@@ -1,8 +1,12 @@
 """How far two sets of windows differ, and how much of it a shared machine does by itself.
 
 Windows of one process are alike where those of two processes are not: neighbours take cache, memory
-bandwidth and clock from a whole process. How much of that there was is read off the rows themselves,
-since few of them have really changed: their common drift, and their scatter about it.
+bandwidth and clock from a whole process, for minutes at times. How much of that there was is read off the
+rows themselves, since few of them have really changed: their common drift, and their scatter about it.
+Rows do not feel a neighbour alike. What a core does in its own registers and cache slows down with its
+clock, all such rows alike within 3 % even where the clock differs by a third; what waits for memory, for a
+cache that others use too or for its own first instructions changes by anything between nothing and twofold.
+So the drift is read off the former, and the latter are judged by a scatter of their own.
 """
 
 from __future__ import annotations
@@ -18,10 +22,14 @@ RESAMPLES = 4000
 LEVEL = 0.05  # chance of any false alarm among all rows
 # of one row in two processes of a machine that nobody else uses (tests/benchmarks/bench_compare.py)
 LEAST_SCATTER = 0.02
-# of a row that only streams its weights: what neighbours leave of L3 and memory (the same benchmark)
-STREAM_SCATTER = 0.25
+# of a row that waits for memory all the time: what neighbours leave of L3 and bandwidth (the same benchmark)
+EXPOSED_SCATTER = 0.15
+# the first row strays by so many times what the rows that wait for memory strayed: their weights have pushed
+# its code and data out of the core's own cache since the last call
+FIRST_STRAYS = 2.0
 STREAM_GBYTES_S = 20.0  # where the profile holds no measured bandwidth
 LARGEST_WEIGHT = 0.25  # of one row in the drift, so that the network's largest does not set it alone
+LEAST_WEIGHT = 0.02  # of a row that tells anything of the drift
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
@@ -29,13 +37,16 @@ MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 class Pair:
     """One row before and after: its windows in milliseconds, and the bytes that it moves.
 
-    `steady` holds both sides without what all rows of the same window did; the windows themselves where
-    that is not known.
+    `arithmetic` is the share of its time that its multiply-adds take at the machine's peak; None for a row
+    without multiply-adds. `first` tells whether a call begins with it. `steady` holds both sides without
+    what all rows of the same window did; the windows themselves where that is not known.
     """
 
     before: tuple[float, ...] = ()
     after: tuple[float, ...] = ()
     bytes: int = 0
+    arithmetic: float | None = None
+    first: bool = False
     steady: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
@@ -46,19 +57,35 @@ class Pair:
         a, b = float(np.median(self.before)), float(np.median(self.after))
         return (a, b) if a > 0 and b > 0 else None
 
+    def exposed(self, gbytes_s: float) -> float:
+        """Return the share of its time, 0 to 1, in which the row may have waited for memory.
+
+        What computes waits for whatever its arithmetic does not explain; what does not, for its bytes.
+        """
+        if self.arithmetic is not None:
+            return max(0.0, 1.0 - self.arithmetic)
+        ms = min(self.medians or (0.0, 0.0))
+        return min(1.0, self.bytes / (gbytes_s * 1e6) / ms) if ms else 1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
     """What the machine did between two processes: it changed each row's logarithm by `fastest` to `slowest`.
 
+    What lies between both is nobody's change: of the rows it is their common drift, as far as fixed work
+    beside them (yardstick.py) bears it out; the rest may be the network's.
+
     About that rows scatter by a share of their time, by milliseconds (what a late thread costs is the
-    same for a short row as for a long one), and by how much of their time is the memory's.
+    same for a short row as for a long one), and by `exposed` as far as they wait for memory; the first row
+    by `first` besides.
     """
 
     fastest: float = 0.0
     slowest: float = 0.0
     scatter: float = LEAST_SCATTER
     scatter_ms: float = 0.0
+    exposed: float = EXPOSED_SCATTER
+    first: float = 0.0
     gbytes_s: float = STREAM_GBYTES_S
 
     def deviation(self, pair: Pair) -> float:
@@ -66,39 +93,67 @@ class Drift:
         ms = min(pair.medians or (0.0, 0.0))
         if not ms:
             return self.scatter
-        streaming = min(1.0, pair.bytes / (self.gbytes_s * 1e6) / ms)
         own = [_wander(windows) for windows in pair.steady or (pair.before, pair.after)]
-        parts = (self.scatter, self.scatter_ms / ms, STREAM_SCATTER * streaming, *own)
+        first = self.first if pair.first else 0.0
+        waiting = self.exposed * pair.exposed(self.gbytes_s)
+        parts = (self.scatter, self.scatter_ms / ms, waiting, first, *own)
         return float(np.linalg.norm(parts))
 
 
-def drift_of_rows(rows: Sequence[Pair], *, gbytes_s: float | None) -> Drift:
+def drift_of_rows(rows: Sequence[Pair], *, gbytes_s: float | None, machine: float = 0.0) -> Drift:
     """Return the rows' median change, by their share of the time, and their robust scatter about it.
 
-    With fewer than four rows they cannot tell the machine from the network: no drift is taken off.
+    `machine` is the logarithm by which the same fixed work changed meanwhile. A network that became faster
+    all over on an equal machine does not make slower what stayed as it was. With fewer than four rows
+    they cannot tell the machine from the network: no drift is taken off.
     """
     gbytes_s = gbytes_s or STREAM_GBYTES_S
-    medians = np.array([pair.medians for pair in rows if pair.medians])
-    if len(medians) < 4:
+    timed = [pair for pair in rows if pair.medians]
+    if len(timed) < 4:
         return Drift(gbytes_s=gbytes_s)
-    before, after = medians.T
-    changes, least = np.log(after / before), medians.min(axis=1)
+    before, after = np.array([pair.medians for pair in timed]).T
+    changes, least = np.log(after / before), np.minimum(before, after)
     weights = np.minimum(least / least.sum(), LARGEST_WEIGHT)
-    common = _weighted_median(changes, weights)
-    scatter = MAD_TO_DEVIATION * _weighted_median(np.abs(changes - common), weights)
+    exposed = np.array([pair.exposed(gbytes_s) for pair in timed])
+    computes = exposed < 0.5
+    if np.count_nonzero(weights[computes] > LEAST_WEIGHT) < 3:
+        computes[:] = True  # too few tell apart two kinds
+    own = np.where(computes, weights, 0.0)
+    common = _weighted_median(changes, own)
+    strays = np.abs(changes - common)
+    # a handful of rows, one of them perhaps changed, tell a deviation poorly: half of it is known before
+    stray = MAD_TO_DEVIATION * _weighted_median(strays, own)
+    others = weights * exposed * [not pair.first for pair in timed]
     return Drift(
-        fastest=common,
-        slowest=common,
-        scatter=max(LEAST_SCATTER, scatter),
-        scatter_ms=float(np.median(np.abs(after - before * np.exp(common)))),
+        fastest=min(common, max(machine, 0.0)),
+        slowest=max(common, min(machine, 0.0)),
+        scatter=max(LEAST_SCATTER, float(np.hypot(LEAST_SCATTER, stray) / np.sqrt(2))),
+        scatter_ms=float(np.median(np.abs(after - before * np.exp(common))[computes])),
+        exposed=max(EXPOSED_SCATTER, MAD_TO_DEVIATION * _weighted_median(strays, weights * exposed)),
+        first=max(abs(common), FIRST_STRAYS * _weighted_median(strays, others) if others.any() else 0.0),
         gbytes_s=gbytes_s,
     )
 
 
+def change_of_work(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Return the logarithm by which the fixed work beside the layers' windows changed; 0 where unknown."""
+    key = "traced_compute_ms"
+    return float(np.log(after[key] / before[key])) if key in before and key in after else 0.0
+
+
 def drift_of_machine(before: Mapping[str, float], after: Mapping[str, float], rows: Drift) -> Drift:
-    """Return how the same fixed work changed between two profiles; for the whole call, not its rows."""
-    changes = [0.0, *(float(np.log(after[key] / before[key])) for key in before if key in after)]
-    return Drift(fastest=min(changes), slowest=max(changes), scatter=rows.scatter)
+    """Return how the fixed work beside the whole calls changed between two profiles."""
+    keys = [key for key in ("compute_ms", "stream_ms") if key in before and key in after]
+    changes = [0.0, *(float(np.log(after[key] / before[key])) for key in keys)]
+    return Drift(fastest=min(changes), slowest=max(changes), scatter=rows.scatter, exposed=rows.exposed)
+
+
+def whole_of(rows: Sequence[Pair], *, before: Sequence[float], after: Sequence[float], drift: Drift) -> Pair:
+    """Return the whole call as a pair: it waits for memory as much as its rows do together."""
+    timed = [(min(pair.medians), pair.exposed(drift.gbytes_s)) for pair in rows if pair.medians]
+    total = sum(ms for ms, _ in timed)
+    exposed = sum(ms * share for ms, share in timed) / total if total else 0.0
+    return Pair(before=tuple(before), after=tuple(after), arithmetic=1.0 - exposed)
 
 
 def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:

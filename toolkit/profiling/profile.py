@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,14 @@ from toolkit.profiling.subject import Module, modules_of
 from toolkit.profiling.targets import Chosen, Target
 from toolkit.profiling.yardstick import Yardstick
 
-TRACE_WINDOWS = 10
+# a machine that others use changes its speed for seconds at a time: windows in pieces, in turn with the
+# other columns, see more of that than as many windows in a row
+TRACE_WINDOWS, TURNS = 10, 5
+# what starting a trace anew may cost beside its runs; a large graph in ONNX Runtime costs more, and gets two
+START_S = 0.5
+# calls of a column whose call outlasts the duration: its peak memory, three clean windows, four to trace it
+CALLS = 8
+PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class Settings:
     level: str = "all"
     seed: int = 0
     model_file: Path | None = None
-    rounds: int = 1  # in how many parts each column is traced, in turn with the others
+    turns: bool = False  # whether each column is traced in turn with the others whatever that costs
 
 
 def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> Profile:
@@ -79,7 +86,7 @@ class _Bench:
         self.chosen, self.settings, self.batch, self.tell = chosen, settings, batch, tell
         self.seen = {target.key: Seen(target=target) for target in chosen.targets}
         self.partial = False
-        self.yardstick = Yardstick(settings.threads)
+        self.beside_clean, self.beside_trace = Yardstick(settings.threads), Yardstick(settings.threads)
 
     def run(self) -> Run | None:
         try:
@@ -103,7 +110,10 @@ class _Bench:
             rows=rows,
             skipped=tuple(self.chosen.skipped),
             agreement=agreement,
-            yardstick=self.yardstick.medians(),
+            yardstick={
+                **self.beside_clean.medians(),
+                **{f"traced_{name}": ms for name, ms in self.beside_trace.medians().items()},
+            },
             partial=self.partial,
         )
 
@@ -192,9 +202,12 @@ class _Bench:
         if not engines:
             return  # what is static takes no time to measure
         self.tell(f"batch {self.batch}: timing {', '.join(engines)} …")
+        self._warn_of_patience(engines)
         calls = {key: engine.bind(self._input(key)) for key, engine in engines.items()}
         peaks = {key: process_peak(call) for key, call in calls.items()}
-        latencies, self.partial = measure(calls, duration_s=self.settings.duration_s, between=self.yardstick)
+        latencies, self.partial = measure(
+            calls, duration_s=self.settings.duration_s, between=self.beside_clean
+        )
         for key, latency in latencies.items():
             self.seen[key].process_peak_bytes = peaks[key]
             if latency is None:
@@ -206,34 +219,65 @@ class _Bench:
                     f"one call lasts {latency.median / 1e3:.1f} s: {latency.runs} runs only"
                 )
 
+    def _warn_of_patience(self, engines: Iterable[str]) -> None:
+        """Say beforehand what calls that outlast the duration will take."""
+        first = {key: (self.seen[key].first_call_ms or 0) / 1e3 for key in engines}
+        slow = {key: seconds for key, seconds in first.items() if seconds > self.settings.duration_s}
+        whole_s = CALLS * sum(slow.values())
+        if whole_s >= PATIENCE_S:
+            said = ", ".join(f"{key} {seconds:.1f} s a call" for key, seconds in slow.items())
+            self.tell(f"{said}: about {whole_s / 60:.1f} minutes to come; Ctrl-C keeps what is complete")
+
     def _trace(self, engines: Mapping[str, Engine]) -> None:
+        plans = {key: self._plan(self.seen[key].latency) for key in engines}
         try:
-            for turn in range(self.settings.rounds):
-                for key, seen in self.seen.items():
-                    if key in engines:
-                        if turn == 0:
-                            self.tell(f"batch {self.batch}: profiling {key} …")
-                        windows, runs = self._amount(seen.latency)
-                        windows = max(1, windows // self.settings.rounds)
-                        part = engines[key].trace(self._input(key), windows=windows, runs=runs)
-                        seen.trace = joined(seen.trace, part)
-                        if turn == 0:
-                            seen.copies = engines[key].call_times(self._input(key), runs=windows)
-                    elif seen.trace is None:
-                        seen.trace = static_trace(seen.target, batch=self.batch)
+            for key, seen in self.seen.items():
+                if key in engines:
+                    self.tell(f"batch {self.batch}: profiling {key} …")
+                else:
+                    seen.trace = static_trace(seen.target, batch=self.batch)
+            while any(plan.left for plan in plans.values()):
+                self.beside_trace()
+                for key, plan in plans.items():
+                    if plan.left:
+                        self._piece(key, engines[key], plan)
+            if engines:
+                self.beside_trace()
         finally:  # what was complete counts, on Ctrl-C too
             for seen in self.seen.values():
                 if seen.trace is not None:
                     seen.claims = claim(seen.trace.nodes, seen.graph)
 
-    def _amount(self, latency: Latency | None) -> tuple[int, int]:
+    def _piece(self, key: str, engine: Engine, plan: _Plan) -> None:
+        """Trace one column's next windows: all that are left, where starting anew would cost too much."""
+        seen, start = self.seen[key], time.perf_counter()
+        piece = engine.trace(self._input(key), windows=plan.windows, runs=plan.runs)
+        start_s = time.perf_counter() - start - sum(piece.total_ms) * plan.runs / 1e3
+        seen.trace = joined(seen.trace, piece)
+        plan.left -= plan.windows
+        if start_s > START_S and not self.settings.turns:
+            plan.windows = plan.left
+        if seen.copies is None:
+            seen.copies = engine.call_times(self._input(key), runs=TRACE_WINDOWS)
+
+    def _plan(self, latency: Latency | None) -> _Plan:
         """Return windows and runs of the profiled run: about as long as the clean one."""
         if latency is None:
-            return 3, 1
+            return _Plan(left=3, windows=1, runs=1)
         possible = self.settings.duration_s * 1e3 / max(latency.median, 1e-3)
         if possible < TRACE_WINDOWS:
-            return max(1, int(possible)), 1
-        return TRACE_WINDOWS, max(1, min(200, round(possible / TRACE_WINDOWS / 2)))
+            return _Plan(left=max(1, int(possible)), windows=1, runs=1)
+        runs = max(1, min(400, round(possible / TRACE_WINDOWS)))
+        return _Plan(left=TRACE_WINDOWS, windows=TRACE_WINDOWS // TURNS, runs=runs)
+
+
+@dataclass(kw_only=True)
+class _Plan:
+    """How a column is traced: `left` windows of `runs` calls, `windows` at a time."""
+
+    left: int
+    windows: int
+    runs: int
 
 
 def joined(first: Trace | None, second: Trace) -> Trace:

@@ -185,7 +185,8 @@ def _judged(latency: object, residual: float | None) -> tuple[tuple[str, ...], t
     if latency.spread is not None and latency.spread > RED_SPREAD:
         flags.append(f"window medians spread over {latency.spread:.0%} (red above {RED_SPREAD:.0%})")
     if not latency.stable:
-        notes.append(f"warm-up ended at its cap after {latency.warmup_runs} runs, not stable")
+        ended = f"ended at its cap after {latency.warmup_runs} runs, not stable"
+        notes.append(f"warm-up {ended if latency.warmup_runs else 'left out: a call outlasts the duration'}")
     if residual is not None and abs(residual) > RED_RESIDUAL * latency.median:
         share = f"the residual is {residual / latency.median:+.0%} of the clean latency"
         if latency.median >= RESIDUAL_FROM_MS:

@@ -10,8 +10,9 @@ import pytest
 
 from tests.toolkit.profiling.conftest import windows
 from toolkit.errors import CnnkitError, CorruptError, GateError
-from toolkit.profiling.compare import compare, matched, regressions
-from toolkit.profiling.reports.comparison import gate, markdown_report
+from toolkit.profiling.compare import Difference, compare, regressions
+from toolkit.profiling.pairing import matched
+from toolkit.profiling.reports.comparison import gate, markdown_report, verdict_text
 from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
 
 ROWS = {"conv1": 0.2, "pool1": 0.1, "conv2": 0.5, "pool2": 0.1, "fc1": 0.8, "fc2": 0.15}
@@ -101,6 +102,17 @@ def test_the_gate_names_the_module_and_lets_smaller_ones_pass() -> None:
     with pytest.raises(GateError, match=r"slower by more than 5%: fc1 on ort \+"):
         gate(regressions(found, over=0.05), 0.05)
     gate(regressions(found, over=0.5), 0.5)
+
+
+def test_a_verdict_that_does_not_rest_on_the_measured_change_says_what_it_rests_on() -> None:
+    found = Difference(
+        batch=1, backend="ort", row="fc1", verdict="slower", before_ms=1.0, after_ms=0.97,
+        change=-0.03, interval=(-0.1, 0.05), beyond=0.21,
+    )  # fmt: skip
+    assert verdict_text(found) == "slower, +21.0% beyond the machine's own change"
+    assert verdict_text(dataclasses.replace(found, change=0.211)) == "slower"
+    with pytest.raises(GateError, match=r"slower by more than 5%: fc1 on ort \+21.0%"):
+        gate(regressions([found], over=0.05), 0.05)
 
 
 def test_the_markdown_shows_what_changed_first() -> None:

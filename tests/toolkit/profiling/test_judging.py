@@ -69,6 +69,7 @@ def latency_of(median: float, *, spread: float = 0.01, stable: bool = True) -> L
         spread=spread,
         runs=10,
         windows=(median,) * 5,
+        warmup_runs=5,
         stable=stable,
     )
 
@@ -218,9 +219,9 @@ def test_findings_name_the_module_and_carry_the_numbers() -> None:
     made = profile_of(rows, {"ort": column(), "ort:int8": column("int8", 1.6)})
     found = with_findings(made).runs[0].findings
     said = "\n".join(found)
-    assert "`fc1` (models/net.py:7) takes 80% of ort's time" in said
+    assert "`fc1` (models/net.py:7) takes 80% of ort's profiled time" in said
     assert "`fc1` holds 90% of the weights (900 parameters)" in said
-    assert "cost 50% of ort:int8's time" in said
+    assert "cost 50% of ort:int8's profiled time" in said
     assert "int8 is 1.6 times slower than fp32" in said
 
 

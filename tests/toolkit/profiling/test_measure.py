@@ -41,6 +41,7 @@ def test_a_slow_call_gets_fewer_runs_and_three_windows_at_least() -> None:
     assert latency is not None
     assert latency.runs == 3
     assert len(latency.windows) == 3
+    assert latency.warmup_runs == 0  # its first call is its first window
 
 
 def test_ctrl_c_keeps_the_windows_that_are_complete() -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tests.toolkit.profiling.conftest import windows
 from tests.toolkit.profiling.test_compare import ROWS, profile_of
 from toolkit.profiling.compare import compare
-from toolkit.profiling.noise import Drift, Pair, drift_of_machine, drift_of_rows, interval_of, steadied
+from toolkit.profiling.noise import (
+    Drift,
+    Pair,
+    drift_of_machine,
+    drift_of_rows,
+    interval_of,
+    steadied,
+    whole_of,
+)
 from toolkit.profiling.yardstick import Yardstick
 
 
@@ -17,19 +27,33 @@ def pair(before: float, after: float, *, seed: int = 0, size: int = 0) -> Pair:
     return Pair(before=tuple(windows(random, before)), after=tuple(windows(random, after)), bytes=size)
 
 
-def rows_named(slow: dict[str, float], machine: float) -> dict[str, str]:
-    """Compare ROWS with themselves on a machine that is slower by a factor, some rows slower still."""
+def rows_named(slow: dict[str, float], machine: float, *, seen: bool = True) -> dict[str, str]:
+    """Compare ROWS with themselves on a machine that is slower by a factor, some rows slower still.
+
+    `seen`: the fixed work beside them shows the machine's change too.
+    """
     after = {name: ms * machine * slow.get(name, 1.0) for name, ms in ROWS.items()}
-    found = compare(profile_of(ROWS, 0), profile_of(after, 1))
+    sides = [profile_of(ROWS, 0), profile_of(after, 1)]
+    for index, factor in enumerate((1.0, machine if seen else 1.0)):
+        run = dataclasses.replace(sides[index].runs[0], yardstick={"traced_compute_ms": 0.7 * factor})
+        sides[index] = dataclasses.replace(sides[index], runs=(run,))
+    found = compare(*sides)
     return {d.row: d.verdict for d in found if d.verdict != "no change" and not d.end_to_end}
 
 
-def test_a_machine_that_is_slower_for_every_row_names_none() -> None:
-    assert rows_named({}, machine=1.3) == {}
+@pytest.mark.parametrize("machine", [0.75, 1.3])
+def test_a_machine_that_changed_for_every_row_names_none(machine: float) -> None:
+    assert rows_named({}, machine) == {}
 
 
-def test_a_module_is_named_on_a_machine_that_is_slower_for_every_row() -> None:
-    assert rows_named({"conv2": 1.3}, machine=1.15) == {"conv2": "slower"}
+@pytest.mark.parametrize("machine", [0.75, 0.85, 1.15, 1.3])
+def test_a_module_is_named_on_a_machine_that_changed_for_every_row(machine: float) -> None:
+    assert rows_named({"conv2": 1.3}, machine) == {"conv2": "slower"}
+
+
+def test_what_stayed_is_not_slower_than_a_network_that_became_faster_all_over() -> None:
+    assert "fc2" not in rows_named({"fc2": 1 / 0.75}, machine=0.75, seen=False)
+    assert rows_named({"fc2": 1 / 0.75}, machine=0.75, seen=True) == {"fc2": "slower"}
 
 
 def test_no_row_is_called_faster_because_most_became_slower() -> None:
@@ -38,11 +62,38 @@ def test_no_row_is_called_faster_because_most_became_slower() -> None:
 
 
 def test_the_drift_is_what_changed_for_the_rows_alike() -> None:
-    drift = drift_of_rows(
-        [pair(ms, 1.2 * ms, seed=i) for i, ms in enumerate((0.2, 0.5, 0.1, 0.8))], gbytes_s=None
-    )
+    rows = [pair(ms, 1.2 * ms, seed=i) for i, ms in enumerate((0.2, 0.5, 0.1, 0.8))]
+    drift = drift_of_rows(rows, gbytes_s=None, machine=float(np.log(1.3)))
     assert np.expm1(drift.slowest) == pytest.approx(0.2, abs=0.05)
     assert drift.fastest == drift.slowest
+    unseen = drift_of_rows(rows, gbytes_s=None)
+    assert (unseen.fastest, unseen.slowest) == (0.0, drift.slowest)
+
+
+def test_the_drift_is_read_off_what_computes_and_not_off_what_waits_for_memory() -> None:
+    computing = [dataclasses.replace(pair(0.5, 0.5, seed=i), arithmetic=1.0) for i in range(4)]
+    waiting = [dataclasses.replace(pair(2.0, 3.0, seed=i), arithmetic=0.1) for i in range(4)]
+    drift = drift_of_rows([*waiting, *computing], gbytes_s=None)
+    assert np.expm1(drift.slowest) == pytest.approx(0.0, abs=0.02)
+    assert drift.deviation(waiting[0]) > 0.3 > 0.05 > drift.deviation(computing[0])
+
+
+def test_the_first_row_may_stray_further_than_the_rows_that_wait_for_memory() -> None:
+    computing = [dataclasses.replace(pair(0.5, 0.5, seed=i), arithmetic=1.0) for i in range(4)]
+    waiting = dataclasses.replace(pair(2.0, 2.4), arithmetic=0.1)
+    opening = dataclasses.replace(pair(0.1, 0.15), arithmetic=0.3, first=True)
+    drift = drift_of_rows([opening, *computing, waiting], gbytes_s=None)
+    assert drift.first == pytest.approx(2 * np.log(1.2), rel=0.2)
+    assert drift.deviation(opening) > 2 * drift.deviation(dataclasses.replace(opening, first=False))
+
+
+def test_the_whole_call_waits_for_memory_as_much_as_its_rows_together() -> None:
+    rows = [
+        dataclasses.replace(pair(3.0, 3.0), arithmetic=1.0),
+        dataclasses.replace(pair(1.0, 1.0), arithmetic=0.2),
+    ]
+    whole = whole_of(rows, before=[4.0], after=[4.0], drift=Drift())
+    assert whole.arithmetic == pytest.approx(0.8, abs=0.02)
 
 
 def test_three_rows_tell_no_drift() -> None:

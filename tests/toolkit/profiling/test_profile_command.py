@@ -348,3 +348,17 @@ def test_strict_exits_with_4_and_says_what_is_red(tmp_path: Path) -> None:
     assert result.exit_code == 4, result.output
     assert "--strict: pytorch: window medians spread over" in result.output
     assert "between the nodes" in result.output  # the table comes before the gate
+
+
+def test_a_call_that_outlasts_the_duration_is_announced_and_timed_three_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.profiling.profile.PATIENCE_S", 1.0)
+    file = tmp_path / "unsteady.py"
+    file.write_text(UNSTEADY.replace("next(self.calls) * 5e-4", "0.25"))
+    words = ("profile", "unsteady", "--untrained", "--model-file", file, "--artifacts", tmp_path)
+    result = run(*words, "--backend", "pytorch", "--duration", "0.1")
+    assert result.exit_code == 0, result.output
+    assert "pytorch 0.3 s a call: about 0.0 minutes to come; Ctrl-C keeps what is complete" in result.stderr
+    assert "one call lasts 0.3 s: 3 runs only" in result.output
+    assert "warm-up left out: a call outlasts the duration" in result.output

@@ -27,8 +27,15 @@ def _cells(entry: Difference) -> list[str]:
         ms_text(entry.after_ms),
         f"{entry.change:+.1%}" if entry.change is not None else "–",
         interval,
-        entry.verdict,
+        verdict_text(entry),
     ]
+
+
+def verdict_text(entry: Difference) -> str:
+    """Return the verdict, with the change that it rests on where that is not the measured one."""
+    if entry.beyond is None or entry.change is None or abs(entry.beyond - entry.change) < 0.01:
+        return entry.verdict
+    return f"{entry.verdict}, {entry.beyond:+.1%} beyond the machine's own change"
 
 
 def summary(found: Sequence[Difference]) -> str:
@@ -36,8 +43,8 @@ def summary(found: Sequence[Difference]) -> str:
     counts = {v: sum(1 for d in found if d.verdict == v) for v in ("slower", "faster", "no change")}
     if not counts["slower"] and not counts["faster"]:
         return f"no change in {counts['no change']} rows"
-    worst = max((d for d in found if d.verdict == "slower"), key=lambda d: d.change or 0, default=None)
-    named = f"; most: {worst.row} on {worst.backend} {worst.change:+.1%}" if worst and worst.change else ""
+    worst = max((d for d in found if d.verdict == "slower"), key=lambda d: d.beyond or 0, default=None)
+    named = f"; most: {worst.row} on {worst.backend} {worst.beyond:+.1%}" if worst else ""
     return f"{counts['slower']} slower, {counts['faster']} faster, {counts['no change']} unchanged{named}"
 
 
@@ -83,6 +90,6 @@ def _markdown_table(found: Sequence[Difference]) -> list[str]:
 def gate(slower: Sequence[Difference], over: float) -> None:
     """Raise GateError naming what became slower by more than `over`."""
     if slower:
-        names = ", ".join(f"{d.row} on {d.backend} {d.change:+.1%}" for d in slower[:5])
+        names = ", ".join(f"{d.row} on {d.backend} {d.beyond:+.1%}" for d in slower[:5])
         more = f" and {len(slower) - 5} more" if len(slower) > 5 else ""
         raise GateError(f"slower by more than {over:.0%}: {names}{more}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 
 from toolkit.profiling.compare import Difference
+from toolkit.profiling.reports.comparison import verdict_text
 from toolkit.profiling.reports.figures import bars, memory_chart, roofline_chart, tree
 from toolkit.profiling.reports.numbers import bytes_text, count_text, ms_text, percent_text, shape_text
 from toolkit.profiling.result import Cell, Column, Profile, Run
@@ -157,7 +158,7 @@ def _number(value: float | None, text: str, *, title: str = "") -> str:
 
 
 def _comparison(found: Sequence[Difference], before: Profile, after: Profile) -> str:
-    marks = {"slower": "▲ slower", "faster": "▼ faster"}
+    marks = {"slower": "▲ ", "faster": "▼ "}
     body = "".join(
         f"<tr class='{d.verdict.split()[0]}'><td class='n' data-v='{d.batch}'>{d.batch}</td>"
         f"<td>{_e(d.backend)}</td><th scope='row'>{_e(d.row)}</th>"
@@ -165,7 +166,7 @@ def _comparison(found: Sequence[Difference], before: Profile, after: Profile) ->
         + _number(d.after_ms, ms_text(d.after_ms))
         + _number(d.change, f"{d.change:+.1%}" if d.change is not None else "–")
         + f"<td>{_e(f'{d.interval[0]:+.1%} … {d.interval[1]:+.1%}' if d.interval else '–')}</td>"
-        f"<td>{_e(marks.get(d.verdict, d.verdict))}</td></tr>"
+        f"<td>{_e(marks.get(d.verdict, '') + verdict_text(d))}</td></tr>"
         for d in found
     )
     names = ("batch", "backend", "row", "before ms", "after ms", "change", "interval", "verdict")
