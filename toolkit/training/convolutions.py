@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from toolkit.training.pooling import deal, is_pair_pool, lead
 
@@ -31,37 +30,36 @@ _POINTWISE = (nn.Sigmoid, nn.ReLU, nn.Tanh, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GE
 
 @cache
 def _spreading(kernel: tuple[int, int], places: tuple[int, int], turned: bool, kind: torch.dtype) -> Tensor:
-    """Return (places, k · l, (k + down - 1) · (l + across - 1)): each place's shift of a kernel.
+    """Return (k · l, places · (k + down - 1) · (l + across - 1)): each place's shift of a kernel.
 
     A product with it is exact, since each column holds a single 1 or none, and is one small operation
     where copies of slices are ten. `turned` turns the kernel by 180 degrees first.
     """
     (down, across), (high, wide) = places, kernel
-    shifts = torch.zeros(down, across, high, wide, high + down - 1, wide + across - 1, dtype=kind)
+    shifts = torch.zeros(high, wide, down, across, high + down - 1, wide + across - 1, dtype=kind)
     for y, x, row, column in product(range(down), range(across), range(high), range(wide)):
         taken = (high - 1 - row, wide - 1 - column) if turned else (row, column)
-        shifts[y, x, *taken, y + row, x + column] = 1
-    return shifts.view(down * across, high * wide, -1)
+        shifts[*taken, y, x, y + row, x + column] = 1
+    return shifts.view(high * wide, -1)
 
 
 def _spread(weight: Tensor, down: int, across: int, *, turned: bool = False) -> Tensor:
     """Return the kernel that computes down × across neighbouring places as sets of channels.
 
-    (O, I, k, l) becomes (down · across · O, I, k + down - 1, l + across - 1).
+    (O, I, k, l) becomes (O · down · across, I, k + down - 1, l + across - 1).
     """
     o, i, k, l = weight.shape  # noqa: E741  (the kernel's height and width)
-    sets = torch.matmul(
-        weight.reshape(o * i, k * l), _spreading((k, l), (down, across), turned, weight.dtype)
-    )
-    return sets.view(down * across * o, i, k + down - 1, l + across - 1)
+    shifts = _spreading((k, l), (down, across), turned, weight.dtype)
+    sets = torch.mm(weight.reshape(o * i, k * l), shifts).view(o, i, down * across, -1)
+    return sets.transpose(1, 2).reshape(o * down * across, i, k + down - 1, l + across - 1)
 
 
 def _gather(sets: Tensor, weight: Tensor, down: int, across: int) -> Tensor:
     """Return the gradient of what `_spread` took: the sum over its sets."""
     o, i, k, l = weight.shape  # noqa: E741
     shifts = _spreading((k, l), (down, across), False, weight.dtype)
-    back = torch.bmm(sets.reshape(down * across, o * i, -1), shifts.transpose(1, 2))
-    return back.sum(0).view(weight.shape)
+    rows = sets.reshape(o, down * across, i, -1).transpose(1, 2).reshape(o * i, -1)
+    return torch.mm(rows, shifts.t()).view(weight.shape)
 
 
 class _Convolve(torch.autograd.Function):
@@ -74,8 +72,9 @@ class _Convolve(torch.autograd.Function):
         kernel = _spread(weight, places, places) if places > 1 else weight
         ctx.save_for_backward(x, weight, kernel)
         ctx.padding, ctx.places = padding, places
-        offset = bias.repeat(places * places) if bias is not None and places > 1 else bias
-        return functional.conv2d(x, kernel, offset, stride=places, padding=padding)
+        if bias is not None and places > 1:
+            bias = bias[:, None].expand(-1, places * places).reshape(-1)
+        return torch.conv2d(x, kernel, bias, (places, places), padding)
 
     @staticmethod
     @once_differentiable
@@ -85,17 +84,17 @@ class _Convolve(torch.autograd.Function):
         places, padding = ctx.places, ctx.padding
         for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
         to_x = to_weight = to_bias = None
-        if for_weight:
-            if places > 1:
-                sets = _backward(gradient, x, kernel, places, padding, mask=[False, True, False])[1]
-                to_weight = _gather(sets, weight, places, places)
-            else:
-                slopes, pixels = (t.contiguous(memory_format=torch.channels_last) for t in (gradient, x))
-                to_weight = _backward(slopes, pixels, weight, 1, padding, mask=[False, True, False])[1]
-                to_weight = to_weight.contiguous()
-        if for_bias:
-            to_bias = gradient.sum((0, 2, 3))
-            to_bias = to_bias.view(places * places, -1).sum(0) if places > 1 else to_bias
+        if for_weight and places > 1:
+            _, sets, to_bias = _backward(gradient, x, kernel, places, padding, mask=[False, True, for_bias])
+            to_weight = _gather(sets, weight, places, places)
+            to_bias = to_bias.view(-1, places * places).sum(1) if for_bias else None
+        elif for_weight:
+            slopes, pixels = (t.contiguous(memory_format=torch.channels_last) for t in (gradient, x))
+            mask = [False, True, for_bias]
+            _, to_weight, to_bias = _backward(slopes, pixels, weight, 1, padding, mask=mask)
+            to_weight = to_weight.contiguous()
+        elif for_bias:
+            to_bias = gradient.sum((0, 2, 3)).view(-1, places * places).sum(1)
         if for_x:
             if places == 1 and _by_rows(x, weight, padding):
                 to_x = _to_input(gradient, x, weight, padding)
@@ -108,7 +107,7 @@ def _backward(
     gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, padding: tuple[int, int], *, mask: list[bool]
 ) -> Any:
     return torch.ops.aten.convolution_backward(
-        gradient, x, kernel, None, [stride] * 2, padding, [1, 1], False, [0, 0], 1, mask
+        gradient, x, kernel, [len(kernel)], [stride] * 2, padding, [1, 1], False, [0, 0], 1, mask
     )
 
 
@@ -121,17 +120,15 @@ def _to_input(gradient: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, i
     """Return the gradient of the input, even and odd rows as two sets of channels."""
     turned = _spread(weight.transpose(0, 1), 2, 1, turned=True)
     rest = [k - 1 - p for p, k in zip(padding, weight.shape[2:], strict=True)]
-    sets = functional.conv2d(gradient, turned, stride=(2, 1), padding=rest)
-    result = torch.empty_like(x, memory_format=torch.contiguous_format)
-    few = x.shape[1]
-    result[:, :, 0::2], result[:, :, 1::2] = sets[:, :few], sets[:, few:]
-    return result
+    sets = torch.conv2d(gradient, turned, None, (2, 1), rest)
+    n, _, high, wide = sets.shape
+    return sets.view(n, -1, 2, high, wide).transpose(2, 3).reshape(x.shape)
 
 
 class FewChannels(nn.Module):
     """Does as the nn.Conv2d whose weights it takes.
 
-    With `places` 2 it maps (N, C, H, W) to (N, 4, O, h, w), the 2×2 windows of the h×w that a pool keeps.
+    With `places` 2 it maps (N, C, H, W) to (N, O, 4, h, w), the 2×2 windows of the h×w that a pool keeps.
     """
 
     def __init__(self, layer: nn.Conv2d, places: int) -> None:
@@ -142,7 +139,7 @@ class FewChannels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C, H, W)."""
         y: Tensor = _Convolve.apply(x, self.weight, self.bias, self._padding, self._places)
-        return y.view(len(y), 4, -1, *y.shape[2:]) if self._places > 1 else y
+        return y.view(len(y), -1, 4, *y.shape[2:]) if self._places > 1 else y
 
 
 class _SetMaximum(torch.autograd.Function):
@@ -150,8 +147,8 @@ class _SetMaximum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        rows, across = lead(x[:, 0::2], x[:, 1::2])
-        result, down = lead(rows[:, 0], rows[:, 1])
+        rows, across = lead(x[:, :, 0::2], x[:, :, 1::2])
+        result, down = lead(rows[:, :, 0], rows[:, :, 1])
         ctx.save_for_backward(across, down)
         return result
 
@@ -160,27 +157,27 @@ class _SetMaximum(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         across, down = ctx.saved_tensors
         rows = torch.empty_like(across)
-        deal(gradients[0], down, rows[:, 0], rows[:, 1])
-        n, _, *rest = across.shape
-        result = across.new_empty(n, 4, *rest)
-        deal(rows, across, result[:, 0::2], result[:, 1::2])
+        deal(gradients[0], down, rows[:, :, 0], rows[:, :, 1])
+        n, c, _, *rest = across.shape
+        result = across.new_empty(n, c, 4, *rest)
+        deal(rows, across, result[:, :, 0::2], result[:, :, 1::2])
         return result
 
 
 class _SetAverage(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.mean(1)
+        return x.sum(2).mul_(0.25)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
         # not written out four times: what comes before reads it
-        return (gradients[0] * 0.25)[:, None].expand(-1, 4, -1, -1, -1)
+        return (gradients[0] * 0.25)[:, :, None].expand(-1, -1, 4, -1, -1)
 
 
 class SetMaximum(nn.Module):
-    """Maps (N, 4, C, h, w), the places of 2×2 windows, to their maxima (N, C, h, w)."""
+    """Maps (N, C, 4, h, w), the places of 2×2 windows, to their maxima (N, C, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool."""
@@ -189,7 +186,7 @@ class SetMaximum(nn.Module):
 
 
 class SetAverage(nn.Module):
-    """Maps (N, 4, C, h, w), the places of 2×2 windows, to their averages (N, C, h, w)."""
+    """Maps (N, C, 4, h, w), the places of 2×2 windows, to their averages (N, C, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool."""
