@@ -218,7 +218,22 @@ def _cifar() -> list[Experiment]:
         row("best-textbook", "256 channels, all of it", "cifarnet-best", published="0.83", seeds=1),
         row("best-default", "256 channels, best settings found", "cifarnet-best", (), wanted=0.80, seeds=1),
         row("resnet18-textbook", "ImageNet's stem", "resnet18", published="0.83", seeds=1),
-        row("resnet18-cifar-default", "3×3 stem", "resnet18-cifar", (), wanted=0.86, seeds=1),
+        row(
+            "resnet18-cifar-adamw",
+            "3×3 stem, AdamW",
+            "resnet18-cifar",
+            ("--optimizer", "adamw", "--lr", "0.003", "--momentum", "0", "--no-nesterov")
+            + ("--weight-decay", "0.05"),
+            seeds=1,
+        ),
+        row(
+            "resnet18-cifar-default",
+            "3×3 stem, best settings found",
+            "resnet18-cifar",
+            (),
+            wanted=0.86,
+            seeds=1,
+        ),
     ]
     return rows
 

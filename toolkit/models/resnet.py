@@ -6,6 +6,7 @@ implementation. The CIFAR stem is the paper's section 4.2: a 3×3 convolution an
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ _DEFAULT = Recipe(
     flip=True,
     crop_padding=4,
 )
+_CIFAR = replace(_DEFAULT, optimizer="sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 _TEXTBOOK = Recipe(
     name="textbook",
     epochs=12,
@@ -87,7 +89,7 @@ MODELS = (
         input_shape=(3, 32, 32),
         build=partial(build_resnet18, small_stem=True),
         dataset="cifar10",
-        recipes={"default": _DEFAULT, "textbook": _TEXTBOOK},
+        recipes={"default": _CIFAR, "textbook": _TEXTBOOK},
         summary="3×3 stem, no first pool",
         source=PAPER,
     ),
