@@ -222,7 +222,7 @@ def _cifar() -> list[Experiment]:
             "resnet18-cifar-adamw",
             "3×3 stem, AdamW",
             "resnet18-cifar",
-            (*"--optimizer adamw --lr 0.003 --momentum 0 --no-nesterov --weight-decay 0.05".split(),),
+            ("--optimizer", "adamw", "--lr", "0.003", "--weight-decay", "0.05", "--no-nesterov"),
             seeds=1,
         ),
         row(

@@ -132,5 +132,5 @@ def _is_one(row: Row, key: str) -> bool:
 def _answers(run: Run) -> Iterable[str]:
     for key, difference in run.agreement.items():
         if difference > DISAGREE:
-            first = next(iter(run.backends))
+            first = run.reference.get(key) or next(iter(run.backends))
             yield f"{key}'s answers are {difference:.1%} of the largest off {first}'s: check parity first"

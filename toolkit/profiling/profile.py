@@ -33,6 +33,8 @@ from toolkit.profiling.yardstick import Yardstick
 # a machine that others use changes its speed for seconds at a time: windows in pieces, in turn with the
 # other columns, see more of that than as many windows in a row
 TRACE_WINDOWS, TURNS = 10, 5
+# ONNX Runtime writes a line for every kernel's every call: more of them take longer to read than to run
+MOST_RUNS = 150
 # what starting a trace anew may cost beside its runs; a large graph in ONNX Runtime costs more, and gets two
 START_S = 0.5
 # calls of a column whose call outlasts the duration: its peak memory, three clean windows, four to trace it
@@ -66,9 +68,8 @@ def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> 
     if not runs:
         tell("interrupted before anything was complete")
         raise KeyboardInterrupt
-    first = chosen.targets[0].artifact
     return Profile(
-        model=first.passport.model,
+        model=", ".join(dict.fromkeys(target.artifact.passport.model for target in chosen.targets)),
         device=settings.device,
         threads=settings.threads,
         runs=tuple(runs),
@@ -93,7 +94,7 @@ class _Bench:
             self._read()
             with ExitStack() as stack:
                 engines = self._open(stack)
-                agreement = self._agreement(engines)
+                agreement, reference = self._agreement(engines)
                 self._clean(engines)
                 if not self.partial:
                     self._trace(engines)
@@ -110,6 +111,7 @@ class _Bench:
             rows=rows,
             skipped=tuple(self.chosen.skipped),
             agreement=agreement,
+            reference=reference,
             yardstick={
                 **self.beside_clean.medians(),
                 **{f"traced_{name}": ms for name, ms in self.beside_trace.medians().items()},
@@ -178,10 +180,11 @@ class _Bench:
         spec = self.seen[key].target.artifact.passport.input
         return feed(spec.shape, spec.dtype, batch=self.batch, seed=self.settings.seed)
 
-    def _agreement(self, engines: Mapping[str, Engine]) -> dict[str, float]:
-        """Return each column's largest difference from the first one's answers, per largest answer."""
+    def _agreement(self, engines: Mapping[str, Engine]) -> tuple[dict[str, float], dict[str, str]]:
+        """Return each column's largest difference from the first of its network's, and that one's name."""
         found: dict[str, float] = {}
-        first: NDArray[np.float32] | None = None
+        reference: dict[str, str] = {}
+        firsts: dict[str, tuple[str, NDArray[np.float32]]] = {}
         for key, engine in engines.items():
             given, start = self._input(key), time.perf_counter()
             try:
@@ -191,12 +194,17 @@ class _Bench:
                 continue
             finally:  # a runtime compiles, packs and allocates in its first call
                 self.seen[key].first_call_ms = (time.perf_counter() - start) * 1e3
-            if first is None:
-                first = answer
-            elif answer.shape == first.shape:
+            name, first = firsts.setdefault(self._network(key, firsts), (key, answer))
+            if name != key and answer.shape == first.shape:
                 scale = max(1.0, float(np.abs(first).max()))
                 found[key] = float(np.abs(answer - first).max()) / scale
-        return found
+                reference[key] = name
+        return found, reference
+
+    def _network(self, key: str, known: Mapping[str, Any]) -> str:
+        """Return what network a column runs; a foreign file, which does not say, is taken for the first."""
+        passport = self.seen[key].target.artifact.passport
+        return passport.model if passport.sha256 or not known else next(iter(known))
 
     def _clean(self, engines: Mapping[str, Engine]) -> None:
         if not engines:
@@ -267,7 +275,7 @@ class _Bench:
         possible = self.settings.duration_s * 1e3 / max(latency.median, 1e-3)
         if possible < TRACE_WINDOWS:
             return _Plan(left=max(1, int(possible)), windows=1, runs=1)
-        runs = max(1, min(400, round(possible / TRACE_WINDOWS)))
+        runs = max(1, min(MOST_RUNS, round(possible / TRACE_WINDOWS)))
         return _Plan(left=TRACE_WINDOWS, windows=TRACE_WINDOWS // TURNS, runs=runs)
 
 

@@ -138,6 +138,8 @@ class Row:
 class Run:
     """The profile at one batch size.
 
+    `agreement` is each column's largest difference from the answers of the column that `reference`
+    names, the first of its network, as a share of the largest answer.
     `yardstick` is the median milliseconds of fixed work that was timed in between (yardstick.py).
     """
 
@@ -147,6 +149,7 @@ class Run:
     skipped: tuple[Mapping[str, str], ...] = ()
     findings: tuple[str, ...] = ()
     agreement: Mapping[str, float] = field(default_factory=dict)
+    reference: Mapping[str, str] = field(default_factory=dict)
     yardstick: Mapping[str, float] = field(default_factory=dict)
     partial: bool = False
 

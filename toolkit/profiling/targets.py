@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,14 +168,22 @@ class _Finder:
 
     def _append(self, backend: str, artifact: Artifact) -> None:
         taken = {target.key for target in self.chosen.targets}
-        key = backend
-        if key in taken:
-            key = f"{backend}:{artifact.passport.precision}"
-        if key in taken:
-            key = next(f"{key}#{n}" for n in range(2, 1000) if f"{key}#{n}" not in taken)
+        key = next(key for key in _keys(backend, artifact, self.chosen.targets) if key not in taken)
         why = _why_static(artifact) if backend == "trt" else None
         target = Target(key=key, backend=backend, artifact=artifact, static_why=why, graph=_graph(artifact))
         self.chosen.targets.append(target)
+
+
+def _keys(backend: str, artifact: Artifact, others: Sequence[Target]) -> Iterator[str]:
+    """Yield what a column may be called: its backend, and what tells it from the other columns."""
+    yield backend
+    known = artifact.passport
+    if any(other.artifact.passport.model != known.model for other in others):
+        yield f"{backend}:{known.model}"
+        yield f"{backend}:{known.model}:{known.precision}"
+    yield f"{backend}:{known.precision}"
+    for number in itertools.count(2):
+        yield f"{backend}:{known.precision}#{number}"
 
 
 def _checkpoint(model: str | None, selection: Selection) -> Artifact | None:

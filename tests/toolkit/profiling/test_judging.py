@@ -6,16 +6,19 @@ import dataclasses
 import json
 import time
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from toolkit.backends import ExecutedNode
 from toolkit.profiling.findings import with_findings
 from toolkit.profiling.machine import processor
 from toolkit.profiling.memory import live_timeline
 from toolkit.profiling.peaks import Peaks, peaks
+from toolkit.profiling.reports.table import print_profile
 from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
 from toolkit.profiling.roofline import exceeded, with_roofline
 from toolkit.profiling.rows import _judged
@@ -230,3 +233,22 @@ def test_nothing_is_found_where_nothing_was_timed() -> None:
     static = dataclasses.replace(column(), measured=False, latency_ms=None, layer_sum_ms=None)
     found = with_findings(profile_of((row,), {"trt": static})).runs[0].findings
     assert found == ()
+
+
+@pytest.mark.parametrize("width", [60, 80, 118, 200])
+def test_no_figure_is_cut_on_a_narrow_screen(width: int) -> None:
+    keys = ("pytorch", "ort", "ort:fp16", "ort:int8")
+    cells = {key: Cell(latency_ms=1234.5, nodes=("x",), match="name") for key in keys}
+    name = "features.13.block.0 + features.13.block.1"
+    run = Run(
+        batch=1,
+        backends={key: column(median=1234.5) for key in keys},
+        rows=(Row(modules=tuple(name.split(" + ")), type="conv", cells=cells),),
+    )
+    console = Console(width=width, record=True, file=StringIO())
+    print_profile(Profile(model="net", device="cpu", threads=1, runs=(run,)), console)
+    printed = console.export_text()
+    assert "…" not in printed
+    assert all(f"{key} (fp32)" in printed for key in keys)
+    assert printed.count("1,234.5") >= 2 * len(keys)
+    assert "features.13.block.0" in printed.replace("\n", "") or width < 80

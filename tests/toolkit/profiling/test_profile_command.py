@@ -362,3 +362,15 @@ def test_a_call_that_outlasts_the_duration_is_announced_and_timed_three_times(
     assert "pytorch 0.3 s a call: about 0.0 minutes to come; Ctrl-C keeps what is complete" in result.stderr
     assert "one call lasts 0.3 s: 3 runs only" in result.output
     assert "warm-up left out: a call outlasts the duration" in result.output
+
+
+def test_two_networks_are_columns_under_their_names_each_held_against_its_own(root: Path) -> None:
+    words = ("profile", "lenet", "lenet-relu", "--untrained", "--backend", "pytorch,ort", "--json")
+    result = run(*words, "--artifacts", root, *SHORT)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["model"] == "lenet, lenet-relu"
+    (only,) = found["runs"]
+    assert list(only["backends"]) == ["pytorch", "ort", "pytorch:lenet-relu", "ort:lenet-relu"]
+    assert only["reference"] == {"ort": "pytorch", "ort:lenet-relu": "pytorch:lenet-relu"}
+    assert all(difference < 1e-4 for difference in only["agreement"].values())

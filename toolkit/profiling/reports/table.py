@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -14,12 +17,12 @@ from toolkit.profiling.result import Cell, Column, Profile, Row, Run
 def print_profile(profile: Profile, console: Console) -> None:
     """Print every run; figures that were not measured are a dash."""
     for run in profile.runs:
-        console.print(_table(profile, run, wide=console.width >= WIDE))
-        console.print(_sums(run))
+        for table in (*_tables(profile, run, console), *_fitting(_sums, tuple(run.backends), run, console)):
+            console.print(table)
         for key, column in run.backends.items():
             _remarks(key, column, console)
         for key, difference in run.agreement.items():
-            first = next(iter(run.backends))
+            first = run.reference.get(key) or next(iter(run.backends))
             console.print(f"{key}: answers differ from {first}'s by {difference:.1e} of the largest one")
         if run.findings:
             console.print("\n[bold]What stands out[/bold]")
@@ -33,50 +36,84 @@ def print_profile(profile: Profile, console: Console) -> None:
         console.print("[bold]partial:[/bold] interrupted; what was complete is shown")
 
 
-# narrower terminals get the module, the time and the memory of each column only
-WIDE = 118
+# what stands beside a column's times, from the most to the least; the first that fits the screen is taken
+DETAILS = ("all", "memory", "times")
+# names of modules may be folded to this width before anything is left out
+FOLDED = 20
 
 
-def _table(profile: Profile, run: Run, *, wide: bool) -> Table:
+def _tables(profile: Profile, run: Run, console: Console) -> list[Table]:
+    """Return the rows as one table with as much beside the times as fits; else times alone, in several."""
+    keys = tuple(run.backends)
+    for detail in DETAILS:
+        table = _table(profile, run, keys, detail)
+        if _needs(table, console) <= console.width:
+            return [table]
+    return _fitting(partial(_table, profile, detail=DETAILS[-1]), keys, run, console)
+
+
+def _fitting(draw: Callable[..., Table], keys: tuple[str, ...], run: Run, console: Console) -> list[Table]:
+    """Draw columns side by side, as many in each table as fit the screen."""
+    tables: list[Table] = []
+    while keys:
+        count = len(keys)
+        while count > 1 and _needs(draw(run=run, keys=keys[:count]), console) > console.width:
+            count -= 1
+        tables.append(draw(run=run, keys=keys[:count]))
+        keys = keys[count:]
+    return tables
+
+
+def _needs(table: Table, console: Console) -> int:
+    """Return the least width at which no figure of a table is cut; only its first column may fold."""
+    unbounded = console.options.update(max_width=10_000)
+    labels = table.columns[0].cells
+    names = max((console.measure(cell, options=unbounded).maximum for cell in labels), default=0)
+    return console.measure(table, options=unbounded).maximum - max(0, names - FOLDED)
+
+
+def _table(profile: Profile, run: Run, keys: tuple[str, ...], detail: str) -> Table:
     threads = profile.threads or "default"
     title = f"{profile.model}, batch {run.batch}, {profile.device}, threads: {threads}"
     table = Table(title=title + (" (partial)" if run.partial else ""), title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("module", overflow="fold", min_width=34 if wide else 14)
-    if wide:
+    table.add_column("module", overflow="fold")
+    if detail == "all":
         table.add_column("type", overflow="fold", min_width=8)
         table.add_column("output", justify="right", no_wrap=True)
         table.add_column("MACs", justify="right", no_wrap=True)
-    for key, column in run.backends.items():
-        figures = column.timed or column.measured
+    for key in keys:
+        figures = run.backends[key].timed or run.backends[key].measured
         table.add_column(f"{key}\n{'ms' if figures else 'dtype'}", justify="right", no_wrap=True)
-        if wide:
+        if detail == "all":
             table.add_column("\n%" if figures else "\nlayers", justify="right", no_wrap=True)
-        memory = "\nweights + activations" if wide else "\nmemory"
-        table.add_column(memory, justify="right", no_wrap=True)
+        if detail != "times":
+            memory = "\nweights + activations" if detail == "all" else "\nmemory"
+            table.add_column(memory, justify="right", no_wrap=True)
     for row in run.rows:
-        table.add_row(*_cells(row, run, wide=wide), style=None if row.modules else "dim")
+        table.add_row(*_cells(row, run, keys, detail), style=None if row.modules else "dim")
     return table
 
 
-def _cells(row: Row, run: Run, *, wide: bool) -> list[str]:
+def _cells(row: Row, run: Run, keys: tuple[str, ...], detail: str) -> list[str]:
     cells = [escape(_name(row))]
-    if wide:
+    if detail == "all":
         kind = row.type if row.modules else ""
         cells += [
             escape(kind),
             shape_text(row.output_shape) if kind else "",
             count_text(row.macs) if kind else "",
         ]
-    for key, column in run.backends.items():
-        cell = row.cells.get(key, Cell())
+    for key in keys:
+        column, cell = run.backends[key], row.cells.get(key, Cell())
         if not (column.timed or column.measured):
             figures = [cell.dtype or "–", str(len(cell.nodes)) if cell.nodes else "–"]
         elif cell.match == "removed":
             figures = ["none", ""]
         else:
             figures = [ms_text(cell.latency_ms), percent_text(cell.share)]
-        cells += figures if wide else figures[:1]
-        cells.append(_memory(cell, wide=wide))
+        cells += figures if detail == "all" else figures[:1]
+        if detail != "times":
+            cells.append(_memory(cell, wide=detail == "all"))
     return cells
 
 
@@ -95,18 +132,17 @@ def _memory(cell: Cell, *, wide: bool) -> str:
     return f"{bytes_text(weights)} + {bytes_text(activations)}"
 
 
-def _sums(run: Run) -> Table:
+def _sums(run: Run, keys: tuple[str, ...]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     table.add_column("")
-    for key, column in run.backends.items():
-        table.add_column(f"{key} ({column.precision})", justify="right", no_wrap=True)
-    for label, values in _lines(run).items():
+    for key in keys:
+        table.add_column(f"{key} ({run.backends[key].precision})", justify="right", no_wrap=True)
+    for label, values in _lines([run.backends[key] for key in keys]).items():
         table.add_row(label, *values)
     return table
 
 
-def _lines(run: Run) -> dict[str, list[str]]:
-    columns = list(run.backends.values())
+def _lines(columns: Sequence[Column]) -> dict[str, list[str]]:
     copied = any(c.upload_ms is not None for c in columns)
     copies = {"copies to · from the device ms": [_copies(c) for c in columns]} if copied else {}
     return {
