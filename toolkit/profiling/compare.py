@@ -148,8 +148,8 @@ class _Judge:
         found = Difference(batch=0, backend="", row=row, verdict="no change", before_ms=a, after_ms=b)
         if a is None or b is None:
             return replace(found, verdict="only before" if pair.before else "only after")
-        if a <= 0 or b <= 0:
-            return found
+        if a <= 0 or b <= 0:  # below the clock's resolution: there is no ratio, but there may be a difference
+            return replace(found, verdict=_from_nothing(a, b))
         low, high = interval_of(pair, tests=self.tests, drift=self.drift, random=self.random)
         interval = (float(np.expm1(low)), float(np.expm1(high)))
         found = replace(found, change=b / a - 1, interval=interval)
@@ -165,12 +165,19 @@ class _Judge:
         return found
 
 
+def _from_nothing(before: float, after: float) -> Verdict:
+    if abs(after - before) < SMALLEST_MS:
+        return "no change"
+    return "slower" if after > before else "faster"
+
+
 def _counts(before: float, after: float, drift: float) -> bool:
     """Tell whether a difference in milliseconds is of use to anyone, beside what the machine did."""
     return abs(after * float(np.exp(-drift)) - before) >= SMALLEST_MS
 
 
 def regressions(found: Sequence[Difference], *, over: float) -> list[Difference]:
-    """Return the rows that became slower by more than `over`, the worst first."""
-    slower = [d for d in found if d.verdict == "slower" and (d.beyond or 0) > over]
-    return sorted(slower, key=lambda d: (d.end_to_end, -(d.beyond or 0)))
+    """Return the rows that became slower by more than `over`, the worst first: those that took no time."""
+    shares = [(np.inf if d.beyond is None else d.beyond, d) for d in found if d.verdict == "slower"]
+    slower = [(share, d) for share, d in shares if share > over]
+    return [d for share, d in sorted(slower, key=lambda entry: (entry[1].end_to_end, -entry[0]))]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.toolkit.profiling.conftest import windows
 from toolkit.errors import CnnkitError, CorruptError, GateError
 from toolkit.profiling.compare import Difference, compare, regressions
 from toolkit.profiling.pairing import matched
-from toolkit.profiling.reports.comparison import gate, markdown_report, verdict_text
+from toolkit.profiling.reports.comparison import gate, markdown_report, print_comparison, verdict_text
 from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
 
 ROWS = {"conv1": 0.2, "pool1": 0.1, "conv2": 0.5, "pool2": 0.1, "fc1": 0.8, "fc2": 0.15}
@@ -115,6 +117,16 @@ def test_a_verdict_that_does_not_rest_on_the_measured_change_says_what_it_rests_
         gate(regressions([found], over=0.05), 0.05)
 
 
+def test_a_row_of_no_time_is_slower_or_faster_without_a_ratio() -> None:
+    none, some = profile_of({"a": 0.0, "b": 1.0}, 0), profile_of({"a": 2.0, "b": 1.0}, 1)
+    verdicts = [{d.row: d for d in compare(x, y)}["a"] for x, y in ((none, some), (some, none), (none, none))]
+    assert [d.verdict for d in verdicts] == ["slower", "faster", "no change"]
+    assert all(d.change is None and d.interval is None for d in verdicts)
+    with pytest.raises(GateError, match=r"a on ort from 0 to \d\.\d+ ms"):
+        gate(regressions(compare(none, some), over=0.05), 0.05)
+    assert "most: a on ort from 0 to" in markdown_report(compare(none, some), none, some)
+
+
 def test_the_markdown_shows_what_changed_first() -> None:
     before, after = profile_of(ROWS, 0), profile_of({**ROWS, "fc1": 1.2 * ROWS["fc1"]}, 1)
     text = markdown_report(compare(before, after), before, after)
@@ -152,3 +164,15 @@ def test_a_negative_latency_is_refused() -> None:
     data["runs"][0]["rows"][0]["ort"]["latency_ms"] = -1.0
     with pytest.raises(CorruptError, match="a latency is -1"):
         Profile.from_json(data)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_table_of_a_comparison_fits_the_screen(width: int) -> None:
+    name = "features.13.block.0 + features.13.block.1"
+    before, after = profile_of({name: 1.0}, 0), profile_of({name: 1.5}, 1)
+    console = Console(width=width, record=True, file=StringIO())
+    print_comparison(compare(before, after), before, after, console)
+    printed = console.export_text()
+    assert printed.count("slower") >= 2
+    assert "features.13.bl" in printed
+    assert all(len(line.rstrip()) <= width for line in printed.splitlines())

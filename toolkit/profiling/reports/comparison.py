@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit.errors import GateError
-from toolkit.profiling.compare import Difference
+from toolkit.profiling.compare import Difference, regressions
 from toolkit.profiling.reports.numbers import ms_text
 from toolkit.profiling.result import Profile
 
@@ -43,19 +43,34 @@ def summary(found: Sequence[Difference]) -> str:
     counts = {v: sum(1 for d in found if d.verdict == v) for v in ("slower", "faster", "no change")}
     if not counts["slower"] and not counts["faster"]:
         return f"no change in {counts['no change']} rows"
-    worst = max((d for d in found if d.verdict == "slower"), key=lambda d: d.beyond or 0, default=None)
-    named = f"; most: {worst.row} on {worst.backend} {worst.beyond:+.1%}" if worst else ""
+    worst = next(iter(regressions(found, over=0.0)), None)
+    named = f"; most: {_named(worst)}" if worst else ""
     return f"{counts['slower']} slower, {counts['faster']} faster, {counts['no change']} unchanged{named}"
+
+
+def _named(entry: Difference) -> str:
+    by = f"{entry.beyond:+.1%}" if entry.beyond is not None else f"from 0 to {ms_text(entry.after_ms)} ms"
+    return f"{entry.row} on {entry.backend} {by}"
 
 
 def print_comparison(found: Sequence[Difference], before: Profile, after: Profile, console: Console) -> None:
     """Print every row; the interval holds for all of them at once."""
-    table = Table(box=SIMPLE_HEAD, title=f"{before.model} → {after.model}", title_justify="left")
-    for name in HEAD:
-        table.add_column(name, justify="left" if name in ("backend", "module", "verdict") else "right")
+    batches = {entry.batch for entry in found}
+    alone = f", batch {next(iter(batches))}" if len(batches) == 1 else ""
+    title = f"{before.model} → {after.model}{alone}"
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", collapse_padding=True, pad_edge=False)
+    first = 1 if alone else 0
+    for name in HEAD[first:]:
+        words = name in ("backend", "module", "verdict")
+        table.add_column(
+            name,
+            justify="left" if words else "right",
+            overflow="fold",
+            min_width=14 if name == "module" else None,
+        )
     styles = {"slower": "bold red", "faster": "green"}
     for entry in found:
-        table.add_row(*map(escape, _cells(entry)), style=styles.get(entry.verdict))
+        table.add_row(*map(escape, _cells(entry)[first:]), style=styles.get(entry.verdict))
     console.print(table)
     console.print(summary(found), markup=False)
     if before.partial or after.partial:
@@ -90,6 +105,6 @@ def _markdown_table(found: Sequence[Difference]) -> list[str]:
 def gate(slower: Sequence[Difference], over: float) -> None:
     """Raise GateError naming what became slower by more than `over`."""
     if slower:
-        names = ", ".join(f"{d.row} on {d.backend} {d.beyond:+.1%}" for d in slower[:5])
+        names = ", ".join(_named(entry) for entry in slower[:5])
         more = f" and {len(slower) - 5} more" if len(slower) > 5 else ""
         raise GateError(f"slower by more than {over:.0%}: {names}{more}")
