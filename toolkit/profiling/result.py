@@ -131,6 +131,8 @@ class Row:
         ops = ", ".join(dict.fromkeys(op for cell in self.cells.values() for op in cell.ops))
         if self.type == "layout":
             return f"{ops or self.type} for {self.caused_by or 'the runtime'}"
+        if self.type == "overhead":
+            return "between the nodes"
         return f"{self.type} {ops}".strip()
 
 

@@ -119,7 +119,7 @@ def roofline_chart(run: Run, peaks: Mapping[str, Any] | None) -> str:
         return _x(x), _y(min(1.0, max(0.0, y)))
 
     parts = [_frame(f"{10**high_y:.0f} GFLOP/s", f"{10**low_x:.2g}", f"{10**high_x:.3g} FLOP/byte")]
-    for level, bandwidth in slopes.items():
+    for place, (level, bandwidth) in enumerate(slopes.items()):
         knee = roof / bandwidth
         start = max(10**low_x, 10**low_y / bandwidth)
         points_text = [
@@ -129,7 +129,9 @@ def roofline_chart(run: Run, peaks: Mapping[str, Any] | None) -> str:
         if knee < 10**high_x:
             points_text.append(at(10**high_x, roof))
         drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points_text)
-        x, y = points_text[0]
+        # each name a step further along its slope, so that those of close roofs do not overlap
+        (x0, y0), (x1, y1), along = points_text[0], points_text[1], 0.02 + 0.28 * place
+        x, y = x0 + along * (x1 - x0), y0 + along * (y1 - y0)
         parts.append(
             f"<polyline class='line axis' points='{drawn}'/>"
             f"<text x='{x + 4:.0f}' y='{y - 4:.0f}'>{_e(level)}</text>"

@@ -38,6 +38,10 @@ def _e(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
+def _when(profile: Profile) -> str:
+    return profile.created.replace("T", " ").replace("+00:00", " UTC")
+
+
 def _facts(profile: Profile) -> str:
     machine = profile.machine
     facts = [
@@ -45,7 +49,7 @@ def _facts(profile: Profile) -> str:
         ("threads", profile.threads or "each runtime's default"),
         ("processor", machine.get("processor") or "unknown"),
         ("affinity", json.dumps(machine.get("affinity"))),
-        ("taken", profile.created),
+        ("taken", _when(profile)),
     ]
     listed = "".join(f"<div><dt>{_e(k)}</dt><dd>{_e(v)}</dd></div>" for k, v in facts)
     partial = "<p class='red'>Partial: the run was interrupted.</p>" if profile.partial else ""
@@ -172,7 +176,7 @@ def _comparison(found: Sequence[Difference], before: Profile, after: Profile) ->
     names = ("batch", "backend", "row", "before ms", "after ms", "change", "interval", "verdict")
     head = "".join(f"<th scope='col'>{name}</th>" for name in names)
     return (
-        f"<section><h2>{_e(before.model)}, {_e(before.created)} → {_e(after.model)}, {_e(after.created)}</h2>"
+        f"<section><h2>{_e(before.model)}, {_e(_when(before))} → {_e(after.model)}, {_e(_when(after))}</h2>"
         f"<div class='wide'><table class='rows'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         "</div></section>"
     )

@@ -120,7 +120,7 @@ def _cells(row: Row, run: Run, keys: tuple[str, ...], detail: str) -> list[str]:
 def _name(row: Row) -> str:
     if row.type == "layout":
         return f"  ↳ {row.label}"
-    return "between the nodes" if row.type == "overhead" else row.label
+    return row.label
 
 
 def _memory(cell: Cell, *, wide: bool) -> str:
