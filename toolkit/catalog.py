@@ -84,9 +84,13 @@ def model(name: str, *, model_file: Path | None = None) -> ModelSpec:
     """Return the model of that name, from the user's own `model_file` first when one is given."""
     own = models_of_file(model_file) if model_file else {}
     known = {**models(), **own}
-    if name not in known:
-        raise unknown_name("model", name, known)
-    return known[name]
+    if name in known:
+        return known[name]
+    error = unknown_name("model", name, known)
+    # an artifact of a net of one's own names it, but not the file it came from: that file is run
+    if model_file is None:
+        error = NotFoundError(f"{error}; a net of your own needs --model-file FILE.py")
+    raise error
 
 
 def models_of_file(path: Path) -> dict[str, ModelSpec]:

@@ -63,3 +63,12 @@ def test_a_model_file_that_does_not_fit_is_refused_in_words(tmp_path: Path, text
 def test_a_missing_model_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no model file"):
         catalog.models_of_file(tmp_path / "gone.py")
+
+
+def test_an_unknown_model_is_told_of_model_files(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"no model 'mine'; known: .*--model-file FILE\.py$"):
+        catalog.model("mine")
+    file = tmp_path / "own.py"
+    file.write_text("MODELS = ()")
+    with pytest.raises(NotFoundError, match=r"no model 'mine'; known: (?!.*--model-file)"):
+        catalog.model("mine", model_file=file)

@@ -122,7 +122,11 @@ def _fused(run: Run) -> Iterable[str]:
     fusing = [k for k in run.backends if any(_is_one(r, k) for r in rows)]
     if saved and fusing:
         size = bytes_text(saved)
-        yield f"fusing {len(rows)} groups of modules saves {', '.join(fusing)} up to {size} of traffic a call"
+        yield f"fusing {_groups(len(rows))} saves {', '.join(fusing)} up to {size} of traffic a call"
+
+
+def _groups(count: int) -> str:
+    return "one group of modules" if count == 1 else f"{count} groups of modules"
 
 
 def _is_one(row: Row, key: str) -> bool:
