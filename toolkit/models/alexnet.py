@@ -122,7 +122,7 @@ MODELS = (
         input_shape=(1, 28, 28),
         build=build_alexnet28,
         recipes={
-            # 12 epochs reached 0.9199 of Fashion-MNIST's test set, seed 0
+            # 0.9268 of Fashion-MNIST's test set, seed 0; 12 epochs reached 0.9199
             "default": Recipe(
                 name="default",
                 epochs=24,

@@ -93,6 +93,7 @@ def _textbook(lr: float, epochs: int, *, batch: int = 64, source: str = "lenet-f
     )
 
 
+# of Fashion-MNIST's test set, seed 0: lenet 0.8796, lenet-relu 0.9153, lenet-dropout 0.9109
 _DEFAULT = Recipe(
     name="default",
     epochs=15,

@@ -168,6 +168,49 @@ def initialise(module: nn.Module, recipe: Recipe) -> None:
             nn.init.kaiming_uniform_(layer.weight, a=0, mode="fan_in", nonlinearity="relu")
 
 
+def narrow_layers(module: nn.Module) -> tuple[str, ...]:
+    """Return the layers between two ReLUs that have no more channels than there are answers."""
+    from torch import nn
+
+    weighted: dict[str, int] = {}
+    behind: set[str] = set()
+    before: set[str] = set()
+    for name, layer in module.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            weighted[name] = len(layer.weight)
+            if before:
+                behind.add(name)
+        elif isinstance(layer, nn.ReLU) and weighted:
+            before.add(next(reversed(weighted)))
+    answers = next(reversed(weighted.values()), 0)
+    return tuple(n for n, channels in weighted.items() if n in behind & before and channels <= answers)
+
+
+def open_narrow(module: nn.Module) -> None:
+    """Start narrow layers with a ReLU behind them so that every channel answers to some pictures.
+
+    What comes in is positive and much alike from picture to picture, so a channel's sign is that of the
+    sum of its weights, and the usual start shuts half of the channels on every picture. Where there are as
+    few as classes (the last block of NiN) those are lost for good. Here their weights sum to 0 above a
+    bias of 1; 1×1 convolutions of as many channels as come in start near the identity.
+    """
+    import torch
+    from torch import nn
+
+    with torch.no_grad():
+        for name in narrow_layers(module):
+            layer = module.get_submodule(name)
+            assert isinstance(layer, (nn.Conv2d, nn.Linear))  # as narrow_layers says
+            weight = layer.weight
+            same = weight[0].numel() == len(weight)
+            if same:
+                weight.mul_(0.1).view(len(weight), -1).diagonal().add_(1)
+            else:
+                weight.sub_(weight.mean(1, keepdim=True))  # at each place of a kernel: some see only padding
+            if layer.bias is not None:
+                layer.bias.fill_(0 if same else 1)
+
+
 class Average:
     """An exponential moving average of a module's state; integers are copied."""
 

@@ -244,4 +244,5 @@ def test_nin_at_the_rates_it_collapsed_at_ends_above_0_8_on_a_small_input(
     )
     outcome = train(job, listener)
     assert any("dead ReLUs" in event for event in outcome.events)
+    assert any("started afresh with open ReLUs behind block4.conv1" in event for event in outcome.events)
     assert outcome.test_accuracy > 0.8

@@ -10,8 +10,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from toolkit.models import Recipe  # noqa: E402  (after the skip)
-from toolkit.training.optimisation import Average, Optimizer, initialise, rate_at  # noqa: E402
+from toolkit import catalog  # noqa: E402  (after the skip)
+from toolkit.models import Recipe  # noqa: E402
+from toolkit.training.optimisation import (  # noqa: E402
+    Average,
+    Optimizer,
+    initialise,
+    narrow_layers,
+    open_narrow,
+    rate_at,
+)
 
 EPOCHS, STEPS = 12, 7
 
@@ -168,3 +176,36 @@ def test_the_average_follows_weights_and_copies_counters() -> None:
     average.update(module)
     assert average.state["weight"].tolist() == pytest.approx([1.1, 1.1])
     assert average.state["num_batches_tracked"].item() == 7
+
+
+def test_narrow_layers_are_those_whose_relu_can_cost_a_class() -> None:
+    assert narrow_layers(catalog.model("nin").build(1, 10)) == (
+        "block4.conv1",
+        "block4.conv2",
+        "block4.conv3",
+    )
+    for name in ("lenet", "lenet-relu", "alexnet28", "cifarnet-bn", "resnet18"):
+        spec = catalog.model(name)
+        assert narrow_layers(spec.build(spec.input_shape[0], 10)) == ()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_open_start_leaves_no_channel_shut(seed: int) -> None:
+    torch.manual_seed(seed)
+    network = torch.nn.Sequential(
+        *(torch.nn.Conv2d(64, 64, 1), torch.nn.ReLU()),
+        *(
+            torch.nn.Conv2d(64, 10, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(10, 10, 1),
+            torch.nn.ReLU(),
+        ),
+    )
+    narrow = network[2:]
+    initialise(network, Recipe(name="x", init="kaiming-uniform"))
+    # as behind a ReLU: positive, and much alike from picture to picture
+    pictures = 5 + torch.rand(200, 64, 1, 1)
+    shut = (narrow(pictures).amax((0, 2, 3)) == 0).sum()
+    open_narrow(network)
+    assert shut > 0
+    assert (narrow(pictures).amax((0, 2, 3)) > 0).all()
