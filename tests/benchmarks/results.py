@@ -71,7 +71,8 @@ def _run_one(
     name = f"{experiment.key}-{seed}"
     arguments += ["--name", name, "--threads", str(threads), "--artifacts", str(artifacts), "--json"]
     # a run that is not recorded but has left its folder was stopped
-    arguments += ["--resume"] if (artifacts / name / "runs").exists() else []
+    resumed = (artifacts / name / "runs").exists()
+    arguments += ["--resume"] if resumed else []
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     finished = subprocess.run(
         [sys.executable, "-m", "cnnkit", *arguments], stdout=subprocess.PIPE, text=True, check=False
@@ -79,7 +80,8 @@ def _run_one(
     if finished.returncode:
         raise click.ClickException(f"{experiment.key}, seed {seed}: exit {finished.returncode}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    processor_seconds = None if resumed else round(spent, 1)  # what was spent before the stop is unknown
     line = _line(experiment, seed, json.loads(finished.stdout), processor_seconds)
     RUNS.parent.mkdir(parents=True, exist_ok=True)
     with RUNS.open("a") as file:
@@ -88,7 +90,7 @@ def _run_one(
 
 
 def _line(
-    experiment: Experiment, seed: int, result: dict[str, Any], processor_seconds: float
+    experiment: Experiment, seed: int, result: dict[str, Any], processor_seconds: float | None
 ) -> dict[str, Any]:
     kept = (
         "test_accuracy", "test_accuracy_ci95", "test_images", "selected_epoch", "confusion", "seconds",
@@ -101,7 +103,7 @@ def _line(
         "seed": seed,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         **{key: result[key] for key in kept},
-        "processor_seconds": round(processor_seconds, 1),
+        "processor_seconds": processor_seconds,
         "history": [{key: epoch[key] for key in curve} for epoch in result["history"]],
         "machine": f"{machine['processor']}, {machine['cores']} cores",
         "torch": version("torch"),

@@ -22,7 +22,7 @@ the last epoch, as the write-ups do; all others choose their epoch on images hel
 or take the last one. *Asked* is what this project asks of itself, and a miss is printed as one.
 
 *Wall* is the time of one run beside other work on a shared machine; *processor* is the processor time of the
-whole command (loading, training, testing), which sharing changes less.
+whole command (loading, training, testing), which sharing changes less; – where a stop came between.
 
 CIFAR-10-JPEG75 is CIFAR-10 with every picture saved as JPEG of quality 75: figures on it are not CIFAR-10's.
 Give its folder as `--dataset folder:cifar10-jpeg75`.

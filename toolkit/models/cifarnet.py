@@ -169,6 +169,7 @@ MODELS = (
         "cifarnet-best",
         "256 and 256 channels, batch norm, dropout 0.1",
         partial(build_cifarnet, widths=(256, 256), norm=True, dropout=0.1),
+        # default: 0.8224 of CIFAR-10-JPEG75's test set, seed 0
         {"default": dataclasses.replace(_DEFAULT, lr=3e-3, epochs=15), "textbook": _BEST_TEXTBOOK},
     ),
 )

@@ -179,7 +179,7 @@ MODELS = (
         build=build_lenet5,
         dataset="mnist",
         recipes={
-            # turned digits are still digits; 0.9925 of the test set, seed 0
+            # turned digits are still digits; 0.9922 ± 0.0007 of the test set, five seeds
             "default": dataclasses.replace(_DEFAULT, flip=False, epochs=20, rotate_degrees=8.0),
             "textbook": Recipe(
                 name="textbook",

@@ -35,7 +35,7 @@ def build_nin(channels: int, classes: int) -> nn.Module:
 
     The last block ends in a ReLU, as published: a class whose 25 pre-activations are below 0 on every
     picture has score 0 and no gradient, so it can never be answered again; nor can what needs a shut one of
-    the ten channels before it. Where the divergence guard starts afresh it opens them all.
+    the ten channels before it. The divergence guard notices, and where it starts afresh it opens them all.
     """
     from torch import nn
 

@@ -6,6 +6,8 @@ classes are not equally frequent. The failures that it knows:
 - a loss that is no number;
 - dead ReLUs: layers that no gradient reaches, while the loss sits at chance;
 - a network that never starts: the loss sits at chance, and has not fallen for long;
+- lost classes, where scores come out of a ReLU: a network that has learned others, and for long none of
+  their own pictures has had a score above 0, so that nothing can raise it;
 - a collapse: the network had learned, and its loss is back at chance or above.
 
 A loss far above chance counts as at chance. A network that has not started is given half of the steps
@@ -17,15 +19,16 @@ tanh) may sit on an opening plateau for epochs and then learn, so that is given 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 CHECK_STEPS = 20  # losses are looked at so often; reading each one would stall a GPU
 WINDOW = 100  # steps that are averaged, so that one hard batch is no divergence
@@ -36,6 +39,8 @@ _FALL = 0.002  # a window's loss this far below the lowest yet is still falling
 _DEAD_CHECKS = 3
 _PLATEAU_SHARE, _LEAST_PLATEAU_STEPS, _MOST_PLATEAU_STEPS = 0.5, 2 * WINDOW, 2000
 _SATURATING_PLATEAU_EPOCHS = 8
+# of a plateau's steps: a class that stays shut so long does not come back, and costs its share of answers
+_SILENT_SHARE = 0.5
 # A rate at which nothing ever starts is far too high; one at which things went well for a while, a little.
 _FAR, _LITTLE = 0.1, 0.3
 
@@ -60,6 +65,8 @@ class Watch:
     steps: int = 0
     learned: bool = False
     dead_checks: int = 0
+    # by class: successive looks at pictures of it whose score was shut
+    silent: dict[str, int] = field(default_factory=dict)
     lowest: float | None = None
     lowest_step: int = 0
     # multiples of the recipe's rate: the last one that a fresh start died at, and that one idled at
@@ -68,7 +75,7 @@ class Watch:
 
     def restart(self) -> None:
         """Forget the losses of an attempt that was given up, but not that the kept weights had learned."""
-        self.losses, self.steps, self.dead_checks = [], 0, 0
+        self.losses, self.steps, self.dead_checks, self.silent = [], 0, 0, {}
         self.lowest, self.lowest_step = None, 0
 
     def fresh_scale(self, scale: float, trouble: Trouble) -> float:
@@ -118,11 +125,24 @@ class Guard:
         """Tell whether an epoch may be gone back to: something was learned, and is still there.
 
         A loss just below chance is no such thing: from there NiN died three times, at ever lower rates.
+        Nor is a network that may have lost a class: it would be lost again.
         """
-        return bool(watch.losses) and sum(watch.losses) / len(watch.losses) < self._learned_below
+        if not watch.losses or any(looks >= _DEAD_CHECKS for looks in watch.silent.values()):
+            return False
+        return sum(watch.losses) / len(watch.losses) < self._learned_below
 
-    def verdict(self, watch: Watch, losses: Sequence[float], dead: Sequence[str]) -> Trouble | None:
-        """Take in the losses of the last steps and the layers without gradient; say what is wrong, if so."""
+    def verdict(
+        self,
+        watch: Watch,
+        losses: Sequence[float],
+        dead: Sequence[str],
+        heard: Mapping[int, bool] = MappingProxyType({}),
+    ) -> Trouble | None:
+        """Take in what came of the last steps; say what is wrong, if something is.
+
+        `losses` are theirs, `dead` the layers without gradient, and `heard` tells for each class in the
+        last batch whether its score is open, where scores can be shut.
+        """
         if not losses:
             return None
         broken = [loss for loss in losses if not math.isfinite(loss)]
@@ -136,9 +156,21 @@ class Guard:
             watch.learned = True
         sits = recent >= self.at_chance
         watch.dead_checks = watch.dead_checks + 1 if dead and sits else 0
-        if watch.steps <= self.warmup_steps or not sits:
+        for label, is_open in heard.items():
+            watch.silent[str(label)] = 0 if is_open else watch.silent.get(str(label), 0) + 1
+        if watch.steps <= self.warmup_steps:
             return None
-        return self._sitting(watch, recent, dead)
+        return self._sitting(watch, recent, dead) if sits else self._losing(watch)
+
+    def _losing(self, watch: Watch) -> Trouble | None:
+        """Judge a network whose loss is below chance: it may have lost classes for good."""
+        looks = math.ceil(_SILENT_SHARE * self.plateau_steps / CHECK_STEPS)
+        lost = sorted(int(label) for label, silent in watch.silent.items() if silent >= looks)
+        if not watch.learned or not lost:
+            return None
+        which = f"class{'es' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
+        what = f"lost {which}: its last ReLU is shut on every picture of {'these' if len(lost) > 1 else 'it'}"
+        return Trouble(what=what, factor=_LITTLE)
 
     def _sitting(self, watch: Watch, recent: float, dead: Sequence[str]) -> Trouble | None:
         """Judge a loss that sits at chance or above."""
@@ -186,3 +218,22 @@ def dead_layers(module: nn.Module) -> tuple[str, ...]:
         return ()
     largest = torch.stack(torch._foreach_norm([grad for _, grad in named], math.inf)).tolist()
     return tuple(name.rpartition(".")[0] for (name, _), size in zip(named, largest, strict=True) if size == 0)
+
+
+def rectifies_scores(module: nn.Module) -> bool:
+    """Tell whether a ReLU follows the last layer with weights, so that a score can be shut."""
+    from torch import nn
+
+    kinds = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear, nn.ReLU))]
+    return bool(kinds) and isinstance(kinds[-1], nn.ReLU)
+
+
+def heard_classes(scores: Tensor, labels: Tensor) -> dict[int, bool]:
+    """Tell for each class in a batch whether the ReLU behind its score lets one of its own pictures through.
+
+    Where it lets none, the loss can no longer raise that score; that it may still fire on other pictures
+    does not help. `scores` are (N, classes), `labels` (N,).
+    """
+    own = scores.gather(1, labels[:, None])[:, 0] != 0  # without a ReLU none is 0 to the bit
+    heard = dict.fromkeys(labels.tolist(), False)
+    return heard | dict.fromkeys(labels[own].tolist(), True)

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from toolkit.training import EpochRecord, Watcher, seeding
-from toolkit.training.guard import CHECK_STEPS, Guard, Trouble, Watch, dead_layers
+from toolkit.training.guard import (
+    CHECK_STEPS,
+    Guard,
+    Trouble,
+    Watch,
+    dead_layers,
+    heard_classes,
+    rectifies_scores,
+)
 from toolkit.training.optimisation import Average, Optimizer, clip, rate_at
 
 if TYPE_CHECKING:
@@ -72,6 +80,7 @@ class Loop:
         self.optimizer = Optimizer(recipe, module.parameters())
         self.average = Average(module, recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = training.compute.scaler()
+        self._can_lose_classes = rectifies_scores(module)
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
         self._wall = self._busy = 0.0
 
@@ -177,9 +186,12 @@ class Loop:
         self._wall, self._busy = wall, busy
 
     def _look(self) -> Trouble | None:
+        """Show the guard what came of the steps since the last look."""
+        _, scores, labels = self._pending[-1]  # the step just made
         self.settle()
         done, guard = self.progress, self.training.guard
         losses, done.unjudged = done.unjudged, []
         if guard is None:
             return None
-        return guard.verdict(done.watch, losses, dead_layers(self.module))
+        heard = heard_classes(scores, labels) if self._can_lose_classes else {}
+        return guard.verdict(done.watch, losses, dead_layers(self.module), heard)

@@ -155,14 +155,17 @@ def initialise(module: nn.Module, recipe: Recipe) -> None:
 
     `default` keeps what the layers drew themselves: PyTorch's uniform start.
     """
+    if recipe.init != "default":
+        _initialise(module, recipe.init)
+
+
+def _initialise(module: nn.Module, init: str) -> None:
     from torch import nn
 
-    if recipe.init == "default":
-        return
     for layer in module.modules():
         if not isinstance(layer, (nn.Conv2d, nn.Linear)):
             continue
-        if recipe.init == "xavier-uniform":
+        if init == "xavier-uniform":
             nn.init.xavier_uniform_(layer.weight)
         else:
             nn.init.kaiming_uniform_(layer.weight, a=0, mode="fan_in", nonlinearity="relu")
@@ -186,19 +189,26 @@ def narrow_layers(module: nn.Module) -> tuple[str, ...]:
     return tuple(n for n, channels in weighted.items() if n in behind & before and channels <= answers)
 
 
-def open_narrow(module: nn.Module) -> None:
-    """Start narrow layers with a ReLU behind them so that every channel answers to some pictures.
+def open_start(module: nn.Module) -> tuple[str, ...]:
+    """Start a network with narrow layers so that each of their channels answers to some pictures.
 
-    What comes in is positive and much alike from picture to picture, so a channel's sign is that of the
-    sum of its weights, and the usual start shuts half of the channels on every picture. Where there are as
-    few as classes (the last block of NiN) those are lost for good. Here their weights sum to 0 above a
-    bias of 1; 1×1 convolutions of as many channels as come in start near the identity.
+    What comes into them is positive and much alike from picture to picture, so a channel's sign is that of
+    the sum of its weights, and the usual start shuts half of the channels on every picture. Where there are
+    as few as classes (the last block of NiN) those are lost for good. Here their weights sum to 0 above a
+    bias of 1, and 1×1 convolutions of as many channels as come in start near the identity. All others start
+    as Kaiming et al. (2015) have it: with Xavier's weights each ReLU halves what comes through, and at the
+    low rates that such a network is given here it stays where it is for most of a run.
+
+    Returns the names of the narrow layers; a network without any is left as it is.
     """
     import torch
     from torch import nn
 
+    narrow = narrow_layers(module)
+    if narrow:
+        _initialise(module, "kaiming-uniform")
     with torch.no_grad():
-        for name in narrow_layers(module):
+        for name in narrow:
             layer = module.get_submodule(name)
             assert isinstance(layer, (nn.Conv2d, nn.Linear))  # as narrow_layers says
             weight = layer.weight
@@ -209,6 +219,7 @@ def open_narrow(module: nn.Module) -> None:
                 weight.sub_(weight.mean(1, keepdim=True))  # at each place of a kernel: some see only padding
             if layer.bias is not None:
                 layer.bias.fill_(0 if same else 1)
+    return narrow
 
 
 class Average:

@@ -20,7 +20,7 @@ from toolkit.training.guard import RETRIES, Trouble, guard_for
 from toolkit.training.interrupts import Interrupts
 from toolkit.training.keeping import Keeper, report
 from toolkit.training.loop import Loop, Training
-from toolkit.training.optimisation import initialise, narrow_layers, open_narrow
+from toolkit.training.optimisation import initialise, narrow_layers, open_start
 from toolkit.training.probe import Choice, choose
 from toolkit.training.scoring import Score, score
 from toolkit.training.snapshots import Snapshots, restore
@@ -88,7 +88,7 @@ class Session:
         module = job.model.build(channels, len(self._prepared.dataset.classes))
         initialise(module, job.recipe)
         if attempt:
-            open_narrow(module)
+            open_start(module)
         if job.pretrained:
             told(load_pretrained(job.model.name, module, job.pretrained))
         if job.freeze:
@@ -207,7 +207,9 @@ class Session:
             loop.restart(self._fresh(attempt=was.attempt + 1).state_dict())
             narrow = narrow_layers(loop.module)
             origin = (
-                f"started afresh with open ReLUs behind {', '.join(narrow)}" if narrow else "started afresh"
+                f"started afresh with Kaiming's weights and open ReLUs behind {', '.join(narrow)}"
+                if narrow
+                else "started afresh"
             )
         else:
             restore(loop, self._snapshots.good)

@@ -17,7 +17,7 @@ from toolkit.training.optimisation import (  # noqa: E402
     Optimizer,
     initialise,
     narrow_layers,
-    open_narrow,
+    open_start,
     rate_at,
 )
 
@@ -206,6 +206,14 @@ def test_an_open_start_leaves_no_channel_shut(seed: int) -> None:
     # as behind a ReLU: positive, and much alike from picture to picture
     pictures = 5 + torch.rand(200, 64, 1, 1)
     shut = (narrow(pictures).amax((0, 2, 3)) == 0).sum()
-    open_narrow(network)
+    assert open_start(network) == ("2", "4")
     assert shut > 0
     assert (narrow(pictures).amax((0, 2, 3)) > 0).all()
+
+
+def test_an_open_start_leaves_networks_alone_that_need_none() -> None:
+    torch.manual_seed(0)
+    network = catalog.model("lenet-relu").build(1, 10)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert open_start(network) == ()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
