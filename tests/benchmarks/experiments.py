@@ -215,6 +215,12 @@ def _cifar() -> list[Experiment]:
         row("cifarnet-kaiming", "Kaiming-uniform start", "cifarnet-kaiming", published="0.57"),
         row("cifarnet-wide", "twice the channels", "cifarnet-wide", published="0.60"),
         row("cifarnet-default", "the same net, best settings found", "cifarnet", ()),
+        row(
+            "cifarnet-unaugmented",
+            "best settings, without flip and crop",
+            "cifarnet",
+            ("--no-flip", "--crop-padding", "0"),
+        ),
         row("best-textbook", "256 channels, all of it", "cifarnet-best", published="0.83", seeds=1),
         row("best-default", "256 channels, best settings found", "cifarnet-best", (), wanted=0.80, seeds=1),
         row("resnet18-textbook", "ImageNet's stem", "resnet18", published="0.83", seeds=1),
