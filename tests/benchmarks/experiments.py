@@ -110,12 +110,14 @@ def _lenets() -> list[Experiment]:
             (*TEXTBOOK, "--lr", "0.05"),
             "0.885",
         ),
+        Experiment("maxpool-default", LENET, "max pooling, 15 epochs", "lenet-maxpool", wanted=0.91),
+        Experiment("maxpool-10", LENET, "the same in 10 epochs", "lenet-maxpool", ("--epochs", "10")),
         Experiment(
-            "maxpool-10",
+            "maxpool-10-unflipped",
             LENET,
-            "max pooling, default settings, 10 epochs",
+            "10 epochs, lr 0.006, no flip",
             "lenet-maxpool",
-            ("--epochs", "10"),
+            ("--epochs", "10", "--lr", "0.006", "--no-flip"),
             wanted=0.91,
         ),
         Experiment(
