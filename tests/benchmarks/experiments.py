@@ -52,7 +52,7 @@ LENET5, CIFAR = "LeNet-5 on MNIST", "CIFAR-10-JPEG75"
 def _lenets() -> list[Experiment]:
     rows = [
         Experiment("lenet-textbook", LENET, "sigmoids, lr 0.9, 5 epochs", "lenet", TEXTBOOK, "0.795"),
-        Experiment("lenet-default", LENET, "the same net, best settings found", "lenet"),
+        Experiment("lenet-default", LENET, "sigmoids, best settings found", "lenet"),
     ]
     for batch, workers, published in (
         (64, 2, "0.795, 53.6 s (GPU)"),
@@ -73,7 +73,7 @@ def _lenets() -> list[Experiment]:
         rows.append(Experiment(f"lenet-b{batch}", LENET, f"batch {batch}, in memory", "lenet", options))
     scaled = (*TEXTBOOK, "--batch", "256", "--epochs", "20")
     rows += [
-        Experiment("lenet-b256-steps", LENET, "batch 256, as many steps as batch 64", "lenet", scaled),
+        Experiment("lenet-b256-steps", LENET, "batch 256, 20 epochs", "lenet", scaled),
         Experiment(
             "relu-0.9",
             LENET,
@@ -85,7 +85,7 @@ def _lenets() -> list[Experiment]:
         Experiment(
             "relu-0.9-guard",
             LENET,
-            "the same, guarded",
+            "ReLU, lr 0.9, guarded",
             "lenet-relu",
             (*TEXTBOOK, "--lr", "0.9", "--epochs", "5", "--guard"),
             wanted=0.8,
@@ -110,12 +110,16 @@ def _lenets() -> list[Experiment]:
             (*TEXTBOOK, "--lr", "0.05"),
             "0.885",
         ),
-        Experiment("maxpool-default", LENET, "max pooling, 15 epochs", "lenet-maxpool", wanted=0.91),
-        Experiment("maxpool-10", LENET, "the same in 10 epochs", "lenet-maxpool", ("--epochs", "10")),
+        Experiment(
+            "maxpool-default", LENET, "max pooling, best settings found", "lenet-maxpool", wanted=0.91
+        ),
+        Experiment(
+            "maxpool-10", LENET, "max pooling, default, 10 epochs", "lenet-maxpool", ("--epochs", "10")
+        ),
         Experiment(
             "maxpool-10-unflipped",
             LENET,
-            "10 epochs, lr 0.006, no flip",
+            "max pooling, 10 epochs, no flip, lr 0.006",
             "lenet-maxpool",
             ("--epochs", "10", "--lr", "0.006", "--no-flip"),
             wanted=0.91,
@@ -167,7 +171,7 @@ def _large() -> list[Experiment]:
         Experiment(
             "alexnet-textbook-15",
             ALEXNET,
-            "the same, 15 epochs",
+            "224 pixels, lr 0.01, 15 epochs",
             "alexnet",
             (*TEXTBOOK, "--epochs", "15"),
             "0.887",
@@ -216,7 +220,7 @@ def _cifar() -> list[Experiment]:
         row("cifarnet-bn", "three batch norms", "cifarnet-bn", published="0.65"),
         row("cifarnet-kaiming", "Kaiming-uniform start", "cifarnet-kaiming", published="0.57"),
         row("cifarnet-wide", "twice the channels", "cifarnet-wide", published="0.60"),
-        row("cifarnet-default", "the same net, best settings found", "cifarnet", ()),
+        row("cifarnet-default", "best settings found", "cifarnet", ()),
         row(
             "cifarnet-unaugmented",
             "best settings, without flip and crop",

@@ -27,7 +27,7 @@ whole command (loading, training, testing), which sharing changes less; – wher
 CIFAR-10-JPEG75 is CIFAR-10 with every picture saved as JPEG of quality 75: figures on it are not CIFAR-10's.
 Give its folder as `--dataset folder:cifar10-jpeg75`.
 
-Machine: {machine}. torch {torch}. {first} to {last}.
+Machine: {machine}. torch {torch}. {dates}.
 Written by `python -m tests.benchmarks.results page` from [results/runs.jsonl](results/runs.jsonl).
 What these figures teach is in [lessons](lessons.md).
 """
@@ -45,12 +45,12 @@ def write_page(lines: Sequence[Line], docs: Path) -> None:
     by_key: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
         by_key[line["experiment"]].append(line)
+    dates = [line["date"] for line in lines]
     parts = [
         HEAD.format(
             machine="; ".join(sorted({line["machine"] for line in lines})),
             torch=", ".join(sorted({line["torch"] for line in lines})),
-            first=min(line["date"] for line in lines),
-            last=max(line["date"] for line in lines),
+            dates=" to ".join(dict.fromkeys((min(dates), max(dates)))),
         )
     ]
     for group in dict.fromkeys(experiment.group for experiment in EXPERIMENTS):
@@ -155,6 +155,11 @@ def _draw_curves(path: Path, series: Sequence[tuple[str, Sequence[Line]]], title
             epochs = [row["epoch"] for row in history]
             losses = [row["train_loss"] for row in history]
             axes.plot(epochs, losses, styles[index // 10 % 4], marker="o", ms=2.5, lw=1.2, label=label)
+        last = max(row["epoch"] for _, history in series for row in history)
+        if last > 30:  # a long run beside short ones
+            axes.set_xscale("log", base=2)
+            ticks = [epoch for epoch in (1, 2, 5, 10, 20, 50, 100) if epoch <= last]
+            axes.set_xticks(ticks, [str(epoch) for epoch in ticks])
         axes.set(xlabel="epoch", ylabel="training loss", title=title)
         axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
 
