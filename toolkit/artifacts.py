@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from toolkit.catalog import check_name
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.images import Preprocessing
 
@@ -283,7 +284,13 @@ def shipped_root() -> Path:
 
 
 def artifact_path(root: Path, name: str, format: Format, precision: Precision = "fp32") -> Path:
-    """Return where an artifact of that name, format and precision lies under `root`."""
+    """Return where an artifact of that name, format and precision lies under `root`.
+
+    A name that climbs or separates is refused with CnnkitError. One that a foreign file brought may
+    otherwise be anything; for those that people choose, see `check_name`.
+    """
+    if not _plain(name):
+        check_name(name)
     suffix = {kind: ending for ending, kind in SUFFIXES.items()}.get(format, ".triton")
     # every engine says its precision; of the others only those that are not the plain fp32 do
     middle = f".{precision}" if format == "trt" or precision != "fp32" else ""

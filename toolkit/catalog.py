@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,13 @@ _FOLDERS: dict[str, tuple[str, str]] = {
 }
 
 
+# The data set that people call `folder:PATH`: its file's own word would name no folder.
+_PICTURES = "image-folder"
+
+_LONGEST_NAME = 100
+_NAME = re.compile(rf"\w([\w -]{{,{_LONGEST_NAME - 2}}}[\w-])?")
+
+
 def _stems(package: str) -> list[str]:
     """Names of the plug-in files of a package; private files and its commands are none."""
     spec = importlib.util.find_spec(package)
@@ -42,7 +50,14 @@ def _stems(package: str) -> list[str]:
 
 
 def names(kind: Kind) -> list[str]:
-    """Return the words that the command line knows for a kind, sorted; imports none of them."""
+    """Return the words that the command line knows for a kind, sorted; imports none of them.
+
+    A data set's other form, `folder:PATH`, is not among them.
+    """
+    return [word for word in _words(kind) if word != _PICTURES]
+
+
+def _words(kind: Kind) -> list[str]:
     package, _ = _FOLDERS[kind]
     return [stem.replace("_", "-") for stem in _stems(package)]
 
@@ -50,9 +65,8 @@ def names(kind: Kind) -> list[str]:
 def load(kind: Kind, name: str) -> Any:
     """Import one plug-in and return its constant. Raises NotFoundError with the nearest match."""
     package, constant = _FOLDERS[kind]
-    known = names(kind)
-    if name not in known:
-        raise unknown_name(kind, name, known)
+    if name not in _words(kind):
+        raise unknown_name(kind, name, names(kind))
     module = importlib.import_module(f"{package}.{name.replace('-', '_')}")
     return getattr(module, constant)
 
@@ -64,8 +78,16 @@ def backend(name: str) -> Backend:
 
 
 def dataset(name: str) -> DatasetSpec:
-    """Return the data set of that name; `folder:PATH` is the plug-in `image-folder`."""
-    found: DatasetSpec = load("dataset", "image-folder" if name.startswith("folder:") else name)
+    """Return the data set of that name, or the one of pictures for `folder:PATH`. Raises NotFoundError."""
+    prefix, colon, path = name.partition(":")
+    in_folder = prefix == "folder" and bool(colon)
+    if in_folder and not path.strip():
+        raise NotFoundError(
+            f"{name!r} names no folder; your own pictures are `folder:PATH`, those right here `folder:.`"
+        )
+    if not in_folder and name not in names("dataset"):
+        raise unknown_name("dataset", name, [*names("dataset"), "folder:PATH"])
+    found: DatasetSpec = load("dataset", _PICTURES if in_folder else name)
     return found
 
 
@@ -116,4 +138,23 @@ def models_of_file(path: Path) -> dict[str, ModelSpec]:
     # the class itself lives above this file, so its shape is what is looked at
     if not all(hasattr(entry, "name") and callable(entry.build) for entry in declared):
         raise CnnkitError(f"MODELS in {path} holds something that is no toolkit.models.ModelSpec")
+    for entry in declared:
+        if check_name(entry.name) in models():
+            raise CnnkitError(
+                f"{path} calls a network {entry.name!r}, as one of the zoo is called: its artifacts would be "
+                "taken for that one's; give it a name of its own"
+            )
     return {entry.name: entry for entry in declared}
+
+
+def check_name(name: str) -> str:
+    """Return a chosen name if an artifact can have it: it is a folder's and begins its files, up to the dot.
+
+    Raises CnnkitError.
+    """
+    if not _NAME.fullmatch(name):
+        raise CnnkitError(
+            f"{name!r} cannot name an artifact: take letters, digits, spaces, - and _, "
+            f"at most {_LONGEST_NAME} of them"
+        )
+    return name

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -18,9 +19,16 @@ from rich.console import Console
 from rich.table import Table
 
 from toolkit.artifacts import Artifact, Precision, artifacts_root
-from toolkit.errors import CnnkitError
+from toolkit.catalog import check_name
+from toolkit.errors import CnnkitError, NotFoundError, unknown_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# A slip of the finger beyond these takes the whole machine down before any error could be told.
+MOST_THREADS = 1024
+MOST_WORKERS = 256
+
+DEVICES = ("cpu", "cuda", "cuda:N", "mps")
 
 stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
@@ -52,6 +60,20 @@ def _precision(context: click.Context, parameter: click.Parameter, value: str | 
     return str(next(iter(asked), "fp32"))
 
 
+def check_device(text: str) -> str:
+    """Return a device's word. Raises NotFoundError for what names none; whether it is here shows later."""
+    if not re.fullmatch("(cpu|cuda|mps)(:[0-9]+)?", text):
+        raise unknown_name("device", text, DEVICES)
+    return text
+
+
+def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return check_device(value)
+    except NotFoundError as error:
+        raise click.BadParameter(str(error), ctx=context, param=parameter) from None
+
+
 def _short(word: str) -> Callable[[Function], Function]:
     def note(context: click.Context, parameter: click.Parameter, on: bool) -> None:
         context.meta[f"cnnkit.{word}"] = on
@@ -64,6 +86,18 @@ def _short(word: str) -> Callable[[Function], Function]:
         callback=note,
         help=f"= --precision {word}",
     )
+
+
+def name_option(text: str) -> Callable[[Function], Function]:
+    """Make the option that names what is written."""
+    return click.option("--name", callback=_name, help=text)
+
+
+def _name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else check_name(value)
+    except CnnkitError as error:
+        raise click.BadParameter(str(error), ctx=context, param=parameter) from None
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -82,8 +116,12 @@ data_dir_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder searched first for data, directly and as DIR/<dataset>.",
 )
-device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or mps.")
-threads_option = click.option("--threads", type=click.IntRange(1), help="Threads to compute with.")
+device_option = click.option(
+    "--device", default="cpu", show_default=True, callback=_device, help="cpu, cuda, cuda:N or mps."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads to compute with."
+)
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 model_file_option = click.option(
     "--model-file",

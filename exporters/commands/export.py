@@ -99,7 +99,7 @@ def _images(context: click.Context, parameter: click.Parameter, value: str) -> i
     help="Classic TensorRT: GPUs that the engine runs on (default: the one here).",
 )
 @click.option("--version-compatible", is_flag=True, help="Classic TensorRT: for later releases, too.")
-@click.option("--name", help="Name of the artifacts (default: the source's).")
+@cli.name_option("Name of the artifacts (default: the source's).")
 @click.option("--fresh", is_flag=True, help="Export again even where the stored result is the same.")
 @cli.untrained_option
 @cli.seed_option

@@ -133,6 +133,13 @@ def _lenets() -> list[Experiment]:
             wanted=0.925,
         ),
         Experiment(
+            "maxpool-best-held",
+            LENET,
+            "max pooling, best recipe, a tenth held out to choose the epoch",
+            "lenet-maxpool",
+            ("--recipe", "best", "--validation-fraction", "0.1", "--select", "best"),
+        ),
+        Experiment(
             "dropout-textbook", LENET, "dropout 0.2, lr 0.6, batch 128", "lenet-dropout", TEXTBOOK, "0.883"
         ),
         Experiment("dropout-default", LENET, "dropout, best settings found", "lenet-dropout", wanted=0.90),
@@ -232,9 +239,26 @@ def _cifar() -> list[Experiment]:
         row("resnet18-textbook", "ImageNet's stem", "resnet18", published="0.83", seeds=1),
         row(
             "resnet18-cifar-adamw",
-            "3×3 stem, AdamW",
+            "3×3 stem, AdamW, 8 epochs",
             "resnet18-cifar",
-            ("--optimizer", "adamw", "--lr", "0.003", "--weight-decay", "0.05", "--no-nesterov"),
+            (
+                "--epochs",
+                "8",
+                "--optimizer",
+                "adamw",
+                "--lr",
+                "0.003",
+                "--weight-decay",
+                "0.05",
+                "--no-nesterov",
+            ),
+            seeds=1,
+        ),
+        row(
+            "resnet18-cifar-8",
+            "3×3 stem, best settings found, 8 epochs",
+            "resnet18-cifar",
+            ("--epochs", "8"),
             seeds=1,
         ),
         row(

@@ -211,6 +211,12 @@ def test_a_name_never_climbs_or_globs(artifact: Path, name: str) -> None:
     assert find_artifacts(artifact.parents[1], name) == []
 
 
+@pytest.mark.parametrize("name", ["", "..", "../x", "/abs", "a/b", "a*"])
+def test_no_artifact_lies_outside_its_root(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CnnkitError, match="cannot name an artifact"):
+        artifact_path(tmp_path, name, "onnx")
+
+
 @pytest.mark.parametrize(
     ("format", "precision", "file"),
     [

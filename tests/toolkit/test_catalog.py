@@ -36,6 +36,22 @@ def test_an_unknown_model_names_the_nearest() -> None:
         catalog.model("alexnett")
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("mnsit", "mnist"), ("image-folder", "folder:PATH"), ("folder", "folder:PATH")]
+)
+def test_an_unknown_data_set_names_the_nearest_word_that_can_be_typed(name: str, meant: str) -> None:
+    known = r"known: cifar10, fashion-mnist, fashion-mnist-sample, folder:PATH, mnist\. "
+    with pytest.raises(NotFoundError, match=f"no dataset '{name}'; {known}Did you mean '{meant}'"):
+        catalog.dataset(name)
+
+
+@pytest.mark.parametrize("name", ["folder:", "folder: "])
+def test_a_folder_without_a_path_is_not_taken_for_the_one_at_hand(name: str) -> None:
+    with pytest.raises(NotFoundError, match=f"'{name}' names no folder; .* `folder:PATH`"):
+        catalog.dataset(name)
+    assert catalog.dataset("folder:.").name == "image-folder"
+
+
 def test_own_model_file_stands_beside_the_zoo(tmp_path: Path) -> None:
     file = tmp_path / "my nets.py"
     file.write_text(OWN)
@@ -48,6 +64,8 @@ def test_own_model_file_stands_beside_the_zoo(tmp_path: Path) -> None:
     ("text", "why"),
     [
         ("x = 1", "declares no MODELS"),
+        (OWN.replace('"tiny"', '"lenet"'), "calls a network 'lenet', as one of the zoo"),
+        (OWN.replace('"tiny"', '"../tiny"'), "'../tiny' cannot name an artifact"),
         ("MODELS = (3,)", "holds something that is no"),
         ("1 / 0", "failed to import: ZeroDivisionError"),
         ("def (", "failed to import: SyntaxError"),
@@ -72,3 +90,11 @@ def test_an_unknown_model_is_told_of_model_files(tmp_path: Path) -> None:
     file.write_text("MODELS = ()")
     with pytest.raises(NotFoundError, match=r"no model 'mine'; known: (?!.*--model-file)"):
         catalog.model("mine", model_file=file)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "../x", "/abs", "a ", " a", "a/b", "v1.2", "-x", "a" * 101, "a\n"]
+)
+def test_a_name_that_no_artifact_can_have_is_refused(name: str) -> None:
+    with pytest.raises(CnnkitError, match="cannot name an artifact: take letters"):
+        catalog.check_name(name)

@@ -6,6 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit import cli
+from toolkit.opening import is_path
+
+
+def _title(model: str) -> str:
+    """Return what heads a network's column: a name as typed; of a path so much that runs are told apart."""
+    return "/".join(Path(model).with_suffix("").parts[-2:]) if is_path(model) else model
 
 
 def draw(
@@ -33,7 +39,7 @@ def draw(
             model, backend="pytorch", root=root, untrained=untrained, seed=seed, model_file=model_file
         ).artifact
         cli.opened(artifact)
-        seen.append(look(artifact, picture, layers=layers, model_file=model_file))
+        seen.append(look(artifact, picture, layers=layers, title=_title(model), model_file=model_file))
         if seen[-1].inverted:
             cli.say(f"{picture} is inverted for {artifact.name}, for its light border")
     path = out or Path(f"{'-against-'.join(Path(model).stem for model in models)}-features.png")

@@ -48,7 +48,11 @@ training_options = cli.options(
         type=click.Choice(get_args(Loader)),
         help="memory: whole batches at once (default); torch: DataLoader, picture by picture.",
     ),
-    click.option("--workers", type=click.IntRange(0), help="Processes that load; means --loader torch."),
+    click.option(
+        "--workers",
+        type=click.IntRange(0, cli.MOST_WORKERS),
+        help="Processes that load; means --loader torch.",
+    ),
     cli.root_option,
     cli.model_file_option,
 )

@@ -71,7 +71,7 @@ class Screen:
         """Print an epoch's figures."""
         parts = [
             f"epoch {record.epoch:>{len(str(self._epochs))}} of {self._epochs}",
-            f"loss {record.train_loss:.4f}",
+            f"loss {_loss(record.train_loss)}",
             f"train {record.train_accuracy:.4f}",
         ]
         if record.val_accuracy is not None:
@@ -86,6 +86,11 @@ class Screen:
         if self._task is not None and self._images:
             current = min(self._epochs, self._done // self._images + 1)
             self._bar.update(self._task, description=f"epoch {current} of {self._epochs}")
+
+
+def _loss(value: float) -> str:
+    """Return a loss in four places, a diverging one as a power of ten."""
+    return f"{value:.4e}" if value >= 1e4 else f"{value:.4f}"
 
 
 def show_outcome(outcome: Outcome) -> None:

@@ -20,9 +20,7 @@ def datasets(*, wanted: str | None, data_dir: Path | None, as_json: bool) -> Non
     rows = (
         [_row(wanted, data_dir, fetch=True)]
         if wanted
-        else [
-            _row(name, data_dir, fetch=False) for name in catalog.names("dataset") if name != "image-folder"
-        ]
+        else [_row(name, data_dir, fetch=False) for name in catalog.names("dataset")]
     )
     if as_json:
         cli.emit({"datasets": rows})

@@ -24,7 +24,7 @@ def doctor(*, data_dir: Path | None, as_json: bool) -> None:
     from toolkit.backends._machine import machine
 
     backends = {name: catalog.backend(name).availability() for name in catalog.names("backend")}
-    datasets = {name: _dataset(name, data_dir) for name in catalog.names("dataset") if name != "image-folder"}
+    datasets = {name: _dataset(name, data_dir) for name in catalog.names("dataset")}
     found = machine()
     if as_json:
         facts = {

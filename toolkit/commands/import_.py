@@ -31,7 +31,7 @@ def _figures(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="The network of the zoo that these are weights of.")
 @click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", callback=_renames, help="Repeatable.")
-@click.option("--name", help="Name of the artifact (default: the model's).")
+@cli.name_option("Name of the artifact (default: the model's).")
 @click.option("--classes", metavar="A,B,…", help="Class names in order (default: the data set's).")
 @click.option(
     "--dataset", metavar="NAME|folder:PATH", help="What it was trained on (default: the model's own)."

@@ -97,6 +97,7 @@ def _payload(found: Anatomy) -> dict[str, Any]:
         entry = cli.plain(row)
         if held:
             entry["saved_bytes"] = held.saved_by_row[index]
+            entry["held_bytes"] = found.held_bytes()[index]
         rows.append(entry)
     return {
         "input_shape": found.input_shape,
@@ -144,11 +145,17 @@ def _print(name: str, found: Anatomy) -> None:
     table.add_row("all", "", "", *totals, *([size(held.saved_bytes)] if held else []))
     cli.print_table(table)
     heavy, hungry = found.heaviest(), found.hungriest()
+    holds = f"{size(heavy.weights_bytes)} weights, {size(heavy.activation_bytes)} output"
+    if held:
+        total, kept = max(zip(found.held_bytes(), held.saved_by_row, strict=True))
+        holds = (
+            f"{size(total)}: {size(heavy.weights_bytes)} weights, "
+            f"{size(total - heavy.weights_bytes - kept)} gradients and optimizer, {size(kept)} kept"
+        )
     weighty = found.weightiest()
     lines = [
         f"most weights: {weighty.name} ({size(weighty.weights_bytes)})",
-        f"most memory: {heavy.name} ({size(heavy.weights_bytes)} weights, "
-        f"{size(heavy.activation_bytes)} output)",
+        f"most memory: {heavy.name} ({holds})",
         f"most compute: {hungry.name} ({_count(hungry.macs)} multiply-adds, "
         f"{hungry.macs / max(1, found.macs):.0%} of all)",
     ]

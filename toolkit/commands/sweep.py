@@ -11,7 +11,7 @@ from rich.table import Table
 
 from toolkit import catalog, cli
 from toolkit.cli import Function
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.training import Arithmetic, Layout, Loader, recipes
 from toolkit.training.sweep import (
     CellResult,
@@ -58,10 +58,12 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], object]:
     return check
 
 
-def _whole(least: int) -> Callable[[str], object]:
+def _whole(least: int, most: int | None = None) -> Callable[[str], object]:
+    wanted = f"whole number from {least}" + (f" to {most}" if most else "")
+
     def check(text: str) -> None:
-        if not text.isdecimal() or int(text) < least:
-            raise ValueError(f"{text!r} is no whole number from {least}")
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            raise ValueError(f"{text!r} is no {wanted}")
 
     return check
 
@@ -69,12 +71,12 @@ def _whole(least: int) -> Callable[[str], object]:
 _job_axes = cli.options(
     _axis("--recipe", check=str, text="Recipes of the model, or TOML files."),
     _axis("--seed", check=_whole(0), text="Seeds."),
-    _axis("--device", check=str, text="cpu, cuda, cuda:N or mps."),
-    _axis("--threads", check=_whole(1), text="Threads to compute with."),
+    _axis("--device", check=cli.check_device, text="cpu, cuda, cuda:N or mps."),
+    _axis("--threads", check=_whole(1, cli.MOST_THREADS), text="Threads to compute with."),
     _axis("--precision", check=_one_of(get_args(Arithmetic)), text="What to compute in while training."),
     _axis("--layout", check=_one_of(get_args(Layout)), text="How pixels lie in memory."),
     _axis("--loader", check=_one_of(get_args(Loader)), text="memory or torch."),
-    _axis("--workers", check=_whole(0), text="Processes that load; DataLoader is used then."),
+    _axis("--workers", check=_whole(0, cli.MOST_WORKERS), text="Processes that load, for DataLoader."),
     _axis("--images", check=_whole(1), text="Train on so many images, evenly over the classes."),
     _axis("--size", check=_whole(1), text="Side of the network's square input, in pixels."),
 )
@@ -132,6 +134,7 @@ def sweep(
     catalog.dataset(dataset or spec.dataset)
     for name in axes.get("recipe", ("default",)):
         recipes.find(spec, name)
+    _insist_on_a_device(axes.get("device", ("cpu",)))
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
     fixed = [part for word, value in wanted.items() if value is not None for part in (word, str(value))]
     plan = Plan(model=model, axes=axes, fixed=tuple(fixed))
@@ -151,9 +154,29 @@ def sweep(
             {"model": model, "folder": folder, "axes": axes, "files": files, "cells": rows(plan, results)}
         )
     else:
-        _show(plan, results, files)
+        show_results(plan, results, files)
     if all(result.status != "done" for result in results):
-        raise CnnkitError(f"no cell was trained; the first said: {results[0].error}")
+        absent = all(result.exit_status == UnavailableError.exit_status for result in results)
+        kind = UnavailableError if absent else CnnkitError
+        raise kind(f"no cell was trained; the first said: {results[0].error}")
+
+
+def _insist_on_a_device(names: tuple[str, ...]) -> None:
+    """Raise UnavailableError where none of the devices is here."""
+    if any(name.startswith("cpu") for name in names):
+        return
+    from toolkit.opening import require_torch
+    from toolkit.training.compute import find_device
+
+    require_torch()
+    absent = []
+    for name in names:
+        try:
+            find_device(name)
+            return
+        except UnavailableError as error:
+            absent.append(error)
+    raise absent[0]
 
 
 def _say_cell(plan: Plan, result: CellResult, known: bool, place: str) -> None:
@@ -166,27 +189,34 @@ def _say_cell(plan: Plan, result: CellResult, known: bool, place: str) -> None:
     cli.say(f"{place}: {label}: test accuracy {accuracy:.4f}, {result.figure('seconds'):.1f} s{before}")
 
 
-def _show(plan: Plan, results: list[CellResult], files: dict[str, Path]) -> None:
+def show_results(plan: Plan, results: list[CellResult], files: dict[str, Path]) -> None:
     """Print the table of the first write-up: time, images a second, accuracy and peak memory."""
     table = Table(*plan.varied, "time", "images/s", "test accuracy", "validation", "peak memory")
+    on_gpu = any(result.figure("device_peak_memory_bytes") for result in results)
+    if on_gpu:
+        table.add_column("GPU memory")
     for result in results:
         cells = [result.values[axis] for axis in plan.varied]
         if result.status != "done":
             table.add_row(*cells, f"[red]{result.status}[/red]")
             continue
         rate, held = result.figure("images_per_second"), result.figure("val_accuracy")
-        memory = result.figure("peak_memory_bytes")
         table.add_row(
             *cells,
             f"{result.figure('seconds'):.1f} s",
             f"{rate:,.0f}" if rate else "–",
             f"{result.figure('test_accuracy'):.4f}",
             f"{held:.4f}" if held is not None else "–",
-            f"{memory / 2**20:,.0f} MiB" if memory else "–",
+            _mebibytes(result.figure("peak_memory_bytes")),
+            *([_mebibytes(result.figure("device_peak_memory_bytes"))] if on_gpu else []),
         )
-    cli.stdout.print(table)
+    cli.print_table(table)
     for path in files.values():
         cli.say(str(path))
+
+
+def _mebibytes(count: int | None) -> str:
+    return f"{count / 2**20:,.0f} MiB" if count else "–"
 
 
 COMMAND = sweep

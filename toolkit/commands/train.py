@@ -13,7 +13,7 @@ from toolkit.commands._training_options import make_job, training_options
 
 @click.command()
 @click.argument("model")
-@click.option("--name", help="Name of the artifact (default: the model's).")
+@cli.name_option("Name of the artifact (default: the model's).")
 @click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of this command.")
 @click.option(
     "--flip-test", is_flag=True, help="Also test with mirror images averaged in: a separate figure."
@@ -60,6 +60,11 @@ def train(context: click.Context, /, *, model: str, as_json: bool, **options: An
 
     job = make_job(model, changes(context), options)
     cli.say(f"training {job.model.name}, recipe {summary(job.recipe)}")
+    if job.freeze and not job.pretrained:
+        cli.say(
+            "note: --freeze without --pretrained keeps random weights in all layers but the last; "
+            "--pretrained FILE starts from trained ones"
+        )
     reuse_freed_memory()
     with Screen() as screen:
         outcome = run(job, screen)

@@ -60,7 +60,12 @@ class Seen:
 
 
 def look(
-    artifact: Artifact, picture: Path, *, layers: Sequence[str] = (), model_file: Path | None = None
+    artifact: Artifact,
+    picture: Path,
+    *,
+    layers: Sequence[str] = (),
+    title: str | None = None,
+    model_file: Path | None = None,
 ) -> Seen:
     """Run a checkpoint on a picture and keep what the named layers put out.
 
@@ -90,7 +95,7 @@ def look(
                 f"these do: {', '.join(key for key, entry in kept.items() if entry.maps.ndim == 3)}"
             )
     return Seen(
-        title=artifact.path.name,
+        title=title or artifact.name,
         pixels=shown.pixels,
         inverted=shown.inverted,
         layers=tuple(kept[name] for name in names),

@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit import catalog
-from toolkit.artifacts import Artifact, DatasetRef, artifact_path, hash_file
+from toolkit.artifacts import (
+    Artifact,
+    DatasetRef,
+    Passport,
+    artifact_path,
+    hash_file,
+    read_passport,
+    sidecar,
+)
 from toolkit.checkpoints import new_passport, save_checkpoint
-from toolkit.errors import CnnkitError, NotFoundError, ShapeError
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
 from toolkit.images import Preprocessing
 from toolkit.models import ModelSpec
 from toolkit.weights import few, read_weights, unwrap
@@ -46,19 +54,24 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
     Raises NotFoundError, CorruptError, ShapeError with the keys that do not fit.
     """
     path = artifact_path(job.root, job.name or job.model.name, "safetensors")
+    said: list[str] = []
+    weights = unwrap(read_weights(job.file), said)
     if path.exists() and not job.replace:
         raise CnnkitError(f"{path} is there already; add --name OTHER to keep both, or --replace")
-    said: list[str] = []
-    state = _renamed(unwrap(read_weights(job.file), said), job.renames)
+    state = _renamed(weights, job.renames)
     channels, count = _inputs_and_outputs(job.model, state)
     module = _fit(job, state, channels, count)
-    classes, dataset = _classes(job, count, said)
+    known = _passport_of(job, said)
+    classes, dataset = _classes(job, count, known, said)
     passport = new_passport(
-        job.model, preprocessing=_preprocessing(job, channels, said), classes=classes, trained=True
+        job.model,
+        preprocessing=_preprocessing(job, channels, known, said),
+        classes=classes,
+        trained=not known or known.trained is not False,
     )
     passport = dataclasses.replace(
         passport,
-        dataset=DatasetRef(name=dataset) if dataset else None,
+        dataset=dataset,
         source_sha256=hash_file(job.file),
         extra={"imported_from": job.file.name},
     )
@@ -135,8 +148,28 @@ def _hint(
     return "; the shapes agree, so try " + " ".join(f"--rename {old}={new}" for old, new in pairs.items())
 
 
-def _classes(job: Import, count: int, said: list[str]) -> tuple[tuple[str, ...], str | None]:
-    """Return the class names and the data set they are of: as given, the data set's, else numbers."""
+def _passport_of(job: Import, said: list[str]) -> Passport | None:
+    """Return the passport beside the weights, where cnnkit itself wrote them."""
+    if not sidecar(job.file).exists():
+        return None
+    try:
+        passport = read_passport(job.file)
+    except CorruptError as error:
+        said.append(f"the passport beside the weights is not used: {error}")
+        return None
+    if passport.sha256 != hash_file(job.file):
+        said.append(f"{sidecar(job.file)} is not used: it is the passport of other weights")
+        return None
+    return passport
+
+
+def _classes(
+    job: Import, count: int, known: Passport | None, said: list[str]
+) -> tuple[tuple[str, ...], DatasetRef | None]:
+    """Return class names and their data set: as given, as the passport says, the data set's, else numbers."""
+    if known and len(known.classes) == count and job.classes is None and job.dataset is None:
+        said.append(f"classes and data set are those of its passport, {sidecar(job.file)}")
+        return known.classes, known.dataset
     name = job.dataset or job.model.dataset
     own = catalog.dataset(name).classes
     if job.dataset and own is None:
@@ -144,18 +177,21 @@ def _classes(job: Import, count: int, said: list[str]) -> tuple[tuple[str, ...],
     if job.classes is not None:
         if len(job.classes) != count:
             raise ShapeError(f"--classes names {len(job.classes)} and the weights answer with {count}")
-        return job.classes, job.dataset
+        return job.classes, DatasetRef(name=job.dataset) if job.dataset else None
     if own is not None and len(own) == count:
         if not job.dataset:
             said.append(f"classes are taken to be those of {name} (--dataset or --classes says otherwise)")
-        return own, name
+        return own, DatasetRef(name=name)
     if job.dataset:
         raise ShapeError(f"{name} has {len(own or ())} classes and the weights answer with {count}")
     said.append(f"its {count} classes are called by their numbers (--classes a,b,… names them)")
     return tuple(str(index) for index in range(count)), None
 
 
-def _preprocessing(job: Import, channels: int, said: list[str]) -> Preprocessing:
+def _preprocessing(job: Import, channels: int, known: Passport | None, said: list[str]) -> Preprocessing:
+    if known and known.preprocessing and job.mean is None and job.std is None:
+        said.append(f"pixels are prepared as its passport says, {sidecar(job.file)}")
+        return known.preprocessing
     recipe = job.model.recipes.get("textbook")
     assumed = {"unit": (0.0, 1.0), "half": (0.5, 0.5)}.get(recipe.pixels if recipe else "unit")
     if assumed is None and (job.mean is None or job.std is None):

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_FIGURE_BYTES = 4  # parameters, gradients and the optimizer's state are fp32
+
+
 @dataclass(frozen=True, kw_only=True)
 class Anatomy:
     """A network's rows for a batch, and what training it holds in memory; bytes, None where not asked."""
@@ -49,9 +52,20 @@ class Anatomy:
         """Return the layer that holds most bytes of weights."""
         return max(self.rows, key=lambda row: row.weights_bytes)
 
+    def held_bytes(self) -> tuple[int, ...]:
+        """Return what each layer holds: weights and output, or in training all that a step keeps for it."""
+        if self.training is None:
+            return tuple(row.weights_bytes + row.activation_bytes for row in self.rows)
+        copies = self.training.copies
+        return tuple(
+            row.weights_bytes + copies * row.parameters * _FIGURE_BYTES + saved
+            for row, saved in zip(self.rows, self.training.saved_by_row, strict=True)
+        )
+
     def heaviest(self) -> ModuleRow:
-        """Return the layer that holds most bytes in weights and output."""
-        return max(self.rows, key=lambda row: row.weights_bytes + row.activation_bytes)
+        """Return the layer that holds most bytes, in the sense of `held_bytes`."""
+        held = self.held_bytes()
+        return self.rows[held.index(max(held))]
 
     def hungriest(self) -> ModuleRow:
         """Return the layer that needs most multiply-adds."""
@@ -62,12 +76,14 @@ class Anatomy:
 class Training:
     """What one training step holds beside the weights, in bytes.
 
+    `copies` counts the figures held for each parameter beside itself: its gradient and the optimizer's.
     `saved_bytes` are the tensors that autograd keeps for the backward pass, without the weights.
     `saved_by_row` tells which row made it keep them, in the order of the rows.
     """
 
     recipe: str
     optimizer: str
+    copies: int
     gradient_bytes: int
     optimizer_bytes: int
     saved_bytes: int
@@ -125,6 +141,7 @@ def _training(module: nn.Module, input_shape: tuple[int, ...], recipe: Recipe) -
     return Training(
         recipe=recipe.name,
         optimizer=recipe.optimizer,
+        copies=1 + optimizer_copies(recipe),
         gradient_bytes=weights,
         optimizer_bytes=weights * optimizer_copies(recipe),
         saved_bytes=sum(saved),

@@ -98,8 +98,8 @@ def find_device(name: str) -> torch.device:
     """Return the device of that name. Raises UnavailableError when it is not on this machine."""
     import torch
 
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not index.isdecimal()):
         raise UnavailableError(f"no device {name!r}; known: cpu, cuda, cuda:N, mps")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A job's data: `learned` is trained on, `held` chooses the epoch, `dataset.test` is read once."""
+    """A job's data: `learned` is trained on, `held` chooses the epoch, `dataset.test` is read once.
+
+    `wanted` is how many training images were asked for; None for all.
+    """
 
     dataset: Dataset
     learned: Split
     held: Split | None
     preprocessing: Preprocessing
+    wanted: int | None = None
 
 
 def prepare(job: Job) -> Prepared:
@@ -40,6 +44,7 @@ def prepare(job: Job) -> Prepared:
             f"{len(data.classes)} classes; training needs images of two classes or more in both"
         )
     data = _proportioned(data, size)
+    _insist_that_augmentation_fits(job.recipe, data)
     pool = evenly(data.train, job.images) if job.images else data.train
     learned, held = split_off(pool, job.recipe.validation_fraction)
     return Prepared(
@@ -47,6 +52,7 @@ def prepare(job: Job) -> Prepared:
         learned=learned,
         held=held,
         preprocessing=preprocessing_for(job.recipe, learned, size),
+        wanted=job.images,
     )
 
 
@@ -63,6 +69,19 @@ def _proportioned(data: Dataset, size: tuple[int, int]) -> Dataset:
         for split in (data.train, data.test)
     )
     return replace(data, train=train, test=test)
+
+
+def _insist_that_augmentation_fits(recipe: Recipe, data: Dataset) -> None:
+    """Raise CnnkitError where the recipe would move a picture out of sight or blank more than all of it."""
+    height, width = data.train.images.shape[2:]
+    side = min(height, width)
+    pictures = f"the pictures of {data.name}, as they lie in memory, have {height}×{width} pixels"
+    if recipe.shift_pixels + recipe.crop_padding >= side:
+        moves = {"shift-pixels": recipe.shift_pixels, "crop-padding": recipe.crop_padding}
+        asked = " and ".join(f"--{word} {pixels}" for word, pixels in moves.items() if pixels)
+        raise CnnkitError(f"{asked} would move a picture out of sight: {pictures}, so {side - 1} is the most")
+    if recipe.cutout_pixels > side:
+        raise CnnkitError(f"--cutout-pixels {recipe.cutout_pixels} is more than a picture: {pictures}")
 
 
 def split_off(data: Split, fraction: float) -> tuple[Split, Split | None]:
@@ -122,10 +141,17 @@ def _histogram(pixels: Pixels) -> NDArray[np.float64]:
 
 
 def describe(prepared: Prepared, source: Path | str | None = None) -> str:
-    """Say what is trained on, and from where."""
+    """Say what is trained on, and from where; on a second line, that there are fewer than were wanted."""
     data = prepared.dataset
     held = f"{len(prepared.held):,} held out for validation, " if prepared.held else ""
-    return (
+    text = (
         f"data: {data.name}, {len(prepared.learned):,} images to train on, {held}"
         f"{len(data.test):,} for the test, from {source or data.source}"
     )
+    there = len(data.train)
+    if prepared.wanted is not None and prepared.wanted > there:
+        text += (
+            f"\nnote: --images {prepared.wanted} asks for more than the {there:,} training images of "
+            f"{data.name}; all of them are used"
+        )
+    return text

@@ -23,16 +23,21 @@ def explained(job: Job) -> Iterator[None]:
         raise _out_of_memory(job, "this machine") from None
     except RuntimeError as error:  # torch raises subclasses of it, and for the CPU the class itself
         text = str(error)
-        if type(error).__name__ == "OutOfMemoryError" or "out of memory" in text.lower():
-            raise _out_of_memory(job, job.device) from None
-        if "can't allocate memory" in text or "not enough memory" in text:
-            raise _out_of_memory(job, "this machine") from None
+        if is_out_of_memory(error):
+            of_the_host = "can't allocate memory" in text or "not enough memory" in text
+            raise _out_of_memory(job, "this machine" if of_the_host else job.device) from None
         if "DataLoader worker" in text:
             raise CnnkitError(
                 f"a loader worker died ({' '.join(text.split())}), most often for want of memory: "
                 f"--workers {max(0, job.workers // 2)}, a smaller --batch, or --loader memory"
             ) from None
         raise
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether torch says that memory ran out, by class or, for the CPU, by words."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return type(error).__name__ == "OutOfMemoryError" or any(word in str(error).lower() for word in words)
 
 
 def _out_of_memory(job: Job, where: str) -> CnnkitError:

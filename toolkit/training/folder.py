@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
+import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -46,12 +48,31 @@ class RunFolder:
         raise CnnkitError(f"{runs} has a thousand runs of one second; name another --artifacts folder")
 
     @classmethod
-    def unfinished(cls, runs: Path) -> RunFolder:
-        """Open the newest run that was begun and not finished. Raises NotFoundError in words."""
-        begun = sorted((p.parent for p in runs.glob(f"*/{_FACTS}")), reverse=True)
-        for path in begun:
-            if not (path / _REPORT).exists():
+    def unfinished(cls, runs: Path, asked: Mapping[str, Any]) -> RunFolder:
+        """Open the newest run that was begun as `asked` (see `identity`) and not finished.
+
+        Raises CnnkitError in words: NotFoundError where nothing is unfinished, CorruptError for a run
+        that cannot be read, and where all were begun otherwise, in what the newest of them differs.
+        """
+        refusals: list[CnnkitError] = []
+        for path in sorted((p.parent for p in runs.glob(f"*/{_FACTS}")), reverse=True):
+            if (path / _REPORT).exists():
+                continue
+            try:
+                wrong = differences(asked, _facts(path))
+            except CorruptError as error:
+                refusals.append(error)
+                continue
+            if not wrong:
                 return cls(path)
+            refusals.append(
+                CnnkitError(
+                    f"the unfinished run {path} was begun otherwise: {'; '.join(wrong)}; give the same "
+                    "options, or leave out --resume"
+                )
+            )
+        if refusals:
+            raise refusals[0]
         raise NotFoundError(
             f"no unfinished run in {runs} to resume; the same command without --resume starts one"
         )
@@ -62,13 +83,7 @@ class RunFolder:
 
     def facts(self) -> dict[str, Any]:
         """Read what the run was started with."""
-        try:
-            found: dict[str, Any] = json.loads((self.path / _FACTS).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise CorruptError(
-                f"{self.path / _FACTS} cannot be read ({error}); start without --resume"
-            ) from None
-        return found
+        return _facts(self.path)
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """Write what came of the run; from here on it is finished."""
@@ -76,11 +91,29 @@ class RunFolder:
         self.close()
         (self.path / _LOCK).unlink(missing_ok=True)
 
+    def abandon(self) -> None:
+        """Remove the folder of a start that failed, if the run never came to keep anything."""
+        if {found.name for found in self.path.iterdir()} - {_FACTS, _LOCK}:
+            return
+        self.close()
+        shutil.rmtree(self.path)
+        with contextlib.suppress(OSError):  # other runs, or artifacts, lie there
+            self.path.parent.rmdir()
+            self.path.parent.parent.rmdir()
+
     def close(self) -> None:
         """Let others work in the folder."""
         if self._lock:
             self._lock.close()
             self._lock = None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((path / _FACTS).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorruptError(f"{path / _FACTS} cannot be read ({error}); start without --resume") from None
+    return found
 
 
 def _locked(path: Path) -> IO[str] | None:

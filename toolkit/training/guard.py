@@ -220,6 +220,14 @@ def dead_layers(module: nn.Module) -> tuple[str, ...]:
     return tuple(name.rpartition(".")[0] for (name, _), size in zip(named, largest, strict=True) if size == 0)
 
 
+def is_finite(module: nn.Module) -> bool:
+    """Tell whether every weight and buffer of a network is a number."""
+    import torch
+
+    values = [value for value in module.state_dict().values() if value.is_floating_point()]
+    return all(bool(torch.isfinite(value).all()) for value in values)
+
+
 def rectifies_scores(module: nn.Module) -> bool:
     """Tell whether a ReLU follows the last layer with weights, so that a score can be shut."""
     from torch import nn

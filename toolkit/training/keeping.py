@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -46,8 +47,14 @@ def report(job: Job, outcome: Outcome) -> dict[str, Any]:
         "sha256": outcome.checkpoint.passport.sha256,
         "run": str(outcome.folder.absolute()),
         "settings": dataclasses.asdict(job.recipe),
-        "history": [dataclasses.asdict(record) for record in outcome.records],
+        "history": [_numbers(record) for record in outcome.records],
     }
+
+
+def _numbers(record: EpochRecord) -> dict[str, Any]:
+    """Return a record's fields; what JSON has no word for, as an infinite loss, is unknown."""
+    fields = dataclasses.asdict(record)
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
 
 
 class Keeper:
@@ -70,6 +77,7 @@ class Keeper:
             for source, target in ((last, best), (sidecar(last), sidecar(best))):
                 _give_name(source, target)
         write_csv(self._folder.path, progress.records)
+        write_tensorboard(self._folder.path, progress.records)
 
     def chosen(self, progress: Progress) -> tuple[EpochRecord, Artifact]:
         """Return the epoch whose weights the recipe selects, and its checkpoint."""
@@ -137,7 +145,7 @@ class Keeper:
         )
 
     def _draw(self, outcome: Outcome) -> None:
-        """Draw curves and confusion matrix and write TensorBoard's files, once the checkpoint is safe."""
+        """Draw curves and confusion matrix, once the checkpoint is safe."""
         folder, job = self._folder.path, self._job
         title = f"{job.model.name} on {self._prepared.dataset.name}, recipe {job.recipe.name}"
         draw_curves(folder / "curves.png", outcome.records, title, outcome.test_accuracy)
@@ -147,7 +155,6 @@ class Keeper:
             self._prepared.dataset.classes,
             f"{title}: {outcome.test_accuracy:.4f} of {outcome.test_images:,}",
         )
-        write_tensorboard(folder, outcome.records)
 
     def _save(self, path: Path, weights: dict[str, Tensor], metrics: Metrics) -> Artifact:
         passport = new_passport(

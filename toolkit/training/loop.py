@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+from toolkit.errors import CnnkitError
 from toolkit.training import EpochRecord, Watcher, seeding
 from toolkit.training.guard import (
     CHECK_STEPS,
@@ -15,6 +17,7 @@ from toolkit.training.guard import (
     Watch,
     dead_layers,
     heard_classes,
+    is_finite,
     rectifies_scores,
 )
 from toolkit.training.optimisation import Average, Optimizer, clip, rate_at
@@ -185,6 +188,20 @@ class Loop:
         done.busy_seconds += busy - self._busy
         self._wall, self._busy = wall, busy
 
+    def _insist_on_numbers(self, losses: list[float]) -> None:
+        """End a run that nothing guards once its weights are no numbers: none of them will ever be one again.
+
+        A loss alone may be infinite for a step or two, as when float16 seeks its scale.
+        """
+        broken = next((loss for loss in losses if not math.isfinite(loss)), None)
+        if broken is None or is_finite(self.module):
+            return
+        done, lr = self.progress, self.training.recipe.lr
+        raise CnnkitError(
+            f"the loss became {broken} by epoch {done.epoch + 1}, step {done.step}, and the weights are no "
+            f"numbers any more; lower --lr (now {lr:g}), or add --guard, which does that and starts again"
+        )
+
     def _look(self) -> Trouble | None:
         """Show the guard what came of the steps since the last look."""
         _, scores, labels = self._pending[-1]  # the step just made
@@ -192,6 +209,7 @@ class Loop:
         done, guard = self.progress, self.training.guard
         losses, done.unjudged = done.unjudged, []
         if guard is None:
+            self._insist_on_numbers(losses)
             return None
         heard = heard_classes(scores, labels) if self._can_lose_classes else {}
         return guard.verdict(done.watch, losses, dead_layers(self.module), heard)

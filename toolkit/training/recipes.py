@@ -21,7 +21,10 @@ from toolkit.models import ModelSpec, Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One field of a recipe that can be set: its type, choices and range. `high` and `low` None: open."""
+    """One field of a recipe that can be set: its type, choices and range. A bound that is None is open.
+
+    `low` and `high` are values that the field may have, `below` is one that it may not reach.
+    """
 
     name: str
     kind: type[bool] | type[int] | type[float] | type[str]
@@ -30,6 +33,7 @@ class Setting:
     help: str
     low: float | None
     high: float | None
+    below: float | None
 
     @property
     def option(self) -> str:
@@ -46,6 +50,8 @@ class Setting:
         words = "a whole number" if self.kind is int else "a number"
         if self.high is not None:
             words += f" from {self.low:g} to {self.high:g}"
+        elif self.below is not None:
+            words += f" from {self.low:g} to below {self.below:g}"
         elif self.low is not None:
             words += f" from {self.low:g}"
         return words + (" or none" if self.optional else "")
@@ -56,11 +62,16 @@ class Setting:
             value = self._convert(given)
         except (ValueError, KeyError, OverflowError):
             raise self._refusal(given) from None
-        below = value is not None and self.low is not None and value < self.low
-        above = value is not None and self.high is not None and value > self.high
-        if below or above or (self.choices and value not in self.choices):
+        if (value is not None and self._is_outside(value)) or (self.choices and value not in self.choices):
             raise self._refusal(given)
         return value
+
+    def _is_outside(self, value: Any) -> bool:
+        return (
+            (self.low is not None and value < self.low)
+            or (self.high is not None and value > self.high)
+            or (self.below is not None and value >= self.below)
+        )
 
     def _convert(self, given: Any) -> Any:
         text = str(given).strip().lower()
@@ -100,6 +111,7 @@ def settings() -> Mapping[str, Setting]:
             help=about.help,
             low=about.low,
             high=about.high,
+            below=about.below,
         )
     return found
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 
-from toolkit.errors import CnnkitError
+from toolkit.catalog import check_name
 from toolkit.opening import require_torch
 from toolkit.training import Job, Outcome, Watcher, recipes
+from toolkit.training.compute import Compute, find_device
 from toolkit.training.data import Prepared, describe, prepare
 from toolkit.training.failures import explained
-from toolkit.training.folder import RunFolder, differences, identity
+from toolkit.training.folder import RunFolder, identity
 from toolkit.training.gauges import release
 from toolkit.training.interrupts import Interrupts
 from toolkit.training.watchdog import Watchdog
@@ -22,7 +23,6 @@ def train(job: Job, watcher: Watcher) -> Outcome:
     """
     started = time.perf_counter()
     require_torch()
-    from toolkit.training.compute import find_device
     from toolkit.training.session import Session
 
     recipes.check(job.recipe)
@@ -35,6 +35,9 @@ def train(job: Job, watcher: Watcher) -> Outcome:
             session = Session(job, prepared, folder, watcher)
             with Watchdog(watcher.say, give_up_s=job.stall_limit_s) as dog, Interrupts() as interrupts:
                 return session.train(started, dog.step, interrupts)
+        except Exception:
+            folder.abandon()
+            raise
         finally:
             folder.close()
             kept = release(job.device)
@@ -44,26 +47,26 @@ def train(job: Job, watcher: Watcher) -> Outcome:
 
 def _folder(job: Job, prepared: Prepared, watcher: Watcher) -> RunFolder:
     """Make the run's folder, or open the one to resume; its choice of threads and format comes first."""
-    runs = job.root / job.artifact_name / "runs"
+    runs = job.root / check_name(job.artifact_name) / "runs"
     asked = identity(job, prepared.dataset.fingerprint)
     if not job.resume:
         folder = RunFolder.new(runs)
         folder.begin({**asked, "threads": _threads(job.threads)})
         return folder
-    folder = RunFolder.unfinished(runs)
-    try:
-        begun = folder.facts()
-        wrong = differences(asked, begun)
-        if wrong:
-            raise CnnkitError(
-                f"the unfinished run {folder.path} was begun otherwise: {'; '.join(wrong)}; give the same "
-                "options, or leave out --resume"
-            )
-    except CnnkitError:
-        folder.close()
-        raise
-    _threads(begun["threads"])
+    folder = RunFolder.unfinished(runs, asked)
+    begun = folder.facts()
     watcher.say(f"resuming {folder.path}")
+    kept: list[tuple[str, object, object]] = [("threads", job.threads, begun["threads"])]
+    if "compute" in begun:
+        compute = Compute(**begun["compute"])
+        kept += [("precision", job.arithmetic, compute.arithmetic), ("layout", job.layout, compute.layout)]
+    for option, now, then in kept:
+        if now not in (None, "auto", then):
+            watcher.say(
+                f"--{option} {now} is not used: a run goes on as it was begun, with {then}, to end with the "
+                "same weights"
+            )
+    _threads(begun["threads"])
     return folder
 
 

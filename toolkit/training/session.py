@@ -15,6 +15,7 @@ from toolkit.training import EpochRecord, Job, Outcome, Watcher, seeding
 from toolkit.training.batches import Batches, Finish, MemoryBatches, steps_in, tensors
 from toolkit.training.compute import Compute, find_device
 from toolkit.training.data import Prepared
+from toolkit.training.failures import is_out_of_memory
 from toolkit.training.folder import RunFolder
 from toolkit.training.guard import RETRIES, Trouble, guard_for
 from toolkit.training.interrupts import Interrupts
@@ -27,10 +28,12 @@ from toolkit.training.snapshots import Snapshots, restore
 from toolkit.transfer import freeze, load_pretrained
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from toolkit.datasets import Split
 
+_MODERATE_RATE = 0.1  # a rate that is worth a trial, where one was asked for that is beyond all sense
 _SCORING_BATCH = 500
 _SCORING_PIXELS = 4_000_000  # of a batch when scoring; larger pictures are scored in smaller batches
 
@@ -59,9 +62,10 @@ class Session:
         module = self._fresh(attempt=0, told=watcher.say)
         # scores in plain fp32 what is kept, whatever is trained in
         self._judge = self._fresh(attempt=0).to(device)
+        self._insist_that_it_fits(device)
         compute = self._computing(module)
         batches = self._batches(compute)
-        guard = guard_for(
+        self._guard = guard_for(
             module,
             prepared.learned.labels,
             epochs=job.recipe.epochs,
@@ -73,7 +77,7 @@ class Session:
             compute=compute,
             seed=job.seed,
             batches=batches,
-            guard=guard if job.recipe.guard else None,
+            guard=self._guard if job.recipe.guard else None,
             watcher=watcher,
         )
         self._loop = Loop(compute.place(module), training)
@@ -94,6 +98,31 @@ class Session:
         if job.freeze:
             told(freeze(module))
         return module
+
+    def _insist_that_it_fits(self, device: torch.device) -> None:
+        """Show the network two empty pictures. Raises CnnkitError if it cannot take or judge the data's."""
+        import torch
+
+        model, classes = self._job.model, len(self._prepared.dataset.classes)
+        channels, (height, width) = self._prepared.preprocessing.channels, self._prepared.preprocessing.size
+        name, shape = model.name, f"{channels}×{height}×{width}"
+        own = model.input_shape[1:]
+        advice = ""
+        if (height, width) != own:
+            advice = f"; its own size is {own[0]}×{own[1]}, which leaving out --size gives it"
+        try:
+            with torch.no_grad():
+                scores = self._judge.eval()(torch.zeros(2, channels, height, width, device=device))
+        except (RuntimeError, ValueError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
+            why = " ".join(str(error).split())
+            raise CnnkitError(f"{name} cannot take pictures of {shape} ({why}){advice}") from None
+        if tuple(scores.shape) != (2, classes):
+            raise CnnkitError(
+                f"{name} answers two pictures with shape {tuple(scores.shape)}, and {classes} classes need "
+                f"(2, {classes}): build the last layer with as many outputs as it is asked for"
+            )
 
     def _computing(self, module: nn.Module) -> Compute:
         """Choose format and layout, or take up those that the run was begun with."""
@@ -148,6 +177,7 @@ class Session:
                 trouble = self._end_epoch(alive)
             if trouble is not None:
                 self._recover(trouble)
+        self._tell_if_at_chance()
         outcome = self._end(alive)
         loop.progress.seconds = before + time.perf_counter() - started
         return dataclasses.replace(outcome, seconds=loop.progress.seconds)
@@ -189,6 +219,17 @@ class Session:
         self._loop.progress.events.append(text)
         self._watcher.say(text)
 
+    def _tell_if_at_chance(self) -> None:
+        """Say that nothing was learned, where that is how the run ended."""
+        done, recipe = self._loop.progress, self._job.recipe
+        if not done.records or done.records[-1].train_loss < self._guard.at_chance:
+            return
+        advice = f"try more --epochs, or another --lr (now {recipe.lr:g})"
+        if not recipe.guard:
+            advice += "; --guard watches for this, lowers the rate and starts again"
+        loss = done.records[-1].train_loss
+        self._tell(f"the loss ended at {loss:.4g}, and guessing gives {self._guard.chance:.4g}; {advice}")
+
     def _recover(self, trouble: Trouble) -> None:
         """Go back to the last good epoch, or start afresh when there is none, at a lower rate."""
         loop, lr = self._loop, self._job.recipe.lr
@@ -197,7 +238,7 @@ class Session:
         afresh = not self._snapshots.good.exists()
         scale = watch.fresh_scale(was.rate_scale, trouble) if afresh else was.rate_scale * trouble.factor
         if was.attempt >= RETRIES:
-            advice = f"try --lr {lr * scale:.2g}"
+            advice = f"try --lr {min(lr * scale, _MODERATE_RATE):.2g}"
             if trouble.idle and watch.died_at is None:
                 advice = "none of them starts in the steps of this run: try more --epochs or another --init"
             raise CnnkitError(

@@ -49,13 +49,14 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """What became of one cell; `report` is the JSON of its `cnnkit train`."""
+    """What became of one cell: the JSON of its `cnnkit train` as `report`, or its exit status and error."""
 
     values: Mapping[str, str]
     status: Literal["done", "failed", "timeout"]
     wall_s: float
     error: str | None = None
     report: Mapping[str, Any] | None = None
+    exit_status: int | None = None
 
     def figure(self, key: str) -> Any:
         """Return a figure of the report; None where the cell has none."""
@@ -128,8 +129,8 @@ def _run_cell(plan: Plan, values: Mapping[str, str], cell: Path, timeout_s: floa
     if process.returncode == 0:
         with contextlib.suppress(ValueError):
             return CellResult(values=values, status="done", wall_s=wall_s, report=json.loads(output))
-    error = _last_words(cell / "log.txt", process.returncode)
-    return CellResult(values=values, status="failed", wall_s=wall_s, error=error)
+    error, status = _last_words(cell / "log.txt", process.returncode), process.returncode
+    return CellResult(values=values, status="failed", wall_s=wall_s, error=error, exit_status=status)
 
 
 def _arguments(values: Mapping[str, str]) -> list[str]:
@@ -162,7 +163,14 @@ def _read_json(path: Path) -> Any:
         raise CorruptError(f"{path} cannot be read: {error}") from None
 
 
-FIGURES = ("test_accuracy", "val_accuracy", "seconds", "images_per_second", "peak_memory_bytes")
+FIGURES = (
+    "test_accuracy",
+    "val_accuracy",
+    "seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+    "device_peak_memory_bytes",
+)
 
 
 def rows(plan: Plan, results: Sequence[CellResult]) -> list[dict[str, Any]]:

@@ -10,7 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cnnkit
+from toolkit import catalog
+from toolkit.commands._training_screen import Screen
+from toolkit.commands.sweep import show_results
+from toolkit.training import EpochRecord
 from toolkit.training.recipes import settings
+from toolkit.training.sweep import CellResult, Plan, rows
 
 SAMPLE = ("--dataset", "fashion-mnist-sample", "--threads", "1")
 PROMISED = {
@@ -71,6 +76,59 @@ def test_train_speaks_to_people_without_json(tmp_path: Path) -> None:
     assert "with mirror images averaged in" in result.stdout
 
 
+def test_freezing_random_weights_is_said(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    words = (
+        "train",
+        "lenet-relu",
+        *SAMPLE,
+        "--epochs",
+        1,
+        "--images",
+        40,
+        "--artifacts",
+        tmp_path,
+        "--freeze",
+    )
+    told = "note: --freeze without --pretrained keeps random weights"
+    result = typed(*words)
+    assert told in result.stderr
+    assert "only fc3 learns" in result.stderr
+    weights = tmp_path / "weights.pth"
+    torch.save(catalog.model("lenet-relu").build(1, 10).state_dict(), weights)
+    result = typed(*words, "--pretrained", weights)
+    assert result.exit_code == 0, result.output
+    assert told not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("loss", "shown"),
+    [
+        (0.25, "loss 0.2500"),
+        (9999.5, "loss 9999.5000"),
+        (1e4, "loss 1.0000e+04"),
+        (4.112768120301747e24, "loss 4.1128e+24"),
+        (float("inf"), "loss inf"),
+        (float("nan"), "loss nan"),
+    ],
+)
+def test_a_loss_is_shown_in_a_few_figures_however_large(
+    loss: float, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = EpochRecord(
+        epoch=1,
+        attempt=0,
+        rate=0.1,
+        train_loss=loss,
+        train_accuracy=0.1,
+        val_loss=None,
+        val_accuracy=None,
+        seconds=1.0,
+    )
+    Screen().epoch(record)
+    assert f"{shown}  train 0.1000" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
@@ -82,10 +140,18 @@ def test_train_speaks_to_people_without_json(tmp_path: Path) -> None:
         (("train", "lenet", "--momentum", "0.9"), 1, "momentum belongs to sgd"),
         (("train", "lenet", "--loader", "memory", "--workers", "2"), 2, "--workers belong to --loader torch"),
         (("train", "lenet", "--dataset", "folder:/nowhere"), 1, "/nowhere"),
-        (("train", "lenet", "--dataset", "fashion-mnist-sample", "--device", "tpu"), 3, "known: cpu, cuda"),
+        (("train", "lenet", "--device", "cdua"), 2, "known: cpu, cuda, cuda:N, mps. Did you mean 'cuda'?"),
+        (("train", "lenet", "--device", "cuda:"), 2, "no device 'cuda:'"),
+        (("predict", "lenet", "x.png", "--device", "tpu"), 2, "no device 'tpu'; known: cpu, cuda"),
+        (("sweep", "lenet", "--device", "cpu,cdua"), 2, "Did you mean 'cuda'?"),
         (("train", "lenet", "--recipe", "none.toml"), 1, "cannot be read"),
         (("sweep", "lenet", "--lr", "0.1,fast"), 2, "lr cannot be 'fast'"),
         (("sweep", "lenet", "--workers", "0,-1"), 2, "no whole number from 0"),
+        (("sweep", "lenet", "--threads", "2,99999"), 2, "no whole number from 1 to 1024"),
+        (("train", "lenet", "--name", "../x"), 2, "'../x' cannot name an artifact"),
+        (("train", "lenet", "--name", ""), 2, "'' cannot name an artifact"),
+        (("train", "lenet", "--threads", "99999"), 2, "not in the range 1<=x<=1024"),
+        (("train", "lenet", "--workers", "99999"), 2, "not in the range 0<=x<=256"),
         (("sweep", "lenet", "--precision", "fp8"), 2, "none of auto, fp32"),
         (("sweep", "lenet", "--recipe", "textbok"), 1, "Did you mean 'textbook'"),
         (("sweep", "lenett"), 1, "Did you mean 'lenet'"),
@@ -126,6 +192,40 @@ def test_a_sweep_is_a_table_and_one_json_object(tmp_path: Path) -> None:
     table = typed(*words[:-1], "--resume", "--artifacts", tmp_path)
     assert "images/s" in table.stdout
     assert "from before" in table.stderr
+
+
+def test_a_sweep_on_a_gpu_tables_its_memory_too(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Plan(model="alexnet", axes={"device": ("cpu", "cuda")}, fixed=())
+    figures = {"test_accuracy": 0.9, "seconds": 1.0, "peak_memory_bytes": 300 << 20}
+    cells = [
+        CellResult(values={"device": name}, status="done", wall_s=1.0, report={**figures, **more})
+        for name, more in (("cpu", {}), ("cuda", {"device_peak_memory_bytes": 2000 << 20}))
+    ]
+    assert [row["device_peak_memory_bytes"] for row in rows(plan, cells)] == [None, 2000 << 20]
+    show_results(plan, cells, {})
+    table = capsys.readouterr().out
+    assert "GPU memory" in table
+    assert "2,000 MiB" in table
+    show_results(plan, cells[:1], {})
+    assert "GPU memory" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_a_device_that_was_named_and_is_not_here_is_status_3(command: str, tmp_path: Path) -> None:
+    if pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("an NVIDIA GPU is here")
+    result = typed(command, "lenet", *SAMPLE, "--device", "cuda", "--artifacts", tmp_path)
+    assert result.exit_code == 3
+    assert "device 'cuda' needs an NVIDIA GPU" in result.stderr
+    assert not list(tmp_path.iterdir())  # a sweep says so before its first cell
+
+
+def test_a_sweep_of_cells_that_all_lack_what_was_named_is_status_3(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    result = typed("sweep", "lenet", *SAMPLE, "--precision", "fp16", "--json", "--artifacts", tmp_path)
+    assert result.exit_code == 3, result.output
+    assert "fp16 training does not run on cpu" in result.stderr
+    assert json.loads(result.stdout)["cells"][0]["status"] == "failed"
 
 
 def test_a_sweep_of_which_nothing_could_be_trained_fails(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.inspection.importing import _renamed
 
 torch = pytest.importorskip("torch")
+safetensors_torch = pytest.importorskip("safetensors.torch")
 nn = torch.nn
 
 
@@ -146,6 +148,30 @@ def test_an_artifact_of_that_name_is_never_written_over_unasked(run: Run, tmp_pa
     assert "--name OTHER to keep both, or --replace" in refused.stderr
     assert run(*words, "--name", "mine").exit_code == 0
     assert (tmp_path / "mine" / "mine.safetensors").exists()
+
+
+def test_cnnkits_own_weights_come_in_as_their_passport_says(run: Run, trained: Path, tmp_path: Path) -> None:
+    own = trained / "lenet-maxpool" / "lenet-maxpool.safetensors"
+    words = ("import", own, "--model", "lenet-maxpool", "--artifacts", tmp_path)
+    assert "as its passport says" in run(*words).stderr
+    then, now = open_artifact(own).passport, open_artifact(tmp_path / "lenet-maxpool" / own.name).passport
+    assert (now.preprocessing, now.classes) == (then.preprocessing, then.classes)
+    assert (now.dataset, now.trained) == (then.dataset, then.trained)
+    other = tmp_path / "other.safetensors"
+    shutil.copyfile(own.with_name(own.name + ".json"), tmp_path / "other.safetensors.json")
+    safetensors_torch.save_file(
+        {key: value + 1 for key, value in load_state(open_artifact(own)).items()}, other
+    )
+    said = run("import", other, *words[2:], "--name", "other").stderr
+    assert "it is the passport of other weights" in said
+    assert "as in the write-up" in said
+
+
+def test_a_missing_file_is_named_before_what_is_there_already(run: Run, tmp_path: Path) -> None:
+    torch.save(LeNet5().state_dict(), tmp_path / "a.pth")
+    words = ("--model", "lenet5", "--artifacts", tmp_path)
+    assert run("import", tmp_path / "a.pth", *words).exit_code == 0
+    assert "is there already" not in run("import", tmp_path / "none.pth", *words).stderr
 
 
 class Bomb:

@@ -50,6 +50,19 @@ def test_show_prints_a_table_and_says_what_weighs_and_computes_most(run: Run) ->
     assert "a training step (default, adamw, fp32)" in shown
 
 
+def test_the_layer_that_holds_most_in_training_counts_gradients_and_optimizer(run: Run) -> None:
+    words = ("show", "alexnet", "--training", "--batch", "128")
+    found = read(run(*words, "--json"))
+    assert found["most_memory"] == "classifier.1"
+    rows = {row["name"]: row for row in found["rows"]}
+    dense = rows["classifier.1"]
+    # AdamW keeps two moments beside the gradient
+    assert dense["held_bytes"] == dense["weights_bytes"] * 4 + dense["saved_bytes"]
+    assert (
+        "most memory: classifier.1 (422.8 MB: 104.9 MB weights, 314.6 MB gradients and" in run(*words).stdout
+    )
+
+
 def test_training_memory_of_a_small_net_is_what_can_be_counted_by_hand() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
     recipe = Recipe(name="r", optimizer="sgd", momentum=0.9)
@@ -132,7 +145,12 @@ def test_two_networks_stand_side_by_side(run: Run, trained: Path, boot: Path, tm
     one, two = tmp_path / "one.png", tmp_path / "two.png"
     words = ("show", "lenet-maxpool", "--features", boot, "--artifacts", trained, "--layer", "conv2")
     assert run(*words, "--out", one).exit_code == 0
-    assert run(*words, "--out", two, "--against", "lenet-maxpool").exit_code == 0
+    other = trained / "lenet-maxpool" / "lenet-maxpool.safetensors"
+    drawn = run(*words, "--out", two, "--against", other, "--json")
+    assert [entry["model"] for entry in read(drawn)["models"]] == [
+        "lenet-maxpool",
+        "lenet-maxpool/lenet-maxpool",
+    ]
     with Image.open(one) as single, Image.open(two) as double:
         assert double.width > 2 * single.width
 
@@ -158,12 +176,19 @@ def test_options_that_need_features_are_wrong_usage_without_it(run: Run) -> None
 
 
 @pytest.mark.parametrize(
-    ("model", "first"), [("alexnet", "[1, 96, 54, 54]"), ("alexnet28", "[1, 64, 14, 14]")]
+    ("source", "model", "first"),
+    [
+        ("lenet", "lenet", "[1, 6, 28, 28]"),
+        ("alexnet", "alexnet", "[1, 96, 54, 54]"),
+        ("alexnet", "alexnet28", "[1, 64, 14, 14]"),
+    ],
 )
-def test_shapes_are_those_that_the_write_up_prints(run: Run, shared: Path, model: str, first: str) -> None:
+def test_shapes_are_those_that_the_write_up_prints(
+    run: Run, shared: Path, source: str, model: str, first: str
+) -> None:
     printed = re.findall(
         r"^(\w+) output shape:\s+torch\.Size\((\[[\d, ]+\])\)",
-        (shared / "sources" / "alexnet-fashion-mnist.txt").read_text(),
+        (shared / "sources" / f"{source}-fashion-mnist.txt").read_text(),
         re.MULTILINE,
     )
     begin = [shape for _, shape in printed].index(first)

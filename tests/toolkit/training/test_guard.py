@@ -259,7 +259,17 @@ def test_unguarded_the_same_run_ends_at_chance(make_job: Any, listener: Any) -> 
     fields = {"lr": 0.9, "epochs": 3, "batch": 32, "guard": False}
     outcome = train(make_job(recipe="textbook", changes=fields), listener)
     assert outcome.test_accuracy < 0.2
-    assert outcome.events == ()
+    (event,) = outcome.events
+    assert "and guessing gives 2.303; try more --epochs" in event
+    assert "--guard watches for this" in event
+
+
+def test_a_guarded_run_too_short_to_judge_says_that_it_ended_at_chance(make_job: Any, listener: Any) -> None:
+    fields = {"lr": 0.9, "epochs": 1, "guard": True}
+    outcome = train(make_job(recipe="textbook", changes=fields), listener)
+    (event,) = outcome.events
+    assert "and guessing gives 2.303" in event
+    assert "--guard" not in event
 
 
 def test_a_collapse_goes_back_to_the_last_good_epoch(
@@ -284,7 +294,7 @@ def test_a_collapse_goes_back_to_the_last_good_epoch(
 
 
 def test_after_three_lower_rates_it_says_what_to_try(make_job: Any, listener: Any) -> None:
-    with pytest.raises(CnnkitError, match=r"diverged again .* after 3 lower rates; try --lr"):
+    with pytest.raises(CnnkitError, match=r"again .* after 3 lower rates; try --lr 0\.1$"):
         train(make_job(recipe="textbook", changes={"lr": 1e9, "epochs": 3, "guard": True}), listener)
 
 

@@ -37,7 +37,7 @@ def test_every_recipe_of_the_zoo_makes_sense(model: str) -> None:
             assert recipe.select == "last"
 
 
-# what the write-ups state, by model: rate, batch, epochs
+# the write-ups' runs, by model: rate, batch, epochs
 STATED = {
     "lenet": (0.9, 64, 5),
     "lenet-relu": (0.1, 64, 10),
@@ -57,6 +57,25 @@ def test_textbook_recipes_are_the_write_ups(model: str, stated: tuple[float, int
     assert recipe.optimizer == "sgd"
     assert recipe.pixels == "unit"
     assert recipe.init == ("default" if model == "lenet5" else "xavier-uniform")
+
+
+@pytest.mark.parametrize(
+    ("model", "assumed"),
+    [
+        ("lenet", {"optimizer", "init"}),
+        ("lenet-relu", {"batch", "optimizer", "init"}),
+        ("lenet-maxpool", {"batch", "optimizer", "init"}),
+        ("lenet-dropout", set()),
+        ("lenet5", set()),
+        ("alexnet", set()),
+        ("alexnet28", set()),
+        ("nin", set()),
+        ("cifarnet", {"batch", "lr", "momentum", "pixels"}),
+        ("resnet18", {"batch"}),
+    ],
+)
+def test_textbook_recipes_name_what_the_write_ups_do_not_state(model: str, assumed: set[str]) -> None:
+    assert set(catalog.model(model).recipe("textbook").assumed) == assumed
 
 
 @pytest.mark.parametrize(
@@ -90,6 +109,13 @@ def test_a_field_is_set_from_text_or_a_value(field: str, given_text: Any, value:
         ({"flip": "maybe"}, "takes true or false"),
         ({"optimizer": "lion"}, "takes sgd or adam or adamw"),
         ({"augmix": 1.5}, "takes a number from 0 to 1"),
+        ({"momentum": 1}, "momentum cannot be 1; it takes a number from 0 to below 1"),
+        ({"label-smoothing": "1"}, "takes a number from 0 to below 1"),
+        ({"ema-decay": 1.0}, "takes a number from 0 to below 1 or none"),
+        ({"crop-padding": 5000}, "takes a whole number from 0 to 128"),
+        ({"shift-pixels": 129}, "takes a whole number from 0 to 128"),
+        ({"cutout-pixels": "500"}, "takes a whole number from 0 to 128"),
+        ({"epochs": 1e300}, "takes a whole number from 1 to 100000"),
         ({"learning-rat": 1}, "no recipe field 'learning-rat'"),
         ({"epoch": 1}, "Did you mean 'epochs'"),
         ({"momentum": 0.9}, "momentum belongs to sgd"),

@@ -17,7 +17,8 @@ torch = pytest.importorskip("torch")
 
 from toolkit.artifacts import hash_file  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError  # noqa: E402
-from toolkit.training.folder import RunFolder  # noqa: E402
+from toolkit.training.data import prepare  # noqa: E402
+from toolkit.training.folder import RunFolder, identity  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 
 # everything that has a state: dropout, momentum, averaged weights, augmentation, a schedule
@@ -130,6 +131,33 @@ def test_a_run_is_resumed_only_as_it_was_begun(job: Any, listener: Any) -> None:
         train(dataclasses.replace(job, recipe=changed, seed=3, resume=True), listener)
 
 
+def test_runs_begun_otherwise_do_not_stand_in_the_way(job: Any, listener: Any) -> None:
+    with pytest.raises(CnnkitError):
+        train(job, Stopper(25))
+    with pytest.raises(CnnkitError):
+        train(dataclasses.replace(job, seed=3), Stopper(2))
+    train(dataclasses.replace(job, resume=True), listener)
+    assert f"start 3 × 1800, {25 * 100} done" in listener.said
+
+
+def test_a_failed_start_leaves_no_run_to_resume(job: Any, listener: Any, tmp_path: Path) -> None:
+    with pytest.raises(CnnkitError):
+        train(job, Stopper(25))
+    before = set(job.root.rglob("run.json"))
+    with pytest.raises(CnnkitError):
+        train(dataclasses.replace(job, pretrained=str(tmp_path / "none.pth")), listener)
+    assert set(job.root.rglob("run.json")) == before
+
+
+def test_threads_and_format_asked_for_otherwise_are_said_not_to_be_used(job: Any, listener: Any) -> None:
+    with pytest.raises(CnnkitError):
+        train(dataclasses.replace(job, arithmetic="fp32"), Stopper(25))
+    train(dataclasses.replace(job, threads=2, arithmetic="bf16", resume=True), listener)
+    said = "\n".join(listener.said)
+    assert "--threads 2 is not used: a run goes on as it was begun, with 1" in said
+    assert "--precision bf16 is not used: a run goes on as it was begun, with fp32" in said
+
+
 def test_there_must_be_something_to_resume(job: Any, listener: Any) -> None:
     with pytest.raises(NotFoundError, match="no unfinished run"):
         train(dataclasses.replace(job, resume=True), listener)
@@ -140,7 +168,8 @@ def test_there_must_be_something_to_resume(job: Any, listener: Any) -> None:
 
 def test_a_run_that_another_process_works_on_is_left_to_it(job: Any, listener: Any) -> None:
     folder = RunFolder.new(job.root / "lenet-dropout" / "runs")
-    folder.begin({"model": "lenet-dropout"})
+    fingerprint = prepare(job).dataset.fingerprint
+    folder.begin({**identity(job, fingerprint), "threads": 1})
     with pytest.raises(CnnkitError, match="another process is training in"):
         train(dataclasses.replace(job, resume=True), listener)
     folder.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from toolkit.artifacts import open_artifact  # noqa: E402  (after the skip)
 from toolkit.checkpoints import load_module, load_state  # noqa: E402
 from toolkit.errors import CnnkitError, UnavailableError  # noqa: E402
 from toolkit.models import ModelSpec  # noqa: E402
+from toolkit.training.data import describe, prepare  # noqa: E402
 from toolkit.training.failures import explained  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 from toolkit.training.watchdog import Watchdog  # noqa: E402
@@ -193,9 +195,45 @@ def test_a_smaller_network_input_and_fewer_images_can_be_asked_for(make_job: Any
     assert passport.extra["training_images"] == 30  # one in ten, and at least one, of each class is held out
 
 
+@pytest.mark.parametrize(("images", "said"), [(99_999_999, True), (2000, False), (None, False)])
+def test_more_images_than_there_are_is_said(make_job: Any, images: int | None, said: bool) -> None:
+    prepared = prepare(make_job(images=images))
+    assert len(prepared.dataset.train) == 2000
+    words = "note: --images 99999999 asks for more than the 2,000 training images of fashion-mnist-sample"
+    assert (words in describe(prepared)) is said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"shift_pixels": 28},
+            "^--shift-pixels 28 would move a picture out of sight: .* 28×28 pixels, so 27",
+        ),
+        ({"shift_pixels": 14, "crop_padding": 14}, "^--shift-pixels 14 and --crop-padding 14 would"),
+        ({"cutout_pixels": 29}, "--cutout-pixels 29 is more than a picture"),
+    ],
+)
+def test_augmentation_that_leaves_nothing_of_a_picture_is_refused(
+    make_job: Any, listener: Any, changes: dict[str, int], words: str
+) -> None:
+    with pytest.raises(CnnkitError, match=words):
+        train(make_job(changes=changes), listener)
+
+
+def test_augmentation_up_to_a_whole_picture_runs(make_job: Any, listener: Any) -> None:
+    most = {"epochs": 1, "shift_pixels": 27, "cutout_pixels": 28}
+    assert train(make_job(images=40, changes=most), listener).test_accuracy > 0
+
+
 @pytest.mark.parametrize(
     ("device", "words"),
-    [("tpu", "no device 'tpu'; known: cpu, cuda"), ("cuda:x", "no device"), ("mps", "needs a Mac's GPU")],
+    [
+        ("tpu", "no device 'tpu'; known: cpu, cuda"),
+        ("cuda:x", "no device"),
+        ("cuda:", "no device"),
+        ("mps", "needs a Mac's GPU"),
+    ],
 )
 def test_a_device_that_is_not_here_is_refused_in_words(
     make_job: Any, listener: Any, device: str, words: str
@@ -233,7 +271,9 @@ class Dies(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.failure == "memory":
             return torch.empty(1 << 46)
-        raise RuntimeError(self.failure)
+        if self.training:
+            raise RuntimeError(self.failure)
+        return torch.zeros(len(x), 10)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +294,54 @@ def test_failures_of_the_machine_are_told_with_the_setting_to_change(
     with pytest.raises(CnnkitError) as caught:
         train(job, listener)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("rate", [100.0, 1e20])
+def test_a_run_whose_weights_are_no_numbers_ends_in_words_and_keeps_nothing(
+    make_job: Any, listener: Any, rate: float
+) -> None:
+    job = make_job("alexnet28", recipe="textbook", changes={"lr": rate}, images=600)
+    with pytest.raises(CnnkitError, match=r"the loss became (nan|inf) by epoch 1, step .* --guard"):
+        train(job, listener)
+    assert not list(job.root.rglob("alexnet28.safetensors"))
+    assert not list(job.root.rglob("run.json"))
+
+
+def test_an_infinite_loss_of_sound_weights_is_unknown_in_the_report(
+    make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toolkit.training.loop import Loop
+
+    def settle(loop: Loop, settled: Any = Loop.settle) -> None:
+        settled(loop)
+        loop.progress.loss_sum = math.inf
+
+    monkeypatch.setattr(Loop, "settle", settle)
+    outcome = train(make_job(changes={"epochs": 1}), listener)
+    written = json.loads((outcome.folder / "report.json").read_text())
+    assert written["history"][0]["train_loss"] is None
+    assert written["history"][0]["train_accuracy"] > 0
+
+
+@pytest.mark.parametrize("side", [5, 20, 36])
+def test_pictures_that_do_not_fit_the_network_are_refused_in_words(
+    make_job: Any, listener: Any, side: int
+) -> None:
+    job = make_job("lenet", size=(side, side))
+    with pytest.raises(CnnkitError, match=rf"lenet cannot take .* 1×{side}×{side} .* own size is 28×28"):
+        train(job, listener)
+    assert not job.root.exists() or not list(job.root.iterdir())  # a failed start leaves nothing
+
+
+def test_a_network_with_too_few_answers_is_refused_in_words(make_job: Any, listener: Any) -> None:
+    spec = ModelSpec(
+        name="short",
+        family="x",
+        input_shape=(1, 28, 28),
+        build=lambda channels, classes: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 7)),
+    )
+    with pytest.raises(CnnkitError, match=r"shape \(2, 7\), and 10 classes need \(2, 10\)"):
+        train(dataclasses.replace(make_job(), model=spec), listener)
 
 
 def test_a_bug_keeps_its_traceback(make_job: Any) -> None:
