@@ -132,9 +132,8 @@ _FAST = dataclasses.replace(
     shift_pixels=0,
 )
 
-# The same net, taken as far as it was found to go. Nothing is held out: the averaged weights no longer change
-# much when the rate has fallen to nothing, so the last epoch needs no choosing, and a tenth more pictures bring
-# more. The means of five seeds are in docs/results.md.
+# The same net, taken as far as it was found to go. Nothing is held out: the averaged weights hardly change
+# once the rate has fallen to nothing, so the last epoch needs no choosing, and a tenth more pictures help.
 _BEST = dataclasses.replace(
     _DEFAULT,
     name="best",
