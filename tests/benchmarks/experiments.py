@@ -185,6 +185,15 @@ def _large() -> list[Experiment]:
             seeds=1,
         ),
         Experiment(
+            "alexnet-textbook-b256",
+            ALEXNET,
+            "224 pixels, lr 0.01, batch 256, 10 epochs",
+            "alexnet",
+            (*TEXTBOOK, "--batch", "256"),
+            "0.855",
+            seeds=1,
+        ),
+        Experiment(
             "alexnet-default", ALEXNET, "224 pixels, best settings found", "alexnet", wanted=0.90, seeds=1
         ),
         Experiment("nin-default", NIN, "224 pixels, best settings found", "nin", wanted=0.90, seeds=1),
