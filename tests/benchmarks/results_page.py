@@ -22,7 +22,7 @@ the last epoch, as the write-ups do; all others choose their epoch on images hel
 or take the last one. *Asked* is what this project asks of itself, and a miss is printed as one.
 
 *Wall* is the time of one run beside other work on a shared machine; *processor* is the processor time of the
-whole command (loading, training, testing), which sharing changes less; – where a stop came between.
+whole command (loading, training, testing), which sharing changes less; – where a run was resumed.
 
 CIFAR-10-JPEG75 is CIFAR-10 with every picture saved as JPEG of quality 75: figures on it are not CIFAR-10's.
 Give its folder as `--dataset folder:cifar10-jpeg75`.
@@ -129,16 +129,24 @@ def _pictures(group: str, by_key: dict[str, list[Line]], folder: Path) -> list[t
             _draw_batches(folder / name, points, group)
             made.append((name, f"Test accuracy by batch size, every seed a point: {group}"))
     best = max(family, key=lambda key: by_key[key][0]["test_accuracy"], default=None)
-    if best is not None:
-        name = f"{slug}-confusion.png"
-        run = by_key[best][0]
-        model = next(e.model for e in EXPERIMENTS if e.key == best)
-        classes = _classes(group)
+    for key in family:
+        run = by_key[key][0]
+        if key != best and not _lost_classes(run):
+            continue
+        name = f"{slug}-confusion.png" if key == best else f"{slug}-confusion-{key}.png"
+        title = f"{next(e.model for e in EXPERIMENTS if e.key == key)}, {titles[key]}"
         draw_confusion(
-            folder / name, run["confusion"], classes, f"{model}, {titles[best]}: {run['test_accuracy']:.4f}"
+            folder / name, run["confusion"], _classes(group), f"{title}: {run['test_accuracy']:.4f}"
         )
-        made.append((name, f"Confusion matrix of {model}, {titles[best]}"))
+        made.append((name, f"Confusion matrix of {title}"))
     return made
+
+
+def _lost_classes(run: Line) -> bool:
+    """Return whether a net that did learn, judged by its accuracy, never answers with some class."""
+    answered = [sum(column) for column in zip(*run["confusion"], strict=True)]
+    accuracy: float = run["test_accuracy"]
+    return min(answered) == 0 and accuracy > 1.5 / len(answered)
 
 
 def _classes(group: str) -> Sequence[str]:
