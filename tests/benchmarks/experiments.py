@@ -65,9 +65,7 @@ def _lenets() -> list[Experiment]:
     ):
         options = (*TEXTBOOK, "--batch", str(batch), "--loader", "torch", "--workers", str(workers))
         what = f"batch {batch}, {workers} {'worker' if workers == 1 else 'workers'}"
-        rows.append(
-            Experiment(f"lenet-b{batch}-w{workers}", LENET, what, "lenet", options, published, seeds=1)
-        )
+        rows.append(Experiment(f"lenet-b{batch}-w{workers}", LENET, what, "lenet", options, published))
     for batch in (8, 16, 32, 128, 256):
         options = (*TEXTBOOK, "--batch", str(batch))
         rows.append(Experiment(f"lenet-b{batch}", LENET, f"batch {batch}, in memory", "lenet", options))
@@ -200,7 +198,7 @@ def _large() -> list[Experiment]:
         Experiment(
             "nin-textbook", NIN, "224 pixels, lr 0.1, 10 epochs", "nin", TEXTBOOK, "unstable", seeds=1
         ),
-        Experiment("lenet5-textbook", LENET5, "50 epochs", "lenet5", TEXTBOOK, "1 (its last batch)", seeds=1),
+        Experiment("lenet5-textbook", LENET5, "50 epochs", "lenet5", TEXTBOOK, "1 (its last batch)"),
         Experiment("lenet5-default", LENET5, "best settings found", "lenet5", wanted=0.992),
     ]
 

@@ -128,7 +128,11 @@ def _pictures(group: str, by_key: dict[str, list[Line]], folder: Path) -> list[t
             )
             _draw_batches(folder / name, points, group)
             made.append((name, f"Test accuracy by batch size, every seed a point: {group}"))
-    best = max(family, key=lambda key: by_key[key][0]["test_accuracy"], default=None)
+    best = max(
+        family,
+        key=lambda key: statistics.mean(run["test_accuracy"] for run in by_key[key]),
+        default=None,
+    )
     for key in family:
         run = by_key[key][0]
         if key != best and not _lost_classes(run):
