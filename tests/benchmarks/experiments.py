@@ -63,9 +63,11 @@ def _lenets() -> list[Experiment]:
         (8, 1, "0.856, 115 s (GPU); 0.852, 181 s (CPU)"),
         (256, 8, "0.509, 115 s (GPU)"),
     ):
-        options = (*TEXTBOOK, "--batch", str(batch), "--loader", "torch", "--workers", str(workers))
+        loader = ("--batch", str(batch), "--loader", "torch", "--workers", str(workers))
         what = f"batch {batch}, {workers} {'worker' if workers == 1 else 'workers'}"
-        rows.append(Experiment(f"lenet-b{batch}-w{workers}", LENET, what, "lenet", options, published))
+        rows.append(
+            Experiment(f"lenet-b{batch}-w{workers}", LENET, what, "lenet", (*TEXTBOOK, *loader), published)
+        )
     for batch in (8, 16, 32, 128, 256):
         options = (*TEXTBOOK, "--batch", str(batch))
         rows.append(Experiment(f"lenet-b{batch}", LENET, f"batch {batch}, in memory", "lenet", options))
