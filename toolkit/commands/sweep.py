@@ -155,10 +155,20 @@ def sweep(
         )
     else:
         show_results(plan, results, files)
-    if all(result.status != "done" for result in results):
-        absent = all(result.exit_status == UnavailableError.exit_status for result in results)
-        kind = UnavailableError if absent else CnnkitError
-        raise kind(f"no cell was trained; the first said: {results[0].error}")
+    _fail_over(results)
+
+
+def _fail_over(results: list[CellResult]) -> None:
+    """Raise what the cells without a result come to: a script must not take a table with holes for whole."""
+    failed = [result for result in results if result.status != "done"]
+    if not failed:
+        return
+    absent = all(result.exit_status == UnavailableError.exit_status for result in failed)
+    kind = UnavailableError if absent else CnnkitError
+    raise kind(
+        f"{len(failed)} of {len(results)} cells not trained; the first said: {failed[0].error}; "
+        "--resume tries again what failed"
+    )
 
 
 def _insist_on_a_device(names: tuple[str, ...]) -> None:

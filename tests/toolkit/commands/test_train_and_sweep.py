@@ -232,4 +232,14 @@ def test_a_sweep_of_which_nothing_could_be_trained_fails(tmp_path: Path) -> None
     pytest.importorskip("torch")
     result = typed("sweep", "lenet", *SAMPLE, "--momentum", "0.9", "--artifacts", tmp_path)
     assert result.exit_code == 1
-    assert "no cell was trained; the first said" in result.stderr
+    assert "1 of 1 cells not trained; the first said" in result.stderr
+
+
+def test_a_sweep_with_a_hole_gives_its_table_and_fails(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    words = ("sweep", "lenet", *SAMPLE, "--images", 200, "--epochs", 1, "--json", "--artifacts", tmp_path)
+    result = typed(*words, "--precision", "fp32,fp16")
+    assert [cell["status"] for cell in json.loads(result.stdout)["cells"]] == ["done", "failed"]
+    assert result.exit_code == 3  # fp16 was named and is not to be had on a CPU
+    assert "1 of 2 cells not trained; the first said: " in result.stderr
+    assert "--resume tries again what failed" in result.stderr
