@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,11 @@ whole command (loading, training, testing), which sharing changes less; – wher
 CIFAR-10-JPEG75 is CIFAR-10 with every picture saved as JPEG of quality 75: figures on it are not CIFAR-10's.
 Give its folder as `--dataset folder:cifar10-jpeg75`.
 
-Machine: {machine}. torch {torch}. {dates}.
+Where a write-up prints what its last epoch of training came to, a second table holds that against the same
+epoch here: the middle of the seeds, and in brackets the lowest and the highest. Images a second are a GPU's
+there; here they are one or two CPU cores', beside other work.
+
+Machine: {machine}. {torch}. {dates}.
 Written by `python -m tests.benchmarks.results page` from [results/runs.jsonl](results/runs.jsonl).
 What these figures teach is in [lessons](lessons.md).
 """
@@ -49,13 +54,14 @@ def write_page(lines: Sequence[Line], docs: Path) -> None:
     parts = [
         HEAD.format(
             machine="; ".join(sorted({line["machine"] for line in lines})),
-            torch=", ".join(sorted({line["torch"] for line in lines})),
+            torch=_versions(lines),
             dates=" to ".join(dict.fromkeys((min(dates), max(dates)))),
         )
     ]
     for group in dict.fromkeys(experiment.group for experiment in EXPERIMENTS):
         rows = [e for e in EXPERIMENTS if e.group == group]
         parts.append(f"## {group}\n\n{_table(rows, by_key)}")
+        parts += _last_epochs(rows, by_key)
         parts += [f"![{alt}](results/{name})\n" for name, alt in _pictures(group, by_key, docs / "results")]
     (docs / "results.md").write_text("\n".join(parts))
 
@@ -73,6 +79,73 @@ def _table(rows: Sequence[Experiment], by_key: dict[str, list[Line]]) -> str:
             f"| {wall} | {processor} | `{row.command}` |"
         )
     return "\n".join(text) + "\n"
+
+
+def _versions(lines: Sequence[Line]) -> str:
+    """Say which torch made the runs, the usual one first; of any other, which rows."""
+    rows: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        rows[line["torch"]].append(line["experiment"])
+    usual, *others = sorted(rows, key=lambda torch: len(rows[torch]), reverse=True)
+    what = {e.key: f"{e.model}, {e.what}" for e in EXPERIMENTS}
+    exceptions = (f"; {v} for {'; '.join(what[key] for key in dict.fromkeys(rows[v]))}" for v in others)
+    return f"torch {usual}{''.join(exceptions)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measure:
+    """One thing that write-ups print of their last epoch: where it stands in LastEpoch and in our runs."""
+
+    field: str
+    title: str
+    form: str
+    read: Callable[[Line], float]
+
+
+_MEASURES = (
+    _Measure(
+        field="loss", title="loss", form=".3f", read=lambda run: float(run["history"][-1]["train_loss"])
+    ),
+    _Measure(
+        field="accuracy",
+        title="accuracy",
+        form=".3f",
+        read=lambda run: float(run["history"][-1]["train_accuracy"]),
+    ),
+    _Measure(
+        field="images_per_second",
+        title="images/s",
+        form=",.0f",
+        read=lambda run: float(run["images_per_second"]),
+    ),
+)
+
+
+def _last_epochs(rows: Sequence[Experiment], by_key: dict[str, list[Line]]) -> list[str]:
+    """Hold what write-ups print of their last epoch against ours; nothing where none of them does."""
+    printed = [(row.what, row.last_epoch, by_key.get(row.key, [])) for row in rows if row.last_epoch]
+    if not printed:
+        return []
+    shown = [m for m in _MEASURES if any(getattr(last, m.field) is not None for _, last, _ in printed)]
+    head = ["last epoch of training", *(cell for m in shown for cell in (f"{m.title}, published", "here"))]
+    text = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for what, last, runs in printed:
+        cells = [what]
+        for measure in shown:
+            figure = getattr(last, measure.field)
+            cells.append("–" if figure is None else format(figure, measure.form))
+            cells.append(_middle_of([measure.read(run) for run in runs], measure.form))
+        text.append(f"| {' | '.join(cells)} |")
+    return ["\n".join(text) + "\n"]
+
+
+def _middle_of(figures: Sequence[float], form: str) -> str:
+    if not figures:
+        return "not run yet"
+    middle = format(statistics.median(figures), form)
+    if len(figures) == 1:
+        return middle
+    return f"{middle} ({min(figures):{form}} to {max(figures):{form}})"
 
 
 def _figure_of(runs: Sequence[Line]) -> str:

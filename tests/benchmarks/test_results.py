@@ -64,3 +64,27 @@ def test_a_miss_is_printed_as_one(tmp_path: Path) -> None:
     assert "0.925, missed" in row
     assert "0.5000" in row
     assert "not run yet" in (tmp_path / "results.md").read_text("utf-8")
+
+
+def made_up_runs(key: str, losses: list[float]) -> list[dict[str, Any]]:
+    """A recorded run's line once for each loss of its last epoch."""
+    line = next(line for line in recorded() if line["experiment"] == key)
+    return [
+        {**line, "seed": seed, "history": [{**line["history"][-1], "train_loss": loss}]}
+        for seed, loss in enumerate(losses)
+    ]
+
+
+def test_last_epochs_stand_beside_what_the_write_up_prints_of_them(tmp_path: Path) -> None:
+    write_page(made_up_runs("cifarnet-adam", [0.9, 0.7, 0.75]), tmp_path)
+    page = (tmp_path / "results.md").read_text("utf-8")
+    assert "| Adam | 0.779 | 0.750 (0.700 to 0.900) |" in page
+    assert "| SGD with StepLR | 1.068 | not run yet |" in page
+
+
+def test_runs_of_another_torch_than_most_are_named(tmp_path: Path) -> None:
+    runs = [*made_up_runs("cifarnet-adam", [1.0, 1.0]), *made_up_runs("cifarnet-step", [1.0])]
+    for run, torch in zip(runs, ("9.1", "9.1", "9.0"), strict=True):
+        run["torch"] = torch
+    write_page(runs, tmp_path)
+    assert "torch 9.1; 9.0 for cifarnet, SGD with StepLR." in (tmp_path / "results.md").read_text("utf-8")
