@@ -277,6 +277,11 @@ def artifacts_root(given: Path | None = None) -> Path:
     return given or Path(os.environ.get("CNNKIT_ARTIFACTS") or "artifacts")
 
 
+def cache_root() -> Path:
+    """Return the folder of what is kept for later runs and can be made anew, $XDG_CACHE_HOME/cnnkit."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnkit"
+
+
 def shipped_root() -> Path:
     """Return the folder of the artifacts that ship: inside the wheel, or in the source tree."""
     packaged = Path(__file__).parent / SHIPPED

@@ -63,7 +63,8 @@ def cpu(cpuinfo: Path = CPUINFO) -> Cpu:
                 flags = set(value.split())
                 break
     sets = tuple(label for flag, label in FLAGS.items() if flag in flags)
-    return Cpu(name=name, cores=len(os.sched_getaffinity(0)), instruction_sets=sets)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Cpu(name=name, cores=cores, instruction_sets=sets)
 
 
 def saturates(instruction_set: str | None, here: Cpu) -> str | None:

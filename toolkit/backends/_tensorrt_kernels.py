@@ -6,18 +6,16 @@ checks a stored cache against GPU, driver and release, and refuses one that does
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import write_bytes
+from toolkit.artifacts import cache_root, write_bytes
 from toolkit.errors import CnnkitError
 
 
 def kernels_path(engine_sha256: str, capability: str) -> Path:
     """Return where the kernels of an engine lie: in the user's cache folder, by content and GPU."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "cnnkit" / "kernels" / f"{engine_sha256[:32]}.{capability.lower()}.rtxcache"
+    return cache_root() / "kernels" / f"{engine_sha256[:32]}.{capability.lower()}.rtxcache"
 
 
 class KernelCache:

@@ -58,7 +58,7 @@ training_options = cli.options(
 )
 
 
-def make_job(model: str, changes: dict[str, Any], options: dict[str, Any], **more: Any) -> Job:
+def make_job(model: str, changes: dict[str, Any], options: dict[str, Any]) -> Job:
     """Return the job that a command line means. Raises CnnkitError in words."""
     options = dict(options)
     model_file: Path | None = options["model_file"]
@@ -69,4 +69,4 @@ def make_job(model: str, changes: dict[str, Any], options: dict[str, Any], **mor
     options["loader"] = options["loader"] or ("memory" if options["workers"] is None else "torch")
     options["workers"] = options["workers"] or 0
     recipe = recipes.override(recipes.find(spec, options.pop("recipe_name")), changes)
-    return Job(model=spec, recipe=recipe, size=(size, size) if size else None, **options, **more)
+    return Job(model=spec, recipe=recipe, size=(size, size) if size else None, **options)

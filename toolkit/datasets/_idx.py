@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.artifacts import cache_root
 from toolkit.datasets import Dataset, Split, fingerprint
 from toolkit.datasets._fetch import from_debian_package, from_mirrors
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
@@ -155,8 +156,7 @@ def holds(folder: Path, files: IdxFiles) -> bool:
 
 def cache_folder() -> Path:
     """Return the folder of the user's cache where data sets are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "cnnkit" / "data"
+    return cache_root() / "data"
 
 
 def given_folders(name: str, data_dir: Path | None) -> Iterator[tuple[str, Path]]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from toolkit.backends._cpu import cpu
+
 
 def describe_machine(threads: int | None) -> dict[str, Any]:
     """Return processor, cores, threads, affinity and system: what a figure is worth nothing without."""
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return {
-        "processor": processor(),
+        "processor": cpu().name,
         "cores": os.cpu_count(),
         "threads": threads,
         "threads_say": f"{threads}" if threads else "each runtime's default",
@@ -23,15 +24,6 @@ def describe_machine(threads: int | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     }
-
-
-def processor() -> str | None:
-    """Return the processor's name as the system tells it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or None
 
 
 def process_peak(call: Callable[[], object]) -> int | None:

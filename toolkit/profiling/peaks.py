@@ -6,6 +6,7 @@ kept on disk for a day: a laptop on battery is another machine.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import write_json
-from toolkit.profiling.machine import processor
+from toolkit.artifacts import cache_root, write_json
+from toolkit.backends._cpu import cpu
+from toolkit.errors import CnnkitError
 
 KEEP_S = 24 * 3600
 KEEP_BUSY_S = 300  # a peak that others may have held down must not be believed for a day
@@ -51,28 +53,23 @@ class Peaks:
         return self.gbytes_s.get("memory")
 
 
-def cache_folder() -> Path:
-    """Return the user's cache folder for cnnkit."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "cnnkit"
-
-
 def peaks(threads: int | None, *, folder: Path | None = None, anew: bool = False) -> Peaks:
     """Return this machine's peaks, measured now (about two seconds) or within the last day.
 
     `anew` measures again unless that was just done, for peaks that a network exceeded: others held
     them down. The larger of both counts, since nothing but the machine can make a peak higher.
     """
-    count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
-    path = (folder or cache_folder()) / f"peaks-{count}.json"
-    identity = {"processor": processor(), "threads": count}
+    count = threads or cpu().cores
+    path = (folder or cache_root()) / f"peaks-{count}.json"
+    identity = {"processor": cpu().name, "threads": count}
     known, age_s = _kept(path, identity)
     if known and age_s < (KEEP_BUSY_S if known.busy or anew else KEEP_S):
         return known
     found = _measure(count)
     if known and age_s < KEEP_S:
         found = _larger(found, known)
-    write_json(path, {"identity": identity, "measured": time.time(), "peaks": asdict(found)})
+    with contextlib.suppress(CnnkitError):  # peaks that cannot be kept are measured again
+        write_json(path, {"identity": identity, "measured": time.time(), "peaks": asdict(found)})
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -140,13 +139,13 @@ def _histogram(pixels: Pixels) -> NDArray[np.float64]:
     return np.asarray(counts / counts.sum())
 
 
-def describe(prepared: Prepared, source: Path | str | None = None) -> str:
+def describe(prepared: Prepared) -> str:
     """Say what is trained on, and from where; on a second line, that there are fewer than were wanted."""
     data = prepared.dataset
     held = f"{len(prepared.held):,} held out for validation, " if prepared.held else ""
     text = (
         f"data: {data.name}, {len(prepared.learned):,} images to train on, {held}"
-        f"{len(data.test):,} for the test, from {source or data.source}"
+        f"{len(data.test):,} for the test, from {data.source}"
     )
     there = len(data.train)
     if prepared.wanted is not None and prepared.wanted > there:

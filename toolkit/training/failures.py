@@ -13,12 +13,19 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def explained(job: Job) -> Iterator[None]:
-    """Turn out of memory, a dead loader worker and Ctrl-C into a CnnkitError; the rest passes."""
+def explained(job: Job, *, begun: bool) -> Iterator[None]:
+    """Turn out of memory, a dead loader worker and Ctrl-C into a CnnkitError; the rest passes.
+
+    `begun` tells whether the run has a folder by now, from which it can go on.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        raise CnnkitError("stopped; the same command with --resume goes on where it was") from None
+        raise CnnkitError(
+            "stopped; the same command with --resume goes on where it was"
+            if begun
+            else "stopped before the training began; the same command starts again"
+        ) from None
     except MemoryError:
         raise _out_of_memory(job, "this machine") from None
     except RuntimeError as error:  # torch raises subclasses of it, and for the CPU the class itself

@@ -27,25 +27,14 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        self._lock: IO[str] | None = _locked(path / _LOCK)
+        self._lock: IO[str] | None = lock(path / _LOCK)
         if self._lock is None:
             raise CnnkitError(f"another process is training in {path}; wait for it or stop it")
 
     @classmethod
     def new(cls, runs: Path) -> RunFolder:
         """Make a folder named after the time."""
-        stem = datetime.now().strftime("%Y%m%d-%H%M%S")
-        for name in (stem, *(f"{stem}-{number}" for number in range(2, 1000))):
-            try:
-                (runs / name).mkdir(parents=True)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise CnnkitError(
-                    f"cannot make {runs / name}: {error.strerror}; name another --artifacts folder"
-                ) from None
-            return cls(runs / name)
-        raise CnnkitError(f"{runs} has a thousand runs of one second; name another --artifacts folder")
+        return cls(dated_folder(runs))
 
     @classmethod
     def unfinished(cls, runs: Path, asked: Mapping[str, Any]) -> RunFolder:
@@ -55,9 +44,7 @@ class RunFolder:
         that cannot be read, and where all were begun otherwise, in what the newest of them differs.
         """
         refusals: list[CnnkitError] = []
-        for path in sorted((p.parent for p in runs.glob(f"*/{_FACTS}")), reverse=True):
-            if (path / _REPORT).exists():
-                continue
+        for path in unfinished_runs(runs):
             try:
                 wrong = differences(asked, _facts(path))
             except CorruptError as error:
@@ -116,7 +103,30 @@ def _facts(path: Path) -> dict[str, Any]:
     return found
 
 
-def _locked(path: Path) -> IO[str] | None:
+def dated_folder(parent: Path) -> Path:
+    """Make a folder named after the time. Raises CnnkitError where none can be made."""
+    stem = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for name in (stem, *(f"{stem}-{number}" for number in range(2, 1000))):
+        try:
+            (parent / name).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise CnnkitError(
+                f"cannot make {parent / name}: {error.strerror}; name another --artifacts folder"
+            ) from None
+        return parent / name
+    raise CnnkitError(f"{parent} has a thousand folders of one second; name another --artifacts folder")
+
+
+def unfinished_runs(runs: Path) -> list[Path]:
+    """Return the folders of runs that were begun and not finished, the newest first."""
+    begun = sorted((p.parent for p in runs.glob(f"*/{_FACTS}")), reverse=True)
+    return [path for path in begun if not (path / _REPORT).exists()]
+
+
+def lock(path: Path) -> IO[str] | None:
+    """Open and lock a file until it is closed or the process ends; None while another process has it."""
     stream = path.open("w")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,6 +158,8 @@ def differences(asked: Mapping[str, Any], begun: Mapping[str, Any]) -> list[str]
     asked, begun = (json.loads(json.dumps(facts)) for facts in (asked, begun))
     flat_asked, flat_begun = ({**facts, **facts.get("recipe", {})} for facts in (asked, begun))
     ignored = {"recipe", "changed", "name", "source", "assumed"}
+    if asked["fingerprint"] == begun.get("fingerprint"):
+        ignored.add("dataset")  # the same pictures by another path
     return [
         f"{key} {flat_begun.get(key)!r}, now {value!r}"
         for key, value in flat_asked.items()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from toolkit.training.loop import Progress
 
 _BEST, _LAST = "best.safetensors", "last.safetensors"
+_HELD = "good.safetensors"  # the best checkpoint as it was when good.state was saved
 
 
 def report(job: Job, outcome: Outcome) -> dict[str, Any]:
@@ -74,10 +75,17 @@ class Keeper:
         if _better(progress, record):
             progress.best_epoch = record.epoch
             progress.best_accuracy, progress.best_loss = record.val_accuracy, record.val_loss
-            for source, target in ((last, best), (sidecar(last), sidecar(best))):
-                _give_name(source, target)
+            _give_name(last, best)
         write_csv(self._folder.path, progress.records)
         write_tensorboard(self._folder.path, progress.records)
+
+    def hold_best(self) -> None:
+        """Remember the best checkpoint of now: later epochs may be undone, however well they scored."""
+        _give_name(self._folder.path / _BEST, self._folder.path / _HELD)
+
+    def return_to_held_best(self) -> None:
+        """Let the best checkpoint be the remembered one again."""
+        _give_name(self._folder.path / _HELD, self._folder.path / _BEST)
 
     def chosen(self, progress: Progress) -> tuple[EpochRecord, Artifact]:
         """Return the epoch whose weights the recipe selects, and its checkpoint."""
@@ -89,10 +97,13 @@ class Keeper:
         return record, open_artifact(self._folder.path / (_BEST if best else _LAST))
 
     def finish(
-        self, progress: Progress, weights: dict[str, Tensor], test: Callable[[bool], Score]
+        self,
+        progress: Progress,
+        record: EpochRecord,
+        weights: dict[str, Tensor],
+        test: Callable[[bool], Score],
     ) -> Outcome:
-        """Read the test set once, promote the chosen weights and write the report."""
-        record, _ = self.chosen(progress)
+        """Read the test set once and promote the weights of the chosen epoch."""
         tested = test(False)
         metrics = Metrics(
             test_accuracy=tested.accuracy,
@@ -105,6 +116,8 @@ class Keeper:
         flipped = test(True).accuracy if self._job.flip_test else None
         outcome = self._outcome(progress, record, tested, promoted, flipped)
         self._draw(outcome)
+        for held in _files(self._folder.path / _HELD):
+            held.unlink(missing_ok=True)
         return outcome
 
     def _outcome(
@@ -179,17 +192,22 @@ class Keeper:
         return save_checkpoint(path, weights, passport)
 
 
+def _files(checkpoint: Path) -> tuple[Path, Path]:
+    return checkpoint, sidecar(checkpoint)
+
+
 def _give_name(source: Path, target: Path) -> None:
-    """Let `target` be `source`'s present content, by a hard link where the file system has them.
+    """Let checkpoint `target` be `source`'s present content, by hard links where the file system has them.
 
     Both are only ever replaced, never written into, so they part when the next epoch comes.
     """
-    with writing(target) as part:
-        part.unlink()
-        try:
-            os.link(source, part)
-        except OSError:
-            shutil.copyfile(source, part)
+    for existing, name in zip(_files(source), _files(target), strict=True):
+        with writing(name) as part:
+            part.unlink()
+            try:
+                os.link(existing, part)
+            except OSError:
+                shutil.copyfile(existing, part)
 
 
 def _better(progress: Progress, record: EpochRecord) -> bool:

@@ -98,7 +98,7 @@ class Loop:
         """
         self.module.train()
         training, done = self.training, self.progress
-        self._wall, self._busy = time.perf_counter(), time.process_time()
+        self.start_clock()
         try:
             for images, labels in training.batches.epoch(done.epoch, done.step):
                 self._step(images, labels)
@@ -130,16 +130,16 @@ class Loop:
         self.scaler = self.training.compute.scaler()
         self.progress = Progress()
 
-    def rate(self) -> float:
-        """Return the learning rate of the coming step."""
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step of the present epoch."""
         done, steps = self.progress, self.training.batches.steps
-        return done.rate_scale * rate_at(self.training.recipe, done.epoch * steps + done.step, steps)
+        return done.rate_scale * rate_at(self.training.recipe, done.epoch * steps + step, steps)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         from torch.nn import functional
 
         recipe, done = self.training.recipe, self.progress
-        self.optimizer.rate = self.rate()
+        self.optimizer.rate = self.rate(done.step)
         seeding.reseed(
             self.training.compute.device, self.training.seed, seeding.DROPOUT, done.epoch, done.step
         )
@@ -167,22 +167,27 @@ class Loop:
             scaler.step(optimizer)
             scaler.update()
 
+    def start_clock(self) -> None:
+        """Count training time from now on: what went before was scoring or saving."""
+        self._wall, self._busy = time.perf_counter(), time.process_time()
+
     def settle(self) -> None:
         """Bring time, losses and right answers of the last steps into the progress."""
-        done = self.progress
-        if self._pending:
-            import torch
+        if not self._pending:
+            return  # time without steps is not training
+        import torch
 
-            losses = torch.stack([loss for loss, _, _ in self._pending]).tolist()
-            for loss, (_, _, labels) in zip(losses, self._pending, strict=True):
-                done.loss_sum += loss * len(labels)
-            answers = torch.cat([logits for _, logits, _ in self._pending]).argmax(1)
-            truth = torch.cat([labels for _, _, labels in self._pending])
-            done.right += int((answers == truth).sum())
-            done.seen += len(truth)
-            done.trained_images += len(truth)
-            done.unjudged += losses
-            self._pending.clear()
+        done = self.progress
+        losses = torch.stack([loss for loss, _, _ in self._pending]).tolist()
+        for loss, (_, _, labels) in zip(losses, self._pending, strict=True):
+            done.loss_sum += loss * len(labels)
+        answers = torch.cat([logits for _, logits, _ in self._pending]).argmax(1)
+        truth = torch.cat([labels for _, _, labels in self._pending])
+        done.right += int((answers == truth).sum())
+        done.seen += len(truth)
+        done.trained_images += len(truth)
+        done.unjudged += losses
+        self._pending.clear()
         wall, busy = time.perf_counter(), time.process_time()
         done.trained_seconds += wall - self._wall
         done.busy_seconds += busy - self._busy

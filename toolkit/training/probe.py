@@ -11,18 +11,18 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import platform
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from toolkit.artifacts import write_json
+from toolkit.artifacts import cache_root, write_json
+from toolkit.backends._cpu import cpu
 from toolkit.checkpoints import tool_versions
-from toolkit.errors import UnavailableError
+from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.training.compute import Compute, first_convolution
 
 if TYPE_CHECKING:
@@ -41,11 +41,15 @@ _PIXELS = 800_000  # a larger batch is cut for the probe: a step should take wel
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A choice and how it was come by; `gain` is its speed over plain fp32, None where unmeasured."""
+    """A choice and how it was come by; `gain` is its speed over plain fp32, None where unmeasured.
+
+    `kept` is whether it stands where the next run looks for it.
+    """
 
     compute: Compute
     gain: float | None
     why: Literal["asked for", "measured now", "measured before", "short run", "as begun"]
+    kept: bool = True
 
     @property
     def sentence(self) -> str:
@@ -55,9 +59,15 @@ class Choice:
         first = " but for the first layer" if self.compute.plain_first else ""
         pools = ", 2×2 pools by rows and columns" if self.compute.paired_pools else ""
         few = ", kernels for few channels" if self.compute.few_channels else ""
+        unkept = ""
+        if not self.kept:
+            unkept = (
+                f"; {cache_root()} cannot be written, so the next run measures anew and may choose "
+                "otherwise: set XDG_CACHE_HOME to a folder that can"
+            )
         return (
             f"computing on {self.compute.device} with {threads} in {self.compute.arithmetic}{first}, "
-            f"{self.compute.layout}{pools}{few} ({self.why}{gain})"
+            f"{self.compute.layout}{pools}{few} ({self.why}{gain}){unkept}"
         )
 
 
@@ -76,7 +86,10 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: i
     if known is not None:
         return known
     chosen = _measure(module, inputs, labels, candidates)
-    write_json(kept, {**asdict(chosen.compute), "gain": chosen.gain})
+    try:
+        write_json(kept, {**asdict(chosen.compute), "gain": chosen.gain})
+    except CnnkitError:  # a home that is read-only or full is no reason not to train
+        return replace(chosen, kept=False)
     return chosen
 
 
@@ -216,7 +229,6 @@ class _Trial:
 
 def _cache_file(job: Job, module: nn.Module, shape: tuple[int, ...], candidates: list[Compute]) -> Path:
     # what was chosen from is part of the key: a version that knows more candidates measures anew
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnkit" / "compute"
     sizes = [tuple(p.shape) for p in module.parameters()]
     key = (
         _machine(job.device),
@@ -226,7 +238,11 @@ def _cache_file(job: Job, module: nn.Module, shape: tuple[int, ...], candidates:
         candidates,
         tool_versions("torch").get("torch"),
     )
-    return home / f"{job.model.name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+    return (
+        cache_root()
+        / "compute"
+        / f"{job.model.name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+    )
 
 
 def _machine(device: str) -> str:
@@ -234,15 +250,7 @@ def _machine(device: str) -> str:
 
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {_processor()}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {cpu().name}"
 
 
 def _read(path: Path) -> Choice | None:

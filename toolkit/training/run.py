@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
 
 from toolkit.catalog import check_name
 from toolkit.opening import require_torch
@@ -27,10 +28,11 @@ def train(job: Job, watcher: Watcher) -> Outcome:
 
     recipes.check(job.recipe)
     find_device(job.device)
-    with explained(job):
+    with explained(job, begun=False):
         prepared = prepare(job)
         watcher.say(describe(prepared))
         folder = _folder(job, prepared, watcher)
+    with explained(job, begun=True):
         try:
             session = Session(job, prepared, folder, watcher)
             with Watchdog(watcher.say, give_up_s=job.stall_limit_s) as dog, Interrupts() as interrupts:
@@ -51,11 +53,16 @@ def _folder(job: Job, prepared: Prepared, watcher: Watcher) -> RunFolder:
     asked = identity(job, prepared.dataset.fingerprint)
     if not job.resume:
         folder = RunFolder.new(runs)
-        folder.begin({**asked, "threads": _threads(job.threads)})
+        folder.begin({**asked, "threads": _threads(job.threads), "torch": version("torch")})
         return folder
     folder = RunFolder.unfinished(runs, asked)
     begun = folder.facts()
     watcher.say(f"resuming {folder.path}")
+    if begun["torch"] != version("torch"):
+        watcher.say(
+            f"note: the run was begun with torch {begun['torch']} and goes on with {version('torch')}: its "
+            "weights may end otherwise than those of a run that was never stopped"
+        )
     kept: list[tuple[str, object, object]] = [("threads", job.threads, begun["threads"])]
     if "compute" in begun:
         compute = Compute(**begun["compute"])

@@ -155,17 +155,18 @@ class Session:
             restore(loop, state)
         before = loop.progress.seconds
 
+        def seconds() -> float:
+            return before + time.perf_counter() - started
+
         def alive() -> None:
             moved()
-            if interrupts.asked:
-                raise KeyboardInterrupt
-
-        def after_step() -> None:
-            moved()
-            loop.progress.seconds = before + time.perf_counter() - started
+            loop.progress.seconds = seconds()
             if interrupts.asked:
                 self._snapshots.save(loop, self._snapshots.latest)
                 raise KeyboardInterrupt
+
+        def after_step() -> None:
+            alive()
             self._snapshots.tick(loop)
 
         batches = loop.training.batches
@@ -178,9 +179,10 @@ class Session:
             if trouble is not None:
                 self._recover(trouble)
         self._tell_if_at_chance()
-        outcome = self._end(alive)
-        loop.progress.seconds = before + time.perf_counter() - started
-        return dataclasses.replace(outcome, seconds=loop.progress.seconds)
+        outcome = dataclasses.replace(self._end(alive), seconds=seconds())
+        self._folder.finish(report(self._job, outcome))
+        self._snapshots.clear()
+        return outcome
 
     def _end_epoch(self, alive: Callable[[], None]) -> Trouble | None:
         """Score an epoch and keep what came of it; return what is wrong with it, or None."""
@@ -193,7 +195,7 @@ class Session:
         record = EpochRecord(
             epoch=done.epoch + 1,
             attempt=done.attempt,
-            rate=loop.optimizer.rate,
+            rate=loop.rate(done.step - 1),
             train_loss=done.loss_sum / done.seen,
             train_accuracy=done.right / done.seen,
             val_loss=held.loss if held else None,
@@ -210,13 +212,17 @@ class Session:
         guard = loop.training.guard
         sound = guard is None or guard.is_sound(done.watch)
         if loop.progress.epoch < recipe.epochs and not done.stopped:
+            if sound:
+                self._keeper.hold_best()
             self._snapshots.save(loop, self._snapshots.good if sound else self._snapshots.latest)
         else:
             self._snapshots.tick(loop)  # what is left takes seconds, unless the network is large
         return None
 
     def _tell(self, text: str) -> None:
-        self._loop.progress.events.append(text)
+        events = self._loop.progress.events
+        if text not in events:  # a run that is resumed at its end comes here once more
+            events.append(text)
         self._watcher.say(text)
 
     def _tell_if_at_chance(self) -> None:
@@ -254,9 +260,11 @@ class Session:
             )
         else:
             restore(loop, self._snapshots.good)
+            self._keeper.return_to_held_best()
             origin = f"back to the end of epoch {loop.progress.epoch}"
         done = loop.progress
         done.ticks, done.attempt, done.events = was.ticks, was.attempt + 1, was.events
+        done.seconds = was.seconds
         done.rate_scale = scale
         done.watch.died_at, done.watch.idled_at = watch.died_at, watch.idled_at
         done.watch.restart()
@@ -267,19 +275,16 @@ class Session:
         self._snapshots.save(loop, self._snapshots.latest)
 
     def _end(self, alive: Callable[[], None]) -> Outcome:
-        """Take the chosen weights to the test set, keep them, and close the run."""
+        """Take the chosen weights to the test set and keep them."""
         progress = self._loop.progress
-        _, chosen = self._keeper.chosen(progress)
+        record, chosen = self._keeper.chosen(progress)
         self._judge.load_state_dict(load_state(chosen))
 
         def test(flip: bool) -> Score:
             exact = dataclasses.replace(self._finish, exact=True)
             return self._score(self._prepared.dataset.test, alive, finish=exact, flip=flip)
 
-        outcome = self._keeper.finish(progress, self._judge.state_dict(), test)
-        self._folder.finish(report(self._job, outcome))
-        self._snapshots.clear()
-        return outcome
+        return self._keeper.finish(progress, record, self._judge.state_dict(), test)
 
     def _score(
         self, split: Split, alive: Callable[[], None], *, finish: Finish | None = None, flip: bool = False

@@ -52,6 +52,7 @@ class Snapshots:
                 save_file(_tensors(loop), part, metadata={"progress": progress})
             except SafetensorError as error:
                 raise CnnkitError(f"cannot write {path}: {error}; free some space, then --resume") from None
+        loop.start_clock()
         now = time.monotonic()
         if self._every_s:
             self._next = now + max(self._every_s, (now - started) / _SHARE)

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from toolkit.backends import ExecutedNode
+from toolkit.backends._cpu import cpu
 from toolkit.profiling.findings import with_findings
-from toolkit.profiling.machine import processor
 from toolkit.profiling.memory import live_timeline
 from toolkit.profiling.peaks import Peaks, peaks
 from toolkit.profiling.reports.table import print_profile
@@ -130,7 +130,7 @@ def test_small_data_are_held_against_the_cache() -> None:
 def test_kept_peaks_are_used_and_damaged_or_old_ones_measured_anew(tmp_path: Path) -> None:
     path = tmp_path / "peaks-1.json"
     kept = {
-        "identity": {"processor": processor(), "threads": 1},
+        "identity": {"processor": cpu().name, "threads": 1},
         "measured": time.time(),
         "peaks": dataclasses.asdict(MACHINE),
     }
@@ -148,7 +148,7 @@ def test_kept_peaks_are_used_and_damaged_or_old_ones_measured_anew(tmp_path: Pat
 def test_measuring_anew_keeps_the_larger_peaks(tmp_path: Path) -> None:
     high = dataclasses.replace(MACHINE, gflops={"fp32": 1e9, "bf16": None, "int8": 1e-9})
     kept = {
-        "identity": {"processor": processor(), "threads": 1},
+        "identity": {"processor": cpu().name, "threads": 1},
         "measured": time.time() - 600,
         "peaks": dataclasses.asdict(high),
     }
@@ -172,7 +172,7 @@ def test_peaks_of_a_busy_machine_are_not_believed_for_long(tmp_path: Path) -> No
     busy = dataclasses.replace(MACHINE, load=9.0)
     assert busy.busy
     kept = {
-        "identity": {"processor": processor(), "threads": 1},
+        "identity": {"processor": cpu().name, "threads": 1},
         "measured": time.time() - 3600,
         "peaks": dataclasses.asdict(busy),
     }

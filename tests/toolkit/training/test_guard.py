@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from toolkit import catalog  # noqa: E402  (after the skip)
+from toolkit.artifacts import open_artifact  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.training import session  # noqa: E402
 from toolkit.training.guard import (  # noqa: E402
@@ -30,6 +31,7 @@ from toolkit.training.guard import (  # noqa: E402
 )
 from toolkit.training.loop import Loop  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
+from toolkit.training.scoring import Score  # noqa: E402
 
 LN10 = math.log(10)
 
@@ -291,6 +293,38 @@ def test_a_collapse_goes_back_to_the_last_good_epoch(
     assert "after it had been lower; back to the end of epoch 2, rate lowered to 0.003" in event
     assert [record.attempt for record in outcome.records] == [0, 0, 1, 1, 1, 1]
     assert outcome.test_accuracy > 0.6
+
+
+def test_a_better_epoch_that_is_undone_is_not_what_is_kept(
+    make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Undone(Loop):
+        """Loses a class in its third epoch, and falls apart in its fourth."""
+
+        def epoch(self, after_step: Any) -> Any:
+            number, first = self.progress.epoch + 1, not self.progress.attempt
+            if first and number == 4:
+                return Trouble(what="it fell apart", factor=0.3)
+            trouble = super().epoch(after_step)
+            if first and number == 3:
+                self.progress.watch.silent = {"3": 3}
+            return trouble
+
+    right = iter([50, 90, 100, *[10] * 9])  # of 100 pictures: the third epoch scores best
+
+    def score(*args: Any, **more: Any) -> Score:
+        return Score(images=100, loss=1.0, confusion=np.diag([next(right)] + [0] * 9))
+
+    monkeypatch.setattr(session, "Loop", Undone)
+    monkeypatch.setattr(session, "score", score)
+    outcome = train(make_job("lenet-relu", changes={"epochs": 5, "guard": True}), listener)
+    assert "back to the end of epoch 2" in outcome.events[0]
+    assert (outcome.selected_epoch, outcome.val_accuracy) == (2, 0.9)
+    kept = open_artifact(outcome.folder / "best.safetensors").passport
+    assert kept.metrics is not None
+    assert kept.metrics.val_accuracy == 0.9
+    assert kept.sha256 == outcome.checkpoint.passport.sha256
+    assert not list(outcome.folder.glob("good.*"))
 
 
 def test_after_three_lower_rates_it_says_what_to_try(make_job: Any, listener: Any) -> None:

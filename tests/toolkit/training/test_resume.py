@@ -17,8 +17,9 @@ torch = pytest.importorskip("torch")
 
 from toolkit.artifacts import hash_file  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError  # noqa: E402
+from toolkit.training import run, session  # noqa: E402
 from toolkit.training.data import prepare  # noqa: E402
-from toolkit.training.folder import RunFolder, identity  # noqa: E402
+from toolkit.training.folder import RunFolder, differences, identity  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 
 # everything that has a state: dropout, momentum, averaged weights, augmentation, a schedule
@@ -106,6 +107,58 @@ def test_a_stopped_run_saves_its_step_and_goes_on_from_it(job: Any, listener: An
     again = dataclasses.replace(job, root=job.root / "fresh")
     train(again, listener)
     assert weights(again.root) == weights(job.root)
+
+
+def test_a_run_stopped_while_it_scores_an_epoch_goes_on_from_there(
+    job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = dataclasses.replace(job, save_every_s=1e6)
+    seen = []
+
+    def score(*args: Any, scored: Any = session.score, **more: Any) -> Any:
+        seen.append(args)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return scored(*args, **more)
+
+    monkeypatch.setattr(session, "score", score)
+    with pytest.raises(CnnkitError, match="--resume goes on where it was"):
+        train(job, listener)
+    resumed = train(dataclasses.replace(job, resume=True), listener)
+    assert f"start 3 × 1800, {2 * 1800} done" in listener.said
+    again = dataclasses.replace(job, root=job.root / "fresh")
+    whole = train(again, listener)
+    assert weights(again.root) == weights(job.root)
+    assert [record.rate for record in resumed.records] == [record.rate for record in whole.records]
+
+
+def test_a_run_stopped_before_it_began_does_not_promise_to_go_on(
+    job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(job: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "prepare", interrupted)
+    with pytest.raises(CnnkitError, match="stopped before the training began; the same command starts"):
+        train(job, listener)
+
+
+def test_equal_pictures_by_another_path_are_the_same_run(job: Any) -> None:
+    begun = identity(job, "equal")
+    moved = dataclasses.replace(job, dataset="folder:/elsewhere")
+    assert differences(identity(moved, "equal"), begun) == []
+    assert "dataset 'fashion-mnist-sample', now 'folder:/elsewhere'" in differences(
+        identity(moved, "other"), begun
+    )
+
+
+def test_going_on_with_another_torch_is_said(job: Any, listener: Any) -> None:
+    with pytest.raises(CnnkitError):
+        train(job, Stopper(5))
+    (path,) = job.root.glob("*/runs/*/run.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "torch": "1.0"}))
+    train(dataclasses.replace(job, resume=True), listener)
+    assert any(line.startswith("note: the run was begun with torch 1.0 ") for line in listener.said)
 
 
 def test_an_exact_resume_holds_after_a_divergence_too(make_job: Any, listener: Any) -> None:

@@ -23,8 +23,10 @@ from toolkit.artifacts import open_artifact  # noqa: E402  (after the skip)
 from toolkit.checkpoints import load_module, load_state  # noqa: E402
 from toolkit.errors import CnnkitError, UnavailableError  # noqa: E402
 from toolkit.models import ModelSpec  # noqa: E402
+from toolkit.training import session  # noqa: E402
 from toolkit.training.data import describe, prepare  # noqa: E402
 from toolkit.training.failures import explained  # noqa: E402
+from toolkit.training.loop import Loop  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 from toolkit.training.watchdog import Watchdog  # noqa: E402
 
@@ -188,6 +190,35 @@ def test_a_choice_is_measured_once_and_then_kept(
     assert "short run" in listener.said[-2] or any("short run" in line for line in listener.said)
 
 
+def test_a_choice_that_cannot_be_kept_is_said_and_the_training_goes_on(
+    make_job: Any, listener: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file where a folder is wanted")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert train(make_job(changes={"epochs": 8, "batch": 64}), listener).records
+    (said,) = [line for line in listener.said if line.startswith("computing")]
+    assert "cannot be written, so the next run measures anew" in said
+
+
+def test_only_steps_count_as_training_time(
+    make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gained = []
+
+    class Watched(Loop):
+        def next_epoch(self) -> None:
+            before = self.progress.trained_seconds
+            super().next_epoch()
+            self.settle()  # as saving the state does
+            gained.append(self.progress.trained_seconds - before)
+
+    monkeypatch.setattr(session, "Loop", Watched)
+    outcome = train(make_job(changes={"epochs": 3}), listener)
+    assert gained == [0.0, 0.0, 0.0]
+    report = json.loads((outcome.folder / "report.json").read_text("utf-8"))
+    assert sum(record.seconds for record in outcome.records) < outcome.seconds == report["seconds"]
+
+
 def test_a_smaller_network_input_and_fewer_images_can_be_asked_for(make_job: Any, listener: Any) -> None:
     outcome = train(make_job("nin", size=(70, 70), images=40, changes={"epochs": 1, "batch": 20}), listener)
     passport = outcome.checkpoint.passport
@@ -310,8 +341,6 @@ def test_a_run_whose_weights_are_no_numbers_ends_in_words_and_keeps_nothing(
 def test_an_infinite_loss_of_sound_weights_is_unknown_in_the_report(
     make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toolkit.training.loop import Loop
-
     def settle(loop: Loop, settled: Any = Loop.settle) -> None:
         settled(loop)
         loop.progress.loss_sum = math.inf
