@@ -1,4 +1,4 @@
-"""One option for each field of a recipe, made from its declaration; for `train` and `sweep`."""
+"""One option for each field of a recipe, made from its declaration; `sweep` takes their names from here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from toolkit.training.recipes import Setting, settings
 _ALIASES = {"batch": ("--batch-size",), "lr": ("--learning-rate",)}
 
 
+def option_names(setting: Setting) -> list[str]:
+    """Return the spellings of a field's option, its own first."""
+    return [f"--{setting.option}", *_ALIASES.get(setting.name, ())]
+
+
 def recipe_options(function: Function) -> Function:
     """Add an option for every field; those that were given arrive as `changes`, by field name."""
     for setting in reversed(list(settings().values())):
@@ -23,7 +28,7 @@ def recipe_options(function: Function) -> Function:
 
 
 def _option(setting: Setting) -> Callable[[Function], Function]:
-    names = [f"--{setting.option}", *_ALIASES.get(setting.name, ())]
+    names = option_names(setting)
     if setting.kind is bool:
         names = [f"--{setting.option}/--no-{setting.option}"]
     return click.option(

@@ -1,4 +1,4 @@
-"""The options that `train` and `sweep` share, and the job that they make."""
+"""The options of `train` that are no fields of a recipe, and the job that they make."""
 
 from __future__ import annotations
 

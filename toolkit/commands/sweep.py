@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from toolkit import catalog, cli
 from toolkit.cli import Function
+from toolkit.commands._recipe_options import option_names
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.training import Arithmetic, Layout, Loader, recipes
 from toolkit.training.sweep import (
@@ -32,13 +34,15 @@ def _axis(*names: str, check: Callable[[str], object], text: str) -> Callable[[F
     def remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
         if value is None:
             return
-        values = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
-        for part in values:
+        values = []
+        for part in value.split(","):
             try:
-                check(part)
+                read = check(part.strip())
             except (CnnkitError, ValueError) as error:
                 raise click.BadParameter(str(error), ctx=context, param=parameter) from None
-        context.meta.setdefault(_AXES, {})[names[0].removeprefix("--")] = values
+            # a switch may be written in several ways, which are one cell
+            values.append(str(read).lower() if isinstance(read, bool) else part.strip())
+        context.meta.setdefault(_AXES, {})[names[0].removeprefix("--")] = tuple(dict.fromkeys(values))
 
     return click.option(
         *names,
@@ -84,8 +88,7 @@ _job_axes = cli.options(
 
 def _recipe_axes(function: Function) -> Function:
     for setting in reversed(list(recipes.settings().values())):
-        names = [f"--{setting.option}", *(("--batch-size",) if setting.name == "batch" else ())]
-        function = _axis(*names, check=setting.parse, text=setting.help)(function)
+        function = _axis(*option_names(setting), check=setting.parse, text=setting.help)(function)
     return function
 
 
@@ -132,12 +135,11 @@ def sweep(
     axes: dict[str, tuple[str, ...]] = context.meta.get(_AXES, {})
     # what would fail in every cell is told before the first one starts
     catalog.dataset(dataset or spec.dataset)
-    for name in axes.get("recipe", ("default",)):
-        recipes.find(spec, name)
+    chosen = {name: asdict(recipes.find(spec, name)) for name in axes.get("recipe", ("default",))}
     _insist_on_a_device(axes.get("device", ("cpu",)))
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
     fixed = [part for word, value in wanted.items() if value is not None for part in (word, str(value))]
-    plan = Plan(model=model, axes=axes, fixed=tuple(fixed))
+    plan = Plan(model=model, axes=axes, fixed=tuple(fixed), recipes=chosen)
     folder = open_folder(root / spec.name / "sweeps", plan, resume=resume)
     count = len(plan.cells())
     cli.say(f"{count} cell{'s' if count > 1 else ''}, results in {folder}")

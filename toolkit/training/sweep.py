@@ -12,15 +12,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.artifacts import write_bytes, write_json
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.training import EpochRecord
+from toolkit.training.child import run_child
+from toolkit.training.folder import dated_folder, lock, unfinished_runs
 
-_PLAN, _RESULT = "sweep.json", "result.json"
+_PLAN, _RESULT, _LOCK = "sweep.json", "result.json", "sweep.lock"
 STALL_S = 600
 
 
@@ -28,12 +30,14 @@ STALL_S = 600
 class Plan:
     """What a sweep consists of: options of `cnnkit train`, those with several values being the axes.
 
-    `axes` maps an option's word to its values as text; `fixed` are further arguments of every cell.
+    `axes` maps an option's word to its values as text; `fixed` are further arguments of every cell;
+    `recipes` holds the fields of each recipe, since a name stays the same when a recipe is edited.
     """
 
     model: str
     axes: Mapping[str, tuple[str, ...]]
     fixed: tuple[str, ...]
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def cells(self) -> list[dict[str, str]]:
         """Return every combination of the axes' values, the last axis changing fastest."""
@@ -81,24 +85,31 @@ def open_folder(sweeps: Path, plan: Plan, *, resume: bool) -> Path:
         for found in sorted(sweeps.glob(f"*/{_PLAN}"), reverse=True):
             if _read_json(found) == wanted:
                 return found.parent
-        raise NotFoundError(f"no sweep of this command in {sweeps} to resume; without --resume one starts")
-    stem = time.strftime("%Y%m%d-%H%M%S")
-    for name in (stem, *(f"{stem}-{number}" for number in range(2, 1000))):
-        if not (sweeps / name).exists():
-            write_json(sweeps / name / _PLAN, wanted)
-            return sweeps / name
-    raise CnnkitError(f"{sweeps} has a thousand sweeps of one second; name another --artifacts folder")
+        raise NotFoundError(
+            f"no sweep of this command, with its recipes as they are now, in {sweeps} to resume; without "
+            "--resume one starts"
+        )
+    folder = dated_folder(sweeps)
+    write_json(folder / _PLAN, wanted)
+    return folder
 
 
 def run_sweep(plan: Plan, folder: Path, *, timeout_s: float | None) -> Iterator[tuple[CellResult, bool]]:
-    """Run the cells that have no good result yet; yield every cell's, and whether it was there already."""
-    for values in plan.cells():
-        cell = folder / "cells" / cell_name(values)
-        known = _known(cell)
-        result = known or _run_cell(plan, values, cell, timeout_s)
-        if not known:
-            write_json(cell / _RESULT, asdict(result))
-        yield result, known is not None
+    """Run the cells that have no good result yet; yield every cell's, and whether it was there already.
+
+    Raises CnnkitError where another process is at work in the folder, and KeyboardInterrupt when stopped.
+    """
+    held = lock(folder / _LOCK)
+    if held is None:
+        raise CnnkitError(f"another process works on the sweep in {folder}; wait for it or stop it")
+    with held:
+        for values in plan.cells():
+            cell = folder / "cells" / cell_name(values)
+            known = _known(cell)
+            result = known or _run_cell(plan, values, cell, timeout_s)
+            if not known:
+                write_json(cell / _RESULT, asdict(result))
+            yield result, known is not None
 
 
 def _known(cell: Path) -> CellResult | None:
@@ -112,24 +123,22 @@ def _run_cell(plan: Plan, values: Mapping[str, str], cell: Path, timeout_s: floa
     """Train one cell in a process of its own; what it printed is kept beside its result."""
     command = [sys.executable, "-m", "cnnkit", "train", plan.model, "--json", "--artifacts", str(cell)]
     command += ["--stall-limit", str(STALL_S), *plan.fixed, *_arguments(values)]
+    # without a result the cell was stopped with its sweep; one that failed starts anew
+    if not (cell / _RESULT).exists() and any(unfinished_runs(runs) for runs in cell.glob("*/runs")):
+        command.append("--resume")
     cell.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with (cell / "log.txt").open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
         try:
-            output, _ = process.communicate(timeout=timeout_s)
+            status, output = run_child(command, log=log, timeout_s=timeout_s)
         except subprocess.TimeoutExpired:
             error = f"stopped after {timeout_s:.0f} s (--cell-timeout)"
             return CellResult(values=values, status="timeout", wall_s=time.monotonic() - started, error=error)
-        finally:
-            if process.poll() is None:  # a timeout, Ctrl-C or an error of ours: no cell outlives its sweep
-                process.kill()
-                process.communicate()
     wall_s = time.monotonic() - started
-    if process.returncode == 0:
+    if status == 0:
         with contextlib.suppress(ValueError):
             return CellResult(values=values, status="done", wall_s=wall_s, report=json.loads(output))
-    error, status = _last_words(cell / "log.txt", process.returncode), process.returncode
+    error = _last_words(cell / "log.txt", status)
     return CellResult(values=values, status="failed", wall_s=wall_s, error=error, exit_status=status)
 
 

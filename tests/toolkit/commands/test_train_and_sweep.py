@@ -44,6 +44,8 @@ def test_every_recipe_field_is_an_option_of_train_and_an_axis_of_sweep() -> None
         text = typed(command, "--help").output
         for setting in settings().values():
             assert f"--{setting.option}" in text
+        assert "--batch-size" in text
+        assert "--learning-rate" in text
 
 
 def test_train_prints_one_json_object_with_the_promised_keys(tmp_path: Path) -> None:
@@ -192,6 +194,27 @@ def test_a_sweep_is_a_table_and_one_json_object(tmp_path: Path) -> None:
     table = typed(*words[:-1], "--resume", "--artifacts", tmp_path)
     assert "images/s" in table.stdout
     assert "from before" in table.stderr
+
+
+def test_a_switch_is_an_axis_however_it_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    words = (
+        "sweep",
+        "lenet-relu",
+        *SAMPLE,
+        "--images",
+        200,
+        "--epochs",
+        1,
+        "--json",
+        "--flip",
+        "yes,no,TRUE",
+    )
+    result = typed(*words, "--artifacts", tmp_path)
+    assert [(c["flip"], c["status"]) for c in json.loads(result.stdout)["cells"]] == [
+        ("true", "done"),
+        ("false", "done"),
+    ]
 
 
 def test_a_sweep_on_a_gpu_tables_its_memory_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from toolkit.errors import NotFoundError
+from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.training.folder import lock
 from toolkit.training.sweep import Plan, cell_name, open_folder, rows, run_sweep, write_results
 
 pytest.importorskip("torch")
@@ -64,6 +70,50 @@ def test_only_a_sweep_of_the_same_command_is_resumed(tmp_path: Path) -> None:
     other = Plan(model="lenet", axes={"lr": ("0.1", "0.3")}, fixed=())
     with pytest.raises(NotFoundError, match="without --resume one starts"):
         open_folder(tmp_path, other, resume=True)
+
+
+def test_a_sweep_whose_recipe_was_edited_since_is_another_one(tmp_path: Path) -> None:
+    plan = Plan(model="lenet", axes={}, fixed=(), recipes={"mine.toml": {"lr": 0.1, "betas": (1, 2)}})
+    folder = open_folder(tmp_path, plan, resume=False)
+    assert open_folder(tmp_path, plan, resume=True) == folder
+    edited = Plan(model="lenet", axes={}, fixed=(), recipes={"mine.toml": {"lr": 0.2, "betas": (1, 2)}})
+    with pytest.raises(NotFoundError, match="with its recipes as they are now"):
+        open_folder(tmp_path, edited, resume=True)
+
+
+def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> None:
+    plan = Plan(model="lenet-relu", axes={}, fixed=FIXED)
+    folder = open_folder(tmp_path, plan, resume=False)
+    held = lock(folder / "sweep.lock")
+    assert held is not None
+    with held, pytest.raises(CnnkitError, match="another process works on the sweep in"):
+        next(run_sweep(plan, folder, timeout_s=None))
+
+
+@pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C", "kill"])
+def test_a_sweep_that_is_stopped_goes_on_within_its_cell(tmp_path: Path, to_all: bool) -> None:
+    words = ["sweep", "lenet-relu", "--dataset", "fashion-mnist-sample", "--epochs", "30", "--threads", "1"]
+    command = [sys.executable, "-m", "cnnkit", *words, "--artifacts", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
+    assert process.stderr is not None
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("good.state")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if to_all:  # as a terminal does
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped after 0 of 1 cells; --resume goes on" in said
+    (log,) = tmp_path.rglob("log.txt")
+    assert "--resume goes on where it was" in log.read_text("utf-8")
+    ended = subprocess.run([*command, "--resume", "--json"], capture_output=True, text=True, check=True)
+    (cell,) = json.loads(ended.stdout)["cells"]
+    assert cell["status"] == "done"
+    assert "resuming" in log.read_text("utf-8")
+    assert len(list(tmp_path.rglob("run.json"))) == 1
 
 
 def test_a_damaged_result_is_trained_again(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""A training in a process of its own, stopped as it stops itself: the step ended, the state saved."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import IO
+
+# a terminal's Ctrl-C reaches the child, too, which then needs no word of ours
+_BY_ITSELF_S, _ASKED_S = 10.0, 60.0
+
+
+def run_child(
+    command: Sequence[str], *, log: IO[bytes] | None = None, timeout_s: float | None = None
+) -> tuple[int, bytes]:
+    """Run a command to its end; return its exit status and what it printed on stdout.
+
+    Its stderr goes to `log`, or where ours goes. Raises subprocess.TimeoutExpired after `timeout_s`, and
+    KeyboardInterrupt when this process is stopped by Ctrl-C or a polite kill, once the child has saved
+    what it needs to go on, or has taken too long to. The child never outlives the call.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        with _passing_on_a_kill(process) as asked:
+            try:
+                output, _ = process.communicate(timeout=timeout_s)
+            except KeyboardInterrupt:
+                _wait(process, asked=bool(asked))
+                raise
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    return process.returncode, output
+
+
+@contextlib.contextmanager
+def _passing_on_a_kill(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """Hand a polite kill of this process on to the child, then end as on Ctrl-C; yield what was handed on."""
+    asked: list[int] = []
+
+    def take(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        process.send_signal(number)
+        raise KeyboardInterrupt
+
+    # Python lets only the main thread handle signals; elsewhere they keep their meaning
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, take)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _wait(process: subprocess.Popen[bytes], *, asked: bool) -> None:
+    """Give a child time to save and end; ask it to where nobody has."""
+    if not asked:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_BY_ITSELF_S)
+            return
+        process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_ASKED_S)
