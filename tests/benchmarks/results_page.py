@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +13,29 @@ from matplotlib.figure import Figure
 
 from tests.benchmarks.experiments import CIFAR, EXPERIMENTS, LENET5, Experiment
 from toolkit import catalog
+from toolkit.artifacts import write_bytes, writing
 from toolkit.training.pictures import draw_confusion
 
 HEAD = """# Results: the write-ups' experiments, measured here
 
 Every row is one command; *published* is the write-up's own figure, *here* the mean test accuracy over the
 seeds (± their standard deviation, where there are several), over all test images. Textbook recipes report
-the last epoch, as the write-ups do; all others choose their epoch on images held out from the training set,
-or take the last one. *Asked* is what this project asks of itself, and a miss is printed as one.
+the last epoch, as the write-ups do (LeNet-5's kept the epoch that was best on the test set); all others
+choose their epoch on images held out from the training set, or take the last one. *Asked* is what this
+project asks of itself, and a miss is printed as one.
 
-*Wall* is the time of one run beside other work on a shared machine; *processor* is the processor time of the
-whole command (loading, training, testing), which sharing changes less; – where a run was resumed.
+*Wall* is the time of the middle run beside other work on a shared machine; *processor* is the processor
+time of the whole command (loading, training, testing), which sharing changes less. Of a run that was stopped
+and gone on with, wall leaves out what was lost in between, and processor is unknown: –. *Computed in* is
+what each run chose by measuring; `--precision`, `--layout` and `--threads` fix it, and a run that chooses
+otherwise ends at another figure.
 
 CIFAR-10-JPEG75 is CIFAR-10 with every picture saved as JPEG of quality 75: figures on it are not CIFAR-10's.
 Give its folder as `--dataset folder:cifar10-jpeg75`.
 
 Where a write-up prints what its last epoch of training came to, a second table holds that against the same
-epoch here: the middle of the seeds, and in brackets the lowest and the highest. Images a second are a GPU's
-there; here they are one or two CPU cores', beside other work.
+epoch here: the middle of the seeds, and in brackets the lowest and the highest. Images a second are those of
+the whole run: there a GPU's, here one or two CPU cores', beside other work.
 
 Machine: {machine}. {torch}. {dates}.
 Written by `python -m tests.benchmarks.results page` from [results/runs.jsonl](results/runs.jsonl).
@@ -63,22 +68,53 @@ def write_page(lines: Sequence[Line], docs: Path) -> None:
         parts.append(f"## {group}\n\n{_table(rows, by_key)}")
         parts += _last_epochs(rows, by_key)
         parts += [f"![{alt}](results/{name})\n" for name, alt in _pictures(group, by_key, docs / "results")]
-    (docs / "results.md").write_text("\n".join(parts))
+    write_bytes(docs / "results.md", "\n".join(parts).encode())
 
 
 def _table(rows: Sequence[Experiment], by_key: dict[str, list[Line]]) -> str:
-    text = [
-        "| experiment | published | here | asked | seeds | wall | processor | command |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = (
+        "experiment",
+        "published",
+        "here",
+        "asked",
+        "seeds",
+        "computed in",
+        "wall",
+        "processor",
+        "command",
+    )
+    text = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         runs = by_key.get(row.key, [])
-        wall, processor = _middle(runs, "seconds"), _middle(runs, "processor_seconds")
-        text.append(
-            f"| {row.what} | {row.published} | {_figure_of(runs)} | {_asked(row, runs)} | {len(runs) or '–'} "
-            f"| {wall} | {processor} | `{row.command}` |"
+        cells = (
+            row.what,
+            row.published,
+            _figure_of(runs),
+            _asked(row, runs),
+            _seeds(row, runs),
+            _computed(runs),
+            _middle(runs, "seconds"),
+            _middle(runs, "processor_seconds"),
+            f"`{row.command}`",
         )
+        text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text) + "\n"
+
+
+def _seeds(row: Experiment, runs: Sequence[Line]) -> str:
+    if not runs:
+        return "–"
+    return f"{len(runs)}" if len(runs) >= row.seeds else f"{len(runs)} of {row.seeds}"
+
+
+def _computed(runs: Sequence[Line]) -> str:
+    """Say in what the runs computed, the most frequent first; with how often, where they differ."""
+    if not runs:
+        return "–"
+    formats = Counter(run["arithmetic"] for run in runs).most_common()
+    named = formats[0][0] if len(formats) == 1 else ", ".join(f"{name} ×{count}" for name, count in formats)
+    threads = sorted({run["threads"] for run in runs})
+    return f"{named}; {' or '.join(map(str, threads))} thread{'s' if threads[-1] > 1 else ''}"
 
 
 def _versions(lines: Sequence[Line]) -> str:
@@ -99,24 +135,25 @@ class _Measure:
     field: str
     title: str
     form: str
-    read: Callable[[Line], float]
+    read: Callable[[Line], float | None]
+    spread: bool = True  # whether the seeds' range says something of training, and not of the machine
 
 
 _MEASURES = (
-    _Measure(
-        field="loss", title="loss", form=".3f", read=lambda run: float(run["history"][-1]["train_loss"])
-    ),
+    _Measure(field="loss", title="loss", form=".3f", read=lambda run: run["history"][-1]["train_loss"]),
     _Measure(
         field="accuracy",
         title="accuracy",
         form=".3f",
-        read=lambda run: float(run["history"][-1]["train_accuracy"]),
+        read=lambda run: run["history"][-1]["train_accuracy"],
     ),
     _Measure(
         field="images_per_second",
         title="images/s",
         form=",.0f",
-        read=lambda run: float(run["images_per_second"]),
+        # a run whose time is unknown has no rate either
+        read=lambda run: run["images_per_second"] if run["seconds"] is not None else None,
+        spread=False,
     ),
 )
 
@@ -133,19 +170,21 @@ def _last_epochs(rows: Sequence[Experiment], by_key: dict[str, list[Line]]) -> l
         cells = [what]
         for measure in shown:
             figure = getattr(last, measure.field)
-            cells.append("–" if figure is None else format(figure, measure.form))
-            cells.append(_middle_of([measure.read(run) for run in runs], measure.form))
+            cells += ("–", "–") if figure is None else (f"{figure:{measure.form}}", _ours(measure, runs))
         text.append(f"| {' | '.join(cells)} |")
     return ["\n".join(text) + "\n"]
 
 
-def _middle_of(figures: Sequence[float], form: str) -> str:
-    if not figures:
+def _ours(measure: _Measure, runs: Sequence[Line]) -> str:
+    if not runs:
         return "not run yet"
-    middle = format(statistics.median(figures), form)
-    if len(figures) == 1:
+    figures = [figure for run in runs if (figure := measure.read(run)) is not None]
+    if not figures:
+        return "–"
+    middle = format(statistics.median(figures), measure.form)
+    if len(figures) == 1 or not measure.spread:
         return middle
-    return f"{middle} ({min(figures):{form}} to {max(figures):{form}})"
+    return f"{middle} ({min(figures):{measure.form}} to {max(figures):{measure.form}})"
 
 
 def _figure_of(runs: Sequence[Line]) -> str:
@@ -167,7 +206,8 @@ def _asked(row: Experiment, runs: Sequence[Line]) -> str:
     if not runs:
         return f"{row.wanted}"
     reached = statistics.mean(run["test_accuracy"] for run in runs) >= row.wanted
-    return f"{row.wanted}, {'reached' if reached else 'missed'}"
+    so_far = " so far" if len(runs) < row.seeds else ""
+    return f"{row.wanted}, {'reached' if reached else 'missed'}{so_far}"
 
 
 def _middle(runs: Sequence[Line], key: str) -> str:
@@ -193,10 +233,10 @@ def _pictures(group: str, by_key: dict[str, list[Line]], folder: Path) -> list[t
         batches = [key for key in family if "-b" in key and key.split("-b")[1].isdigit()]
         if len(batches) > 1:
             name = f"{slug}-batch.png"
-            base = next(key for key in family if key in ("lenet-textbook", "cifarnet-textbook"))
+            base = [key for key in family if key in ("lenet-textbook", "cifarnet-textbook")]
             points = sorted(
                 (run["settings"]["batch"], run["test_accuracy"])
-                for key in [*batches, base]
+                for key in [*batches, *base]
                 for run in by_key[key]
             )
             _draw_batches(folder / name, points, group)
@@ -265,5 +305,5 @@ def _draw_batches(path: Path, points: Sequence[tuple[int, float]], title: str) -
 def _save(path: Path, draw: Callable[[Figure], None]) -> None:
     figure = Figure(figsize=(9, 4.5), dpi=110, layout="constrained")
     draw(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with writing(path) as part:
+        figure.savefig(part, format="png")

@@ -8,39 +8,35 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import click
+import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
-import cnnkit
 from tests.benchmarks.experiments import EXPERIMENTS, Experiment
-from tests.benchmarks.results import recorded
+from tests.benchmarks.results import main, record, recorded, settings_of
 from tests.benchmarks.results_page import write_page
-from toolkit import catalog
-from toolkit.commands._recipe_options import changes
-from toolkit.training import recipes
+from toolkit.models import Recipe
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def settings_of(row: Experiment) -> dict[str, Any]:
-    """What the row's command would train with today, as the command line reads it."""
-    with click.Context(cnnkit.main) as context:
-        name, command, rest = cnnkit.main.resolve_command(context, row.command.split()[1:])
-        assert command is not None
-        # raises UsageError for what is unknown
-        made = command.make_context(name, rest, parent=context)
-        recipe = recipes.find(catalog.models()[row.model], made.params["recipe_name"])
-        return dataclasses.asdict(recipes.override(recipe, changes(made)))
-
-
 @pytest.mark.parametrize("row", EXPERIMENTS, ids=lambda row: row.key)
 def test_every_recorded_run_was_made_with_what_its_command_says_today(row: Experiment) -> None:
-    told = json.loads(json.dumps(settings_of(row)))
+    told = settings_of(row)
+    # a field that is younger than the run stood at its default
+    defaults = json.loads(json.dumps(dataclasses.asdict(Recipe(name=""))))
     for line in recorded():
         if line["experiment"] == row.key:
-            # a field that is younger than the run stood at what it has by default
-            made = {**told, **line["settings"], "changed": told["changed"], "assumed": told["assumed"]}
+            made = {**defaults, **line["settings"], "changed": told["changed"], "assumed": told["assumed"]}
             assert made == told, f"seed {line['seed']}"
+            assert line.get("command", row.command) == row.command
+
+
+def test_every_run_is_recorded_once_and_belongs_to_an_experiment() -> None:
+    keys = [(line["experiment"], line["seed"]) for line in recorded()]
+    assert max(Counter(keys).values()) == 1
+    assert {key for key, _ in keys} <= {row.key for row in EXPERIMENTS}
 
 
 def test_no_two_experiments_share_a_key() -> None:
@@ -55,6 +51,19 @@ def test_the_page_is_what_the_recorded_runs_give(tmp_path: Path) -> None:
     }
 
 
+def test_the_pictures_are_drawn_from_the_recorded_runs(tmp_path: Path) -> None:
+    write_page(recorded(), tmp_path)
+    for path in (tmp_path / "results").iterdir():
+        with Image.open(path) as drawn, Image.open(DOCS / "results" / path.name) as kept:
+            if drawn.info.get("Software") != kept.info.get("Software"):
+                pytest.skip(
+                    f"the pictures were drawn with {kept.info.get('Software')}, not with what is here"
+                )
+            assert drawn.size == kept.size, path.name
+            difference = np.asarray(drawn.convert("L"), int) - np.asarray(kept.convert("L"), int)
+            assert np.abs(difference).mean() < 0.1, path.name
+
+
 def test_a_miss_is_printed_as_one(tmp_path: Path) -> None:
     runs: list[dict[str, Any]] = [
         {**line, "test_accuracy": 0.5} for line in recorded() if line["experiment"] == "maxpool-best"
@@ -63,6 +72,7 @@ def test_a_miss_is_printed_as_one(tmp_path: Path) -> None:
     row = next(r for r in (tmp_path / "results.md").read_text("utf-8").splitlines() if "--recipe best`" in r)
     assert "0.925, missed" in row
     assert "0.5000" in row
+    assert "fp32; 1 thread" in row
     assert "not run yet" in (tmp_path / "results.md").read_text("utf-8")
 
 
@@ -88,3 +98,32 @@ def test_runs_of_another_torch_than_most_are_named(tmp_path: Path) -> None:
         run["torch"] = torch
     write_page(runs, tmp_path)
     assert "torch 9.1; 9.0 for cifarnet, SGD with StepLR." in (tmp_path / "results.md").read_text("utf-8")
+
+
+def test_a_row_of_which_seeds_are_missing_says_so(tmp_path: Path) -> None:
+    runs = [line for line in recorded() if line["experiment"] == "maxpool-best" and line["seed"] < 2]
+    write_page(runs, tmp_path)
+    row = next(r for r in (tmp_path / "results.md").read_text("utf-8").splitlines() if "--recipe best`" in r)
+    assert "0.925, reached so far | 2 of 5 |" in row
+
+
+def test_a_run_is_recorded_once(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    first, second = made_up_runs("cifarnet-adam", [0.9, 0.8])
+    for line in (first, second, {**first, "test_accuracy": 0.0}):
+        record(line, path)
+    assert recorded(path) == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--only", "lenet-defualt"), "Did you mean 'lenet-default'?"),
+        (("--folder", "cifar10-jpeg75"), "is not NAME=PATH with a folder that exists"),
+        (("--folder", "elsewhere=/"), "NAME of cifar10-jpeg75"),
+    ],
+)
+def test_a_queue_refuses_what_it_cannot_do_before_it_begins(words: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(main, ["run", *words])
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.replace("│", " ").split())
