@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tests.benchmarks.experiments import CIFAR, EXPERIMENTS, LENET5, Experiment
+from tests.benchmarks.results_epochs import epochs_table
 from toolkit import catalog
 from toolkit.artifacts import write_bytes, writing
 from toolkit.training.pictures import draw_confusion
@@ -67,6 +68,7 @@ def write_page(lines: Sequence[Line], docs: Path) -> None:
         rows = [e for e in EXPERIMENTS if e.group == group]
         parts.append(f"## {group}\n\n{_table(rows, by_key)}")
         parts += _last_epochs(rows, by_key)
+        parts += epochs_table() if group == CIFAR else []
         parts += [f"![{alt}](results/{name})\n" for name, alt in _pictures(group, by_key, docs / "results")]
     write_bytes(docs / "results.md", "\n".join(parts).encode())
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.benchmarks.experiments import EXPERIMENTS, Experiment
 from tests.benchmarks.results import main, record, recorded, settings_of
+from tests.benchmarks.results_epochs import epochs_table
 from tests.benchmarks.results_page import write_page
 from toolkit.models import Recipe
 
@@ -90,6 +91,16 @@ def test_last_epochs_stand_beside_what_the_write_up_prints_of_them(tmp_path: Pat
     page = (tmp_path / "results.md").read_text("utf-8")
     assert "| Adam | 0.779 | 0.750 (0.700 to 0.900) |" in page
     assert "| SGD with StepLR | 1.068 | not run yet |" in page
+
+
+def test_accuracies_by_epoch_are_means_of_a_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.csv"
+    path.write_text(
+        "seed,recipe,epochs,test_accuracy\n0,textbook,1,0.1\n1,textbook,1,0.2\n0,textbook-adam,12,0.6\n"
+    )
+    (text,) = epochs_table(path)
+    assert "| 1 | 0.16 | 0.150 ± 0.071 | 0.48 | not run yet |" in text
+    assert "| 12 | 0.56 | not run yet | 0.65 | 0.600 |" in text
 
 
 def test_runs_of_another_torch_than_most_are_named(tmp_path: Path) -> None:
