@@ -66,14 +66,17 @@ class _Caller:
 
 
 class Batcher:
-    """Runs one engine for many callers of one event loop. Results are exactly the callers' own rows."""
+    """Runs engines for many callers of one event loop. Results are exactly the callers' own rows.
+
+    It keeps no engine: each caller brings the one that its rows were made for, so that one which a newer
+    took over from is let go with its last caller.
+    """
 
     def __init__(
-        self, run: Run, policy: Policy, *, on_batch: Callable[[int, float], None] = lambda rows, seconds: None
+        self, policy: Policy, *, on_batch: Callable[[int, float], None] = lambda rows, seconds: None
     ) -> None:
-        """`run` maps (N, …) to arrays with N rows each; `on_batch` is told of rows and seconds."""
+        """`on_batch` is told of each batch's rows and seconds."""
         self.policy = policy
-        self._run = run
         self._on_batch = on_batch
         self._waiting: deque[_Caller] = deque()
         self._rows_waiting = 0
@@ -97,12 +100,10 @@ class Batcher:
         """Tell whether nothing runs and nobody waits."""
         return not self._busy and not self._waiting
 
-    def submit(
-        self, rows: NDArray[Any], *, run: Run | None = None, deadline_s: float | None = None
-    ) -> asyncio.Future[Any]:
+    def submit(self, rows: NDArray[Any], run: Run, *, deadline_s: float | None = None) -> asyncio.Future[Any]:
         """Queue (N, …) rows, N ≥ 1; the future gives (arrays with N rows each, Timing).
 
-        `run` is the engine that these rows were made for, where another one took over since.
+        `run` is the engine that these rows were made for: it maps (N, …) to arrays with N rows each.
         Raises QueueFullError or StoppedError at once; the future raises DeadlineError when
         `deadline_s` seconds pass first. A caller that cancels its future costs no engine time
         unless its batch runs already.
@@ -112,7 +113,7 @@ class Batcher:
         if self._rows_waiting and self._rows_waiting + len(rows) > self.policy.max_waiting:
             raise QueueFullError(self._rows_waiting, self.retry_after_s())
         loop = asyncio.get_running_loop()
-        caller = _Caller(rows=rows, run=run or self._run, came=time.perf_counter(), done=loop.create_future())
+        caller = _Caller(rows=rows, run=run, came=time.perf_counter(), done=loop.create_future())
         if deadline_s is not None:
             alarm = loop.call_later(deadline_s, _expire, caller.done)
             caller.done.add_done_callback(lambda _: alarm.cancel())

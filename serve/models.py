@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,11 @@ from serve.lineup import Entry
 from serve.tally import Tally
 from toolkit import catalog
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
+from toolkit.errors import CnnkitError
 
 BatchHook = Callable[[str, int, float], None]
+# what could not be opened is tried anew this much later: its file may be whole by then, a device free
+RETRY_S = 30.0
 
 
 @dataclass(kw_only=True)
@@ -46,6 +50,15 @@ class Version:
         self._describe()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Why a version's file could not be opened, and until when that is not tried again."""
+
+    sha256: str
+    why: str
+    until: float
+
+
 @dataclass(kw_only=True)
 class Model:
     """A model that is served: its default version, and where its other versions lie."""
@@ -54,8 +67,9 @@ class Model:
     policy: Policy
     on_batch: BatchHook
     default: str = ""
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, Artifact] = field(default_factory=dict)
     opened: dict[str, Version] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -68,6 +82,11 @@ class Model:
         """Return every version's name, the default first."""
         return [self.default, *sorted(set(self.files) - {self.default})]
 
+    def fault(self, name: str) -> Fault | None:
+        """Return why the file that a version has now could not be opened; None when nothing is known."""
+        fault, file = self.faults.get(name), self.files.get(name)
+        return fault if fault and file and fault.sha256 == file.passport.sha256 else None
+
     def start(self) -> None:
         """Open and warm up the default version, and look which others there are. Raises CnnkitError."""
         classifier = self.entry.classifier()
@@ -78,11 +97,11 @@ class Model:
     def look(self) -> None:
         """List the other precisions that this backend can open, newest first."""
         formats = catalog.backend(self.entry.backend).formats
-        found: dict[str, Path] = {}
+        found: dict[str, Artifact] = {}
         for path, passport in find_artifacts(self.entry.choice.root, self.name):
             trained = passport.trained is not False or self.entry.choice.untrained
             if passport.format in formats and trained and passport.preprocessing is not None:
-                found.setdefault(passport.precision, path)
+                found.setdefault(passport.precision, Artifact(path=path, passport=passport))
         self.files = found
 
     def _version(self, classifier: Classifier) -> Version:
@@ -95,21 +114,31 @@ class Model:
             tally.ran(rows, seconds)
             self.on_batch(self.name, rows, seconds)
 
-        return Version(
-            classifier=classifier, batcher=Batcher(classifier.run, policy, on_batch=ran), tally=tally
-        )
+        return Version(classifier=classifier, batcher=Batcher(policy, on_batch=ran), tally=tally)
 
     async def version(self, name: str | None) -> Version | None:
-        """Return a version, opened now if it was not yet; None for a name that there is not."""
+        """Return a version, opened now if it was not yet; None for a name that there is not.
+
+        Raises CnnkitError when it cannot be opened, and until RETRY_S later without a new try.
+        """
         known = self.opened.get(name or self.default)
         if known is not None:
             return known
-        if name is None or name not in self.files:
-            return None
         async with self._opening:
-            if name not in self.opened:
-                classifier = await asyncio.to_thread(self._open, self.files[name])
-                self.opened[name] = self._version(classifier)
+            file = self.files.get(name or "")  # read once: a look may replace the list meanwhile
+            if name is None or file is None or name in self.opened:
+                return self.opened.get(name or self.default)
+            fault = self.fault(name)
+            if fault is not None and time.monotonic() < fault.until:
+                raise CnnkitError(fault.why)
+            try:
+                classifier = await asyncio.to_thread(self._open, file.path)
+            except CnnkitError as error:
+                until = time.monotonic() + RETRY_S
+                self.faults[name] = Fault(sha256=file.passport.sha256, why=str(error), until=until)
+                raise
+            self.faults.pop(name, None)
+            self.opened[name] = self._version(classifier)
             return self.opened[name]
 
     def _open(self, path: Path) -> Classifier:

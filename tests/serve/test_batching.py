@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Awaitable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.batching import Batcher, DeadlineError, Policy, QueueFullError, StoppedError
+from serve.batching import Batcher, DeadlineError, Policy, QueueFullError, Run, StoppedError
 
 
 class Doubling:
@@ -45,8 +46,8 @@ def test_a_lone_caller_is_answered_alone_and_off_the_event_loop() -> None:
     engine = Doubling()
 
     async def main() -> None:
-        batcher = Batcher(engine.run, Policy())
-        arrays, timing = await ended(batcher, batcher.submit(row(3.0)))
+        batcher = Batcher(Policy())
+        arrays, timing = await ended(batcher, batcher.submit(row(3.0), engine.run))
         assert arrays[0].tolist() == [[6.0, 6.0]]
         assert timing.rows == 1
 
@@ -60,8 +61,8 @@ def test_callers_that_come_while_the_engine_runs_share_the_next_batch() -> None:
     engine.go.clear()
 
     async def main() -> list[Any]:
-        batcher = Batcher(engine.run, Policy(max_batch=4))
-        waiting = [batcher.submit(row(float(i))) for i in range(8)]
+        batcher = Batcher(Policy(max_batch=4))
+        waiting = [batcher.submit(row(float(i)), engine.run) for i in range(8)]
         engine.go.set()
         return await ended(batcher, asyncio.gather(*waiting))
 
@@ -84,8 +85,8 @@ def test_everyone_gets_their_own_rows_back_whatever_shares_a_batch(
     engine = Doubling()
 
     async def main() -> list[Any]:
-        batcher = Batcher(engine.run, Policy(max_batch=max_batch, delay_ms=delay))
-        waiting = [batcher.submit(row(float(i), size)) for i, size in enumerate(sizes)]
+        batcher = Batcher(Policy(max_batch=max_batch, delay_ms=delay))
+        waiting = [batcher.submit(row(float(i), size), engine.run) for i, size in enumerate(sizes)]
         return await ended(batcher, asyncio.gather(*waiting))
 
     for i, (arrays, _) in enumerate(asyncio.run(main())):
@@ -100,11 +101,11 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     engine.go.clear()
 
     async def main() -> None:
-        batcher = Batcher(engine.run, Policy(max_waiting=3))
-        running = batcher.submit(row(0.0))
-        waiting = [batcher.submit(row(1.0)) for _ in range(3)]
+        batcher = Batcher(Policy(max_waiting=3))
+        running = batcher.submit(row(0.0), engine.run)
+        waiting = [batcher.submit(row(1.0), engine.run) for _ in range(3)]
         with pytest.raises(QueueFullError, match="3 rows are waiting") as full:
-            batcher.submit(row(9.0))
+            batcher.submit(row(9.0), engine.run)
         assert full.value.retry_after_s >= 1
         engine.go.set()
         await ended(batcher, asyncio.gather(running, *waiting))
@@ -117,9 +118,9 @@ def test_a_request_past_its_deadline_never_reaches_the_engine() -> None:
     engine.go.clear()
 
     async def main() -> None:
-        batcher = Batcher(engine.run, Policy())
-        running = batcher.submit(row(0.0))
-        late = batcher.submit(row(1.0), deadline_s=0.02)
+        batcher = Batcher(Policy())
+        running = batcher.submit(row(0.0), engine.run)
+        late = batcher.submit(row(1.0), engine.run, deadline_s=0.02)
         with pytest.raises(DeadlineError):
             await late
         engine.go.set()
@@ -134,9 +135,9 @@ def test_a_caller_that_goes_away_costs_the_others_nothing() -> None:
     engine.go.clear()
 
     async def main() -> Any:
-        batcher = Batcher(engine.run, Policy())
-        batcher.submit(row(0.0)).cancel()
-        gone, stays = batcher.submit(row(1.0)), batcher.submit(row(2.0))
+        batcher = Batcher(Policy())
+        batcher.submit(row(0.0), engine.run).cancel()
+        gone, stays = batcher.submit(row(1.0), engine.run), batcher.submit(row(2.0), engine.run)
         gone.cancel()
         engine.go.set()
         return await ended(batcher, stays)
@@ -156,10 +157,10 @@ def test_an_engine_that_fails_tells_each_caller_and_goes_on() -> None:
         return [rows]
 
     async def main() -> None:
-        batcher = Batcher(run, Policy())
+        batcher = Batcher(Policy())
         with pytest.raises(ValueError, match="no"):
-            await batcher.submit(row(1.0))
-        arrays, _ = await ended(batcher, batcher.submit(row(2.0)))
+            await batcher.submit(row(1.0), run)
+        arrays, _ = await ended(batcher, batcher.submit(row(2.0), run))
         assert arrays[0][0, 0] == 2.0
 
     asyncio.run(main())
@@ -170,9 +171,9 @@ def test_who_waits_when_a_newer_engine_takes_over_is_answered_by_the_old_one() -
     old.go.clear()
 
     async def main() -> None:
-        batcher = Batcher(old.run, Policy())
-        first, second = batcher.submit(row(1.0)), batcher.submit(row(2.0))
-        third = batcher.submit(row(3.0), run=new.run)
+        batcher = Batcher(Policy())
+        first, second = batcher.submit(row(1.0), old.run), batcher.submit(row(2.0), old.run)
+        third = batcher.submit(row(3.0), new.run)
         old.go.set()
         await ended(batcher, asyncio.gather(first, second, third))
 
@@ -181,16 +182,39 @@ def test_who_waits_when_a_newer_engine_takes_over_is_answered_by_the_old_one() -
     assert new.batches == [1]
 
 
+def test_an_engine_is_let_go_with_its_last_caller() -> None:
+    old, new = Doubling(), Doubling()
+    alive = weakref.ref(old)
+
+    async def main(runs: list[Run]) -> bool:
+        batcher = Batcher(Policy())
+        for run in runs:
+            await batcher.submit(row(1.0), run)
+        runs.clear()
+        del run
+        kept = alive() is not None
+        await batcher.close()
+        return kept
+
+    runs = [old.run, new.run]
+    del old
+    assert asyncio.run(main(runs)) is False
+
+
 def test_closing_answers_everyone_and_then_takes_nobody() -> None:
     engine = Doubling()
 
+    def slowly(rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+        time.sleep(0.02)
+        return engine.run(rows)
+
     async def main() -> None:
-        batcher = Batcher(lambda rows: (time.sleep(0.02), engine.run(rows))[1], Policy(max_batch=1))
-        waiting = [batcher.submit(row(float(i))) for i in range(4)]
+        batcher = Batcher(Policy(max_batch=1))
+        waiting = [batcher.submit(row(float(i)), slowly) for i in range(4)]
         await batcher.close()
         assert all(future.done() for future in waiting)
         with pytest.raises(StoppedError):
-            batcher.submit(row(0.0))
+            batcher.submit(row(0.0), slowly)
 
     asyncio.run(main())
     assert engine.batches == [1, 1, 1, 1]
