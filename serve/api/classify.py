@@ -12,7 +12,7 @@ import orjson
 
 from serve.api import RefusedError, Reply, Request
 from serve.api.gate import Gate
-from serve.api.infer import Protocol, headers_of
+from serve.api.infer import Protocol, headers_of, usable
 from serve.api.multipart import file_of
 from serve.classifier import Classifier, Invert, Limits, Prepared, prepare
 from serve.models import Model, Version
@@ -38,7 +38,7 @@ class Classify:
         rows = [
             {
                 "name": model.name,
-                "versions": model.versions,
+                "versions": usable(model),
                 "backend": model.entry.backend,
                 "classes": list(model.opened[model.default].classifier.classes),
             }

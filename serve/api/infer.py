@@ -11,9 +11,10 @@ from serve.api import RefusedError, Reply, Request
 from serve.api.gate import Gate
 from serve.api.tensors import DATATYPES, InferRequest, finite, render, split
 from serve.classifier import Classifier
-from serve.models import Model, Registry, Version
+from serve.models import RETRY_S, Model, Registry, Version
 from toolkit.artifacts import TensorSpec
 from toolkit.checkpoints import tool_versions
+from toolkit.errors import CnnkitError
 
 PLATFORMS = {"ort": "onnxruntime_onnx", "pytorch": "pytorch_eager", "trt": "tensorrt_plan"}
 EXTENSIONS = [
@@ -62,17 +63,20 @@ class Protocol:
         return model
 
     async def version(self, name: str, version: str | None) -> tuple[Model, Version]:
-        """Return a served model and its version. Raises RefusedError (404)."""
+        """Return a served model and its version. Raises RefusedError (404, 503)."""
         model = self.model(name)
-        found = await model.version(version)
+        try:
+            found = await model.version(version)
+        except CnnkitError as error:
+            raise RefusedError(503, str(error), {b"retry-after": b"%d" % RETRY_S}) from None
         if found is None:
             raise _no_version(model, str(version))
         return model, found
 
     async def model_ready(self, request: Request, name: str, version: str | None) -> Reply:
-        """Answer whether a model takes requests."""
+        """Answer whether a model takes requests: 200 or 503."""
         model = self.known(name, version)
-        status = 200 if self.registry.ready else 503
+        status = 200 if self.registry.ready and model.fault(version or model.default) is None else 503
         return Reply(body=orjson.dumps({"name": model.name, "ready": status == 200}), status=status)
 
     async def metadata(self, request: Request, name: str, version: str | None) -> Reply:
@@ -82,7 +86,7 @@ class Protocol:
         return _json(
             {
                 "name": model.name,
-                "versions": model.versions,
+                "versions": usable(model),
                 "platform": PLATFORMS.get(model.entry.backend, model.entry.backend),
                 "inputs": [_tensor(passport.input)],
                 "outputs": [_tensor(spec) for spec in found.classifier.outputs.values()],
@@ -159,6 +163,11 @@ def headers_of(classifier: Classifier) -> dict[bytes, bytes]:
         b"x-backend": classifier.backend.encode(),
         b"x-precision": passport.precision.encode(),
     }
+
+
+def usable(model: Model) -> list[str]:
+    """Return the versions that can be asked for: all but those that could not be opened."""
+    return [name for name in model.versions if model.fault(name) is None]
 
 
 def _no_version(model: Model, version: str) -> RefusedError:

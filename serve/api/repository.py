@@ -37,11 +37,11 @@ class Repository:
         registry = self.protocol.registry
         if only_ready and not registry.ready:
             return Reply(body=b"[]")
-        state = {"state": "READY"} if registry.ready else {"state": "UNAVAILABLE", "reason": "stopping"}
         rows = [
-            {"name": model.name, "version": version, **state}
+            {"name": model.name, "version": version, **_state(model, version, registry.ready)}
             for model in registry.models.values()
             for version in model.versions
+            if not (only_ready and model.fault(version))
         ]
         return Reply(body=orjson.dumps(rows))
 
@@ -61,6 +61,12 @@ def refused(path: str) -> RefusedError:
         if path.startswith(start):
             return RefusedError(400, why)
     return RefusedError(404, "there is nothing here; GET /openapi.json lists what is")
+
+
+def _state(model: Model, version: str, ready: bool) -> dict[str, str]:
+    fault = model.fault(version)
+    why = "stopping" if not ready else fault.why if fault else None
+    return {"state": "UNAVAILABLE", "reason": why} if why else {"state": "READY"}
 
 
 def _only_ready(body: bytes) -> bool:

@@ -1,0 +1,95 @@
+"""Versions are opened on demand: one that cannot be is 503 in words, and is not said to be ready."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("orjson", reason="orjson is not installed (extra page)")
+
+from serve.batching import Policy
+from serve.classifier import Choice
+from serve.lineup import line_up
+from serve.models import Model
+from tests.serve.conftest import MODEL, serving, tensor
+from toolkit.artifacts import Artifact, read_passport, stamp
+from toolkit.errors import CnnkitError
+
+IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
+
+
+def half(shipped: Path, root: Path, content: bytes | None = None) -> Artifact:
+    """Write a version `fp16` under `root`: the shipped file's bytes, or others."""
+    path = root / MODEL / f"{MODEL}.fp16.onnx"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(shipped.read_bytes() if content is None else content)
+    return stamp(path, dataclasses.replace(read_passport(shipped), precision="fp16"))
+
+
+def test_a_version_that_cannot_be_opened_is_503_and_listed_as_unavailable(
+    shipped: Path, tmp_path: Path
+) -> None:
+    half(shipped, tmp_path, b"no graph")
+    with serving(tmp_path, MODEL, "--no-page") as server:
+        path = f"/v2/models/{MODEL}/versions/fp16"
+        assert server.ask("GET", f"{path}/ready").status == 200
+        for _ in range(2):
+            answer = server.ask("POST", f"{path}/infer", {"inputs": [tensor(IMAGE)]})
+            assert answer.status == 503
+            assert "ONNX Runtime cannot open" in answer.json["error"]
+            assert int(answer.headers["retry-after"]) >= 1
+        assert server.ask("GET", f"{path}/ready").status == 503
+        rows = {row["version"]: row for row in server.ask("POST", "/v2/repository/index").json}
+        assert rows["fp32"]["state"] == "READY"
+        assert rows["fp16"]["state"] == "UNAVAILABLE"
+        assert "ONNX Runtime cannot open" in rows["fp16"]["reason"]
+        ready = server.ask("POST", "/v2/repository/index", {"ready": True}).json
+        assert [row["version"] for row in ready] == ["fp32"]
+        assert server.ask("GET", f"/v2/models/{MODEL}").json["versions"] == ["fp32"]
+        assert server.ask("GET", "/v1/models").json["models"][0]["versions"] == ["fp32"]
+
+
+def test_a_fault_is_remembered_until_there_is_another_file(shipped: Path, tmp_path: Path) -> None:
+    choice = Choice(root=tmp_path)
+    half(shipped, tmp_path, b"no graph")
+    entry = line_up([MODEL], "ort", choice, others=False)[0]
+    model = Model(entry=entry, policy=Policy(), on_batch=lambda name, rows, seconds: None)
+    model.start()
+
+    async def go() -> None:
+        with pytest.raises(CnnkitError, match="cannot open"):
+            await model.version("fp16")
+        half(shipped, tmp_path)
+        with pytest.raises(CnnkitError, match="cannot open"):
+            await model.version("fp16")
+        assert model.fault("fp16") is not None
+        model.look()
+        assert model.fault("fp16") is None
+        opened = await model.version("fp16")
+        assert opened is not None
+        assert opened.classifier.artifact.passport.precision == "fp16"
+        await model.close()
+
+    asyncio.run(go())
+
+
+def test_a_version_whose_file_is_gone_is_said(shipped: Path, tmp_path: Path) -> None:
+    half(shipped, tmp_path)
+    entry = line_up([MODEL], "ort", Choice(root=tmp_path), others=False)[0]
+    model = Model(entry=entry, policy=Policy(), on_batch=lambda name, rows, seconds: None)
+    model.start()
+    shutil.rmtree(tmp_path / MODEL)
+
+    async def go() -> None:
+        with pytest.raises(CnnkitError, match="no file"):
+            await model.version("fp16")
+        model.look()
+        assert await model.version("fp16") is None
+        await model.close()
+
+    asyncio.run(go())
