@@ -5,9 +5,12 @@ With ONNX Runtime this needs neither torch nor a data set: the passport carries 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +21,7 @@ from PIL import Image
 
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Precision, TensorSpec
-from toolkit.backends import EngineOptions
+from toolkit.backends import Engine, EngineOptions
 from toolkit.errors import CnnkitError, ImageError
 from toolkit.images import (
     MAX_BYTES,
@@ -105,7 +108,11 @@ def prepare(
 
 
 class Classifier:
-    """An artifact opened by a backend. Calls may come from several threads; `close` frees the engine."""
+    """An artifact opened by a backend. Calls may come from several threads; the engine takes one at a time.
+
+    `close` frees the engine; so does whoever lets go of the classifier last, which after a reload is the
+    last of those who came to it.
+    """
 
     def __init__(self, artifact: Artifact, backend: str, options: EngineOptions | None = None) -> None:
         """Open the artifact. Raises CnnkitError when the backend, device or preprocessing is missing."""
@@ -121,6 +128,9 @@ class Classifier:
         self.classes = artifact.passport.classes
         self.input_dtype = np.dtype(artifact.passport.input.dtype)
         self.engine = catalog.backend(backend).open(artifact, options or EngineOptions())
+        # the queue and the page call at once, and an engine may have one set of buffers (TensorRT's have)
+        self._lock = threading.Lock()
+        self._free = weakref.finalize(self, _close, self.engine, self._lock)
 
     @property
     def name(self) -> str:
@@ -128,8 +138,19 @@ class Classifier:
         return self.artifact.name
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
-        """Run (N, C, H, W) of the passport's dtype; return every output. Raises ShapeError."""
-        return self.engine.run(batch)
+        """Run (N, C, H, W) of the passport's dtype; return every output.
+
+        Raises ShapeError, or CnnkitError after `close`.
+        """
+        with self._alone() as engine:
+            return engine.run(batch)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[Engine]:
+        with self._lock:
+            if not self._free.alive:
+                raise CnnkitError(f"{self.name} was closed: it is served no more")
+            yield self.engine
 
     @functools.cached_property
     def outputs(self) -> dict[int, TensorSpec]:
@@ -176,12 +197,16 @@ class Classifier:
     ) -> Answer:
         """Classify one picture, decoded or not. Raises ImageError."""
         prepared = prepare(source, self.preprocessing, invert=invert, limits=limits)
-        start = time.perf_counter()
-        row = self.probabilities(self.engine.run(self.rows(prepared))[0])[0]
+        rows = self.rows(prepared)
+        with self._alone() as engine:
+            start = time.perf_counter()  # the wait for other callers is none of the engine's time
+            answers = engine.run(rows)
+            infer_ms = (time.perf_counter() - start) * 1e3
+        row = self.probabilities(answers[0])[0]
         return Answer(
             top=tuple(top_classes(row, self.classes, top)),
             prepared=prepared,
-            infer_ms=(time.perf_counter() - start) * 1e3,
+            infer_ms=infer_ms,
             backend=self.backend,
             sha256=self.artifact.passport.sha256,
         )
@@ -198,8 +223,13 @@ class Classifier:
         return self.run(np.zeros(shape, dtype=self.input_dtype))
 
     def close(self) -> None:
-        """Free what the engine holds."""
-        self.engine.close()
+        """Free what the engine holds once it has answered whom it is answering; twice is harmless."""
+        self._free()
+
+
+def _close(engine: Engine, lock: threading.Lock) -> None:
+    with lock:
+        engine.close()
 
 
 @dataclass(frozen=True, kw_only=True)

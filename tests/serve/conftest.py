@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from toolkit import backends, catalog
 from toolkit.artifacts import shipped_root
 
 READY_S = 60
@@ -136,6 +137,15 @@ def shipped() -> Path:
     if not path.is_file():
         pytest.skip(f"{path.name} does not ship in this checkout")
     return path
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return the backend of `backends/counting.py`, found by the catalog as any other file of its folder."""
+    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(Path(__file__).parent / "backends")])
+    monkeypatch.setattr(backends.__spec__, "submodule_search_locations", backends.__path__)
+    yield catalog.backend("counting")
+    del sys.modules["toolkit.backends.counting"]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from serve.classifier import Choice, Classifier, Limits, find, prepare, should_i
 from serve.lineup import line_up
 from serve.models import newer
 from tests.serve.conftest import MODEL
+from toolkit.artifacts import open_artifact
 from toolkit.errors import CnnkitError, ImageSizeError, NotFoundError
 from toolkit.images import Preprocessing
 
@@ -62,6 +66,43 @@ def test_limits_hold_before_decoding() -> None:
 def test_answers_that_are_no_numbers_are_refused(classifier: Classifier) -> None:
     with pytest.raises(CnnkitError, match="no finite answer"):
         classifier.probabilities(np.array([[np.nan, 1.0]]))
+
+
+def test_an_engine_answers_one_caller_at_a_time(shipped: Path, counting: Any) -> None:
+    classifier = Classifier(open_artifact(shipped), "counting")
+    rows = np.zeros((1, 1, 28, 28), dtype=np.float32)
+    with ThreadPoolExecutor(6) as pool:
+        calls = [pool.submit(classifier.run, rows) for _ in range(6)]
+        calls += [pool.submit(classifier.classify, picture(0)) for _ in range(6)]  # type: ignore[arg-type]
+        for call in calls:
+            call.result()
+    assert counting.opened[0].most_at_once == 1
+
+
+def test_closing_waits_for_the_answer_and_then_the_engine_is_run_no_more(
+    shipped: Path, counting: Any
+) -> None:
+    classifier = Classifier(open_artifact(shipped), "counting")
+    (engine,) = counting.opened
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(classifier.classify, picture(0))
+        while not engine.inside:
+            time.sleep(0.0001)
+        classifier.close()
+        assert call.result().top
+    classifier.close()
+    assert engine.closed == 1
+    with pytest.raises(CnnkitError, match="was closed"):
+        classifier.classify(picture(0))
+
+
+def test_an_engine_is_closed_when_nobody_holds_its_classifier(shipped: Path, counting: Any) -> None:
+    classifier = Classifier(open_artifact(shipped), "counting")
+    run = classifier.run
+    del classifier
+    run(np.zeros((1, 1, 28, 28), dtype=np.float32))
+    del run
+    assert counting.opened[0].closed == 1
 
 
 def test_an_unknown_model_names_the_nearest(tmp_path: Path) -> None:
