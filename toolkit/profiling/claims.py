@@ -22,10 +22,14 @@ Match = Literal["name", "tensor", "metadata", "inferred"]
 CONVERTING = frozenset({"Cast", "Transpose", "QuantizeLinear", "DequantizeLinear", "Identity", "Reshape"})
 # ONNX Runtime's blocked kernels take other kernels into themselves after they are named
 FOLLOWING = frozenset({"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"})
+# what it folds into the weights of the node before leaves no name either
+FOLDED = FOLLOWING | {"BatchNormalization", "Mul"}
 # ONNX Runtime renames what it moves between fp16 and fp32, and what it moves a quantization across
 _MOVED = re.compile(r"^InsertedPrecisionFreeCast_|_(?:pre|post)_d?q$")
 # what layout transformation copies is numbered
 _TOKEN = re.compile(r"_token_\d+$")
+# and what takes other kernels into itself says so
+_TAKEN_IN = re.compile(r"^fused |/MatMulAddFusion|_token_\d+$")
 _NCHWC = re.compile(r"^(?:fused )?(.+?)(?:_(?:bn|mul))?_nchwc(?:_token_\d+)?$")
 
 
@@ -116,12 +120,15 @@ class _Cut:
             for node in nodes
             for name in node.outputs
             if (source := self._source(name) or self._blocked(node))
-        }
+        } | {source for node in nodes if (source := self._named_after(node))}
         self.order = self._ordered()
         self.moving = {i for i, node in enumerate(nodes) if node.moves_data or self._transposes(node)}
         self.behind = self._behind_movements()
-        self.targets = {index: self._targets(index) for index in self.order}
-        self.materialised = set(self.known.values())
+        self.held = set(self.known.values())  # source tensors that any node leaves in memory
+        self.targets: dict[int, list[str]] = {}
+        for index in self.order:
+            self.targets[index] = self._targets(index)
+            self.held.update(self.targets[index])
 
     def _ordered(self) -> list[int]:
         """Return the nodes so that each comes after those it reads from, else in the given order."""
@@ -144,6 +151,8 @@ class _Cut:
     def _targets(self, index: int) -> list[str]:
         """Return the source tensors that a node writes, and note which of its outputs they are."""
         node = self.nodes[index]
+        if named := self._named_after(node):
+            return [self._followed(named, node)]
         found = []
         blocked = self._blocked(node)
         source = self.by_name.get(_TOKEN.sub("", node.name))
@@ -185,6 +194,15 @@ class _Cut:
                 found[node.inputs[0]] = target
         return found
 
+    def _named_after(self, node: ExecutedNode) -> str | None:
+        """Return the source tensor of the node that one without told tensors is named after."""
+        if node.outputs or node.origins or node.moves_data:
+            return None
+        source = self.by_name.get(_TAKEN_IN.sub("", node.name))
+        if source is not None:
+            return next(iter(self.graph.nodes[source].outputs), None)
+        return self._blocked(node)
+
     def _blocked(self, node: ExecutedNode) -> str | None:
         """Return the source tensor that a blocked kernel (`<tensor>_nchwc`) was made for."""
         named = _NCHWC.match(node.name)
@@ -201,11 +219,14 @@ class _Cut:
         The kernel keeps the name of the convolution's output; what follows and is written by no
         other node is inside it.
         """
-        read = {self.known[name] for name in node.inputs if name in self.known}
+        told = bool(node.outputs)
+        # what a node reads that tells no tensors was written before it
+        read = {self.known[name] for name in node.inputs if name in self.known} if told else self.held
+        taken = FOLLOWING if told else FOLDED
         while True:
             readers = self.readers.get(tensor, [])
             after = self.graph.nodes[readers[0]] if len(readers) == 1 else None
-            if after is None or after.op not in FOLLOWING or set(after.outputs) & self.written:
+            if after is None or after.op not in taken or set(after.outputs) & self.written:
                 return tensor
             others = set(after.inputs) - {tensor} - self.graph.constants
             if not others <= read or tensor in self.graph.outputs:
@@ -276,12 +297,6 @@ class _Cut:
             ]
         return sorted(found)
 
-    @property
-    def held(self) -> set[str]:
-        if len(self.materialised) != len(self.known):
-            self.materialised = set(self.known.values())
-        return self.materialised
-
     def _claim(self, index: int, cut: list[int]) -> Claim:
         node = self.nodes[index]
         modules = tuple(dict.fromkeys(m for i in cut for m in self.graph.nodes[i].modules))
@@ -295,7 +310,7 @@ class _Cut:
         node = self.nodes[index]
         if node.origins:
             return "metadata"
-        if self.by_name.get(_TOKEN.sub("", node.name)) in cut:
+        if not node.outputs or self.by_name.get(_TOKEN.sub("", node.name)) in cut:
             return "name"
         return "tensor" if self.targets[index] else "inferred"
 

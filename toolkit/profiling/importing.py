@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact, Passport, TensorSpec, artifacts_root, now
 from toolkit.backends import ExecutedNode, Trace, trimmed_mean
@@ -26,6 +27,7 @@ from toolkit.profiling.seen import Seen
 from toolkit.profiling.subject import modules_of
 from toolkit.profiling.targets import Target, open_any
 
+RUN = "model_run"  # an event of ONNX Runtime's profile: one call of the network
 ELSEWHERE = "imported: clean end-to-end latency was not in the file"
 
 
@@ -77,19 +79,27 @@ def _ort_trace(events: Sequence[dict[str, Any]], path: Path) -> Trace:
     calls = calls_by_node(events)
     if not calls:
         raise CorruptError(f"{path} holds no kernel's time; `enable_profiling` of ONNX Runtime writes them")
-    runs = min(len(found) for found in calls.values())
+    # a profile that lacks its runs' own events is cut where the node that opens each of them is called
+    opening = [event for event in events if event.get("name") == RUN] or next(iter(calls.values()))
+    starts = np.sort(np.array([float(event["ts"]) for event in opening]))
+    times = np.array([_by_run(found, starts) for found in calls.values()])
     # the first run pays for arenas and packing
-    skip = 1 if runs > 1 else 0
-    times = [
-        trimmed_mean(np.array([float(e["dur"]) for e in found[skip:]]) / 1e3) for found in calls.values()
-    ]
-    totals = [float(e["dur"]) / 1e3 for e in events if e.get("name") == "model_run"][skip:]
+    skip = 1 if times.shape[1] > 1 else 0
+    totals = [float(e["dur"]) / 1e3 for e in events if e.get("name") == RUN][skip:]
     return Trace(
         nodes=tuple(executed(name, found[0], None) for name, found in calls.items()),
-        node_ms=np.array([times], dtype=np.float64),
+        node_ms=trimmed_mean(times[:, skip:])[np.newaxis],
         total_ms=(float(trimmed_mean(np.array(totals))),) if totals else (),
-        runs=runs - skip,
+        runs=times.shape[1] - skip,
     )
+
+
+def _by_run(calls: Sequence[Mapping[str, Any]], starts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the milliseconds that each run spends in a node, which a loop calls more than once a run."""
+    spent = np.zeros(len(starts))
+    places = np.searchsorted(starts, [float(event["ts"]) for event in calls], side="right") - 1
+    np.add.at(spent, np.maximum(places, 0), [float(event["dur"]) / 1e3 for event in calls])
+    return spent
 
 
 def _trt_trace(text: str | None, times: Path | None, source: Path, notes: list[str]) -> Trace:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.toolkit.profiling.conftest import Exported, write_times
+from tests.toolkit.profiling.conftest import Exported, aligned, write_times
+from tests.toolkit.profiling.test_alignment import LIGHT
 from toolkit.backends._tensorrt_layers import parts_of, read_layers, read_times
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.profiling.importing import import_profile
 from toolkit.profiling.result import Profile
+from toolkit.profiling.targets import open_any
 
 
 @pytest.fixture
@@ -140,22 +142,68 @@ def test_trtexec_layers_land_on_the_modules_of_the_graph(
     assert found.runs[0].backends["trt"].layer_sum_ms == pytest.approx(1.5)
 
 
-def test_an_ort_profile_from_elsewhere_lands_on_the_modules(exported: Exported, tmp_path: Path) -> None:
+def ort_profile(path: Path, folder: Path, *, level: str = "ALL", batch: int = 1, runs: int = 5) -> Path:
+    """Run an ONNX file under ONNX Runtime's own profiler, as another program would; return the profile."""
     import onnxruntime as ort
 
-    artifact = exported("lenet-maxpool")
     settings = ort.SessionOptions()
     settings.enable_profiling = True
-    settings.profile_file_prefix = str(tmp_path / "ort")
-    session = ort.InferenceSession(artifact.path, settings, providers=["CPUExecutionProvider"])
-    for _ in range(5):
-        session.run(None, {"input": np.zeros((1, 1, 28, 28), np.float32)})
-    found = import_profile(Path(session.end_profiling()), None, str(artifact.path), batch=1)
+    settings.profile_file_prefix = str(folder / f"ort-{level}-{batch}")
+    settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    for _ in range(runs):
+        session.run(None, {given.name: np.zeros((batch, *given.shape[1:]), np.float32)})
+    return Path(session.end_profiling())
+
+
+@pytest.mark.parametrize("level", ["BASIC", "EXTENDED", "ALL"])
+def test_an_ort_profile_from_elsewhere_lands_on_the_modules(
+    level: str, exported: Exported, tmp_path: Path
+) -> None:
+    path = exported("lenet-maxpool").path
+    found = import_profile(ort_profile(path, tmp_path, level=level), None, str(path), batch=1)
     column = found.runs[0].backends["ort"]
-    assert column.layer_sum_ms is not None
+    assert column.coverage == 1.0
+    assert column.time_coverage == 1.0
+    assert column.layer_sum_ms
     assert column.profiled_runs == 4
-    modules = [name for row in found.runs[0].rows for name in row.modules]
+    rows = found.runs[0].rows
+    modules = [name for row in rows for name in row.modules]
     assert len(modules) == len(set(modules))
+    first = next(row for row in rows if "conv1" in row.modules)
+    assert first.modules == (("conv1",) if level == "BASIC" else ("conv1", "act1"))
+    assert first.cells["ort"].match == "name"
+
+
+@pytest.mark.parametrize("name", ["resnet50", "inception_v2"])
+def test_an_ort_profile_has_the_rows_of_a_trace_that_tells_the_tensors(name: str, tmp_path: Path) -> None:
+    artifact = open_any(LIGHT / f"light_{name}.onnx")
+    wanted = {
+        frozenset(module.name for module in row.modules)
+        for row in aligned(artifact, own=True).rows
+        if row.nodes and row.modules
+    }
+    path = ort_profile(artifact.path, tmp_path, runs=2)
+    found = import_profile(path, None, str(artifact.path), batch=1).runs[0]
+    assert {frozenset(r.modules) for r in found.rows if r.modules and r.cells["ort"].nodes} == wanted
+    assert found.backends["ort"].coverage == 1.0
+
+
+def test_a_kernel_that_is_called_twice_a_run_costs_both_calls(tmp_path: Path) -> None:
+    def event(name: str, start: int, duration: int, kind: str = "Node") -> dict[str, object]:
+        return {"cat": kind, "name": name, "ts": start, "dur": duration, "args": {"op_name": "Relu"}}
+
+    events = []
+    for start in (0, 1000, 2000):
+        events.append(event("model_run", start, 900, "Session"))
+        events += [event("body_kernel_time", start + 100 * call, 40) for call in (1, 2)]
+        events.append(event("tail_kernel_time", start + 500, 10))
+    path = tmp_path / "loop.json"
+    path.write_text(json.dumps(events))
+    run = import_profile(path, None, None, batch=1).runs[0]
+    assert [row.cells["ort"].latency_ms for row in run.rows[:2]] == [pytest.approx(0.08), pytest.approx(0.01)]
+    assert run.backends["ort"].profiled_runs == 2
 
 
 @pytest.mark.parametrize(
