@@ -9,7 +9,8 @@ import orjson
 
 from serve.api import RefusedError, Reply, Request
 from serve.api.gate import Gate
-from serve.api.tensors import DATATYPES, InferRequest, finite, render, split
+from serve.api.rows import finite
+from serve.api.tensors import DATATYPES, InferRequest, render, split
 from serve.classifier import Classifier
 from serve.models import RETRY_S, Model, Registry, Version
 from toolkit.artifacts import TensorSpec

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import reprlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import orjson
 from numpy.typing import NDArray
 
 from serve.api import RefusedError
+from serve.api.rows import check_finite, from_json
 from toolkit.artifacts import TensorSpec
 
 DATATYPES = {
@@ -33,8 +35,6 @@ MAX_DIGITS = 12
 # clients of binary tensors send the same few bytes of JSON again and again
 MOST_KEPT = 64
 LONGEST_KEPT = 1_024
-# up to here one dot product tells sooner than a look at every number; it stays in this thread
-DOT_UP_TO = 4_096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,9 @@ def parse(head: bytes, tail: memoryview, spec: TensorSpec, outputs: Sequence[str
     inputs = data.get("inputs") if isinstance(data, dict) else None
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise RefusedError(400, f"inputs must be a list of one tensor, {spec.name!r}")
-    rows, used = _rows(inputs[0], tail, spec)
+    # a look for a letter that hardly any request has costs a hundredth of a look at every value
+    bools = (b"r" in head and b"true" in head) or (b"l" in head and b"false" in head)
+    rows, used = _rows(inputs[0], tail, spec, bools=bools)
     if used != len(tail):
         raise RefusedError(400, f"{len(tail)} binary bytes came, the request speaks of {used}")
     parameters = _object(data, "parameters")
@@ -109,7 +111,7 @@ class Parser:
         kept = self._kept.get(head)
         if kept is not None and kept[0] == len(tail):
             rows = np.frombuffer(tail, dtype=self._dtype).reshape(kept[1])
-            _check_finite(rows, self.spec.name)
+            check_finite(rows, self.spec.name)
             known = kept[2]
             return InferRequest(
                 rows=rows, wanted=known.wanted, ident=known.ident, deadline_s=known.deadline_s
@@ -154,18 +156,20 @@ def _parse_raw(tail: memoryview, spec: TensorSpec, outputs: Sequence[str]) -> In
     if not tail or len(tail) % size:
         raise RefusedError(400, f"{len(tail)} bytes are no whole rows of {size} bytes")
     rows = np.frombuffer(tail, dtype=dtype).reshape(len(tail) // size, *(n or 1 for n in spec.shape[1:]))
-    _check_finite(rows, spec.name)
+    check_finite(rows, spec.name)
     wanted = tuple(Wanted(name=name, binary=True) for name in outputs)
     return InferRequest(rows=rows, wanted=wanted, ident=None, deadline_s=None)
 
 
-def _rows(tensor: dict[str, Any], tail: memoryview, spec: TensorSpec) -> tuple[NDArray[Any], int]:
+def _rows(
+    tensor: dict[str, Any], tail: memoryview, spec: TensorSpec, *, bools: bool
+) -> tuple[NDArray[Any], int]:
     """Return an input as rows of the model's dtype, and how many binary bytes it took."""
     if tensor.get("name") != spec.name:
-        raise RefusedError(400, f"no input {str(tensor.get('name'))[:80]!r}; this model takes {spec.name!r}")
+        raise RefusedError(400, f"no input {_shown(tensor.get('name'))!r}; this model takes {spec.name!r}")
     datatype = DATATYPES.get(spec.dtype, spec.dtype.upper())
     if tensor.get("datatype") != datatype:
-        raise RefusedError(400, f"input {spec.name!r} is {datatype}, not {str(tensor.get('datatype'))[:40]}")
+        raise RefusedError(400, f"input {spec.name!r} is {datatype}, not {_shown(tensor.get('datatype'))}")
     shape = _shape(tensor.get("shape"), spec)
     parameters = _object(tensor, "parameters")
     if "shared_memory_region" in parameters:
@@ -174,14 +178,14 @@ def _rows(tensor: dict[str, Any], tail: memoryview, spec: TensorSpec) -> tuple[N
     if "binary_data_size" in parameters:
         size = parameters["binary_data_size"]
         dtype = np.dtype(spec.dtype)
-        if isinstance(size, bool) or size != count * dtype.itemsize or size > len(tail):
+        if type(size) is not int or size != count * dtype.itemsize or size > len(tail):
             raise RefusedError(400, f"binary_data_size does not fit the shape {shape} or the body")
         if "data" in tensor:
             raise RefusedError(400, "a tensor is either binary or has data, not both")
         rows = np.frombuffer(tail[:size], dtype=dtype).reshape(shape)
-        _check_finite(rows, spec.name)
+        check_finite(rows, spec.name)
         return rows, size
-    return _from_json(tensor.get("data"), shape, spec), 0
+    return from_json(tensor.get("data"), shape, spec, bools=bools), 0
 
 
 def _shape(shape: Any, spec: TensorSpec) -> tuple[int, ...]:
@@ -189,72 +193,20 @@ def _shape(shape: Any, spec: TensorSpec) -> tuple[int, ...]:
         isinstance(shape, list)
         and len(shape) == len(spec.shape)
         and all(type(have) is int for have in shape)
+        and min(shape[1:], default=1) > 0
         and all(want is None or want == have for want, have in zip(spec.shape, shape, strict=True))
     )
     if not fits:
         wanted = "×".join("N" if n is None else str(n) for n in spec.shape)
-        raise RefusedError(400, f"input {spec.name!r} takes the shape {wanted}, not {str(shape)[:80]}")
+        raise RefusedError(400, f"input {spec.name!r} takes the shape {wanted}, not {_shown(shape)}")
     if not 1 <= shape[0] < 10**9:
         raise RefusedError(400, f"a batch of {shape[0]} is none; send 1 picture or more")
     return tuple(shape)
 
 
-def _from_json(data: Any, shape: tuple[int, ...], spec: TensorSpec) -> NDArray[Any]:
-    if not isinstance(data, list):
-        raise RefusedError(400, f"input {spec.name!r} has neither data nor binary_data_size")
-    quick = _flat_floats(data, shape) if spec.dtype == "float32" else None
-    if quick is not None:
-        _check_finite(quick, spec.name)
-        return quick
-    try:
-        values = np.array(data)
-    except (ValueError, TypeError, RecursionError, OverflowError):
-        raise RefusedError(400, "data must be numbers, flat or in the tensor's own nesting") from None
-    if values.dtype.kind not in "iuf":
-        raise RefusedError(400, "data must be numbers, flat or in the tensor's own nesting")
-    if values.shape not in (shape, (math.prod(shape),)):
-        raise RefusedError(400, f"data has {values.size} numbers, the shape {list(shape)} says otherwise")
-    dtype = np.dtype(spec.dtype)
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        if values.dtype.kind == "f" or values.min() < info.min or values.max() > info.max:
-            raise RefusedError(400, f"data must be whole numbers from {info.min} to {info.max}")
-    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused next
-        rows = values.astype(dtype).reshape(shape)
-    _check_finite(rows, spec.name)
-    return rows
-
-
-def _flat_floats(data: list[Any], shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    """Return a flat list of numbers as float32 rows; None for all else, which is then looked at in full.
-
-    Packing takes a third of what np.array takes for 784 numbers, and refuses all that is no number.
-    """
-    if len(data) != math.prod(shape) or isinstance(data[0], bool):
-        return None
-    try:
-        packed = struct.pack(f"{len(data)}f", *data)
-    except (struct.error, OverflowError):
-        return None
-    return np.frombuffer(packed, dtype=np.float32).reshape(shape)
-
-
-def finite(array: NDArray[Any]) -> bool:
-    """Tell whether no number is NaN or infinite."""
-    if array.dtype.kind != "f":
-        return True
-    if array.dtype == np.float32 and array.size <= DOT_UP_TO:
-        flat = array.ravel()
-        # NaN and infinity survive squaring and adding; large numbers overflow and are looked at
-        with np.errstate(over="ignore"):
-            if math.isfinite(np.dot(flat, flat)):
-                return True
-    return bool(np.isfinite(array).all())
-
-
-def _check_finite(rows: NDArray[Any], name: str) -> None:
-    if not finite(rows):
-        raise RefusedError(400, f"input {name!r} holds NaN or infinite numbers")
+def _shown(value: Any) -> str:
+    """Return a client's value in a few words: its whole text may be long, or nested too deep for Python."""
+    return value[:80] if isinstance(value, str) else reprlib.repr(value)
 
 
 def _wanted(asked: Any, outputs: Sequence[str], *, binary: bool) -> tuple[Wanted, ...]:
@@ -266,7 +218,7 @@ def _wanted(asked: Any, outputs: Sequence[str], *, binary: bool) -> tuple[Wanted
     for entry in asked:
         name, parameters = entry.get("name"), _object(entry, "parameters")
         if name not in outputs or any(done.name == name for done in found):
-            raise RefusedError(400, f"no output {str(name)[:80]!r}, or twice; known: {', '.join(outputs)}")
+            raise RefusedError(400, f"no output {_shown(name)!r}, or twice; known: {', '.join(outputs)}")
         if "shared_memory_region" in parameters:
             raise RefusedError(400, "shared memory is not offered; read the data from the reply")
         classes = parameters.get("classification", 0)

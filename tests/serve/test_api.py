@@ -135,10 +135,13 @@ def test_gzip_may_have_several_members(api: Server, rows: Rows) -> None:
         ({"data": ["1.0"] * 784}, "must be numbers"),
         ({"data": [True] * 784}, "must be numbers"),
         ({"data": [None] * 784}, "must be numbers"),
-        ({"data": [[1.0], [1.0, 2.0]]}, "must be numbers"),
+        ({"data": [0.5, True] * 392}, "must be numbers"),
+        ({"data": [[1.0]]}, "must be numbers"),
+        ({"data": [[1.0], [1.0, 2.0]]}, "2 rows, the shape [1, 1, 28, 28] says otherwise"),
         ({"data": [1e39] * 784}, "NaN or infinite"),
         ({"data": 5}, "neither data nor"),
         ({"parameters": {"binary_data_size": 3136}}, "binary_data_size does not fit"),
+        ({"parameters": {"binary_data_size": 0.0}}, "binary_data_size does not fit"),
         ({"parameters": {"shared_memory_region": "x"}}, "shared memory"),
         ({"parameters": []}, "must be an object"),
     ],
@@ -162,6 +165,7 @@ def test_a_clients_mistake_is_400_in_words(
         b'{"inputs": [1]}',
         b"[" * 100_000,
         b'{"inputs": [NaN]}',
+        b'{"inputs": [{"name": ' + b"[" * 1_000 + b"]" * 1_000 + b"}]}",
     ],
 )
 def test_what_is_no_request_is_400(api: Server, body: bytes) -> None:

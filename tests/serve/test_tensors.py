@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 pytest.importorskip("orjson", reason="orjson is not installed (extra page)")
 
 from serve.api import RefusedError
-from serve.api.tensors import LONGEST_KEPT, MOST_KEPT, Parser, Wanted, finite, parse, render
+from serve.api.rows import finite
+from serve.api.tensors import LONGEST_KEPT, MOST_KEPT, Parser, Wanted, parse, render
 from toolkit.artifacts import TensorSpec
 
 SPEC = TensorSpec(name="input", shape=(None, 1, 2, 2))

@@ -1,0 +1,106 @@
+"""A tensor's JSON data → rows of the model's own dtype, or in words why it is none.
+
+Nothing is made of a client's values before their number and their types are known: numpy would give a
+list of texts as many bytes for each as the longest of them takes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.api import RefusedError
+from toolkit.artifacts import TensorSpec
+
+# up to here one dot product tells sooner than a look at every number; it stays in this thread
+DOT_UP_TO = 4_096
+# what JSON must hold for each kind of dtype; a bool is an int to Python, but not to the protocol
+ALLOWED: dict[str, frozenset[type]] = {
+    "b": frozenset({bool}),
+    "i": frozenset({int}),
+    "u": frozenset({int}),
+    "f": frozenset({int, float}),
+}
+
+
+def from_json(data: Any, shape: tuple[int, ...], spec: TensorSpec, *, bools: bool) -> NDArray[Any]:
+    """Return parsed JSON data, flat or nested as `shape`, as rows. Raises RefusedError (400).
+
+    `bools` says that there are true or false among the request's values, maybe among these.
+    """
+    if not isinstance(data, list):
+        raise RefusedError(400, f"input {spec.name!r} has neither data nor binary_data_size")
+    dtype = np.dtype(spec.dtype)
+    values = _flat(data, shape)
+    rows = None if bools or dtype != np.float32 else _packed(values)
+    if rows is None:
+        _check_types(values, dtype, shape)
+        wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused next
+            rows = np.array(values, dtype=wide).astype(dtype, copy=False)
+    check_finite(rows, spec.name)
+    return rows.reshape(shape)
+
+
+def _packed(values: list[Any]) -> NDArray[Any] | None:
+    """Return numbers as float32; None for all else, which is then looked at one by one.
+
+    Packing takes a third of what np.array takes for 784 numbers, and refuses what is no number or bool.
+    """
+    try:
+        return np.frombuffer(struct.pack(f"{len(values)}f", *values), dtype=np.float32)
+    except (struct.error, OverflowError):
+        return None
+
+
+def _flat(data: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    """Return the values of flat or nested data in one list; looks at lengths alone, level by level."""
+    if data and not isinstance(data[0], list):
+        if len(data) != math.prod(shape):
+            raise RefusedError(400, f"data has {len(data)} values, the shape {list(shape)} says otherwise")
+        return data
+    if len(data) != shape[0]:
+        raise RefusedError(400, f"data has {len(data)} rows, the shape {list(shape)} says otherwise")
+    for length in shape[1:]:
+        if not all(type(inner) is list and len(inner) == length for inner in data):
+            raise _no_numbers(shape)
+        data = list(itertools.chain.from_iterable(data))
+    return data
+
+
+def _check_types(values: list[Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    found = set(map(type, values))
+    if dtype.kind in "iu" and found <= {int, float}:
+        info = np.iinfo(dtype)
+        if float in found or min(values) < info.min or max(values) > info.max:
+            raise RefusedError(400, f"data must be whole numbers from {info.min} to {info.max}")
+    if not found <= ALLOWED[dtype.kind]:
+        raise _no_numbers(shape, "true or false" if dtype.kind == "b" else "numbers")
+
+
+def _no_numbers(shape: tuple[int, ...], what: str = "numbers") -> RefusedError:
+    return RefusedError(400, f"data must be {what}, flat or nested as the shape {list(shape)}")
+
+
+def finite(array: NDArray[Any]) -> bool:
+    """Tell whether no number is NaN or infinite."""
+    if array.dtype.kind != "f":
+        return True
+    if array.dtype == np.float32 and array.size <= DOT_UP_TO:
+        flat = array.ravel()
+        # NaN and infinity survive squaring and adding; large numbers overflow and are looked at
+        with np.errstate(over="ignore"):
+            if math.isfinite(np.dot(flat, flat)):
+                return True
+    return bool(np.isfinite(array).all())
+
+
+def check_finite(rows: NDArray[Any], name: str) -> None:
+    """Raise RefusedError (400) where a number is NaN or infinite."""
+    if not finite(rows):
+        raise RefusedError(400, f"input {name!r} holds NaN or infinite numbers")
