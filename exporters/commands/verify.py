@@ -58,6 +58,7 @@ def verify(*, file: Path, rebuild: bool, device: str, threads: int | None, root:
                 "agree": verdict.agree,
                 "max_abs_diff": verdict.max_abs_diff,
                 "latency_ms": verdict.latency_ms,
+                "batch": verdict.batch,
                 "wrong": verdict.wrong,
             }
         )
@@ -72,7 +73,7 @@ def verify(*, file: Path, rebuild: bool, device: str, threads: int | None, root:
 def _words(verdict: Verdict) -> str:
     return (
         f"{verdict.agree} of {verdict.images} agree, largest difference {verdict.max_abs_diff:.2g}, "
-        f"{verdict.latency_ms:.2g} ms a batch of 1"
+        f"{verdict.latency_ms:.2g} ms a batch of {verdict.batch}"
     )
 
 

@@ -153,17 +153,27 @@ def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evi
 
 
 def answers(engine: Engine, inputs: Inputs, *, batch: int = 32) -> Floats:
-    """Return an engine's first output for all inputs, run in batches, as (N, K) float32."""
-    fixed = engine.artifact.passport.input.shape[0]
-    step = fixed or batch
+    """Return an engine's first output for all inputs, run in batches that it takes, as (N, K) float32."""
+    least, most = engine.batch_sizes
+    step = max(least, min(batch, most or batch))
     parts = []
     for start in range(0, len(inputs), step):
         part = inputs[start : start + step]
-        missing = step - len(part) if fixed else 0
-        if missing:  # a graph with a fixed batch: fill up, and drop the filling's answers
-            part = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
-        parts.append(engine.logits(part)[: step - missing])
+        # the filling's answers are dropped
+        parts.append(engine.logits(filled(part, least))[: len(part)])
     return np.concatenate(parts).reshape(len(inputs), -1)
+
+
+def filled(batch: NDArray[Any], least: int) -> NDArray[Any]:
+    """Return a batch of at least `least` inputs: its last one is repeated as often as needed."""
+    missing = least - len(batch)
+    return batch if missing <= 0 else np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+
+
+def smallest_batch(engine: Engine, inputs: Inputs) -> NDArray[Any]:
+    """Return the first inputs, in the smallest batch that an engine takes: what its latency is told for."""
+    least, _ = engine.batch_sizes
+    return filled(inputs[:least], least)
 
 
 def answers_of(artifact: Artifact, evidence: Evidence, *, model_file: Path | None = None) -> Floats:

@@ -7,6 +7,7 @@ any machine with numpy and the file's runtime can check the file: no torch, no o
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.proving.evidence import Evidence, answers
+from exporters.proving.evidence import Evidence, answers, smallest_batch
 from toolkit.artifacts import Artifact, Parity, Passport, Precision, hash_file
 from toolkit.backends import Engine
 from toolkit.checkpoints import tool_versions
@@ -44,12 +45,16 @@ class Proof:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How a file answered its proof on this machine; `wrong` are the numbers of pictures that disagree."""
+    """How a file answered its proof on this machine; `wrong` are the numbers of pictures that disagree.
+
+    `max_abs_diff` is NaN where an answer was none; `latency_ms` is that of a batch of `batch`.
+    """
 
     images: int
     agree: int
     max_abs_diff: float
     latency_ms: float
+    batch: int
     wrong: tuple[int, ...]
 
     @property
@@ -109,7 +114,7 @@ def read_proof(artifact: Artifact) -> Proof:
 
 
 def check_proof(engine: Engine, proof: Proof, *, runs: int = 50) -> Verdict:
-    """Run an engine on its proof and time batches of its smallest size.
+    """Run an engine on its proof and time the smallest batch that it takes.
 
     A picture agrees when no logit differs by more than the tolerance and the first answer is the
     same, or was closer to the second than twice the tolerance.
@@ -123,11 +128,13 @@ def check_proof(engine: Engine, proof: Proof, *, runs: int = 50) -> Verdict:
     )
     same = found.argmax(axis=1) == proof.logits.argmax(axis=1)
     agree = (differences <= proof.tolerance) & (same | near)
+    batch = smallest_batch(engine, inputs)
     return Verdict(
         images=len(proof.logits),
         agree=int(agree.sum()),
         max_abs_diff=float(differences.max()),
-        latency_ms=latency_ms(engine, inputs[: engine.artifact.passport.input.shape[0] or 1], runs=runs),
+        latency_ms=latency_ms(engine, batch, runs=runs),
+        batch=len(batch),
         wrong=tuple(int(i) for i in np.flatnonzero(~agree)),
     )
 
@@ -161,8 +168,10 @@ def record(passport: Passport, verdict: Verdict, device: str, when: str) -> dict
         ),
         "images": verdict.images,
         "agree": verdict.agree,
-        "max_abs_diff": verdict.max_abs_diff,
+        # JSON knows no NaN; what a broken engine answers differs by no number
+        "max_abs_diff": verdict.max_abs_diff if math.isfinite(verdict.max_abs_diff) else None,
         "latency_ms": verdict.latency_ms,
+        "batch": verdict.batch,
     }
     earlier = passport.extra.get("verified") or []
     return {**passport.to_json(), "verified": [*earlier, json.loads(json.dumps(entry))][-20:]}

@@ -126,6 +126,17 @@ class Engine(ABC):
         """Return the names of what `run` returns, as far as the runtime knows them; the logits' first."""
         return (self.artifact.passport.output.name,)
 
+    @property
+    def batch_sizes(self) -> tuple[int, int | None]:
+        """Return the smallest and the largest batch that `run` takes; None where it has no end."""
+        fixed = self.artifact.passport.input.shape[0]
+        return (fixed, fixed) if fixed else (1, None)
+
+    @property
+    def device_name(self) -> str:
+        """Return what the engine runs on, as far as it knows better than the option that opened it."""
+        return self.options.device
+
     def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Return the first output as (N, K) float32."""
         return np.asarray(self.run(batch)[0], dtype=np.float32)

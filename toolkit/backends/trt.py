@@ -114,13 +114,34 @@ class TrtEngine(Engine):
         upload, compute, download = np.median(parts, axis=0).tolist()
         return CallTimes(upload_ms=upload, compute_ms=compute, download_ms=download, runs=runs)
 
+    @property
+    def batch_sizes(self) -> tuple[int, int | None]:
+        if self.artifact.passport.input.shape[0]:
+            return super().batch_sizes
+        low, _, high = self._profile
+        return low, high
+
+    @property
+    def device_name(self) -> str:
+        gpu = gpus()[self.device.index]
+        return f"cuda:{gpu.index} {gpu.name} ({gpu.capability})"
+
+    @property
+    def _profile(self) -> tuple[int, int, int]:
+        """The smallest, the usual and the largest batch that the engine was built for."""
+        low, usual, high = self.engine.get_tensor_profile_shape(self.inputs[0], 0)
+        return int(low[0]), int(usual[0]), int(high[0])
+
     def check(self, batch: NDArray[Any]) -> None:
         super().check(batch)
-        low, _, high = self.engine.get_tensor_profile_shape(self.inputs[0], 0)
-        if not low[0] <= len(batch) <= high[0]:
+        asked, (least, most) = len(batch), self.batch_sizes
+        if asked < least or (most is not None and asked > most):
+            low, usual, high = self._profile
+            wider = f"{min(low, asked)},{usual},{max(high, asked)}"
             raise ShapeError(
-                f"{self.artifact.path.name} was built for batches of {low[0]} to {high[0]}, "
-                f"got {len(batch)}; `cnnkit export {self.artifact.name} --batch 1,32,{len(batch)}`"
+                f"{self.artifact.path.name} was built for batches of {low} to {high}, got {asked}; "
+                f"`cnnkit export {self.artifact.name} --format trt "
+                f"--precision {self.artifact.passport.precision} --batch {wider}`"
             )
 
     def _enqueue(self, batch: NDArray[Any]) -> None:

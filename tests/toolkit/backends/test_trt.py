@@ -174,14 +174,22 @@ def test_batches_outside_the_profile_are_refused_in_words(driver: Path, engine: 
         engine,
         """
 with TrtEngine(artifact, EngineOptions()) as opened:
+    sizes = opened.batch_sizes
     try: opened.run(np.zeros((9, 1, 2, 2), np.float32))
-    except Exception as error: print(json.dumps([type(error).__name__, str(error)]))
+    except Exception as error: print(json.dumps([sizes, type(error).__name__, str(error)]))
 """,
     )
     assert answer == [
+        [1, 8],
         "ShapeError",
-        "tiny.fp16.engine was built for batches of 1 to 8, got 9; `cnnkit export tiny --batch 1,32,9`",
+        "tiny.fp16.engine was built for batches of 1 to 8, got 9; "
+        "`cnnkit export tiny --format trt --precision fp16 --batch 1,4,9`",
     ]
+
+
+def test_an_engine_says_on_which_gpu_it_runs(driver: Path, engine: Artifact) -> None:
+    code = "with TrtEngine(artifact, EngineOptions()) as opened: print(json.dumps(opened.device_name))"
+    assert on_driver(driver, engine, code) == "cuda:0 Stand-in (SM89)"
 
 
 def test_layer_times_come_from_the_profiler_and_leave_it_off(driver: Path, engine: Artifact) -> None:
