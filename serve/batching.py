@@ -187,14 +187,14 @@ class Batcher:
         start = time.perf_counter()
         try:
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([c.rows for c in batch])
-            outcome: Arrays | Exception = batch[0].run(rows)
+            outcome: list[Arrays] | Exception = _shares(batch, batch[0].run(rows))
         except Exception as error:  # handed to every caller of the batch, which knows what it means
             outcome = error
         seconds = time.perf_counter() - start
         loop.call_soon_threadsafe(self._finish, batch, outcome, start, seconds)
 
     def _finish(
-        self, batch: list[_Caller], outcome: Arrays | Exception, start: float, seconds: float
+        self, batch: list[_Caller], outcome: list[Arrays] | Exception, start: float, seconds: float
     ) -> None:
         self._busy = False
         total = sum(len(caller.rows) for caller in batch)
@@ -203,16 +203,14 @@ class Batcher:
             self._learn(seconds / total)
             self._last_s = seconds
             self._on_batch(total, seconds)
-        at = 0
-        for caller in batch:
-            end = at + len(caller.rows)
-            if not caller.done.done():
-                if isinstance(outcome, Exception):
-                    caller.done.set_exception(outcome)
-                else:
-                    timing = Timing(queue_ms=(start - caller.came) * 1e3, infer_ms=seconds * 1e3, rows=total)
-                    caller.done.set_result(([array[at:end] for array in outcome], timing))
-            at = end
+        for index, caller in enumerate(batch):
+            if caller.done.done():
+                continue
+            if isinstance(outcome, Exception):
+                caller.done.set_exception(outcome)
+            else:
+                timing = Timing(queue_ms=(start - caller.came) * 1e3, infer_ms=seconds * 1e3, rows=total)
+                caller.done.set_result((outcome[index], timing))
         self._consider()
 
     def _learn(self, seconds_per_row: float) -> None:
@@ -226,6 +224,17 @@ class Batcher:
         while not self.idle:
             await asyncio.sleep(0.005)
         self._pool.shutdown(wait=True)
+
+
+def _shares(batch: list[_Caller], arrays: Arrays) -> list[Arrays]:
+    """Return each caller's own rows; an output with no row for each of theirs goes whole to everyone."""
+    total = sum(len(caller.rows) for caller in batch)
+    shares, at = [], 0
+    for caller in batch:
+        end = at + len(caller.rows)
+        shares.append([array[at:end] if array.shape[:1] == (total,) else array for array in arrays])
+        at = end
+    return shares
 
 
 def _expire(done: asyncio.Future[Any]) -> None:

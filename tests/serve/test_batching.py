@@ -166,6 +166,37 @@ def test_an_engine_that_fails_tells_each_caller_and_goes_on() -> None:
     asyncio.run(main())
 
 
+def test_an_output_without_a_row_for_each_picture_goes_whole_to_everyone() -> None:
+    engine = Doubling()
+    engine.go.clear()
+
+    def run(rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+        return [*engine.run(rows), np.array(7.0), np.arange(9)]
+
+    async def main() -> list[Any]:
+        batcher = Batcher(Policy())
+        waiting = [batcher.submit(row(float(i), i + 1), run, deadline_s=5) for i in range(3)]
+        engine.go.set()
+        return await ended(batcher, asyncio.gather(*waiting))
+
+    for i, (arrays, _) in enumerate(asyncio.run(main())):
+        assert arrays[0].tolist() == [[2.0 * i, 2.0 * i]] * (i + 1)
+        assert (float(arrays[1]), len(arrays[2])) == (7.0, 9)
+
+
+def test_an_engine_that_answers_with_no_arrays_tells_each_caller() -> None:
+    def run(rows: np.ndarray[Any, Any]) -> Any:
+        return None
+
+    async def main() -> None:
+        batcher = Batcher(Policy())
+        with pytest.raises(TypeError):
+            await batcher.submit(row(1.0), run, deadline_s=5)
+        await batcher.close()
+
+    asyncio.run(main())
+
+
 def test_who_waits_when_a_newer_engine_takes_over_is_answered_by_the_old_one() -> None:
     old, new = Doubling(), Doubling()
     old.go.clear()

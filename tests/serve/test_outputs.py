@@ -20,7 +20,7 @@ Rows = np.ndarray[Any, np.dtype[np.float32]]
 
 @pytest.fixture(scope="module")
 def several(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the shipped network with features, a winner and a constant beside its logits."""
+    """Return the shipped network with shares, a winner, a constant and a lone number beside its logits."""
     root = tmp_path_factory.mktemp("several")
     model = onnx.load(shipped)
     graph, helper = model.graph, onnx.helper
@@ -28,11 +28,13 @@ def several(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     graph.node.append(helper.make_node("ArgMax", [logits], ["winner"], axis=1, keepdims=0))
     graph.node.append(helper.make_node("Softmax", [logits], ["shares"], axis=1))
     graph.node.append(helper.make_node("Shape", [logits], ["counts"]))
+    graph.node.append(helper.make_node("ReduceMax", [logits], ["largest"], keepdims=0))
     graph.output.extend(
         [
             helper.make_tensor_value_info("counts", onnx.TensorProto.INT64, [2]),
             helper.make_tensor_value_info("winner", onnx.TensorProto.INT64, ["N"]),
             helper.make_tensor_value_info("shares", onnx.TensorProto.FLOAT, ["N", 10]),
+            helper.make_tensor_value_info("largest", onnx.TensorProto.FLOAT, []),
         ]
     )
     path = root / "several" / "several.onnx"
