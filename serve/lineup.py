@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 
 from serve.classifier import Choice, Classifier, find, selection_for
 from toolkit import catalog
-from toolkit.artifacts import Artifact
+from toolkit.artifacts import Artifact, find_artifacts, read_passport
 from toolkit.errors import CnnkitError
-from toolkit.opening import newest_name
+from toolkit.opening import fits, is_path, newest_name
 
 # In the order in which people see them; others of the catalog follow.
 FIRST = ("ort", "pytorch", "trt")
@@ -19,13 +19,17 @@ FIRST = ("ort", "pytorch", "trt")
 
 @dataclass(kw_only=True)
 class Entry:
-    """One model by one backend; `artifact` is None where it cannot be served, and `why_not` says why."""
+    """One model by one backend; `artifact` is None where it cannot be served, and `why_not` says why.
+
+    One that was named by its path is `pinned`: it stays that file, whatever else has its name.
+    """
 
     model: str
     backend: str
     choice: Choice
     artifact: Artifact | None = None
     why_not: str | None = None
+    pinned: bool = False
     _classifier: Classifier | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -33,6 +37,21 @@ class Entry:
     def label(self) -> str:
         """Return what people read: model and backend."""
         return f"{self.model} · {TITLES.get(self.backend, self.backend)}"
+
+    def candidates(self) -> list[Artifact]:
+        """Return what this model means now, in every precision, newest first; no file is hashed.
+
+        Raises CnnkitError when the passport of a pinned one cannot be read.
+        """
+        if self.pinned and self.artifact is not None:
+            path = self.artifact.path
+            return [Artifact(path=path, passport=read_passport(path))]
+        selection = selection_for(self.backend, self.choice)
+        return [
+            Artifact(path=path, passport=passport)
+            for path, passport in find_artifacts(self.choice.root, self.model)
+            if fits(passport, replace(selection, precision=passport.precision))
+        ]
 
     def classifier(self) -> Classifier:
         """Return the opened artifact, opened now if it was not yet. Raises CnnkitError."""
@@ -75,7 +94,9 @@ def line_up(models: Sequence[str], backend: str, choice: Choice, *, others: bool
         artifact = find(model, backend, choice)
         if any(entry.model == artifact.name for entry in entries):
             raise CnnkitError(f"{artifact.name} is named twice; each model is served once")
-        entries.append(Entry(model=artifact.name, backend=backend, choice=choice, artifact=artifact))
+        entry = Entry(model=artifact.name, backend=backend, choice=choice, artifact=artifact)
+        entry.pinned = is_path(model)
+        entries.append(entry)
         if others:
             rest = [name for name in backend_names() if name != backend]
             entries += [_optional(artifact.name, name, choice) for name in rest]

@@ -19,8 +19,7 @@ from serve.batching import Batcher, Policy
 from serve.classifier import Classifier
 from serve.lineup import Entry
 from serve.tally import Tally
-from toolkit import catalog
-from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
+from toolkit.artifacts import Artifact, open_artifact, read_passport
 from toolkit.errors import CnnkitError
 
 BatchHook = Callable[[str, int, float], None]
@@ -95,13 +94,11 @@ class Model:
         self.look()
 
     def look(self) -> None:
-        """List the other precisions that this backend can open, newest first."""
-        formats = catalog.backend(self.entry.backend).formats
+        """List the newest file of each precision that this backend can open. Raises CnnkitError."""
         found: dict[str, Artifact] = {}
-        for path, passport in find_artifacts(self.entry.choice.root, self.name):
-            trained = passport.trained is not False or self.entry.choice.untrained
-            if passport.format in formats and trained and passport.preprocessing is not None:
-                found.setdefault(passport.precision, Artifact(path=path, passport=passport))
+        for artifact in self.entry.candidates():
+            if artifact.passport.preprocessing is not None:
+                found.setdefault(artifact.passport.precision, artifact)
         self.files = found
 
     def _version(self, classifier: Classifier) -> Version:
@@ -147,9 +144,10 @@ class Model:
         return classifier
 
     async def close(self) -> None:
-        """Answer everyone who waits, then end the queues."""
+        """Answer everyone who waits, then end the queues and free the engines."""
         for version in self.opened.values():
             await version.batcher.close()
+            version.classifier.close()
 
 
 class Registry:
@@ -172,7 +170,7 @@ class Registry:
         return next(iter(self.models.values()))
 
     async def close(self) -> None:
-        """Be not ready, and answer everyone who waits."""
+        """Be not ready, answer everyone who waits, and free the engines."""
         self.ready = False
         for model in self.models.values():
             await model.close()

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serve.api.metrics import Metrics
 from serve.classifier import Classifier
 from serve.models import Model, Registry, Version, newer
-from toolkit import catalog
-from toolkit.artifacts import find_artifacts
+from toolkit.artifacts import read_passport
 from toolkit.errors import CnnkitError
 from toolkit.opening import describe
 
 EVERY_S = 2.0
 
 
-def candidate(model: Model, precision: str, version: Version) -> Path:
-    """Return the file that a version would be opened from now."""
+def candidate(model: Model, precision: str, version: Version) -> Path | None:
+    """Return the file that a version would be opened from now; None where what is served is no more here.
+
+    Raises CnnkitError when the passport of the served file cannot be read any more.
+    """
     served = version.classifier.artifact
-    formats = catalog.backend(model.entry.backend).formats
-    for path, passport in find_artifacts(model.entry.choice.root, model.name):
-        trained = passport.trained is not False or served.passport.trained is False
-        if passport.format in formats and passport.precision == precision and trained:
-            # an artifact named by its path stays that file
-            return path if passport.created > served.passport.created else served.path
-    return served.path
+    for found in model.entry.candidates():
+        newer_or_same = found.path == served.path or found.passport.created > served.passport.created
+        if found.passport.precision == precision and newer_or_same:
+            return found.path
+    read_passport(served.path)
+    return None
 
 
 class Reloader:
@@ -42,19 +44,32 @@ class Reloader:
         """Look until cancelled."""
         while True:
             await asyncio.sleep(every_s)
-            for model in self.registry.models.values():
-                await asyncio.to_thread(model.look)
-                for precision, version in list(model.opened.items()):
-                    await self._look(model, precision, version)
+            await self.look()
 
-    async def _look(self, model: Model, precision: str, version: Version) -> None:
+    async def look(self) -> None:
+        """Look at every model once; what goes wrong is said, and ends neither this look nor the next."""
+        for model in self.registry.models.values():
+            with self._saying(model.name):
+                await asyncio.to_thread(model.look)
+            for precision, version in list(model.opened.items()):
+                with self._saying(f"{model.name} {precision}"):
+                    await self._take_up(model, precision, version)
+
+    @contextlib.contextmanager
+    def _saying(self, what: str) -> Iterator[None]:
         try:
-            made = await asyncio.to_thread(self._open_newer, model, precision, version)
-        except CnnkitError as error:
-            if str(error) not in self._refused:
-                self._refused.add(str(error))
-                self.say(f"not reloaded: {error}")
+            yield
             return
+        except CnnkitError as error:
+            why = str(error)
+        except Exception as error:  # files vanish, and what opens may still fail when it is run first
+            why = f"{what}: {type(error).__name__}: {error}"
+        if why not in self._refused:
+            self._refused.add(why)
+            self.say(f"not reloaded: {why}")
+
+    async def _take_up(self, model: Model, precision: str, version: Version) -> None:
+        made = await asyncio.to_thread(self._open_newer, model, precision, version)
         if made is not None:
             version.replace(made)
             self.metrics.reloaded(model.name)
@@ -62,7 +77,7 @@ class Reloader:
 
     def _open_newer(self, model: Model, precision: str, version: Version) -> Classifier | None:
         path = candidate(model, precision, version)
-        artifact = newer(version, path)
+        artifact = newer(version, path) if path else None
         if artifact is None:
             return None
         old, new = version.classifier.artifact.passport, artifact.passport

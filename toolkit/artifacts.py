@@ -124,6 +124,7 @@ class Passport:
         values["input"] = _tensor(data["input"])
         values["output"] = _tensor(data["output"])
         values["classes"] = tuple(str(name) for name in data["classes"])
+        values["created"] = str(data.get("created") or "")  # null where it is not known; sorted as text
         prep = data["preprocessing"]
         values["preprocessing"] = Preprocessing.from_json(prep) if prep else None
         for key, kind in _NESTED.items():

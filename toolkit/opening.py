@@ -53,11 +53,7 @@ def open_model(text: str | None, selection: Selection) -> Artifact:
     name = newest_name(selection) if text is None else text
     if selection.untrained:
         return _open_untrained(name, selection)
-    fitting = [
-        path
-        for path, passport in find_artifacts(selection.root, name)
-        if _fits(passport, selection) and passport.trained is not False
-    ]
+    fitting = [path for path, passport in find_artifacts(selection.root, name) if fits(passport, selection)]
     if fitting:
         return open_artifact(fitting[0])
     raise _nothing_fits(name, selection)
@@ -79,18 +75,22 @@ def newest_name(selection: Selection) -> str:
     return name.removesuffix("-untrained") if selection.untrained else name
 
 
-def _fits(passport: Passport, selection: Selection) -> bool:
+def fits(passport: Passport, selection: Selection) -> bool:
+    """Tell whether a name may open an artifact with this passport; untrained ones of one seed, or none."""
     # int8 graphs in TensorRT's dialect are its builder's input; a path opens them elsewhere, too
     for_builder = passport.extra.get("purpose") == "trt" and passport.format == "onnx"
-    fits = passport.format in selection.formats and passport.precision == selection.precision
-    return fits and not for_builder
+    if for_builder or passport.format not in selection.formats or passport.precision != selection.precision:
+        return False
+    if selection.untrained:
+        return passport.trained is False and passport.extra.get("seed") == selection.seed
+    return passport.trained is not False
 
 
 def _open_untrained(name: str, selection: Selection) -> Artifact:
     spec = catalog.model(name.removesuffix("-untrained"), model_file=selection.model_file)
     named = untrained_name(spec.name)
     for path, passport in find_artifacts(selection.root, named):
-        if _fits(passport, selection) and passport.extra.get("seed") == selection.seed:
+        if fits(passport, selection):
             return open_artifact(path)
     if "safetensors" in selection.formats and selection.precision == "fp32":
         return write_untrained(spec, selection.root, seed=selection.seed)

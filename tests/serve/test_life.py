@@ -105,9 +105,11 @@ def test_a_newer_artifact_takes_over_with_no_failed_request(shipped: Path, tmp_p
 
 def test_a_broken_newer_artifact_is_left_alone(shipped: Path, tmp_path: Path) -> None:
     old = copy_of(shipped, tmp_path)
+    newer = copy_of(shipped, tmp_path / "elsewhere", created="2100-06-01T00:00:00+00:00")
     with serving(tmp_path, MODEL, "--no-page") as server:
         old.path.write_bytes(b"cut short")
-        time.sleep(3)
+        sidecar(newer.path).replace(sidecar(old.path))
+        assert "SHA-256 differs" in server.read_line("not reloaded", 20)
         answer = server.infer({"inputs": [tensor(IMAGE)]})
         assert (answer.status, answer.headers["x-model-sha256"]) == (200, old.passport.sha256)
 

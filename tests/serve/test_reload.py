@@ -1,0 +1,196 @@
+"""What takes over while a server runs: which file, what happens to the old engine, and what ends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("prometheus_client", reason="prometheus_client is not installed (extra page)")
+
+from serve.api.metrics import Metrics
+from serve.batching import Policy
+from serve.classifier import Choice
+from serve.lineup import Entry, line_up
+from serve.models import Model, Registry
+from serve.reload import Reloader
+from tests.serve.conftest import MODEL
+from toolkit.artifacts import Artifact, Passport, read_passport, sidecar, stamp
+
+IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
+
+
+@dataclass(kw_only=True)
+class Running:
+    """What a server holds, without its socket: models behind queues, and who looks for newer files."""
+
+    registry: Registry
+    reloader: Reloader
+    said: list[str] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, entries: Sequence[Entry], backend: str = "counting") -> Running:
+        said: list[str] = []
+        metrics = Metrics()
+        registry = Registry(entries, backend, Policy(), metrics.batch)
+        registry.start()
+        return cls(registry=registry, reloader=Reloader(registry, metrics, said.append), said=said)
+
+    @property
+    def model(self) -> Model:
+        return self.registry.default()
+
+    def served(self, precision: str | None = None) -> Artifact:
+        return self.model.opened[precision or self.model.default].classifier.artifact
+
+    def look(self) -> None:
+        asyncio.run(self.reloader.look())
+
+
+def write(root: Path, content: bytes, name: str = f"{MODEL}.onnx", **facts: Any) -> Artifact:
+    """Write a file under the served name, with the shipped passport's facts but for those given."""
+    path = root / MODEL / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    known: Passport = facts.pop("known")
+    extra = {**known.extra, **facts.pop("extra", {})}
+    return stamp(path, dataclasses.replace(known, extra=extra, **facts))
+
+
+@pytest.fixture
+def known(shipped: Path) -> Passport:
+    return read_passport(shipped)
+
+
+def at(month: int) -> str:
+    return f"2100-{month:02}-01T00:00:00+00:00"
+
+
+def serve(root: Path, model: str = MODEL, **chosen: Any) -> Running:
+    return Running.start(line_up([model], "counting", Choice(root=root, **chosen), others=False))
+
+
+@pytest.mark.usefixtures("counting")
+def test_a_model_named_by_its_path_stays_that_file(tmp_path: Path, known: Passport) -> None:
+    backup = write(tmp_path / "backup", b"old", known=known, created=at(1))
+    write(tmp_path, b"new", known=known, created=at(2))
+    write(tmp_path, b"half", f"{MODEL}.fp16.onnx", known=known, created=at(3), precision="fp16")
+    running = serve(tmp_path, str(backup.path))
+    running.look()
+    assert running.served().path == backup.path
+    assert running.model.versions == ["fp32"]
+    # the file itself may be replaced, as any other that is served
+    again = write(tmp_path / "backup", b"older", known=known, created=at(1))
+    running.look()
+    assert running.served() == again
+
+
+@pytest.mark.usefixtures("counting")
+def test_the_graph_for_tensorrts_builder_is_no_version_and_never_takes_over(
+    tmp_path: Path, known: Passport
+) -> None:
+    plain = write(tmp_path, b"int8", f"{MODEL}.int8.onnx", known=known, created=at(1), precision="int8")
+    facts = {"precision": "int8", "extra": {"purpose": "trt"}}
+    write(tmp_path, b"trt", f"{MODEL}.int8-trt.onnx", known=known, created=at(2), **facts)
+    running = serve(tmp_path, precision="int8")
+    running.look()
+    assert running.served() == plain
+
+    write(tmp_path, b"fp32", known=known, created=at(3))
+    other = serve(tmp_path)
+    assert other.model.files["int8"] == plain
+
+
+@pytest.mark.usefixtures("counting")
+def test_untrained_weights_of_another_seed_never_take_over(tmp_path: Path, known: Passport) -> None:
+    def untrained(seed: int, content: bytes, month: int) -> Artifact:
+        path = tmp_path / "lenet-untrained" / "lenet-untrained.onnx"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return stamp(path, dataclasses.replace(known, trained=False, extra={"seed": seed}, created=at(month)))
+
+    first = untrained(0, b"seed 0", 1)
+    running = serve(tmp_path, "lenet", untrained=True)
+    untrained(1, b"seed 1", 2)
+    running.look()
+    assert running.said == []
+    assert running.served() == first
+    untrained(0, b"seed 0, made anew", 3)
+    running.look()
+    assert running.served().passport.created == at(3)
+
+
+def test_a_newer_one_that_opens_and_cannot_be_run_is_said_once_and_ends_nothing(
+    tmp_path: Path, known: Passport, counting: Any
+) -> None:
+    old = write(tmp_path, b"old", known=known, created=at(1))
+    running = serve(tmp_path)
+    write(tmp_path, b"fails when run", known=known, created=at(2))
+    for _ in range(2):
+        running.look()
+    assert running.said == [f"not reloaded: {MODEL} fp32: RuntimeError: out of luck"]
+    assert running.served() == old
+    assert [engine.closed for engine in counting.opened] == [0, 1, 1]
+    good = write(tmp_path, b"good", known=known, created=at(3))
+    running.look()
+    assert running.served() == good
+
+
+@pytest.mark.usefixtures("counting")
+def test_a_broken_newer_one_is_said_and_the_next_model_is_taken_up_all_the_same(
+    tmp_path: Path, known: Passport
+) -> None:
+    old = write(tmp_path, b"old", known=known, created=at(1))
+    write(tmp_path, b"old half", f"{MODEL}.fp16.onnx", known=known, created=at(1), precision="fp16")
+    running = serve(tmp_path)
+    asyncio.run(running.model.version("fp16"))
+    write(tmp_path, b"cut short", known=known, created=at(2)).path.write_bytes(b"cut")
+    half = write(tmp_path, b"half", f"{MODEL}.fp16.onnx", known=known, created=at(2), precision="fp16")
+    running.look()
+    assert "SHA-256 differs" in running.said[0]
+    assert "reloaded" in running.said[1]
+    assert (running.served(), running.served("fp16")) == (old, half)
+
+
+@pytest.mark.usefixtures("counting")
+def test_a_passport_that_does_not_know_its_time_is_the_oldest(tmp_path: Path, known: Passport) -> None:
+    old = write(tmp_path, b"old", known=known, created=at(1))
+    running = serve(tmp_path)
+    other = write(tmp_path, b"when?", f"{MODEL}.copy.onnx", known=known)
+    facts = json.loads(sidecar(other.path).read_text())
+    sidecar(other.path).write_text(json.dumps({**facts, "created": None}))
+    running.look()
+    assert running.said == []
+    assert running.served() == old
+
+
+def test_the_old_engine_is_closed_with_the_answer_to_whoever_came_to_it(
+    tmp_path: Path, known: Passport, counting: Any
+) -> None:
+    write(tmp_path, b"old", known=known, created=at(1))
+
+    async def go() -> None:
+        running = serve(tmp_path)
+        version = running.model.opened["fp32"]
+        waiting = [version.batcher.submit(IMAGE, version.classifier.run) for _ in range(3)]
+        write(tmp_path, b"new", known=known, created=at(2))
+        await running.reloader.look()
+        old, new = counting.opened
+        for answer in waiting:
+            arrays, _ = await answer
+            assert arrays[0].shape == (1, 10)
+        waiting.clear()
+        del answer
+        await version.batcher.submit(IMAGE, version.classifier.run)
+        assert (old.closed, new.closed) == (1, 0)
+        await running.registry.close()
+        assert new.closed == 1
+
+    asyncio.run(go())
