@@ -47,8 +47,8 @@ def verify(*, file: Path, rebuild: bool, device: str, threads: int | None, root:
         artifact = build_again(artifact, root)
     proof = read_proof(artifact)
     with catalog.backend(backend).open(artifact, EngineOptions(device=device, threads=threads)) as engine:
-        verdict = check_proof(engine, proof)
-    _record(artifact, verdict, device)
+        verdict, ran_on = check_proof(engine, proof), engine.device_name
+    _record(artifact, verdict, ran_on)
     if as_json:
         cli.emit(
             {
@@ -78,17 +78,27 @@ def _words(verdict: Verdict) -> str:
 
 
 def _record(artifact: Artifact, verdict: Verdict, device: str) -> None:
-    """Write machine, versions and date into the passport; say so where the folder cannot be written."""
+    """Write machine, versions and date into the passport; say so where that cannot be.
+
+    An export may have put another file in place meanwhile, and another verify a record: the passport
+    is read again while no other can write it.
+    """
+    from exporters.flow.publish import take_turn
     from exporters.proving.proof import record
-    from toolkit.artifacts import is_shipped, now, sidecar, write_json
+    from toolkit.artifacts import is_shipped, now, read_passport, sidecar, write_json
     from toolkit.errors import CnnkitError
 
     if is_shipped(artifact.path):
         cli.say("not recorded: this file belongs to the installation")
         return
     try:
-        write_json(sidecar(artifact.path), record(artifact.passport, verdict, device, now()))
-    except CnnkitError as error:
+        with take_turn(artifact.path.parent):
+            known = read_passport(artifact.path)
+            if known.sha256 == artifact.passport.sha256:
+                write_json(sidecar(artifact.path), record(known, verdict, device, now()))
+            else:
+                cli.say("not recorded: another file was exported to this place meanwhile; verify it, too")
+    except (CnnkitError, OSError) as error:
         cli.say(f"not recorded in the passport: {error}")
 
 

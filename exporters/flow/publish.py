@@ -47,7 +47,7 @@ def publish(path: Path, draft: Draft, prove: Prove) -> Artifact:
             digest = hashlib.sha256(proof).hexdigest()
             proven = dataclasses.replace(proven, extra={**proven.extra, PROOF: digest})
         turn = contextlib.ExitStack()
-        turn.enter_context(_turn(path.parent))
+        turn.enter_context(take_turn(path.parent))
         if proof is not None:
             write_bytes(proof_path(path), proof)
     with turn:
@@ -69,8 +69,8 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Wait until no other export of this folder is moving its files in."""
+def take_turn(folder: Path) -> Iterator[None]:
+    """Wait until nobody else moves files into this folder, or writes to a passport in it."""
     with (folder / ".turn").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -83,7 +83,7 @@ def publish_folder(path: Path, fill: Callable[[Path], None], passport: Passport)
     try:
         fill(part)
         part.chmod(0o755)  # mkdtemp makes folders private; this one is an ordinary one
-        with _turn(path.parent):
+        with take_turn(path.parent):
             if path.exists():
                 path.rename(part.with_suffix(".old"))
             part.rename(path)

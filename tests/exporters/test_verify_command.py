@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from exporters.proving.proof import proof_path
+from exporters.commands.verify import _record
+from exporters.proving.proof import Verdict, proof_path
 from tests.exporters.conftest import cnnkit_json, cnnkit_run, export_one
-from toolkit.artifacts import Artifact, hash_file, open_artifact, read_passport, sidecar
+from toolkit.artifacts import Artifact, hash_file, open_artifact, read_passport, sidecar, stamp
 
 
 @pytest.fixture
@@ -66,6 +68,39 @@ def test_a_file_that_answers_otherwise_exits_4_and_names_the_images(exported: Ar
     assert result.exit_code == 4
     assert "62 of 64 agree" in result.stderr
     assert "images that disagree: 3, 17" in result.stderr
+
+
+def test_a_file_that_answers_no_numbers_exits_4_and_its_record_can_be_read(exported: Artifact) -> None:
+    model = onnx.load(exported.path)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "fc3.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(10, np.nan, np.float32), bias.name))
+    onnx.save(model, exported.path)
+    stamp(exported.path, exported.passport)
+    result = cnnkit_run("verify", exported.path, "--json")
+    assert result.exit_code == 4
+    assert "0 of 64 agree" in result.stderr
+    assert json.loads(result.stdout)["max_abs_diff"] is None
+    assert read_passport(exported.path).extra["verified"][-1]["max_abs_diff"] is None
+
+
+VERDICT = Verdict(images=64, agree=64, max_abs_diff=0.0, latency_ms=1.0, batch=1, wrong=())
+
+
+def test_verifying_twice_at_once_keeps_both_records(exported: Artifact) -> None:
+    _record(exported, VERDICT, "first")
+    _record(exported, VERDICT, "second")  # its passport was read before the first one wrote
+    records = read_passport(exported.path).extra["verified"]
+    assert [entry["device"] for entry in records] == ["first", "second"]
+
+
+def test_a_record_never_puts_an_older_passport_beside_a_newer_file(
+    exported: Artifact, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported.path.write_bytes(exported.path.read_bytes() + b"\0")
+    newer = stamp(exported.path, exported.passport)
+    _record(exported, VERDICT, "cpu")
+    assert open_artifact(exported.path).passport == newer.passport
+    assert "another file was exported to this place meanwhile" in capsys.readouterr().err
 
 
 def _adopt_proof(exported: Artifact) -> None:
