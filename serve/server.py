@@ -79,7 +79,7 @@ def run(settings: Settings, say: Say) -> None:
         raise MissingExtraError(str(error.name), "page") from None
     from serve.api.access import is_loopback
 
-    if not is_loopback(settings.host) and not (settings.auth or settings.token):
+    if not is_loopback(settings.host) and settings.auth is None and settings.token is None:
         say(
             f"warning: {settings.host} can be reached by other machines and nobody is asked who they are; "
             "`--auth USER:PASSWORD` or `--token TOKEN` changes that"

@@ -29,7 +29,10 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """What a request must bring: `auth` is `user:password`; `token` is a bearer's, or any user's password."""
+    """What a request must bring: `auth` is `user:password`; `token` is a bearer's, or any user's password.
+
+    None asks for nothing; an empty one lets nobody in.
+    """
 
     auth: str | None = None
     token: str | None = None
@@ -44,7 +47,8 @@ class Access:
         origin = headers.get(b"origin")
         if origin is not None and origin.partition(b"://")[2] != host:
             raise RefusedError(403, "other sites may not use this server")
-        if (self.auth or self.token) and path not in OPEN and not self._known(headers):
+        asked = self.auth is not None or self.token is not None
+        if asked and path not in OPEN and not self._known(headers):
             raise RefusedError(
                 401,
                 "this server asks for a password or token",
@@ -63,8 +67,8 @@ class Access:
         except (binascii.Error, ValueError):
             return False
         password = given.partition(b":")[2]
-        by_name = self.auth is not None and hmac.compare_digest(given, self.auth.encode())
-        by_token = self.token is not None and hmac.compare_digest(password, self.token.encode())
+        by_name = bool(self.auth and hmac.compare_digest(given, self.auth.encode()))
+        by_token = bool(self.token and hmac.compare_digest(password, self.token.encode()))
         return by_name or by_token
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -84,6 +85,8 @@ def serve(
         threads=threads,
         model_file=model_file,
     )
+    _refuse_empty("auth", auth)
+    _refuse_empty("token", token)
     if auth is not None and not all(auth.partition(":")[::2]):
         raise click.UsageError("--auth takes USER:PASSWORD")
     settings = Settings(
@@ -99,6 +102,16 @@ def serve(
         token=token,
     )
     run(settings, cli.say)
+
+
+def _refuse_empty(option: str, value: str | None) -> None:
+    """Refuse what was meant to keep people out and holds nothing: most often a variable that is not set."""
+    variable = f"CNNKIT_{option.upper()}"
+    # click takes an empty variable for none at all
+    unset = value is None and os.environ.get(variable) == ""
+    if unset or value == "":
+        given = variable if unset else f"--{option}"
+        raise click.UsageError(f"{given} is empty, so that nobody would be asked; fill it or leave it out")
 
 
 COMMAND = serve

@@ -177,6 +177,8 @@ def test_a_taken_port_is_said_in_one_line(shipped: Path, tmp_path: Path) -> None
         ([MODEL, "--backend", "ortt"], 1, "Did you mean 'ort'"),
         ([MODEL, MODEL], 1, "named twice"),
         ([MODEL, "--auth", "nocolon"], 2, "USER:PASSWORD"),
+        ([MODEL, "--auth", ""], 2, "--auth is empty"),
+        ([MODEL, "--token", ""], 2, "--token is empty"),
     ],
 )
 def test_what_cannot_be_served_is_said(
@@ -187,6 +189,14 @@ def test_what_cannot_be_served_is_said(
     )
     assert result.exit_code == status
     assert why in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("variable", ["CNNKIT_AUTH", "CNNKIT_TOKEN"])
+def test_a_password_out_of_an_empty_variable_is_refused(shipped: Path, tmp_path: Path, variable: str) -> None:
+    args = ["serve", MODEL, "--no-page", "--port", "0", "--artifacts", str(tmp_path)]
+    result = CliRunner().invoke(cnnkit.main, args, env={variable: ""})
+    assert result.exit_code == 2
+    assert f"{variable} is empty" in " ".join(result.output.split())
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU here")  # noqa: PTH110  (a device)
