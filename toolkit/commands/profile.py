@@ -9,12 +9,15 @@ import click
 
 from toolkit import cli
 from toolkit.artifacts import Precision, as_precision
+from toolkit.errors import CnnkitError
 
 if TYPE_CHECKING:
     from toolkit.profiling.result import Profile
 
 
-def _batches(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+def _batches(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
     words = [word.strip() for word in value.split(",")]
     if not all(word.isdigit() and int(word) > 0 for word in words):
         raise click.BadParameter("sizes of 1 or more separated by commas, as in 1,8,32")
@@ -49,7 +52,9 @@ def _short(word: str) -> click.Option:
 @click.command("profile")
 @click.argument("models", nargs=-1, metavar="[MODEL|FILE]...")
 @click.option("--backend", metavar="NAME,…|all", help="pytorch, ort, trt (default: all that are here).")
-@click.option("--batch", "batches", default="1", show_default=True, callback=_batches, metavar="N,…")
+@click.option(
+    "--batch", "batches", callback=_batches, metavar="N,…", help="Default: 1, or the one that a file fixes."
+)
 @click.option(
     "--precision",
     "precisions",
@@ -84,7 +89,7 @@ def profile_command(
     *,
     models: tuple[str, ...],
     backend: str | None,
-    batches: tuple[int, ...],
+    batches: tuple[int, ...] | None,
     precisions: tuple[Precision, ...],
     duration: float,
     level: str,
@@ -114,7 +119,10 @@ def profile_command(
         from toolkit.profiling.importing import import_profile
 
         model = models[0] if models else None
-        found = import_profile(layers, import_times, model, batch=batches[0], root=root)
+        if batches is not None and len(batches) > 1:
+            raise CnnkitError("a profile from elsewhere was taken at one batch size: `--batch 1`, say")
+        batch = batches[0] if batches else None
+        found = import_profile(layers, import_times, model, batch=batch, root=root)
         static: list[str] = []
     else:
         backends, named = backends_of(backend)
@@ -149,6 +157,10 @@ def profile_command(
     _write(found, html=html, csv=csv, trace=trace, output=output)
     _show(found, against=against is not None, as_json=as_json)
     _gate(found, static, strict=strict)
+    if against and not found.partial:
+        from toolkit.profiling.compare import refuse_unpaired
+
+        refuse_unpaired(found)
 
 
 profile_command.params += [_short("fp16"), _short("int8")]
@@ -175,7 +187,7 @@ def _show(found: Profile, *, against: bool, as_json: bool) -> None:
     from toolkit.profiling.reports.table import print_profile
 
     print_profile(found, cli.stdout)
-    if against:
+    if differences:
         from toolkit.profiling.reports.comparison import print_comparison
 
         print_comparison(differences, found, found, cli.stdout)

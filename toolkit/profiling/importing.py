@@ -19,6 +19,7 @@ from toolkit.backends._tensorrt_layers import key_of, node_of, read_layers, read
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.profiling.align import align
+from toolkit.profiling.batches import fixed_batch, refused
 from toolkit.profiling.claims import claim
 from toolkit.profiling.graph import SourceGraph, read_graph
 from toolkit.profiling.result import Profile, Run
@@ -32,11 +33,17 @@ ELSEWHERE = "imported: clean end-to-end latency was not in the file"
 
 
 def import_profile(
-    layers: Path | None, times: Path | None, model: str | None, *, batch: int, root: Path | None = None
+    layers: Path | None,
+    times: Path | None,
+    model: str | None,
+    *,
+    batch: int | None = None,
+    root: Path | None = None,
 ) -> Profile:
     """Align what another machine wrote with the modules of MODEL, or with its own node names.
 
-    Raises NotFoundError, CorruptError in words.
+    `batch` None is the one that the files tell, else 1. Raises NotFoundError, CorruptError in words,
+    CnnkitError for a batch other than the one that they were taken at.
     """
     source = layers or times
     if source is None:
@@ -50,8 +57,49 @@ def import_profile(
         backend = "trt"
         trace = _trt_trace(text if layers else None, times, source, notes)
     artifact = _artifact(model, root or artifacts_root(), source)
-    graph = read_graph(artifact.path, batch=batch) if artifact.path.suffix == ".onnx" else None
-    return _laid_out(backend, trace, artifact, graph, batch=batch, notes=notes)
+    told = _batch_of(events or [], artifact.passport.input.shape if model is not None else ())
+    size = _agreed(batch, told, fixed_batch(artifact), source, artifact.path)
+    graph = read_graph(artifact.path, batch=size) if artifact.path.suffix == ".onnx" else None
+    return _laid_out(backend, trace, artifact, graph, batch=size, notes=notes)
+
+
+def _agreed(asked: int | None, told: int | None, fixed: int | None, source: Path, path: Path) -> int:
+    """Return the batch that was asked for, or that the files tell. Raises CnnkitError where they differ."""
+    if told is not None and fixed not in (None, told):
+        raise CnnkitError(
+            f"{source.name} was taken at batch {told}, and that of {path.name} is fixed at {fixed}: "
+            "name the file that it was taken of"
+        )
+    if told is not None and asked not in (None, told):
+        raise CnnkitError(
+            f"{source.name} was taken at batch {told}, not {asked}: `--batch {told}`, or leave it out"
+        )
+    if fixed is not None and asked not in (None, fixed):
+        raise refused(f"{path.name} was asked for at batch {asked}", fixed)
+    return told or fixed or asked or 1
+
+
+def _batch_of(events: Sequence[Mapping[str, Any]], shape: Sequence[int | None]) -> int | None:
+    """Return the batch that the shapes in an ONNX Runtime profile tell; None where they tell none.
+
+    It is that of the first tensor of the network's input `shape`. Without one it is what every tensor
+    begins with that the nodes write.
+    """
+    first = [calls[0].get("args", {}) for calls in calls_by_node(events).values()]
+    if shape:
+        read = [found for args in first for found in _shapes(args, "input_type_shape")]
+        return next((found[0] for found in read if found and _fits(found[1:], shape[1:])), None)
+    begins = {found[0] for args in first for found in _shapes(args, "output_type_shape") if found}
+    return begins.pop() if len(begins) == 1 else None
+
+
+def _shapes(args: Mapping[str, Any], key: str) -> list[tuple[int, ...]]:
+    return [tuple(int(extent) for extent in s) for entry in args.get(key) or [] for s in entry.values()]
+
+
+def _fits(found: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    alike = (want in (None, have) for have, want in zip(found, wanted, strict=False))
+    return len(found) == len(wanted) and all(alike)
 
 
 def _text(path: Path) -> str:

@@ -18,6 +18,7 @@ from toolkit.artifacts import Passport, now
 from toolkit.backends import Engine, EngineOptions, ExecutedNode, Trace
 from toolkit.errors import CnnkitError
 from toolkit.profiling.align import align
+from toolkit.profiling.batches import batches_of
 from toolkit.profiling.claims import claim
 from toolkit.profiling.graph import SourceGraph, read_graph
 from toolkit.profiling.machine import describe_machine, process_peak
@@ -44,9 +45,12 @@ PATIENCE_S = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to measure. `duration_s` is the clean time of each column at each batch size."""
+    """How to measure. `duration_s` is the clean time of each column at each batch size.
 
-    batches: tuple[int, ...] = (1,)
+    `batches` None is the one that a file fixes, else 1.
+    """
+
+    batches: tuple[int, ...] | None = None
     device: str = "cpu"
     threads: int | None = None
     duration_s: float = 1.0
@@ -57,9 +61,13 @@ class Settings:
 
 
 def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> Profile:
-    """Profile the chosen columns at every batch size; on Ctrl-C return what is complete, marked partial."""
+    """Profile the chosen columns at every batch size; on Ctrl-C return what is complete, marked partial.
+
+    Raises CnnkitError for a batch size that a file does not take.
+    """
     runs: list[Run] = []
-    for batch in settings.batches:
+    batches = batches_of([target.artifact for target in chosen.targets], settings.batches, tell)
+    for batch in batches:
         run = _Bench(chosen, settings, batch, tell).run()
         if run is not None:
             runs.append(run)
@@ -73,7 +81,7 @@ def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> 
         device=settings.device,
         threads=settings.threads,
         runs=tuple(runs),
-        partial=any(run.partial for run in runs) or len(runs) < len(settings.batches),
+        partial=any(run.partial for run in runs) or len(runs) < len(batches),
         machine=describe_machine(settings.threads),
         skipped=tuple(chosen.skipped),
         created=now(),
@@ -315,9 +323,10 @@ def _extra(target: Target, graph: SourceGraph | None, batch: int, settings: Sett
 
 
 def feed(shape: tuple[int | None, ...], dtype: str, *, batch: int, seed: int) -> NDArray[Any]:
-    """Return seeded input: standard normal, or whole numbers from 0 to 255 for integer types.
+    """Return seeded input of `batch` where the first extent is open, else of the shape's own.
 
-    Raises CnnkitError for an extent other than the first that is unknown.
+    Standard normal; for integer types whole numbers, which may index something: 0 or 1, and 0 to 126
+    for those of one byte, which are pixels. Raises CnnkitError for another extent that is unknown.
     """
     if not shape:
         raise CnnkitError(

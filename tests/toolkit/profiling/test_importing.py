@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.toolkit.profiling.conftest import Exported, aligned, write_times
 from tests.toolkit.profiling.test_alignment import LIGHT
 from toolkit.backends._tensorrt_layers import parts_of, read_layers, read_times
-from toolkit.errors import CorruptError, NotFoundError
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.profiling.importing import import_profile
 from toolkit.profiling.result import Profile
 from toolkit.profiling.targets import open_any
@@ -188,6 +189,31 @@ def test_an_ort_profile_has_the_rows_of_a_trace_that_tells_the_tensors(name: str
     found = import_profile(path, None, str(artifact.path), batch=1).runs[0]
     assert {frozenset(r.modules) for r in found.rows if r.modules and r.cells["ort"].nodes} == wanted
     assert found.backends["ort"].coverage == 1.0
+
+
+def test_the_batch_of_an_ort_profile_is_the_one_that_its_shapes_tell(
+    exported: Exported, tmp_path: Path
+) -> None:
+    path = exported("lenet-maxpool").path
+    taken = ort_profile(path, tmp_path, batch=4, runs=2)
+    found = import_profile(taken, None, str(path)).runs[0]
+    assert found.batch == 4
+    assert sum(row.macs or 0 for row in found.rows) == 4 * 416_520
+    assert import_profile(taken, None, None).runs[0].batch == 4
+    for model in (str(path), None):
+        with pytest.raises(CnnkitError, match="was taken at batch 4, not 1: `--batch 4`"):
+            import_profile(taken, None, model, batch=1)
+
+
+def test_an_ort_profile_of_another_file_is_refused(exported: Exported, tmp_path: Path) -> None:
+    path = exported("lenet-maxpool").path
+    taken = ort_profile(path, tmp_path, batch=4, runs=2)
+    fixed = onnx.load(path)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    other = tmp_path / "fixed.onnx"
+    onnx.save(fixed, other)
+    with pytest.raises(CnnkitError, match=r"fixed\.onnx is fixed at 2"):
+        import_profile(taken, None, str(other))
 
 
 def test_a_kernel_that_is_called_twice_a_run_costs_both_calls(tmp_path: Path) -> None:

@@ -214,6 +214,30 @@ def test_compare_exits_with_4_and_names_the_module(
     assert "| conv2 + act2 |" in result.stdout
 
 
+def test_a_gate_does_not_pass_what_is_not_there_any_more(
+    reports: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    data = json.loads((reports[1] / "p.json").read_text())
+    del data["runs"][0]["backends"]["pytorch"]
+    after = tmp_path / "after.json"
+    after.write_text(json.dumps(data))
+    result = run("compare", reports[1] / "p.json", after, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["lost"] == ["pytorch at batch 1"]
+    result = run("compare", reports[1] / "p.json", after, "--fail-over", "5%")
+    assert result.exit_code == 1
+    assert "not in the profile after: pytorch at batch 1; profile again" in result.stderr
+
+
+def test_against_without_a_pair_shows_the_profile_and_says_so(root: Path) -> None:
+    words = ("profile", "lenet-maxpool", "lenet", "--against", "lenet-relu", "--untrained")
+    result = run(*words, "--backend", "pytorch", "--artifacts", root, *SHORT, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["against"] == []
+    assert "--against found no two timed columns of one backend" in result.stderr
+    assert "name one model or file and one against it" in result.stderr
+
+
 def test_against_times_both_in_one_process(root: Path, exported: Exported, tmp_path: Path) -> None:
     first, second = exported("lenet-maxpool").path, exported("lenet-relu").path
     result = run(
@@ -305,6 +329,37 @@ def test_a_graph_with_a_sequence_output_is_profiled(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     (first,) = json.loads(result.stdout)["runs"]
     assert {m for row in first["rows"] for m in row["modules"]} == {"relu", "split"}
+
+
+def fixed_at(batch: int, path: Path) -> Path:
+    node = onnx.helper.make_node("Relu", ["x"], ["y"], name="relu")
+    return model_of([node], [value("x", [batch, 4])], [value("y", [batch, 4])], path)
+
+
+@pytest.mark.parametrize("batch", ["1", "8,16"])
+def test_a_file_of_a_fixed_batch_is_not_run_under_another_name(batch: str, tmp_path: Path) -> None:
+    path = fixed_at(8, tmp_path / "fixed.onnx")
+    result = run("profile", path, "--backend", "ort", "--batch", batch, *SHORT)
+    assert result.exit_code == 1
+    assert "its batch is fixed at 8: `--batch 8`" in result.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--batch", "8")])
+def test_a_file_of_a_fixed_batch_is_profiled_at_its_own(words: tuple[str, ...], tmp_path: Path) -> None:
+    path = fixed_at(8, tmp_path / "fixed.onnx")
+    result = run("profile", path, "--backend", "ort", *words, *SHORT, "--json")
+    assert result.exit_code == 0, result.output
+    assert ("its batch is fixed at 8, so that is the one profiled" in result.stderr) == (not words)
+    (only,) = json.loads(result.stdout)["runs"]
+    assert only["batch"] == 8
+    assert only["rows"][0]["output_shape"] == [8, 4]
+
+
+def test_files_of_two_fixed_batches_are_no_comparison(tmp_path: Path) -> None:
+    first, second = fixed_at(8, tmp_path / "eight.onnx"), fixed_at(2, tmp_path / "two.onnx")
+    result = run("profile", first, "--against", second, "--backend", "ort", *SHORT)
+    assert result.exit_code == 1
+    assert "eight.onnx is fixed at batch 8, two.onnx is fixed at batch 2" in result.stderr
 
 
 @pytest.mark.parametrize(
