@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from exporters import Exported, Exporter, ExportOptions
 from exporters.flow.cache import KEY
 from exporters.flow.context import calibrated_for, evidence_for, reference_for, teller
+from exporters.flow.form import PROBABILITIES, in_form, unmet, wanted_answers
 from exporters.flow.int8 import ALLOWED_POINTS, quantize_within
 from exporters.flow.memory import collected
 from exporters.flow.paths import export_path
@@ -23,7 +24,6 @@ from exporters.graphs.facts import input_spec, output_spec, write_facts
 from exporters.graphs.half import to_half
 from exporters.graphs.naming import name_missing
 from exporters.graphs.opsets import modern, opset_of
-from exporters.graphs.pixels import add_softmax, take_pixels
 from exporters.graphs.ranges import measure, overflowing
 from exporters.graphs.reading import read_graph
 from exporters.graphs.running import affordable, logits
@@ -57,6 +57,7 @@ class OnnxExporter(Exporter):
 
     def export(self, source: Artifact, options: ExportOptions) -> Exported:
         start = time.perf_counter()
+        _refuse_another_form(source, options)
         evidence = evidence_for(source, options)
         path = export_path(source, options, "onnx")
 
@@ -71,9 +72,7 @@ class OnnxExporter(Exporter):
 
         def prove(drafted: Artifact) -> tuple[Passport, bytes]:
             reference = reference_for(source, options)
-            wanted = answers_of(reference, evidence, model_file=options.model_file)
-            if options.extra.get("softmax"):
-                wanted = _softmax(wanted, reference)
+            wanted = wanted_answers(reference, evidence, drafted.passport, model_file=options.model_file)
             parity = compare(
                 wanted,
                 answers_of(drafted, evidence),
@@ -126,27 +125,24 @@ class OnnxExporter(Exporter):
     def _plain(self, source: Artifact, options: ExportOptions) -> Any:
         import onnx
 
-        if source.passport.format == "onnx":
+        known = source.passport
+        if known.format == "onnx":
             model = modern(read_graph(source.path))
             name_missing(model)
             # what was captured here is checked strictly, what came from elsewhere as far as it goes
-            return finish(onnx, model, strict=source.passport.source_sha256 is not None)
-        known = source.passport
+            strict = known.source_sha256 is not None
+            return in_form(finish(onnx, model, strict=strict), known, options, strict=strict)
         module = load_module(source, model_file=options.model_file, lean=True)
         model = capture(
             module,
             tuple(extent or 1 for extent in known.input.shape[1:]),
             opset=options.opset,
             input_name=known.input.name,
-            output_name="probabilities" if options.extra.get("softmax") else known.output.name,
+            output_name=PROBABILITIES if options.extra.get("softmax") else known.output.name,
         )
         for weights in (*module.parameters(), *module.buffers()):
             weights.data = weights.data.new_empty(0)  # torch's exporter keeps the module in cycles
-        if options.extra.get("input") == "uint8":
-            if known.preprocessing is None:
-                raise CnnkitError("--input uint8 needs a network whose preprocessing is known")
-            model = take_pixels(model, known.preprocessing)
-        return add_softmax(model) if options.extra.get("softmax") else model
+        return in_form(model, known, options)
 
     def _int8(self, source: Artifact, options: ExportOptions) -> tuple[Any, dict[str, Any]]:
         allowed = options.extra.get("max_accuracy_drop")
@@ -195,11 +191,14 @@ class OnnxExporter(Exporter):
         return "; " + explain(source, model, inputs, options.precision, options.model_file)
 
 
-def _softmax(answers: Any, reference: Artifact) -> Any:
-    """Return probabilities for the reference's logits; a reference that has softmax keeps its answers."""
-    from toolkit.images import softmax
-
-    return answers if reference.passport.extra.get("softmax") else softmax(answers).astype("float32")
+def _refuse_another_form(source: Artifact, options: ExportOptions) -> None:
+    """Raise CnnkitError where a graph of the wrong form is to be cast: only fp32 graphs change theirs."""
+    asked = unmet(source.passport, options)
+    if asked and source.passport.format == "onnx" and options.precision != "fp32":
+        raise CnnkitError(
+            f"{source.path.name} was exported without {asked}; {options.precision} is made from an fp32 "
+            "graph that has it: export that one first"
+        )
 
 
 def _passport(source: Artifact, model: Any, options: ExportOptions, facts: dict[str, Any]) -> Passport:

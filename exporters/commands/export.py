@@ -144,19 +144,24 @@ def export(
     from exporters.flow.source import open_source
     from exporters.flow.walk import Request, Walk, check_formats, raise_first
     from toolkit.allocation import reuse_freed_memory
+    from toolkit.errors import CnnkitError
     from toolkit.opening import Selection
 
     check_formats(formats)
     # larger blocks are weights, worth giving back at once
     reuse_freed_memory(largest=64 << 20, kept=512 << 20)
     short = tuple(as_precision(p) for p, on in (("fp16", fp16), ("int8", int8)) if on)
-    typed = click.get_current_context().get_parameter_source("precisions") is ParameterSource.COMMANDLINE
-    wanted = tuple(dict.fromkeys((*(precisions if typed or not short else ()), *short)))
+    wanted = tuple(dict.fromkeys((*(precisions if _typed("precisions") or not short else ()), *short)))
     selection = Selection(
         root=root, formats=("safetensors",), untrained=untrained, seed=seed, model_file=model_file
     )
     source = open_source(model, selection)
     cli.opened(source)
+    if source.passport.format == "onnx" and _typed("opset"):
+        raise CnnkitError(
+            f"{source.path.name} keeps the opset that it was written with; leave --opset away, or name "
+            "the checkpoint that it came from"
+        )
     options = ExportOptions(
         root=root,
         batches=batches,
@@ -192,6 +197,11 @@ def export(
     else:
         _print(report, named=request.named)
     raise_first(report, named=request.named)
+
+
+def _typed(option: str) -> bool:
+    """Tell whether an option of this command was typed, rather than left at its default."""
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
 
 
 def _payload(report: Report) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def _graphs(selection: Selection) -> Selection:
 def adopt(path: Path) -> Artifact:
     """Return a plain ONNX file as an artifact; nothing is known of its training, data or classes."""
     from exporters.graphs.facts import input_spec, output_spec
+    from exporters.graphs.pixels import ends_in_softmax
     from exporters.graphs.reading import read_graph
 
     model = read_graph(path)
@@ -62,5 +63,6 @@ def adopt(path: Path) -> Artifact:
         classes=tuple(str(index) for index in range(count)),
         preprocessing=None,
         sha256=hash_file(path),
+        extra={"softmax": True} if ends_in_softmax(model) else {},
     )
     return Artifact(path=path, passport=passport)

@@ -9,10 +9,12 @@ from typing import Any
 
 from exporters import Exported, Exporter, ExportOptions
 from exporters.flow.cache import KEY, export_key, stored
+from exporters.flow.form import unmet
 from exporters.flow.int8 import Calibrated, calibrate
-from exporters.flow.paths import export_path
+from exporters.flow.paths import export_path, refuse_another_network
 from exporters.flow.publish import refuse_unwritable
 from exporters.proving.evidence import Evidence, gather
+from exporters.proving.proof import proven
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Precision
 from toolkit.errors import CnnkitError, GateError, UnavailableError, unknown_name
@@ -63,6 +65,8 @@ class Walk:
 
     def run(self) -> Report:
         """Make everything that was asked for; what fails or is not here is reported, not raised."""
+        if not self.request.fresh:
+            refuse_another_network(self.source, self.request.options)
         refuse_unwritable(export_path(self.source, self.request.options, "onnx").parent)
         able = [(name, precision) for name, precision in self._wanted() if self._can(name, precision)]
         if self.source.passport.format == "trt":
@@ -135,13 +139,27 @@ class Walk:
         return True
 
     def _plain(self) -> Artifact | None:
-        """Return the fp32 graph that all others are made from."""
+        """Return the fp32 graph that all others are made from.
+
+        A proven graph that lies in its own place already is that graph: made from itself again, it
+        would be proven against itself. Raises CnnkitError where its other form would replace it.
+        """
         known = self.source.passport
         own = export_path(self.source, self.request.options, "onnx")
-        if known.format == "onnx" and self.source.path.resolve() == own.resolve():
-            self.report.artifacts.append(Exported(artifact=self.source, seconds=0.0, cached=True))
-            return self.source
-        return self._step("onnx", self.source, "fp32")
+        if known.format != "onnx" or self.source.path.resolve() != own.resolve():
+            return self._step("onnx", self.source, "fp32")
+        asked = unmet(known, self.request.options)
+        if asked:
+            raise CnnkitError(
+                f"{own.name} would be replaced by what {asked} makes of it; add `--name NAME` for another "
+                "place, or name its checkpoint instead"
+            )
+        if not proven(self.source):
+            return self._step("onnx", self.source, "fp32")
+        if self.request.fresh:
+            self.tell(f"{own.name} is not made again: it is what was named to export from")
+        self.report.artifacts.append(Exported(artifact=self.source, seconds=0.0, cached=True))
+        return self.source
 
     def _exporter(self, name: str) -> Exporter:
         found: Exporter = catalog.load("exporter", name)

@@ -8,13 +8,16 @@ import numpy as np
 
 from exporters.graphs.capture import finish
 from exporters.graphs.naming import note_modules
+from toolkit.errors import CnnkitError
 from toolkit.images import Preprocessing
 
 MODULE = "/preprocess"
 SOFTMAX = "/softmax"
+# operators that hand on the values that they are given
+SAME_VALUES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
-def take_pixels(model: Any, preprocessing: Preprocessing) -> Any:
+def take_pixels(model: Any, preprocessing: Preprocessing, *, strict: bool = True) -> Any:
     """Return a copy of an fp32 graph whose input is (N, C, H, W) uint8; x = (pixel × scale − mean) / std."""
     import onnx
     from onnx import helper, numpy_helper
@@ -52,22 +55,48 @@ def take_pixels(model: Any, preprocessing: Preprocessing) -> Any:
         for key, array in constants.items()
     )
     value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    return finish(onnx, made)
+    return finish(onnx, made, strict=strict)
 
 
-def add_softmax(model: Any) -> Any:
-    """Return a copy of a graph whose first output, (N, K), is probabilities instead of logits."""
+def add_softmax(model: Any, *, name: str | None = None, strict: bool = True) -> Any:
+    """Return a copy of a graph whose first output, (N, K), is probabilities instead of logits.
+
+    The output keeps its name, or is called `name`. Raises CnnkitError where it is no (N, K), but for
+    further extents of 1, as (N, K, 1, 1) of older classifiers.
+    """
     import onnx
     from onnx import helper
 
+    _refuse_maps(model.graph.output[0])
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    name = made.graph.output[0].name
-    inner = f"{name}/raw"
+    old = made.graph.output[0].name
+    inner, outer = (f"{old}/raw", old) if name is None else (old, name)
     for node in made.graph.node:
-        node.output[:] = [inner if value == name else value for value in node.output]
-        node.input[:] = [inner if value == name else value for value in node.input]
-    node = helper.make_node("Softmax", [inner], [name], name=f"{SOFTMAX}/Softmax", axis=-1)
+        node.output[:] = [inner if value == old else value for value in node.output]
+        node.input[:] = [inner if value == old else value for value in node.input]
+    made.graph.output[0].name = outer
+    node = helper.make_node("Softmax", [inner], [outer], name=f"{SOFTMAX}/Softmax", axis=1)
     note_modules(node, [SOFTMAX], "softmax")
     made.graph.node.append(node)
-    return finish(onnx, made)
+    return finish(onnx, made, strict=strict)
+
+
+def _refuse_maps(output: Any) -> None:
+    shape = output.type.tensor_type.shape.dim
+    known = output.type.tensor_type.HasField("shape")
+    if known and (len(shape) < 2 or any(extent.dim_value != 1 for extent in shape[2:])):
+        extents = ", ".join(str(d.dim_value) if d.HasField("dim_value") else "N" for d in shape)
+        raise CnnkitError(
+            f"--softmax needs a classifier, which answers (N, K); the output {output.name!r} of this graph "
+            f"is ({extents}): leave the option away"
+        )
+
+
+def ends_in_softmax(model: Any) -> bool:
+    """Tell whether a graph's first output is probabilities: a softmax makes it, or its values reshaped."""
+    makers = {value: node for node in model.graph.node for value in node.output}
+    node = makers.get(model.graph.output[0].name)
+    while node is not None and node.op_type in SAME_VALUES and node.input:
+        node = makers.get(node.input[0])
+    return node is not None and node.op_type == "Softmax"

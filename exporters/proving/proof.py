@@ -90,6 +90,12 @@ def make_proof(
     return bytes(save({"given": np.ascontiguousarray(raw[:IMAGES]), "logits": logits}, metadata=facts))
 
 
+def proven(artifact: Artifact) -> bool:
+    """Tell whether the proof that an artifact's passport names lies beside it, unaltered."""
+    wanted, path = artifact.passport.extra.get(PROOF), proof_path(artifact.path)
+    return wanted is not None and path.exists() and hash_file(path) == wanted
+
+
 def read_proof(artifact: Artifact) -> Proof:
     """Read the proof beside a file. Raises NotFoundError or CorruptError in words."""
     path = proof_path(artifact.path)
