@@ -185,3 +185,53 @@ def test_weights_that_are_computed_are_refused_for_int8_and_the_rest_is_made(tmp
     assert result.exit_code == 1
     assert "int8 needs weights that are stored in the file" in result.stderr
     assert (tmp_path / "light_squeezenet" / "light_squeezenet.onnx").exists()
+
+
+def linear(path: Path, seed: int = 0) -> Path:
+    """Write a network of one matrix product from (n, 4) to (n, 3)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).standard_normal((4, 3)).astype(np.float32)
+    weights = onnx.numpy_helper.from_array(values, "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    onnx.save(model(nodes, [value("x", ["n", 4])], [value("y", ["n", 3])], [weights]), path)
+    return path
+
+
+def export_onnx(path: Path, root: Path, *more: object, status: int = 0) -> Any:
+    return cnnkit_json(
+        *("export", path, "--format", "onnx", "--images", 4, "--artifacts", root, *more), status=status
+    )
+
+
+def test_files_whose_names_differ_behind_a_dot_are_kept_apart(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    for name in ("net1.0-12", "net1.1-7"):
+        export_onnx(linear(tmp_path / f"{name}.onnx"), root)
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.onnx"))
+    assert names == ["net1-0-12/net1-0-12.onnx", "net1-1-7/net1-1-7.onnx"]
+
+
+def test_a_file_from_elsewhere_never_takes_a_trained_networks_place_unasked(
+    root: Path, tmp_path: Path
+) -> None:
+    own = root / "lenet-maxpool" / "lenet-maxpool.onnx"
+    before = own.read_bytes()
+    path = linear(tmp_path / "theirs" / "lenet-maxpool.onnx")
+    result = cnnkit_run("export", path, "--format", "onnx", "--images", 4, "--artifacts", root)
+    assert result.exit_code == 1
+    assert "lenet-maxpool.onnx is another network (lenet-maxpool, of a checkpoint)" in result.stderr
+    assert "`--name OTHER` keeps both, `--fresh` replaces what is there" in result.stderr
+    assert own.read_bytes() == before
+    export_onnx(path, root, "--name", "theirs")
+    assert own.read_bytes() == before
+    export_onnx(path, root, "--fresh")
+    assert open_artifact(own).passport.trained is None
+
+
+def test_a_file_from_elsewhere_that_was_trained_on_takes_its_older_exports_place(tmp_path: Path) -> None:
+    path, root = tmp_path / "net.onnx", tmp_path / "out"
+    first = export_onnx(linear(path), root)["artifacts"][0]["path"]
+    before = Path(first).read_bytes()
+    again = export_onnx(linear(path, seed=1), root)["artifacts"][0]
+    assert (again["path"], again["cached"]) == (first, False)
+    assert Path(first).read_bytes() != before
