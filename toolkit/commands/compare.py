@@ -45,14 +45,16 @@ def compare_command(
     as_json: bool,
 ) -> None:
     """Compare two JSON profiles row by row: BEFORE.json with AFTER.json."""
-    from toolkit.profiling.compare import SMALLEST_SHARE, compare, regressions
+    from toolkit.profiling.compare import SMALLEST_SHARE, compare, refuse_unjudged, regressions
+    from toolkit.profiling.context import context_of, refuse_incomplete
     from toolkit.profiling.reports.comparison import gate, markdown_report, print_comparison
 
     first, second = _read(before), _read(after)
     found = compare(first, second, smallest=SMALLEST_SHARE if fail_over is None else fail_over)
-    slower = regressions(found, over=fail_over or 0.0)
+    slower, context = regressions(found, over=fail_over or 0.0), context_of(first, second)
     if as_json:
-        cli.emit({"before": before, "after": after, "differences": found, "regressions": slower})
+        files = {"before": before, "after": after}
+        cli.emit({**files, "differences": found, "regressions": slower, **cli.plain(context)})
     elif markdown:
         click.echo(markdown_report(found, first, second))
     else:
@@ -65,6 +67,8 @@ def compare_command(
         cli.say(f"wrote {html}")
     if fail_over is not None:
         gate(slower, fail_over)
+        refuse_incomplete(context)
+        refuse_unjudged(found)
 
 
 def _read(path: Path) -> Profile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from toolkit.errors import CnnkitError
+from toolkit.profiling.context import holds_times, refuse_unlike
 from toolkit.profiling.noise import (
     Drift,
     Pair,
@@ -21,11 +23,11 @@ from toolkit.profiling.noise import (
 from toolkit.profiling.pairing import Peaks, pairs
 from toolkit.profiling.result import Profile, Run
 
-Verdict = Literal["slower", "faster", "no change", "only before", "only after"]
+Verdict = Literal["slower", "faster", "no change", "too few windows", "only before", "only after"]
 # differences below both are of no use to anyone and within a shared machine's drift
 SMALLEST_SHARE, SMALLEST_MS = 0.10, 0.002
 INTERLEAVED_SHARE = 0.05
-LEAST_WINDOWS = 5  # on either side; of fewer no change is claimed
+LEAST_WINDOWS = 5  # on either side; of fewer neither a change nor its absence is claimed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,11 @@ def compare(
 
     `apart`: they were taken by two processes, between which a shared machine drifts.
 
-    Raises CnnkitError when they share nothing.
+    What only one of them measured is left out (`context.context_of` tells it). Raises CnnkitError when
+    they share nothing, or were taken on other devices or with other numbers of threads.
     """
+    if apart:
+        refuse_unlike(before, after)
     found: list[Difference] = []
     peaks: Peaks = before.machine.get("peaks") or {}
     afters = {run.batch: run for run in after.runs}
@@ -76,9 +81,9 @@ def compare(
         other = afters.get(run.batch)
         if other is None:
             continue
-        both = [columns] if columns else [(k, k) for k in run.backends if k in other.backends]
+        both = [columns] if columns else [(k, k) for k in holds_times(run)]
         for first, second in both:
-            if first in run.backends and second in other.backends:
+            if first in holds_times(run) and second in holds_times(other):
                 rows = pairs(run, other, first, second, peaks)
                 drift = None
                 if apart:
@@ -97,18 +102,36 @@ def compare(
 
 
 def compare_columns(profile: Profile) -> tuple[Difference, ...]:
-    """Compare the two artifacts of each backend in one profile, which timed them in turn."""
+    """Compare the two artifacts of each backend, or of each of its precisions, which were timed in turn."""
     found: list[Difference] = []
     for run in profile.runs:
-        by_backend: dict[str, list[str]] = {}
-        for key, column in run.backends.items():
-            by_backend.setdefault(column.backend, []).append(key)
         one = replace(profile, runs=(run,))
-        for keys in by_backend.values():
-            if len(keys) == 2 and all(run.backends[key].measured for key in keys):
-                pair = (keys[0], keys[1])
-                found += compare(one, one, smallest=INTERLEAVED_SHARE, columns=pair, apart=False)
+        for pair in _in_turn(run):
+            found += compare(one, one, smallest=INTERLEAVED_SHARE, columns=pair, apart=False)
     return tuple(found)
+
+
+def refuse_unpaired(profile: Profile) -> None:
+    """Raise CnnkitError where no two columns pair, so that nothing was compared."""
+    if not any(_in_turn(run) for run in profile.runs):
+        raise CnnkitError(
+            f"--against found no two timed columns of one backend: {_what(profile)}; name one model or file "
+            "and one against it, and a `--backend` that runs both"
+        )
+
+
+def _in_turn(run: Run) -> list[tuple[str, str]]:
+    """Return the pairs of timed columns: a backend's two, else the two of each of its precisions."""
+    by_backend: dict[str, list[str]] = {}
+    by_precision: dict[tuple[str, str], list[str]] = {}
+    for key, column in run.backends.items():
+        if column.measured:
+            by_backend.setdefault(column.backend, []).append(key)
+            by_precision.setdefault((column.backend, column.precision), []).append(key)
+    # two files of one backend are held against each other whatever their precisions are
+    pairs = [keys for keys in by_backend.values() if len(keys) == 2]
+    pairs += [k for (name, _), k in by_precision.items() if len(k) == 2 and len(by_backend[name]) > 2]
+    return [(first, second) for first, second in pairs]
 
 
 def _what(profile: Profile) -> str:
@@ -131,7 +154,7 @@ def _column(
 
 @dataclass(frozen=True)
 class _Judge:
-    """The verdict on two sets of window means; with too few windows no change is claimed.
+    """The verdict on two sets of window means; of too few windows nothing is claimed, nor an interval given.
 
     A row counts as changed when it differs by more than the smallest effect beside what the machine
     changed for every row alike, and its interval leaves no change out.
@@ -148,13 +171,13 @@ class _Judge:
         found = Difference(batch=0, backend="", row=row, verdict="no change", before_ms=a, after_ms=b)
         if a is None or b is None:
             return replace(found, verdict="only before" if pair.before else "only after")
+        if min(len(pair.before), len(pair.after)) < LEAST_WINDOWS:
+            return replace(found, verdict="too few windows", change=b / a - 1 if a > 0 else None)
         if a <= 0 or b <= 0:  # below the clock's resolution: there is no ratio, but there may be a difference
             return replace(found, verdict=_from_nothing(a, b))
         low, high = interval_of(pair, tests=self.tests, drift=self.drift, random=self.random)
         interval = (float(np.expm1(low)), float(np.expm1(high)))
         found = replace(found, change=b / a - 1, interval=interval)
-        if min(len(pair.before), len(pair.after)) < LEAST_WINDOWS:
-            return found
         slowest, fastest = (self.drift.slowest, self.drift.fastest) if self.drift else (0.0, 0.0)
         more, less = float(np.log1p(self.smallest)), float(np.log1p(-min(self.smallest, 0.99)))
         middle = float(np.log(b / a))
@@ -181,3 +204,18 @@ def regressions(found: Sequence[Difference], *, over: float) -> list[Difference]
     shares = [(np.inf if d.beyond is None else d.beyond, d) for d in found if d.verdict == "slower"]
     slower = [(share, d) for share, d in shares if share > over]
     return [d for share, d in sorted(slower, key=lambda entry: (entry[1].end_to_end, -entry[0]))]
+
+
+def refuse_unjudged(found: Sequence[Difference]) -> None:
+    """Raise CnnkitError where rows have too few windows, so that a gate would pass whatever they did."""
+    few = [d for d in found if d.verdict == "too few windows"]
+    if not few:
+        return
+    wholes = [max(d.before_ms or 0.0, d.after_ms or 0.0) for d in found if d.end_to_end]
+    # a window holds one call at least; the fifth more is for calls slower than these
+    seconds = max(1, math.ceil(1.2 * LEAST_WINDOWS * max(wholes, default=0.0) / 1e3))
+    again = f"profile both again with `--duration {seconds}`" if wholes else "an import holds no more of them"
+    raise CnnkitError(
+        f"{len(few)} of {len(found)} rows have fewer than {LEAST_WINDOWS} windows, "
+        f"too few to judge ({few[0].row} on {few[0].backend}, batch {few[0].batch}); {again}"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from io import StringIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,19 +13,36 @@ from rich.console import Console
 
 from tests.toolkit.profiling.conftest import windows
 from toolkit.errors import CnnkitError, CorruptError, GateError
-from toolkit.profiling.compare import Difference, compare, regressions
+from toolkit.profiling.compare import (
+    Difference,
+    compare,
+    compare_columns,
+    refuse_unjudged,
+    refuse_unpaired,
+    regressions,
+)
+from toolkit.profiling.context import context_of, refuse_incomplete
 from toolkit.profiling.pairing import matched
-from toolkit.profiling.reports.comparison import gate, markdown_report, print_comparison, verdict_text
+from toolkit.profiling.reports.comparison import (
+    gate,
+    markdown_report,
+    print_comparison,
+    summary,
+    verdict_text,
+)
+from toolkit.profiling.reports.html import html_report
 from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
 
 ROWS = {"conv1": 0.2, "pool1": 0.1, "conv2": 0.5, "pool2": 0.1, "fc1": 0.8, "fc2": 0.15}
 
 
-def profile_of(rows: Mapping[str, float], seed: int, *, noise: float = 0.02, batch: int = 1) -> Profile:
+def profile_of(
+    rows: Mapping[str, float], seed: int, *, noise: float = 0.02, batch: int = 1, count: int = 10
+) -> Profile:
     """Return a profile whose rows have these medians, with the noise of a real machine on each window."""
     random = np.random.default_rng(seed)
-    cells = {name: tuple(windows(random, ms, noise=noise)) for name, ms in rows.items()}
-    whole = tuple(windows(random, sum(rows.values()), noise=noise))
+    cells = {name: tuple(windows(random, ms, noise=noise, count=count)) for name, ms in rows.items()}
+    whole = tuple(windows(random, sum(rows.values()), noise=noise, count=count))
     latency = Latency(
         median=float(np.median(whole)), mean=float(np.mean(whole)), p90=max(whole), p95=max(whole),
         p99=max(whole), spread=0.03, runs=100, windows=whole,
@@ -125,6 +143,115 @@ def test_a_row_of_no_time_is_slower_or_faster_without_a_ratio() -> None:
     with pytest.raises(GateError, match=r"a on ort from 0 to \d\.\d+ ms"):
         gate(regressions(compare(none, some), over=0.05), 0.05)
     assert "most: a on ort from 0 to" in markdown_report(compare(none, some), none, some)
+
+
+def test_too_few_windows_are_a_verdict_of_their_own_that_no_gate_passes() -> None:
+    # calls of 0.6 s: three clean windows and one or two profiled ones in the default second
+    slow = {name: 400 * ms for name, ms in ROWS.items()}
+    before = profile_of(slow, 0, count=3)
+    found = compare(before, profile_of({name: 10 * ms for name, ms in slow.items()}, 1, count=3))
+    assert {d.verdict for d in found} == {"too few windows"}
+    assert all(d.interval is None and d.change is not None and d.change > 5 for d in found)
+    assert summary(found) == "no change in 0 rows, 7 with too few windows to judge"
+    with pytest.raises(CnnkitError, match=r"7 of 7 rows have fewer than 5 windows.*`--duration 45`"):
+        refuse_unjudged(found)
+    refuse_unjudged(compare(profile_of(ROWS, 0), profile_of(ROWS, 1)))
+
+
+def test_the_duration_that_is_named_gives_windows_enough() -> None:
+    from toolkit.profiling.compare import LEAST_WINDOWS
+
+    found = compare(profile_of({"a": 300.0}, 0, count=3), profile_of({"a": 330.0}, 1, count=3))
+    with pytest.raises(CnnkitError, match="`--duration 2`"):
+        refuse_unjudged(found)
+    assert int(2000 / 330) >= LEAST_WINDOWS  # as many calls are profiled, a window each
+
+
+def joined(*parts: Profile, **more: Any) -> Profile:
+    return dataclasses.replace(parts[0], runs=tuple(run for part in parts for run in part.runs), **more)
+
+
+def with_column(profile: Profile, key: str, **more: Any) -> Profile:
+    """Return the profile with a second column, of the first one's times."""
+    (run,) = profile.runs
+    column = dataclasses.replace(run.backends["ort"], **more)
+    rows = tuple(dataclasses.replace(row, cells={**row.cells, key: row.cells["ort"]}) for row in run.rows)
+    run = dataclasses.replace(run, backends={**run.backends, key: column}, rows=rows)
+    return dataclasses.replace(profile, runs=(run,))
+
+
+def test_what_only_one_side_measured_is_said_and_fails_a_gate() -> None:
+    one, eight = profile_of(ROWS, 0), profile_of(ROWS, 0, batch=8)
+    before = joined(with_column(one, "trt", backend="trt"), eight)
+    # interrupted before batch 8, and on a machine on which TensorRT only shows what is static
+    static = with_column(profile_of(ROWS, 1), "trt", backend="trt", measured=False, layer_sum_ms=None)
+    after = dataclasses.replace(static, partial=True)
+    found, context = compare(before, after), context_of(before, after)
+    assert context.lost == ("trt at batch 1", "batch 8")
+    assert context_of(after, before).added == context.lost
+    assert {d.backend for d in found} == {"ort"}
+    said = "only before, so not compared: trt at batch 1; batch 8"
+    console = Console(width=200, record=True, file=StringIO())
+    print_comparison(found, before, after, console)
+    for text in (
+        markdown_report(found, before, after),
+        console.export_text(),
+        html_report(after, before=before, differences=found),
+    ):
+        assert said in text
+        assert "partial, as the run was interrupted: after" in text
+    with pytest.raises(CnnkitError, match="the profile after was interrupted"):
+        refuse_incomplete(context)
+    with pytest.raises(CnnkitError, match="not in the profile after: trt at batch 1; batch 8"):
+        refuse_incomplete(dataclasses.replace(context, partial=()))
+    refuse_incomplete(context_of(one, before))  # what was added is said, and passes
+    assert context_of(one, one).lines == ()
+
+
+def test_rows_of_one_side_only_are_counted() -> None:
+    found = compare(profile_of(ROWS, 0), profile_of({**ROWS, "extra": 0.02}, 1))
+    assert summary(found) == "no change in 7 rows, 1 only after"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"threads": 4}, {"threads": 1}, "4 before and 1 after.*profile again with `--threads 4`"),
+        ({"threads": None}, {"threads": 1}, "each runtime's default before.*both again with `--threads 1`"),
+        ({"device": "cpu"}, {"device": "cuda"}, "other devices, cpu before and cuda after"),
+    ],
+)
+def test_other_threads_or_devices_are_refused(
+    before: dict[str, Any], after: dict[str, Any], said: str
+) -> None:
+    sides = [dataclasses.replace(profile_of(ROWS, 0), **changes) for changes in (before, after)]
+    with pytest.raises(CnnkitError, match=said):
+        compare(*sides)
+
+
+def test_another_processor_or_precision_is_said() -> None:
+    first = dataclasses.replace(
+        profile_of(ROWS, 0), machine={"processor": "EPYC", "affinity": [0, 1], "cores": 4}
+    )
+    second = dataclasses.replace(profile_of(ROWS, 1), machine={"processor": "Xeon", "affinity": [2, 3]})
+    (run,) = second.runs
+    column = dataclasses.replace(run.backends["ort"], precision="int8")
+    second = dataclasses.replace(second, runs=(dataclasses.replace(run, backends={"ort": column}),))
+    assert context_of(first, second).lines == (
+        "not alike: processor EPYC before, Xeon after; precision of ort fp32 before, int8 after",
+    )
+
+
+def test_columns_timed_in_turn_pair_by_backend_and_precision() -> None:
+    two = with_column(profile_of(ROWS, 0), "ort:new", precision="int8")
+    assert {d.backend for d in compare_columns(two)} == {"ort:new"}
+    four = with_column(with_column(two, "ort:net2"), "ort:int8:net2", precision="int8")
+    assert {d.backend for d in compare_columns(four)} == {"ort:net2", "ort:int8:net2"}
+    refuse_unpaired(four)
+    alone = with_column(profile_of(ROWS, 0), "pytorch", backend="pytorch")
+    assert compare_columns(alone) == ()
+    with pytest.raises(CnnkitError, match="no two timed columns of one backend: batch 1 on ort/pytorch"):
+        refuse_unpaired(alone)
 
 
 def test_the_markdown_shows_what_changed_first() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from toolkit.errors import GateError
 from toolkit.profiling.compare import Difference, regressions
+from toolkit.profiling.context import context_of
 from toolkit.profiling.reports.numbers import ms_text
 from toolkit.profiling.result import Profile
 
@@ -40,12 +42,19 @@ def verdict_text(entry: Difference) -> str:
 
 def summary(found: Sequence[Difference]) -> str:
     """Say in one line what changed."""
-    counts = {v: sum(1 for d in found if d.verdict == v) for v in ("slower", "faster", "no change")}
+    counts = Counter(d.verdict for d in found)
+    rest = {
+        "with too few windows to judge": counts["too few windows"],
+        "only before": counts["only before"],
+        "only after": counts["only after"],
+    }
+    others = "".join(f", {count} {words}" for words, count in rest.items() if count)
     if not counts["slower"] and not counts["faster"]:
-        return f"no change in {counts['no change']} rows"
+        return f"no change in {counts['no change']} rows{others}"
     worst = next(iter(regressions(found, over=0.0)), None)
     named = f"; most: {_named(worst)}" if worst else ""
-    return f"{counts['slower']} slower, {counts['faster']} faster, {counts['no change']} unchanged{named}"
+    changed = f"{counts['slower']} slower, {counts['faster']} faster, {counts['no change']} unchanged"
+    return f"{changed}{others}{named}"
 
 
 def _named(entry: Difference) -> str:
@@ -73,19 +82,21 @@ def print_comparison(found: Sequence[Difference], before: Profile, after: Profil
         table.add_row(*map(escape, _cells(entry)[first:]), style=styles.get(entry.verdict))
     console.print(table)
     console.print(summary(found), markup=False)
-    if before.partial or after.partial:
-        console.print("one of the profiles is partial: it was interrupted")
+    for line in context_of(before, after).lines:
+        console.print(line, markup=False)
 
 
 def markdown_report(found: Sequence[Difference], before: Profile, after: Profile) -> str:
     """Return the comparison as Markdown: what changed first, the whole table folded away."""
     changed = [d for d in found if d.verdict != "no change" or d.end_to_end]
     title = f"### cnnkit: {before.model} → {after.model}: {summary(found)}"
-    whole = _markdown_table(found)
+    whole, lines = _markdown_table(found), context_of(before, after).lines
     return "\n".join(
         [
             title,
             "",
+            *(f"- {line}" for line in lines),
+            *([""] if lines else []),
             *_markdown_table(changed),
             "",
             "<details><summary>all rows</summary>",

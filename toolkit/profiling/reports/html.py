@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 
 from toolkit.profiling.compare import Difference
+from toolkit.profiling.context import context_of
 from toolkit.profiling.reports.comparison import verdict_text
 from toolkit.profiling.reports.figures import bars, memory_chart, roofline_chart, tree
 from toolkit.profiling.reports.numbers import bytes_text, count_text, ms_text, percent_text, shape_text
@@ -175,8 +176,10 @@ def _comparison(found: Sequence[Difference], before: Profile, after: Profile) ->
     )
     names = ("batch", "backend", "row", "before ms", "after ms", "change", "interval", "verdict")
     head = "".join(f"<th scope='col'>{name}</th>" for name in names)
+    lines = "".join(f"<li>{_e(line)}</li>" for line in context_of(before, after).lines)
     return (
         f"<section><h2>{_e(before.model)}, {_e(_when(before))} → {_e(after.model)}, {_e(_when(after))}</h2>"
+        f"{f'<ul>{lines}</ul>' if lines else ''}"
         f"<div class='wide'><table class='rows'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         "</div></section>"
     )

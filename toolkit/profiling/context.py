@@ -1,0 +1,110 @@
+"""What two profiles do not share beside their rows: what only one of them measured, and the conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from toolkit.errors import CnnkitError
+from toolkit.profiling.result import Profile, Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a comparison left out and what else differed, each in words.
+
+    `lost` was measured before and not after, `added` the other way round. `differing` are conditions that
+    the times depend on. `partial` names the sides (`before`, `after`) that were interrupted.
+    """
+
+    lost: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """One sentence for each kind of difference that there is."""
+        kinds = (
+            ("only before, so not compared", self.lost),
+            ("only after, so not compared", self.added),
+            ("not alike", self.differing),
+            ("partial, as the run was interrupted", self.partial),
+        )
+        return tuple(f"{kind}: {'; '.join(parts)}" for kind, parts in kinds if parts)
+
+
+def context_of(before: Profile, after: Profile) -> Context:
+    """Return what two profiles do not share."""
+    return Context(
+        lost=tuple(_missing(before, after)),
+        added=tuple(_missing(after, before)),
+        differing=tuple(_differing(before, after)),
+        partial=tuple(name for name, side in (("before", before), ("after", after)) if side.partial),
+    )
+
+
+def refuse_unlike(before: Profile, after: Profile) -> None:
+    """Raise CnnkitError where the threads or the device differ: that alone decides the times."""
+    if before.device != after.device:
+        raise CnnkitError(
+            f"the profiles are of other devices, {before.device} before and {after.device} after, and cannot "
+            f"be compared; profile again with `--device {before.device}`"
+        )
+    if before.threads != after.threads:
+        again = f"--threads {before.threads or after.threads}"
+        both = "" if before.threads else "both "
+        raise CnnkitError(
+            f"the profiles are of other numbers of threads, {_threads(before)} before and {_threads(after)} "
+            f"after, and cannot be compared; profile {both}again with `{again}`"
+        )
+
+
+def refuse_incomplete(context: Context) -> None:
+    """Raise CnnkitError where a gate would pass what was measured before and is not there any more."""
+    if context.partial:
+        sides = " and ".join(f"the profile {side}" for side in context.partial)
+        raise CnnkitError(f"{sides} was interrupted and cannot be judged; profile again")
+    if context.lost:
+        raise CnnkitError(
+            f"not in the profile after: {'; '.join(context.lost)}; profile again with the same `--batch`, "
+            "`--backend` and `--precision`"
+        )
+
+
+def holds_times(run: Run) -> tuple[str, ...]:
+    """Return the columns of a run that were timed, end to end or by row."""
+    return tuple(key for key, column in run.backends.items() if column.measured or column.timed)
+
+
+def _missing(first: Profile, second: Profile) -> Iterable[str]:
+    others = {run.batch: run for run in second.runs}
+    for run in first.runs:
+        other = others.get(run.batch)
+        if other is None:
+            yield f"batch {run.batch}"
+            continue
+        yield from (
+            f"{key} at batch {run.batch}" for key in holds_times(run) if key not in holds_times(other)
+        )
+
+
+def _differing(before: Profile, after: Profile) -> Iterable[str]:
+    """Tell each condition that differs; what a side does not know is not compared."""
+    first, second = _conditions(before), _conditions(after)
+    for name in first:
+        if name in second and first[name] != second[name]:
+            yield f"{name} {first[name]} before, {second[name]} after"
+
+
+def _conditions(profile: Profile) -> dict[str, str]:
+    """Return a profile's processor, the cores that it might use and the precision of each column."""
+    machine = profile.machine
+    cores = len(machine["affinity"]) if machine.get("affinity") else machine.get("cores")
+    found = {"processor": machine.get("processor"), "usable cores": cores}
+    found |= {f"precision of {key}": c.precision for run in profile.runs for key, c in run.backends.items()}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _threads(profile: Profile) -> str:
+    return str(profile.threads) if profile.threads else "each runtime's default"
