@@ -73,14 +73,15 @@ class OnnxExporter(Exporter):
         def prove(drafted: Artifact) -> tuple[Passport, bytes]:
             reference = reference_for(source, options)
             wanted = wanted_answers(reference, evidence, drafted.passport, model_file=options.model_file)
+            found = answers_of(drafted, evidence)
             parity = compare(
                 wanted,
-                answers_of(drafted, evidence),
+                found,
                 source=f"{reference.path.name} ({evidence.source})",
                 precision=options.precision,
                 labels=evidence.labels,
             )
-            emulated = self._emulated(source, drafted, evidence, options, wanted)
+            emulated, rounded = self._emulated(source, drafted, evidence, options, wanted)
             try:
                 judge(parity, options.precision, path.name)
                 if emulated:
@@ -100,9 +101,7 @@ class OnnxExporter(Exporter):
                 speed = compare_speed(source, drafted, evidence.inputs_for(drafted.passport))
                 teller(options)(speed.words(source.path.name, path.name))
                 proven = dataclasses.replace(proven, extra={**proven.extra, "speed": speed.facts()})
-            # another machine may round as the emulation does: its proof allows for the larger of both
-            widest = max((parity, emulated or parity), key=lambda each: each.max_abs_diff)
-            return proven, make_proof(proven, evidence, wanted, widest)
+            return proven, make_proof(proven, evidence, wanted, found, *rounded)
 
         made = publish(path, draft, prove)
         return Exported(artifact=made, seconds=time.perf_counter() - start)
@@ -162,21 +161,25 @@ class OnnxExporter(Exporter):
         evidence: Evidence,
         options: ExportOptions,
         wanted: NDArray[np.float32],
-    ) -> Parity | None:
-        """Judge fp16 as a GPU computes it; this CPU's runtime computes the file in fp32."""
+    ) -> tuple[Parity | None, tuple[NDArray[np.float32], ...]]:
+        """Compare fp16 as a GPU computes it, and return its answers, too; other precisions have none.
+
+        This CPU's runtime computes the file in fp32.
+        """
         if options.precision != "fp16":
-            return None
+            return None, ()
         kept = drafted.passport.extra["kept_fp32"]
         model = emulate(read_graph(source.path), "fp16", keep=kept, in_place=True)
         inputs = evidence.inputs_for(source.passport)
-        labels = evidence.labels[: len(inputs)] if evidence.labels is not None else None
-        return compare(
-            wanted[: len(inputs)],
-            logits(model, inputs, lean=True),
+        found = logits(model, inputs, lean=True)
+        parity = compare(
+            wanted,
+            found,
             source=f"{reference_for(source, options).path.name} (fp16 emulated on the CPU)",
             precision="fp16",
-            labels=labels,
+            labels=evidence.labels,
         )
+        return parity, (found,)
 
     def _explained(
         self, source: Artifact, drafted: Artifact, evidence: Evidence, options: ExportOptions

@@ -12,9 +12,10 @@ from exporters.engines.building import Built, build, receipt, shape_profile
 from exporters.engines.targets import choose_flavour, choose_targets, narrow_targets
 from exporters.flow.cache import KEY
 from exporters.flow.context import evidence_for, reference_for
+from exporters.flow.form import wanted_answers
 from exporters.flow.paths import export_path
 from exporters.flow.publish import publish
-from exporters.proving.evidence import answers, answers_of
+from exporters.proving.evidence import answers
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof, proof_path
 from toolkit import catalog
@@ -122,7 +123,7 @@ def _prove(drafted: Artifact, source: Artifact, options: ExportOptions) -> tuple
     with engine:
         found = answers(engine, evidence.inputs_for(passport))
     parity = compare(
-        answers_of(reference, evidence, model_file=options.model_file),
+        wanted_answers(reference, evidence, passport, model_file=options.model_file),
         found,
         source=f"{reference.path.name} ({evidence.source})",
         precision=options.precision,
@@ -139,7 +140,7 @@ def _emulated(passport: Passport, source: Artifact, options: ExportOptions) -> t
     from exporters.graphs.running import logits
 
     evidence, reference = evidence_for(source, options), reference_for(source, options)
-    wanted = answers_of(reference, evidence, model_file=options.model_file)
+    wanted = wanted_answers(reference, evidence, passport, model_file=options.model_file)
     found = logits(
         emulate(read_graph(source.path), "bf16", in_place=True), evidence.inputs_for(source.passport)
     )
@@ -152,7 +153,7 @@ def _emulated(passport: Passport, source: Artifact, options: ExportOptions) -> t
     )
     judge(parity, "bf16", f"{source.name} in bf16", ties=True)
     judged = dataclasses.replace(passport, source_parity=parity)
-    return judged, make_proof(judged, evidence, wanted, parity)
+    return judged, make_proof(judged, evidence, wanted, found)
 
 
 def _passport(source: Artifact, options: ExportOptions, target: Target, built: Built) -> Passport:
