@@ -6,6 +6,7 @@ A page with one's own models needs none of it, so what passes is listed and the 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +18,14 @@ from serve.api import Application, Message, Receive, RefusedError, Scope, Send
 from serve.api.wire import read_body
 
 FILE = "/gradio_api/file="
+UPLOAD = "/gradio_api/upload"
 EXACT = frozenset({"/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json"})
 FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/gradio_api/component_server")
 CALLS = frozenset(
     {
         "/gradio_api/queue/join",
         "/gradio_api/queue/data",
-        "/gradio_api/upload",
+        UPLOAD,
         "/gradio_api/upload_progress",
         "/gradio_api/startup-events",
         "/gradio_api/cancel",
@@ -31,16 +33,22 @@ CALLS = frozenset(
     }
 )
 MAX_JOIN = 1024 * 1024
+# a phone's slow connection needs minutes for what may be uploaded; a body that stops is not waited for
+UPLOAD_S = 600.0
 
 
 class Guard:
     """ASGI around Gradio's app. Refusals are RefusedError: 404 for what is not offered, 413, 400."""
 
-    def __init__(self, app: Application, cache: Path, max_body: int) -> None:
-        """`cache` is the one folder whose files the page shows."""
+    def __init__(
+        self, app: Application, cache: Path, *, max_body: int, max_upload: int, upload_s: float = UPLOAD_S
+    ) -> None:
+        """`cache` is the one folder whose files the page shows; an upload holds all of a visitor's files."""
         self.app = app
         self.cache = Path(os.path.realpath(cache))
         self.max_body = max_body
+        self.max_upload = max_upload
+        self.upload_s = upload_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what the page needs."""
@@ -51,7 +59,7 @@ class Guard:
             if path == "/gradio_api/queue/join":
                 receive = await self._checked_join(headers, receive)
             elif scope["method"] == "POST":
-                receive = self._limited(headers, receive)
+                receive = self._limited(path, headers, receive)
         await self.app(scope, receive, send)
 
     def _check_path(self, path: str) -> None:
@@ -99,17 +107,30 @@ class Guard:
             elif isinstance(value, list):
                 waiting.extend(value)
 
-    def _limited(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
+    def _limited(self, path: str, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
+        limit = self.max_upload if path == UPLOAD else self.max_body
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self.max_body:
-            raise RefusedError(413, f"the upload is over the limit of {self.max_body:,} bytes")
-        seen = 0
+        if not length.isdigit() or int(length) > limit:
+            raise RefusedError(
+                413,
+                f"the upload is over the limit of {limit // 2**20} MiB for all its files; send fewer at once",
+                {b"connection": b"close"},  # the rest of it is never read
+            )
+        end = asyncio.get_running_loop().time() + self.upload_s
+        seen, whole = 0, False
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            if whole:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError:
+                return {"type": "http.disconnect"}
             seen += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             # one that lied about its length, or named none, is cut off like a lost connection
-            return message if seen <= self.max_body else {"type": "http.disconnect"}
+            return message if seen <= limit else {"type": "http.disconnect"}
 
         return counted

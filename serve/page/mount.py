@@ -18,6 +18,8 @@ from toolkit.errors import MissingExtraError
 MAX_WAITING = 64
 # What a form adds to the bytes of the pictures in it.
 FORM_OVERHEAD = 64 * 1024
+# Gradio sends all files that were chosen together in one form; they go to the disk, not to memory.
+MAX_UPLOAD = 256 * 1024 * 1024
 
 
 def close_ways_out() -> Path:
@@ -67,4 +69,5 @@ def page_app(entries: Sequence[Entry], limits: Limits) -> Any:
         mcp_server=False,
         max_file_size=limits.max_bytes,
     )
-    return Guard(mounted, cache, limits.max_bytes + FORM_OVERHEAD)
+    max_body = limits.max_bytes + FORM_OVERHEAD
+    return Guard(mounted, cache, max_body=max_body, max_upload=max(MAX_UPLOAD, max_body))

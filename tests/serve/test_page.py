@@ -196,6 +196,34 @@ def test_an_upload_over_the_limit_is_refused(page: Server) -> None:
     assert page.ask("POST", "/gradio_api/upload", b"", headers).status == 413
 
 
+def uploaded(*sizes: int) -> tuple[bytes, dict[str, str]]:
+    """Return a form of files as Gradio's client sends those that were chosen together."""
+    parts = [
+        f'--B\r\nContent-Disposition: form-data; name="files"; filename="{at}.png"\r\n\r\n'.encode()
+        + bytes(size)
+        + b"\r\n"
+        for at, size in enumerate(sizes)
+    ]
+    return b"".join([*parts, b"--B--\r\n"]), {"Content-Type": "multipart/form-data; boundary=B"}
+
+
+def test_files_may_together_exceed_the_limit_of_one(page: Server) -> None:
+    body, headers = uploaded(11 * 2**20, 11 * 2**20)
+    answer = page.ask("POST", "/gradio_api/upload", body, headers)
+    assert answer.status == 200
+    assert [Path(path).name for path in answer.json] == ["0.png", "1.png"]
+    body, headers = uploaded(21 * 2**20)
+    assert page.ask("POST", "/gradio_api/upload", body, headers).status == 413
+
+
+def test_only_uploads_may_be_larger_than_a_picture(page: Server) -> None:
+    for path, limit in (("upload", 256), ("component_server", 20)):
+        headers = {"Content-Length": str(limit * 2**20 + 2**20)}
+        answer = page.ask("POST", f"/gradio_api/{path}", b"", headers)
+        assert answer.status == 413
+        assert f"{limit} MiB for all its files; send fewer" in answer.json["error"]
+
+
 def test_the_api_is_on_the_same_port_as_the_page(page: Server) -> None:
     assert page.ask("POST", "/v1/classify", png()).status == 200
     assert page.ask("GET", "/v2/health/ready").status == 200
