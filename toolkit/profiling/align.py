@@ -103,9 +103,12 @@ def _frozen(nodes: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(indices) for name, indices in nodes.items()}
 
 
-def coverage(claims: Sequence[Claim]) -> float:
-    """Return the share of executed compute nodes that stand for modules; data movement is not counted."""
+def coverage(claims: Sequence[Claim]) -> float | None:
+    """Return the share of executed compute nodes that stand for modules; None where no node computes.
+
+    Data movement is not counted; a node that was only put beside its neighbour counts as unclaimed.
+    """
     computing = [entry for entry in claims if not entry.layout]
     if not computing:
-        return 1.0
-    return sum(1 for entry in computing if entry.modules) / len(computing)
+        return None
+    return sum(entry.explained for entry in computing) / len(computing)

@@ -37,7 +37,8 @@ _NCHWC = re.compile(r"^(?:fused )?(.+?)(?:_(?:bn|mul))?_nchwc(?:_token_\d+)?$")
 class Claim:
     """The modules of one executed node, or the module that made a data movement necessary.
 
-    A node with neither modules nor `layout` is unclaimed. `match` says how it was found.
+    A node with neither modules nor `layout` is unclaimed. `match` says how it was found. `guessed`: it
+    stands with its neighbour in the list, with which it shares no tensor; coverage counts it as unclaimed.
     """
 
     node: ExecutedNode
@@ -45,6 +46,12 @@ class Claim:
     match: Match | None = None
     layout: bool = False
     caused_by: str | None = None
+    guessed: bool = False
+
+    @property
+    def explained(self) -> bool:
+        """Whether the node is known to stand for its modules."""
+        return bool(self.modules) and not self.guessed
 
 
 def claim(nodes: Sequence[ExecutedNode], graph: SourceGraph | None) -> tuple[Claim, ...]:
@@ -96,7 +103,7 @@ def inferred_regions(claims: Sequence[Claim]) -> tuple[Claim, ...]:
             cause = next(iter(after or [near])).modules[0]
             found[index] = Claim(node=node, layout=True, caused_by=cause, match="inferred")
         else:
-            found[index] = Claim(node=node, modules=near.modules, match="inferred")
+            found[index] = Claim(node=node, modules=near.modules, match="inferred", guessed=not writers)
     return tuple(found)
 
 
@@ -302,9 +309,15 @@ class _Cut:
         modules = tuple(dict.fromkeys(m for i in cut for m in self.graph.nodes[i].modules))
         if modules and index not in self.moving:
             return Claim(node=node, modules=modules, match=self._match(index, cut))
-        if index in self.moving or cut or node.type in CONVERTING:
+        if index in self.moving or self._converts(node, cut):
             return Claim(node=node, layout=True, caused_by=self._cause(index), match="inferred")
         return Claim(node=node)
+
+    def _converts(self, node: ExecutedNode, cut: Sequence[int]) -> bool:
+        """Tell whether a node of no module only converts: all that it stands for does, or it by itself."""
+        if cut:
+            return all(self.graph.nodes[index].op in CONVERTING for index in cut)
+        return node.type in CONVERTING
 
     def _match(self, index: int, cut: list[int]) -> Match:
         node = self.nodes[index]

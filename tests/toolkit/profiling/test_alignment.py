@@ -14,7 +14,7 @@ from tests.toolkit.profiling.conftest import LEVELS, Aligned, Exported, aligned,
 from toolkit import catalog
 from toolkit.backends import EngineOptions, ExecutedNode
 from toolkit.profiling.align import align, coverage
-from toolkit.profiling.claims import Claim, claim
+from toolkit.profiling.claims import Claim, claim, inferred_regions
 from toolkit.profiling.graph import SourceGraph, SourceNode
 from toolkit.profiling.subject import Module
 from toolkit.profiling.targets import open_any
@@ -174,6 +174,36 @@ def test_a_node_that_nothing_explains_is_shown_and_lowers_coverage() -> None:
     assert coverage(claims) == 0.5
     rows = align([Module(name="n0", type="Conv"), Module(name="n1", type="Relu")], {"ort": claims})
     assert [row.label for row in rows if row.kind == "unmatched"] == ["mystery"]
+
+
+def test_only_what_converts_is_layout_where_the_source_names_no_module() -> None:
+    parts = [("Div", "t0", "t1", ()), ("Cast", "t1", "t2", ()), ("Conv", "t2", "t3", ("conv",))]
+    nodes = tuple(
+        SourceNode(name=op.lower(), op=op, inputs=(a,), outputs=(b,), modules=modules, type=op)
+        for op, a, b, modules in parts
+    )
+    graph = SourceGraph(nodes=nodes, inputs={"t0": ("float32", (1,))}, outputs=("t3",), constants=frozenset())
+    ran = [ExecutedNode(name=n.name, type=n.op, inputs=n.inputs, outputs=n.outputs) for n in nodes]
+    claims = claim(ran, graph)
+    assert [entry.layout for entry in claims] == [False, True, False]
+    assert coverage(claims) == 0.5  # the division computes, and stands for no module
+    rows = align([Module(name="conv", type="Conv")], {"ort": claims})
+    assert [row.label for row in rows if row.kind == "unmatched"] == ["div"]
+
+
+def test_a_kernel_put_beside_its_neighbour_without_a_tensor_in_common_is_not_covered() -> None:
+    conv = Claim(node=ExecutedNode(name="conv", type="x", outputs=("t1",)), modules=("conv",), match="name")
+    reads = ExecutedNode(name="__mye1", type="x", inputs=("t1",), outputs=("t2",))
+    lone = ExecutedNode(name="__mye2", type="x", inputs=("t8",), outputs=("t9",))
+    found = inferred_regions([conv, Claim(node=reads), Claim(node=lone)])
+    assert [entry.modules for entry in found] == [("conv",)] * 3
+    assert [entry.guessed for entry in found] == [False, False, True]
+    assert coverage(found) == pytest.approx(2 / 3)
+
+
+def test_coverage_is_unknown_where_nothing_computes() -> None:
+    moved = ExecutedNode(name="reorder", type="ReorderInput", moves_data=True)
+    assert coverage([Claim(node=moved, layout=True)]) is None
 
 
 def test_merged_siblings_join_both_branches() -> None:

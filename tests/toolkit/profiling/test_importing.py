@@ -37,7 +37,8 @@ def test_each_recorded_layer_stands_on_one_row(recorded: Path) -> None:
     found = import_profile(path, None, None, batch=1)
     assert sorted(nodes_on_rows(found)) == sorted(layer.name for layer in layers)
     column = found.runs[0].backends["trt"]
-    assert column.coverage == 1.0
+    # a kernel of each of both profiles reads what no other is told to write: it is put beside a neighbour
+    assert column.coverage == pytest.approx(20 / 22)
     assert column.latency_ms is None
     assert not column.measured
 
@@ -53,7 +54,7 @@ def test_each_recorded_time_stands_on_one_row_and_the_sum_is_kept(recorded: Path
     # a row is the median of its windows' sums: with several runs the sums agree as medians do
     whole = float(np.median(np.array(runs).sum(axis=1)))
     assert column.layer_sum_ms + column.layout_ms == pytest.approx(whole, rel=0.15)
-    assert column.coverage == 1.0
+    assert column.coverage == pytest.approx(6 / 9)  # three kernels of another build name no tensors
 
 
 def test_a_fused_recorded_layer_joins_its_modules(recorded: Path) -> None:
