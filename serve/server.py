@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import signal
 import socket
 import sys
@@ -25,6 +26,8 @@ Say = Callable[[str], None]
 
 # With the default of 5 ms an engine's thread waits that long for a busy event loop to let go.
 SWITCH_S = 0.0005
+# What a stop takes longer than the longest request may.
+DRAIN_MARGIN_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +43,13 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     policy: Policy = field(default_factory=Policy)
     deadline_s: float = 10.0
-    drain_s: float = 10.0
     auth: str | None = None
     token: str | None = None
+
+    @property
+    def drain_s(self) -> int:
+        """Return how long a stop may take: who was let in last has an answer or a 504 by then."""
+        return math.ceil(self.deadline_s + DRAIN_MARGIN_S)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -105,7 +112,7 @@ def _serve(settings: Settings, sock: socket.socket, uvicorn: Any, say: Say) -> N
         ws="none",
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        timeout_graceful_shutdown=settings.drain_s,
     )
     server.serve(uvicorn, config, sock, f"on {address(sock, settings.host)}")
 
@@ -160,8 +167,13 @@ class Service:
             async def shutdown(self, sockets: Any = None) -> None:
                 service.registry.ready = False
                 service.reloading.cancel()
+                if service.app.page is not None:
+                    from serve.page.streams import end_streams
+
+                    end_streams(service.app.page.app)
                 await super().shutdown(sockets=sockets)
-                await service.registry.close()
+                if not self.force_exit:
+                    await service.registry.close()
                 service.app.classify.close()
 
             @contextlib.contextmanager
@@ -169,7 +181,7 @@ class Service:
                 # uvicorn's own raises the signal again afterwards, which ends a drained server with 143
                 loop = asyncio.get_running_loop()
                 for number in (signal.SIGINT, signal.SIGTERM):
-                    loop.add_signal_handler(number, service.stop, self, number)
+                    loop.add_signal_handler(number, service.stop, self)
                 yield
 
         Server(config).run(sockets=[sock])
@@ -182,7 +194,12 @@ class Service:
 
         await Reloader(self.registry, self.metrics, self.say).run()
 
-    def stop(self, server: Any, number: int) -> None:
+    def stop(self, server: Any) -> None:
         """Be not ready at once, then drain; a second signal stops without waiting."""
         self.registry.ready = False
-        server.handle_exit(number, None)
+        server.force_exit = server.should_exit
+        server.should_exit = True
+        if server.force_exit:
+            # from Python 3.12 on a listener is closed only when its last connection is
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()

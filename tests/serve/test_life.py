@@ -21,6 +21,8 @@ from click.testing import CliRunner
 
 import cnnkit
 from serve.api.access import is_loopback
+from serve.classifier import Choice
+from serve.server import Settings
 from tests.serve.conftest import MODEL, Server, serving, tensor
 from toolkit.artifacts import Artifact, read_passport, sidecar, stamp
 
@@ -74,6 +76,41 @@ def test_a_signal_drains_and_ends_with_0(shipped: Path, tmp_path: Path, number: 
             sock.sendall(body[-10:])
             assert sock.recv(12) == b"HTTP/1.1 200"
         assert server.process.wait(20) == 0
+
+
+def test_a_stop_waits_longer_than_any_request_may_take() -> None:
+    settings = Settings(models=(), backend="ort", choice=Choice(root=Path()), deadline_s=60.5)
+    assert settings.drain_s > settings.deadline_s
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_waits_for_nobody(shipped: Path, tmp_path: Path, number: int) -> None:
+    slow = b"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\n"
+    with (
+        serving(tmp_path, MODEL, "--no-page", "--deadline", "3600") as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock,
+    ):
+        sock.sendall(slow)
+        time.sleep(0.2)
+        server.process.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(1)
+        server.process.send_signal(number)
+        assert server.process.wait(20) == 0
+
+
+def test_an_open_page_does_not_hold_up_the_end(shipped: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="Gradio is not installed (extra page)")
+    with serving(tmp_path, MODEL, "--deadline", "3600") as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+            sock.sendall(b"GET /gradio_api/heartbeat/visitor HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            found = b""
+            while b"ALIVE" not in found:
+                found += sock.recv(4096)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(20) == 0
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
 
 
 def test_a_newer_artifact_takes_over_with_no_failed_request(shipped: Path, tmp_path: Path) -> None:
