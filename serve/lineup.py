@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from serve.classifier import Choice, Classifier, find, selection_for
 from toolkit import catalog
-from toolkit.artifacts import Artifact, find_artifacts, read_passport
+from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
 from toolkit.errors import CnnkitError
 from toolkit.opening import fits, is_path, newest_name
 
@@ -56,13 +56,37 @@ class Entry:
     def classifier(self) -> Classifier:
         """Return the opened artifact, opened now if it was not yet. Raises CnnkitError."""
         with self._lock:
-            if self.artifact is None:
-                raise CnnkitError(self.why_not or f"{self.label} is not served")
             if self._classifier is None:
-                made = Classifier(self.artifact, self.backend, self.choice.options())
+                made = Classifier(self._read(), self.backend, self.choice.options())
                 made.warm_up()
                 self._classifier = made
             return self._classifier
+
+    def read(self) -> Artifact:
+        """Return the artifact as it lies there now, its hash checked. Raises CnnkitError."""
+        with self._lock:
+            return self._read()
+
+    def _read(self) -> Artifact:
+        if self.artifact is None:
+            raise CnnkitError(self.why_not or f"{self.label} is not served")
+        found = open_artifact(self.artifact.path)
+        if found.passport.sha256 != self.artifact.passport.sha256:
+            self._classifier = None  # it answers with weights that are not there any more
+        self.artifact = found
+        return found
+
+    def follow(self) -> None:
+        """Take up what the name means by now, where that is another file than before. Raises CnnkitError."""
+        if self.artifact is None or self.pinned:
+            return
+        for found in self.candidates():
+            if found.passport.precision == self.choice.precision:
+                if found.passport.sha256 != self.artifact.passport.sha256:
+                    artifact = open_artifact(found.path)
+                    with self._lock:
+                        self.artifact, self._classifier = artifact, None
+                return
 
     def replace(self, artifact: Artifact) -> Classifier:
         """Serve another artifact from now on and return it opened; holders of the old one keep it."""
@@ -71,6 +95,13 @@ class Entry:
         with self._lock:
             self.artifact, self._classifier, self.why_not = artifact, made, None
         return made
+
+    def close(self) -> None:
+        """Free the engine, where one was opened."""
+        with self._lock:
+            opened, self._classifier = self._classifier, None
+        if opened is not None:
+            opened.close()
 
 
 TITLES = {"ort": "ONNX Runtime", "pytorch": "PyTorch", "trt": "TensorRT"}

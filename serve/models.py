@@ -154,8 +154,9 @@ class Registry:
     """Every served model by name, fixed at start."""
 
     def __init__(self, entries: Sequence[Entry], backend: str, policy: Policy, on_batch: BatchHook) -> None:
-        """Take the entries of `backend`; the others are the page's."""
+        """Serve the entries of `backend`; the others are the page's, which opens them when they are asked."""
         served = [entry for entry in entries if entry.backend == backend]
+        self.others = [entry for entry in entries if entry.backend != backend]
         self.models = {e.model: Model(entry=e, policy=policy, on_batch=on_batch) for e in served}
         self.ready = False
 
@@ -174,6 +175,8 @@ class Registry:
         self.ready = False
         for model in self.models.values():
             await model.close()
+        for entry in self.others:
+            entry.close()
 
 
 def newer(version: Version, path: Path) -> Artifact | None:

@@ -54,6 +54,9 @@ class Reloader:
             for precision, version in list(model.opened.items()):
                 with self._saying(f"{model.name} {precision}"):
                     await self._take_up(model, precision, version)
+        for entry in self.registry.others:  # else the page would show old and new weights side by side
+            with self._saying(entry.label):
+                await asyncio.to_thread(entry.follow)
 
     @contextlib.contextmanager
     def _saying(self, what: str) -> Iterator[None]:

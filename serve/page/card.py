@@ -22,6 +22,11 @@ def headline(usable: Sequence[Entry]) -> str:
     return "# cnnkit\n" + " · ".join(reversed(parts))
 
 
+def cards(usable: Sequence[Entry]) -> str:
+    """Return the cards of everything that is served, one below the other."""
+    return "\n\n".join(card(entry.artifact, entry.label) for entry in usable if entry.artifact)
+
+
 def card(artifact: Artifact, title: str | None = None) -> str:
     """Return a table of what an artifact's passport says; its title is the artifact's name by default."""
     passport = artifact.passport

@@ -25,11 +25,11 @@ class _Explainers:
         self._lock = threading.Lock()
 
     def of(self, entry: Entry) -> Explainer:
-        assert entry.artifact is not None
+        """Return the explainer of an entry's weights as they are now. Raises CnnkitError."""
         with self._lock:
-            known = self._made.get(entry.model)
-            if known is None or known.artifact.passport.sha256 != entry.artifact.passport.sha256:
-                known = Explainer(entry.artifact, model_file=entry.choice.model_file)
+            known, now = self._made.get(entry.model), entry.artifact
+            if known is None or now is None or known.artifact.passport.sha256 != now.passport.sha256:
+                known = Explainer(entry.read(), model_file=entry.choice.model_file)
                 self._made[entry.model] = known
             return known
 

@@ -9,7 +9,7 @@ import gradio as gr
 
 from serve.classifier import Answer, Invert, Limits
 from serve.lineup import TITLES, Entry
-from serve.page.card import card, headline
+from serve.page.card import cards, headline
 from serve.page.events import in_turn
 from serve.page.inputs import drawing_as_bytes, photo_as_bytes
 from serve.page.inside import build_inside
@@ -33,7 +33,7 @@ def build(entries: Sequence[Entry], limits: Limits) -> Any:
     with gr.Blocks(
         title="cnnkit", analytics_enabled=False, fill_width=True, delete_cache=(300, 1800)
     ) as blocks:
-        gr.Markdown(headline(usable))
+        title = gr.Markdown(headline(usable))
         current = gr.State(None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=300):
@@ -50,9 +50,9 @@ def build(entries: Sequence[Entry], limits: Limits) -> Any:
         if any(entry.why_not for entry in entries):
             gr.Markdown(_absent(entries), elem_classes=["quiet"], elem_id="absent")
         with gr.Tabs():
-            with gr.Tab("Card"):
-                cards = [card(entry.artifact, entry.label) for entry in usable if entry.artifact]
-                gr.Markdown("\n\n".join(cards), elem_id="card")
+            with gr.Tab("Card") as tab:
+                described = gr.Markdown(cards(usable), elem_id="card")
+                _keep_described(usable, blocks, tab, [title, described])
             with gr.Tab("Look inside"):
                 build_inside(entries, limits, current, invert)
             with gr.Tab("Files"):
@@ -140,6 +140,16 @@ def _outputs(usable: Sequence[Entry]) -> dict[str, Any]:
             )
     latency = gr.Markdown("", elem_classes=["quiet"], elem_id="latency")
     return {"note": note, "labels": labels, "seen": seen, "latency": latency}
+
+
+def _keep_described(usable: Sequence[Entry], blocks: Any, tab: Any, shown: list[Any]) -> None:
+    """Write title and cards anew when the page or the cards' tab is opened: a reload may have come since."""
+
+    def describe() -> list[str]:
+        return [headline(usable), cards(usable)]
+
+    blocks.load(describe, None, shown, **in_turn("card"))
+    tab.select(describe, None, shown, **in_turn("card"))
 
 
 def _absent(entries: Sequence[Entry]) -> str:

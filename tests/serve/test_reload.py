@@ -21,8 +21,9 @@ from serve.classifier import Choice
 from serve.lineup import Entry, line_up
 from serve.models import Model, Registry
 from serve.reload import Reloader
-from tests.serve.conftest import MODEL
+from tests.serve.conftest import MODEL, Server, serving
 from toolkit.artifacts import Artifact, Passport, read_passport, sidecar, stamp
+from toolkit.errors import CnnkitError
 
 IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
 
@@ -194,3 +195,70 @@ def test_the_old_engine_is_closed_with_the_answer_to_whoever_came_to_it(
         assert new.closed == 1
 
     asyncio.run(go())
+
+
+def test_the_pages_other_engines_follow_and_let_go_of_the_old_weights(
+    shipped: Path, tmp_path: Path, known: Passport, counting: Any
+) -> None:
+    def written(tail: bytes, month: int) -> Artifact:
+        # a trailing protobuf field that readers skip makes it another file with the same answers
+        content = shipped.read_bytes() + b"\xfa\x3f\x04" + tail
+        return write(tmp_path, content, known=known, created=at(month))
+
+    written(b"aaaa", 1)
+    entries = line_up([MODEL], "ort", Choice(root=tmp_path), others=True)
+    running = Running.start(entries, "ort")
+    (ticked,) = [entry for entry in entries if entry.backend == "counting"]
+    ticked.classifier()
+    new = written(b"bbbb", 2)
+    running.look()
+    assert running.served() == new
+    assert ticked.artifact == new
+    assert counting.opened[0].closed == 1
+    assert ticked.classifier().artifact == new
+    asyncio.run(running.registry.close())
+    assert [engine.closed for engine in counting.opened] == [1, 1]
+
+
+@pytest.mark.usefixtures("counting")
+def test_an_engine_that_is_ticked_after_a_retrain_comes_with_its_own_passport(
+    tmp_path: Path, known: Passport
+) -> None:
+    write(tmp_path, b"old", known=known, created=at(1))
+    first, second = (line_up([MODEL], "counting", Choice(root=tmp_path), others=False)[0] for _ in "ab")
+    new = write(tmp_path, b"new", known=known, created=at(2))
+    assert first.classifier().artifact == new
+    assert first.artifact == new
+    new.path.write_bytes(b"altered")
+    with pytest.raises(CnnkitError, match="SHA-256 differs"):
+        second.classifier()
+
+
+def shown(server: Server) -> str:
+    """Return what the page's load event answers, asked for as a browser does when it opens the page."""
+    events = server.ask("GET", "/config").json["dependencies"]
+    (load,) = [event["id"] for event in events if any(name == "load" for _, name in event["targets"])]
+    asked = {"data": [], "fn_index": load, "session_hash": "visitor"}
+    assert (
+        server.ask("POST", "/gradio_api/queue/join", asked, {"Content-Type": "application/json"}).status
+        == 200
+    )
+    return server.ask("GET", "/gradio_api/queue/data?session_hash=visitor").body.decode()
+
+
+def test_title_and_card_are_of_what_is_served_when_the_page_is_opened(
+    shipped: Path, tmp_path: Path, known: Passport
+) -> None:
+    pytest.importorskip("gradio", reason="Gradio is not installed (extra page)")
+    content = shipped.read_bytes()
+    old = write(tmp_path, content, known=known, created=at(1))
+    with serving(tmp_path, MODEL) as server:
+        assert old.passport.sha256 in shown(server)
+        metrics = dataclasses.replace(known.metrics, test_accuracy=0.4321)
+        content += b"\xfa\x3f\x04aaaa"  # a field that readers skip
+        new = write(tmp_path, content, known=known, created=at(2), metrics=metrics)
+        server.read_line("reloaded")
+        said = shown(server)
+    assert "test accuracy 43.21%" in said
+    assert new.passport.sha256 in said
+    assert old.passport.sha256 not in said
