@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ Floats = NDArray[np.float32]
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 25_000_000
 MAX_BYTES = 20 * 1024 * 1024
+BAND_PIXELS = 1_000_000  # a picture is brought to 8 bits so many pixels at a time
 _RESIZED_AT_ONCE = 4_000_000  # pixels times channels
 FIXED_POINT = 1 << 22  # Pillow weighs 8-bit pixels in 22-bit steps
 
@@ -91,7 +92,8 @@ def read_image(
                 )
             image.seek(0)
             image.load()
-        return _flatten(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+        return _flatten(image)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -117,20 +119,38 @@ def _read_bytes(source: bytes | Path, label: str, max_bytes: int) -> bytes:
 def _flatten(image: Image.Image) -> Image.Image:
     """Bring any mode to L or RGB, transparency on white."""
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        # keep the upper 8 of 16 bits instead of clipping to white; I and F do not say their range
-        wide = image.mode.startswith("I;16") or values.max(initial=0.0) > 255.0
-        return Image.fromarray(
-            np.clip(values * (255.0 / (65535.0 if wide else 255.0)), 0, 255).astype(np.uint8)
-        )
+        return _narrow(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        flat = Image.alpha_composite(paper, rgba)
-        return flat.convert("L" if image.mode in ("LA", "La") else "RGB")
+        flat = Image.new("L" if image.mode in ("LA", "La") else "RGB", image.size)
+        for top, band in _bands(image):
+            rgba = band.convert("RGBA")
+            paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+            flat.paste(Image.alpha_composite(paper, rgba).convert(flat.mode), (0, top))
+        return flat
     if image.mode in ("L", "1"):
         return image.convert("L")
     return image.convert("RGB")
+
+
+def _narrow(image: Image.Image) -> Image.Image:
+    """Bring pixels of 16 or 32 bits to 8."""
+    # keep the upper 8 of 16 bits instead of clipping to white; I and F do not say their range
+    wide = image.mode.startswith("I;16") or any(
+        np.fmax.reduce(np.asarray(band), axis=None) > 255 for _, band in _bands(image)
+    )
+    narrow = np.empty((image.height, image.width), dtype=np.uint8)
+    for top, band in _bands(image):
+        values = np.nan_to_num(np.asarray(band, dtype=np.float64))
+        values *= 255.0 / (65535.0 if wide else 255.0)
+        narrow[top : top + band.height] = values.clip(0, 255)
+    return Image.fromarray(narrow)
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yield a picture's rows, some at a time, each with its first row: a copy needs no more memory."""
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def fit_pixels(image: Image.Image, preprocessing: Preprocessing, *, invert: bool = False) -> Pixels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from toolkit.errors import ImageError
 from toolkit.images import (
+    BAND_PIXELS,
     Preprocessing,
     background_is_light,
     fit_batch,
@@ -66,6 +68,29 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 def test_a_dim_sixteen_bit_picture_stays_dim() -> None:
     values = np.full((4, 4), 200, np.uint16)
     assert np.asarray(read_image(encoded(Image.fromarray(values)))).max() == 0
+
+
+def test_many_rows_are_brought_to_8_bits_like_few() -> None:
+    height, width = 1201, 1003
+    assert height * width > BAND_PIXELS
+    values = np.random.default_rng(0).integers(0, 65536, (height, width), dtype=np.uint16)
+    read = np.asarray(read_image(encoded(Image.fromarray(values), "TIFF")))
+    np.testing.assert_array_equal(read, (values * (255.0 / 65535.0)).astype(np.uint8))
+    clear = Image.fromarray(values.view(np.uint8).reshape(height, width, 2), "LA").convert("RGBA")
+    laid = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(read_image(encoded(clear, "TIFF"))), np.asarray(laid))
+
+
+def test_a_large_sixteen_bit_picture_needs_little_more_than_its_own_memory() -> None:
+    data = encoded(Image.new("I;16", (2000, 2000), 40_000))
+    tracemalloc.start()
+    try:
+        read_image(data)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # in float64 alone the picture takes 8 bytes a pixel, and each step of the arithmetic as many again
+    assert peak_bytes < 2000 * 2000 * 12
 
 
 def test_transparency_is_laid_on_white() -> None:
