@@ -206,9 +206,10 @@ def _laid_out(
         )
     target = Target(key=backend, backend=backend, artifact=artifact, static_why=ELSEWHERE)
     claims = claim(trace.nodes, graph)
-    seen = {backend: Seen(target=target, trace=trace, graph=graph, claims=claims, notes=notes)}
     known = artifact.passport if graph is not None else None
     modules = modules_of(known, graph, batch=batch)
+    one = Seen(target=target, trace=trace, graph=graph, claims=claims, modules=modules, notes=notes)
+    seen = {backend: one}
     rows = rows_of(align(modules, {backend: claims}), seen)
     # what its layers computed in is not in a passport of ours: it is said nowhere that it was fp32
     columns = {

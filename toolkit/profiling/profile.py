@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import catalog
-from toolkit.artifacts import Passport, now
+from toolkit.artifacts import now
 from toolkit.backends import Engine, EngineOptions, ExecutedNode, Trace
 from toolkit.errors import CnnkitError
 from toolkit.profiling.align import align
@@ -27,7 +27,7 @@ from toolkit.profiling.result import Latency, Profile, Run
 from toolkit.profiling.rows import columns_of, rows_of
 from toolkit.profiling.seen import Seen
 from toolkit.profiling.static_trt import static_trace
-from toolkit.profiling.subject import Module, modules_of
+from toolkit.profiling.subject import Module, Network, modules_of, network_of, shared
 from toolkit.profiling.targets import Chosen, Target
 from toolkit.profiling.yardstick import Yardstick
 
@@ -137,32 +137,34 @@ class _Bench:
                 seen.notes += seen.graph.notes
 
     def _modules(self) -> tuple[Module, ...]:
-        """Return the modules of the first column, then those that only later columns know."""
-        found: dict[str, Module] = {}
+        """Give each column the modules of its network; return those of all networks.
+
+        A network's are those of its first column, then those that only later columns know.
+        """
+        networks: dict[Network, dict[str, Module]] = {}
         for seen in self.seen.values():
-            passport = seen.target.artifact.passport
+            network = network_of(seen.target.artifact)
+            found = networks.setdefault(network, {})
             own = modules_of(
-                passport,
+                seen.target.artifact.passport,
                 seen.graph,
                 batch=self.batch,
                 model_file=self.settings.model_file,
-                ran=self._calls_of(passport),
+                ran=self._calls_of(network),
             )
             for module in own:
-                known = found.get(module.name)
-                if known is None:
-                    found[module.name] = module
-                elif known.input_bytes is None and module.input_bytes is not None:
+                known = found.setdefault(module.name, module)
+                if known.input_bytes is None:
                     found[module.name] = dataclasses.replace(known, input_bytes=module.input_bytes)
-        return tuple(found.values())
-
-    def _calls_of(self, passport: Passport) -> tuple[ExecutedNode, ...]:
-        """Return the calls that PyTorch made for that network in this profile; empty where it made none."""
-        wanted = (passport.model, passport.input.shape, len(passport.classes))
         for seen in self.seen.values():
-            own = seen.target.artifact.passport
-            alike = (own.model, own.input.shape, len(own.classes)) == wanted
-            if seen.target.backend == "pytorch" and seen.trace is not None and alike:
+            seen.modules = tuple(networks[network_of(seen.target.artifact)].values())
+        return shared(network.values() for network in networks.values())
+
+    def _calls_of(self, network: Network) -> tuple[ExecutedNode, ...]:
+        """Return the calls that PyTorch made for that network in this profile; empty where it made none."""
+        for seen in self.seen.values():
+            own = network_of(seen.target.artifact)
+            if seen.target.backend == "pytorch" and seen.trace is not None and own == network:
                 return seen.trace.nodes
         return ()
 

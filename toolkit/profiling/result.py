@@ -92,7 +92,10 @@ class CellMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One row of one column. `match` is `removed` where the backend runs nothing for the modules."""
+    """One row of one column. `match` is `removed` where the backend runs nothing for the modules.
+
+    `macs` and `ideal_bytes` are those of the column's own network.
+    """
 
     latency_ms: float | None = None
     share: float | None = None
@@ -102,6 +105,8 @@ class Cell:
     ops: tuple[str, ...] = ()
     dtype: str | None = None
     match: str | None = None
+    macs: int | None = None
+    ideal_bytes: int | None = None
     gflops: float | None = None
     gbytes_s: float | None = None
     attainable: float | None = None
@@ -110,7 +115,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the table, the same modules for every column."""
+    """One row of the table, the same modules for every column; a figure is None where networks differ."""
 
     modules: tuple[str, ...]
     type: str

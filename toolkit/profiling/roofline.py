@@ -30,7 +30,7 @@ def with_roofline(profile: Profile, machine: Peaks) -> Profile:
     peaks = {"threads": machine.threads, **known}
     notes = profile.notes
     if machine.busy:
-        said = f"load {machine.load:.1f} on {machine.threads} threads"
+        said = f"others took {machine.others_cores:.1f} of {machine.cores} cores, {machine.threads} measured"
         notes = (*notes, f"the machine was busy ({said}): its true peaks are higher than those measured now")
     if exceeded(replace(profile, runs=runs)):
         said = "a kernel that saves products (Winograd), or others used the machine while they were measured"
@@ -39,23 +39,23 @@ def with_roofline(profile: Profile, machine: Peaks) -> Profile:
 
 
 def _row(row: Row, run: Run, machine: Peaks) -> Row:
-    cells = {key: _cell(cell, row, run.backends[key].precision, machine) for key, cell in row.cells.items()}
+    cells = {key: _cell(cell, run.backends[key].precision, machine) for key, cell in row.cells.items()}
     return replace(row, cells=cells)
 
 
-def _cell(cell: Cell, row: Row, precision: str, machine: Peaks) -> Cell:
-    if not cell.latency_ms or row.macs is None or not row.ideal_bytes:
+def _cell(cell: Cell, precision: str, machine: Peaks) -> Cell:
+    if not cell.latency_ms or cell.macs is None or not cell.ideal_bytes:
         return cell
     seconds = cell.latency_ms / 1e3
     # bytes are counted in fp32; int8 moves a quarter of them, a CPU's fp16 graph runs as fp32
-    moved = row.ideal_bytes / (4 if precision == "int8" else 1)
-    gflops, gbytes = 2 * row.macs / seconds / 1e9, moved / seconds / 1e9
+    moved = cell.ideal_bytes / (4 if precision == "int8" else 1)
+    gflops, gbytes = 2 * cell.macs / seconds / 1e9, moved / seconds / 1e9
     peak = machine.gflops.get("int8" if precision == "int8" else "fp32")
     bandwidth = machine.bandwidth(int(moved))
     rated = replace(cell, gflops=gflops, gbytes_s=gbytes)
     if not peak or not bandwidth:
         return rated
-    by_compute, by_memory = 2 * row.macs / (peak * 1e9), moved / (bandwidth * 1e9)
+    by_compute, by_memory = 2 * cell.macs / (peak * 1e9), moved / (bandwidth * 1e9)
     least = max(by_compute, by_memory)
     bound = "compute" if by_compute >= by_memory else "memory"
     return replace(rated, attainable=least / seconds, bound=bound)

@@ -75,6 +75,7 @@ def _cell(part: Part, key: str, column: Seen) -> Cell:
     if trace.node_ms is not None:
         windows = tuple(float(value) for value in trace.node_ms[:, list(indices)].sum(axis=1))
     matches = {column.claims[index].match for index in indices} - {None}
+    own = _own(part, column, indices)
     return Cell(
         latency_ms=float(np.median(windows)) if windows else None,
         windows=windows,
@@ -86,7 +87,17 @@ def _cell(part: Part, key: str, column: Seen) -> Cell:
         ops=tuple(node.type for node in nodes),
         dtype=next((node.output_dtype for node in nodes if node.output_dtype), None),
         match=next((kind for kind in reversed(ORDER) if kind in matches), None),
+        macs=total(module.macs for module in own) if own else None,
+        ideal_bytes=_ideal(own),
     )
+
+
+def _own(part: Part, column: Seen, indices: Iterable[int]) -> list[Module]:
+    """Return a row's modules as the column's own network has them; none where its nodes name another."""
+    names = {module.name for module in part.modules}
+    own = [module for module in column.modules if module.name in names]
+    claimed = {name for index in indices for name in column.claims[index].modules}
+    return own if claimed <= {module.name for module in own} else []
 
 
 def _activation(kind: str, size: int | None) -> int | None:
@@ -166,12 +177,12 @@ def _column(key: str, column: Seen, rows: Sequence[Row], modules: Sequence[Modul
 
 
 def _time_coverage(column: Seen) -> float | None:
-    """Return the share of the nodes' time that stands on rows of modules or of layout."""
+    """Return the share of the nodes' time that stands for modules or for layout."""
     trace = column.trace
     if trace is None or trace.node_ms is None:
         return None
     times = np.median(trace.node_ms, axis=0)
-    known = np.array([bool(entry.modules) or entry.layout for entry in column.claims])
+    known = np.array([entry.explained or entry.layout for entry in column.claims])
     return float(times[known].sum() / times.sum()) if times.sum() > 0 else None
 
 

@@ -8,18 +8,23 @@ from toolkit.backends import Copies, Trace
 from toolkit.profiling.claims import Claim
 from toolkit.profiling.graph import SourceGraph
 from toolkit.profiling.result import Latency
+from toolkit.profiling.subject import Module
 from toolkit.profiling.targets import Target
 
 
 @dataclass(kw_only=True)
 class Seen:
-    """What was found of one column at one batch size, as far as it came."""
+    """What was found of one column at one batch size, as far as it came.
+
+    `modules` are those of its own network.
+    """
 
     target: Target
     latency: Latency | None = None
     trace: Trace | None = None
     graph: SourceGraph | None = None
     claims: tuple[Claim, ...] = ()
+    modules: tuple[Module, ...] = ()
     process_peak_bytes: int | None = None
     copies: Copies | None = None
     first_call_ms: float | None = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit import catalog
-from toolkit.artifacts import Passport
+from toolkit.artifacts import Artifact, Passport
 from toolkit.backends import ExecutedNode
 from toolkit.errors import NotFoundError
 from toolkit.profiling.graph import SourceGraph
@@ -36,6 +36,9 @@ class Module:
     source: str | None = None
 
 
+FIGURES = tuple(field.name for field in fields(Module) if field.name not in ("name", "type", "source"))
+
+
 def modules_of(
     passport: Passport | None,
     graph: SourceGraph | None,
@@ -58,6 +61,28 @@ def modules_of(
     known = tuple(_with_inputs(module, inputs) for module in own)
     names = {module.name for module in own}
     return (*known, *(module for name, module in found.items() if name not in names))
+
+
+Network = tuple[object, ...]
+
+
+def network_of(artifact: Artifact) -> Network:
+    """Return what is equal for two artifacts of one network; a file without a passport is its own."""
+    known = artifact.passport
+    if not known.sha256:
+        return (artifact.path,)
+    return (known.model, known.input.shape, len(known.classes))
+
+
+def shared(networks: Iterable[Iterable[Module]]) -> tuple[Module, ...]:
+    """Return the modules of all networks, each name once; what networks hold to be different is None."""
+    found: dict[str, Module] = {}
+    for network in networks:
+        for module in network:
+            known = found.setdefault(module.name, module)
+            unlike = {name: None for name in FIGURES if getattr(known, name) != getattr(module, name)}
+            found[module.name] = replace(known, **unlike)
+    return tuple(found.values())
 
 
 def _with_inputs(module: Module, inputs: Mapping[str, int | None]) -> Module:

@@ -14,10 +14,9 @@ import pytest
 from rich.console import Console
 
 from toolkit.backends import ExecutedNode
-from toolkit.backends._cpu import cpu
 from toolkit.profiling.findings import with_findings
 from toolkit.profiling.memory import live_timeline
-from toolkit.profiling.peaks import Peaks, peaks
+from toolkit.profiling.peaks import Peaks, identity_of, peaks
 from toolkit.profiling.reports.table import print_profile
 from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
 from toolkit.profiling.roofline import exceeded, with_roofline
@@ -99,12 +98,14 @@ def test_work_bound_and_memory_bound_rows_are_told_apart() -> None:
         Row(
             modules=("conv",),
             type="Conv2d",
-            macs=10**8,
-            ideal_bytes=1000,
-            cells={"ort": Cell(latency_ms=4.0)},
+            cells={"ort": Cell(latency_ms=4.0, macs=10**8, ideal_bytes=1000)},
         ),
         # 10 MB at 10 GB/s: 1 ms at least; it took 2
-        Row(modules=("relu",), type="ReLU", macs=0, ideal_bytes=10**7, cells={"ort": Cell(latency_ms=2.0)}),
+        Row(
+            modules=("relu",),
+            type="ReLU",
+            cells={"ort": Cell(latency_ms=2.0, macs=0, ideal_bytes=10**7)},
+        ),
     )
     found = with_roofline(profile_of(rows, {"ort": column()}), MACHINE).runs[0].rows
     conv, relu = found[0].cells["ort"], found[1].cells["ort"]
@@ -116,7 +117,7 @@ def test_work_bound_and_memory_bound_rows_are_told_apart() -> None:
 
 
 def test_rows_without_work_or_bytes_have_no_bound() -> None:
-    row = Row(modules=("odd",), type="Odd", macs=None, ideal_bytes=10, cells={"ort": Cell(latency_ms=1.0)})
+    row = Row(modules=("odd",), type="Odd", cells={"ort": Cell(latency_ms=1.0, ideal_bytes=10)})
     cell = with_roofline(profile_of((row,), {"ort": column()}), MACHINE).runs[0].rows[0].cells["ort"]
     assert cell.bound is None
     assert cell.gflops is None
@@ -130,7 +131,7 @@ def test_small_data_are_held_against_the_cache() -> None:
 def test_kept_peaks_are_used_and_damaged_or_old_ones_measured_anew(tmp_path: Path) -> None:
     path = tmp_path / "peaks-1.json"
     kept = {
-        "identity": {"processor": cpu().name, "threads": 1},
+        "identity": identity_of(1),
         "measured": time.time(),
         "peaks": dataclasses.asdict(MACHINE),
     }
@@ -148,7 +149,7 @@ def test_kept_peaks_are_used_and_damaged_or_old_ones_measured_anew(tmp_path: Pat
 def test_measuring_anew_keeps_the_larger_peaks(tmp_path: Path) -> None:
     high = dataclasses.replace(MACHINE, gflops={"fp32": 1e9, "bf16": None, "int8": 1e-9})
     kept = {
-        "identity": {"processor": cpu().name, "threads": 1},
+        "identity": identity_of(1),
         "measured": time.time() - 600,
         "peaks": dataclasses.asdict(high),
     }
@@ -160,7 +161,8 @@ def test_measuring_anew_keeps_the_larger_peaks(tmp_path: Path) -> None:
 
 
 def test_rows_above_the_peaks_are_said() -> None:
-    row = Row(modules=("conv",), type="C", macs=10**8, ideal_bytes=1000, cells={"ort": Cell(latency_ms=4.0)})
+    cell = Cell(latency_ms=4.0, macs=10**8, ideal_bytes=1000)
+    row = Row(modules=("conv",), type="C", cells={"ort": cell})
     profile = profile_of((row,), {"ort": column()})
     assert not exceeded(with_roofline(profile, MACHINE))
     rated = with_roofline(profile, dataclasses.replace(MACHINE, gflops={"fp32": 10.0}))
@@ -169,10 +171,10 @@ def test_rows_above_the_peaks_are_said() -> None:
 
 
 def test_peaks_of_a_busy_machine_are_not_believed_for_long(tmp_path: Path) -> None:
-    busy = dataclasses.replace(MACHINE, load=9.0)
+    busy = dataclasses.replace(MACHINE, others_cores=0.9)
     assert busy.busy
     kept = {
-        "identity": {"processor": cpu().name, "threads": 1},
+        "identity": identity_of(1),
         "measured": time.time() - 3600,
         "peaks": dataclasses.asdict(busy),
     }

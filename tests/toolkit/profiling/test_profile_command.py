@@ -429,3 +429,28 @@ def test_two_networks_are_columns_under_their_names_each_held_against_its_own(ro
     assert list(only["backends"]) == ["pytorch", "ort", "pytorch:lenet-relu", "ort:lenet-relu"]
     assert only["reference"] == {"ort": "pytorch", "ort:lenet-relu": "pytorch:lenet-relu"}
     assert all(difference < 1e-4 for difference in only["agreement"].values())
+
+
+def product(name: str, width: int, path: Path) -> Path:
+    """Write a network of one matrix product of (1, width) and (width, width), named alike in each file."""
+    weight = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [width, width], [0.5] * width * width)
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"], name=name)
+    made = onnx.load(model_of([node], [value("x", [1, width])], [value("y", [1, width])], path))
+    made.graph.initializer.append(weight)
+    onnx.save(made, path)
+    return path
+
+
+def test_each_network_is_rated_by_its_own_work(tmp_path: Path) -> None:
+    large, small = product("fc", 512, tmp_path / "large.onnx"), product("fc", 8, tmp_path / "small.onnx")
+    result = run("profile", large, small, "--backend", "ort", *SHORT, "--json")
+    assert result.exit_code == 0, result.output
+    (only,) = json.loads(result.stdout)["runs"]
+    (row,) = [row for row in only["rows"] if row["modules"]]
+    assert row["macs"] is None
+    assert row["output_shape"] is None
+    for key, width in (("ort", 512), ("ort:small", 8)):
+        cell = row[key]
+        assert cell["macs"] == width * width
+        assert cell["ideal_bytes"] == 4 * (width * width + 2 * width)
+        assert cell["gflops"] == pytest.approx(2 * width * width / cell["latency_ms"] / 1e6)

@@ -30,7 +30,7 @@ def csv_report(profile: Profile) -> str:
                 writer.writerow(
                     [
                         *fixed,
-                        *(row.parameters, row.macs, row.caused_by, key, precision),
+                        *(row.parameters, cell.macs, row.caused_by, key, precision),
                         *(*measured, cell.memory.activation_bytes, *rated, "; ".join(cell.nodes)),
                     ]
                 )

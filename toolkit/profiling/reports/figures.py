@@ -100,10 +100,10 @@ def memory_chart(run: Run) -> str:
 def roofline_chart(run: Run, peaks: Mapping[str, Any] | None) -> str:
     """Return each timed row as a mark at its intensity and rate, under the machine's roofs (log scales)."""
     points = [
-        (index, key, row.label, cell, 2 * row.macs / row.ideal_bytes)
+        (index, key, row.label, cell, 2 * cell.macs / cell.ideal_bytes)
         for row in run.rows
         for index, key in enumerate(run.backends)
-        if (cell := row.cells.get(key)) and cell.gflops and row.macs and row.ideal_bytes
+        if (cell := row.cells.get(key)) and cell.gflops and cell.macs and cell.ideal_bytes
     ]
     if not points or not peaks:
         return "<p>Not known: no timed row has work and bytes, or the peaks were not measured.</p>"

@@ -58,7 +58,7 @@ def _facts(row: Row, key: str) -> dict[str, Any]:
         "modules": list(row.modules),
         "nodes": list(cell.nodes),
         "match": cell.match,
-        "macs": row.macs,
+        "macs": cell.macs,
         "share": cell.share,
         "weights_bytes": cell.memory.weights_bytes,
         "activation_bytes": cell.memory.activation_bytes,
