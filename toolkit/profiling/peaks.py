@@ -1,12 +1,13 @@
 """What this machine can do at most: multiply-adds a second by precision, bytes a second by cache level.
 
-Measured with plain numpy and ONNX Runtime kernels, at the same number of threads as the profile, and
-kept on disk for a day: a laptop on battery is another machine.
+Measured with torch's products (numpy's where torch is missing) and numpy's sums, at the same number of
+threads as the profile, and kept on disk for a day: a laptop on battery is another machine.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import time
@@ -24,6 +25,7 @@ from toolkit.backends._cpu import cpu
 from toolkit.errors import CnnkitError
 
 KEEP_S = 24 * 3600
+BUSY_CORES = 0.25  # of others, beyond the cores that the measurement left free: a system is never idle
 KEEP_BUSY_S = 300  # a peak that others may have held down must not be believed for a day
 SIZE = 768  # of the square matrices: 2.4 MB each, three of them fit an L2 or L3
 # L1 is left out: calling numpy costs more than a pass over it
@@ -38,12 +40,14 @@ class Peaks:
     gflops: dict[str, float | None] = field(default_factory=dict)
     gbytes_s: dict[str, float] = field(default_factory=dict)
     cache_bytes: dict[str, int] = field(default_factory=dict)
-    load: float | None = None  # the machine's load average while they were measured
+    cores: int = 1  # that this process may use
+    others_cores: float | None = None  # how many of them others kept busy meanwhile; None off Linux
 
     @property
     def busy(self) -> bool:
-        """Whether others used the machine meanwhile, so that the true peaks are higher."""
-        return self.load is not None and self.load > max(1.0, self.threads)
+        """Whether others wanted the cores that the measurement ran on, so that the true peaks are higher."""
+        free = max(0, self.cores - self.threads)
+        return self.others_cores is not None and self.others_cores > free + BUSY_CORES
 
     def bandwidth(self, working_set_bytes: int) -> float | None:
         """Return the GB/s of the smallest level that a working set fits into."""
@@ -61,7 +65,7 @@ def peaks(threads: int | None, *, folder: Path | None = None, anew: bool = False
     """
     count = threads or cpu().cores
     path = (folder or cache_root()) / f"peaks-{count}.json"
-    identity = {"processor": cpu().name, "threads": count}
+    identity = identity_of(count)
     known, age_s = _kept(path, identity)
     if known and age_s < (KEEP_BUSY_S if known.busy or anew else KEEP_S):
         return known
@@ -71,6 +75,16 @@ def peaks(threads: int | None, *, folder: Path | None = None, anew: bool = False
     with contextlib.suppress(CnnkitError):  # peaks that cannot be kept are measured again
         write_json(path, {"identity": identity, "measured": time.time(), "peaks": asdict(found)})
     return found
+
+
+def identity_of(threads: int) -> dict[str, Any]:
+    """Return what kept peaks must agree in: processor, threads, cores and what makes the products."""
+    here = cpu()
+    try:
+        means = f"torch {importlib.metadata.version('torch')}"
+    except importlib.metadata.PackageNotFoundError:
+        means = f"numpy {np.__version__}"
+    return {"processor": here.name, "threads": threads, "cores": here.cores, "means": means}
 
 
 def _kept(path: Path, identity: Mapping[str, Any]) -> tuple[Peaks | None, float]:
@@ -93,7 +107,7 @@ def _larger(found: Peaks, known: Peaks) -> Peaks:
 
 
 def _measure(threads: int) -> Peaks:
-    caches = cache_bytes()
+    caches, others = cache_bytes(), Others()
     flops: dict[str, float | None] = {name: _products(name, threads) for name in ("fp32", "bf16", "int8")}
     bandwidth = {}
     for level in LEVELS:
@@ -102,8 +116,43 @@ def _measure(threads: int) -> Peaks:
             bandwidth[level] = _stream(4 * max([*caches.values(), 8_000_000]) // threads, threads)
         elif size:
             bandwidth[level] = _stream(size // (2 * threads if level == "L3" else 2), threads)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return Peaks(threads=threads, gflops=flops, gbytes_s=bandwidth, cache_bytes=caches, load=load)
+    return Peaks(
+        threads=threads,
+        gflops=flops,
+        gbytes_s=bandwidth,
+        cache_bytes=caches,
+        cores=cpu().cores,
+        others_cores=others.cores(),
+    )
+
+
+class Others:
+    """How many of this process's cores others keep busy, from when it is made; a VM's lost time counts."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def cores(self) -> float | None:
+        """Return the mean since then; None where the kernel does not tell."""
+        end = self._now()
+        if self._start is None or end is None:
+            return None
+        wall, busy, own = (b - a for a, b in zip(self._start, end, strict=True))
+        return max(0.0, busy - own) / wall if wall > 0 else None
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        """Return the time, the busy seconds of these cores and those of this process."""
+        try:
+            lines = Path("/proc/stat").read_text().splitlines()
+            ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+            tick = os.sysconf("SC_CLK_TCK")
+        except (OSError, AttributeError):
+            return None
+        # user, nice, system, idle, iowait, irq, softirq, steal; what guests take is in user already
+        ticks = [list(map(int, line.split()[1:9])) for line in lines if line.split(" ", 1)[0] in ours]
+        busy = sum(sum(core) - core[3] - core[4] for core in ticks) / tick
+        return time.perf_counter(), busy, time.process_time()
 
 
 def cache_bytes() -> dict[str, int]:
@@ -148,11 +197,12 @@ def _stream(size: int, threads: int) -> float:
 
 
 def _products(precision: str, threads: int) -> float | None:
-    """Return the GFLOP/s of a square matrix product; None where torch is missing or has no fast one."""
+    """Return the GFLOP/s of a square matrix product; None where it cannot be had on that many threads."""
     try:
         import torch
     except ImportError:
-        return _numpy_products() if precision == "fp32" else None
+        # numpy's BLAS takes every core, and has no switch of its own
+        return _numpy_products() if precision == "fp32" and threads == cpu().cores else None
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

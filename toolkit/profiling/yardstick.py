@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+from toolkit.backends._cpu import cpu
 
 # an L1's worth of exponentials tells the cores' clock; 16 MB tell what neighbours leave of cache and memory
 COMPUTE_COUNT, STREAM_COUNT = 4096, 4_000_000
@@ -19,7 +20,7 @@ class Yardstick:
     """Times its two pieces of work whenever it is called: 5 to 10 ms on as many threads as the profile."""
 
     def __init__(self, threads: int | None) -> None:
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or cpu().cores  # those that this process may use, as for the peaks
         self._small = np.linspace(0, 1, COMPUTE_COUNT, dtype=np.float32)
         self._large = np.ones(STREAM_COUNT, np.float32)
         self._taken: dict[str, list[float]] = {"compute_ms": [], "stream_ms": []}
@@ -45,6 +46,11 @@ class Yardstick:
                 other.result()
             found.append((time.perf_counter() - start) * 1e3)
         self._taken[name].append(min(found))  # an interruption only ever lengthens one
+
+    @property
+    def threads(self) -> int:
+        """On how many threads it works."""
+        return self._threads
 
     def medians(self) -> Mapping[str, float]:
         """Return the median milliseconds of each piece of work; empty before the first call."""
