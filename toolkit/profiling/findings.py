@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import isfinite
 
 from toolkit.profiling.reports.numbers import bytes_text, ms_text, percent_text
 from toolkit.profiling.result import Profile, Row, Run
@@ -135,6 +136,10 @@ def _is_one(row: Row, key: str) -> bool:
 
 def _answers(run: Run) -> Iterable[str]:
     for key, difference in run.agreement.items():
-        if difference > DISAGREE:
-            first = run.reference.get(key) or next(iter(run.backends))
+        first = run.reference.get(key) or next(iter(run.backends))
+        if difference is None:
+            yield f"{key}'s answers are not {first}'s, which are all 0: check parity first"
+        elif not isfinite(difference):
+            yield f"{key}'s answers or {first}'s hold NaN or infinite numbers: check parity first"
+        elif difference > DISAGREE:
             yield f"{key}'s answers are {difference:.1%} of the largest off {first}'s: check parity first"

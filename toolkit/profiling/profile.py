@@ -17,6 +17,7 @@ from toolkit import catalog
 from toolkit.artifacts import now
 from toolkit.backends import Engine, EngineOptions, ExecutedNode, Trace
 from toolkit.errors import CnnkitError
+from toolkit.profiling.agreement import difference
 from toolkit.profiling.align import align
 from toolkit.profiling.batches import batches_of
 from toolkit.profiling.claims import claim
@@ -115,7 +116,7 @@ class _Bench:
         rows = rows_of(parts, self.seen)
         return Run(
             batch=self.batch,
-            backends=columns_of(self.seen, rows, modules),
+            backends=columns_of(self.seen, rows),
             rows=rows,
             skipped=tuple(self.chosen.skipped),
             agreement=agreement,
@@ -190,9 +191,9 @@ class _Bench:
         spec = self.seen[key].target.artifact.passport.input
         return feed(spec.shape, spec.dtype, batch=self.batch, seed=self.settings.seed)
 
-    def _agreement(self, engines: Mapping[str, Engine]) -> tuple[dict[str, float], dict[str, str]]:
+    def _agreement(self, engines: Mapping[str, Engine]) -> tuple[dict[str, float | None], dict[str, str]]:
         """Return each column's largest difference from the first of its network's, and that one's name."""
-        found: dict[str, float] = {}
+        found: dict[str, float | None] = {}
         reference: dict[str, str] = {}
         firsts: dict[str, tuple[str, NDArray[np.float32]]] = {}
         for key, engine in engines.items():
@@ -204,11 +205,11 @@ class _Bench:
                 continue
             finally:  # a runtime compiles, packs and allocates in its first call
                 self.seen[key].first_call_ms = (time.perf_counter() - start) * 1e3
+            if not np.isfinite(answer).all():
+                self.seen[key].notes.append("its answers hold NaN or infinite numbers")
             name, first = firsts.setdefault(self._network(key, firsts), (key, answer))
             if name != key and answer.shape == first.shape:
-                scale = max(1.0, float(np.abs(first).max()))
-                found[key] = float(np.abs(answer - first).max()) / scale
-                reference[key] = name
+                found[key], reference[key] = difference(answer, first), name
         return found, reference
 
     def _network(self, key: str, known: Mapping[str, Any]) -> str:

@@ -49,10 +49,11 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One artifact on one backend: end to end = layers + layout + residual, never rescaled.
+    """One artifact on one backend: end to end = layers + layout + unmatched + residual, never rescaled.
 
-    `overhead_ms` is what the profiled run spent outside its nodes (residual + distortion). `upload_ms`
-    and `download_ms` are the copies between host and device, which are in none of the other figures.
+    `unmatched_ms` is what kernels that nothing explains took. `overhead_ms` is what the profiled run spent
+    outside its nodes (residual + distortion); it is below 0 where nodes overlap in time. `upload_ms` and
+    `download_ms` are the copies between host and device, which are in none of the other figures.
     """
 
     backend: str
@@ -63,6 +64,7 @@ class Column:
     latency_ms: Latency | None = None
     layer_sum_ms: float | None = None
     layout_ms: float | None = None
+    unmatched_ms: float | None = None
     residual_ms: float | None = None
     overhead_ms: float | None = None
     distortion_ms: float | None = None
@@ -146,7 +148,8 @@ class Run:
     """The profile at one batch size.
 
     `agreement` is each column's largest difference from the answers of the column that `reference`
-    names, the first of its network, as a share of the largest answer.
+    names, the first of its network, as a share of the largest of those; None where they are all 0, and in
+    the JSON also where either's are no finite numbers (`findings` says which).
     `yardstick` is the median milliseconds of fixed work that was timed in between (yardstick.py).
     """
 
@@ -155,7 +158,7 @@ class Run:
     rows: tuple[Row, ...]
     skipped: tuple[Mapping[str, str], ...] = ()
     findings: tuple[str, ...] = ()
-    agreement: Mapping[str, float] = field(default_factory=dict)
+    agreement: Mapping[str, float | None] = field(default_factory=dict)
     reference: Mapping[str, str] = field(default_factory=dict)
     yardstick: Mapping[str, float] = field(default_factory=dict)
     partial: bool = False

@@ -10,10 +10,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from toolkit.backends import ExecutedNode
+from toolkit.profiling.agreement import difference
 from toolkit.profiling.findings import with_findings
 from toolkit.profiling.memory import live_timeline
 from toolkit.profiling.peaks import Peaks, identity_of, peaks
@@ -235,6 +237,34 @@ def test_nothing_is_found_where_nothing_was_timed() -> None:
     static = dataclasses.replace(column(), measured=False, latency_ms=None, layer_sum_ms=None)
     found = with_findings(profile_of((row,), {"trt": static})).runs[0].findings
     assert found == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "share", "said"),
+    [
+        ([0.02, 0.1], [0.0, 0.1], 0.2, "ort's answers are 20.0% of the largest off pytorch's"),
+        ([10.0, 0.5], [10.0, 0.0], 0.05, "ort's answers are 5.0% of the largest off pytorch's"),
+        ([0.1, 0.1], [0.1, 0.1], 0.0, None),
+        ([0.0, 0.0], [0.0, 0.0], 0.0, None),
+        ([0.0, 1e-9], [0.0, 0.0], None, "ort's answers are not pytorch's, which are all 0"),
+        ([np.nan, 0.1], [0.1, 0.1], np.nan, "ort's answers or pytorch's hold NaN or infinite numbers"),
+        ([0.1, 0.1], [np.nan, 0.1], np.nan, "ort's answers or pytorch's hold NaN or infinite numbers"),
+        ([np.inf, 0.1], [0.1, 0.1], np.inf, "ort's answers or pytorch's hold NaN or infinite numbers"),
+    ],
+)
+def test_answers_are_held_against_the_largest_of_the_first(
+    answer: list[float], first: list[float], share: float | None, said: str | None
+) -> None:
+    found = difference(np.array([answer], np.float32), np.array([first], np.float32))
+    assert found == pytest.approx(share, nan_ok=True)
+    made = profile_of((), {"pytorch": column(), "ort": column()})
+    run = dataclasses.replace(made.runs[0], agreement={"ort": found}, reference={"ort": "pytorch"})
+    judged = with_findings(dataclasses.replace(made, runs=(run,)))
+    findings = judged.runs[0].findings
+    assert [text.split(":")[0] for text in findings] == ([said] if said else [])
+    console = Console(record=True, file=StringIO(), width=118)
+    print_profile(judged, console)
+    assert said is None or said in " ".join(console.export_text().split())
 
 
 @pytest.mark.parametrize("width", [60, 80, 118, 200])

@@ -454,3 +454,17 @@ def test_each_network_is_rated_by_its_own_work(tmp_path: Path) -> None:
         assert cell["macs"] == width * width
         assert cell["ideal_bytes"] == 4 * (width * width + 2 * width)
         assert cell["gflops"] == pytest.approx(2 * width * width / cell["latency_ms"] / 1e6)
+
+
+def test_answers_that_are_no_numbers_are_said(tmp_path: Path) -> None:
+    shape = [value("x", [1, 4])], [value("y", [1, 4])]
+    broken = model_of([onnx.helper.make_node("Log", ["x"], ["y"], name="log")], *shape, tmp_path / "log.onnx")
+    sound = model_of(
+        [onnx.helper.make_node("Relu", ["x"], ["y"], name="relu")], *shape, tmp_path / "relu.onnx"
+    )
+    result = run("profile", sound, broken, "--backend", "ort", *SHORT, "--json")
+    assert result.exit_code == 0, result.output
+    (only,) = json.loads(result.stdout)["runs"]
+    assert only["agreement"] == {"ort:log": None}
+    assert "ort:log's answers or ort's hold NaN or infinite numbers: check parity first" in only["findings"]
+    assert "its answers hold NaN or infinite numbers" in only["backends"]["ort:log"]["notes"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import isfinite
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -22,6 +23,8 @@ def print_profile(profile: Profile, console: Console) -> None:
         for key, column in run.backends.items():
             _remarks(key, column, console)
         for key, difference in run.agreement.items():
+            if difference is None or not isfinite(difference):
+                continue  # a finding says so
             first = run.reference.get(key) or next(iter(run.backends))
             console.print(f"{key}: answers differ from {first}'s by {difference:.1e} of the largest one")
         if run.findings:
@@ -145,6 +148,8 @@ def _sums(run: Run, keys: tuple[str, ...]) -> Table:
 def _lines(columns: Sequence[Column]) -> dict[str, list[str]]:
     copied = any(c.upload_ms is not None for c in columns)
     copies = {"copies to · from the device ms": [_copies(c) for c in columns]} if copied else {}
+    strange = any(c.unmatched_ms for c in columns)
+    unmatched = {"+ unmatched": [ms_text(c.unmatched_ms) for c in columns]} if strange else {}
     return {
         "end to end, median ms": [
             ms_text(c.latency_ms.median) if c.latency_ms else "not measured" for c in columns
@@ -154,6 +159,7 @@ def _lines(columns: Sequence[Column]) -> dict[str, list[str]]:
         "spread of windows": [percent_text(c.latency_ms.spread) if c.latency_ms else "–" for c in columns],
         "= layers": [ms_text(c.layer_sum_ms) for c in columns],
         "+ layout": [ms_text(c.layout_ms) for c in columns],
+        **unmatched,
         "+ residual": [ms_text(c.residual_ms, signed=True) for c in columns],
         "distortion by profiling": [ms_text(c.distortion_ms, signed=True) for c in columns],
         **copies,
