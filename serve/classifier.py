@@ -29,8 +29,8 @@ from toolkit.images import (
     Floats,
     Pixels,
     Preprocessing,
-    background_is_light,
     fit_pixels,
+    ground_differs,
     normalise,
     read_image,
     softmax,
@@ -38,7 +38,7 @@ from toolkit.images import (
 )
 from toolkit.opening import Selection, open_model
 
-# Whether a picture is inverted before the network sees it; `auto` looks at its border.
+# Whether a picture is inverted before the network sees it; `auto`: when its ground is not the training set's.
 Invert = Literal["auto", "always", "never"]
 
 
@@ -72,16 +72,6 @@ class Answer:
     sha256: str
 
 
-def should_invert(image: Image.Image, preprocessing: Preprocessing, invert: Invert) -> bool:
-    """Tell whether a picture is turned from dark-on-light into light-on-dark.
-
-    Only networks of one channel learn light figures on black; colour pictures stay as they are.
-    """
-    if invert == "auto":
-        return preprocessing.channels == 1 and background_is_light(image)
-    return invert == "always"
-
-
 def prepare(
     source: bytes | Image.Image,
     preprocessing: Preprocessing,
@@ -95,7 +85,7 @@ def prepare(
     if isinstance(source, bytes):
         source = read_image(source, name=name, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes)
     decoded = time.perf_counter()
-    inverted = should_invert(source, preprocessing, invert)
+    inverted = invert == "always" or (invert == "auto" and ground_differs(source, preprocessing))
     pixels = fit_pixels(source, preprocessing, invert=inverted)
     tensor = normalise(pixels, preprocessing)
     return Prepared(

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,14 @@ from toolkit.errors import ImageError, ImageSizeError, NoImageError
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Ground = Literal["dark", "light", "mixed"]
 
 # Decoders that are opened at all; the rest of Pillow's are never given bytes of a stranger.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 25_000_000
 MAX_BYTES = 20 * 1024 * 1024
 BAND_PIXELS = 1_000_000  # a picture is brought to 8 bits so many pixels at a time
+_AGREEING = 0.95  # the share of a data set's pictures that must have one ground for it to be theirs
 _RESIZED_AT_ONCE = 4_000_000  # pixels times channels
 FIXED_POINT = 1 << 22  # Pillow weighs 8-bit pixels in 22-bit steps
 
@@ -36,7 +38,8 @@ class Preprocessing:
     """How uint8 pixels become a network's input: x = (pixel × scale − mean) / std.
 
     `size` is (height, width); `mean` and `std` hold one figure a channel in 0–1 units. With
-    `invert` a pixel p is read as 255 − p first.
+    `invert` a pixel p is read as 255 − p first. `ground` is what the training pictures have at their
+    border, for networks of one channel; None where nobody noted it.
     """
 
     size: tuple[int, int]
@@ -45,6 +48,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     invert: bool = False
+    ground: Ground | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Preprocessing:
@@ -57,7 +61,10 @@ class Preprocessing:
             mean=tuple(float(m) for m in data["mean"]),
             std=tuple(float(s) for s in data["std"]),
             invert=bool(data["invert"]),
+            ground=data.get("ground"),
         )
+        if made.ground not in (None, *get_args(Ground)):
+            raise ValueError(f"ground {made.ground!r}; this release reads {', '.join(get_args(Ground))}")
         if made.channels not in (1, 3) or min(made.size) < 1 or 0.0 in made.std:
             raise ValueError(f"preprocessing cannot be {data}")
         return made
@@ -189,6 +196,30 @@ def _border_colour(image: Image.Image) -> int | tuple[int, ...]:
 def background_is_light(image: Image.Image) -> bool:
     """Tell whether a picture's border is light: a photo or drawing on paper, not a data set's tile."""
     return bool(np.median(_border(image.convert("L"))) > 127)
+
+
+def ground_of(pixels: Pixels) -> Ground:
+    """Tell what (N, 1, H, W) uint8 pictures, N ≥ 1, have at their border; `mixed` where they differ."""
+    light = 0
+    for start in range(0, len(pixels), 4096):  # in slices, because a median copies what it orders
+        part = pixels[start : start + 4096, 0]
+        edges = np.concatenate([part[:, 0], part[:, -1], part[:, :, 0], part[:, :, -1]], axis=1)
+        light += int(np.count_nonzero(np.median(edges, axis=1) > 127))
+    share = light / len(pixels)
+    if share >= _AGREEING:
+        return "light"
+    return "dark" if share <= 1 - _AGREEING else "mixed"
+
+
+def ground_differs(image: Image.Image, preprocessing: Preprocessing) -> bool:
+    """Tell whether a picture must be inverted to have the ground that its network learned on.
+
+    Where no ground was noted it is dark, as in the zoo's own grey data sets. Nothing is inverted for a
+    network that learned on either ground, or in colour.
+    """
+    if preprocessing.channels != 1 or preprocessing.ground == "mixed":
+        return False
+    return background_is_light(image) != (preprocessing.ground == "light")
 
 
 def normalise(pixels: Pixels, preprocessing: Preprocessing) -> Floats:

@@ -12,6 +12,7 @@ from serve.classifier import Invert, Limits
 from serve.explaining import Explainer, map_tiles, overlay
 from serve.lineup import Entry
 from serve.page.events import in_turn
+from serve.page.pictures import Chosen
 from toolkit.errors import CnnkitError
 
 AUTOMATIC = "last picture layer"
@@ -71,14 +72,15 @@ def build_inside(entries: Sequence[Entry], limits: Limits, current: Any, invert:
         )
     explainers = _Explainers()
 
-    def look(data: bytes | None, name: str, which: str, how: Invert) -> list[Any]:
+    def look(picture: Chosen | None, name: str, which: str, how: Invert) -> list[Any]:
         """Explain the last picture."""
-        if data is None or name not in able:
+        if picture is None or name not in able:
             return ["Draw or pick a picture above first.", gr.update(), None, []]
         try:
             explainer = explainers.of(able[name])
             chosen = None if which == AUTOMATIC else which
-            insight = explainer.look(data, layer=chosen, invert=how, limits=limits)
+            way = picture.resolve(how)
+            insight = explainer.look(picture.data, layer=chosen, invert=way, limits=limits)
         except CnnkitError as error:
             return [f"**{error}**", gr.update(choices=[AUTOMATIC], value=AUTOMATIC), None, []]
         count, height, width = insight.maps.shape

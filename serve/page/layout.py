@@ -14,7 +14,7 @@ from serve.page.events import in_turn
 from serve.page.inputs import drawing_as_bytes, photo_as_bytes
 from serve.page.inside import build_inside
 from serve.page.many import build_many
-from serve.page.pictures import TestPictures, test_pictures, to_pil
+from serve.page.pictures import Chosen, TestPictures, test_pictures, to_pil
 from serve.page.report import build_report
 from toolkit.errors import CnnkitError
 
@@ -167,20 +167,20 @@ def _absent(entries: Sequence[Entry]) -> str:
 def _answerer(usable: Sequence[Entry], limits: Limits) -> Callable[..., list[Any]]:
     models = list(dict.fromkeys(entry.model for entry in usable))
 
-    def answer(data: bytes | None, chosen: list[str], invert: Invert) -> list[Any]:
+    def answer(picture: Chosen | None, chosen: list[str], invert: Invert) -> list[Any]:
         """Run every chosen engine on one picture; return the note, labels, pictures seen and times."""
         picked = [entry for entry in usable if entry.label in chosen]
         shown = {entry.model for entry in picked}
         blank = [gr.update(visible=e in picked, value=None) for e in usable]
         none = [gr.update(visible=m in shown, value=None) for m in models]
-        if data is None or not picked:
-            hint = "Tick an engine." if data is not None else "Draw something, or pick a picture."
+        if picture is None or not picked:
+            hint = "Tick an engine." if picture is not None else "Draw something, or pick a picture."
             return [hint, *blank, *none, ""]
         answers: dict[str, Answer] = {}
         for entry in picked:
             try:
                 answers[entry.label] = entry.classifier().classify(
-                    data, top=TOP, invert=invert, limits=limits
+                    picture.data, top=TOP, invert=picture.resolve(invert), limits=limits
                 )
             except CnnkitError as error:
                 return [f"**{error}**", *blank, *none, ""]
@@ -228,7 +228,8 @@ def _wire(
     settings = in_turn("answer")
 
     def fresh(data: bytes | None, chosen: list[str], how: Invert) -> list[Any]:
-        return [data, *answer(data, chosen, how)]
+        picture = None if data is None else Chosen(data=data)
+        return [picture, *answer(picture, chosen, how)]
 
     for name in ("drawing", "photo"):
         inputs[name].change(
@@ -240,9 +241,8 @@ def _wire(
     if "gallery" in inputs:
 
         def pick(chosen: list[str], how: Invert, event: gr.SelectData) -> list[Any]:
-            data = inputs["pictures"].as_png(event.index)
-            # the network was trained on pictures just like this one, so nothing is guessed here
-            return [data, *answer(data, chosen, "never" if how == "auto" else how)]
+            picture = Chosen(data=inputs["pictures"].as_png(event.index), ours=True)
+            return [picture, *answer(picture, chosen, how)]
 
         inputs["gallery"].select(pick, [engines, invert], [current, *everything], **settings)
     for switch in (engines, invert):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from serve.classifier import Invert
 from toolkit import catalog
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError
@@ -37,6 +38,18 @@ class TestPictures:
         out = io.BytesIO()
         self.as_pil(index).save(out, "PNG")
         return out.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The picture that the page is about: a file's bytes, and whether it is a test picture of ours."""
+
+    data: bytes
+    ours: bool = False
+
+    def resolve(self, invert: Invert) -> Invert:
+        """Return how it is inverted: the network learned on pictures just like ours, so none is guessed."""
+        return "never" if self.ours and invert == "auto" else invert
 
 
 def to_pil(pixels: Pixels) -> Image.Image:

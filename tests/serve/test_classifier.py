@@ -4,19 +4,19 @@ import io
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from serve.classifier import Choice, Classifier, Limits, find, prepare, should_invert
+from serve.classifier import Choice, Classifier, Invert, Limits, find, prepare
 from serve.lineup import line_up
 from serve.models import newer
 from tests.serve.conftest import MODEL
 from toolkit.artifacts import open_artifact
 from toolkit.errors import CnnkitError, ImageSizeError, NotFoundError
-from toolkit.images import Preprocessing
+from toolkit.images import Ground, Preprocessing
 
 
 @pytest.fixture
@@ -41,18 +41,31 @@ def test_an_answer_holds_the_very_tensor_that_the_network_saw(classifier: Classi
 
 
 @pytest.mark.parametrize(
-    ("channels", "shade", "invert", "expected"),
+    ("ground", "shade", "invert", "expected"),
     [
-        (1, 255, "auto", True),
-        (1, 0, "auto", False),
-        (1, 255, "never", False),
-        (1, 0, "always", True),
-        (3, 255, "auto", False),
+        (None, 255, "auto", True),
+        (None, 0, "auto", False),
+        (None, 255, "never", False),
+        (None, 0, "always", True),
+        ("light", 255, "auto", False),
+        ("light", 0, "auto", True),
+        ("light", 255, "always", True),
     ],
 )
-def test_when_a_picture_is_inverted(channels: int, shade: int, invert: str, expected: bool) -> None:
-    settings = Preprocessing(size=(28, 28), channels=channels)
-    assert should_invert(Image.new("L", (9, 9), shade), settings, invert) is expected  # type: ignore[arg-type]
+def test_when_a_picture_is_inverted(
+    ground: Ground | None, shade: int, invert: Invert, expected: bool
+) -> None:
+    settings = Preprocessing(size=(28, 28), channels=1, ground=ground)
+    assert prepare(picture(shade), settings, invert=invert).inverted is expected
+
+
+def test_the_pages_own_test_pictures_are_inverted_only_when_told(classifier: Classifier) -> None:
+    pytest.importorskip("gradio", reason="Gradio is not installed (extra page)")
+    from serve.page.pictures import Chosen
+
+    ours, theirs = Chosen(data=b"", ours=True), Chosen(data=b"")
+    assert [ours.resolve(how) for how in get_args(Invert)] == ["never", "always", "never"]
+    assert [theirs.resolve(how) for how in get_args(Invert)] == ["auto", "always", "never"]
 
 
 def test_limits_hold_before_decoding() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 import tracemalloc
@@ -17,10 +18,13 @@ from PIL import Image
 from toolkit.errors import ImageError
 from toolkit.images import (
     BAND_PIXELS,
+    Ground,
     Preprocessing,
     background_is_light,
     fit_batch,
     fit_pixels,
+    ground_differs,
+    ground_of,
     normalise,
     read_image,
     softmax,
@@ -129,6 +133,53 @@ def test_invert_turns_dark_on_light_around() -> None:
     image = Image.new("L", (28, 28), 255)
     assert background_is_light(image)
     assert fit_pixels(image, GREY, invert=True).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("light", "dark", "ground"),
+    [
+        (20, 0, "light"),
+        (0, 20, "dark"),
+        (1, 19, "dark"),
+        (19, 1, "light"),
+        (2, 18, "mixed"),
+        (10, 10, "mixed"),
+    ],
+)
+def test_the_ground_of_a_data_set_is_what_nearly_all_its_pictures_have(
+    light: int, dark: int, ground: str
+) -> None:
+    pixels = np.zeros((light + dark, 1, 6, 5), dtype=np.uint8)
+    pixels[:light] = 200
+    pixels[:, 0, 2:4, 2:3] = 255 - pixels[:, 0, 2:4, 2:3]  # what stands in the middle is no ground
+    assert ground_of(pixels) == ground
+
+
+@pytest.mark.parametrize(
+    ("channels", "ground", "differing"),
+    [
+        (1, None, {255}),
+        (1, "dark", {255}),
+        (1, "light", {0}),
+        (1, "mixed", set()),
+        (3, None, set()),
+    ],
+)
+def test_a_ground_that_the_network_did_not_learn_on_differs(
+    channels: int, ground: Ground | None, differing: set[int]
+) -> None:
+    network = Preprocessing(size=(28, 28), channels=channels, ground=ground)
+    found = {shade for shade in (0, 255) if ground_differs(Image.new("L", (9, 9), shade), network)}
+    assert found == differing
+
+
+def test_a_ground_that_is_none_is_no_preprocessing() -> None:
+    good = dataclasses.asdict(GREY)
+    assert Preprocessing.from_json({**good, "ground": "light"}).ground == "light"
+    del good["ground"]  # passports from before it was noted
+    assert Preprocessing.from_json(good).ground is None
+    with pytest.raises(ValueError, match="dark, light, mixed"):
+        Preprocessing.from_json({**good, "ground": "paper"})
 
 
 def test_normalise_follows_the_passports_formula() -> None:

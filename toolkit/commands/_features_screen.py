@@ -41,7 +41,7 @@ def draw(
         cli.opened(artifact)
         seen.append(look(artifact, picture, layers=layers, title=_title(model), model_file=model_file))
         if seen[-1].inverted:
-            cli.say(f"{picture} is inverted for {artifact.name}, for its light border")
+            cli.say(f"{picture} is inverted for {artifact.name}, whose training set has another ground")
     path = out or Path(f"{'-against-'.join(Path(model).stem for model in models)}-features.png")
     write_png(path, draw_features(seen))
     if as_json:

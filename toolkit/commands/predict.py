@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "yes", "no"]),
     default="auto",
     show_default=True,
-    help="Dark on light to light on dark; auto looks at the border of a picture for a grey network.",
+    help="Swap dark and light; auto: where a picture's border is unlike those that a grey network learned.",
 )
 @click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Draw them all into this PNG.")
 @cli.options(
@@ -141,7 +141,7 @@ def _say_inverted(made: list[Prediction], invert: Invert) -> None:
     turned = [str(entry.source) for entry in made if entry.inverted]
     if turned and invert == "auto":
         names = ", ".join(turned[:3]) + (" …" if len(turned) > 3 else "")
-        cli.say(f"inverted, for a light border (`--invert no` keeps them): {names}")
+        cli.say(f"inverted, for a ground unlike the training set's (`--invert no` keeps them): {names}")
 
 
 def _say_frames(made: list[Prediction]) -> None:

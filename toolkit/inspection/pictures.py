@@ -21,9 +21,9 @@ from toolkit.images import (
     FORMATS,
     Pixels,
     Preprocessing,
-    background_is_light,
     fit_batch,
     fit_pixels,
+    ground_differs,
     normalise,
     read_image,
     softmax,
@@ -54,13 +54,10 @@ def preprocessing_of(artifact: Artifact) -> Preprocessing:
 def read_picture(path: Path, preprocessing: Preprocessing, invert: Invert = "auto") -> Picture:
     """Read a file for the network. Raises ImageError in one line.
 
-    `auto` inverts for networks of one channel, which learned light figures on black, when the
-    picture's border is light; colour pictures stay as they are.
+    `auto` inverts a picture whose ground is not the one that the network learned on.
     """
     image = read_image(path)
-    turned = invert == "yes" or (
-        invert == "auto" and preprocessing.channels == 1 and background_is_light(image)
-    )
+    turned = invert == "yes" or (invert == "auto" and ground_differs(image, preprocessing))
     return Picture(pixels=fit_pixels(image, preprocessing, invert=turned), inverted=turned)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from toolkit import catalog
 from toolkit.datasets import Dataset, Split
 from toolkit.errors import CnnkitError
-from toolkit.images import Pixels, Preprocessing, fit_batch
+from toolkit.images import Pixels, Preprocessing, fit_batch, ground_of
 
 if TYPE_CHECKING:
     from toolkit.models import Recipe
@@ -115,7 +115,7 @@ def evenly(data: Split, count: int) -> Split:
 
 
 def preprocessing_for(recipe: Recipe, data: Split, size: tuple[int, int]) -> Preprocessing:
-    """Return how pixels become input under a recipe; `standardise` measures the training pictures."""
+    """Return how pixels become input under a recipe; `standardise` and the ground look at the pictures."""
     channels = data.images.shape[1]
     if recipe.pixels == "standardise":
         levels = np.arange(256) / 255
@@ -126,9 +126,13 @@ def preprocessing_for(recipe: Recipe, data: Split, size: tuple[int, int]) -> Pre
         ]
         # pictures of one single colour have no deviation to divide by
         safe = tuple(deviation or 1.0 for deviation in deviations)
-        return Preprocessing(size=size, channels=channels, mean=tuple(means), std=safe)
-    offset, width = (0.5, 0.5) if recipe.pixels == "half" else (0.0, 1.0)
-    return Preprocessing(size=size, channels=channels, mean=(offset,) * channels, std=(width,) * channels)
+        mean, std = tuple(means), safe
+    else:
+        offset, width = (0.5, 0.5) if recipe.pixels == "half" else (0.0, 1.0)
+        mean, std = (offset,) * channels, (width,) * channels
+    # colour pictures are never inverted, so what they have at their border decides nothing
+    ground = ground_of(data.images) if channels == 1 else None
+    return Preprocessing(size=size, channels=channels, mean=mean, std=std, ground=ground)
 
 
 def _histogram(pixels: Pixels) -> NDArray[np.float64]:

@@ -46,7 +46,10 @@ def test_a_dark_drawing_on_light_paper_is_inverted_and_that_is_said(
     negative = tmp_path / "paper.png"
     Image.fromarray(255 - np.asarray(Image.open(boot))).save(negative)
     result = run("predict", NAME, boot, negative, "--artifacts", trained, "--json")
-    assert f"inverted, for a light border (`--invert no` keeps them): {negative}" in result.stderr
+    assert (
+        f"inverted, for a ground unlike the training set's (`--invert no` keeps them): {negative}"
+        in result.stderr
+    )
     plain, turned = read(result)["predictions"]
     assert (plain["inverted"], turned["inverted"]) == (False, True)
     assert plain["top"] == turned["top"]

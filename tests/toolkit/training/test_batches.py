@@ -124,6 +124,12 @@ def test_pictures_of_one_colour_are_not_divided_by_nothing() -> None:
     assert preprocessing_for(Recipe(name="x"), flat, (6, 6)).std == (1.0,)
 
 
+@pytest.mark.parametrize(("shade", "channels", "ground"), [(0, 1, "dark"), (240, 1, "light"), (240, 3, None)])
+def test_the_ground_of_grey_training_pictures_is_noted(shade: int, channels: int, ground: str | None) -> None:
+    split = Split(images=np.full((4, channels, 6, 6), shade, np.uint8), labels=np.arange(4))
+    assert preprocessing_for(Recipe(name="x"), split, (6, 6)).ground == ground
+
+
 def test_one_channel_is_not_taken_for_channels_last() -> None:
     grey = np.zeros((6, 5, 4), dtype=np.uint8)[:, None][np.array([1, 3, 5])]
     images, _ = tensors(Split(images=grey, labels=np.zeros(3, dtype=np.int64)))
