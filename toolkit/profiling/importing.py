@@ -214,7 +214,7 @@ def _laid_out(
     # what its layers computed in is not in a passport of ours: it is said nowhere that it was fp32
     columns = {
         key: dataclasses.replace(column, precision="unknown" if graph is None else column.precision)
-        for key, column in columns_of(seen, rows, modules).items()
+        for key, column in columns_of(seen, rows).items()
     }
     return Profile(
         model=artifact.passport.model,

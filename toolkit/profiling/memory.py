@@ -8,10 +8,10 @@ from toolkit.backends import ExecutedNode
 from toolkit.profiling.claims import Claim
 from toolkit.profiling.result import Memory
 from toolkit.profiling.seen import Seen
-from toolkit.profiling.subject import Module, total
+from toolkit.profiling.subject import total
 
 
-def memory_of(column: Seen, modules: Sequence[Module]) -> Memory:
+def memory_of(column: Seen) -> Memory:
     """Return measured figures beside those predicted from shapes; unknown ones carry their reason."""
     trace = column.trace
     if trace is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,9 +22,12 @@ ORDER = ("name", "tensor", "metadata", "inferred")
 def rows_of(parts: Sequence[Part], seen: Mapping[str, Seen]) -> tuple[Row, ...]:
     """Return the measured rows, and a last one for what runtimes spend between their nodes."""
     rows = [_row(part, seen) for part in parts]
-    overheads = {key: _overhead(column) for key, column in seen.items()}
-    if any(value is not None for value in overheads.values()):
-        cells = {key: Cell(latency_ms=value) for key, value in overheads.items() if value is not None}
+    overheads = {key: _overhead(column, _sums(key, column, rows)) for key, column in seen.items()}
+    # nodes that overlap in time can sum to more than the run lasted: then nothing is known to lie between
+    cells = {
+        key: Cell(latency_ms=value) for key, value in overheads.items() if value is not None and value >= 0
+    }
+    if cells:
         rows.append(Row(modules=(), type="overhead", cells=cells))
     return tuple(_shared(row, rows) for row in rows)
 
@@ -104,19 +108,45 @@ def _activation(kind: str, size: int | None) -> int | None:
     return 0 if kind == "CONSTANT" else size
 
 
-def _overhead(column: Seen) -> float | None:
-    """Return what the profiled run spent outside its nodes."""
-    trace = column.trace
-    if trace is None or trace.node_ms is None or not trace.total_ms:
+@dataclass(frozen=True, kw_only=True)
+class _Sums:
+    """What the rows of one column add up to, in milliseconds."""
+
+    layers: float
+    layout: float
+    unmatched: float
+
+    @property
+    def whole(self) -> float:
+        return self.layers + self.layout + self.unmatched
+
+
+def _sums(key: str, column: Seen, rows: Sequence[Row]) -> _Sums | None:
+    """Return the sums of a column's rows; None where they were not timed."""
+    if column.trace is None or column.trace.node_ms is None:
         return None
-    # a window whose nodes overlap in time can sum to more than it lasted
-    return max(0.0, float(np.median(np.array(trace.total_ms) - trace.node_ms.sum(axis=1))))
+    own = [(row, row.cells[key].latency_ms) for row in rows if key in row.cells]
+    return _Sums(
+        layers=_sum(ms for row, ms in own if row.modules),
+        layout=_sum(ms for row, ms in own if row.type == "layout" and not row.modules),
+        unmatched=_sum(ms for row, ms in own if row.type == "unmatched" and not row.modules),
+    )
+
+
+def _profiled(column: Seen) -> float | None:
+    """Return the end-to-end milliseconds of the profiled run."""
+    totals = column.trace.total_ms if column.trace is not None else ()
+    return float(np.median(totals)) if totals else None
+
+
+def _overhead(column: Seen, sums: _Sums | None) -> float | None:
+    """Return what the profiled run spent outside its nodes: residual + distortion, signed as they are."""
+    profiled = _profiled(column)
+    return profiled - sums.whole if profiled is not None and sums is not None else None
 
 
 def _shared(row: Row, rows: Sequence[Row]) -> Row:
     """Fill in each cell's share of its column."""
-    from dataclasses import replace
-
     cells = {}
     for key, cell in row.cells.items():
         whole = _sum(r.cells[key].latency_ms for r in rows if key in r.cells)
@@ -129,23 +159,15 @@ def _sum(values: Iterable[float | None]) -> float:
     return sum(value for value in values if value is not None)
 
 
-def columns_of(seen: Mapping[str, Seen], rows: Sequence[Row], modules: Sequence[Module]) -> dict[str, Column]:
+def columns_of(seen: Mapping[str, Seen], rows: Sequence[Row]) -> dict[str, Column]:
     """Return every column with its sums, its residual and its red flags."""
-    return {key: _column(key, column, rows, modules) for key, column in seen.items()}
+    return {key: _column(key, column, rows) for key, column in seen.items()}
 
 
-def _column(key: str, column: Seen, rows: Sequence[Row], modules: Sequence[Module]) -> Column:
+def _column(key: str, column: Seen, rows: Sequence[Row]) -> Column:
     target, trace, latency = column.target, column.trace, column.latency
-    timed = trace is not None and trace.node_ms is not None
-    layers = _sum(r.cells[key].latency_ms for r in rows if r.modules and key in r.cells) if timed else None
-    other = ("layout", "unmatched")
-    layout = (
-        _sum(r.cells[key].latency_ms for r in rows if r.type in other and key in r.cells) if timed else None
-    )
-    residual = (
-        latency.median - layers - layout if latency and layers is not None and layout is not None else None
-    )
-    profiled = float(np.median(trace.total_ms)) if trace is not None and trace.total_ms else None
+    sums, profiled = _sums(key, column, rows), _profiled(column)
+    residual = latency.median - sums.whole if latency and sums else None
     version = None
     if trace is not None and target.static_why is None:
         from toolkit import catalog
@@ -159,12 +181,13 @@ def _column(key: str, column: Seen, rows: Sequence[Row], modules: Sequence[Modul
         measured=latency is not None,
         why_not=target.static_why or (None if latency else "it was not reached"),
         latency_ms=latency,
-        layer_sum_ms=layers,
-        layout_ms=layout,
+        layer_sum_ms=sums.layers if sums else None,
+        layout_ms=sums.layout if sums else None,
+        unmatched_ms=sums.unmatched if sums else None,
         residual_ms=residual,
-        overhead_ms=_overhead(column),
+        overhead_ms=_overhead(column, sums),
         distortion_ms=profiled - latency.median if profiled is not None and latency else None,
-        memory=memory_of(column, modules),
+        memory=memory_of(column),
         coverage=coverage(column.claims) if trace and trace.nodes else None,
         time_coverage=_time_coverage(column),
         upload_ms=column.copies.upload_ms if column.copies else None,

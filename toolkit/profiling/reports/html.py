@@ -112,6 +112,7 @@ def _lines(column: Column) -> list[tuple[str, str]]:
         ("spread of windows", percent_text(latency.spread) if latency else "–"),
         ("layers", f"{ms_text(column.layer_sum_ms)} ms"),
         ("layout", f"{ms_text(column.layout_ms)} ms"),
+        *([("unmatched", f"{ms_text(column.unmatched_ms)} ms")] if column.unmatched_ms else []),
         ("residual", f"{ms_text(column.residual_ms, signed=True)} ms"),
         ("distortion", f"{ms_text(column.distortion_ms, signed=True)} ms"),
         (
