@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from exporters import ExportOptions
+from exporters.proving.evidence import one_input
 from toolkit.artifacts import Artifact, Precision
 from toolkit.backends._tensorrt import BuilderMemory, guarded
 from toolkit.backends._tensorrt_network import ParsedNetwork
@@ -97,11 +98,13 @@ def _compatibility(trt: ModuleType, config: Any, options: ExportOptions) -> None
 
 
 def shape_profile(source: Artifact, options: ExportOptions) -> dict[str, tuple[int, ...]]:
-    """Return the smallest, the usual and the largest input shape."""
-    rest = tuple(extent or 1 for extent in source.passport.input.shape[1:])
+    """Return the smallest, the usual and the largest input shape; a graph's fixed batch is all three."""
+    rest, fixed = one_input(source.passport), source.passport.input.shape[0]
     batches = sorted(options.batches)
     if not batches or batches[0] < 1:
         raise CnnkitError(f"--batch takes sizes of 1 or more, got {options.batches}")
+    if fixed:
+        return dict.fromkeys(("min", "opt", "max"), (fixed, *rest))
     usual = options.batches[1] if len(options.batches) == 3 else batches[len(batches) // 2]
     sizes = {"min": batches[0], "opt": usual, "max": batches[-1]}
     return {name: (size, *rest) for name, size in sizes.items()}

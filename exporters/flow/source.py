@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from toolkit.artifacts import Artifact, Passport, hash_file, sidecar
+from toolkit.artifacts import Artifact, Passport, TensorSpec, hash_file, sidecar
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import Selection, is_path, open_model
 
@@ -51,6 +52,8 @@ def adopt(path: Path) -> Artifact:
     from exporters.graphs.reading import read_graph
 
     model = read_graph(path)
+    taken = input_spec(model)
+    _refuse_open_extents(path, model, taken)
     output = output_spec(model)
     count = output.shape[-1] if output.shape and output.shape[-1] else 0
     passport = Passport(
@@ -58,7 +61,7 @@ def adopt(path: Path) -> Artifact:
         model=path.stem,
         precision="fp32",
         trained=None,
-        input=input_spec(model),
+        input=taken,
         output=output,
         classes=tuple(str(index) for index in range(count)),
         preprocessing=None,
@@ -66,3 +69,22 @@ def adopt(path: Path) -> Artifact:
         extra={"softmax": True} if ends_in_softmax(model) else {},
     )
     return Artifact(path=path, passport=passport)
+
+
+def _refuse_open_extents(path: Path, model: Any, taken: TensorSpec) -> None:
+    """Raise CnnkitError where more than the batch is open: an export is proven and built at one size."""
+    if taken.shape and None not in taken.shape[1:]:
+        return
+    dims = next(value for value in model.graph.input if value.name == taken.name).type.tensor_type.shape.dim
+    names = [dim.dim_param or (str(dim.dim_value) if dim.HasField("dim_value") else "?") for dim in dims]
+    named = next((dim.dim_param for dim in dims[1:] if dim.dim_param), None)
+    fix = (
+        f"--dim_param {named} --dim_value SIZE"
+        if named
+        else f"--input_name {taken.name} --input_shape N,C,H,W"
+    )
+    raise CnnkitError(
+        f"{path} takes {taken.name!r} as {'×'.join(names) or 'a tensor of any shape'}, and only the batch "
+        "may be open: an export is proven and built at one size. `python -m "
+        f"onnxruntime.tools.make_dynamic_shape_fixed {fix} {path.name} fixed.onnx` fixes one"
+    )

@@ -15,7 +15,7 @@ from toolkit import catalog
 from toolkit.artifacts import Artifact, Passport
 from toolkit.backends import Engine, EngineOptions
 from toolkit.datasets import Dataset, Split
-from toolkit.errors import NotFoundError
+from toolkit.errors import NotFoundError, ShapeError
 from toolkit.images import Pixels, Preprocessing, fit_batch, normalise
 
 Floats = NDArray[np.float32]
@@ -136,7 +136,7 @@ def choose(split: Split, images: int | None, seed: int) -> Split:
 def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evidence:
     """Return seeded random pictures (standard normal values for a network without preprocessing)."""
     generator = np.random.default_rng(seed)
-    shape = (images, *(extent or 1 for extent in passport.input.shape[1:]))
+    shape = (images, *one_input(passport))
     if passport.preprocessing is not None:
         pixels = generator.integers(0, 256, shape, dtype=np.uint8)
         return Evidence(
@@ -150,6 +150,18 @@ def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evi
     else:
         values = generator.standard_normal(shape).astype(passport.input.dtype)
     return Evidence(inputs=values, source=f"{images} seeded random inputs", why_random=why)
+
+
+def one_input(passport: Passport) -> tuple[int, ...]:
+    """Return the shape of one input, (C, H, W). Raises ShapeError where more than the batch is open."""
+    extents = tuple(extent for extent in passport.input.shape[1:] if extent)
+    if len(extents) != len(passport.input.shape[1:]):
+        shape = "×".join("?" if extent is None else str(extent) for extent in passport.input.shape)
+        raise ShapeError(
+            f"{passport.model} takes {shape}, and only the batch may be open: an export is proven and built "
+            "at one size; fix the others in its ONNX file first"
+        )
+    return extents
 
 
 def answers(engine: Engine, inputs: Inputs, *, batch: int = 32) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +237,30 @@ def test_a_file_from_elsewhere_that_was_trained_on_takes_its_older_exports_place
     again = export_onnx(linear(path, seed=1), root)["artifacts"][0]
     assert (again["path"], again["cached"]) == (first, False)
     assert Path(first).read_bytes() != before
+
+
+def test_an_open_height_or_width_is_refused_with_the_command_that_fixes_it(tmp_path: Path) -> None:
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["p"]), helper.make_node("Flatten", ["p"], ["y"])]
+    path = tmp_path / "open.onnx"
+    onnx.save(model(nodes, [value("x", ["n", 3, "high", "wide"])], [value("y", ["n", 3])]), path)
+    result = cnnkit_run("export", path, "--artifacts", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "takes 'x' as n×3×high×wide, and only the batch may be open" in result.stderr
+    tool = "onnxruntime.tools.make_dynamic_shape_fixed"
+    assert f"`python -m {tool} --dim_param high --dim_value SIZE open.onnx fixed.onnx`" in result.stderr
+    for name in ("high", "wide"):
+        fixing = [sys.executable, "-m", tool, "--dim_param", name, "--dim_value", "8", path, path]
+        subprocess.run(fixing, check=True, capture_output=True)
+    made = export_onnx(path, tmp_path / "out")["artifacts"][0]
+    assert open_artifact(Path(made["path"])).passport.input.shape == (None, 3, 8, 8)
+
+
+def test_a_graph_that_refuses_the_batches_that_it_claims_to_take_is_told_in_words(tmp_path: Path) -> None:
+    shape = onnx.numpy_helper.from_array(np.array([1, 4], np.int64), "shape")
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    path = tmp_path / "one.onnx"
+    onnx.save(model(nodes, [value("x", ["n", 4])], [value("y", ["n", 4])], [shape]), path)
+    result = cnnkit_run("export", path, "--format", "onnx", "--images", 4, "--artifacts", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "ONNX Runtime cannot run" in result.stderr
+    assert "one.onnx on 4×4: " in result.stderr

@@ -103,7 +103,16 @@ class OrtEngine(Engine):
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         self.check(batch)
-        return [np.asarray(value) for value in self.session.run(None, self.feed(batch))]
+        try:
+            found = self.session.run(None, self.feed(batch))
+        except Exception as error:  # the runtime's own errors share no base class
+            first = str(error).strip().splitlines()[0]
+            shape = "×".join(map(str, batch.shape))
+            raise CorruptError(
+                f"ONNX Runtime cannot run {self.artifact.path} on {shape}: {first}; "
+                "a graph that holds one batch only must name it as its input's"
+            ) from None
+        return [np.asarray(value) for value in found]
 
     def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
         self.check(batch)

@@ -16,7 +16,7 @@ from tests.exporters.conftest import cnnkit_json, export_one
 from toolkit.artifacts import Artifact, open_artifact
 from toolkit.backends._tensorrt import FLAVOURS, load, onnx_nodes
 from toolkit.backends._tensorrt_network import parse
-from toolkit.errors import CnnkitError, GateError, UnavailableError
+from toolkit.errors import CnnkitError, GateError, ShapeError, UnavailableError
 
 
 @pytest.fixture
@@ -133,6 +133,19 @@ def test_all_targets_of_the_release_are_known() -> None:
 def test_the_shape_profile_is_the_batches_typed(graph: Artifact, batches, wanted) -> None:  # type: ignore[no-untyped-def]
     profile = shape_profile(graph, ExportOptions(root=Path(), batches=batches))
     assert tuple(profile[name][0] for name in ("min", "opt", "max")) == wanted
+
+
+def test_the_shape_profile_of_a_fixed_batch_is_that_batch(graph: Artifact) -> None:
+    fixed = dataclasses.replace(graph.passport.input, shape=(2, 1, 28, 28))
+    source = dataclasses.replace(graph, passport=dataclasses.replace(graph.passport, input=fixed))
+    assert set(shape_profile(source, ExportOptions(root=Path())).values()) == {(2, 1, 28, 28)}
+
+
+def test_no_profile_is_made_up_for_an_open_width(graph: Artifact) -> None:
+    wide = dataclasses.replace(graph.passport.input, shape=(None, 1, 28, None))
+    source = dataclasses.replace(graph, passport=dataclasses.replace(graph.passport, input=wide))
+    with pytest.raises(ShapeError, match=r"takes \?×1×28×\?, and only the batch may be open"):
+        shape_profile(source, ExportOptions(root=Path()))
 
 
 def test_batches_below_one_are_refused(graph: Artifact) -> None:
