@@ -24,10 +24,10 @@ Run = Callable[[NDArray[Any]], Arrays]
 
 
 class QueueFullError(Exception):
-    """The queue is full; `retry_after_s` is how long its rows will take, from measured batches."""
+    """The queue is full; `retry_after_s` is how long what is in it will take, from measured batches."""
 
-    def __init__(self, waiting: int, retry_after_s: int) -> None:
-        super().__init__(f"{waiting} rows are waiting already; try again in {retry_after_s} s")
+    def __init__(self, waiting: int, retry_after_s: int, what: str = "rows") -> None:
+        super().__init__(f"{waiting} {what} are waiting already; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 

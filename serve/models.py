@@ -145,7 +145,7 @@ class Model:
 
     async def close(self) -> None:
         """Answer everyone who waits, then end the queues and free the engines."""
-        for version in self.opened.values():
+        for version in list(self.opened.values()):
             await version.batcher.close()
             version.classifier.close()
 

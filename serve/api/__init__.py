@@ -43,12 +43,17 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A request whose head was read; `read` gives its body, decompressed, under the limit."""
+    """A request whose head was read; `read` gives its body, decompressed, under the limit.
+
+    `came` and `deadline` are on the event loop's clock: all that is done for a request is done by then.
+    """
 
     method: str
     path: str
     query: str
     headers: Mapping[bytes, bytes]
+    came: float
+    deadline: float
     read: Callable[[], Awaitable[bytes]]
 
 

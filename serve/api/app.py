@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class App:
         self.metrics = metrics
         self.access = access
         self.max_body = max_body
+        self.deadline_s = deadline_s
         self.page = page
         gate = Gate(metrics, deadline_s)
         self.protocol = Protocol(registry, gate)
@@ -70,6 +72,7 @@ class App:
             for model in self.registry.models.values():
                 waiting = sum(version.batcher.rows_waiting for version in model.opened.values())
                 self.metrics.waiting.labels(model.name).set(waiting)
+            self.metrics.waiting_pictures.set(self.classify.decoders.waiting)
             return self.metrics.page()
 
         found: dict[str, Mapping[str, Handler]] = {
@@ -159,12 +162,16 @@ class App:
         if handler is None:
             allowed = ", ".join(route.methods)
             raise RefusedError(405, f"this path takes {allowed}", {b"allow": allowed.encode()})
+        came = asyncio.get_running_loop().time()
+        deadline = came + self.deadline_s
         request = Request(
             method=scope["method"],
             path=scope["path"],
             query=scope["query_string"].decode("latin-1"),
             headers=headers,
-            read=lambda: read_body(headers, receive, self.max_body),
+            came=came,
+            deadline=deadline,
+            read=lambda: read_body(headers, receive, self.max_body, deadline),
         )
         return await handler(request)
 

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 from urllib.parse import parse_qsl
 
 import orjson
 
 from serve.api import RefusedError, Reply, Request
+from serve.api.decoding import Decoders
 from serve.api.gate import Gate
 from serve.api.infer import Protocol, headers_of, usable
 from serve.api.multipart import file_of
+from serve.batching import DeadlineError, QueueFullError
 from serve.classifier import Classifier, Invert, Limits, Prepared, prepare
 from serve.models import Model, Version
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
 from toolkit.images import top_classes
 
 KNOWN = ("model", "version", "top", "invert")
-# Decoding holds no lock in Pillow's codecs; two at once keep one slow picture from blocking all.
-DECODERS = 2
 
 
 class Classify:
-    """The handler over a registry; decodes pictures in threads of its own, off the event loop."""
+    """The handler over a registry; decodes pictures off the event loop."""
 
     def __init__(self, protocol: Protocol, gate: Gate, limits: Limits) -> None:
         self.protocol = protocol
         self.gate = gate
         self.limits = limits
-        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="cnnkit-decode")
+        # a picture becomes one row, so that as many may wait for a decoder as rows for the engine
+        self.decoders = Decoders(protocol.registry.default().policy.max_waiting)
 
     async def models(self, request: Request) -> Reply:
         """List what can be asked."""
@@ -51,22 +50,22 @@ class Classify:
         query = _query(request.query)
         top, invert = _top(query.get("top", "3")), _invert(query.get("invert", "auto"))
         name = query.get("model", self.protocol.registry.default().name)
-        model, version = await self.protocol.version(name, query.get("version"))
+        model, version = await self.protocol.version(request, name, query.get("version"))
         body = await request.read()
         start = time.perf_counter()
         try:
-            data = _picture(body, request.headers.get(b"content-type", b""))
-            return await self._answer(data, model, version, top, invert)
+            return await self._answer(request, body, model, version, top=top, invert=invert)
         except RefusedError:
             version.tally.fail.add(time.perf_counter() - start)
             raise
 
-    async def _answer(self, data: bytes, model: Model, version: Version, top: int, invert: Invert) -> Reply:
+    async def _answer(
+        self, request: Request, body: bytes, model: Model, version: Version, *, top: int, invert: Invert
+    ) -> Reply:
         classifier = version.classifier
-        prepared = await self._prepare(data, classifier, invert)
-        self.gate.metrics.prepared(model.name, prepared.decode_ms / 1e3, prepared.preprocess_ms / 1e3)
+        prepared, waited_s = await self._prepare(request, body, model, classifier, invert)
         rows = classifier.rows(prepared)
-        arrays, timing = await self.gate.run(model.name, version, classifier.run, rows)
+        arrays, timing = await self.gate.run(model.name, version, classifier.run, rows, request.deadline)
         ran = time.perf_counter()
         try:
             row = classifier.probabilities(arrays[0])[0]
@@ -74,6 +73,7 @@ class Classify:
             raise RefusedError(422, str(error)) from None
         best = top_classes(row, classifier.classes, top)
         latency = {
+            "wait": waited_s * 1e3,
             "decode": prepared.decode_ms,
             "preprocess": prepared.preprocess_ms,
             "queue": timing.queue_ms,
@@ -83,24 +83,35 @@ class Classify:
         version.tally.answered(
             1,
             read_s=(prepared.decode_ms + prepared.preprocess_ms) / 1e3,
-            queue_s=timing.queue_ms / 1e3,
+            queue_s=waited_s + timing.queue_ms / 1e3,
             infer_s=timing.infer_ms / 1e3,
             write_s=time.perf_counter() - ran,
         )
         return reply
 
-    async def _prepare(self, data: bytes, classifier: Classifier, invert: Invert) -> Prepared:
+    async def _prepare(
+        self, request: Request, body: bytes, model: Model, classifier: Classifier, invert: Invert
+    ) -> tuple[Prepared, float]:
+        content_type = request.headers.get(b"content-type", b"")
+
         def work() -> Prepared:
+            data = _picture(body, content_type)
             return prepare(data, classifier.preprocessing, invert=invert, limits=self.limits)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+            prepared, waited_s = await self.decoders.run(work, len(body), request.deadline)
+        except (QueueFullError, DeadlineError) as error:
+            raise self.gate.refused(model.name, error) from None
         except ImageError as error:
             raise RefusedError(_status(error), str(error)) from None
+        self.gate.metrics.prepared(
+            model.name, waited_s, prepared.decode_ms / 1e3, prepared.preprocess_ms / 1e3
+        )
+        return prepared, waited_s
 
     def close(self) -> None:
         """End the decoders' threads."""
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self.decoders.close()
 
 
 def _reply(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,31 +22,32 @@ class Gate:
         self.deadline_s = deadline_s
 
     async def run(
-        self,
-        model: str,
-        version: Version,
-        run: Run,
-        rows: NDArray[Any],
-        deadline_s: float | None = None,
+        self, model: str, version: Version, run: Run, rows: NDArray[Any], deadline: float
     ) -> tuple[Arrays, Timing]:
         """Return the outputs of `run`, the engine that the rows were made for, in the version's queue.
 
-        Raises RefusedError: 400, 429, 503 or 504.
+        `deadline` is on the event loop's clock. Raises RefusedError: 400, 429, 503 or 504.
         """
-        limit = min(deadline_s or self.deadline_s, self.deadline_s)
+        left_s = deadline - asyncio.get_running_loop().time()
         try:
-            arrays, timing = await version.batcher.submit(rows, run=run, deadline_s=limit)
-        except QueueFullError as full:
-            self.metrics.shed(model, "full")
-            retry = b"%d" % full.retry_after_s
-            raise RefusedError(429, str(full), {b"retry-after": retry}) from None
-        except DeadlineError:
-            self.metrics.shed(model, "deadline")
-            raise RefusedError(504, f"no answer within {limit:g} s; the server is busy") from None
-        except StoppedError as stopped:
-            self.metrics.shed(model, "stopping")
-            raise RefusedError(503, str(stopped), {b"retry-after": b"1"}) from None
+            if left_s <= 0:
+                raise DeadlineError
+            arrays, timing = await version.batcher.submit(rows, run, deadline_s=left_s)
+        except (QueueFullError, DeadlineError, StoppedError) as error:
+            raise self.refused(model, error) from None
         except ShapeError as error:
             raise RefusedError(400, str(error)) from None
         self.metrics.queued(model, timing.queue_ms / 1e3)
         return arrays, timing
+
+    def refused(self, model: str, error: QueueFullError | DeadlineError | StoppedError) -> RefusedError:
+        """Count a request that finds no room or no time, and return what it is answered."""
+        if isinstance(error, QueueFullError):
+            self.metrics.shed(model, "full")
+            return RefusedError(429, str(error), {b"retry-after": b"%d" % error.retry_after_s})
+        if isinstance(error, StoppedError):
+            self.metrics.shed(model, "stopping")
+            return RefusedError(503, str(error), {b"retry-after": b"1"})
+        self.metrics.shed(model, "deadline")
+        why = f"no answer within {self.deadline_s:g} s, or the request's own timeout; the server is busy"
+        return RefusedError(504, why)

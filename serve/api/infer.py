@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -33,6 +34,7 @@ class Protocol:
     def __init__(self, registry: Registry, gate: Gate) -> None:
         self.registry = registry
         self.gate = gate
+        self._opening: set[asyncio.Future[Version | None]] = set()
 
     async def live(self, request: Request) -> Reply:
         """Answer that the process is up."""
@@ -63,16 +65,34 @@ class Protocol:
             raise _no_version(model, version)
         return model
 
-    async def version(self, name: str, version: str | None) -> tuple[Model, Version]:
-        """Return a served model and its version. Raises RefusedError (404, 503)."""
+    async def version(self, request: Request, name: str, version: str | None) -> tuple[Model, Version]:
+        """Return a served model and its version. Raises RefusedError (404, 503, 504)."""
         model = self.model(name)
-        try:
-            found = await model.version(version)
-        except CnnkitError as error:
-            raise RefusedError(503, str(error), {b"retry-after": b"%d" % RETRY_S}) from None
+        found = model.opened.get(version or model.default)
+        if found is None:
+            found = await self._open(request, model, version)
         if found is None:
             raise _no_version(model, str(version))
         return model, found
+
+    async def _open(self, request: Request, model: Model, version: str | None) -> Version | None:
+        # an opening goes on when the request's time is up, so that a later one finds it done
+        opening = asyncio.ensure_future(model.version(version))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opened)
+        try:
+            async with asyncio.timeout_at(request.deadline):
+                return await asyncio.shield(opening)
+        except TimeoutError:
+            why = f"version {version} of {model.name} is still being opened; ask again"
+            raise RefusedError(504, why) from None
+        except CnnkitError as error:
+            raise RefusedError(503, str(error), {b"retry-after": b"%d" % RETRY_S}) from None
+
+    def _opened(self, opening: asyncio.Future[Version | None]) -> None:
+        self._opening.discard(opening)
+        if not opening.cancelled():
+            opening.exception()  # seen, where nobody waits for it any more
 
     async def model_ready(self, request: Request, name: str, version: str | None) -> Reply:
         """Answer whether a model takes requests: 200 or 503."""
@@ -82,7 +102,7 @@ class Protocol:
 
     async def metadata(self, request: Request, name: str, version: str | None) -> Reply:
         """Describe a model: versions, inputs and outputs."""
-        model, found = await self.version(name, version)
+        model, found = await self.version(request, name, version)
         passport = found.classifier.artifact.passport
         return _json(
             {
@@ -96,7 +116,7 @@ class Protocol:
 
     async def config(self, request: Request, name: str, version: str | None) -> Reply:
         """Describe a model as Triton's configuration extension does."""
-        model, found = await self.version(name, version)
+        model, found = await self.version(request, name, version)
         spec = found.classifier.artifact.passport.input
         return _json(
             {
@@ -113,7 +133,7 @@ class Protocol:
 
     async def infer(self, request: Request, name: str, version: str | None) -> Reply:
         """Run a model on the request's rows."""
-        model, found = await self.version(name, version)
+        model, found = await self.version(request, name, version)
         body = await request.read()
         start = time.perf_counter()
         classifier = found.classifier
@@ -121,9 +141,10 @@ class Protocol:
             head, tail = split(body, request.headers.get(b"inference-header-content-length"))
             asked = found.parser.parse(head, tail)
             parsed = time.perf_counter()
-            arrays, timing = await self.gate.run(
-                model.name, found, classifier.run, asked.rows, asked.deadline_s
-            )
+            deadline = request.deadline
+            if asked.deadline_s is not None:
+                deadline = min(deadline, request.came + asked.deadline_s)
+            arrays, timing = await self.gate.run(model.name, found, classifier.run, asked.rows, deadline)
             ran = time.perf_counter()
             reply = _answer(asked, arrays, model, classifier)
         except RefusedError:

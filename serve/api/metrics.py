@@ -27,6 +27,7 @@ class Metrics:
         self._shed = counter("shed", "Requests refused for lack of room or time", "model", "reason")
         self._queue = seconds("queue", "Time in the queue", "model")
         self._infer = seconds("infer", "Time of a batch in the engine", "model")
+        self._decode_wait = seconds("decode_wait", "Time that a picture waited for a decoder", "model")
         self._decode = seconds("decode", "Time to decode a picture", "model")
         self._preprocess = seconds("preprocess", "Time to bring a picture to the input", "model")
         self._reloads = counter("reloads", "Newer artifacts taken up while serving", "model")
@@ -38,6 +39,9 @@ class Metrics:
             buckets=ROWS,
         )
         self.waiting = Gauge("cnnkit_waiting_rows", "Rows in the queue", ("model",), registry=self.registry)
+        self.waiting_pictures = Gauge(
+            "cnnkit_waiting_pictures", "Pictures that wait for a decoder", registry=self.registry
+        )
         self._children: dict[tuple[Histogram, str], Histogram] = {}
         self._known: dict[tuple[str, int], tuple[Counter, Counter | None]] = {}
 
@@ -72,8 +76,9 @@ class Metrics:
         self._of(self._batch, model).observe(rows)
         self._of(self._infer, model).observe(seconds)
 
-    def prepared(self, model: str, decode_s: float, preprocess_s: float) -> None:
-        """Note how long a picture took to decode and to bring to the input."""
+    def prepared(self, model: str, wait_s: float, decode_s: float, preprocess_s: float) -> None:
+        """Note how long a picture waited for a decoder, and took to decode and to bring to the input."""
+        self._decode_wait.labels(model).observe(wait_s)
         self._decode.labels(model).observe(decode_s)
         self._preprocess.labels(model).observe(preprocess_s)
 

@@ -109,7 +109,8 @@ SCHEMAS: dict[str, Any] = {
                 "items": _object({"label": STRING, "probability": NUMBER}, "label", "probability"),
             },
             "latency_ms": _object(
-                {"decode": NUMBER, "preprocess": NUMBER, "queue": NUMBER, "infer": NUMBER},
+                {"wait": NUMBER, "decode": NUMBER, "preprocess": NUMBER, "queue": NUMBER, "infer": NUMBER},
+                "wait",
                 "decode",
                 "preprocess",
                 "queue",
@@ -130,11 +131,12 @@ WORDS = {
     400: "The request is malformed.",
     401: "No password or token, or a wrong one.",
     404: "No such model or version.",
+    408: "The body did not come before the deadline.",
     413: "The body or picture is too large.",
     415: "Not a picture, or an unknown encoding.",
     422: "The picture is damaged, or missing.",
     429: "The queue is full; Retry-After says when it will not be.",
-    503: "Not ready.",
+    503: "Not ready, stopping, or the version cannot be opened.",
     504: "No answer before the deadline.",
 }
 
@@ -162,7 +164,7 @@ def _model_paths(base: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
     }
     infer = _operation(
         "Run a model on a batch",
-        _replies(_schema("InferReply"), 400, 404, 413, 415, 429, 503, 504),
+        _replies(_schema("InferReply"), 400, 404, 408, 413, 415, 429, 503, 504),
         requestBody=body,
         description="Open Inference Protocol v2, with its binary tensor data and classification extensions.",
     )
@@ -172,12 +174,12 @@ def _model_paths(base: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         base: {
             "parameters": parameters,
-            "get": _operation("Describe a model", _replies(_schema("Model"), 404)),
+            "get": _operation("Describe a model", _replies(_schema("Model"), 404, 503, 504)),
         },
         f"{base}/ready": {"parameters": parameters, "get": _operation("Is a model ready", ready)},
         f"{base}/config": {
             "parameters": parameters,
-            "get": _operation("A model's configuration", _replies(PARAMETERS, 404)),
+            "get": _operation("A model's configuration", _replies(PARAMETERS, 404, 503, 504)),
         },
         f"{base}/stats": {
             "parameters": parameters,
@@ -202,7 +204,7 @@ def _classify() -> dict[str, Any]:
     }
     return _operation(
         "Classify a picture",
-        _replies(_schema("Classification"), 400, 404, 413, 415, 422, 429, 503, 504),
+        _replies(_schema("Classification"), 400, 404, 408, 413, 415, 422, 429, 503, 504),
         parameters=query,
         requestBody={"required": True, "content": content},
     )
@@ -213,7 +215,7 @@ def _index() -> dict[str, Any]:
     asked = {"type": "object", "properties": {"ready": {"type": "boolean"}}}
     return _operation(
         "Every model and version",
-        _replies({"type": "array", "items": entry}, 400, 413, 415),
+        _replies({"type": "array", "items": entry}, 400, 408, 413, 415),
         requestBody={"content": {"application/json": {"schema": asked}}},
     )
 

@@ -29,13 +29,31 @@ def request_id(headers: Mapping[bytes, bytes]) -> bytes:
     return given if _ID.fullmatch(given) else f"{_boot}-{next(_count):x}".encode()
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """Return a request's body, decompressed. Raises RefusedError (400, 413, 415) or GoneError."""
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int, deadline: float) -> bytes:
+    """Return a request's body, decompressed; all of it must have come by `deadline`, on the loop's clock.
+
+    Raises RefusedError (400, 408, 413, 415) or GoneError.
+    """
     length = headers.get(b"content-length", b"0")
     if not length.isdigit():
         raise RefusedError(400, "Content-Length is no number")
     if int(length) > limit:
         raise _too_large(limit)
+    try:
+        async with asyncio.timeout_at(deadline):
+            body = await _whole_body(receive, limit)
+    except TimeoutError:
+        why = "the body did not come in time; send it at once, or raise the server's --deadline"
+        raise RefusedError(408, why, {b"connection": b"close"}) from None
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding in (b"identity", b""):
+        return body
+    if encoding not in _WBITS:
+        raise RefusedError(415, "Content-Encoding must be gzip, deflate or identity")
+    return await asyncio.to_thread(_inflate, body, _WBITS[encoding], limit)
+
+
+async def _whole_body(receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -48,14 +66,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
             raise _too_large(limit)
         chunks.append(chunk)
         if not message.get("more_body", False):
-            break
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if encoding in (b"identity", b""):
-        return body
-    if encoding not in _WBITS:
-        raise RefusedError(415, "Content-Encoding must be gzip, deflate or identity")
-    return await asyncio.to_thread(_inflate, body, _WBITS[encoding], limit)
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _inflate(body: bytes, wbits: int, limit: int) -> bytes:

@@ -34,14 +34,14 @@ from toolkit.artifacts import Precision
     type=click.IntRange(1),
     default=512,
     show_default=True,
-    help="Rows in the queue; the next is answered 429.",
+    help="Rows in the queue, and pictures to decode; the next is answered 429.",
 )
 @click.option(
     "--deadline",
     type=click.FloatRange(0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds for a request, then 504.",
+    help="Seconds for a request, body and all, then 504.",
 )
 @cli.precision_option
 @cli.device_option

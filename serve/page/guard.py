@@ -78,7 +78,8 @@ class Guard:
 
     async def _checked_join(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
         """Read an event's JSON and refuse files that are not uploads to this page."""
-        body = await read_body(headers, receive, MAX_JOIN)
+        end = asyncio.get_running_loop().time() + self.upload_s
+        body = await read_body(headers, receive, MAX_JOIN, end)
         try:
             data = orjson.loads(body)
         except orjson.JSONDecodeError:

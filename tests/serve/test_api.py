@@ -221,7 +221,7 @@ def test_classify_takes_bytes_and_forms_and_says_the_same(api: Server) -> None:
     raw = api.ask("POST", "/v1/classify?top=10", png())
     assert raw.status == 200
     assert sum(entry["probability"] for entry in raw.json["top"]) == pytest.approx(1.0)
-    assert set(raw.json["latency_ms"]) == {"decode", "preprocess", "queue", "infer"}
+    assert set(raw.json["latency_ms"]) == {"wait", "decode", "preprocess", "queue", "infer"}
     body, headers = form(png())
     assert api.ask("POST", "/v1/classify?top=10", body, headers).json["top"] == raw.json["top"]
     as_curl_sends = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -310,6 +310,8 @@ def test_metrics_count_what_happened(api: Server, rows: Rows) -> None:
     for name in ("requests_total", "errors_total", "queue_seconds", "infer_seconds", "batch_rows"):
         assert f"cnnkit_{name}" in text
     assert "cnnkit_decode_seconds_count" in text
+    assert "cnnkit_decode_wait_seconds_count" in text
+    assert "cnnkit_waiting_pictures 0.0" in text
     assert 'route="/v2/models/{model}/infer",status="200"' in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -12,12 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import cnnkit
 from serve.api.access import is_loopback
@@ -183,7 +186,8 @@ def flood(server: Server, callers: int, rows: int, **parameters: Any) -> list[An
 
 
 def test_too_many_callers_get_429_with_retry_after_and_nobody_gets_5xx(shipped: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, MODEL, "--no-page", "--max-waiting", "1", "--max-batch", "1") as server:
+    args = (MODEL, "--no-page", "--max-waiting", "1", "--max-batch", "1", "--deadline", "60")
+    with serving(tmp_path, *args) as server:
         answers = flood(server, 16, 2048)
     assert {answer.status for answer in answers} <= {200, 429}
     refused = [answer for answer in answers if answer.status == 429]
@@ -194,6 +198,44 @@ def test_too_many_callers_get_429_with_retry_after_and_nobody_gets_5xx(shipped: 
 def test_past_the_deadline_is_504(shipped: Path, tmp_path: Path) -> None:
     with serving(tmp_path, MODEL, "--no-page", "--max-batch", "1", "--max-waiting", "9999") as server:
         assert {answer.status for answer in flood(server, 4, 1024, timeout=1)} == {504}
+
+
+def test_too_many_large_pictures_get_429_and_the_wait_is_counted(shipped: Path, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.new("I;16", (3000, 3000)).save(out, "PNG")
+    statuses: list[int] = []
+    with serving(tmp_path, MODEL, "--no-page", "--max-waiting", "1") as server:
+
+        def call() -> None:
+            statuses.append(server.ask("POST", "/v1/classify", out.getvalue()).status)
+
+        callers = [threading.Thread(target=call) for _ in range(10)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(60)
+        text = server.ask("GET", "/metrics").body.decode()
+    assert set(statuses) <= {200, 429, 504}
+    assert 429 in statuses
+    assert f'cnnkit_shed_total{{model="{MODEL}",reason="full"}}' in text
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", f"/v2/models/{MODEL}/infer", "/v2/repository/index"])
+@pytest.mark.parametrize("sent", [b"", b"half a body"], ids=["nothing", "half"])
+def test_a_body_that_does_not_come_is_408(impatient: Server, path: str, sent: bytes) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=20) as sock:
+        sock.sendall(head + sent)
+        answer = b"".join(iter(lambda: sock.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in answer
+    assert b"--deadline" in answer
+
+
+@pytest.fixture(scope="module")
+def impatient(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("impatient"), MODEL, "--no-page", "--deadline", "0.2") as server:
+        yield server
 
 
 def test_a_taken_port_is_said_in_one_line(shipped: Path, tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""Pictures are decoded in a few threads of their own; a bounded number waits, none past its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from serve.batching import DeadlineError, QueueFullError
+
+Made = TypeVar("Made")
+
+# Decoding holds no lock in Pillow's codecs; two at once keep one slow picture from blocking all.
+DECODERS = 2
+# What the waiting pictures may weigh together, as they came: each may be as large as a body.
+MOST_BYTES = 256 * 1024 * 1024
+
+
+class Decoders:
+    """The threads, and who waits for one, in the order in which they came; used on one event loop."""
+
+    def __init__(self, most_waiting: int, *, most_bytes: int = MOST_BYTES, threads: int = DECODERS) -> None:
+        self.waiting = 0
+        self._most_waiting = most_waiting
+        self._most_bytes = most_bytes
+        self._bytes_waiting = 0
+        self._threads = threads
+        self._seconds_each: float | None = None
+        self._free = asyncio.Semaphore(threads)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="cnnkit-decode")
+
+    async def run(self, work: Callable[[], Made], size_bytes: int, deadline: float) -> tuple[Made, float]:
+        """Return what `work` makes of a picture of so many bytes, and how many seconds it waited.
+
+        `deadline` is on the event loop's clock. Raises QueueFullError at once, DeadlineError, and
+        whatever `work` raises. Work that has begun goes on to its end, and its thread is taken until then.
+        """
+        loop = asyncio.get_running_loop()
+        came = loop.time()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._take_thread(size_bytes)
+                started = loop.time()
+                made = loop.run_in_executor(self._pool, work)
+                made.add_done_callback(lambda done: self._ended(done, loop.time() - started))
+                return await asyncio.shield(made), started - came
+        except TimeoutError:
+            raise DeadlineError("the deadline passed before the picture was decoded") from None
+
+    async def _take_thread(self, size_bytes: int) -> None:
+        full = self.waiting >= self._most_waiting or self._bytes_waiting + size_bytes > self._most_bytes
+        if full and self._free.locked():
+            seconds = self.waiting * (self._seconds_each or 0.0) / self._threads
+            raise QueueFullError(self.waiting, max(1, math.ceil(seconds)), "pictures")
+        self.waiting += 1
+        self._bytes_waiting += size_bytes
+        try:
+            await self._free.acquire()
+        finally:
+            self.waiting -= 1
+            self._bytes_waiting -= size_bytes
+
+    def _ended(self, done: asyncio.Future[Made], seconds: float) -> None:
+        self._free.release()
+        old = self._seconds_each
+        self._seconds_each = seconds if old is None else 0.9 * old + 0.1 * seconds
+        if not done.cancelled():
+            done.exception()  # seen, where nobody waits for it any more
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
