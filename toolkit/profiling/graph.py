@@ -9,7 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from toolkit.artifacts import Precision
 from toolkit.errors import CorruptError, MissingExtraError
+from toolkit.profiling.products import multiply_adds, precision_of
 
 MODULES, TYPE = "cnnkit.modules", "cnnkit.type"
 # they convert between number formats and belong to no layer of a network
@@ -45,6 +47,7 @@ class SourceGraph:
     outputs: tuple[str, ...]
     constants: frozenset[str]
     tensor_bytes: Mapping[str, int] = field(default_factory=dict)
+    precision: Precision = "fp32"
     renamed: bytes | None = None
     notes: tuple[str, ...] = ()
 
@@ -81,13 +84,15 @@ def read_graph(path: Path, *, batch: int) -> SourceGraph:
     types, notes = _inferred(model, batch)
     constants = _constants(model)
     computing = _fold(model, types, constants)
-    nodes = tuple(_node(node, types, constants) for node in computing)
+    shapes = {name: kind.shape for name, kind in types.items()}
+    nodes = tuple(_node(node, types, shapes, constants) for node in computing)
     return SourceGraph(
         nodes=nodes,
         inputs=_inputs(model),
         outputs=tuple(value.name for value in model.graph.output),
         constants=frozenset(constants),
         tensor_bytes={name: size for name, t in types.items() if (size := _bytes(t)) is not None},
+        precision=precision_of(model),
         renamed=model.SerializeToString() if renamed else None,
         notes=notes,
     )
@@ -216,7 +221,12 @@ def _bytes(kind: _Type | None) -> int | None:
     return int(prod(kind.shape)) * kind.item_bytes
 
 
-def _node(node: Any, types: Mapping[str, _Type], constants: Mapping[str, tuple[int, int]]) -> SourceNode:
+def _node(
+    node: Any,
+    types: Mapping[str, _Type],
+    shapes: Mapping[str, tuple[int, ...] | None],
+    constants: Mapping[str, tuple[int, int]],
+) -> SourceNode:
     outputs = tuple(name for name in node.output if name)
     kind = types.get(outputs[0]) if outputs else None
     held = [constants[name] for name in dict.fromkeys(node.input) if name in constants]
@@ -234,7 +244,7 @@ def _node(node: Any, types: Mapping[str, _Type], constants: Mapping[str, tuple[i
         output_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         parameters=sum(count for count, _ in held),
         weights_bytes=sum(size for _, size in held),
-        macs=_macs(node, types, constants),
+        macs=multiply_adds(node, shapes, constants),
     )
 
 
@@ -242,31 +252,6 @@ def _modules(node: Any, carried: Mapping[str, str]) -> tuple[str, ...]:
     if MODULES in carried:
         return tuple(str(name) for name in json.loads(carried[MODULES]))
     return () if node.op_type in CONVERSIONS else (str(node.name),)
-
-
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul"})
-
-
-def _macs(node: Any, types: Mapping[str, _Type], constants: Mapping[str, tuple[int, int]]) -> int | None:
-    """Return the multiply-adds of a convolution or matrix product, 0 for other operators.
-
-    A convolution does |weights| / output channels for each output element; a product of (M, K) and
-    (K, N) does M·K·N. Unknown shapes give None.
-    """
-    if node.op_type not in _PRODUCTS:
-        return 0
-    first, out = types.get(node.input[0]), types.get(node.output[0])
-    if first is None or out is None or first.shape is None or out.shape is None:
-        return None
-    weight = constants.get(node.input[3 if node.op_type == "QLinearConv" else 1])
-    weight_count = weight[0] if weight else _count(types.get(node.input[1]))
-    if node.op_type == "ConvTranspose":
-        return None if weight_count is None else prod(first.shape) * weight_count // max(1, first.shape[1])
-    if "Conv" in node.op_type:
-        return None if weight_count is None else prod(out.shape) * weight_count // max(1, out.shape[1])
-    flipped = any(a.name == "transA" and a.i for a in node.attribute)
-    inner = first.shape[0 if flipped else -1] if first.shape else 1
-    return prod(out.shape) * inner
 
 
 def _count(kind: _Type | None) -> int | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Passport
 from toolkit.backends import ExecutedNode
-from toolkit.errors import NotFoundError
+from toolkit.errors import NotFoundError, ShapeError
 from toolkit.profiling.graph import SourceGraph
 from toolkit.profiling.source import watched_construction
 
@@ -60,6 +60,8 @@ def modules_of(
     inputs = {name: module.input_bytes for name, module in found.items()}
     known = tuple(_with_inputs(module, inputs) for module in own)
     names = {module.name for module in own}
+    if not names & found.keys():  # another network under a name of the zoo
+        return tuple(found.values())
     return (*known, *(module for name, module in found.items() if name not in names))
 
 
@@ -80,7 +82,9 @@ def shared(networks: Iterable[Iterable[Module]]) -> tuple[Module, ...]:
     for network in networks:
         for module in network:
             known = found.setdefault(module.name, module)
-            unlike = {name: None for name in FIGURES if getattr(known, name) != getattr(module, name)}
+            unlike: dict[str, Any] = {
+                name: None for name in FIGURES if getattr(known, name) != getattr(module, name)
+            }
             found[module.name] = replace(known, **unlike)
     return tuple(found.values())
 
@@ -92,7 +96,12 @@ def _with_inputs(module: Module, inputs: Mapping[str, int | None]) -> Module:
 def _from_torch(
     passport: Passport, *, batch: int, model_file: Path | None, ran: Sequence[ExecutedNode]
 ) -> tuple[Module, ...]:
-    """Walk the network on torch's meta device; empty where it is not in the zoo or torch is not here."""
+    """Walk the network on torch's meta device; empty where it is not in the zoo or torch is not here.
+
+    A file without a passport is not in the zoo, whatever it is called; nor is one whose input does not fit.
+    """
+    if not passport.sha256 or len(passport.input.shape) < 2:
+        return ()
     try:
         spec = catalog.model(passport.model, model_file=model_file)
         import torch
@@ -105,7 +114,10 @@ def _from_torch(
         module = spec.build(shape[1], len(passport.classes) or spec.classes)
     made_at = {name: lines.get(id(part)) for name, part in module.named_modules()}
     # a walk on the meta device imports torch's compiler, which takes 1.4 s
-    found = tuple(map(_of_call, ran)) or tuple(map(_of_row, walk(module, shape)))
+    try:
+        found = tuple(map(_of_call, ran)) or tuple(map(_of_row, walk(module, shape)))
+    except ShapeError:
+        return ()
     return tuple(replace(m, source=made_at.get(m.name.partition("#")[0])) for m in found)
 
 

@@ -272,7 +272,7 @@ def open_any(path: Path) -> Artifact:
     passport = Passport(
         format="onnx",
         model=path.stem,
-        precision="fp32",
+        precision=graph.precision,
         trained=None,
         input=spec,
         output=TensorSpec(name=graph.outputs[0], shape=(None,)),

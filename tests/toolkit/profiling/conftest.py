@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from toolkit import catalog
-from toolkit.artifacts import Artifact
+from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import EngineOptions, Trace
 from toolkit.profiling.align import Part, align, coverage
 from toolkit.profiling.claims import Claim, claim
@@ -53,9 +53,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
             torch.manual_seed(0)
             onnx.save(capture(spec.build(spec.input_shape[0], 10).eval(), spec.input_shape, opset=20), path)
         artifact = open_any(path)
-        return dataclasses.replace(
-            artifact, passport=dataclasses.replace(artifact.passport, model=name, classes=tuple("0123456789"))
+        passport = dataclasses.replace(
+            artifact.passport, model=name, classes=tuple("0123456789"), sha256=hash_file(path)
         )
+        return dataclasses.replace(artifact, passport=passport)
 
     return export
 
