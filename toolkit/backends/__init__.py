@@ -43,8 +43,9 @@ class ExecutedNode:
 
     `inputs` and `outputs` are tensor names. `modules` is filled where the runtime itself knows the
     modules (PyTorch); `origins` names the nodes of the source graph where the runtime says them
-    (TensorRT's metadata). `moves_data` marks steps that only reorder, cast or copy. What the
-    runtime does not tell is None.
+    (TensorRT's metadata). `moves_data` marks steps that only reorder, cast or copy. `read_bytes` and
+    `written_bytes` are the activations that it reads and writes, in place or not. What the runtime does
+    not tell is None.
     """
 
     name: str
@@ -60,6 +61,8 @@ class ExecutedNode:
     weights_bytes: int | None = None
     parameters: int | None = None
     macs: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,8 @@ def _node(row: ModuleRow) -> ExecutedNode:
         weights_bytes=row.weights_bytes,
         parameters=row.parameters,
         macs=row.macs,
+        read_bytes=row.read_bytes,
+        written_bytes=row.written_bytes,
     )
 
 

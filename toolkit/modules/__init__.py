@@ -23,7 +23,8 @@ class ModuleRow:
     `weights_bytes` (parameters and buffers) stand on the first call that uses them and are 0 on
     later ones. `macs` are the multiply-adds of convolutions, dense layers and matrix products; other
     operations have none. `activation_bytes` is the new memory of all outputs: 0 for a view and for
-    an operation in place.
+    an operation in place. `read_bytes` and `written_bytes` are the tensors that it was given, parameters
+    aside, and those that it wrote, in place or not: both 0 for a view, and for what computes nothing.
     """
 
     name: str
@@ -34,6 +35,8 @@ class ModuleRow:
     macs: int
     weights_bytes: int
     activation_bytes: int
+    read_bytes: int
+    written_bytes: int
 
 
 def walk(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModuleRow, ...]:

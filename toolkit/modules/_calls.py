@@ -46,7 +46,7 @@ class Calls:
     def __enter__(self) -> None:
         for part in self._names:
             self._hooks.append(part.register_forward_pre_hook(self._before))
-            self._hooks.append(part.register_forward_hook(self._after, always_call=True))
+            self._hooks.append(part.register_forward_hook(self._after, always_call=True, with_kwargs=True))
         self._modes.enter_context(self._functions)
         self._modes.enter_context(self._work)
 
@@ -62,19 +62,21 @@ class Calls:
     def function(self, name: str, given: Iterable[Tensor], result: Any) -> None:
         """Write the row of a functional call in the module that is running."""
         owner = self._names[self._owners[-1]] if self._owners else ""
+        given = list(given)
         used = [tensor for tensor in given if id(tensor) in self._parameters]
-        self._write(f"{owner}/{name}", name, result, used)
+        self._write(f"{owner}/{name}", name, given, result, used)
 
     def _before(self, module: nn.Module, given: Any) -> None:
         self._owners.append(module)
 
-    def _after(self, module: nn.Module, given: Any, result: Any) -> None:
+    def _after(self, module: nn.Module, given: Any, named: Any, result: Any) -> None:
         self._owners.pop()
         if _is_leaf(module) and result is not None:
             held = [*module.parameters(), *module.buffers()]
-            self._write(self._names[module] or "/", type(module).__name__, result, held)
+            read = tensors_of((given, named))
+            self._write(self._names[module] or "/", type(module).__name__, read, result, held)
 
-    def _write(self, base: str, kind: str, result: Any, held: list[Tensor]) -> None:
+    def _write(self, base: str, kind: str, given: list[Tensor], result: Any, held: list[Tensor]) -> None:
         outputs = tensors_of(result)
         if not outputs:
             return
@@ -82,15 +84,19 @@ class Calls:
         call = self._counts[base]
         fresh = [tensor for tensor in held if id(tensor) not in self._counted]
         self._counted.update(id(tensor) for tensor in fresh)
+        read = {id(tensor): tensor for tensor in given if id(tensor) not in self._parameters}
+        macs, wrote = self._work.take()
         row = ModuleRow(
             name=base if call == 1 else f"{base}#{call}",
             call=call,
             type=kind,
             output_shape=tuple(outputs[0].shape),
             parameters=sum(t.numel() for t in fresh if isinstance(t, nn.Parameter)),
-            macs=self._work.take(),
+            macs=macs,
             weights_bytes=sum(t.nbytes for t in fresh),
             activation_bytes=self._new_bytes(outputs),
+            read_bytes=sum(tensor.nbytes for tensor in read.values()) if wrote else 0,
+            written_bytes=sum(tensor.nbytes for tensor in outputs) if wrote else 0,
         )
         self.rows.append(row)
         if self._on_output:
@@ -137,20 +143,21 @@ def function_name(func: Any, given: Any, result: Any) -> str | None:
 
 
 class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts multiply-adds by torch's own formulas: half of each operation's FLOPs."""
+    """Counts multiply-adds by torch's own formulas, half of each operation's FLOPs; sees what only views."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.macs = 0
+        self.macs, self.wrote = 0, False
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         # True, torch's default, imports its compiler (1.4 s) at the first call, to keep it out of this
         return False
 
-    def take(self) -> int:
-        """Return what was counted since the last call."""
-        taken, self.macs = self.macs, 0
+    def take(self) -> tuple[int, bool]:
+        """Return the multiply-adds since the last call, and whether any operation wrote a tensor."""
+        taken = self.macs, self.wrote
+        self.macs, self.wrote = 0, False
         return taken
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -162,6 +169,7 @@ class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if inner is not NotImplemented:
                 return inner
         result = func(*args, **kwargs)
+        self.wrote = self.wrote or not func.is_view
         if packet in flop_registry:
             self.macs += flop_registry[packet](*args, **kwargs, out_val=result) // 2
         return result

@@ -87,6 +87,37 @@ def test_views_take_no_memory_and_the_module_stays_as_it_was() -> None:
     assert not module.conv._forward_hooks
 
 
+class InPlace(nn.Module):
+    """A residual block whose activation and sum write over what they read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.act(self.conv(x))
+        y += x
+        return torch.flatten(self.pool(input=y), 1)
+
+
+def test_what_is_read_and_written_counts_in_place_too_and_not_for_a_view() -> None:
+    size = 4 * 2 * 8 * 8
+    rows = {row.name: row for row in walk(InPlace(), (1, 2, 8, 8))}
+    assert rows["act"].activation_bytes == rows["/add"].activation_bytes == 0
+    moved = {name: (row.read_bytes, row.written_bytes) for name, row in rows.items()}
+    assert moved == {
+        "conv": (size, size),
+        "act": (size, size),
+        "/add": (2 * size, size),
+        "pool": (size, size // 4),
+        "/flatten": (0, 0),
+    }
+    twice = {row.name: row for row in walk(Twice().eval(), (2, 1, 8, 8))}
+    assert (twice["drop"].read_bytes, twice["drop"].written_bytes) == (0, 0)
+
+
 def test_a_shape_that_does_not_pass_is_told_in_words() -> None:
     module = catalog.model("lenet").build(1, 10)
     with pytest.raises(ShapeError, match="1×3×28×28 input does not pass"):
