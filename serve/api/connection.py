@@ -1,11 +1,14 @@
-"""Replies leave in one piece: uvicorn writes head and body apart, each a system call and a packet."""
+"""uvicorn's protocol, bounded: so many connections, so long for a request's head; replies leave in one piece.
+
+uvicorn writes head and body apart, each a system call and a packet, and waits for ever for a first request.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -13,6 +16,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 HEAD = b"HTTP/1."
 # longer bodies are written apart rather than copied behind their head
 COPIED = 65_536
+# Below the 1,024 files that a process may commonly have open, so that models can still be read.
+MOST_CONNECTIONS = 900
+# From a connection's beginning, or a later head's first byte, to the head's end.
+HEAD_S = 10.0
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"retry-after: 1\r\nconnection: close\r\n\r\n%s"
+)
 
 
 class Together:
@@ -76,13 +87,51 @@ def reply_whole(cycle: Any, status: int, headers: Sequence[tuple[bytes, bytes]],
 class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn chooses the class when imported
     """uvicorn's own protocol over a transport that sends replies in one piece."""
 
+    most_connections: ClassVar[int] = MOST_CONNECTIONS
+    head_s: ClassVar[float] = HEAD_S
+    _alarm: asyncio.TimerHandle | None = None
+
     def connection_made(self, transport: Any) -> None:
-        """Take up a connection."""
+        """Take up a connection, or answer 503 where there are too many; those that there are go on."""
         super().connection_made(Together(transport, self.loop))
+        if len(self.connections) > self.most_connections:
+            error = b'{"error":"%d connections are open already; try again soon"}' % self.most_connections
+            self.transport.write(FULL % (len(error), error))
+            self.transport.close()
+        else:
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        super().connection_lost(exc)
+        self._head_came()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, and do not wait for ever for the rest of a head that began."""
+        super().data_received(data)
+        if self._alarm is None and not self._asked():
+            self._expect_head()
+
+    def _asked(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _expect_head(self) -> None:
+        self._alarm = self.loop.call_later(self.head_s, self._head_is_late)
+
+    def _head_came(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _head_is_late(self) -> None:
+        self._alarm = None
+        if not self._asked() and not self.transport.is_closing():
+            self.transport.close()
 
     def on_headers_complete(self) -> None:
         """Begin a request, and let the application answer it in one step."""
         super().on_headers_complete()
+        self._head_came()
         if isinstance(self.cycle, RequestResponseCycle) and self.cycle.scope is self.scope:
             scope: Any = self.scope  # uvicorn types its keys, and this one is ours
             scope["cnnkit.reply_whole"] = functools.partial(reply_whole, self.cycle)

@@ -1,8 +1,11 @@
-"""Replies in one piece: a head waits for its body, nothing else waits."""
+"""Replies in one piece: a head waits for its body, nothing else waits. Connections: so many, so long."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +13,10 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra page)")
 
-from serve.api.connection import Together, reply_whole
+import uvicorn
+
+from serve.api import Receive, Scope, Send
+from serve.api.connection import Connection, Together, reply_whole
 
 
 class Wire:
@@ -120,3 +126,86 @@ def test_a_header_cannot_begin_another_one() -> None:
     with pytest.raises(ValueError, match="line break"):
         reply_whole(cycle, 200, [(b"x-name", b"a\r\nset-cookie: b")], b"")
     assert cycle.transport.events == []
+
+
+SLOW_S, SOON_S, LONG_S = 0.6, 0.3, 60.0
+ASK = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.sleep(SLOW_S)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@contextlib.asynccontextmanager
+async def listening(connection: type[Connection]) -> AsyncIterator[int]:
+    """Run uvicorn with this protocol on a free port of this machine."""
+    config = uvicorn.Config(slow, http=connection, lifespan="off", log_level="error", ws="none")
+    server = uvicorn.Server(config)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield int(sock.getsockname()[1])
+        server.should_exit = True
+        await serving
+
+
+class Hasty(Connection):
+    head_s = SOON_S
+
+
+class Few(Connection):
+    most_connections = 2
+    head_s = LONG_S
+
+
+@pytest.mark.parametrize("sent", [b"", ASK[:9]], ids=["nothing", "half a head"])
+def test_who_sends_no_head_is_hung_up_on(sent: bytes) -> None:
+    async def go() -> bytes:
+        async with listening(Hasty) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            ended = await asyncio.wait_for(reader.read(), LONG_S)
+            writer.close()
+            return ended
+
+    assert asyncio.run(go()) == b""
+
+
+def test_a_request_may_take_longer_than_its_head_and_a_second_head_may_not() -> None:
+    async def go() -> None:
+        async with listening(Hasty) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(2):
+                writer.write(ASK)
+                assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+            writer.write(ASK[:9])
+            assert await asyncio.wait_for(reader.read(), LONG_S) == b""
+            writer.close()
+
+    asyncio.run(go())
+
+
+def test_a_connection_too_many_is_503_and_the_others_go_on() -> None:
+    async def go() -> None:
+        async with listening(Few) as port:
+            first, second, third = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            refused = await asyncio.wait_for(third[0].read(), LONG_S)
+            assert refused.startswith(b"HTTP/1.1 503 ")
+            assert b"2 connections are open already" in refused
+            for reader, writer in (first, second):
+                writer.write(ASK)
+                assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+            first[1].close()
+            await first[1].wait_closed()
+            await asyncio.sleep(SOON_S)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(ASK)
+            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+            for _, opened in (second, third, (reader, writer)):
+                opened.close()
+
+    asyncio.run(go())
