@@ -42,8 +42,9 @@ def sent(folder: Path, path: str, *bodies: bytes, headers: Any = (), **limits: A
             await asyncio.sleep(30)
         return {"type": "http.request", "body": chunks.pop(0), "more_body": True}
 
-    guard = Guard(reader, folder, **{"max_body": 10, "max_upload": 20, "upload_s": 0.05, **limits})
-    scope = {"type": "http", "path": path, "method": "POST", "headers": headers}
+    settings: dict[str, Any] = {"max_body": 10, "max_upload": 20, "upload_s": 0.05, **limits}
+    guard = Guard(reader, folder, **settings)
+    scope: Scope = {"type": "http", "path": path, "method": "POST", "headers": headers}
     asyncio.run(guard(scope, receive, send))
     return reader.seen
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ import pytest
 
 pytest.importorskip("orjson", reason="orjson is not installed (extra page)")
 
+from serve.api import RefusedError, Request
+from serve.api.gate import Gate
+from serve.api.infer import Protocol
+from serve.api.metrics import Metrics
 from serve.batching import Policy
-from serve.classifier import Choice
+from serve.classifier import Choice, Classifier
 from serve.lineup import line_up
-from serve.models import Model
+from serve.models import Model, Registry
 from tests.serve.conftest import MODEL, serving, tensor
 from toolkit.artifacts import Artifact, read_passport, stamp
 from toolkit.errors import CnnkitError
@@ -76,6 +81,46 @@ def test_a_fault_is_remembered_until_there_is_another_file(shipped: Path, tmp_pa
         await model.close()
 
     asyncio.run(go())
+
+
+class Slow(Model):
+    """A model whose other versions take longer to open than a request may."""
+
+    opens = 0
+
+    def _open(self, path: Path) -> Classifier:
+        self.opens += 1
+        time.sleep(0.5)
+        return super()._open(path)
+
+
+def test_a_version_that_opens_slowly_is_504_first_and_there_later(shipped: Path, tmp_path: Path) -> None:
+    half(shipped, tmp_path)
+    entry = line_up([MODEL], "ort", Choice(root=tmp_path), others=False)[0]
+    registry = Registry([entry], "ort", Policy(), lambda name, rows, seconds: None)
+    model = registry.models[MODEL] = Slow(entry=entry, policy=Policy(), on_batch=lambda *_: None)
+    registry.start()
+    protocol = Protocol(registry, Gate(Metrics(), 10))
+
+    async def read() -> bytes:
+        return b""
+
+    def request(left_s: float) -> Request:
+        came = asyncio.get_running_loop().time()
+        return Request(
+            method="GET", path="", query="", headers={}, came=came, deadline=came + left_s, read=read
+        )
+
+    async def go() -> None:
+        with pytest.raises(RefusedError, match="still being opened") as refused:
+            await protocol.version(request(0.01), MODEL, "fp16")
+        assert refused.value.status == 504
+        _, opened = await protocol.version(request(60), MODEL, "fp16")
+        assert opened.classifier.artifact.passport.precision == "fp16"
+        await registry.close()
+
+    asyncio.run(go())
+    assert model.opens == 1
 
 
 def test_a_version_whose_file_is_gone_is_said(shipped: Path, tmp_path: Path) -> None:
