@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolkit import catalog
-from toolkit.artifacts import Artifact, Precision, find_artifacts, is_shipped
+from toolkit.artifacts import Artifact, Format, Precision, find_artifacts, is_shipped
 from toolkit.backends import Engine, EngineOptions
 from toolkit.errors import CnnkitError
 from toolkit.opening import Selection, is_path, open_model
@@ -52,9 +53,7 @@ def choose(
         model_file=model_file,
     )
     if text is not None and is_path(text):
-        return _for_file(
-            text, backend, selection, {kind: n for n, kinds in formats.items() for kind in kinds}
-        )
+        return _for_file(text, backend, selection, formats)
     if backend is not None:
         opener = catalog.backend(backend)
         opener.require()
@@ -70,15 +69,20 @@ def choose(
     )
 
 
-def _for_file(text: str, backend: str | None, selection: Selection, openers: dict[str, str]) -> Choice:
+def _for_file(
+    text: str, backend: str | None, selection: Selection, formats: Mapping[str, tuple[Format, ...]]
+) -> Choice:
     artifact = open_model(text, selection)
-    own = openers.get(artifact.passport.format)
-    if own is None:
-        raise CnnkitError(f"{text} is {artifact.passport.format}, which no backend here opens")
-    if backend not in (None, own):
-        catalog.backend(str(backend))  # an unknown word gets its nearest match
-        raise CnnkitError(f"backend {backend!r} cannot open {text}; `--backend {own}` does")
-    return Choice(artifact=artifact, backend=own)
+    kind = artifact.passport.format
+    order = dict.fromkeys((*DEFAULT_BACKENDS, *formats))  # a backend that was added is asked by its name
+    openers = [name for name in order if kind in formats[name]]
+    if not openers:
+        raise CnnkitError(f"{text} is {kind}, which no backend here opens")
+    if backend is None:
+        return Choice(artifact=artifact, backend=openers[0])
+    if kind not in catalog.backend(backend).formats:  # an unknown word gets its nearest match
+        raise CnnkitError(f"backend {backend!r} cannot open {text}; `--backend {openers[0]}` does")
+    return Choice(artifact=artifact, backend=backend)
 
 
 def _for_checkpoint(artifact: Artifact, exports: Selection) -> Choice:

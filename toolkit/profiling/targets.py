@@ -16,11 +16,12 @@ from toolkit.artifacts import (
     Passport,
     Precision,
     TensorSpec,
+    find_artifacts,
     open_artifact,
     sidecar,
 )
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
-from toolkit.opening import Selection, is_path, open_model
+from toolkit.opening import Selection, is_path, newest_name, open_model
 
 DEFAULT = ("pytorch", "ort", "trt")
 # pictures on which an ONNX that is made in passing is held against its checkpoint
@@ -73,7 +74,10 @@ def backends_of(words: str | None) -> tuple[tuple[str, ...], bool]:
 
 
 def choose(wanted: Wanted, tell: Callable[[str], None]) -> Chosen:
-    """Find or make the artifact of every column. Raises what opening a named file raises."""
+    """Find or make the artifact of every column. Raises what opening a named file raises.
+
+    A backend that was named and has no file at all raises UnavailableError; else it is listed as skipped.
+    """
     finder = _Finder(wanted, tell)
     for model in wanted.models or (None,):
         for precision in wanted.precisions:
@@ -82,9 +86,13 @@ def choose(wanted: Wanted, tell: Callable[[str], None]) -> Chosen:
             if model is not None and is_path(model):
                 break  # a file has the precision it has
     chosen = finder.chosen
+    found = {target.backend for target in chosen.targets}
+    for backend, why in finder.lacking.items():
+        if wanted.named and backend not in found:
+            raise UnavailableError(f"backend {backend!r} was named and has nothing to run: {why}")
     if not chosen.targets:
         reasons = "; ".join(f"{entry['backend']}: {entry['reason']}" for entry in chosen.skipped)
-        raise CnnkitError(f"nothing can be profiled: {reasons or 'no backend named opens that file'}")
+        raise CnnkitError(f"nothing can be profiled: {reasons}")
     return chosen
 
 
@@ -93,6 +101,7 @@ class _Finder:
 
     def __init__(self, wanted: Wanted, tell: Callable[[str], None]) -> None:
         self.wanted, self.tell, self.chosen = wanted, tell, Chosen()
+        self.lacking: dict[str, str] = {}  # backend → why it has no file of a MODEL
 
     def add(self, model: str | None, backend: str, precision: Precision) -> None:
         """Add the column of a backend, or note why it is skipped."""
@@ -104,7 +113,7 @@ class _Finder:
             self._skip(backend, precision, reason)
             return
         if model is not None and is_path(model):
-            artifact = self._file(Path(model), backend)
+            artifact = self._file(Path(model), backend, precision)
         elif backend == "pytorch" and precision != "fp32":
             self._skip(backend, precision, f"PyTorch runs the fp32 checkpoint; {precision} is an export")
             return
@@ -116,8 +125,12 @@ class _Finder:
     def _skip(self, backend: str, precision: str, reason: str) -> None:
         self.chosen.skipped.append({"backend": backend, "precision": precision, "reason": reason})
 
-    def _file(self, path: Path, backend: str) -> Artifact | None:
-        """Open a named file, or make of it what the backend runs; None where that cannot be."""
+    def _lacks(self, backend: str, precision: str, reason: str) -> None:
+        self.lacking.setdefault(backend, reason)
+        self._skip(backend, precision, reason)
+
+    def _file(self, path: Path, backend: str, precision: str) -> Artifact | None:
+        """Open a named file, or make of it what the backend runs; None where that cannot be (noted)."""
         artifact = open_any(path)
         kind = artifact.passport.format
         if kind in catalog.backend(backend).formats:
@@ -125,6 +138,8 @@ class _Finder:
         if kind == "safetensors" and backend in ("ort", "trt"):
             artifact = export_onnx(artifact, "fp32", self.wanted, self.tell)
         elif kind != "onnx" or backend != "trt":
+            formats = " or ".join(catalog.backend(backend).formats)
+            self._lacks(backend, precision, f"{path.name} is {kind}, and it opens {formats}")
             return None
         if backend == "ort":
             return artifact
@@ -156,15 +171,22 @@ class _Finder:
             self.tell(f"{artifact.path.name} {why}: exporting anew")
         except NotFoundError as error:
             if checkpoint is None:
-                if "safetensors" in formats or model is not None:
+                if not self._is_here(model, selection):
                     raise
-                self._skip(backend, precision, str(error))
+                self._lacks(backend, precision, str(error))
                 return None
         assert checkpoint is not None  # an artifact without one was returned above
         if formats == ("onnx",):
             return export_onnx(checkpoint, precision, self.wanted, self.tell)
         graph = self._named(model, "ort", precision)
         return graph and build_engine(graph, self.wanted, self.tell)
+
+    def _is_here(self, model: str | None, selection: Selection) -> bool:
+        """Tell whether another backend may open what was named: a file of that precision is here."""
+        if self.wanted.untrained:
+            return False  # its checkpoint is always made: the error is of another kind
+        known = find_artifacts(selection.root, model or newest_name(selection))
+        return any(p.precision == selection.precision and p.trained is not False for _, p in known)
 
     def _append(self, backend: str, artifact: Artifact) -> None:
         taken = {target.key for target in self.chosen.targets}

@@ -1,4 +1,4 @@
-"""What a file from elsewhere is taken for: its own network, its own number format, its own work."""
+"""Which columns are opened, and what a file from elsewhere is taken for: its own network, format and work."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.toolkit.profiling.conftest import Exported
 from tests.toolkit.profiling.test_alignment import quantized
+from toolkit import catalog
+from toolkit.artifacts import stamp
+from toolkit.checkpoints import write_untrained
+from toolkit.errors import NotFoundError, UnavailableError
 from toolkit.profiling.graph import read_graph
 from toolkit.profiling.products import precision_of
 from toolkit.profiling.subject import modules_of
-from toolkit.profiling.targets import open_any
+from toolkit.profiling.targets import Wanted, choose, open_any
 
 
 def saved(path: Path, nodes: list[Any], weight: Any, given: list[int], made: list[int], **more: Any) -> Path:
@@ -96,3 +100,47 @@ def test_integer_products_are_counted(tmp_path: Path) -> None:
     path = saved(tmp_path / "conv.onnx", [node], weight, [1, 3, 6, 6], [1, 8, 4, 4], **kinds)
     assert [entry.macs for entry in read_graph(path, batch=1).nodes] == [8 * 4 * 4 * 3 * 3 * 3]
     assert open_any(path).passport.precision == "int8"
+
+
+@pytest.fixture
+def graph_only(tmp_path: Path) -> Path:
+    """Return an artifacts folder that holds `theirs` as an ONNX file and as nothing else."""
+    (tmp_path / "theirs").mkdir()
+    path = a_lenet_of_others(tmp_path).rename(tmp_path / "theirs" / "theirs.onnx")
+    stamp(path, dataclasses.replace(open_any(path).passport, model="theirs"))
+    return tmp_path
+
+
+def test_a_backend_of_the_default_without_a_file_is_skipped_with_its_reason(graph_only: Path) -> None:
+    for model in ("theirs", str(graph_only / "theirs" / "theirs.onnx")):
+        chosen = choose(Wanted(models=(model,), root=graph_only), lambda text: None)
+        assert "ort" in [target.backend for target in chosen.targets]
+        (entry,) = [entry for entry in chosen.skipped if entry["backend"] == "pytorch"]
+        assert "safetensors" in entry["reason"]
+
+
+def test_a_named_backend_without_a_file_is_unavailable(graph_only: Path) -> None:
+    for model in ("theirs", str(graph_only / "theirs" / "theirs.onnx")):
+        wanted = Wanted(models=(model,), backends=("pytorch", "ort"), named=True, root=graph_only)
+        with pytest.raises(
+            UnavailableError, match=r"backend 'pytorch' was named and has nothing to run: .*safe"
+        ):
+            choose(wanted, lambda text: None)
+
+
+def test_a_named_backend_that_runs_one_of_two_files_is_available(graph_only: Path) -> None:
+    own = write_untrained(catalog.model("lenet"), graph_only, seed=0).path
+    models = (str(own), str(graph_only / "theirs" / "theirs.onnx"))
+    wanted = Wanted(models=models, backends=("pytorch",), named=True, root=graph_only)
+    chosen = choose(wanted, lambda text: None)
+    assert [target.artifact.path for target in chosen.targets] == [own]
+    assert [entry["backend"] for entry in chosen.skipped] == ["pytorch"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_precision_or_a_name_that_is_not_here_is_not_skipped(named: bool, graph_only: Path) -> None:
+    wanted = Wanted(models=("theirs",), backends=("ort",), named=named, precisions=("int8",), root=graph_only)
+    with pytest.raises(NotFoundError, match="theirs is here as onnx fp32, not as onnx int8"):
+        choose(wanted, lambda text: None)
+    with pytest.raises(NotFoundError, match="no model 'theirz'"):
+        choose(dataclasses.replace(wanted, models=("theirz",)), lambda text: None)

@@ -1,0 +1,79 @@
+"""Which backend opens a file: the one that was named, where it opens the format; else the usual one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import toolkit.backends
+from toolkit import catalog
+from toolkit.artifacts import Passport, TensorSpec, stamp
+from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.inspection.choosing import choose
+
+PLUGIN = """
+from toolkit.backends.ort import Ort
+
+
+class Another(Ort):
+    name = "{word}"
+
+
+BACKEND = Another()
+"""
+# before and behind ONNX Runtime in the alphabet
+WORDS = ("another", "zeta")
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Iterator[None]:
+    """Add two backends that open ONNX files, each as one file in a folder that the catalog lists."""
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    for word in WORDS:
+        (folder / f"{word}.py").write_text(PLUGIN.format(word=word))
+    toolkit.backends.__path__.append(str(folder))
+    yield
+    toolkit.backends.__path__.remove(str(folder))
+    for word in WORDS:
+        sys.modules.pop(f"toolkit.backends.{word}", None)
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"a graph")
+    spec = TensorSpec(name="x", shape=(None, 1, 28, 28))
+    passport = Passport(
+        format="onnx",
+        model="net",
+        precision="fp32",
+        trained=None,
+        input=spec,
+        output=spec,
+        classes=(),
+        preprocessing=None,
+    )
+    return stamp(path, passport).path
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("backend", ["ort", *WORDS])
+def test_a_file_is_opened_by_each_backend_of_its_format(backend: str, graph: Path, tmp_path: Path) -> None:
+    assert set(WORDS) < set(catalog.names("backend"))
+    assert choose(str(graph), backend=backend, root=tmp_path).backend == backend
+
+
+@pytest.mark.usefixtures("plugins")
+def test_an_added_backend_does_not_take_the_usual_ones_files(graph: Path, tmp_path: Path) -> None:
+    assert choose(str(graph), backend=None, root=tmp_path).backend == "ort"
+
+
+def test_a_backend_of_another_format_or_none_at_all_is_refused(graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(CnnkitError, match=r"backend 'pytorch' cannot open .*`--backend ort` does"):
+        choose(str(graph), backend="pytorch", root=tmp_path)
+    with pytest.raises(NotFoundError, match="Did you mean 'pytorch'"):
+        choose(str(graph), backend="pytorh", root=tmp_path)
