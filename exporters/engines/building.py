@@ -11,12 +11,11 @@ from exporters import ExportOptions
 from exporters.proving.evidence import one_input
 from toolkit.artifacts import Artifact, Precision
 from toolkit.backends._tensorrt import BuilderMemory, guarded
-from toolkit.backends._tensorrt_network import ParsedNetwork
+from toolkit.backends._tensorrt_network import PRODUCTS, ParsedNetwork
 from toolkit.errors import CnnkitError, GateError
 
 # TensorRT's name of the type that each precision computes in
 TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
-WEIGHTY = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ def receipt(network: ParsedNetwork, precision: Precision, source: Artifact) -> d
     """
     facts = source.passport.extra
     kept = {*facts.get("kept_fp32", ()), *facts.get("kept_float", ())}
-    heavy = [layer for layer in network.layers if layer.type in WEIGHTY]
+    heavy = [layer for layer in network.layers if layer.type in PRODUCTS]
     wrong = [
         layer for layer in heavy if layer.precision != TYPES[precision] and not kept & set(layer.onnx_nodes)
     ]

@@ -132,18 +132,17 @@ class BuilderLog:
         """Return the built engine's layers from the builder's listing; needs DETAILED verbosity.
 
         The listing names the kernels' types as they were compiled, which the inspector would show
-        only on a machine with a GPU. Empty where the builder printed none.
+        only on a machine with a GPU. Empty where the builder printed none. A build for several compute
+        capabilities lists one engine (TensorRT-RTX 1.7.1); the last listing is the one in the file.
         """
-        found: list[EngineLayer] = []
-        for message in self.messages:
+        for message in reversed(self.messages):
             if message.severity == "VERBOSE" and message.text.startswith("Layers:"):
-                found += [
-                    _engine_layer(line) for line in message.text.splitlines() if line.startswith("Name: ")
-                ]
-        return found
+                lines = message.text.splitlines()
+                return [_engine_layer(line) for line in lines if line.startswith("Name: ")]
+        return []
 
     def _figure(self, pattern: str) -> int | None:
-        # the last one: a build for several compute capabilities repeats it
+        # the last one is that of the engine in the file, should a build ever say it more than once
         for message in reversed(self.messages):
             match = re.search(pattern, message.text)
             if match:

@@ -29,6 +29,9 @@ COMPUTE = frozenset(
     }
 )
 
+# Convolutions and products of matrices: these run in int8 only where both of their operands are
+PRODUCTS = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})
+
 BYTES = {"FLOAT": 4, "HALF": 2, "BF16": 2, "INT8": 1, "UINT8": 1, "BOOL": 1, "INT32": 4, "INT64": 8, "FP8": 1}
 
 
@@ -38,7 +41,9 @@ class ParsedLayer:
 
     `onnx_nodes` names the ONNX node that the layer came from; a layer without one of its own (a
     constant, a broadcast) bears that of the first layer that reads it, so that its weights have an
-    owner. `weights_bytes` is what the layer itself holds.
+    owner. `weights_bytes` is what the layer itself holds. `quantized` marks a layer that the builder
+    can fold the dequantization before it into: a product of two dequantized operands, or a layer
+    between a dequantized input and a quantized output.
     """
 
     name: str
@@ -49,7 +54,7 @@ class ParsedLayer:
     output_types: tuple[str, ...]
     output_shapes: tuple[tuple[int, ...], ...]
     weights_bytes: int
-    dequantized: bool = False
+    quantized: bool = False
 
     @property
     def computes(self) -> bool:
@@ -60,9 +65,9 @@ class ParsedLayer:
     def precision(self) -> str:
         """The type that the layer computes in: its first input's (`FLOAT`, `HALF` …).
 
-        A layer that reads a dequantized value computes in INT8: the builder folds the pair into it.
+        A quantized one computes in INT8, though the graph around it is written in float.
         """
-        if self.dequantized:
+        if self.quantized:
             return "INT8"
         types = self.input_types or self.output_types
         return types[0] if types else "NONE"
@@ -137,13 +142,27 @@ def _parser_errors(parser: Any) -> str:
 def _walk(trt: ModuleType, network: Any) -> list[ParsedLayer]:
     raw = [network.get_layer(index) for index in range(network.num_layers)]
     readers = _readers(raw)
-    dequantized = {
-        tensor.name
-        for layer in raw
-        if layer.type == trt.LayerType.DEQUANTIZE
-        for tensor in _tensors(layer, "output")
-    }
-    return [_read(trt, layer, readers, dequantized) for layer in raw]
+    from_int8 = _names(raw, trt.LayerType.DEQUANTIZE, "output")
+    to_int8 = _names(raw, trt.LayerType.QUANTIZE, "input")
+    return [_read(trt, layer, readers, _is_quantized(layer, from_int8, to_int8)) for layer in raw]
+
+
+def _names(layers: list[Any], kind: Any, side: str) -> set[str]:
+    """Return the names of what the layers of one kind read (`input`) or write (`output`)."""
+    return {tensor.name for layer in layers if layer.type == kind for tensor in _tensors(layer, side)}
+
+
+def _is_quantized(layer: Any, from_int8: set[str], to_int8: set[str]) -> bool:
+    inputs, outputs = _tensors(layer, "input"), _tensors(layer, "output")
+    if _kind(layer) in PRODUCTS:  # with weights in float there is no product in int8
+        operands = [tensor.name for tensor in inputs[:2]]
+        return len(operands) == 2 and from_int8.issuperset(operands)
+    back = any(tensor.name in to_int8 for tensor in outputs)
+    return back and bool(inputs) and inputs[0].name in from_int8
+
+
+def _kind(layer: Any) -> str:
+    return str(layer.type).rpartition(".")[2]
 
 
 def _tensors(layer: Any, kind: str) -> list[Any]:
@@ -175,18 +194,18 @@ def _owner(trt: ModuleType, layer: Any, readers: dict[str, Any]) -> tuple[str, .
     return onnx_nodes(layer.metadata)
 
 
-def _read(trt: ModuleType, layer: Any, readers: dict[str, Any], dequantized: set[str]) -> ParsedLayer:
+def _read(trt: ModuleType, layer: Any, readers: dict[str, Any], quantized: bool) -> ParsedLayer:
     inputs, outputs = _tensors(layer, "input"), _tensors(layer, "output")
     return ParsedLayer(
         name=layer.name,
-        type=str(layer.type).rpartition(".")[2],
+        type=_kind(layer),
         onnx_nodes=_owner(trt, layer, readers),
         input_types=tuple(_type(tensor) for tensor in inputs),
         input_shapes=tuple(tuple(tensor.shape) for tensor in inputs),
         output_types=tuple(_type(tensor) for tensor in outputs),
         output_shapes=tuple(tuple(tensor.shape) for tensor in outputs),
         weights_bytes=_weights_bytes(trt, layer, outputs),
-        dequantized=bool(inputs) and inputs[0].name in dequantized,
+        quantized=quantized,
     )
 
 

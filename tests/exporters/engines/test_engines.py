@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import onnx
 import pytest
 
 from exporters import ExportOptions
@@ -53,6 +55,51 @@ def test_an_engine_keeps_the_types_counted_and_the_builders_memory(half: Artifac
     assert passport.target is not None
     assert passport.target.compute_capabilities == ("SM89",)
     assert passport.source_sha256 == half.passport.sha256
+
+
+def test_an_engine_for_several_gpus_counts_each_layer_once(half: Artifact, root: Path) -> None:
+    one, two = (
+        export_one(half, root, "trt", precision="fp16", targets=targets).passport.extra["engine_types"]
+        for targets in (("sm89",), ("sm89", "sm120"))
+    )
+    assert one == two
+
+
+def _quantized(weights_too: bool) -> onnx.ModelProto:
+    """Return a product of dequantized inputs with weights in int8 or float, and a softmax behind it."""
+    values = {
+        "s": np.float32(0.1),
+        "z": np.int8(0),
+        "w": np.eye(4, dtype=np.int8 if weights_too else np.float32),
+    }
+    weights = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in values.items()]
+    node = onnx.helper.make_node
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        *([node("DequantizeLinear", ["w", "s", "z"], ["wd"])] if weights_too else []),
+        node("MatMul", ["xd", "wd" if weights_too else "w"], ["y"], name="product"),
+        node("QuantizeLinear", ["y", "s", "z"], ["yq"]),
+        node("DequantizeLinear", ["yq", "s", "z"], ["yd"]),
+        node("Softmax", ["yd"], ["p"], name="softmax"),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in "xp"]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize(("weights_too", "product"), [(True, "INT8"), (False, "FLOAT")])
+def test_a_product_is_int8_with_both_operands_and_another_layer_with_a_quantized_output(
+    graph: Artifact, weights_too: bool, product: str
+) -> None:
+    with parse(load("rtx"), _quantized(weights_too).SerializeToString()) as network:
+        found = {layer.onnx_nodes[0]: layer.precision for layer in network.layers if layer.computes}
+        assert found == {"product": product, "softmax": "FLOAT"}
+        if weights_too:
+            receipt(network, "int8", graph)
+        else:
+            with pytest.raises(GateError, match=r"is called int8, but .* \(product in FLOAT\)"):
+                receipt(network, "int8", graph)
 
 
 def test_an_engine_called_fp16_that_is_fp32_inside_is_an_error(graph: Artifact, root: Path) -> None:
