@@ -25,13 +25,13 @@ def pairs(run: Run, other: Run, first: str, second: str, peaks: Peaks) -> dict[s
     gflops = (peaks.get("gflops") or {}).get(kind)
     opening = next((label for label, (before, _) in rows.items() if before), None)
     for label, (before, after) in rows.items():
-        modules = set(label.split(JOIN))
-        own = [row for row in run.rows if row.modules and set(row.modules) <= modules and first in row.cells]
+        names = set(label.split(JOIN))
+        own = [row for row in run.rows if set(_names(row)) <= names and first in row.cells]
         steady = (first_steady.get(label, ()), second_steady.get(label, ()))
         found[label] = Pair(
             before=before,
             after=after,
-            bytes=sum(_bytes(row.cells[first]) for row in own),
+            bytes=sum(_bytes(row, first, kind) for row in own),
             arithmetic=_arithmetic(own, first, gflops),
             first=label == opening,
             steady=steady if all(steady) else None,
@@ -39,7 +39,19 @@ def pairs(run: Run, other: Run, first: str, second: str, peaks: Peaks) -> dict[s
     return found
 
 
-def _bytes(cell: Cell) -> int:
+def _names(row: Row) -> tuple[str, ...]:
+    """Return what a row is matched by: its modules, or what moves data and for whom."""
+    return row.modules or (f"{row.type} for {row.caused_by}",)
+
+
+def _bytes(row: Row, key: str, kind: str) -> int:
+    """Return what a row moves; a copy reads what it writes. Where that is unknown, what it holds."""
+    cell = row.cells[key]
+    if not row.modules:
+        return 2 * (cell.memory.activation_bytes or 0)
+    ideal = row.ideal_bytes if cell.ideal_bytes is None else cell.ideal_bytes
+    if ideal is not None:
+        return ideal // (4 if kind == "int8" else 1)  # it is counted in fp32
     return (cell.memory.weights_bytes or 0) + (cell.memory.activation_bytes or 0)
 
 
@@ -48,7 +60,7 @@ def _arithmetic(rows: Sequence[Row], key: str, gflops: float | None) -> float | 
 
     Without a measured peak nothing is known to be arithmetic.
     """
-    macs = sum(row.macs or 0 for row in rows)
+    macs = sum(row.cells[key].macs or row.macs or 0 for row in rows)
     ms = sum(row.cells[key].latency_ms or 0.0 for row in rows)
     if not macs or not ms:
         return None
@@ -61,7 +73,7 @@ def _timed(run: Run, key: str) -> dict[tuple[str, ...], tuple[float, ...]]:
     for row in run.rows:
         cell = row.cells.get(key, Cell())
         if cell.latency_ms is not None and cell.windows and row.type not in ("overhead", "unmatched"):
-            name = row.modules or (f"{row.type} for {row.caused_by}",)
+            name = _names(row)
             held = found.get(name)
             found[name] = cell.windows if held is None else _plus(held, cell.windows)
     return found

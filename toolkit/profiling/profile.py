@@ -155,8 +155,8 @@ class _Bench:
             )
             for module in own:
                 known = found.setdefault(module.name, module)
-                if known.input_bytes is None:
-                    found[module.name] = dataclasses.replace(known, input_bytes=module.input_bytes)
+                if known.flow is None:
+                    found[module.name] = dataclasses.replace(known, flow=module.flow)
         for seen in self.seen.values():
             seen.modules = tuple(networks[network_of(seen.target.artifact)].values())
         return shared(network.values() for network in networks.values())

@@ -12,6 +12,7 @@ from toolkit.profiling.memory import memory_of
 from toolkit.profiling.result import Cell, CellMemory, Column, Row
 from toolkit.profiling.seen import Seen
 from toolkit.profiling.subject import Module, total
+from toolkit.profiling.traffic import Traffic
 
 RED_SPREAD, RED_RESIDUAL = 0.05, 0.10
 # below this ONNX Runtime's own hooks cost more than the layers do
@@ -21,7 +22,9 @@ ORDER = ("name", "tensor", "metadata", "inferred")
 
 def rows_of(parts: Sequence[Part], seen: Mapping[str, Seen]) -> tuple[Row, ...]:
     """Return the measured rows, and a last one for what runtimes spend between their nodes."""
-    rows = [_row(part, seen) for part in parts]
+    traffic = Traffic(module for part in parts for module in part.modules)
+    own = {key: Traffic(column.modules) for key, column in seen.items()}
+    rows = [_row(part, seen, traffic, own) for part in parts]
     overheads = {key: _overhead(column, _sums(key, column, rows)) for key, column in seen.items()}
     # nodes that overlap in time can sum to more than the run lasted: then nothing is known to lie between
     cells = {
@@ -32,7 +35,7 @@ def rows_of(parts: Sequence[Part], seen: Mapping[str, Seen]) -> tuple[Row, ...]:
     return tuple(_shared(row, rows) for row in rows)
 
 
-def _row(part: Part, seen: Mapping[str, Seen]) -> Row:
+def _row(part: Part, seen: Mapping[str, Seen], traffic: Traffic, own: Mapping[str, Traffic]) -> Row:
     modules = part.modules
     last = next((m for m in reversed(modules) if m.activation_bytes), modules[-1] if modules else None)
     return Row(
@@ -41,35 +44,15 @@ def _row(part: Part, seen: Mapping[str, Seen]) -> Row:
         output_shape=last.output_shape if last else None,
         parameters=total(m.parameters for m in modules) if modules else None,
         macs=total(m.macs for m in modules) if modules else None,
-        ideal_bytes=_ideal(modules),
-        saved_bytes=_saved(modules),
+        ideal_bytes=traffic.ideal(modules),
+        saved_bytes=traffic.saved(modules),
         caused_by=part.caused_by,
         source=next((m.source for m in modules if m.source), None),
-        cells={key: _cell(part, key, column) for key, column in seen.items() if column.trace},
+        cells={key: _cell(part, key, column, own[key]) for key, column in seen.items() if column.trace},
     )
 
 
-def _ideal(modules: Sequence[Module]) -> int | None:
-    """Return the bytes that one kernel for all of a row's modules must move: input, weights and output."""
-    if not modules:
-        return None
-    made = [m for m in modules if m.activation_bytes]
-    return total(
-        (
-            modules[0].input_bytes,
-            total(m.weights_bytes for m in modules),
-            made[-1].activation_bytes if made else 0,
-        )
-    )
-
-
-def _saved(modules: Sequence[Module]) -> int | None:
-    """Return the bytes that fusing a row's modules saves: what lies between them is not written and read."""
-    made = [m.activation_bytes for m in modules if m.activation_bytes]
-    return 2 * sum(made[:-1]) if len(modules) > 1 else None
-
-
-def _cell(part: Part, key: str, column: Seen) -> Cell:
+def _cell(part: Part, key: str, column: Seen, traffic: Traffic) -> Cell:
     trace, indices = column.trace, part.nodes.get(key, ())
     assert trace is not None
     if not indices:
@@ -92,7 +75,7 @@ def _cell(part: Part, key: str, column: Seen) -> Cell:
         dtype=next((node.output_dtype for node in nodes if node.output_dtype), None),
         match=next((kind for kind in reversed(ORDER) if kind in matches), None),
         macs=total(module.macs for module in own) if own else None,
-        ideal_bytes=_ideal(own),
+        ideal_bytes=traffic.ideal(own),
     )
 
 

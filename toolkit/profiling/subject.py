@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from toolkit import catalog
 from toolkit.artifacts import Artifact, Passport
 from toolkit.backends import ExecutedNode
 from toolkit.errors import NotFoundError, ShapeError
+from toolkit.profiling.flow import EMPTY, Flow, flows
 from toolkit.profiling.graph import SourceGraph
 from toolkit.profiling.source import watched_construction
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Module:
     """One call of a layer at the profiled batch; sizes are bytes in fp32 unless the graph says else.
 
-    `input_bytes` and `activation_bytes` are what an ideal kernel reads and writes of activations.
+    `activation_bytes` is new memory. `read_bytes` and `written_bytes` are what an ideal kernel moves of
+    activations, in place or not; `flow` names the tensors, None where no graph tells them.
     """
 
     name: str
@@ -32,7 +34,9 @@ class Module:
     macs: int | None = None
     weights_bytes: int | None = None
     activation_bytes: int | None = None
-    input_bytes: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    flow: Flow | None = None
     source: str | None = None
 
 
@@ -57,8 +61,7 @@ def modules_of(
     found = _from_graph(graph)
     if not own:
         return tuple(found.values())
-    inputs = {name: module.input_bytes for name, module in found.items()}
-    known = tuple(_with_inputs(module, inputs) for module in own)
+    known = tuple(_with_flow(module, found.get(module.name)) for module in own)
     names = {module.name for module in own}
     if not names & found.keys():  # another network under a name of the zoo
         return tuple(found.values())
@@ -89,8 +92,9 @@ def shared(networks: Iterable[Iterable[Module]]) -> tuple[Module, ...]:
     return tuple(found.values())
 
 
-def _with_inputs(module: Module, inputs: Mapping[str, int | None]) -> Module:
-    return replace(module, input_bytes=inputs.get(module.name))
+def _with_flow(module: Module, named: Module | None) -> Module:
+    """Add the tensors that the graph names; a module that left no node reads and writes none."""
+    return replace(module, flow=named.flow if named else EMPTY)
 
 
 def _from_torch(
@@ -130,6 +134,8 @@ def _of_row(row: ModuleRow) -> Module:
         macs=row.macs,
         weights_bytes=row.weights_bytes,
         activation_bytes=row.activation_bytes,
+        read_bytes=row.read_bytes,
+        written_bytes=row.written_bytes,
     )
 
 
@@ -142,6 +148,8 @@ def _of_call(node: ExecutedNode) -> Module:
         macs=node.macs,
         weights_bytes=node.weights_bytes,
         activation_bytes=node.output_bytes,
+        read_bytes=node.read_bytes,
+        written_bytes=node.written_bytes,
     )
 
 
@@ -156,14 +164,13 @@ def _from_graph(graph: SourceGraph) -> dict[str, Module]:
             parts.setdefault(name, [])
             if place == 0:
                 parts[name].append(index)
-    return {name: _module(graph, name, indices) for name, indices in parts.items()}
+    flow = flows(graph)
+    return {name: _module(graph, name, indices, flow[name]) for name, indices in parts.items()}
 
 
-def _module(graph: SourceGraph, name: str, indices: list[int]) -> Module:
+def _module(graph: SourceGraph, name: str, indices: list[int], flow: Flow) -> Module:
     nodes = [graph.nodes[index] for index in indices]
     last = nodes[-1] if nodes else None
-    made = {output for node in nodes for output in node.outputs}
-    read = dict.fromkeys(t for node in nodes for t in node.inputs if t not in made)
     return Module(
         name=name,
         type=next((node.type for node in nodes if node.type), "folded"),
@@ -172,7 +179,9 @@ def _module(graph: SourceGraph, name: str, indices: list[int]) -> Module:
         macs=total(node.macs for node in nodes),
         weights_bytes=sum(node.weights_bytes for node in nodes),
         activation_bytes=last.output_bytes if last else 0,
-        input_bytes=total(graph.tensor_bytes.get(t) for t in read if t not in graph.constants),
+        read_bytes=total(flow.reads.values()),
+        written_bytes=total(flow.writes.values()),
+        flow=flow,
     )
 
 
