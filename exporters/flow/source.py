@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Artifact, Passport, TensorSpec, hash_file, sidecar
+from toolkit.artifacts import Artifact, Passport, TensorSpec, sidecar
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import Selection, is_path, open_model
 
@@ -49,7 +49,7 @@ def adopt(path: Path) -> Artifact:
     """Return a plain ONNX file as an artifact; nothing is known of its training, data or classes."""
     from exporters.graphs.facts import input_spec, output_spec
     from exporters.graphs.pixels import ends_in_softmax
-    from exporters.graphs.reading import read_graph
+    from exporters.graphs.reading import hash_graph, read_graph
 
     model = read_graph(path)
     taken = input_spec(model)
@@ -65,7 +65,7 @@ def adopt(path: Path) -> Artifact:
         output=output,
         classes=tuple(str(index) for index in range(count)),
         preprocessing=None,
-        sha256=hash_file(path),
+        sha256=hash_graph(path),
         extra={"softmax": True} if ends_in_softmax(model) else {},
     )
     return Artifact(path=path, passport=passport)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from exporters.graphs.capture import refuse_too_large
+from toolkit.artifacts import hash_file
 from toolkit.errors import CnnkitError, CorruptError, MissingExtraError, NotFoundError
 
 
@@ -34,6 +37,37 @@ def read_graph(path: Path) -> Any:
     if not model.graph.output:
         raise CnnkitError(f"{path} has no output: it is no network")
     return model
+
+
+def hash_graph(path: Path) -> str:
+    """Return the SHA-256 of an ONNX file; one that keeps weights elsewhere counts with those files.
+
+    Such a file holds names and offsets only, and stays the same when its weights change.
+    """
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    outside = {
+        entry.value
+        for tensor in _tensors(model.graph)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if not outside:
+        return hash_file(path)
+    hashes = [hash_file(path), *(f"{name}\0{hash_file(path.parent / name)}" for name in sorted(outside))]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Yield every stored tensor of a graph: weights, constants, and those of the graphs in its nodes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def _store_constants(model: Any) -> None:
