@@ -49,6 +49,10 @@ class Exporter(ABC):
     def prepare(self, options: ExportOptions) -> None:  # noqa: B027  (most exporters refuse nothing)
         """Raise UnavailableError, before any work is done, for options that cannot be had here."""
 
+    def machine(self, options: ExportOptions) -> Mapping[str, Any]:
+        """Return what of this machine the result depends on; a stored one of another is made anew."""
+        return {}
+
     @abstractmethod
     def export(self, source: Artifact, options: ExportOptions) -> Exported:
         """Write the artifact, open it with its consumer and compare its answers with the source's.

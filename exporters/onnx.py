@@ -55,6 +55,10 @@ class OnnxExporter(Exporter):
         *("purpose", "method", "max_accuracy_drop", "calibration_images"),
     )
 
+    def machine(self, options: ExportOptions) -> dict[str, Any]:
+        narrowed = options.precision == "int8" and options.extra.get("purpose") != "trt"
+        return {"wide_int8": cpu().wide_int8} if narrowed else {}
+
     def export(self, source: Artifact, options: ExportOptions) -> Exported:
         start = time.perf_counter()
         _refuse_another_form(source, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from exporters import Exported, Exporter, ExportOptions
 from exporters.engines.building import Built, build, receipt, shape_profile
@@ -13,14 +13,16 @@ from exporters.engines.targets import choose_flavour, choose_targets, narrow_tar
 from exporters.flow.cache import KEY
 from exporters.flow.context import evidence_for, reference_for
 from exporters.flow.form import wanted_answers
+from exporters.flow.int8 import ALLOWED_POINTS, drop_facts, judge_engine, refusal
 from exporters.flow.paths import export_path
 from exporters.flow.publish import publish
 from exporters.proving.evidence import answers
+from exporters.proving.heldout import hold_out
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof, proof_path
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Format, Passport, Precision, Target
-from toolkit.backends import EngineOptions
+from toolkit.backends import Engine, EngineOptions
 from toolkit.backends._cuda import gpus
 from toolkit.backends._tensorrt import FLAVOURS, load
 from toolkit.backends._tensorrt_network import parse
@@ -39,19 +41,19 @@ class TrtExporter(Exporter):
     format: ClassVar[Format] = "trt"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8")
     reads: ClassVar[tuple[str, ...]] = (
-        "precision",
-        "batches",
-        "targets",
-        "flavour",
-        "compatible",
-        "version_compatible",
-        "name",
+        *("precision", "batches", "targets", "flavour", "compatible", "version_compatible", "name"),
+        *("images", "seed", "data_dir", "model_file", "max_accuracy_drop"),
     )
 
     def prepare(self, options: ExportOptions) -> None:
         flavour = choose_flavour(options)
         if options.targets or flavour.name == "classic":  # else nothing was typed that could be refused
             choose_targets(load(flavour.name), flavour, options)
+
+    def machine(self, options: ExportOptions) -> dict[str, Any]:
+        chosen = choose_flavour(options)
+        here = [(gpu.name, gpu.capability) for gpu in gpus()[:1]] if chosen.name == "classic" else []
+        return {"flavour": chosen.name, "gpu": here}
 
     def export(self, source: Artifact, options: ExportOptions) -> Exported:
         start = time.perf_counter()
@@ -73,6 +75,8 @@ class TrtExporter(Exporter):
                 version=version,
                 install=flavour.install_line(version) if version else None,
                 shape_profile=profile,
+                hardware_compatibility=options.extra.get("compatible"),
+                version_compatible=options.extra.get("version_compatible") or None,
             )
             return _passport(source, options, target, built)
 
@@ -122,6 +126,7 @@ def _prove(drafted: Artifact, source: Artifact, options: ExportOptions) -> tuple
     evidence, reference = evidence_for(source, options), reference_for(source, options)
     with engine:
         found = answers(engine, evidence.inputs_for(passport))
+        passport = _gated(engine, passport, reference, options)
     parity = compare(
         wanted_answers(reference, evidence, passport, model_file=options.model_file),
         found,
@@ -131,6 +136,25 @@ def _prove(drafted: Artifact, source: Artifact, options: ExportOptions) -> tuple
     )
     judge(parity, options.precision, drafted.path.name)
     return dataclasses.replace(passport, parity=parity, parity_why=None), proof
+
+
+def _gated(engine: Engine, passport: Passport, reference: Artifact, options: ExportOptions) -> Passport:
+    """Hold an int8 engine that runs here to the accuracy drop that is allowed, as its graph was.
+
+    Raises GateError. Without pictures that training held out nothing is judged, as of the graph.
+    """
+    if options.precision != "int8":
+        return passport
+    held = hold_out(passport, images=1, seed=options.seed, data_dir=options.data_dir)
+    if held.validation is None:
+        return passport
+    asked = options.extra.get("max_accuracy_drop")
+    allowed = ALLOWED_POINTS if asked is None else float(asked)
+    drop = judge_engine(engine, reference, held, allowed, model_file=options.model_file)
+    if drop.judge(allowed) != "pass":
+        raise refusal(drop, allowed, [], on=" as an engine on this GPU")
+    judged = {**passport.extra, "engine_accuracy_drop": drop_facts(drop, allowed, held)}
+    return dataclasses.replace(passport, extra=judged)
 
 
 def _emulated(passport: Passport, source: Artifact, options: ExportOptions) -> tuple[Passport, bytes]:

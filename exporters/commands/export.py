@@ -85,7 +85,11 @@ def _images(context: click.Context, parameter: click.Parameter, value: str) -> i
 )
 @click.option("--softmax", is_flag=True, help="Probabilities come out instead of logits.")
 @click.option(
-    "--calibration", "method", default="minmax", show_default=True, metavar="minmax|entropy|percentile"
+    "--calibration",
+    "method",
+    type=click.Choice(["minmax", "entropy", "percentile"]),
+    default="minmax",
+    show_default=True,
 )
 @click.option("--calibration-images", type=click.IntRange(1), default=512, show_default=True)
 @click.option(
@@ -176,7 +180,8 @@ def export(
             "softmax": softmax,
             "method": method,
             "calibration_images": calibration_images,
-            "max_accuracy_drop": max_accuracy_drop,
+            # what was typed must be judged, the default where it can be
+            "max_accuracy_drop": max_accuracy_drop if _typed("max_accuracy_drop") else None,
             "explain": explain,
             "flavour": flavour,
             "compatible": compatible,

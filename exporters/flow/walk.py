@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 from exporters import Exported, Exporter, ExportOptions
-from exporters.flow.cache import KEY, export_key, stored
+from exporters.flow.cache import KEY, asked, export_key, stored
+from exporters.flow.data import data_fingerprint
 from exporters.flow.form import unmet
 from exporters.flow.int8 import Calibrated, calibrate
 from exporters.flow.paths import export_path, refuse_another_network
@@ -148,10 +149,10 @@ class Walk:
         own = export_path(self.source, self.request.options, "onnx")
         if known.format != "onnx" or self.source.path.resolve() != own.resolve():
             return self._step("onnx", self.source, "fp32")
-        asked = unmet(known, self.request.options)
-        if asked:
+        changed = unmet(known, self.request.options)
+        if changed:
             raise CnnkitError(
-                f"{own.name} would be replaced by what {asked} makes of it; add `--name NAME` for another "
+                f"{own.name} would be replaced by what {changed} makes of it; add `--name NAME` for another "
                 "place, or name its checkpoint instead"
             )
         if not proven(self.source):
@@ -187,7 +188,7 @@ class Walk:
         given = {**self.request.options.extra, "purpose": purpose or None}
         options = dataclasses.replace(self.request.options, precision=precision, extra=given)
         path = export_path(source, options, exporter.format)
-        key = export_key(source, {"exporter": exporter.name, **_asked(options, exporter.reads)})
+        key = export_key(source, asked(exporter, options, lambda: self._data))
         found = None if self.request.fresh else stored(path, key)
         if found:
             return Exported(artifact=found, seconds=0.0, cached=True)
@@ -198,6 +199,10 @@ class Walk:
         }
         return exporter.export(source, dataclasses.replace(options, extra={**given, **handed}))
 
+    @cached_property
+    def _data(self) -> str | None:
+        return data_fingerprint(self.source.passport, self.request.options.data_dir)
+
     def calibrated(self, source: Artifact) -> Calibrated:
         """Return the one calibration that all int8 graphs of this run share."""
         if self._calibrated is None:
@@ -206,7 +211,10 @@ class Walk:
             self.tell("calibrating int8 …")
             model = read_graph(source.path)
             self._calibrated = calibrate(model, source.passport, self.request.options)
-            self.tell(f"calibrated on {self._calibrated.held.calibration_source}")
+            held = self._calibrated.held
+            self.tell(f"calibrated on {held.calibration_source}")
+            if held.why_unjudged:
+                self.tell(f"int8 is NOT judged, no accuracy gate was applied: {held.why_unjudged}")
         return self._calibrated
 
     def evidence(self) -> Evidence:
@@ -219,11 +227,6 @@ class Walk:
             if self._evidence.why_random:
                 self.tell(f"judged on seeded random images: {self._evidence.why_random}")
         return self._evidence
-
-
-def _asked(options: ExportOptions, reads: tuple[str, ...]) -> dict[str, Any]:
-    """Return the options that one exporter's result depends on, as plain values."""
-    return {name: getattr(options, name, options.extra.get(name)) for name in reads}
 
 
 def check_formats(formats: tuple[str, ...]) -> None:

@@ -23,13 +23,14 @@ SHARE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Inputs to calibrate on, and labelled pictures to judge on (None: there are none)."""
+    """Inputs to calibrate on, and labelled pictures to judge on; None where `why_unjudged` says why."""
 
     calibration: Inputs
     calibration_source: str
     validation: Split | None
     validation_source: str | None
     passport: Passport
+    why_unjudged: str | None = None
 
     def inputs(self, start: int, stop: int) -> Inputs:
         """Return the network's input for validation pictures `start` to `stop`."""
@@ -54,6 +55,7 @@ def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | Non
         validation=None,
         validation_source=None,
         passport=passport,
+        why_unjudged=why,
     )
 
 

@@ -92,6 +92,22 @@ def proven(artifact: Artifact) -> bool:
     return wanted is not None and path.exists() and hash_file(path) == wanted
 
 
+def again(artifact: Artifact) -> str:
+    """Return the command that makes an export anew, as it is typed."""
+    known, name = artifact.passport, artifact.name
+    form = "trt" if known.format == "trt" or known.extra.get("purpose") == "trt" else known.format
+    options = [f"--format {form}", f"--precision {known.precision}"]
+    if known.input.dtype == "uint8" and name.endswith("-uint8"):
+        name = name.removesuffix("-uint8")
+        options.append("--input uint8")
+    if known.extra.get("softmax"):
+        options.append("--softmax")
+    if known.trained is False:
+        name = name.removesuffix("-untrained")
+        options.append("--untrained")
+    return " ".join(("cnnkit export", name, *options))
+
+
 def read_proof(artifact: Artifact) -> Proof:
     """Read the proof beside a file. Raises NotFoundError or CorruptError in words."""
     path = proof_path(artifact.path)
@@ -99,7 +115,7 @@ def read_proof(artifact: Artifact) -> Proof:
     if not path.exists():
         raise NotFoundError(
             f"{artifact.path.name} has no proof beside it ({path.name}): copy it along, "
-            f"or make both again with `cnnkit export {artifact.name}`"
+            f"or make both again with `{again(artifact)}`"
         )
     if wanted is not None and hash_file(path) != wanted:
         raise CorruptError(f"{path} is not the proof that was made with {artifact.path.name}: copy it anew")

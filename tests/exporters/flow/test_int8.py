@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import click
 import numpy as np
 import onnx
 import pytest
 
 from exporters import ExportOptions
-from exporters.flow.int8 import Calibrated, calibrate, judge, quantize_within
+from exporters.commands.export import export
+from exporters.flow.int8 import Calibrated, calibrate, judge, judge_engine, quantize_within
 from exporters.graphs.quantized import quantize
+from exporters.graphs.ranges import Method
 from exporters.proving.heldout import hold_out
-from tests.exporters.conftest import cnnkit_json
+from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from toolkit import catalog
-from toolkit.artifacts import Artifact, open_artifact
+from toolkit.artifacts import Artifact, DatasetRef, open_artifact, stamp
+from toolkit.backends import EngineOptions
 from toolkit.backends._cpu import Cpu
-from toolkit.errors import GateError
+from toolkit.checkpoints import load_state, save_checkpoint
+from toolkit.errors import CnnkitError, GateError
 
 VNNI = Cpu(name="new", cores=2, instruction_sets=("AVX2", "AVX512-VNNI"))
 OLD = Cpu(name="old", cores=2, instruction_sets=("AVX2",))
@@ -140,4 +145,56 @@ def test_without_labelled_pictures_nothing_is_judged_and_that_is_said(graph: Art
         calibrate(onnx.load(graph.path), foreign, options), purpose="cpu", allowed=0.5, tell=print
     )
     assert made.facts["accuracy_drop"] is None
+    assert made.facts["accuracy_drop_why"] == "its passport names no data set"
     assert "random" in made.facts["calibration"]["source"]
+
+
+def test_a_gate_that_was_typed_and_cannot_be_judged_is_refused(graph: Artifact, root: Path) -> None:
+    lost = dataclasses.replace(graph.passport, dataset=DatasetRef(name=f"folder:{root / 'gone'}"))
+    options = ExportOptions(root=root, extra={"max_accuracy_drop": 0.2})
+    with pytest.raises(CnnkitError, match=r"--max-accuracy-drop 0\.2 cannot be judged: no folder .*gone"):
+        calibrate(onnx.load(graph.path), lost, options)
+
+
+def test_without_its_data_a_trained_network_is_told_to_be_unjudged(checkpoint: Artifact, root: Path) -> None:
+    lost = dataclasses.replace(checkpoint.passport, dataset=DatasetRef(name=f"folder:{root / 'gone'}"))
+    save_checkpoint(checkpoint.path, load_state(checkpoint), lost)
+    arguments = ("export", "lenet-maxpool", "--int8", "--format", "onnx", "--images", "16")
+    more = ("--calibration-images", "16", "--artifacts", root)
+    result = cnnkit_run(*arguments, *more)
+    assert result.exit_code == 0
+    assert "int8 is NOT judged, no accuracy gate was applied: no folder" in " ".join(result.stderr.split())
+    refused = cnnkit_run(*arguments, *more, "--max-accuracy-drop", "0.5")
+    assert refused.exit_code == 1
+    assert "--max-accuracy-drop 0.5 cannot be judged" in " ".join(refused.stderr.split())
+
+
+def test_one_layer_at_least_stays_in_int8(graph: Artifact, root: Path) -> None:
+    """Every range is so wide that all values fall into one of its 256 steps; float alone would pass."""
+    options = ExportOptions(root=root, extra={"calibration_images": 16})
+    spoilt = calibrate(onnx.load(graph.path), graph.passport, options)
+    for found in spoilt.ranges.values():
+        found.low, found.high = -1e6, 1e6
+    with pytest.raises(GateError, match="even with 4 layers in float, too much against the 5 points"):
+        quantize_within(spoilt, purpose="cpu", allowed=5.0, tell=lambda _: None, here=VNNI)
+
+
+def test_an_engine_that_runs_here_is_held_to_the_drop_as_well(
+    calibrated: Calibrated, graph: Artifact, checkpoint: Artifact
+) -> None:
+    with catalog.backend("ort").open(graph, EngineOptions()) as engine:
+        same = judge_engine(engine, checkpoint, calibrated.held, 2.0)
+    assert (same.points, same.judge(2.0)) == (0, "pass")
+    model = onnx.load(graph.path)
+    last = next(tensor for tensor in model.graph.initializer if tensor.name == "fc3.weight")
+    last.raw_data = bytes(len(last.raw_data))  # it answers the same to every picture
+    path = graph.path.with_name("constant.onnx")
+    onnx.save(model, path)
+    with catalog.backend("ort").open(stamp(path, graph.passport), EngineOptions()) as engine:
+        assert judge_engine(engine, checkpoint, calibrated.held, 2.0).judge(2.0) == "fail"
+
+
+def test_the_methods_that_can_be_typed_are_those_that_there_are() -> None:
+    option = next(each for each in export.params if each.name == "method")
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == get_args(Method)
