@@ -153,7 +153,7 @@ def profile_command(
         )
         found = profiling.profile(chosen, settings, cli.say)
         static = [target.static_why or "" for target in chosen.targets if target.static_why and named]
-    found = with_findings(_with_roofline(found, device, threads))
+    found = with_findings(_with_roofline(found, threads))
     _write(found, html=html, csv=csv, trace=trace, output=output)
     _show(found, against=against is not None, as_json=as_json)
     _gate(found, static, strict=strict)
@@ -166,12 +166,13 @@ def profile_command(
 profile_command.params += [_short("fp16"), _short("int8")]
 
 
-def _with_roofline(found: Profile, device: str, threads: int | None) -> Profile:
+def _with_roofline(found: Profile, threads: int | None) -> Profile:
     """Hold the rows against this machine's peaks; a GPU's are not measured, nor another machine's."""
     from toolkit.profiling.peaks import peaks
     from toolkit.profiling.roofline import exceeded, with_roofline
 
-    if device != "cpu" or not any(c.measured for run in found.runs for c in run.backends.values()):
+    columns = [column for run in found.runs for column in run.backends.values()]
+    if not any(column.measured and column.device == "cpu" for column in columns):
         return found
     rated = with_roofline(found, peaks(threads))
     return with_roofline(found, peaks(threads, anew=True)) if exceeded(rated) else rated

@@ -175,11 +175,11 @@ class _Bench:
             target = seen.target
             if target.static_why is not None:
                 continue
-            device = self.settings.device
-            if target.backend == "trt" and device == "cpu":
-                device = "cuda"
+            seen.device = self.settings.device
+            if target.backend == "trt" and seen.device == "cpu":
+                seen.device = "cuda"
             options = EngineOptions(
-                device=device,
+                device=seen.device,
                 threads=self.settings.threads,
                 model_file=self.settings.model_file,
                 extra=_extra(target, seen.graph, self.batch, self.settings),

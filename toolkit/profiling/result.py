@@ -51,15 +51,17 @@ class Memory:
 class Column:
     """One artifact on one backend: end to end = layers + layout + unmatched + residual, never rescaled.
 
-    `unmatched_ms` is what kernels that nothing explains took. `overhead_ms` is what the profiled run spent
-    outside its nodes (residual + distortion); it is below 0 where nodes overlap in time. `upload_ms` and
-    `download_ms` are the copies between host and device, which are in none of the other figures.
+    `device` is where it ran, None where it did not run here. `unmatched_ms` is what kernels that nothing
+    explains took. `overhead_ms` is what the profiled run spent outside its nodes (residual + distortion);
+    it is below 0 where nodes overlap in time. `upload_ms` and `download_ms` are the copies between host and
+    device, which are in none of the other figures.
     """
 
     backend: str
     artifact: str | None
     precision: str
     measured: bool
+    device: str | None = None
     why_not: str | None = None
     latency_ms: Latency | None = None
     layer_sum_ms: float | None = None
@@ -77,6 +79,11 @@ class Column:
     version: str | None = None
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What it computes in, and where that is not the CPU."""
+        return self.precision if self.device in (None, "cpu") else f"{self.precision}, {self.device}"
 
     @property
     def timed(self) -> bool:

@@ -22,7 +22,10 @@ def exceeded(profile: Profile) -> bool:
 
 
 def with_roofline(profile: Profile, machine: Peaks) -> Profile:
-    """Return the profile with each timed cell's rates and bound filled in."""
+    """Return the profile with each timed cell's rates and bound filled in, of columns that ran on the CPU.
+
+    The peaks are the CPU's: what another device did is held against none.
+    """
     runs = tuple(
         replace(run, rows=tuple(_row(row, run, machine) for row in run.rows)) for run in profile.runs
     )
@@ -39,8 +42,10 @@ def with_roofline(profile: Profile, machine: Peaks) -> Profile:
 
 
 def _row(row: Row, run: Run, machine: Peaks) -> Row:
-    cells = {key: _cell(cell, run.backends[key].precision, machine) for key, cell in row.cells.items()}
-    return replace(row, cells=cells)
+    columns = run.backends
+    own = {key: cell for key, cell in row.cells.items() if columns[key].device == "cpu"}
+    rated = {key: _cell(cell, columns[key].precision, machine) for key, cell in own.items()}
+    return replace(row, cells={**row.cells, **rated})
 
 
 def _cell(cell: Cell, precision: str, machine: Peaks) -> Cell:

@@ -162,6 +162,7 @@ def _column(key: str, column: Seen, rows: Sequence[Row]) -> Column:
         artifact=str(target.artifact.path.absolute()),
         precision=target.artifact.passport.precision,
         measured=latency is not None,
+        device=column.device,
         why_not=target.static_why or (None if latency else "it was not reached"),
         latency_ms=latency,
         layer_sum_ms=sums.layers if sums else None,

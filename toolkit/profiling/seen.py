@@ -16,10 +16,11 @@ from toolkit.profiling.targets import Target
 class Seen:
     """What was found of one column at one batch size, as far as it came.
 
-    `modules` are those of its own network.
+    `device` is where it was opened; `modules` are those of its own network.
     """
 
     target: Target
+    device: str | None = None
     latency: Latency | None = None
     trace: Trace | None = None
     graph: SourceGraph | None = None

@@ -84,6 +84,7 @@ def column(precision: str = "fp32", median: float = 1.0, **more: Any) -> Column:
         artifact=None,
         precision=precision,
         measured=True,
+        device="cpu",
         latency_ms=latency_of(median),
         layer_sum_ms=median,
         **more,
@@ -123,6 +124,21 @@ def test_rows_without_work_or_bytes_have_no_bound() -> None:
     cell = with_roofline(profile_of((row,), {"ort": column()}), MACHINE).runs[0].rows[0].cells["ort"]
     assert cell.bound is None
     assert cell.gflops is None
+
+
+def test_only_columns_that_ran_on_the_cpu_are_held_against_its_peaks() -> None:
+    cells = {key: Cell(latency_ms=4.0, macs=10**8, ideal_bytes=1000) for key in ("ort", "trt")}
+    columns = {"ort": column(), "trt": dataclasses.replace(column(), backend="trt", device="cuda")}
+    row = Row(modules=("conv",), type="Conv2d", cells=cells)
+    rated = with_roofline(profile_of((row,), columns), MACHINE)
+    found = rated.runs[0].rows[0].cells
+    assert found["ort"].bound == "compute"
+    assert found["trt"] == cells["trt"]
+    console = Console(record=True, file=StringIO(), width=118)
+    print_profile(rated, console)
+    printed = console.export_text()
+    assert "ort (fp32)" in printed
+    assert "trt (fp32, cuda)" in printed
 
 
 def test_small_data_are_held_against_the_cache() -> None:

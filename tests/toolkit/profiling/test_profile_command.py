@@ -59,6 +59,7 @@ def test_the_json_holds_what_others_rely_on(reports: tuple[dict[str, Any], Path]
             "weights_bytes", "peak_activation_bytes", "workspace_bytes", "process_peak_bytes",
         } <= set(column["memory"])  # fmt: skip
         assert column["coverage"] == 1.0
+        assert column["device"] == "cpu"
         assert Path(column["artifact"]).is_absolute()
     for row in first["rows"]:
         assert {"modules", "type", "output_shape", "parameters", "macs", "caused_by"} <= set(row)

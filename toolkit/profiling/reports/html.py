@@ -96,7 +96,7 @@ def _sums(run: Run) -> str:
         notes = "".join(f"<li>{_e(note)}</li>" for note in column.notes)
         why = f"<p>{_e(column.why_not)}</p>" if column.why_not else ""
         lines = "".join(f"<tr><th>{_e(k)}</th><td>{_e(v)}</td></tr>" for k, v in _lines(column))
-        name = f"{_e(key)} <small>{_e(column.precision)}</small>"
+        name = f"{_e(key)} <small>{_e(column.kind)}</small>"
         cards.append(
             f"<article><h3>{name}</h3><p class='big'>{_e(headline)}</p>{why}"
             f"<table class='sums'>{lines}</table><ul>{flags}{notes}</ul></article>"

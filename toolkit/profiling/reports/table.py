@@ -139,7 +139,7 @@ def _sums(run: Run, keys: tuple[str, ...]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     table.add_column("")
     for key in keys:
-        table.add_column(f"{key} ({run.backends[key].precision})", justify="right", no_wrap=True)
+        table.add_column(f"{key} ({run.backends[key].kind})", justify="right", no_wrap=True)
     for label, values in _lines([run.backends[key] for key in keys]).items():
         table.add_row(label, *values)
     return table
