@@ -35,7 +35,7 @@ from exporters.proving.proof import make_proof
 from exporters.proving.speed import compare_speed
 from toolkit.artifacts import Artifact, Format, Parity, Passport, Precision, Target
 from toolkit.backends._cpu import cpu
-from toolkit.checkpoints import load_module, tool_versions
+from toolkit.checkpoints import MODEL_FILE, load_module, tool_versions
 from toolkit.errors import CnnkitError, GateError
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy")
@@ -212,7 +212,7 @@ def _passport(source: Artifact, model: Any, options: ExportOptions, facts: dict[
     known = source.passport
     wide = "reduced_range" in facts and facts.get("purpose") == "cpu" and not facts["reduced_range"]
     target = Target(instruction_set=cpu().int8_instructions) if wide else None
-    kept = {key: known.extra[key] for key in ("seed",) if key in known.extra}
+    kept = {key: known.extra[key] for key in ("seed", MODEL_FILE) if key in known.extra}
     if options.extra.get("softmax") or known.extra.get("softmax"):
         kept["softmax"] = True
     return dataclasses.replace(

@@ -26,11 +26,14 @@ from toolkit.backends import Engine, EngineOptions
 from toolkit.backends._cuda import gpus
 from toolkit.backends._tensorrt import FLAVOURS, load
 from toolkit.backends._tensorrt_network import parse
-from toolkit.checkpoints import tool_versions
+from toolkit.checkpoints import MODEL_FILE, tool_versions
 from toolkit.errors import UnavailableError
 
 # facts of the graph that are facts of its engine, too
-PASSED_ON = ("seed", "outputs", "softmax", "emulated_parity", "kept_fp32", "kept_float", "accuracy_drop")
+PASSED_ON = (
+    *("seed", MODEL_FILE, "outputs", "softmax"),
+    *("emulated_parity", "kept_fp32", "kept_float", "accuracy_drop"),
+)
 
 
 class TrtExporter(Exporter):

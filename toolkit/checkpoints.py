@@ -14,6 +14,7 @@ from toolkit.artifacts import (
     Passport,
     TensorSpec,
     artifact_path,
+    hash_file,
     stamp,
     writing,
 )
@@ -96,11 +97,13 @@ def load_module(artifact: Artifact, *, model_file: Path | None = None, lean: boo
     """Build a checkpoint's network with its weights, on the CPU, in fp32 and eval mode.
 
     `lean` neither fills weights at random first nor copies them, for large networks that are only
-    run: weights that two modules share are then equal rather than one. Raises ShapeError with the
-    keys that do not fit.
+    run: weights that two modules share are then equal rather than one. It is for the zoo's: a network
+    of one's own may keep tensors where nobody finds them, and they would be without values. Raises
+    ShapeError with the keys that do not fit.
     """
     spec = catalog.model(artifact.passport.model, model_file=model_file)
     state = load_state(artifact)
+    lean = lean and spec.name in catalog.models()
     ready = _without_random_start(spec, artifact.passport, state) if lean else None
     if ready is not None:
         return ready
@@ -144,7 +147,20 @@ def untrained_name(model: str) -> str:
     return f"{model}-untrained"
 
 
-def write_untrained(spec: ModelSpec, root: Path, *, seed: int = 0) -> Artifact:
+# in the passport of an untrained network of one's own, so that an edited file begins anew
+MODEL_FILE = "model_file_sha256"
+
+
+def model_file_facts(spec: ModelSpec, model_file: Path | None) -> dict[str, str]:
+    """Return the hash of the file that a network of one's own is written in; nothing for the zoo's."""
+    if model_file is None or spec.name in catalog.models():
+        return {}
+    return {MODEL_FILE: hash_file(model_file)}
+
+
+def write_untrained(
+    spec: ModelSpec, root: Path, *, seed: int = 0, model_file: Path | None = None
+) -> Artifact:
     """Write seeded weights of a model, so that PyTorch and its exports share them.
 
     The passport says trained: false; the preprocessing is pixels / 255.
@@ -163,5 +179,6 @@ def write_untrained(spec: ModelSpec, root: Path, *, seed: int = 0) -> Artifact:
         torch.manual_seed(seed)
         module = spec.build(channels, spec.classes)
     path = artifact_path(root, untrained_name(spec.name), "safetensors")
-    passport = dataclasses.replace(passport, extra={"seed": seed})
+    facts = {"seed": seed, **model_file_facts(spec, model_file)}
+    passport = dataclasses.replace(passport, extra=facts)
     return save_checkpoint(path, module.state_dict(), passport)

@@ -20,7 +20,7 @@ from toolkit.artifacts import (
     is_shipped,
     open_artifact,
 )
-from toolkit.checkpoints import untrained_name, write_untrained
+from toolkit.checkpoints import MODEL_FILE, model_file_facts, untrained_name, write_untrained
 from toolkit.errors import CnnkitError, MissingExtraError, NotFoundError, unknown_name
 from toolkit.models import ModelSpec
 
@@ -90,10 +90,10 @@ def _open_untrained(name: str, selection: Selection) -> Artifact:
     spec = catalog.model(name.removesuffix("-untrained"), model_file=selection.model_file)
     named = untrained_name(spec.name)
     for path, passport in find_artifacts(selection.root, named):
-        if fits(passport, selection):
+        if fits(passport, selection) and _of_this_file(passport, spec, selection.model_file):
             return open_artifact(path)
     if "safetensors" in selection.formats and selection.precision == "fp32":
-        return write_untrained(spec, selection.root, seed=selection.seed)
+        return write_untrained(spec, selection.root, seed=selection.seed, model_file=selection.model_file)
     wanted = "/".join(selection.formats)
     raise NotFoundError(
         f"no untrained {spec.name} as {wanted} {selection.precision} here: "
@@ -101,13 +101,21 @@ def _open_untrained(name: str, selection: Selection) -> Artifact:
     )
 
 
-def untrained_checkpoint(spec: ModelSpec, root: Path, *, seed: int = 0) -> Artifact:
+def _of_this_file(passport: Passport, spec: ModelSpec, model_file: Path | None) -> bool:
+    """Tell whether untrained weights are of the network as its file has it now, if it is one's own."""
+    return passport.extra.get(MODEL_FILE) == model_file_facts(spec, model_file).get(MODEL_FILE)
+
+
+def untrained_checkpoint(
+    spec: ModelSpec, root: Path, *, seed: int = 0, model_file: Path | None = None
+) -> Artifact:
     """Return the seeded checkpoint of a model, written now if it is not there yet."""
     path = artifact_path(root, untrained_name(spec.name), "safetensors")
     for found, passport in find_artifacts(root, untrained_name(spec.name)):
-        if found == path and passport.extra.get("seed") == seed:
+        same = passport.extra.get("seed") == seed and _of_this_file(passport, spec, model_file)
+        if found == path and same:
             return open_artifact(path)
-    return write_untrained(spec, root, seed=seed)
+    return write_untrained(spec, root, seed=seed, model_file=model_file)
 
 
 def _nothing_fits(name: str, selection: Selection) -> CnnkitError:

@@ -39,14 +39,27 @@ class Counts(nn.Module):
         return self.head(x.flatten(1))
 
 
+class Hides(nn.Module):
+    """Keeps values where neither parameters nor buffers are looked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 10)
+        self.mean = torch.tensor([0.5])
+        self.scales = [torch.full((10,), 2.0)]
+
+    def forward(self, x):
+        return self.head(x.flatten(1) - self.mean) * self.scales[0]
+
+
 MODELS = tuple(
     ModelSpec(name=name, family="own", input_shape=(1, 2, 2), build=lambda c, k, kind=kind: kind())
-    for name, kind in (("keeps", Keeps), ("counts", Counts))
+    for name, kind in (("keeps", Keeps), ("counts", Counts), ("hides", Hides))
 )
 '''
 
 
-@pytest.mark.parametrize("name", ["lenet", "cifarnet-bn", "keeps", "counts"])
+@pytest.mark.parametrize("name", ["lenet", "cifarnet-bn", "keeps", "counts", "hides"])
 def test_a_lean_load_answers_as_a_plain_one(name: str, tmp_path: Path) -> None:
     own = tmp_path / "own.py"
     own.write_text(OWN)

@@ -10,6 +10,7 @@ import pytest
 from tests.toolkit.test_artifacts import passport
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Passport, Precision, artifact_path, stamp, write_bytes
+from toolkit.checkpoints import load_module
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.opening import Selection, describe, is_path, newest_name, open_model, untrained_checkpoint
 
@@ -89,6 +90,32 @@ def test_untrained_weights_are_written_once_and_equal_for_equal_seeds(tmp_path: 
     assert again.passport.sha256 == first.passport.sha256
     other = untrained_checkpoint(catalog.model("lenet"), tmp_path, seed=8)
     assert other.passport.sha256 != first.passport.sha256
+
+
+OWN = """
+from torch import nn
+from toolkit.models import ModelSpec
+
+def build(channels, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, {hidden}), nn.Linear({hidden}, classes))
+
+MODELS = (ModelSpec(name="own", family="own", input_shape=(1, 2, 2), build=build),)
+"""
+
+
+def test_untrained_weights_of_an_edited_model_file_begin_anew(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN.format(hidden=3))
+    chosen = selection(tmp_path, formats=("safetensors",), untrained=True, model_file=own)
+    first = open_model("own", chosen)
+    written = first.path.stat().st_mtime_ns
+    assert open_model("own", chosen).path.stat().st_mtime_ns == written
+    own.write_text(OWN.format(hidden=5))
+    second = open_model("own", chosen)
+    assert second.path.stat().st_mtime_ns > written
+    assert load_module(second, model_file=own).state_dict()["1.weight"].shape == (5, 4)
+    with pytest.raises(NotFoundError, match="no untrained own as onnx fp32 here"):
+        open_model("own", dataclasses.replace(chosen, formats=("onnx",)))
 
 
 def test_describe_names_file_accuracy_and_age(tmp_path: Path) -> None:
