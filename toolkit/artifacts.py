@@ -70,7 +70,11 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The machine that an artifact was made for; None where it runs anywhere."""
+    """The machine that an artifact was made for; None where it runs anywhere.
+
+    `hardware_compatibility` and `version_compatible` are classic TensorRT's: for which other GPUs, and
+    whether for later releases, its builder was asked.
+    """
 
     flavour: str | None = None
     compute_capabilities: tuple[str, ...] = ()
@@ -78,6 +82,8 @@ class Target:
     install: str | None = None
     shape_profile: Mapping[str, tuple[int, ...]] | None = None
     instruction_set: str | None = None
+    hardware_compatibility: str | None = None
+    version_compatible: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,15 +18,40 @@ ONLY_CLASSIC = ("SM90", "SM100")
 
 
 def choose_flavour(options: ExportOptions) -> Flavour:
-    """Return the TensorRT to build with: the one named, else RTX, else classic where it can build."""
+    """Return the TensorRT to build with: the one named, else classic where it can build, else RTX.
+
+    A named target is RTX's. Raises UnavailableError where none is installed, and for what RTX cannot do.
+    """
+    chosen = _flavour_of(options)
+    if chosen.name == "rtx":
+        _refuse_compatibility(options)
+    return chosen
+
+
+def _flavour_of(options: ExportOptions) -> Flavour:
     named = options.extra.get("flavour")
     if named:
         return flavour(str(named))
+    if options.targets:  # classic TensorRT has the GPU that is here, and no other
+        return FLAVOURS["rtx"]
     if FLAVOURS["classic"].version() and device_count():
         return FLAVOURS["classic"]
     if FLAVOURS["rtx"].version():
         return FLAVOURS["rtx"]
     raise UnavailableError("no TensorRT is installed here: pip install 'cnnkit[export]' (x86-64 Linux)")
+
+
+def _refuse_compatibility(options: ExportOptions) -> None:
+    if options.extra.get("compatible") not in (None, "NONE"):
+        raise UnavailableError(
+            "--compatible is for classic TensorRT on a GPU (--flavour classic); TensorRT-RTX builds for the "
+            "GPUs that --target names, for all by default"
+        )
+    if options.extra.get("version_compatible"):
+        raise UnavailableError(
+            "--version-compatible is for classic TensorRT on a GPU (--flavour classic); an engine of "
+            "TensorRT-RTX opens with the release that built it, so leave it away and build again for another"
+        )
 
 
 def capabilities(trt: ModuleType) -> list[str]:

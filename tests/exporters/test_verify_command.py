@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from exporters.commands.verify import _record
-from exporters.proving.proof import Verdict, proof_path
+from exporters.flow.rebuild import options_of, rebuild
+from exporters.proving.proof import Verdict, proof_path, read_proof
 from tests.exporters.conftest import cnnkit_json, cnnkit_run, export_one
-from toolkit.artifacts import Artifact, hash_file, open_artifact, read_passport, sidecar, stamp
+from toolkit.artifacts import Artifact, Target, hash_file, open_artifact, read_passport, sidecar, stamp
+from toolkit.errors import NotFoundError
 
 
 @pytest.fixture
@@ -160,18 +163,43 @@ def test_an_engine_without_a_gpu_says_so_and_exits_3(exported: Artifact, root: P
     assert "needs an NVIDIA GPU and none is visible" in result.stderr
 
 
-def test_an_engine_is_rebuilt_from_the_graph_beside_it(exported: Artifact, root: Path) -> None:
-    from exporters.flow.rebuild import rebuild
-
-    engine = export_one(exported, root, "trt", targets=("sm89",))
-    before = engine.passport.created
-    again = rebuild(engine, root)
+def test_an_engine_is_rebuilt_in_its_own_place_from_the_graph_beside_it(
+    exported: Artifact, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = export_one(exported, root, "trt", targets=("sm89",), batches=(1, 2, 4))
+    flat = tmp_path / "deployed"
+    flat.mkdir()
+    for file in (*root.rglob("*.engine*"), *root.rglob("*.onnx*")):
+        shutil.move(file, flat / file.name)
+    monkeypatch.chdir(flat)  # as one types it in the folder itself
+    engine = open_artifact(Path(made.path.name))
+    damaged = dataclasses.replace(engine.passport, created="2020-01-01T00:00:00+00:00")
+    again = rebuild(dataclasses.replace(engine, passport=damaged), root)
     assert again.path == engine.path
-    assert again.passport.created >= before
+    assert again.passport == open_artifact(flat / made.path.name).passport
+    assert again.passport.created > damaged.created
     assert again.passport.source_sha256 == exported.passport.sha256
-    exported.path.unlink()
-    with pytest.raises(Exception, match="was built from is not in"):
-        rebuild(open_artifact(engine.path), root)
+    assert again.passport.target == made.passport.target
+    assert read_proof(again).given.shape == (64, 1, 28, 28)
+    (flat / exported.path.name).unlink()
+    with pytest.raises(NotFoundError, match="was built from is not in"):
+        rebuild(again, root)
+
+
+def test_a_classic_engine_is_rebuilt_for_this_gpu_with_what_was_asked_for(exported: Artifact) -> None:
+    target = Target(
+        flavour="classic",
+        compute_capabilities=("SM86",),
+        shape_profile={"min": (1, 1, 28, 28), "opt": (4, 1, 28, 28), "max": (8, 1, 28, 28)},
+        hardware_compatibility="AMPERE_PLUS",
+        version_compatible=True,
+    )
+    options = options_of(exported, target)
+    assert options.targets == ()  # which classic TensorRT refuses
+    assert options.batches == (1, 4, 8)
+    assert options.extra["path"] == exported.path
+    asked = {key: options.extra[key] for key in ("flavour", "compatible", "version_compatible")}
+    assert asked == {"flavour": "classic", "compatible": "AMPERE_PLUS", "version_compatible": True}
 
 
 @pytest.mark.gpu

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from toolkit.artifacts import Artifact
+from toolkit.artifacts import Artifact, Target
 from toolkit.backends._cuda import device_count, gpus
 from toolkit.backends._tensorrt import FLAVOURS
 
+# compute capability 8.0, as `SM80` has it
+AMPERE = 80
 # what TensorRT for RTX says of an engine that it will not open
 DIAGNOSES = {
     "VERSION_MISMATCH": "another release of TensorRT-RTX built it",
@@ -61,11 +63,20 @@ def misfit(artifact: Artifact, machine: Here) -> str | None:
     if flavour.name == "rtx" and target.version and installed != target.version:
         # an engine of TensorRT for RTX opens with the very release that built it and no other
         return f"{built}; here is {installed}: {target.install}, or {again}` builds it anew"
-    wrong = target.compute_capabilities and machine.capability not in (None, *target.compute_capabilities)
-    if wrong and machine.capability:
-        name = machine.capability
-        return f"{built}; this GPU is SM {_dotted(name)}: {again} --target {name.lower()}`"
-    return None
+    name = machine.capability
+    if name is None or _runs_on(target, name):
+        return None
+    here = f"{built}; this GPU is SM {_dotted(name)}"
+    if flavour.name == "classic":  # it builds for the GPU that it runs on, so no target can be typed
+        return f"{here}: `cnnkit verify {artifact.path} --rebuild` builds it here"
+    return f"{here}: {again} --target {name.lower()}`"
+
+
+def _runs_on(target: Target, capability: str) -> bool:
+    """Tell whether an engine has kernels for a GPU, as far as its passport knows."""
+    if not target.compute_capabilities or capability in target.compute_capabilities:
+        return True
+    return target.hardware_compatibility == "AMPERE_PLUS" and int(capability.removeprefix("SM")) >= AMPERE
 
 
 def explain_refusal(trt: ModuleType, runtime: Any, data: bytes) -> str | None:

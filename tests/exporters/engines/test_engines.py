@@ -12,7 +12,7 @@ import pytest
 
 from exporters import ExportOptions
 from exporters.engines.building import receipt, shape_profile
-from exporters.engines.targets import capabilities, choose_targets
+from exporters.engines.targets import capabilities, choose_flavour, choose_targets
 from exporters.proving.proof import proof_path
 from tests.exporters.conftest import cnnkit_json, export_one
 from toolkit.artifacts import Artifact, open_artifact
@@ -168,6 +168,17 @@ def test_targets_that_cannot_be_had_are_said_before_building(precision, targets,
 def test_a_target_may_be_spelled_as_usual(spelled: str) -> None:
     options = ExportOptions(root=Path(), precision="fp16", targets=(spelled, "sm89"))
     assert choose_targets(load("rtx"), FLAVOURS["rtx"], options) == ("SM89",)
+
+
+@pytest.mark.parametrize("extra", [{"compatible": "AMPERE_PLUS"}, {"version_compatible": True}])
+def test_what_only_classic_tensorrt_can_do_is_refused_before_building(extra: dict[str, object]) -> None:
+    with pytest.raises(UnavailableError, match=r"is for classic TensorRT on a GPU \(--flavour classic\)"):
+        choose_flavour(ExportOptions(root=Path(), extra={"flavour": "rtx", **extra}))
+    assert choose_flavour(ExportOptions(root=Path(), extra={"flavour": "classic", **extra})).name == "classic"
+
+
+def test_a_named_target_is_rtx_s() -> None:
+    assert choose_flavour(ExportOptions(root=Path(), targets=("sm89",))).name == "rtx"
 
 
 def test_all_targets_of_the_release_are_known() -> None:

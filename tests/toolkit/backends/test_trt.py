@@ -89,6 +89,30 @@ def test_an_engine_of_the_other_flavour_says_which(engine: Artifact) -> None:
     assert "by TensorRT 11.4.0; here is TensorRT-RTX" in said
 
 
+@pytest.mark.parametrize(
+    ("level", "capability", "fits"),
+    [
+        ("AMPERE_PLUS", "SM120", True),
+        ("AMPERE_PLUS", "SM75", False),
+        ("SAME_COMPUTE_CAPABILITY", "SM120", False),
+        (None, "SM120", False),
+        (None, "SM86", True),
+    ],
+)
+def test_a_classic_engine_runs_on_the_gpus_that_it_was_asked_for(
+    engine: Artifact, level: str | None, capability: str, fits: bool
+) -> None:
+    target = Target(flavour="classic", compute_capabilities=("SM86",), hardware_compatibility=level)
+    classic = dataclasses.replace(engine, passport=dataclasses.replace(engine.passport, target=target))
+    said = misfit(classic, Here(capability=capability, versions={"classic": "11.4.0"}))
+    if fits:
+        assert said is None
+    else:
+        assert said is not None
+        assert said.endswith(f"`cnnkit verify {engine.path} --rebuild` builds it here")
+        assert "--target" not in said
+
+
 @pytest.mark.skipif(device_count() > 0, reason="an NVIDIA GPU is here")
 def test_without_a_gpu_the_backend_says_why_and_what_runs_instead(engine: Artifact) -> None:
     backend = catalog.backend("trt")
