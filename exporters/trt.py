@@ -80,8 +80,6 @@ class TrtExporter(Exporter):
                 shape_profile=profile,
                 hardware_compatibility=options.extra.get("compatible"),
                 version_compatible=options.extra.get("version_compatible") or None,
-                hardware_compatibility=options.extra.get("compatible"),
-                version_compatible=options.extra.get("version_compatible") or None,
             )
             return _passport(source, options, target, built)
 
