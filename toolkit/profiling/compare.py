@@ -11,6 +11,7 @@ import numpy as np
 
 from toolkit.errors import CnnkitError
 from toolkit.profiling.context import holds_times, refuse_unlike
+from toolkit.profiling.measure import LEAST_WINDOWS
 from toolkit.profiling.noise import (
     Drift,
     Pair,
@@ -27,7 +28,6 @@ Verdict = Literal["slower", "faster", "no change", "too few windows", "only befo
 # differences below both are of no use to anyone and within a shared machine's drift
 SMALLEST_SHARE, SMALLEST_MS = 0.10, 0.002
 INTERLEAVED_SHARE = 0.05
-LEAST_WINDOWS = 5  # on either side; of fewer neither a change nor its absence is claimed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,8 +212,8 @@ def refuse_unjudged(found: Sequence[Difference]) -> None:
     if not few:
         return
     wholes = [max(d.before_ms or 0.0, d.after_ms or 0.0) for d in found if d.end_to_end]
-    # a window holds one call at least; the fifth more is for calls slower than these
-    seconds = max(1, math.ceil(1.2 * LEAST_WINDOWS * max(wholes, default=0.0) / 1e3))
+    # calls that fit the duration get windows enough; the first of them is slower than these
+    seconds = max(1, math.ceil(1.5 * max(wholes, default=0.0) / 1e3))
     again = f"profile both again with `--duration {seconds}`" if wholes else "an import holds no more of them"
     raise CnnkitError(
         f"{len(few)} of {len(found)} rows have fewer than {LEAST_WINDOWS} windows, "

@@ -11,6 +11,8 @@ import numpy as np
 from toolkit.profiling.result import Latency
 
 WINDOWS = 10
+# of fewer a comparison claims nothing; a call that outlasts the duration gets three nevertheless
+LEAST_WINDOWS, LEAST_SLOW_WINDOWS = 5, 3
 LONGEST_WINDOW_S, LONGEST_WARMUP_S = 0.5, 3.0  # so that an interruption loses little
 STABLE = 0.05  # three warm-up windows whose medians lie this close end the warm-up
 # a runtime's workers spin on for about a millisecond; the next column must not pay for that
@@ -28,9 +30,10 @@ class Subject:
     windows: list[list[float]] = field(default_factory=list)
 
     def wants_more(self, duration_s: float) -> bool:
-        """Tell whether another window is due: three at least, then until the duration is spent."""
+        """Tell whether another window is due: the least number, then until the duration is spent."""
         spent_ms = sum(sum(window) for window in self.windows)
-        return len(self.windows) < 3 or spent_ms < duration_s * 1e3
+        least = LEAST_WINDOWS if self.warmup_runs else LEAST_SLOW_WINDOWS
+        return len(self.windows) < least or spent_ms < duration_s * 1e3
 
     def latency(self) -> Latency | None:
         """Summarise what was measured; None where nothing was."""
@@ -63,9 +66,9 @@ def measure(
 ) -> tuple[dict[str, Latency | None], bool]:
     """Time every column for about `duration_s`, window by window in turn; tell whether it was cut short.
 
-    A call that lasts longer than a window gets fewer runs: at least three, and no warm-up where it outlasts
-    the duration. On Ctrl-C the windows
-    that are complete count. `between` is called after each round of windows.
+    A call that lasts longer than a window gets fewer runs: at least five, and three without a warm-up where
+    it outlasts the duration. On Ctrl-C the windows that are complete count. `between` is called after each
+    round of windows.
     """
     subjects = {name: Subject(call=call) for name, call in calls.items()}
     interrupted = False

@@ -23,7 +23,7 @@ from toolkit.profiling.batches import batches_of
 from toolkit.profiling.claims import claim
 from toolkit.profiling.graph import SourceGraph, read_graph
 from toolkit.profiling.machine import describe_machine, process_peak
-from toolkit.profiling.measure import measure
+from toolkit.profiling.measure import LEAST_WINDOWS, measure
 from toolkit.profiling.result import Latency, Profile, Run
 from toolkit.profiling.rows import columns_of, rows_of
 from toolkit.profiling.seen import Seen
@@ -285,7 +285,8 @@ class _Bench:
             return _Plan(left=3, windows=1, runs=1)
         possible = self.settings.duration_s * 1e3 / max(latency.median, 1e-3)
         if possible < TRACE_WINDOWS:
-            return _Plan(left=max(1, int(possible)), windows=1, runs=1)
+            least = LEAST_WINDOWS if possible >= 1 else 1
+            return _Plan(left=max(least, int(possible)), windows=1, runs=1)
         runs = max(1, min(MOST_RUNS, round(possible / TRACE_WINDOWS)))
         return _Plan(left=TRACE_WINDOWS, windows=TRACE_WINDOWS // TURNS, runs=runs)
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from toolkit.profiling.measure import Subject, measure, timed_for
+from toolkit.profiling.measure import LEAST_WINDOWS, Subject, measure, timed_for
 
 
 def test_windows_alternate_between_the_columns() -> None:
@@ -42,6 +42,13 @@ def test_a_slow_call_gets_fewer_runs_and_three_windows_at_least() -> None:
     assert latency.runs == 3
     assert len(latency.windows) == 3
     assert latency.warmup_runs == 0  # its first call is its first window
+
+
+def test_a_call_that_fits_the_duration_gets_windows_enough_to_be_compared() -> None:
+    found, _ = measure({"slow": lambda: time.sleep(0.06)}, duration_s=0.15)
+    latency = found["slow"]
+    assert latency is not None
+    assert len(latency.windows) == LEAST_WINDOWS
 
 
 def test_ctrl_c_keeps_the_windows_that_are_complete() -> None:

@@ -420,6 +420,17 @@ def test_a_call_that_outlasts_the_duration_is_announced_and_timed_three_times(
     assert "warm-up left out: a call outlasts the duration" in result.output
 
 
+def test_a_call_of_a_good_share_of_the_duration_can_be_gated(tmp_path: Path) -> None:
+    file, path = tmp_path / "unsteady.py", tmp_path / "p.json"
+    file.write_text(UNSTEADY.replace("next(self.calls) * 5e-4", "0.08"))
+    words = ("profile", "unsteady", "--untrained", "--model-file", file, "--artifacts", tmp_path)
+    result = run(*words, "--backend", "pytorch", "--duration", "0.25", "--output", path)
+    assert result.exit_code == 0, result.output
+    result = run("compare", path, path, "--fail-over", "5%", "--json")
+    assert result.exit_code == 0, result.output
+    assert {d["verdict"] for d in json.loads(result.stdout)["differences"]} == {"no change"}
+
+
 def test_two_networks_are_columns_under_their_names_each_held_against_its_own(root: Path) -> None:
     words = ("profile", "lenet", "lenet-relu", "--untrained", "--backend", "pytorch,ort", "--json")
     result = run(*words, "--artifacts", root, *SHORT)
