@@ -128,7 +128,8 @@ def _ort_trace(events: Sequence[dict[str, Any]], path: Path) -> Trace:
     if not calls:
         raise CorruptError(f"{path} holds no kernel's time; `enable_profiling` of ONNX Runtime writes them")
     # a profile that lacks its runs' own events is cut where the node that opens each of them is called
-    opening = [event for event in events if event.get("name") == RUN] or next(iter(calls.values()))
+    runs: Sequence[Mapping[str, Any]] = [event for event in events if event.get("name") == RUN]
+    opening = runs or next(iter(calls.values()))
     starts = np.sort(np.array([float(event["ts"]) for event in opening]))
     times = np.array([_by_run(found, starts) for found in calls.values()])
     # the first run pays for arenas and packing
