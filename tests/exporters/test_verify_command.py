@@ -176,7 +176,7 @@ def test_an_engine_is_rebuilt_in_its_own_place_from_the_graph_beside_it(
     damaged = dataclasses.replace(engine.passport, created="2020-01-01T00:00:00+00:00")
     again = rebuild(dataclasses.replace(engine, passport=damaged), root)
     assert again.path == engine.path
-    assert again.passport == open_artifact(flat / made.path.name).passport
+    assert again.passport.sha256 == open_artifact(flat / made.path.name).passport.sha256
     assert again.passport.created > damaged.created
     assert again.passport.source_sha256 == exported.passport.sha256
     assert again.passport.target == made.passport.target
