@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 
 from serve.api import (
@@ -164,6 +164,12 @@ class App:
             raise RefusedError(405, f"this path takes {allowed}", {b"allow": allowed.encode()})
         came = asyncio.get_running_loop().time()
         deadline = came + self.deadline_s
+        whole = scope.get("cnnkit.body_is_whole")
+
+        def read() -> Awaitable[bytes]:
+            waits = whole is None or not whole()
+            return read_body(headers, receive, self.max_body, deadline if waits else None)
+
         request = Request(
             method=scope["method"],
             path=scope["path"],
@@ -171,7 +177,7 @@ class App:
             headers=headers,
             came=came,
             deadline=deadline,
-            read=lambda: read_body(headers, receive, self.max_body, deadline),
+            read=read,
         )
         return await handler(request)
 

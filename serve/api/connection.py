@@ -60,6 +60,11 @@ class Together:
         self._transport.close()
 
 
+def body_is_whole(cycle: Any) -> bool:
+    """Tell whether all of a request's body is there, so that reading it waits for nothing."""
+    return not cycle.more_body
+
+
 def reply_whole(cycle: Any, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
     """Send a reply whose headers hold its length; False where uvicorn's own, slower way must be taken.
 
@@ -134,4 +139,5 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
         self._head_came()
         if isinstance(self.cycle, RequestResponseCycle) and self.cycle.scope is self.scope:
             scope: Any = self.scope  # uvicorn types its keys, and this one is ours
+            scope["cnnkit.body_is_whole"] = functools.partial(body_is_whole, self.cycle)
             scope["cnnkit.reply_whole"] = functools.partial(reply_whole, self.cycle)

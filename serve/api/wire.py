@@ -29,9 +29,12 @@ def request_id(headers: Mapping[bytes, bytes]) -> bytes:
     return given if _ID.fullmatch(given) else f"{_boot}-{next(_count):x}".encode()
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int, deadline: float) -> bytes:
+async def read_body(
+    headers: Mapping[bytes, bytes], receive: Receive, limit: int, deadline: float | None
+) -> bytes:
     """Return a request's body, decompressed; all of it must have come by `deadline`, on the loop's clock.
 
+    `deadline` is None where nothing has to be waited for: a timeout costs more than the rest of the reading.
     Raises RefusedError (400, 408, 413, 415) or GoneError.
     """
     length = headers.get(b"content-length", b"0")
@@ -40,8 +43,11 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     if int(length) > limit:
         raise _too_large(limit)
     try:
-        async with asyncio.timeout_at(deadline):
+        if deadline is None:
             body = await _whole_body(receive, limit)
+        else:
+            async with asyncio.timeout_at(deadline):
+                body = await _whole_body(receive, limit)
     except TimeoutError:
         why = "the body did not come in time; send it at once, or raise the server's --deadline"
         raise RefusedError(408, why, {b"connection": b"close"}) from None
