@@ -28,7 +28,7 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import EngineOptions, ExecutedNode
 from toolkit.checkpoints import write_untrained
 from toolkit.profiling.align import align
-from toolkit.profiling.claims import claim
+from toolkit.profiling.cut import claim
 from toolkit.profiling.graph import SourceGraph, SourceNode
 from toolkit.profiling.measure import measure
 from toolkit.profiling.subject import Module

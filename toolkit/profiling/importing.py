@@ -20,7 +20,7 @@ from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.profiling.align import align
 from toolkit.profiling.batches import fixed_batch, refused
-from toolkit.profiling.claims import claim
+from toolkit.profiling.cut import claim
 from toolkit.profiling.graph import SourceGraph, read_graph
 from toolkit.profiling.result import Profile, Run
 from toolkit.profiling.rows import columns_of, rows_of

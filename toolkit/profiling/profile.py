@@ -20,7 +20,7 @@ from toolkit.errors import CnnkitError
 from toolkit.profiling.agreement import difference
 from toolkit.profiling.align import align
 from toolkit.profiling.batches import batches_of
-from toolkit.profiling.claims import claim
+from toolkit.profiling.cut import claim
 from toolkit.profiling.graph import SourceGraph, read_graph
 from toolkit.profiling.machine import describe_machine, process_peak
 from toolkit.profiling.measure import LEAST_WINDOWS, measure

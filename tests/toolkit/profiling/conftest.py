@@ -13,7 +13,8 @@ from toolkit import catalog
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import EngineOptions, Trace
 from toolkit.profiling.align import Part, align, coverage
-from toolkit.profiling.claims import Claim, claim
+from toolkit.profiling.claims import Claim
+from toolkit.profiling.cut import claim
 from toolkit.profiling.graph import SourceGraph, read_graph
 from toolkit.profiling.profile import feed
 from toolkit.profiling.subject import Module, modules_of

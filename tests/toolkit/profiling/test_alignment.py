@@ -14,7 +14,8 @@ from tests.toolkit.profiling.conftest import LEVELS, Aligned, Exported, aligned,
 from toolkit import catalog
 from toolkit.backends import EngineOptions, ExecutedNode
 from toolkit.profiling.align import align, coverage
-from toolkit.profiling.claims import Claim, claim, inferred_regions
+from toolkit.profiling.claims import Claim, inferred_regions
+from toolkit.profiling.cut import claim
 from toolkit.profiling.graph import SourceGraph, SourceNode
 from toolkit.profiling.subject import Module
 from toolkit.profiling.targets import open_any
