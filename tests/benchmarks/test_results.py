@@ -44,17 +44,23 @@ def test_no_two_experiments_share_a_key() -> None:
     assert max(Counter(row.key for row in EXPERIMENTS).values()) == 1
 
 
-def test_the_page_is_what_the_recorded_runs_give(tmp_path: Path) -> None:
-    write_page(recorded(), tmp_path)
-    assert (tmp_path / "results.md").read_text("utf-8") == (DOCS / "results.md").read_text("utf-8")
-    assert {p.name for p in (tmp_path / "results").iterdir()} == {
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of all recorded runs, written anew."""
+    folder = tmp_path_factory.mktemp("docs")
+    write_page(recorded(), folder)
+    return folder
+
+
+def test_the_page_is_what_the_recorded_runs_give(written: Path) -> None:
+    assert (written / "results.md").read_text("utf-8") == (DOCS / "results.md").read_text("utf-8")
+    assert {p.name for p in (written / "results").iterdir()} == {
         p.name for p in (DOCS / "results").iterdir() if p.suffix == ".png"
     }
 
 
-def test_the_pictures_are_drawn_from_the_recorded_runs(tmp_path: Path) -> None:
-    write_page(recorded(), tmp_path)
-    for path in (tmp_path / "results").iterdir():
+def test_the_pictures_are_drawn_from_the_recorded_runs(written: Path) -> None:
+    for path in (written / "results").iterdir():
         with Image.open(path) as drawn, Image.open(DOCS / "results" / path.name) as kept:
             if drawn.info.get("Software") != kept.info.get("Software"):
                 pytest.skip(

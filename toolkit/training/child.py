@@ -48,11 +48,12 @@ def _passing_on_a_kill(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         process.send_signal(number)
         raise KeyboardInterrupt
 
-    # Python lets only the main thread handle signals; elsewhere they keep their meaning
-    if threading.current_thread() is not threading.main_thread():
+    # Python lets only the main thread handle signals; elsewhere, and where ignored, they keep their meaning
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
         yield asked
         return
-    before = signal.signal(signal.SIGTERM, take)
+    signal.signal(signal.SIGTERM, take)
     try:
         yield asked
     finally:

@@ -20,7 +20,9 @@ class Interrupts:
     def __enter__(self) -> Self:
         # Python lets only the main thread handle signals; elsewhere they keep their meaning
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take) for number in _SIGNALS}
+            # what a shell has the process ignore (Ctrl-C, in the background of a script) is not for it
+            heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._take) for number in heard}
         return self
 
     def __exit__(

@@ -109,6 +109,12 @@ def test_a_stopped_run_saves_its_step_and_goes_on_from_it(job: Any, listener: An
     assert weights(again.root) == weights(job.root)
 
 
+def test_a_run_in_the_background_of_a_script_ignores_ctrl_c(job: Any, listener: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as such a shell starts it; the fixture hears again
+    train(job, Stopper(5))
+    assert weights(job.root)
+
+
 def test_a_run_stopped_while_it_scores_an_epoch_goes_on_from_there(
     job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

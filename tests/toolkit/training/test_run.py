@@ -374,7 +374,7 @@ def test_a_network_with_too_few_answers_is_refused_in_words(make_job: Any, liste
 
 
 def test_a_bug_keeps_its_traceback(make_job: Any) -> None:
-    with pytest.raises(RuntimeError, match="a bug"), explained(make_job()):
+    with pytest.raises(RuntimeError, match="a bug"), explained(make_job(), begun=True):
         raise RuntimeError("a bug")
 
 
