@@ -187,7 +187,6 @@ def _lenets() -> list[Experiment]:
 
 
 def _large() -> list[Experiment]:
-    small = ("--batch", "16", "--epochs", "12")
     return [
         Experiment(
             "alexnet28-textbook",
@@ -256,18 +255,6 @@ def _large() -> list[Experiment]:
             TEXTBOOK,
             "no start, or 1.0 and then 0.25, or better",
             seeds=1,
-        ),
-        *(
-            Experiment(
-                f"nin-68-{rate}",
-                NIN,
-                f"68 pixels, 6,000 pictures, batch 16, lr {rate}, 12 epochs, guarded",
-                "nin",
-                (*TEXTBOOK, "--lr", rate, "--guard", "--size", "68", "--images", "6000", *small),
-                wanted=0.80,
-                seeds=10,
-            )
-            for rate in ("0.1", "0.15")
         ),
         Experiment("lenet5-textbook", LENET5, "50 epochs", "lenet5", TEXTBOOK, "1 (its last batch)"),
         Experiment(

@@ -151,7 +151,7 @@ def _run_one(
     experiment: Experiment, seed: int, arguments: Sequence[str], artifacts: Path
 ) -> dict[str, Any] | None:
     """Train one run, or go on with it, or read what came of it; None where it failed."""
-    name = f"{experiment.key}-{seed}"
+    name = f"{experiment.key}-{seed}".replace(".", "-")  # names of artifacts hold no dots
     runs = artifacts / name / "runs"
     found = _report(runs, settings_of(experiment))
     if found is not None:
