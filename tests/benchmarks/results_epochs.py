@@ -31,8 +31,9 @@ def epochs_table(path: Path = SWEEP) -> list[str]:
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             figures[row["recipe"], int(row["epochs"])].append(float(row["test_accuracy"]))
+    runs = max(map(len, figures.values()))
     text = [
-        f"Test accuracy by epoch, each figure the mean of {max(map(len, figures.values()))} runs that end there "
+        f"Test accuracy by epoch, each figure the mean of {runs} runs that end there "
         f"([sweep](sweeps/{path.name}), `{COMMAND}`):",
         "",
         "| epoch | SGD, published | here | Adam, published | here |",
