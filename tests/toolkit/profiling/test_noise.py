@@ -56,6 +56,15 @@ def test_what_stayed_is_not_slower_than_a_network_that_became_faster_all_over() 
     assert rows_named({"fc2": 1 / 0.75}, machine=0.75, seen=True) == {"fc2": "slower"}
 
 
+def test_what_computes_out_of_the_cache_may_come_to_wait_for_memory() -> None:
+    # a dense layer and a convolution at a machine's peak, 50 GB/s from memory: 6.6 MB take 0.13 ms, 0.85 MB 0.017
+    dense = dataclasses.replace(pair(0.0864, 0.0864, size=6_600_000), arithmetic=1.0)
+    convolution = dataclasses.replace(pair(0.42, 0.42, size=850_000), arithmetic=1.0)
+    assert dense.exposed(50.0) == 1.0
+    assert convolution.exposed(50.0) == pytest.approx(0.04, rel=0.1)
+    assert dataclasses.replace(convolution, arithmetic=0.3).exposed(50.0) == pytest.approx(0.7)
+
+
 def test_no_row_is_called_faster_because_most_became_slower() -> None:
     slower = dict.fromkeys(("conv1", "pool1", "conv2", "pool2", "fc1"), 1.3)
     assert "fc2" not in rows_named(slower, machine=1.0)
