@@ -57,7 +57,7 @@ def test_what_stayed_is_not_slower_than_a_network_that_became_faster_all_over() 
 
 
 def test_what_computes_out_of_the_cache_may_come_to_wait_for_memory() -> None:
-    # a dense layer and a convolution at a machine's peak, 50 GB/s from memory: 6.6 MB take 0.13 ms, 0.85 MB 0.017
+    # a dense layer and a convolution at a machine's peak; from memory 6.6 MB take 0.13 ms, 0.85 MB 0.017
     dense = dataclasses.replace(pair(0.0864, 0.0864, size=6_600_000), arithmetic=1.0)
     convolution = dataclasses.replace(pair(0.42, 0.42, size=850_000), arithmetic=1.0)
     assert dense.exposed(50.0) == 1.0
