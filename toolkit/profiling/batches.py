@@ -1,8 +1,12 @@
-"""At which batch sizes a network is profiled: those that were asked for, where its file takes them."""
+"""At which batch sizes a network is profiled, as far as its file takes them, and on what input."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError
@@ -40,3 +44,30 @@ def refused(what: str, size: int) -> CnnkitError:
     return CnnkitError(
         f"{what}, but its batch is fixed at {size}: `--batch {size}`, or export it with the batch left open"
     )
+
+
+def feed(shape: tuple[int | None, ...], dtype: str, *, batch: int, seed: int) -> NDArray[Any]:
+    """Return seeded input of `batch` where the first extent is open, else of the shape's own.
+
+    Standard normal; for integer types whole numbers, which may index something: 0 or 1, and 0 to 126
+    for those of one byte, which are pixels. Raises CnnkitError for another extent that is unknown.
+    """
+    if not shape:
+        raise CnnkitError(
+            "the input declares no shape; give it one in the file (onnx.tools.update_model_dims)"
+        )
+    if any(extent is None for extent in shape[1:]):
+        raise CnnkitError(
+            f"the input's shape {shape} leaves more than the batch open; fix it in the file first "
+            "(onnxruntime.tools.make_dynamic_shape_fixed)"
+        )
+    full = tuple(
+        batch if place == 0 and extent is None else int(extent or 1) for place, extent in enumerate(shape)
+    )
+    random = np.random.default_rng(seed)
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return random.standard_normal(full, dtype=np.float32).astype(kind)
+    if kind.kind in "iu":
+        return random.integers(0, 2 if kind.itemsize > 1 else 127, full).astype(kind)
+    return np.ones(full, dtype=kind)

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from toolkit import catalog
 from toolkit.artifacts import now
 from toolkit.backends import Engine, EngineOptions, ExecutedNode, Trace
-from toolkit.errors import CnnkitError
 from toolkit.profiling.agreement import difference
 from toolkit.profiling.align import align
-from toolkit.profiling.batches import batches_of
+from toolkit.profiling.batches import batches_of, feed
 from toolkit.profiling.cut import claim
 from toolkit.profiling.graph import SourceGraph, read_graph
 from toolkit.profiling.machine import describe_machine, process_peak
@@ -324,30 +323,3 @@ def _extra(target: Target, graph: SourceGraph | None, batch: int, settings: Sett
         others = list(graph.inputs.items())[1:]
         extra["feed"] = {n: feed(s, d, batch=batch, seed=settings.seed) for n, (d, s) in others}
     return extra
-
-
-def feed(shape: tuple[int | None, ...], dtype: str, *, batch: int, seed: int) -> NDArray[Any]:
-    """Return seeded input of `batch` where the first extent is open, else of the shape's own.
-
-    Standard normal; for integer types whole numbers, which may index something: 0 or 1, and 0 to 126
-    for those of one byte, which are pixels. Raises CnnkitError for another extent that is unknown.
-    """
-    if not shape:
-        raise CnnkitError(
-            "the input declares no shape; give it one in the file (onnx.tools.update_model_dims)"
-        )
-    if any(extent is None for extent in shape[1:]):
-        raise CnnkitError(
-            f"the input's shape {shape} leaves more than the batch open; fix it in the file first "
-            "(onnxruntime.tools.make_dynamic_shape_fixed)"
-        )
-    full = tuple(
-        batch if place == 0 and extent is None else int(extent or 1) for place, extent in enumerate(shape)
-    )
-    random = np.random.default_rng(seed)
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return random.standard_normal(full, dtype=np.float32).astype(kind)
-    if kind.kind in "iu":
-        return random.integers(0, 2 if kind.itemsize > 1 else 127, full).astype(kind)
-    return np.ones(full, dtype=kind)

@@ -18,6 +18,7 @@ from toolkit.training.recipes import settings
 from toolkit.training.sweep import CellResult, Plan, rows
 
 SAMPLE = ("--dataset", "fashion-mnist-sample", "--threads", "1")
+SHORT_SWEEP = ("sweep", "lenet-relu", *SAMPLE, "--images", 200, "--epochs", 1)
 PROMISED = {
     "model",
     "recipe",
@@ -173,18 +174,7 @@ def test_what_cannot_be_is_answered_in_one_line(
 
 def test_a_sweep_is_a_table_and_one_json_object(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    words = (
-        "sweep",
-        "lenet-relu",
-        *SAMPLE,
-        "--images",
-        200,
-        "--epochs",
-        1,
-        "--batch-size",
-        "32,64",
-        "--json",
-    )
+    words = (*SHORT_SWEEP, "--batch-size", "32,64", "--json")
     result = typed(*words, "--artifacts", tmp_path)
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -198,19 +188,7 @@ def test_a_sweep_is_a_table_and_one_json_object(tmp_path: Path) -> None:
 
 def test_a_switch_is_an_axis_however_it_is_written(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    words = (
-        "sweep",
-        "lenet-relu",
-        *SAMPLE,
-        "--images",
-        200,
-        "--epochs",
-        1,
-        "--json",
-        "--flip",
-        "yes,no,TRUE",
-    )
-    result = typed(*words, "--artifacts", tmp_path)
+    result = typed(*SHORT_SWEEP, "--json", "--flip", "yes,no,TRUE", "--artifacts", tmp_path)
     assert [(c["flip"], c["status"]) for c in json.loads(result.stdout)["cells"]] == [
         ("true", "done"),
         ("false", "done"),

@@ -13,10 +13,10 @@ from toolkit import catalog
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import EngineOptions, Trace
 from toolkit.profiling.align import Part, align, coverage
+from toolkit.profiling.batches import feed
 from toolkit.profiling.claims import Claim
 from toolkit.profiling.cut import claim
 from toolkit.profiling.graph import SourceGraph, read_graph
-from toolkit.profiling.profile import feed
 from toolkit.profiling.subject import Module, modules_of
 from toolkit.profiling.targets import open_any
 
