@@ -10,33 +10,33 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters import Exported, Exporter, ExportOptions
-from exporters.flow.cache import KEY
-from exporters.flow.context import calibrated_for, evidence_for, reference_for, teller
-from exporters.flow.form import PROBABILITIES, in_form, unmet, wanted_answers
-from exporters.flow.int8 import ALLOWED_POINTS, quantize_within
-from exporters.flow.memory import collected
-from exporters.flow.paths import export_path
-from exporters.flow.publish import publish
 from exporters.graphs.capture import capture, finish
 from exporters.graphs.emulated import emulate
-from exporters.graphs.facts import input_spec, output_spec, write_facts
 from exporters.graphs.half import to_half
-from exporters.graphs.naming import name_missing
-from exporters.graphs.opsets import modern, opset_of
 from exporters.graphs.ranges import measure, overflowing
-from exporters.graphs.reading import read_graph
-from exporters.graphs.running import affordable, logits
-from exporters.graphs.weights import LARGEST_HALF
 from exporters.proving.drift import explain
-from exporters.proving.evidence import Evidence, answers_of
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof
 from exporters.proving.speed import compare_speed
+from exporters.run.cache import KEY
+from exporters.run.context import calibrated_for, evidence_for, reference_for, teller
+from exporters.run.form import PROBABILITIES, in_form, unmet, wanted_answers
+from exporters.run.garbage import collected
+from exporters.run.int8 import ALLOWED_POINTS, quantize_within
+from exporters.run.paths import export_path
+from exporters.run.publish import publish
 from toolkit.artifacts import Artifact, Format, Parity, Passport, Precision, Target
-from toolkit.backends._cpu import cpu
 from toolkit.checkpoints import MODEL_FILE, load_module, tool_versions
 from toolkit.errors import CnnkitError, GateError
+from toolkit.exporting import Exported, Exporter, ExportOptions
+from toolkit.exporting.evidence import Evidence, answers_of
+from toolkit.graphs.facts import input_spec, output_spec, write_facts
+from toolkit.graphs.naming import name_missing
+from toolkit.graphs.opsets import modern, opset_of
+from toolkit.graphs.reading import read_graph
+from toolkit.graphs.running import affordable, logits
+from toolkit.graphs.weights import LARGEST_HALF
+from toolkit.machine.cpu import cpu
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy")
 # pictures on which values are looked at for the range of fp16

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from exporters import Exported, Exporter, ExportOptions
-from exporters.flow.cache import KEY
-from exporters.flow.paths import export_path
-from exporters.flow.publish import publish_folder
 from exporters.repository.config import labels_text, model_config
+from exporters.run.cache import KEY
+from exporters.run.paths import export_path
+from exporters.run.publish import publish_folder
 from toolkit.artifacts import Artifact, Format, Passport, Precision
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError
+from toolkit.exporting import Exported, Exporter, ExportOptions
 
 FILES = {"onnx": "model.onnx", "trt": "model.plan"}
 

@@ -7,27 +7,27 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from exporters import Exported, Exporter, ExportOptions
 from exporters.engines.building import Built, build, receipt, shape_profile
 from exporters.engines.targets import choose_flavour, choose_targets, narrow_targets
-from exporters.flow.cache import KEY
-from exporters.flow.context import evidence_for, reference_for
-from exporters.flow.form import wanted_answers
-from exporters.flow.int8 import ALLOWED_POINTS, drop_facts, judge_engine, refusal
-from exporters.flow.paths import export_path
-from exporters.flow.publish import publish
-from exporters.proving.evidence import answers
-from exporters.proving.heldout import hold_out
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof, proof_path
+from exporters.run.cache import KEY
+from exporters.run.context import evidence_for, reference_for
+from exporters.run.form import wanted_answers
+from exporters.run.int8 import ALLOWED_POINTS, drop_facts, judge_engine, refusal
+from exporters.run.paths import export_path
+from exporters.run.publish import publish
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Format, Passport, Precision, Target
 from toolkit.backends import Engine, EngineOptions
-from toolkit.backends._cuda import gpus
-from toolkit.backends._tensorrt import FLAVOURS, load
-from toolkit.backends._tensorrt_network import parse
 from toolkit.checkpoints import MODEL_FILE, tool_versions
 from toolkit.errors import UnavailableError
+from toolkit.exporting import Exported, Exporter, ExportOptions
+from toolkit.exporting.evidence import answers
+from toolkit.exporting.heldout import hold_out
+from toolkit.machine.cuda import gpus
+from toolkit.tensorrt.flavours import FLAVOURS, load
+from toolkit.tensorrt.network import parse
 
 # facts of the graph that are facts of its engine, too
 PASSED_ON = (
@@ -95,7 +95,7 @@ def _graph(source: Artifact, precision: Precision) -> bytes:
     if precision != "bf16":
         return source.path.read_bytes()
     from exporters.graphs.half import to_bfloat16
-    from exporters.graphs.reading import read_graph
+    from toolkit.graphs.reading import read_graph
 
     data: bytes = to_bfloat16(read_graph(source.path)).SerializeToString()
     return data
@@ -163,8 +163,8 @@ def _gated(engine: Engine, passport: Passport, reference: Artifact, options: Exp
 def _emulated(passport: Passport, source: Artifact, options: ExportOptions) -> tuple[Passport, bytes]:
     """Judge bf16 by an fp32 graph that rounds every value to bf16, as no CPU provider computes in it."""
     from exporters.graphs.emulated import emulate
-    from exporters.graphs.reading import read_graph
-    from exporters.graphs.running import logits
+    from toolkit.graphs.reading import read_graph
+    from toolkit.graphs.running import logits
 
     evidence, reference = evidence_for(source, options), reference_for(source, options)
     wanted = wanted_answers(reference, evidence, passport, model_file=options.model_file)

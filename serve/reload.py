@@ -9,7 +9,7 @@ from pathlib import Path
 
 from serve.api.metrics import Metrics
 from serve.classifier import Classifier
-from serve.models import Model, Registry, Version, newer
+from serve.versions import Model, Registry, Version, newer
 from toolkit.artifacts import read_passport
 from toolkit.errors import CnnkitError
 from toolkit.opening import describe

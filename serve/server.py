@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from serve.batching import Policy
 from serve.classifier import Choice, Limits
-from serve.lineup import Entry, line_up
+from serve.served import Entry, line_up
 from toolkit.errors import CnnkitError, MissingExtraError
 from toolkit.opening import describe
 
 if TYPE_CHECKING:
-    from serve.models import Registry
+    from serve.versions import Registry
 
 Say = Callable[[str], None]
 
@@ -121,7 +121,7 @@ def _assemble(settings: Settings, entries: list[Entry], say: Say) -> tuple[Servi
     from serve.api.access import Access, is_loopback
     from serve.api.app import App
     from serve.api.metrics import Metrics
-    from serve.models import Registry
+    from serve.versions import Registry
 
     metrics = Metrics()
     registry = Registry(entries, settings.backend, settings.policy, metrics.batch)

@@ -14,8 +14,8 @@ from toolkit import cli
 from toolkit.artifacts import Precision, as_precision
 
 if TYPE_CHECKING:
-    from exporters import Exported
-    from exporters.flow.walk import Report
+    from exporters.run.plan import Report
+    from toolkit.exporting import Exported
 
 DEFAULT_FORMATS = ("onnx", "trt")
 
@@ -144,11 +144,11 @@ def export(
 
     A lower precision also makes the fp32 ONNX file that it starts from.
     """
-    from exporters import ExportOptions
-    from exporters.flow.source import open_source
-    from exporters.flow.walk import Request, Walk, check_formats, raise_first
+    from exporters.run.plan import Request, Walk, check_formats, raise_first
+    from exporters.run.source import open_source
     from toolkit.allocation import reuse_freed_memory
     from toolkit.errors import CnnkitError
+    from toolkit.exporting import ExportOptions
     from toolkit.opening import Selection
 
     check_formats(formats)
@@ -218,7 +218,7 @@ def _payload(report: Report) -> dict[str, Any]:
 
 
 def _entry(made: Exported) -> dict[str, Any]:
-    from exporters.flow.size import size_bytes
+    from exporters.run.size import size_bytes
 
     passport = made.artifact.passport
     return {
@@ -236,8 +236,8 @@ def _entry(made: Exported) -> dict[str, Any]:
 
 
 def _print(report: Report, *, named: bool) -> None:
-    from exporters.flow.size import readable, size_bytes
     from exporters.proving.parity import words
+    from exporters.run.size import readable, size_bytes
 
     folders = sorted({str(made.artifact.path.absolute().parent) for made in report.artifacts})
     table = Table(title="\n".join(folders) or None, title_justify="left")

@@ -42,7 +42,7 @@ def verify(*, file: Path, rebuild: bool, device: str, threads: int | None, root:
             "verify takes .onnx and .engine files"
         )
     if rebuild:
-        from exporters.flow.rebuild import rebuild as build_again
+        from exporters.run.rebuild import rebuild as build_again
 
         artifact = build_again(artifact, root)
     proof = read_proof(artifact)
@@ -83,8 +83,8 @@ def _record(artifact: Artifact, verdict: Verdict, device: str) -> None:
     An export may have put another file in place meanwhile, and another verify a record: the passport
     is read again while no other can write it.
     """
-    from exporters.flow.publish import take_turn
     from exporters.proving.proof import record
+    from exporters.run.publish import take_turn
     from toolkit.artifacts import is_shipped, now, read_passport, sidecar, write_json
     from toolkit.errors import CnnkitError
 

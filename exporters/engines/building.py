@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from exporters import ExportOptions
-from exporters.proving.evidence import one_input
 from toolkit.artifacts import Artifact, Precision
-from toolkit.backends._tensorrt import BuilderMemory, guarded
-from toolkit.backends._tensorrt_network import PRODUCTS, ParsedNetwork
 from toolkit.errors import CnnkitError, GateError
+from toolkit.exporting import ExportOptions
+from toolkit.exporting.evidence import one_input
+from toolkit.tensorrt.flavours import BuilderMemory, guarded
+from toolkit.tensorrt.network import PRODUCTS, ParsedNetwork
 
 # TensorRT's name of the type that each precision computes in
 TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8"}

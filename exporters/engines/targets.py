@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from exporters import ExportOptions
 from toolkit.artifacts import Precision
-from toolkit.backends._cuda import device_count
-from toolkit.backends._tensorrt import FLAVOURS, Flavour, flavour
-from toolkit.backends._tensorrt_network import ParsedNetwork
 from toolkit.errors import UnavailableError
+from toolkit.exporting import ExportOptions
+from toolkit.machine.cuda import device_count
+from toolkit.tensorrt.flavours import FLAVOURS, Flavour, flavour
+from toolkit.tensorrt.network import ParsedNetwork
 
 TURING = "SM75"
 # what TensorRT for RTX cannot build for at all

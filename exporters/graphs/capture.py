@@ -10,15 +10,14 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from exporters.graphs.naming import name_graph
-from exporters.graphs.weights import copy_fields
 from toolkit.errors import CnnkitError, MissingExtraError
+from toolkit.graphs.naming import name_graph
+from toolkit.graphs.reading import refuse_too_large
+from toolkit.graphs.weights import copy_fields
 
 if TYPE_CHECKING:
     from torch import nn
 
-# protobuf cannot hold more in one message; a file beyond it needs external data
-LARGEST_BYTES = 2**31 - 1
 # values up to which a constant may be a shape, whose content inference needs
 SMALL_VALUES = 64
 
@@ -120,16 +119,6 @@ def _call_batch(model: Any) -> None:
         inner = value.type.tensor_type.shape.dim
         if len(inner) > 1 and inner[0].dim_param.startswith("unk__"):
             inner[0].dim_param = name
-
-
-def refuse_too_large(size_bytes: int, what: str) -> None:
-    """Raise CnnkitError when weights of that size cannot be one ONNX file."""
-    if size_bytes > LARGEST_BYTES:
-        raise CnnkitError(
-            f"{what} holds {size_bytes / 2**30:.1f} GiB of weights; one ONNX file ends at 2 GiB, and an "
-            "artifact here is one file: export a smaller network, or convert with torch.onnx.export "
-            "(external_data=True) and run that file as it is"
-        )
 
 
 def _cannot(module: nn.Module, opset: int, error: Exception) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from exporters.graphs.opsets import at_least, opset_of
-from exporters.graphs.running import float_values
-from exporters.graphs.weights import bfloat16, half
+from toolkit.graphs.opsets import at_least, opset_of
+from toolkit.graphs.running import float_values
+from toolkit.graphs.weights import bfloat16, half
 
 Half = Literal["fp16", "bf16"]
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from exporters.graphs.capture import finish
-from exporters.graphs.naming import modules_of, name_nodes, name_values, note_modules
-from exporters.graphs.opsets import opset_of
-from exporters.graphs.order import sort_nodes
-from exporters.graphs.weights import LARGEST_HALF, bfloat16, halve_weights
 from toolkit.errors import CnnkitError, MissingExtraError
+from toolkit.graphs.naming import modules_of, name_nodes, name_values, note_modules
+from toolkit.graphs.opsets import opset_of
+from toolkit.graphs.order import sort_nodes
+from toolkit.graphs.weights import LARGEST_HALF, bfloat16, halve_weights
 
 
 def to_half(model: Any, *, keep: Iterable[str] = (), strict: bool = True, in_place: bool = False) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from exporters.graphs.capture import finish
-from exporters.graphs.naming import note_modules
 from toolkit.errors import CnnkitError
+from toolkit.graphs.naming import note_modules
 from toolkit.images import Preprocessing
 
 MODULE = "/preprocess"

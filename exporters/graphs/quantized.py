@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from exporters.graphs.capture import finish
-from exporters.graphs.naming import MODULES, note_modules
-from exporters.graphs.opsets import at_least
-from exporters.graphs.order import sort_nodes
 from exporters.graphs.ranges import Method, Range
 from toolkit.errors import CnnkitError, MissingExtraError
+from toolkit.graphs.naming import MODULES, note_modules
+from toolkit.graphs.opsets import at_least
+from toolkit.graphs.order import sort_nodes
 
 Purpose = Literal["cpu", "trt"]
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")

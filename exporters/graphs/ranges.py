@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.graphs.facts import input_spec
-from exporters.graphs.running import INNER_BATCH, Inputs, float_values, values
 from toolkit.errors import unknown_name
+from toolkit.graphs.facts import input_spec
+from toolkit.graphs.running import INNER_BATCH, Inputs, float_values, values
 
 Method = Literal["minmax", "entropy", "percentile"]
 BINS = 2048

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.graphs.naming import modules_of
-from exporters.graphs.running import Inputs, values
 from toolkit.artifacts import Artifact, Precision
+from toolkit.graphs.naming import modules_of
+from toolkit.graphs.running import Inputs, values
 
 if TYPE_CHECKING:
     from torch import nn

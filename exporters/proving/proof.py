@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.proving.evidence import Evidence, answers, smallest_batch
 from exporters.proving.tolerance import tolerance
 from toolkit.artifacts import Artifact, Passport, hash_file
 from toolkit.backends import Engine
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CorruptError, NotFoundError
+from toolkit.exporting.evidence import Evidence, answers, smallest_batch
 from toolkit.images import normalise
 
 IMAGES = 64

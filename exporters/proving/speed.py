@@ -9,11 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from exporters.graphs.running import Inputs
-from exporters.proving.evidence import smallest_batch
 from toolkit import catalog
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine, EngineOptions
+from toolkit.exporting.evidence import smallest_batch
+from toolkit.graphs.running import Inputs
 
 WINDOWS = 7
 # long enough that a window's mean is steady, short enough that an export is not held up

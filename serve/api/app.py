@@ -27,7 +27,7 @@ from serve.api.metrics import Metrics
 from serve.api.repository import Repository, refused
 from serve.api.wire import error_reply, read_body, request_id, respond
 from serve.classifier import Limits
-from serve.models import Registry
+from serve.versions import Registry
 
 MAX_BODY = 32 * 1024 * 1024
 

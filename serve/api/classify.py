@@ -15,7 +15,7 @@ from serve.api.infer import Protocol, headers_of, usable
 from serve.api.multipart import file_of
 from serve.batching import DeadlineError, QueueFullError
 from serve.classifier import Classifier, Invert, Limits, Prepared, prepare
-from serve.models import Model, Version
+from serve.versions import Model, Version
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
 from toolkit.images import top_classes
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from serve.api import RefusedError
 from serve.api.metrics import Metrics
 from serve.batching import Arrays, DeadlineError, QueueFullError, Run, StoppedError, Timing
-from serve.models import Version
+from serve.versions import Version
 from toolkit.errors import ShapeError
 
 

@@ -13,7 +13,7 @@ from serve.api.gate import Gate
 from serve.api.rows import finite
 from serve.api.tensors import DATATYPES, InferRequest, render, split
 from serve.classifier import Classifier
-from serve.models import RETRY_S, Model, Registry, Version
+from serve.versions import RETRY_S, Model, Registry, Version
 from toolkit.artifacts import TensorSpec
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError

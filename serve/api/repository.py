@@ -8,8 +8,8 @@ import orjson
 
 from serve.api import RefusedError, Reply, Request
 from serve.api.infer import Protocol
-from serve.models import Model
 from serve.tally import Tally
+from serve.versions import Model
 
 CLOSED = (
     "which models are served is fixed when `cnnkit serve MODEL…` starts; a newer export of one is taken up"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve.lineup import Entry
 from serve.page.command import commands
+from serve.served import Entry
 from toolkit.artifacts import Artifact
 
 

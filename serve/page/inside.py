@@ -10,9 +10,9 @@ import gradio as gr
 
 from serve.classifier import Invert, Limits
 from serve.explaining import Explainer, map_tiles, overlay
-from serve.lineup import Entry
 from serve.page.events import in_turn
 from serve.page.pictures import Chosen
+from serve.served import Entry
 from toolkit.errors import CnnkitError
 
 AUTOMATIC = "last picture layer"

@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from serve.classifier import Answer, Invert, Limits
-from serve.lineup import TITLES, Entry
 from serve.page.card import cards, headline
 from serve.page.events import in_turn
 from serve.page.inputs import drawing_as_bytes, photo_as_bytes
@@ -16,6 +15,7 @@ from serve.page.inside import build_inside
 from serve.page.many import build_many
 from serve.page.pictures import Chosen, TestPictures, test_pictures, to_pil
 from serve.page.report import build_report
+from serve.served import TITLES, Entry
 from toolkit.errors import CnnkitError
 
 TOP = 5

@@ -12,8 +12,8 @@ from typing import Any
 import gradio as gr
 
 from serve.classifier import Invert, Limits
-from serve.lineup import Entry
 from serve.page.events import in_turn
+from serve.served import Entry
 from toolkit.errors import CnnkitError
 
 MOST_FILES = 256

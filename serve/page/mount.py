@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.classifier import Limits
-from serve.lineup import Entry
+from serve.served import Entry
 from toolkit.errors import MissingExtraError
 
 # Requests waiting for the page's engines; the next one is refused by Gradio's queue.
@@ -49,7 +49,7 @@ def page_app(entries: Sequence[Entry], limits: Limits) -> Any:
         raise MissingExtraError("gradio", "page") from None
     from serve.page.guard import Guard
     from serve.page.layout import build
-    from serve.page.look import CSS, SCRIPT, theme
+    from serve.page.theme import CSS, SCRIPT, theme
 
     blocks = build(entries, limits)
     blocks.queue(max_size=MAX_WAITING, default_concurrency_limit=2, api_open=False)

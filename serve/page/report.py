@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from serve.lineup import Entry
 from serve.page.events import in_turn
+from serve.served import Entry
 
 MAX_BYTES = 20 * 1024 * 1024
 

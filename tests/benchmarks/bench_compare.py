@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.bench_profile import exported
-from toolkit.profiling.compare import END_TO_END, compare
+from toolkit.profiling.comparing.differences import END_TO_END, compare
 from toolkit.profiling.result import Profile
 
 MODEL, MODULE, BATCH = "alexnet28", "features.7", 5

@@ -27,12 +27,12 @@ from toolkit import catalog
 from toolkit.artifacts import Artifact
 from toolkit.backends import EngineOptions, ExecutedNode
 from toolkit.checkpoints import write_untrained
-from toolkit.profiling.align import align
-from toolkit.profiling.cut import claim
-from toolkit.profiling.graph import SourceGraph, SourceNode
-from toolkit.profiling.measure import measure
-from toolkit.profiling.subject import Module
-from toolkit.profiling.targets import Wanted, export_onnx
+from toolkit.graphs.counting import SourceGraph, SourceNode
+from toolkit.profiling.columns import Wanted, export_onnx
+from toolkit.profiling.measuring.latency import measure
+from toolkit.profiling.network.modules import Module
+from toolkit.profiling.rows.align import align
+from toolkit.profiling.rows.matching import claim
 
 BLOCKS = 5
 

@@ -114,8 +114,8 @@ def pipeline() -> float:
 
     from toolkit.datasets import Split
     from toolkit.models import Recipe
-    from toolkit.training.batches import Finish, MemoryBatches
-    from toolkit.training.data import preprocessing_for
+    from toolkit.training.data.batches import Finish, MemoryBatches
+    from toolkit.training.data.prepare import preprocessing_for
 
     torch.set_num_threads(1)
     pixels = np.random.default_rng(0).integers(0, 256, (60_000, 1, 28, 28), dtype=np.uint8)

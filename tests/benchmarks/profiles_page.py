@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from toolkit import catalog
-from toolkit.profiling.machine import describe_machine
+from toolkit.profiling.measuring.conditions import describe_machine
 
 ATTEMPTS = 3
 HEAD = """# A profile of every network

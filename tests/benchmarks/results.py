@@ -30,10 +30,10 @@ from toolkit import catalog
 from toolkit.artifacts import write_bytes
 from toolkit.commands._recipe_options import changes
 from toolkit.errors import unknown_name
-from toolkit.profiling.machine import describe_machine
+from toolkit.profiling.measuring.conditions import describe_machine
 from toolkit.training import recipes
-from toolkit.training.child import run_child
-from toolkit.training.folder import lock, unfinished_runs
+from toolkit.training.process.child import run_child
+from toolkit.training.record.folder import lock, unfinished_runs
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "docs/results/runs.jsonl"

@@ -15,7 +15,7 @@ from tests.benchmarks.experiments import CIFAR, EXPERIMENTS, LENET5, Experiment
 from tests.benchmarks.results_epochs import epochs_table
 from toolkit import catalog
 from toolkit.artifacts import write_bytes, writing
-from toolkit.training.pictures import draw_confusion
+from toolkit.training.record.charts import draw_confusion
 
 HEAD = """# Results: the write-ups' experiments, measured here
 

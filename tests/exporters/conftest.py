@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cnnkit
-from exporters import ExportOptions
 from toolkit import catalog
 from toolkit.artifacts import Artifact, DatasetRef, artifact_path
 from toolkit.checkpoints import new_passport, save_checkpoint
+from toolkit.exporting import ExportOptions
 from toolkit.images import Preprocessing, normalise
 
 Export = Callable[..., Artifact]

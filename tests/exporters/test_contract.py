@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from exporters import Exporter
 from tests.exporters.conftest import cnnkit_json
 from toolkit import catalog
 from toolkit.artifacts import SUFFIXES, open_artifact
+from toolkit.exporting import Exporter
 
 LIGHT = ("lenet", "lenet-dropout", "cifarnet-bn")
 

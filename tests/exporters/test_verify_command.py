@@ -15,8 +15,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from exporters.commands.verify import _record
-from exporters.flow.rebuild import options_of, rebuild
 from exporters.proving.proof import Verdict, proof_path, read_proof
+from exporters.run.rebuild import options_of, rebuild
 from tests.exporters.conftest import cnnkit_json, cnnkit_run, export_one
 from toolkit.artifacts import Artifact, Target, hash_file, open_artifact, read_passport, sidecar, stamp
 from toolkit.errors import NotFoundError
@@ -153,7 +153,7 @@ def test_a_proof_of_a_small_network_is_small(exported: Artifact) -> None:
 
 
 def test_an_engine_without_a_gpu_says_so_and_exits_3(exported: Artifact, root: Path) -> None:
-    from toolkit.backends._cuda import device_count
+    from toolkit.machine.cuda import device_count
 
     if device_count():
         pytest.skip("an NVIDIA GPU is here")

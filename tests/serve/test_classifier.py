@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from serve.classifier import Choice, Classifier, Invert, Limits, find, prepare
-from serve.lineup import line_up
-from serve.models import newer
+from serve.served import line_up
+from serve.versions import newer
 from tests.serve.conftest import MODEL
 from toolkit.artifacts import open_artifact
 from toolkit.errors import CnnkitError, ImageSizeError, NotFoundError

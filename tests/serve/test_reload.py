@@ -18,9 +18,9 @@ pytest.importorskip("prometheus_client", reason="prometheus_client is not instal
 from serve.api.metrics import Metrics
 from serve.batching import Policy
 from serve.classifier import Choice
-from serve.lineup import Entry, line_up
-from serve.models import Model, Registry
 from serve.reload import Reloader
+from serve.served import Entry, line_up
+from serve.versions import Model, Registry
 from tests.serve.conftest import MODEL, Server, serving
 from toolkit.artifacts import Artifact, Passport, read_passport, sidecar, stamp
 from toolkit.errors import CnnkitError

@@ -19,8 +19,8 @@ from serve.api.infer import Protocol
 from serve.api.metrics import Metrics
 from serve.batching import Policy
 from serve.classifier import Choice, Classifier
-from serve.lineup import line_up
-from serve.models import Model, Registry
+from serve.served import line_up
+from serve.versions import Model, Registry
 from tests.serve.conftest import MODEL, serving, tensor
 from toolkit.artifacts import Artifact, read_passport, stamp
 from toolkit.errors import CnnkitError

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 import cnnkit
 from toolkit import catalog
-from toolkit.backends import _machine
-from toolkit.backends._cuda import device_count
+from toolkit.machine import survey as _machine
+from toolkit.machine.cuda import device_count
 
 
 def doctor() -> dict:  # type: ignore[type-arg]
@@ -77,7 +77,7 @@ def test_libraries_of_two_cuda_generations_are_a_problem(monkeypatch: pytest.Mon
 def test_the_cuda_of_torch_is_read_without_importing_it() -> None:
     pytest.importorskip("torch")
     code = (
-        "import sys; from toolkit.backends._machine import _torch_cuda\n"
+        "import sys; from toolkit.machine.survey import _torch_cuda\n"
         "print(_torch_cuda(), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact, Format
 from toolkit.backends import Availability, Backend, Engine, EngineOptions, Trace, trimmed_mean
-from toolkit.backends._cpu import cpu, saturates
 from toolkit.backends._ort_profile import read_optimized, read_profile
 from toolkit.errors import CorruptError, UnavailableError, unknown_name
+from toolkit.machine.cpu import cpu, saturates
 
 HOW_TO_GET = "pip install cnnkit"
 # words for GraphOptimizationLevel, from nothing to everything

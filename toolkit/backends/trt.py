@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact, Format
 from toolkit.backends import Availability, Backend, Engine, EngineOptions, Trace, trimmed_mean
-from toolkit.backends._cuda import Device, device_count, driver_version, gpus
-from toolkit.backends._tensorrt import FLAVOURS, BuilderLog, guarded, load, new_logger
-from toolkit.backends._tensorrt_fit import Here, explain_refusal, here, misfit
-from toolkit.backends._tensorrt_kernels import KernelCache, kernels_path
-from toolkit.backends._tensorrt_layers import node_of, read_layers
-from toolkit.backends._tensorrt_times import CallTimes, LayerTime, layer_profiler
 from toolkit.errors import CorruptError, ShapeError, UnavailableError
+from toolkit.machine.cuda import Device, device_count, driver_version, gpus
+from toolkit.tensorrt.fit import Here, explain_refusal, here, misfit
+from toolkit.tensorrt.flavours import FLAVOURS, BuilderLog, guarded, load, new_logger
+from toolkit.tensorrt.kernels import KernelCache, kernels_path
+from toolkit.tensorrt.layers import node_of, read_layers
+from toolkit.tensorrt.times import CallTimes, LayerTime, layer_profiler
 
 NO_GPU = "it needs an NVIDIA GPU and none is visible"
 

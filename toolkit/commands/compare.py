@@ -45,8 +45,8 @@ def compare_command(
     as_json: bool,
 ) -> None:
     """Compare two JSON profiles row by row: BEFORE.json with AFTER.json."""
-    from toolkit.profiling.compare import SMALLEST_SHARE, compare, refuse_unjudged, regressions
-    from toolkit.profiling.context import context_of, refuse_incomplete
+    from toolkit.profiling.comparing.conditions import context_of, refuse_incomplete
+    from toolkit.profiling.comparing.differences import SMALLEST_SHARE, compare, refuse_unjudged, regressions
     from toolkit.profiling.reports.comparison import gate, markdown_report, print_comparison
 
     first, second = _read(before), _read(after)

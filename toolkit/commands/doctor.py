@@ -13,7 +13,7 @@ from toolkit import catalog, cli
 
 if TYPE_CHECKING:
     from toolkit.backends import Availability
-    from toolkit.backends._machine import Machine
+    from toolkit.machine.survey import Machine
 
 
 @click.command()
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @cli.json_option
 def doctor(*, data_dir: Path | None, as_json: bool) -> None:
     """Say what this machine can run, what is missing, and what to type to get it."""
-    from toolkit.backends._machine import machine
+    from toolkit.machine.survey import machine
 
     backends = {name: catalog.backend(name).availability() for name in catalog.names("backend")}
     datasets = {name: _dataset(name, data_dir) for name in catalog.names("dataset")}

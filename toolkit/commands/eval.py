@@ -49,10 +49,11 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure MODEL, a name or a file, on test pictures: accuracy, its interval, who is taken for whom."""
+    from toolkit import answering as pictures
     from toolkit.artifacts import as_precision
     from toolkit.backends import EngineOptions
     from toolkit.errors import CnnkitError, GateError
-    from toolkit.inspection import choosing, evaluation, pictures
+    from toolkit.inspection import choosing, evaluation
 
     choice = choosing.choose(
         model, backend=backend, root=root, precision=as_precision(precision), model_file=model_file

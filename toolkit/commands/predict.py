@@ -13,7 +13,7 @@ from toolkit import cli
 from toolkit.errors import CnnkitError
 
 if TYPE_CHECKING:
-    from toolkit.inspection.pictures import Invert
+    from toolkit.answering import Invert
     from toolkit.inspection.prediction import Prediction, Refusal
 
 
@@ -69,9 +69,10 @@ def predict(
 
     Without MODEL: the network that was trained or exported last.
     """
+    from toolkit import answering as pictures
     from toolkit.artifacts import as_precision
     from toolkit.backends import EngineOptions
-    from toolkit.inspection import choosing, pictures, prediction
+    from toolkit.inspection import choosing, prediction
 
     model, files = _sort_out(model, files)
     _check_usage(files, dataset, first)

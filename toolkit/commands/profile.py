@@ -111,12 +111,12 @@ def profile_command(
 ) -> None:
     """Time and memory of every module of MODEL, a name or files, in each backend, on the same rows."""
     from toolkit.allocation import reuse_freed_memory
-    from toolkit.profiling import profile as profiling
-    from toolkit.profiling.findings import with_findings
-    from toolkit.profiling.targets import Wanted, backends_of, choose
+    from toolkit.profiling import bench as profiling
+    from toolkit.profiling.columns import Wanted, backends_of, choose
+    from toolkit.profiling.judging.findings import with_findings
 
     if layers or import_times:
-        from toolkit.profiling.importing import import_profile
+        from toolkit.profiling.foreign import import_profile
 
         model = models[0] if models else None
         if batches is not None and len(batches) > 1:
@@ -158,7 +158,7 @@ def profile_command(
     _show(found, against=against is not None, as_json=as_json)
     _gate(found, static, strict=strict)
     if against and not found.partial:
-        from toolkit.profiling.compare import refuse_unpaired
+        from toolkit.profiling.comparing.differences import refuse_unpaired
 
         refuse_unpaired(found)
 
@@ -168,8 +168,8 @@ profile_command.params += [_short("fp16"), _short("int8")]
 
 def _with_roofline(found: Profile, threads: int | None) -> Profile:
     """Hold the rows against this machine's peaks; a GPU's are not measured, nor another machine's."""
-    from toolkit.profiling.peaks import peaks
-    from toolkit.profiling.roofline import exceeded, with_roofline
+    from toolkit.profiling.judging.roofline import exceeded, with_roofline
+    from toolkit.profiling.measuring.peaks import peaks
 
     columns = [column for run in found.runs for column in run.backends.values()]
     if not any(column.measured and column.device == "cpu" for column in columns):
@@ -179,7 +179,7 @@ def _with_roofline(found: Profile, threads: int | None) -> Profile:
 
 
 def _show(found: Profile, *, against: bool, as_json: bool) -> None:
-    from toolkit.profiling.compare import compare_columns
+    from toolkit.profiling.comparing.differences import compare_columns
 
     differences = compare_columns(found) if against else ()
     if as_json:

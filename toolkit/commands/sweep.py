@@ -178,7 +178,7 @@ def _insist_on_a_device(names: tuple[str, ...]) -> None:
     if any(name.startswith("cpu") for name in names):
         return
     from toolkit.opening import require_torch
-    from toolkit.training.compute import find_device
+    from toolkit.training.compute.format import find_device
 
     require_torch()
     absent = []

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from toolkit.answering import answers, as_probabilities
 from toolkit.backends import Engine
 from toolkit.datasets import Split
-from toolkit.inspection.pictures import answers, as_probabilities
 from toolkit.training.scoring import Score
 
 

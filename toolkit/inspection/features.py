@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from toolkit.answering import Picture, preprocessing_of, read_picture
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.images import Pixels, normalise
-from toolkit.inspection.pictures import Picture, preprocessing_of, read_picture
 from toolkit.inspection.sheet import INK, MARGIN, PAPER, tile
 from toolkit.modules import ModuleRow, visit
 

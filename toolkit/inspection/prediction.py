@@ -8,11 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.backends import Engine
-from toolkit.datasets import Dataset
-from toolkit.errors import ImageError
-from toolkit.images import Pixels, fit_batch, top_classes
-from toolkit.inspection.pictures import (
+from toolkit.answering import (
     Invert,
     answers,
     as_probabilities,
@@ -21,6 +17,10 @@ from toolkit.inspection.pictures import (
     preprocessing_of,
     read_picture,
 )
+from toolkit.backends import Engine
+from toolkit.datasets import Dataset
+from toolkit.errors import ImageError
+from toolkit.images import Pixels, fit_batch, top_classes
 
 
 @dataclass(frozen=True, kw_only=True)

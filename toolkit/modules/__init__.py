@@ -1,6 +1,6 @@
 """The one walk through a network: what each call of a layer puts out, weighs and computes.
 
-Names are the exporter's (exporters/graphs/naming.py): a leaf module is its path (`features.3`; called
+Names are the exporter's (toolkit/graphs/naming.py): a leaf module is its path (`features.3`; called
 again: `relu#2`), a functional call `<owner path>/<op>` (`layer1.0/add`, `/flatten`; again:
 `/flatten#2`). A module built on torch's `meta` device is walked without computing anything.
 """

@@ -10,9 +10,9 @@ from math import prod
 
 from toolkit.artifacts import Artifact
 from toolkit.backends import ExecutedNode, Trace
-from toolkit.backends._tensorrt import load
-from toolkit.backends._tensorrt_network import BYTES, ParsedLayer, parse
-from toolkit.profiling.targets import Target
+from toolkit.profiling.columns import Target
+from toolkit.tensorrt.flavours import load
+from toolkit.tensorrt.network import BYTES, ParsedLayer, parse
 
 HOLDS = frozenset(
     {"CONSTANT", "SHUFFLE", "CAST", "IDENTITY", "SHAPE", "SLICE", "GATHER", "QUANTIZE", "DEQUANTIZE"}

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn, optim
 
     from toolkit.models import Recipe
-    from toolkit.training.batches import Batches
-    from toolkit.training.compute import Compute
+    from toolkit.training.compute.format import Compute
+    from toolkit.training.data.batches import Batches
 
 
 @dataclass(kw_only=True)

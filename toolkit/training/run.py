@@ -8,19 +8,19 @@ from importlib.metadata import version
 from toolkit.catalog import check_name
 from toolkit.opening import require_torch
 from toolkit.training import Job, Outcome, Watcher, recipes
-from toolkit.training.compute import Compute, find_device
-from toolkit.training.data import Prepared, describe, prepare
-from toolkit.training.failures import explained
-from toolkit.training.folder import RunFolder, identity
-from toolkit.training.gauges import release
-from toolkit.training.interrupts import Interrupts
-from toolkit.training.watchdog import Watchdog
+from toolkit.training.compute.format import Compute, find_device
+from toolkit.training.data.prepare import Prepared, describe, prepare
+from toolkit.training.process.failures import explained
+from toolkit.training.process.interrupts import Interrupts
+from toolkit.training.process.usage import release
+from toolkit.training.process.watchdog import Watchdog
+from toolkit.training.record.folder import RunFolder, identity
 
 
 def train(job: Job, watcher: Watcher) -> Outcome:
     """Train, choose the epoch, read the test set once, and promote the checkpoint.
 
-    Raises CnnkitError in words for what can be foreseen: see toolkit.training.failures.
+    Raises CnnkitError in words for what can be foreseen: see toolkit.training.process.failures.
     """
     started = time.perf_counter()
     require_torch()

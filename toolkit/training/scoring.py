@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from toolkit.training.batches import Finish
+    from toolkit.training.data.batches import Finish
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 from toolkit.checkpoints import load_state
 from toolkit.errors import CnnkitError
 from toolkit.training import EpochRecord, Job, Outcome, Watcher, seeding
-from toolkit.training.batches import Batches, Finish, MemoryBatches, steps_in, tensors
-from toolkit.training.compute import Compute, find_device
-from toolkit.training.data import Prepared
-from toolkit.training.failures import is_out_of_memory
-from toolkit.training.folder import RunFolder
+from toolkit.training.compute.format import Compute, find_device
+from toolkit.training.compute.probe import Choice, choose
+from toolkit.training.data.batches import Batches, Finish, MemoryBatches, steps_in, tensors
+from toolkit.training.data.prepare import Prepared
 from toolkit.training.guard import RETRIES, Trouble, guard_for
-from toolkit.training.interrupts import Interrupts
-from toolkit.training.keeping import Keeper, report
 from toolkit.training.loop import Loop, Training
 from toolkit.training.optimisation import initialise, narrow_layers, open_start
-from toolkit.training.probe import Choice, choose
+from toolkit.training.process.failures import is_out_of_memory
+from toolkit.training.process.interrupts import Interrupts
+from toolkit.training.record.folder import RunFolder
+from toolkit.training.record.kept import Keeper, report
+from toolkit.training.record.snapshots import Snapshots, restore
 from toolkit.training.scoring import Score, score
-from toolkit.training.snapshots import Snapshots, restore
 from toolkit.transfer import freeze, load_pretrained
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Session:
         finish = dataclasses.replace(self._finish, channels_last=compute.channels_last)
         if job.loader == "memory":
             return MemoryBatches(learned, job.recipe, job.seed, finish)
-        from toolkit.training.workers import WorkerBatches
+        from toolkit.training.data.workers import WorkerBatches
 
         return WorkerBatches(learned, job.recipe, job.seed, finish, workers=job.workers)
 

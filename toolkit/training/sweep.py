@@ -19,8 +19,8 @@ from typing import Any, Literal
 from toolkit.artifacts import write_bytes, write_json
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.training import EpochRecord
-from toolkit.training.child import run_child
-from toolkit.training.folder import dated_folder, lock, unfinished_runs
+from toolkit.training.process.child import run_child
+from toolkit.training.record.folder import dated_folder, lock, unfinished_runs
 
 _PLAN, _RESULT, _LOCK = "sweep.json", "result.json", "sweep.lock"
 STALL_S = 600
@@ -201,7 +201,7 @@ def write_results(plan: Plan, folder: Path, results: Sequence[CellResult]) -> di
     import csv
     import io
 
-    from toolkit.training.pictures import draw_heat_map, draw_overlay
+    from toolkit.training.record.charts import draw_heat_map, draw_overlay
 
     text = io.StringIO()
     table = rows(plan, results)

@@ -10,15 +10,15 @@ import numpy as np
 import onnx
 import pytest
 
-from exporters import ExportOptions
 from exporters.engines.building import receipt, shape_profile
 from exporters.engines.targets import capabilities, choose_flavour, choose_targets
 from exporters.proving.proof import proof_path
 from tests.exporters.conftest import cnnkit_json, export_one
 from toolkit.artifacts import Artifact, open_artifact
-from toolkit.backends._tensorrt import FLAVOURS, load, onnx_nodes
-from toolkit.backends._tensorrt_network import parse
 from toolkit.errors import CnnkitError, GateError, ShapeError, UnavailableError
+from toolkit.exporting import ExportOptions
+from toolkit.tensorrt.flavours import FLAVOURS, load, onnx_nodes
+from toolkit.tensorrt.network import parse
 
 
 @pytest.fixture

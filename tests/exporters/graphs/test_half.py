@@ -16,10 +16,10 @@ from torch import nn
 from exporters.graphs.capture import capture
 from exporters.graphs.emulated import emulate
 from exporters.graphs.half import to_bfloat16, to_half
-from exporters.graphs.naming import modules_of
 from exporters.graphs.ranges import measure, overflowing
-from exporters.graphs.running import logits
-from exporters.graphs.weights import LARGEST_HALF, bfloat16
+from toolkit.graphs.naming import modules_of
+from toolkit.graphs.running import logits
+from toolkit.graphs.weights import LARGEST_HALF, bfloat16
 
 
 class Loud(nn.Module):

@@ -11,9 +11,9 @@ from onnx import numpy_helper
 
 from exporters.graphs.quantized import Purpose, heavy_nodes, quantize
 from exporters.graphs.ranges import Range, measure
-from exporters.graphs.running import logits
-from toolkit.backends._tensorrt import load
-from toolkit.backends._tensorrt_network import parse
+from toolkit.graphs.running import logits
+from toolkit.tensorrt.flavours import load
+from toolkit.tensorrt.network import parse
 
 
 @pytest.fixture

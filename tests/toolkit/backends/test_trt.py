@@ -16,9 +16,9 @@ import pytest
 from toolkit import catalog
 from toolkit.artifacts import Artifact, Passport, Target, TensorSpec, stamp
 from toolkit.backends import EngineOptions
-from toolkit.backends._cuda import device_count
-from toolkit.backends._tensorrt_fit import Here, misfit
 from toolkit.errors import UnavailableError
+from toolkit.machine.cuda import device_count
+from toolkit.tensorrt.fit import Here, misfit
 
 HERE = Path(__file__).parent
 REPO = Path(__file__).parents[3]
@@ -149,7 +149,7 @@ def on_driver(driver: Path, engine: Artifact, code: str) -> object:
 import ctypes, importlib.util, json, sys
 import numpy as np
 from pathlib import Path
-import toolkit.backends._cuda as cuda
+import toolkit.machine.cuda as cuda
 cuda.LIBRARY = {str(driver)!r}
 spec = importlib.util.spec_from_file_location("tensorrt_rtx", {str(HERE / "engine_in_memory.py")!r})
 sys.modules["tensorrt_rtx"] = importlib.util.module_from_spec(spec)
@@ -278,7 +278,7 @@ print(json.dumps([said, gpu.name, gpu.capability, cuda.driver_version(), Trt().a
 
 @pytest.mark.gpu
 def test_a_gpu_of_this_machine_is_named() -> None:
-    from toolkit.backends._cuda import gpus
+    from toolkit.machine.cuda import gpus
 
     assert gpus()[0].capability.startswith("SM")
 

@@ -37,7 +37,7 @@ def test_names_follow_calls_functions_and_paths() -> None:
 
 def test_names_are_the_exporters_but_for_layers_that_leave_no_node() -> None:
     pytest.importorskip("onnx")
-    from exporters.graphs.naming import _origins
+    from toolkit.graphs.naming import _origins
 
     for module, shape in ((Twice(), (1, 1, 8, 8)), (_resnet(), (1, 3, 32, 32))):
         program = torch.export.export(module.eval(), (torch.zeros(shape),))

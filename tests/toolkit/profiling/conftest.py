@@ -12,13 +12,13 @@ import pytest
 from toolkit import catalog
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import EngineOptions, Trace
-from toolkit.profiling.align import Part, align, coverage
-from toolkit.profiling.batches import feed
-from toolkit.profiling.claims import Claim
-from toolkit.profiling.cut import claim
-from toolkit.profiling.graph import SourceGraph, read_graph
-from toolkit.profiling.subject import Module, modules_of
-from toolkit.profiling.targets import open_any
+from toolkit.graphs.counting import SourceGraph, read_graph
+from toolkit.profiling.columns import open_any
+from toolkit.profiling.measuring.batches import feed
+from toolkit.profiling.network.modules import Module, modules_of
+from toolkit.profiling.rows.align import Part, align, coverage
+from toolkit.profiling.rows.claims import Claim
+from toolkit.profiling.rows.matching import claim
 
 LEVELS = ("disable", "basic", "extended", "all")
 

@@ -409,7 +409,7 @@ def test_strict_exits_with_4_and_says_what_is_red(tmp_path: Path) -> None:
 def test_a_call_that_outlasts_the_duration_is_announced_and_timed_three_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("toolkit.profiling.profile.PATIENCE_S", 1.0)
+    monkeypatch.setattr("toolkit.profiling.bench.PATIENCE_S", 1.0)
     file = tmp_path / "unsteady.py"
     file.write_text(UNSTEADY.replace("next(self.calls) * 5e-4", "0.25"))
     words = ("profile", "unsteady", "--untrained", "--model-file", file, "--artifacts", tmp_path)

@@ -18,8 +18,8 @@ torch = pytest.importorskip("torch")
 from toolkit.artifacts import hash_file  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError  # noqa: E402
 from toolkit.training import run, session  # noqa: E402
-from toolkit.training.data import prepare  # noqa: E402
-from toolkit.training.folder import RunFolder, differences, identity  # noqa: E402
+from toolkit.training.data.prepare import prepare  # noqa: E402
+from toolkit.training.record.folder import RunFolder, differences, identity  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 
 # everything that has a state: dropout, momentum, averaged weights, augmentation, a schedule

@@ -24,11 +24,11 @@ from toolkit.checkpoints import load_module, load_state  # noqa: E402
 from toolkit.errors import CnnkitError, UnavailableError  # noqa: E402
 from toolkit.models import ModelSpec  # noqa: E402
 from toolkit.training import session  # noqa: E402
-from toolkit.training.data import describe, prepare  # noqa: E402
-from toolkit.training.failures import explained  # noqa: E402
+from toolkit.training.data.prepare import describe, prepare  # noqa: E402
 from toolkit.training.loop import Loop  # noqa: E402
+from toolkit.training.process.failures import explained  # noqa: E402
+from toolkit.training.process.watchdog import Watchdog  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
-from toolkit.training.watchdog import Watchdog  # noqa: E402
 
 
 def test_a_run_leaves_a_checkpoint_with_a_full_passport_and_a_folder_of_logs(
@@ -79,7 +79,7 @@ def test_training_figures_are_over_all_images(make_job: Any, listener: Any) -> N
     fields = {"epochs": 1, "lr": 1e-30, "batch": 128, "flip": False, "shift_pixels": 0, "label_smoothing": 0}
     job = make_job(changes=fields)
     outcome = train(job, listener)
-    from toolkit.training.data import prepare
+    from toolkit.training.data.prepare import prepare
 
     learned = prepare(job).learned
     module = load_module(outcome.checkpoint)
@@ -383,7 +383,7 @@ def test_a_worker_that_dies_is_told_in_one_line(
 ) -> None:
     import os
 
-    from toolkit.training import workers
+    from toolkit.training.data.prepare import workers
 
     monkeypatch.setattr(workers.Pictures, "__getitem__", lambda self, place: os._exit(9))
     with pytest.raises(CnnkitError, match=r"a loader worker died .* --workers 1"):
@@ -402,7 +402,7 @@ def test_a_run_that_makes_no_step_prints_where_it_hangs(capfd: pytest.CaptureFix
 
 _PAUSED = """
 import os, signal, subprocess, sys, time
-from toolkit.training.watchdog import Watchdog
+from toolkit.training.process.watchdog import Watchdog
 
 said = []
 with Watchdog(said.append, limit_s=1.0) as dog:

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from toolkit.images import Preprocessing, fit_batch, normalise  # noqa: E402  (after the skip)
-from toolkit.training.batches import Finish  # noqa: E402
+from toolkit.training.data.batches import Finish  # noqa: E402
 from toolkit.training.scoring import score, wilson  # noqa: E402
 
 

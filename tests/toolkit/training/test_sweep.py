@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import CnnkitError, NotFoundError
-from toolkit.training.folder import lock
+from toolkit.training.record.folder import lock
 from toolkit.training.sweep import Plan, cell_name, open_folder, rows, run_sweep, write_results
 
 pytest.importorskip("torch")

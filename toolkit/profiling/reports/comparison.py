@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit.errors import GateError
-from toolkit.profiling.compare import Difference, regressions
-from toolkit.profiling.context import context_of
+from toolkit.profiling.comparing.conditions import context_of
+from toolkit.profiling.comparing.differences import Difference, regressions
 from toolkit.profiling.reports.numbers import ms_text
 from toolkit.profiling.result import Profile
 

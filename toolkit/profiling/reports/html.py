@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 
-from toolkit.profiling.compare import Difference
-from toolkit.profiling.context import context_of
+from toolkit.profiling.comparing.conditions import context_of
+from toolkit.profiling.comparing.differences import Difference
 from toolkit.profiling.reports.comparison import verdict_text
 from toolkit.profiling.reports.figures import bars, memory_chart, roofline_chart, tree
 from toolkit.profiling.reports.numbers import bytes_text, count_text, ms_text, percent_text, shape_text

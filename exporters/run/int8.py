@@ -1,0 +1,242 @@
+"""int8: one calibration, an accuracy gate on held-out pictures, and a search for layers to leave in float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.graphs.quantized import Purpose, heavy_nodes, quantize
+from exporters.graphs.ranges import Method, Range, measure, method
+from exporters.proving.accuracy import Drop, paired_drop
+from toolkit import catalog
+from toolkit.allocation import give_back_freed_memory
+from toolkit.artifacts import Artifact, Passport
+from toolkit.backends import Engine, EngineOptions
+from toolkit.errors import CnnkitError, GateError
+from toolkit.exporting import ExportOptions
+from toolkit.exporting.evidence import answers
+from toolkit.exporting.heldout import HeldOut, hold_out, network_input
+from toolkit.graphs.running import logits
+from toolkit.machine.cpu import Cpu, cpu
+
+CALIBRATION_IMAGES = 512
+FIRST_IMAGES = 1000
+ALLOWED_POINTS = 0.5
+# pictures on which a layer's own damage is measured before layers are tried in that order
+SENSITIVITY_IMAGES = 256
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Calibrated:
+    """An fp32 graph with its ranges and the pictures to judge on; shared by both emitters."""
+
+    model: Any
+    ranges: dict[str, Range]
+    held: HeldOut
+    method: Method
+    seed: int
+    before: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the passport says of the calibration."""
+        return {
+            "images": len(self.held.calibration),
+            "source": self.held.calibration_source,
+            "method": self.method,
+            "seed": self.seed,
+            "per_channel": True,
+        }
+
+    def right_before(self, count: int) -> NDArray[np.bool_]:
+        """Return which of the first `count` held-out pictures the fp32 graph gets right."""
+        assert self.held.validation is not None
+        if count not in self.before:
+            give_back_freed_memory()
+            # a second, packed copy of the weights is what a large network has no room for here
+            self.before[count] = logits(self.model, self.held.inputs(0, count), lean=True)
+        return np.asarray(self.before[count].argmax(axis=1) == self.held.validation.labels[:count])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """An int8 graph that passed its gate, and what its passport says of it."""
+
+    model: Any
+    facts: dict[str, Any]
+
+
+def calibrate(model: Any, passport: Passport, options: ExportOptions) -> Calibrated:
+    """Run the one calibration pass over training pictures (random ones where there are none).
+
+    Raises CnnkitError where a largest drop in accuracy was asked for that no picture could judge.
+    """
+    count = int(options.extra.get("calibration_images") or CALIBRATION_IMAGES)
+    held = hold_out(passport, images=count, seed=options.seed, data_dir=options.data_dir)
+    demanded = options.extra.get("max_accuracy_drop")
+    if demanded is not None and held.validation is None:
+        raise CnnkitError(
+            f"--max-accuracy-drop {demanded:g} cannot be judged: {held.why_unjudged}; without the option "
+            "int8 is exported unjudged"
+        )
+    give_back_freed_memory()
+    return Calibrated(
+        model=model,
+        ranges=measure(model, held.calibration),
+        held=held,
+        method=method(str(options.extra.get("method") or "minmax")),
+        seed=options.seed,
+    )
+
+
+def quantize_within(
+    calibrated: Calibrated, *, purpose: Purpose, allowed: float, tell: Tell, here: Cpu | None = None
+) -> Quantized:
+    """Return an int8 graph whose accuracy drop is within `allowed` points, as many layers as can in int8.
+
+    Raises GateError when even the search finds none, or when the pictures do not suffice to tell.
+    Without labelled pictures (untrained and foreign networks) nothing is judged and the facts say so.
+    """
+    here = here or cpu()
+    narrow = purpose == "cpu" and not here.wide_int8
+
+    def emit(keep: list[str]) -> Any:
+        return quantize(
+            calibrated.model,
+            calibrated.ranges,
+            method=calibrated.method,
+            purpose=purpose,
+            reduce_range=narrow,
+            keep=keep,
+        )
+
+    facts = {
+        "calibration": calibrated.facts(),
+        "reduced_range": narrow,
+        "int8_dialect": "S8S8" if purpose == "trt" else "U8S8",
+    }
+    if calibrated.held.validation is None:
+        unjudged = {"accuracy_drop": None, "accuracy_drop_why": calibrated.held.why_unjudged}
+        return Quantized(model=emit([]), facts={**facts, "kept_float": [], **unjudged})
+    kept, drop = _search(calibrated, emit, allowed, tell)
+    judged = drop_facts(drop, allowed, calibrated.held)
+    return Quantized(model=emit(kept), facts={**facts, "kept_float": kept, "accuracy_drop": judged})
+
+
+def _search(
+    calibrated: Calibrated, emit: Callable[[list[str]], Any], allowed: float, tell: Tell
+) -> tuple[list[str], Drop]:
+    """Return the smallest set of layers to keep in float, and the drop that is left with it.
+
+    One layer at least stays in int8: a file without any would be int8 in name only.
+    """
+    assert calibrated.held.validation is not None
+    # kept for every judgement to come, and taken while no int8 graph needs memory, too
+    calibrated.right_before(min(FIRST_IMAGES, len(calibrated.held.validation)))
+    drop = judge(calibrated, emit([]), allowed)
+    if drop.judge(allowed) == "pass":
+        return [], drop
+    tell(f"int8 loses {drop.words()}: more than {allowed:g} cannot be ruled out; looking for layers to keep")
+    ranked = _by_damage(calibrated, emit)[:-1]
+    if not ranked:
+        raise refusal(drop, allowed, [])
+    low, high, found = 1, len(ranked), None
+    while low <= high:  # the more of the worst layers stay in float, the less is lost
+        middle = (low + high) // 2
+        tried = judge(calibrated, emit(ranked[:middle]), allowed)
+        if tried.judge(allowed) == "pass":
+            found, drop, high = ranked[:middle], tried, middle - 1
+        else:
+            low = middle + 1
+    if found is None:
+        raise refusal(judge(calibrated, emit(ranked), allowed), allowed, ranked)
+    for name in list(found[:-1]):  # a layer that a later one made superfluous goes back to int8
+        fewer = [other for other in found if other != name]
+        tried = judge(calibrated, emit(fewer), allowed)
+        if tried.judge(allowed) == "pass":
+            found, drop = fewer, tried
+    tell(f"kept in float: {', '.join(found)}; int8 then loses {drop.words()}")
+    return found, drop
+
+
+def judge(calibrated: Calibrated, model: Any, allowed: float) -> Drop:
+    """Measure the paired drop of an int8 graph against the fp32 one, until it is decided."""
+    held = calibrated.held
+    return _decided(
+        held, allowed, calibrated.right_before, lambda start, stop: logits(model, held.inputs(start, stop))
+    )
+
+
+def judge_engine(
+    engine: Engine, reference: Artifact, held: HeldOut, allowed: float, *, model_file: Path | None = None
+) -> Drop:
+    """Measure the paired drop of an engine that runs here against its reference, until it is decided."""
+    backend = catalog.backend({"safetensors": "pytorch", "onnx": "ort"}[reference.passport.format])
+    assert held.validation is not None
+    pictures, labels = held.validation.images, held.validation.labels
+    with backend.open(reference, EngineOptions(model_file=model_file)) as before:
+
+        def right_before(count: int) -> NDArray[np.bool_]:
+            given = network_input(pictures[:count], reference.passport)
+            return np.asarray(answers(before, given).argmax(axis=1) == labels[:count])
+
+        return _decided(
+            held, allowed, right_before, lambda start, stop: answers(engine, held.inputs(start, stop))
+        )
+
+
+def _decided(
+    held: HeldOut,
+    allowed: float,
+    right_before: Callable[[int], NDArray[np.bool_]],
+    answer: Callable[[int, int], NDArray[np.float32]],
+) -> Drop:
+    """Measure a paired drop on more and more held-out pictures until it is decided or none are left."""
+    validation = held.validation
+    assert validation is not None
+    count = min(FIRST_IMAGES, len(validation))
+    answered = answer(0, count)
+    while True:
+        right = answered.argmax(axis=1) == validation.labels[:count]
+        drop = paired_drop(right_before(count), right)
+        if drop.judge(allowed) != "undecided" or count == len(validation):
+            return drop
+        more = min(2 * count, len(validation))
+        answered = np.concatenate([answered, answer(count, more)])
+        count = more
+
+
+def drop_facts(drop: Drop, allowed: float, held: HeldOut) -> dict[str, Any]:
+    """Return what a passport says of a drop that was judged."""
+    return {
+        **{"points": drop.points, "ci95": [drop.low, drop.high], "images": drop.images},
+        **{"allowed": allowed, "source": held.validation_source},
+    }
+
+
+def _by_damage(calibrated: Calibrated, emit: Callable[[list[str]], Any]) -> list[str]:
+    """Return the heavy nodes, the one first that moves the logits most when it alone is in int8."""
+    names = heavy_nodes(calibrated.model)
+    inputs = calibrated.held.inputs(0, SENSITIVITY_IMAGES)
+    wanted = logits(calibrated.model, inputs)
+    damage = {}
+    for name in names:
+        alone = emit([other for other in names if other != name])
+        damage[name] = float(np.square(logits(alone, inputs) - wanted).mean())
+    return sorted(names, key=lambda name: -damage[name])
+
+
+def refusal(drop: Drop, allowed: float, kept: list[str], *, on: str = "") -> GateError:
+    """Return the failed gate in words: how much is lost, with how many layers in float, and `on` what."""
+    state = "undecided" if drop.judge(allowed) == "undecided" else "too much"
+    kept_words = f" even with {len(kept)} layers in float" if kept else ""
+    return GateError(
+        f"int8 loses {drop.words()}{on}{kept_words}, {state} against the {allowed:g} points allowed: allow "
+        "more with --max-accuracy-drop, try --calibration entropy or percentile, or use --precision fp16"
+    )

@@ -1,0 +1,90 @@
+"""What is exported: a trained or untrained checkpoint, an artifact, or a plain .onnx file from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import Artifact, Passport, TensorSpec, sidecar
+from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.opening import Selection, is_path, open_model
+
+
+def open_source(model: str | None, selection: Selection) -> Artifact:
+    """Open what MODEL names: its checkpoint, else (a network that came as ONNX) its fp32 graph.
+
+    A path to an .onnx file without a passport is taken as a network from elsewhere.
+    """
+    if model is not None and is_path(model):
+        path = Path(model)
+        if path.suffix == ".onnx" and path.is_file() and not sidecar(path).exists():
+            return adopt(path)
+        return _full_precision(open_model(model, selection))
+    try:
+        return open_model(model, selection)
+    except NotFoundError:
+        try:
+            return open_model(model, _graphs(selection))
+        except NotFoundError:
+            pass
+        raise
+
+
+def _full_precision(source: Artifact) -> Artifact:
+    """Refuse a graph that lost precision already; every export starts from the fp32 one."""
+    known = source.passport
+    if known.format == "onnx" and known.precision != "fp32":
+        raise CnnkitError(
+            f"{source.path.name} is {known.precision} already; exports start from a checkpoint or an fp32 "
+            f"graph: `cnnkit export {source.name}`, or {source.name}.onnx"
+        )
+    return source
+
+
+def _graphs(selection: Selection) -> Selection:
+    return Selection(root=selection.root, formats=("onnx",), untrained=selection.untrained)
+
+
+def adopt(path: Path) -> Artifact:
+    """Return a plain ONNX file as an artifact; nothing is known of its training, data or classes."""
+    from exporters.graphs.pixels import ends_in_softmax
+    from toolkit.graphs.facts import input_spec, output_spec
+    from toolkit.graphs.reading import hash_graph, read_graph
+
+    model = read_graph(path)
+    taken = input_spec(model)
+    _refuse_open_extents(path, model, taken)
+    output = output_spec(model)
+    count = output.shape[-1] if output.shape and output.shape[-1] else 0
+    passport = Passport(
+        format="onnx",
+        model=path.stem,
+        precision="fp32",
+        trained=None,
+        input=taken,
+        output=output,
+        classes=tuple(str(index) for index in range(count)),
+        preprocessing=None,
+        sha256=hash_graph(path),
+        extra={"softmax": True} if ends_in_softmax(model) else {},
+    )
+    return Artifact(path=path, passport=passport)
+
+
+def _refuse_open_extents(path: Path, model: Any, taken: TensorSpec) -> None:
+    """Raise CnnkitError where more than the batch is open: an export is proven and built at one size."""
+    if taken.shape and None not in taken.shape[1:]:
+        return
+    dims = next(value for value in model.graph.input if value.name == taken.name).type.tensor_type.shape.dim
+    names = [dim.dim_param or (str(dim.dim_value) if dim.HasField("dim_value") else "?") for dim in dims]
+    named = next((dim.dim_param for dim in dims[1:] if dim.dim_param), None)
+    fix = (
+        f"--dim_param {named} --dim_value SIZE"
+        if named
+        else f"--input_name {taken.name} --input_shape N,C,H,W"
+    )
+    raise CnnkitError(
+        f"{path} takes {taken.name!r} as {'×'.join(names) or 'a tensor of any shape'}, and only the batch "
+        "may be open: an export is proven and built at one size. `python -m "
+        f"onnxruntime.tools.make_dynamic_shape_fixed {fix} {path.name} fixed.onnx` fixes one"
+    )

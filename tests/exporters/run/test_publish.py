@@ -1,0 +1,155 @@
+"""An export appears whole with its passport or not at all, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from exporters.proving.proof import read_proof
+from exporters.run.publish import publish, refuse_unwritable
+from tests.exporters.conftest import cnnkit_run
+from toolkit.artifacts import Artifact, Passport, open_artifact, sidecar
+from toolkit.errors import CnnkitError, GateError
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".turn"}
+
+
+def test_a_failed_check_leaves_the_older_file_and_passport(root: Path) -> None:
+    old = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx")
+    before = {name: (old.path.parent / name).read_bytes() for name in files(old.path.parent)}
+
+    def fail(drafted: Artifact) -> tuple[object, bytes | None]:
+        assert drafted.path.read_bytes() == b"new"
+        raise GateError("not near enough")
+
+    def draft(part: Path) -> Passport:
+        part.write_bytes(b"new")
+        return old.passport
+
+    with pytest.raises(GateError, match="not near enough"):
+        publish(old.path, draft, fail)  # type: ignore[arg-type]
+    assert {name: (old.path.parent / name).read_bytes() for name in files(old.path.parent)} == before
+
+
+def test_a_failed_gate_exits_4_and_announces_nothing(root: Path) -> None:
+    result = cnnkit_run(
+        *("export", "lenet-maxpool", "--format", "onnx", "--int8", "--max-accuracy-drop", "0"),
+        *("--images", "64", "--artifacts", root, "--json"),
+    )
+    assert result.exit_code == 4
+    payload = json.loads(result.stdout)
+    assert [entry["precision"] for entry in payload["artifacts"]] == ["fp32"]
+    assert payload["failed"][0]["precision"] == "int8"
+    assert "points allowed" in result.stderr
+    assert not [name for name in files(root / "lenet-maxpool") if "int8" in name]
+
+
+def test_a_full_disk_is_told_in_words_and_leaves_the_older_file(root: Path) -> None:
+    graph = root / "lenet-maxpool" / "lenet-maxpool.onnx"
+    arguments = [
+        "export",
+        str(graph),
+        "--fp16",
+        "--format",
+        "onnx",
+        "--images",
+        "64",
+        "--artifacts",
+        str(root),
+    ]
+    assert cnnkit_run(*arguments).exit_code == 0
+    target = root / "lenet-maxpool" / "lenet-maxpool.fp16.onnx"
+    before = target.read_bytes(), sidecar(target).read_bytes()
+
+    def small_files() -> None:
+        # a real limit of the kernel: writing beyond it fails as it does on a full disk
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    command = [sys.executable, "-m", "cnnkit", *arguments, "--fresh"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small_files)
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (target.read_bytes(), sidecar(target).read_bytes()) == before
+    assert not [name for name in files(target.parent) if ".part" in name]
+
+
+def test_a_read_only_folder_is_told_before_any_work() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o555)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:  # root may write anywhere, so an ordinary user looks
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            try:
+                refuse_unwritable(Path(name))
+            except CnnkitError as error:
+                os.write(writer, str(error).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writer)
+        said = os.read(reader, 1000).decode()
+        os.close(reader)
+        Path(name).chmod(0o755)
+    assert said == f"{name} is read-only; name another place with --artifacts DIR"
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    source = root / "lenet-maxpool" / "lenet-maxpool.safetensors"
+    result = cnnkit_run(
+        "export", source, "--format", "onnx", "--images", "64", "--artifacts", tmp_path / "taken" / "x"
+    )
+    assert result.exit_code == 1
+    assert "cannot make" in result.stderr
+
+
+def test_two_exports_at_once_leave_a_file_that_fits_its_passport(root: Path) -> None:
+    graph = root / "lenet-maxpool" / "lenet-maxpool.onnx"
+
+    def run(images: int) -> int:
+        command = [
+            sys.executable,
+            "-m",
+            "cnnkit",
+            "export",
+            str(graph),
+            "--int8",
+            "--format",
+            "onnx",
+            "--fresh",
+        ]
+        more = ["--artifacts", str(root), "--max-accuracy-drop", "50", "--calibration-images", str(images)]
+        return subprocess.run([*command, *more], capture_output=True, check=False).returncode
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, (4, 5))) == [0, 0]
+    made = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.int8.onnx")  # checks the hash
+    assert made.passport.extra["calibration"]["images"] in (4, 5)
+    assert read_proof(made).logits.shape == (64, 10)
+
+
+def test_an_interrupted_export_leaves_the_older_file(root: Path) -> None:
+    old = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx")
+
+    def draft(part: Path) -> Passport:
+        part.write_bytes(b"half of")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publish(old.path, draft, lambda drafted: (drafted.passport, None))
+    assert open_artifact(old.path).passport == old.passport
+    assert not [name for name in files(old.path.parent) if ".part" in name]

@@ -1,0 +1,270 @@
+"""Layers and times from other machines: TensorRT's recorded output, hand-written samples, ORT profiles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.toolkit.profiling.conftest import Exported, aligned, write_times
+from tests.toolkit.profiling.rows.test_matching import LIGHT
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.profiling.columns import open_any
+from toolkit.profiling.foreign import import_profile
+from toolkit.profiling.result import Profile
+from toolkit.tensorrt.layers import parts_of, read_layers, read_times
+
+
+@pytest.fixture
+def recorded(shared: Path) -> Path:
+    """Return the folder with what TensorRT 10 printed on a real GPU; skip where it is not here."""
+    folder = shared / "fixtures" / "tensorrt"
+    if not folder.is_dir():
+        pytest.skip("../shared/fixtures/tensorrt is not here")
+    return folder
+
+
+def nodes_on_rows(found: Profile) -> list[str]:
+    return [node for row in found.runs[0].rows for cell in row.cells.values() for node in cell.nodes]
+
+
+def test_each_recorded_layer_stands_on_one_row(recorded: Path) -> None:
+    path = recorded / "inspector-mnist-cnn.log"
+    layers = read_layers(path.read_text(errors="replace"), what="log")
+    found = import_profile(path, None, None, batch=1)
+    assert sorted(nodes_on_rows(found)) == sorted(layer.name for layer in layers)
+    column = found.runs[0].backends["trt"]
+    # a kernel of each of both profiles reads what no other is told to write: it is put beside a neighbour
+    assert column.coverage == pytest.approx(20 / 22)
+    assert column.latency_ms is None
+    assert not column.measured
+
+
+def test_each_recorded_time_stands_on_one_row_and_the_sum_is_kept(recorded: Path) -> None:
+    times = recorded / "profiler-mnist-cnn.log"
+    names, runs = read_times(times.read_text(errors="replace"), what="log")
+    found = import_profile(recorded / "inspector-mnist-cnn.log", times, None, batch=1)
+    assert sorted(nodes_on_rows(found)) == sorted(names)
+    column = found.runs[0].backends["trt"]
+    assert column.layer_sum_ms is not None
+    assert column.layout_ms is not None
+    # a row is the median of its windows' sums: with several runs the sums agree as medians do
+    whole = float(np.median(np.array(runs).sum(axis=1)))
+    assert column.layer_sum_ms + column.layout_ms == pytest.approx(whole, rel=0.15)
+    assert column.coverage == pytest.approx(6 / 9)  # three kernels of another build name no tensors
+
+
+def test_a_fused_recorded_layer_joins_its_modules(recorded: Path) -> None:
+    found = import_profile(recorded / "inspector-mnist-cnn.log", None, None, batch=1)
+    rows = {row.modules for row in found.runs[0].rows}
+    assert ("node_conv2d", "node_relu") in rows
+    assert ("node_max_pool2d",) in rows
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("conv1/Conv + act1/Relu", ("conv1/Conv", "act1/Relu")),
+        ("a/Conv || b/Conv", ("a/Conv", "b/Conv")),
+        ("{ForeignNode[fc1/Gemm...fc3/Gemm]}", ("fc1/Gemm", "fc3/Gemm")),
+        ("PWN(a/Sigmoid, b/Mul)", ("a/Sigmoid", "b/Mul")),
+        ("Reformatting CopyNode for Input Tensor 0 to conv1/Conv", ("conv1/Conv",)),
+        ("node_linear_myl5_2", ("node_linear",)),
+        ("conv1/Conv + act1/Relu [profile 1]", ("conv1/Conv", "act1/Relu")),
+        ("__myl_MaxSubExp_myl5_3", ()),
+    ],
+)
+def test_joined_layer_names_are_taken_apart(name: str, parts: tuple[str, ...]) -> None:
+    assert parts_of(name) == parts
+
+
+# written by hand to trtexec's documented shapes (10.x one key, 11.x two): they prove this parser only
+TEN = [
+    {
+        "Name": "conv1/Conv + act1/Relu",
+        "LayerType": "CaskConvolution",
+        "Inputs": [
+            {"Name": "input", "Dimensions": [1, 1, 28, 28], "Format/Datatype": "Row major linear FP32"}
+        ],
+        "Outputs": [
+            {"Name": "relu", "Dimensions": [1, 6, 28, 28], "Format/Datatype": "Row major linear FP32"}
+        ],
+        "Metadata": "[ONNX Layer: conv1/Conv]\u001e[ONNX Layer: act1/Relu]",
+    },
+    {
+        "Name": "Reformatting CopyNode for Input Tensor 0 to pool1/MaxPool",
+        "LayerType": "Reformat",
+        "Inputs": [],
+        "Outputs": [],
+    },
+    {"Name": "pool1/MaxPool", "LayerType": "CaskPooling", "Inputs": [], "Outputs": []},
+    {"Name": "{ForeignNode[conv2/Conv...fc3/Gemm]}", "LayerType": "Myelin", "Inputs": [], "Outputs": []},
+]
+ELEVEN = [
+    {
+        **layer,
+        "Outputs": [
+            {"Name": t["Name"], "Dimensions": t["Dimensions"], "Format": "Linear", "Datatype": "FP32"}
+            for t in layer["Outputs"]
+            if isinstance(t, dict)
+        ],
+    }
+    for layer in TEN
+]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"Layers": TEN, "Bindings": ["input", "logits"]},
+        {"Layers": ELEVEN, "I/O Tensors": ["input", "logits"]},
+    ],
+    ids=["10.x", "11.x"],
+)
+def test_trtexec_layers_land_on_the_modules_of_the_graph(
+    data: object, exported: Exported, tmp_path: Path
+) -> None:
+    layers, times = tmp_path / "layers.json", tmp_path / "times.json"
+    layers.write_text(json.dumps(data))
+    names = [str(layer["Name"]) for layer in TEN]
+    write_times(times, names, 0.5)
+    graph = exported("lenet-maxpool").path
+    found = import_profile(layers, times, str(graph), batch=1)
+    rows = found.runs[0].rows
+    assert sorted(nodes_on_rows(found)) == sorted(names)
+    assert ("conv1", "act1") in {row.modules for row in rows}
+    region = next(row for row in rows if "fc3" in row.modules)
+    # the whole region between the first and the last node that the kernel names
+    assert {"conv2", "act2", "pool2", "fc1", "fc2", "fc3"} <= set(region.modules)
+    moved = next(row for row in rows if row.type == "layout")
+    assert moved.caused_by == "pool1"
+    assert found.runs[0].backends["trt"].layer_sum_ms == pytest.approx(1.5)
+
+
+def ort_profile(path: Path, folder: Path, *, level: str = "ALL", batch: int = 1, runs: int = 5) -> Path:
+    """Run an ONNX file under ONNX Runtime's own profiler, as another program would; return the profile."""
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    settings.enable_profiling = True
+    settings.profile_file_prefix = str(folder / f"ort-{level}-{batch}")
+    settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    for _ in range(runs):
+        session.run(None, {given.name: np.zeros((batch, *given.shape[1:]), np.float32)})
+    return Path(session.end_profiling())
+
+
+@pytest.mark.parametrize("level", ["BASIC", "EXTENDED", "ALL"])
+def test_an_ort_profile_from_elsewhere_lands_on_the_modules(
+    level: str, exported: Exported, tmp_path: Path
+) -> None:
+    path = exported("lenet-maxpool").path
+    found = import_profile(ort_profile(path, tmp_path, level=level), None, str(path), batch=1)
+    column = found.runs[0].backends["ort"]
+    assert column.coverage == 1.0
+    assert column.time_coverage == 1.0
+    assert column.layer_sum_ms
+    assert column.profiled_runs == 4
+    rows = found.runs[0].rows
+    modules = [name for row in rows for name in row.modules]
+    assert len(modules) == len(set(modules))
+    first = next(row for row in rows if "conv1" in row.modules)
+    assert first.modules == (("conv1",) if level == "BASIC" else ("conv1", "act1"))
+    assert first.cells["ort"].match == "name"
+
+
+@pytest.mark.parametrize("name", ["resnet50", "inception_v2"])
+def test_an_ort_profile_has_the_rows_of_a_trace_that_tells_the_tensors(name: str, tmp_path: Path) -> None:
+    artifact = open_any(LIGHT / f"light_{name}.onnx")
+    wanted = {
+        frozenset(module.name for module in row.modules)
+        for row in aligned(artifact, own=True).rows
+        if row.nodes and row.modules
+    }
+    path = ort_profile(artifact.path, tmp_path, runs=2)
+    found = import_profile(path, None, str(artifact.path), batch=1).runs[0]
+    assert {frozenset(r.modules) for r in found.rows if r.modules and r.cells["ort"].nodes} == wanted
+    assert found.backends["ort"].coverage == 1.0
+
+
+def test_the_batch_of_an_ort_profile_is_the_one_that_its_shapes_tell(
+    exported: Exported, tmp_path: Path
+) -> None:
+    path = exported("lenet-maxpool").path
+    taken = ort_profile(path, tmp_path, batch=4, runs=2)
+    found = import_profile(taken, None, str(path)).runs[0]
+    assert found.batch == 4
+    assert sum(row.macs or 0 for row in found.rows) == 4 * 416_520
+    assert import_profile(taken, None, None).runs[0].batch == 4
+    for model in (str(path), None):
+        with pytest.raises(CnnkitError, match="was taken at batch 4, not 1: `--batch 4`"):
+            import_profile(taken, None, model, batch=1)
+
+
+def test_an_ort_profile_of_another_file_is_refused(exported: Exported, tmp_path: Path) -> None:
+    path = exported("lenet-maxpool").path
+    taken = ort_profile(path, tmp_path, batch=4, runs=2)
+    fixed = onnx.load(path)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    other = tmp_path / "fixed.onnx"
+    onnx.save(fixed, other)
+    with pytest.raises(CnnkitError, match=r"fixed\.onnx is fixed at 2"):
+        import_profile(taken, None, str(other))
+
+
+def test_a_kernel_that_is_called_twice_a_run_costs_both_calls(tmp_path: Path) -> None:
+    def event(name: str, start: int, duration: int, kind: str = "Node") -> dict[str, object]:
+        return {"cat": kind, "name": name, "ts": start, "dur": duration, "args": {"op_name": "Relu"}}
+
+    events = []
+    for start in (0, 1000, 2000):
+        events.append(event("model_run", start, 900, "Session"))
+        events += [event("body_kernel_time", start + 100 * call, 40) for call in (1, 2)]
+        events.append(event("tail_kernel_time", start + 500, 10))
+    path = tmp_path / "loop.json"
+    path.write_text(json.dumps(events))
+    run = import_profile(path, None, None, batch=1).runs[0]
+    assert [row.cells["ort"].latency_ms for row in run.rows[:2]] == [pytest.approx(0.08), pytest.approx(0.01)]
+    assert run.backends["ort"].profiled_runs == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "neither the inspector's JSON nor its text"),
+        ('{"Layers": []}', "holds no layers"),
+        ('{"Layers": [{"LayerType": "x"}]}', "a layer without a name"),
+        ('[{"cat": "Node", "name": "x"}]', "holds no kernel's time"),
+        ('[{"cat": "Node", "name": "conv_kernel_time"', "neither"),
+    ],
+)
+def test_damaged_files_are_refused_in_words(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(CorruptError, match=said):
+        import_profile(path, None, None, batch=1)
+
+
+def test_damaged_times_and_missing_files_are_refused_in_words(tmp_path: Path) -> None:
+    times = tmp_path / "times.json"
+    times.write_text('[{"count": 10}]')
+    with pytest.raises(CorruptError, match="holds no layer's time"):
+        import_profile(None, times, None, batch=1)
+    times.write_text('[{"name": "a", "averageMs": "fast"}]')
+    with pytest.raises(CorruptError, match="no profile of trtexec"):
+        import_profile(None, times, None, batch=1)
+    with pytest.raises(NotFoundError, match="no file"):
+        import_profile(tmp_path / "absent.json", None, None, batch=1)
+
+
+def test_layers_that_take_no_time_are_kept(tmp_path: Path) -> None:
+    times = tmp_path / "times.json"
+    write_times(times, ["conv1/Conv", "act1/Relu"], 0.0)
+    found = import_profile(None, times, None, batch=1)
+    assert [row.modules for row in found.runs[0].rows] == [("conv1",), ("act1",)]
+    assert found.runs[0].backends["trt"].layer_sum_ms == 0.0

@@ -1,0 +1,143 @@
+"""Augmentation of batches, held to what each operation means and to Pillow's own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+torch = pytest.importorskip("torch")
+
+from toolkit.models import Recipe  # noqa: E402  (after the skip)
+from toolkit.training.data import augmix  # noqa: E402
+from toolkit.training.data.augmentation import augment, colour, cutout, flip, rotate, shift  # noqa: E402
+from toolkit.training.data.geometry import affine  # noqa: E402
+
+OPERATIONS = {
+    "flip": Recipe(name="x", flip=True),
+    "shift": Recipe(name="x", shift_pixels=2),
+    "crop": Recipe(name="x", crop_padding=3),
+    "rotate": Recipe(name="x", rotate_degrees=15),
+    "colour": Recipe(name="x", colour=0.3),
+    "cutout": Recipe(name="x", cutout_pixels=5),
+    "augmix": Recipe(name="x", augmix=0.7),
+    "all": Recipe(
+        name="x", flip=True, shift_pixels=1, rotate_degrees=5, colour=0.1, cutout_pixels=3, augmix=0.5
+    ),
+}
+
+
+def random(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures(count: int = 16, channels: int = 1, side: int = 28, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=random(seed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(OPERATIONS)),
+    st.integers(1, 9),
+    st.sampled_from([1, 3]),
+    st.integers(6, 33),
+    st.integers(0, 2**62),
+)
+def test_every_operation_keeps_shape_and_type_and_repeats_from_its_seed(
+    name: str, count: int, channels: int, side: int, seed: int
+) -> None:
+    images = pictures(count, channels, side)
+    before = images.clone()
+    first = augment(images, OPERATIONS[name], random(seed))
+    assert first.shape == images.shape
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, augment(images, OPERATIONS[name], random(seed)))
+    assert torch.equal(images, before)  # the data set itself is never written to
+
+
+def test_a_recipe_without_augmentation_changes_nothing() -> None:
+    images = pictures()
+    assert augment(images, Recipe(name="x"), random()) is images
+
+
+def test_flip_mirrors_about_half_and_leaves_the_rest() -> None:
+    images = pictures(400, side=7)
+    flipped = flip(images, random())
+    mirrored = [torch.equal(after, before.flip(2)) for before, after in zip(images, flipped, strict=True)]
+    kept = [torch.equal(after, before) for before, after in zip(images, flipped, strict=True)]
+    assert all(a or b for a, b in zip(mirrored, kept, strict=True))
+    assert 150 < sum(mirrored) < 250
+
+
+def test_shift_is_a_crop_out_of_the_padded_picture() -> None:
+    images = pictures(60, channels=3, side=8)
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    places = set()
+    for index, moved in enumerate(shift(images, 2, random())):
+        found = [
+            (y, x)
+            for y in range(5)
+            for x in range(5)
+            if torch.equal(moved, padded[index, :, y : y + 8, x : x + 8])
+        ]
+        assert found
+        places.update(found)
+    assert len(places) > 20  # of 25: every picture draws its own
+
+
+def test_rotation_by_a_right_angle_is_exact_and_by_none_is_identity() -> None:
+    images = pictures(3, side=9)
+    quarter = torch.tensor([[[0.0, -1, 0], [1, 0, 0]]]).expand(3, 2, 3)
+    assert torch.equal(affine(images, quarter), torch.rot90(images, 1, (2, 3)))
+    assert torch.equal(rotate(images, 0.0, random()), images)
+
+
+def test_colour_keeps_pictures_near_themselves() -> None:
+    images = pictures(32, channels=3).clamp(100, 150)
+    change = (colour(images, 0.1, random()).int() - images.int()).abs()
+    assert 0 < change.max() <= 30
+
+
+def test_cutout_blanks_one_square_at_most() -> None:
+    images = torch.full((50, 1, 20, 20), 255, dtype=torch.uint8)
+    holes = (cutout(images, 6, random()) == 0).sum((1, 2, 3))
+    assert holes.max() == 36
+    assert holes.min() >= 9  # a corner
+
+
+def test_augmix_mixes_the_share_that_was_asked_for() -> None:
+    images = pictures(400, channels=3, side=16)
+    touched = (augmix.augmix(images, 0.6, random()) != images).flatten(1).any(1).float().mean()
+    assert 0.5 < touched < 0.7
+    assert torch.equal(augmix.augmix(images, 0.0, random()), images)
+
+
+@pytest.mark.parametrize(
+    ("operation", "by_pillow"),
+    [
+        (augmix._AUTOCONTRAST, lambda image, level: ImageOps.autocontrast(image)),
+        (augmix._EQUALIZE, lambda image, level: ImageOps.equalize(image)),
+        (augmix._POSTERIZE, lambda image, level: ImageOps.posterize(image, 4 - int(level * 4))),
+        (augmix._SOLARIZE, lambda image, level: ImageOps.solarize(image, 256 - int(level * 256))),
+    ],
+)
+def test_augmix_tables_are_pillows(operation: int, by_pillow: object) -> None:
+    images = pictures(6, channels=3, side=12)
+    images[0] = 77  # a picture of one colour
+    images[1] = images[1].clamp(90, 160)
+    levels = torch.tensor([0.01, 0.1, 0.2, 0.25, 0.26, 0.3])
+    ours = augmix._remap(images, torch.full((6,), operation), levels, torch.ones(6))
+    for picture, answer, level in zip(images, ours, levels, strict=True):
+        image = Image.fromarray(np.moveaxis(picture.numpy(), 0, -1))
+        wanted = np.moveaxis(np.asarray(by_pillow(image, float(level))), -1, 0)  # type: ignore[operator]
+        assert np.abs(answer.numpy().astype(int) - wanted).max() <= 1  # autocontrast rounds its own way
+
+
+def test_shift_and_crop_margins_add_up() -> None:
+    recipe = dataclasses.replace(OPERATIONS["shift"], crop_padding=1)
+    images = pictures()
+    assert torch.equal(augment(images, recipe, random()), shift(images, 3, random()))

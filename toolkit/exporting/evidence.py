@@ -1,0 +1,199 @@
+"""The pictures that an export is judged on, and what PyTorch answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit import catalog
+from toolkit.artifacts import Artifact, Passport
+from toolkit.backends import Engine, EngineOptions
+from toolkit.datasets import Dataset, Split
+from toolkit.errors import NotFoundError, ShapeError
+from toolkit.graphs.running import Inputs
+from toolkit.images import Pixels, Preprocessing, fit_batch, normalise
+
+Floats = NDArray[np.float32]
+SplitName = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class PictureInputs:
+    """What pictures (N, C, H, W) uint8 are to a network that takes floats, made slice by slice.
+
+    A thousand pictures of 224×224 are 50 MB; as floats, all at once, they would be 200.
+    """
+
+    images: Pixels
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, part: slice) -> NDArray[np.float32]:
+        return normalise(fit_batch(self.images[part], self.preprocessing), self.preprocessing)
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """Pictures with, where they are real and the network is trained, their labels.
+
+    `pixels` (N, C, H, W) uint8 at the network's size, or None for a network without preprocessing;
+    `inputs` (N, C, H, W) of the network's dtype; `source` says in words what they are, `why_random`
+    why they are not real.
+    """
+
+    inputs: Inputs
+    source: str
+    pixels: Pixels | None = None
+    labels: NDArray[np.int64] | None = None
+    why_random: str | None = None
+    references: dict[str, Floats] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def inputs_for(self, passport: Passport) -> Inputs:
+        """Return what an artifact takes: raw pixels where its graph holds the preprocessing."""
+        if passport.input.dtype == "uint8" and self.pixels is not None:
+            return self.pixels
+        return self.inputs
+
+    def reference(self, artifact: Artifact, answer: Callable[[], Floats]) -> Floats:
+        """Return an artifact's (N, K) answers, computed once; keyed by the content of its file."""
+        key = artifact.passport.sha256
+        if key not in self.references:
+            self.references[key] = answer()
+        return self.references[key]
+
+
+def gather(
+    passport: Passport,
+    *,
+    images: int | None,
+    seed: int,
+    data_dir: Path | None,
+    split: SplitName = "test",
+) -> Evidence:
+    """Return `images` pictures (None: all) for an artifact: real ones, else seeded random ones.
+
+    Random ones stand in, and `why_random` says so, where the network is untrained, came from
+    elsewhere, or its data set is not on this machine.
+    """
+    why = why_random(passport)
+    if why is None and passport.preprocessing is not None and passport.dataset is not None:
+        try:
+            dataset = load_dataset(passport, data_dir)
+        except NotFoundError as error:
+            why = f"the data set {passport.dataset.name} is not at hand ({error})"
+        else:
+            part = dataset.test if split == "test" else dataset.train
+            chosen = choose(part, images, seed)
+            pixels = fit_batch(chosen.images, passport.preprocessing)
+            known = passport.dataset.fingerprint
+            same = known in (None, dataset.fingerprint)
+            other = "" if same else ", which differs from what it was trained on"
+            return Evidence(
+                inputs=PictureInputs(pixels, passport.preprocessing),
+                source=f"{len(chosen)} {split} images of {dataset.name}{other}",
+                pixels=pixels,
+                labels=chosen.labels,
+            )
+    return random_evidence(passport, images or 1000, seed, why or "it has no preprocessing")
+
+
+def why_random(passport: Passport) -> str | None:
+    """Say why a network cannot be judged on real pictures; None where it can."""
+    if passport.trained is False:
+        return "the network is untrained"
+    if passport.dataset is None or passport.preprocessing is None:
+        return "its passport names no data set"
+    return None
+
+
+def load_dataset(passport: Passport, data_dir: Path | None) -> Dataset:
+    """Load the data that a passport names, without fetching. Raises NotFoundError."""
+    assert passport.dataset is not None
+    assert passport.preprocessing is not None
+    name = passport.dataset.name
+    size = (passport.preprocessing.channels, *passport.preprocessing.size)
+    return catalog.dataset(name).load(name, data_dir, False, size)
+
+
+def choose(split: Split, images: int | None, seed: int) -> Split:
+    """Return a seeded sample of a split in its order; the whole split where `images` is None."""
+    if images is None or images >= len(split):
+        return split
+    picked = np.random.default_rng(seed).permutation(len(split))[:images]
+    return split.take(np.sort(picked))
+
+
+def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evidence:
+    """Return seeded random pictures (standard normal values for a network without preprocessing)."""
+    generator = np.random.default_rng(seed)
+    shape = (images, *one_input(passport))
+    if passport.preprocessing is not None:
+        pixels = generator.integers(0, 256, shape, dtype=np.uint8)
+        return Evidence(
+            inputs=PictureInputs(pixels, passport.preprocessing),
+            source=f"{images} seeded random images",
+            pixels=pixels,
+            why_random=why,
+        )
+    if passport.input.dtype == "uint8":
+        values: NDArray[Any] = generator.integers(0, 256, shape, dtype=np.uint8)
+    else:
+        values = generator.standard_normal(shape).astype(passport.input.dtype)
+    return Evidence(inputs=values, source=f"{images} seeded random inputs", why_random=why)
+
+
+def one_input(passport: Passport) -> tuple[int, ...]:
+    """Return the shape of one input, (C, H, W). Raises ShapeError where more than the batch is open."""
+    extents = tuple(extent for extent in passport.input.shape[1:] if extent)
+    if len(extents) != len(passport.input.shape[1:]):
+        shape = "×".join("?" if extent is None else str(extent) for extent in passport.input.shape)
+        raise ShapeError(
+            f"{passport.model} takes {shape}, and only the batch may be open: an export is proven and built "
+            "at one size; fix the others in its ONNX file first"
+        )
+    return extents
+
+
+def answers(engine: Engine, inputs: Inputs, *, batch: int = 32) -> Floats:
+    """Return an engine's first output for all inputs, run in batches that it takes, as (N, K) float32."""
+    least, most = engine.batch_sizes
+    step = max(least, min(batch, most or batch))
+    parts = []
+    for start in range(0, len(inputs), step):
+        part = inputs[start : start + step]
+        # the filling's answers are dropped
+        parts.append(engine.logits(filled(part, least))[: len(part)])
+    return np.concatenate(parts).reshape(len(inputs), -1)
+
+
+def filled(batch: NDArray[Any], least: int) -> NDArray[Any]:
+    """Return a batch of at least `least` inputs: its last one is repeated as often as needed."""
+    missing = least - len(batch)
+    return batch if missing <= 0 else np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+
+
+def smallest_batch(engine: Engine, inputs: Inputs) -> NDArray[Any]:
+    """Return the first inputs, in the smallest batch that an engine takes: what its latency is told for."""
+    least, _ = engine.batch_sizes
+    return filled(inputs[:least], least)
+
+
+def answers_of(artifact: Artifact, evidence: Evidence, *, model_file: Path | None = None) -> Floats:
+    """Return an artifact's answers to the evidence on the CPU, computed once in this process."""
+
+    def compute() -> Floats:
+        backend = catalog.backend({"safetensors": "pytorch", "onnx": "ort"}[artifact.passport.format])
+        with backend.open(artifact, EngineOptions(model_file=model_file)) as engine:
+            return answers(engine, evidence.inputs_for(artifact.passport))
+
+    return evidence.reference(artifact, compute)

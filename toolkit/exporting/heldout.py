@@ -1,0 +1,87 @@
+"""Pictures for decisions: calibration from the training part, accuracy from what training held out.
+
+The test set takes no part in any choice; it is read once, for the report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.artifacts import Passport
+from toolkit.datasets import Split
+from toolkit.errors import NotFoundError
+from toolkit.exporting.evidence import PictureInputs, choose, load_dataset, random_evidence, why_random
+from toolkit.graphs.running import Inputs
+from toolkit.images import Pixels, fit_batch
+
+# of a training set of which training held nothing out
+SHARE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Inputs to calibrate on, and labelled pictures to judge on; None where `why_unjudged` says why."""
+
+    calibration: Inputs
+    calibration_source: str
+    validation: Split | None
+    validation_source: str | None
+    passport: Passport
+    why_unjudged: str | None = None
+
+    def inputs(self, start: int, stop: int) -> Inputs:
+        """Return the network's input for validation pictures `start` to `stop`."""
+        assert self.validation is not None
+        return network_input(self.validation.images[start:stop], self.passport)
+
+
+def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | None) -> HeldOut:
+    """Return calibration and validation pictures of a network's own data, else seeded random inputs."""
+    why = why_random(passport)
+    if why is None:
+        try:
+            train = load_dataset(passport, data_dir).train
+        except NotFoundError as error:
+            why = str(error)
+        else:
+            return _from(train, passport, images, seed)
+    drawn = random_evidence(passport, images, seed, why)
+    return HeldOut(
+        calibration=drawn.inputs_for(passport),
+        calibration_source=drawn.source,
+        validation=None,
+        validation_source=None,
+        passport=passport,
+        why_unjudged=why,
+    )
+
+
+def network_input(images: Pixels, passport: Passport) -> Inputs:
+    """Return pictures as a network takes them: raw pixels where its graph holds the preprocessing."""
+    assert passport.preprocessing is not None
+    if passport.input.dtype == "uint8":
+        return fit_batch(images, passport.preprocessing)
+    return PictureInputs(images, passport.preprocessing)
+
+
+def _from(train: Split, passport: Passport, images: int, seed: int) -> HeldOut:
+    from toolkit.training.data.prepare import split_off
+
+    assert passport.dataset is not None
+    fraction = float((passport.recipe or {}).get("validation_fraction") or 0.0)
+    rest, held = split_off(train, fraction or SHARE)
+    assert held is not None
+    chosen = choose(rest, images, seed)
+    # in a seeded order, so that any first part of it is a fair sample
+    order = np.random.default_rng(seed).permutation(len(held))
+    origin = "held out by training" if fraction else "of the training set, which it was trained on, too"
+    return HeldOut(
+        calibration=network_input(chosen.images, passport),
+        calibration_source=f"{len(chosen)} training images of {passport.dataset.name}",
+        validation=held.take(order),
+        validation_source=f"images of {passport.dataset.name} {origin}",
+        passport=passport,
+    )

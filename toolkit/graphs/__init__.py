@@ -1,0 +1,1 @@
+"""ONNX graphs: read, named, counted, ordered and run."""

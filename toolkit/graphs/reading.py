@@ -1,0 +1,109 @@
+"""ONNX files read from disk, with errors in words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import hash_file
+from toolkit.errors import CnnkitError, CorruptError, MissingExtraError, NotFoundError
+
+# protobuf cannot hold more in one message; a file beyond it needs external data
+LARGEST_BYTES = 2**31 - 1
+
+
+def read_graph(path: Path) -> Any:
+    """Read an ONNX file with its external data. Raises CorruptError or CnnkitError in words."""
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtraError("onnx", "export") from None
+    if not path.is_file():
+        raise NotFoundError(f"no file {path}")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf, OS and onnx errors share no base class
+        raise CorruptError(f"{path} is no readable ONNX file: {_first(error)}") from None
+    outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    refuse_too_large(_external_bytes(outside) + path.stat().st_size, path.name)
+    if outside:
+        try:
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+        except Exception as error:  # a missing or short weights file raises OSError, ValueError …
+            raise CorruptError(
+                f"{path} keeps weights in another file that cannot be read: {_first(error)}"
+            ) from None
+    _store_constants(model)
+    if not model.graph.output:
+        raise CnnkitError(f"{path} has no output: it is no network")
+    return model
+
+
+def hash_graph(path: Path) -> str:
+    """Return the SHA-256 of an ONNX file; one that keeps weights elsewhere counts with those files.
+
+    Such a file holds names and offsets only, and stays the same when its weights change.
+    """
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    outside = {
+        entry.value
+        for tensor in _tensors(model.graph)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if not outside:
+        return hash_file(path)
+    hashes = [hash_file(path), *(f"{name}\0{hash_file(path.parent / name)}" for name in sorted(outside))]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Yield every stored tensor of a graph: weights, constants, and those of the graphs in its nodes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def _store_constants(model: Any) -> None:
+    """Turn Constant nodes that hold a tensor into initializers, as every step after this expects."""
+    kept = []
+    for node in model.graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if node.op_type != "Constant" or node.domain or value is None:
+            kept.append(type(node).FromString(node.SerializeToString()))
+            continue
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+    model.ir_version = max(model.ir_version, 4)  # before it, each weight had to be an input, too
+    if len(kept) < len(model.graph.node):
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+
+
+def _external_bytes(tensors: list[Any]) -> int:
+    sizes = [entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "length"]
+    return sum(int(size) for size in sizes)
+
+
+def _first(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def refuse_too_large(size_bytes: int, what: str) -> None:
+    """Raise CnnkitError when weights of that size cannot be one ONNX file."""
+    if size_bytes > LARGEST_BYTES:
+        raise CnnkitError(
+            f"{what} holds {size_bytes / 2**30:.1f} GiB of weights; one ONNX file ends at 2 GiB, and an "
+            "artifact here is one file: export a smaller network, or convert with torch.onnx.export "
+            "(external_data=True) and run that file as it is"
+        )

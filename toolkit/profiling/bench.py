@@ -1,0 +1,325 @@
+"""One profile: open the columns, check their answers, time them clean, trace them, align the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit import catalog
+from toolkit.artifacts import now
+from toolkit.backends import Engine, EngineOptions, ExecutedNode, Trace
+from toolkit.graphs.counting import SourceGraph, read_graph
+from toolkit.profiling.columns import Chosen, Target
+from toolkit.profiling.judging.agreement import difference
+from toolkit.profiling.measuring.batches import batches_of, feed
+from toolkit.profiling.measuring.conditions import describe_machine, process_peak
+from toolkit.profiling.measuring.latency import LEAST_WINDOWS, measure
+from toolkit.profiling.measuring.yardstick import Yardstick
+from toolkit.profiling.network.modules import Module, Network, modules_of, network_of, shared
+from toolkit.profiling.result import Latency, Profile, Run
+from toolkit.profiling.rows.align import align
+from toolkit.profiling.rows.cells import columns_of, rows_of
+from toolkit.profiling.rows.matching import claim
+from toolkit.profiling.rows.observed import Seen
+from toolkit.profiling.static_trt import static_trace
+
+# a machine that others use changes its speed for seconds at a time: windows in pieces, in turn with the
+# other columns, see more of that than as many windows in a row
+TRACE_WINDOWS, TURNS = 10, 5
+# ONNX Runtime writes a line for every kernel's every call: more of them take longer to read than to run
+MOST_RUNS = 150
+# what starting a trace anew may cost beside its runs; a large graph in ONNX Runtime costs more, and gets two
+START_S = 0.5
+# calls of a column whose call outlasts the duration: its peak memory, three clean windows, four to trace it
+CALLS = 8
+PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to measure. `duration_s` is the clean time of each column at each batch size.
+
+    `batches` None is the one that a file fixes, else 1.
+    """
+
+    batches: tuple[int, ...] | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    duration_s: float = 1.0
+    level: str = "all"
+    seed: int = 0
+    model_file: Path | None = None
+    turns: bool = False  # whether each column is traced in turn with the others whatever that costs
+
+
+def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> Profile:
+    """Profile the chosen columns at every batch size; on Ctrl-C return what is complete, marked partial.
+
+    Raises CnnkitError for a batch size that a file does not take.
+    """
+    runs: list[Run] = []
+    batches = batches_of([target.artifact for target in chosen.targets], settings.batches, tell)
+    for batch in batches:
+        run = _Bench(chosen, settings, batch, tell).run()
+        if run is not None:
+            runs.append(run)
+        if run is None or run.partial:
+            break
+    if not runs:
+        tell("interrupted before anything was complete")
+        raise KeyboardInterrupt
+    return Profile(
+        model=", ".join(dict.fromkeys(target.artifact.passport.model for target in chosen.targets)),
+        device=settings.device,
+        threads=settings.threads,
+        runs=tuple(runs),
+        partial=any(run.partial for run in runs) or len(runs) < len(batches),
+        machine=describe_machine(settings.threads),
+        skipped=tuple(chosen.skipped),
+        created=now(),
+    )
+
+
+class _Bench:
+    """One batch size: every column is opened once, timed in turn with the others, then traced."""
+
+    def __init__(self, chosen: Chosen, settings: Settings, batch: int, tell: Callable[[str], None]) -> None:
+        self.chosen, self.settings, self.batch, self.tell = chosen, settings, batch, tell
+        self.seen = {target.key: Seen(target=target) for target in chosen.targets}
+        self.partial = False
+        self.beside_clean, self.beside_trace = Yardstick(settings.threads), Yardstick(settings.threads)
+
+    def run(self) -> Run | None:
+        try:
+            self._read()
+            with ExitStack() as stack:
+                engines = self._open(stack)
+                agreement, reference = self._agreement(engines)
+                self._clean(engines)
+                if not self.partial:
+                    self._trace(engines)
+        except KeyboardInterrupt:
+            self.partial = True
+        if not any(seen.latency or seen.trace for seen in self.seen.values()):
+            return None
+        modules = self._modules()
+        parts = align(modules, {key: seen.claims for key, seen in self.seen.items()})
+        rows = rows_of(parts, self.seen)
+        return Run(
+            batch=self.batch,
+            backends=columns_of(self.seen, rows),
+            rows=rows,
+            skipped=tuple(self.chosen.skipped),
+            agreement=agreement,
+            reference=reference,
+            yardstick={
+                **self.beside_clean.medians(),
+                **{f"traced_{name}": ms for name, ms in self.beside_trace.medians().items()},
+            },
+            partial=self.partial,
+        )
+
+    def _read(self) -> None:
+        graphs: dict[Path, SourceGraph] = {}
+        for seen in self.seen.values():
+            path = seen.target.graph
+            if path is not None:
+                graphs[path] = graphs.get(path) or read_graph(path, batch=self.batch)
+                seen.graph = graphs[path]
+                seen.notes += seen.graph.notes
+
+    def _modules(self) -> tuple[Module, ...]:
+        """Give each column the modules of its network; return those of all networks.
+
+        A network's are those of its first column, then those that only later columns know.
+        """
+        networks: dict[Network, dict[str, Module]] = {}
+        for seen in self.seen.values():
+            network = network_of(seen.target.artifact)
+            found = networks.setdefault(network, {})
+            own = modules_of(
+                seen.target.artifact.passport,
+                seen.graph,
+                batch=self.batch,
+                model_file=self.settings.model_file,
+                ran=self._calls_of(network),
+            )
+            for module in own:
+                known = found.setdefault(module.name, module)
+                if known.flow is None:
+                    found[module.name] = dataclasses.replace(known, flow=module.flow)
+        for seen in self.seen.values():
+            seen.modules = tuple(networks[network_of(seen.target.artifact)].values())
+        return shared(network.values() for network in networks.values())
+
+    def _calls_of(self, network: Network) -> tuple[ExecutedNode, ...]:
+        """Return the calls that PyTorch made for that network in this profile; empty where it made none."""
+        for seen in self.seen.values():
+            own = network_of(seen.target.artifact)
+            if seen.target.backend == "pytorch" and seen.trace is not None and own == network:
+                return seen.trace.nodes
+        return ()
+
+    def _open(self, stack: ExitStack) -> dict[str, Engine]:
+        engines: dict[str, Engine] = {}
+        for key, seen in self.seen.items():
+            target = seen.target
+            if target.static_why is not None:
+                continue
+            seen.device = self.settings.device
+            if target.backend == "trt" and seen.device == "cpu":
+                seen.device = "cuda"
+            options = EngineOptions(
+                device=seen.device,
+                threads=self.settings.threads,
+                model_file=self.settings.model_file,
+                extra=_extra(target, seen.graph, self.batch, self.settings),
+            )
+            engines[key] = stack.enter_context(catalog.backend(target.backend).open(target.artifact, options))
+        return engines
+
+    def _input(self, key: str) -> NDArray[Any]:
+        spec = self.seen[key].target.artifact.passport.input
+        return feed(spec.shape, spec.dtype, batch=self.batch, seed=self.settings.seed)
+
+    def _agreement(self, engines: Mapping[str, Engine]) -> tuple[dict[str, float | None], dict[str, str]]:
+        """Return each column's largest difference from the first of its network's, and that one's name."""
+        found: dict[str, float | None] = {}
+        reference: dict[str, str] = {}
+        firsts: dict[str, tuple[str, NDArray[np.float32]]] = {}
+        for key, engine in engines.items():
+            given, start = self._input(key), time.perf_counter()
+            try:
+                answer = engine.logits(given)
+            except (TypeError, ValueError) as error:
+                self.seen[key].notes.append(f"its answer is no array of numbers ({error}); not compared")
+                continue
+            finally:  # a runtime compiles, packs and allocates in its first call
+                self.seen[key].first_call_ms = (time.perf_counter() - start) * 1e3
+            if not np.isfinite(answer).all():
+                self.seen[key].notes.append("its answers hold NaN or infinite numbers")
+            name, first = firsts.setdefault(self._network(key, firsts), (key, answer))
+            if name != key and answer.shape == first.shape:
+                found[key], reference[key] = difference(answer, first), name
+        return found, reference
+
+    def _network(self, key: str, known: Mapping[str, Any]) -> str:
+        """Return what network a column runs; a foreign file, which does not say, is taken for the first."""
+        passport = self.seen[key].target.artifact.passport
+        return passport.model if passport.sha256 or not known else next(iter(known))
+
+    def _clean(self, engines: Mapping[str, Engine]) -> None:
+        if not engines:
+            return  # what is static takes no time to measure
+        self.tell(f"batch {self.batch}: timing {', '.join(engines)} …")
+        self._warn_of_patience(engines)
+        calls = {key: engine.bind(self._input(key)) for key, engine in engines.items()}
+        peaks = {key: process_peak(call) for key, call in calls.items()}
+        latencies, self.partial = measure(
+            calls, duration_s=self.settings.duration_s, between=self.beside_clean
+        )
+        for key, latency in latencies.items():
+            self.seen[key].process_peak_bytes = peaks[key]
+            if latency is None:
+                continue
+            first = self.seen[key].first_call_ms
+            self.seen[key].latency = dataclasses.replace(latency, first_call_ms=first)
+            if latency.runs < TRACE_WINDOWS:
+                self.seen[key].notes.append(
+                    f"one call lasts {latency.median / 1e3:.1f} s: {latency.runs} runs only"
+                )
+
+    def _warn_of_patience(self, engines: Iterable[str]) -> None:
+        """Say beforehand what calls that outlast the duration will take."""
+        first = {key: (self.seen[key].first_call_ms or 0) / 1e3 for key in engines}
+        slow = {key: seconds for key, seconds in first.items() if seconds > self.settings.duration_s}
+        whole_s = CALLS * sum(slow.values())
+        if whole_s >= PATIENCE_S:
+            said = ", ".join(f"{key} {seconds:.1f} s a call" for key, seconds in slow.items())
+            self.tell(f"{said}: about {whole_s / 60:.1f} minutes to come; Ctrl-C keeps what is complete")
+
+    def _trace(self, engines: Mapping[str, Engine]) -> None:
+        plans = {key: self._plan(self.seen[key].latency) for key in engines}
+        try:
+            for key, seen in self.seen.items():
+                if key in engines:
+                    self.tell(f"batch {self.batch}: profiling {key} …")
+                else:
+                    seen.trace = static_trace(seen.target, batch=self.batch)
+            while any(plan.left for plan in plans.values()):
+                self.beside_trace()
+                for key, plan in plans.items():
+                    if plan.left:
+                        self._piece(key, engines[key], plan)
+            if engines:
+                self.beside_trace()
+        finally:  # what was complete counts, on Ctrl-C too
+            for seen in self.seen.values():
+                if seen.trace is not None:
+                    seen.claims = claim(seen.trace.nodes, seen.graph)
+
+    def _piece(self, key: str, engine: Engine, plan: _Plan) -> None:
+        """Trace one column's next windows: all that are left, where starting anew would cost too much."""
+        seen, start = self.seen[key], time.perf_counter()
+        piece = engine.trace(self._input(key), windows=plan.windows, runs=plan.runs)
+        start_s = time.perf_counter() - start - sum(piece.total_ms) * plan.runs / 1e3
+        seen.trace = joined(seen.trace, piece)
+        plan.left -= plan.windows
+        if start_s > START_S and not self.settings.turns:
+            plan.windows = plan.left
+        if seen.copies is None:
+            seen.copies = engine.call_times(self._input(key), runs=TRACE_WINDOWS)
+
+    def _plan(self, latency: Latency | None) -> _Plan:
+        """Return windows and runs of the profiled run: about as long as the clean one."""
+        if latency is None:
+            return _Plan(left=3, windows=1, runs=1)
+        possible = self.settings.duration_s * 1e3 / max(latency.median, 1e-3)
+        if possible < TRACE_WINDOWS:
+            least = LEAST_WINDOWS if possible >= 1 else 1
+            return _Plan(left=max(least, int(possible)), windows=1, runs=1)
+        runs = max(1, min(MOST_RUNS, round(possible / TRACE_WINDOWS)))
+        return _Plan(left=TRACE_WINDOWS, windows=TRACE_WINDOWS // TURNS, runs=runs)
+
+
+@dataclass(kw_only=True)
+class _Plan:
+    """How a column is traced: `left` windows of `runs` calls, `windows` at a time."""
+
+    left: int
+    windows: int
+    runs: int
+
+
+def joined(first: Trace | None, second: Trace) -> Trace:
+    """Return two traces of one engine as one; the second alone where the runtime ran other nodes."""
+    if first is None or first.node_ms is None or second.node_ms is None:
+        return second
+    if [node.type for node in first.nodes] != [node.type for node in second.nodes]:
+        return second
+    return dataclasses.replace(
+        first,
+        node_ms=np.vstack([first.node_ms, second.node_ms]),
+        total_ms=(*first.total_ms, *second.total_ms),
+        runs=first.runs + second.runs,
+    )
+
+
+def _extra(target: Target, graph: SourceGraph | None, batch: int, settings: Settings) -> dict[str, Any]:
+    if target.backend != "ort":
+        return {}
+    extra: dict[str, Any] = {"level": settings.level}
+    if graph is not None:
+        if graph.renamed is not None:
+            extra["model"] = graph.renamed
+        others = list(graph.inputs.items())[1:]
+        extra["feed"] = {n: feed(s, d, batch=batch, seed=settings.seed) for n, (d, s) in others}
+    return extra

@@ -1,0 +1,1 @@
+"""Two profiles or two columns held against each other."""

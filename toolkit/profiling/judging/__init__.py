@@ -1,0 +1,1 @@
+"""What the figures of a profile are worth: noise, agreement of answers, the roofline, findings."""

@@ -1,0 +1,66 @@
+"""Each row against the machine: work and bytes a second, and the share of what is attainable.
+
+Williams, Waterman, Patterson, "Roofline: an insightful visual performance model" (2009): attainable =
+min(peak, bandwidth × FLOPs / bytes), with the bandwidth of the cache level that the row's data fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from toolkit.profiling.measuring.peaks import Peaks
+from toolkit.profiling.result import Cell, Profile, Row, Run
+
+# of what is attainable: a row above it was held against peaks that others held down
+MOST = 1.1
+
+
+def exceeded(profile: Profile) -> bool:
+    """Tell whether a row did more than the measured peaks allow."""
+    cells = (cell for run in profile.runs for row in run.rows for cell in row.cells.values())
+    return any((cell.attainable or 0) > MOST for cell in cells)
+
+
+def with_roofline(profile: Profile, machine: Peaks) -> Profile:
+    """Return the profile with each timed cell's rates and bound filled in, of columns that ran on the CPU.
+
+    The peaks are the CPU's: what another device did is held against none.
+    """
+    runs = tuple(
+        replace(run, rows=tuple(_row(row, run, machine) for row in run.rows)) for run in profile.runs
+    )
+    known = {"gflops": machine.gflops, "gbytes_s": machine.gbytes_s, "cache_bytes": machine.cache_bytes}
+    peaks = {"threads": machine.threads, **known}
+    notes = profile.notes
+    if machine.busy:
+        said = f"others took {machine.others_cores:.1f} of {machine.cores} cores, {machine.threads} measured"
+        notes = (*notes, f"the machine was busy ({said}): its true peaks are higher than those measured now")
+    if exceeded(replace(profile, runs=runs)):
+        said = "a kernel that saves products (Winograd), or others used the machine while they were measured"
+        notes = (*notes, f"rows reach more than 100% of the measured peaks: {said}")
+    return replace(profile, runs=runs, notes=notes, machine={**profile.machine, "peaks": peaks})
+
+
+def _row(row: Row, run: Run, machine: Peaks) -> Row:
+    columns = run.backends
+    own = {key: cell for key, cell in row.cells.items() if columns[key].device == "cpu"}
+    rated = {key: _cell(cell, columns[key].precision, machine) for key, cell in own.items()}
+    return replace(row, cells={**row.cells, **rated})
+
+
+def _cell(cell: Cell, precision: str, machine: Peaks) -> Cell:
+    if not cell.latency_ms or cell.macs is None or not cell.ideal_bytes:
+        return cell
+    seconds = cell.latency_ms / 1e3
+    # bytes are counted in fp32; int8 moves a quarter of them, a CPU's fp16 graph runs as fp32
+    moved = cell.ideal_bytes / (4 if precision == "int8" else 1)
+    gflops, gbytes = 2 * cell.macs / seconds / 1e9, moved / seconds / 1e9
+    peak = machine.gflops.get("int8" if precision == "int8" else "fp32")
+    bandwidth = machine.bandwidth(int(moved))
+    rated = replace(cell, gflops=gflops, gbytes_s=gbytes)
+    if not peak or not bandwidth:
+        return rated
+    by_compute, by_memory = 2 * cell.macs / (peak * 1e9), moved / (bandwidth * 1e9)
+    least = max(by_compute, by_memory)
+    bound = "compute" if by_compute >= by_memory else "memory"
+    return replace(rated, attainable=least / seconds, bound=bound)

@@ -1,0 +1,1 @@
+"""Latency, memory and the machine's own speed, measured."""

@@ -1,0 +1,1 @@
+"""Executed nodes laid onto modules: claims, rows and their cells."""

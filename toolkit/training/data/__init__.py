@@ -1,0 +1,1 @@
+"""What a training learns from: pictures prepared, augmented and handed out in batches."""

@@ -1,0 +1,1 @@
+"""What a training leaves: its folder, snapshots, kept weights, logs and charts."""

@@ -1,0 +1,220 @@
+"""What a run keeps: its best and last checkpoints, the promoted one, its report and pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.artifacts import Artifact, DatasetRef, Metrics, artifact_path, open_artifact, sidecar, writing
+from toolkit.checkpoints import new_passport, save_checkpoint
+from toolkit.errors import CnnkitError
+from toolkit.training import EpochRecord, Job, Outcome
+from toolkit.training.process import usage as gauges
+from toolkit.training.record.charts import draw_confusion, draw_curves
+from toolkit.training.record.logs import write_csv, write_tensorboard
+from toolkit.training.scoring import Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from toolkit.training.compute.format import Compute
+    from toolkit.training.data.prepare import Prepared
+    from toolkit.training.loop import Progress
+    from toolkit.training.record.folder import RunFolder
+
+_BEST, _LAST = "best.safetensors", "last.safetensors"
+_HELD = "good.safetensors"  # the best checkpoint as it was when good.state was saved
+
+
+def report(job: Job, outcome: Outcome) -> dict[str, Any]:
+    """Return what `cnnkit train --json` prints and a run's folder keeps, as plain JSON values."""
+    facts = {
+        field.name: getattr(outcome, field.name)
+        for field in dataclasses.fields(outcome)
+        if field.name not in ("checkpoint", "folder", "records")
+    }
+    return {
+        "model": job.model.name,
+        "recipe": job.recipe.name,
+        "dataset": job.dataset_name,
+        "epochs": len(outcome.records),
+        "seed": job.seed,
+        "checkpoint": str(outcome.checkpoint.path.absolute()),
+        **facts,
+        "sha256": outcome.checkpoint.passport.sha256,
+        "run": str(outcome.folder.absolute()),
+        "settings": dataclasses.asdict(job.recipe),
+        "history": [_numbers(record) for record in outcome.records],
+    }
+
+
+def _numbers(record: EpochRecord) -> dict[str, Any]:
+    """Return a record's fields; what JSON has no word for, as an infinite loss, is unknown."""
+    fields = dataclasses.asdict(record)
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
+
+
+class Keeper:
+    """Writes one run's results."""
+
+    def __init__(self, job: Job, prepared: Prepared, folder: RunFolder, compute: Compute) -> None:
+        self._job = job
+        self._prepared = prepared
+        self._folder = folder
+        self._compute = compute
+
+    def epoch(self, progress: Progress, record: EpochRecord, weights: dict[str, Tensor]) -> None:
+        """Keep an epoch's weights as the last, and as the best when they are; write the logs."""
+        progress.records.append(record)
+        last, best = self._folder.path / _LAST, self._folder.path / _BEST
+        self._save(last, weights, Metrics(val_accuracy=record.val_accuracy))
+        if _better(progress, record):
+            progress.best_epoch = record.epoch
+            progress.best_accuracy, progress.best_loss = record.val_accuracy, record.val_loss
+            _give_name(last, best)
+        write_csv(self._folder.path, progress.records)
+        write_tensorboard(self._folder.path, progress.records)
+
+    def hold_best(self) -> None:
+        """Remember the best checkpoint of now: later epochs may be undone, however well they scored."""
+        _give_name(self._folder.path / _BEST, self._folder.path / _HELD)
+
+    def return_to_held_best(self) -> None:
+        """Let the best checkpoint be the remembered one again."""
+        _give_name(self._folder.path / _HELD, self._folder.path / _BEST)
+
+    def chosen(self, progress: Progress) -> tuple[EpochRecord, Artifact]:
+        """Return the epoch whose weights the recipe selects, and its checkpoint."""
+        if not progress.records:
+            raise CnnkitError("no epoch was finished, so there are no weights to keep; lower --lr")
+        best = self._job.recipe.select == "best"
+        number = progress.best_epoch if best else progress.records[-1].epoch
+        record = next(record for record in progress.records if record.epoch == number)
+        return record, open_artifact(self._folder.path / (_BEST if best else _LAST))
+
+    def finish(
+        self,
+        progress: Progress,
+        record: EpochRecord,
+        weights: dict[str, Tensor],
+        test: Callable[[bool], Score],
+    ) -> Outcome:
+        """Read the test set once and promote the weights of the chosen epoch."""
+        tested = test(False)
+        metrics = Metrics(
+            test_accuracy=tested.accuracy,
+            test_images=tested.images,
+            test_accuracy_ci95=tested.interval,
+            val_accuracy=record.val_accuracy,
+        )
+        path = artifact_path(self._job.root, self._job.artifact_name, "safetensors")
+        promoted = self._save(path, weights, metrics)
+        flipped = test(True).accuracy if self._job.flip_test else None
+        outcome = self._outcome(progress, record, tested, promoted, flipped)
+        self._draw(outcome)
+        for held in _files(self._folder.path / _HELD):
+            held.unlink(missing_ok=True)
+        return outcome
+
+    def _outcome(
+        self,
+        progress: Progress,
+        record: EpochRecord,
+        tested: Score,
+        promoted: Artifact,
+        flipped: float | None,
+    ) -> Outcome:
+        compute = self._compute
+        return Outcome(
+            checkpoint=promoted,
+            folder=self._folder.path,
+            records=tuple(progress.records),
+            selected_epoch=record.epoch,
+            test_accuracy=tested.accuracy,
+            test_accuracy_ci95=tested.interval,
+            test_images=tested.images,
+            val_accuracy=record.val_accuracy,
+            class_accuracy=tested.class_accuracy,
+            confusion=tuple(tuple(int(n) for n in row) for row in tested.confusion),
+            flip_test_accuracy=flipped,
+            seconds=progress.seconds,
+            images_per_second=progress.trained_images / progress.trained_seconds,
+            arithmetic=compute.arithmetic,
+            layout=compute.layout,
+            threads=compute.threads,
+            peak_memory_bytes=gauges.peak_memory_bytes(),
+            device_peak_memory_bytes=gauges.device_peak_memory_bytes(compute.device),
+            device_utilisation=gauges.device_utilisation(
+                compute.device,
+                busy_s=progress.busy_seconds,
+                wall_s=progress.trained_seconds,
+                threads=compute.threads,
+            ),
+            events=tuple(progress.events),
+        )
+
+    def _draw(self, outcome: Outcome) -> None:
+        """Draw curves and confusion matrix, once the checkpoint is safe."""
+        folder, job = self._folder.path, self._job
+        title = f"{job.model.name} on {self._prepared.dataset.name}, recipe {job.recipe.name}"
+        draw_curves(folder / "curves.png", outcome.records, title, outcome.test_accuracy)
+        draw_confusion(
+            folder / "confusion.png",
+            outcome.confusion,
+            self._prepared.dataset.classes,
+            f"{title}: {outcome.test_accuracy:.4f} of {outcome.test_images:,}",
+        )
+
+    def _save(self, path: Path, weights: dict[str, Tensor], metrics: Metrics) -> Artifact:
+        passport = new_passport(
+            self._job.model,
+            preprocessing=self._prepared.preprocessing,
+            classes=self._prepared.dataset.classes,
+            trained=True,
+        )
+        data = self._prepared.dataset
+        passport = dataclasses.replace(
+            passport,
+            dataset=DatasetRef(name=data.name, fingerprint=data.fingerprint),
+            recipe=dataclasses.asdict(self._job.recipe),
+            metrics=metrics,
+            extra={
+                "seed": self._job.seed,
+                "training_images": len(self._prepared.learned),
+                "compute": dataclasses.asdict(self._compute),
+                "pretrained": self._job.pretrained,
+            },
+        )
+        return save_checkpoint(path, weights, passport)
+
+
+def _files(checkpoint: Path) -> tuple[Path, Path]:
+    return checkpoint, sidecar(checkpoint)
+
+
+def _give_name(source: Path, target: Path) -> None:
+    """Let checkpoint `target` be `source`'s present content, by hard links where the file system has them.
+
+    Both are only ever replaced, never written into, so they part when the next epoch comes.
+    """
+    for existing, name in zip(_files(source), _files(target), strict=True):
+        with writing(name) as part:
+            part.unlink()
+            try:
+                os.link(existing, part)
+            except OSError:
+                shutil.copyfile(existing, part)
+
+
+def _better(progress: Progress, record: EpochRecord) -> bool:
+    """Tell whether an epoch is the best so far: by validation accuracy, ties by loss; without, the last."""
+    if record.val_accuracy is None or progress.best_accuracy is None:
+        return True
+    if record.val_accuracy != progress.best_accuracy:
+        return record.val_accuracy > progress.best_accuracy
+    return (record.val_loss or 0.0) < (progress.best_loss or 0.0)
