@@ -1,0 +1,266 @@
+"""Passport: what an artifact's JSON sidecar says, every field typed and checked when it is read.
+
+What is not known is None. Keys of a file that no field here names are kept beside the others and never
+steered by.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, cast, get_args
+
+from msgspec import Meta
+
+from toolkit import schema
+from toolkit.errors import CorruptError
+from toolkit.images import Preprocessing
+from toolkit.recipes import Recipe
+
+# each plug-in that writes or opens a format declares its word
+Format = str
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+# int8 graphs in ONNX Runtime's dialect (activations unsigned) and in TensorRT's (all symmetric)
+Dialect = Literal["U8S8", "S8S8"]
+Layout = Literal["NCHW", "NHWC", "NC"]
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Magnitude = Annotated[float, Meta(ge=0)]
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output: name, shape with None for the batch, dtype by numpy name, layout."""
+
+    name: str
+    shape: tuple[Count | None, ...]
+    dtype: str = "float32"
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRef:
+    """The data that weights were trained on: its name as given, and the hash of its content."""
+
+    name: str
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """What was measured of the checkpoint's own weights: fp32, one pass, no test-time augmentation."""
+
+    test_accuracy: Share | None = None
+    test_images: Count | None = None
+    test_accuracy_ci95: tuple[Share, Share] | None = None
+    val_accuracy: Share | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How an artifact's answers differ from its source's, on the same images."""
+
+    images: Count
+    source: str
+    max_abs_diff: Magnitude
+    max_softmax_shift: Magnitude
+    top1_agreement: Share
+    accuracy: Share | None = None
+    accuracy_change: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    largest_logit: Magnitude | None = None
+    tolerance: Magnitude | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The machine that an artifact was made for; None where it runs anywhere.
+
+    `hardware_compatibility` and `version_compatible` are classic TensorRT's: for which other GPUs, and
+    whether for later releases, its builder was asked.
+    """
+
+    flavour: str | None = None
+    compute_capabilities: tuple[str, ...] = ()
+    version: str | None = None
+    install: str | None = None
+    shape_profile: Mapping[str, tuple[Positive, ...]] | None = None
+    instruction_set: str | None = None
+    hardware_compatibility: str | None = None
+    version_compatible: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeRecord:
+    """What a training computed with."""
+
+    device: str
+    threads: Positive | None
+    arithmetic: str
+    channels_last: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRecord:
+    """On what, and how, the ranges of an int8 graph were measured."""
+
+    images: Count
+    source: str
+    method: str
+    seed: int
+    per_channel: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyDrop:
+    """What int8 lost on pictures that training held out, in points, with its 95 % interval."""
+
+    points: float
+    ci95: tuple[float, float]
+    images: Count
+    allowed: Magnitude
+    source: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionSpeed:
+    """Milliseconds of a batch in fp32 and in int8, timed in turn on the machine of the export."""
+
+    batch: Positive
+    fp32_ms: Magnitude
+    int8_ms: Magnitude
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuilderMemory:
+    """What TensorRT's builder reports of one engine, for the largest shapes of its profile."""
+
+    activation_bytes: Count | None = None
+    weights_bytes: Count | None = None
+    scratch_bytes: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """One run of `cnnkit verify`: when, on which machine, and what it found."""
+
+    date: str
+    machine: str
+    device: str
+    tools: Mapping[str, str]
+    images: Count
+    agree: Count
+    max_abs_diff: Magnitude | None
+    latency_ms: Magnitude | None = None
+    batch: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passport:
+    """An artifact's JSON sidecar. `kept` holds the keys of its file that no field names, as they stood.
+
+    The fields after `created` are facts of some artifacts only; a file leaves them out where they say
+    nothing.
+    """
+
+    format: Format
+    model: str
+    precision: Precision
+    trained: bool | None
+    input: TensorSpec
+    output: TensorSpec
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing | None
+    dataset: DatasetRef | None = None
+    recipe: Recipe | None = None
+    sha256: str = ""
+    source_sha256: str | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
+    target: Target | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    parity: Parity | None = None
+    parity_why: str | None = None
+    source_parity: Parity | None = None
+    created: str | None = None
+
+    # of checkpoints, handed on to what is made of them
+    seed: Count | None = None
+    training_images: Count | None = None
+    compute: ComputeRecord | None = None
+    pretrained: str | None = None
+    imported_from: str | None = None
+    model_file_sha256: str | None = None
+    # of exports
+    opset: Positive | None = None
+    outputs: tuple[str, ...] = ()
+    softmax: bool = False
+    export_key: str | None = None
+    proof_sha256: str | None = None
+    verified: tuple[Verification, ...] = ()
+    kept_fp32: tuple[str, ...] | None = None
+    emulated_parity: Parity | None = None
+    # of int8
+    int8_dialect: Dialect | None = None
+    reduced_range: bool | None = None
+    kept_float: tuple[str, ...] | None = None
+    calibration: CalibrationRecord | None = None
+    accuracy_drop: AccuracyDrop | None = None
+    accuracy_drop_why: str | None = None
+    engine_accuracy_drop: AccuracyDrop | None = None
+    speed: PrecisionSpeed | None = None
+    # of engines
+    layer_types: Mapping[str, Count] | None = None
+    engine_types: Mapping[str, Count] | None = None
+    builder_memory: BuilderMemory | None = None
+    # of what another server loads
+    server: str | None = None
+
+    schema: int = SCHEMA
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; keys that were kept stand in their places again."""
+        data = dataclasses.asdict(self)
+        kept = data.pop("kept")
+        found = {"schema": data.pop("schema"), **data}
+        for name, silent in _SILENT.items():
+            if found[name] == silent:
+                del found[name]
+        return schema.merged(found, kept)
+
+    @classmethod
+    def from_json(cls, data: Any, *, what: str = "the passport") -> Passport:
+        """Read a passport. Raises CorruptError in one line, with the path of the field that is wrong."""
+        if isinstance(data, Mapping) and "schema" in data and data["schema"] != SCHEMA:
+            raise CorruptError(f"{what} has schema {data['schema']!r}; this release reads {SCHEMA}")
+        again = "make the artifact again"
+        if not isinstance(data, Mapping):
+            raise CorruptError(f"{what} is no passport: a list or a single value; {again}")
+        named = {key: value for key, value in data.items() if key != "kept"}
+        found = schema.convert(cls, named, what=what, again=again)
+        kept = schema.unknown(found, named)
+        if "kept" in data:
+            kept["kept"] = data["kept"]
+        return dataclasses.replace(found, kept=kept)
+
+
+def _silent() -> dict[str, Any]:
+    """Return the fields after `created` with the value at which a file leaves each out."""
+    fields = dataclasses.fields(Passport)
+    names = [f.name for f in fields]
+    later = fields[names.index("created") + 1 : names.index("schema")]
+    return {f.name: f.default for f in later}
+
+
+_SILENT = _silent()
+
+
+def as_precision(text: str) -> Precision:
+    """Return the precision of that name. Raises ValueError for another word."""
+    if text not in get_args(Precision):
+        raise ValueError(f"no precision {text!r}; known: {', '.join(get_args(Precision))}")
+    return cast(Precision, text)
