@@ -17,6 +17,7 @@ from toolkit import schema
 from toolkit.errors import CorruptError
 from toolkit.images import Preprocessing
 from toolkit.recipes import Recipe
+from toolkit.schema import Count, Magnitude, Positive, Share
 
 # each plug-in that writes or opens a format declares its word
 Format = str
@@ -24,11 +25,6 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 # int8 graphs in ONNX Runtime's dialect (activations unsigned) and in TensorRT's (all symmetric)
 Dialect = Literal["U8S8", "S8S8"]
 Layout = Literal["NCHW", "NHWC", "NC"]
-
-Share = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
-Magnitude = Annotated[float, Meta(ge=0)]
 
 SCHEMA = 1
 
