@@ -233,6 +233,12 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
+def size_bytes(path: Path) -> int:
+    """Return the bytes of a file, or of all files of a folder."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
 def sidecar(path: Path) -> Path:
     """Return where an artifact's passport lies: `<file>.json`."""
     return path.with_name(path.name + ".json")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
+from toolkit.figures import mebibytes_text
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -119,7 +120,7 @@ def _read_bytes(source: bytes | Path, label: str, max_bytes: int) -> bytes:
         except OSError as error:
             raise ImageError(f"{label} cannot be read: {error.strerror or error}") from None
     if len(source) > max_bytes:
-        raise ImageSizeError(f"{label} is over the limit of {max_bytes // 2**20} MiB; scale it down first")
+        raise ImageSizeError(f"{label} is over the limit of {mebibytes_text(max_bytes)}; scale it down first")
     return source
 
 

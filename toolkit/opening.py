@@ -22,6 +22,7 @@ from toolkit.artifacts import (
 )
 from toolkit.checkpoints import MODEL_FILE, model_file_facts, untrained_name, write_untrained
 from toolkit.errors import CnnkitError, MissingExtraError, NotFoundError, unknown_name
+from toolkit.figures import age_text
 from toolkit.models import ModelSpec
 
 
@@ -191,11 +192,7 @@ def _age(created: str) -> str:
         seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
     except (ValueError, TypeError):
         return "age unknown"
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if count > 1 else ''} old"
-    return "made just now"
+    return age_text(seconds)
 
 
 def require_torch() -> None:

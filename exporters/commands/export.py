@@ -218,7 +218,7 @@ def _payload(report: Report) -> dict[str, Any]:
 
 
 def _entry(made: Exported) -> dict[str, Any]:
-    from exporters.run.size import size_bytes
+    from toolkit.artifacts import size_bytes
 
     passport = made.artifact.passport
     return {
@@ -237,7 +237,8 @@ def _entry(made: Exported) -> dict[str, Any]:
 
 def _print(report: Report, *, named: bool) -> None:
     from exporters.proving.parity import words
-    from exporters.run.size import readable, size_bytes
+    from toolkit.artifacts import size_bytes
+    from toolkit.figures import bytes_text
 
     folders = sorted({str(made.artifact.path.absolute().parent) for made in report.artifacts})
     table = Table(title="\n".join(folders) or None, title_justify="left")
@@ -247,7 +248,7 @@ def _print(report: Report, *, named: bool) -> None:
         path, passport = made.artifact.path, made.artifact.passport
         proof = words(passport.parity) if passport.parity else passport.parity_why or "none"
         took = "stored result" if made.cached else f"{made.seconds:.1f} s"
-        table.add_row(escape(path.name), readable(size_bytes(path)), escape(proof), took)
+        table.add_row(escape(path.name), bytes_text(size_bytes(path)), escape(proof), took)
     if report.artifacts:
         cli.stdout.print(table)
     for missed in () if named else report.skipped:

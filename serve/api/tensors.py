@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from serve.api import RefusedError
 from serve.api.rows import check_finite, from_json
 from toolkit.artifacts import TensorSpec
+from toolkit.figures import shape_text
 
 DATATYPES = {
     "float32": "FP32",
@@ -197,7 +198,7 @@ def _shape(shape: Any, spec: TensorSpec) -> tuple[int, ...]:
         and all(want is None or want == have for want, have in zip(spec.shape, shape, strict=True))
     )
     if not fits:
-        wanted = "×".join("N" if n is None else str(n) for n in spec.shape)
+        wanted = shape_text(spec.shape)
         raise RefusedError(400, f"input {spec.name!r} takes the shape {wanted}, not {_shown(shape)}")
     if not 1 <= shape[0] < 10**9:
         raise RefusedError(400, f"a batch of {shape[0]} is none; send 1 picture or more")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from serve.page.command import commands
 from serve.served import Entry
 from toolkit.artifacts import Artifact
+from toolkit.figures import shape_text
 
 
 def headline(usable: Sequence[Entry]) -> str:
@@ -35,7 +36,7 @@ def card(artifact: Artifact, title: str | None = None) -> str:
         ("model", passport.model),
         ("file", f"`{artifact.path.name}`, {artifact.path.stat().st_size:,} bytes"),
         ("format and precision", f"{passport.format}, {passport.precision}"),
-        ("input", "×".join("N" if n is None else str(n) for n in passport.input.shape)),
+        ("input", shape_text(passport.input.shape)),
         ("classes", ", ".join(passport.classes)),
     ]
     if metrics.test_accuracy is not None:

@@ -16,6 +16,7 @@ import orjson
 
 from serve.api import Application, Message, Receive, RefusedError, Scope, Send
 from serve.api.wire import read_body
+from toolkit.figures import mebibytes_text
 
 FILE = "/gradio_api/file="
 UPLOAD = "/gradio_api/upload"
@@ -112,9 +113,10 @@ class Guard:
         limit = self.max_upload if path == UPLOAD else self.max_body
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
+            most = mebibytes_text(limit)
             raise RefusedError(
                 413,
-                f"the upload is over the limit of {limit // 2**20} MiB for all its files; send fewer at once",
+                f"the upload is over the limit of {most} for all its files; send fewer at once",
                 {b"connection": b"close"},  # the rest of it is never read
             )
         end = asyncio.get_running_loop().time() + self.upload_s

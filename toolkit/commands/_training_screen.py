@@ -9,6 +9,7 @@ from typing import Self
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from toolkit import cli
+from toolkit.figures import mebibytes_text
 from toolkit.training import EpochRecord, Outcome
 
 _REFRESH_S = 0.25
@@ -103,9 +104,8 @@ def show_outcome(outcome: Outcome) -> None:
     if outcome.flip_test_accuracy is not None:
         figures.append(f"with mirror images averaged in: {outcome.flip_test_accuracy:.4f}")
     rate = f", {outcome.images_per_second:,.0f} images/s" if outcome.images_per_second else ""
-    memory = (
-        f", peak memory {outcome.peak_memory_bytes / 2**20:,.0f} MiB" if outcome.peak_memory_bytes else ""
-    )
+    peak = outcome.peak_memory_bytes
+    memory = f", peak memory {mebibytes_text(peak)}" if peak else ""
     figures.append(f"{outcome.seconds:.1f} s{rate}{memory}")
     figures.append(f"checkpoint {outcome.checkpoint.path}")
     figures.append(f"logs, curves and confusion matrix in {outcome.folder}")

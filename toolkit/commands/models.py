@@ -11,6 +11,7 @@ from rich.table import Table
 
 from toolkit import catalog, cli
 from toolkit.errors import MissingExtraError
+from toolkit.figures import count_text, shape_text
 
 if TYPE_CHECKING:
     from toolkit.models import ModelSpec
@@ -35,9 +36,9 @@ def models(*, model_file: Path | None, as_json: bool) -> None:
     for row, spec in zip(rows, zoo.values(), strict=True):
         table.add_row(
             escape(spec.name),
-            "×".join(map(str, spec.input_shape)),
-            _millions(row["parameters"]),
-            _millions(row["macs"]),
+            shape_text(spec.input_shape),
+            count_text(row["parameters"], exact=1_000_000),
+            count_text(row["macs"], exact=1_000_000),
             spec.dataset,
             escape(spec.summary),
         )
@@ -63,12 +64,6 @@ def _row(spec: ModelSpec, *, counted: bool = True) -> dict[str, Any]:
         "summary": spec.summary,
         "recipes": list(spec.recipes),
     }
-
-
-def _millions(number: int | None) -> str:
-    if number is None:
-        return "?"
-    return f"{number:,}" if number < 1e6 else f"{number / 1e6:.1f} M"
 
 
 COMMAND = models

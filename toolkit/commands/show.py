@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit import cli
+from toolkit.figures import UNKNOWN, bytes_text, count_text
 
 if TYPE_CHECKING:
     from toolkit.inspection.layers import Anatomy
@@ -133,28 +134,28 @@ def _print(name: str, found: Anatomy) -> None:
     for heading in ("parameters", "mult-adds", "weights", "output", *(["kept"] if held else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for index, row in enumerate(found.rows):
-        figures = [_count(row.parameters), _scaled(row.macs), size(row.weights_bytes)]
-        figures.append(size(row.activation_bytes))
+        figures = [_count(row.parameters), count_text(row.macs or None), _size(row.weights_bytes)]
+        figures.append(_size(row.activation_bytes))
         if held:
-            figures.append(size(held.saved_by_row[index]))
+            figures.append(_size(held.saved_by_row[index]))
         # a shape is a list in square brackets, which would be markup
         table.add_row(escape(row.name), row.type, escape(str(list(row.output_shape))), *figures)
-    totals = [_count(found.parameters), _scaled(found.macs), size(found.weights_bytes)]
-    totals.append(size(found.activation_bytes))
+    totals = [_count(found.parameters), count_text(found.macs or None), _size(found.weights_bytes)]
+    totals.append(_size(found.activation_bytes))
     table.add_section()
-    table.add_row("all", "", "", *totals, *([size(held.saved_bytes)] if held else []))
+    table.add_row("all", "", "", *totals, *([_size(held.saved_bytes)] if held else []))
     cli.print_table(table)
     heavy, hungry = found.heaviest(), found.hungriest()
-    holds = f"{size(heavy.weights_bytes)} weights, {size(heavy.activation_bytes)} output"
+    holds = f"{_size(heavy.weights_bytes)} weights, {_size(heavy.activation_bytes)} output"
     if held:
         total, kept = max(zip(found.held_bytes(), held.saved_by_row, strict=True))
         holds = (
-            f"{size(total)}: {size(heavy.weights_bytes)} weights, "
-            f"{size(total - heavy.weights_bytes - kept)} gradients and optimizer, {size(kept)} kept"
+            f"{_size(total)}: {_size(heavy.weights_bytes)} weights, "
+            f"{_size(total - heavy.weights_bytes - kept)} gradients and optimizer, {_size(kept)} kept"
         )
     weighty = found.weightiest()
     lines = [
-        f"most weights: {weighty.name} ({size(weighty.weights_bytes)})",
+        f"most weights: {weighty.name} ({_size(weighty.weights_bytes)})",
         f"most memory: {heavy.name} ({holds})",
         f"most compute: {hungry.name} ({_count(hungry.macs)} multiply-adds, "
         f"{hungry.macs / max(1, found.macs):.0%} of all)",
@@ -162,32 +163,19 @@ def _print(name: str, found: Anatomy) -> None:
     if held:
         total = found.weights_bytes + held.gradient_bytes + held.optimizer_bytes + held.saved_bytes
         lines.append(
-            f"a training step ({held.recipe}, {held.optimizer}, fp32): weights {size(found.weights_bytes)} "
-            f"+ gradients {size(held.gradient_bytes)} + optimizer {size(held.optimizer_bytes)} + kept for "
-            f"the backward pass {size(held.saved_bytes)} = {size(total)}"
+            f"a training step ({held.recipe}, {held.optimizer}, fp32): weights {_size(found.weights_bytes)} "
+            f"+ gradients {_size(held.gradient_bytes)} + optimizer {_size(held.optimizer_bytes)} + kept for "
+            f"the backward pass {_size(held.saved_bytes)} = {_size(total)}"
         )
     cli.stdout.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def _count(number: int) -> str:
-    return f"{number:,}" if number else "–"
+    return f"{number:,}" if number else UNKNOWN
 
 
-def _scaled(number: int) -> str:
-    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= factor:
-            return f"{number / factor:.1f} {unit}"
-    return _count(number)
-
-
-def size(number: int) -> str:
-    """Return bytes for people, in decimal units; a dash for none."""
-    if not number:
-        return "–"
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= factor:
-            return f"{number / factor:.1f} {unit}"
-    return f"{number} B"
+def _size(number: int) -> str:
+    return bytes_text(number or None)
 
 
 COMMAND = show

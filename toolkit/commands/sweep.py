@@ -14,6 +14,7 @@ from toolkit import catalog, cli
 from toolkit.cli import Function
 from toolkit.commands._recipe_options import option_names
 from toolkit.errors import CnnkitError, UnavailableError
+from toolkit.figures import mebibytes_text
 from toolkit.training import Arithmetic, Layout, Loader, recipes
 from toolkit.training.sweep import (
     CellResult,
@@ -219,16 +220,12 @@ def show_results(plan: Plan, results: list[CellResult], files: dict[str, Path]) 
             f"{rate:,.0f}" if rate else "–",
             f"{result.figure('test_accuracy'):.4f}",
             f"{held:.4f}" if held is not None else "–",
-            _mebibytes(result.figure("peak_memory_bytes")),
-            *([_mebibytes(result.figure("device_peak_memory_bytes"))] if on_gpu else []),
+            mebibytes_text(result.figure("peak_memory_bytes")),
+            *([mebibytes_text(result.figure("device_peak_memory_bytes"))] if on_gpu else []),
         )
     cli.print_table(table)
     for path in files.values():
         cli.say(str(path))
-
-
-def _mebibytes(count: int | None) -> str:
-    return f"{count / 2**20:,.0f} MiB" if count else "–"
 
 
 COMMAND = sweep

@@ -16,6 +16,7 @@ from toolkit.answering import Picture, preprocessing_of, read_picture
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
+from toolkit.figures import shape_text
 from toolkit.images import Pixels, normalise
 from toolkit.inspection.sheet import INK, MARGIN, PAPER, tile
 from toolkit.modules import ModuleRow, visit
@@ -89,7 +90,7 @@ def look(
         if name not in kept:
             raise unknown_name(f"layer of {artifact.passport.model}", name, kept)
         if kept[name].maps.ndim != 3:
-            shape = "×".join(map(str, kept[name].maps.shape))
+            shape = shape_text(kept[name].maps.shape)
             raise CnnkitError(
                 f"layer {name} of {artifact.passport.model} puts out {shape} figures, no pictures; "
                 f"these do: {', '.join(key for key, entry in kept.items() if entry.maps.ndim == 3)}"

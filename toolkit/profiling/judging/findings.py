@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import isfinite
 
-from toolkit.profiling.reports.numbers import bytes_text, ms_text, percent_text
+from toolkit.figures import bytes_text, ms_text, percent_text
 from toolkit.profiling.result import Profile, Row, Run
 
 # a finding is worth a line from these shares on

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit.errors import GateError
+from toolkit.figures import ms_text
 from toolkit.profiling.comparing.conditions import context_of
 from toolkit.profiling.comparing.differences import Difference, regressions
-from toolkit.profiling.reports.numbers import ms_text
 from toolkit.profiling.result import Profile
 
 HEAD = ("batch", "backend", "module", "before ms", "after ms", "change", "interval", "verdict")

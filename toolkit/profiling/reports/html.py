@@ -7,11 +7,11 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 
+from toolkit.figures import bytes_text, count_text, ms_text, percent_text, shape_text
 from toolkit.profiling.comparing.conditions import context_of
 from toolkit.profiling.comparing.differences import Difference
+from toolkit.profiling.reports.charts import bars, memory_chart, roofline_chart, tree
 from toolkit.profiling.reports.comparison import verdict_text
-from toolkit.profiling.reports.figures import bars, memory_chart, roofline_chart, tree
-from toolkit.profiling.reports.numbers import bytes_text, count_text, ms_text, percent_text, shape_text
 from toolkit.profiling.result import Cell, Column, Profile, Run
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit.profiling.reports.numbers import bytes_text, count_text, ms_text, percent_text, shape_text
+from toolkit.figures import bytes_text, count_text, ms_text, percent_text, shape_text
 from toolkit.profiling.result import Cell, Column, Profile, Row, Run
 
 

@@ -6,6 +6,8 @@ import os
 import resource
 import sys
 
+from toolkit.figures import mebibytes_text
+
 
 def peak_memory_bytes() -> int:
     """Return the most memory that this process held at once (resident set)."""
@@ -41,6 +43,6 @@ def release(device: str) -> str | None:
     torch.cuda.empty_cache()
     kept, tensors = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
     return (
-        f"GPU memory released; {kept / 2**20:.0f} MiB stay reserved ({tensors / 2**20:.0f} MiB in tensors), "
+        f"GPU memory released; {mebibytes_text(kept)} stay reserved ({mebibytes_text(tensors)} in tensors), "
         "besides CUDA's own context, until this process ends"
     )

@@ -1,4 +1,4 @@
-"""The figures of the HTML report: bars, live tensors, roofline and the module tree, as HTML and SVG."""
+"""The charts of the HTML report: bars, live tensors, roofline and the module tree, as HTML and SVG."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from toolkit.profiling.reports.numbers import bytes_text, ms_text, percent_text
+from toolkit.figures import bytes_text, ms_text, percent_text
 from toolkit.profiling.result import Cell, Run
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 760, 300, 70, 40
