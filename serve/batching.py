@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.settings import BatchingSettings
+
 Arrays = list[NDArray[Any]]
 Run = Callable[[NDArray[Any]], Arrays]
 
@@ -37,15 +39,6 @@ class DeadlineError(Exception):
 
 class StoppedError(Exception):
     """The batcher takes no requests any more."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """How callers are put together. `max_batch` 1 turns batching off; `max_waiting` counts rows."""
-
-    max_batch: int = 32
-    delay_ms: float = 2.0
-    max_waiting: int = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +66,13 @@ class Batcher:
     """
 
     def __init__(
-        self, policy: Policy, *, on_batch: Callable[[int, float], None] = lambda rows, seconds: None
+        self,
+        settings: BatchingSettings,
+        *,
+        on_batch: Callable[[int, float], None] = lambda rows, seconds: None,
     ) -> None:
         """`on_batch` is told of each batch's rows and seconds."""
-        self.policy = policy
+        self.settings = settings
         self._on_batch = on_batch
         self._waiting: deque[_Caller] = deque()
         self._rows_waiting = 0
@@ -110,7 +106,7 @@ class Batcher:
         """
         if self._stopped:
             raise StoppedError("this server is stopping")
-        if self._rows_waiting and self._rows_waiting + len(rows) > self.policy.max_waiting:
+        if self._rows_waiting and self._rows_waiting + len(rows) > self.settings.max_waiting:
             raise QueueFullError(self._rows_waiting, self.retry_after_s())
         loop = asyncio.get_running_loop()
         caller = _Caller(rows=rows, run=run, came=time.perf_counter(), done=loop.create_future())
@@ -131,7 +127,7 @@ class Batcher:
         if self._busy or not self._waiting:
             return
         if self._company and not self._stopped and self._rows_waiting < self._worth_waiting_for():
-            window = min(self.policy.delay_ms / 1e3, self._last_s / 2)
+            window = min(self.settings.delay_ms / 1e3, self._last_s / 2)
             left = window - (time.perf_counter() - self._waiting[0].came)
             if left > 0:
                 if self._alarm is None:
@@ -140,7 +136,7 @@ class Batcher:
         self._start()
 
     def _worth_waiting_for(self) -> int:
-        return min(self.policy.max_batch, self._around)
+        return min(self.settings.max_batch, self._around)
 
     def _ring(self) -> None:
         self._alarm = None
@@ -172,7 +168,7 @@ class Batcher:
             alike = not batch or (
                 caller.run == batch[0].run and caller.rows.shape[1:] == batch[0].rows.shape[1:]
             )
-            if batch and (not alike or count + len(caller.rows) > self.policy.max_batch):
+            if batch and (not alike or count + len(caller.rows) > self.settings.max_batch):
                 break
             self._drop()
             batch.append(caller)

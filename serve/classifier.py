@@ -12,20 +12,18 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from serve.settings import DEFAULT_LIMITS, Limits
 from toolkit import catalog
-from toolkit.artifacts import Artifact, Precision, TensorSpec
+from toolkit.artifacts import Artifact, TensorSpec
 from toolkit.backends import Engine, EngineOptions
 from toolkit.errors import CnnkitError, ImageError
 from toolkit.images import (
-    MAX_BYTES,
-    MAX_PIXELS,
     Floats,
     Pixels,
     Preprocessing,
@@ -36,22 +34,13 @@ from toolkit.images import (
     softmax,
     top_classes,
 )
-from toolkit.opening import Selection, open_model
 
 # Whether a picture is inverted before the network sees it; `auto`: when its ground is not the training set's.
 Invert = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a picture may weigh before it is decoded."""
-
-    max_bytes: int = MAX_BYTES
-    max_pixels: int = MAX_PIXELS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedPicture:
     """A picture ready for the network: `pixels` (C, H, W) uint8 as it sees them, `tensor` (C, H, W)."""
 
     pixels: Pixels
@@ -66,7 +55,7 @@ class Answer:
     """What the network says of one picture, likeliest first, and where the time went."""
 
     top: tuple[tuple[str, float], ...]
-    prepared: Prepared
+    prepared: PreparedPicture
     infer_ms: float
     backend: str
     sha256: str
@@ -77,9 +66,9 @@ def prepare(
     preprocessing: Preprocessing,
     *,
     invert: Invert = "auto",
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
     name: str | None = None,
-) -> Prepared:
+) -> PreparedPicture:
     """Decode a picture under limits and bring it to the network's input. Raises ImageError."""
     start = time.perf_counter()
     if isinstance(source, bytes):
@@ -88,7 +77,7 @@ def prepare(
     inverted = invert == "always" or (invert == "auto" and ground_differs(source, preprocessing))
     pixels = fit_pixels(source, preprocessing, invert=inverted)
     tensor = normalise(pixels, preprocessing)
-    return Prepared(
+    return PreparedPicture(
         pixels=pixels,
         tensor=tensor,
         inverted=inverted,
@@ -160,7 +149,7 @@ class Classifier:
                     found[at] = TensorSpec(name=name, shape=shape, dtype=str(first.dtype))
         return found
 
-    def rows(self, prepared: Prepared) -> NDArray[Any]:
+    def rows(self, prepared: PreparedPicture) -> NDArray[Any]:
         """Return a prepared picture as (1, C, H, W) of the input's dtype; uint8 graphs scale inside."""
         if self.input_dtype == np.uint8:
             return prepared.pixels[None]
@@ -183,7 +172,7 @@ class Classifier:
         *,
         top: int = 3,
         invert: Invert = "auto",
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Answer:
         """Classify one picture, decoded or not. Raises ImageError."""
         prepared = prepare(source, self.preprocessing, invert=invert, limits=limits)
@@ -220,41 +209,3 @@ class Classifier:
 def _close(engine: Engine, lock: threading.Lock) -> None:
     with lock:
         engine.close()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """Which artifacts are opened, and how; what `cnnkit serve` was told."""
-
-    root: Path
-    precision: Precision = "fp32"
-    untrained: bool = False
-    seed: int = 0
-    device: str = "cpu"
-    threads: int | None = None
-    model_file: Path | None = None
-
-    def options(self) -> EngineOptions:
-        """Return how engines are opened."""
-        # a server shares its cores with the event loop, so idle engine threads must not spin
-        extra = {"spinning": False}
-        return EngineOptions(
-            device=self.device, threads=self.threads, model_file=self.model_file, extra=extra
-        )
-
-
-def selection_for(backend: str, choice: Choice) -> Selection:
-    """Return what a backend can open of what was chosen. Raises NotFoundError for an unknown backend."""
-    return Selection(
-        root=choice.root,
-        formats=catalog.backend(backend).formats,
-        precision=choice.precision,
-        untrained=choice.untrained,
-        seed=choice.seed,
-        model_file=choice.model_file,
-    )
-
-
-def find(model: str | None, backend: str, choice: Choice) -> Artifact:
-    """Resolve MODEL for a backend as every command does. Raises NotFoundError in words."""
-    return open_model(model, selection_for(backend, choice))

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serve.classifier import Invert, Limits, prepare
+from serve.classifier import Invert, prepare
+from serve.settings import Limits
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name

@@ -5,36 +5,55 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from serve.api.metrics import Metrics
+from serve.api.metrics import ServerMetrics
 from serve.classifier import Classifier
-from serve.versions import Model, Registry, Version, newer
-from toolkit.artifacts import read_passport
+from serve.registry import Registry
+from serve.served import ServedModel
+from toolkit.artifacts import Artifact, open_artifact, read_passport
 from toolkit.errors import CnnkitError
 from toolkit.opening import describe
 
 EVERY_S = 2.0
 
 
-def candidate(model: Model, precision: str, version: Version) -> Path | None:
-    """Return the file that a version would be opened from now; None where what is served is no more here.
+def newer(model: ServedModel, version: str) -> Artifact | None:
+    """Return what an opened version would be opened from now, where that is another file than is served.
 
-    Raises CnnkitError when the passport of the served file cannot be read any more.
+    Raises CnnkitError for a newer artifact that is damaged, or not whole yet, and when the passport of the
+    served one cannot be read any more.
     """
-    served = version.classifier.artifact
-    for found in model.entry.candidates():
+    served = model.opened[version].artifact
+    for found in model.candidates():
         newer_or_same = found.path == served.path or found.passport.created > served.passport.created
-        if found.passport.precision == precision and newer_or_same:
-            return found.path
+        if found.passport.precision == version and newer_or_same:
+            # by the passports first, because hashing a large file every other second is not free
+            same = found.passport.sha256 == served.passport.sha256
+            return None if same else open_artifact(found.path)
     read_passport(served.path)
     return None
+
+
+def open_newer(model: ServedModel, version: str) -> Classifier | None:
+    """Return what is to take over from an opened version, warmed up; None where nothing newer is there.
+
+    Raises CnnkitError for an artifact that must not, or cannot.
+    """
+    artifact = newer(model, version)
+    if artifact is None:
+        return None
+    old, new = model.opened[version].artifact.passport, artifact.passport
+    if (new.input, new.output.shape) != (old.input, old.output.shape):
+        raise CnnkitError(
+            f"{artifact.path} takes or gives other shapes than what is served; restart to serve it"
+        )
+    return model.open(artifact)
 
 
 class Reloader:
     """Looks for newer artifacts now and then; a bad one is said once and the old one goes on."""
 
-    def __init__(self, registry: Registry, metrics: Metrics, say: Callable[[str], None]) -> None:
+    def __init__(self, registry: Registry, metrics: ServerMetrics, say: Callable[[str], None]) -> None:
         self.registry = registry
         self.metrics = metrics
         self.say = say
@@ -51,12 +70,12 @@ class Reloader:
         for model in self.registry.models.values():
             with self._saying(model.name):
                 await asyncio.to_thread(model.look)
-            for precision, version in list(model.opened.items()):
-                with self._saying(f"{model.name} {precision}"):
-                    await self._take_up(model, precision, version)
-        for entry in self.registry.others:  # else the page would show old and new weights side by side
-            with self._saying(entry.label):
-                await asyncio.to_thread(entry.follow)
+            for version in list(model.opened):
+                with self._saying(f"{model.name} {version}"):
+                    await self._take_up(model, version)
+        for model in self.registry.others:  # else the page would show old and new weights side by side
+            with self._saying(model.label):
+                await asyncio.to_thread(model.follow)
 
     @contextlib.contextmanager
     def _saying(self, what: str) -> Iterator[None]:
@@ -71,23 +90,9 @@ class Reloader:
             self._refused.add(why)
             self.say(f"not reloaded: {why}")
 
-    async def _take_up(self, model: Model, precision: str, version: Version) -> None:
-        made = await asyncio.to_thread(self._open_newer, model, precision, version)
+    async def _take_up(self, model: ServedModel, version: str) -> None:
+        made = await asyncio.to_thread(open_newer, model, version)
         if made is not None:
-            version.replace(made)
+            model.replace(version, made)
             self.metrics.reloaded(model.name)
             self.say(f"reloaded {describe(made.artifact)}")
-
-    def _open_newer(self, model: Model, precision: str, version: Version) -> Classifier | None:
-        path = candidate(model, precision, version)
-        artifact = newer(version, path) if path else None
-        if artifact is None:
-            return None
-        old, new = version.classifier.artifact.passport, artifact.passport
-        if (new.input, new.output.shape) != (old.input, old.output.shape):
-            raise CnnkitError(f"{path} takes or gives other shapes than what is served; restart to serve it")
-        if precision == model.default:
-            return model.entry.replace(artifact)
-        made = Classifier(artifact, model.entry.backend, model.entry.choice.options())
-        made.warm_up()
-        return made

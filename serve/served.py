@@ -1,42 +1,79 @@
-"""What is served: each model by each backend, and in words why one of them cannot be."""
+"""What is served: each model by each backend, and in words why one of them cannot be.
+
+Engines are opened, kept and let go of here alone; the API's queues, the page and the reloader ask for them.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 
-from serve.classifier import Choice, Classifier, find, selection_for
+from serve.classifier import Classifier
+from serve.settings import OpeningSettings
 from toolkit import catalog
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import fits, is_path, newest_name
 
+# what could not be opened is tried anew this much later: its file may be whole by then, a device free
+RETRY_S = 30.0
 # In the order in which people see them; others of the catalog follow.
 FIRST = ("ort", "pytorch", "trt")
+TITLES = {"ort": "ONNX Runtime", "pytorch": "PyTorch", "trt": "TensorRT"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Why a version's file could not be opened, and until when that is not tried again."""
+
+    sha256: str
+    why: str
+    until: float
 
 
 @dataclass(kw_only=True)
-class Entry:
-    """One model by one backend; `artifact` is None where it cannot be served, and `why_not` says why.
+class ServedModel:
+    """One model by one backend, and its opened engines by version.
 
-    One that was named by its path is `pinned`: it stays that file, whatever else has its name.
+    A version is a precision of the model in the artifacts folder. `artifact` is the file of the default
+    version, None where the model cannot be served by this backend, and `why_not` says why; `files` are
+    the versions' newest files. A model that was named by its path is `pinned`: it stays that file,
+    whatever else has its name.
     """
 
-    model: str
+    name: str
     backend: str
-    choice: Choice
+    opening: OpeningSettings
     artifact: Artifact | None = None
     why_not: str | None = None
     pinned: bool = False
-    _classifier: Classifier | None = None
+    files: dict[str, Artifact] = field(default_factory=dict)
+    opened: dict[str, Classifier] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def label(self) -> str:
         """Return what people read: model and backend."""
-        return f"{self.model} · {TITLES.get(self.backend, self.backend)}"
+        return f"{self.name} · {TITLES.get(self.backend, self.backend)}"
+
+    @property
+    def default(self) -> str:
+        """Return the version that is meant where none is named."""
+        return self.artifact.passport.precision if self.artifact else self.opening.precision
+
+    @property
+    def versions(self) -> list[str]:
+        """Return every version's name, the default first."""
+        return [self.default, *sorted(set(self.files) - {self.default})]
+
+    def fault(self, version: str) -> Fault | None:
+        """Return why the file that a version has now could not be opened; None when nothing is known."""
+        fault, file = self.faults.get(version), self.files.get(version)
+        return fault if fault and file and fault.sha256 == file.passport.sha256 else None
 
     def candidates(self) -> list[Artifact]:
         """Return what this model means now, in every precision, newest first; no file is hashed.
@@ -46,65 +83,92 @@ class Entry:
         if self.pinned and self.artifact is not None:
             path = self.artifact.path
             return [Artifact(path=path, passport=read_passport(path))]
-        selection = selection_for(self.backend, self.choice)
+        selection = self.opening.selection(self.backend)
         return [
             Artifact(path=path, passport=passport)
-            for path, passport in find_artifacts(self.choice.root, self.model)
+            for path, passport in find_artifacts(self.opening.root, self.name)
             if fits(passport, replace(selection, precision=passport.precision))
         ]
 
-    def classifier(self) -> Classifier:
-        """Return the opened artifact, opened now if it was not yet. Raises CnnkitError."""
-        with self._lock:
-            if self._classifier is None:
-                made = Classifier(self._read(), self.backend, self.choice.options())
-                made.warm_up()
-                self._classifier = made
-            return self._classifier
+    def look(self) -> None:
+        """List the newest file of each precision that this backend can open. Raises CnnkitError."""
+        found: dict[str, Artifact] = {}
+        for artifact in self.candidates():
+            if artifact.passport.preprocessing is not None:
+                found.setdefault(artifact.passport.precision, artifact)
+        self.files = found
 
     def read(self) -> Artifact:
-        """Return the artifact as it lies there now, its hash checked. Raises CnnkitError."""
-        with self._lock:
-            return self._read()
-
-    def _read(self) -> Artifact:
+        """Return the default version's artifact as it lies there now. Raises CnnkitError."""
         if self.artifact is None:
             raise CnnkitError(self.why_not or f"{self.label} is not served")
-        found = open_artifact(self.artifact.path)
-        if found.passport.sha256 != self.artifact.passport.sha256:
-            self._classifier = None  # it answers with weights that are not there any more
-        self.artifact = found
-        return found
+        return open_artifact(self.artifact.path)
+
+    def classifier(self, version: str | None = None) -> Classifier:
+        """Return a version's engine, opened and warmed up now if it was not yet; may take seconds.
+
+        Raises NotFoundError for a version that there is not, CnnkitError when it cannot be opened, and
+        then for other versions than the default until RETRY_S later without a new try.
+        """
+        known = self.opened.get(version or self.default)
+        if known is not None:  # without the lock, so that nobody waits for the opening of another version
+            return known
+        with self._lock:
+            name = version or self.default
+            if name not in self.opened:
+                if name == self.default:
+                    self.artifact = self.read()
+                    made, name = self.open(self.artifact), self.default
+                else:
+                    made = self._open_other(name)
+                self.opened[name] = made
+            return self.opened[name]
+
+    def _open_other(self, version: str) -> Classifier:
+        file = self.files.get(version)
+        if file is None:
+            raise NotFoundError(f"no version {version!r} of {self.name}; known: {', '.join(self.versions)}")
+        fault = self.fault(version)
+        if fault is not None and time.monotonic() < fault.until:
+            raise CnnkitError(fault.why)
+        try:
+            made = self.open(open_artifact(file.path))
+        except CnnkitError as error:
+            until = time.monotonic() + RETRY_S
+            self.faults[version] = Fault(sha256=file.passport.sha256, why=str(error), until=until)
+            raise
+        self.faults.pop(version, None)
+        return made
+
+    def open(self, artifact: Artifact) -> Classifier:
+        """Return an artifact opened and warmed up, which nobody is answered by yet. Raises CnnkitError."""
+        made = Classifier(artifact, self.backend, self.opening.options())
+        made.warm_up()
+        return made
+
+    def replace(self, version: str, classifier: Classifier) -> None:
+        """Answer later callers with another engine; whoever came to the old one is answered by it."""
+        if version == self.default:
+            self.artifact = classifier.artifact
+        self.opened[version] = classifier
 
     def follow(self) -> None:
         """Take up what the name means by now, where that is another file than before. Raises CnnkitError."""
         if self.artifact is None or self.pinned:
             return
         for found in self.candidates():
-            if found.passport.precision == self.choice.precision:
+            if found.passport.precision == self.opening.precision:
                 if found.passport.sha256 != self.artifact.passport.sha256:
                     artifact = open_artifact(found.path)
                     with self._lock:
-                        self.artifact, self._classifier = artifact, None
+                        self.artifact = artifact
+                        self.opened.clear()
                 return
 
-    def replace(self, artifact: Artifact) -> Classifier:
-        """Serve another artifact from now on and return it opened; holders of the old one keep it."""
-        made = Classifier(artifact, self.backend, self.choice.options())
-        made.warm_up()
-        with self._lock:
-            self.artifact, self._classifier, self.why_not = artifact, made, None
-        return made
-
     def close(self) -> None:
-        """Free the engine, where one was opened."""
-        with self._lock:
-            opened, self._classifier = self._classifier, None
-        if opened is not None:
-            opened.close()
-
-
-TITLES = {"ort": "ONNX Runtime", "pytorch": "PyTorch", "trt": "TensorRT"}
+        """Free the engines that were opened."""
+        while self.opened:
+            self.opened.popitem()[1].close()
 
 
 def backend_names() -> list[str]:
@@ -113,37 +177,40 @@ def backend_names() -> list[str]:
     return [name for name in FIRST if name in known] + [name for name in known if name not in FIRST]
 
 
-def line_up(models: Sequence[str], backend: str, choice: Choice, *, others: bool) -> list[Entry]:
+def line_up(
+    models: Sequence[str], backend: str, opening: OpeningSettings, *, others: bool
+) -> list[ServedModel]:
     """Resolve every model for `backend`, which must work, and with `others` for the rest, which may not.
 
     Raises CnnkitError when a model cannot be served by `backend`.
     """
-    names = list(models) or [newest_name(selection_for(backend, choice))]
-    entries: list[Entry] = []
-    for model in names:
+    found: list[ServedModel] = []
+    for model in list(models) or [newest_name(opening.selection(backend))]:
         catalog.backend(backend).require(instead="`cnnkit serve --backend ort` runs here")
-        artifact = find(model, backend, choice)
-        if any(entry.model == artifact.name for entry in entries):
-            raise CnnkitError(f"{artifact.name} is named twice; each model is served once")
-        entry = Entry(model=artifact.name, backend=backend, choice=choice, artifact=artifact)
-        entry.pinned = is_path(model)
-        entries.append(entry)
+        artifact = opening.find(model, backend)
+        name = artifact.name
+        if any(served.name == name for served in found):
+            raise CnnkitError(f"{name} is named twice; each model is served once")
+        pinned = is_path(model)
+        found.append(
+            ServedModel(name=name, backend=backend, opening=opening, artifact=artifact, pinned=pinned)
+        )
         if others:
-            rest = [name for name in backend_names() if name != backend]
-            entries += [_optional(artifact.name, name, choice) for name in rest]
-    return entries
+            rest = [other for other in backend_names() if other != backend]
+            found += [_optional(name, other, opening) for other in rest]
+    return found
 
 
-def _optional(model: str, backend: str, choice: Choice) -> Entry:
-    entry = Entry(model=model, backend=backend, choice=choice)
+def _optional(model: str, backend: str, opening: OpeningSettings) -> ServedModel:
+    served = ServedModel(name=model, backend=backend, opening=opening)
     # importing torch takes over a second, so that it is installed is enough until someone asks for it
     if backend != "pytorch" or find_spec("torch") is None:
         state = catalog.backend(backend).availability()
         if not state.available:
-            entry.why_not = f"cannot run here: {state.why_not}"
-            return entry
+            served.why_not = f"cannot run here: {state.why_not}"
+            return served
     try:
-        entry.artifact = find(model, backend, choice)
+        served.artifact = opening.find(model, backend)
     except CnnkitError as error:
-        entry.why_not = str(error)
-    return entry
+        served.why_not = str(error)
+    return served

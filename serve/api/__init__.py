@@ -42,7 +42,7 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class HttpRequest:
     """A request whose head was read; `read` gives its body, decompressed, under the limit.
 
     `came` and `deadline` are on the event loop's clock: all that is done for a request is done by then.
@@ -57,4 +57,4 @@ class Request:
     read: Callable[[], Awaitable[bytes]]
 
 
-Handler = Callable[[Request], Awaitable[Reply]]
+Handler = Callable[[HttpRequest], Awaitable[Reply]]

@@ -6,28 +6,31 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from serve.api import (
-    Application,
     GoneError,
     Handler,
+    HttpRequest,
     Receive,
     RefusedError,
     Reply,
-    Request,
     Scope,
     Send,
 )
 from serve.api.access import Access
+from serve.api.admission import Admission
+from serve.api.bodies import error_reply, read_body, request_id, respond
 from serve.api.classify import Classify
 from serve.api.documentation import Documentation
-from serve.api.gate import Gate
-from serve.api.infer import Protocol
-from serve.api.metrics import Metrics
+from serve.api.metrics import ServerMetrics
+from serve.api.protocol import Protocol
 from serve.api.repository import Repository, refused
-from serve.api.wire import error_reply, read_body, request_id, respond
-from serve.classifier import Limits
-from serve.versions import Registry
+from serve.registry import Registry
+from serve.settings import Limits
+
+if TYPE_CHECKING:
+    from serve.page.guard import PageGuard
 
 MAX_BODY = 32 * 1024 * 1024
 
@@ -46,13 +49,13 @@ class App:
     def __init__(
         self,
         registry: Registry,
-        metrics: Metrics,
+        metrics: ServerMetrics,
         *,
         access: Access,
         limits: Limits,
         deadline_s: float,
         max_body: int = MAX_BODY,
-        page: Application | None = None,
+        page: PageGuard | None = None,
     ) -> None:
         """`page` answers every path that is no API's."""
         self.registry = registry
@@ -61,17 +64,16 @@ class App:
         self.max_body = max_body
         self.deadline_s = deadline_s
         self.page = page
-        gate = Gate(metrics, deadline_s)
-        self.protocol = Protocol(registry, gate)
+        admission = Admission(metrics, deadline_s)
+        self.protocol = Protocol(registry, admission)
         self.repository = Repository(self.protocol)
-        self.classify = Classify(self.protocol, gate, limits)
+        self.classify = Classify(self.protocol, admission, limits)
         self.fixed = self._fixed(Documentation(list(registry.models)))
 
     def _fixed(self, documentation: Documentation) -> dict[str, Route]:
-        async def metrics(request: Request) -> Reply:
+        async def metrics(request: HttpRequest) -> Reply:
             for model in self.registry.models.values():
-                waiting = sum(version.batcher.rows_waiting for version in model.opened.values())
-                self.metrics.waiting.labels(model.name).set(waiting)
+                self.metrics.waiting.labels(model.name).set(self.registry.rows_waiting(model.name))
             self.metrics.waiting_pictures.set(self.classify.decoders.waiting)
             return self.metrics.page()
 
@@ -120,7 +122,7 @@ class App:
             raise refused(f"/v2/{action}")
         method, target = targets[action]
 
-        async def handle(request: Request) -> Reply:
+        async def handle(request: HttpRequest) -> Reply:
             return await target(request, name, version)
 
         methods = _get(handle) if method == "GET" else {method: handle}
@@ -170,7 +172,7 @@ class App:
             waits = whole is None or not whole()
             return read_body(headers, receive, self.max_body, deadline if waits else None)
 
-        request = Request(
+        request = HttpRequest(
             method=scope["method"],
             path=scope["path"],
             query=scope["query_string"].decode("latin-1"),

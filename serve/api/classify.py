@@ -8,14 +8,15 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from serve.api import RefusedError, Reply, Request
+from serve.api import HttpRequest, RefusedError, Reply
+from serve.api.admission import Admission
 from serve.api.decoding import Decoders
-from serve.api.gate import Gate
-from serve.api.infer import Protocol, headers_of, usable
 from serve.api.multipart import file_of
+from serve.api.protocol import Protocol, headers_of, usable
 from serve.batching import DeadlineError, QueueFullError
-from serve.classifier import Classifier, Invert, Limits, Prepared, prepare
-from serve.versions import Model, Version
+from serve.classifier import Invert, PreparedPicture, prepare
+from serve.registry import Version
+from serve.settings import Limits
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
 from toolkit.images import top_classes
 
@@ -25,47 +26,47 @@ KNOWN = ("model", "version", "top", "invert")
 class Classify:
     """The handler over a registry; decodes pictures off the event loop."""
 
-    def __init__(self, protocol: Protocol, gate: Gate, limits: Limits) -> None:
+    def __init__(self, protocol: Protocol, admission: Admission, limits: Limits) -> None:
         self.protocol = protocol
-        self.gate = gate
+        self.admission = admission
         self.limits = limits
         # a picture becomes one row, so that as many may wait for a decoder as rows for the engine
-        self.decoders = Decoders(protocol.registry.default().policy.max_waiting)
+        self.decoders = Decoders(protocol.registry.batching.max_waiting)
 
-    async def models(self, request: Request) -> Reply:
+    async def models(self, request: HttpRequest) -> Reply:
         """List what can be asked."""
         rows = [
             {
                 "name": model.name,
                 "versions": usable(model),
-                "backend": model.entry.backend,
-                "classes": list(model.opened[model.default].classifier.classes),
+                "backend": model.backend,
+                "classes": list(model.classifier().classes),
             }
             for model in self.protocol.registry.models.values()
         ]
         return Reply(body=orjson.dumps({"models": rows}))
 
-    async def classify(self, request: Request) -> Reply:
+    async def classify(self, request: HttpRequest) -> Reply:
         """Classify the picture of the body: raw bytes, or a form's field `file`."""
         query = _query(request.query)
         top, invert = _top(query.get("top", "3")), _invert(query.get("invert", "auto"))
         name = query.get("model", self.protocol.registry.default().name)
-        model, version = await self.protocol.version(request, name, query.get("version"))
+        version = await self.protocol.version(request, name, query.get("version"))
         body = await request.read()
         start = time.perf_counter()
         try:
-            return await self._answer(request, body, model, version, top=top, invert=invert)
+            return await self._answer(request, body, version, top=top, invert=invert)
         except RefusedError:
-            version.tally.fail.add(time.perf_counter() - start)
+            version.queue.tally.fail.add(time.perf_counter() - start)
             raise
 
     async def _answer(
-        self, request: Request, body: bytes, model: Model, version: Version, *, top: int, invert: Invert
+        self, request: HttpRequest, body: bytes, version: Version, *, top: int, invert: Invert
     ) -> Reply:
         classifier = version.classifier
-        prepared, waited_s = await self._prepare(request, body, model, classifier, invert)
+        prepared, waited_s = await self._prepare(request, body, version, invert)
         rows = classifier.rows(prepared)
-        arrays, timing = await self.gate.run(model.name, version, classifier.run, rows, request.deadline)
+        arrays, timing = await self.admission.run(version, rows, request.deadline)
         ran = time.perf_counter()
         try:
             row = classifier.probabilities(arrays[0])[0]
@@ -79,8 +80,8 @@ class Classify:
             "queue": timing.queue_ms,
             "infer": timing.infer_ms,
         }
-        reply = _reply(model, classifier, best, prepared, latency)
-        version.tally.answered(
+        reply = _reply(version, best, prepared, latency)
+        version.queue.tally.answered(
             1,
             read_s=(prepared.decode_ms + prepared.preprocess_ms) / 1e3,
             queue_s=waited_s + timing.queue_ms / 1e3,
@@ -90,22 +91,23 @@ class Classify:
         return reply
 
     async def _prepare(
-        self, request: Request, body: bytes, model: Model, classifier: Classifier, invert: Invert
-    ) -> tuple[Prepared, float]:
+        self, request: HttpRequest, body: bytes, version: Version, invert: Invert
+    ) -> tuple[PreparedPicture, float]:
+        name, preprocessing = version.model.name, version.classifier.preprocessing
         content_type = request.headers.get(b"content-type", b"")
 
-        def work() -> Prepared:
+        def work() -> PreparedPicture:
             data = _picture(body, content_type)
-            return prepare(data, classifier.preprocessing, invert=invert, limits=self.limits)
+            return prepare(data, preprocessing, invert=invert, limits=self.limits)
 
         try:
             prepared, waited_s = await self.decoders.run(work, len(body), request.deadline)
         except (QueueFullError, DeadlineError) as error:
-            raise self.gate.refused(model.name, error) from None
+            raise self.admission.refused(name, error) from None
         except ImageError as error:
             raise RefusedError(_status(error), str(error)) from None
-        self.gate.metrics.prepared(
-            model.name, waited_s, prepared.decode_ms / 1e3, prepared.preprocess_ms / 1e3
+        self.admission.metrics.prepared(
+            name, waited_s, prepared.decode_ms / 1e3, prepared.preprocess_ms / 1e3
         )
         return prepared, waited_s
 
@@ -115,15 +117,15 @@ class Classify:
 
 
 def _reply(
-    model: Model,
-    classifier: Classifier,
+    version: Version,
     best: list[tuple[str, float]],
-    prepared: Prepared,
+    prepared: PreparedPicture,
     latency: dict[str, float],
 ) -> Reply:
+    classifier = version.classifier
     passport = classifier.artifact.passport
     body: dict[str, Any] = {
-        "model": model.name,
+        "model": version.model.name,
         "version": passport.precision,
         "backend": classifier.backend,
         "sha256": passport.sha256,

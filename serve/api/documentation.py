@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import orjson
 
-from serve.api import Handler, Reply, Request
+from serve.api import Handler, HttpRequest, Reply
 from serve.api.openapi import document
 
 FILES = {
@@ -51,14 +51,14 @@ class Documentation:
 
 
 def _constant(body: bytes, kind: bytes) -> Handler:
-    async def handle(request: Request) -> Reply:
+    async def handle(request: HttpRequest) -> Reply:
         return Reply(body=body, content_type=kind, headers={b"content-security-policy": POLICY})
 
     return handle
 
 
 def _file(name: str, kind: bytes) -> Handler:
-    async def handle(request: Request) -> Reply:
+    async def handle(request: HttpRequest) -> Reply:
         vendor = resources.files("swagger_ui_bundle") / "vendor"
         folder = next(entry for entry in vendor.iterdir() if entry.name.startswith("swagger-ui"))
         headers = {b"cache-control": b"max-age=86400"}

@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
-from serve.api import RefusedError, Reply, Request
-from serve.api.infer import Protocol
+from serve.api import HttpRequest, RefusedError, Reply
+from serve.api.protocol import Protocol
+from serve.served import ServedModel
 from serve.tally import Tally
-from serve.versions import Model
 
 CLOSED = (
     "which models are served is fixed when `cnnkit serve MODEL…` starts; a newer export of one is taken up"
@@ -31,7 +31,7 @@ class Repository:
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
 
-    async def index(self, request: Request) -> Reply:
+    async def index(self, request: HttpRequest) -> Reply:
         """List every model and version; `{"ready": true}` in the body leaves out what takes no requests."""
         only_ready = _only_ready(await request.read())
         registry = self.protocol.registry
@@ -45,14 +45,22 @@ class Repository:
         ]
         return Reply(body=orjson.dumps(rows))
 
-    async def all_statistics(self, request: Request) -> Reply:
+    async def all_statistics(self, request: HttpRequest) -> Reply:
         """Answer the statistics of every model."""
-        return _statistics([row for model in self.protocol.registry.models.values() for row in _rows(model)])
+        return _statistics(
+            [row for model in self.protocol.registry.models.values() for row in self._rows(model)]
+        )
 
-    async def statistics(self, request: Request, name: str, version: str | None) -> Reply:
+    async def statistics(self, request: HttpRequest, name: str, version: str | None) -> Reply:
         """Answer the statistics of a model, or of one version. Raises RefusedError (404)."""
         model = self.protocol.known(name, version)
-        return _statistics([row for row in _rows(model) if version in (None, row["version"])])
+        return _statistics([row for row in self._rows(model) if version in (None, row["version"])])
+
+    def _rows(self, model: ServedModel) -> list[dict[str, Any]]:
+        queues = self.protocol.registry.queues
+        tallies = {version: queue.tally for (name, version), queue in queues.items() if name == model.name}
+        never = Tally()
+        return [tallies.get(name, never).as_json(model.name, name) for name in model.versions]
 
 
 def refused(path: str) -> RefusedError:
@@ -63,7 +71,7 @@ def refused(path: str) -> RefusedError:
     return RefusedError(404, "there is nothing here; GET /openapi.json lists what is")
 
 
-def _state(model: Model, version: str, ready: bool) -> dict[str, str]:
+def _state(model: ServedModel, version: str, ready: bool) -> dict[str, str]:
     fault = model.fault(version)
     why = "stopping" if not ready else fault.why if fault else None
     return {"state": "UNAVAILABLE", "reason": why} if why else {"state": "READY"}
@@ -80,12 +88,6 @@ def _only_ready(body: bytes) -> bool:
     if not isinstance(ready, bool):
         raise RefusedError(400, "the request must be an object; its `ready` true or false")
     return ready
-
-
-def _rows(model: Model) -> list[dict[str, Any]]:
-    never = Tally()
-    opened = {name: version.tally for name, version in model.opened.items()}
-    return [opened.get(name, never).as_json(model.name, name) for name in model.versions]
 
 
 def _statistics(rows: list[dict[str, Any]]) -> Reply:

@@ -19,7 +19,7 @@ import orjson
 from numpy.typing import NDArray
 
 from serve.api import RefusedError
-from serve.api.rows import check_finite, from_json
+from serve.api.tensor_data import check_finite, from_json
 from toolkit.artifacts import TensorSpec
 from toolkit.figures import shape_text
 

@@ -72,36 +72,33 @@ def serve(
     root: Path,
 ) -> None:
     """Serve MODELs (default: the newest): a page for people, an API for programs."""
-    from serve.batching import Policy
-    from serve.classifier import Choice
-    from serve.server import Settings, run
+    from serve import server
+    from serve.settings import BatchingSettings, OpeningSettings, ServeSettings
 
-    choice = Choice(
-        root=root,
-        precision=precision,
-        untrained=untrained,
-        seed=seed,
-        device=device,
-        threads=threads,
-        model_file=model_file,
-    )
     _refuse_empty("auth", auth)
     _refuse_empty("token", token)
     if auth is not None and not all(auth.partition(":")[::2]):
         raise click.UsageError("--auth takes USER:PASSWORD")
-    settings = Settings(
-        models=models,
+    settings = ServeSettings(
         backend=backend,
-        choice=choice,
+        opening=OpeningSettings(
+            root=root,
+            precision=precision,
+            untrained=untrained,
+            seed=seed,
+            device=device,
+            threads=threads,
+            model_file=model_file,
+        ),
         host=host,
         port=port,
         page=page,
-        policy=Policy(max_batch=max_batch, delay_ms=max_delay, max_waiting=max_waiting),
+        batching=BatchingSettings(max_batch=max_batch, delay_ms=max_delay, max_waiting=max_waiting),
         deadline_s=deadline,
         auth=auth,
         token=token,
     )
-    run(settings, cli.say)
+    server.serve(models, settings, cli.say)
 
 
 def _refuse_empty(option: str, value: str | None) -> None:

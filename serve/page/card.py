@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve.page.command import commands
-from serve.served import Entry
+from serve.page.remaking import commands
+from serve.served import ServedModel
 from toolkit.artifacts import Artifact
 from toolkit.figures import shape_text
 
 
-def headline(usable: Sequence[Entry]) -> str:
+def headline(usable: Sequence[ServedModel]) -> str:
     """Return the page's title and one line about what is served."""
     parts = []
-    for artifact in {e.model: e.artifact for e in reversed(usable) if e.artifact}.values():
+    for artifact in {e.name: e.artifact for e in reversed(usable) if e.artifact}.values():
         accuracy = artifact.passport.metrics.test_accuracy
         if artifact.passport.trained is False:
             quality = "untrained: its answers mean nothing"
@@ -23,7 +23,7 @@ def headline(usable: Sequence[Entry]) -> str:
     return "# cnnkit\n" + " · ".join(reversed(parts))
 
 
-def cards(usable: Sequence[Entry]) -> str:
+def cards(usable: Sequence[ServedModel]) -> str:
     """Return the cards of everything that is served, one below the other."""
     return "\n\n".join(card(entry.artifact, entry.label) for entry in usable if entry.artifact)
 

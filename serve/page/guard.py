@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from serve.api import Application, Message, Receive, RefusedError, Scope, Send
-from serve.api.wire import read_body
+from serve.api.bodies import read_body
 from toolkit.figures import mebibytes_text
 
 FILE = "/gradio_api/file="
@@ -38,7 +38,7 @@ MAX_JOIN = 1024 * 1024
 UPLOAD_S = 600.0
 
 
-class Guard:
+class PageGuard:
     """ASGI around Gradio's app. Refusals are RefusedError: 404 for what is not offered, 413, 400."""
 
     def __init__(

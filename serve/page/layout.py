@@ -7,15 +7,16 @@ from typing import Any
 
 import gradio as gr
 
-from serve.classifier import Answer, Invert, Limits
+from serve.classifier import Answer, Invert
 from serve.page.card import cards, headline
 from serve.page.events import in_turn
+from serve.page.files import build_many
 from serve.page.inputs import drawing_as_bytes, photo_as_bytes
-from serve.page.inside import build_inside
-from serve.page.many import build_many
-from serve.page.pictures import Chosen, TestPictures, test_pictures, to_pil
+from serve.page.looking_inside import build_inside
+from serve.page.pictures import ChosenPicture, TestPictures, test_pictures, to_pil
 from serve.page.report import build_report
-from serve.served import TITLES, Entry
+from serve.served import TITLES, ServedModel
+from serve.settings import Limits
 from toolkit.errors import CnnkitError
 
 TOP = 5
@@ -27,7 +28,7 @@ INVERT: list[tuple[str, Invert]] = [
 ]
 
 
-def build(entries: Sequence[Entry], limits: Limits) -> Any:
+def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
     """Return the page's Blocks for what is served."""
     usable = [entry for entry in entries if entry.why_not is None]
     with gr.Blocks(
@@ -64,7 +65,7 @@ def build(entries: Sequence[Entry], limits: Limits) -> Any:
     return blocks
 
 
-def _inputs(usable: Sequence[Entry]) -> dict[str, Any]:
+def _inputs(usable: Sequence[ServedModel]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     assert usable[0].artifact is not None
     pictures = test_pictures(usable[0].artifact)
@@ -116,14 +117,14 @@ def _inputs(usable: Sequence[Entry]) -> dict[str, Any]:
     return found
 
 
-def _outputs(usable: Sequence[Entry]) -> dict[str, Any]:
+def _outputs(usable: Sequence[ServedModel]) -> dict[str, Any]:
     labels, seen = [], []
     note = gr.Markdown("Draw something, or pick a picture.", elem_id="note")
     with gr.Row(equal_height=False):
         for index, entry in enumerate(usable):
             labels.append(gr.Label(label=entry.label, num_top_classes=TOP, visible=index == 0, min_width=240))
     with gr.Row(equal_height=False):
-        for index, model in enumerate(dict.fromkeys(entry.model for entry in usable)):
+        for index, model in enumerate(dict.fromkeys(entry.name for entry in usable)):
             seen.append(
                 gr.Image(
                     label=f"What {model} saw",
@@ -142,7 +143,7 @@ def _outputs(usable: Sequence[Entry]) -> dict[str, Any]:
     return {"note": note, "labels": labels, "seen": seen, "latency": latency}
 
 
-def _keep_described(usable: Sequence[Entry], blocks: Any, tab: Any, shown: list[Any]) -> None:
+def _keep_described(usable: Sequence[ServedModel], blocks: Any, tab: Any, shown: list[Any]) -> None:
     """Write title and cards anew when the page or the cards' tab is opened: a reload may have come since."""
 
     def describe() -> list[str]:
@@ -152,11 +153,11 @@ def _keep_described(usable: Sequence[Entry], blocks: Any, tab: Any, shown: list[
     tab.select(describe, None, shown, **in_turn("card"))
 
 
-def _absent(entries: Sequence[Entry]) -> str:
+def _absent(entries: Sequence[ServedModel]) -> str:
     models: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
         if entry.why_not:
-            models.setdefault((entry.backend, entry.why_not), []).append(entry.model)
+            models.setdefault((entry.backend, entry.why_not), []).append(entry.name)
     lines = [
         f"**{TITLES.get(backend, backend)}** ({', '.join(names)}) {why_not}"
         for (backend, why_not), names in models.items()
@@ -164,13 +165,13 @@ def _absent(entries: Sequence[Entry]) -> str:
     return "\n\n".join(lines)
 
 
-def _answerer(usable: Sequence[Entry], limits: Limits) -> Callable[..., list[Any]]:
-    models = list(dict.fromkeys(entry.model for entry in usable))
+def _answerer(usable: Sequence[ServedModel], limits: Limits) -> Callable[..., list[Any]]:
+    models = list(dict.fromkeys(entry.name for entry in usable))
 
-    def answer(picture: Chosen | None, chosen: list[str], invert: Invert) -> list[Any]:
+    def answer(picture: ChosenPicture | None, chosen: list[str], invert: Invert) -> list[Any]:
         """Run every chosen engine on one picture; return the note, labels, pictures seen and times."""
         picked = [entry for entry in usable if entry.label in chosen]
-        shown = {entry.model for entry in picked}
+        shown = {entry.name for entry in picked}
         blank = [gr.update(visible=e in picked, value=None) for e in usable]
         none = [gr.update(visible=m in shown, value=None) for m in models]
         if picture is None or not picked:
@@ -190,7 +191,7 @@ def _answerer(usable: Sequence[Entry], limits: Limits) -> Callable[..., list[Any
             else gr.update(visible=False)
             for e in usable
         ]
-        first = {e.model: answers[e.label] for e in reversed(picked)}
+        first = {e.name: answers[e.label] for e in reversed(picked)}
         seen = [
             gr.update(visible=True, value=to_pil(first[m].prepared.pixels))
             if m in first
@@ -228,7 +229,7 @@ def _wire(
     settings = in_turn("answer")
 
     def fresh(data: bytes | None, chosen: list[str], how: Invert) -> list[Any]:
-        picture = None if data is None else Chosen(data=data)
+        picture = None if data is None else ChosenPicture(data=data)
         return [picture, *answer(picture, chosen, how)]
 
     for name in ("drawing", "photo"):
@@ -241,7 +242,7 @@ def _wire(
     if "gallery" in inputs:
 
         def pick(chosen: list[str], how: Invert, event: gr.SelectData) -> list[Any]:
-            picture = Chosen(data=inputs["pictures"].as_png(event.index), ours=True)
+            picture = ChosenPicture(data=inputs["pictures"].as_png(event.index), ours=True)
             return [picture, *answer(picture, chosen, how)]
 
         inputs["gallery"].select(pick, [engines, invert], [current, *everything], **settings)

@@ -8,10 +8,10 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from serve.classifier import Limits
-from serve.served import Entry
+from serve.page.guard import PageGuard
+from serve.served import ServedModel
+from serve.settings import Limits
 from toolkit.errors import MissingExtraError
 
 # Requests waiting for the page's engines; the next one is refused by Gradio's queue.
@@ -39,7 +39,7 @@ def close_ways_out() -> Path:
     return folder
 
 
-def page_app(entries: Sequence[Entry], limits: Limits) -> Any:
+def page_app(entries: Sequence[ServedModel], limits: Limits) -> PageGuard:
     """Return the page as an ASGI application. Raises MissingExtraError without Gradio."""
     cache = close_ways_out()
     try:
@@ -47,7 +47,6 @@ def page_app(entries: Sequence[Entry], limits: Limits) -> Any:
         from fastapi import FastAPI
     except ImportError:
         raise MissingExtraError("gradio", "page") from None
-    from serve.page.guard import Guard
     from serve.page.layout import build
     from serve.page.theme import CSS, SCRIPT, theme
 
@@ -70,4 +69,4 @@ def page_app(entries: Sequence[Entry], limits: Limits) -> Any:
         max_file_size=limits.max_bytes,
     )
     max_body = limits.max_bytes + FORM_OVERHEAD
-    return Guard(mounted, cache, max_body=max_body, max_upload=max(MAX_UPLOAD, max_body))
+    return PageGuard(mounted, cache, max_body=max_body, max_upload=max(MAX_UPLOAD, max_body))

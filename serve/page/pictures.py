@@ -41,7 +41,7 @@ class TestPictures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
+class ChosenPicture:
     """The picture that the page is about: a file's bytes, and whether it is a test picture of ours."""
 
     data: bytes

@@ -10,35 +10,35 @@ from typing import Any
 import gradio as gr
 
 from serve.page.events import in_turn
-from serve.served import Entry
+from serve.served import ServedModel
 
 MAX_BYTES = 20 * 1024 * 1024
 
 
-def report_path(entry: Entry) -> Path:
+def report_path(entry: ServedModel) -> Path:
     """Return where a model's report lies: `<artifacts>/<name>/<name>.profile.html`."""
-    return entry.choice.root / entry.model / f"{entry.model}.profile.html"
+    return entry.opening.root / entry.name / f"{entry.name}.profile.html"
 
 
-def report_html(entry: Entry) -> str:
+def report_html(entry: ServedModel) -> str:
     """Return the report in a frame that can reach nothing of this page, or what to type to make one."""
     path = report_path(entry)
     if not path.is_file() or path.stat().st_size > MAX_BYTES:
         return (
-            f"<p>There is no profile report of {html.escape(entry.model)} yet. This measures it, layer by "
-            f"layer, and puts its report here:<br><code>cnnkit profile {html.escape(entry.model)} "
+            f"<p>There is no profile report of {html.escape(entry.name)} yet. This measures it, layer by "
+            f"layer, and puts its report here:<br><code>cnnkit profile {html.escape(entry.name)} "
             f"--html {html.escape(str(path))}</code></p>"
         )
     text = html.escape(path.read_text("utf-8", errors="replace"), quote=True)
     return (
-        f'<iframe title="Profile of {html.escape(entry.model)}" sandbox="allow-scripts" '
+        f'<iframe title="Profile of {html.escape(entry.name)}" sandbox="allow-scripts" '
         f'style="width:100%;height:80vh;border:0;background:#fff" srcdoc="{text}"></iframe>'
     )
 
 
-def build_report(entries: Sequence[Entry], tab: Any) -> None:
+def build_report(entries: Sequence[ServedModel], tab: Any) -> None:
     """Draw the tab; the report is read when the tab is opened, so a new one shows at once."""
-    by_model = {entry.model: entry for entry in reversed(entries)}
+    by_model = {entry.name: entry for entry in reversed(entries)}
     names = sorted(by_model)
     model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
     shown = gr.HTML("", elem_id="report")

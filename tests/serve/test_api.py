@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.classifier import Choice, Classifier, find
+from serve.classifier import Classifier
+from serve.settings import OpeningSettings
 from tests.serve.conftest import MODEL, Server, png, serving, tensor
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -25,8 +26,8 @@ INFER = f"/v2/models/{MODEL}/infer"
 
 @pytest.fixture(scope="module")
 def engine(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classifier]:
-    choice = Choice(root=tmp_path_factory.mktemp("empty"))
-    classifier = Classifier(find(MODEL, "ort", choice), "ort")
+    choice = OpeningSettings(root=tmp_path_factory.mktemp("empty"))
+    classifier = Classifier(choice.find(MODEL, "ort"), "ort")
     yield classifier
     classifier.close()
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.batching import Batcher, DeadlineError, Policy, QueueFullError, Run, StoppedError
+from serve.batching import Batcher, BatchingSettings, DeadlineError, QueueFullError, Run, StoppedError
 
 
 class Doubling:
@@ -46,7 +46,7 @@ def test_a_lone_caller_is_answered_alone_and_off_the_event_loop() -> None:
     engine = Doubling()
 
     async def main() -> None:
-        batcher = Batcher(Policy())
+        batcher = Batcher(BatchingSettings())
         arrays, timing = await ended(batcher, batcher.submit(row(3.0), engine.run))
         assert arrays[0].tolist() == [[6.0, 6.0]]
         assert timing.rows == 1
@@ -61,7 +61,7 @@ def test_callers_that_come_while_the_engine_runs_share_the_next_batch() -> None:
     engine.go.clear()
 
     async def main() -> list[Any]:
-        batcher = Batcher(Policy(max_batch=4))
+        batcher = Batcher(BatchingSettings(max_batch=4))
         waiting = [batcher.submit(row(float(i)), engine.run) for i in range(8)]
         engine.go.set()
         return await ended(batcher, asyncio.gather(*waiting))
@@ -85,7 +85,7 @@ def test_everyone_gets_their_own_rows_back_whatever_shares_a_batch(
     engine = Doubling()
 
     async def main() -> list[Any]:
-        batcher = Batcher(Policy(max_batch=max_batch, delay_ms=delay))
+        batcher = Batcher(BatchingSettings(max_batch=max_batch, delay_ms=delay))
         waiting = [batcher.submit(row(float(i), size), engine.run) for i, size in enumerate(sizes)]
         return await ended(batcher, asyncio.gather(*waiting))
 
@@ -101,7 +101,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     engine.go.clear()
 
     async def main() -> None:
-        batcher = Batcher(Policy(max_waiting=3))
+        batcher = Batcher(BatchingSettings(max_waiting=3))
         running = batcher.submit(row(0.0), engine.run)
         waiting = [batcher.submit(row(1.0), engine.run) for _ in range(3)]
         with pytest.raises(QueueFullError, match="3 rows are waiting") as full:
@@ -118,7 +118,7 @@ def test_a_request_past_its_deadline_never_reaches_the_engine() -> None:
     engine.go.clear()
 
     async def main() -> None:
-        batcher = Batcher(Policy())
+        batcher = Batcher(BatchingSettings())
         running = batcher.submit(row(0.0), engine.run)
         late = batcher.submit(row(1.0), engine.run, deadline_s=0.02)
         with pytest.raises(DeadlineError):
@@ -135,7 +135,7 @@ def test_a_caller_that_goes_away_costs_the_others_nothing() -> None:
     engine.go.clear()
 
     async def main() -> Any:
-        batcher = Batcher(Policy())
+        batcher = Batcher(BatchingSettings())
         batcher.submit(row(0.0), engine.run).cancel()
         gone, stays = batcher.submit(row(1.0), engine.run), batcher.submit(row(2.0), engine.run)
         gone.cancel()
@@ -157,7 +157,7 @@ def test_an_engine_that_fails_tells_each_caller_and_goes_on() -> None:
         return [rows]
 
     async def main() -> None:
-        batcher = Batcher(Policy())
+        batcher = Batcher(BatchingSettings())
         with pytest.raises(ValueError, match="no"):
             await batcher.submit(row(1.0), run)
         arrays, _ = await ended(batcher, batcher.submit(row(2.0), run))
@@ -174,7 +174,7 @@ def test_an_output_without_a_row_for_each_picture_goes_whole_to_everyone() -> No
         return [*engine.run(rows), np.array(7.0), np.arange(9)]
 
     async def main() -> list[Any]:
-        batcher = Batcher(Policy())
+        batcher = Batcher(BatchingSettings())
         waiting = [batcher.submit(row(float(i), i + 1), run, deadline_s=5) for i in range(3)]
         engine.go.set()
         return await ended(batcher, asyncio.gather(*waiting))
@@ -189,7 +189,7 @@ def test_an_engine_that_answers_with_no_arrays_tells_each_caller() -> None:
         return None
 
     async def main() -> None:
-        batcher = Batcher(Policy())
+        batcher = Batcher(BatchingSettings())
         with pytest.raises(TypeError):
             await batcher.submit(row(1.0), run, deadline_s=5)
         await batcher.close()
@@ -202,7 +202,7 @@ def test_who_waits_when_a_newer_engine_takes_over_is_answered_by_the_old_one() -
     old.go.clear()
 
     async def main() -> None:
-        batcher = Batcher(Policy())
+        batcher = Batcher(BatchingSettings())
         first, second = batcher.submit(row(1.0), old.run), batcher.submit(row(2.0), old.run)
         third = batcher.submit(row(3.0), new.run)
         old.go.set()
@@ -218,7 +218,7 @@ def test_an_engine_is_let_go_with_its_last_caller() -> None:
     alive = weakref.ref(old)
 
     async def main(runs: list[Run]) -> bool:
-        batcher = Batcher(Policy())
+        batcher = Batcher(BatchingSettings())
         for run in runs:
             await batcher.submit(row(1.0), run)
         runs.clear()
@@ -240,7 +240,7 @@ def test_closing_answers_everyone_and_then_takes_nobody() -> None:
         return engine.run(rows)
 
     async def main() -> None:
-        batcher = Batcher(Policy(max_batch=1))
+        batcher = Batcher(BatchingSettings(max_batch=1))
         waiting = [batcher.submit(row(float(i)), slowly) for i in range(4)]
         await batcher.close()
         assert all(future.done() for future in waiting)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import cnnkit
 from serve.page.card import card
-from serve.page.command import commands
+from serve.page.remaking import commands
 from toolkit.artifacts import Artifact, open_artifact
 
 RECIPE = {"name": "textbook", "lr": 0.5, "clip_norm": None, "flip": False, "epochs": 3}

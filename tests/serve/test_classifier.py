@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.classifier import Choice, Classifier, Invert, Limits, find, prepare
+from serve.classifier import Classifier, Invert, prepare
 from serve.served import line_up
-from serve.versions import newer
+from serve.settings import Limits, OpeningSettings
 from tests.serve.conftest import MODEL
 from toolkit.artifacts import open_artifact
 from toolkit.errors import CnnkitError, ImageSizeError, NotFoundError
@@ -21,7 +21,7 @@ from toolkit.images import Ground, Preprocessing
 
 @pytest.fixture
 def classifier(shipped: Path, tmp_path: Path) -> Classifier:
-    return Classifier(find(MODEL, "ort", Choice(root=tmp_path)), "ort")
+    return Classifier(OpeningSettings(root=tmp_path).find(MODEL, "ort"), "ort")
 
 
 def picture(shade: int, size: tuple[int, int] = (28, 28)) -> bytes:
@@ -61,9 +61,9 @@ def test_when_a_picture_is_inverted(
 
 def test_the_pages_own_test_pictures_are_inverted_only_when_told(classifier: Classifier) -> None:
     pytest.importorskip("gradio", reason="Gradio is not installed (extra page)")
-    from serve.page.pictures import Chosen
+    from serve.page.pictures import ChosenPicture
 
-    ours, theirs = Chosen(data=b"", ours=True), Chosen(data=b"")
+    ours, theirs = ChosenPicture(data=b"", ours=True), ChosenPicture(data=b"")
     assert [ours.resolve(how) for how in get_args(Invert)] == ["never", "always", "never"]
     assert [theirs.resolve(how) for how in get_args(Invert)] == ["auto", "always", "never"]
 
@@ -120,11 +120,11 @@ def test_an_engine_is_closed_when_nobody_holds_its_classifier(shipped: Path, cou
 
 def test_an_unknown_model_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="lenet"):
-        find("lenett", "ort", Choice(root=tmp_path))
+        OpeningSettings(root=tmp_path).find("lenett", "ort")
 
 
 def test_what_cannot_be_served_stays_listed_with_its_reason(shipped: Path, tmp_path: Path) -> None:
-    entries = line_up([MODEL], "ort", Choice(root=tmp_path), others=True)
+    entries = line_up([MODEL], "ort", OpeningSettings(root=tmp_path), others=True)
     assert entries[0].why_not is None
     assert {entry.backend for entry in entries} >= {"ort", "pytorch", "trt"}
     for entry in entries:
@@ -133,20 +133,20 @@ def test_what_cannot_be_served_stays_listed_with_its_reason(shipped: Path, tmp_p
                 entry.classifier()
 
 
-def test_the_served_artifact_is_not_newer_than_itself(classifier: Classifier) -> None:
-    class Served:
-        pass
+def test_the_served_artifact_is_not_newer_than_itself(shipped: Path, tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client", reason="prometheus_client is not installed (extra serve)")
+    from serve.reload import newer
 
-    served = Served()
-    served.classifier = classifier  # type: ignore[attr-defined]
-    assert newer(served, classifier.artifact.path) is None  # type: ignore[arg-type]
+    (served,) = line_up([MODEL], "ort", OpeningSettings(root=tmp_path), others=False)
+    served.classifier()
+    assert newer(served, served.default) is None
 
 
 def test_looking_inside_finds_layers_and_heat(shipped: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
     from serve.explaining import Explainer, map_tiles, overlay
 
-    explainer = Explainer(find(MODEL, "pytorch", Choice(root=tmp_path)))
+    explainer = Explainer(OpeningSettings(root=tmp_path).find(MODEL, "pytorch"))
     side = np.zeros((28, 28), dtype=np.uint8)
     side[4:24, 8:20] = 200
     out = io.BytesIO()

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.classifier import Limits
 from serve.explaining import SIDE, Explainer, Insight, overlay
+from serve.settings import Limits
 from toolkit.images import Preprocessing
 
 if TYPE_CHECKING:

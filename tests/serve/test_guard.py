@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("orjson", reason="orjson is not installed (extra page)")
 
 from serve.api import Message, Receive, RefusedError, Scope, Send
-from serve.page.guard import Guard
+from serve.page.guard import PageGuard
 
 
 class Reader:
@@ -43,7 +43,7 @@ def sent(folder: Path, path: str, *bodies: bytes, headers: Any = (), **limits: A
         return {"type": "http.request", "body": chunks.pop(0), "more_body": True}
 
     settings: dict[str, Any] = {"max_body": 10, "max_upload": 20, "upload_s": 0.05, **limits}
-    guard = Guard(reader, folder, **settings)
+    guard = PageGuard(reader, folder, **settings)
     scope: Scope = {"type": "http", "path": path, "method": "POST", "headers": headers}
     asyncio.run(guard(scope, receive, send))
     return reader.seen

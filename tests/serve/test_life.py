@@ -24,8 +24,7 @@ from PIL import Image
 
 import cnnkit
 from serve.api.access import is_loopback
-from serve.classifier import Choice
-from serve.server import Settings
+from serve.settings import ServeSettings
 from tests.serve.conftest import MODEL, Server, serving, tensor
 from toolkit.artifacts import Artifact, read_passport, sidecar, stamp
 
@@ -82,7 +81,7 @@ def test_a_signal_drains_and_ends_with_0(shipped: Path, tmp_path: Path, number: 
 
 
 def test_a_stop_waits_longer_than_any_request_may_take() -> None:
-    settings = Settings(models=(), backend="ort", choice=Choice(root=Path()), deadline_s=60.5)
+    settings = ServeSettings(deadline_s=60.5)
     assert settings.drain_s > settings.deadline_s
 
 

@@ -234,5 +234,5 @@ def test_the_api_is_on_the_same_port_as_the_page(page: Server) -> None:
     [("=1+1", "'=1+1"), ("@x", "'@x"), ("-2", "'-2"), ("\tx", "'\tx"), ("shirt", "shirt"), ("", "")],
 )
 def test_no_cell_is_a_formula(text: str, escaped: str) -> None:
-    many = pytest.importorskip("serve.page.many", reason="Gradio is not installed (extra page)")
+    many = pytest.importorskip("serve.page.files", reason="Gradio is not installed (extra page)")
     assert many.escape(text) == escaped

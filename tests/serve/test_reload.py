@@ -15,12 +15,11 @@ import pytest
 
 pytest.importorskip("prometheus_client", reason="prometheus_client is not installed (extra page)")
 
-from serve.api.metrics import Metrics
-from serve.batching import Policy
-from serve.classifier import Choice
+from serve.api.metrics import ServerMetrics
+from serve.registry import Registry, Version
 from serve.reload import Reloader
-from serve.served import Entry, line_up
-from serve.versions import Model, Registry
+from serve.served import ServedModel, line_up
+from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, Server, serving
 from toolkit.artifacts import Artifact, Passport, read_passport, sidecar, stamp
 from toolkit.errors import CnnkitError
@@ -37,19 +36,24 @@ class Running:
     said: list[str] = field(default_factory=list)
 
     @classmethod
-    def start(cls, entries: Sequence[Entry], backend: str = "counting") -> Running:
+    def start(cls, entries: Sequence[ServedModel], backend: str = "counting") -> Running:
         said: list[str] = []
-        metrics = Metrics()
-        registry = Registry(entries, backend, Policy(), metrics.batch)
+        metrics = ServerMetrics()
+        registry = Registry(entries, backend, BatchingSettings(), metrics.batch)
         registry.start()
         return cls(registry=registry, reloader=Reloader(registry, metrics, said.append), said=said)
 
     @property
-    def model(self) -> Model:
+    def model(self) -> ServedModel:
         return self.registry.default()
 
     def served(self, precision: str | None = None) -> Artifact:
-        return self.model.opened[precision or self.model.default].classifier.artifact
+        return self.model.opened[precision or self.model.default].artifact
+
+    def version(self) -> Version:
+        found = self.registry.opened(self.model, None)
+        assert found is not None
+        return found
 
     def look(self) -> None:
         asyncio.run(self.reloader.look())
@@ -75,7 +79,7 @@ def at(month: int) -> str:
 
 
 def serve(root: Path, model: str = MODEL, **chosen: Any) -> Running:
-    return Running.start(line_up([model], "counting", Choice(root=root, **chosen), others=False))
+    return Running.start(line_up([model], "counting", OpeningSettings(root=root, **chosen), others=False))
 
 
 @pytest.mark.usefixtures("counting")
@@ -151,7 +155,7 @@ def test_a_broken_newer_one_is_said_and_the_next_model_is_taken_up_all_the_same(
     old = write(tmp_path, b"old", known=known, created=at(1))
     write(tmp_path, b"old half", f"{MODEL}.fp16.onnx", known=known, created=at(1), precision="fp16")
     running = serve(tmp_path)
-    asyncio.run(running.model.version("fp16"))
+    running.model.classifier("fp16")
     write(tmp_path, b"cut short", known=known, created=at(2)).path.write_bytes(b"cut")
     half = write(tmp_path, b"half", f"{MODEL}.fp16.onnx", known=known, created=at(2), precision="fp16")
     running.look()
@@ -179,8 +183,9 @@ def test_the_old_engine_is_closed_with_the_answer_to_whoever_came_to_it(
 
     async def go() -> None:
         running = serve(tmp_path)
-        version = running.model.opened["fp32"]
-        waiting = [version.batcher.submit(IMAGE, version.classifier.run) for _ in range(3)]
+        came = running.version()
+        waiting = [came.queue.batcher.submit(IMAGE, came.classifier.run) for _ in range(3)]
+        del came
         write(tmp_path, b"new", known=known, created=at(2))
         await running.reloader.look()
         old, new = counting.opened
@@ -189,12 +194,29 @@ def test_the_old_engine_is_closed_with_the_answer_to_whoever_came_to_it(
             assert arrays[0].shape == (1, 10)
         waiting.clear()
         del answer
-        await version.batcher.submit(IMAGE, version.classifier.run)
+        later = running.version()
+        await later.queue.batcher.submit(IMAGE, later.classifier.run)
         assert (old.closed, new.closed) == (1, 0)
         await running.registry.close()
         assert new.closed == 1
 
     asyncio.run(go())
+
+
+def test_api_and_page_are_answered_by_one_engine_before_and_after_a_reload(
+    tmp_path: Path, known: Passport, counting: Any
+) -> None:
+    write(tmp_path, b"old", known=known, created=at(1))
+    running = serve(tmp_path)
+    assert running.version().classifier is running.model.classifier()
+    new = write(tmp_path, b"new", known=known, created=at(2))
+    # looking inside reads the file that lies there by now; the engine stays until the reload
+    assert running.model.read() == new
+    assert running.model.artifact != new
+    running.look()
+    assert running.version().classifier is running.model.classifier()
+    assert running.model.artifact == running.model.classifier().artifact == new
+    assert [engine.closed for engine in counting.opened] == [1, 0]
 
 
 def test_the_pages_other_engines_follow_and_let_go_of_the_old_weights(
@@ -206,7 +228,7 @@ def test_the_pages_other_engines_follow_and_let_go_of_the_old_weights(
         return write(tmp_path, content, known=known, created=at(month))
 
     written(b"aaaa", 1)
-    entries = line_up([MODEL], "ort", Choice(root=tmp_path), others=True)
+    entries = line_up([MODEL], "ort", OpeningSettings(root=tmp_path), others=True)
     running = Running.start(entries, "ort")
     (ticked,) = [entry for entry in entries if entry.backend == "counting"]
     ticked.classifier()
@@ -225,7 +247,9 @@ def test_an_engine_that_is_ticked_after_a_retrain_comes_with_its_own_passport(
     tmp_path: Path, known: Passport
 ) -> None:
     write(tmp_path, b"old", known=known, created=at(1))
-    first, second = (line_up([MODEL], "counting", Choice(root=tmp_path), others=False)[0] for _ in "ab")
+    first, second = (
+        line_up([MODEL], "counting", OpeningSettings(root=tmp_path), others=False)[0] for _ in "ab"
+    )
     new = write(tmp_path, b"new", known=known, created=at(2))
     assert first.classifier().artifact == new
     assert first.artifact == new

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 pytest.importorskip("orjson", reason="orjson is not installed (extra page)")
 
 from serve.api import RefusedError
-from serve.api.rows import from_json
+from serve.api.tensor_data import from_json
 from toolkit.artifacts import TensorSpec
 
 SHAPE = (2, 1, 3, 2)

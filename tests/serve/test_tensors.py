@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 pytest.importorskip("orjson", reason="orjson is not installed (extra page)")
 
 from serve.api import RefusedError
-from serve.api.rows import finite
+from serve.api.tensor_data import finite
 from serve.api.tensors import LONGEST_KEPT, MOST_KEPT, Parser, Wanted, parse, render
 from toolkit.artifacts import TensorSpec
 

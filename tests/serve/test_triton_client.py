@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve.classifier import Choice, Classifier, find
+from serve.classifier import Classifier
+from serve.settings import OpeningSettings
 from tests.serve.conftest import MODEL, Server
 
 http = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed (extra test)")
@@ -25,8 +26,8 @@ def client(api: Server) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def expected(shipped: Path, rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    choice = Choice(root=tmp_path_factory.mktemp("empty"))
-    return Classifier(find(MODEL, "ort", choice), "ort").run(rows)[0]
+    choice = OpeningSettings(root=tmp_path_factory.mktemp("empty"))
+    return Classifier(choice.find(MODEL, "ort"), "ort").run(rows)[0]
 
 
 def test_health_and_metadata(client: Any) -> None:

@@ -13,17 +13,17 @@ import pytest
 
 pytest.importorskip("orjson", reason="orjson is not installed (extra page)")
 
-from serve.api import RefusedError, Request
-from serve.api.gate import Gate
-from serve.api.infer import Protocol
-from serve.api.metrics import Metrics
-from serve.batching import Policy
-from serve.classifier import Choice, Classifier
-from serve.served import line_up
-from serve.versions import Model, Registry
+from serve.api import HttpRequest, RefusedError
+from serve.api.admission import Admission
+from serve.api.metrics import ServerMetrics
+from serve.api.protocol import Protocol
+from serve.classifier import Classifier
+from serve.registry import Registry
+from serve.served import ServedModel, line_up
+from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, serving, tensor
 from toolkit.artifacts import Artifact, read_passport, stamp
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, NotFoundError
 
 IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
 
@@ -59,55 +59,54 @@ def test_a_version_that_cannot_be_opened_is_503_and_listed_as_unavailable(
         assert server.ask("GET", "/v1/models").json["models"][0]["versions"] == ["fp32"]
 
 
+def started(root: Path) -> ServedModel:
+    (model,) = line_up([MODEL], "ort", OpeningSettings(root=root), others=False)
+    model.classifier()
+    model.look()
+    return model
+
+
 def test_a_fault_is_remembered_until_there_is_another_file(shipped: Path, tmp_path: Path) -> None:
-    choice = Choice(root=tmp_path)
     half(shipped, tmp_path, b"no graph")
-    entry = line_up([MODEL], "ort", choice, others=False)[0]
-    model = Model(entry=entry, policy=Policy(), on_batch=lambda name, rows, seconds: None)
-    model.start()
-
-    async def go() -> None:
-        with pytest.raises(CnnkitError, match="cannot open"):
-            await model.version("fp16")
-        half(shipped, tmp_path)
-        with pytest.raises(CnnkitError, match="cannot open"):
-            await model.version("fp16")
-        assert model.fault("fp16") is not None
-        model.look()
-        assert model.fault("fp16") is None
-        opened = await model.version("fp16")
-        assert opened is not None
-        assert opened.classifier.artifact.passport.precision == "fp16"
-        await model.close()
-
-    asyncio.run(go())
+    model = started(tmp_path)
+    with pytest.raises(CnnkitError, match="cannot open"):
+        model.classifier("fp16")
+    half(shipped, tmp_path)
+    with pytest.raises(CnnkitError, match="cannot open"):
+        model.classifier("fp16")
+    assert model.fault("fp16") is not None
+    model.look()
+    assert model.fault("fp16") is None
+    assert model.classifier("fp16").artifact.passport.precision == "fp16"
+    model.close()
 
 
-class Slow(Model):
+class Slow(ServedModel):
     """A model whose other versions take longer to open than a request may."""
 
     opens = 0
 
-    def _open(self, path: Path) -> Classifier:
-        self.opens += 1
-        time.sleep(0.5)
-        return super()._open(path)
+    def open(self, artifact: Artifact) -> Classifier:
+        if artifact.passport.precision == "fp16":
+            self.opens += 1
+            time.sleep(0.5)
+        return super().open(artifact)
 
 
 def test_a_version_that_opens_slowly_is_504_first_and_there_later(shipped: Path, tmp_path: Path) -> None:
     half(shipped, tmp_path)
-    entry = line_up([MODEL], "ort", Choice(root=tmp_path), others=False)[0]
-    registry = Registry([entry], "ort", Policy(), lambda name, rows, seconds: None)
-    model = registry.models[MODEL] = Slow(entry=entry, policy=Policy(), on_batch=lambda *_: None)
+    opening = OpeningSettings(root=tmp_path)
+    model = Slow(name=MODEL, backend="ort", opening=opening, artifact=opening.find(MODEL, "ort"))
+    registry = Registry([model], "ort", BatchingSettings(), lambda name, rows, seconds: None)
     registry.start()
-    protocol = Protocol(registry, Gate(Metrics(), 10))
+    protocol = Protocol(registry, Admission(ServerMetrics(), 10))
 
     async def read() -> bytes:
         return b""
 
-    def request(left_s: float) -> Request:
+    def request(left_s: float) -> HttpRequest:
         came = asyncio.get_running_loop().time()
-        return Request(
+        return HttpRequest(
             method="GET", path="", query="", headers={}, came=came, deadline=came + left_s, read=read
         )
 
@@ -115,7 +114,7 @@ def test_a_version_that_opens_slowly_is_504_first_and_there_later(shipped: Path,
         with pytest.raises(RefusedError, match="still being opened") as refused:
             await protocol.version(request(0.01), MODEL, "fp16")
         assert refused.value.status == 504
-        _, opened = await protocol.version(request(60), MODEL, "fp16")
+        opened = await protocol.version(request(60), MODEL, "fp16")
         assert opened.classifier.artifact.passport.precision == "fp16"
         await registry.close()
 
@@ -125,16 +124,11 @@ def test_a_version_that_opens_slowly_is_504_first_and_there_later(shipped: Path,
 
 def test_a_version_whose_file_is_gone_is_said(shipped: Path, tmp_path: Path) -> None:
     half(shipped, tmp_path)
-    entry = line_up([MODEL], "ort", Choice(root=tmp_path), others=False)[0]
-    model = Model(entry=entry, policy=Policy(), on_batch=lambda name, rows, seconds: None)
-    model.start()
+    model = started(tmp_path)
     shutil.rmtree(tmp_path / MODEL)
-
-    async def go() -> None:
-        with pytest.raises(CnnkitError, match="no file"):
-            await model.version("fp16")
-        model.look()
-        assert await model.version("fp16") is None
-        await model.close()
-
-    asyncio.run(go())
+    with pytest.raises(CnnkitError, match="no file"):
+        model.classifier("fp16")
+    model.look()
+    with pytest.raises(NotFoundError, match="no version 'fp16'"):
+        model.classifier("fp16")
+    model.close()

@@ -11,9 +11,10 @@ from typing import Any
 
 import gradio as gr
 
-from serve.classifier import Invert, Limits
+from serve.classifier import Invert
 from serve.page.events import in_turn
-from serve.served import Entry
+from serve.served import ServedModel
+from serve.settings import Limits
 from toolkit.errors import CnnkitError
 
 MOST_FILES = 256
@@ -27,7 +28,9 @@ def escape(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def classify_files(paths: Sequence[Path], entry: Entry, invert: Invert, limits: Limits) -> list[list[Any]]:
+def classify_files(
+    paths: Sequence[Path], entry: ServedModel, invert: Invert, limits: Limits
+) -> list[list[Any]]:
     """Return one row a file; a file that cannot be read has its reason in the last cell."""
     classifier = entry.classifier()
     rows: list[list[Any]] = []
@@ -57,7 +60,7 @@ def write_csv(rows: Sequence[Sequence[Any]], folder: Path) -> Path:
     return path
 
 
-def build_many(entries: Sequence[Entry], limits: Limits, invert: Any) -> None:
+def build_many(entries: Sequence[ServedModel], limits: Limits, invert: Any) -> None:
     """Draw the tab."""
     by_label = {entry.label: entry for entry in entries}
     engine = gr.Dropdown(list(by_label), value=next(iter(by_label)), label="Engine")

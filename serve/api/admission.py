@@ -8,36 +8,35 @@ from typing import Any
 from numpy.typing import NDArray
 
 from serve.api import RefusedError
-from serve.api.metrics import Metrics
-from serve.batching import Arrays, DeadlineError, QueueFullError, Run, StoppedError, Timing
-from serve.versions import Version
+from serve.api.metrics import ServerMetrics
+from serve.batching import Arrays, DeadlineError, QueueFullError, StoppedError, Timing
+from serve.registry import Version
 from toolkit.errors import ShapeError
 
 
-class Gate:
+class Admission:
     """Lets rows through to a version's queue, or says with the right status why not."""
 
-    def __init__(self, metrics: Metrics, deadline_s: float) -> None:
+    def __init__(self, metrics: ServerMetrics, deadline_s: float) -> None:
         self.metrics = metrics
         self.deadline_s = deadline_s
 
-    async def run(
-        self, model: str, version: Version, run: Run, rows: NDArray[Any], deadline: float
-    ) -> tuple[Arrays, Timing]:
-        """Return the outputs of `run`, the engine that the rows were made for, in the version's queue.
+    async def run(self, version: Version, rows: NDArray[Any], deadline: float) -> tuple[Arrays, Timing]:
+        """Return the outputs of a version's engine, which the rows were made for, behind its queue.
 
         `deadline` is on the event loop's clock. Raises RefusedError: 400, 429, 503 or 504.
         """
+        model, classifier, queue = version
         left_s = deadline - asyncio.get_running_loop().time()
         try:
             if left_s <= 0:
                 raise DeadlineError
-            arrays, timing = await version.batcher.submit(rows, run, deadline_s=left_s)
+            arrays, timing = await queue.batcher.submit(rows, classifier.run, deadline_s=left_s)
         except (QueueFullError, DeadlineError, StoppedError) as error:
-            raise self.refused(model, error) from None
+            raise self.refused(model.name, error) from None
         except ShapeError as error:
             raise RefusedError(400, str(error)) from None
-        self.metrics.queued(model, timing.queue_ms / 1e3)
+        self.metrics.queued(model.name, timing.queue_ms / 1e3)
         return arrays, timing
 
     def refused(self, model: str, error: QueueFullError | DeadlineError | StoppedError) -> RefusedError:

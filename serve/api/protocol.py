@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 
-from serve.api import RefusedError, Reply, Request
-from serve.api.gate import Gate
-from serve.api.rows import finite
-from serve.api.tensors import DATATYPES, InferRequest, render, split
+from serve.api import HttpRequest, RefusedError, Reply
+from serve.api.admission import Admission
+from serve.api.tensor_data import finite
+from serve.api.tensors import DATATYPES, InferRequest, Parser, render, split
 from serve.classifier import Classifier
-from serve.versions import RETRY_S, Model, Registry, Version
+from serve.registry import Registry, Version
+from serve.served import RETRY_S, ServedModel
 from toolkit.artifacts import TensorSpec
 from toolkit.checkpoints import tool_versions
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, NotFoundError
 
 PLATFORMS = {"ort": "onnxruntime_onnx", "pytorch": "pytorch_eager", "trt": "tensorrt_plan"}
 EXTENSIONS = [
@@ -31,126 +33,118 @@ EXTENSIONS = [
 class Protocol:
     """The protocol's handlers over a registry."""
 
-    def __init__(self, registry: Registry, gate: Gate) -> None:
+    def __init__(self, registry: Registry, admission: Admission) -> None:
         self.registry = registry
-        self.gate = gate
-        self._opening: set[asyncio.Future[Version | None]] = set()
+        self.admission = admission
+        self._parsers: WeakKeyDictionary[Classifier, Parser] = WeakKeyDictionary()
 
-    async def live(self, request: Request) -> Reply:
+    async def live(self, request: HttpRequest) -> Reply:
         """Answer that the process is up."""
         return Reply(body=b'{"live":true}')
 
-    async def ready(self, request: Request) -> Reply:
+    async def ready(self, request: HttpRequest) -> Reply:
         """Answer whether models are warm and requests are taken: 200 or 503."""
         if not self.registry.ready:
             return Reply(body=b'{"ready":false}', status=503)
         return Reply(body=b'{"ready":true}')
 
-    async def server(self, request: Request) -> Reply:
+    async def server(self, request: HttpRequest) -> Reply:
         """Describe the server."""
         version = tool_versions().get("cnnkit", "unknown")
         return _json({"name": "cnnkit", "version": version, "extensions": EXTENSIONS})
 
-    def model(self, name: str) -> Model:
+    def model(self, name: str) -> ServedModel:
         """Return a served model. Raises RefusedError (404)."""
         found = self.registry.models.get(name)
         if found is None:
             raise RefusedError(404, f"no model {name[:80]!r}; served: {', '.join(self.registry.models)}")
         return found
 
-    def known(self, name: str, version: str | None) -> Model:
+    def known(self, name: str, version: str | None) -> ServedModel:
         """Return a served model that has this version. Raises RefusedError (404)."""
         model = self.model(name)
         if version is not None and version not in model.versions:
             raise _no_version(model, version)
         return model
 
-    async def version(self, request: Request, name: str, version: str | None) -> tuple[Model, Version]:
-        """Return a served model and its version. Raises RefusedError (404, 503, 504)."""
+    async def version(self, request: HttpRequest, name: str, version: str | None) -> Version:
+        """Return a version of a model, opened now if it was not yet. Raises RefusedError (404, 503, 504)."""
         model = self.model(name)
-        found = model.opened.get(version or model.default)
+        found = self.registry.opened(model, version)
         if found is None:
-            found = await self._open(request, model, version)
-        if found is None:
-            raise _no_version(model, str(version))
-        return model, found
+            if version not in model.files:
+                raise _no_version(model, str(version))
+            await self._open(request, model, version)
+            found = self.registry.opened(model, version)
+            assert found is not None
+        return found
 
-    async def _open(self, request: Request, model: Model, version: str | None) -> Version | None:
-        # an opening goes on when the request's time is up, so that a later one finds it done
-        opening = asyncio.ensure_future(model.version(version))
-        self._opening.add(opening)
-        opening.add_done_callback(self._opened)
+    async def _open(self, request: HttpRequest, model: ServedModel, version: str) -> None:
         try:
             async with asyncio.timeout_at(request.deadline):
-                return await asyncio.shield(opening)
+                await self.registry.open(model, version)
         except TimeoutError:
             why = f"version {version} of {model.name} is still being opened; ask again"
             raise RefusedError(504, why) from None
+        except NotFoundError as error:
+            raise RefusedError(404, str(error)) from None
         except CnnkitError as error:
             raise RefusedError(503, str(error), {b"retry-after": b"%d" % RETRY_S}) from None
 
-    def _opened(self, opening: asyncio.Future[Version | None]) -> None:
-        self._opening.discard(opening)
-        if not opening.cancelled():
-            opening.exception()  # seen, where nobody waits for it any more
-
-    async def model_ready(self, request: Request, name: str, version: str | None) -> Reply:
+    async def model_ready(self, request: HttpRequest, name: str, version: str | None) -> Reply:
         """Answer whether a model takes requests: 200 or 503."""
         model = self.known(name, version)
         status = 200 if self.registry.ready and model.fault(version or model.default) is None else 503
         return Reply(body=orjson.dumps({"name": model.name, "ready": status == 200}), status=status)
 
-    async def metadata(self, request: Request, name: str, version: str | None) -> Reply:
+    async def metadata(self, request: HttpRequest, name: str, version: str | None) -> Reply:
         """Describe a model: versions, inputs and outputs."""
-        model, found = await self.version(request, name, version)
-        passport = found.classifier.artifact.passport
+        model, classifier, _ = await self.version(request, name, version)
         return _json(
             {
                 "name": model.name,
                 "versions": usable(model),
-                "platform": PLATFORMS.get(model.entry.backend, model.entry.backend),
-                "inputs": [_tensor(passport.input)],
-                "outputs": [_tensor(spec) for spec in found.classifier.outputs.values()],
+                "platform": PLATFORMS.get(model.backend, model.backend),
+                "inputs": [_tensor(classifier.artifact.passport.input)],
+                "outputs": [_tensor(spec) for spec in classifier.outputs.values()],
             }
         )
 
-    async def config(self, request: Request, name: str, version: str | None) -> Reply:
+    async def config(self, request: HttpRequest, name: str, version: str | None) -> Reply:
         """Describe a model as Triton's configuration extension does."""
-        model, found = await self.version(request, name, version)
-        spec = found.classifier.artifact.passport.input
+        model, classifier, queue = await self.version(request, name, version)
+        settings = queue.batcher.settings
         return _json(
             {
                 "name": model.name,
-                "platform": PLATFORMS.get(model.entry.backend, model.entry.backend),
-                "max_batch_size": found.batcher.policy.max_batch,
-                "input": [_configured(spec)],
-                "output": [_configured(one) for one in found.classifier.outputs.values()],
-                "dynamic_batching": {
-                    "max_queue_delay_microseconds": round(found.batcher.policy.delay_ms * 1e3)
-                },
+                "platform": PLATFORMS.get(model.backend, model.backend),
+                "max_batch_size": settings.max_batch,
+                "input": [_configured(classifier.artifact.passport.input)],
+                "output": [_configured(one) for one in classifier.outputs.values()],
+                "dynamic_batching": {"max_queue_delay_microseconds": round(settings.delay_ms * 1e3)},
             }
         )
 
-    async def infer(self, request: Request, name: str, version: str | None) -> Reply:
+    async def infer(self, request: HttpRequest, name: str, version: str | None) -> Reply:
         """Run a model on the request's rows."""
-        model, found = await self.version(request, name, version)
+        found = await self.version(request, name, version)
         body = await request.read()
         start = time.perf_counter()
-        classifier = found.classifier
+        tally = found.queue.tally
         try:
             head, tail = split(body, request.headers.get(b"inference-header-content-length"))
-            asked = found.parser.parse(head, tail)
+            asked = self._parser(found.classifier).parse(head, tail)
             parsed = time.perf_counter()
             deadline = request.deadline
             if asked.deadline_s is not None:
                 deadline = min(deadline, request.came + asked.deadline_s)
-            arrays, timing = await self.gate.run(model.name, found, classifier.run, asked.rows, deadline)
+            arrays, timing = await self.admission.run(found, asked.rows, deadline)
             ran = time.perf_counter()
-            reply = _answer(asked, arrays, model, classifier)
+            reply = _answer(asked, arrays, found)
         except RefusedError:
-            found.tally.fail.add(time.perf_counter() - start)
+            tally.fail.add(time.perf_counter() - start)
             raise
-        found.tally.answered(
+        tally.answered(
             len(asked.rows),
             read_s=parsed - start,
             queue_s=timing.queue_ms / 1e3,
@@ -159,14 +153,22 @@ class Protocol:
         )
         return reply
 
+    def _parser(self, classifier: Classifier) -> Parser:
+        found = self._parsers.get(classifier)
+        if found is None:
+            outputs = [spec.name for spec in classifier.outputs.values()]
+            found = self._parsers[classifier] = Parser(classifier.artifact.passport.input, outputs)
+        return found
 
-def _answer(asked: InferRequest, arrays: list[Any], model: Model, classifier: Classifier) -> Reply:
+
+def _answer(asked: InferRequest, arrays: list[Any], version: Version) -> Reply:
+    classifier = version.classifier
     by_name = {spec.name: arrays[at] for at, spec in classifier.outputs.items()}
     answers = [(wanted, by_name[wanted.name]) for wanted in asked.wanted]
     if not all(finite(array) for _, array in answers):
         raise RefusedError(400, "the input's numbers are so large that the network's output is not finite")
     passport = classifier.artifact.passport
-    head = {"model_name": model.name, "model_version": passport.precision}
+    head = {"model_name": version.model.name, "model_version": passport.precision}
     if asked.ident is not None:
         head["id"] = asked.ident
     body, header_length = render(head, answers, classifier.classes)
@@ -187,12 +189,12 @@ def headers_of(classifier: Classifier) -> dict[bytes, bytes]:
     }
 
 
-def usable(model: Model) -> list[str]:
+def usable(model: ServedModel) -> list[str]:
     """Return the versions that can be asked for: all but those that could not be opened."""
     return [name for name in model.versions if model.fault(name) is None]
 
 
-def _no_version(model: Model, version: str) -> RefusedError:
+def _no_version(model: ServedModel, version: str) -> RefusedError:
     return RefusedError(
         404, f"no version {version[:80]!r} of {model.name}; known: {', '.join(model.versions)}"
     )

@@ -8,11 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from serve.classifier import Invert, Limits
+from serve.classifier import Invert
 from serve.explaining import Explainer, map_tiles, overlay
 from serve.page.events import in_turn
-from serve.page.pictures import Chosen
-from serve.served import Entry
+from serve.page.pictures import ChosenPicture
+from serve.served import ServedModel
+from serve.settings import Limits
 from toolkit.errors import CnnkitError
 
 AUTOMATIC = "last picture layer"
@@ -25,19 +26,19 @@ class _Explainers:
         self._made: dict[str, Explainer] = {}
         self._lock = threading.Lock()
 
-    def of(self, entry: Entry) -> Explainer:
+    def of(self, entry: ServedModel) -> Explainer:
         """Return the explainer of an entry's weights as they are now. Raises CnnkitError."""
         with self._lock:
-            known, now = self._made.get(entry.model), entry.artifact
+            known, now = self._made.get(entry.name), entry.artifact
             if known is None or now is None or known.artifact.passport.sha256 != now.passport.sha256:
-                known = Explainer(entry.read(), model_file=entry.choice.model_file)
-                self._made[entry.model] = known
+                known = Explainer(entry.read(), model_file=entry.opening.model_file)
+                self._made[entry.name] = known
             return known
 
 
-def build_inside(entries: Sequence[Entry], limits: Limits, current: Any, invert: Any) -> None:
+def build_inside(entries: Sequence[ServedModel], limits: Limits, current: Any, invert: Any) -> None:
     """Draw the tab over the picture that was shown last."""
-    able = {entry.model: entry for entry in entries if entry.backend == "pytorch" and not entry.why_not}
+    able = {entry.name: entry for entry in entries if entry.backend == "pytorch" and not entry.why_not}
     if not able:
         reasons = {entry.why_not for entry in entries if entry.backend == "pytorch" and entry.why_not}
         gr.Markdown(f"PyTorch looks inside, and it {'; '.join(sorted(reasons)) or 'is not here'}.")
@@ -72,7 +73,7 @@ def build_inside(entries: Sequence[Entry], limits: Limits, current: Any, invert:
         )
     explainers = _Explainers()
 
-    def look(picture: Chosen | None, name: str, which: str, how: Invert) -> list[Any]:
+    def look(picture: ChosenPicture | None, name: str, which: str, how: Invert) -> list[Any]:
         """Explain the last picture."""
         if picture is None or name not in able:
             return ["Draw or pick a picture above first.", gr.update(), None, []]

@@ -1,0 +1,77 @@
+"""A server's life: warm up, be ready, look for newer artifacts, drain when told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from serve.api.app import App
+from serve.api.connection import Connection
+from serve.page.streams import end_streams
+from serve.reload import Reloader
+
+
+class Server(uvicorn.Server):
+    """Runs until a signal, then until everyone who was let in has an answer, or `drain_s` passed."""
+
+    reloading: asyncio.Task[None]
+
+    def __init__(self, app: App, say: Callable[[str], None], *, where: str, drain_s: int) -> None:
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            http=Connection,
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=drain_s,
+        )
+        super().__init__(config)
+        self.app = app
+        self.say = say
+        self.where = where
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Open the models, then take requests, and say so."""
+        registry = self.app.registry
+        registry.start()
+        await super().startup(sockets=sockets)
+        gc.freeze()  # what lives as long as the server is not looked through again
+        self.reloading = asyncio.create_task(Reloader(registry, self.app.metrics, self.say).run())
+        self.say(f"serving {', '.join(registry.models)} {self.where} (Ctrl-C stops)")
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Drain, then free the engines and end the threads."""
+        self.app.registry.ready = False
+        self.reloading.cancel()
+        if self.app.page is not None:
+            end_streams(self.app.page.app)
+        await super().shutdown(sockets=sockets)
+        if not self.force_exit:
+            await self.app.registry.close()
+        self.app.classify.close()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at a signal; uvicorn's own way raises it again, which ends a drained server with 143."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop)
+        yield
+
+    def stop(self) -> None:
+        """Be not ready at once, then drain; a second signal stops without waiting."""
+        self.app.registry.ready = False
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        if self.force_exit:
+            # from Python 3.12 on a listener is closed only when its last connection is
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()

@@ -1,0 +1,120 @@
+"""The models behind the API, fixed at the start, and the queue before each of their versions.
+
+The version that `cnnkit serve` was started with is the default and is opened before the server is ready,
+the others when they are first asked for. Names from requests are looked up here and never reach the file
+system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from serve.batching import Batcher
+from serve.classifier import Classifier
+from serve.served import ServedModel
+from serve.settings import BatchingSettings
+from serve.tally import Tally
+
+BatchHook = Callable[[str, int, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """Who waits for a version's engine, and how often it was asked; a reload changes neither."""
+
+    batcher: Batcher
+    tally: Tally = field(default_factory=Tally)
+
+
+class Version(NamedTuple):
+    """One opened version as a request finds it; a reload meanwhile changes nothing of it."""
+
+    model: ServedModel
+    classifier: Classifier
+    queue: Queue
+
+
+class Registry:
+    """Every served model by name, and the queues by model and version; used on one event loop."""
+
+    def __init__(
+        self, served: Sequence[ServedModel], backend: str, batching: BatchingSettings, on_batch: BatchHook
+    ) -> None:
+        """Serve the models of `backend`; the others are the page's, which opens them when they are asked.
+
+        `on_batch` is told of each batch's model, rows and seconds.
+        """
+        self.models = {model.name: model for model in served if model.backend == backend}
+        self.others = [model for model in served if model.backend != backend]
+        self.batching = batching
+        self.queues: dict[tuple[str, str], Queue] = {}
+        self.ready = False
+        self._on_batch = on_batch
+        self._openings: dict[tuple[str, str], asyncio.Future[Classifier]] = {}
+
+    def start(self) -> None:
+        """Open and warm up every default version, and look which others there are. Raises CnnkitError."""
+        for model in self.models.values():
+            model.classifier()
+            model.look()
+        self.ready = True
+
+    def default(self) -> ServedModel:
+        """Return the model that is meant where a request names none: the first."""
+        return next(iter(self.models.values()))
+
+    def opened(self, model: ServedModel, version: str | None) -> Version | None:
+        """Return a version, the default for None; None where it is not opened yet."""
+        name = version or model.default
+        classifier = model.opened.get(name)
+        if classifier is None:
+            return None
+        queue = self.queues.get((model.name, name))
+        if queue is None:
+            queue = self.queues[model.name, name] = self._queue(model.name, classifier)
+        return Version(model, classifier, queue)
+
+    async def open(self, model: ServedModel, version: str) -> None:
+        """Open a version in a thread. Raises CnnkitError when it cannot be.
+
+        Callers of one version share an opening, which goes on when one of them gives up.
+        """
+        key = (model.name, version)
+        opening = self._openings.get(key)
+        if opening is None:
+            opening = asyncio.ensure_future(asyncio.to_thread(model.classifier, version))
+            self._openings[key] = opening
+            opening.add_done_callback(lambda done: self._ended(key, done))
+        await asyncio.shield(opening)
+
+    def _ended(self, key: tuple[str, str], opening: asyncio.Future[Classifier]) -> None:
+        del self._openings[key]
+        if not opening.cancelled():
+            opening.exception()  # seen, where nobody waits for it any more
+
+    def _queue(self, model: str, classifier: Classifier) -> Queue:
+        fixed = classifier.artifact.passport.input.shape[0]
+        # a graph with a fixed batch takes exactly that many rows, so callers cannot share one
+        settings = self.batching if fixed is None else replace(self.batching, max_batch=1)
+        tally = Tally()
+
+        def ran(rows: int, seconds: float) -> None:
+            tally.ran(rows, seconds)
+            self._on_batch(model, rows, seconds)
+
+        return Queue(batcher=Batcher(settings, on_batch=ran), tally=tally)
+
+    def rows_waiting(self, model: str) -> int:
+        """Return how many rows wait for the engines of a model."""
+        return sum(q.batcher.rows_waiting for (name, _), q in self.queues.items() if name == model)
+
+    async def close(self) -> None:
+        """Be not ready, answer everyone who waits, and free the engines."""
+        self.ready = False
+        for queue in self.queues.values():
+            await queue.batcher.close()
+        for model in (*self.models.values(), *self.others):
+            model.close()

@@ -1,0 +1,97 @@
+"""Everything that serving can be told, as one tree: `ServeSettings`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from toolkit import catalog
+from toolkit.artifacts import Artifact, Precision, artifacts_root
+from toolkit.backends import EngineOptions
+from toolkit.images import MAX_BYTES, MAX_PIXELS
+from toolkit.opening import Selection, open_model
+
+# What a stop takes longer than the longest request may.
+DRAIN_MARGIN_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a picture may weigh before it is decoded."""
+
+    max_bytes: int = MAX_BYTES
+    max_pixels: int = MAX_PIXELS
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchingSettings:
+    """How callers are put together. `max_batch` 1 turns batching off; `max_waiting` counts rows."""
+
+    max_batch: int = 32
+    delay_ms: float = 2.0
+    max_waiting: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpeningSettings:
+    """Which artifacts are opened, and how; `root` is the folder in which they lie."""
+
+    root: Path = field(default_factory=lambda: artifacts_root(None))
+    precision: Precision = "fp32"
+    untrained: bool = False
+    seed: int = 0
+    device: str = "cpu"
+    threads: int | None = None
+    model_file: Path | None = None
+
+    def options(self) -> EngineOptions:
+        """Return how engines are opened."""
+        # a server shares its cores with the event loop, so idle engine threads must not spin
+        extra = {"spinning": False}
+        return EngineOptions(
+            device=self.device, threads=self.threads, model_file=self.model_file, extra=extra
+        )
+
+    def selection(self, backend: str) -> Selection:
+        """Return what a backend can open of what was chosen. Raises NotFoundError for an unknown backend."""
+        return Selection(
+            root=self.root,
+            formats=catalog.backend(backend).formats,
+            precision=self.precision,
+            untrained=self.untrained,
+            seed=self.seed,
+            model_file=self.model_file,
+        )
+
+    def find(self, model: str | None, backend: str) -> Artifact:
+        """Resolve MODEL for a backend as every command does. Raises NotFoundError in words."""
+        return open_model(model, self.selection(backend))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """How models are served: by which backend, to whom, and within which limits.
+
+    `port` 0 is any free one. `page` False leaves out the page and needs no Gradio. `deadline_s` holds for
+    a request, body and all. `auth` is `user:password`, `token` a bearer's; None asks for nothing.
+    """
+
+    backend: str = "ort"
+    opening: OpeningSettings = field(default_factory=OpeningSettings)
+    host: str = "127.0.0.1"
+    port: int = 7860
+    page: bool = True
+    limits: Limits = field(default_factory=Limits)
+    batching: BatchingSettings = field(default_factory=BatchingSettings)
+    deadline_s: float = 10.0
+    auth: str | None = None
+    token: str | None = None
+
+    @property
+    def drain_s(self) -> int:
+        """Return how long a stop may take: who was let in last has an answer or a 504 by then."""
+        return math.ceil(self.deadline_s + DRAIN_MARGIN_S)
