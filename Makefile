@@ -8,18 +8,21 @@ test: export OMP_NUM_THREADS = 1
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench clean
+.PHONY: help demo test test-all check bench gpu clean
 
 help:
 	@echo "make demo        install, fetch Fashion-MNIST, train LeNet, export, profile, open the page (SERVE=0: no page)"
 	@echo "make test        install what the tests need and run them"
 	@echo "make check       ruff, mypy --strict, import-linter"
 	@echo "make bench       speed and memory, as ratios against references measured in the same run"
+	@echo "make gpu         what runs on the NVIDIA GPU here, as one page gpu.md (PYTHON=…, WHEELS=DIR; installs nothing)"
 	@echo "make test-all    the longer proofs, too"
 
-$(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "cnnkit needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
+
+$(BIN)/python:
+	@$(NEW_ENOUGH)
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "this Python cannot make virtual environments; on Debian: apt-get install python3-venv"; exit 1; }
 
@@ -53,6 +56,11 @@ check: $(VENV)/.installed-all,check
 
 bench: $(VENV)/.installed-all,test
 	$(BIN)/python -m tests.benchmarks
+
+# with the machine's own Python and whatever torch is there: no environment is made
+gpu:
+	@$(NEW_ENOUGH)
+	@$(PYTHON) -m tests.gpu $(if $(WHEELS),--wheels "$(WHEELS)")
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.machine.cuda import device_count
+
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared"
 FASHION_MNIST = Path("/usr/share/datasets")
@@ -58,8 +60,8 @@ def chromium() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip `gpu` tests, with the reason, where no NVIDIA GPU can be used."""
-    if not any(item.get_closest_marker("gpu") for item in items) or Path("/dev/nvidia0").exists():
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked or device_count() > 0:
         return
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU on this machine"))
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU on this machine"))

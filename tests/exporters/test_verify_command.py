@@ -204,5 +204,6 @@ def test_a_classic_engine_is_rebuilt_for_this_gpu_with_what_was_asked_for(export
 
 @pytest.mark.gpu
 def test_an_engine_proves_itself_on_the_gpu_that_is_here(exported: Artifact, root: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
     engine = export_one(exported, root, "trt")
     assert cnnkit_json("verify", engine.path, "--rebuild")["ok"] is True

@@ -14,6 +14,7 @@ from toolkit.training.process.failures import explained
 from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import release
 from toolkit.training.process.watchdog import Watchdog
+from toolkit.training.record import left_out
 from toolkit.training.record.folder import RunFolder, identity
 
 
@@ -31,6 +32,9 @@ def train(job: Job, watcher: Watcher) -> Outcome:
     with explained(job, begun=False):
         prepared = prepare(job)
         watcher.say(describe(prepared))
+        missing = left_out()
+        if missing:
+            watcher.say(missing)
         folder = _folder(job, prepared, watcher)
     with explained(job, begun=True):
         try:

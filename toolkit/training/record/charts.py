@@ -1,16 +1,18 @@
-"""A run's pictures: its curves, and the confusion matrix of the test set."""
+"""A run's pictures: its curves, and the confusion matrix of the test set; none without matplotlib."""
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
 from toolkit.artifacts import writing
 from toolkit.training import EpochRecord
+from toolkit.training.record import lacks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +20,21 @@ if TYPE_CHECKING:
 _TRAIN, _VALIDATION = "#0072b2", "#d55e00"  # told apart with any colour vision
 _DPI = 120
 
+Arguments = ParamSpec("Arguments")
 
+
+def _with_matplotlib(draw: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Let a function draw nothing where matplotlib is missing, as `left_out` says beforehand."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        if not lacks("matplotlib"):
+            draw(*args, **kwargs)
+
+    return drawn
+
+
+@_with_matplotlib
 def draw_curves(path: Path, records: Sequence[EpochRecord], title: str, test_accuracy: float) -> None:
     """Draw loss and accuracy by epoch, the test accuracy as a level line."""
     figure = _figure(9.6, 4.2)
@@ -39,6 +55,7 @@ def draw_curves(path: Path, records: Sequence[EpochRecord], title: str, test_acc
     _save(figure, path)
 
 
+@_with_matplotlib
 def draw_confusion(
     path: Path, confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str
 ) -> None:
@@ -61,6 +78,7 @@ def draw_confusion(
     _save(figure, path)
 
 
+@_with_matplotlib
 def draw_overlay(path: Path, runs: Mapping[str, Sequence[EpochRecord]], title: str) -> None:
     """Draw several runs' training losses and validation (else training) accuracies over each other."""
     figure = _figure(10.5, 4.6)
@@ -79,6 +97,7 @@ def draw_overlay(path: Path, runs: Mapping[str, Sequence[EpochRecord]], title: s
     _save(figure, path)
 
 
+@_with_matplotlib
 def draw_heat_map(
     path: Path,
     values: Sequence[Sequence[float | None]],

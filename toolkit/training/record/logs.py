@@ -10,6 +10,7 @@ from pathlib import Path
 
 from toolkit.artifacts import write_bytes
 from toolkit.training import EpochRecord
+from toolkit.training.record import lacks
 
 CSV, TENSORBOARD = "epochs.csv", "tensorboard"
 
@@ -25,7 +26,12 @@ def write_csv(folder: Path, records: Sequence[EpochRecord]) -> None:
 
 
 def write_tensorboard(folder: Path, records: Sequence[EpochRecord]) -> None:
-    """Write the epochs as TensorBoard scalars; anew, for event files cannot be taken back."""
+    """Write the epochs as TensorBoard scalars; anew, for event files cannot be taken back.
+
+    Nothing without TensorBoard, as `left_out` says.
+    """
+    if lacks("tensorboard"):
+        return
     from torch.utils.tensorboard import SummaryWriter
 
     target = folder / TENSORBOARD
