@@ -21,8 +21,8 @@ def test_a_training_does_without_pictures_and_tensorboard_and_says_so(
     assert "epochs.csv" in files
     assert not files & {"tensorboard", "curves.png", "confusion.png"}
     assert (
-        "note: no TensorBoard files, no pictures of curves and confusions, which need tensorboard, matplotlib: "
-        "pip install 'cnnkit[train]'"
+        "note: no TensorBoard files, no pictures of curves and confusions, which need tensorboard, "
+        "matplotlib: pip install 'cnnkit[train]'"
     ) in listener.said
 
 
