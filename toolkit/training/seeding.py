@@ -44,6 +44,7 @@ def reseed(device: str, seed: int, *path: int) -> None:
     # not torch.manual_seed: it also queues a call, with a stack trace, for every device not in use
     torch.default_generator.manual_seed(number)
     if device.startswith("cuda"):
-        torch.cuda.manual_seed(number)
+        with torch.cuda.device(device):  # it seeds the device that is current
+            torch.cuda.manual_seed(number)
     elif device == "mps":
         torch.mps.manual_seed(number)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.checkpoints import load_state
 from toolkit.errors import CnnkitError
+from toolkit.machine.arithmetic import plain_fp32
 from toolkit.training import EpochRecord, Job, Outcome, Watcher, seeding
 from toolkit.training.compute.format import Compute, find_device
 from toolkit.training.compute.probe import Choice, choose
@@ -19,8 +20,9 @@ from toolkit.training.data.prepare import Prepared
 from toolkit.training.guard import RETRIES, Trouble, guard_for
 from toolkit.training.loop import Loop, Training
 from toolkit.training.optimisation import initialise, narrow_layers, open_start
-from toolkit.training.process.failures import is_out_of_memory
+from toolkit.training.process.failures import is_of_the_gpu, is_out_of_memory
 from toolkit.training.process.interrupts import Interrupts
+from toolkit.training.process.usage import forget_device_peak
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.kept import Keeper, report
 from toolkit.training.record.snapshots import Snapshots, restore
@@ -39,11 +41,15 @@ _SCORING_PIXELS = 4_000_000  # of a batch when scoring; larger pictures are scor
 
 
 def _be_deterministic(device: str) -> None:
-    """Ask a GPU's libraries for kernels that give equal bits each time; a CPU's do so by themselves."""
+    """Ask a GPU's libraries for fp32 that is fp32 and for kernels that give equal bits each time.
+
+    A CPU's do both by themselves.
+    """
     if not device.startswith("cuda"):
         return
     import torch
 
+    plain_fp32()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
@@ -64,6 +70,7 @@ class Session:
         self._judge = self._fresh(attempt=0).to(device)
         self._insist_that_it_fits(device)
         compute = self._computing(module)
+        forget_device_peak(job.device)  # the candidates' copies are not the training's
         batches = self._batches(compute)
         self._guard = guard_for(
             module,
@@ -114,7 +121,7 @@ class Session:
             with torch.no_grad():
                 scores = self._judge.eval()(torch.zeros(2, channels, height, width, device=device))
         except (RuntimeError, ValueError, IndexError) as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or is_of_the_gpu(error):
                 raise
             why = " ".join(str(error).split())
             raise CnnkitError(f"{name} cannot take pictures of {shape} ({why}){advice}") from None

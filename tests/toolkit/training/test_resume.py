@@ -109,6 +109,20 @@ def test_a_stopped_run_saves_its_step_and_goes_on_from_it(job: Any, listener: An
     assert weights(again.root) == weights(job.root)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("arithmetic", ["bf16", "fp16"])
+def test_a_run_that_was_stopped_on_a_gpu_ends_with_the_same_bytes(
+    job: Any, listener: Any, arithmetic: str
+) -> None:
+    job = dataclasses.replace(job, device="cuda", arithmetic=arithmetic, layout="channels-last")
+    with pytest.raises(CnnkitError, match="--resume goes on where it was"):
+        train(job, Stopper(25))
+    train(dataclasses.replace(job, resume=True), listener)
+    again = dataclasses.replace(job, root=job.root / "fresh")
+    train(again, listener)
+    assert weights(again.root) == weights(job.root)
+
+
 def test_a_run_in_the_background_of_a_script_ignores_ctrl_c(job: Any, listener: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as such a shell starts it; the fixture hears again
     train(job, Stopper(5))

@@ -23,7 +23,7 @@ from toolkit.artifacts import open_artifact  # noqa: E402  (after the skip)
 from toolkit.checkpoints import load_module, load_state  # noqa: E402
 from toolkit.errors import CnnkitError, UnavailableError  # noqa: E402
 from toolkit.models import ModelSpec  # noqa: E402
-from toolkit.training import session  # noqa: E402
+from toolkit.training import seeding, session  # noqa: E402
 from toolkit.training.data.prepare import describe, prepare  # noqa: E402
 from toolkit.training.loop import Loop  # noqa: E402
 from toolkit.training.process.failures import explained  # noqa: E402
@@ -312,6 +312,8 @@ class Dies(torch.nn.Module):
     [
         ("memory", "ran out of memory; try --batch 32 (now 64)"),
         ("CUDA out of memory. Tried to allocate 2 GiB", "ran out of memory; try --batch 32"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", "ran out of memory; try"),
+        ("CUDA error: no kernel image is available\nCompile with", "is available; `cnnkit doctor` says what"),
         ("DataLoader worker (pid 7) is killed by signal: Killed.", "--workers 1, a smaller --batch"),
     ],
 )
@@ -383,7 +385,7 @@ def test_a_worker_that_dies_is_told_in_one_line(
 ) -> None:
     import os
 
-    from toolkit.training.data.prepare import workers
+    from toolkit.training.data import workers
 
     monkeypatch.setattr(workers.Pictures, "__getitem__", lambda self, place: os._exit(9))
     with pytest.raises(CnnkitError, match=r"a loader worker died .* --workers 1"):
@@ -454,3 +456,24 @@ def test_training_on_a_gpu_learns_and_repeats(make_job: Any, listener: Any) -> N
     assert first.test_accuracy > 0.5
     assert first.device_peak_memory_bytes
     assert first.checkpoint.passport.sha256 == second.checkpoint.passport.sha256
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("arithmetic", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+def test_each_format_and_layout_repeats_on_a_gpu(
+    make_job: Any, listener: Any, arithmetic: str, layout: str
+) -> None:
+    more = {"device": "cuda", "arithmetic": arithmetic, "layout": layout, "changes": {"epochs": 1}}
+    outcomes = [train(make_job("lenet-maxpool", name=name, **more), listener) for name in "ab"]
+    assert outcomes[0].arithmetic == arithmetic
+    assert len({outcome.checkpoint.passport.sha256 for outcome in outcomes}) == 1
+
+
+@pytest.mark.gpu
+def test_dropout_on_a_gpu_draws_the_same_numbers_from_one_seed() -> None:
+    drawn = []
+    for seed in (1, 2, 1):
+        seeding.reseed("cuda:0", seed, seeding.DROPOUT, 0, 3)
+        drawn.append(torch.rand(8, device="cuda:0").tolist())
+    assert drawn[0] == drawn[2] != drawn[1]

@@ -201,7 +201,7 @@ class _Trial:
         if self._inputs.is_cuda:
             import torch
 
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self._inputs.device)
 
     def agrees(self, reference: _Trial) -> bool:
         """Tell whether the gradient points where plain fp32's does."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def explained(job: Job, *, begun: bool) -> Iterator[None]:
-    """Turn out of memory, a dead loader worker and Ctrl-C into a CnnkitError; the rest passes.
+    """Turn out of memory, a dead loader worker, a GPU's errors and Ctrl-C into a CnnkitError; others pass.
 
     `begun` tells whether the run has a folder by now, from which it can go on.
     """
@@ -38,13 +38,24 @@ def explained(job: Job, *, begun: bool) -> Iterator[None]:
                 f"a loader worker died ({' '.join(text.split())}), most often for want of memory: "
                 f"--workers {max(0, job.workers // 2)}, a smaller --batch, or --loader memory"
             ) from None
+        if is_of_the_gpu(error):
+            first = text.strip().splitlines()[0]
+            raise CnnkitError(
+                f"{job.device} failed: {first}; `cnnkit doctor` says what does not fit together here, "
+                "`--device cpu` does without"
+            ) from None
         raise
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether torch says that memory ran out, by class or, for the CPU, by words."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
+    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
     return type(error).__name__ == "OutOfMemoryError" or any(word in str(error).lower() for word in words)
+
+
+def is_of_the_gpu(error: Exception) -> bool:
+    """Tell whether CUDA or one of its libraries failed, rather than what was asked of torch."""
+    return any(words in str(error) for words in ("CUDA error", "CUDA driver", "cuDNN error"))
 
 
 def _out_of_memory(job: Job, where: str) -> CnnkitError:

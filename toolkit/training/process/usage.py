@@ -15,8 +15,16 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def forget_device_peak(device: str) -> None:
+    """Count the most memory that tensors held on a CUDA device from now on."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def device_peak_memory_bytes(device: str) -> int | None:
-    """Return the most memory that tensors held on a CUDA device at once."""
+    """Return the most memory that tensors held on a CUDA device at once, since it was last forgotten."""
     if not device.startswith("cuda"):
         return None
     import torch
