@@ -75,20 +75,7 @@ def torch() -> dict[str, Any]:
     return {**found, "why_not": None, "cudnn": library.backends.cudnn.version()}  # type: ignore[no-untyped-call]
 
 
-def onnxruntime() -> dict[str, Any]:
-    """Return ONNX Runtime's version and, by provider, why it does not run (None where it does)."""
-    import onnxruntime as library
-
-    from toolkit.machine.survey import providers
-
-    return {"version": library.__version__, "providers": providers()}
-
-
-LOOKS: dict[str, Callable[[], dict[str, Any]]] = {
-    "driver": driver,
-    "torch": torch,
-    "onnxruntime": onnxruntime,
-}
+LOOKS: dict[str, Callable[[], dict[str, Any]]] = {"driver": driver, "torch": torch}
 
 if __name__ == "__main__":
     subject, *words = sys.argv[1:]

@@ -194,7 +194,6 @@ class Tour:
         trained = (f"train {first.name}",)
         asked = ("eval", first.name, "--backend", "pytorch", "--device", self.device)
         yield self._command(f"eval {first.name}", *asked, limit_s=60, why_not=why, after=trained)
-        yield self._command("doctor", "doctor", limit_s=60, why_not=self.machine.lacks())
 
     def _command(
         self, title: str, *words: str, limit_s: float, why_not: str | None = None, after: tuple[str, ...] = ()

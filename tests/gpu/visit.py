@@ -104,11 +104,13 @@ class Visit:
             why = torch.get("why_not", "it could not be looked at")
             able = f"not on the GPU: {why}" if why else f"cuDNN {torch.get('cudnn')}"
             self.shown["PyTorch"] = f"{torch.get('version')}, CUDA {torch.get('cuda')}, {able}"
-        if not machine.lacks("onnxruntime"):
-            ort = self._fact("onnxruntime")
-            providers = ort.get("providers", {})
-            said = [f"{name} {why or 'runs'}" for name, why in providers.items()]
-            self.shown["ONNX Runtime"] = f"{ort.get('version')}; {'; '.join(said) or 'no provider'}"
+        doctor = self._doctor(machine)
+        if doctor:
+            providers = doctor["machine"]["providers"]
+            said = [f"{name} {reason or 'runs'}" for name, reason in providers.items()]
+            version = doctor["backends"]["ort"]["version"]
+            self.shown["ONNX Runtime"] = f"{version or 'none'}; {'; '.join(said) or 'no provider'}"
+            self.shown["problems"] = "; ".join(doctor["machine"]["problems"]) or "none"
         if self.asked.device == "cpu":
             why = None
         return Equipment(
@@ -122,6 +124,12 @@ class Visit:
         step = Step(
             name=f"look at {subject}", words=("-m", "tests.gpu.facts", subject, *words), limit_s=LOOK_S
         )
+        return self.runner.run(step).answer or {}
+
+    def _doctor(self, machine: Equipment) -> Mapping[str, Any]:
+        """Ask what users ask; it tries ONNX Runtime's providers, too."""
+        words = ("-m", "cnnkit", "doctor", "--json")
+        step = Step(name="doctor", words=words, limit_s=LOOK_S, why_not=machine.lacks())
         return self.runner.run(step).answer or {}
 
     def _missing(self) -> list[str]:
