@@ -17,18 +17,14 @@ if TYPE_CHECKING:
 class Compute:
     """The choice a run keeps: two runs with one seed are equal only when this is equal, too.
 
-    `plain_first` keeps the first convolution in fp32 when the rest is not; `paired_pools` exchanges
-    2×2 pools, see toolkit.training.compute.pooling; `few_channels` exchanges convolutions, see
-    toolkit.training.compute.convolutions.
+    `plain_first` keeps the first convolution in fp32 where the other layers compute in bf16.
     """
 
     device: str
     threads: int
     arithmetic: Literal["fp32", "bf16", "fp16"]
     channels_last: bool
-    paired_pools: bool = False
     plain_first: bool = False
-    few_channels: bool = False
 
     @property
     def layout(self) -> str:
@@ -36,17 +32,9 @@ class Compute:
         return "channels-last" if self.channels_last else "contiguous"
 
     def place(self, module: nn.Module) -> nn.Module:
-        """Move a module to the device and layout, and exchange its pools where that was chosen."""
+        """Move a module to the device and layout."""
         import torch
 
-        if self.few_channels:
-            from toolkit.training.compute.convolutions import exchange_convolutions
-
-            module = exchange_convolutions(module)
-        if self.paired_pools:
-            from toolkit.training.compute.pooling import pair_pools
-
-            module = pair_pools(module)
         if self.plain_first:
             _keep_plain(first_convolution(module), self.device)
         module = module.to(self.device)

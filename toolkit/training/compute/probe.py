@@ -57,8 +57,6 @@ class Choice:
         gain = f", {self.gain:.2f} times plain fp32" if self.gain else ""
         threads = f"{self.compute.threads} thread{'s' if self.compute.threads > 1 else ''}"
         first = " but for the first layer" if self.compute.plain_first else ""
-        pools = ", 2×2 pools by rows and columns" if self.compute.paired_pools else ""
-        few = ", kernels for few channels" if self.compute.few_channels else ""
         unkept = ""
         if not self.kept:
             unkept = (
@@ -67,7 +65,7 @@ class Choice:
             )
         return (
             f"computing on {self.compute.device} with {threads} in {self.compute.arithmetic}{first}, "
-            f"{self.compute.layout}{pools}{few} ({self.why}{gain}){unkept}"
+            f"{self.compute.layout} ({self.why}{gain}){unkept}"
         )
 
 
@@ -95,9 +93,6 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: i
 
 def _candidates(job: Job, module: nn.Module, threads: int) -> Iterator[Compute]:
     """Yield what may be chosen from, the plainest first."""
-    from toolkit.training.compute.convolutions import can_exchange
-    from toolkit.training.compute.pooling import can_pair
-
     possible = _formats(job.device)
     if job.arithmetic not in ("auto", *possible):
         raise UnavailableError(
@@ -105,28 +100,17 @@ def _candidates(job: Job, module: nn.Module, threads: int) -> Iterator[Compute]:
         )
     formats = [kind for kind in possible if job.arithmetic in ("auto", kind)]
     layouts = (False, True) if job.layout == "auto" else (job.layout == "channels-last",)
-    pools = (False, True) if job.device == "cpu" and can_pair(module) else (False,)
     # oneDNN's bf16 gradient for few channels is slower than fp32's, and only the first layer has so few
     firsts = (False, True) if job.device == "cpu" and first_convolution(module) else (False,)
-    for kind, channels_last, paired, plain in itertools.product(formats, layouts, pools, firsts):
+    for kind, channels_last, plain in itertools.product(formats, layouts, firsts):
         if kind == "bf16" or not plain:
             yield Compute(
                 device=job.device,
                 threads=threads,
                 arithmetic=kind,
                 channels_last=channels_last,
-                paired_pools=paired,
                 plain_first=plain,
             )
-    if job.device == "cpu" and "fp32" in formats and False in layouts and can_exchange(module):
-        yield Compute(
-            device=job.device,
-            threads=threads,
-            arithmetic="fp32",
-            channels_last=False,
-            paired_pools=pools[-1],
-            few_channels=True,
-        )
 
 
 def _formats(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], ...]:
