@@ -9,9 +9,8 @@ import re
 import zlib
 from collections.abc import Mapping
 
-import orjson
-
 from serve.api import GoneError, Receive, RefusedError, Reply, Scope, Send
+from serve.api.messages import ErrorReply, json_reply
 
 # under one network packet, compressing saves nothing and costs the caller's time
 COMPRESS_FROM = 1_400
@@ -133,5 +132,4 @@ async def respond(send: Send, scope: Scope, reply: Reply, ident: bytes, accepted
 
 def error_reply(refused: RefusedError) -> Reply:
     """Return a refusal as the protocol's `{"error": …}`."""
-    body = orjson.dumps({"error": str(refused)})
-    return Reply(body=body, status=refused.status, headers=refused.headers)
+    return json_reply(ErrorReply(str(refused)), refused.status, refused.headers)

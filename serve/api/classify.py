@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import Any, get_args
+from typing import get_args
 from urllib.parse import parse_qsl
 
-import orjson
+import msgspec
 
 from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.admission import Admission
 from serve.api.decoding import Decoders
+from serve.api.messages import (
+    Classification,
+    ClassifyQuery,
+    LabelProbability,
+    ListedModel,
+    ModelList,
+    PictureLatency,
+    json_reply,
+    wrong,
+)
 from serve.api.multipart import file_of
 from serve.api.protocol import Protocol, headers_of, usable
 from serve.batching import DeadlineError, QueueFullError
@@ -20,7 +30,11 @@ from serve.settings import Limits
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
 from toolkit.images import top_classes
 
-KNOWN = ("model", "version", "top", "invert")
+WORDS = {
+    "": f"the query takes each of {', '.join(ClassifyQuery.__struct_fields__)} at most once",
+    "top": "top must be a whole number from 1 to 9999",
+    "invert": f"invert must be one of {', '.join(get_args(Invert))}",
+}
 
 
 class Classify:
@@ -36,35 +50,34 @@ class Classify:
     async def models(self, request: HttpRequest) -> Reply:
         """List what can be asked."""
         rows = [
-            {
-                "name": model.name,
-                "versions": usable(model),
-                "backend": model.backend,
-                "classes": list(model.classifier().classes),
-            }
+            ListedModel(
+                name=model.name,
+                versions=usable(model),
+                backend=model.backend,
+                classes=list(model.classifier().classes),
+            )
             for model in self.protocol.registry.models.values()
         ]
-        return Reply(body=orjson.dumps({"models": rows}))
+        return json_reply(ModelList(rows))
 
     async def classify(self, request: HttpRequest) -> Reply:
         """Classify the picture of the body: raw bytes, or a form's field `file`."""
         query = _query(request.query)
-        top, invert = _top(query.get("top", "3")), _invert(query.get("invert", "auto"))
-        name = query.get("model", self.protocol.registry.default().name)
-        version = await self.protocol.version(request, name, query.get("version"))
+        name = query.model if query.model is not None else self.protocol.registry.default().name
+        version = await self.protocol.version(request, name, query.version)
         body = await request.read()
         start = time.perf_counter()
         try:
-            return await self._answer(request, body, version, top=top, invert=invert)
+            return await self._answer(request, body, version, query)
         except RefusedError:
-            version.queue.tally.fail.add(time.perf_counter() - start)
+            version.queue.tally.spans.fail.add(time.perf_counter() - start)
             raise
 
     async def _answer(
-        self, request: HttpRequest, body: bytes, version: Version, *, top: int, invert: Invert
+        self, request: HttpRequest, body: bytes, version: Version, query: ClassifyQuery
     ) -> Reply:
         classifier = version.classifier
-        prepared, waited_s = await self._prepare(request, body, version, invert)
+        prepared, waited_s = await self._prepare(request, body, version, query.invert)
         rows = classifier.rows(prepared)
         arrays, timing = await self.admission.run(version, rows, request.deadline)
         ran = time.perf_counter()
@@ -72,15 +85,24 @@ class Classify:
             row = classifier.probabilities(arrays[0])[0]
         except ImageError as error:
             raise RefusedError(422, str(error)) from None
-        best = top_classes(row, classifier.classes, top)
-        latency = {
-            "wait": waited_s * 1e3,
-            "decode": prepared.decode_ms,
-            "preprocess": prepared.preprocess_ms,
-            "queue": timing.queue_ms,
-            "infer": timing.infer_ms,
-        }
-        reply = _reply(version, best, prepared, latency)
+        best = top_classes(row, classifier.classes, query.top)
+        passport = classifier.artifact.passport
+        answer = Classification(
+            model=version.model.name,
+            version=passport.precision,
+            backend=classifier.backend,
+            sha256=passport.sha256,
+            top=[LabelProbability(label, probability) for label, probability in best],
+            inverted=prepared.inverted,
+            latency_ms=PictureLatency(
+                wait=round(waited_s * 1e3, 4),
+                decode=round(prepared.decode_ms, 4),
+                preprocess=round(prepared.preprocess_ms, 4),
+                queue=round(timing.queue_ms, 4),
+                infer=round(timing.infer_ms, 4),
+            ),
+        )
+        reply = json_reply(answer, headers=headers_of(classifier))
         version.queue.tally.answered(
             1,
             read_s=(prepared.decode_ms + prepared.preprocess_ms) / 1e3,
@@ -116,48 +138,20 @@ class Classify:
         self.decoders.close()
 
 
-def _reply(
-    version: Version,
-    best: list[tuple[str, float]],
-    prepared: PreparedPicture,
-    latency: dict[str, float],
-) -> Reply:
-    classifier = version.classifier
-    passport = classifier.artifact.passport
-    body: dict[str, Any] = {
-        "model": version.model.name,
-        "version": passport.precision,
-        "backend": classifier.backend,
-        "sha256": passport.sha256,
-        "top": [{"label": label, "probability": probability} for label, probability in best],
-        "inverted": prepared.inverted,
-        "latency_ms": {name: round(value, 4) for name, value in latency.items()},
-    }
-    return Reply(body=orjson.dumps(body), headers=headers_of(classifier))
-
-
-def _query(text: str) -> dict[str, str]:
+def _query(text: str) -> ClassifyQuery:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=16, errors="strict")
     except ValueError as error:
         raise RefusedError(400, f"the query cannot be read: {error}") from None
     found = dict(pairs)
-    if len(found) != len(pairs) or not set(found) <= set(KNOWN):
-        raise RefusedError(400, f"the query takes each of {', '.join(KNOWN)} at most once")
-    return found
-
-
-def _top(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= len(text) <= 4 or int(text) < 1:
-        raise RefusedError(400, "top must be a whole number from 1 to 9999")
-    return int(text)
-
-
-def _invert(text: str) -> Invert:
-    for word in get_args(Invert):
-        if text == word:
-            return word  # type: ignore[no-any-return]  # get_args has no types
-    raise RefusedError(400, f"invert must be one of {', '.join(get_args(Invert))}")
+    if len(found) != len(pairs):
+        raise RefusedError(400, WORDS[""])
+    top = found.get("top", "")
+    number = {"top": int(top)} if top.isascii() and top.isdigit() and len(top) <= 4 else {}
+    try:
+        return msgspec.convert({**found, **number}, ClassifyQuery)
+    except msgspec.ValidationError as error:
+        raise wrong(error, WORDS) from None
 
 
 def _picture(body: bytes, content_type: bytes) -> bytes:

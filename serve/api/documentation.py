@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from importlib.util import find_spec
 
-import orjson
+import msgspec
 
 from serve.api import Handler, HttpRequest, Reply
 from serve.api.openapi import document
@@ -36,7 +36,7 @@ class Documentation:
 
     def __init__(self, models: Sequence[str]) -> None:
         """Describe a server with these models."""
-        self._document = orjson.dumps(document(models))
+        self._document = msgspec.json.encode(document(models))
 
     def handlers(self) -> dict[str, Handler]:
         """Return what answers each path."""

@@ -1,133 +1,28 @@
-"""The API's description in OpenAPI 3.0, written by hand because the routes are."""
+"""The API's description in OpenAPI 3.0: paths by hand, as the routes are; bodies from their own types."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from serve.api import messages
+from serve.tally import StatisticsReply
 from toolkit.checkpoints import tool_versions
 
-VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
-
-
-def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(required)}
-
-
 STRING: dict[str, Any] = {"type": "string"}
-NUMBER: dict[str, Any] = {"type": "number"}
-SHAPE: dict[str, Any] = {"type": "array", "items": {"type": "integer"}}
-PARAMETERS: dict[str, Any] = {"type": "object", "additionalProperties": True}
-
-STATS = _object({"model_stats": {"type": "array", "items": PARAMETERS}}, "model_stats")
-
-SCHEMAS: dict[str, Any] = {
-    "Error": _object({"error": STRING}, "error"),
-    "Server": _object(
-        {"name": STRING, "version": STRING, "extensions": {"type": "array", "items": STRING}},
-        "name",
-        "version",
-        "extensions",
-    ),
-    "TensorDescription": _object(
-        {"name": STRING, "datatype": STRING, "shape": SHAPE}, "name", "datatype", "shape"
-    ),
-    "Model": _object(
-        {
-            "name": STRING,
-            "versions": {"type": "array", "items": STRING},
-            "platform": STRING,
-            "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/TensorDescription"}},
-            "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/TensorDescription"}},
-        },
-        "name",
-        "platform",
-        "inputs",
-        "outputs",
-    ),
-    "InferRequest": _object(
-        {
-            "id": STRING,
-            "parameters": PARAMETERS,
-            "inputs": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": 1,
-                "items": _object(
-                    {
-                        "name": STRING,
-                        "shape": SHAPE,
-                        "datatype": STRING,
-                        "parameters": PARAMETERS,
-                        "data": {"type": "array", "items": {}},
-                    },
-                    "name",
-                    "shape",
-                    "datatype",
-                ),
-            },
-            "outputs": {
-                "type": "array",
-                "items": _object({"name": STRING, "parameters": PARAMETERS}, "name"),
-            },
-        },
-        "inputs",
-    ),
-    "InferReply": _object(
-        {
-            "model_name": STRING,
-            "model_version": STRING,
-            "id": STRING,
-            "outputs": {
-                "type": "array",
-                "items": _object(
-                    {
-                        "name": STRING,
-                        "datatype": STRING,
-                        "shape": SHAPE,
-                        "data": {"type": "array", "items": {}},
-                        "parameters": PARAMETERS,
-                    },
-                    "name",
-                    "datatype",
-                    "shape",
-                ),
-            },
-        },
-        "model_name",
-        "outputs",
-    ),
-    "Classification": _object(
-        {
-            "model": STRING,
-            "version": STRING,
-            "backend": STRING,
-            "sha256": STRING,
-            "inverted": {"type": "boolean"},
-            "top": {
-                "type": "array",
-                "items": _object({"label": STRING, "probability": NUMBER}, "label", "probability"),
-            },
-            "latency_ms": _object(
-                {"wait": NUMBER, "decode": NUMBER, "preprocess": NUMBER, "queue": NUMBER, "infer": NUMBER},
-                "wait",
-                "decode",
-                "preprocess",
-                "queue",
-                "infer",
-            ),
-        },
-        "model",
-        "version",
-        "backend",
-        "sha256",
-        "inverted",
-        "top",
-        "latency_ms",
-    ),
+PICTURE: dict[str, Any] = {"type": "string", "format": "binary"}
+FORM = {"type": "object", "properties": {"file": PICTURE}, "required": ["file"]}
+PICTURES = {
+    "multipart/form-data": {"schema": FORM},
+    "application/octet-stream": {"schema": PICTURE},
+    "image/*": {"schema": PICTURE},
 }
-
 WORDS = {
+    200: "The answer.",
     400: "The request is malformed.",
     401: "No password or token, or a wrong one.",
     404: "No such model or version.",
@@ -139,95 +34,79 @@ WORDS = {
     503: "Not ready, stopping, or the version cannot be opened.",
     504: "No answer before the deadline.",
 }
+MODEL = "/v2/models/{model}"
+VERSION = f"{MODEL}/versions/{{version}}"
 
 
-def _replies(schema: dict[str, Any], *errors: int, kind: str = "application/json") -> dict[str, Any]:
-    problem = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    found: dict[str, Any] = {"200": {"description": "The answer.", "content": {kind: {"schema": schema}}}}
-    for status in sorted({*errors, 401}):
-        found[str(status)] = {"description": WORDS[status], "content": problem}
-    return found
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What one path takes and answers; `reply`, `asked` and `query` are types, `errors` statuses beside 401.
+
+    `also` is a status whose reply is no error's but the answer's own.
+    """
+
+    summary: str
+    reply: Any
+    errors: tuple[int, ...] = ()
+    method: str = "get"
+    asked: Any = None
+    query: Any = None
+    also: int | None = None
+    kind: str = "application/json"
 
 
-def _operation(summary: str, replies: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"summary": summary, "responses": replies, **more}
-
-
-def _schema(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _model_paths(base: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-    body = {
-        "required": True,
-        "content": {"application/json": {"schema": _schema("InferRequest")}},
-    }
-    infer = _operation(
-        "Run a model on a batch",
-        _replies(_schema("InferReply"), 400, 404, 408, 413, 415, 429, 503, 504),
-        requestBody=body,
-        description="Open Inference Protocol v2, with its binary tensor data and classification extensions.",
-    )
-    state = _object({"name": STRING, "ready": {"type": "boolean"}}, "ready")
-    ready = _replies(state, 404)
-    ready["503"] = {**ready["200"], "description": WORDS[503]}
-    return {
-        base: {
-            "parameters": parameters,
-            "get": _operation("Describe a model", _replies(_schema("Model"), 404, 503, 504)),
-        },
-        f"{base}/ready": {"parameters": parameters, "get": _operation("Is a model ready", ready)},
-        f"{base}/config": {
-            "parameters": parameters,
-            "get": _operation("A model's configuration", _replies(PARAMETERS, 404, 503, 504)),
-        },
-        f"{base}/stats": {
-            "parameters": parameters,
-            "get": _operation("How often it was asked, and where the time went", _replies(STATS, 404)),
-        },
-        f"{base}/infer": {"parameters": parameters, "post": infer},
-    }
-
-
-def _classify() -> dict[str, Any]:
-    picture: dict[str, Any] = {"type": "string", "format": "binary"}
-    query = [
-        {"name": "top", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 9999}},
-        {"name": "invert", "in": "query", "schema": {"type": "string", "enum": ["auto", "always", "never"]}},
-        {"name": "model", "in": "query", "schema": STRING},
-        {"name": "version", "in": "query", "schema": STRING},
-    ]
-    content = {
-        "multipart/form-data": {"schema": _object({"file": picture}, "file")},
-        "application/octet-stream": {"schema": picture},
-        "image/*": {"schema": picture},
-    }
-    return _operation(
-        "Classify a picture",
-        _replies(_schema("Classification"), 400, 404, 408, 413, 415, 422, 429, 503, 504),
-        parameters=query,
-        requestBody={"required": True, "content": content},
-    )
-
-
-def _index() -> dict[str, Any]:
-    entry = _object({"name": STRING, "version": STRING, "state": STRING, "reason": STRING}, "name", "state")
-    asked = {"type": "object", "properties": {"ready": {"type": "boolean"}}}
-    return _operation(
-        "Every model and version",
-        _replies({"type": "array", "items": entry}, 400, 408, 413, 415),
-        requestBody={"content": {"application/json": {"schema": asked}}},
-    )
+_MODEL = {
+    "": Operation(summary="Describe a model", reply=messages.ModelDescription, errors=(404, 503, 504)),
+    "/ready": Operation(summary="Is a model ready", reply=messages.ModelReadyReply, errors=(404,), also=503),
+    "/config": Operation(
+        summary="A model's configuration", reply=messages.ModelConfiguration, errors=(404, 503, 504)
+    ),
+    "/stats": Operation(
+        summary="How often it was asked, and where the time went", reply=StatisticsReply, errors=(404,)
+    ),
+    "/infer": Operation(
+        summary="Run a model on a batch, with the protocol's binary data and classification extensions",
+        reply=messages.InferReply,
+        errors=(400, 404, 408, 413, 415, 429, 503, 504),
+        method="post",
+        asked=messages.InferRequest,
+    ),
+}
+OPERATIONS = {
+    "/v1/classify": Operation(
+        summary="Classify a picture",
+        reply=messages.Classification,
+        errors=(400, 404, 408, 413, 415, 422, 429, 503, 504),
+        method="post",
+        query=messages.ClassifyQuery,
+    ),
+    "/v1/models": Operation(summary="What is served", reply=messages.ModelList),
+    "/v2": Operation(summary="Describe the server", reply=messages.ServerDescription),
+    "/v2/health/live": Operation(summary="Is the process up", reply=messages.LiveReply),
+    "/v2/health/ready": Operation(summary="Are the models warm", reply=messages.ReadyReply, also=503),
+    **{f"{base}{action}": one for base in (MODEL, VERSION) for action, one in _MODEL.items()},
+    "/v2/models/stats": Operation(summary="Statistics of every model", reply=StatisticsReply),
+    "/v2/repository/index": Operation(
+        summary="Every model and version",
+        reply=list[messages.IndexEntry],
+        errors=(400, 408, 413, 415),
+        method="post",
+        asked=messages.IndexRequest,
+    ),
+    "/metrics": Operation(summary="For Prometheus", reply=str, kind="text/plain"),
+}
 
 
 def document(models: Sequence[str]) -> dict[str, Any]:
     """Return the whole description of a server with these models."""
-    known = {"type": "string", "enum": list(models)}
-    name = {"name": "model", "in": "path", "required": True, "schema": known}
-    flag = _replies(_object({"ready": {"type": "boolean"}}, "ready"))
-    flag["503"] = {**flag["200"], "description": WORDS[503]}
-    live = _replies(_object({"live": {"type": "boolean"}}, "live"))
-    listed = _object({"models": {"type": "array", "items": PARAMETERS}}, "models")
+    types = [messages.ErrorReply]
+    types += [kind for one in OPERATIONS.values() for kind in (one.reply, one.asked) if kind is not None]
+    template = "#/components/schemas/{name}"
+    schemas, components = msgspec.json.schema_components(types, ref_template=template)
+    paths = {
+        path: _path(path, one, dict(zip(map(repr, types), schemas, strict=True)), models)
+        for path, one in OPERATIONS.items()
+    }
     return {
         "openapi": "3.0.3",
         "info": {
@@ -235,17 +114,44 @@ def document(models: Sequence[str]) -> dict[str, Any]:
             "version": tool_versions().get("cnnkit", "unknown"),
             "description": "Open Inference Protocol v2 and picture classification.",
         },
-        "paths": {
-            "/v1/classify": {"post": _classify()},
-            "/v1/models": {"get": _operation("What is served", _replies(listed))},
-            "/v2": {"get": _operation("Describe the server", _replies(_schema("Server")))},
-            "/v2/health/live": {"get": _operation("Is the process up", live)},
-            "/v2/health/ready": {"get": _operation("Are the models warm", flag)},
-            **_model_paths("/v2/models/{model}", [name]),
-            **_model_paths("/v2/models/{model}/versions/{version}", [name, VERSION]),
-            "/v2/models/stats": {"get": _operation("Statistics of every model", _replies(STATS))},
-            "/v2/repository/index": {"post": _index()},
-            "/metrics": {"get": _operation("For Prometheus", _replies(STRING, kind="text/plain"))},
-        },
-        "components": {"schemas": SCHEMAS},
+        "paths": paths,
+        "components": {"schemas": _as_openapi(components)},
     }
+
+
+def _path(path: str, one: Operation, schemas: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
+    known = {"model": {**STRING, "enum": list(models)}}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": known.get(name, STRING)}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    error = {"application/json": {"schema": schemas[repr(messages.ErrorReply)]}}
+    answer = {one.kind: {"schema": schemas[repr(one.reply)]}}
+    contents = {**dict.fromkeys((401, *one.errors), error), **dict.fromkeys((200, one.also or 200), answer)}
+    replies = {
+        str(status): {"description": WORDS[status], "content": contents[status]}
+        for status in sorted(contents)
+    }
+    operation: dict[str, Any] = {"summary": one.summary, "responses": replies}
+    if one.query is not None:
+        operation["requestBody"] = {"required": True, "content": PICTURES}
+        fields = _as_openapi(msgspec.json.schema(one.query))["$defs"][one.query.__name__]["properties"]
+        parameters += [{"name": name, "in": "query", "schema": field} for name, field in fields.items()]
+    elif one.asked is not None:
+        body = {"application/json": {"schema": schemas[repr(one.asked)]}}
+        operation["requestBody"] = {"required": one.asked is messages.InferRequest, "content": body}
+    return {"parameters": parameters, one.method: operation}
+
+
+def _as_openapi(schema: Any) -> Any:
+    """Return a JSON Schema as OpenAPI 3.0 writes it, which knows no type `null` and no array of anything."""
+    if isinstance(schema, list):
+        return [_as_openapi(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _as_openapi(value) for key, value in schema.items() if value is not None}
+    if {"type": "null"} in found.get("anyOf", ()):
+        found = {**found.pop("anyOf")[0], **found, "nullable": True}
+    if found.get("type") == "array":
+        found.setdefault("items", {})
+    return found

@@ -7,12 +7,24 @@ import time
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import orjson
-
 from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.admission import Admission
-from serve.api.tensor_data import finite
-from serve.api.tensors import DATATYPES, InferRequest, Parser, render, split
+from serve.api.infer_reply import render
+from serve.api.infer_request import AskedInference, Parser, split
+from serve.api.messages import (
+    BatchingConfiguration,
+    ConfiguredTensor,
+    InferReply,
+    LiveReply,
+    ModelConfiguration,
+    ModelDescription,
+    ModelReadyReply,
+    ReadyReply,
+    ServerDescription,
+    TensorDescription,
+    json_reply,
+)
+from serve.api.tensor_data import datatype, finite
 from serve.classifier import Classifier
 from serve.registry import Registry, Version
 from serve.served import RETRY_S, ServedModel
@@ -40,18 +52,17 @@ class Protocol:
 
     async def live(self, request: HttpRequest) -> Reply:
         """Answer that the process is up."""
-        return Reply(body=b'{"live":true}')
+        return json_reply(LiveReply(live=True))
 
     async def ready(self, request: HttpRequest) -> Reply:
         """Answer whether models are warm and requests are taken: 200 or 503."""
-        if not self.registry.ready:
-            return Reply(body=b'{"ready":false}', status=503)
-        return Reply(body=b'{"ready":true}')
+        ready = self.registry.ready
+        return json_reply(ReadyReply(ready=ready), status=200 if ready else 503)
 
     async def server(self, request: HttpRequest) -> Reply:
         """Describe the server."""
         version = tool_versions().get("cnnkit", "unknown")
-        return _json({"name": "cnnkit", "version": version, "extensions": EXTENSIONS})
+        return json_reply(ServerDescription(name="cnnkit", version=version, extensions=EXTENSIONS))
 
     def model(self, name: str) -> ServedModel:
         """Return a served model. Raises RefusedError (404)."""
@@ -94,35 +105,35 @@ class Protocol:
     async def model_ready(self, request: HttpRequest, name: str, version: str | None) -> Reply:
         """Answer whether a model takes requests: 200 or 503."""
         model = self.known(name, version)
-        status = 200 if self.registry.ready and model.fault(version or model.default) is None else 503
-        return Reply(body=orjson.dumps({"name": model.name, "ready": status == 200}), status=status)
+        ready = self.registry.ready and model.fault(version or model.default) is None
+        return json_reply(ModelReadyReply(name=model.name, ready=ready), status=200 if ready else 503)
 
     async def metadata(self, request: HttpRequest, name: str, version: str | None) -> Reply:
         """Describe a model: versions, inputs and outputs."""
         model, classifier, _ = await self.version(request, name, version)
-        return _json(
-            {
-                "name": model.name,
-                "versions": usable(model),
-                "platform": PLATFORMS.get(model.backend, model.backend),
-                "inputs": [_tensor(classifier.artifact.passport.input)],
-                "outputs": [_tensor(spec) for spec in classifier.outputs.values()],
-            }
+        return json_reply(
+            ModelDescription(
+                name=model.name,
+                versions=usable(model),
+                platform=PLATFORMS.get(model.backend, model.backend),
+                inputs=[_described(classifier.artifact.passport.input)],
+                outputs=[_described(spec) for spec in classifier.outputs.values()],
+            )
         )
 
     async def config(self, request: HttpRequest, name: str, version: str | None) -> Reply:
         """Describe a model as Triton's configuration extension does."""
         model, classifier, queue = await self.version(request, name, version)
         settings = queue.batcher.settings
-        return _json(
-            {
-                "name": model.name,
-                "platform": PLATFORMS.get(model.backend, model.backend),
-                "max_batch_size": settings.max_batch,
-                "input": [_configured(classifier.artifact.passport.input)],
-                "output": [_configured(one) for one in classifier.outputs.values()],
-                "dynamic_batching": {"max_queue_delay_microseconds": round(settings.delay_ms * 1e3)},
-            }
+        return json_reply(
+            ModelConfiguration(
+                name=model.name,
+                platform=PLATFORMS.get(model.backend, model.backend),
+                max_batch_size=settings.max_batch,
+                input=[_configured(classifier.artifact.passport.input)],
+                output=[_configured(spec) for spec in classifier.outputs.values()],
+                dynamic_batching=BatchingConfiguration(round(settings.delay_ms * 1e3)),
+            )
         )
 
     async def infer(self, request: HttpRequest, name: str, version: str | None) -> Reply:
@@ -133,19 +144,19 @@ class Protocol:
         tally = found.queue.tally
         try:
             head, tail = split(body, request.headers.get(b"inference-header-content-length"))
-            asked = self._parser(found.classifier).parse(head, tail)
+            rows, asked = self._parser(found.classifier).parse(head, tail)
             parsed = time.perf_counter()
             deadline = request.deadline
             if asked.deadline_s is not None:
                 deadline = min(deadline, request.came + asked.deadline_s)
-            arrays, timing = await self.admission.run(found, asked.rows, deadline)
+            arrays, timing = await self.admission.run(found, rows, deadline)
             ran = time.perf_counter()
             reply = _answer(asked, arrays, found)
         except RefusedError:
-            tally.fail.add(time.perf_counter() - start)
+            tally.spans.fail.add(time.perf_counter() - start)
             raise
         tally.answered(
-            len(asked.rows),
+            len(rows),
             read_s=parsed - start,
             queue_s=timing.queue_ms / 1e3,
             infer_s=timing.infer_ms / 1e3,
@@ -161,17 +172,17 @@ class Protocol:
         return found
 
 
-def _answer(asked: InferRequest, arrays: list[Any], version: Version) -> Reply:
+def _answer(asked: AskedInference, arrays: list[Any], version: Version) -> Reply:
     classifier = version.classifier
     by_name = {spec.name: arrays[at] for at, spec in classifier.outputs.items()}
     answers = [(wanted, by_name[wanted.name]) for wanted in asked.wanted]
     if not all(finite(array) for _, array in answers):
         raise RefusedError(400, "the input's numbers are so large that the network's output is not finite")
-    passport = classifier.artifact.passport
-    head = {"model_name": version.model.name, "model_version": passport.precision}
+    precision = classifier.artifact.passport.precision
+    reply = InferReply(model_name=version.model.name, model_version=precision, outputs=[])
     if asked.ident is not None:
-        head["id"] = asked.ident
-    body, header_length = render(head, answers, classifier.classes)
+        reply.id = asked.ident
+    body, header_length = render(reply, answers, classifier.classes)
     headers = headers_of(classifier)
     if header_length is None:
         return Reply(body=body, headers=headers)
@@ -200,21 +211,11 @@ def _no_version(model: ServedModel, version: str) -> RefusedError:
     )
 
 
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "datatype": DATATYPES.get(spec.dtype, spec.dtype.upper()),
-        "shape": [-1 if n is None else n for n in spec.shape],
-    }
+def _described(spec: TensorSpec) -> TensorDescription:
+    shape = [-1 if n is None else n for n in spec.shape]
+    return TensorDescription(name=spec.name, datatype=datatype(spec), shape=shape)
 
 
-def _configured(spec: TensorSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "data_type": f"TYPE_{DATATYPES.get(spec.dtype, spec.dtype.upper())}",
-        "dims": list(spec.shape[1:]),
-    }
-
-
-def _json(data: Any) -> Reply:
-    return Reply(body=orjson.dumps(data))
+def _configured(spec: TensorSpec) -> ConfiguredTensor:
+    kind = f"TYPE_{datatype(spec)}"
+    return ConfiguredTensor(name=spec.name, data_type=kind, dims=list(spec.shape[1:]))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
-import orjson
+import msgspec
 
 from serve.api import HttpRequest, RefusedError, Reply
+from serve.api.messages import IndexEntry, IndexRequest, json_reply, read
 from serve.api.protocol import Protocol
 from serve.served import ServedModel
-from serve.tally import Tally
+from serve.tally import StatisticsReply, Tally
 
 CLOSED = (
     "which models are served is fixed when `cnnkit serve MODEL…` starts; a newer export of one is taken up"
@@ -25,6 +26,10 @@ REFUSED = {
 }
 
 
+READY_WORDS = {"": "the request must be an object; its `ready` true or false"}
+INDEX = msgspec.json.Decoder(IndexRequest)
+
+
 class Repository:
     """The handlers over the protocol's registry."""
 
@@ -33,34 +38,34 @@ class Repository:
 
     async def index(self, request: HttpRequest) -> Reply:
         """List every model and version; `{"ready": true}` in the body leaves out what takes no requests."""
-        only_ready = _only_ready(await request.read())
+        body = await request.read()
+        only_ready = read(INDEX, body if body.strip() else b"{}", READY_WORDS).ready
         registry = self.protocol.registry
-        if only_ready and not registry.ready:
-            return Reply(body=b"[]")
         rows = [
-            {"name": model.name, "version": version, **_state(model, version, registry.ready)}
+            _entry(model, version, registry.ready)
             for model in registry.models.values()
             for version in model.versions
-            if not (only_ready and model.fault(version))
         ]
-        return Reply(body=orjson.dumps(rows))
+        return json_reply([row for row in rows if row.state == "READY" or not only_ready])
 
     async def all_statistics(self, request: HttpRequest) -> Reply:
         """Answer the statistics of every model."""
-        return _statistics(
-            [row for model in self.protocol.registry.models.values() for row in self._rows(model)]
-        )
+        return self._statistics(self.protocol.registry.models.values(), None)
 
     async def statistics(self, request: HttpRequest, name: str, version: str | None) -> Reply:
         """Answer the statistics of a model, or of one version. Raises RefusedError (404)."""
-        model = self.protocol.known(name, version)
-        return _statistics([row for row in self._rows(model) if version in (None, row["version"])])
+        return self._statistics([self.protocol.known(name, version)], version)
 
-    def _rows(self, model: ServedModel) -> list[dict[str, Any]]:
+    def _statistics(self, models: Iterable[ServedModel], asked: str | None) -> Reply:
         queues = self.protocol.registry.queues
-        tallies = {version: queue.tally for (name, version), queue in queues.items() if name == model.name}
-        never = Tally()
-        return [tallies.get(name, never).as_json(model.name, name) for name in model.versions]
+        rows = []
+        for model in models:
+            for version in model.versions:
+                if asked in (None, version):
+                    queue = queues.get((model.name, version))
+                    tally = queue.tally if queue else Tally()
+                    rows.append(tally.statistics(model.name, version))
+        return json_reply(StatisticsReply(rows))
 
 
 def refused(path: str) -> RefusedError:
@@ -71,24 +76,9 @@ def refused(path: str) -> RefusedError:
     return RefusedError(404, "there is nothing here; GET /openapi.json lists what is")
 
 
-def _state(model: ServedModel, version: str, ready: bool) -> dict[str, str]:
+def _entry(model: ServedModel, version: str, ready: bool) -> IndexEntry:
     fault = model.fault(version)
     why = "stopping" if not ready else fault.why if fault else None
-    return {"state": "UNAVAILABLE", "reason": why} if why else {"state": "READY"}
-
-
-def _only_ready(body: bytes) -> bool:
-    if not body.strip():
-        return False
-    try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RefusedError(400, f"the request is no JSON: {error}") from None
-    ready = data.get("ready", False) if isinstance(data, dict) else None
-    if not isinstance(ready, bool):
-        raise RefusedError(400, "the request must be an object; its `ready` true or false")
-    return ready
-
-
-def _statistics(rows: list[dict[str, Any]]) -> Reply:
-    return Reply(body=orjson.dumps({"model_stats": rows}))
+    if why is None:
+        return IndexEntry(name=model.name, version=version, state="READY")
+    return IndexEntry(name=model.name, version=version, state="UNAVAILABLE", reason=why)

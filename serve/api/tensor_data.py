@@ -1,4 +1,4 @@
-"""A tensor's JSON data → rows of the model's own dtype, or in words why it is none.
+"""Tensors: the protocol's words for dtypes, and JSON data → rows of the model's own dtype, or why not.
 
 Nothing is made of a client's values before their number and their types are known: numpy would give a
 list of texts as many bytes for each as the longest of them takes.
@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 from serve.api import RefusedError
 from toolkit.artifacts import TensorSpec
 
+DATATYPES = {
+    "float32": "FP32",
+    "float16": "FP16",
+    "float64": "FP64",
+    **{f"{kind}{bits}": f"{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    "bool": "BOOL",
+}
+# looked up by dtype, because a dtype's name is worked out anew each time
+BY_DTYPE = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
 # up to here one dot product tells sooner than a look at every number; it stays in this thread
 DOT_UP_TO = 4_096
 # what JSON must hold for each kind of dtype; a bool is an int to Python, but not to the protocol
@@ -28,13 +37,16 @@ ALLOWED: dict[str, frozenset[type]] = {
 }
 
 
-def from_json(data: Any, shape: tuple[int, ...], spec: TensorSpec, *, bools: bool) -> NDArray[Any]:
+def datatype(spec: TensorSpec) -> str:
+    """Return the protocol's word for a tensor's dtype."""
+    return DATATYPES.get(spec.dtype, spec.dtype.upper())
+
+
+def from_json(data: list[Any], shape: tuple[int, ...], spec: TensorSpec, *, bools: bool) -> NDArray[Any]:
     """Return parsed JSON data, flat or nested as `shape`, as rows. Raises RefusedError (400).
 
     `bools` says that there are true or false among the request's values, maybe among these.
     """
-    if not isinstance(data, list):
-        raise RefusedError(400, f"input {spec.name!r} has neither data nor binary_data_size")
     dtype = np.dtype(spec.dtype)
     values = _flat(data, shape)
     rows = None if bools or dtype != np.float32 else _packed(values)

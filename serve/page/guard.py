@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 
 from serve.api import Application, Message, Receive, RefusedError, Scope, Send
 from serve.api.bodies import read_body
@@ -82,8 +82,8 @@ class PageGuard:
         end = asyncio.get_running_loop().time() + self.upload_s
         body = await read_body(headers, receive, MAX_JOIN, end)
         try:
-            data = orjson.loads(body)
-        except orjson.JSONDecodeError:
+            data = msgspec.json.decode(body)
+        except (ValueError, RecursionError):
             raise RefusedError(400, "the event is no JSON") from None
         self._check_files(data)
         sent = False

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("orjson", reason="orjson is not installed (extra page)")
-
 from serve.api import Message, Receive, RefusedError, Scope, Send
 from serve.page.guard import PageGuard
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("orjson", reason="orjson is not installed (extra page)")
+pytest.importorskip("prometheus_client", reason="prometheus_client is not installed (extra serve)")
 
 from serve.api import HttpRequest, RefusedError
 from serve.api.admission import Admission

@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("orjson", reason="orjson is not installed (extra page)")
-
 from serve.api import RefusedError
 from serve.api.tensor_data import from_json
 from toolkit.artifacts import TensorSpec

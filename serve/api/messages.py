@@ -1,0 +1,263 @@
+"""Every JSON body of the API, coming and going, as a type: what is read, what is written, what is documented.
+
+Names and meanings are the Open Inference Protocol's (v2) and Triton's extensions of it; `/v1` is our own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from serve.api import RefusedError, Reply
+from serve.classifier import Invert
+
+Body = TypeVar("Body")
+
+MAX_TIMEOUT = 10**12 - 1
+SharedMemory = Annotated[str, Meta(description="Not offered: data travel in the body.")] | UnsetType
+
+
+class ErrorReply(Struct):
+    """Why a request gets no answer."""
+
+    error: str
+
+
+class LiveReply(Struct):
+    """Whether the process is up."""
+
+    live: bool
+
+
+class ReadyReply(Struct):
+    """Whether the models are warm and requests are taken."""
+
+    ready: bool
+
+
+class ModelReadyReply(Struct):
+    """Whether one model takes requests."""
+
+    name: str
+    ready: bool
+
+
+class ServerDescription(Struct):
+    """What this server is and which extensions of the protocol it speaks."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorDescription(Struct):
+    """One input or output; -1 stands for any length."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelDescription(Struct):
+    """What can be asked of a model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorDescription]
+    outputs: list[TensorDescription]
+
+
+class ConfiguredTensor(Struct):
+    """One input or output as Triton's configuration names it, without its batch."""
+
+    name: str
+    data_type: str
+    dims: list[int | None]
+
+
+class BatchingConfiguration(Struct):
+    """How long callers in company wait for more."""
+
+    max_queue_delay_microseconds: int
+
+
+class ModelConfiguration(Struct):
+    """A model as Triton's configuration extension describes it."""
+
+    name: str
+    platform: str
+    max_batch_size: int
+    input: list[ConfiguredTensor]
+    output: list[ConfiguredTensor]
+    dynamic_batching: BatchingConfiguration
+
+
+class InputParameters(Struct):
+    """How an input's data come: in `data`, or as so many bytes behind the JSON."""
+
+    binary_data_size: int | UnsetType = UNSET
+    shared_memory_region: SharedMemory = UNSET
+
+
+class InputTensor(Struct):
+    """The rows to run; `data` are flat or nested as `shape`."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any] | UnsetType = UNSET
+    parameters: InputParameters | None = None
+
+
+class OutputParameters(Struct):
+    """How an output is answered: as bytes behind the JSON, as so many best labels."""
+
+    binary_data: bool | UnsetType = UNSET
+    classification: Annotated[int, Meta(ge=0)] = 0
+    shared_memory_region: SharedMemory = UNSET
+
+
+class RequestedOutput(Struct):
+    """One output that is asked for."""
+
+    name: str
+    parameters: OutputParameters | None = None
+
+
+class InferParameters(Struct):
+    """What holds for a whole request; `timeout` is in microseconds, 0 for none of its own."""
+
+    binary_data_output: bool = False
+    timeout: Annotated[int, Meta(ge=0, le=MAX_TIMEOUT)] = 0
+
+
+class InferRequest(Struct):
+    """Rows for a model, and what is asked of them; every output where none is named."""
+
+    inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=1)]
+    id: str | None = None
+    outputs: list[RequestedOutput] | None = None
+    parameters: InferParameters | None = None
+
+
+class OutputSize(Struct):
+    """How many bytes behind the JSON are this output's."""
+
+    binary_data_size: int
+
+
+class OutputTensor(Struct):
+    """One answer, in `data` or behind the JSON; labels are `value:index:label`."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any] | UnsetType = UNSET
+    parameters: OutputSize | UnsetType = UNSET
+
+
+class InferReply(Struct):
+    """A model's answers; `id` is the request's."""
+
+    model_name: str
+    model_version: str
+    outputs: list[OutputTensor]
+    id: str | UnsetType = UNSET
+
+
+class LabelProbability(Struct):
+    """A class and how likely it is, 0 to 1."""
+
+    label: str
+    probability: float
+
+
+class PictureLatency(Struct):
+    """Where a picture's time went, in milliseconds; `wait` is for a decoder, `queue` for the engine."""
+
+    wait: float
+    decode: float
+    preprocess: float
+    queue: float
+    infer: float
+
+
+class ClassifyQuery(Struct, forbid_unknown_fields=True):
+    """How a picture is classified; the first model's default version where none is named."""
+
+    model: str | None = None
+    version: str | None = None
+    top: Annotated[int, Meta(ge=1, le=9999)] = 3
+    invert: Invert = "auto"
+
+
+class Classification(Struct):
+    """What a model says of one picture, likeliest first."""
+
+    model: str
+    version: str
+    backend: str
+    sha256: str
+    top: list[LabelProbability]
+    inverted: bool
+    latency_ms: PictureLatency
+
+
+class ListedModel(Struct):
+    """A served model."""
+
+    name: str
+    versions: list[str]
+    backend: str
+    classes: list[str]
+
+
+class ModelList(Struct):
+    """Every served model."""
+
+    models: list[ListedModel]
+
+
+class IndexRequest(Struct):
+    """Which rows of the repository's index are asked for; `ready` leaves out what takes no requests."""
+
+    ready: bool = False
+
+
+class IndexEntry(Struct):
+    """One version of one model, and why it takes no requests."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str | UnsetType = UNSET
+
+
+def read(decoder: msgspec.json.Decoder[Body], body: bytes, words: Mapping[str, str]) -> Body:
+    """Read a body. Raises RefusedError (400) with the path of what is wrong.
+
+    `words` say what belongs into a field; those of "" are of the whole body.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise wrong(error, words) from None
+    except (ValueError, RecursionError) as error:  # text that is no UTF-8; brackets without end
+        raise RefusedError(400, f"the request is no JSON: {error}") from None
+
+
+def wrong(error: msgspec.ValidationError, words: Mapping[str, str]) -> RefusedError:
+    """Return what a value of a wrong type is answered: the words of its field, and its path."""
+    path = re.findall(r"[.](\w+)", str(error).rpartition("`$")[2])
+    field = next((name for name in reversed(path) if name in words), "")
+    return RefusedError(400, f"{words[field]}: {error}")
+
+
+def json_reply(message: Any, status: int = 200, headers: Mapping[bytes, bytes] | None = None) -> Reply:
+    """Return a message, or a list of them, as what goes back."""
+    return Reply(body=msgspec.json.encode(message), status=status, headers=headers or {})
