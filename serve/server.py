@@ -52,10 +52,12 @@ def serve(models: Sequence[str], settings: ServeSettings, say: Say) -> None:
     Raises CnnkitError when a model cannot be served, MissingExtraError without the extra for it.
     """
     try:
-        import prometheus_client  # noqa: F401  (the API counts with it)
+        import httptools  # noqa: F401  (uvicorn's faster protocol, which the API's own stands on)
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(str(error.name), "page") from None
+        raise MissingExtraError(str(error.name), "serve") from None
     from serve.api.access import is_loopback
     from serve.lifetime import Server
 

@@ -45,8 +45,8 @@ def page_app(entries: Sequence[ServedModel], limits: Limits) -> PageGuard:
     try:
         import gradio as gr
         from fastapi import FastAPI
-    except ImportError:
-        raise MissingExtraError("gradio", "page") from None
+    except ImportError as error:
+        raise MissingExtraError(str(error.name), "page") from None
     from serve.page.layout import build
     from serve.page.theme import CSS, SCRIPT, theme
 

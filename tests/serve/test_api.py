@@ -317,7 +317,7 @@ def test_metrics_count_what_happened(api: Server, rows: Rows) -> None:
 
 
 def test_docs_come_from_this_server_alone(api: Server) -> None:
-    pytest.importorskip("swagger_ui_bundle", reason="Swagger's files are not installed (extra page)")
+    pytest.importorskip("swagger_ui_bundle", reason="Swagger's files are not installed (extra serve)")
     html = api.ask("GET", "/docs").body.decode()
     assert "http" not in html.replace('lang="en"', "")
     assert api.ask("GET", "/docs/swagger-ui-bundle.js").status == 200

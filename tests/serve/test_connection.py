@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra page)")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra serve)")
 
 import uvicorn
 

@@ -64,6 +64,49 @@ def test_no_page_imports_neither_torch_nor_gradio_and_ends_with_0(shipped: Path,
     assert json.loads(done.stdout) == []
 
 
+# Runs the command line as where some packages are not installed.
+WITHOUT = """
+import sys
+for name in sys.argv.pop(1).split(","):
+    sys.modules[name] = None
+import cnnkit
+cnnkit.main()
+"""
+
+
+def without(packages: str, root: Path, *args: str) -> list[str]:
+    arguments = ["serve", MODEL, "--port", "0", "--artifacts", str(root), *args]
+    return [sys.executable, "-c", WITHOUT, packages, *arguments]
+
+
+def test_the_api_alone_needs_nothing_of_the_page(shipped: Path, tmp_path: Path) -> None:
+    command = without("gradio,fastapi,starlette,orjson,torch,matplotlib", tmp_path, "--no-page")
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    server = Server(process=process, url="", port=0)
+    try:
+        server.port = int(server.read_line("serving").split("://")[1].split()[0].rpartition(":")[2])
+        assert server.infer({"inputs": [tensor(IMAGE)]}).status == 200
+        assert server.ask("GET", "/openapi.json").status == 200
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "args"),
+    [("gradio", "page", []), ("fastapi", "page", []), ("uvicorn", "serve", ["--no-page"])],
+)
+def test_what_is_not_installed_is_named_with_its_extra(
+    shipped: Path, tmp_path: Path, package: str, extra: str, args: list[str]
+) -> None:
+    command = without(package, tmp_path, *args)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 3
+    assert f"'{package}': pip install 'cnnkit[{extra}]'" in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_and_ends_with_0(shipped: Path, tmp_path: Path, number: int) -> None:
     with serving(tmp_path, MODEL, "--no-page") as server:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("prometheus_client", reason="prometheus_client is not installed (extra page)")
+pytest.importorskip("prometheus_client", reason="prometheus_client is not installed (extra serve)")
 
 from serve.api.metrics import ServerMetrics
 from serve.registry import Registry, Version

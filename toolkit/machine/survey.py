@@ -29,7 +29,8 @@ IDENTITY = (
 PARTS = {  # what each extra brings, by a package that shows it is there
     "train": ("torch", "torchvision", "tensorboard", "matplotlib"),
     "export": ("onnx", "onnxscript"),
-    "page": ("gradio", "fastapi", "uvicorn"),
+    "serve": ("uvicorn", "httptools", "prometheus_client", "python_multipart"),
+    "page": ("gradio", "fastapi"),
 }
 PACKAGES = (
     *("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow"),
