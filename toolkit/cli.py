@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import json
-import math
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
@@ -18,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from toolkit import schema
 from toolkit.artifacts import Artifact, Precision, artifacts_root
 from toolkit.catalog import check_name
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
@@ -143,26 +142,9 @@ precision_option = options(
 )
 
 
-def plain(value: Any) -> Any:
-    """Turn dataclasses, paths (made absolute) and numpy numbers into JSON values; NaN becomes null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value.absolute())
-    if hasattr(value, "tolist"):  # a numpy number or array
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def emit(payload: Any) -> None:
     """Print one JSON object on stdout, and nothing else there."""
-    click.echo(json.dumps(plain(payload), ensure_ascii=False, allow_nan=False))
+    click.echo(json.dumps(schema.plain(payload), ensure_ascii=False, allow_nan=False))
 
 
 def say(text: str) -> None:

@@ -76,6 +76,23 @@ def read_json(path: Path, *, again: str = "make it again") -> Any:
         raise CorruptError(f"{path} is damaged and no readable JSON: {error}; {again}") from None
 
 
+def plain(value: Any) -> Any:
+    """Turn dataclasses, paths (made absolute) and numpy numbers into JSON values; NaN becomes null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if hasattr(value, "tolist"):  # a numpy number or array
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def unknown(kind: Any, data: Any) -> dict[str, Any]:
     """Return the parts of JSON values that a dataclass has no field for, nested as they stand there."""
     if not isinstance(data, Mapping) or not dataclasses.is_dataclass(kind):

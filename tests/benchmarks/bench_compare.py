@@ -116,7 +116,7 @@ def module_ms(found: Profile, backend: str) -> float:
 
 def changed(before: Profile, after: Profile) -> dict[str, str]:
     """Return the rows that changed, with what is said of each."""
-    return {d.row: d.verdict for d in compare(before, after) if d.verdict != "no change"}
+    return {d.row: d.verdict for d in compare(before, after).differences if d.verdict != "no change"}
 
 
 def main() -> None:

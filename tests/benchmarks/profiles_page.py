@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from toolkit import catalog
-from toolkit.profiling.measuring.conditions import describe_machine
+from toolkit.profiling.measuring.machine import describe_machine
 
 ATTEMPTS = 3
 HEAD = """# A profile of every network
@@ -33,7 +33,7 @@ def main() -> None:
     """Profile every model and write the page named on the command line."""
     target = Path(sys.argv[1])
     machine = describe_machine(1)
-    said = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
+    said = f"{machine.processor}, {machine.cores} cores, {machine.system}"
     parts = [HEAD.format(machine=said, attempts=ATTEMPTS)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = sys.argv[2] if len(sys.argv) > 2 else scratch

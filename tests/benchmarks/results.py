@@ -30,7 +30,7 @@ from toolkit import catalog
 from toolkit.artifacts import write_bytes
 from toolkit.commands._recipe_options import changes
 from toolkit.errors import unknown_name
-from toolkit.profiling.measuring.conditions import describe_machine
+from toolkit.profiling.measuring.machine import describe_machine
 from toolkit.training import recipes
 from toolkit.training.process.child import run_child
 from toolkit.training.record.folder import lock, unfinished_runs
@@ -201,7 +201,7 @@ def _line(
         "resumed": resumed,
         "processor_seconds": processor_seconds,
         "history": [{key: epoch[key] for key in curve} for epoch in result["history"]],
-        "machine": f"{machine['processor']}, {machine['cores']} cores",
+        "machine": f"{machine.processor}, {machine.cores} cores",
         "torch": " then ".join(dict.fromkeys((begun, version("torch")))),
     }
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import click
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -49,18 +47,6 @@ def test_artifacts_folder_is_the_option_then_the_variable_then_here(monkeypatch:
     monkeypatch.setenv("CNNKIT_ARTIFACTS", "/somewhere")
     assert json.loads(CliRunner().invoke(probe, []).stdout)["root"] == "/somewhere"
     assert json.loads(CliRunner().invoke(probe, ["--artifacts", "/else"]).stdout)["root"] == "/else"
-
-
-def test_plain_turns_everything_into_json_values() -> None:
-    @dataclasses.dataclass
-    class Point:
-        where: Path
-        value: float
-
-    made = cli.plain(
-        {"p": Point(where=Path("x"), value=float("nan")), "n": np.float32(0.5), "a": np.arange(2)}
-    )
-    assert made == {"p": {"where": str(Path("x").absolute()), "value": None}, "n": 0.5, "a": [0, 1]}
 
 
 def test_an_expected_error_is_one_line_on_stderr_with_its_status() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,3 +137,15 @@ def test_keys_that_no_field_names_are_kept_in_their_places() -> None:
     assert schema.merged({"name": "y", "leaf": {"size": 4}}, kept) == {
         "name": "y", "leaf": {"size": 4, "newer": [2]}, "new": 1,
     }  # fmt: skip
+
+
+def test_plain_turns_everything_into_json_values() -> None:
+    @dataclass
+    class Point:
+        where: Path
+        value: float
+
+    made = schema.plain(
+        {"p": Point(where=Path("x"), value=float("nan")), "n": np.float32(0.5), "a": np.arange(2)}
+    )
+    assert made == {"p": {"where": str(Path("x").absolute()), "value": None}, "n": 0.5, "a": [0, 1]}

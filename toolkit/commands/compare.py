@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from toolkit import cli
-
-if TYPE_CHECKING:
-    from toolkit.profiling.result import Profile
+from toolkit import cli, schema
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -45,42 +40,27 @@ def compare_command(
     as_json: bool,
 ) -> None:
     """Compare two JSON profiles row by row: BEFORE.json with AFTER.json."""
-    from toolkit.profiling.comparing.conditions import context_of, refuse_incomplete
-    from toolkit.profiling.comparing.differences import SMALLEST_SHARE, compare, refuse_unjudged, regressions
+    from toolkit.profiling.comparing.differences import SMALLEST_SHARE, compare
     from toolkit.profiling.reports.comparison import gate, markdown_report, print_comparison
+    from toolkit.profiling.result import Profile
 
-    first, second = _read(before), _read(after)
-    found = compare(first, second, smallest=SMALLEST_SHARE if fail_over is None else fail_over)
-    slower, context = regressions(found, over=fail_over or 0.0), context_of(first, second)
+    smallest = SMALLEST_SHARE if fail_over is None else fail_over
+    found = compare(Profile.read(before), Profile.read(after), smallest=smallest)
     if as_json:
-        files = {"before": before, "after": after}
-        cli.emit({**files, "differences": found, "regressions": slower, **cli.plain(context)})
+        told = {"differences": found.differences, "regressions": found.regressions(over=fail_over or 0.0)}
+        cli.emit({"before": before, "after": after, **told, **schema.plain(found.mismatch)})
     elif markdown:
-        click.echo(markdown_report(found, first, second))
+        click.echo(markdown_report(found))
     else:
-        print_comparison(found, first, second, cli.stdout)
+        print_comparison(found, cli.stdout)
     if html:
         from toolkit.artifacts import write_bytes
         from toolkit.profiling.reports.html import html_report
 
-        write_bytes(html, html_report(second, before=first, differences=found).encode())
+        write_bytes(html, html_report(found.after, found).encode())
         cli.say(f"wrote {html}")
     if fail_over is not None:
-        gate(slower, fail_over)
-        refuse_incomplete(context)
-        refuse_unjudged(found)
-
-
-def _read(path: Path) -> Profile:
-    from toolkit.errors import CorruptError, NotFoundError
-    from toolkit.profiling.result import Profile
-
-    try:
-        return Profile.from_json(json.loads(path.read_text()), what=str(path))
-    except FileNotFoundError:
-        raise NotFoundError(f"no file {path}; `cnnkit profile MODEL --output {path}` writes one") from None
-    except (OSError, ValueError) as error:
-        raise CorruptError(f"{path} is no readable JSON: {error}") from None
+        gate(found, fail_over)
 
 
 COMMAND = compare_command

@@ -9,7 +9,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit import catalog, cli
+from toolkit import catalog, cli, schema
 
 if TYPE_CHECKING:
     from toolkit.backends import Availability
@@ -28,7 +28,7 @@ def doctor(*, data_dir: Path | None, as_json: bool) -> None:
     found = machine()
     if as_json:
         facts = {
-            **cli.plain(found),
+            **schema.plain(found),
             "int8_saturates": not found.cpu.wide_int8,
             "fast_bf16": found.cpu.fast_bf16,
         }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from toolkit import cli
+from toolkit import cli, schema
 from toolkit.artifacts import Precision, as_precision
 from toolkit.errors import CnnkitError
 
@@ -181,17 +181,17 @@ def _with_roofline(found: Profile, threads: int | None) -> Profile:
 def _show(found: Profile, *, against: bool, as_json: bool) -> None:
     from toolkit.profiling.comparing.differences import compare_columns
 
-    differences = compare_columns(found) if against else ()
+    turns = compare_columns(found) if against else None
     if as_json:
-        cli.emit({**found.to_json(), **({"against": differences} if against else {})})
+        cli.emit({**found.to_json(), **({"against": turns.differences} if turns else {})})
         return
     from toolkit.profiling.reports.table import print_profile
 
     print_profile(found, cli.stdout)
-    if differences:
+    if turns and turns.differences:
         from toolkit.profiling.reports.comparison import print_comparison
 
-        print_comparison(differences, found, found, cli.stdout)
+        print_comparison(turns, cli.stdout)
 
 
 def _write(
@@ -201,7 +201,7 @@ def _write(
     from toolkit.artifacts import write_bytes, write_json
 
     if output:
-        write_json(output, cli.plain(found.to_json()))
+        write_json(output, found.to_json())
         cli.say(f"wrote {output}")
     if html:
         from toolkit.profiling.reports.html import html_report
@@ -216,7 +216,7 @@ def _write(
     if trace:
         from toolkit.profiling.reports.perfetto import perfetto_trace
 
-        write_json(trace, cli.plain(perfetto_trace(found)))
+        write_json(trace, schema.plain(perfetto_trace(found)))
         cli.say(f"wrote {trace} (open it at ui.perfetto.dev or chrome://tracing)")
 
 

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit import cli
+from toolkit import cli, schema
 from toolkit.figures import UNKNOWN, bytes_text, count_text
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _payload(found: Anatomy) -> dict[str, Any]:
     held = found.training
     rows = []
     for index, row in enumerate(found.rows):
-        entry = cli.plain(row)
+        entry = schema.plain(row)
         if held:
             entry["saved_bytes"] = held.saved_by_row[index]
             entry["held_bytes"] = found.held_bytes()[index]

@@ -20,8 +20,8 @@ from toolkit.graphs.counting import SourceGraph, read_graph
 from toolkit.profiling.columns import Chosen, Target
 from toolkit.profiling.judging.agreement import difference
 from toolkit.profiling.measuring.batches import batches_of, feed
-from toolkit.profiling.measuring.conditions import describe_machine, process_peak
 from toolkit.profiling.measuring.latency import LEAST_WINDOWS, measure
+from toolkit.profiling.measuring.machine import describe_machine, process_peak
 from toolkit.profiling.measuring.yardstick import Yardstick
 from toolkit.profiling.network.modules import Module, Network, modules_of, network_of, shared
 from toolkit.profiling.result import Latency, Profile, Run

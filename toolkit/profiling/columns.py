@@ -22,6 +22,7 @@ from toolkit.artifacts import (
 )
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
 from toolkit.opening import Selection, is_path, newest_name, open_model
+from toolkit.profiling.result import SkippedColumn
 
 DEFAULT = ("pytorch", "ort", "trt")
 # pictures on which an ONNX that is made in passing is held against its checkpoint
@@ -58,7 +59,7 @@ class Chosen:
     """The columns, and what was skipped."""
 
     targets: list[Target] = field(default_factory=list)
-    skipped: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[SkippedColumn] = field(default_factory=list)
 
 
 def backends_of(words: str | None) -> tuple[tuple[str, ...], bool]:
@@ -91,7 +92,7 @@ def choose(wanted: Wanted, tell: Callable[[str], None]) -> Chosen:
         if wanted.named and backend not in found:
             raise UnavailableError(f"backend {backend!r} was named and has nothing to run: {why}")
     if not chosen.targets:
-        reasons = "; ".join(f"{entry['backend']}: {entry['reason']}" for entry in chosen.skipped)
+        reasons = "; ".join(f"{entry.backend}: {entry.reason}" for entry in chosen.skipped)
         raise CnnkitError(f"nothing can be profiled: {reasons}")
     return chosen
 
@@ -123,7 +124,7 @@ class _Finder:
             self._append(backend, artifact)
 
     def _skip(self, backend: str, precision: str, reason: str) -> None:
-        self.chosen.skipped.append({"backend": backend, "precision": precision, "reason": reason})
+        self.chosen.skipped.append(SkippedColumn(backend=backend, precision=precision, reason=reason))
 
     def _lacks(self, backend: str, precision: str, reason: str) -> None:
         self.lacking.setdefault(backend, reason)

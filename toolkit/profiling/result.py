@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from toolkit.errors import CorruptError
+from msgspec import Meta
+
+from toolkit import schema
+from toolkit.errors import CorruptError, NotFoundError
+from toolkit.schema import Count, Positive
 
 SCHEMA = 1
+AGAIN = "profile again"
+
+# a bound that no measurement comes near (30 years of milliseconds), so that sums and ratios stay finite
+_MOST = 1e12
+Amount = Annotated[float, Meta(ge=0, le=_MOST)]
+Rate = Annotated[float, Meta(gt=0, le=_MOST)]
+Signed = Annotated[float, Meta(ge=-_MOST, le=_MOST)]
+
+# smaller caches than these are left out: calling numpy costs more than a pass over an L1
+LEVELS = ("L2", "L3", "memory")
+BUSY_CORES = 0.25  # of others, beyond the cores that a measurement left free: a system is never idle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,30 +35,30 @@ class Latency:
     with three windows within 5 % of each other, or at its cap.
     """
 
-    median: float
-    mean: float
-    p90: float
-    p95: float
-    p99: float
-    spread: float | None
-    runs: int
-    windows: tuple[float, ...]
-    warmup_runs: int = 0
+    median: Amount
+    mean: Amount
+    p90: Amount
+    p95: Amount
+    p99: Amount
+    spread: Amount | None
+    runs: Count
+    windows: tuple[Amount, ...]
+    warmup_runs: Count = 0
     stable: bool = True
-    first_call_ms: float | None = None
+    first_call_ms: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """Memory of one column; `why_null` says for each unknown figure why it is unknown."""
 
-    weights_bytes: int | None = None
-    peak_activation_bytes: int | None = None
-    workspace_bytes: int | None = None
-    process_peak_bytes: int | None = None
-    predicted_peak_activation_bytes: int | None = None
+    weights_bytes: Count | None = None
+    peak_activation_bytes: Count | None = None
+    workspace_bytes: Count | None = None
+    process_peak_bytes: Count | None = None
+    predicted_peak_activation_bytes: Count | None = None
     peak_module: str | None = None
-    timeline: tuple[tuple[str, int], ...] = ()
+    timeline: tuple[tuple[str, Count], ...] = ()
     why_null: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,18 +79,18 @@ class Column:
     device: str | None = None
     why_not: str | None = None
     latency_ms: Latency | None = None
-    layer_sum_ms: float | None = None
-    layout_ms: float | None = None
-    unmatched_ms: float | None = None
-    residual_ms: float | None = None
-    overhead_ms: float | None = None
-    distortion_ms: float | None = None
-    upload_ms: float | None = None
-    download_ms: float | None = None
+    layer_sum_ms: Amount | None = None
+    layout_ms: Amount | None = None
+    unmatched_ms: Amount | None = None
+    residual_ms: Signed | None = None
+    overhead_ms: Signed | None = None
+    distortion_ms: Signed | None = None
+    upload_ms: Amount | None = None
+    download_ms: Amount | None = None
     memory: Memory = field(default_factory=Memory)
-    coverage: float | None = None
-    time_coverage: float | None = None
-    profiled_runs: int = 0
+    coverage: Amount | None = None
+    time_coverage: Amount | None = None
+    profiled_runs: Count = 0
     version: str | None = None
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -95,8 +110,8 @@ class Column:
 class CellMemory:
     """Weights and activations that one row's nodes hold; scratch memory where a runtime tells it."""
 
-    weights_bytes: int | None = None
-    activation_bytes: int | None = None
+    weights_bytes: Count | None = None
+    activation_bytes: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,20 +121,20 @@ class Cell:
     `macs` and `ideal_bytes` are those of the column's own network.
     """
 
-    latency_ms: float | None = None
-    share: float | None = None
-    windows: tuple[float, ...] = ()
+    latency_ms: Amount | None = None
+    share: Amount | None = None
+    windows: tuple[Amount, ...] = ()
     memory: CellMemory = field(default_factory=CellMemory)
     nodes: tuple[str, ...] = ()
     ops: tuple[str, ...] = ()
     dtype: str | None = None
-    match: str | None = None
-    macs: int | None = None
-    ideal_bytes: int | None = None
-    gflops: float | None = None
-    gbytes_s: float | None = None
-    attainable: float | None = None
-    bound: str | None = None
+    match: Literal["name", "tensor", "metadata", "inferred", "removed"] | None = None
+    macs: Count | None = None
+    ideal_bytes: Count | None = None
+    gflops: Amount | None = None
+    gbytes_s: Amount | None = None
+    attainable: Amount | None = None
+    bound: Literal["compute", "memory"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +143,11 @@ class Row:
 
     modules: tuple[str, ...]
     type: str
-    output_shape: tuple[int, ...] | None = None
-    parameters: int | None = None
-    macs: int | None = None
-    ideal_bytes: int | None = None
-    saved_bytes: int | None = None
+    output_shape: tuple[Count, ...] | None = None
+    parameters: Count | None = None
+    macs: Count | None = None
+    ideal_bytes: Count | None = None
+    saved_bytes: Count | None = None
     caused_by: str | None = None
     source: str | None = None
     cells: Mapping[str, Cell] = field(default_factory=dict)
@@ -151,6 +166,64 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SkippedColumn:
+    """A column that was asked for, or is there by default, and why it was not measured."""
+
+    backend: str
+    precision: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """A machine's peaks at a number of threads: GFLOP/s (2 per multiply-add) and GB/s by cache level.
+
+    `gflops` is by precision, None where there is no such product. `others_cores` is how many of this
+    process's `cores` others kept busy meanwhile; None off Linux.
+    """
+
+    threads: Positive
+    gflops: Mapping[str, Rate | None] = field(default_factory=dict)
+    gbytes_s: Mapping[str, Rate] = field(default_factory=dict)
+    cache_bytes: Mapping[str, Count] = field(default_factory=dict)
+    cores: Positive = 1
+    others_cores: Amount | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether others wanted the cores that the measurement ran on, so that the true peaks are higher."""
+        free = max(0, self.cores - self.threads)
+        return self.others_cores is not None and self.others_cores > free + BUSY_CORES
+
+    def bandwidth(self, working_set_bytes: int) -> float | None:
+        """Return the GB/s of the smallest level that a working set fits into."""
+        for level in LEVELS[:-1]:
+            if level in self.gbytes_s and working_set_bytes <= self.cache_bytes.get(level, 0):
+                return self.gbytes_s[level]
+        return self.gbytes_s.get(LEVELS[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineFacts:
+    """The machine that a profile was taken on; `affinity` lists the cores that the process might use."""
+
+    processor: str | None = None
+    cores: Positive | None = None
+    threads: Positive | None = None
+    threads_say: str | None = None
+    affinity: tuple[Count, ...] | None = None
+    system: str | None = None
+    python: str | None = None
+    load_average: tuple[Amount, ...] | None = None
+    peaks: Peaks | None = None
+
+    @property
+    def usable_cores(self) -> int | None:
+        """How many cores the process might use."""
+        return len(self.affinity) if self.affinity else self.cores
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """The profile at one batch size.
 
@@ -160,14 +233,14 @@ class Run:
     `yardstick` is the median milliseconds of fixed work that was timed in between (yardstick.py).
     """
 
-    batch: int
+    batch: Positive
     backends: Mapping[str, Column]
     rows: tuple[Row, ...]
-    skipped: tuple[Mapping[str, str], ...] = ()
+    skipped: tuple[SkippedColumn, ...] = ()
     findings: tuple[str, ...] = ()
-    agreement: Mapping[str, float | None] = field(default_factory=dict)
+    agreement: Mapping[str, Amount | None] = field(default_factory=dict)
     reference: Mapping[str, str] = field(default_factory=dict)
-    yardstick: Mapping[str, float] = field(default_factory=dict)
+    yardstick: Mapping[str, Rate] = field(default_factory=dict)
     partial: bool = False
 
 
@@ -177,18 +250,21 @@ class Profile:
 
     model: str
     device: str
-    threads: int | None
+    threads: Positive | None
     runs: tuple[Run, ...]
     partial: bool = False
-    machine: Mapping[str, Any] = field(default_factory=dict)
-    skipped: tuple[Mapping[str, str], ...] = ()
+    machine: MachineFacts = field(default_factory=MachineFacts)
+    skipped: tuple[SkippedColumn, ...] = ()
     notes: tuple[str, ...] = ()
     created: str = ""
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; a row's cells stand beside its other keys, under their column's name."""
-        data = dataclasses.asdict(self)
+        """Return plain values; a row's cells stand beside its other keys, under their column's name.
+
+        Numbers that JSON does not have (an agreement with NaN) are null.
+        """
+        data: dict[str, Any] = schema.plain(self)
         for run in data["runs"]:
             for row in run["rows"]:
                 row.update(row.pop("cells"))
@@ -196,55 +272,51 @@ class Profile:
 
     @classmethod
     def from_json(cls, data: Any, *, what: str = "the profile") -> Profile:
-        """Read a profile's JSON. Raises CorruptError in words."""
-        try:
+        """Read a profile's JSON. Raises CorruptError in one line, with the path of what is wrong."""
+        if isinstance(data, Mapping):
+            if "schema" not in data:
+                raise CorruptError(f"{what} is no profile of cnnkit: it lacks `schema`; {AGAIN}")
             if data["schema"] != SCHEMA:
                 raise CorruptError(
-                    f"{what} has schema {data['schema']!r}; this release reads {SCHEMA}: profile again"
+                    f"{what} has schema {data['schema']!r}; this release reads {SCHEMA}: {AGAIN}"
                 )
-            runs = tuple(_run(run) for run in data["runs"])
-            if not runs:
-                raise CorruptError(f"{what} holds no run; profile again")
-            found: Profile = _build(cls, {**data, "runs": runs})
-        except KeyError as error:
-            raise CorruptError(f"{what} is no profile of cnnkit: it lacks {error}") from None
-        except (TypeError, AttributeError, ValueError) as error:
-            raise CorruptError(f"{what} is damaged: {error}") from None
+        found = schema.convert(cls, _with_cells(data), what=what, again=AGAIN, beside="cells")
+        if not found.runs:
+            raise CorruptError(f"{what} holds no run; {AGAIN}")
         return found
 
-
-def _build(kind: Any, data: Mapping[str, Any]) -> Any:
-    known = {f.name for f in dataclasses.fields(kind)}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known})
-
-
-def _run(data: Mapping[str, Any]) -> Run:
-    columns = {name: _column(column) for name, column in data["backends"].items()}
-    rows = tuple(_row(row, tuple(columns)) for row in data["rows"])
-    run: Run = _build(Run, {**data, "backends": columns, "rows": rows})
-    return run
+    @classmethod
+    def read(cls, path: Path) -> Profile:
+        """Read a file that `to_json` filled. Raises NotFoundError or CorruptError."""
+        try:
+            return cls.from_json(schema.read_json(path, again=AGAIN), what=str(path))
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"no file {path}; `cnnkit profile MODEL --output {path}` writes one"
+            ) from None
 
 
-def _column(data: Mapping[str, Any]) -> Column:
-    latency = data.get("latency_ms")
-    memory = dict(data.get("memory") or {})
-    memory["timeline"] = [(str(name), int(size)) for name, size in memory.get("timeline", ())]
-    parts = {"latency_ms": _build(Latency, latency) if latency else None, "memory": _build(Memory, memory)}
-    column: Column = _build(Column, {**data, **parts})
-    return column
+def threads_text(threads: int | None) -> str:
+    """Return how many threads there were, in words."""
+    return str(threads) if threads else "each runtime's default"
 
 
-def _row(data: Mapping[str, Any], columns: tuple[str, ...]) -> Row:
-    cells = {name: _cell(data[name]) for name in columns if name in data}
-    row: Row = _build(Row, {**{k: v for k, v in data.items() if k not in columns}, "cells": cells})
-    if not all(isinstance(name, str) for name in row.modules):
-        raise ValueError("a row's modules are no names")
-    return row
+def _with_cells(data: Any) -> Any:
+    """Gather each row's cells under one key, as Row holds them; what has no rows is left to the schema."""
 
+    def row(entry: Any, columns: Mapping[str, Any]) -> Any:
+        if not isinstance(entry, Mapping):
+            return entry
+        own = {key: value for key, value in entry.items() if key not in columns}
+        return {**own, "cells": {key: entry[key] for key in columns if key in entry}}
 
-def _cell(data: Mapping[str, Any]) -> Cell:
-    for value in (data.get("latency_ms"), *data.get("windows", ())):
-        if value is not None and not (isinstance(value, (int, float)) and value >= 0):
-            raise ValueError(f"a latency is {value!r}")
-    cell: Cell = _build(Cell, {**data, "memory": _build(CellMemory, data.get("memory") or {})})
-    return cell
+    def run(entry: Any) -> Any:
+        match entry:
+            case {"backends": Mapping() as columns, "rows": list(rows)}:
+                return {**entry, "rows": [row(one, columns) for one in rows]}
+        return entry
+
+    match data:
+        case {"runs": list(runs)}:
+            return {**data, "runs": [run(one) for one in runs]}
+    return data

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from toolkit.errors import CnnkitError
-from toolkit.profiling.comparing.conditions import holds_times, refuse_unlike
-from toolkit.profiling.comparing.pairing import Peaks, pairs
-from toolkit.profiling.judging.noise import (
-    Drift,
+from toolkit.profiling.comparing.mismatch import Mismatch, mismatch_of, refuse_unlike, timed_columns
+from toolkit.profiling.comparing.pairs import pairs
+from toolkit.profiling.judging.drift import (
+    MachineDrift,
     Pair,
     change_of_work,
     drift_of_machine,
@@ -22,12 +23,14 @@ from toolkit.profiling.judging.noise import (
     whole_of,
 )
 from toolkit.profiling.measuring.latency import LEAST_WINDOWS
-from toolkit.profiling.result import Profile, Run
+from toolkit.profiling.result import Peaks, Profile, Run
 
 Verdict = Literal["slower", "faster", "no change", "too few windows", "only before", "only after"]
 # differences below both are of no use to anyone and within a shared machine's drift
 SMALLEST_SHARE, SMALLEST_MS = 0.10, 0.002
 INTERLEAVED_SHARE = 0.05
+END_TO_END = "end to end"
+TOO_FEW: Verdict = "too few windows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,62 +56,76 @@ class Difference:
         return self.row == END_TO_END
 
 
-END_TO_END = "end to end"
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two profiles held against each other; both are one where two of its columns were timed in turn."""
+
+    before: Profile
+    after: Profile
+    differences: tuple[Difference, ...]
+
+    @property
+    def mismatch(self) -> Mismatch:
+        """What the profiles do not share."""
+        return mismatch_of(self.before, self.after)
+
+    def regressions(self, *, over: float = 0.0) -> list[Difference]:
+        """Return the rows that became slower by more than `over`: those that took no time first."""
+        slower = [d for d in self.differences if d.verdict == "slower" and _beyond(d) > over]
+        return sorted(slower, key=lambda entry: (entry.end_to_end, -_beyond(entry)))
+
+    def refuse_unjudged(self) -> None:
+        """Raise CnnkitError where rows have too few windows, so that a gate would pass whatever they did."""
+        few = [d for d in self.differences if d.verdict == TOO_FEW]
+        if not few:
+            return
+        wholes = [max(d.before_ms or 0.0, d.after_ms or 0.0) for d in self.differences if d.end_to_end]
+        # calls that fit the duration get windows enough; the first of them is slower than these
+        seconds = max(1, math.ceil(1.5 * max(wholes, default=0.0) / 1e3))
+        again = (
+            f"profile both again with `--duration {seconds}`" if wholes else "an import holds no more of them"
+        )
+        raise CnnkitError(
+            f"{len(few)} of {len(self.differences)} rows have fewer than {LEAST_WINDOWS} windows, "
+            f"too few to judge ({few[0].row} on {few[0].backend}, batch {few[0].batch}); {again}"
+        )
+
+
+def _beyond(entry: Difference) -> float:
+    return math.inf if entry.beyond is None else entry.beyond
 
 
 def compare(
-    before: Profile,
-    after: Profile,
-    *,
-    smallest: float = SMALLEST_SHARE,
-    seed: int = 0,
-    columns: tuple[str, str] | None = None,
-    apart: bool = True,
-) -> tuple[Difference, ...]:
-    """Compare what both profiles measured. `columns` names one column of each, else equal names pair.
+    before: Profile, after: Profile, *, smallest: float = SMALLEST_SHARE, seed: int = 0
+) -> Comparison:
+    """Compare what both profiles measured, columns of one name with each other.
 
-    `apart`: they were taken by two processes, between which a shared machine drifts.
-
-    What only one of them measured is left out (`context.context_of` tells it). Raises CnnkitError when
-    they share nothing, or were taken on other devices or with other numbers of threads.
+    They were taken by two processes, between which a shared machine drifts. What only one of them measured
+    is left out (`Comparison.mismatch` tells it). Raises CnnkitError when they share nothing, or were taken
+    on other devices or with other numbers of threads.
     """
-    if apart:
-        refuse_unlike(before, after)
+    refuse_unlike(before, after)
+    others = {run.batch: run for run in after.runs}
+    peaks = before.machine.peaks
     found: list[Difference] = []
-    peaks: Peaks = before.machine.get("peaks") or {}
-    afters = {run.batch: run for run in after.runs}
     for run in before.runs:
-        other = afters.get(run.batch)
-        if other is None:
-            continue
-        both = [columns] if columns else [(k, k) for k in holds_times(run)]
-        for first, second in both:
-            if first in holds_times(run) and second in holds_times(other):
-                rows = pairs(run, other, first, second, peaks)
-                drift = None
-                if apart:
-                    bandwidth = (peaks.get("gbytes_s") or {}).get("memory")
-                    machine = change_of_work(run.yardstick, other.yardstick)
-                    drift = drift_of_rows(list(rows.values()), gbytes_s=bandwidth, machine=machine)
-                random = np.random.default_rng(seed)
-                judge = _Judge(len(rows) + 1, smallest, random, drift)
-                found += _column(run, other, (first, second), rows, judge)
+        other = others.get(run.batch)
+        for key in timed_columns(run) if other else ():
+            if other and key in timed_columns(other):
+                found += _differences(run, other, (key, key), peaks=peaks, smallest=smallest, seed=seed)
     if not found:
         raise CnnkitError(
             "the two profiles share no batch size and backend that both measured: "
             f"{_what(before)} against {_what(after)}"
         )
-    return tuple(found)
+    return Comparison(before=before, after=after, differences=tuple(found))
 
 
-def compare_columns(profile: Profile) -> tuple[Difference, ...]:
+def compare_columns(profile: Profile) -> Comparison:
     """Compare the two artifacts of each backend, or of each of its precisions, which were timed in turn."""
-    found: list[Difference] = []
-    for run in profile.runs:
-        one = replace(profile, runs=(run,))
-        for pair in _in_turn(run):
-            found += compare(one, one, smallest=INTERLEAVED_SHARE, columns=pair, apart=False)
-    return tuple(found)
+    of_pair = partial(_differences, peaks=profile.machine.peaks, smallest=INTERLEAVED_SHARE, apart=False)
+    found = [d for run in profile.runs for pair in _in_turn(run) for d in of_pair(run, run, pair)]
+    return Comparison(before=profile, after=profile, differences=tuple(found))
 
 
 def refuse_unpaired(profile: Profile) -> None:
@@ -138,18 +155,35 @@ def _what(profile: Profile) -> str:
     return ", ".join(f"batch {run.batch} on {'/'.join(run.backends)}" for run in profile.runs)
 
 
-def _column(
-    run: Run, other: Run, column: tuple[str, str], rows: Mapping[str, Pair], judge: _Judge
+def _differences(
+    run: Run,
+    other: Run,
+    columns: tuple[str, str],
+    *,
+    peaks: Peaks | None,
+    smallest: float,
+    seed: int = 0,
+    apart: bool = True,
 ) -> list[Difference]:
+    """Return the whole call's difference, where both timed it, then the rows'."""
+    first, second = columns
+    rows = pairs(run, other, first, second, peaks)
+    drift = _drift(rows, run, other, peaks) if apart else None
+    judge = _Judge(run.batch, second, len(rows) + 1, smallest, np.random.default_rng(seed))
     found = []
-    a, b = run.backends[column[0]].latency_ms, other.backends[column[1]].latency_ms
+    a, b = run.backends[first].latency_ms, other.backends[second].latency_ms
     if a and b:
-        own = judge.drift or Drift(scatter=0.0)
-        pair = whole_of(list(rows.values()), before=a.windows, after=b.windows, drift=own)
-        drift = drift_of_machine(run.yardstick, other.yardstick, own) if judge.drift else None
-        judged = replace(judge, drift=drift)(pair, END_TO_END)
-        found.append(replace(judged, batch=run.batch, backend=column[1]))
-    return found + [replace(judge(p, row), batch=run.batch, backend=column[1]) for row, p in rows.items()]
+        own = drift or MachineDrift(scatter=0.0)
+        whole = whole_of(list(rows.values()), before=a.windows, after=b.windows, drift=own)
+        beside = drift_of_machine(run.yardstick, other.yardstick, own) if apart else None
+        found.append(judge(END_TO_END, whole, beside))
+    return found + [judge(row, pair, drift) for row, pair in rows.items()]
+
+
+def _drift(rows: Mapping[str, Pair], run: Run, other: Run, peaks: Peaks | None) -> MachineDrift:
+    gbytes_s = peaks.gbytes_s.get("memory") if peaks else None
+    machine = change_of_work(run.yardstick, other.yardstick)
+    return drift_of_rows(list(rows.values()), gbytes_s=gbytes_s, machine=machine)
 
 
 @dataclass(frozen=True)
@@ -160,32 +194,31 @@ class _Judge:
     changed for every row alike, and its interval leaves no change out.
     """
 
+    batch: int
+    backend: str
     tests: int
     smallest: float
     random: np.random.Generator
-    drift: Drift | None = None
 
-    def __call__(self, pair: Pair, row: str) -> Difference:
-        a = float(np.median(pair.before)) if pair.before else None
-        b = float(np.median(pair.after)) if pair.after else None
-        found = Difference(batch=0, backend="", row=row, verdict="no change", before_ms=a, after_ms=b)
+    def __call__(self, row: str, pair: Pair, drift: MachineDrift | None) -> Difference:
+        a, b = (float(np.median(side)) if side else None for side in (pair.before, pair.after))
+        told = partial(Difference, batch=self.batch, backend=self.backend, row=row, before_ms=a, after_ms=b)
         if a is None or b is None:
-            return replace(found, verdict="only before" if pair.before else "only after")
+            return told(verdict="only before" if pair.before else "only after")
         if min(len(pair.before), len(pair.after)) < LEAST_WINDOWS:
-            return replace(found, verdict="too few windows", change=b / a - 1 if a > 0 else None)
+            return told(verdict=TOO_FEW, change=b / a - 1 if a > 0 else None)
         if a <= 0 or b <= 0:  # below the clock's resolution: there is no ratio, but there may be a difference
-            return replace(found, verdict=_from_nothing(a, b))
-        low, high = interval_of(pair, tests=self.tests, drift=self.drift, random=self.random)
-        interval = (float(np.expm1(low)), float(np.expm1(high)))
-        found = replace(found, change=b / a - 1, interval=interval)
-        slowest, fastest = (self.drift.slowest, self.drift.fastest) if self.drift else (0.0, 0.0)
-        more, less = float(np.log1p(self.smallest)), float(np.log1p(-min(self.smallest, 0.99)))
+            return told(verdict=_from_nothing(a, b))
+        low, high = interval_of(pair, tests=self.tests, drift=drift, random=self.random)
+        told = partial(told, change=b / a - 1, interval=(float(np.expm1(low)), float(np.expm1(high))))
+        slowest, fastest = (drift.slowest, drift.fastest) if drift else (0.0, 0.0)
+        more, less = math.log1p(self.smallest), math.log1p(-min(self.smallest, 0.99))
         middle = float(np.log(b / a))
         if low > slowest and middle > more + slowest and _counts(a, b, slowest):
-            return replace(found, verdict="slower", beyond=float(np.expm1(middle - slowest)))
+            return told(verdict="slower", beyond=float(np.expm1(middle - slowest)))
         if high < fastest and middle < less + fastest and _counts(a, b, fastest):
-            return replace(found, verdict="faster", beyond=float(np.expm1(middle - fastest)))
-        return found
+            return told(verdict="faster", beyond=float(np.expm1(middle - fastest)))
+        return told(verdict="no change")
 
 
 def _from_nothing(before: float, after: float) -> Verdict:
@@ -197,25 +230,3 @@ def _from_nothing(before: float, after: float) -> Verdict:
 def _counts(before: float, after: float, drift: float) -> bool:
     """Tell whether a difference in milliseconds is of use to anyone, beside what the machine did."""
     return abs(after * float(np.exp(-drift)) - before) >= SMALLEST_MS
-
-
-def regressions(found: Sequence[Difference], *, over: float) -> list[Difference]:
-    """Return the rows that became slower by more than `over`, the worst first: those that took no time."""
-    shares = [(np.inf if d.beyond is None else d.beyond, d) for d in found if d.verdict == "slower"]
-    slower = [(share, d) for share, d in shares if share > over]
-    return [d for share, d in sorted(slower, key=lambda entry: (entry[1].end_to_end, -entry[0]))]
-
-
-def refuse_unjudged(found: Sequence[Difference]) -> None:
-    """Raise CnnkitError where rows have too few windows, so that a gate would pass whatever they did."""
-    few = [d for d in found if d.verdict == "too few windows"]
-    if not few:
-        return
-    wholes = [max(d.before_ms or 0.0, d.after_ms or 0.0) for d in found if d.end_to_end]
-    # calls that fit the duration get windows enough; the first of them is slower than these
-    seconds = max(1, math.ceil(1.5 * max(wholes, default=0.0) / 1e3))
-    again = f"profile both again with `--duration {seconds}`" if wholes else "an import holds no more of them"
-    raise CnnkitError(
-        f"{len(few)} of {len(found)} rows have fewer than {LEAST_WINDOWS} windows, "
-        f"too few to judge ({few[0].row} on {few[0].backend}, batch {few[0].batch}); {again}"
-    )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toolkit.profiling.measuring.peaks import Peaks
-from toolkit.profiling.result import Cell, Profile, Row, Run
+from toolkit.profiling.result import Cell, Peaks, Profile, Row, Run
 
 # of what is attainable: a row above it was held against peaks that others held down
 MOST = 1.1
@@ -29,8 +28,6 @@ def with_roofline(profile: Profile, machine: Peaks) -> Profile:
     runs = tuple(
         replace(run, rows=tuple(_row(row, run, machine) for row in run.rows)) for run in profile.runs
     )
-    known = {"gflops": machine.gflops, "gbytes_s": machine.gbytes_s, "cache_bytes": machine.cache_bytes}
-    peaks = {"threads": machine.threads, **known}
     notes = profile.notes
     if machine.busy:
         said = f"others took {machine.others_cores:.1f} of {machine.cores} cores, {machine.threads} measured"
@@ -38,7 +35,7 @@ def with_roofline(profile: Profile, machine: Peaks) -> Profile:
     if exceeded(replace(profile, runs=runs)):
         said = "a kernel that saves products (Winograd), or others used the machine while they were measured"
         notes = (*notes, f"rows reach more than 100% of the measured peaks: {said}")
-    return replace(profile, runs=runs, notes=notes, machine={**profile.machine, "peaks": peaks})
+    return replace(profile, runs=runs, notes=notes, machine=replace(profile.machine, peaks=machine))
 
 
 def _row(row: Row, run: Run, machine: Peaks) -> Row:
@@ -62,5 +59,6 @@ def _cell(cell: Cell, precision: str, machine: Peaks) -> Cell:
         return rated
     by_compute, by_memory = 2 * cell.macs / (peak * 1e9), moved / (bandwidth * 1e9)
     least = max(by_compute, by_memory)
-    bound = "compute" if by_compute >= by_memory else "memory"
-    return replace(rated, attainable=least / seconds, bound=bound)
+    return replace(
+        rated, attainable=least / seconds, bound="compute" if by_compute >= by_memory else "memory"
+    )

@@ -8,53 +8,46 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit import schema
 from toolkit.artifacts import cache_root, write_json
 from toolkit.errors import CnnkitError
 from toolkit.machine.cpu import cpu
+from toolkit.profiling.result import LEVELS, Peaks
+from toolkit.schema import Positive
 
 KEEP_S = 24 * 3600
-BUSY_CORES = 0.25  # of others, beyond the cores that the measurement left free: a system is never idle
 KEEP_BUSY_S = 300  # a peak that others may have held down must not be believed for a day
 SIZE = 768  # of the square matrices: 2.4 MB each, three of them fit an L2 or L3
-# L1 is left out: calling numpy costs more than a pass over it
-LEVELS = ("L2", "L3", "memory")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peaks:
-    """Peaks at one number of threads: GFLOP/s (2 per multiply-add) and GB/s; None where not measurable."""
+class Circumstances:
+    """What kept peaks must agree in: processor, threads, cores and what makes the products."""
 
-    threads: int
-    gflops: dict[str, float | None] = field(default_factory=dict)
-    gbytes_s: dict[str, float] = field(default_factory=dict)
-    cache_bytes: dict[str, int] = field(default_factory=dict)
-    cores: int = 1  # that this process may use
-    others_cores: float | None = None  # how many of them others kept busy meanwhile; None off Linux
+    processor: str
+    threads: Positive
+    cores: Positive
+    means: str
 
-    @property
-    def busy(self) -> bool:
-        """Whether others wanted the cores that the measurement ran on, so that the true peaks are higher."""
-        free = max(0, self.cores - self.threads)
-        return self.others_cores is not None and self.others_cores > free + BUSY_CORES
 
-    def bandwidth(self, working_set_bytes: int) -> float | None:
-        """Return the GB/s of the smallest level that a working set fits into."""
-        for level in LEVELS[:-1]:
-            if level in self.gbytes_s and working_set_bytes <= self.cache_bytes.get(level, 0):
-                return self.gbytes_s[level]
-        return self.gbytes_s.get("memory")
+@dataclass(frozen=True, kw_only=True)
+class KeptPeaks:
+    """Peaks on disk; `measured` is in seconds since 1970."""
+
+    identity: Circumstances
+    measured: float
+    peaks: Peaks
 
 
 def peaks(threads: int | None, *, folder: Path | None = None, anew: bool = False) -> Peaks:
@@ -66,36 +59,34 @@ def peaks(threads: int | None, *, folder: Path | None = None, anew: bool = False
     count = threads or cpu().cores
     path = (folder or cache_root()) / f"peaks-{count}.json"
     identity = identity_of(count)
-    known, age_s = _kept(path, identity)
+    kept, now = _kept(path), time.time()
+    known, age_s = (kept.peaks, now - kept.measured) if kept and kept.identity == identity else (None, 0.0)
     if known and age_s < (KEEP_BUSY_S if known.busy or anew else KEEP_S):
         return known
     found = _measure(count)
     if known and age_s < KEEP_S:
         found = _larger(found, known)
     with contextlib.suppress(CnnkitError):  # peaks that cannot be kept are measured again
-        write_json(path, {"identity": identity, "measured": time.time(), "peaks": asdict(found)})
+        write_json(path, asdict(KeptPeaks(identity=identity, measured=time.time(), peaks=found)))
     return found
 
 
-def identity_of(threads: int) -> dict[str, Any]:
-    """Return what kept peaks must agree in: processor, threads, cores and what makes the products."""
+def identity_of(threads: int) -> Circumstances:
+    """Return the circumstances of peaks that are measured here and now."""
     here = cpu()
     try:
         means = f"torch {importlib.metadata.version('torch')}"
     except importlib.metadata.PackageNotFoundError:
         means = f"numpy {np.__version__}"
-    return {"processor": here.name, "threads": threads, "cores": here.cores, "means": means}
+    return Circumstances(processor=here.name, threads=threads, cores=here.cores, means=means)
 
 
-def _kept(path: Path, identity: Mapping[str, Any]) -> tuple[Peaks | None, float]:
-    """Return the peaks on disk and their age; None where there are none, or another release's."""
+def _kept(path: Path) -> KeptPeaks | None:
+    """Return what is on disk; None where there is nothing, or what another release wrote."""
     try:
-        kept = json.loads(path.read_text())
-        if kept["identity"] == identity:
-            return Peaks(**kept["peaks"]), time.time() - kept["measured"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # measured anew by the caller
-    return None, 0.0
+        return schema.convert(KeptPeaks, schema.read_json(path), what=str(path))
+    except (FileNotFoundError, CnnkitError):
+        return None  # measured anew by the caller
 
 
 def _larger(found: Peaks, known: Peaks) -> Peaks:

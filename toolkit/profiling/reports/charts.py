@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from toolkit.figures import bytes_text, ms_text, percent_text
-from toolkit.profiling.result import Cell, Run
+from toolkit.profiling.reports.markup import escaped
+from toolkit.profiling.result import Cell, Peaks, Run
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 760, 300, 70, 40
 MARKS = ("●", "▲", "■", "◆")
-
-
-def _e(text: object) -> str:
-    return html.escape(str(text), quote=True)
 
 
 def bars(run: Run) -> str:
@@ -28,14 +24,14 @@ def bars(run: Run) -> str:
     for row in run.rows:
         cells = [(i, key, row.cells[key]) for i, key in enumerate(timed) if key in row.cells]
         lines = "".join(
-            f"<div class='bar b{i % 3}'><span class='k'>{_e(key)}</span>"
+            f"<div class='bar b{i % 3}'><span class='k'>{escaped(key)}</span>"
             f"<i style='width:{100 * cell.latency_ms / largest:.2f}%'></i>"
-            f"<span>{_e(ms_text(cell.latency_ms))} ms</span></div>"
+            f"<span>{escaped(ms_text(cell.latency_ms))} ms</span></div>"
             for i, key, cell in cells
             if cell.latency_ms is not None
         )
         if lines:
-            parts.append(f"<div class='label'>{_e(row.label)}</div>{lines}")
+            parts.append(f"<div class='label'>{escaped(row.label)}</div>{lines}")
     return f"<div class='bars'>{''.join(parts)}</div>"
 
 
@@ -53,7 +49,7 @@ def tree(run: Run) -> str:
                 node = node.setdefault(part, {})
             # a fused row's cost stands on its first module; the others say where it is
             node[""] = (cell if place == 0 else None, row.modules[0])
-    return f"<div class='tree'><p class='hint'>Cost in {_e(key)}.</p>{_branch(root)}</div>"
+    return f"<div class='tree'><p class='hint'>Cost in {escaped(key)}.</p>{_branch(root)}</div>"
 
 
 def _branch(node: Mapping[str, Any]) -> str:
@@ -67,7 +63,9 @@ def _branch(node: Mapping[str, Any]) -> str:
         shade = (
             f" style='background:color-mix(in srgb, var(--other) {min(80, 100 * share):.0f}%, transparent)'"
         )
-        items.append(f"<li><span class='cost'{shade}>{_e(said)}</span>{_e(name)}{_branch(child)}</li>")
+        items.append(
+            f"<li><span class='cost'{shade}>{escaped(said)}</span>{escaped(name)}{_branch(child)}</li>"
+        )
     return f"<ul>{''.join(items)}</ul>" if items else ""
 
 
@@ -97,7 +95,7 @@ def memory_chart(run: Run) -> str:
     return _svg(parts, "Live tensors by node", legend)
 
 
-def roofline_chart(run: Run, peaks: Mapping[str, Any] | None) -> str:
+def roofline_chart(run: Run, peaks: Peaks | None) -> str:
     """Return each timed row as a mark at its intensity and rate, under the machine's roofs (log scales)."""
     points = [
         (index, key, row.label, cell, 2 * cell.macs / cell.ideal_bytes)
@@ -107,7 +105,7 @@ def roofline_chart(run: Run, peaks: Mapping[str, Any] | None) -> str:
     ]
     if not points or not peaks:
         return "<p>Not known: no timed row has work and bytes, or the peaks were not measured.</p>"
-    roof, slopes = peaks["gflops"].get("fp32") or 1.0, peaks["gbytes_s"]
+    roof = peaks.gflops.get("fp32") or 1.0
     xs = [p[4] for p in points] + [0.1, 100]
     ys = [p[3].gflops or 0 for p in points] + [roof]
     low_x, high_x = math.log10(min(xs)), math.log10(max(xs))
@@ -119,7 +117,7 @@ def roofline_chart(run: Run, peaks: Mapping[str, Any] | None) -> str:
         return _x(x), _y(min(1.0, max(0.0, y)))
 
     parts = [_frame(f"{10**high_y:.0f} GFLOP/s", f"{10**low_x:.2g}", f"{10**high_x:.3g} FLOP/byte")]
-    for place, (level, bandwidth) in enumerate(slopes.items()):
+    for place, (level, bandwidth) in enumerate(peaks.gbytes_s.items()):
         knee = roof / bandwidth
         start = max(10**low_x, 10**low_y / bandwidth)
         points_text = [
@@ -134,7 +132,7 @@ def roofline_chart(run: Run, peaks: Mapping[str, Any] | None) -> str:
         x, y = x0 + along * (x1 - x0), y0 + along * (y1 - y0)
         parts.append(
             f"<polyline class='line axis' points='{drawn}'/>"
-            f"<text x='{x + 4:.0f}' y='{y - 4:.0f}'>{_e(level)}</text>"
+            f"<text x='{x + 4:.0f}' y='{y - 4:.0f}'>{escaped(level)}</text>"
         )
     for index, key, label, cell, intensity in points:
         x, y = at(intensity, cell.gflops or 0)
@@ -142,10 +140,10 @@ def roofline_chart(run: Run, peaks: Mapping[str, Any] | None) -> str:
         mark = MARKS[index % len(MARKS)]
         parts.append(
             f"<text class='s{index % 3}' x='{x:.1f}' y='{y:.1f}' text-anchor='middle'>"
-            f"{mark}<title>{_e(said)}</title></text>"
+            f"{mark}<title>{escaped(said)}</title></text>"
         )
     legend = [f"{MARKS[i % len(MARKS)]} {key}" for i, key in enumerate(run.backends)]
-    return _svg(parts, "Roofline", [*legend, f"roof: {roof:.0f} GFLOP/s in fp32, {peaks['threads']} threads"])
+    return _svg(parts, "Roofline", [*legend, f"roof: {roof:.0f} GFLOP/s in fp32, {peaks.threads} threads"])
 
 
 def _x(share: float) -> float:
@@ -160,14 +158,15 @@ def _frame(top: str, left: str, right: str) -> str:
     x0, y0, x1, y1 = _x(0), _y(0), _x(1), _y(1)
     return (
         f"<path class='axis' fill='none' d='M{x0},{y1}V{y0}H{x1}'/>"
-        f"<text x='{x0}' y='{y1 - 6}'>{_e(top)}</text><text x='{x0}' y='{y0 + 18}'>{_e(left)}</text>"
-        f"<text x='{x1}' y='{y0 + 18}' text-anchor='end'>{_e(right)}</text>"
+        f"<text x='{x0}' y='{y1 - 6}'>{escaped(top)}</text>"
+        f"<text x='{x0}' y='{y0 + 18}'>{escaped(left)}</text>"
+        f"<text x='{x1}' y='{y0 + 18}' text-anchor='end'>{escaped(right)}</text>"
     )
 
 
 def _svg(parts: list[str], title: str, legend: list[str]) -> str:
     said = " · ".join(legend)
     return (
-        f"<figure style='margin:0'><svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{_e(title)}'>"
-        f"{''.join(parts)}</svg><figcaption class='hint'>{_e(said)}</figcaption></figure>"
+        f"<figure style='margin:0'><svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{title}'>"
+        f"{''.join(parts)}</svg><figcaption class='hint'>{escaped(said)}</figcaption></figure>"
     )

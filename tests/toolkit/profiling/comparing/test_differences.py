@@ -13,16 +13,15 @@ from rich.console import Console
 
 from tests.toolkit.profiling.conftest import windows
 from toolkit.errors import CnnkitError, CorruptError, GateError
-from toolkit.profiling.comparing.conditions import context_of, refuse_incomplete
 from toolkit.profiling.comparing.differences import (
+    Comparison,
     Difference,
     compare,
     compare_columns,
-    refuse_unjudged,
     refuse_unpaired,
-    regressions,
 )
-from toolkit.profiling.comparing.pairing import matched
+from toolkit.profiling.comparing.mismatch import mismatch_of, refuse_incomplete
+from toolkit.profiling.comparing.pairs import matched
 from toolkit.profiling.reports.comparison import (
     gate,
     markdown_report,
@@ -31,7 +30,7 @@ from toolkit.profiling.reports.comparison import (
     verdict_text,
 )
 from toolkit.profiling.reports.html import html_report
-from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
+from toolkit.profiling.result import Cell, Column, Latency, MachineFacts, Profile, Row, Run
 
 ROWS = {"conv1": 0.2, "pool1": 0.1, "conv2": 0.5, "pool2": 0.1, "fc1": 0.8, "fc2": 0.15}
 
@@ -67,7 +66,7 @@ def test_equal_artifacts_compare_as_no_change_in_nineteen_of_twenty_pairs() -> N
     quiet = 0
     for seed in range(20):
         found = compare(profile_of(ROWS, 2 * seed), profile_of(ROWS, 2 * seed + 1))
-        quiet += all(d.verdict == "no change" for d in found)
+        quiet += all(d.verdict == "no change" for d in found.differences)
     assert quiet >= 19
 
 
@@ -77,7 +76,7 @@ def test_a_fifth_slower_module_is_named_in_nineteen_of_twenty_pairs(slow: str) -
     for seed in range(20):
         after = profile_of({**ROWS, slow: 1.2 * ROWS[slow]}, 2 * seed + 1)
         found = compare(profile_of(ROWS, 2 * seed), after)
-        rows = [d.row for d in found if d.verdict == "slower" and not d.end_to_end]
+        rows = [d.row for d in found.differences if d.verdict == "slower" and not d.end_to_end]
         named += rows == [slow]
     assert named >= 19
 
@@ -85,7 +84,7 @@ def test_a_fifth_slower_module_is_named_in_nineteen_of_twenty_pairs(slow: str) -
 def test_differences_too_small_to_matter_are_no_change() -> None:
     before = profile_of({"tiny": 0.004, "large": 1.0}, 0, noise=0.001)
     after = profile_of({"tiny": 0.005, "large": 1.05}, 1, noise=0.001)
-    rows = {d.row: d.verdict for d in compare(before, after)}
+    rows = {d.row: d.verdict for d in compare(before, after).differences}
     assert rows["tiny"] == "no change"  # 1 µs
     assert rows["large"] == "no change"  # 5 %
 
@@ -104,12 +103,12 @@ def test_renamed_kernels_do_not_matter() -> None:
         for i, row in enumerate(run.rows)
     )
     after = dataclasses.replace(after, runs=(dataclasses.replace(run, rows=rows),))
-    assert {d.verdict for d in compare(before, after)} == {"no change"}
+    assert {d.verdict for d in compare(before, after).differences} == {"no change"}
 
 
 def test_a_row_of_one_side_only_is_said() -> None:
     found = compare(profile_of(ROWS, 0), profile_of({**ROWS, "extra": 0.3}, 1))
-    assert {d.row: d.verdict for d in found}["extra"] == "only after"
+    assert {d.row: d.verdict for d in found.differences}["extra"] == "only after"
 
 
 def test_profiles_that_share_nothing_are_refused_in_words() -> None:
@@ -120,8 +119,8 @@ def test_profiles_that_share_nothing_are_refused_in_words() -> None:
 def test_the_gate_names_the_module_and_lets_smaller_ones_pass() -> None:
     found = compare(profile_of(ROWS, 0), profile_of({**ROWS, "fc1": 1.2 * ROWS["fc1"]}, 1))
     with pytest.raises(GateError, match=r"slower by more than 5%: fc1 on ort \+"):
-        gate(regressions(found, over=0.05), 0.05)
-    gate(regressions(found, over=0.5), 0.5)
+        gate(found, 0.05)
+    gate(found, 0.5)
 
 
 def test_a_verdict_that_does_not_rest_on_the_measured_change_says_what_it_rests_on() -> None:
@@ -132,17 +131,20 @@ def test_a_verdict_that_does_not_rest_on_the_measured_change_says_what_it_rests_
     assert verdict_text(found) == "slower, +21.0% beyond the machine's own change"
     assert verdict_text(dataclasses.replace(found, change=0.211)) == "slower"
     with pytest.raises(GateError, match=r"slower by more than 5%: fc1 on ort \+21.0%"):
-        gate(regressions([found], over=0.05), 0.05)
+        gate(Comparison(before=profile_of(ROWS, 0), after=profile_of(ROWS, 1), differences=(found,)), 0.05)
 
 
 def test_a_row_of_no_time_is_slower_or_faster_without_a_ratio() -> None:
     none, some = profile_of({"a": 0.0, "b": 1.0}, 0), profile_of({"a": 2.0, "b": 1.0}, 1)
-    verdicts = [{d.row: d for d in compare(x, y)}["a"] for x, y in ((none, some), (some, none), (none, none))]
+    verdicts = [
+        {d.row: d for d in compare(x, y).differences}["a"]
+        for x, y in ((none, some), (some, none), (none, none))
+    ]
     assert [d.verdict for d in verdicts] == ["slower", "faster", "no change"]
     assert all(d.change is None and d.interval is None for d in verdicts)
     with pytest.raises(GateError, match=r"a on ort from 0 to \d\.\d+ ms"):
-        gate(regressions(compare(none, some), over=0.05), 0.05)
-    assert "most: a on ort from 0 to" in markdown_report(compare(none, some), none, some)
+        gate(compare(none, some), 0.05)
+    assert "most: a on ort from 0 to" in markdown_report(compare(none, some))
 
 
 def test_too_few_windows_are_a_verdict_of_their_own_that_no_gate_passes() -> None:
@@ -150,12 +152,12 @@ def test_too_few_windows_are_a_verdict_of_their_own_that_no_gate_passes() -> Non
     slow = {name: 400 * ms for name, ms in ROWS.items()}
     before = profile_of(slow, 0, count=3)
     found = compare(before, profile_of({name: 10 * ms for name, ms in slow.items()}, 1, count=3))
-    assert {d.verdict for d in found} == {"too few windows"}
-    assert all(d.interval is None and d.change is not None and d.change > 5 for d in found)
+    assert {d.verdict for d in found.differences} == {"too few windows"}
+    assert all(d.interval is None and d.change is not None and d.change > 5 for d in found.differences)
     assert summary(found) == "no change in 0 rows, 7 with too few windows to judge"
     with pytest.raises(CnnkitError, match=r"7 of 7 rows have fewer than 5 windows.*`--duration 12`"):
-        refuse_unjudged(found)
-    refuse_unjudged(compare(profile_of(ROWS, 0), profile_of(ROWS, 1)))
+        found.refuse_unjudged()
+    compare(profile_of(ROWS, 0), profile_of(ROWS, 1)).refuse_unjudged()
 
 
 def joined(*parts: Profile, **more: Any) -> Profile:
@@ -177,17 +179,17 @@ def test_what_only_one_side_measured_is_said_and_fails_a_gate() -> None:
     # interrupted before batch 8, and on a machine on which TensorRT only shows what is static
     static = with_column(profile_of(ROWS, 1), "trt", backend="trt", measured=False, layer_sum_ms=None)
     after = dataclasses.replace(static, partial=True)
-    found, context = compare(before, after), context_of(before, after)
+    found, context = compare(before, after), mismatch_of(before, after)
     assert context.lost == ("trt at batch 1", "batch 8")
-    assert context_of(after, before).added == context.lost
-    assert {d.backend for d in found} == {"ort"}
+    assert mismatch_of(after, before).added == context.lost
+    assert {d.backend for d in found.differences} == {"ort"}
     said = "only before, so not compared: trt at batch 1; batch 8"
     console = Console(width=200, record=True, file=StringIO())
-    print_comparison(found, before, after, console)
+    print_comparison(found, console)
     for text in (
-        markdown_report(found, before, after),
+        markdown_report(found),
         console.export_text(),
-        html_report(after, before=before, differences=found),
+        html_report(after, found),
     ):
         assert said in text
         assert "partial, as the run was interrupted: after" in text
@@ -195,8 +197,8 @@ def test_what_only_one_side_measured_is_said_and_fails_a_gate() -> None:
         refuse_incomplete(context)
     with pytest.raises(CnnkitError, match="not in the profile after: trt at batch 1; batch 8"):
         refuse_incomplete(dataclasses.replace(context, partial=()))
-    refuse_incomplete(context_of(one, before))  # what was added is said, and passes
-    assert context_of(one, one).lines == ()
+    refuse_incomplete(mismatch_of(one, before))  # what was added is said, and passes
+    assert mismatch_of(one, one).lines == ()
 
 
 def test_rows_of_one_side_only_are_counted() -> None:
@@ -221,33 +223,33 @@ def test_other_threads_or_devices_are_refused(
 
 
 def test_another_processor_or_precision_is_said() -> None:
-    first = dataclasses.replace(
-        profile_of(ROWS, 0), machine={"processor": "EPYC", "affinity": [0, 1], "cores": 4}
-    )
-    second = dataclasses.replace(profile_of(ROWS, 1), machine={"processor": "Xeon", "affinity": [2, 3]})
+    machine = MachineFacts(processor="EPYC", affinity=(0, 1), cores=4)
+    first = dataclasses.replace(profile_of(ROWS, 0), machine=machine)
+    machine = MachineFacts(processor="Xeon", affinity=(2, 3))
+    second = dataclasses.replace(profile_of(ROWS, 1), machine=machine)
     (run,) = second.runs
     column = dataclasses.replace(run.backends["ort"], precision="int8")
     second = dataclasses.replace(second, runs=(dataclasses.replace(run, backends={"ort": column}),))
-    assert context_of(first, second).lines == (
+    assert mismatch_of(first, second).lines == (
         "not alike: processor EPYC before, Xeon after; precision of ort fp32 before, int8 after",
     )
 
 
 def test_columns_timed_in_turn_pair_by_backend_and_precision() -> None:
     two = with_column(profile_of(ROWS, 0), "ort:new", precision="int8")
-    assert {d.backend for d in compare_columns(two)} == {"ort:new"}
+    assert {d.backend for d in compare_columns(two).differences} == {"ort:new"}
     four = with_column(with_column(two, "ort:net2"), "ort:int8:net2", precision="int8")
-    assert {d.backend for d in compare_columns(four)} == {"ort:net2", "ort:int8:net2"}
+    assert {d.backend for d in compare_columns(four).differences} == {"ort:net2", "ort:int8:net2"}
     refuse_unpaired(four)
     alone = with_column(profile_of(ROWS, 0), "pytorch", backend="pytorch")
-    assert compare_columns(alone) == ()
+    assert compare_columns(alone).differences == ()
     with pytest.raises(CnnkitError, match="no two timed columns of one backend: batch 1 on ort/pytorch"):
         refuse_unpaired(alone)
 
 
 def test_the_markdown_shows_what_changed_first() -> None:
     before, after = profile_of(ROWS, 0), profile_of({**ROWS, "fc1": 1.2 * ROWS["fc1"]}, 1)
-    text = markdown_report(compare(before, after), before, after)
+    text = markdown_report(compare(before, after))
     head, _, rest = text.partition("<details>")
     assert "| fc1 |" in head
     assert "slower" in head
@@ -280,7 +282,9 @@ def test_a_damaged_profile_is_refused_in_words(damage: dict[str, object], said: 
 def test_a_negative_latency_is_refused() -> None:
     data = profile_of(ROWS, 0).to_json()
     data["runs"][0]["rows"][0]["ort"]["latency_ms"] = -1.0
-    with pytest.raises(CorruptError, match="a latency is -1"):
+    with pytest.raises(
+        CorruptError, match=r"`runs\.0\.rows\.0\.ort\.latency_ms` is -1\.0; a number >= 0\.0 belongs there"
+    ):
         Profile.from_json(data)
 
 
@@ -289,7 +293,7 @@ def test_the_table_of_a_comparison_fits_the_screen(width: int) -> None:
     name = "features.13.block.0 + features.13.block.1"
     before, after = profile_of({name: 1.0}, 0), profile_of({name: 1.5}, 1)
     console = Console(width=width, record=True, file=StringIO())
-    print_comparison(compare(before, after), before, after, console)
+    print_comparison(compare(before, after), console)
     printed = console.export_text()
     assert printed.count("slower") >= 2
     assert "features.13.bl" in printed

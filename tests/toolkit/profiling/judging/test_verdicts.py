@@ -19,9 +19,9 @@ from toolkit.profiling.judging.agreement import difference
 from toolkit.profiling.judging.findings import with_findings
 from toolkit.profiling.judging.roofline import exceeded, with_roofline
 from toolkit.profiling.measuring.memory import live_timeline
-from toolkit.profiling.measuring.peaks import Peaks, identity_of, peaks
+from toolkit.profiling.measuring.peaks import identity_of, peaks
 from toolkit.profiling.reports.table import print_profile
-from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
+from toolkit.profiling.result import Cell, Column, Latency, Peaks, Profile, Row, Run
 from toolkit.profiling.rows.cells import _judged
 
 
@@ -149,7 +149,7 @@ def test_small_data_are_held_against_the_cache() -> None:
 def test_kept_peaks_are_used_and_damaged_or_old_ones_measured_anew(tmp_path: Path) -> None:
     path = tmp_path / "peaks-1.json"
     kept = {
-        "identity": identity_of(1),
+        "identity": dataclasses.asdict(identity_of(1)),
         "measured": time.time(),
         "peaks": dataclasses.asdict(MACHINE),
     }
@@ -167,7 +167,7 @@ def test_kept_peaks_are_used_and_damaged_or_old_ones_measured_anew(tmp_path: Pat
 def test_measuring_anew_keeps_the_larger_peaks(tmp_path: Path) -> None:
     high = dataclasses.replace(MACHINE, gflops={"fp32": 1e9, "bf16": None, "int8": 1e-9})
     kept = {
-        "identity": identity_of(1),
+        "identity": dataclasses.asdict(identity_of(1)),
         "measured": time.time() - 600,
         "peaks": dataclasses.asdict(high),
     }
@@ -192,7 +192,7 @@ def test_peaks_of_a_busy_machine_are_not_believed_for_long(tmp_path: Path) -> No
     busy = dataclasses.replace(MACHINE, others_cores=0.9)
     assert busy.busy
     kept = {
-        "identity": identity_of(1),
+        "identity": dataclasses.asdict(identity_of(1)),
         "measured": time.time() - 3600,
         "peaks": dataclasses.asdict(busy),
     }

@@ -10,8 +10,9 @@ import time
 import pytest
 
 from toolkit.machine.cpu import cpu
-from toolkit.profiling.measuring.peaks import Others, Peaks, _products, identity_of
+from toolkit.profiling.measuring.peaks import Others, _products, identity_of
 from toolkit.profiling.measuring.yardstick import Yardstick
+from toolkit.profiling.result import Peaks
 
 
 @pytest.mark.parametrize(
@@ -59,8 +60,8 @@ def test_what_this_process_computes_is_not_others() -> None:
 
 def test_kept_peaks_are_of_the_cores_and_of_what_they_were_measured_with() -> None:
     identity = identity_of(1)
-    assert identity["cores"] == cpu().cores
-    assert identity["means"].split()[0] in ("torch", "numpy")
+    assert identity.cores == cpu().cores
+    assert identity.means.split()[0] in ("torch", "numpy")
     assert identity_of(2) != identity
 
 

@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 
 from tests.toolkit.profiling.judging.test_verdicts import column
-from toolkit.profiling.comparing.pairing import pairs
-from toolkit.profiling.judging.noise import drift_of_rows
-from toolkit.profiling.result import Cell, CellMemory, Row, Run
+from toolkit.profiling.comparing.pairs import pairs
+from toolkit.profiling.judging.drift import drift_of_rows
+from toolkit.profiling.result import Cell, CellMemory, Peaks, Row, Run
 
-PEAKS = {"gflops": {"fp32": 100.0}, "gbytes_s": {"memory": 20.0}}
+PEAKS = Peaks(threads=1, gflops={"fp32": 100.0}, gbytes_s={"memory": 20.0})
 
 
 def cell(ms: float, *, activations: int = 0, ideal: int | None = None, macs: int | None = None) -> Cell:

@@ -6,24 +6,23 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from toolkit.machine.cpu import cpu
+from toolkit.profiling.result import MachineFacts, threads_text
 
 
-def describe_machine(threads: int | None) -> dict[str, Any]:
+def describe_machine(threads: int | None) -> MachineFacts:
     """Return processor, cores, threads, affinity and system: what a figure is worth nothing without."""
-    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return {
-        "processor": cpu().name,
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "threads_say": f"{threads}" if threads else "each runtime's default",
-        "affinity": affinity,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-    }
+    return MachineFacts(
+        processor=cpu().name,
+        cores=os.cpu_count(),
+        threads=threads,
+        threads_say=threads_text(threads),
+        affinity=tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        load_average=os.getloadavg() if hasattr(os, "getloadavg") else None,
+    )
 
 
 def process_peak(call: Callable[[], object]) -> int | None:

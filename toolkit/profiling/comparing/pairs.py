@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from toolkit.profiling.judging.noise import Pair, steadied
-from toolkit.profiling.result import Cell, Row, Run
+from toolkit.profiling.judging.drift import Pair, steadied
+from toolkit.profiling.result import Cell, Peaks, Row, Run
 
 JOIN = " + "  # between the modules of a row
-Peaks = Mapping[str, Any]  # of the machine, as the profile holds them
 
 
-def pairs(run: Run, other: Run, first: str, second: str, peaks: Peaks) -> dict[str, Pair]:
+def pairs(run: Run, other: Run, first: str, second: str, peaks: Peaks | None) -> dict[str, Pair]:
     """Return the rows of column `first` of one run against those of column `second` of another, by label."""
     found = {}
     rows = matched(_timed(run, first), _timed(other, second))
     first_steady, second_steady = (
         steadied({label: sides[side] for label, sides in rows.items()}) for side in (0, 1)
     )
-    kind = (
-        "int8" if run.backends[first].precision == "int8" else "fp32"
-    )  # what the roofline holds rows against
-    gflops = (peaks.get("gflops") or {}).get(kind)
+    # what the roofline holds rows against
+    kind = "int8" if run.backends[first].precision == "int8" else "fp32"
+    gflops = peaks.gflops.get(kind) if peaks else None
     opening = next((label for label, (before, _) in rows.items() if before), None)
     for label, (before, after) in rows.items():
         names = set(label.split(JOIN))

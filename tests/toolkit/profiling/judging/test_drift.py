@@ -10,8 +10,8 @@ import pytest
 from tests.toolkit.profiling.comparing.test_differences import ROWS, profile_of
 from tests.toolkit.profiling.conftest import windows
 from toolkit.profiling.comparing.differences import compare
-from toolkit.profiling.judging.noise import (
-    Drift,
+from toolkit.profiling.judging.drift import (
+    MachineDrift,
     Pair,
     drift_of_machine,
     drift_of_rows,
@@ -38,7 +38,7 @@ def rows_named(slow: dict[str, float], machine: float, *, seen: bool = True) -> 
         run = dataclasses.replace(sides[index].runs[0], yardstick={"traced_compute_ms": 0.7 * factor})
         sides[index] = dataclasses.replace(sides[index], runs=(run,))
     found = compare(*sides)
-    return {d.row: d.verdict for d in found if d.verdict != "no change" and not d.end_to_end}
+    return {d.row: d.verdict for d in found.differences if d.verdict != "no change" and not d.end_to_end}
 
 
 @pytest.mark.parametrize("machine", [0.75, 1.3])
@@ -101,7 +101,7 @@ def test_the_whole_call_waits_for_memory_as_much_as_its_rows_together() -> None:
         dataclasses.replace(pair(3.0, 3.0), arithmetic=1.0),
         dataclasses.replace(pair(1.0, 1.0), arithmetic=0.2),
     ]
-    whole = whole_of(rows, before=[4.0], after=[4.0], drift=Drift())
+    whole = whole_of(rows, before=[4.0], after=[4.0], drift=MachineDrift())
     assert whole.arithmetic == pytest.approx(0.8, abs=0.02)
 
 
@@ -111,30 +111,30 @@ def test_three_rows_tell_no_drift() -> None:
 
 
 def test_a_row_that_streams_its_weights_may_wander_more() -> None:
-    drift = Drift(gbytes_s=20.0)
+    drift = MachineDrift(gbytes_s=20.0)
     computing, streaming = pair(1.0, 1.0), pair(1.0, 1.0, size=20_000_000)  # 20 MB in 1 ms: all of it
     assert drift.deviation(streaming) > 3 * drift.deviation(computing)
 
 
 def test_a_late_thread_weighs_more_on_a_short_row() -> None:
-    drift = Drift(scatter_ms=0.01)
+    drift = MachineDrift(scatter_ms=0.01)
     assert drift.deviation(pair(0.02, 0.02)) > 3 * drift.deviation(pair(2.0, 2.0))
 
 
 def test_two_processes_have_a_wider_interval_than_one() -> None:
     entry = pair(1.0, 1.05)
     within = interval_of(entry, tests=10, drift=None, random=np.random.default_rng(0))
-    between = interval_of(entry, tests=10, drift=Drift(), random=np.random.default_rng(0))
+    between = interval_of(entry, tests=10, drift=MachineDrift(), random=np.random.default_rng(0))
     assert between[0] < within[0] < within[1] < between[1]
 
 
 def test_the_whole_call_is_held_against_fixed_work() -> None:
     drift = drift_of_machine(
-        {"compute_ms": 1.0, "stream_ms": 1.0}, {"compute_ms": 1.0, "stream_ms": 1.5}, Drift()
+        {"compute_ms": 1.0, "stream_ms": 1.0}, {"compute_ms": 1.0, "stream_ms": 1.5}, MachineDrift()
     )
     assert drift.fastest == 0.0
     assert np.expm1(drift.slowest) == pytest.approx(0.5)
-    assert drift_of_machine({}, {}, Drift()) == Drift()
+    assert drift_of_machine({}, {}, MachineDrift()) == MachineDrift()
 
 
 def test_the_yardstick_times_both_pieces_of_work() -> None:

@@ -70,7 +70,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drift:
+class MachineDrift:
     """What the machine did between two processes: it changed each row's logarithm by `fastest` to `slowest`.
 
     What lies between both is nobody's change: of the rows it is their common drift, as far as fixed work
@@ -101,7 +101,7 @@ class Drift:
         return float(np.linalg.norm(parts))
 
 
-def drift_of_rows(rows: Sequence[Pair], *, gbytes_s: float | None, machine: float = 0.0) -> Drift:
+def drift_of_rows(rows: Sequence[Pair], *, gbytes_s: float | None, machine: float = 0.0) -> MachineDrift:
     """Return the rows' median change, by their share of the time, and their robust scatter about it.
 
     `machine` is the logarithm by which the same fixed work changed meanwhile. A network that became faster
@@ -111,7 +111,7 @@ def drift_of_rows(rows: Sequence[Pair], *, gbytes_s: float | None, machine: floa
     gbytes_s = gbytes_s or STREAM_GBYTES_S
     timed = [pair for pair in rows if pair.medians]
     if len(timed) < 4:
-        return Drift(gbytes_s=gbytes_s)
+        return MachineDrift(gbytes_s=gbytes_s)
     before, after = np.array([pair.medians for pair in timed]).T
     changes, least = np.log(after / before), np.minimum(before, after)
     weights = np.minimum(least / least.sum(), LARGEST_WEIGHT)
@@ -125,7 +125,7 @@ def drift_of_rows(rows: Sequence[Pair], *, gbytes_s: float | None, machine: floa
     # a handful of rows, one of them perhaps changed, tell a deviation poorly: half of it is known before
     stray = MAD_TO_DEVIATION * _weighted_median(strays, own)
     others = weights * exposed * [not pair.first for pair in timed]
-    return Drift(
+    return MachineDrift(
         fastest=min(common, max(machine, 0.0)),
         slowest=max(common, min(machine, 0.0)),
         scatter=max(LEAST_SCATTER, float(np.hypot(LEAST_SCATTER, stray) / np.sqrt(2))),
@@ -142,14 +142,20 @@ def change_of_work(before: Mapping[str, float], after: Mapping[str, float]) -> f
     return float(np.log(after[key] / before[key])) if key in before and key in after else 0.0
 
 
-def drift_of_machine(before: Mapping[str, float], after: Mapping[str, float], rows: Drift) -> Drift:
+def drift_of_machine(
+    before: Mapping[str, float], after: Mapping[str, float], rows: MachineDrift
+) -> MachineDrift:
     """Return how the fixed work beside the whole calls changed between two profiles."""
     keys = [key for key in ("compute_ms", "stream_ms") if key in before and key in after]
     changes = [0.0, *(float(np.log(after[key] / before[key])) for key in keys)]
-    return Drift(fastest=min(changes), slowest=max(changes), scatter=rows.scatter, exposed=rows.exposed)
+    return MachineDrift(
+        fastest=min(changes), slowest=max(changes), scatter=rows.scatter, exposed=rows.exposed
+    )
 
 
-def whole_of(rows: Sequence[Pair], *, before: Sequence[float], after: Sequence[float], drift: Drift) -> Pair:
+def whole_of(
+    rows: Sequence[Pair], *, before: Sequence[float], after: Sequence[float], drift: MachineDrift
+) -> Pair:
     """Return the whole call as a pair: it waits for memory as much as its rows do together."""
     timed = [(min(pair.medians), pair.exposed(drift.gbytes_s)) for pair in rows if pair.medians]
     total = sum(ms for ms, _ in timed)
@@ -164,7 +170,7 @@ def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) 
 
 
 def interval_of(
-    pair: Pair, *, tests: int, drift: Drift | None, random: np.random.Generator
+    pair: Pair, *, tests: int, drift: MachineDrift | None, random: np.random.Generator
 ) -> tuple[float, float]:
     """Return the interval of log(after / before): a bootstrap of the medians' ratio, Bonferroni's level.
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from toolkit.errors import CnnkitError
-from toolkit.profiling.result import Profile, Run
+from toolkit.profiling.result import Profile, Run, threads_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
-    """What a comparison left out and what else differed, each in words.
+class Mismatch:
+    """What a comparison of two profiles left out and what else differed, each in words.
 
     `lost` was measured before and not after, `added` the other way round. `differing` are conditions that
     the times depend on. `partial` names the sides (`before`, `after`) that were interrupted.
@@ -34,9 +34,9 @@ class Context:
         return tuple(f"{kind}: {'; '.join(parts)}" for kind, parts in kinds if parts)
 
 
-def context_of(before: Profile, after: Profile) -> Context:
+def mismatch_of(before: Profile, after: Profile) -> Mismatch:
     """Return what two profiles do not share."""
-    return Context(
+    return Mismatch(
         lost=tuple(_missing(before, after)),
         added=tuple(_missing(after, before)),
         differing=tuple(_differing(before, after)),
@@ -55,38 +55,36 @@ def refuse_unlike(before: Profile, after: Profile) -> None:
         again = f"--threads {before.threads or after.threads}"
         both = "" if before.threads else "both "
         raise CnnkitError(
-            f"the profiles are of other numbers of threads, {_threads(before)} before and {_threads(after)} "
-            f"after, and cannot be compared; profile {both}again with `{again}`"
+            f"the profiles are of other numbers of threads, {threads_text(before.threads)} before and "
+            f"{threads_text(after.threads)} after, and cannot be compared; profile {both}again with `{again}`"
         )
 
 
-def refuse_incomplete(context: Context) -> None:
+def refuse_incomplete(found: Mismatch) -> None:
     """Raise CnnkitError where a gate would pass what was measured before and is not there any more."""
-    if context.partial:
-        sides = " and ".join(f"the profile {side}" for side in context.partial)
+    if found.partial:
+        sides = " and ".join(f"the profile {side}" for side in found.partial)
         raise CnnkitError(f"{sides} was interrupted and cannot be judged; profile again")
-    if context.lost:
+    if found.lost:
         raise CnnkitError(
-            f"not in the profile after: {'; '.join(context.lost)}; profile again with the same `--batch`, "
+            f"not in the profile after: {'; '.join(found.lost)}; profile again with the same `--batch`, "
             "`--backend` and `--precision`"
         )
 
 
-def holds_times(run: Run) -> tuple[str, ...]:
+def timed_columns(run: Run) -> tuple[str, ...]:
     """Return the columns of a run that were timed, end to end or by row."""
     return tuple(key for key, column in run.backends.items() if column.measured or column.timed)
 
 
 def _missing(first: Profile, second: Profile) -> Iterable[str]:
-    others = {run.batch: run for run in second.runs}
+    others = {run.batch: timed_columns(run) for run in second.runs}
     for run in first.runs:
-        other = others.get(run.batch)
-        if other is None:
+        if run.batch not in others:
             yield f"batch {run.batch}"
-            continue
-        yield from (
-            f"{key} at batch {run.batch}" for key in holds_times(run) if key not in holds_times(other)
-        )
+        else:
+            own = [key for key in timed_columns(run) if key not in others[run.batch]]
+            yield from (f"{key} at batch {run.batch}" for key in own)
 
 
 def _differing(before: Profile, after: Profile) -> Iterable[str]:
@@ -100,11 +98,6 @@ def _differing(before: Profile, after: Profile) -> Iterable[str]:
 def _conditions(profile: Profile) -> dict[str, str]:
     """Return a profile's processor, the cores that it might use and the precision of each column."""
     machine = profile.machine
-    cores = len(machine["affinity"]) if machine.get("affinity") else machine.get("cores")
-    found = {"processor": machine.get("processor"), "usable cores": cores}
+    found = {"processor": machine.processor, "usable cores": machine.usable_cores}
     found |= {f"precision of {key}": c.precision for run in profile.runs for key, c in run.backends.items()}
     return {name: str(value) for name, value in found.items() if value is not None}
-
-
-def _threads(profile: Profile) -> str:
-    return str(profile.threads) if profile.threads else "each runtime's default"
