@@ -115,8 +115,8 @@ def test_a_backend_of_the_default_without_a_file_is_skipped_with_its_reason(grap
     for model in ("theirs", str(graph_only / "theirs" / "theirs.onnx")):
         chosen = choose(Wanted(models=(model,), root=graph_only), lambda text: None)
         assert "ort" in [target.backend for target in chosen.targets]
-        (entry,) = [entry for entry in chosen.skipped if entry["backend"] == "pytorch"]
-        assert "safetensors" in entry["reason"]
+        (entry,) = [entry for entry in chosen.skipped if entry.backend == "pytorch"]
+        assert "safetensors" in entry.reason
 
 
 def test_a_named_backend_without_a_file_is_unavailable(graph_only: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_named_backend_that_runs_one_of_two_files_is_available(graph_only: Pat
     wanted = Wanted(models=models, backends=("pytorch",), named=True, root=graph_only)
     chosen = choose(wanted, lambda text: None)
     assert [target.artifact.path for target in chosen.targets] == [own]
-    assert [entry["backend"] for entry in chosen.skipped] == ["pytorch"]
+    assert [entry.backend for entry in chosen.skipped] == ["pytorch"]
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from tests.toolkit.profiling.conftest import windows
-from toolkit.errors import CnnkitError, CorruptError, GateError
+from toolkit.errors import CnnkitError, GateError
 from toolkit.profiling.comparing.differences import (
     Comparison,
     Difference,
@@ -255,37 +255,6 @@ def test_the_markdown_shows_what_changed_first() -> None:
     assert "slower" in head
     assert "| conv1 |" not in head
     assert "| conv1 |" in rest
-
-
-def test_a_profile_survives_its_json() -> None:
-    import json
-
-    before = profile_of(ROWS, 0)
-    assert Profile.from_json(json.loads(json.dumps(before.to_json()))) == before
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        ({"schema": 99}, "has schema 99"),
-        ({"runs": []}, "holds no run"),
-        ({"runs": [{"batch": 1}]}, "lacks"),
-        ({"runs": 7}, "is damaged"),
-    ],
-)
-def test_a_damaged_profile_is_refused_in_words(damage: dict[str, object], said: str) -> None:
-    data = {**profile_of(ROWS, 0).to_json(), **damage}
-    with pytest.raises(CorruptError, match=said):
-        Profile.from_json(data, what="old.json")
-
-
-def test_a_negative_latency_is_refused() -> None:
-    data = profile_of(ROWS, 0).to_json()
-    data["runs"][0]["rows"][0]["ort"]["latency_ms"] = -1.0
-    with pytest.raises(
-        CorruptError, match=r"`runs\.0\.rows\.0\.ort\.latency_ms` is -1\.0; a number >= 0\.0 belongs there"
-    ):
-        Profile.from_json(data)
 
 
 @pytest.mark.parametrize("width", [80, 200])
