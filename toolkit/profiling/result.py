@@ -270,6 +270,17 @@ class Profile:
                 row.update(row.pop("cells"))
         return data
 
+    def html(self) -> str:
+        """Return the whole report as one page that opens offline."""
+        from toolkit.profiling.reports.html import html_report
+
+        return html_report(self)
+
+    def _repr_html_(self) -> str:
+        from toolkit.profiling.reports.notebook import profile_tables
+
+        return profile_tables(self)
+
     @classmethod
     def from_json(cls, data: Any, *, what: str = "the profile") -> Profile:
         """Read a profile's JSON. Raises CorruptError in one line, with the path of what is wrong."""

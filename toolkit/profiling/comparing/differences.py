@@ -74,6 +74,11 @@ class Comparison:
         slower = [d for d in self.differences if d.verdict == "slower" and _beyond(d) > over]
         return sorted(slower, key=lambda entry: (entry.end_to_end, -_beyond(entry)))
 
+    def _repr_html_(self) -> str:
+        from toolkit.profiling.reports.notebook import comparison_table
+
+        return comparison_table(self)
+
     def refuse_unjudged(self) -> None:
         """Raise CnnkitError where rows have too few windows, so that a gate would pass whatever they did."""
         few = [d for d in self.differences if d.verdict == TOO_FEW]
