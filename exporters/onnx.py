@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +18,19 @@ from exporters.graphs.ranges import measure, overflowing
 from exporters.proving.drift import explain
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof
-from exporters.proving.speed import compare_speed
-from exporters.run.cache import KEY
-from exporters.run.context import calibrated_for, evidence_for, reference_for, teller
+from exporters.proving.speed import compare_speed, speed_words
+from exporters.run.context import RunContext, context_of
 from exporters.run.form import PROBABILITIES, in_form, unmet, wanted_answers
 from exporters.run.garbage import collected
-from exporters.run.int8 import ALLOWED_POINTS, quantize_within
+from exporters.run.int8 import Quantized, quantize_within
 from exporters.run.paths import export_path
-from exporters.run.publish import publish
-from toolkit.artifacts import Artifact, Format, Parity, Passport, Precision, Target
-from toolkit.checkpoints import MODEL_FILE, load_module, tool_versions
+from exporters.run.publish import inherited, publish
+from toolkit.artifacts import CHECKPOINT, Artifact
+from toolkit.checkpoints import load_module, tool_versions
 from toolkit.errors import CnnkitError, GateError
-from toolkit.exporting import Exported, Exporter, ExportOptions
+from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
 from toolkit.exporting.evidence import Evidence, answers_of
+from toolkit.graphs import GRAPH
 from toolkit.graphs.facts import input_spec, output_spec, write_facts
 from toolkit.graphs.naming import name_missing
 from toolkit.graphs.opsets import modern, opset_of
@@ -37,45 +38,69 @@ from toolkit.graphs.reading import read_graph
 from toolkit.graphs.running import affordable, logits
 from toolkit.graphs.weights import LARGEST_HALF
 from toolkit.machine.cpu import cpu
+from toolkit.passports import SYMMETRIC, UNSIGNED, Format, Parity, Passport, Precision, Target
 
-TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy")
 # pictures on which values are looked at for the range of fp16
 RANGE_IMAGES = 256
+OPSET = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxOptions:
+    """What only this exporter is asked: the opset that a checkpoint is captured in, None for OPSET."""
+
+    opset: Annotated[
+        int | None, Option(help=f"ONNX opset of a captured checkpoint [default: {OPSET}].", low=18, high=25)
+    ] = None
 
 
 class OnnxExporter(Exporter):
     """Captures a checkpoint, or casts an ONNX graph; ONNX Runtime opens it before it is announced."""
 
     name = "onnx"
-    source_formats: ClassVar[tuple[Format, ...]] = ("safetensors", "onnx")
-    format: ClassVar[Format] = "onnx"
+    source_formats: ClassVar[tuple[Format, ...]] = (CHECKPOINT, GRAPH)
+    format: ClassVar[Format] = GRAPH
+    suffix = ".onnx"
+    default = True
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+    options = OnnxOptions
     reads: ClassVar[tuple[str, ...]] = (
-        *("precision", "opset", "images", "seed", "data_dir", "model_file", "input", "softmax", "name"),
-        *("purpose", "method", "max_accuracy_drop", "calibration_images"),
+        *("precision", "dialect", "images", "seed", "data_dir", "model_file", "pixels", "softmax", "name"),
+        *("calibration", "max_accuracy_drop", "calibration_images"),
+    )
+    packages: ClassVar[tuple[str, ...]] = (
+        *("torch", "torchvision", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow"),
     )
 
+    def needs(self, options: ExportOptions) -> Need | None:
+        return None if options.precision == "fp32" else Need(exporter=self.name, precision="fp32")
+
     def machine(self, options: ExportOptions) -> dict[str, Any]:
-        narrowed = options.precision == "int8" and options.extra.get("purpose") != "trt"
+        narrowed = options.precision == "int8" and options.dialect != SYMMETRIC
         return {"wide_int8": cpu().wide_int8} if narrowed else {}
 
-    def export(self, source: Artifact, options: ExportOptions) -> Exported:
+    def ending(self, options: ExportOptions) -> str:
+        # int8 graphs in TensorRT's dialect lie beside those for CPUs
+        if options.precision == "int8" and options.dialect == SYMMETRIC:
+            return f".int8-trt{self.suffix}"
+        return super().ending(options)
+
+    def export(self, source: Artifact, options: ExportOptions, context: Context | None = None) -> Exported:
         start = time.perf_counter()
-        _refuse_another_form(source, options)
-        evidence = evidence_for(source, options)
-        path = export_path(source, options, "onnx")
+        self._refuse(source, options)
+        run = context_of(source, options, context)
+        evidence, path = run.evidence, export_path(source, options, self)
 
         def draft(part: Path) -> Passport:
             with collected():
-                model, facts = self.graph(source, options, evidence)
-                passport = _passport(source, model, options, facts)
+                model, passport = self._drafted(source, options, run)
                 write_facts(model, passport)
                 part.write_bytes(model.SerializeToString(deterministic=True))
                 del model
             return passport
 
         def prove(drafted: Artifact) -> tuple[Passport, bytes]:
-            reference = reference_for(source, options)
+            reference = run.reference
             wanted = wanted_answers(reference, evidence, drafted.passport, model_file=options.model_file)
             found = answers_of(drafted, evidence)
             parity = compare(
@@ -85,7 +110,7 @@ class OnnxExporter(Exporter):
                 precision=options.precision,
                 labels=evidence.labels,
             )
-            emulated, rounded = self._emulated(source, drafted, evidence, options, wanted)
+            emulated, rounded = self._emulated(source, drafted, run, options, wanted)
             try:
                 judge(parity, options.precision, path.name)
                 if emulated:
@@ -99,37 +124,39 @@ class OnnxExporter(Exporter):
                 raise GateError(f"{error}{self._explained(source, drafted, evidence, options)}") from None
             proven = dataclasses.replace(drafted.passport, parity=parity)
             if emulated:
-                facts = {**proven.extra, "emulated_parity": dataclasses.asdict(emulated)}
-                proven = dataclasses.replace(proven, extra=facts)
-            if proven.extra.get("purpose") == "cpu":
+                proven = dataclasses.replace(proven, emulated_parity=emulated)
+            if proven.int8_dialect == UNSIGNED:
                 speed = compare_speed(source, drafted, evidence.inputs_for(drafted.passport))
-                teller(options)(speed.words(source.path.name, path.name))
-                proven = dataclasses.replace(proven, extra={**proven.extra, "speed": speed.facts()})
+                run.tell(speed_words(speed, source.path.name, path.name))
+                proven = dataclasses.replace(proven, speed=speed)
             return proven, make_proof(proven, evidence, wanted, found, *rounded)
 
         made = publish(path, draft, prove)
         return Exported(artifact=made, seconds=time.perf_counter() - start)
 
-    def graph(
-        self, source: Artifact, options: ExportOptions, evidence: Evidence
-    ) -> tuple[Any, dict[str, Any]]:
-        """Return the onnx.ModelProto of a source at the wanted precision, and what was decided in it."""
+    def _drafted(self, source: Artifact, options: ExportOptions, run: RunContext) -> tuple[Any, Passport]:
+        """Return the onnx.ModelProto of a source at the wanted precision, and its passport so far."""
         if options.precision == "int8":
-            return self._int8(source, options)
+            made = self._int8(source, options, run)
+            passport = _passport(source, made.model, options, run)
+            wide = made.dialect == UNSIGNED and not made.reduced_range
+            target = Target(instruction_set=cpu().int8_instructions) if wide else None
+            return made.model, made.noted(dataclasses.replace(passport, target=target))
         model = self._plain(source, options)
         if options.precision != "fp16":
-            return model, {}
-        inputs = evidence.inputs_for(source.passport)[: affordable(model, RANGE_IMAGES)]
+            return model, _passport(source, model, options, run)
+        inputs = run.evidence.inputs_for(source.passport)[: affordable(model, RANGE_IMAGES)]
         kept = overflowing(model, measure(model, inputs, histograms=False), LARGEST_HALF)
         if kept:
-            teller(options)(f"kept in fp32, as they exceed the range of fp16: {', '.join(kept)}")
-        return to_half(model, keep=kept, in_place=True), {"kept_fp32": kept}
+            run.tell(f"kept in fp32, as they exceed the range of fp16: {', '.join(kept)}")
+        model = to_half(model, keep=kept, in_place=True)
+        return model, dataclasses.replace(_passport(source, model, options, run), kept_fp32=tuple(kept))
 
     def _plain(self, source: Artifact, options: ExportOptions) -> Any:
         import onnx
 
         known = source.passport
-        if known.format == "onnx":
+        if known.format == GRAPH:
             model = modern(read_graph(source.path))
             name_missing(model)
             # what was captured here is checked strictly, what came from elsewhere as far as it goes
@@ -139,30 +166,27 @@ class OnnxExporter(Exporter):
         model = capture(
             module,
             tuple(extent or 1 for extent in known.input.shape[1:]),
-            opset=options.opset,
+            opset=options.own_of(OnnxOptions).opset or OPSET,
             input_name=known.input.name,
-            output_name=PROBABILITIES if options.extra.get("softmax") else known.output.name,
+            output_name=PROBABILITIES if options.softmax else known.output.name,
         )
         for weights in (*module.parameters(), *module.buffers()):
             weights.data = weights.data.new_empty(0)  # torch's exporter keeps the module in cycles
         return in_form(model, known, options)
 
-    def _int8(self, source: Artifact, options: ExportOptions) -> tuple[Any, dict[str, Any]]:
-        allowed = options.extra.get("max_accuracy_drop")
-        purpose = "trt" if options.extra.get("purpose") == "trt" else "cpu"
-        made = quantize_within(
-            calibrated_for(source, options),
-            purpose="trt" if purpose == "trt" else "cpu",
-            allowed=ALLOWED_POINTS if allowed is None else float(allowed),
-            tell=teller(options),
+    def _int8(self, source: Artifact, options: ExportOptions, run: RunContext) -> Quantized:
+        return quantize_within(
+            run.calibrated(source),
+            dialect=options.dialect or UNSIGNED,
+            allowed=options.allowed_points,
+            tell=run.tell,
         )
-        return made.model, {**made.facts, "purpose": purpose}
 
     def _emulated(
         self,
         source: Artifact,
         drafted: Artifact,
-        evidence: Evidence,
+        run: RunContext,
         options: ExportOptions,
         wanted: NDArray[np.float32],
     ) -> tuple[Parity | None, tuple[NDArray[np.float32], ...]]:
@@ -172,14 +196,14 @@ class OnnxExporter(Exporter):
         """
         if options.precision != "fp16":
             return None, ()
-        kept = drafted.passport.extra["kept_fp32"]
+        kept, evidence = drafted.passport.kept_fp32 or (), run.evidence
         model = emulate(read_graph(source.path), "fp16", keep=kept, in_place=True)
         inputs = evidence.inputs_for(source.passport)
         found = logits(model, inputs, lean=True)
         parity = compare(
             wanted,
             found,
-            source=f"{reference_for(source, options).path.name} (fp16 emulated on the CPU)",
+            source=f"{run.reference.path.name} (fp16 emulated on the CPU)",
             precision="fp16",
             labels=evidence.labels,
         )
@@ -188,51 +212,41 @@ class OnnxExporter(Exporter):
     def _explained(
         self, source: Artifact, drafted: Artifact, evidence: Evidence, options: ExportOptions
     ) -> str:
-        if not options.extra.get("explain"):
+        if not options.explain:
             return ""
         inputs = evidence.inputs_for(source.passport)
         if options.precision == "fp16":
-            model = emulate(read_graph(source.path), "fp16", keep=drafted.passport.extra["kept_fp32"])
+            model = emulate(read_graph(source.path), "fp16", keep=drafted.passport.kept_fp32 or ())
         else:
             model = read_graph(drafted.path)
         return "; " + explain(source, model, inputs, options.precision, options.model_file)
 
+    def _refuse(self, source: Artifact, options: ExportOptions) -> None:
+        """Raise CnnkitError where a graph of the wrong form is to be cast, or its opset to be changed."""
+        if source.passport.format != GRAPH:
+            return
+        asked = unmet(source.passport, options)
+        if asked and options.precision != "fp32":
+            raise CnnkitError(
+                f"{source.path.name} was exported without {asked}; {options.precision} is made from an fp32 "
+                "graph that has it: export that one first"
+            )
 
-def _refuse_another_form(source: Artifact, options: ExportOptions) -> None:
-    """Raise CnnkitError where a graph of the wrong form is to be cast: only fp32 graphs change theirs."""
-    asked = unmet(source.passport, options)
-    if asked and source.passport.format == "onnx" and options.precision != "fp32":
-        raise CnnkitError(
-            f"{source.path.name} was exported without {asked}; {options.precision} is made from an fp32 "
-            "graph that has it: export that one first"
-        )
 
-
-def _passport(source: Artifact, model: Any, options: ExportOptions, facts: dict[str, Any]) -> Passport:
+def _passport(source: Artifact, model: Any, options: ExportOptions, run: RunContext) -> Passport:
     known = source.passport
-    wide = "reduced_range" in facts and facts.get("purpose") == "cpu" and not facts["reduced_range"]
-    target = Target(instruction_set=cpu().int8_instructions) if wide else None
-    kept = {key: known.extra[key] for key in ("seed", MODEL_FILE) if key in known.extra}
-    if options.extra.get("softmax") or known.extra.get("softmax"):
-        kept["softmax"] = True
     return dataclasses.replace(
-        known,
-        format="onnx",
+        inherited(known),
+        format=GRAPH,
         precision=options.precision,
         input=input_spec(model),
         output=output_spec(model),
         source_sha256=known.sha256,
-        tools=tool_versions(*TOOLS),
-        target=target,
-        parity=None,
-        created="",
-        extra={
-            **kept,
-            "opset": opset_of(model),
-            "outputs": [value.name for value in model.graph.output],
-            KEY: options.extra.get(KEY),
-            **facts,
-        },
+        tools=tool_versions(*OnnxExporter.packages),
+        softmax=options.softmax or known.softmax,
+        opset=opset_of(model),
+        outputs=tuple(value.name for value in model.graph.output),
+        export_key=run.key,
     )
 
 

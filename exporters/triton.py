@@ -4,41 +4,63 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from exporters.repository.config import labels_text, model_config
-from exporters.run.cache import KEY
+from exporters.run.context import context_of
 from exporters.run.paths import export_path
-from exporters.run.publish import publish_folder
-from toolkit.artifacts import Artifact, Format, Passport, Precision
+from exporters.run.publish import inherited, publish_folder
+from toolkit.artifacts import Artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError
-from toolkit.exporting import Exported, Exporter, ExportOptions
+from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
+from toolkit.graphs import GRAPH
+from toolkit.passports import UNSIGNED, Format, Passport, Precision
+from toolkit.tensorrt.flavours import FlavourName
 
-FILES = {"onnx": "model.onnx", "trt": "model.plan"}
+PLAN: Format = "trt"
+FILES = {GRAPH: "model.onnx", PLAN: "model.plan"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonOptions:
+    """What only this exporter is asked: `classic` serves a plan of classic TensorRT, else the graph."""
+
+    flavour: Annotated[
+        FlavourName | None, Option(help="TensorRT to build with.", choices=("rtx", "classic"))
+    ] = None
 
 
 class TritonExporter(Exporter):
     """Writes `<name>.triton/<name>/{config.pbtxt, labels.txt, 1/model.onnx}`."""
 
     name = "triton"
-    source_formats: ClassVar[tuple[Format, ...]] = ("onnx", "trt")
+    source_formats: ClassVar[tuple[Format, ...]] = (GRAPH, PLAN)
     format: ClassVar[Format] = "triton"
+    suffix = ".triton"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
-    reads: ClassVar[tuple[str, ...]] = ("precision", "batches", "name", "input", "flavour")
+    options = TritonOptions
+    reads: ClassVar[tuple[str, ...]] = ("precision", "batches", "name", "pixels")
+
+    def needs(self, options: ExportOptions) -> Need | None:
+        if options.own_of(TritonOptions).flavour == "classic":
+            return Need(exporter=PLAN, precision=options.precision)
+        dialect = UNSIGNED if options.precision == "int8" else None
+        return Need(exporter=GRAPH, precision=options.precision, dialect=dialect)
 
     def prepare(self, options: ExportOptions) -> None:
-        if options.extra.get("flavour") == "rtx":
+        if options.own_of(TritonOptions).flavour == "rtx":
             raise refusal("an engine of TensorRT-RTX")
 
-    def export(self, source: Artifact, options: ExportOptions) -> Exported:
+    def export(self, source: Artifact, options: ExportOptions, context: Context | None = None) -> Exported:
         start = time.perf_counter()
-        if source.passport.format == "trt":
+        if source.passport.format == PLAN:
             target = source.passport.target
             if target is None or target.flavour != "classic":
                 raise refusal(source.path.name)
-        path = export_path(source, options, "triton")
+        path = export_path(source, options, self)
         model = path.name.split(".")[0]
 
         def fill(folder: Path) -> None:
@@ -49,7 +71,8 @@ class TritonExporter(Exporter):
             (folder / model / "config.pbtxt").write_text(config, encoding="utf-8")
             (folder / model / "labels.txt").write_text(labels_text(source.passport.classes), encoding="utf-8")
 
-        made = publish_folder(path, fill, _passport(source, options))
+        key = context_of(source, options, context).key
+        made = publish_folder(path, fill, _passport(source, key))
         return Exported(artifact=made, seconds=time.perf_counter() - start)
 
 
@@ -61,20 +84,19 @@ def refusal(what: str) -> UnavailableError:
     )
 
 
-def _passport(source: Artifact, options: ExportOptions) -> Passport:
+def _passport(source: Artifact, key: str | None) -> Passport:
     """The model file is its source byte for byte, so the source's parity is the repository's."""
     known = source.passport
-    extra = {key: known.extra[key] for key in ("seed", "outputs", "softmax") if key in known.extra}
     server = None
-    if known.format == "trt" and known.target is not None:
+    if known.format == PLAN and known.target is not None:
         server = f"a Triton release whose TensorRT is {known.target.version}, on a GPU like the builder's"
     return dataclasses.replace(
-        known,
-        format="triton",
+        inherited(known, "outputs", "softmax", "target", "parity", "parity_why", "source_parity"),
+        format=TritonExporter.format,
         source_sha256=known.sha256,
         tools=tool_versions(),
-        created="",
-        extra={**extra, KEY: options.extra.get(KEY), "server": server},
+        export_key=key,
+        server=server,
     )
 
 

@@ -4,72 +4,134 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from exporters.engines.building import Built, build, receipt, shape_profile
 from exporters.engines.targets import choose_flavour, choose_targets, narrow_targets
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof, proof_path
-from exporters.run.cache import KEY
-from exporters.run.context import evidence_for, reference_for
+from exporters.run.context import RunContext, context_of
 from exporters.run.form import wanted_answers
-from exporters.run.int8 import ALLOWED_POINTS, drop_facts, judge_engine, refusal
+from exporters.run.int8 import drop_record, judge_engine, refusal
 from exporters.run.paths import export_path
-from exporters.run.publish import publish
-from toolkit import catalog
-from toolkit.artifacts import Artifact, Format, Passport, Precision, Target
-from toolkit.backends import Engine, EngineOptions
-from toolkit.checkpoints import MODEL_FILE, tool_versions
+from exporters.run.publish import inherited, publish
+from toolkit.answering import answers
+from toolkit.artifacts import Artifact
+from toolkit.backends import BACKENDS, Engine, EngineOptions
+from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError
-from toolkit.exporting import Exported, Exporter, ExportOptions
-from toolkit.exporting.evidence import answers
+from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option, own_options
 from toolkit.exporting.heldout import hold_out
+from toolkit.graphs import GRAPH
 from toolkit.machine.cuda import gpus
-from toolkit.tensorrt.flavours import FLAVOURS, load
+from toolkit.passports import SYMMETRIC, Format, Passport, Precision, Target
+from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, FLAVOURS, FlavourName, load
 from toolkit.tensorrt.network import parse
 
 # facts of the graph that are facts of its engine, too
-PASSED_ON = (
-    *("seed", MODEL_FILE, "outputs", "softmax"),
-    *("emulated_parity", "kept_fp32", "kept_float", "accuracy_drop"),
-)
+PASSED_ON = ("outputs", "softmax", "emulated_parity", "kept_fp32", "kept_float", "accuracy_drop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrtOptions:
+    """What only this exporter is asked: which TensorRT builds, and for which GPUs and releases."""
+
+    target: Annotated[tuple[str, ...], Option(help="TensorRT-RTX: GPUs to build for.", metavar="sm89,…")] = ()
+    flavour: Annotated[
+        FlavourName | None, Option(help="TensorRT to build with.", choices=("rtx", "classic"))
+    ] = None
+    compatible: Annotated[
+        Literal["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"] | None,
+        Option(
+            help="Classic TensorRT: GPUs that the engine runs on (default: the one here).",
+            choices=("NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
+        ),
+    ] = None
+    version_compatible: Annotated[bool, Option(help="Classic TensorRT: for later releases, too.")] = False
 
 
 class TrtExporter(Exporter):
     """Builds an engine whose types are the graph's, and counts them."""
 
     name = "trt"
-    source_formats: ClassVar[tuple[Format, ...]] = ("onnx",)
+    source_formats: ClassVar[tuple[Format, ...]] = (GRAPH,)
     format: ClassVar[Format] = "trt"
+    suffix = ".engine"
+    names_precision = True
+    default = True
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8")
+    options = TrtOptions
     reads: ClassVar[tuple[str, ...]] = (
-        *("precision", "batches", "targets", "flavour", "compatible", "version_compatible", "name"),
-        *("images", "seed", "data_dir", "model_file", "max_accuracy_drop"),
+        *("precision", "batches", "name", "images", "seed", "data_dir", "model_file", "max_accuracy_drop"),
+    )
+    packages: ClassVar[tuple[str, ...]] = (
+        *("onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow"),
+        *(package for one in FLAVOURS.values() for package in one.packages),
     )
 
+    def needs(self, options: ExportOptions) -> Need | None:
+        # bf16 has no graph that a CPU could run, so its engine is built from the fp32 one
+        precision: Precision = "fp32" if options.precision == "bf16" else options.precision
+        dialect = SYMMETRIC if precision == "int8" else None
+        return Need(exporter="onnx", precision=precision, dialect=dialect)
+
     def prepare(self, options: ExportOptions) -> None:
-        flavour = choose_flavour(options)
-        if options.targets or flavour.name == "classic":  # else nothing was typed that could be refused
-            choose_targets(load(flavour.name), flavour, options)
+        asked = options.own_of(TrtOptions)
+        flavour = choose_flavour(asked)
+        if asked.target or flavour.name == "classic":  # else nothing was typed that could be refused
+            choose_targets(load(flavour.name), flavour, asked, options.precision)
 
     def machine(self, options: ExportOptions) -> dict[str, Any]:
-        chosen = choose_flavour(options)
+        chosen = choose_flavour(options.own_of(TrtOptions))
         here = [(gpu.name, gpu.capability) for gpu in gpus()[:1]] if chosen.name == "classic" else []
         return {"flavour": chosen.name, "gpu": here}
 
-    def export(self, source: Artifact, options: ExportOptions) -> Exported:
+    def again(self, made: Artifact) -> ExportOptions | None:
+        """Return what an engine was asked for when it was built, as far as this machine leaves the choice.
+
+        An engine of TensorRT for RTX is for the GPU that is here, else for those that it was for; classic
+        TensorRT knows no other GPU than the one that it runs on, and is never told one.
+        """
+        target = made.passport.target
+        if target is None:
+            return None
+        profile = target.shape_profile or {}
+        batches = tuple(int(profile[name][0]) for name in ("min", "opt", "max") if name in profile)
+        here = tuple(gpu.capability for gpu in gpus()[:1])
+        own = own_options(
+            self,
+            {
+                "target": () if target.flavour == "classic" else here or target.compute_capabilities,
+                "flavour": target.flavour,
+                "compatible": target.hardware_compatibility,
+                "version_compatible": bool(target.version_compatible),
+            },
+        )
+        return ExportOptions(
+            root=made.path.parent,
+            precision=made.passport.precision,
+            batches=batches or (1, 32, 256),
+            path=made.path,
+            own=(own,),
+        )
+
+    def export(self, source: Artifact, options: ExportOptions, context: Context | None = None) -> Exported:
         start = time.perf_counter()
-        flavour = choose_flavour(options)
+        run, asked = context_of(source, options, context), options.own_of(TrtOptions)
+        flavour = choose_flavour(asked)
         trt = load(flavour.name)
         profile = shape_profile(source, options)
-        path = export_path(source, options, "trt")
 
         def draft(part: Path) -> Passport:
             with parse(trt, _graph(source, options.precision), what=source.path.name) as network:
                 receipt(network, options.precision, source)
-                targets = narrow_targets(choose_targets(trt, flavour, options), network, options)
-                built = build(network, targets=targets, profile=profile, options=options)
+                targets = choose_targets(trt, flavour, asked, options.precision)
+                targets = narrow_targets(targets, network, asked, options.precision)
+                built = build(
+                    network, targets=targets, profile=profile, precision=options.precision, asked=asked
+                )
                 part.write_bytes(built.data)
             version = flavour.version()
             target = Target(
@@ -78,12 +140,13 @@ class TrtExporter(Exporter):
                 version=version,
                 install=flavour.install_line(version) if version else None,
                 shape_profile=profile,
-                hardware_compatibility=options.extra.get("compatible"),
-                version_compatible=options.extra.get("version_compatible") or None,
+                hardware_compatibility=asked.compatible,
+                version_compatible=asked.version_compatible or None,
             )
-            return _passport(source, options, target, built)
+            return _passport(source, options, target, built, run.key)
 
-        made = publish(path, draft, lambda drafted: _prove(drafted, source, options))
+        path = export_path(source, options, self)
+        made = publish(path, draft, lambda drafted: _prove(drafted, source, options, run))
         return Exported(artifact=made, seconds=time.perf_counter() - start)
 
 
@@ -106,7 +169,9 @@ def _this_gpu() -> tuple[str, ...]:
     return tuple(gpu.capability for gpu in gpus()[:1])
 
 
-def _prove(drafted: Artifact, source: Artifact, options: ExportOptions) -> tuple[Passport, bytes | None]:
+def _prove(
+    drafted: Artifact, source: Artifact, options: ExportOptions, run: RunContext
+) -> tuple[Passport, bytes | None]:
     """Compare the engine's answers with the reference's where a GPU that fits is here.
 
     Elsewhere parser, builder and the count of types stand for it, and the passport says why. The
@@ -116,17 +181,17 @@ def _prove(drafted: Artifact, source: Artifact, options: ExportOptions) -> tuple
     proof = path.read_bytes() if path.exists() else None
     passport = drafted.passport
     if options.precision == "bf16":
-        passport, proof = _emulated(passport, source, options)
-    backend = catalog.backend("trt")
+        passport, proof = _emulated(passport, source, options, run)
+    backend = BACKENDS.load(TrtExporter.name)
     state = backend.availability()
     if not state.available:
         why = f"not run here: {state.why_not}; `cnnkit verify FILE` proves it on one"
         return dataclasses.replace(passport, parity_why=why), proof
     try:
-        engine = backend.open(drafted, EngineOptions(device="cuda"))
+        engine = backend.open(drafted, EngineOptions())
     except UnavailableError as error:  # built for other GPUs than the one that is here
         return dataclasses.replace(passport, parity_why=f"not run: {error}"), proof
-    evidence, reference = evidence_for(source, options), reference_for(source, options)
+    evidence, reference = run.evidence, run.reference
     with engine:
         found = answers(engine, evidence.inputs_for(passport))
         passport = _gated(engine, passport, reference, options)
@@ -151,22 +216,22 @@ def _gated(engine: Engine, passport: Passport, reference: Artifact, options: Exp
     held = hold_out(passport, images=1, seed=options.seed, data_dir=options.data_dir)
     if held.validation is None:
         return passport
-    asked = options.extra.get("max_accuracy_drop")
-    allowed = ALLOWED_POINTS if asked is None else float(asked)
+    allowed = options.allowed_points
     drop = judge_engine(engine, reference, held, allowed, model_file=options.model_file)
     if drop.judge(allowed) != "pass":
         raise refusal(drop, allowed, [], on=" as an engine on this GPU")
-    judged = {**passport.extra, "engine_accuracy_drop": drop_facts(drop, allowed, held)}
-    return dataclasses.replace(passport, extra=judged)
+    return dataclasses.replace(passport, engine_accuracy_drop=drop_record(drop, allowed, held))
 
 
-def _emulated(passport: Passport, source: Artifact, options: ExportOptions) -> tuple[Passport, bytes]:
+def _emulated(
+    passport: Passport, source: Artifact, options: ExportOptions, run: RunContext
+) -> tuple[Passport, bytes]:
     """Judge bf16 by an fp32 graph that rounds every value to bf16, as no CPU provider computes in it."""
     from exporters.graphs.emulated import emulate
     from toolkit.graphs.reading import read_graph
     from toolkit.graphs.running import logits
 
-    evidence, reference = evidence_for(source, options), reference_for(source, options)
+    evidence, reference = run.evidence, run.reference
     wanted = wanted_answers(reference, evidence, passport, model_file=options.model_file)
     found = logits(
         emulate(read_graph(source.path), "bf16", in_place=True), evidence.inputs_for(source.passport)
@@ -183,26 +248,22 @@ def _emulated(passport: Passport, source: Artifact, options: ExportOptions) -> t
     return judged, make_proof(judged, evidence, wanted, found)
 
 
-def _passport(source: Artifact, options: ExportOptions, target: Target, built: Built) -> Passport:
+def _passport(
+    source: Artifact, options: ExportOptions, target: Target, built: Built, key: str | None
+) -> Passport:
     known = source.passport
     return dataclasses.replace(
-        known,
-        format="trt",
+        inherited(known, *PASSED_ON),
+        format=TrtExporter.format,
         precision=options.precision,
         source_sha256=known.sha256,
-        tools=tool_versions("onnx", *FLAVOURS[target.flavour or "rtx"].packages),
+        tools=tool_versions("onnx", *FLAVOURS[target.flavour or DEFAULT_FLAVOUR].packages),
         target=target,
-        parity=None,
-        parity_why=None,
         source_parity=known.parity,
-        created="",
-        extra={
-            **{key: value for key, value in known.extra.items() if key in PASSED_ON},
-            KEY: options.extra.get(KEY),
-            "layer_types": built.types,
-            "engine_types": built.engine_types,
-            "builder_memory": dataclasses.asdict(built.memory),
-        },
+        export_key=key,
+        layer_types=built.types,
+        engine_types=built.engine_types,
+        builder_memory=built.memory,
     )
 
 

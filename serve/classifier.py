@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serve.settings import DEFAULT_LIMITS, Limits
-from toolkit import catalog
-from toolkit.artifacts import Artifact, TensorSpec
-from toolkit.backends import Engine, EngineOptions
+from toolkit.artifacts import Artifact
+from toolkit.backends import BACKENDS, Engine, EngineOptions
 from toolkit.errors import CnnkitError, ImageError
 from toolkit.images import (
     Floats,
@@ -34,6 +33,7 @@ from toolkit.images import (
     softmax,
     top_classes,
 )
+from toolkit.passports import TensorSpec
 
 # Whether a picture is inverted before the network sees it; `auto`: when its ground is not the training set's.
 Invert = Literal["auto", "always", "never"]
@@ -106,7 +106,7 @@ class Classifier:
         self.preprocessing = preprocessing
         self.classes = artifact.passport.classes
         self.input_dtype = np.dtype(artifact.passport.input.dtype)
-        self.engine = catalog.backend(backend).open(artifact, options or EngineOptions())
+        self.engine = BACKENDS.load(backend).open(artifact, options or EngineOptions())
         # the queue and the page call at once, and an engine may have one set of buffers (TensorRT's have)
         self._lock = threading.Lock()
         self._free = weakref.finalize(self, _close, self.engine, self._lock)
@@ -163,7 +163,7 @@ class Classifier:
         answers = np.asarray(answers, dtype=np.float32)
         if not np.isfinite(answers).all():
             raise ImageError(f"{self.name} has no finite answer to this picture")
-        inside = bool(self.artifact.passport.extra.get("softmax"))
+        inside = self.artifact.passport.softmax
         return answers.astype(np.float64) if inside else softmax(answers)
 
     def classify(

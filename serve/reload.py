@@ -25,7 +25,8 @@ def newer(model: ServedModel, version: str) -> Artifact | None:
     """
     served = model.opened[version].artifact
     for found in model.candidates():
-        newer_or_same = found.path == served.path or found.passport.created > served.passport.created
+        newer = (found.passport.created or "") > (served.passport.created or "")
+        newer_or_same = newer or found.path == served.path
         if found.passport.precision == version and newer_or_same:
             # by the passports first, because hashing a large file every other second is not free
             same = found.passport.sha256 == served.passport.sha256

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 
 from serve.classifier import Classifier
 from serve.settings import OpeningSettings
-from toolkit import catalog
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
+from toolkit.backends import BACKENDS
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import fits, is_path, newest_name
 
@@ -173,7 +173,7 @@ class ServedModel:
 
 def backend_names() -> list[str]:
     """Return every backend, the familiar ones first."""
-    known = catalog.names("backend")
+    known = BACKENDS.names()
     return [name for name in FIRST if name in known] + [name for name in known if name not in FIRST]
 
 
@@ -186,7 +186,7 @@ def line_up(
     """
     found: list[ServedModel] = []
     for model in list(models) or [newest_name(opening.selection(backend))]:
-        catalog.backend(backend).require(instead="`cnnkit serve --backend ort` runs here")
+        BACKENDS.load(backend).require(instead="`cnnkit serve --backend ort` runs here")
         artifact = opening.find(model, backend)
         name = artifact.name
         if any(served.name == name for served in found):
@@ -205,7 +205,7 @@ def _optional(model: str, backend: str, opening: OpeningSettings) -> ServedModel
     served = ServedModel(name=model, backend=backend, opening=opening)
     # importing torch takes over a second, so that it is installed is enough until someone asks for it
     if backend != "pytorch" or find_spec("torch") is None:
-        state = catalog.backend(backend).availability()
+        state = BACKENDS.load(backend).availability()
         if not state.available:
             served.why_not = f"cannot run here: {state.why_not}"
             return served

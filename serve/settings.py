@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolkit import catalog
-from toolkit.artifacts import Artifact, Precision, artifacts_root
-from toolkit.backends import EngineOptions
+from toolkit.artifacts import Artifact, artifacts_root
+from toolkit.backends import BACKENDS, DEFAULT_BACKEND, EngineOptions
 from toolkit.images import MAX_BYTES, MAX_PIXELS
 from toolkit.opening import Selection, open_model
+from toolkit.passports import Precision
 
 # What a stop takes longer than the longest request may.
 DRAIN_MARGIN_S = 1.0
@@ -44,23 +44,22 @@ class OpeningSettings:
     precision: Precision = "fp32"
     untrained: bool = False
     seed: int = 0
-    device: str = "cpu"
+    device: str | None = None
     threads: int | None = None
     model_file: Path | None = None
 
     def options(self) -> EngineOptions:
         """Return how engines are opened."""
         # a server shares its cores with the event loop, so idle engine threads must not spin
-        extra = {"spinning": False}
         return EngineOptions(
-            device=self.device, threads=self.threads, model_file=self.model_file, extra=extra
+            device=self.device, threads=self.threads, model_file=self.model_file, yields=True
         )
 
     def selection(self, backend: str) -> Selection:
         """Return what a backend can open of what was chosen. Raises NotFoundError for an unknown backend."""
         return Selection(
             root=self.root,
-            formats=catalog.backend(backend).formats,
+            formats=tuple(BACKENDS.load(backend).formats),
             precision=self.precision,
             untrained=self.untrained,
             seed=self.seed,
@@ -80,7 +79,7 @@ class ServeSettings:
     a request, body and all. `auth` is `user:password`, `token` a bearer's; None asks for nothing.
     """
 
-    backend: str = "ort"
+    backend: str = DEFAULT_BACKEND
     opening: OpeningSettings = field(default_factory=OpeningSettings)
     host: str = "127.0.0.1"
     port: int = 7860

@@ -1,9 +1,9 @@
-"""Pictures for a network that is already open: read, inverted where needed, fitted, answered in batches."""
+"""Pictures → batches that an engine takes → answers → probabilities: the one way that all of cnnkit goes."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit import catalog
-from toolkit.artifacts import Artifact, Passport
+from toolkit.artifacts import Artifact
 from toolkit.backends import Engine
-from toolkit.datasets import Dataset, Split
+from toolkit.datasets import Dataset, Split, dataset_of, dataset_words
 from toolkit.errors import CnnkitError, CorruptError, ShapeError
 from toolkit.images import (
     FORMATS,
+    Floats,
+    Inputs,
     Pixels,
     Preprocessing,
     fit_batch,
@@ -28,8 +29,33 @@ from toolkit.images import (
     read_image,
     softmax,
 )
+from toolkit.passports import Passport
+
+BATCH = 32
 
 Invert = Literal["auto", "yes", "no"]
+
+
+@dataclass(frozen=True)
+class PictureInputs:
+    """What pictures (N, C, h, w) uint8 are to a network, made slice by slice.
+
+    A thousand pictures of 224×224 are 50 MB; as floats, all at once, they would be 200. A network whose
+    graph holds the preprocessing gets the pixels at its size as they are.
+    """
+
+    images: Pixels
+    preprocessing: Preprocessing
+    dtype: str = "float32"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        pixels = fit_batch(self.images[part], self.preprocessing)
+        if self.dtype == "uint8":
+            return pixels
+        return normalise(pixels, self.preprocessing).astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +75,18 @@ def preprocessing_of(artifact: Artifact) -> Preprocessing:
             "passport); export it from a checkpoint of cnnkit"
         )
     return found
+
+
+def inputs_of(pixels: Pixels, artifact: Artifact) -> PictureInputs:
+    """Return (N, C, h, w) uint8 pictures as an artifact's input. Raises CnnkitError without preprocessing."""
+    preprocessing_of(artifact)
+    return inputs_for(pixels, artifact.passport)
+
+
+def inputs_for(pixels: Pixels, passport: Passport) -> PictureInputs:
+    """Return (N, C, h, w) uint8 pictures as the input of a network whose preprocessing is known."""
+    assert passport.preprocessing is not None
+    return PictureInputs(pixels, passport.preprocessing, passport.input.dtype)
 
 
 def read_picture(path: Path, preprocessing: Preprocessing, invert: Invert = "auto") -> Picture:
@@ -78,11 +116,11 @@ def load_for(
     if word is None:
         raise CnnkitError(
             f"the passport of {passport.model} names no data set; add `--dataset NAME` "
-            f"(known: {', '.join(catalog.names('dataset'))}) or `--dataset folder:PATH`"
+            f"(known: {', '.join(dataset_words())})"
         )
     prep = passport.preprocessing
     size = (prep.channels, *prep.size) if prep else None
-    return catalog.dataset(word).load(word, data_dir, True, size)
+    return dataset_of(word).load(word, data_dir, True, size)
 
 
 def check_classes(passport: Passport, data: Dataset) -> None:
@@ -110,45 +148,47 @@ def first(split: Split, count: int | None) -> Split:
 
 def answers(
     engine: Engine,
-    pixels: Pixels,
+    inputs: Inputs,
     *,
-    batch: int = 64,
+    batch: int = BATCH,
     on_batch: Callable[[int], None] = lambda done: None,
-) -> NDArray[np.float32]:
-    """Return (N, K) logits of (N, C, h, w) uint8 pictures, fitted and normalised in batches.
+) -> Floats:
+    """Return an engine's first output for all inputs as (N, K) float32, run in batches that it takes.
 
-    `on_batch` is told how many pictures each batch answered.
+    `on_batch` is told how many inputs each batch answered.
     """
+    least, most = engine.batch_sizes
+    step = max(least, min(batch, most or batch))
     parts = []
-    for inputs, count in _batches(engine, pixels, batch):
-        parts.append(engine.logits(inputs)[:count])
-        on_batch(count)
-    return np.concatenate(parts)
+    for start in range(0, len(inputs), step):
+        part = inputs[start : start + step]
+        # the filling's answers are dropped
+        parts.append(engine.logits(filled(part, least))[: len(part)])
+        on_batch(len(part))
+    return np.concatenate(parts).reshape(len(inputs), -1)
 
 
-def as_probabilities(artifact: Artifact, answers: NDArray[np.float32]) -> NDArray[np.float64]:
+def filled(batch: NDArray[Any], least: int) -> NDArray[Any]:
+    """Return a batch of at least `least` inputs: its last one is repeated as often as needed."""
+    missing = least - len(batch)
+    return batch if missing <= 0 else np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+
+
+def smallest_batch(engine: Engine, inputs: Inputs) -> NDArray[Any]:
+    """Return the first inputs, in the smallest batch that an engine takes: what its latency is told for."""
+    least, _ = engine.batch_sizes
+    return filled(inputs[:least], least)
+
+
+def probabilities(artifact: Artifact, answered: Floats) -> NDArray[np.float64]:
     """Return (N, K) probabilities of answers, which are logits unless the artifact ends in softmax.
 
     Raises CorruptError for answers that are no numbers, which would count as the first class.
     """
-    bad = int((~np.isfinite(answers).all(axis=1)).sum())
+    bad = int((~np.isfinite(answered).all(axis=1)).sum())
     if bad:
         raise CorruptError(
-            f"{artifact.path} answers {bad} of {len(answers)} pictures with NaN or infinity; train it "
+            f"{artifact.path} answers {bad} of {len(answered)} pictures with NaN or infinity; train it "
             "again with a lower rate, or export it in fp32"
         )
-    return answers.astype(np.float64) if artifact.passport.extra.get("softmax") else softmax(answers)
-
-
-def _batches(engine: Engine, pixels: Pixels, batch: int) -> Iterator[tuple[NDArray[Any], int]]:
-    preprocessing, passport = preprocessing_of(engine.artifact), engine.artifact.passport
-    fixed = passport.input.shape[0]
-    step = fixed or batch
-    for start in range(0, len(pixels), step):
-        part = fit_batch(pixels[start : start + step], preprocessing)
-        count = len(part)
-        if fixed and count < fixed:  # a graph with a fixed batch: filled up, the filling's answers dropped
-            part = np.concatenate([part, np.repeat(part[-1:], fixed - count, axis=0)])
-        # raw pixels where the graph holds the preprocessing
-        raw = passport.input.dtype == "uint8"
-        yield part if raw else normalise(part, preprocessing).astype(passport.input.dtype, copy=False), count
+    return answered.astype(np.float64) if artifact.passport.softmax else softmax(answered)

@@ -7,157 +7,24 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
-from toolkit.catalog import check_name
+from toolkit import schema
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.images import Preprocessing
+from toolkit.passports import Format, Passport
 
-Format = Literal["safetensors", "onnx", "trt", "triton"]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+# the format of trained weights, from which everything else is exported
+CHECKPOINT: Format = "safetensors"
+CHECKPOINT_SUFFIX = ".safetensors"
 
-SCHEMA = 1
-SUFFIXES: dict[str, Format] = {".safetensors": "safetensors", ".onnx": "onnx", ".engine": "trt"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorSpec:
-    """One input or output: name, shape with None for the batch, dtype by numpy name, layout."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str = "float32"
-    layout: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetRef:
-    """The data that weights were trained on: its name as given, and the hash of its content."""
-
-    name: str
-    fingerprint: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metrics:
-    """What was measured of the checkpoint's own weights: fp32, one pass, no test-time augmentation."""
-
-    test_accuracy: float | None = None
-    test_images: int | None = None
-    test_accuracy_ci95: tuple[float, float] | None = None
-    val_accuracy: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parity:
-    """How an artifact's answers differ from its source's, on the same images."""
-
-    images: int
-    source: str
-    max_abs_diff: float
-    max_softmax_shift: float
-    top1_agreement: float
-    accuracy: float | None = None
-    accuracy_change: float | None = None
-    largest_logit: float | None = None
-    tolerance: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """The machine that an artifact was made for; None where it runs anywhere.
-
-    `hardware_compatibility` and `version_compatible` are classic TensorRT's: for which other GPUs, and
-    whether for later releases, its builder was asked.
-    """
-
-    flavour: str | None = None
-    compute_capabilities: tuple[str, ...] = ()
-    version: str | None = None
-    install: str | None = None
-    shape_profile: Mapping[str, tuple[int, ...]] | None = None
-    instruction_set: str | None = None
-    hardware_compatibility: str | None = None
-    version_compatible: bool | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Passport:
-    """An artifact's JSON sidecar. What is not known is None; `extra` keeps any further keys."""
-
-    format: Format
-    model: str
-    precision: Precision
-    trained: bool | None
-    input: TensorSpec
-    output: TensorSpec
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing | None
-    dataset: DatasetRef | None = None
-    recipe: Mapping[str, Any] | None = None
-    sha256: str = ""
-    source_sha256: str | None = None
-    tools: Mapping[str, str] = field(default_factory=dict)
-    target: Target | None = None
-    metrics: Metrics = field(default_factory=Metrics)
-    parity: Parity | None = None
-    parity_why: str | None = None
-    source_parity: Parity | None = None
-    created: str = ""
-    schema: int = SCHEMA
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; the keys of `extra` stand beside the others."""
-        data = dataclasses.asdict(self)
-        extra = data.pop("extra")
-        return {"schema": data.pop("schema"), **data, **extra}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Passport:
-        """Read a passport. Raises KeyError, TypeError or ValueError when a part is missing or odd."""
-        if data["schema"] != SCHEMA:
-            raise ValueError(f"schema {data['schema']!r}; this release reads {SCHEMA}")
-        if data["format"] not in get_args(Format) or data["precision"] not in get_args(Precision):
-            raise ValueError(f"format {data['format']!r} with precision {data['precision']!r}")
-        known = {f.name for f in dataclasses.fields(cls)} - {"extra"}
-        values = {key: data[key] for key in known if key in data}
-        values["input"] = _tensor(data["input"])
-        values["output"] = _tensor(data["output"])
-        values["classes"] = tuple(str(name) for name in data["classes"])
-        values["created"] = str(data.get("created") or "")  # null where it is not known; sorted as text
-        prep = data["preprocessing"]
-        values["preprocessing"] = Preprocessing.from_json(prep) if prep else None
-        for key, kind in _NESTED.items():
-            if values.get(key) is not None:
-                values[key] = _nested(kind, values[key])
-        return cls(**values, extra={k: v for k, v in data.items() if k not in known})
-
-
-_NESTED: dict[str, type[Any]] = {
-    "dataset": DatasetRef,
-    "metrics": Metrics,
-    "parity": Parity,
-    "source_parity": Parity,
-    "target": Target,
-}
-
-
-def _nested(kind: type[Any], data: Mapping[str, Any]) -> Any:
-    known = {f.name for f in dataclasses.fields(kind)}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known})
-
-
-def _tensor(data: Mapping[str, Any]) -> TensorSpec:
-    shape = tuple(None if n is None else int(n) for n in data["shape"])
-    return TensorSpec(
-        name=str(data["name"]), shape=shape, dtype=str(data["dtype"]), layout=data.get("layout")
-    )
+_LONGEST_NAME = 100
+_NAME = re.compile(rf"\w([\w -]{{,{_LONGEST_NAME - 2}}}[\w-])?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,18 +122,13 @@ def read_passport(path: Path) -> Passport:
     """Read the passport beside `path`. Raises NotFoundError or CorruptError in words."""
     beside = sidecar(path)
     try:
-        return Passport.from_json(json.loads(beside.read_text("utf-8")))
+        data = schema.read_json(beside, again="make the artifact again")
     except FileNotFoundError:
         raise NotFoundError(
             f"{path} has no passport ({beside.name} is not beside it); `cnnkit import {path} "
             "--model NAME` makes one for weights, `cnnkit export FILE.onnx` for an ONNX file"
         ) from None
-    except OSError as error:
-        raise CorruptError(f"{beside} cannot be read: {error.strerror or error}") from None
-    except KeyError as error:
-        raise CorruptError(f"{beside} is no passport: it lacks {error}; make the artifact again") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CorruptError(f"{beside} is damaged: {error}; make the artifact again") from None
+    return Passport.from_json(data, what=str(beside))
 
 
 def open_artifact(path: Path) -> Artifact:
@@ -301,18 +163,15 @@ def shipped_root() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / "artifacts" / SHIPPED
 
 
-def artifact_path(root: Path, name: str, format: Format, precision: Precision = "fp32") -> Path:
-    """Return where an artifact of that name, format and precision lies under `root`.
+def artifact_path(root: Path, name: str, ending: str = CHECKPOINT_SUFFIX) -> Path:
+    """Return where an artifact of that name lies under `root`; `ending` is its file's, from the dot on.
 
     A name that climbs or separates is refused with CnnkitError. One that a foreign file brought may
     otherwise be anything; for those that people choose, see `check_name`.
     """
     if not _plain(name):
         check_name(name)
-    suffix = {kind: ending for ending, kind in SUFFIXES.items()}.get(format, ".triton")
-    # every engine says its precision; of the others only those that are not the plain fp32 do
-    middle = f".{precision}" if format == "trt" or precision != "fp32" else ""
-    return root / name / f"{name}{middle}{suffix}"
+    return root / name / f"{name}{ending}"
 
 
 def find_artifacts(root: Path, name: str | None = None) -> list[tuple[Path, Passport]]:
@@ -325,11 +184,11 @@ def find_artifacts(root: Path, name: str | None = None) -> list[tuple[Path, Pass
         pattern = f"{name}/{name}.*.json" if name else "*/*.json"
         for beside in sorted(folder.glob(pattern)) if _plain(name) else []:
             path = beside.with_suffix("")
-            if path.suffix not in (*SUFFIXES, ".triton") or not path.exists():
+            if not path.exists():
                 continue
             with contextlib.suppress(CorruptError, NotFoundError):
                 found.append((path, read_passport(path)))
-    return sorted(found, key=lambda entry: entry[1].created, reverse=True)
+    return sorted(found, key=lambda entry: entry[1].created or "", reverse=True)
 
 
 def _plain(name: str | None) -> bool:
@@ -342,8 +201,14 @@ def is_shipped(path: Path) -> bool:
     return path.resolve().is_relative_to(shipped_root().resolve())
 
 
-def as_precision(text: str) -> Precision:
-    """Return the precision of that name. Raises ValueError for another word."""
-    if text not in get_args(Precision):
-        raise ValueError(f"no precision {text!r}; known: {', '.join(get_args(Precision))}")
-    return cast(Precision, text)
+def check_name(name: str) -> str:
+    """Return a chosen name if an artifact can have it: it is a folder's and begins its files, up to the dot.
+
+    Raises CnnkitError.
+    """
+    if not _NAME.fullmatch(name):
+        raise CnnkitError(
+            f"{name!r} cannot name an artifact: take letters, digits, spaces, - and _, "
+            f"at most {_LONGEST_NAME} of them"
+        )
+    return name

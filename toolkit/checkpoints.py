@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit import catalog
-from toolkit.artifacts import (
-    Artifact,
-    Passport,
-    TensorSpec,
-    artifact_path,
-    hash_file,
-    stamp,
-    writing,
-)
+from toolkit import zoo
+from toolkit.artifacts import CHECKPOINT, Artifact, artifact_path, hash_file, stamp, writing
 from toolkit.errors import CorruptError, MissingExtraError, ShapeError
 from toolkit.images import Preprocessing
+from toolkit.machine.packages import DISTRIBUTION, package_version
 from toolkit.models import ModelSpec
+from toolkit.passports import Passport, TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,13 +21,9 @@ if TYPE_CHECKING:
 
 def tool_versions(*packages: str) -> dict[str, str]:
     """Return the exact versions of the packages that are installed, read without importing them."""
-    found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
-    for package in ("cnnkit", *packages):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: package_version(name) for name in (DISTRIBUTION, *packages)}
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return {"python": python, **{name: version for name, version in found.items() if version}}
 
 
 def new_passport(
@@ -47,7 +36,7 @@ def new_passport(
     """Return the passport of a fresh checkpoint of `spec`; dataset, recipe and metrics are the caller's."""
     shape = (None, preprocessing.channels, *preprocessing.size)
     return Passport(
-        format="safetensors",
+        format=CHECKPOINT,
         model=spec.name,
         precision="fp32",
         trained=trained,
@@ -101,9 +90,9 @@ def load_module(artifact: Artifact, *, model_file: Path | None = None, lean: boo
     of one's own may keep tensors where nobody finds them, and they would be without values. Raises
     ShapeError with the keys that do not fit.
     """
-    spec = catalog.model(artifact.passport.model, model_file=model_file)
+    spec = zoo.model(artifact.passport.model, model_file=model_file)
     state = load_state(artifact)
-    lean = lean and spec.name in catalog.models()
+    lean = lean and spec.name in zoo.models()
     ready = _without_random_start(spec, artifact.passport, state) if lean else None
     if ready is not None:
         return ready
@@ -147,15 +136,14 @@ def untrained_name(model: str) -> str:
     return f"{model}-untrained"
 
 
-# in the passport of an untrained network of one's own, so that an edited file begins anew
-MODEL_FILE = "model_file_sha256"
+def model_file_hash(spec: ModelSpec, model_file: Path | None) -> str | None:
+    """Return the hash of the file that a network of one's own is written in; None for the zoo's.
 
-
-def model_file_facts(spec: ModelSpec, model_file: Path | None) -> dict[str, str]:
-    """Return the hash of the file that a network of one's own is written in; nothing for the zoo's."""
-    if model_file is None or spec.name in catalog.models():
-        return {}
-    return {MODEL_FILE: hash_file(model_file)}
+    It stands in the passport, so that an edited file begins anew.
+    """
+    if model_file is None or spec.name in zoo.models():
+        return None
+    return hash_file(model_file)
 
 
 def write_untrained(
@@ -178,7 +166,6 @@ def write_untrained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = spec.build(channels, spec.classes)
-    path = artifact_path(root, untrained_name(spec.name), "safetensors")
-    facts = {"seed": seed, **model_file_facts(spec, model_file)}
-    passport = dataclasses.replace(passport, extra=facts)
+    path = artifact_path(root, untrained_name(spec.name))
+    passport = dataclasses.replace(passport, seed=seed, model_file_sha256=model_file_hash(spec, model_file))
     return save_checkpoint(path, module.state_dict(), passport)

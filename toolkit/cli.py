@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from toolkit import schema
-from toolkit.artifacts import Artifact, Precision, artifacts_root
-from toolkit.catalog import check_name
+from toolkit.artifacts import Artifact, artifacts_root, check_name
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
+from toolkit.passports import Precision
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -66,9 +66,9 @@ def check_device(text: str) -> str:
     return text
 
 
-def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
+def _device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     try:
-        return check_device(value)
+        return None if value is None else check_device(value)
     except NotFoundError as error:
         raise click.BadParameter(str(error), ctx=context, param=parameter) from None
 
@@ -116,6 +116,9 @@ data_dir_option = click.option(
     help="Folder searched first for data, directly and as DIR/<dataset>.",
 )
 device_option = click.option(
+    "--device", callback=_device, help="cpu, cuda, cuda:N or mps (default: the backend's own)."
+)
+training_device_option = click.option(
     "--device", default="cpu", show_default=True, callback=_device, help="cpu, cuda, cuda:N or mps."
 )
 threads_option = click.option(
@@ -130,6 +133,23 @@ model_file_option = click.option(
 untrained_option = click.option(
     "--untrained", is_flag=True, help="Seeded, untrained weights: latency and memory only."
 )
+
+
+def backend_option(text: str) -> Callable[[Function], Function]:
+    """Make the option that names a backend; `text` says what is taken without it."""
+    return click.option("--backend", metavar="NAME", cls=_BackendOption, help=text)
+
+
+class _BackendOption(click.Option):
+    """Lists the backends that there are in its help, and only when that is asked for."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from toolkit.backends import backend_names
+
+        record = super().get_help_record(ctx)
+        return record and (record[0], f"{', '.join(backend_names())} {record[1]}")
+
+
 precision_option = options(
     click.option(
         "--precision",

@@ -7,13 +7,15 @@ network's size and channels as uint8, `normalise` turns uint8 pixels into float3
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -23,6 +25,7 @@ from toolkit.figures import mebibytes_text
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Ground = Literal["dark", "light", "mixed"]
+Side = Annotated[int, Meta(ge=1)]
 
 # Decoders that are opened at all; the rest of Pillow's are never given bytes of a stranger.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
@@ -34,6 +37,13 @@ _RESIZED_AT_ONCE = 4_000_000  # pixels times channels
 FIXED_POINT = 1 << 22  # Pillow weighs 8-bit pixels in 22-bit steps
 
 
+class Inputs(Protocol):
+    """What can be cut into batches of a network's input: an array, or pictures that become one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> NDArray[Any]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How uint8 pixels become a network's input: x = (pixel × scale − mean) / std.
@@ -43,32 +53,25 @@ class Preprocessing:
     border, for networks of one channel; None where nobody noted it.
     """
 
-    size: tuple[int, int]
-    channels: int
-    scale: float = 1 / 255
+    size: tuple[Side, Side]
+    channels: Annotated[int, Meta(ge=1, le=3)]
+    scale: Annotated[float, Meta(gt=0)] = 1 / 255
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     invert: bool = False
     ground: Ground | None = None
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Preprocessing:
-        """Read the form that `dataclasses.asdict` writes. Raises KeyError, TypeError, ValueError."""
-        height, width = data["size"]
-        made = cls(
-            size=(int(height), int(width)),
-            channels=int(data["channels"]),
-            scale=float(data["scale"]),
-            mean=tuple(float(m) for m in data["mean"]),
-            std=tuple(float(s) for s in data["std"]),
-            invert=bool(data["invert"]),
-            ground=data.get("ground"),
-        )
-        if made.ground not in (None, *get_args(Ground)):
-            raise ValueError(f"ground {made.ground!r}; this release reads {', '.join(get_args(Ground))}")
-        if made.channels not in (1, 3) or min(made.size) < 1 or 0.0 in made.std:
-            raise ValueError(f"preprocessing cannot be {data}")
-        return made
+    def __post_init__(self) -> None:
+        """Refuse what no picture can be prepared with. Raises ValueError."""
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels is {self.channels}; pictures have 1 or 3")
+        for name, figures in (("mean", self.mean), ("std", self.std)):
+            if len(figures) not in (1, self.channels):
+                raise ValueError(f"{name} has {len(figures)} figures for {self.channels} channels")
+            if not all(map(math.isfinite, figures)):
+                raise ValueError(f"{name} holds a number that is not finite")
+        if 0.0 in self.std:
+            raise ValueError("std holds a 0, by which nothing can be divided")
 
 
 def read_image(

@@ -8,22 +8,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.artifacts import (
-    SUFFIXES,
+    CHECKPOINT,
+    CHECKPOINT_SUFFIX,
     Artifact,
-    Format,
-    Passport,
-    Precision,
     artifact_path,
     find_artifacts,
     is_shipped,
     open_artifact,
+    sidecar,
 )
-from toolkit.checkpoints import MODEL_FILE, model_file_facts, untrained_name, write_untrained
+from toolkit.checkpoints import model_file_hash, untrained_name, write_untrained
+from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, MissingExtraError, NotFoundError, unknown_name
 from toolkit.figures import age_text
+from toolkit.graphs import GRAPH
 from toolkit.models import ModelSpec
+from toolkit.passports import SYMMETRIC, Format, Passport, Precision
+from toolkit.weights import WEIGHTS_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,7 @@ class Selection:
     """What to open: where artifacts lie, and which of them are meant."""
 
     root: Path
-    formats: Sequence[Format]
+    formats: Sequence[Format] = ()
     precision: Precision = "fp32"
     untrained: bool = False
     seed: int = 0
@@ -40,7 +43,14 @@ class Selection:
 
 def is_path(text: str) -> bool:
     """Tell whether MODEL is meant as a file rather than a name."""
-    return Path(text).suffix in (*SUFFIXES, ".pth", ".pt", ".triton") or "/" in text
+    # a name that people choose holds no dot; one like `v1.0` is no file's either
+    return "/" in text or Path(text).suffix[1:2].isalpha()
+
+
+def is_model_file(path: Path) -> bool:
+    """Tell whether a file is an artifact, a graph or weights rather than a picture."""
+    known = (CHECKPOINT_SUFFIX, f".{GRAPH}", *WEIGHTS_SUFFIXES)
+    return sidecar(path).exists() or path.suffix in known
 
 
 def open_model(text: str | None, selection: Selection) -> Artifact:
@@ -67,7 +77,7 @@ def newest_name(selection: Selection) -> str:
         for path, passport in find_artifacts(selection.root)
         if passport.trained is not False or selection.untrained
     ]
-    own.sort(key=lambda entry: (not is_shipped(entry[0]), entry[1].created), reverse=True)
+    own.sort(key=lambda entry: (not is_shipped(entry[0]), entry[1].created or ""), reverse=True)
     if not own:
         raise NotFoundError(
             f"no MODEL was named and {selection.root} holds none: `cnnkit train lenet` makes one"
@@ -79,21 +89,21 @@ def newest_name(selection: Selection) -> str:
 def fits(passport: Passport, selection: Selection) -> bool:
     """Tell whether a name may open an artifact with this passport; untrained ones of one seed, or none."""
     # int8 graphs in TensorRT's dialect are its builder's input; a path opens them elsewhere, too
-    for_builder = passport.extra.get("purpose") == "trt" and passport.format == "onnx"
+    for_builder = passport.int8_dialect == SYMMETRIC and passport.format == GRAPH
     if for_builder or passport.format not in selection.formats or passport.precision != selection.precision:
         return False
     if selection.untrained:
-        return passport.trained is False and passport.extra.get("seed") == selection.seed
+        return passport.trained is False and passport.seed == selection.seed
     return passport.trained is not False
 
 
 def _open_untrained(name: str, selection: Selection) -> Artifact:
-    spec = catalog.model(name.removesuffix("-untrained"), model_file=selection.model_file)
+    spec = zoo.model(name.removesuffix("-untrained"), model_file=selection.model_file)
     named = untrained_name(spec.name)
     for path, passport in find_artifacts(selection.root, named):
         if fits(passport, selection) and _of_this_file(passport, spec, selection.model_file):
             return open_artifact(path)
-    if "safetensors" in selection.formats and selection.precision == "fp32":
+    if CHECKPOINT in selection.formats and selection.precision == "fp32":
         return write_untrained(spec, selection.root, seed=selection.seed, model_file=selection.model_file)
     wanted = "/".join(selection.formats)
     raise NotFoundError(
@@ -104,16 +114,16 @@ def _open_untrained(name: str, selection: Selection) -> Artifact:
 
 def _of_this_file(passport: Passport, spec: ModelSpec, model_file: Path | None) -> bool:
     """Tell whether untrained weights are of the network as its file has it now, if it is one's own."""
-    return passport.extra.get(MODEL_FILE) == model_file_facts(spec, model_file).get(MODEL_FILE)
+    return passport.model_file_sha256 == model_file_hash(spec, model_file)
 
 
 def untrained_checkpoint(
     spec: ModelSpec, root: Path, *, seed: int = 0, model_file: Path | None = None
 ) -> Artifact:
     """Return the seeded checkpoint of a model, written now if it is not there yet."""
-    path = artifact_path(root, untrained_name(spec.name), "safetensors")
+    path = artifact_path(root, untrained_name(spec.name))
     for found, passport in find_artifacts(root, untrained_name(spec.name)):
-        same = passport.extra.get("seed") == seed and _of_this_file(passport, spec, model_file)
+        same = passport.seed == seed and _of_this_file(passport, spec, model_file)
         if found == path and same:
             return open_artifact(path)
     return write_untrained(spec, root, seed=seed, model_file=model_file)
@@ -130,7 +140,7 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
             f"`cnnkit export {name} --precision {selection.precision}` makes exports of a checkpoint"
         )
     try:
-        spec = catalog.model(name, model_file=selection.model_file)
+        spec = zoo.model(name, model_file=selection.model_file)
     except NotFoundError:
         if others:
             return NotFoundError(f"{name} is untrained: add `--untrained` (latency and memory only)")
@@ -140,7 +150,7 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
                 f"{name} lies in {here[name].parent}, and a name is looked for in a folder of that name: "
                 f"rename the folder, or open the file itself: {here[name]}"
             )
-        return unknown_name("model", name, {*here, *catalog.models()})
+        return unknown_name("model", name, {*here, *zoo.models()})
     minutes = minutes_to_train(spec)
     about = f" (about {minutes} on this machine)" if minutes else ""
     return NotFoundError(
@@ -151,7 +161,7 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
 
 def minutes_to_train(spec: ModelSpec) -> str | None:
     """Measure two training steps here and scale them to the default recipe; None where unknown."""
-    dataset = catalog.dataset(spec.dataset)
+    dataset = dataset_of(spec.dataset)
     recipe = spec.recipes.get("default")
     if recipe is None or dataset.train_images is None:
         return None
@@ -187,9 +197,9 @@ def describe(artifact: Artifact) -> str:
     return f"{artifact.path} ({facts})"
 
 
-def _age(created: str) -> str:
+def _age(created: str | None) -> str:
     try:
-        seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(created or "")).total_seconds()
     except (ValueError, TypeError):
         return "age unknown"
     return age_text(seconds)

@@ -24,6 +24,8 @@ Format = str
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 # int8 graphs in ONNX Runtime's dialect (activations unsigned) and in TensorRT's (all symmetric)
 Dialect = Literal["U8S8", "S8S8"]
+UNSIGNED: Dialect = "U8S8"
+SYMMETRIC: Dialect = "S8S8"
 Layout = Literal["NCHW", "NHWC", "NC"]
 
 SCHEMA = 1
@@ -98,6 +100,7 @@ class ComputeRecord:
     threads: Positive | None
     arithmetic: str
     channels_last: bool
+    plain_first: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

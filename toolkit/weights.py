@@ -13,6 +13,8 @@ from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 if TYPE_CHECKING:
     from torch import Tensor
 
+# what torch.save writes
+WEIGHTS_SUFFIXES = (".pth", ".pt")
 # Where training scripts keep the weights inside a larger dictionary.
 _INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights")
 # What DataParallel and torch.compile put before every name.

@@ -10,14 +10,25 @@ from click.core import ParameterSource
 from rich.markup import escape
 from rich.table import Table
 
+from exporters.commands._own_options import exporter_options, own_of_all, typed
 from toolkit import cli
-from toolkit.artifacts import Precision, as_precision
+from toolkit.exporting import RangeMethod
+from toolkit.passports import Precision, as_precision
 
 if TYPE_CHECKING:
     from exporters.run.plan import Report
     from toolkit.exporting import Exported
 
-DEFAULT_FORMATS = ("onnx", "trt")
+
+class FormatOption(click.Option):
+    """Lists the formats that there are in its help, and only when that is asked for."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from toolkit.exporting import EXPORTERS, default_formats
+
+        record = super().get_help_record(ctx)
+        words = f"{', '.join(EXPORTERS.names())} [default: {','.join(default_formats())}]"
+        return record and (record[0], words)
 
 
 def _words(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -51,7 +62,7 @@ def _images(context: click.Context, parameter: click.Parameter, value: str) -> i
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--format", "formats", callback=_words, metavar="onnx,trt,triton", help="Default: onnx,trt.")
+@click.option("--format", "formats", callback=_words, cls=FormatOption, metavar="NAME,…")
 @click.option(
     "--precision",
     "precisions",
@@ -63,9 +74,6 @@ def _images(context: click.Context, parameter: click.Parameter, value: str) -> i
 @click.option("--fp16", is_flag=True, help="= --precision fp16")
 @click.option("--int8", is_flag=True, help="= --precision int8")
 @click.option(
-    "--target", "targets", callback=_words, metavar="sm89,…", help="TensorRT-RTX: GPUs to build for."
-)
-@click.option(
     "--batch",
     "batches",
     default="1,32,256",
@@ -73,7 +81,6 @@ def _images(context: click.Context, parameter: click.Parameter, value: str) -> i
     callback=_sizes,
     help="Smallest, usual, largest.",
 )
-@click.option("--opset", type=click.IntRange(18, 25), default=20, show_default=True)
 @click.option(
     "--images", default="1000", show_default=True, callback=_images, metavar="N|all", help="For parity."
 )
@@ -86,23 +93,16 @@ def _images(context: click.Context, parameter: click.Parameter, value: str) -> i
 @click.option("--softmax", is_flag=True, help="Probabilities come out instead of logits.")
 @click.option(
     "--calibration",
-    "method",
-    type=click.Choice(["minmax", "entropy", "percentile"]),
+    type=click.Choice(get_args(RangeMethod)),
     default="minmax",
     show_default=True,
 )
 @click.option("--calibration-images", type=click.IntRange(1), default=512, show_default=True)
 @click.option(
-    "--max-accuracy-drop", type=click.FloatRange(0), default=0.5, show_default=True, help="int8: points."
+    "--max-accuracy-drop", type=click.FloatRange(0), help="int8: points that it may lose [default: 0.5]."
 )
 @click.option("--explain", is_flag=True, help="When parity fails, name the first module that drifts.")
-@click.option("--flavour", type=click.Choice(["rtx", "classic"]), help="TensorRT to build with.")
-@click.option(
-    "--compatible",
-    type=click.Choice(["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"]),
-    help="Classic TensorRT: GPUs that the engine runs on (default: the one here).",
-)
-@click.option("--version-compatible", is_flag=True, help="Classic TensorRT: for later releases, too.")
+@exporter_options
 @cli.name_option("Name of the artifacts (default: the source's).")
 @click.option("--fresh", is_flag=True, help="Export again even where the stored result is the same.")
 @cli.untrained_option
@@ -118,19 +118,14 @@ def export(
     precisions: tuple[Precision, ...],
     fp16: bool,
     int8: bool,
-    targets: tuple[str, ...],
     batches: tuple[int, ...],
-    opset: int,
     images: int | None,
     pixels: str | None,
     softmax: bool,
-    method: str,
+    calibration: RangeMethod,
     calibration_images: int,
-    max_accuracy_drop: float,
+    max_accuracy_drop: float | None,
     explain: bool,
-    flavour: str | None,
-    compatible: str | None,
-    version_compatible: bool,
     name: str | None,
     fresh: bool,
     untrained: bool,
@@ -144,63 +139,52 @@ def export(
 
     A lower precision also makes the fp32 ONNX file that it starts from.
     """
-    from exporters.run.plan import Request, Walk, check_formats, raise_first
+    from exporters.run.plan import ExportRequest, ExportRun, check_formats, raise_first
     from exporters.run.source import open_source
     from toolkit.allocation import reuse_freed_memory
-    from toolkit.errors import CnnkitError
-    from toolkit.exporting import ExportOptions
+    from toolkit.artifacts import CHECKPOINT
+    from toolkit.exporting import ExportOptions, default_formats
     from toolkit.opening import Selection
 
     check_formats(formats)
+    own, meant = own_of_all(typed(click.get_current_context()))
     # larger blocks are weights, worth giving back at once
     reuse_freed_memory(largest=64 << 20, kept=512 << 20)
     short = tuple(as_precision(p) for p, on in (("fp16", fp16), ("int8", int8)) if on)
     wanted = tuple(dict.fromkeys((*(precisions if _typed("precisions") or not short else ()), *short)))
     selection = Selection(
-        root=root, formats=("safetensors",), untrained=untrained, seed=seed, model_file=model_file
+        root=root, formats=(CHECKPOINT,), untrained=untrained, seed=seed, model_file=model_file
     )
     source = open_source(model, selection)
     cli.opened(source)
-    if source.passport.format == "onnx" and _typed("opset"):
-        raise CnnkitError(
-            f"{source.path.name} keeps the opset that it was written with; leave --opset away, or name "
-            "the checkpoint that it came from"
-        )
     options = ExportOptions(
         root=root,
         batches=batches,
-        opset=opset,
         images=images,
-        targets=targets,
         seed=seed,
         data_dir=data_dir,
         model_file=model_file,
-        extra={
-            "input": pixels,
-            "softmax": softmax,
-            "method": method,
-            "calibration_images": calibration_images,
-            # what was typed must be judged, the default where it can be
-            "max_accuracy_drop": max_accuracy_drop if _typed("max_accuracy_drop") else None,
-            "explain": explain,
-            "flavour": flavour,
-            "compatible": compatible,
-            "version_compatible": version_compatible,
-            "name": name,
-        },
+        name=name,
+        pixels=pixels is not None,
+        softmax=softmax,
+        calibration=calibration,
+        calibration_images=calibration_images,
+        max_accuracy_drop=max_accuracy_drop,
+        explain=explain,
+        own=own,
     )
-    request = Request(
-        formats=formats or DEFAULT_FORMATS,
+    request = ExportRequest(
+        formats=formats or default_formats(),
         precisions=wanted,
         options=options,
-        named=bool(formats or targets),
+        named=frozenset(formats) | meant,
         fresh=fresh,
     )
-    report = Walk(source, request, cli.say).run()
+    report = ExportRun(source, request, cli.say).run()
     if as_json:
         cli.emit(_payload(report))
     else:
-        _print(report, named=request.named)
+        _print(report, named=bool(request.named))
     raise_first(report, named=request.named)
 
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from exporters.proving.proof import Verdict
     from toolkit.artifacts import Artifact
 
-BACKENDS = {"onnx": "ort", "trt": "trt"}
-
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
@@ -23,30 +21,31 @@ BACKENDS = {"onnx": "ort", "trt": "trt"}
 @cli.threads_option
 @cli.root_option
 @cli.json_option
-def verify(*, file: Path, rebuild: bool, device: str, threads: int | None, root: Path, as_json: bool) -> None:
+def verify(
+    *, file: Path, rebuild: bool, device: str | None, threads: int | None, root: Path, as_json: bool
+) -> None:
     """Check FILE, an exported ONNX file or engine, against its proof, on this machine.
 
     Needs numpy and the file's own runtime; neither torch nor the data set.
     """
     from exporters.proving.proof import check_proof, read_proof
-    from toolkit import catalog
-    from toolkit.artifacts import open_artifact
-    from toolkit.backends import EngineOptions
+    from toolkit.artifacts import CHECKPOINT, open_artifact
+    from toolkit.backends import EngineOptions, openers
     from toolkit.errors import CnnkitError, GateError
 
     artifact = open_artifact(file)
-    backend = BACKENDS.get(artifact.passport.format)
-    if backend is None:
+    able = openers(artifact.passport.format)
+    if artifact.passport.format == CHECKPOINT or not able:
         raise CnnkitError(
             f"{file} is {artifact.passport.format}, which carries no proof; "
-            "verify takes .onnx and .engine files"
+            "verify takes what `cnnkit export` makes to be run: .onnx and .engine files"
         )
     if rebuild:
         from exporters.run.rebuild import rebuild as build_again
 
         artifact = build_again(artifact, root)
     proof = read_proof(artifact)
-    with catalog.backend(backend).open(artifact, EngineOptions(device=device, threads=threads)) as engine:
+    with able[0].open(artifact, EngineOptions(device=device, threads=threads)) as engine:
         verdict, ran_on = check_proof(engine, proof), engine.device_name
     _record(artifact, verdict, ran_on)
     if as_json:
@@ -83,7 +82,7 @@ def _record(artifact: Artifact, verdict: Verdict, device: str) -> None:
     An export may have put another file in place meanwhile, and another verify a record: the passport
     is read again while no other can write it.
     """
-    from exporters.proving.proof import record
+    from exporters.proving.proof import recorded
     from exporters.run.publish import take_turn
     from toolkit.artifacts import is_shipped, now, read_passport, sidecar, write_json
     from toolkit.errors import CnnkitError
@@ -95,7 +94,7 @@ def _record(artifact: Artifact, verdict: Verdict, device: str) -> None:
         with take_turn(artifact.path.parent):
             known = read_passport(artifact.path)
             if known.sha256 == artifact.passport.sha256:
-                write_json(sidecar(artifact.path), record(known, verdict, device, now()))
+                write_json(sidecar(artifact.path), recorded(known, verdict, device, now()).to_json())
             else:
                 cli.say("not recorded: another file was exported to this place meanwhile; verify it, too")
     except (CnnkitError, OSError) as error:

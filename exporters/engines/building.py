@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from toolkit.artifacts import Artifact, Precision
+from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import ExportOptions
 from toolkit.exporting.evidence import one_input
-from toolkit.tensorrt.flavours import BuilderMemory, guarded
+from toolkit.passports import BuilderMemory, Precision
+from toolkit.tensorrt.flavours import guarded
 from toolkit.tensorrt.network import PRODUCTS, ParsedNetwork
+
+if TYPE_CHECKING:
+    from exporters.trt import TrtOptions
 
 # TensorRT's name of the type that each precision computes in
 TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
@@ -34,8 +38,7 @@ def receipt(network: ParsedNetwork, precision: Precision, source: Artifact) -> d
     Raises GateError when a convolution or matrix product runs in another type than the name says,
     unless the export kept that very node in float and said so.
     """
-    facts = source.passport.extra
-    kept = {*facts.get("kept_fp32", ()), *facts.get("kept_float", ())}
+    kept = {*(source.passport.kept_fp32 or ()), *(source.passport.kept_float or ())}
     heavy = [layer for layer in network.layers if layer.type in PRODUCTS]
     wrong = [
         layer for layer in heavy if layer.precision != TYPES[precision] and not kept & set(layer.onnx_nodes)
@@ -56,14 +59,15 @@ def build(
     *,
     targets: tuple[str, ...],
     profile: dict[str, tuple[int, ...]],
-    options: ExportOptions,
+    precision: Precision,
+    asked: TrtOptions,
 ) -> Built:
     """Build an engine for the targets and the profile's smallest, usual and largest shapes."""
     trt, config = network.trt, network.builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if options.precision in ("fp32", "int8"):
+    if precision in ("fp32", "int8"):
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and too coarse for fp32 parity
-    _compatibility(trt, config, options)
+    _compatibility(trt, config, asked)
     if targets:
         config.num_compute_capabilities = len(targets)
         for index, name in enumerate(targets):
@@ -87,12 +91,12 @@ def build(
     )
 
 
-def _compatibility(trt: ModuleType, config: Any, options: ExportOptions) -> None:
+def _compatibility(trt: ModuleType, config: Any, asked: TrtOptions) -> None:
     """Ask classic TensorRT for an engine of several GPUs or releases, where that was typed."""
-    level = str(options.extra.get("compatible") or "NONE")
-    if level != "NONE":
+    level = asked.compatible
+    if level is not None and level != "NONE":
         config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
-    if options.extra.get("version_compatible"):
+    if asked.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from toolkit.artifacts import Precision
 from toolkit.errors import UnavailableError
-from toolkit.exporting import ExportOptions
 from toolkit.machine.cuda import device_count
+from toolkit.passports import Precision
 from toolkit.tensorrt.flavours import FLAVOURS, Flavour, flavour
 from toolkit.tensorrt.network import ParsedNetwork
+
+if TYPE_CHECKING:
+    from exporters.trt import TrtOptions
 
 TURING = "SM75"
 # what TensorRT for RTX cannot build for at all
@@ -17,22 +20,21 @@ NEVER: dict[Precision, tuple[str, ...]] = {"bf16": (TURING,)}
 ONLY_CLASSIC = ("SM90", "SM100")
 
 
-def choose_flavour(options: ExportOptions) -> Flavour:
+def choose_flavour(asked: TrtOptions) -> Flavour:
     """Return the TensorRT to build with: the one named, else classic where it can build, else RTX.
 
     A named target is RTX's. Raises UnavailableError where none is installed, and for what RTX cannot do.
     """
-    chosen = _flavour_of(options)
+    chosen = _flavour_of(asked)
     if chosen.name == "rtx":
-        _refuse_compatibility(options)
+        _refuse_compatibility(asked)
     return chosen
 
 
-def _flavour_of(options: ExportOptions) -> Flavour:
-    named = options.extra.get("flavour")
-    if named:
-        return flavour(str(named))
-    if options.targets:  # classic TensorRT has the GPU that is here, and no other
+def _flavour_of(asked: TrtOptions) -> Flavour:
+    if asked.flavour:
+        return flavour(asked.flavour)
+    if asked.target:  # classic TensorRT has the GPU that is here, and no other
         return FLAVOURS["rtx"]
     if FLAVOURS["classic"].version() and device_count():
         return FLAVOURS["classic"]
@@ -41,13 +43,13 @@ def _flavour_of(options: ExportOptions) -> Flavour:
     raise UnavailableError("no TensorRT is installed here: pip install 'cnnkit[export]' (x86-64 Linux)")
 
 
-def _refuse_compatibility(options: ExportOptions) -> None:
-    if options.extra.get("compatible") not in (None, "NONE"):
+def _refuse_compatibility(asked: TrtOptions) -> None:
+    if asked.compatible not in (None, "NONE"):
         raise UnavailableError(
             "--compatible is for classic TensorRT on a GPU (--flavour classic); TensorRT-RTX builds for the "
             "GPUs that --target names, for all by default"
         )
-    if options.extra.get("version_compatible"):
+    if asked.version_compatible:
         raise UnavailableError(
             "--version-compatible is for classic TensorRT on a GPU (--flavour classic); an engine of "
             "TensorRT-RTX opens with the release that built it, so leave it away and build again for another"
@@ -60,13 +62,15 @@ def capabilities(trt: ModuleType) -> list[str]:
     return sorted(names, key=lambda name: int(name.removeprefix("SM")))
 
 
-def choose_targets(trt: ModuleType, made_by: Flavour, options: ExportOptions) -> tuple[str, ...]:
+def choose_targets(
+    trt: ModuleType, made_by: Flavour, asked: TrtOptions, precision: Precision
+) -> tuple[str, ...]:
     """Return the compute capabilities to build for: those named, else all that are known.
 
     Raises UnavailableError for one that the flavour or the precision cannot have.
     """
     if made_by.name == "classic":
-        if options.targets:
+        if asked.target:
             raise UnavailableError(
                 "classic TensorRT builds for the GPU that it runs on; "
                 "leave --target away, or take TensorRT-RTX with --flavour rtx"
@@ -78,8 +82,8 @@ def choose_targets(trt: ModuleType, made_by: Flavour, options: ExportOptions) ->
             )
         return ()
     known = capabilities(trt)
-    never = NEVER.get(options.precision, ())
-    wanted = tuple(dict.fromkeys(name.upper().replace(".", "").replace("_", "") for name in options.targets))
+    never = NEVER.get(precision, ())
+    wanted = tuple(dict.fromkeys(name.upper().replace(".", "").replace("_", "") for name in asked.target))
     for name in wanted:
         if name not in known:
             hint = "classic TensorRT on that GPU builds for it" if name in ONLY_CLASSIC else "no such target"
@@ -87,12 +91,12 @@ def choose_targets(trt: ModuleType, made_by: Flavour, options: ExportOptions) ->
                 f"TensorRT-RTX cannot build for {name} ({hint}); possible: {', '.join(known).lower()}"
             )
         if name in never:
-            raise _without(name, f"has no {options.precision}", known)
+            raise _without(name, f"has no {precision}", known)
     return wanted or tuple(name for name in known if name not in never)
 
 
 def narrow_targets(
-    targets: tuple[str, ...], network: ParsedNetwork, options: ExportOptions
+    targets: tuple[str, ...], network: ParsedNetwork, asked: TrtOptions, precision: Precision
 ) -> tuple[str, ...]:
     """Leave out targets that cannot have this network's matrix products; refuse one that was named.
 
@@ -107,9 +111,9 @@ def narrow_targets(
     if not products:
         return targets
     fitting = tuple(name for name in targets if name != TURING)
-    if options.targets and fitting != targets:
+    if asked.target and fitting != targets:
         node = next((name for layer in products for name in layer.onnx_nodes), products[0].name)
-        raise _without(TURING, f"has no {options.precision} matrix products ({node})", list(targets))
+        raise _without(TURING, f"has no {precision} matrix products ({node})", list(targets))
     return fitting
 
 

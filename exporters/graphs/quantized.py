@@ -1,8 +1,8 @@
 """An fp32 ONNX graph and the ranges of its values → an int8 graph, in the dialect of its runtime.
 
-Two emitters share one calibration: `cpu` writes U8S8 (unsigned activations, signed weights), which
-ONNX Runtime fuses on x86 and Arm; `trt` writes symmetric S8S8 without quantized biases, the only
-form that TensorRT's parser takes.
+Two emitters share one calibration: U8S8 (unsigned activations, signed weights), which ONNX Runtime
+fuses on x86 and Arm, and symmetric S8S8 without quantized biases, the only form that TensorRT's parser
+takes.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from exporters.graphs.capture import finish
-from exporters.graphs.ranges import Method, Range
+from exporters.graphs.ranges import Range
 from toolkit.errors import CnnkitError, MissingExtraError
+from toolkit.exporting import RangeMethod
 from toolkit.graphs.naming import MODULES, note_modules
 from toolkit.graphs.opsets import at_least
 from toolkit.graphs.order import sort_nodes
+from toolkit.passports import SYMMETRIC, Dialect
 
-Purpose = Literal["cpu", "trt"]
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # per-channel scales came to QuantizeLinear and DequantizeLinear with this opset
 SMALLEST_OPSET = 13
@@ -32,8 +33,8 @@ def quantize(
     model: Any,
     ranges: Mapping[str, Range],
     *,
-    method: Method,
-    purpose: Purpose,
+    method: RangeMethod,
+    dialect: Dialect,
     reduce_range: bool,
     keep: Iterable[str] = (),
 ) -> Any:
@@ -54,7 +55,7 @@ def quantize(
     _refuse_computed_weights(copy)
     # its shapes are inferred; without this note the quantizer would write a copy to disk and read it back
     add_infer_metadata(copy)
-    symmetric = purpose == "trt"
+    symmetric = dialect == SYMMETRIC
     data = {}
     for name, found in ranges.items():
         low, high = found.clipped(method)

@@ -9,16 +9,16 @@ TensorRT", GTC 2017).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import unknown_name
+from toolkit.exporting import RangeMethod
 from toolkit.graphs.facts import input_spec
-from toolkit.graphs.running import INNER_BATCH, Inputs, float_values, values
+from toolkit.graphs.running import INNER_BATCH, float_values, values
+from toolkit.images import Inputs
 
-Method = Literal["minmax", "entropy", "percentile"]
 BINS = 2048
 LEVELS = 128
 PERCENT = 99.99
@@ -54,7 +54,7 @@ class Range:
         found, _ = np.histogram(np.abs(array), bins=BINS, range=(0.0, self.limit))
         self.counts += found
 
-    def clipped(self, method: Method) -> tuple[float, float]:
+    def clipped(self, method: RangeMethod) -> tuple[float, float]:
         """Return the range that is worth 8 bits, by that method."""
         cut = {"minmax": lambda: np.inf, "percentile": self._percentile, "entropy": self._entropy}[method]()
         return max(self.low, -cut), min(self.high, cut)
@@ -97,15 +97,6 @@ def _smooth(shares: NDArray[np.float64]) -> NDArray[np.float64]:
         return shares
     taken = 1e-4 * empty.sum() / max(1, (~empty).sum())
     return np.maximum(np.where(empty, 1e-4, shares - taken), 1e-9)
-
-
-def method(name: str) -> Method:
-    """Return the calibration method of that name. Raises NotFoundError with the nearest match."""
-    for known in get_args(Method):
-        if known == name:
-            found: Method = known
-            return found
-    raise unknown_name("calibration method", name, get_args(Method))
 
 
 def measure(model: Any, inputs: Inputs, *, histograms: bool = True) -> dict[str, Range]:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import Artifact, Precision
+from toolkit.artifacts import Artifact
+from toolkit.graphs import GRAPH
 from toolkit.graphs.naming import modules_of
-from toolkit.graphs.running import Inputs, values
+from toolkit.graphs.running import values
+from toolkit.images import Inputs
+from toolkit.passports import Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,7 +96,7 @@ def source_outputs(
     source: Artifact, inputs: NDArray[Any], model_file: Path | None
 ) -> dict[str, NDArray[Any]]:
     """Return each module's output in the source, in its order of execution."""
-    if source.passport.format == "onnx":
+    if source.passport.format == GRAPH:
         import onnx
 
         return graph_outputs(onnx.load(source.path), inputs)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import Parity, Precision
 from toolkit.errors import GateError
 from toolkit.images import softmax
+from toolkit.passports import Parity, Precision
 
 # relative to max(1, largest |logit|): what rounding in another order of summation can do in fp32
 FP32_TOLERANCE = 1e-4

@@ -6,7 +6,7 @@ any machine with numpy and the file's runtime can check the file: no torch, no o
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import math
 import platform
 import statistics
@@ -20,15 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.proving.tolerance import tolerance
-from toolkit.artifacts import Artifact, Passport, hash_file
+from toolkit.answering import answers, smallest_batch
+from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import Engine
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CorruptError, NotFoundError
-from toolkit.exporting.evidence import Evidence, answers, smallest_batch
+from toolkit.exporting import EXPORTERS, ExportOptions
+from toolkit.exporting.evidence import Evidence
+from toolkit.graphs import GRAPH
 from toolkit.images import normalise
+from toolkit.passports import SYMMETRIC, Passport, Verification
 
 IMAGES = 64
-PROOF = "proof_sha256"
+# verifications that a passport keeps
+MOST_RECORDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,19 +93,18 @@ def make_proof(
 
 def proven(artifact: Artifact) -> bool:
     """Tell whether the proof that an artifact's passport names lies beside it, unaltered."""
-    wanted, path = artifact.passport.extra.get(PROOF), proof_path(artifact.path)
+    wanted, path = artifact.passport.proof_sha256, proof_path(artifact.path)
     return wanted is not None and path.exists() and hash_file(path) == wanted
 
 
 def again(artifact: Artifact) -> str:
     """Return the command that makes an export anew, as it is typed."""
     known, name = artifact.passport, artifact.name
-    form = "trt" if known.format == "trt" or known.extra.get("purpose") == "trt" else known.format
-    options = [f"--format {form}", f"--precision {known.precision}"]
+    options = [f"--format {_form(known)}", f"--precision {known.precision}"]
     if known.input.dtype == "uint8" and name.endswith("-uint8"):
         name = name.removesuffix("-uint8")
         options.append("--input uint8")
-    if known.extra.get("softmax"):
+    if known.softmax:
         options.append("--softmax")
     if known.trained is False:
         name = name.removesuffix("-untrained")
@@ -108,10 +112,22 @@ def again(artifact: Artifact) -> str:
     return " ".join(("cnnkit export", name, *options))
 
 
+def _form(known: Passport) -> str:
+    """Return the format that is typed to make an artifact; int8 graphs for an engine come with that one."""
+    if known.int8_dialect != SYMMETRIC or known.format != GRAPH:
+        return known.format
+    probe = ExportOptions(root=Path(), precision=known.precision)
+    for exporter in EXPORTERS.all():
+        need = exporter.needs(probe)
+        if need is not None and need.dialect == SYMMETRIC:
+            return exporter.name
+    return known.format
+
+
 def read_proof(artifact: Artifact) -> Proof:
     """Read the proof beside a file. Raises NotFoundError or CorruptError in words."""
     path = proof_path(artifact.path)
-    wanted = artifact.passport.extra.get(PROOF)
+    wanted = artifact.passport.proof_sha256
     if not path.exists():
         raise NotFoundError(
             f"{artifact.path.name} has no proof beside it ({path.name}): copy it along, "
@@ -175,21 +191,18 @@ def _inputs(passport: Passport, proof: Proof) -> NDArray[Any]:
     return proof.given
 
 
-def record(passport: Passport, verdict: Verdict, device: str, when: str) -> dict[str, Any]:
-    """Return a passport's JSON with this verification added: machine, versions and date."""
-    entry = {
-        "date": when,
-        "machine": platform.node(),
-        "device": device,
-        "tools": tool_versions(
-            "onnxruntime-gpu", "onnxruntime", "tensorrt-rtx-cu13", "tensorrt-cu13", "numpy"
-        ),
-        "images": verdict.images,
-        "agree": verdict.agree,
+def recorded(passport: Passport, verdict: Verdict, device: str, when: str) -> Passport:
+    """Return a passport with this verification added: machine, versions and date."""
+    entry = Verification(
+        date=when,
+        machine=platform.node(),
+        device=device,
+        tools=tool_versions(*(package for one in EXPORTERS.all() for package in one.packages)),
+        images=verdict.images,
+        agree=verdict.agree,
         # JSON knows no NaN; what a broken engine answers differs by no number
-        "max_abs_diff": verdict.max_abs_diff if math.isfinite(verdict.max_abs_diff) else None,
-        "latency_ms": verdict.latency_ms,
-        "batch": verdict.batch,
-    }
-    earlier = passport.extra.get("verified") or []
-    return {**passport.to_json(), "verified": [*earlier, json.loads(json.dumps(entry))][-20:]}
+        max_abs_diff=verdict.max_abs_diff if math.isfinite(verdict.max_abs_diff) else None,
+        latency_ms=verdict.latency_ms,
+        batch=verdict.batch,
+    )
+    return dataclasses.replace(passport, verified=(*passport.verified, entry)[-MOST_RECORDS:])

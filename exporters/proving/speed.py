@@ -4,47 +4,37 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
-from toolkit import catalog
+from toolkit.answering import smallest_batch
 from toolkit.artifacts import Artifact
-from toolkit.backends import Engine, EngineOptions
-from toolkit.exporting.evidence import smallest_batch
-from toolkit.graphs.running import Inputs
+from toolkit.backends import Engine, EngineOptions, opener
+from toolkit.images import Inputs
+from toolkit.passports import PrecisionSpeed
 
 WINDOWS = 7
 # long enough that a window's mean is steady, short enough that an export is not held up
 WINDOW_SECONDS = 0.03
 
 
-@dataclass(frozen=True, kw_only=True)
-class Speed:
-    """Median milliseconds of a batch of `batch`, the smallest that both take, before and after."""
-
-    batch: int
-    before_ms: float
-    after_ms: float
-
-    def facts(self) -> dict[str, float]:
-        """Return both figures as a passport keeps them."""
-        return {"batch": self.batch, "fp32_ms": self.before_ms, "int8_ms": self.after_ms}
-
-    def words(self, before: str, after: str) -> str:
-        """Say which one is faster here, with both figures."""
-        ratio = self.before_ms / self.after_ms
-        how = f"{ratio:.1f} times faster" if ratio >= 1 else f"{1 / ratio:.1f} times SLOWER"
-        return (
-            f"{after} is {how} than {before} on this machine: {self.after_ms:.3g} ms against "
-            f"{self.before_ms:.3g} ms a batch of {self.batch}"
-        )
+def speed_words(speed: PrecisionSpeed, before: str, after: str) -> str:
+    """Say which of two files is faster here, with both figures."""
+    ratio = speed.fp32_ms / speed.int8_ms
+    how = f"{ratio:.1f} times faster" if ratio >= 1 else f"{1 / ratio:.1f} times SLOWER"
+    return (
+        f"{after} is {how} than {before} on this machine: {speed.int8_ms:.3g} ms against "
+        f"{speed.fp32_ms:.3g} ms a batch of {speed.batch}"
+    )
 
 
-def compare_speed(before: Artifact, after: Artifact, inputs: Inputs) -> Speed:
-    """Time two ONNX files window by window in turns, so that other load meets both alike."""
-    backend = catalog.backend("ort")
+def compare_speed(before: Artifact, after: Artifact, inputs: Inputs) -> PrecisionSpeed:
+    """Time an fp32 and an int8 ONNX file window by window in turns, so that other load meets both alike.
+
+    The batch is the smallest that both take.
+    """
+    backend = opener(before.passport.format)
     with backend.open(before, EngineOptions()) as first, backend.open(after, EngineOptions()) as second:
         batch = smallest_batch(second, inputs)
         counts = [_count(engine, batch) for engine in (first, second)]
@@ -53,7 +43,7 @@ def compare_speed(before: Artifact, after: Artifact, inputs: Inputs) -> Speed:
             for index, engine in enumerate((first, second)):
                 times[index].append(_window(engine, batch, counts[index]))
     before_ms, after_ms = (1000 * statistics.median(each) for each in times)
-    return Speed(batch=len(batch), before_ms=before_ms, after_ms=after_ms)
+    return PrecisionSpeed(batch=len(batch), fp32_ms=before_ms, int8_ms=after_ms)
 
 
 def _count(engine: Engine, batch: NDArray[Any]) -> int:

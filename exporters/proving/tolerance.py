@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import Precision
 from toolkit.errors import GateError
+from toolkit.passports import Precision
 
 # relative to max(1, largest |logit|), for another machine's order of summation and rounding
 FLOORS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 4e-2, "int8": 5e-2}

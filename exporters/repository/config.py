@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from toolkit.artifacts import Artifact, TensorSpec
+from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError
+from toolkit.passports import TensorSpec
 
 TYPES = {
     **{"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8", "int8": "TYPE_INT8"},
     **{"int32": "TYPE_INT32", "int64": "TYPE_INT64", "float64": "TYPE_FP64", "bool": "TYPE_BOOL"},
 }
-BACKENDS = {"onnx": "onnxruntime", "trt": "tensorrt"}
+RUNTIMES = {"onnx": "onnxruntime", "trt": "tensorrt"}
 # how long a request may wait for others to share its batch, and for its turn at all
 QUEUE_DELAY_MICROSECONDS = 500
 TIMEOUT_MICROSECONDS = 1_000_000
@@ -24,10 +25,10 @@ def model_config(name: str, source: Artifact, batches: Sequence[int]) -> str:
     passport = source.passport
     dynamic = passport.input.shape[0] is None
     largest = max(batches) if dynamic else 0
-    outputs = passport.extra.get("outputs") or [passport.output.name]
+    outputs = passport.outputs or (passport.output.name,)
     parts = [
         f"name: {_text(name)}",
-        f"backend: {_text(BACKENDS[passport.format])}",
+        f"backend: {_text(RUNTIMES[passport.format])}",
         f"max_batch_size: {largest}",
         f"input [ {{ {_tensor(passport.input, dynamic=dynamic)} }} ]",
     ]

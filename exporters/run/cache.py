@@ -5,26 +5,21 @@ Versions are read from package metadata, so that a stored answer costs no import
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporters.proving.proof import PROOF, proven
+from exporters.proving.proof import proven
 from toolkit.artifacts import Artifact, hash_file, read_passport
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.exporting import Exporter, ExportOptions
-from toolkit.tensorrt.flavours import FLAVOURS
 
-KEY = "export_key"
-PACKAGES = (
-    *("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy"),
-    *("pillow", *(package for one in FLAVOURS.values() for package in one.packages)),
-)
 # facts of a source's passport that an export neither reads nor passes on
-_IDLE = frozenset({"created", "parity", "parity_why", "source_parity", KEY, "tools", "verified"})
+_IDLE = frozenset({"created", "parity", "parity_why", "source_parity", "export_key", "tools", "verified"})
 
 
 def asked(exporter: Exporter, options: ExportOptions, data: Callable[[], str | None]) -> dict[str, Any]:
@@ -33,21 +28,22 @@ def asked(exporter: Exporter, options: ExportOptions, data: Callable[[], str | N
     Data and a file of one's own model enter by their content, wherever they lie; `data` tells the
     fingerprint of the former, None where there is none.
     """
-    found = {name: getattr(options, name, options.extra.get(name)) for name in exporter.reads}
+    found = {name: getattr(options, name) for name in exporter.reads}
     if options.model_file is not None and options.model_file.is_file() and "model_file" in found:
         found["model_file"] = hash_file(options.model_file)
     if "data_dir" in found:
         found["data_dir"] = data()
-    return {"exporter": exporter.name, **found, "machine": exporter.machine(options)}
+    own = dataclasses.asdict(options.own_of(exporter.options))
+    return {"exporter": exporter.name, **found, "own": own, "machine": exporter.machine(options)}
 
 
-def export_key(source: Artifact, wanted: Mapping[str, Any]) -> str:
-    """Return the hash of everything that an export's result depends on."""
+def export_key(source: Artifact, wanted: Mapping[str, Any], packages: Sequence[str]) -> str:
+    """Return the hash of everything that an export's result depends on; `packages` by their versions."""
     passport = {k: v for k, v in source.passport.to_json().items() if k not in _IDLE}
     facts = {
         "source": passport,
         "asked": wanted,
-        "tools": tool_versions(*PACKAGES),
+        "tools": tool_versions(*packages),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -60,7 +56,7 @@ def stored(path: Path, key: str) -> Artifact | None:
         passport = read_passport(path)
     except (CorruptError, NotFoundError):
         return None
-    if passport.extra.get(KEY) != key or hash_file(path) != passport.sha256:
+    if passport.export_key != key or hash_file(path) != passport.sha256:
         return None
     found = Artifact(path=path, passport=passport)
-    return found if PROOF not in passport.extra or proven(found) else None
+    return found if passport.proof_sha256 is None or proven(found) else None

@@ -1,41 +1,55 @@
-"""What one export is judged on and against: handed on by the walk, or gathered for a single exporter."""
+"""What the exports of one run share: pictures and calibration, gathered when first needed, and only once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import cached_property
 
 from exporters.run.int8 import Calibrated, calibrate
 from toolkit.artifacts import Artifact
-from toolkit.exporting import ExportOptions
+from toolkit.exporting import Context, ExportOptions, Tell, silent
 from toolkit.exporting.evidence import Evidence, gather
 from toolkit.graphs.reading import read_graph
 
 
-def evidence_for(source: Artifact, options: ExportOptions) -> Evidence:
-    """Return the pictures of this run: those of the walk (`options.extra["evidence"]`), else gathered."""
-    given = options.extra.get("evidence")
-    if callable(given):
-        found: Evidence = given()
+class RunContext:
+    """The context of one export command, or of a single export that was asked for alone.
+
+    `reference` is the artifact that the run began with; `key` the hash that its present step is stored
+    under, None where nothing is stored.
+    """
+
+    def __init__(self, reference: Artifact, options: ExportOptions, tell: Tell = silent) -> None:
+        self.reference = reference
+        self.options = options
+        self.tell = tell
+        self.key: str | None = None
+        self._calibrated: Calibrated | None = None
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The pictures that this run's exports are judged on; that they are random is said."""
+        found = gather(
+            self.reference.passport,
+            images=self.options.images,
+            seed=self.options.seed,
+            data_dir=self.options.data_dir,
+        )
+        if found.why_random:
+            self.tell(f"judged on seeded random images: {found.why_random}")
         return found
-    return gather(source.passport, images=options.images, seed=options.seed, data_dir=options.data_dir)
+
+    def calibrated(self, graph: Artifact) -> Calibrated:
+        """Return the one calibration, of an fp32 graph, that all int8 graphs of this run share."""
+        if self._calibrated is None:
+            self.tell("calibrating int8 …")
+            self._calibrated = calibrate(read_graph(graph.path), graph.passport, self.options)
+            held = self._calibrated.held
+            self.tell(f"calibrated on {held.calibration_source}")
+            if held.why_unjudged:
+                self.tell(f"int8 is NOT judged, no accuracy gate was applied: {held.why_unjudged}")
+        return self._calibrated
 
 
-def reference_for(source: Artifact, options: ExportOptions) -> Artifact:
-    """Return what answers are held against: the checkpoint at the start of the walk, else the source."""
-    given = options.extra.get("reference")
-    return given if isinstance(given, Artifact) else source
-
-
-def calibrated_for(source: Artifact, options: ExportOptions) -> Calibrated:
-    """Return the calibration of this run, shared by both emitters, else one made now."""
-    given = options.extra.get("calibrated")
-    if callable(given):
-        found: Calibrated = given(source)
-        return found
-    return calibrate(read_graph(source.path), source.passport, options)
-
-
-def teller(options: ExportOptions) -> Callable[[str], None]:
-    """Return where an exporter says things to people: as handed on, else nowhere."""
-    given = options.extra.get("tell")
-    return given if callable(given) else lambda _: None
+def context_of(source: Artifact, options: ExportOptions, given: Context | None) -> RunContext:
+    """Return the context of a run as it was handed on; a new one for an export that was asked for alone."""
+    return given if isinstance(given, RunContext) else RunContext(source, options)

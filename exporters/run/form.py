@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.graphs.pixels import add_softmax, take_pixels
-from toolkit.artifacts import Artifact, Passport
+from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError
 from toolkit.exporting import ExportOptions
 from toolkit.exporting.evidence import Evidence, answers_of
 from toolkit.images import softmax
+from toolkit.passports import Passport
 
 PROBABILITIES = "probabilities"
 
@@ -21,8 +22,8 @@ PROBABILITIES = "probabilities"
 def unmet(known: Passport, options: ExportOptions) -> str:
     """Return the options that ask for another form than a file has, as typed; empty where it has it."""
     wanted = {
-        "--input uint8": options.extra.get("input") == "uint8" and known.input.dtype != "uint8",
-        "--softmax": options.extra.get("softmax") and not known.extra.get("softmax"),
+        "--input uint8": options.pixels and known.input.dtype != "uint8",
+        "--softmax": options.softmax and not known.softmax,
     }
     return " ".join(typed for typed, lacks in wanted.items() if lacks)
 
@@ -54,6 +55,6 @@ def wanted_answers(
     They are probabilities where the file's answers are and the reference's are not.
     """
     found = answers_of(reference, evidence, model_file=model_file)
-    if passport.extra.get("softmax") and not reference.passport.extra.get("softmax"):
+    if passport.softmax and not reference.passport.softmax:
         return softmax(found).astype(np.float32)
     return found

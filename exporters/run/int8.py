@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,27 +11,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.graphs.quantized import Purpose, heavy_nodes, quantize
-from exporters.graphs.ranges import Method, Range, measure, method
+from exporters.graphs.quantized import heavy_nodes, quantize
+from exporters.graphs.ranges import Range, measure
 from exporters.proving.accuracy import Drop, paired_drop
-from toolkit import catalog
 from toolkit.allocation import give_back_freed_memory
-from toolkit.artifacts import Artifact, Passport
-from toolkit.backends import Engine, EngineOptions
+from toolkit.answering import answers, inputs_for
+from toolkit.artifacts import Artifact
+from toolkit.backends import Engine, EngineOptions, opener
 from toolkit.errors import CnnkitError, GateError
-from toolkit.exporting import ExportOptions
-from toolkit.exporting.evidence import answers
-from toolkit.exporting.heldout import HeldOut, hold_out, network_input
+from toolkit.exporting import ExportOptions, RangeMethod, Tell
+from toolkit.exporting.heldout import HeldOut, hold_out
 from toolkit.graphs.running import logits
 from toolkit.machine.cpu import Cpu, cpu
+from toolkit.passports import UNSIGNED, AccuracyDrop, CalibrationRecord, Dialect, Passport
 
-CALIBRATION_IMAGES = 512
 FIRST_IMAGES = 1000
-ALLOWED_POINTS = 0.5
 # pictures on which a layer's own damage is measured before layers are tried in that order
 SENSITIVITY_IMAGES = 256
-
-Tell = Callable[[str], None]
 
 
 @dataclass
@@ -40,19 +37,19 @@ class Calibrated:
     model: Any
     ranges: dict[str, Range]
     held: HeldOut
-    method: Method
+    method: RangeMethod
     seed: int
     before: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
-    def facts(self) -> dict[str, Any]:
+    def record(self) -> CalibrationRecord:
         """Return what the passport says of the calibration."""
-        return {
-            "images": len(self.held.calibration),
-            "source": self.held.calibration_source,
-            "method": self.method,
-            "seed": self.seed,
-            "per_channel": True,
-        }
+        return CalibrationRecord(
+            images=len(self.held.calibration),
+            source=self.held.calibration_source,
+            method=self.method,
+            seed=self.seed,
+            per_channel=True,
+        )
 
     def right_before(self, count: int) -> NDArray[np.bool_]:
         """Return which of the first `count` held-out pictures the fp32 graph gets right."""
@@ -66,10 +63,30 @@ class Calibrated:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """An int8 graph that passed its gate, and what its passport says of it."""
+    """An int8 graph that passed its gate: which layers stay in float, and what is lost.
+
+    `drop` is None where nothing was judged; `why_unjudged` then says why.
+    """
 
     model: Any
-    facts: dict[str, Any]
+    calibration: CalibrationRecord
+    dialect: Dialect
+    reduced_range: bool
+    kept_float: tuple[str, ...] = ()
+    drop: AccuracyDrop | None = None
+    why_unjudged: str | None = None
+
+    def noted(self, passport: Passport) -> Passport:
+        """Return a passport with all that is known of this graph."""
+        return dataclasses.replace(
+            passport,
+            calibration=self.calibration,
+            int8_dialect=self.dialect,
+            reduced_range=self.reduced_range,
+            kept_float=self.kept_float,
+            accuracy_drop=self.drop,
+            accuracy_drop_why=self.why_unjudged,
+        )
 
 
 def calibrate(model: Any, passport: Passport, options: ExportOptions) -> Calibrated:
@@ -77,9 +94,9 @@ def calibrate(model: Any, passport: Passport, options: ExportOptions) -> Calibra
 
     Raises CnnkitError where a largest drop in accuracy was asked for that no picture could judge.
     """
-    count = int(options.extra.get("calibration_images") or CALIBRATION_IMAGES)
+    count = options.calibration_images
     held = hold_out(passport, images=count, seed=options.seed, data_dir=options.data_dir)
-    demanded = options.extra.get("max_accuracy_drop")
+    demanded = options.max_accuracy_drop
     if demanded is not None and held.validation is None:
         raise CnnkitError(
             f"--max-accuracy-drop {demanded:g} cannot be judged: {held.why_unjudged}; without the option "
@@ -90,47 +107,50 @@ def calibrate(model: Any, passport: Passport, options: ExportOptions) -> Calibra
         model=model,
         ranges=measure(model, held.calibration),
         held=held,
-        method=method(str(options.extra.get("method") or "minmax")),
+        method=options.calibration,
         seed=options.seed,
     )
 
 
 def quantize_within(
-    calibrated: Calibrated, *, purpose: Purpose, allowed: float, tell: Tell, here: Cpu | None = None
+    calibrated: Calibrated, *, dialect: Dialect, allowed: float, tell: Tell, here: Cpu | None = None
 ) -> Quantized:
     """Return an int8 graph whose accuracy drop is within `allowed` points, as many layers as can in int8.
 
     Raises GateError when even the search finds none, or when the pictures do not suffice to tell.
-    Without labelled pictures (untrained and foreign networks) nothing is judged and the facts say so.
+    Without labelled pictures (untrained and foreign networks) nothing is judged, and the result says so.
     """
     here = here or cpu()
-    narrow = purpose == "cpu" and not here.wide_int8
+    narrow = dialect == UNSIGNED and not here.wide_int8
 
-    def emit(keep: list[str]) -> Any:
+    def emit(keep: Sequence[str]) -> Any:
         return quantize(
             calibrated.model,
             calibrated.ranges,
             method=calibrated.method,
-            purpose=purpose,
+            dialect=dialect,
             reduce_range=narrow,
             keep=keep,
         )
 
-    facts = {
-        "calibration": calibrated.facts(),
-        "reduced_range": narrow,
-        "int8_dialect": "S8S8" if purpose == "trt" else "U8S8",
-    }
-    if calibrated.held.validation is None:
-        unjudged = {"accuracy_drop": None, "accuracy_drop_why": calibrated.held.why_unjudged}
-        return Quantized(model=emit([]), facts={**facts, "kept_float": [], **unjudged})
-    kept, drop = _search(calibrated, emit, allowed, tell)
-    judged = drop_facts(drop, allowed, calibrated.held)
-    return Quantized(model=emit(kept), facts={**facts, "kept_float": kept, "accuracy_drop": judged})
+    kept: list[str] = []
+    judged: AccuracyDrop | None = None
+    if calibrated.held.validation is not None:
+        kept, drop = _search(calibrated, emit, allowed, tell)
+        judged = drop_record(drop, allowed, calibrated.held)
+    return Quantized(
+        model=emit(kept),
+        calibration=calibrated.record(),
+        dialect=dialect,
+        reduced_range=narrow,
+        kept_float=tuple(kept),
+        drop=judged,
+        why_unjudged=calibrated.held.why_unjudged,
+    )
 
 
 def _search(
-    calibrated: Calibrated, emit: Callable[[list[str]], Any], allowed: float, tell: Tell
+    calibrated: Calibrated, emit: Callable[[Sequence[str]], Any], allowed: float, tell: Tell
 ) -> tuple[list[str], Drop]:
     """Return the smallest set of layers to keep in float, and the drop that is left with it.
 
@@ -177,13 +197,13 @@ def judge_engine(
     engine: Engine, reference: Artifact, held: HeldOut, allowed: float, *, model_file: Path | None = None
 ) -> Drop:
     """Measure the paired drop of an engine that runs here against its reference, until it is decided."""
-    backend = catalog.backend({"safetensors": "pytorch", "onnx": "ort"}[reference.passport.format])
+    backend = opener(reference.passport.format)
     assert held.validation is not None
     pictures, labels = held.validation.images, held.validation.labels
     with backend.open(reference, EngineOptions(model_file=model_file)) as before:
 
         def right_before(count: int) -> NDArray[np.bool_]:
-            given = network_input(pictures[:count], reference.passport)
+            given = inputs_for(pictures[:count], reference.passport)
             return np.asarray(answers(before, given).argmax(axis=1) == labels[:count])
 
         return _decided(
@@ -212,15 +232,18 @@ def _decided(
         count = more
 
 
-def drop_facts(drop: Drop, allowed: float, held: HeldOut) -> dict[str, Any]:
+def drop_record(drop: Drop, allowed: float, held: HeldOut) -> AccuracyDrop:
     """Return what a passport says of a drop that was judged."""
-    return {
-        **{"points": drop.points, "ci95": [drop.low, drop.high], "images": drop.images},
-        **{"allowed": allowed, "source": held.validation_source},
-    }
+    return AccuracyDrop(
+        points=drop.points,
+        ci95=(drop.low, drop.high),
+        images=drop.images,
+        allowed=allowed,
+        source=held.validation_source,
+    )
 
 
-def _by_damage(calibrated: Calibrated, emit: Callable[[list[str]], Any]) -> list[str]:
+def _by_damage(calibrated: Calibrated, emit: Callable[[Sequence[str]], Any]) -> list[str]:
     """Return the heavy nodes, the one first that moves the logits most when it alone is in int8."""
     names = heavy_nodes(calibrated.model)
     inputs = calibrated.held.inputs(0, SENSITIVITY_IMAGES)

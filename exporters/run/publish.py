@@ -12,19 +12,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from exporters.proving.proof import PROOF, proof_path
-from toolkit.artifacts import (
-    Artifact,
-    Passport,
-    hash_file,
-    now,
-    sidecar,
-    stamp,
-    write_bytes,
-    write_json,
-    writing,
-)
+from exporters.proving.proof import proof_path
+from toolkit.artifacts import Artifact, hash_file, now, sidecar, stamp, write_bytes, write_json, writing
 from toolkit.errors import CnnkitError
+from toolkit.passports import Passport
 
 # Writes a file at the path that it is given, and returns its passport as far as it is known.
 Draft = Callable[[Path], Passport]
@@ -41,11 +32,10 @@ def publish(path: Path, draft: Draft, prove: Prove) -> Artifact:
     """
     refuse_unwritable(path.parent)
     with writing(path) as part:
-        drafted = dataclasses.replace(draft(part), sha256=hash_file(part), created="")
+        drafted = dataclasses.replace(draft(part), sha256=hash_file(part), created=None)
         proven, proof = prove(Artifact(path=part, passport=drafted))
         if proof is not None:
-            digest = hashlib.sha256(proof).hexdigest()
-            proven = dataclasses.replace(proven, extra={**proven.extra, PROOF: digest})
+            proven = dataclasses.replace(proven, proof_sha256=hashlib.sha256(proof).hexdigest())
         turn = contextlib.ExitStack()
         turn.enter_context(take_turn(path.parent))
         if proof is not None:
@@ -54,6 +44,30 @@ def publish(path: Path, draft: Draft, prove: Prove) -> Artifact:
         made = dataclasses.replace(proven, sha256=drafted.sha256, created=proven.created or now())
         write_json(sidecar(path), made.to_json())
     return Artifact(path=path, passport=made)
+
+
+def inherited(source: Passport, *facts: str) -> Passport:
+    """Return what an export's passport takes over from its source's; the rest is the export's own to say.
+
+    That is all up to `created` but what was measured or made of the source alone; of the facts of some
+    artifacts, the seed, the hash of a model file and those that are named.
+    """
+    names = [f.name for f in dataclasses.fields(Passport)]
+    later = names[names.index("created") :]
+    kept = {"seed", "model_file_sha256", *facts}
+    own = Passport(
+        format=source.format,
+        model=source.model,
+        precision=source.precision,
+        trained=source.trained,
+        input=source.input,
+        output=source.output,
+        classes=source.classes,
+        preprocessing=source.preprocessing,
+    )
+    alone = ["target", "parity", "parity_why", "source_parity"]
+    dropped = {name: getattr(own, name) for name in [*later, *alone] if name not in kept}
+    return dataclasses.replace(source, **dropped)
 
 
 def refuse_unwritable(folder: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Artifact, Passport, TensorSpec, sidecar
+from toolkit.artifacts import Artifact, sidecar
 from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.graphs import GRAPH
 from toolkit.opening import Selection, is_path, open_model
+from toolkit.passports import Passport, TensorSpec
 
 
 def open_source(model: str | None, selection: Selection) -> Artifact:
@@ -17,7 +19,7 @@ def open_source(model: str | None, selection: Selection) -> Artifact:
     """
     if model is not None and is_path(model):
         path = Path(model)
-        if path.suffix == ".onnx" and path.is_file() and not sidecar(path).exists():
+        if path.suffix == f".{GRAPH}" and path.is_file() and not sidecar(path).exists():
             return adopt(path)
         return _full_precision(open_model(model, selection))
     try:
@@ -33,7 +35,7 @@ def open_source(model: str | None, selection: Selection) -> Artifact:
 def _full_precision(source: Artifact) -> Artifact:
     """Refuse a graph that lost precision already; every export starts from the fp32 one."""
     known = source.passport
-    if known.format == "onnx" and known.precision != "fp32":
+    if known.format == GRAPH and known.precision != "fp32":
         raise CnnkitError(
             f"{source.path.name} is {known.precision} already; exports start from a checkpoint or an fp32 "
             f"graph: `cnnkit export {source.name}`, or {source.name}.onnx"
@@ -42,7 +44,7 @@ def _full_precision(source: Artifact) -> Artifact:
 
 
 def _graphs(selection: Selection) -> Selection:
-    return Selection(root=selection.root, formats=("onnx",), untrained=selection.untrained)
+    return Selection(root=selection.root, formats=(GRAPH,), untrained=selection.untrained)
 
 
 def adopt(path: Path) -> Artifact:
@@ -57,7 +59,7 @@ def adopt(path: Path) -> Artifact:
     output = output_spec(model)
     count = output.shape[-1] if output.shape and output.shape[-1] else 0
     passport = Passport(
-        format="onnx",
+        format=GRAPH,
         model=path.stem,
         precision="fp32",
         trained=None,
@@ -66,7 +68,7 @@ def adopt(path: Path) -> Artifact:
         classes=tuple(str(index) for index in range(count)),
         preprocessing=None,
         sha256=hash_graph(path),
-        extra={"softmax": True} if ends_in_softmax(model) else {},
+        softmax=ends_in_softmax(model),
     )
     return Artifact(path=path, passport=passport)
 

@@ -27,8 +27,8 @@ from serve.api.messages import (
     read,
 )
 from serve.api.tensor_data import check_finite, datatype, from_json
-from toolkit.artifacts import TensorSpec
 from toolkit.figures import shape_text
+from toolkit.passports import TensorSpec
 
 MAX_DIGITS = 12
 MOST_KEPT = 64

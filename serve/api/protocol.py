@@ -28,9 +28,9 @@ from serve.api.tensor_data import datatype, finite
 from serve.classifier import Classifier
 from serve.registry import Registry, Version
 from serve.served import RETRY_S, ServedModel
-from toolkit.artifacts import TensorSpec
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.passports import TensorSpec
 
 PLATFORMS = {"ort": "onnxruntime_onnx", "pytorch": "pytorch_eager", "trt": "tensorrt_plan"}
 EXTENSIONS = [

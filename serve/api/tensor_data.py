@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.api import RefusedError
-from toolkit.artifacts import TensorSpec
+from toolkit.passports import TensorSpec
 
 DATATYPES = {
     "float32": "FP32",

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from toolkit import cli
-from toolkit.artifacts import Precision
+from toolkit.passports import Precision
 
 
 @click.command()

@@ -61,6 +61,6 @@ def card(artifact: Artifact, title: str | None = None) -> str:
     again = commands(artifact)
     if again:
         rows.append(("to make it again", f"`{again}`"))
-    rows += [("made", passport.created), ("SHA-256", f"`{passport.sha256}`")]
+    rows += [("made", passport.created or "not known"), ("SHA-256", f"`{passport.sha256}`")]
     lines = [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows]
     return "\n".join([f"| {title or artifact.name} | |", "|:--|:--|", *lines])

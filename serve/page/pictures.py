@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from serve.classifier import Invert
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.artifacts import Artifact
+from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels
 
@@ -61,7 +62,7 @@ def dataset_name(artifact: Artifact) -> str | None:
     """Return the data set that an artifact was trained on, or that its model is meant for."""
     if artifact.passport.dataset is not None:
         return artifact.passport.dataset.name
-    spec = catalog.models().get(artifact.passport.model)
+    spec = zoo.models().get(artifact.passport.model)
     return spec.dataset if spec else None
 
 
@@ -72,7 +73,7 @@ def test_pictures(artifact: Artifact) -> TestPictures | str:
         return "no test pictures: the passport does not say which data the network was trained on"
     name = SHIPPED.get(name, name)
     try:
-        data = catalog.dataset(name).load(name, None, False, artifact.passport.input.shape[1:])  # type: ignore[arg-type]  # only the batch is None
+        data = dataset_of(name).load(name, None, False, artifact.passport.input.shape[1:])  # type: ignore[arg-type]  # only the batch is None
     except CnnkitError as error:
         return f"no test pictures: {error}"
     labels = data.test.labels

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from toolkit import catalog
-from toolkit.artifacts import Artifact, Passport
+from toolkit import zoo
+from toolkit.artifacts import CHECKPOINT, Artifact
+from toolkit.passports import Passport
 
 
 def commands(artifact: Artifact) -> str | None:
@@ -21,28 +22,28 @@ def commands(artifact: Artifact) -> str | None:
         words.append("--untrained")
     if passport.precision != "fp32":
         words += ["--precision", passport.precision]
-    export = None if passport.format == "safetensors" else shlex.join(words)
+    export = None if passport.format == CHECKPOINT else shlex.join(words)
     return " && ".join(line for line in (trained, export) if line) or None
 
 
 def _training(passport: Passport, name: str) -> str | None:
     recipe = passport.recipe
-    if not passport.trained or not recipe or not recipe.get("name"):
+    if not passport.trained or recipe is None:
         return None
     words = ["cnnkit", "train", passport.model]
     if name != passport.model:
         words += ["--name", name]
-    if recipe["name"] != "default":
-        words += ["--recipe", str(recipe["name"])]
-    for field in recipe.get("changed", ()):
-        words += _option(str(field), recipe.get(field))
-    spec = catalog.models().get(passport.model)
+    if recipe.name != "default":
+        words += ["--recipe", recipe.name]
+    for field in recipe.changed:
+        words += _option(field, getattr(recipe, field, None))
+    spec = zoo.models().get(passport.model)
     if passport.dataset and (spec is None or passport.dataset.name != spec.dataset):
         words += ["--dataset", passport.dataset.name]
-    if passport.extra.get("pretrained"):
-        words += ["--pretrained", str(passport.extra["pretrained"])]
-    if passport.extra.get("seed"):
-        words += ["--seed", str(passport.extra["seed"])]
+    if passport.pretrained:
+        words += ["--pretrained", passport.pretrained]
+    if passport.seed:
+        words += ["--seed", str(passport.seed)]
     return shlex.join(words)
 
 

@@ -30,7 +30,7 @@ MODEL_FILE = f'''
 import time
 
 import torch
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.models import ModelSpec
 
 
@@ -45,7 +45,7 @@ class Slow(torch.nn.Conv2d):
 
 
 def build(channels, classes):
-    network = catalog.model("{MODEL}").build(channels, classes)
+    network = zoo.model("{MODEL}").build(channels, classes)
     if SLOW:
         network.get_submodule("{MODULE}").__class__ = Slow
     return network

@@ -25,8 +25,9 @@ import sys, warnings
 warnings.simplefilter("ignore")
 import torch
 from safetensors.torch import load_file
-from toolkit import catalog
-module = catalog.model("alexnet").build(1, 10).eval()
+from toolkit.backends import BACKENDS
+from toolkit import zoo
+module = zoo.model("alexnet").build(1, 10).eval()
 module.load_state_dict(load_file(sys.argv[1]))
 batch = {0: torch.export.Dim("batch")}
 program = torch.onnx.export(module, (torch.zeros(2, 1, 224, 224),), dynamic_shapes=(batch,), verbose=False)
@@ -98,9 +99,8 @@ def sizes(root: Path) -> dict[str, Path]:
 
 def speed(root: Path) -> None:
     """Print int8's speed on ONNX Runtime against fp32 there and against eager PyTorch, in turns."""
-    from toolkit import catalog
     from toolkit.artifacts import open_artifact
-    from toolkit.backends import EngineOptions
+    from toolkit.backends import BACKENDS, EngineOptions
 
     folder = root / "alexnet-untrained"
     named = {
@@ -109,8 +109,8 @@ def speed(root: Path) -> None:
         "int8": ("ort", "alexnet-untrained.int8.onnx"),
     }
     batch = np.random.default_rng(0).standard_normal((1, 1, 224, 224)).astype(np.float32)
-    quiet = EngineOptions(extra={"spinning": False})
-    engines = {k: catalog.backend(b).open(open_artifact(folder / f), quiet) for k, (b, f) in named.items()}
+    quiet = EngineOptions(yields=True)
+    engines = {k: BACKENDS.load(b).open(open_artifact(folder / f), quiet) for k, (b, f) in named.items()}
     found: dict[str, list[float]] = {name: [] for name in engines}
     for window in range(WINDOWS + 2):
         for name, engine in engines.items():

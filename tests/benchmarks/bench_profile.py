@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.artifacts import Artifact
-from toolkit.backends import EngineOptions, ExecutedNode
+from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.checkpoints import write_untrained
 from toolkit.graphs.counting import SourceGraph, SourceNode
 from toolkit.profiling.columns import Wanted, export_onnx
@@ -33,13 +33,14 @@ from toolkit.profiling.measuring.latency import measure
 from toolkit.profiling.network.modules import Module
 from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.matching import claim
+from toolkit.traces import ExecutedNode
 
 BLOCKS = 5
 
 
 def exported(name: str, root: Path) -> Artifact:
     """Return the seeded ONNX file of a model."""
-    checkpoint = write_untrained(catalog.model(name), root)
+    checkpoint = write_untrained(zoo.model(name), root)
     return export_onnx(checkpoint, "fp32", Wanted(models=(), root=root), lambda text: None)
 
 
@@ -48,7 +49,7 @@ def clean_against_bare(artifact: Artifact, backend: str) -> float:
     shape = tuple(extent or 1 for extent in artifact.passport.input.shape)
     batch = np.zeros(shape, np.float32)
     ratios = []
-    with catalog.backend(backend).open(artifact, EngineOptions()) as engine:
+    with BACKENDS.load(backend).open(artifact, EngineOptions()) as engine:
         ours, bare = engine.bind(batch), bare_call(engine, batch)
         for _ in range(BLOCKS):
             latency = measure({backend: ours}, duration_s=1.0)[0][backend]
@@ -132,7 +133,7 @@ def main() -> None:
         print(f"alignment of 1,000 nodes: {alignment_seconds():.3f} s (≤ 1)")
         for name in ("lenet", "alexnet28"):
             graph = exported(name, root)
-            checkpoint = write_untrained(catalog.model(name), root)
+            checkpoint = write_untrained(zoo.model(name), root)
             for backend, artifact in (("ort", graph), ("pytorch", checkpoint)):
                 ratio = clean_against_bare(artifact, backend)
                 print(f"clean latency of {name} in {backend} / bare loop: {ratio:.3f} (0.95 to 1.05)")

@@ -37,9 +37,9 @@ def eager_loop(model: str, batch: int, images: int) -> float:
     import torch
     from torch.nn import functional
 
-    from toolkit import catalog
+    from toolkit import zoo
 
-    spec = catalog.model(model)
+    spec = zoo.model(model)
     channels, height, width = spec.input_shape
     module = spec.build(channels, spec.classes)
     recipe = spec.recipe("textbook")
@@ -63,9 +63,10 @@ def loader_loop(model: str, batch: int, images: int, workers: int = 0) -> float:
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
 
-    from toolkit import catalog
+    from toolkit import zoo
+    from toolkit.datasets import dataset_of
 
-    data = catalog.dataset("fashion-mnist").load("fashion-mnist", None, True, None).train.take(slice(images))
+    data = dataset_of("fashion-mnist").load("fashion-mnist", None, True, None).train.take(slice(images))
 
     class Pictures(Dataset[tuple[torch.Tensor, int]]):
         """Does per picture what torchvision.datasets.FashionMNIST with ToTensor does."""
@@ -80,7 +81,7 @@ def loader_loop(model: str, batch: int, images: int, workers: int = 0) -> float:
         def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
             return self.to_tensor(Image.fromarray(self.images[index].numpy())), int(data.labels[index])
 
-    spec = catalog.model(model)
+    spec = zoo.model(model)
     module = spec.build(1, 10)
     recipe = spec.recipe("textbook")
     optimizer = torch.optim.SGD(module.parameters(), lr=recipe.lr)

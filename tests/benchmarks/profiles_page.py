@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.profiling.measuring.machine import describe_machine
 
 ATTEMPTS = 3
@@ -37,7 +37,7 @@ def main() -> None:
     parts = [HEAD.format(machine=said, attempts=ATTEMPTS)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = sys.argv[2] if len(sys.argv) > 2 else scratch
-        for name in catalog.models():
+        for name in zoo.models():
             arguments = ["profile", name, "--untrained", "--backend", "pytorch,ort", "--threads", "1"]
             text = _best(arguments, folder)
             parts.append(f"## {name}\n\n`cnnkit {' '.join(arguments)}`\n\n```text\n{text}\n```\n")

@@ -26,7 +26,7 @@ import click
 import cnnkit
 from tests.benchmarks.experiments import EXPERIMENTS, Experiment
 from tests.benchmarks.results_page import write_page
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.artifacts import write_bytes
 from toolkit.commands._recipe_options import changes
 from toolkit.errors import unknown_name
@@ -51,7 +51,7 @@ def settings_of(row: Experiment) -> dict[str, Any]:
         assert command is not None
         # raises UsageError for what is unknown
         made = command.make_context(name, rest, parent=context)
-        recipe = recipes.find(catalog.models()[row.model], made.params["recipe_name"])
+        recipe = recipes.find(zoo.models()[row.model], made.params["recipe_name"])
         told: dict[str, Any] = json.loads(
             json.dumps(dataclasses.asdict(recipes.override(recipe, changes(made))))
         )

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from tests.benchmarks.experiments import CIFAR, EXPERIMENTS, LENET5, Experiment
 from tests.benchmarks.results_epochs import epochs_table
-from toolkit import catalog
 from toolkit.artifacts import write_bytes, writing
+from toolkit.datasets import dataset_of
 from toolkit.training.record.charts import draw_confusion
 
 HEAD = """# Results: the write-ups' experiments, measured here
@@ -269,7 +269,7 @@ def _lost_classes(run: Line) -> bool:
 
 
 def _classes(group: str) -> Sequence[str]:
-    names = catalog.dataset({CIFAR: "cifar10", LENET5: "mnist"}.get(group, "fashion-mnist")).classes
+    names = dataset_of({CIFAR: "cifar10", LENET5: "mnist"}.get(group, "fashion-mnist")).classes
     assert names is not None, group
     return names
 

@@ -12,11 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cnnkit
-from toolkit import catalog
-from toolkit.artifacts import Artifact, DatasetRef, artifact_path
+from toolkit import zoo
+from toolkit.artifacts import Artifact, artifact_path
 from toolkit.checkpoints import new_passport, save_checkpoint
-from toolkit.exporting import ExportOptions
+from toolkit.datasets import dataset_of
+from toolkit.exporting import EXPORTERS, ExportOptions, own_options
 from toolkit.images import Preprocessing, normalise
+from toolkit.passports import DatasetRef
+from toolkit.recipes import Recipe
 
 Export = Callable[..., Artifact]
 
@@ -27,9 +30,9 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     root = tmp_path_factory.mktemp("trained")
-    data = catalog.dataset("fashion-mnist-sample").load("fashion-mnist-sample", None, False, None)
+    data = dataset_of("fashion-mnist-sample").load("fashion-mnist-sample", None, False, None)
     preprocessing = Preprocessing(size=(28, 28), channels=1, mean=(0.286,), std=(0.353,))
-    spec = catalog.model("lenet-maxpool")
+    spec = zoo.model("lenet-maxpool")
     torch.manual_seed(0)
     module = spec.build(1, 10)
     images = torch.from_numpy(normalise(data.train.images, preprocessing))
@@ -47,9 +50,9 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     passport = dataclasses.replace(
         new_passport(spec, preprocessing=preprocessing, classes=data.classes, trained=True),
         dataset=DatasetRef(name="fashion-mnist-sample", fingerprint=data.fingerprint),
-        recipe={"name": "test", "validation_fraction": 0.2},
+        recipe=Recipe(name="test", validation_fraction=0.2),
     )
-    save_checkpoint(artifact_path(root, "lenet-maxpool", "safetensors"), module.state_dict(), passport)
+    save_checkpoint(artifact_path(root, "lenet-maxpool"), module.state_dict(), passport)
     # most tests begin from the fp32 graph on 64 images: it is captured once, and then a stored result
     cnnkit_json("export", "lenet-maxpool", "--format", "onnx", "--images", 64, "--artifacts", root)
     return root
@@ -69,7 +72,7 @@ def root(trained_root: Path, tmp_path: Path) -> Path:
 def checkpoint(root: Path) -> Artifact:
     from toolkit.artifacts import open_artifact
 
-    return open_artifact(artifact_path(root, "lenet-maxpool", "safetensors"))
+    return open_artifact(artifact_path(root, "lenet-maxpool"))
 
 
 def cnnkit_run(*args: object) -> Result:
@@ -87,5 +90,8 @@ def cnnkit_json(*args: object, status: int = 0) -> dict[str, Any]:
 
 def export_one(source: Artifact, root: Path, exporter: str = "onnx", **options: Any) -> Artifact:
     """Export with one exporter, on a few images."""
-    settings = {"images": 64, **options}
-    return catalog.load("exporter", exporter).export(source, ExportOptions(root=root, **settings)).artifact
+    one = EXPORTERS.load(exporter)
+    own = {field.name for field in dataclasses.fields(one.options)}
+    typed = own_options(one, {name: value for name, value in options.items() if name in own})
+    settings = {"images": 64, **{name: value for name, value in options.items() if name not in own}}
+    return one.export(source, ExportOptions(root=root, own=(typed,), **settings)).artifact

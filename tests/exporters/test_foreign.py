@@ -50,11 +50,11 @@ def test_networks_of_other_exporters_run_in_onnx_runtime_and_build_with_tensorrt
 def test_a_file_of_the_old_torchscript_exporter_is_exported(tmp_path: Path) -> None:
     import torch
 
-    from toolkit import catalog
+    from toolkit import zoo
 
     torch.manual_seed(0)
     path = tmp_path / "old style.onnx"
-    module = catalog.model("lenet-maxpool").build(1, 10).eval()
+    module = zoo.model("lenet-maxpool").build(1, 10).eval()
     axes = {"pixels": {0: "n"}, "scores": {0: "n"}}
     torch.onnx.export(
         module,
@@ -109,7 +109,7 @@ def test_a_network_with_two_outputs_keeps_both(tmp_path: Path) -> None:
     onnx.save(model(nodes, [value("x", ["n", 4])], [value("y", ["n", 4]), value("z", ["n", 4])]), path)
     payload = cnnkit_json("export", path, "--images", 4, "--fp16", "--artifacts", tmp_path / "out")
     for entry in payload["artifacts"][:2]:
-        assert open_artifact(Path(entry["path"])).passport.extra["outputs"] == ["y", "z"]
+        assert open_artifact(Path(entry["path"])).passport.outputs == ("y", "z")
         assert [out.name for out in onnx.load(entry["path"]).graph.output] == ["y", "z"]
 
 

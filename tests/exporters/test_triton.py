@@ -10,7 +10,8 @@ import pytest
 
 from exporters.repository.config import labels_text, model_config
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
-from toolkit.artifacts import Artifact, Target, open_artifact, sidecar
+from toolkit.artifacts import Artifact, open_artifact, sidecar
+from toolkit.passports import Target
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_a_classic_plan_names_the_server_that_it_needs(root: Path) -> None:
     folder = Path(payload["artifacts"][0]["path"])
     assert (folder / "lenet-maxpool" / "1" / "model.plan").read_bytes() == b"a plan"
     assert 'backend: "tensorrt"' in (folder / "lenet-maxpool" / "config.pbtxt").read_text()
-    assert "11.4.0" in open_artifact(folder).passport.extra["server"]
+    assert "11.4.0" in open_artifact(folder).passport.server
 
 
 def test_labels_stay_one_a_line() -> None:

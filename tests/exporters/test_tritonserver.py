@@ -24,9 +24,8 @@ import numpy as np
 import pytest
 
 from tests.exporters.conftest import cnnkit_json
-from toolkit import catalog
 from toolkit.artifacts import Artifact, open_artifact
-from toolkit.backends import EngineOptions
+from toolkit.backends import BACKENDS, EngineOptions
 
 pytestmark = pytest.mark.slow
 
@@ -127,7 +126,7 @@ def ask(address: str, batch: Any, **parameters: Any) -> dict[str, Any]:
 def test_the_server_gives_our_answers_and_our_labels(server: str, root: Path) -> None:
     artifact: Artifact = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx")
     batch = np.random.default_rng(0).standard_normal((5, 1, 28, 28)).astype(np.float32)
-    with catalog.backend("ort").open(artifact, EngineOptions()) as engine:
+    with BACKENDS.load("ort").open(artifact, EngineOptions()) as engine:
         ours = engine.logits(batch)
     theirs = np.array(ask(server, batch)["data"], np.float32).reshape(5, 10)
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4)

@@ -16,10 +16,13 @@ from safetensors.numpy import load_file, save_file
 
 from exporters.commands.verify import _record
 from exporters.proving.proof import Verdict, proof_path, read_proof
-from exporters.run.rebuild import options_of, rebuild
+from exporters.run.rebuild import rebuild
+from exporters.trt import TrtOptions
 from tests.exporters.conftest import cnnkit_json, cnnkit_run, export_one
-from toolkit.artifacts import Artifact, Target, hash_file, open_artifact, read_passport, sidecar, stamp
+from toolkit.artifacts import Artifact, hash_file, open_artifact, read_passport, sidecar, stamp
 from toolkit.errors import NotFoundError
+from toolkit.exporting import EXPORTERS
+from toolkit.passports import Target
 
 
 @pytest.fixture
@@ -33,9 +36,12 @@ def test_verify_agrees_and_records_machine_versions_and_date(exported: Artifact)
     assert (payload["images"], payload["agree"]) == (64, 64)
     assert payload["max_abs_diff"] < 1e-4
     assert payload["latency_ms"] > 0
-    record = read_passport(exported.path).extra["verified"][-1]
-    assert record["agree"] == 64
-    assert {"date", "machine", "tools", "device"} <= set(record)
+    record = read_passport(exported.path).verified[-1]
+    assert record.agree == 64
+    assert record.date
+    assert record.machine
+    assert "onnxruntime-gpu" in record.tools or "onnxruntime" in record.tools
+    assert record.device == "cpu"
 
 
 def test_verify_says_it_in_one_line(exported: Artifact) -> None:
@@ -83,7 +89,7 @@ def test_a_file_that_answers_no_numbers_exits_4_and_its_record_can_be_read(expor
     assert result.exit_code == 4
     assert "0 of 64 agree" in result.stderr
     assert json.loads(result.stdout)["max_abs_diff"] is None
-    assert read_passport(exported.path).extra["verified"][-1]["max_abs_diff"] is None
+    assert read_passport(exported.path).verified[-1].max_abs_diff is None
 
 
 VERDICT = Verdict(images=64, agree=64, max_abs_diff=0.0, latency_ms=1.0, batch=1, wrong=())
@@ -92,8 +98,8 @@ VERDICT = Verdict(images=64, agree=64, max_abs_diff=0.0, latency_ms=1.0, batch=1
 def test_verifying_twice_at_once_keeps_both_records(exported: Artifact) -> None:
     _record(exported, VERDICT, "first")
     _record(exported, VERDICT, "second")  # its passport was read before the first one wrote
-    records = read_passport(exported.path).extra["verified"]
-    assert [entry["device"] for entry in records] == ["first", "second"]
+    records = read_passport(exported.path).verified
+    assert [entry.device for entry in records] == ["first", "second"]
 
 
 def test_a_record_never_puts_an_older_passport_beside_a_newer_file(
@@ -166,7 +172,7 @@ def test_an_engine_without_a_gpu_says_so_and_exits_3(exported: Artifact, root: P
 def test_an_engine_is_rebuilt_in_its_own_place_from_the_graph_beside_it(
     exported: Artifact, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = export_one(exported, root, "trt", targets=("sm89",), batches=(1, 2, 4))
+    made = export_one(exported, root, "trt", target=("sm89",), batches=(1, 2, 4))
     flat = tmp_path / "deployed"
     flat.mkdir()
     for file in (*root.rglob("*.engine*"), *root.rglob("*.onnx*")):
@@ -194,12 +200,13 @@ def test_a_classic_engine_is_rebuilt_for_this_gpu_with_what_was_asked_for(export
         hardware_compatibility="AMPERE_PLUS",
         version_compatible=True,
     )
-    options = options_of(exported, target)
-    assert options.targets == ()  # which classic TensorRT refuses
+    made = dataclasses.replace(exported, passport=dataclasses.replace(exported.passport, target=target))
+    options = EXPORTERS.load("trt").again(made)
+    assert options is not None
     assert options.batches == (1, 4, 8)
-    assert options.extra["path"] == exported.path
-    asked = {key: options.extra[key] for key in ("flavour", "compatible", "version_compatible")}
-    assert asked == {"flavour": "classic", "compatible": "AMPERE_PLUS", "version_compatible": True}
+    assert options.path == exported.path
+    # no target, which classic TensorRT refuses
+    assert options.own == (TrtOptions(flavour="classic", compatible="AMPERE_PLUS", version_compatible=True),)
 
 
 @pytest.mark.gpu

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.proving.tolerance import FLOORS
-from toolkit import answering, catalog
-from toolkit.artifacts import open_artifact
-from toolkit.backends import EngineOptions
+from toolkit.answering import answers, first, inputs_of, load_for
+from toolkit.artifacts import CHECKPOINT, open_artifact
+from toolkit.backends import EngineOptions, opener
 
 PICTURES = 500
 
@@ -55,11 +55,11 @@ def agreement(reference: NDArray[np.float32], found: NDArray[np.float32]) -> Agr
 def compare_devices(path: Path, device: str) -> Agreement:
     """Ask a checkpoint about its data set's test pictures on the CPU and on a device."""
     artifact = open_artifact(path)
-    pixels = answering.first(answering.load_for(artifact.passport, None, None).test, PICTURES).images
+    pixels = first(load_for(artifact.passport, None, None).test, PICTURES).images
     logits = []
     for where in ("cpu", device):
-        with catalog.backend("pytorch").open(artifact, EngineOptions(device=where)) as engine:
-            logits.append(answering.answers(engine, pixels))
+        with opener(CHECKPOINT).open(artifact, EngineOptions(device=where)) as engine:
+            logits.append(answers(engine, inputs_of(pixels, artifact)))
     return agreement(*logits)
 
 

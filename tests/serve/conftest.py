@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit import backends, catalog
+from toolkit import backends
 from toolkit.artifacts import shipped_root
+from toolkit.backends import BACKENDS
 
 READY_S = 60
 MODEL = "lenet-maxpool"
@@ -144,7 +145,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Return the backend of `backends/counting.py`, found by the catalog as any other file of its folder."""
     monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(Path(__file__).parent / "backends")])
     monkeypatch.setattr(backends.__spec__, "submodule_search_locations", backends.__path__)
-    yield catalog.backend("counting")
+    yield BACKENDS.load("counting")
     del sys.modules["toolkit.backends.counting"]
 
 

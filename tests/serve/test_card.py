@@ -14,8 +14,9 @@ import cnnkit
 from serve.page.card import card
 from serve.page.remaking import commands
 from toolkit.artifacts import Artifact, open_artifact
+from toolkit.recipes import Recipe
 
-RECIPE = {"name": "textbook", "lr": 0.5, "clip_norm": None, "flip": False, "epochs": 3}
+RECIPE = Recipe(name="textbook", lr=0.5, clip_norm=None, flip=False, epochs=3)
 
 
 def changed(artifact: Artifact, **facts: Any) -> Artifact:
@@ -37,8 +38,15 @@ def test_the_card_has_accuracy_parity_size_and_hash(artifact: Artifact) -> None:
 
 
 def test_commands_repeat_what_was_set_otherwise(artifact: Artifact) -> None:
-    recipe = {**RECIPE, "changed": ["lr", "clip_norm", "flip"]}
-    made = changed(artifact, recipe=recipe, precision="fp16", extra={"seed": 7})
+    recipe = dataclasses.replace(
+        RECIPE,
+        changed=(
+            "lr",
+            "clip_norm",
+            "flip",
+        ),
+    )
+    made = changed(artifact, recipe=recipe, precision="fp16", seed=7)
     assert commands(made) == (
         "cnnkit train lenet-maxpool --recipe textbook --lr 0.5 --clip-norm none --no-flip --seed 7"
         " && cnnkit export lenet-maxpool --precision fp16"

@@ -17,7 +17,7 @@ from serve.api.infer_reply import render
 from serve.api.infer_request import Parser, WantedOutput
 from serve.api.messages import InferReply
 from serve.api.tensor_data import finite
-from toolkit.artifacts import TensorSpec
+from toolkit.passports import TensorSpec
 
 SPEC = TensorSpec(name="input", shape=(None, 1, 2, 2))
 

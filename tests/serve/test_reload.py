@@ -21,8 +21,9 @@ from serve.reload import Reloader
 from serve.served import ServedModel, line_up
 from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, Server, serving
-from toolkit.artifacts import Artifact, Passport, read_passport, sidecar, stamp
+from toolkit.artifacts import Artifact, read_passport, sidecar, stamp
 from toolkit.errors import CnnkitError
+from toolkit.passports import Passport
 
 IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
 
@@ -65,8 +66,7 @@ def write(root: Path, content: bytes, name: str = f"{MODEL}.onnx", **facts: Any)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     known: Passport = facts.pop("known")
-    extra = {**known.extra, **facts.pop("extra", {})}
-    return stamp(path, dataclasses.replace(known, extra=extra, **facts))
+    return stamp(path, dataclasses.replace(known, **facts))
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_untrained_weights_of_another_seed_never_take_over(tmp_path: Path, known
         path = tmp_path / "lenet-untrained" / "lenet-untrained.onnx"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-        return stamp(path, dataclasses.replace(known, trained=False, extra={"seed": seed}, created=at(month)))
+        return stamp(path, dataclasses.replace(known, trained=False, seed=seed, created=at(month)))
 
     first = untrained(0, b"seed 0", 1)
     running = serve(tmp_path, "lenet", untrained=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from serve.api import RefusedError
 from serve.api.tensor_data import from_json
-from toolkit.artifacts import TensorSpec
+from toolkit.passports import TensorSpec
 
 SHAPE = (2, 1, 3, 2)
 

@@ -13,16 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from toolkit.artifacts import (
-    DatasetRef,
-    Metrics,
-    Parity,
-    Passport,
-    Target,
-    TensorSpec,
     artifact_path,
     find_artifacts,
     open_artifact,
@@ -35,6 +27,8 @@ from toolkit.artifacts import (
 )
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.images import Preprocessing
+from toolkit.passports import DatasetRef, Metrics, Parity, Passport, Target, TensorSpec
+from toolkit.recipes import Recipe
 
 
 def passport(**changes: object) -> Passport:
@@ -53,7 +47,7 @@ def passport(**changes: object) -> Passport:
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
-    path = artifact_path(tmp_path, "lenet", "onnx")
+    path = artifact_path(tmp_path, "lenet", ".onnx")
     write_bytes(path, b"weights")
     stamp(path, passport())
     return path
@@ -67,8 +61,8 @@ def test_passport_survives_a_round_trip_with_every_part_filled() -> None:
             images=1000, source="test", max_abs_diff=1e-6, max_softmax_shift=1e-7, top1_agreement=1.0
         ),
         target=Target(flavour="rtx", compute_capabilities=("8.9", "12.0"), version="1.7.1.116"),
-        recipe={"lr": 0.1},
-        extra={"seed": 3},
+        recipe=Recipe(name="default", lr=0.1),
+        seed=3,
     )
     assert Passport.from_json(json.loads(json.dumps(full.to_json()))) == full
 
@@ -97,21 +91,6 @@ def test_a_damaged_passport_is_told_in_one_line(artifact: Path, text: str) -> No
     with pytest.raises(CorruptError, match=r"lenet\.onnx\.json") as caught:
         read_passport(artifact)
     assert "\n" not in str(caught.value)
-
-
-@given(st.data())
-def test_no_damage_to_a_passport_gives_a_traceback(data: st.DataObject) -> None:
-    """Any one value of a passport replaced by any JSON value is read, or refused as CorruptError's causes."""
-    good = passport().to_json()
-    key = data.draw(st.sampled_from(sorted(good)))
-    scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
-    good[key] = data.draw(
-        scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=3), scalars)
-    )
-    try:
-        Passport.from_json(good)
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return
 
 
 def test_a_missing_file_and_a_missing_passport_are_told_apart(artifact: Path, tmp_path: Path) -> None:
@@ -199,7 +178,7 @@ def test_json_with_a_number_that_is_not_finite_is_refused(tmp_path: Path) -> Non
 
 def test_artifacts_are_found_newest_first(tmp_path: Path) -> None:
     for name, created in (("a", "2026-01-01T00:00:00+00:00"), ("b", "2026-03-01T00:00:00+00:00")):
-        path = artifact_path(tmp_path, name, "onnx", "fp16")
+        path = artifact_path(tmp_path, name, ".fp16.onnx")
         write_bytes(path, name.encode())
         stamp(path, passport(created=created, precision="fp16"))
     own = [path.name for path, _ in find_artifacts(tmp_path) if path.is_relative_to(tmp_path)]
@@ -214,25 +193,11 @@ def test_a_name_never_climbs_or_globs(artifact: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["", "..", "../x", "/abs", "a/b", "a*"])
 def test_no_artifact_lies_outside_its_root(tmp_path: Path, name: str) -> None:
     with pytest.raises(CnnkitError, match="cannot name an artifact"):
-        artifact_path(tmp_path, name, "onnx")
-
-
-@pytest.mark.parametrize(
-    ("format", "precision", "file"),
-    [
-        ("safetensors", "fp32", "n.safetensors"),
-        ("onnx", "fp32", "n.onnx"),
-        ("onnx", "fp16", "n.fp16.onnx"),
-        ("trt", "fp32", "n.fp32.engine"),
-        ("trt", "fp16", "n.fp16.engine"),
-    ],
-)
-def test_file_names_follow_the_design(tmp_path: Path, format: str, precision: str, file: str) -> None:
-    path = artifact_path(tmp_path, "n", format, precision)  # type: ignore[arg-type]
-    assert path == tmp_path / "n" / file
+        artifact_path(tmp_path, name, ".onnx")
 
 
 def test_created_is_a_time_with_a_zone(artifact: Path) -> None:
     created = read_passport(artifact).created
+    assert created is not None
     assert created.endswith("+00:00")
     assert abs(time.time() - time.mktime(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S"))) < 86_400

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from toolkit import catalog
+from toolkit import zoo
+from toolkit.artifacts import check_name
+from toolkit.backends import BACKENDS
+from toolkit.datasets import dataset_names, dataset_of
 from toolkit.errors import CnnkitError, NotFoundError
 
 OWN = """
@@ -19,21 +22,21 @@ MODELS = (ModelSpec(name="tiny", family="own", input_shape=(1, 4, 4), build=buil
 
 
 def test_backends_are_the_files_of_their_folder() -> None:
-    assert catalog.names("backend") == ["ort", "pytorch", "trt"]
+    assert BACKENDS.names() == ["ort", "pytorch", "trt"]
 
 
 def test_names_become_words_with_dashes() -> None:
-    assert "fashion-mnist" in catalog.names("dataset")
+    assert "fashion-mnist" in dataset_names()
 
 
 def test_an_unknown_backend_names_the_nearest() -> None:
     with pytest.raises(NotFoundError, match=r"known: ort, pytorch, trt\. Did you mean 'trt'\?"):
-        catalog.backend("tr")
+        BACKENDS.load("tr")
 
 
 def test_an_unknown_model_names_the_nearest() -> None:
     with pytest.raises(NotFoundError, match=r"Did you mean 'alexnet'\?"):
-        catalog.model("alexnett")
+        zoo.model("alexnett")
 
 
 @pytest.mark.parametrize(
@@ -42,22 +45,22 @@ def test_an_unknown_model_names_the_nearest() -> None:
 def test_an_unknown_data_set_names_the_nearest_word_that_can_be_typed(name: str, meant: str) -> None:
     known = r"known: cifar10, fashion-mnist, fashion-mnist-sample, folder:PATH, mnist\. "
     with pytest.raises(NotFoundError, match=f"no dataset '{name}'; {known}Did you mean '{meant}'"):
-        catalog.dataset(name)
+        dataset_of(name)
 
 
 @pytest.mark.parametrize("name", ["folder:", "folder: "])
 def test_a_folder_without_a_path_is_not_taken_for_the_one_at_hand(name: str) -> None:
     with pytest.raises(NotFoundError, match=f"'{name}' names no folder; .* `folder:PATH`"):
-        catalog.dataset(name)
-    assert catalog.dataset("folder:.").name == "image-folder"
+        dataset_of(name)
+    assert dataset_of("folder:.").name == "image-folder"
 
 
 def test_own_model_file_stands_beside_the_zoo(tmp_path: Path) -> None:
     file = tmp_path / "my nets.py"
     file.write_text(OWN)
-    spec = catalog.model("tiny", model_file=file)
+    spec = zoo.model("tiny", model_file=file)
     assert spec.build(3, 5).state_dict()["1.weight"].shape == (5, 48)
-    assert catalog.model("lenet", model_file=file).name == "lenet"
+    assert zoo.model("lenet", model_file=file).name == "lenet"
 
 
 @pytest.mark.parametrize(
@@ -75,21 +78,21 @@ def test_a_model_file_that_does_not_fit_is_refused_in_words(tmp_path: Path, text
     file = tmp_path / "own.py"
     file.write_text(text)
     with pytest.raises(CnnkitError, match=why):
-        catalog.models_of_file(file)
+        zoo.models_of_file(file)
 
 
 def test_a_missing_model_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no model file"):
-        catalog.models_of_file(tmp_path / "gone.py")
+        zoo.models_of_file(tmp_path / "gone.py")
 
 
 def test_an_unknown_model_is_told_of_model_files(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no model 'mine'; known: .*--model-file FILE\.py$"):
-        catalog.model("mine")
+        zoo.model("mine")
     file = tmp_path / "own.py"
     file.write_text("MODELS = ()")
     with pytest.raises(NotFoundError, match=r"no model 'mine'; known: (?!.*--model-file)"):
-        catalog.model("mine", model_file=file)
+        zoo.model("mine", model_file=file)
 
 
 @pytest.mark.parametrize(
@@ -97,4 +100,4 @@ def test_an_unknown_model_is_told_of_model_files(tmp_path: Path) -> None:
 )
 def test_a_name_that_no_artifact_can_have_is_refused(name: str) -> None:
     with pytest.raises(CnnkitError, match="cannot name an artifact: take letters"):
-        catalog.check_name(name)
+        check_name(name)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import cnnkit
-from toolkit import catalog
-from toolkit.machine import survey as _machine
+from toolkit.backends import BACKENDS
+from toolkit.backends import _ort_providers as providers
 from toolkit.machine.cuda import device_count
+from toolkit.machine.packages import missing
 
 
 def doctor() -> dict:  # type: ignore[type-arg]
@@ -25,7 +25,7 @@ def doctor() -> dict:  # type: ignore[type-arg]
 def test_every_backend_says_what_it_is_or_why_it_is_not() -> None:
     payload = doctor()
     assert set(payload) == {"backends", "datasets", "machine"}
-    assert set(payload["backends"]) == set(catalog.names("backend"))
+    assert set(payload["backends"]) == set(BACKENDS.names())
     for state in payload["backends"].values():
         assert set(state) == {"available", "version", "devices", "why_not", "how_to_get"}
         assert state["available"] or (state["why_not"] and state["how_to_get"])
@@ -56,20 +56,21 @@ def test_nothing_but_the_object_is_printed() -> None:
 def test_people_get_tables() -> None:
     result = CliRunner().invoke(cnnkit.main, ["doctor"])
     assert result.exit_code == 0
-    for word in ("Backends", "Data sets", "Machine", "ORT CPU"):
+    for word in ("Backends", "Data sets", "Machine", "CPUExecutionProvider"):
         assert word in result.output
 
 
-def test_two_onnxruntimes_in_one_folder_are_a_problem() -> None:
-    said = _machine._problems({"onnxruntime": "1.31", "onnxruntime-gpu": "1.31"})
+def test_two_onnxruntimes_in_one_folder_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "package_version", lambda name: "1.31")
+    said = providers.problems()
     assert "break each other: pip uninstall -y onnxruntime onnxruntime-gpu" in said[0]
 
 
 def test_libraries_of_two_cuda_generations_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_machine, "_torch_cuda", lambda: 12)
-    monkeypatch.setattr(_machine, "_needs", lambda name, library: {"nvinfer": 10, "cublas": 13}[library])
-    monkeypatch.setattr(_machine, "driver_version", lambda: "12.4")
-    said = " ".join(_machine._problems({}))
+    monkeypatch.setattr(providers, "torch_cuda", lambda: 12)
+    monkeypatch.setattr(providers, "_needs", lambda name, library: {"nvinfer": 10, "cublas": 13}[library])
+    monkeypatch.setattr(providers, "driver_version", lambda: "12.4")
+    said = " ".join(providers.problems())
     assert "PyTorch is built for CUDA 12 and ONNX Runtime for CUDA 13" in said
     assert "the NVIDIA driver serves CUDA 12.4, packages here want CUDA 13" in said
 
@@ -77,8 +78,8 @@ def test_libraries_of_two_cuda_generations_are_a_problem(monkeypatch: pytest.Mon
 def test_the_cuda_of_torch_is_read_without_importing_it() -> None:
     pytest.importorskip("torch")
     code = (
-        "import sys; from toolkit.machine.survey import _torch_cuda\n"
-        "print(_torch_cuda(), 'torch' in sys.modules)"
+        "import sys; from toolkit.backends._ort_providers import torch_cuda\n"
+        "print(torch_cuda(), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     import torch
@@ -89,9 +90,16 @@ def test_the_cuda_of_torch_is_read_without_importing_it() -> None:
 
 def test_the_tiny_model_of_the_probe_is_a_valid_one() -> None:
     onnx = pytest.importorskip("onnx")
-    onnx.checker.check_model(onnx.load_from_string(_machine.IDENTITY), full_check=True)
+    onnx.checker.check_model(onnx.load_from_string(providers.IDENTITY), full_check=True)
 
 
-def test_the_file_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_machine, "PARTS", {"page": ("no_such_package",)})
-    assert _machine._missing()["no_such_package"] == "pip install 'cnnkit[page]'"
+def test_what_is_missing_is_read_from_the_metadata_of_cnnkit_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        "numpy>=2",
+        "no-such-package>=1; extra == 'page'",
+        "no-such-either; sys_platform == 'plan9' and extra == 'page'",
+        "cnnkit[page]; extra == 'all'",
+        "no-such-tool; extra == 'test'",
+    ]
+    monkeypatch.setattr("toolkit.machine.packages.metadata.requires", lambda name: lines)
+    assert missing() == {"no-such-package": "pip install 'cnnkit[page]'"}

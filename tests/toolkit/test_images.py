@@ -8,6 +8,7 @@ import struct
 import tracemalloc
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from toolkit.errors import ImageError
+from toolkit import schema
+from toolkit.errors import CorruptError, ImageError
 from toolkit.images import (
     BAND_PIXELS,
     Ground,
@@ -173,13 +175,17 @@ def test_a_ground_that_the_network_did_not_learn_on_differs(
     assert found == differing
 
 
+def read(data: dict[str, Any]) -> Preprocessing:
+    return schema.convert(Preprocessing, data, what="a passport")
+
+
 def test_a_ground_that_is_none_is_no_preprocessing() -> None:
     good = dataclasses.asdict(GREY)
-    assert Preprocessing.from_json({**good, "ground": "light"}).ground == "light"
+    assert read({**good, "ground": "light"}).ground == "light"
     del good["ground"]  # passports from before it was noted
-    assert Preprocessing.from_json(good).ground is None
-    with pytest.raises(ValueError, match="dark, light, mixed"):
-        Preprocessing.from_json({**good, "ground": "paper"})
+    assert read(good).ground is None
+    with pytest.raises(CorruptError, match='`ground` is "paper"'):
+        read({**good, "ground": "paper"})
 
 
 def test_normalise_follows_the_passports_formula() -> None:
@@ -273,10 +279,10 @@ def test_top_classes_are_in_order_and_stable() -> None:
 
 def test_preprocessing_that_cannot_be_is_refused() -> None:
     good = {"size": [28, 28], "channels": 1, "scale": 1, "mean": [0], "std": [1], "invert": False}
-    assert Preprocessing.from_json(good).size == (28, 28)
-    for change in ({"std": [0.0]}, {"channels": 2}, {"size": [0, 28]}):
-        with pytest.raises(ValueError, match="cannot be"):
-            Preprocessing.from_json({**good, **change})
+    assert read(good).size == (28, 28)
+    for change in ({"std": [0.0]}, {"channels": 2}, {"size": [0, 28]}, {"mean": [0, 0]}):
+        with pytest.raises(CorruptError, match="is damaged"):
+            read({**good, **change})
 
 
 @settings(max_examples=40, deadline=None)

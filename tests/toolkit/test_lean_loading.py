@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.checkpoints import load_module, write_untrained
 
 OWN = '''
@@ -63,7 +63,7 @@ MODELS = tuple(
 def test_a_lean_load_answers_as_a_plain_one(name: str, tmp_path: Path) -> None:
     own = tmp_path / "own.py"
     own.write_text(OWN)
-    spec = catalog.model(name, model_file=own)
+    spec = zoo.model(name, model_file=own)
     artifact = write_untrained(spec, tmp_path)
     plain = load_module(artifact, model_file=own)
     lean = load_module(artifact, model_file=own, lean=True)
@@ -74,7 +74,7 @@ def test_a_lean_load_answers_as_a_plain_one(name: str, tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_fit_are_told_either_way(tmp_path: Path) -> None:
-    artifact = write_untrained(catalog.model("lenet"), tmp_path)
+    artifact = write_untrained(zoo.model("lenet"), tmp_path)
     wrong = type(artifact)(
         path=artifact.path,
         passport=type(artifact.passport)(

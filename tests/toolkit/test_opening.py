@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.toolkit.test_artifacts import passport
-from toolkit import catalog
-from toolkit.artifacts import Artifact, Passport, Precision, artifact_path, stamp, write_bytes
+from toolkit import zoo
+from toolkit.artifacts import Artifact, artifact_path, stamp, write_bytes
 from toolkit.checkpoints import load_module
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.opening import Selection, describe, is_path, newest_name, open_model, untrained_checkpoint
+from toolkit.passports import Passport, Precision
 
 
 def put(root: Path, name: str, precision: Precision = "fp32", **changes: object) -> Path:
-    path = artifact_path(root, name, "onnx", precision)
+    path = artifact_path(root, name, ".onnx" if precision == "fp32" else f".{precision}.onnx")
     write_bytes(path, name.encode())
     made: Passport = passport(precision=precision, **changes)
     stamp(path, made)
@@ -86,9 +87,9 @@ def test_untrained_weights_are_written_once_and_equal_for_equal_seeds(tmp_path: 
     assert first.path == tmp_path / "lenet-untrained" / "lenet-untrained.safetensors"
     assert first.passport.trained is False
     assert first.passport.metrics.test_accuracy is None
-    again = untrained_checkpoint(catalog.model("lenet"), tmp_path / "other", seed=7)
+    again = untrained_checkpoint(zoo.model("lenet"), tmp_path / "other", seed=7)
     assert again.passport.sha256 == first.passport.sha256
-    other = untrained_checkpoint(catalog.model("lenet"), tmp_path, seed=8)
+    other = untrained_checkpoint(zoo.model("lenet"), tmp_path, seed=8)
     assert other.passport.sha256 != first.passport.sha256
 
 

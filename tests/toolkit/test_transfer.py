@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import cnnkit
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.artifacts import open_artifact
 from toolkit.checkpoints import load_state
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 
 def resnet(channels: int = 3, classes: int = 10, name: str = "resnet18") -> torch.nn.Module:
-    return catalog.model(name).build(channels, classes)
+    return zoo.model(name).build(channels, classes)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_train_starts_from_the_weights_and_changes_only_the_head(weights: Path, 
     assert result.exit_code == 0, result.output
     assert result.stderr.count("only fc learns: 5,130 parameters") == 1
     artifact = open_artifact(Path(json.loads(result.stdout)["checkpoint"]))
-    assert artifact.passport.extra["pretrained"] == str(weights)
+    assert artifact.passport.pretrained == str(weights)
     kept, given = load_state(artifact), torch.load(weights, weights_only=True)
     given["conv1.weight"] = given["conv1.weight"].sum(dim=1, keepdim=True)  # the data is grey
     assert all(torch.equal(kept[key], given[key]) for key in given if not key.startswith("fc."))

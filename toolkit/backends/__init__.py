@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import Artifact, Format
-from toolkit.errors import ShapeError, UnavailableError
+from toolkit.artifacts import Artifact
+from toolkit.catalog import Shelf
+from toolkit.errors import CnnkitError, ShapeError, UnavailableError, unknown_name
+from toolkit.passports import Format
+from toolkit.traces import PLAIN, Copies, NodeSpelling, Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,84 +31,41 @@ class Availability:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineOptions:
-    """How an artifact is opened. `threads` None is the runtime's default on this machine."""
+class Examination:
+    """A closer look at a runtime: its parts, None for each that works, else why it does not; and problems.
 
-    device: str = "cpu"
+    A problem is a sentence that says what clashes and what to type.
+    """
+
+    parts: Mapping[str, str | None] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One thing that a backend lets people choose when an artifact is opened, and what it may be."""
+
+    choices: tuple[str, ...]
+    default: str
+    help: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How an artifact is opened.
+
+    `device` None is the backend's own, `threads` None the runtime's default on this machine. `yields`
+    leaves the cores to others between two calls. `graph` is a serialized graph to run in the file's
+    place; `feed` the values of inputs beside the first. `chosen` are the backend's own settings by name.
+    """
+
+    device: str | None = None
     threads: int | None = None
     model_file: Path | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExecutedNode:
-    """One step that a runtime takes: a module's call, a kernel, a layer of an engine.
-
-    `inputs` and `outputs` are tensor names. `modules` is filled where the runtime itself knows the
-    modules (PyTorch); `origins` names the nodes of the source graph where the runtime says them
-    (TensorRT's metadata). `moves_data` marks steps that only reorder, cast or copy. `read_bytes` and
-    `written_bytes` are the activations that it reads and writes, in place or not. What the runtime does
-    not tell is None.
-    """
-
-    name: str
-    type: str
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    modules: tuple[str, ...] | None = None
-    origins: tuple[str, ...] = ()
-    moves_data: bool = False
-    output_shape: tuple[int, ...] | None = None
-    output_dtype: str | None = None
-    output_bytes: int | None = None
-    weights_bytes: int | None = None
-    parameters: int | None = None
-    macs: int | None = None
-    read_bytes: int | None = None
-    written_bytes: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trace:
-    """What one profiled run saw: the nodes in the order of execution and the time of each.
-
-    `node_ms` is (windows, nodes): the trimmed mean of a node's milliseconds in each window of runs;
-    None where nothing was timed. `total_ms` is each window's end-to-end mean under the profiler, whose
-    cost is in it. `memory` maps a name (`peak_activation_bytes` …) to bytes, or to None with a reason
-    in `unknown`.
-    """
-
-    nodes: tuple[ExecutedNode, ...]
-    node_ms: NDArray[np.float64] | None = None
-    total_ms: tuple[float, ...] = ()
-    runs: int = 0
-    memory: Mapping[str, int | None] = field(default_factory=dict)
-    unknown: Mapping[str, str] = field(default_factory=dict)
-
-
-class Copies(Protocol):
-    """What one call copies between the host's memory and the device's, in milliseconds."""
-
-    @property
-    def upload_ms(self) -> float:
-        """From the host to the device."""
-
-    @property
-    def download_ms(self) -> float:
-        """From the device to the host."""
-
-
-def trimmed_mean(samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the last axis without its lowest and highest tenth.
-
-    A median of whole microseconds is coarse, and a plain mean holds every pre-emption of a shared
-    machine; this has neither fault.
-    """
-    ordered = np.sort(samples, axis=-1)
-    drop = ordered.shape[-1] // 10
-    kept = ordered[..., drop : ordered.shape[-1] - drop]
-    means: NDArray[np.float64] = kept.mean(axis=-1)
-    return means
+    yields: bool = False
+    graph: bytes | None = None
+    feed: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(ABC):
@@ -138,7 +98,7 @@ class Engine(ABC):
     @property
     def device_name(self) -> str:
         """Return what the engine runs on, as far as it knows better than the option that opened it."""
-        return self.options.device
+        return self.options.device or "cpu"
 
     def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Return the first output as (N, K) float32."""
@@ -188,11 +148,22 @@ class Engine(ABC):
 
 
 class Backend(ABC):
-    """A runtime that opens artifacts of certain formats."""
+    """A runtime that opens artifacts of certain formats, and what all others need to know of it.
+
+    `formats` names the exporter that makes each format that it opens, None for one that training makes.
+    People see backends in `order`, those of one order by name. `platform` is its word in the Open
+    Inference Protocol. `settings` are its own settings by name, `spelling` that of its executed nodes.
+    """
 
     name: ClassVar[str]
-    formats: ClassVar[tuple[Format, ...]]
+    title: ClassVar[str]
     summary: ClassVar[str]
+    formats: ClassVar[Mapping[Format, str | None]]
+    platform: ClassVar[str]
+    default_device: ClassVar[str] = "cpu"
+    order: ClassVar[int] = 100
+    settings: ClassVar[Mapping[str, Setting]] = {}
+    spelling: ClassVar[NodeSpelling] = PLAIN
 
     @abstractmethod
     def availability(self) -> Availability:
@@ -202,9 +173,66 @@ class Backend(ABC):
     def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
         """Open an artifact. Raises UnavailableError when the backend or device is not here."""
 
+    def installed(self) -> bool:
+        """Tell, without importing the runtime where that takes long, whether it may run here."""
+        return self.availability().available
+
+    def examine(self) -> Examination:
+        """Look closer than `availability` does, for `cnnkit doctor`; may take a second."""
+        return Examination()
+
+    def static(self, artifact: Artifact, graph: Path | None, *, batch: int) -> Trace | None:
+        """Return what is known of an artifact's layers where it cannot run, without times; None if nothing.
+
+        `graph` is the ONNX file that it is or was made from, None where that is not at hand.
+        """
+        return None
+
+    @property
+    def tells_static(self) -> bool:
+        """Whether something can be said of artifacts that cannot run here."""
+        return type(self).static is not Backend.static
+
+    def device_for(self, options: EngineOptions) -> str:
+        """Return the device that an artifact is opened on."""
+        return options.device or self.default_device
+
+    def setting(self, options: EngineOptions, name: str) -> str:
+        """Return a setting of this backend as chosen, else its default. Raises NotFoundError."""
+        known = self.settings[name]
+        value = options.chosen.get(name, known.default)
+        if value not in known.choices:
+            raise unknown_name(f"{name} of {self.title}", value, known.choices)
+        return value
+
     def require(self, *, instead: str | None = None) -> None:
         """Raise UnavailableError in words when this backend cannot run here."""
         state = self.availability()
         if not state.available:
             hint = instead or state.how_to_get or "`cnnkit doctor` says what is here"
             raise UnavailableError(f"backend {self.name!r} cannot run here: {state.why_not}; {hint}")
+
+
+# opens what nobody named a backend for: exports answer without torch, and on every machine
+DEFAULT_BACKEND = "ort"
+
+BACKENDS = Shelf("toolkit.backends", "BACKEND", Backend, "backend")  # type: ignore[type-abstract]
+
+
+def backend_names() -> list[str]:
+    """Return every backend's name in the order in which people see them."""
+    return [found.name for found in sorted(BACKENDS.all(), key=lambda one: (one.order, one.name))]
+
+
+def openers(format: Format) -> list[Backend]:
+    """Return the backends that open a format: the default one first, then in people's order."""
+    able = [found for name in backend_names() if format in (found := BACKENDS.load(name)).formats]
+    return sorted(able, key=lambda one: one.name != DEFAULT_BACKEND)
+
+
+def opener(format: Format) -> Backend:
+    """Return the first backend that opens a format. Raises CnnkitError where none does."""
+    able = openers(format)
+    if not able:
+        raise CnnkitError(f"no backend here opens {format} files")
+    return able[0]

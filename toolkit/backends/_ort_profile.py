@@ -6,6 +6,7 @@ microseconds. A LeNet node lasts 2 to 5 of them, so means over many runs are tak
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.backends import ExecutedNode, Trace, trimmed_mean
 from toolkit.errors import CorruptError, MissingExtraError
+from toolkit.traces import ExecutedNode, NodeSpelling, Trace, trimmed_mean
 
 SUFFIX = "_kernel_time"
+# ONNX Runtime's blocked kernels take other kernels into themselves after they are named
+FOLLOWS = frozenset({"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"})
+SPELLING = NodeSpelling(
+    made_for=re.compile(r"^(?:fused )?(.+?)(?:_(?:bn|mul))?_nchwc(?:_token_\d+)?$"),
+    # what takes other kernels into itself says so
+    taken_in=re.compile(r"^fused |/MatMulAddFusion|_token_\d+$"),
+    # what layout transformation copies is numbered
+    numbered=re.compile(r"_token_\d+$"),
+    # what it moves between fp16 and fp32, and what it moves a quantization across
+    moved=re.compile(r"^InsertedPrecisionFreeCast_|_(?:pre|post)_d?q$"),
+    follows=FOLLOWS,
+    # what it folds into the weights of the node before leaves no name either
+    folds=FOLLOWS | {"BatchNormalization", "Mul"},
+    undoes=frozenset({"ReorderOutput"}),
+)
 # operators that ONNX Runtime puts in to change a layout, a type or a device
 MOVES = frozenset({"ReorderInput", "ReorderOutput", "MemcpyFromHost", "MemcpyToHost"})
 ITEM_BYTES = {

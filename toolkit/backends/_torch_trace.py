@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from toolkit.backends import ExecutedNode, Trace, trimmed_mean
 from toolkit.modules import ModuleRow, visit
 from toolkit.modules._calls import function_name
+from toolkit.traces import ExecutedNode, Trace, trimmed_mean
 
 Clock = Callable[[], Any]
 

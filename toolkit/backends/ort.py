@@ -6,18 +6,20 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import Artifact, Format
-from toolkit.backends import Availability, Backend, Engine, EngineOptions, Trace, trimmed_mean
-from toolkit.backends._ort_profile import read_optimized, read_profile
-from toolkit.errors import CorruptError, UnavailableError, unknown_name
+from toolkit.artifacts import Artifact
+from toolkit.backends import Availability, Backend, Engine, EngineOptions, Examination, Setting
+from toolkit.backends._ort_profile import SPELLING, read_optimized, read_profile
+from toolkit.errors import CorruptError, UnavailableError
 from toolkit.machine.cpu import cpu, saturates
+from toolkit.passports import Format
+from toolkit.traces import Trace, trimmed_mean
 
 HOW_TO_GET = "pip install cnnkit"
 # words for GraphOptimizationLevel, from nothing to everything
@@ -36,12 +38,7 @@ IDLE_S = 0.005
 
 
 class OrtEngine(Engine):
-    """An ONNX file in an inference session.
-
-    `options.extra` knows `level` (disable, basic, extended, layout, all: how far ONNX Runtime optimises the
-    graph), `model` (the serialized graph to run in place of the file, for foreign files whose nodes
-    have no names) and `spinning` (False: its threads sleep between runs and leave the cores to others).
-    """
+    """An ONNX file in an inference session."""
 
     backend = "ort"
 
@@ -49,7 +46,8 @@ class OrtEngine(Engine):
         super().__init__(artifact, options)
         target = artifact.passport.target
         wrong = saturates(target.instruction_set, cpu()) if target else None
-        if wrong and options.device == "cpu":
+        self.device = BACKEND.device_for(options)
+        if wrong and self.device == "cpu":
             warnings.warn(wrong, RuntimeWarning, stacklevel=3)
         self.session = self._session(self._settings())
 
@@ -60,18 +58,16 @@ class OrtEngine(Engine):
         settings.log_severity_level = 3
         if self.options.threads:
             settings.intra_op_num_threads = self.options.threads
-        if self.options.extra.get("spinning") is False:
+        if self.options.yields:
             settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        level = str(self.options.extra.get("level", "all"))
-        if level not in LEVELS:
-            raise unknown_name("optimisation level of ONNX Runtime", level, LEVELS)
-        settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
+        level = LEVELS[BACKEND.setting(self.options, "level")]
+        settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
         return settings
 
     def _session(self, settings: Any) -> Any:
         import onnxruntime as ort
 
-        device, path = self.options.device, self.artifact.path
+        device, path = self.device, self.artifact.path
         wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
         if device not in ("cpu", "cuda") and not device.startswith("cuda:"):
             raise UnavailableError(f"no device {device!r} for ONNX Runtime; possible: cpu, cuda")
@@ -79,7 +75,7 @@ class OrtEngine(Engine):
         if device.startswith("cuda:"):
             chosen = (wanted, {"device_id": device.partition(":")[2]})
         try:
-            graph = self.options.extra.get("model") or path
+            graph = self.options.graph or path
             session = ort.InferenceSession(graph, settings, providers=[chosen])
         except Exception as error:  # the runtime's own errors share no base class
             first = str(error).strip().splitlines()[0]
@@ -93,9 +89,9 @@ class OrtEngine(Engine):
         return session
 
     def feed(self, batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Return what the session is fed for a batch; inputs beside the first come from `extra["feed"]`."""
+        """Return what the session is fed for a batch, values of further inputs included."""
         name = self.session.get_inputs()[0].name
-        return {**self.options.extra.get("feed", {}), name: np.ascontiguousarray(batch)}
+        return {**self.options.feed, name: np.ascontiguousarray(batch)}
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -146,8 +142,17 @@ class Ort(Backend):
     """ONNX Runtime, part of the base install."""
 
     name = "ort"
-    formats: ClassVar[tuple[Format, ...]] = ("onnx",)
+    title = "ONNX Runtime"
     summary = "ONNX Runtime"
+    platform = "onnxruntime_onnx"
+    formats: ClassVar[Mapping[Format, str | None]] = {"onnx": "onnx"}
+    order = 1
+    spelling = SPELLING
+    settings: ClassVar[Mapping[str, Setting]] = {
+        "level": Setting(
+            choices=tuple(LEVELS), default="all", help="How far ONNX Runtime optimises the graph."
+        )
+    }
 
     def availability(self) -> Availability:
         try:
@@ -157,6 +162,11 @@ class Ort(Backend):
                 available=False, why_not="ONNX Runtime is not installed", how_to_get=HOW_TO_GET
             )
         return Availability(available=True, version=str(ort.__version__), devices=("cpu",))
+
+    def examine(self) -> Examination:
+        from toolkit.backends._ort_providers import problems, providers
+
+        return Examination(parts=providers(), problems=problems())
 
     def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
         try:

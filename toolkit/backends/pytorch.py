@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import Artifact, Format
-from toolkit.backends import Availability, Backend, Engine, EngineOptions, Trace
+from toolkit.artifacts import CHECKPOINT, Artifact
+from toolkit.backends import Availability, Backend, Engine, EngineOptions
 from toolkit.checkpoints import load_module
 from toolkit.errors import MissingExtraError, UnavailableError
+from toolkit.passports import Format
+from toolkit.traces import Trace
 
 
 def torch_device(name: str) -> Any:
@@ -40,7 +43,7 @@ class PyTorchEngine(Engine):
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
-        self.device = torch_device(options.device)
+        self.device = torch_device(BACKEND.device_for(options))
         if options.threads:
             import torch
 
@@ -90,8 +93,14 @@ class PyTorch(Backend):
     """Eager PyTorch on a CPU, an NVIDIA GPU or Apple silicon."""
 
     name = "pytorch"
-    formats: ClassVar[tuple[Format, ...]] = ("safetensors",)
+    title = "PyTorch"
     summary = "eager PyTorch, the reference"
+    platform = "pytorch_eager"
+    formats: ClassVar[Mapping[Format, str | None]] = {CHECKPOINT: None}
+    order = 0
+
+    def installed(self) -> bool:
+        return find_spec("torch") is not None  # importing it takes over a second
 
     def availability(self) -> Availability:
         try:

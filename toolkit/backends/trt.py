@@ -6,22 +6,26 @@ flavour is one line instead of a failed deserialisation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import Artifact, Format
-from toolkit.backends import Availability, Backend, Engine, EngineOptions, Trace, trimmed_mean
+from toolkit.artifacts import Artifact
+from toolkit.backends import Availability, Backend, Engine, EngineOptions, opener
 from toolkit.errors import CorruptError, ShapeError, UnavailableError
+from toolkit.graphs import GRAPH
 from toolkit.machine.cuda import Device, device_count, driver_version, gpus
+from toolkit.passports import Format
 from toolkit.tensorrt.fit import Here, explain_refusal, here, misfit
-from toolkit.tensorrt.flavours import FLAVOURS, BuilderLog, guarded, load, new_logger
+from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, FLAVOURS, BuilderLog, guarded, load, new_logger
 from toolkit.tensorrt.kernels import KernelCache, kernels_path
-from toolkit.tensorrt.layers import node_of, read_layers
+from toolkit.tensorrt.layers import SPELLING, node_of, read_layers
 from toolkit.tensorrt.times import CallTimes, LayerTime, layer_profiler
+from toolkit.traces import Trace, trimmed_mean
 
 NO_GPU = "it needs an NVIDIA GPU and none is visible"
 
@@ -34,11 +38,11 @@ class TrtEngine(Engine):
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
         target = artifact.passport.target
-        flavour = FLAVOURS[(target.flavour if target else None) or "rtx"]
+        flavour = FLAVOURS[(target.flavour if target else None) or DEFAULT_FLAVOUR]
         self.trt = load(flavour.name)
         self.log = BuilderLog()
         self._logger = new_logger(self.trt, self.log)
-        self.device = Device(_device_index(options.device))
+        self.device = Device(_device_index(BACKEND.device_for(options)))
         # RTX only: what it compiled for this GPU, kept from one process to the next
         self.kernels: KernelCache | None = None
         try:
@@ -254,8 +258,18 @@ class Trt(Backend):
     """TensorRT for RTX, or classic TensorRT, on an NVIDIA GPU."""
 
     name = "trt"
-    formats: ClassVar[tuple[Format, ...]] = ("trt",)
+    title = "TensorRT"
     summary = "TensorRT engines on an NVIDIA GPU"
+    platform = "tensorrt_plan"
+    formats: ClassVar[Mapping[Format, str | None]] = {"trt": "trt"}
+    default_device = "cuda"
+    order = 2
+    spelling = SPELLING
+
+    def static(self, artifact: Artifact, graph: Path | None, *, batch: int) -> Trace | None:
+        from toolkit.tensorrt.static import static_trace
+
+        return static_trace(artifact, graph, batch=batch)
 
     def availability(self) -> Availability:
         machine = here()
@@ -274,12 +288,12 @@ class Trt(Backend):
         return Availability(available=True, version=version, devices=devices)
 
     def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
-        machine = here(_device_index(options.device))
+        machine = here(_device_index(self.device_for(options)))
         why = misfit(artifact, machine)
         if why is None and machine.capability is None:
             why = f"backend 'trt' cannot run {artifact.path.name} here: {_no_gpu()}"
             if artifact.passport.model:
-                why += f"; `--backend ort` runs {artifact.name} on this machine"
+                why += f"; `--backend {opener(GRAPH).name}` runs {artifact.name} on this machine"
         if why is not None:
             raise UnavailableError(why)
         return TrtEngine(artifact, options)

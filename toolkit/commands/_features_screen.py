@@ -27,17 +27,18 @@ def draw(
     as_json: bool,
 ) -> None:
     """Draw what layers of the models' checkpoints make of a picture; say what was drawn."""
-    from toolkit.inspection import choosing
+    from toolkit.artifacts import CHECKPOINT
     from toolkit.inspection.features import draw_features, look
     from toolkit.inspection.sheet import write_png
-    from toolkit.opening import require_torch
+    from toolkit.opening import Selection, open_model, require_torch
 
     require_torch()
+    selection = Selection(
+        root=root, formats=(CHECKPOINT,), untrained=untrained, seed=seed, model_file=model_file
+    )
     seen = []
     for model in models:
-        artifact = choosing.choose(
-            model, backend="pytorch", root=root, untrained=untrained, seed=seed, model_file=model_file
-        ).artifact
+        artifact = open_model(model, selection)
         cli.opened(artifact)
         seen.append(look(artifact, picture, layers=layers, title=_title(model), model_file=model_file))
         if seen[-1].inverted:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from toolkit import catalog, cli
+from toolkit import cli, zoo
 from toolkit.training import Arithmetic, Job, Layout, Loader, recipes
 
 training_options = cli.options(
@@ -26,7 +26,7 @@ training_options = cli.options(
     ),
     click.option("--size", type=click.IntRange(1), help="Side of the network's square input, in pixels."),
     cli.seed_option,
-    cli.device_option,
+    cli.training_device_option,
     cli.threads_option,
     click.option(
         "--precision",
@@ -62,7 +62,7 @@ def make_job(model: str, changes: dict[str, Any], options: dict[str, Any]) -> Jo
     """Return the job that a command line means. Raises CnnkitError in words."""
     options = dict(options)
     model_file: Path | None = options["model_file"]
-    spec = catalog.model(model, model_file=model_file)
+    spec = zoo.model(model, model_file=model_file)
     size = options.pop("size")
     if options["workers"] is not None and options["loader"] == "memory":
         raise click.UsageError("--workers belong to --loader torch; the memory loader has none")

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from toolkit import catalog, cli
+from toolkit import cli
+from toolkit.datasets import dataset_names, dataset_of
 from toolkit.errors import CnnkitError
 
 
@@ -20,7 +21,7 @@ def datasets(*, wanted: str | None, data_dir: Path | None, as_json: bool) -> Non
     rows = (
         [_row(wanted, data_dir, fetch=True)]
         if wanted
-        else [_row(name, data_dir, fetch=False) for name in catalog.names("dataset")]
+        else [_row(name, data_dir, fetch=False) for name in dataset_names()]
     )
     if as_json:
         cli.emit({"datasets": rows})
@@ -38,7 +39,7 @@ def datasets(*, wanted: str | None, data_dir: Path | None, as_json: bool) -> Non
 
 
 def _row(name: str, data_dir: Path | None, *, fetch: bool) -> dict[str, str | None]:
-    spec = catalog.dataset(name)
+    spec = dataset_of(name)
     row: dict[str, str | None] = {"name": name, "summary": spec.summary, "licence": spec.licence}
     try:
         data = spec.load(name, data_dir, fetch, None)

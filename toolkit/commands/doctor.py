@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,12 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit import catalog, cli, schema
+from toolkit import cli, schema
+from toolkit.backends import BACKENDS, backend_names
+from toolkit.datasets import dataset_names, dataset_of
 
 if TYPE_CHECKING:
-    from toolkit.backends import Availability
+    from toolkit.backends import Availability, Examination
     from toolkit.machine.survey import Machine
 
 
@@ -23,12 +26,16 @@ def doctor(*, data_dir: Path | None, as_json: bool) -> None:
     """Say what this machine can run, what is missing, and what to type to get it."""
     from toolkit.machine.survey import machine
 
-    backends = {name: catalog.backend(name).availability() for name in catalog.names("backend")}
-    datasets = {name: _dataset(name, data_dir) for name in catalog.names("dataset")}
+    every = [BACKENDS.load(name) for name in backend_names()]
+    backends = {one.name: one.availability() for one in every}
+    looks = {one.title: one.examine() for one in every}
+    datasets = {name: _dataset(name, data_dir) for name in dataset_names()}
     found = machine()
     if as_json:
         facts = {
             **schema.plain(found),
+            "providers": {part: why for look in looks.values() for part, why in look.parts.items()},
+            "problems": [problem for look in looks.values() for problem in look.problems],
             "int8_saturates": not found.cpu.wide_int8,
             "fast_bf16": found.cpu.fast_bf16,
         }
@@ -36,7 +43,7 @@ def doctor(*, data_dir: Path | None, as_json: bool) -> None:
         return
     _print_backends(backends)
     _print_datasets(datasets)
-    _print_machine(found)
+    _print_machine(found, looks)
 
 
 def _dataset(name: str, data_dir: Path | None) -> dict[str, Any]:
@@ -44,7 +51,7 @@ def _dataset(name: str, data_dir: Path | None) -> dict[str, Any]:
     from toolkit.errors import CnnkitError
 
     try:
-        dataset = catalog.dataset(name).load(name, data_dir, False, None)
+        dataset = dataset_of(name).load(name, data_dir, False, None)
     except CnnkitError as error:
         why = str(error).splitlines()[0]
         return {"available": False, "source": None, "why_not": why, "how_to_get": _fetch(name)}
@@ -71,7 +78,7 @@ def _print_datasets(datasets: dict[str, dict[str, Any]]) -> None:
     cli.stdout.print(table)
 
 
-def _print_machine(found: Machine) -> None:
+def _print_machine(found: Machine, looks: Mapping[str, Examination]) -> None:
     table = Table(show_header=False, title="Machine", title_justify="left")
     sets = ", ".join(found.cpu.instruction_sets) or "instruction sets unknown"
     table.add_row("processor", escape(f"{found.cpu.name}, {found.cpu.cores} cores; {sets}"))
@@ -85,14 +92,15 @@ def _print_machine(found: Machine) -> None:
     table.add_row("NVIDIA GPU", escape(names) or "none visible")
     driver = f"serves CUDA {found.driver_cuda}" if found.driver_cuda else "none"
     table.add_row("NVIDIA driver", driver)
-    for name, why in found.providers.items():
-        table.add_row(f"ORT {name.removesuffix('ExecutionProvider')}", escape(why or "works"))
+    for title, look in looks.items():
+        for name, why in look.parts.items():
+            table.add_row(f"{title}: {name}", escape(why or "works"))
     versions = ", ".join(f"{name} {version}" for name, version in found.packages.items())
     table.add_row("packages", f"Python {found.python}, {versions}")
     for name, how in found.missing.items():
         table.add_row(f"missing: {name}", escape(how))
     cli.stdout.print(table)
-    for problem in found.problems:
+    for problem in (one for look in looks.values() for one in look.problems):
         cli.stdout.print(f"problem: {problem}", markup=False, style="bold red")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("model", required=False)
-@click.option("--backend", metavar="NAME", help="pytorch, ort or trt (default: ort if an ONNX is here).")
+@cli.backend_option("[default: the usual one if it has a file here].")
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test pictures.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--at-least", type=click.FloatRange(0, 1), help="Exit with 4 below this accuracy.")
@@ -42,22 +42,23 @@ def evaluate(
     dataset: str | None,
     data_dir: Path | None,
     precision: str,
-    device: str,
+    device: str | None,
     threads: int | None,
     root: Path,
     model_file: Path | None,
     as_json: bool,
 ) -> None:
     """Measure MODEL, a name or a file, on test pictures: accuracy, its interval, who is taken for whom."""
-    from toolkit import answering as pictures
-    from toolkit.artifacts import as_precision
+    from toolkit import answering
     from toolkit.backends import EngineOptions
     from toolkit.errors import CnnkitError, GateError
-    from toolkit.inspection import choosing, evaluation
+    from toolkit.inspection import evaluation
+    from toolkit.opening import Selection
+    from toolkit.passports import as_precision
+    from toolkit.resolving import resolve
 
-    choice = choosing.choose(
-        model, backend=backend, root=root, precision=as_precision(precision), model_file=model_file
-    )
+    selection = Selection(root=root, precision=as_precision(precision), model_file=model_file)
+    choice = resolve(model, backend=backend, selection=selection)
     cli.opened(choice.artifact)
     if choice.why:
         cli.say(choice.why)
@@ -66,9 +67,9 @@ def evaluate(
         raise CnnkitError(
             f"{choice.artifact.path} is untrained, so it has no accuracy: `cnnkit train {passport.model}`"
         )
-    data = pictures.load_for(passport, dataset, data_dir)
-    pictures.check_classes(passport, data)
-    split = pictures.first(data.test, first)
+    data = answering.load_for(passport, dataset, data_dir)
+    answering.check_classes(passport, data)
+    split = answering.first(data.test, first)
     cli.say(f"{len(split):,} test pictures of {data.name} from {data.source}")
     held = len(set(split.labels.tolist()))
     if held < len(data.classes):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from toolkit import catalog, cli
+from toolkit import cli, zoo
 
 
 def _renames(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -65,7 +65,7 @@ def import_(
     require_torch()
     job = Import(
         file=file,
-        model=catalog.model(model, model_file=model_file),
+        model=zoo.model(model, model_file=model_file),
         root=root,
         name=name,
         renames=renames,

@@ -9,7 +9,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit import catalog, cli
+from toolkit import cli, zoo
 from toolkit.errors import MissingExtraError
 from toolkit.figures import count_text, shape_text
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 @cli.json_option
 def models(*, model_file: Path | None, as_json: bool) -> None:
     """List the networks of the zoo: input, parameters, multiply-adds, data set; yours with --model-file."""
-    zoo = {**catalog.models(), **(catalog.models_of_file(model_file) if model_file else {})}
+    listed = {**zoo.models(), **(zoo.models_of_file(model_file) if model_file else {})}
     try:
-        rows = [_row(spec) for spec in zoo.values()]
+        rows = [_row(spec) for spec in listed.values()]
     except MissingExtraError as error:
         # a serving box has no torch to count with; the list itself needs none
         cli.say(f"parameters and multiply-adds were not counted: {error}")
-        rows = [_row(spec, counted=False) for spec in zoo.values()]
+        rows = [_row(spec, counted=False) for spec in listed.values()]
     if as_json:
         cli.emit({"models": rows})
         return
     table = Table("model", "input", "parameters", "mult-adds", "data set", "what")
-    for row, spec in zip(rows, zoo.values(), strict=True):
+    for row, spec in zip(rows, listed.values(), strict=True):
         table.add_row(
             escape(spec.name),
             shape_text(spec.input_shape),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", required=False)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--backend", metavar="NAME", help="pytorch, ort or trt (default: ort if an ONNX is here).")
+@cli.backend_option("[default: the usual one if it has a file here].")
 @click.option(
     "--first", type=click.IntRange(1), metavar="N", help="With --dataset: the first N test pictures."
 )
@@ -59,7 +59,7 @@ def predict(
     precision: str,
     untrained: bool,
     seed: int,
-    device: str,
+    device: str | None,
     threads: int | None,
     root: Path,
     model_file: Path | None,
@@ -69,22 +69,23 @@ def predict(
 
     Without MODEL: the network that was trained or exported last.
     """
-    from toolkit import answering as pictures
-    from toolkit.artifacts import as_precision
+    from toolkit import answering
     from toolkit.backends import EngineOptions
-    from toolkit.inspection import choosing, prediction
+    from toolkit.inspection import prediction
+    from toolkit.opening import Selection
+    from toolkit.passports import as_precision
+    from toolkit.resolving import resolve
 
     model, files = _sort_out(model, files)
     _check_usage(files, dataset, first)
-    choice = choosing.choose(
-        model,
-        backend=backend,
+    selection = Selection(
         root=root,
         precision=as_precision(precision),
         untrained=untrained,
         seed=seed,
         model_file=model_file,
     )
+    choice = resolve(model, backend=backend, selection=selection)
     cli.opened(choice.artifact)
     if choice.why:
         cli.say(choice.why)
@@ -96,9 +97,9 @@ def predict(
             _say_inverted(made, invert)
             _say_frames(made)
         else:
-            data = pictures.load_for(choice.artifact.passport, dataset, data_dir)
+            data = answering.load_for(choice.artifact.passport, dataset, data_dir)
             if choice.artifact.passport.trained is not False:
-                pictures.check_classes(choice.artifact.passport, data)
+                answering.check_classes(choice.artifact.passport, data)
             made = prediction.predict_dataset(engine, data, count=first or 10, top=top)
     if sheet is not None:
         from toolkit.inspection.sheet import write_sheet
@@ -124,9 +125,9 @@ def predict(
 
 def _sort_out(model: str | None, files: tuple[Path, ...]) -> tuple[str | None, tuple[Path, ...]]:
     """Take a picture in the place of MODEL for what it is: a file that is no artifact."""
-    from toolkit.artifacts import SUFFIXES
+    from toolkit.opening import is_model_file
 
-    if model and Path(model).is_file() and Path(model).suffix not in (*SUFFIXES, ".pth", ".pt"):
+    if model and Path(model).is_file() and not is_model_file(Path(model)):
         return None, (Path(model), *files)
     return model, files
 

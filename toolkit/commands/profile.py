@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from toolkit import cli, schema
-from toolkit.artifacts import Precision, as_precision
+from toolkit.commands._backend_settings import backend_settings, chosen_settings
 from toolkit.errors import CnnkitError
+from toolkit.passports import Precision, as_precision
 
 if TYPE_CHECKING:
+    from toolkit.profiling.columns import ColumnSource
     from toolkit.profiling.result import Profile
 
 
@@ -51,7 +53,7 @@ def _short(word: str) -> click.Option:
 
 @click.command("profile")
 @click.argument("models", nargs=-1, metavar="[MODEL|FILE]...")
-@click.option("--backend", metavar="NAME,…|all", help="pytorch, ort, trt (default: all that are here).")
+@cli.backend_option("or several by commas, or all [default: all that are here].")
 @click.option(
     "--batch", "batches", callback=_batches, metavar="N,…", help="Default: 1, or the one that a file fixes."
 )
@@ -63,9 +65,7 @@ def _short(word: str) -> click.Option:
     help="Default: fp32.",
 )
 @click.option("--duration", type=click.FloatRange(0.05), default=1.0, show_default=True, metavar="SECONDS")
-@click.option(
-    "--level", default="all", show_default=True, help="ONNX Runtime: disable, basic, extended, all."
-)
+@backend_settings
 @click.option("--against", metavar="MODEL|FILE", help="A second one, timed in turn with the first.")
 @click.option(
     "--import", "layers", type=click.Path(path_type=Path), help="Layers or a profile from elsewhere."
@@ -92,7 +92,6 @@ def profile_command(
     batches: tuple[int, ...] | None,
     precisions: tuple[Precision, ...],
     duration: float,
-    level: str,
     against: str | None,
     layers: Path | None,
     import_times: Path | None,
@@ -102,7 +101,7 @@ def profile_command(
     output: Path | None,
     strict: bool,
     untrained: bool,
-    device: str,
+    device: str | None,
     threads: int | None,
     seed: int,
     root: Path,
@@ -112,7 +111,7 @@ def profile_command(
     """Time and memory of every module of MODEL, a name or files, in each backend, on the same rows."""
     from toolkit.allocation import reuse_freed_memory
     from toolkit.profiling import bench as profiling
-    from toolkit.profiling.columns import Wanted, backends_of, choose
+    from toolkit.profiling.columns import ColumnsWanted, backends_of, find_columns
     from toolkit.profiling.judging.findings import with_findings
 
     if layers or import_times:
@@ -123,10 +122,10 @@ def profile_command(
             raise CnnkitError("a profile from elsewhere was taken at one batch size: `--batch 1`, say")
         batch = batches[0] if batches else None
         found = import_profile(layers, import_times, model, batch=batch, root=root)
-        static: list[str] = []
+        static: list[ColumnSource] = []
     else:
         backends, named = backends_of(backend)
-        wanted = Wanted(
+        wanted = ColumnsWanted(
             models=(*models, against) if against else models,
             backends=backends,
             named=named,
@@ -136,23 +135,23 @@ def profile_command(
             seed=seed,
             model_file=model_file,
         )
-        chosen = choose(wanted, cli.say)
+        chosen = find_columns(wanted, cli.say)
         # where the heap happens to end would decide whether a row's output is faulted in on every call
         reuse_freed_memory()
         for path in dict.fromkeys(target.artifact.path for target in chosen.targets):
             cli.opened(next(t.artifact for t in chosen.targets if t.artifact.path == path))
-        settings = profiling.Settings(
+        settings = profiling.ProfileSettings(
             batches=batches,
             device=device,
             threads=threads,
             duration_s=duration,
-            level=level,
+            chosen=chosen_settings(click.get_current_context()),
             seed=seed,
             model_file=model_file,
             turns=bool(against),
         )
         found = profiling.profile(chosen, settings, cli.say)
-        static = [target.static_why or "" for target in chosen.targets if target.static_why and named]
+        static = [target for target in chosen.targets if target.static_why and named]
     found = with_findings(_with_roofline(found, threads))
     _write(found, html=html, csv=csv, trace=trace, output=output)
     _show(found, against=against is not None, as_json=as_json)
@@ -220,13 +219,14 @@ def _write(
         cli.say(f"wrote {trace} (open it at ui.perfetto.dev or chrome://tracing)")
 
 
-def _gate(found: Profile, static: list[str], *, strict: bool) -> None:
+def _gate(found: Profile, static: list[ColumnSource], *, strict: bool) -> None:
+    from toolkit.backends import DEFAULT_BACKEND
     from toolkit.errors import GateError, UnavailableError
 
     if static:
         raise UnavailableError(
-            f"backend 'trt' was named and cannot run here: {static[0]}; what is static was shown, "
-            "latency was not measured (`--backend ort` runs here)"
+            f"backend {static[0].backend!r} was named and cannot run here: {static[0].static_why}; what is "
+            f"static was shown, latency was not measured (`--backend {DEFAULT_BACKEND}` runs here)"
         )
     flags = [f"{key}: {flag}" for run in found.runs for key, c in run.backends.items() for flag in c.flags]
     if strict and flags:

@@ -10,9 +10,10 @@ from typing import get_args
 import click
 from rich.table import Table
 
-from toolkit import catalog, cli
+from toolkit import cli, zoo
 from toolkit.cli import Function
 from toolkit.commands._recipe_options import option_names
+from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.figures import mebibytes_text
 from toolkit.training import Arithmetic, Layout, Loader, recipes
@@ -132,10 +133,10 @@ def sweep(
     Each cell is a `cnnkit train` in a process of its own. The result is a table, overlaid curves and,
     for two axes, a heat map, under artifacts/MODEL/sweeps.
     """
-    spec = catalog.model(model, model_file=model_file)
+    spec = zoo.model(model, model_file=model_file)
     axes: dict[str, tuple[str, ...]] = context.meta.get(_AXES, {})
     # what would fail in every cell is told before the first one starts
-    catalog.dataset(dataset or spec.dataset)
+    dataset_of(dataset or spec.dataset)
     chosen = {name: asdict(recipes.find(spec, name)) for name in axes.get("recipe", ("default",))}
     _insist_on_a_device(axes.get("device", ("cpu",)))
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.catalog import Shelf
+from toolkit.errors import CnnkitError, NotFoundError, unknown_name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
@@ -45,6 +48,10 @@ class DatasetSpec:
     `name` is as typed (`folder:PATH` for an image folder); `data_dir` is searched first; `fetch`
     allows downloads; `size` is the (C, H, W) wanted by decoders of pictures of any size, and
     ignored where pictures have one size already.
+
+    A source of people's own pictures has a `scheme`: it is typed `<scheme>:<place>`, as in `folder:PATH`,
+    and `example` is what errors propose. `listing(name)` is a hash of the files that lie at that place,
+    without decoding one; None where there are none.
     """
 
     name: str
@@ -54,6 +61,44 @@ class DatasetSpec:
     licence: str
     train_images: int | None
     load: Callable[[str, Path | None, bool, tuple[int, int, int] | None], Dataset]
+    scheme: str | None = None
+    example: str | None = None
+    listing: Callable[[str], str | None] | None = None
+
+
+DATASETS = Shelf("toolkit.datasets", "DATASET", DatasetSpec, "dataset")
+
+
+def dataset_words() -> list[str]:
+    """Return what `--dataset` takes: the names of data sets, and an example of each scheme; sorted."""
+    return sorted((spec.example or word) for word, spec in _specs().items())
+
+
+def dataset_names() -> list[str]:
+    """Return the names of the data sets that are the same for everybody: those without a scheme."""
+    return [word for word, spec in _specs().items() if spec.scheme is None]
+
+
+def dataset_of(word: str) -> DatasetSpec:
+    """Return the data set of a name, or the source of pictures of a scheme (`folder:PATH`).
+
+    Raises NotFoundError with the nearest match.
+    """
+    scheme, colon, place = word.partition(":")
+    specs = _specs()
+    for spec in specs.values():
+        if colon and spec.scheme == scheme:
+            if not place.strip():
+                raise NotFoundError(f"{word!r} names no {scheme}; your own pictures are `{spec.example}`")
+            return spec
+    found = specs.get(word)
+    if found is None or found.scheme is not None:
+        raise unknown_name("dataset", word, dataset_words())
+    return found
+
+
+def _specs() -> dict[str, DatasetSpec]:
+    return {word: DATASETS.load(word) for word in DATASETS.names()}
 
 
 def fingerprint(*splits: Split) -> str:
@@ -64,3 +109,25 @@ def fingerprint(*splits: Split) -> str:
         digest.update(np.ascontiguousarray(split.images).data)
         digest.update(np.ascontiguousarray(split.labels).data)
     return digest.hexdigest()
+
+
+def split_off(data: Split, fraction: float) -> tuple[Split, Split | None]:
+    """Hold out that fraction of every class for choosing the best epoch; None for none.
+
+    The choice depends on the labels alone, so that runs with different seeds compare on equal images.
+    """
+    if fraction <= 0:
+        return data, None
+    random = np.random.default_rng(0)
+    held = np.zeros(len(data), dtype=bool)
+    for label in np.unique(data.labels):
+        where = np.flatnonzero(data.labels == label)
+        # a class with a single picture keeps it for training
+        count = min(len(where) - 1, max(1, round(fraction * len(where))))
+        held[random.permutation(where)[:count]] = True
+    if not held.any():
+        raise CnnkitError(
+            f"no images can be held out: every class has one training image; --validation-fraction 0 "
+            f"--select last trains on all {len(data)}"
+        )
+    return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))

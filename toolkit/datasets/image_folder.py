@@ -6,6 +6,7 @@ Either `PATH/train/<class>/*` with `PATH/test/<class>/*` or `PATH/val/<class>/*`
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -123,6 +124,18 @@ def _read(pictures: Labelled, shape: tuple[int, int, int]) -> Split:
     return Split(images=images, labels=np.array([label for _, label in pictures], dtype=np.int64))
 
 
+def listing(name: str) -> str | None:
+    """Return a hash of the names, sizes and times of change of a folder's files; None where it is none."""
+    root = Path(name.removeprefix("folder:")).expanduser()
+    if not root.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        state = file.stat()
+        digest.update(repr((file.relative_to(root).as_posix(), state.st_size, state.st_mtime_ns)).encode())
+    return digest.hexdigest()
+
+
 DATASET = DatasetSpec(
     name="image-folder",
     shape=None,
@@ -131,4 +144,7 @@ DATASET = DatasetSpec(
     licence="yours",
     train_images=None,
     load=load,
+    scheme="folder",
+    example="folder:PATH",
+    listing=listing,
 )

@@ -2,29 +2,111 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-from toolkit.artifacts import Artifact, Format, Precision
+from toolkit.artifacts import Artifact
+from toolkit.catalog import Shelf
+from toolkit.errors import CnnkitError
+from toolkit.exporting.evidence import Evidence
+from toolkit.passports import Dialect, Format, Precision
+
+Own = TypeVar("Own")
+Tell = Callable[[str], None]
+RangeMethod = Literal["minmax", "entropy", "percentile"]
+
+# points of accuracy that int8 may lose where nothing else was typed
+ALLOWED_POINTS = 0.5
+
+
+def silent(text: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How one field of an exporter's own options is typed: its help, the values it may have, a metavar."""
+
+    help: str
+    choices: tuple[str, ...] = ()
+    low: int | None = None
+    high: int | None = None
+    metavar: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """The own options of an exporter that has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What an export is asked for. `extra` holds what only one exporter understands."""
+    """What an export is asked for.
+
+    `batches` are the smallest, usual and largest batch. `images` is on how many pictures answers are
+    compared, None for all. `pixels` makes a graph that takes raw uint8 pixels, `softmax` one that gives
+    probabilities. `max_accuracy_drop` None is ALLOWED_POINTS, judged where there are pictures to judge
+    on. `path` names the very file to write. `own` holds exporters' own options, one instance of a class.
+    """
 
     root: Path
     precision: Precision = "fp32"
+    dialect: Dialect | None = None
     batches: tuple[int, ...] = (1, 32, 256)
-    opset: int = 20
     images: int | None = 1000
-    targets: tuple[str, ...] = ()
     seed: int = 0
     data_dir: Path | None = None
     model_file: Path | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    path: Path | None = None
+    pixels: bool = False
+    softmax: bool = False
+    calibration: RangeMethod = "minmax"
+    calibration_images: int = 512
+    max_accuracy_drop: float | None = None
+    explain: bool = False
+    own: tuple[Any, ...] = ()
+
+    @property
+    def allowed_points(self) -> float:
+        """The points of accuracy that int8 may lose."""
+        return ALLOWED_POINTS if self.max_accuracy_drop is None else self.max_accuracy_drop
+
+    def own_of(self, kind: type[Own]) -> Own:
+        """Return an exporter's own options, its defaults where none were given."""
+        return next((one for one in self.own if isinstance(one, kind)), kind())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What an export is made from: the result of another exporter, at a precision and in a dialect."""
+
+    exporter: str
+    precision: Precision
+    dialect: Dialect | None = None
+
+    def options(self, options: ExportOptions) -> ExportOptions:
+        """Return the options with which the needed artifact is made."""
+        return dataclasses.replace(options, precision=self.precision, dialect=self.dialect, path=None)
+
+
+class Context(Protocol):
+    """What the exports of one run share: gathered when first asked for, and only once."""
+
+    @property
+    def reference(self) -> Artifact:
+        """What answers are held against: the artifact that the run began with."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """The pictures that exports are judged on, and the reference's answers to them."""
+
+    def tell(self, text: str) -> None:
+        """Say something to people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +119,28 @@ class Exported:
 
 
 class Exporter(ABC):
-    """Turns an artifact of one format into one of another, and checks it before announcing it."""
+    """Turns an artifact of one format into one of another, and checks it before announcing it.
+
+    `suffix` is that of its file or folder, `names_precision` whether fp32 stands in its file's name, too.
+    `default` tells whether it is made where no format was typed; `reads` are the fields of ExportOptions
+    that its result depends on, besides all of its own (`options`), `packages` those whose releases it
+    depends on.
+    """
 
     name: ClassVar[str]
     source_formats: ClassVar[tuple[Format, ...]]
     format: ClassVar[Format]
+    suffix: ClassVar[str]
+    names_precision: ClassVar[bool] = False
     precisions: ClassVar[tuple[Precision, ...]]
-    # the fields of ExportOptions, and keys of its `extra`, that the result depends on
-    reads: ClassVar[tuple[str, ...]] = ()
+    default: ClassVar[bool] = False
+    options: ClassVar[type[Any]] = NoOptions
+    reads: ClassVar[tuple[str, ...]] = ("precision",)
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def needs(self, options: ExportOptions) -> Need | None:
+        """Return what an export with these options is made from; None for the source of the run itself."""
+        return None
 
     def prepare(self, options: ExportOptions) -> None:  # noqa: B027  (most exporters refuse nothing)
         """Raise UnavailableError, before any work is done, for options that cannot be had here."""
@@ -53,10 +149,106 @@ class Exporter(ABC):
         """Return what of this machine the result depends on; a stored one of another is made anew."""
         return {}
 
-    @abstractmethod
-    def export(self, source: Artifact, options: ExportOptions) -> Exported:
-        """Write the artifact, open it with its consumer and compare its answers with the source's.
+    def ending(self, options: ExportOptions) -> str:
+        """Return the ending of its file's name, from the dot on: `.onnx`, `.fp16.onnx`."""
+        named = self.names_precision or options.precision != "fp32"
+        return f".{options.precision}{self.suffix}" if named else self.suffix
 
+    def again(self, made: Artifact) -> ExportOptions | None:
+        """Return the options that make an artifact again in its place, as far as this machine has a say.
+
+        None for what is the same on every machine.
+        """
+        return None
+
+    @abstractmethod
+    def export(self, source: Artifact, options: ExportOptions, context: Context | None = None) -> Exported:
+        """Write the artifact, open it with its consumer and compare its answers with the reference's.
+
+        Without a context the source is the reference, and evidence is gathered for this export alone.
         Raises GateError when a check fails (nothing is left behind), UnavailableError when a part
         that was named is not on this machine.
         """
+
+
+EXPORTERS = Shelf("exporters", "EXPORTER", Exporter, "format")  # type: ignore[type-abstract]
+
+
+def default_formats() -> tuple[str, ...]:
+    """Return the words of the exporters that work where no format was typed."""
+    return tuple(found.name for found in EXPORTERS.all() if found.default)
+
+
+def make(
+    source: Artifact,
+    word: str,
+    options: ExportOptions,
+    tell: Tell,
+    find: Callable[[Need], Artifact | None] = lambda need: None,
+) -> Artifact:
+    """Make one artifact of a source in passing, with all that it needs on the way; say what was made.
+
+    `find` returns what is here already of what is needed. Raises CnnkitError where the source cannot
+    become it.
+    """
+    exporter = EXPORTERS.load(word)
+    given = _given(source, exporter.needs(options), options, tell, find)
+    if given.passport.format not in exporter.source_formats:
+        able = " or ".join(exporter.source_formats)
+        raise CnnkitError(f"{given.path.name} is {given.passport.format}, and {word} is made of {able}")
+    made = exporter.export(given, options).artifact
+    tell(f"made {made.path} from {given.path.name} (checked on {options.images} images)")
+    return made
+
+
+def make_need(
+    source: Artifact,
+    word: str,
+    options: ExportOptions,
+    tell: Tell,
+    find: Callable[[Need], Artifact | None] = lambda need: None,
+) -> Artifact:
+    """Make, or find, only what an exporter needs; the source itself where it needs nothing else."""
+    return _given(source, EXPORTERS.load(word).needs(options), options, tell, find)
+
+
+def _given(
+    source: Artifact,
+    need: Need | None,
+    options: ExportOptions,
+    tell: Tell,
+    find: Callable[[Need], Artifact | None],
+) -> Artifact:
+    if need is None or meets(source, need):
+        return source
+    return find(need) or make(source, need.exporter, need.options(options), tell, find)
+
+
+def reaches(source: Artifact, word: str, options: ExportOptions) -> bool:
+    """Tell whether a way of exports leads from an artifact to a format."""
+    exporter = EXPORTERS.load(word)
+    need = exporter.needs(options)
+    if need is None:
+        return source.passport.format in exporter.source_formats
+    return meets(source, need) or reaches(source, need.exporter, need.options(options))
+
+
+def meets(artifact: Artifact, need: Need) -> bool:
+    """Tell whether an artifact is what an export needs."""
+    known = artifact.passport
+    return (
+        known.format == EXPORTERS.load(need.exporter).format
+        and known.precision == need.precision
+        and need.dialect in (None, known.int8_dialect)
+    )
+
+
+def own_options(exporter: Exporter, given: Mapping[str, Any]) -> Any:
+    """Return an exporter's own options from plain values. Raises NotFoundError for one that it has not."""
+    from toolkit.errors import unknown_name
+
+    known = [field.name for field in dataclasses.fields(exporter.options)]
+    for name in given:
+        if name not in known:
+            raise unknown_name(f"option of {exporter.name}", name, known)
+    return exporter.options(**given)

@@ -10,33 +10,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit import catalog
-from toolkit.artifacts import Artifact, Passport
-from toolkit.backends import Engine, EngineOptions
-from toolkit.datasets import Dataset, Split
+from toolkit.answering import PictureInputs, answers
+from toolkit.artifacts import Artifact
+from toolkit.backends import EngineOptions, opener
+from toolkit.datasets import Dataset, Split, dataset_of
 from toolkit.errors import NotFoundError, ShapeError
-from toolkit.graphs.running import Inputs
-from toolkit.images import Pixels, Preprocessing, fit_batch, normalise
+from toolkit.images import Floats, Inputs, Pixels, fit_batch
+from toolkit.passports import Passport
 
-Floats = NDArray[np.float32]
 SplitName = Literal["train", "test"]
-
-
-@dataclass(frozen=True)
-class PictureInputs:
-    """What pictures (N, C, H, W) uint8 are to a network that takes floats, made slice by slice.
-
-    A thousand pictures of 224×224 are 50 MB; as floats, all at once, they would be 200.
-    """
-
-    images: Pixels
-    preprocessing: Preprocessing
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, part: slice) -> NDArray[np.float32]:
-        return normalise(fit_batch(self.images[part], self.preprocessing), self.preprocessing)
 
 
 @dataclass(kw_only=True)
@@ -122,7 +104,7 @@ def load_dataset(passport: Passport, data_dir: Path | None) -> Dataset:
     assert passport.preprocessing is not None
     name = passport.dataset.name
     size = (passport.preprocessing.channels, *passport.preprocessing.size)
-    return catalog.dataset(name).load(name, data_dir, False, size)
+    return dataset_of(name).load(name, data_dir, False, size)
 
 
 def choose(split: Split, images: int | None, seed: int) -> Split:
@@ -164,36 +146,11 @@ def one_input(passport: Passport) -> tuple[int, ...]:
     return extents
 
 
-def answers(engine: Engine, inputs: Inputs, *, batch: int = 32) -> Floats:
-    """Return an engine's first output for all inputs, run in batches that it takes, as (N, K) float32."""
-    least, most = engine.batch_sizes
-    step = max(least, min(batch, most or batch))
-    parts = []
-    for start in range(0, len(inputs), step):
-        part = inputs[start : start + step]
-        # the filling's answers are dropped
-        parts.append(engine.logits(filled(part, least))[: len(part)])
-    return np.concatenate(parts).reshape(len(inputs), -1)
-
-
-def filled(batch: NDArray[Any], least: int) -> NDArray[Any]:
-    """Return a batch of at least `least` inputs: its last one is repeated as often as needed."""
-    missing = least - len(batch)
-    return batch if missing <= 0 else np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-
-
-def smallest_batch(engine: Engine, inputs: Inputs) -> NDArray[Any]:
-    """Return the first inputs, in the smallest batch that an engine takes: what its latency is told for."""
-    least, _ = engine.batch_sizes
-    return filled(inputs[:least], least)
-
-
 def answers_of(artifact: Artifact, evidence: Evidence, *, model_file: Path | None = None) -> Floats:
     """Return an artifact's answers to the evidence on the CPU, computed once in this process."""
 
     def compute() -> Floats:
-        backend = catalog.backend({"safetensors": "pytorch", "onnx": "ort"}[artifact.passport.format])
-        with backend.open(artifact, EngineOptions(model_file=model_file)) as engine:
+        with opener(artifact.passport.format).open(artifact, EngineOptions(model_file=model_file)) as engine:
             return answers(engine, evidence.inputs_for(artifact.passport))
 
     return evidence.reference(artifact, compute)

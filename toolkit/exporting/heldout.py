@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.artifacts import Passport
-from toolkit.datasets import Split
+from toolkit.answering import inputs_for
+from toolkit.datasets import Split, split_off
 from toolkit.errors import NotFoundError
-from toolkit.exporting.evidence import PictureInputs, choose, load_dataset, random_evidence, why_random
-from toolkit.graphs.running import Inputs
-from toolkit.images import Pixels, fit_batch
+from toolkit.exporting.evidence import choose, load_dataset, random_evidence, why_random
+from toolkit.images import Inputs
+from toolkit.passports import Passport
 
 # of a training set of which training held nothing out
 SHARE = 0.1
@@ -35,7 +35,7 @@ class HeldOut:
     def inputs(self, start: int, stop: int) -> Inputs:
         """Return the network's input for validation pictures `start` to `stop`."""
         assert self.validation is not None
-        return network_input(self.validation.images[start:stop], self.passport)
+        return inputs_for(self.validation.images[start:stop], self.passport)
 
 
 def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | None) -> HeldOut:
@@ -59,19 +59,9 @@ def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | Non
     )
 
 
-def network_input(images: Pixels, passport: Passport) -> Inputs:
-    """Return pictures as a network takes them: raw pixels where its graph holds the preprocessing."""
-    assert passport.preprocessing is not None
-    if passport.input.dtype == "uint8":
-        return fit_batch(images, passport.preprocessing)
-    return PictureInputs(images, passport.preprocessing)
-
-
 def _from(train: Split, passport: Passport, images: int, seed: int) -> HeldOut:
-    from toolkit.training.data.prepare import split_off
-
     assert passport.dataset is not None
-    fraction = float((passport.recipe or {}).get("validation_fraction") or 0.0)
+    fraction = passport.recipe.validation_fraction if passport.recipe else 0.0
     rest, held = split_off(train, fraction or SHARE)
     assert held is not None
     chosen = choose(rest, images, seed)
@@ -79,7 +69,7 @@ def _from(train: Split, passport: Passport, images: int, seed: int) -> HeldOut:
     order = np.random.default_rng(seed).permutation(len(held))
     origin = "held out by training" if fraction else "of the training set, which it was trained on, too"
     return HeldOut(
-        calibration=network_input(chosen.images, passport),
+        calibration=inputs_for(chosen.images, passport),
         calibration_source=f"{len(chosen)} training images of {passport.dataset.name}",
         validation=held.take(order),
         validation_source=f"images of {passport.dataset.name} {origin}",

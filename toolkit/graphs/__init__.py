@@ -1,1 +1,8 @@
 """ONNX graphs: read, named, counted, ordered and run."""
+
+from __future__ import annotations
+
+from toolkit.passports import Format
+
+# the format that graphs are exchanged in
+GRAPH: Format = "onnx"

@@ -9,11 +9,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Precision
 from toolkit.errors import CorruptError, MissingExtraError
+from toolkit.graphs.naming import MODULES, TYPE
 from toolkit.graphs.products import multiply_adds, precision_of
+from toolkit.passports import Precision
 
-MODULES, TYPE = "cnnkit.modules", "cnnkit.type"
 # they convert between number formats and belong to no layer of a network
 CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 # initializers up to this size are kept for shape inference (they may be shapes); weights are not

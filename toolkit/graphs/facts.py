@@ -6,8 +6,8 @@ import dataclasses
 import json
 from typing import Any
 
-from toolkit.artifacts import Passport, TensorSpec
 from toolkit.errors import CorruptError
+from toolkit.passports import Layout, Passport, TensorSpec
 
 # what an ONNX tensor's element type is called in numpy, as passports write it
 DTYPES = {
@@ -62,7 +62,7 @@ def output_spec(model: Any) -> TensorSpec:
     return _spec(model.graph.output[0], layout="NC")
 
 
-def _spec(value: Any, *, layout: str) -> TensorSpec:
+def _spec(value: Any, *, layout: Layout) -> TensorSpec:
     tensor = value.type.tensor_type
     shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
     dtype = DTYPES.get(tensor.elem_type)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from toolkit.artifacts import Precision
+from toolkit.passports import Precision
 
 COUNTED = frozenset(
     {

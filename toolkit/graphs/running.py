@@ -5,25 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import CorruptError
 from toolkit.graphs.weights import without_weights
+from toolkit.images import Inputs
 
 BATCH = 32
 # with every inner value kept, a picture takes many times the memory
 INNER_BATCH = 8
 INNER_VALUES = 40_000_000
-
-
-class Inputs(Protocol):
-    """What can be cut into batches of a network's input: an array, or pictures that become one."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, part: slice, /) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from toolkit.answering import answers, as_probabilities
+from toolkit.answering import answers, inputs_of, probabilities
 from toolkit.backends import Engine
 from toolkit.datasets import Split
 from toolkit.training.scoring import Score
@@ -19,7 +19,9 @@ def evaluate(
 
     Raises CorruptError for answers that are no numbers.
     """
-    likely = as_probabilities(engine.artifact, answers(engine, split.images, batch=batch, on_batch=on_batch))
+    inputs = inputs_of(split.images, engine.artifact)
+    answered = answers(engine, inputs, batch=batch, on_batch=on_batch)
+    likely = probabilities(engine.artifact, answered)
     classes = likely.shape[1]
     pairs = split.labels * classes + likely.argmax(axis=1)
     true = likely[np.arange(len(split)), split.labels]

@@ -8,20 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit import catalog
-from toolkit.artifacts import (
-    Artifact,
-    DatasetRef,
-    Passport,
-    artifact_path,
-    hash_file,
-    read_passport,
-    sidecar,
-)
+from toolkit.artifacts import Artifact, artifact_path, hash_file, read_passport, sidecar
 from toolkit.checkpoints import new_passport, save_checkpoint
+from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
 from toolkit.images import Preprocessing
 from toolkit.models import ModelSpec
+from toolkit.passports import DatasetRef, Passport
 from toolkit.weights import few, read_weights, unwrap
 
 if TYPE_CHECKING:
@@ -53,7 +46,7 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
 
     Raises NotFoundError, CorruptError, ShapeError with the keys that do not fit.
     """
-    path = artifact_path(job.root, job.name or job.model.name, "safetensors")
+    path = artifact_path(job.root, job.name or job.model.name)
     said: list[str] = []
     weights = unwrap(read_weights(job.file), said)
     if path.exists() and not job.replace:
@@ -73,7 +66,7 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
         passport,
         dataset=dataset,
         source_sha256=hash_file(job.file),
-        extra={"imported_from": job.file.name},
+        imported_from=job.file.name,
     )
     return save_checkpoint(path, module.state_dict(), passport), said
 
@@ -171,9 +164,9 @@ def _classes(
         said.append(f"classes and data set are those of its passport, {sidecar(job.file)}")
         return known.classes, known.dataset
     name = job.dataset or job.model.dataset
-    own = catalog.dataset(name).classes
+    own = dataset_of(name).classes
     if job.dataset and own is None:
-        own = catalog.dataset(name).load(name, None, False, None).classes
+        own = dataset_of(name).load(name, None, False, None).classes
     if job.classes is not None:
         if len(job.classes) != count:
             raise ShapeError(f"--classes names {len(job.classes)} and the weights answer with {count}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.artifacts import find_artifacts, open_artifact
 from toolkit.errors import MissingExtraError
 from toolkit.models import ModelSpec, Recipe
@@ -94,13 +94,13 @@ def resolve(
     text: str, *, root: Path, model_file: Path | None = None
 ) -> tuple[ModelSpec, tuple[int, int, int], int]:
     """Return what MODEL names, a network of the zoo or an artifact: its spec, (C, H, W) and classes."""
-    known = {**catalog.models(), **(catalog.models_of_file(model_file) if model_file else {})}
+    known = {**zoo.models(), **(zoo.models_of_file(model_file) if model_file else {})}
     if text in known or not (is_path(text) or find_artifacts(root, text)):
-        spec = catalog.model(text, model_file=model_file)
+        spec = zoo.model(text, model_file=model_file)
         return spec, spec.input_shape, spec.classes
     path = Path(text) if is_path(text) else find_artifacts(root, text)[0][0]
     passport = open_artifact(path).passport
-    spec = catalog.model(passport.model, model_file=model_file)
+    spec = zoo.model(passport.model, model_file=model_file)
     channels, height, width = (extent or 1 for extent in passport.input.shape[1:])
     return spec, (channels, height, width), len(passport.classes)
 

@@ -11,10 +11,11 @@ import numpy as np
 from toolkit.answering import (
     Invert,
     answers,
-    as_probabilities,
     count_frames,
     first,
+    inputs_of,
     preprocessing_of,
+    probabilities,
     read_picture,
 )
 from toolkit.backends import Engine
@@ -93,5 +94,5 @@ def predict_dataset(engine: Engine, data: Dataset, *, count: int, top: int = 3) 
 
 def _tops(engine: Engine, pixels: Pixels, top: int) -> list[tuple[tuple[str, float], ...]]:
     classes = engine.artifact.passport.classes
-    likely = as_probabilities(engine.artifact, answers(engine, pixels))
+    likely = probabilities(engine.artifact, answers(engine, inputs_of(pixels, engine.artifact)))
     return [tuple(top_classes(row, classes, top)) for row in likely]

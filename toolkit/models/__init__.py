@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from toolkit.catalog import Shelf
 from toolkit.errors import unknown_name
 from toolkit.recipes import Recipe
 
@@ -41,4 +42,6 @@ class ModelSpec:
         return self.recipes[name]
 
 
-__all__ = ["ModelSpec", "Recipe"]
+FAMILIES: Shelf[tuple[ModelSpec, ...]] = Shelf("toolkit.models", "MODELS", tuple, "family of models")
+
+__all__ = ["FAMILIES", "ModelSpec", "Recipe"]

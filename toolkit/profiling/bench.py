@@ -6,18 +6,17 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit import catalog
-from toolkit.artifacts import now
-from toolkit.backends import Engine, EngineOptions, ExecutedNode, Trace
+from toolkit.artifacts import CHECKPOINT, now
+from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions
 from toolkit.graphs.counting import SourceGraph, read_graph
-from toolkit.profiling.columns import Chosen, Target
+from toolkit.profiling.columns import ColumnSources
 from toolkit.profiling.judging.agreement import difference
 from toolkit.profiling.measuring.batches import batches_of, feed
 from toolkit.profiling.measuring.latency import LEAST_WINDOWS, measure
@@ -29,7 +28,7 @@ from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
 from toolkit.profiling.rows.matching import claim
 from toolkit.profiling.rows.observed import Seen
-from toolkit.profiling.static_trt import static_trace
+from toolkit.traces import ExecutedNode, Trace
 
 # a machine that others use changes its speed for seconds at a time: windows in pieces, in turn with the
 # other columns, see more of that than as many windows in a row
@@ -44,23 +43,24 @@ PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ProfileSettings:
     """How to measure. `duration_s` is the clean time of each column at each batch size.
 
-    `batches` None is the one that a file fixes, else 1.
+    `batches` None is the one that a file fixes, else 1; `device` None each backend's own; `chosen` are
+    backends' own settings by name. `turns` traces each column in turn with the others, whatever that costs.
     """
 
     batches: tuple[int, ...] | None = None
-    device: str = "cpu"
+    device: str | None = None
     threads: int | None = None
     duration_s: float = 1.0
-    level: str = "all"
+    chosen: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     model_file: Path | None = None
-    turns: bool = False  # whether each column is traced in turn with the others whatever that costs
+    turns: bool = False
 
 
-def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> Profile:
+def profile(chosen: ColumnSources, settings: ProfileSettings, tell: Callable[[str], None]) -> Profile:
     """Profile the chosen columns at every batch size; on Ctrl-C return what is complete, marked partial.
 
     Raises CnnkitError for a batch size that a file does not take.
@@ -78,7 +78,7 @@ def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> 
         raise KeyboardInterrupt
     return Profile(
         model=", ".join(dict.fromkeys(target.artifact.passport.model for target in chosen.targets)),
-        device=settings.device,
+        device=settings.device or "cpu",
         threads=settings.threads,
         runs=tuple(runs),
         partial=any(run.partial for run in runs) or len(runs) < len(batches),
@@ -91,7 +91,9 @@ def profile(chosen: Chosen, settings: Settings, tell: Callable[[str], None]) -> 
 class _Bench:
     """One batch size: every column is opened once, timed in turn with the others, then traced."""
 
-    def __init__(self, chosen: Chosen, settings: Settings, batch: int, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, chosen: ColumnSources, settings: ProfileSettings, batch: int, tell: Callable[[str], None]
+    ) -> None:
         self.chosen, self.settings, self.batch, self.tell = chosen, settings, batch, tell
         self.seen = {target.key: Seen(target=target) for target in chosen.targets}
         self.partial = False
@@ -161,10 +163,10 @@ class _Bench:
         return shared(network.values() for network in networks.values())
 
     def _calls_of(self, network: Network) -> tuple[ExecutedNode, ...]:
-        """Return the calls that PyTorch made for that network in this profile; empty where it made none."""
+        """Return the calls of a checkpoint of that network in this profile; empty where none was run."""
         for seen in self.seen.values():
             own = network_of(seen.target.artifact)
-            if seen.target.backend == "pytorch" and seen.trace is not None and own == network:
+            if seen.target.artifact.passport.format == CHECKPOINT and seen.trace and own == network:
                 return seen.trace.nodes
         return ()
 
@@ -174,17 +176,24 @@ class _Bench:
             target = seen.target
             if target.static_why is not None:
                 continue
-            seen.device = self.settings.device
-            if target.backend == "trt" and seen.device == "cpu":
-                seen.device = "cuda"
-            options = EngineOptions(
-                device=seen.device,
-                threads=self.settings.threads,
-                model_file=self.settings.model_file,
-                extra=_extra(target, seen.graph, self.batch, self.settings),
-            )
-            engines[key] = stack.enter_context(catalog.backend(target.backend).open(target.artifact, options))
+            backend = BACKENDS.load(target.backend)
+            options = self._options(backend, seen)
+            seen.device = backend.device_for(options)
+            engines[key] = stack.enter_context(backend.open(target.artifact, options))
         return engines
+
+    def _options(self, backend: Backend, seen: Seen) -> EngineOptions:
+        """Return how a column is opened: with the graph whose nodes have names, and all its inputs fed."""
+        settings, graph = self.settings, seen.graph
+        others = list(graph.inputs.items())[1:] if graph else []
+        return EngineOptions(
+            device=settings.device,
+            threads=settings.threads,
+            model_file=settings.model_file,
+            graph=graph.renamed if graph else None,
+            feed={n: feed(s, d, batch=self.batch, seed=settings.seed) for n, (d, s) in others},
+            chosen={name: value for name, value in settings.chosen.items() if name in backend.settings},
+        )
 
     def _input(self, key: str) -> NDArray[Any]:
         spec = self.seen[key].target.artifact.passport.input
@@ -253,7 +262,8 @@ class _Bench:
                 if key in engines:
                     self.tell(f"batch {self.batch}: profiling {key} …")
                 else:
-                    seen.trace = static_trace(seen.target, batch=self.batch)
+                    backend = BACKENDS.load(seen.target.backend)
+                    seen.trace = backend.static(seen.target.artifact, seen.target.graph, batch=self.batch)
             while any(plan.left for plan in plans.values()):
                 self.beside_trace()
                 for key, plan in plans.items():
@@ -264,7 +274,8 @@ class _Bench:
         finally:  # what was complete counts, on Ctrl-C too
             for seen in self.seen.values():
                 if seen.trace is not None:
-                    seen.claims = claim(seen.trace.nodes, seen.graph)
+                    spelling = BACKENDS.load(seen.target.backend).spelling
+                    seen.claims = claim(seen.trace.nodes, seen.graph, spelling)
 
     def _piece(self, key: str, engine: Engine, plan: _Plan) -> None:
         """Trace one column's next windows: all that are left, where starting anew would cost too much."""
@@ -311,15 +322,3 @@ def joined(first: Trace | None, second: Trace) -> Trace:
         total_ms=(*first.total_ms, *second.total_ms),
         runs=first.runs + second.runs,
     )
-
-
-def _extra(target: Target, graph: SourceGraph | None, batch: int, settings: Settings) -> dict[str, Any]:
-    if target.backend != "ort":
-        return {}
-    extra: dict[str, Any] = {"level": settings.level}
-    if graph is not None:
-        if graph.renamed is not None:
-            extra["model"] = graph.renamed
-        others = list(graph.inputs.items())[1:]
-        extra["feed"] = {n: feed(s, d, batch=batch, seed=settings.seed) for n, (d, s) in others}
-    return extra

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import Artifact, Passport, TensorSpec, artifacts_root, now
-from toolkit.backends import ExecutedNode, Trace, trimmed_mean
+from toolkit.artifacts import Artifact, artifacts_root, now
+from toolkit.backends import BACKENDS
 from toolkit.backends._ort_profile import calls_by_node, executed
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.graphs import GRAPH
 from toolkit.graphs.counting import SourceGraph, read_graph
 from toolkit.opening import Selection, is_path, open_model
-from toolkit.profiling.columns import Target, open_any
+from toolkit.passports import Passport, TensorSpec
+from toolkit.profiling.columns import ColumnSource, open_any
 from toolkit.profiling.measuring.batches import fixed_batch, refused
 from toolkit.profiling.network.modules import modules_of
 from toolkit.profiling.result import Profile, Run
@@ -27,6 +29,7 @@ from toolkit.profiling.rows.cells import columns_of, rows_of
 from toolkit.profiling.rows.matching import claim
 from toolkit.profiling.rows.observed import Seen
 from toolkit.tensorrt.layers import key_of, node_of, read_layers, read_times
+from toolkit.traces import ExecutedNode, Trace, trimmed_mean
 
 RUN = "model_run"  # an event of ONNX Runtime's profile: one call of the network
 ELSEWHERE = "imported: clean end-to-end latency was not in the file"
@@ -59,7 +62,7 @@ def import_profile(
     artifact = _artifact(model, root or artifacts_root(), source)
     told = _batch_of(events or [], artifact.passport.input.shape if model is not None else ())
     size = _agreed(batch, told, fixed_batch(artifact), source, artifact.path)
-    graph = read_graph(artifact.path, batch=size) if artifact.path.suffix == ".onnx" else None
+    graph = read_graph(artifact.path, batch=size) if artifact.path.suffix == f".{GRAPH}" else None
     return _laid_out(backend, trace, artifact, graph, batch=size, notes=notes)
 
 
@@ -183,7 +186,7 @@ def _artifact(model: str | None, root: Path, source: Path) -> Artifact:
     if model is not None:
         if is_path(model):
             return open_any(Path(model))
-        return open_model(model, Selection(root=root, formats=("onnx",)))
+        return open_model(model, Selection(root=root, formats=(GRAPH,)))
     unknown = TensorSpec(name="input", shape=(None,))
     passport = Passport(
         format="trt",
@@ -205,8 +208,8 @@ def _laid_out(
         trace = dataclasses.replace(
             trace, nodes=tuple(dataclasses.replace(n, origins=(n.name,)) for n in trace.nodes)
         )
-    target = Target(key=backend, backend=backend, artifact=artifact, static_why=ELSEWHERE)
-    claims = claim(trace.nodes, graph)
+    target = ColumnSource(key=backend, backend=backend, artifact=artifact, static_why=ELSEWHERE)
+    claims = claim(trace.nodes, graph, BACKENDS.load(backend).spelling)
     known = artifact.passport if graph is not None else None
     modules = modules_of(known, graph, batch=batch)
     one = Seen(target=target, trace=trace, graph=graph, claims=claims, modules=modules, notes=notes)

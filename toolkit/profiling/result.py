@@ -215,7 +215,6 @@ class MachineFacts:
     system: str | None = None
     python: str | None = None
     load_average: tuple[Amount, ...] | None = None
-    gpus: tuple[str, ...] | None = None
     peaks: Peaks | None = None
 
     @property

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from toolkit.artifacts import Artifact, Target
+from toolkit.artifacts import Artifact
 from toolkit.machine.cuda import device_count, gpus
+from toolkit.passports import Target
 from toolkit.tensorrt.flavours import FLAVOURS
 
 # compute capability 8.0, as `SM80` has it

@@ -17,8 +17,11 @@ from types import ModuleType
 from typing import Any, Literal
 
 from toolkit.errors import CnnkitError, UnavailableError, unknown_name
+from toolkit.passports import BuilderMemory
 
 FlavourName = Literal["rtx", "classic"]
+# what an engine whose passport says nothing was built with
+DEFAULT_FLAVOUR: FlavourName = "rtx"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +91,6 @@ def load(name: str) -> ModuleType:
             f"{wanted.label} is installed but does not load: {first}; "
             f"pip install --force-reinstall 'cnnkit[{wanted.extra}]'"
         ) from None
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuilderMemory:
-    """What the builder reports of one engine, for the largest shapes of its profile; None where unsaid."""
-
-    activation_bytes: int | None = None
-    weights_bytes: int | None = None
-    scratch_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toolkit.backends import ExecutedNode
 from toolkit.errors import CorruptError
 from toolkit.tensorrt.flavours import onnx_nodes
+from toolkit.traces import ExecutedNode, NodeSpelling
 
 _PROFILE = re.compile(r" \[profile \d+\]")
 _REFORMAT = re.compile(r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ (?:to|from) (.+)$")
@@ -26,6 +26,7 @@ _TEXT = re.compile(
     r"^Name: (.+?), LayerType: (\w*), Inputs: \[(.*?)\], Outputs: \[(.*?)\](?:, |$)(.*)$", re.M
 )
 _SUFFIX = re.compile(r"(?:\.1)?_\d+_myl\d+$|\.1_myl\d+$|\.\d+_\d+_myl\d+$|_myl\d+$")
+SPELLING = NodeSpelling(region=_FOREIGN, nameless=re.compile(r"^__my"), kernel_number=re.compile(r"_\d+$"))
 MOVES = frozenset({"Reformat", "NoOp", "shape_call", "signal", "wait", "CopyNode"})
 
 
@@ -44,11 +45,6 @@ def parts_of(name: str) -> tuple[str, ...]:
         if plain and not plain.startswith(("__my", "[", "(Unnamed")):
             found.append(plain)
     return tuple(dict.fromkeys(found))
-
-
-def is_foreign(name: str) -> bool:
-    """Tell whether a layer stands for a whole region of the graph."""
-    return _FOREIGN.search(name) is not None
 
 
 def read_layers(text: str, *, what: str) -> tuple[ExecutedNode, ...]:

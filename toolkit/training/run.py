@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from importlib.metadata import version
 
-from toolkit.catalog import check_name
+from toolkit.artifacts import check_name
 from toolkit.opening import require_torch
 from toolkit.training import Job, Outcome, Watcher, recipes
 from toolkit.training.compute.format import Compute, find_device

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ import pytest
 from exporters.engines.building import receipt, shape_profile
 from exporters.engines.targets import capabilities, choose_flavour, choose_targets
 from exporters.proving.proof import proof_path
+from exporters.trt import TrtOptions
 from tests.exporters.conftest import cnnkit_json, export_one
 from toolkit.artifacts import Artifact, open_artifact
 from toolkit.errors import CnnkitError, GateError, ShapeError, UnavailableError
@@ -46,10 +48,10 @@ def test_every_layer_of_a_parsed_network_has_its_node_types_shapes_and_weights(h
 
 
 def test_an_engine_keeps_the_types_counted_and_the_builders_memory(half: Artifact, root: Path) -> None:
-    passport = export_one(half, root, "trt", precision="fp16", targets=("sm89",)).passport
-    assert passport.extra["layer_types"] == {"HALF": 14}
-    assert passport.extra["engine_types"]["Half"] > 0
-    memory = passport.extra["builder_memory"]
+    passport = export_one(half, root, "trt", precision="fp16", target=("sm89",)).passport
+    assert passport.layer_types == {"HALF": 14}
+    assert passport.engine_types["Half"] > 0
+    memory = passport.builder_memory
     assert memory["activation_bytes"] > 0
     assert memory["weights_bytes"] >= 61_706 * 2
     assert passport.target is not None
@@ -59,7 +61,7 @@ def test_an_engine_keeps_the_types_counted_and_the_builders_memory(half: Artifac
 
 def test_an_engine_for_several_gpus_counts_each_layer_once(half: Artifact, root: Path) -> None:
     one, two = (
-        export_one(half, root, "trt", precision="fp16", targets=targets).passport.extra["engine_types"]
+        export_one(half, root, "trt", precision="fp16", target=targets).passport.engine_types
         for targets in (("sm89",), ("sm89", "sm120"))
     )
     assert one == two
@@ -110,13 +112,13 @@ def test_an_engine_called_fp16_that_is_fp32_inside_is_an_error(graph: Artifact, 
 
 def test_layers_that_were_kept_in_fp32_and_named_pass_the_receipt(graph: Artifact) -> None:
     heavy = ["conv1/Conv", "conv2/Conv", "fc1/Gemm", "fc2/Gemm", "fc3/Gemm"]
-    excused = dataclasses.replace(graph.passport, extra={"kept_fp32": heavy})
+    excused = dataclasses.replace(graph.passport, kept_fp32=tuple(heavy))
     with parse(load("rtx"), graph.path.read_bytes()) as network:
         assert receipt(network, "fp16", dataclasses.replace(graph, passport=excused)) == {"FLOAT": 14}
 
 
 def test_the_proof_of_the_graph_travels_with_the_engine(half: Artifact, root: Path) -> None:
-    engine = export_one(half, root, "trt", precision="fp16", targets=("sm89",))
+    engine = export_one(half, root, "trt", precision="fp16", target=("sm89",))
     assert proof_path(engine.path).read_bytes() == proof_path(half.path).read_bytes()
 
 
@@ -158,27 +160,26 @@ def _convolutions(folder: Path) -> Path:
     ],
 )
 def test_targets_that_cannot_be_had_are_said_before_building(precision, targets, words) -> None:  # type: ignore[no-untyped-def]
-    options = ExportOptions(root=Path(), precision=precision, targets=targets)
     with pytest.raises(UnavailableError) as caught:
-        choose_targets(load("rtx"), FLAVOURS["rtx"], options)
+        choose_targets(load("rtx"), FLAVOURS["rtx"], TrtOptions(target=targets), precision)
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("spelled", ["sm89", "SM8.9", "sm_89"])
 def test_a_target_may_be_spelled_as_usual(spelled: str) -> None:
-    options = ExportOptions(root=Path(), precision="fp16", targets=(spelled, "sm89"))
-    assert choose_targets(load("rtx"), FLAVOURS["rtx"], options) == ("SM89",)
+    asked = TrtOptions(target=(spelled, "sm89"))
+    assert choose_targets(load("rtx"), FLAVOURS["rtx"], asked, "fp16") == ("SM89",)
 
 
 @pytest.mark.parametrize("extra", [{"compatible": "AMPERE_PLUS"}, {"version_compatible": True}])
-def test_what_only_classic_tensorrt_can_do_is_refused_before_building(extra: dict[str, object]) -> None:
+def test_what_only_classic_tensorrt_can_do_is_refused_before_building(extra: dict[str, Any]) -> None:
     with pytest.raises(UnavailableError, match=r"is for classic TensorRT on a GPU \(--flavour classic\)"):
-        choose_flavour(ExportOptions(root=Path(), extra={"flavour": "rtx", **extra}))
-    assert choose_flavour(ExportOptions(root=Path(), extra={"flavour": "classic", **extra})).name == "classic"
+        choose_flavour(TrtOptions(flavour="rtx", **extra))
+    assert choose_flavour(TrtOptions(flavour="classic", **extra)).name == "classic"
 
 
 def test_a_named_target_is_rtx_s() -> None:
-    assert choose_flavour(ExportOptions(root=Path(), targets=("sm89",))).name == "rtx"
+    assert choose_flavour(TrtOptions(target=("sm89",))).name == "rtx"
 
 
 def test_all_targets_of_the_release_are_known() -> None:
@@ -212,8 +213,8 @@ def test_batches_below_one_are_refused(graph: Artifact) -> None:
 
 
 def test_a_bf16_engine_is_judged_by_emulation_and_says_so(graph: Artifact, root: Path) -> None:
-    engine = export_one(graph, root, "trt", precision="bf16", targets=("sm89",))
-    assert engine.passport.extra["layer_types"] == {"BF16": 14}
+    engine = export_one(graph, root, "trt", precision="bf16", target=("sm89",))
+    assert engine.passport.layer_types == {"BF16": 14}
     assert engine.passport.parity is None
     assert engine.passport.source_parity is not None
     assert "bf16 emulated on the CPU" in engine.passport.source_parity.source
@@ -247,6 +248,6 @@ def test_classic_tensorrt_is_given_only_what_it_knows() -> None:
         BuilderFlag=SimpleNamespace(VERSION_COMPATIBLE="compatible"),
     )
     config = SimpleNamespace(set_flag=seen.append)
-    extra = {"compatible": "AMPERE_PLUS", "version_compatible": True}
-    _compatibility(trt, config, ExportOptions(root=Path(), extra=extra))  # type: ignore[arg-type]
+    asked = TrtOptions(compatible="AMPERE_PLUS", version_compatible=True)
+    _compatibility(trt, config, asked)  # type: ignore[arg-type]
     assert (config.hardware_compatibility_level, seen) == ("ampere", ["compatible"])

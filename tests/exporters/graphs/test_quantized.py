@@ -9,9 +9,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from exporters.graphs.quantized import Purpose, heavy_nodes, quantize
+from exporters.graphs.quantized import heavy_nodes, quantize
 from exporters.graphs.ranges import Range, measure
 from toolkit.graphs.running import logits
+from toolkit.passports import Dialect
 from toolkit.tensorrt.flavours import load
 from toolkit.tensorrt.network import parse
 
@@ -31,8 +32,8 @@ def ranges(graph: Any, inputs: Any) -> dict[str, Range]:
     return measure(graph, inputs)
 
 
-def emit(graph: Any, ranges: Any, purpose: Purpose, **options: Any) -> Any:
-    return quantize(graph, ranges, method="minmax", purpose=purpose, **{"reduce_range": False, **options})
+def emit(graph: Any, ranges: Any, dialect: Dialect, **options: Any) -> Any:
+    return quantize(graph, ranges, method="minmax", dialect=dialect, **{"reduce_range": False, **options})
 
 
 def activation_types(model: Any) -> set[int]:
@@ -41,14 +42,14 @@ def activation_types(model: Any) -> set[int]:
 
 
 def test_the_cpu_dialect_is_u8s8_and_answers_nearly_alike(graph: Any, ranges: Any, inputs: Any) -> None:
-    made = emit(graph, ranges, "cpu")
+    made = emit(graph, ranges, "U8S8")
     assert activation_types(made) == {onnx.TensorProto.UINT8}
     wanted, found = logits(graph, inputs), logits(made, inputs)
     assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.99
 
 
 def test_the_tensorrt_dialect_is_symmetric_s8s8_and_its_parser_takes_it(graph: Any, ranges: Any) -> None:
-    made = emit(graph, ranges, "trt")
+    made = emit(graph, ranges, "S8S8")
     assert activation_types(made) == {onnx.TensorProto.INT8}
     points = [t for t in made.graph.initializer if t.name.endswith("_zero_point")]
     assert points
@@ -62,11 +63,11 @@ def test_the_tensorrt_dialect_is_symmetric_s8s8_and_its_parser_takes_it(graph: A
 
 def test_the_cpu_dialect_is_not_for_tensorrt(graph: Any, ranges: Any) -> None:
     with pytest.raises(Exception, match="TensorRT cannot parse"):
-        parse(load("rtx"), emit(graph, ranges, "cpu").SerializeToString())
+        parse(load("rtx"), emit(graph, ranges, "U8S8").SerializeToString())
 
 
 def test_a_layer_kept_in_float_has_no_int8_weights(graph: Any, ranges: Any) -> None:
-    made = emit(graph, ranges, "cpu", keep=["conv1/Conv"])
+    made = emit(graph, ranges, "U8S8", keep=["conv1/Conv"])
     names = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
     assert names["conv1.weight"] == onnx.TensorProto.FLOAT
     assert "conv1.weight_quantized" not in names
@@ -74,12 +75,12 @@ def test_a_layer_kept_in_float_has_no_int8_weights(graph: Any, ranges: Any) -> N
 
 
 def test_a_reduced_range_leaves_weights_seven_bits(graph: Any, ranges: Any) -> None:
-    made = emit(graph, ranges, "cpu", reduce_range=True)
+    made = emit(graph, ranges, "U8S8", reduce_range=True)
     weights = [
         numpy_helper.to_array(t) for t in made.graph.initializer if t.name.endswith("weight_quantized")
     ]
     assert max(int(np.abs(w.astype(int)).max()) for w in weights) <= 64
-    full = emit(graph, ranges, "cpu")
+    full = emit(graph, ranges, "U8S8")
     weights = [
         numpy_helper.to_array(t) for t in full.graph.initializer if t.name.endswith("weight_quantized")
     ]
@@ -87,7 +88,7 @@ def test_a_reduced_range_leaves_weights_seven_bits(graph: Any, ranges: Any) -> N
 
 
 def test_weights_are_scaled_per_channel_and_logits_stay_float(graph: Any, ranges: Any) -> None:
-    made = emit(graph, ranges, "cpu")
+    made = emit(graph, ranges, "U8S8")
     scales = {
         t.name: numpy_helper.to_array(t) for t in made.graph.initializer if t.name.endswith("weight_scale")
     }

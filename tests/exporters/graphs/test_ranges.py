@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from exporters.graphs.ranges import BINS, Range, method
+from exporters.graphs.ranges import BINS, Range
 
 VALUES = arrays(np.float32, st.integers(1, 50), elements=st.floats(-1e6, 1e6, width=32))
 
@@ -31,7 +31,7 @@ def test_an_outlier_is_cut_off_and_the_bulk_is_kept(name: str) -> None:
     found = Range()
     for part in np.split(values, 10):
         found.add(part)
-    low, high = found.clipped(method(name))
+    low, high = found.clipped(name)
     assert 2.0 < high < 40.0
     assert low >= -40.0
     assert found.clipped("minmax")[1] == 300.0
@@ -51,8 +51,3 @@ def test_black_borders_do_not_draw_the_entropy_cut_to_zero() -> None:
     found = Range()
     found.add(values)
     assert found.clipped("entropy")[1] > 0.8
-
-
-def test_an_unknown_method_names_the_nearest() -> None:
-    with pytest.raises(Exception, match="Did you mean 'entropy'"):
-        method("entropie")

@@ -84,7 +84,7 @@ def test_a_network_of_ones_own_with_two_outputs_is_exported_whole(own: Path, tmp
     assert len(payload["artifacts"]) == 6
     for entry in payload["artifacts"]:
         passport = open_artifact(Path(entry["path"])).passport
-        assert passport.extra["outputs"] == ["logits", "logits_2"]
+        assert passport.outputs == ("logits", "logits_2")
         assert passport.model == "two"
 
 

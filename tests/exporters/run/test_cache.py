@@ -13,19 +13,19 @@ import pytest
 from PIL import Image
 
 from exporters.proving.proof import again, proof_path
-from exporters.run.cache import PACKAGES, asked
+from exporters.run.cache import asked
 from exporters.run.fingerprint import data_fingerprint
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
-from toolkit import catalog
-from toolkit.artifacts import Artifact, DatasetRef, open_artifact
+from toolkit.artifacts import Artifact, open_artifact
 from toolkit.checkpoints import load_state, save_checkpoint
-from toolkit.exporting import Exporter, ExportOptions
+from toolkit.exporting import EXPORTERS, Exporter, ExportOptions
 from toolkit.machine.cpu import Cpu
+from toolkit.passports import DatasetRef
 from toolkit.tensorrt.flavours import FLAVOURS
 
 
 def facts(name: str, root: Path = Path(), **options: Any) -> str:
-    exporter: Exporter = catalog.load("exporter", name)
+    exporter: Exporter = EXPORTERS.load(name)
     found = asked(exporter, ExportOptions(root=root, **options), lambda: "data")
     return json.dumps(found, default=str)
 
@@ -39,10 +39,10 @@ def test_int8_for_cpus_depends_on_how_the_processor_sums_and_nothing_else_does(
         return facts("onnx", **options)
 
     old, new = ("AVX2",), ("AVX2", "AVX512-VNNI")
-    cpus: dict[str, Any] = {"precision": "int8", "extra": {"purpose": "cpu"}}
+    cpus: dict[str, Any] = {"precision": "int8", "dialect": "U8S8"}
     assert on(old, **cpus) != on(new, **cpus)
     assert on(old, precision="fp16") == on(new, precision="fp16")
-    engines: dict[str, Any] = {"precision": "int8", "extra": {"purpose": "trt"}}
+    engines: dict[str, Any] = {"precision": "int8", "dialect": "S8S8"}
     assert on(old, **engines) == on(new, **engines)
 
 
@@ -51,7 +51,9 @@ def test_an_engine_depends_on_the_flavour_that_was_chosen_and_on_its_pictures() 
     assert found["machine"]["flavour"] in FLAVOURS
     assert found["data_dir"] == "data"
     assert facts("trt", images=9) != facts("trt", images=64)
-    assert {package for one in FLAVOURS.values() for package in one.packages} <= set(PACKAGES)
+    assert {package for one in FLAVOURS.values() for package in one.packages} <= set(
+        EXPORTERS.load("trt").packages
+    )
 
 
 def test_a_file_of_ones_own_model_counts_by_its_content(tmp_path: Path) -> None:
@@ -134,7 +136,8 @@ def test_the_command_that_makes_an_export_anew_names_its_form(checkpoint: Artifa
         precision="int8",
         trained=False,
         input=dataclasses.replace(known.input, dtype="uint8"),
-        extra={"softmax": True, "purpose": "trt"},
+        softmax=True,
+        int8_dialect="S8S8",
     )
     path = Path("lenet-untrained-uint8.int8-trt.onnx")
     assert again(Artifact(path=path, passport=raw)) == (

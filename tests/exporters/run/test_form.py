@@ -42,7 +42,7 @@ def test_a_graph_as_source_gets_softmax_and_raw_pixels_as_its_checkpoint_does(
         passport = open_artifact(path).passport
         assert passport.input.dtype == "uint8"
         assert passport.output.name == "probabilities"
-        assert passport.extra["softmax"] is True
+        assert passport.softmax is True
         np.testing.assert_allclose(answers(path, pixels).sum(axis=1), 1, atol=1e-3)
         assert entry["parity"]["max_abs_diff"] < 0.5
     of_checkpoint = cnnkit_json(
@@ -66,7 +66,7 @@ def test_a_cast_of_a_graph_in_another_form_than_asked_is_refused(graph: Path, tm
     source = open_artifact(graph)
     for precision in ("fp16", "int8"):
         with pytest.raises(CnnkitError, match="exported without --softmax"):
-            export_one(source, tmp_path, precision=precision, extra={"softmax": True})
+            export_one(source, tmp_path, precision=precision, softmax=True)
 
 
 def foreign(path: Path, *, last: str | None = None, extents: tuple[int, ...] = ()) -> Path:
@@ -113,7 +113,7 @@ def test_softmax_of_a_graph_that_ends_in_it_is_the_graph(tmp_path: Path) -> None
     made = Path(payload["artifacts"][0]["path"])
     given = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
     np.testing.assert_allclose(answers(made, given), answers(path, given), atol=1e-6)
-    assert open_artifact(made).passport.extra["softmax"] is True
+    assert open_artifact(made).passport.softmax is True
 
 
 @pytest.mark.parametrize(

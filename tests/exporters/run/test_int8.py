@@ -13,17 +13,17 @@ import pytest
 
 from exporters.commands.export import export
 from exporters.graphs.quantized import quantize
-from exporters.graphs.ranges import Method
 from exporters.run.int8 import Calibrated, calibrate, judge, judge_engine, quantize_within
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
-from toolkit import catalog
-from toolkit.artifacts import Artifact, DatasetRef, open_artifact, stamp
-from toolkit.backends import EngineOptions
+from toolkit.artifacts import Artifact, open_artifact, stamp
+from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.checkpoints import load_state, save_checkpoint
+from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, GateError
-from toolkit.exporting import ExportOptions
+from toolkit.exporting import ExportOptions, RangeMethod
 from toolkit.exporting.heldout import hold_out
 from toolkit.machine.cpu import Cpu
+from toolkit.passports import CalibrationRecord, DatasetRef
 
 VNNI = Cpu(name="new", cores=2, instruction_sets=("AVX2", "AVX512-VNNI"))
 OLD = Cpu(name="old", cores=2, instruction_sets=("AVX2",))
@@ -36,7 +36,7 @@ def graph(root: Path) -> Artifact:
 
 @pytest.fixture
 def calibrated(graph: Artifact, root: Path) -> Calibrated:
-    options = ExportOptions(root=root, extra={"calibration_images": 64})
+    options = ExportOptions(root=root, calibration_images=64)
     return calibrate(onnx.load(graph.path), graph.passport, options)
 
 
@@ -44,7 +44,7 @@ def test_calibration_and_validation_pictures_are_training_pictures_and_never_the
     graph: Artifact,
 ) -> None:
     held = hold_out(graph.passport, images=100, seed=0, data_dir=None)
-    data = catalog.dataset("fashion-mnist-sample").load("fashion-mnist-sample", None, False, None)
+    data = dataset_of("fashion-mnist-sample").load("fashion-mnist-sample", None, False, None)
     assert held.validation is not None
     assert len(held.validation) == 400  # a fifth of 2,000, as the recipe says
     assert held.calibration_source == "100 training images of fashion-mnist-sample"
@@ -72,19 +72,21 @@ def test_one_command_writes_both_dialects_and_an_engine(root: Path) -> None:
         "lenet-maxpool.int8.engine",
     ]
     cpu, trt, engine = (open_artifact(Path(entry["path"])).passport for entry in payload["artifacts"][1:])
-    assert (cpu.extra["int8_dialect"], trt.extra["int8_dialect"]) == ("U8S8", "S8S8")
-    assert cpu.extra["calibration"] == {
-        "images": 128,
-        "source": "128 training images of fashion-mnist-sample",
-        "method": "minmax",
-        "seed": 0,
-        "per_channel": True,
-    }
-    drop = cpu.extra["accuracy_drop"]
-    assert drop["ci95"][0] <= drop["points"] <= drop["ci95"][1] <= drop["allowed"] == 5.0
-    assert set(cpu.extra["speed"]) == {"batch", "fp32_ms", "int8_ms"}
-    assert "speed" not in trt.extra
-    assert engine.extra["layer_types"]["INT8"] >= 5
+    assert (cpu.int8_dialect, trt.int8_dialect) == ("U8S8", "S8S8")
+    assert cpu.calibration == CalibrationRecord(
+        images=128,
+        source="128 training images of fashion-mnist-sample",
+        method="minmax",
+        seed=0,
+        per_channel=True,
+    )
+    drop = cpu.accuracy_drop
+    assert drop is not None
+    assert drop.ci95[0] <= drop.points <= drop.ci95[1] <= drop.allowed == 5.0
+    assert cpu.speed is not None
+    assert trt.speed is None
+    assert engine.layer_types is not None
+    assert engine.layer_types["INT8"] >= 5
     assert cpu.parity is not None
     assert cpu.parity.top1_agreement > 0.9
 
@@ -101,9 +103,9 @@ def test_a_name_opens_the_cpus_int8_file_not_the_builders(root: Path) -> None:
 
 
 def test_range_is_reduced_only_where_sums_would_saturate(calibrated: Calibrated) -> None:
-    new = quantize_within(calibrated, purpose="cpu", allowed=100, tell=print, here=VNNI)
-    old = quantize_within(calibrated, purpose="cpu", allowed=100, tell=print, here=OLD)
-    built = quantize_within(calibrated, purpose="trt", allowed=100, tell=print, here=OLD)
+    new = quantize_within(calibrated, dialect="U8S8", allowed=100, tell=print, here=VNNI)
+    old = quantize_within(calibrated, dialect="U8S8", allowed=100, tell=print, here=OLD)
+    built = quantize_within(calibrated, dialect="S8S8", allowed=100, tell=print, here=OLD)
     assert [made.facts["reduced_range"] for made in (new, old, built)] == [False, True, False]
 
 
@@ -119,9 +121,9 @@ def test_a_layer_that_int8_ruins_is_found_and_kept_in_float(graph: Artifact, roo
     for tensor, array in zip((conv, bias, dense), arrays, strict=True):
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
     said: list[str] = []
-    options = ExportOptions(root=root, extra={"calibration_images": 64})
+    options = ExportOptions(root=root, calibration_images=64)
     ruined = calibrate(model, graph.passport, options)
-    made = quantize_within(ruined, purpose="cpu", allowed=2.0, tell=said.append, here=VNNI)
+    made = quantize_within(ruined, dialect="U8S8", allowed=2.0, tell=said.append, here=VNNI)
     assert "looking for layers" in said[0]
     assert set(made.facts["kept_float"]) == {"conv2/Conv", "fc1/Gemm"}
     assert made.facts["accuracy_drop"]["points"] < 2.0
@@ -130,19 +132,19 @@ def test_a_layer_that_int8_ruins_is_found_and_kept_in_float(graph: Artifact, roo
 
 
 def _all_int8(calibrated: Calibrated) -> Any:
-    return quantize(calibrated.model, calibrated.ranges, method="minmax", purpose="cpu", reduce_range=False)
+    return quantize(calibrated.model, calibrated.ranges, method="minmax", dialect="U8S8", reduce_range=False)
 
 
 def test_a_drop_that_no_search_can_rule_out_fails_the_gate(calibrated: Calibrated) -> None:
     with pytest.raises(GateError, match=r"int8 loses .* undecided against the 0 points allowed"):
-        quantize_within(calibrated, purpose="cpu", allowed=0.0, tell=lambda _: None, here=VNNI)
+        quantize_within(calibrated, dialect="U8S8", allowed=0.0, tell=lambda _: None, here=VNNI)
 
 
 def test_without_labelled_pictures_nothing_is_judged_and_that_is_said(graph: Artifact, root: Path) -> None:
     foreign = dataclasses.replace(graph.passport, trained=None, dataset=None)
-    options = ExportOptions(root=root, extra={"calibration_images": 16})
+    options = ExportOptions(root=root, calibration_images=16)
     made = quantize_within(
-        calibrate(onnx.load(graph.path), foreign, options), purpose="cpu", allowed=0.5, tell=print
+        calibrate(onnx.load(graph.path), foreign, options), dialect="U8S8", allowed=0.5, tell=print
     )
     assert made.facts["accuracy_drop"] is None
     assert made.facts["accuracy_drop_why"] == "its passport names no data set"
@@ -151,7 +153,7 @@ def test_without_labelled_pictures_nothing_is_judged_and_that_is_said(graph: Art
 
 def test_a_gate_that_was_typed_and_cannot_be_judged_is_refused(graph: Artifact, root: Path) -> None:
     lost = dataclasses.replace(graph.passport, dataset=DatasetRef(name=f"folder:{root / 'gone'}"))
-    options = ExportOptions(root=root, extra={"max_accuracy_drop": 0.2})
+    options = ExportOptions(root=root, max_accuracy_drop=0.2)
     with pytest.raises(CnnkitError, match=r"--max-accuracy-drop 0\.2 cannot be judged: no folder .*gone"):
         calibrate(onnx.load(graph.path), lost, options)
 
@@ -171,18 +173,18 @@ def test_without_its_data_a_trained_network_is_told_to_be_unjudged(checkpoint: A
 
 def test_one_layer_at_least_stays_in_int8(graph: Artifact, root: Path) -> None:
     """Every range is so wide that all values fall into one of its 256 steps; float alone would pass."""
-    options = ExportOptions(root=root, extra={"calibration_images": 16})
+    options = ExportOptions(root=root, calibration_images=16)
     spoilt = calibrate(onnx.load(graph.path), graph.passport, options)
     for found in spoilt.ranges.values():
         found.low, found.high = -1e6, 1e6
     with pytest.raises(GateError, match="even with 4 layers in float, too much against the 5 points"):
-        quantize_within(spoilt, purpose="cpu", allowed=5.0, tell=lambda _: None, here=VNNI)
+        quantize_within(spoilt, dialect="U8S8", allowed=5.0, tell=lambda _: None, here=VNNI)
 
 
 def test_an_engine_that_runs_here_is_held_to_the_drop_as_well(
     calibrated: Calibrated, graph: Artifact, checkpoint: Artifact
 ) -> None:
-    with catalog.backend("ort").open(graph, EngineOptions()) as engine:
+    with BACKENDS.load("ort").open(graph, EngineOptions()) as engine:
         same = judge_engine(engine, checkpoint, calibrated.held, 2.0)
     assert (same.points, same.judge(2.0)) == (0, "pass")
     model = onnx.load(graph.path)
@@ -190,11 +192,11 @@ def test_an_engine_that_runs_here_is_held_to_the_drop_as_well(
     last.raw_data = bytes(len(last.raw_data))  # it answers the same to every picture
     path = graph.path.with_name("constant.onnx")
     onnx.save(model, path)
-    with catalog.backend("ort").open(stamp(path, graph.passport), EngineOptions()) as engine:
+    with BACKENDS.load("ort").open(stamp(path, graph.passport), EngineOptions()) as engine:
         assert judge_engine(engine, checkpoint, calibrated.held, 2.0).judge(2.0) == "fail"
 
 
 def test_the_methods_that_can_be_typed_are_those_that_there_are() -> None:
     option = next(each for each in export.params if each.name == "method")
     assert isinstance(option.type, click.Choice)
-    assert tuple(option.type.choices) == get_args(Method)
+    assert tuple(option.type.choices) == get_args(RangeMethod)

@@ -17,8 +17,9 @@ import pytest
 from exporters.proving.proof import read_proof
 from exporters.run.publish import publish, refuse_unwritable
 from tests.exporters.conftest import cnnkit_run
-from toolkit.artifacts import Artifact, Passport, open_artifact, sidecar
+from toolkit.artifacts import Artifact, open_artifact, sidecar
 from toolkit.errors import CnnkitError, GateError
+from toolkit.passports import Passport
 
 
 def files(folder: Path) -> set[str]:
@@ -138,7 +139,7 @@ def test_two_exports_at_once_leave_a_file_that_fits_its_passport(root: Path) -> 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(run, (4, 5))) == [0, 0]
     made = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.int8.onnx")  # checks the hash
-    assert made.passport.extra["calibration"]["images"] in (4, 5)
+    assert made.passport.calibration["images"] in (4, 5)
     assert read_proof(made).logits.shape == (64, 10)
 
 

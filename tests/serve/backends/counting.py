@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import Artifact, Format
+from toolkit.artifacts import Artifact
 from toolkit.backends import Availability, Backend, Engine, EngineOptions
 from toolkit.errors import CorruptError
+from toolkit.passports import Format
 
 RUN_S = 0.005
 
@@ -46,8 +48,10 @@ class Counting(Backend):
     """Opens any file that does not say that it is damaged."""
 
     name = "counting"
-    formats: ClassVar[tuple[Format, ...]] = ("onnx",)
+    title = "Counting"
     summary = "counts"
+    platform = "counting"
+    formats: ClassVar[Mapping[Format, str | None]] = {"onnx": None}
 
     def __init__(self) -> None:
         self.opened: list[CountingEngine] = []

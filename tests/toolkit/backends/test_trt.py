@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from toolkit import catalog
-from toolkit.artifacts import Artifact, Passport, Target, TensorSpec, stamp
-from toolkit.backends import EngineOptions
+from toolkit.artifacts import Artifact, stamp
+from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.errors import UnavailableError
 from toolkit.machine.cuda import device_count
+from toolkit.passports import Passport, Target, TensorSpec
 from toolkit.tensorrt.fit import Here, misfit
 
 HERE = Path(__file__).parent
@@ -115,7 +115,7 @@ def test_a_classic_engine_runs_on_the_gpus_that_it_was_asked_for(
 
 @pytest.mark.skipif(device_count() > 0, reason="an NVIDIA GPU is here")
 def test_without_a_gpu_the_backend_says_why_and_what_runs_instead(engine: Artifact) -> None:
-    backend = catalog.backend("trt")
+    backend = BACKENDS.load("trt")
     state = backend.availability()
     assert state.available is False
     assert state.why_not
@@ -128,7 +128,7 @@ def test_without_a_gpu_the_backend_says_why_and_what_runs_instead(engine: Artifa
 @pytest.mark.parametrize("device", ["cuda:x", "cuda:1x"])
 def test_a_device_that_is_no_gpu_is_refused(engine: Artifact, device: str) -> None:
     with pytest.raises(UnavailableError, match="no device"):
-        catalog.backend("trt").open(engine, EngineOptions(device=device))
+        BACKENDS.load("trt").open(engine, EngineOptions(device=device))
 
 
 @pytest.fixture(scope="module")

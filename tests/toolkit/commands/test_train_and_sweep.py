@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cnnkit
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.commands._training_screen import Screen
 from toolkit.commands.sweep import show_results
 from toolkit.training import EpochRecord
@@ -98,7 +98,7 @@ def test_freezing_random_weights_is_said(tmp_path: Path) -> None:
     assert told in result.stderr
     assert "only fc3 learns" in result.stderr
     weights = tmp_path / "weights.pth"
-    torch.save(catalog.model("lenet-relu").build(1, 10).state_dict(), weights)
+    torch.save(zoo.model("lenet-relu").build(1, 10).state_dict(), weights)
     result = typed(*words, "--pretrained", weights)
     assert result.exit_code == 0, result.output
     assert told not in result.stderr

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit import catalog
-from toolkit.datasets import _fetch, _idx, fashion_mnist
+from toolkit.datasets import _fetch, _idx, dataset_of, fashion_mnist
 from toolkit.errors import CorruptError, NotFoundError
 
 
@@ -94,7 +93,7 @@ def test_the_variable_is_searched_before_the_cache(tmp_path: Path, monkeypatch: 
 
 
 def test_the_sample_is_stratified_and_real() -> None:
-    spec = catalog.dataset("fashion-mnist-sample")
+    spec = dataset_of("fashion-mnist-sample")
     data = spec.load("fashion-mnist-sample", None, False, None)
     assert np.bincount(data.train.labels).tolist() == [200] * 10
     assert np.bincount(data.test.labels).tolist() == [50] * 10

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from toolkit import catalog
-from toolkit.datasets import Dataset
+from toolkit.datasets import Dataset, dataset_of
 from toolkit.errors import CorruptError, NotFoundError
 
 
@@ -24,7 +23,7 @@ def paint(folder: Path, count: int, colour: int, size: tuple[int, int] = (8, 8))
 
 def load(root: Path, size: tuple[int, int, int] | None = None) -> Dataset:
     name = f"folder:{root}"
-    return catalog.dataset(name).load(name, None, True, size)
+    return dataset_of(name).load(name, None, True, size)
 
 
 def test_train_and_test_folders_are_read(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toolkit import catalog
+from toolkit.datasets import dataset_names, dataset_of
 from toolkit.datasets.mnist import CLASSES, FILES, load
 from toolkit.errors import CorruptError, NotFoundError
 
@@ -41,8 +41,8 @@ def test_a_folder_without_it_says_what_is_wanted(tmp_path: Path, monkeypatch: py
 
 
 def test_every_data_set_of_the_catalog_says_what_it_is() -> None:
-    for name in catalog.names("dataset"):
-        spec = catalog.dataset(name)
+    for name in dataset_names():
+        spec = dataset_of(name)
         assert spec.summary
         assert spec.licence
         assert spec.name == name

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from exporters.proving.proof import Proof, check_proof, record
-from toolkit.artifacts import Artifact, Passport, TensorSpec
+from exporters.proving.proof import Proof, check_proof, recorded
+from toolkit.answering import answers
+from toolkit.artifacts import Artifact
 from toolkit.backends import Engine, EngineOptions
 from toolkit.errors import ShapeError
-from toolkit.exporting.evidence import answers
+from toolkit.passports import Passport, TensorSpec
 
 
 class Doubling(Engine):
@@ -81,4 +82,4 @@ def test_an_engine_is_asked_only_in_batches_of_its_profile(
 def test_latency_is_that_of_the_smallest_batch_and_says_its_size(engine: Doubling, batch: int) -> None:
     verdict = check_proof(engine, proof_of(64), runs=3)
     assert (verdict.ok, verdict.images, verdict.batch) == (True, 64, batch)
-    assert record(engine.artifact.passport, verdict, "cpu", "now")["verified"][0]["batch"] == batch
+    assert recorded(engine.artifact.passport, verdict, "cpu", "now").verified[0].batch == batch

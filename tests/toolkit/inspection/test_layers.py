@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.toolkit.inspection.conftest import Run, read
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.artifacts import open_artifact
 from toolkit.inspection.features import look
 from toolkit.inspection.layers import dissect, optimizer_copies, shadow
@@ -75,7 +75,7 @@ def test_training_memory_of_a_small_net_is_what_can_be_counted_by_hand() -> None
 
 
 def test_saved_bytes_are_those_of_a_real_step() -> None:
-    spec = catalog.model("lenet-maxpool")
+    spec = zoo.model("lenet-maxpool")
     shape = (4, *spec.input_shape)
     recipe = spec.recipe("default")
     shadowed = dissect(shadow(spec, 1, 10), shape, training=recipe).training
@@ -116,7 +116,7 @@ def test_show_takes_an_artifact_with_its_own_classes_and_a_model_file(run: Run, 
 
 def test_models_lists_every_network_with_its_figures(run: Run) -> None:
     rows = {row["name"]: row for row in read(run("models", "--json"))["models"]}
-    assert set(rows) == set(catalog.models())
+    assert set(rows) == set(zoo.models())
     assert (rows["lenet"]["parameters"], rows["lenet"]["macs"]) == (61_706, 416_520)
     assert rows["resnet18-cifar"]["macs"] == 555_422_720
     keys = {"name", "family", "input_shape", "classes", "parameters", "macs", "dataset", "source"}
@@ -218,7 +218,7 @@ def test_models_and_show_say_what_is_missing_where_torch_is_not_installed() -> N
     listed = without_torch("models", "--json")
     assert listed.returncode == 0, listed.stderr
     rows = json.loads(listed.stdout)["models"]
-    assert {row["name"] for row in rows} == set(catalog.models())
+    assert {row["name"] for row in rows} == set(zoo.models())
     assert all(row["parameters"] is None and row["macs"] is None for row in rows)
     shown = without_torch("show", "lenet")
     assert shown.returncode == 3

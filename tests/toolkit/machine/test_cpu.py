@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from toolkit import catalog
-from toolkit.artifacts import Target, open_artifact, shipped_root
-from toolkit.backends import EngineOptions
+from toolkit.artifacts import open_artifact, shipped_root
+from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.machine import cpu as _cpu
 from toolkit.machine.cpu import Cpu, cpu, saturates
+from toolkit.passports import Target
 
 OLD = "model name\t: Old CPU\nflags\t\t: fpu sse4_2 avx2 fma\n"
 NEW = "model name\t: New CPU\nflags\t\t: fpu avx2 avx512f avx_vnni avx512_vnni avx512_bf16\n"
@@ -64,4 +64,4 @@ def test_opening_such_a_file_on_an_older_processor_warns(
     old.write_text(OLD)
     monkeypatch.setattr(_cpu.cpu, "__defaults__", (old,))
     with pytest.warns(RuntimeWarning, match="its sums can saturate"):
-        catalog.backend("ort").open(made, EngineOptions())
+        BACKENDS.load("ort").open(made, EngineOptions())

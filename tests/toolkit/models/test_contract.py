@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import cnnkit
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.datasets.fashion_mnist_sample import load
 from toolkit.modules import walk
 
@@ -41,7 +41,7 @@ def type_in(*words: object) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("name", list(catalog.models()))
+@pytest.mark.parametrize("name", list(zoo.models()))
 def test_a_network_trains_exports_answers_alike_and_profiles(
     name: str, pictures: Path, tmp_path: Path
 ) -> None:
@@ -68,7 +68,7 @@ def _check_profile(name: str, root: Path) -> None:
     )
     (run,) = found["runs"]
     assert [run["backends"][backend]["coverage"] for backend in ("pytorch", "ort")] == [1.0, 1.0]
-    spec = catalog.model(name)
+    spec = zoo.model(name)
     walked = [row.name for row in walk(spec.build(1, 4), (1, 1, *spec.input_shape[1:]))]
     listed = [module for row in run["rows"] for module in row["modules"]]
     assert sorted(listed) == sorted(walked)

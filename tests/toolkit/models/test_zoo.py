@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from toolkit import catalog
+from toolkit import zoo
+from toolkit.datasets import dataset_names
 from toolkit.models import ModelSpec
 
 # Counted from the write-ups' and papers' layer sizes; with 10 classes and each net's own channels.
@@ -26,11 +27,11 @@ PARAMETERS = {
     "resnet18": 11_181_642,
     "resnet18-cifar": 11_173_962,
 }
-ZOO = list(catalog.models().values())
+ZOO = list(zoo.models().values())
 
 
 def test_the_zoo_is_complete() -> None:
-    assert set(catalog.models()) == set(PARAMETERS)
+    assert set(zoo.models()) == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("spec", ZOO, ids=lambda spec: spec.name)
@@ -51,7 +52,7 @@ def test_any_classes_and_one_or_three_channels(spec: ModelSpec, channels: int) -
 def test_every_model_has_its_recipes_and_its_data(spec: ModelSpec) -> None:
     assert {"default", "textbook"} <= set(spec.recipes)
     assert all(name == recipe.name for name, recipe in spec.recipes.items())
-    assert spec.dataset in catalog.names("dataset")
+    assert spec.dataset in dataset_names()
     assert spec.recipe("textbook").source.endswith(".txt")
     assert spec.recipe("textbook").guard is False
     assert spec.summary
@@ -73,11 +74,11 @@ def test_every_model_has_its_recipes_and_its_data(spec: ModelSpec) -> None:
     ],
 )
 def test_textbook_recipes_are_the_write_ups(name: str, lr: float, batch: int, epochs: int) -> None:
-    recipe = catalog.model(name).recipe("textbook")
+    recipe = zoo.model(name).recipe("textbook")
     assert (recipe.lr, recipe.batch, recipe.epochs) == (lr, batch, epochs)
 
 
 def test_nin_never_answers_below_zero() -> None:
-    module = catalog.model("nin").build(1, 10).eval()
+    module = zoo.model("nin").build(1, 10).eval()
     with torch.inference_mode():
         assert module(torch.randn(2, 1, 224, 224)).min() >= 0

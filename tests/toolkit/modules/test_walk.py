@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.errors import ShapeError
 from toolkit.modules import visit, walk
 
@@ -51,11 +51,11 @@ def _resnet() -> torch.nn.Module:
 
 
 def test_known_numbers_of_lenet_and_alexnet() -> None:
-    lenet = walk(catalog.model("lenet").build(1, 10), (1, 1, 28, 28))
+    lenet = walk(zoo.model("lenet").build(1, 10), (1, 1, 28, 28))
     assert sum(row.parameters for row in lenet) == 61_706
     assert sum(row.macs for row in lenet) == 416_520
     with torch.device("meta"):
-        alexnet = walk(catalog.model("alexnet").build(1, 10), (1, 1, 224, 224))
+        alexnet = walk(zoo.model("alexnet").build(1, 10), (1, 1, 224, 224))
     most_work = max(alexnet, key=lambda row: row.macs)
     assert (most_work.name, most_work.macs) == ("features.3", 415_334_400)
     heaviest = max(alexnet, key=lambda row: row.weights_bytes)
@@ -63,7 +63,7 @@ def test_known_numbers_of_lenet_and_alexnet() -> None:
 
 
 def test_meta_and_real_modules_give_the_same_rows_and_rows_add_up() -> None:
-    spec = catalog.model("lenet")
+    spec = zoo.model("lenet")
     with torch.device("meta"):
         shadow = spec.build(1, 10)
     assert walk(shadow, (3, 1, 28, 28)) == walk(spec.build(1, 10), (3, 1, 28, 28))
@@ -119,7 +119,7 @@ def test_what_is_read_and_written_counts_in_place_too_and_not_for_a_view() -> No
 
 
 def test_a_shape_that_does_not_pass_is_told_in_words() -> None:
-    module = catalog.model("lenet").build(1, 10)
+    module = zoo.model("lenet").build(1, 10)
     with pytest.raises(ShapeError, match="1×3×28×28 input does not pass"):
         walk(module, (1, 3, 28, 28))
     assert not module.conv1._forward_hooks

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.artifacts import Artifact, hash_file
-from toolkit.backends import EngineOptions, Trace
+from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.graphs.counting import SourceGraph, read_graph
 from toolkit.profiling.columns import open_any
 from toolkit.profiling.measuring.batches import feed
@@ -19,6 +19,7 @@ from toolkit.profiling.network.modules import Module, modules_of
 from toolkit.profiling.rows.align import Part, align, coverage
 from toolkit.profiling.rows.claims import Claim
 from toolkit.profiling.rows.matching import claim
+from toolkit.traces import Trace
 
 LEVELS = ("disable", "basic", "extended", "all")
 
@@ -49,7 +50,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
     def export(name: str) -> Artifact:
         path = folder / f"{name}.onnx"
-        spec = catalog.model(name)
+        spec = zoo.model(name)
         if not path.exists():
             torch.manual_seed(0)
             onnx.save(capture(spec.build(spec.input_shape[0], 10).eval(), spec.input_shape, opset=20), path)
@@ -65,13 +66,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 def aligned(artifact: Artifact, *, level: str = "all", own: bool = False) -> Aligned:
     """Run a graph once in ONNX Runtime at a level and align it; `own`: rows are the file's nodes."""
     graph = read_graph(artifact.path, batch=1)
-    extra: dict[str, object] = {"level": level}
-    if graph.renamed is not None:
-        extra["model"] = graph.renamed
-    spec = artifact.passport.input
-    with catalog.backend("ort").open(artifact, EngineOptions(threads=1, extra=extra)) as engine:
+    spec, backend = artifact.passport.input, BACKENDS.load("ort")
+    options = EngineOptions(threads=1, graph=graph.renamed, chosen={"level": level})
+    with backend.open(artifact, options) as engine:
         trace = engine.trace(feed(spec.shape, spec.dtype, batch=1, seed=0), windows=1, runs=1)
-    claims = claim(trace.nodes, graph)
+    claims = claim(trace.nodes, graph, backend.spelling)
     modules = modules_of(None if own else artifact.passport, graph, batch=1)
     return Aligned(
         graph=graph, trace=trace, claims=claims, modules=modules, rows=align(modules, {"ort": claims})

@@ -13,13 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.toolkit.profiling.conftest import Exported
 from tests.toolkit.profiling.rows.test_matching import quantized
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.artifacts import stamp
+from toolkit.backends import backend_names
 from toolkit.checkpoints import write_untrained
 from toolkit.errors import NotFoundError, UnavailableError
 from toolkit.graphs.counting import read_graph
 from toolkit.graphs.products import precision_of
-from toolkit.profiling.columns import Wanted, choose, open_any
+from toolkit.profiling.columns import ColumnsWanted, find_columns, open_any
 from toolkit.profiling.network.modules import modules_of
 
 
@@ -57,7 +58,7 @@ def test_an_export_of_the_zoo_keeps_its_modules(exported: Exported) -> None:
 
 def test_a_quantized_file_from_elsewhere_is_int8(exported: Exported, tmp_path: Path) -> None:
     path = tmp_path / "quantized.onnx"
-    onnx.save(quantized(onnx.load(exported("lenet-maxpool").path), "cpu"), path)
+    onnx.save(quantized(onnx.load(exported("lenet-maxpool").path), "U8S8"), path)
     assert open_any(path).passport.precision == "int8"
 
 
@@ -113,7 +114,10 @@ def graph_only(tmp_path: Path) -> Path:
 
 def test_a_backend_of_the_default_without_a_file_is_skipped_with_its_reason(graph_only: Path) -> None:
     for model in ("theirs", str(graph_only / "theirs" / "theirs.onnx")):
-        chosen = choose(Wanted(models=(model,), root=graph_only), lambda text: None)
+        chosen = find_columns(
+            ColumnsWanted(models=(model,), backends=tuple(backend_names()), root=graph_only),
+            lambda text: None,
+        )
         assert "ort" in [target.backend for target in chosen.targets]
         (entry,) = [entry for entry in chosen.skipped if entry.backend == "pytorch"]
         assert "safetensors" in entry.reason
@@ -121,26 +125,28 @@ def test_a_backend_of_the_default_without_a_file_is_skipped_with_its_reason(grap
 
 def test_a_named_backend_without_a_file_is_unavailable(graph_only: Path) -> None:
     for model in ("theirs", str(graph_only / "theirs" / "theirs.onnx")):
-        wanted = Wanted(models=(model,), backends=("pytorch", "ort"), named=True, root=graph_only)
+        wanted = ColumnsWanted(models=(model,), backends=("pytorch", "ort"), named=True, root=graph_only)
         with pytest.raises(
             UnavailableError, match=r"backend 'pytorch' was named and has nothing to run: .*safe"
         ):
-            choose(wanted, lambda text: None)
+            find_columns(wanted, lambda text: None)
 
 
 def test_a_named_backend_that_runs_one_of_two_files_is_available(graph_only: Path) -> None:
-    own = write_untrained(catalog.model("lenet"), graph_only, seed=0).path
+    own = write_untrained(zoo.model("lenet"), graph_only, seed=0).path
     models = (str(own), str(graph_only / "theirs" / "theirs.onnx"))
-    wanted = Wanted(models=models, backends=("pytorch",), named=True, root=graph_only)
-    chosen = choose(wanted, lambda text: None)
+    wanted = ColumnsWanted(models=models, backends=("pytorch",), named=True, root=graph_only)
+    chosen = find_columns(wanted, lambda text: None)
     assert [target.artifact.path for target in chosen.targets] == [own]
     assert [entry.backend for entry in chosen.skipped] == ["pytorch"]
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_precision_or_a_name_that_is_not_here_is_not_skipped(named: bool, graph_only: Path) -> None:
-    wanted = Wanted(models=("theirs",), backends=("ort",), named=named, precisions=("int8",), root=graph_only)
+    wanted = ColumnsWanted(
+        models=("theirs",), backends=("ort",), named=named, precisions=("int8",), root=graph_only
+    )
     with pytest.raises(NotFoundError, match="theirs is here as onnx fp32, not as onnx int8"):
-        choose(wanted, lambda text: None)
+        find_columns(wanted, lambda text: None)
     with pytest.raises(NotFoundError, match="no model 'theirz'"):
-        choose(dataclasses.replace(wanted, models=("theirz",)), lambda text: None)
+        find_columns(dataclasses.replace(wanted, models=("theirz",)), lambda text: None)

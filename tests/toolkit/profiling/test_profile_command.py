@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 import cnnkit
 from tests.toolkit.profiling.conftest import Exported
-from toolkit import catalog
+from toolkit import zoo
+from toolkit.backends import BACKENDS
 
 SHORT = ("--duration", "0.1")
 
@@ -68,7 +69,7 @@ def test_the_json_holds_what_others_rely_on(reports: tuple[dict[str, Any], Path]
 def test_every_module_is_in_exactly_one_row(reports: tuple[dict[str, Any], Path]) -> None:
     from toolkit.modules import walk
 
-    spec = catalog.model("lenet-maxpool")
+    spec = zoo.model("lenet-maxpool")
     wanted = [row.name for row in walk(spec.build(1, 10), (1, *spec.input_shape))]
     found = [name for row in reports[0]["runs"][0]["rows"] for name in row["modules"]]
     assert sorted(found) == sorted(wanted)
@@ -97,14 +98,14 @@ def test_layout_rows_say_what_caused_them(reports: tuple[dict[str, Any], Path]) 
 
 
 def test_without_a_gpu_tensorrt_is_skipped_with_its_reason(reports: tuple[dict[str, Any], Path]) -> None:
-    if catalog.backend("trt").availability().available:
+    if BACKENDS.load("trt").availability().available:
         pytest.skip("an NVIDIA GPU is here")
     (entry,) = [entry for entry in reports[0]["skipped"] if entry["backend"] == "trt"]
     assert entry["reason"]
 
 
 def test_named_tensorrt_without_a_gpu_shows_what_is_static_and_exits_with_3(root: Path) -> None:
-    state = catalog.backend("trt").availability()
+    state = BACKENDS.load("trt").availability()
     if state.available:
         pytest.skip("an NVIDIA GPU is here")
     pytest.importorskip("tensorrt_rtx")
@@ -124,7 +125,7 @@ def test_named_tensorrt_without_a_gpu_shows_what_is_static_and_exits_with_3(root
 
 
 def test_an_engine_whose_graph_is_gone_is_built_anew(root: Path) -> None:
-    if catalog.backend("trt").availability().available:
+    if BACKENDS.load("trt").availability().available:
         pytest.skip("an NVIDIA GPU is here")
     pytest.importorskip("tensorrt_rtx")
     words = ("profile", "lenet", "--untrained", "--backend", "trt", "--artifacts", root, "--json")

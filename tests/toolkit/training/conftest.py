@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.training import EpochRecord, Job, recipes
 
 torch = pytest.importorskip("torch")
@@ -68,7 +68,7 @@ def make_job(tmp_path: Path) -> MakeJob:
     def make(
         model: str = "lenet-relu", recipe: str = "default", changes: dict[str, Any] | None = None, **more: Any
     ) -> Job:
-        spec = catalog.model(model)
+        spec = zoo.model(model)
         fields = {"epochs": 2, **(changes or {})}
         options = {"dataset": "fashion-mnist-sample", "root": tmp_path / "artifacts", **more}
         return Job(model=spec, recipe=recipes.override(recipes.find(spec, recipe), fields), **options)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from toolkit import catalog  # noqa: E402  (after the skip)
+from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.artifacts import open_artifact  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.training import session  # noqa: E402
@@ -44,7 +44,7 @@ def guard(
     epochs: int = 10,
     epoch_steps: int = 500,
 ) -> Guard:
-    module = catalog.model(model).build(1, classes)
+    module = zoo.model(model).build(1, classes)
     labels = np.arange(1000) % classes
     return guard_for(module, labels, epochs=epochs, warmup_epochs=warmup, epoch_steps=epoch_steps)
 
@@ -89,7 +89,7 @@ def test_a_relu_net_that_never_starts_is_given_up_and_a_sigmoid_net_on_its_plate
     [(6, 94, 282), (10, 234, 1170), (10, 937, 2000), (2, 20, 200)],
 )
 def test_a_net_has_half_of_its_run_to_start(epochs: int, epoch_steps: int, patience: int) -> None:
-    module = catalog.model("nin").build(1, 10)
+    module = zoo.model("nin").build(1, 10)
     assert plateau_steps(module, epochs=epochs, epoch_steps=epoch_steps) == patience
 
 
@@ -172,7 +172,7 @@ def test_nothing_is_judged_in_warm_up() -> None:
 
 
 def test_chance_is_what_the_labels_allow() -> None:
-    module = catalog.model("lenet-relu").build(1, 2)
+    module = zoo.model("lenet-relu").build(1, 2)
     rare = guard_for(module, np.array([0] * 90 + [1] * 10), epochs=1, warmup_epochs=0, epoch_steps=10)
     assert rare.chance == pytest.approx(0.3251, abs=1e-4)
     # an honest 0.6 on two balanced classes is learning
@@ -223,7 +223,7 @@ def test_no_epoch_that_may_have_lost_a_class_is_gone_back_to() -> None:
 
 
 def test_scores_can_be_shut_where_a_relu_follows_the_last_layer() -> None:
-    for name, spec in catalog.models().items():
+    for name, spec in zoo.models().items():
         assert rectifies_scores(spec.build(spec.input_shape[0], 10)) == (name == "nin")
 
 
@@ -236,7 +236,7 @@ def test_a_class_is_heard_when_one_of_its_own_pictures_has_a_score() -> None:
 
 
 def test_dead_layers_are_those_with_exactly_no_gradient() -> None:
-    module = catalog.model("lenet-relu").build(1, 10)
+    module = zoo.model("lenet-relu").build(1, 10)
     images, labels = torch.rand(8, 1, 28, 28), torch.arange(8)
     torch.nn.functional.cross_entropy(module(images), labels).backward()
     assert dead_layers(module) == ()

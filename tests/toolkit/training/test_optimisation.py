@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from toolkit import catalog  # noqa: E402  (after the skip)
+from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.models import Recipe  # noqa: E402
 from toolkit.training.optimisation import (  # noqa: E402
     Average,
@@ -179,13 +179,13 @@ def test_the_average_follows_weights_and_copies_counters() -> None:
 
 
 def test_narrow_layers_are_those_whose_relu_can_cost_a_class() -> None:
-    assert narrow_layers(catalog.model("nin").build(1, 10)) == (
+    assert narrow_layers(zoo.model("nin").build(1, 10)) == (
         "block4.conv1",
         "block4.conv2",
         "block4.conv3",
     )
     for name in ("lenet", "lenet-relu", "alexnet28", "cifarnet-bn", "resnet18"):
-        spec = catalog.model(name)
+        spec = zoo.model(name)
         assert narrow_layers(spec.build(spec.input_shape[0], 10)) == ()
 
 
@@ -213,7 +213,7 @@ def test_an_open_start_leaves_no_channel_shut(seed: int) -> None:
 
 def test_an_open_start_leaves_networks_alone_that_need_none() -> None:
     torch.manual_seed(0)
-    network = catalog.model("lenet-relu").build(1, 10)
+    network = zoo.model("lenet-relu").build(1, 10)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert open_start(network) == ()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

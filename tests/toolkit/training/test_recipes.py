@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.models import Recipe
 from toolkit.training.recipes import check, find, override, settings
@@ -23,9 +23,9 @@ def test_every_field_but_the_descriptive_ones_can_be_set() -> None:
     assert set(settings()) == {field.name for field in dataclasses.fields(Recipe)} - fixed
 
 
-@pytest.mark.parametrize("model", list(catalog.models()))
+@pytest.mark.parametrize("model", list(zoo.models()))
 def test_every_recipe_of_the_zoo_makes_sense(model: str) -> None:
-    spec = catalog.model(model)
+    spec = zoo.model(model)
     assert {"default", "textbook"} <= set(spec.recipes)
     for name, recipe in spec.recipes.items():
         assert recipe.name == name
@@ -52,7 +52,7 @@ STATED = {
 
 @pytest.mark.parametrize(("model", "stated"), STATED.items())
 def test_textbook_recipes_are_the_write_ups(model: str, stated: tuple[float, int, int]) -> None:
-    recipe = catalog.model(model).recipe("textbook")
+    recipe = zoo.model(model).recipe("textbook")
     assert (recipe.lr, recipe.batch, recipe.epochs) == stated
     assert recipe.optimizer == "sgd"
     assert recipe.pixels == "unit"
@@ -75,7 +75,7 @@ def test_textbook_recipes_are_the_write_ups(model: str, stated: tuple[float, int
     ],
 )
 def test_textbook_recipes_name_what_the_write_ups_do_not_state(model: str, assumed: set[str]) -> None:
-    assert set(catalog.model(model).recipe("textbook").assumed) == assumed
+    assert set(zoo.model(model).recipe("textbook").assumed) == assumed
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_any_value_is_taken_or_refused_but_never_a_traceback(value: Any) -> None
 
 
 def test_another_optimizer_drops_the_momentum_that_it_does_not_know() -> None:
-    textbook = catalog.model("cifarnet").recipe("textbook")
+    textbook = zoo.model("cifarnet").recipe("textbook")
     assert textbook.momentum > 0
     assert override(textbook, {"optimizer": "adam"}).momentum == 0
 
@@ -150,7 +150,7 @@ def test_another_optimizer_drops_the_momentum_that_it_does_not_know() -> None:
 def test_a_toml_file_changes_its_base(tmp_path: Path) -> None:
     file = tmp_path / "slow.toml"
     file.write_text('base = "textbook"\nlr = 0.5\nflip = true\nclip-norm = 2.0\n')
-    recipe = find(catalog.model("lenet"), str(file))
+    recipe = find(zoo.model("lenet"), str(file))
     assert (recipe.name, recipe.lr, recipe.flip, recipe.clip_norm) == ("slow", 0.5, True, 2.0)
     assert recipe.init == "xavier-uniform"  # the base's
 
@@ -168,10 +168,10 @@ def test_a_bad_toml_file_is_named_and_explained(tmp_path: Path, text: str, words
     file = tmp_path / "bad.toml"
     file.write_text(text)
     with pytest.raises(CnnkitError) as caught:
-        find(catalog.model("lenet"), str(file))
+        find(zoo.model("lenet"), str(file))
     assert words in str(caught.value)
 
 
 def test_a_missing_toml_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="cannot be read: No such file"):
-        find(catalog.model("lenet"), str(tmp_path / "none.toml"))
+        find(zoo.model("lenet"), str(tmp_path / "none.toml"))

@@ -32,7 +32,7 @@ KILLED = f"""
 import os, signal, sys
 from pathlib import Path
 import torch
-from toolkit import catalog
+from toolkit import zoo
 from toolkit.training import Job, recipes
 from toolkit.training.run import train
 
@@ -46,7 +46,7 @@ class Killer:
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-spec = catalog.model("lenet-dropout")
+spec = zoo.model("lenet-dropout")
 recipe = recipes.override(recipes.find(spec, "default"), {FIELDS!r})
 job = Job(model=spec, recipe=recipe, root=Path(sys.argv[1]), dataset="fashion-mnist-sample", threads=1,
           save_every_s=0.0)

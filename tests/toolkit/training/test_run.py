@@ -49,7 +49,7 @@ def test_a_run_leaves_a_checkpoint_with_a_full_passport_and_a_folder_of_logs(
     assert passport.recipe["changed"] == ["epochs"]
     assert passport.preprocessing is not None
     assert 0.2 < passport.preprocessing.mean[0] < 0.4
-    assert passport.extra["training_images"] == 1800
+    assert passport.training_images == 1800
     files = {path.name for path in outcome.folder.iterdir()}
     assert files >= {"best.safetensors", "last.safetensors", "epochs.csv", "curves.png", "confusion.png"}
     assert list((outcome.folder / "tensorboard").glob("events.*"))
@@ -223,7 +223,7 @@ def test_a_smaller_network_input_and_fewer_images_can_be_asked_for(make_job: Any
     outcome = train(make_job("nin", size=(70, 70), images=40, changes={"epochs": 1, "batch": 20}), listener)
     passport = outcome.checkpoint.passport
     assert passport.input.shape == (None, 1, 70, 70)
-    assert passport.extra["training_images"] == 30  # one in ten, and at least one, of each class is held out
+    assert passport.training_images == 30  # one in ten, and at least one, of each class is held out
 
 
 @pytest.mark.parametrize(("images", "said"), [(99_999_999, True), (2000, False), (None, False)])

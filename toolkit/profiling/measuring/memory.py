@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toolkit.backends import ExecutedNode
 from toolkit.profiling.network.modules import total
 from toolkit.profiling.result import Memory
 from toolkit.profiling.rows.claims import Claim
 from toolkit.profiling.rows.observed import Seen
+from toolkit.traces import ExecutedNode
 
 
 def memory_of(column: Seen) -> Memory:

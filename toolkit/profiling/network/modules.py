@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit import catalog
-from toolkit.artifacts import Artifact, Passport
-from toolkit.backends import ExecutedNode
+from toolkit import zoo
+from toolkit.artifacts import Artifact
 from toolkit.errors import NotFoundError, ShapeError
 from toolkit.graphs.counting import SourceGraph
+from toolkit.passports import Passport
 from toolkit.profiling.network.construction import watched_construction
 from toolkit.profiling.network.flow import EMPTY, Flow, flows
+from toolkit.traces import ExecutedNode
 
 if TYPE_CHECKING:
     from toolkit.modules import ModuleRow
@@ -107,7 +108,7 @@ def _from_torch(
     if not passport.sha256 or len(passport.input.shape) < 2:
         return ()
     try:
-        spec = catalog.model(passport.model, model_file=model_file)
+        spec = zoo.model(passport.model, model_file=model_file)
         import torch
 
         from toolkit.modules import walk

@@ -153,9 +153,9 @@ def _column(key: str, column: Seen, rows: Sequence[Row]) -> Column:
     residual = latency.median - sums.whole if latency and sums else None
     version = None
     if trace is not None and target.static_why is None:
-        from toolkit import catalog
+        from toolkit.backends import BACKENDS
 
-        version = catalog.backend(target.backend).availability().version
+        version = BACKENDS.load(target.backend).availability().version
     flags, notes = _judged(latency, residual)
     return Column(
         backend=target.backend,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from toolkit.backends import ExecutedNode
+from toolkit.traces import ExecutedNode, NodeSpelling, matches, without
 
 Match = Literal["name", "tensor", "metadata", "inferred"]
 
@@ -39,11 +38,13 @@ def module_of(node_name: str) -> str:
     return module if slash and module.strip("/") and op[:1].isupper() else node_name
 
 
-def own_claims(nodes: Sequence[ExecutedNode]) -> Iterable[Claim]:
+def own_claims(nodes: Sequence[ExecutedNode], spelling: NodeSpelling) -> Iterable[Claim]:
     """Yield claims by the runtime's own names, where there is no source graph to lay them over."""
     known = {name for node in nodes for name in node.origins if len(node.origins) > 1 or node.type != "layer"}
     for node in nodes:
-        modules = node.modules or tuple(dict.fromkeys(module_of(_known(n, known)) for n in node.origins))
+        modules = node.modules or tuple(
+            dict.fromkeys(module_of(_known(n, known, spelling)) for n in node.origins)
+        )
         if node.moves_data:
             yield Claim(node=node, layout=True, caused_by=next(iter(modules), None), match="inferred")
         else:
@@ -51,17 +52,17 @@ def own_claims(nodes: Sequence[ExecutedNode]) -> Iterable[Claim]:
             yield Claim(node=node, modules=modules, match=match)
 
 
-def _known(name: str, known: set[str]) -> str:
-    """Return the node that Myelin's `node_linear_1_2` numbers, where that one is known."""
-    plain = shorter(name)
+def _known(name: str, known: set[str], spelling: NodeSpelling) -> str:
+    """Return the node that a kernel's `node_linear_1_2` numbers, where that one is known."""
+    plain = without(spelling.kernel_number, name)
     return plain if name not in known and plain in known else name
 
 
-def inferred_regions(claims: Sequence[Claim]) -> tuple[Claim, ...]:
-    """Let Myelin's nameless kernels stand with the kernel that they read from, else with their neighbour."""
+def inferred_regions(claims: Sequence[Claim], spelling: NodeSpelling) -> tuple[Claim, ...]:
+    """Let kernels that no node named stand with the kernel that they read from, else with their neighbour."""
     found = list(claims)
     for index, entry in enumerate(found):
-        if entry.modules or not entry.node.name.startswith("__my"):
+        if entry.modules or not matches(spelling.nameless, entry.node.name):
             continue
         node = entry.node
         before = [c for c in found[:index] if c.modules]
@@ -76,8 +77,3 @@ def inferred_regions(claims: Sequence[Claim]) -> tuple[Claim, ...]:
         else:
             found[index] = Claim(node=node, modules=near.modules, match="inferred", guessed=not writers)
     return tuple(found)
-
-
-def shorter(name: str) -> str:
-    """Return a name without the number that Myelin gives each kernel of a node."""
-    return re.sub(r"_\d+$", "", name)

@@ -8,42 +8,37 @@ names the source nodes; what remains is taken together with the node that reads 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
-from toolkit.backends import ExecutedNode
 from toolkit.graphs.counting import SourceGraph
-from toolkit.profiling.rows.claims import Claim, Match, inferred_regions, own_claims, shorter
-from toolkit.tensorrt.layers import is_foreign
+from toolkit.profiling.rows.claims import Claim, Match, inferred_regions, own_claims
+from toolkit.traces import PLAIN, ExecutedNode, NodeSpelling, matches, without
 
 # put in by runtimes to convert; a node of these operators that claims no module is layout
 CONVERTING = frozenset({"Cast", "Transpose", "QuantizeLinear", "DequantizeLinear", "Identity", "Reshape"})
-# ONNX Runtime's blocked kernels take other kernels into themselves after they are named
-FOLLOWING = frozenset({"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"})
-# what it folds into the weights of the node before leaves no name either
-FOLDED = FOLLOWING | {"BatchNormalization", "Mul"}
-# ONNX Runtime renames what it moves between fp16 and fp32, and what it moves a quantization across
-_MOVED = re.compile(r"^InsertedPrecisionFreeCast_|_(?:pre|post)_d?q$")
-# what layout transformation copies is numbered
-_TOKEN = re.compile(r"_token_\d+$")
-# and what takes other kernels into itself says so
-_TAKEN_IN = re.compile(r"^fused |/MatMulAddFusion|_token_\d+$")
-_NCHWC = re.compile(r"^(?:fused )?(.+?)(?:_(?:bn|mul))?_nchwc(?:_token_\d+)?$")
+# converts what a quantised node wrote back to floats
+DEQUANTIZES = "DequantizeLinear"
 
 
-def claim(nodes: Sequence[ExecutedNode], graph: SourceGraph | None) -> tuple[Claim, ...]:
+def claim(
+    nodes: Sequence[ExecutedNode], graph: SourceGraph | None, spelling: NodeSpelling
+) -> tuple[Claim, ...]:
     """Return a claim for each executed node, in their order.
 
-    Without a source graph the runtime's own names stand for the modules.
+    `spelling` is the runtime's. Without a source graph its own names stand for the modules.
     """
-    return inferred_regions(Cut(nodes, graph).claims() if graph is not None else tuple(own_claims(nodes)))
+    if graph is None:
+        return inferred_regions(tuple(own_claims(nodes, spelling)), spelling)
+    return inferred_regions(Cut(nodes, graph, spelling).claims(), spelling)
 
 
 class Cut:
     """One executed graph laid over its source."""
 
-    def __init__(self, nodes: Sequence[ExecutedNode], graph: SourceGraph) -> None:
-        self.nodes, self.graph = nodes, graph
+    def __init__(
+        self, nodes: Sequence[ExecutedNode], graph: SourceGraph, spelling: NodeSpelling = PLAIN
+    ) -> None:
+        self.nodes, self.graph, self.spelling = nodes, graph, spelling
         self.by_name = {node.name: index for index, node in enumerate(graph.nodes)}
         self.producers, self.readers = graph.producers(), graph.readers()
         self.tensors = {*self.producers, *graph.inputs}
@@ -90,7 +85,7 @@ class Cut:
             return [self._followed(named, node)]
         found = []
         blocked = self._blocked(node)
-        source = self.by_name.get(_TOKEN.sub("", node.name))
+        source = self._copied(node)
         for place, output in enumerate(node.outputs):
             if self._source(output):
                 target: str | None = self._source(output)
@@ -133,19 +128,24 @@ class Cut:
         """Return the source tensor of the node that one without told tensors is named after."""
         if node.outputs or node.origins or node.moves_data:
             return None
-        source = self.by_name.get(_TAKEN_IN.sub("", node.name))
+        source = self.by_name.get(without(self.spelling.taken_in, node.name))
         if source is not None:
             return next(iter(self.graph.nodes[source].outputs), None)
         return self._blocked(node)
 
     def _blocked(self, node: ExecutedNode) -> str | None:
         """Return the source tensor that a blocked kernel (`<tensor>_nchwc`) was made for."""
-        named = _NCHWC.match(node.name)
+        pattern = self.spelling.made_for
+        named = pattern.match(node.name) if pattern else None
         return self._source(named[1]) if named else None
+
+    def _copied(self, node: ExecutedNode) -> int | None:
+        """Return the source node that an executed one has the name of, or is a numbered copy of."""
+        return self.by_name.get(without(self.spelling.numbered, node.name))
 
     def _source(self, name: str) -> str | None:
         """Return the source tensor of that name, or of which the name was made by moving it."""
-        plain = name if name in self.tensors else _MOVED.sub("", name)
+        plain = name if name in self.tensors else without(self.spelling.moved, name)
         return plain if plain in self.tensors else None
 
     def _followed(self, tensor: str, node: ExecutedNode) -> str:
@@ -157,7 +157,7 @@ class Cut:
         told = bool(node.outputs)
         # what a node reads that tells no tensors was written before it
         read = {self.known[name] for name in node.inputs if name in self.known} if told else self.held
-        taken = FOLLOWING if told else FOLDED
+        taken = self.spelling.follows if told else self.spelling.folds
         while True:
             readers = self.readers.get(tensor, [])
             after = self.graph.nodes[readers[0]] if len(readers) == 1 else None
@@ -188,8 +188,10 @@ class Cut:
 
     def _named(self, node: ExecutedNode) -> list[int]:
         """Return the source nodes that the runtime itself names."""
-        found = {self.by_name[n] for name in node.origins for n in (name, shorter(name)) if n in self.by_name}
-        if len(found) > 1 and is_foreign(node.name):
+        number = self.spelling.kernel_number
+        names = {one for name in node.origins for one in (name, without(number, name))}
+        found = {self.by_name[name] for name in names if name in self.by_name}
+        if len(found) > 1 and matches(self.spelling.region, node.name):
             found |= self._region(found)
         return sorted(found)
 
@@ -249,7 +251,7 @@ class Cut:
         node = self.nodes[index]
         if node.origins:
             return "metadata"
-        if not node.outputs or self.by_name.get(_TOKEN.sub("", node.name)) in cut:
+        if not node.outputs or self._copied(node) in cut:
             return "name"
         return "tensor" if self.targets[index] else "inferred"
 
@@ -265,7 +267,8 @@ class Cut:
         around = [*self.targets[index], *(self.known[n] for n in node.inputs if n in self.known)]
         ahead = [m for t in around if (m := self._reader(t))]
         behind = [m for t in around if (m := self._writer(t))]
-        undoes = node.type in ("ReorderOutput", "DequantizeLinear") or set(node.inputs) & set(self.behind)
+        undoing = self.spelling.undoes | {DEQUANTIZES}
+        undoes = node.type in undoing or set(node.inputs) & set(self.behind)
         order = [*behind, *ahead] if undoes else [*ahead, *behind]
         return next(iter(order), None)
 

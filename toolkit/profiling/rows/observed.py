@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from toolkit.backends import Copies, Trace
 from toolkit.graphs.counting import SourceGraph
-from toolkit.profiling.columns import Target
+from toolkit.profiling.columns import ColumnSource
 from toolkit.profiling.network.modules import Module
 from toolkit.profiling.result import Latency
 from toolkit.profiling.rows.claims import Claim
+from toolkit.traces import Copies, Trace
 
 
 @dataclass(kw_only=True)
@@ -19,7 +19,7 @@ class Seen:
     `device` is where it was opened; `modules` are those of its own network.
     """
 
-    target: Target
+    target: ColumnSource
     device: str | None = None
     latency: Latency | None = None
     trace: Trace | None = None

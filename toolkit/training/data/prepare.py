@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit import catalog
-from toolkit.datasets import Dataset, Split
+from toolkit.datasets import Dataset, Split, dataset_of, split_off
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels, Preprocessing, fit_batch, ground_of
 
@@ -36,7 +35,7 @@ def prepare(job: Job) -> Prepared:
     """Load a job's data set. Raises NotFoundError, or CnnkitError where it cannot be trained on."""
     channels, height, width = job.model.input_shape
     size = job.size or (height, width)
-    data = catalog.dataset(job.dataset_name).load(job.dataset_name, job.data_dir, True, (channels, *size))
+    data = dataset_of(job.dataset_name).load(job.dataset_name, job.data_dir, True, (channels, *size))
     if len(data.classes) < 2 or not len(data.train) or not len(data.test):
         raise CnnkitError(
             f"data set {data.name} has {len(data.train)} training and {len(data.test)} test images of "
@@ -81,28 +80,6 @@ def _insist_that_augmentation_fits(recipe: Recipe, data: Dataset) -> None:
         raise CnnkitError(f"{asked} would move a picture out of sight: {pictures}, so {side - 1} is the most")
     if recipe.cutout_pixels > side:
         raise CnnkitError(f"--cutout-pixels {recipe.cutout_pixels} is more than a picture: {pictures}")
-
-
-def split_off(data: Split, fraction: float) -> tuple[Split, Split | None]:
-    """Hold out that fraction of every class for choosing the best epoch; None for none.
-
-    The choice depends on the labels alone, so that runs with different seeds compare on equal images.
-    """
-    if fraction <= 0:
-        return data, None
-    random = np.random.default_rng(0)
-    held = np.zeros(len(data), dtype=bool)
-    for label in np.unique(data.labels):
-        where = np.flatnonzero(data.labels == label)
-        # a class with a single picture keeps it for training
-        count = min(len(where) - 1, max(1, round(fraction * len(where))))
-        held[random.permutation(where)[:count]] = True
-    if not held.any():
-        raise CnnkitError(
-            f"no images can be held out: every class has one training image; --validation-fraction 0 "
-            f"--select last trains on all {len(data)}"
-        )
-    return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
 
 
 def evenly(data: Split, count: int) -> Split:

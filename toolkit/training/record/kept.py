@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.artifacts import Artifact, DatasetRef, Metrics, artifact_path, open_artifact, sidecar, writing
+from toolkit.artifacts import Artifact, artifact_path, open_artifact, sidecar, writing
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.errors import CnnkitError
+from toolkit.passports import ComputeRecord, DatasetRef, Metrics
 from toolkit.training import EpochRecord, Job, Outcome
 from toolkit.training.process import usage as gauges
 from toolkit.training.record.charts import draw_confusion, draw_curves
@@ -112,7 +113,7 @@ class Keeper:
             test_accuracy_ci95=tested.interval,
             val_accuracy=record.val_accuracy,
         )
-        path = artifact_path(self._job.root, self._job.artifact_name, "safetensors")
+        path = artifact_path(self._job.root, self._job.artifact_name)
         promoted = self._save(path, weights, metrics)
         flipped = test(True).accuracy if self._job.flip_test else None
         outcome = self._outcome(progress, record, tested, promoted, flipped)
@@ -181,14 +182,12 @@ class Keeper:
         passport = dataclasses.replace(
             passport,
             dataset=DatasetRef(name=data.name, fingerprint=data.fingerprint),
-            recipe=dataclasses.asdict(self._job.recipe),
+            recipe=self._job.recipe,
             metrics=metrics,
-            extra={
-                "seed": self._job.seed,
-                "training_images": len(self._prepared.learned),
-                "compute": dataclasses.asdict(self._compute),
-                "pretrained": self._job.pretrained,
-            },
+            seed=self._job.seed,
+            training_images=len(self._prepared.learned),
+            compute=ComputeRecord(**dataclasses.asdict(self._compute)),
+            pretrained=self._job.pretrained,
         )
         return save_checkpoint(path, weights, passport)
 

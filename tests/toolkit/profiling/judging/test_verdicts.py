@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from toolkit.backends import ExecutedNode
 from toolkit.profiling.judging.agreement import difference
 from toolkit.profiling.judging.findings import with_findings
 from toolkit.profiling.judging.roofline import exceeded, with_roofline
@@ -23,6 +22,7 @@ from toolkit.profiling.measuring.peaks import identity_of, peaks
 from toolkit.profiling.reports.table import print_profile
 from toolkit.profiling.result import Cell, Column, Latency, Peaks, Profile, Row, Run
 from toolkit.profiling.rows.cells import _judged
+from toolkit.traces import ExecutedNode
 
 
 def node(name: str, reads: str, writes: str, size: int | None) -> ExecutedNode:

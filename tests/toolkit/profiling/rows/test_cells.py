@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toolkit.artifacts import Artifact, Passport, TensorSpec
-from toolkit.backends import ExecutedNode, Trace
-from toolkit.profiling.columns import Target
+from toolkit.artifacts import Artifact
+from toolkit.passports import Passport, TensorSpec
+from toolkit.profiling.columns import ColumnSource
 from toolkit.profiling.network.modules import Module
 from toolkit.profiling.result import Column, Latency, Row
 from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
 from toolkit.profiling.rows.claims import Claim
 from toolkit.profiling.rows.observed import Seen
+from toolkit.traces import ExecutedNode, Trace
 
 MODULES = (Module(name="conv", type="Conv2d"),)
 
@@ -37,7 +38,7 @@ def measured(node_ms: list[list[float]], totals: list[float], *, clean: float) -
         format="onnx", model="net", precision="fp32", trained=None, input=spec, output=spec, classes=(),
         preprocessing=None,
     )  # fmt: skip
-    target = Target(
+    target = ColumnSource(
         key="ort",
         backend="ort",
         artifact=Artifact(path=Path("net.onnx"), passport=passport),

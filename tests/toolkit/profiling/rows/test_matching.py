@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
 import pytest
 
 from tests.toolkit.profiling.conftest import LEVELS, Aligned, Exported, aligned, assert_partition, ops
-from toolkit import catalog
-from toolkit.backends import EngineOptions, ExecutedNode
+from toolkit import zoo
+from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.graphs.counting import SourceGraph, SourceNode
+from toolkit.passports import Dialect
 from toolkit.profiling.columns import open_any
 from toolkit.profiling.network.modules import Module
 from toolkit.profiling.rows.align import align, coverage
 from toolkit.profiling.rows.claims import Claim, inferred_regions
 from toolkit.profiling.rows.matching import claim
+from toolkit.traces import ExecutedNode
 
 # the largest take seconds to capture: they are held to the same in the long run
 LARGE = {"alexnet", "resnet18-cifar", "cifarnet-best"}
-ZOO = [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in catalog.models()]
+ZOO = [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in zoo.models()]
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 LIGHT_NETS = [
     pytest.param(n, marks=pytest.mark.slow) if n in {"vgg19", "zfnet512", "bvlc_alexnet"} else n
@@ -91,14 +92,14 @@ def test_a_layer_that_leaves_no_node_keeps_its_row(exported: Exported) -> None:
     assert all(not row.nodes.get("ort") for row in dropped)
 
 
-@pytest.mark.parametrize("purpose", ["cpu", "trt"])
+@pytest.mark.parametrize("dialect", ["U8S8", "S8S8"])
 @pytest.mark.parametrize("level", ["basic", "extended", "all"])
 def test_int8_graphs_align_and_their_conversions_are_layout(
-    purpose: Literal["cpu", "trt"], level: str, exported: Exported, tmp_path: Path
+    dialect: Dialect, level: str, exported: Exported, tmp_path: Path
 ) -> None:
     artifact = exported("lenet-maxpool")
     path = tmp_path / "lenet-maxpool.int8.onnx"
-    onnx.save(quantized(onnx.load(artifact.path), purpose), path)
+    onnx.save(quantized(onnx.load(artifact.path), dialect), path)
     found = aligned(open_any(path), level=level)
     assert_partition(found)
     assert set(ops(found, "layout")) <= CONVERSIONS
@@ -106,14 +107,14 @@ def test_int8_graphs_align_and_their_conversions_are_layout(
     assert {"conv1", "pool1", "fc3"} <= names
 
 
-def quantized(model: onnx.ModelProto, purpose: Literal["cpu", "trt"]) -> onnx.ModelProto:
+def quantized(model: onnx.ModelProto, dialect: Dialect) -> onnx.ModelProto:
     """Quantize as `cnnkit export --int8` does, on seeded noise: accuracy is not the subject here."""
     from exporters.graphs.quantized import quantize
     from exporters.graphs.ranges import measure
 
     inputs = np.random.default_rng(0).standard_normal((4, 1, 28, 28), dtype=np.float32)
     ranges = measure(model, inputs)
-    made: onnx.ModelProto = quantize(model, ranges, method="minmax", purpose=purpose, reduce_range=False)
+    made: onnx.ModelProto = quantize(model, ranges, method="minmax", dialect=dialect, reduce_range=False)
     return made
 
 
@@ -239,4 +240,4 @@ def test_a_custom_domain_is_refused_in_words_by_the_runtime(tmp_path: Path) -> N
     path = tmp_path / "strange.onnx"
     onnx.save(model, path)
     with pytest.raises(CorruptError, match=r"strange\.onnx: .*own\.domain.*export without this one"):
-        catalog.backend("ort").open(open_any(path), EngineOptions())
+        BACKENDS.load("ort").open(open_any(path), EngineOptions())

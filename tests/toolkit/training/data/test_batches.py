@@ -7,12 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from toolkit.datasets import Split  # noqa: E402  (after the skip)
+from toolkit.datasets import Split, split_off  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.images import Preprocessing  # noqa: E402
 from toolkit.models import Recipe  # noqa: E402
 from toolkit.training.data.batches import Finish, MemoryBatches, steps_in, tensors  # noqa: E402
-from toolkit.training.data.prepare import evenly, preprocessing_for, split_off  # noqa: E402
+from toolkit.training.data.prepare import evenly, preprocessing_for  # noqa: E402
 from toolkit.training.data.workers import WorkerBatches  # noqa: E402
 
 FINISH = Finish(preprocessing=Preprocessing(size=(6, 6), channels=1), device=torch.device("cpu"))

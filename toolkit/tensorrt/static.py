@@ -7,27 +7,28 @@ before TensorRT fuses any; activation and scratch memory as the builder printed 
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 
 from toolkit.artifacts import Artifact
-from toolkit.backends import ExecutedNode, Trace
-from toolkit.profiling.columns import Target
-from toolkit.tensorrt.flavours import load
+from toolkit.passports import BuilderMemory
+from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, load
 from toolkit.tensorrt.network import BYTES, ParsedLayer, parse
+from toolkit.traces import ExecutedNode, Trace
 
 HOLDS = frozenset(
     {"CONSTANT", "SHUFFLE", "CAST", "IDENTITY", "SHAPE", "SLICE", "GATHER", "QUANTIZE", "DEQUANTIZE"}
 )
 
 
-def static_trace(target: Target, *, batch: int) -> Trace:
+def static_trace(artifact: Artifact, graph: Path | None, *, batch: int) -> Trace:
     """Return the parsed layers as nodes without times. Raises CorruptError, UnavailableError."""
-    if target.graph is None:
+    if graph is None:
         return Trace(nodes=(), unknown={"nodes": "the ONNX graph of this engine is not beside it"})
-    passport = target.artifact.passport
-    flavour = (passport.target.flavour if passport.target else None) or "rtx"
-    with parse(load(flavour), target.graph.read_bytes(), what=target.graph.name) as network:
+    passport = artifact.passport
+    flavour = (passport.target.flavour if passport.target else None) or DEFAULT_FLAVOUR
+    with parse(load(flavour), graph.read_bytes(), what=graph.name) as network:
         nodes = tuple(_node(layer, batch) for layer in network.layers)
-    memory, unknown = _memory(target.artifact)
+    memory, unknown = _memory(artifact)
     return Trace(nodes=nodes, memory=memory, unknown=unknown)
 
 
@@ -48,13 +49,13 @@ def _node(layer: ParsedLayer, batch: int) -> ExecutedNode:
 
 
 def _memory(artifact: Artifact) -> tuple[dict[str, int | None], dict[str, str]]:
-    report = artifact.passport.extra.get("builder_memory") or {}
+    report = artifact.passport.builder_memory or BuilderMemory()
     profile = artifact.passport.target.shape_profile if artifact.passport.target else None
     largest = f" (the builder's figure for batch {profile['max'][0]})" if profile else ""
     memory = {
-        "weights_bytes": report.get("weights_bytes"),
-        "peak_activation_bytes": report.get("activation_bytes"),
-        "workspace_bytes": report.get("scratch_bytes"),
+        "weights_bytes": report.weights_bytes,
+        "peak_activation_bytes": report.activation_bytes,
+        "workspace_bytes": report.scratch_bytes,
     }
     reason = "no engine was built, so there is no builder's report"
     unknown = {key: reason for key, value in memory.items() if value is None}

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 import toolkit.backends
-from toolkit import catalog
-from toolkit.artifacts import Passport, TensorSpec, stamp
+from toolkit.artifacts import stamp
+from toolkit.backends import BACKENDS
 from toolkit.errors import CnnkitError, NotFoundError
-from toolkit.inspection.choosing import choose
+from toolkit.opening import Selection
+from toolkit.passports import Passport, TensorSpec
+from toolkit.resolving import resolve
 
 PLUGIN = """
 from toolkit.backends.ort import Ort
@@ -63,17 +65,17 @@ def graph(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize("backend", ["ort", *WORDS])
 def test_a_file_is_opened_by_each_backend_of_its_format(backend: str, graph: Path, tmp_path: Path) -> None:
-    assert set(WORDS) < set(catalog.names("backend"))
-    assert choose(str(graph), backend=backend, root=tmp_path).backend == backend
+    assert set(WORDS) < set(BACKENDS.names())
+    assert resolve(str(graph), backend=backend, selection=Selection(root=tmp_path)).backend == backend
 
 
 @pytest.mark.usefixtures("plugins")
 def test_an_added_backend_does_not_take_the_usual_ones_files(graph: Path, tmp_path: Path) -> None:
-    assert choose(str(graph), backend=None, root=tmp_path).backend == "ort"
+    assert resolve(str(graph), backend=None, selection=Selection(root=tmp_path)).backend == "ort"
 
 
 def test_a_backend_of_another_format_or_none_at_all_is_refused(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(CnnkitError, match=r"backend 'pytorch' cannot open .*`--backend ort` does"):
-        choose(str(graph), backend="pytorch", root=tmp_path)
+        resolve(str(graph), backend="pytorch", selection=Selection(root=tmp_path))
     with pytest.raises(NotFoundError, match="Did you mean 'pytorch'"):
-        choose(str(graph), backend="pytorh", root=tmp_path)
+        resolve(str(graph), backend="pytorh", selection=Selection(root=tmp_path))

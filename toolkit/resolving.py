@@ -1,0 +1,87 @@
+"""Which file answers, and by which backend, when the user names neither."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, is_shipped
+from toolkit.backends import (
+    BACKENDS,
+    DEFAULT_BACKEND,
+    Backend,
+    Engine,
+    EngineOptions,
+    backend_names,
+    opener,
+    openers,
+)
+from toolkit.errors import CnnkitError
+from toolkit.opening import Selection, is_path, open_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """An artifact, the backend that opens it, and in words why this one; None where it was named."""
+
+    artifact: Artifact
+    backend: str
+    why: str | None = None
+
+    def open(self, options: EngineOptions) -> Engine:
+        """Open the artifact. Raises UnavailableError when backend or device is not here."""
+        return BACKENDS.load(self.backend).open(self.artifact, options)
+
+
+def resolve(text: str | None, *, backend: str | None, selection: Selection) -> Resolved:
+    """Open what MODEL names for `backend`; None is the default one where it has a file, else the reference.
+
+    The selection's formats are not looked at. Raises NotFoundError with what to type next,
+    UnavailableError for a named backend that is not here.
+    """
+    if text is not None and is_path(text):
+        return _for_file(text, backend, selection)
+    if backend is not None:
+        named = BACKENDS.load(backend)
+        named.require()
+        return Resolved(artifact=open_model(text, _formats(selection, named)), backend=backend)
+    usual, reference = BACKENDS.load(DEFAULT_BACKEND), opener(CHECKPOINT)
+    artifact = open_model(text, _formats(selection, usual, reference))
+    if artifact.passport.format not in usual.formats:
+        return _for_checkpoint(artifact, _formats(selection, usual), usual, reference)
+    why = f"backend {usual.name}: an ONNX is here (`--backend {reference.name}` asks the checkpoint)"
+    return Resolved(artifact=artifact, backend=usual.name, why=why)
+
+
+def _formats(selection: Selection, *backends: Backend) -> Selection:
+    return replace(selection, formats=tuple(kind for one in backends for kind in one.formats))
+
+
+def _for_file(text: str, backend: str | None, selection: Selection) -> Resolved:
+    every = [BACKENDS.load(name) for name in backend_names()]
+    artifact = open_model(text, _formats(selection, *every))
+    kind = artifact.passport.format
+    able = [one.name for one in openers(kind)]
+    if not able:
+        raise CnnkitError(f"{text} is {kind}, which no backend here opens")
+    if backend is None:
+        return Resolved(artifact=artifact, backend=able[0])
+    if kind not in BACKENDS.load(backend).formats:  # an unknown word gets its nearest match
+        raise CnnkitError(f"backend {backend!r} cannot open {text}; `--backend {able[0]}` does")
+    return Resolved(artifact=artifact, backend=backend)
+
+
+def _for_checkpoint(artifact: Artifact, exports: Selection, usual: Backend, reference: Backend) -> Resolved:
+    """Resolve to an ONNX file that was made of this checkpoint; else the checkpoint itself, and say why."""
+    name, precision = artifact.name, artifact.passport.precision
+    stale = False
+    for path, passport in find_artifacts(exports.root, name):
+        if passport.format not in exports.formats or passport.precision != precision:
+            continue
+        if passport.source_sha256 == artifact.passport.sha256:
+            asks = f"`--backend {reference.name}` asks the checkpoint"
+            why = f"backend {usual.name}: an ONNX of it is here ({asks})"
+            return Resolved(artifact=open_model(str(path), exports), backend=usual.name, why=why)
+        stale = stale or not is_shipped(path)
+    have = "the ONNX here is of other weights" if stale else f"no ONNX of {name} {precision} is here"
+    again = f": `cnnkit export {name}` makes it anew" if stale else ""
+    return Resolved(artifact=artifact, backend=reference.name, why=f"backend {reference.name}: {have}{again}")

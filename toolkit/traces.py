@@ -1,0 +1,120 @@
+"""What a runtime tells of one profiled run: executed nodes, their times, memory and copies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutedNode:
+    """One step that a runtime takes: a module's call, a kernel, a layer of an engine.
+
+    `inputs` and `outputs` are tensor names. `modules` is filled where the runtime itself knows the
+    modules (PyTorch); `origins` names the nodes of the source graph where the runtime says them
+    (TensorRT's metadata). `moves_data` marks steps that only reorder, cast or copy. `read_bytes` and
+    `written_bytes` are the activations that it reads and writes, in place or not. What the runtime does
+    not tell is None.
+    """
+
+    name: str
+    type: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    modules: tuple[str, ...] | None = None
+    origins: tuple[str, ...] = ()
+    moves_data: bool = False
+    output_shape: tuple[int, ...] | None = None
+    output_dtype: str | None = None
+    output_bytes: int | None = None
+    weights_bytes: int | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What one profiled run saw: the nodes in the order of execution and the time of each.
+
+    `node_ms` is (windows, nodes): the trimmed mean of a node's milliseconds in each window of runs;
+    None where nothing was timed. `total_ms` is each window's end-to-end mean under the profiler, whose
+    cost is in it. `memory` maps a name (`peak_activation_bytes` …) to bytes, or to None with a reason
+    in `unknown`.
+    """
+
+    nodes: tuple[ExecutedNode, ...]
+    node_ms: NDArray[np.float64] | None = None
+    total_ms: tuple[float, ...] = ()
+    runs: int = 0
+    memory: Mapping[str, int | None] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+
+class Copies(Protocol):
+    """What one call copies between the host's memory and the device's, in milliseconds."""
+
+    @property
+    def upload_ms(self) -> float:
+        """From the host to the device."""
+
+    @property
+    def download_ms(self) -> float:
+        """From the device to the host."""
+
+
+def trimmed_mean(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over the last axis without its lowest and highest tenth.
+
+    A median of whole microseconds is coarse, and a plain mean holds every pre-emption of a shared
+    machine; this has neither fault.
+    """
+    ordered = np.sort(samples, axis=-1)
+    drop = ordered.shape[-1] // 10
+    kept = ordered[..., drop : ordered.shape[-1] - drop]
+    means: NDArray[np.float64] = kept.mean(axis=-1)
+    return means
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSpelling:
+    """How a runtime's names of executed nodes and tensors come from those of the graph that it was given.
+
+    `made_for`: its first group is the tensor that the node was made for (`<tensor>_nchwc`). `taken_in`,
+    `numbered` and `moved` match what is added to a node's name when it takes others into itself, to the
+    name of a copy, and to a tensor's name when it is moved; without them the source's name is left.
+    `kernel_number` matches the number that each kernel of one node gets. `region` matches kernels for a
+    whole region of the graph, `nameless` those that no node gave a name. `follows` are operators that a
+    kernel may take in after it was named for the node before them, `folds` those that vanish into it
+    without leaving a tensor; `undoes` are movements out of a layout that the node before them wanted.
+    """
+
+    made_for: re.Pattern[str] | None = None
+    taken_in: re.Pattern[str] | None = None
+    numbered: re.Pattern[str] | None = None
+    moved: re.Pattern[str] | None = None
+    kernel_number: re.Pattern[str] | None = None
+    region: re.Pattern[str] | None = None
+    nameless: re.Pattern[str] | None = None
+    follows: frozenset[str] = frozenset()
+    folds: frozenset[str] = frozenset()
+    undoes: frozenset[str] = frozenset()
+
+
+PLAIN = NodeSpelling()
+
+
+def without(pattern: re.Pattern[str] | None, name: str) -> str:
+    """Return a name without what a pattern matches; the name itself where there is no pattern."""
+    return pattern.sub("", name) if pattern else name
+
+
+def matches(pattern: re.Pattern[str] | None, name: str) -> bool:
+    """Tell whether a name holds what a pattern matches; never where there is no pattern."""
+    return pattern is not None and pattern.search(name) is not None
