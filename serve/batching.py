@@ -126,7 +126,11 @@ class Batcher:
         """Start a batch now, or set the alarm for it."""
         if self._busy or not self._waiting:
             return
-        if self._company and not self._stopped and self._rows_waiting < self._worth_waiting_for():
+        if (
+            self._company
+            and not self._stopped
+            and self._rows_waiting < min(self.settings.max_batch, self._around)
+        ):
             window = min(self.settings.delay_ms / 1e3, self._last_s / 2)
             left = window - (time.perf_counter() - self._waiting[0].came)
             if left > 0:
@@ -134,9 +138,6 @@ class Batcher:
                     self._alarm = asyncio.get_running_loop().call_later(left, self._ring)
                 return
         self._start()
-
-    def _worth_waiting_for(self) -> int:
-        return min(self.settings.max_batch, self._around)
 
     def _ring(self) -> None:
         self._alarm = None
@@ -196,7 +197,7 @@ class Batcher:
         total = sum(len(caller.rows) for caller in batch)
         self._around = total + self._rows_waiting
         if not isinstance(outcome, Exception):
-            self._learn(seconds / total)
+            self._seconds_per_row = smoothed(self._seconds_per_row, seconds / total)
             self._last_s = seconds
             self._on_batch(total, seconds)
         for index, caller in enumerate(batch):
@@ -209,10 +210,6 @@ class Batcher:
                 caller.done.set_result((outcome[index], timing))
         self._consider()
 
-    def _learn(self, seconds_per_row: float) -> None:
-        old = self._seconds_per_row
-        self._seconds_per_row = seconds_per_row if old is None else 0.9 * old + 0.1 * seconds_per_row
-
     async def close(self) -> None:
         """Take nobody new, answer everyone who waits, and end the thread."""
         self._stopped = True
@@ -220,6 +217,11 @@ class Batcher:
         while not self.idle:
             await asyncio.sleep(0.005)
         self._pool.shutdown(wait=True)
+
+
+def smoothed(old: float | None, new: float) -> float:
+    """Return a figure that follows what is measured, a tenth of the way at a time."""
+    return new if old is None else 0.9 * old + 0.1 * new
 
 
 def _shares(batch: list[_Caller], arrays: Arrays) -> list[Arrays]:

@@ -10,7 +10,7 @@ import functools
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -190,10 +190,9 @@ class Classifier:
             sha256=self.artifact.passport.sha256,
         )
 
-    def warm_up(self, batches: Sequence[int] = (1,)) -> None:
-        """Run zeros of each batch size once, so that the first caller does not pay for it."""
-        for batch in batches:
-            self._run_zeros(batch)
+    def warm_up(self) -> None:
+        """Run zeros once, so that the first caller does not pay for it."""
+        self._run_zeros(1)
         self.outputs  # noqa: B018  (looked at now, because it may run the engine)
 
     def _run_zeros(self, batch: int) -> list[NDArray[Any]]:

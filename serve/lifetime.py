@@ -13,7 +13,7 @@ import uvicorn
 
 from serve.api.app import App
 from serve.api.connection import Connection
-from serve.page.streams import end_streams
+from serve.page.mount import end_streams
 from serve.reload import Reloader
 
 

@@ -70,15 +70,10 @@ class Registry:
         """Return a version, the default for None; None where it is not opened yet."""
         name = version or model.default
         classifier = model.opened.get(name)
-        if classifier is None:
-            return None
-        queue = self.queues.get((model.name, name))
-        if queue is None:
-            queue = self.queues[model.name, name] = self._queue(model.name, classifier)
-        return Version(model, classifier, queue)
+        return self._version(model, name, classifier) if classifier else None
 
-    async def open(self, model: ServedModel, version: str) -> None:
-        """Open a version in a thread. Raises CnnkitError when it cannot be.
+    async def open(self, model: ServedModel, version: str) -> Version:
+        """Return a version, opened now in a thread. Raises CnnkitError when it cannot be.
 
         Callers of one version share an opening, which goes on when one of them gives up.
         """
@@ -88,12 +83,18 @@ class Registry:
             opening = asyncio.ensure_future(asyncio.to_thread(model.classifier, version))
             self._openings[key] = opening
             opening.add_done_callback(lambda done: self._ended(key, done))
-        await asyncio.shield(opening)
+        return self._version(model, version, await asyncio.shield(opening))
 
     def _ended(self, key: tuple[str, str], opening: asyncio.Future[Classifier]) -> None:
         del self._openings[key]
         if not opening.cancelled():
             opening.exception()  # seen, where nobody waits for it any more
+
+    def _version(self, model: ServedModel, name: str, classifier: Classifier) -> Version:
+        queue = self.queues.get((model.name, name))
+        if queue is None:
+            queue = self.queues[model.name, name] = self._queue(model.name, classifier)
+        return Version(model, classifier, queue)
 
     def _queue(self, model: str, classifier: Classifier) -> Queue:
         fixed = classifier.artifact.passport.input.shape[0]

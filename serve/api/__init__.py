@@ -45,7 +45,8 @@ class Reply:
 class HttpRequest:
     """A request whose head was read; `read` gives its body, decompressed, under the limit.
 
-    `came` and `deadline` are on the event loop's clock: all that is done for a request is done by then.
+    `model` and `version` are the path's, where it names them. `came` and `deadline` are on the event loop's
+    clock: all that is done for a request is done by then.
     """
 
     method: str
@@ -55,6 +56,8 @@ class HttpRequest:
     came: float
     deadline: float
     read: Callable[[], Awaitable[bytes]]
+    model: str = ""
+    version: str | None = None
 
 
 Handler = Callable[[HttpRequest], Awaitable[Reply]]

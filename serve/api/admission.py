@@ -36,7 +36,7 @@ class Admission:
             raise self.refused(model.name, error) from None
         except ShapeError as error:
             raise RefusedError(400, str(error)) from None
-        self.metrics.queued(model.name, timing.queue_ms / 1e3)
+        self.metrics.took("queue", model.name, timing.queue_ms / 1e3)
         return arrays, timing
 
     def refused(self, model: str, error: QueueFullError | DeadlineError | StoppedError) -> RefusedError:

@@ -6,7 +6,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from serve.api import (
     GoneError,
@@ -22,7 +22,7 @@ from serve.api.access import Access
 from serve.api.admission import Admission
 from serve.api.bodies import error_reply, read_body, request_id, respond
 from serve.api.classify import Classify
-from serve.api.documentation import Documentation
+from serve.api.documentation import documentation
 from serve.api.metrics import ServerMetrics
 from serve.api.protocol import Protocol
 from serve.api.repository import Repository, refused
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from serve.page.guard import PageGuard
 
 MAX_BODY = 32 * 1024 * 1024
+MODEL = "/v2/models/{model}"
+VERSION = f"{MODEL}/versions/{{version}}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,14 @@ class Route:
 
     pattern: str
     methods: Mapping[str, Handler]
+
+
+class Match(NamedTuple):
+    """What answers one path, and the model and version that the path names."""
+
+    route: Route
+    model: str = ""
+    version: str | None = None
 
 
 class App:
@@ -68,65 +78,53 @@ class App:
         self.protocol = Protocol(registry, admission)
         self.repository = Repository(self.protocol)
         self.classify = Classify(self.protocol, admission, limits)
-        self.fixed = self._fixed(Documentation(list(registry.models)))
+        self.routes = self._routes()
 
-    def _fixed(self, documentation: Documentation) -> dict[str, Route]:
-        async def metrics(request: HttpRequest) -> Reply:
-            for model in self.registry.models.values():
-                self.metrics.waiting.labels(model.name).set(self.registry.rows_waiting(model.name))
-            self.metrics.waiting_pictures.set(self.classify.decoders.waiting)
-            return self.metrics.page()
-
-        found: dict[str, Mapping[str, Handler]] = {
-            "/v2": _get(self.protocol.server),
-            "/v2/health/live": _get(self.protocol.live),
-            "/v2/health/ready": _get(self.protocol.ready),
-            "/v2/repository/index": {"POST": self.repository.index},
-            "/v1/models": _get(self.classify.models),
-            "/v1/classify": {"POST": self.classify.classify},
-            "/metrics": _get(metrics),
-            **{path: _get(handler) for path, handler in documentation.handlers().items()},
+    def _routes(self) -> dict[str, Route]:
+        protocol, repository, classify = self.protocol, self.repository, self.classify
+        gets: dict[str, Handler] = {
+            "/v2": protocol.server,
+            "/v2/health/live": protocol.live,
+            "/v2/health/ready": protocol.ready,
+            "/v1/models": classify.models,
+            "/metrics": self._metrics,
+            **documentation(list(self.registry.models)),
         }
-        return {path: Route(pattern=path, methods=methods) for path, methods in found.items()}
+        if "stats" not in self.registry.models:
+            gets["/v2/models/stats"] = repository.all_statistics
+        posts: dict[str, Handler] = {
+            "/v2/repository/index": repository.index,
+            "/v1/classify": classify.classify,
+        }
+        for base in (MODEL, VERSION):
+            gets[base] = protocol.metadata
+            gets[f"{base}/ready"] = protocol.model_ready
+            gets[f"{base}/config"] = protocol.config
+            gets[f"{base}/stats"] = repository.statistics
+            posts[f"{base}/infer"] = protocol.infer
+        found = {path: Route(pattern=path, methods={"GET": one, "HEAD": one}) for path, one in gets.items()}
+        return found | {path: Route(pattern=path, methods={"POST": one}) for path, one in posts.items()}
 
-    def route(self, path: str) -> Route | None:
-        """Return what answers a path of the API; None for the page's. Raises RefusedError (404)."""
-        fixed = self.fixed.get(path)
-        if fixed is not None:
-            return fixed
-        if path.startswith("/v2/models/"):
-            return self._model_route(path)
-        if path.startswith(("/v1/", "/v2/")) or self.page is None:
+    async def _metrics(self, request: HttpRequest) -> Reply:
+        for model in self.registry.models:
+            self.metrics.waiting.labels(model).set(self.registry.rows_waiting(model))
+        self.metrics.waiting_pictures.set(self.classify.decoders.waiting)
+        return self.metrics.page()
+
+    def match(self, path: str) -> Match | None:
+        """Return what answers a path of the API; None for the page's. Raises RefusedError (400, 404)."""
+        found, name, version = self.routes.get(path), "", None
+        if found is None and path.startswith("/v2/models/"):
+            name, *rest = path.split("/")[3:]
+            pattern = MODEL
+            if len(rest) >= 2 and rest[0] == "versions":
+                version, rest, pattern = rest[1], rest[2:], VERSION
+            found = self.routes.get("/".join((pattern, *rest)))
+            if found is None:
+                raise refused("/".join(("/v2", *rest)))
+        if found is None and (path.startswith(("/v1/", "/v2/")) or self.page is None):
             raise refused(path)
-        return None
-
-    def _model_route(self, path: str) -> Route:
-        name, *rest = path.split("/")[3:]
-        if name == "stats" and not rest and name not in self.registry.models:
-            return Route(pattern=path, methods=_get(self.repository.all_statistics))
-        version = None
-        pattern = "/v2/models/{model}"
-        if len(rest) >= 2 and rest[0] == "versions":
-            version, rest = rest[1], rest[2:]
-            pattern += "/versions/{version}"
-        action = "/".join(rest)
-        protocol = self.protocol
-        targets = {
-            "": ("GET", protocol.metadata),
-            "ready": ("GET", protocol.model_ready),
-            "config": ("GET", protocol.config),
-            "stats": ("GET", self.repository.statistics),
-            "infer": ("POST", protocol.infer),
-        }
-        if action not in targets:
-            raise refused(f"/v2/{action}")
-        method, target = targets[action]
-
-        async def handle(request: HttpRequest) -> Reply:
-            return await target(request, name, version)
-
-        methods = _get(handle) if method == "GET" else {method: handle}
-        return Route(pattern=f"{pattern}/{action}" if action else pattern, methods=methods)
+        return Match(found, name, version) if found else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on to the page."""
@@ -140,13 +138,13 @@ class App:
         pattern = "other"
         try:
             self.access.check(scope["path"], headers)
-            route = self.route(scope["path"])
-            if route is None:
+            found = self.match(scope["path"])
+            if found is None:
                 assert self.page is not None
                 await self.page(scope, receive, send)
                 return
-            pattern = route.pattern
-            reply = await self._answer(route, scope, headers, receive)
+            pattern = found.route.pattern
+            reply = await self._answer(found, scope, headers, receive)
         except RefusedError as refused:
             reply = error_reply(refused)
         except GoneError:
@@ -158,11 +156,12 @@ class App:
         await respond(send, scope, reply, ident, headers.get(b"accept-encoding", b""))
 
     async def _answer(
-        self, route: Route, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
+        self, found: Match, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
     ) -> Reply:
-        handler = route.methods.get(scope["method"])
+        methods = found.route.methods
+        handler = methods.get(scope["method"])
         if handler is None:
-            allowed = ", ".join(route.methods)
+            allowed = ", ".join(methods)
             raise RefusedError(405, f"this path takes {allowed}", {b"allow": allowed.encode()})
         came = asyncio.get_running_loop().time()
         deadline = came + self.deadline_s
@@ -180,12 +179,10 @@ class App:
             came=came,
             deadline=deadline,
             read=read,
+            model=found.model,
+            version=found.version,
         )
         return await handler(request)
-
-
-def _get(handler: Handler) -> dict[str, Handler]:
-    return {"GET": handler, "HEAD": handler}
 
 
 async def _no_lifespan(scope: Scope, receive: Receive, send: Send) -> None:

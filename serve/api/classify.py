@@ -128,9 +128,10 @@ class Classify:
             raise self.admission.refused(name, error) from None
         except ImageError as error:
             raise RefusedError(_status(error), str(error)) from None
-        self.admission.metrics.prepared(
-            name, waited_s, prepared.decode_ms / 1e3, prepared.preprocess_ms / 1e3
-        )
+        metrics = self.admission.metrics
+        metrics.took("decode_wait", name, waited_s)
+        metrics.took("decode", name, prepared.decode_ms / 1e3)
+        metrics.took("preprocess", name, prepared.preprocess_ms / 1e3)
         return prepared, waited_s
 
     def close(self) -> None:

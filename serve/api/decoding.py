@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from serve.batching import DeadlineError, QueueFullError
+from serve.batching import DeadlineError, QueueFullError, smoothed
 
 Made = TypeVar("Made")
 
@@ -64,8 +64,7 @@ class Decoders:
 
     def _ended(self, done: asyncio.Future[Made], seconds: float) -> None:
         self._free.release()
-        old = self._seconds_each
-        self._seconds_each = seconds if old is None else 0.9 * old + 0.1 * seconds
+        self._seconds_each = smoothed(self._seconds_each, seconds)
         if not done.cancelled():
             done.exception()  # seen, where nobody waits for it any more
 

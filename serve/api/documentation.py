@@ -31,23 +31,14 @@ PAGE = b"""<!doctype html>
 START = b'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger", deepLinking: true, validatorUrl: null});'
 
 
-class Documentation:
-    """The API's description for programs and for people."""
-
-    def __init__(self, models: Sequence[str]) -> None:
-        """Describe a server with these models."""
-        self._document = msgspec.json.encode(document(models))
-
-    def handlers(self) -> dict[str, Handler]:
-        """Return what answers each path."""
-        found: dict[str, Handler] = {
-            "/openapi.json": _constant(self._document, b"application/json"),
-        }
-        if find_spec("swagger_ui_bundle") is not None:
-            found["/docs"] = _constant(PAGE, b"text/html; charset=utf-8")
-            found["/docs/start.js"] = _constant(START, b"text/javascript")
-            found |= {f"/docs/{name}": _file(name, kind) for name, kind in FILES.items()}
-        return found
+def documentation(models: Sequence[str]) -> dict[str, Handler]:
+    """Return what answers each path of the API's description, for a server with these models."""
+    found = {"/openapi.json": _constant(msgspec.json.encode(document(models)), b"application/json")}
+    if find_spec("swagger_ui_bundle") is not None:
+        found["/docs"] = _constant(PAGE, b"text/html; charset=utf-8")
+        found["/docs/start.js"] = _constant(START, b"text/javascript")
+        found |= {f"/docs/{name}": _file(name, kind) for name, kind in FILES.items()}
+    return found
 
 
 def _constant(body: bytes, kind: bytes) -> Handler:

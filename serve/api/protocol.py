@@ -29,7 +29,7 @@ from serve.classifier import Classifier
 from serve.registry import Registry, Version
 from serve.served import RETRY_S, ServedModel
 from toolkit.checkpoints import tool_versions
-from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.errors import CnnkitError
 from toolkit.passports import TensorSpec
 
 PLATFORMS = {"ort": "onnxruntime_onnx", "pytorch": "pytorch_eager", "trt": "tensorrt_plan"}
@@ -71,46 +71,39 @@ class Protocol:
             raise RefusedError(404, f"no model {name[:80]!r}; served: {', '.join(self.registry.models)}")
         return found
 
-    def known(self, name: str, version: str | None) -> ServedModel:
-        """Return a served model that has this version. Raises RefusedError (404)."""
-        model = self.model(name)
-        if version is not None and version not in model.versions:
-            raise _no_version(model, version)
+    def known(self, request: HttpRequest) -> ServedModel:
+        """Return the model of a request's path, which has its version. Raises RefusedError (404)."""
+        model = self.model(request.model)
+        if request.version is not None and request.version not in model.versions:
+            raise _no_version(model, request.version)
         return model
 
     async def version(self, request: HttpRequest, name: str, version: str | None) -> Version:
         """Return a version of a model, opened now if it was not yet. Raises RefusedError (404, 503, 504)."""
         model = self.model(name)
         found = self.registry.opened(model, version)
-        if found is None:
-            if version not in model.files:
-                raise _no_version(model, str(version))
-            await self._open(request, model, version)
-            found = self.registry.opened(model, version)
-            assert found is not None
-        return found
-
-    async def _open(self, request: HttpRequest, model: ServedModel, version: str) -> None:
+        if found is not None:
+            return found
+        if version not in model.files:
+            raise _no_version(model, str(version))
         try:
             async with asyncio.timeout_at(request.deadline):
-                await self.registry.open(model, version)
+                return await self.registry.open(model, version)
         except TimeoutError:
             why = f"version {version} of {model.name} is still being opened; ask again"
             raise RefusedError(504, why) from None
-        except NotFoundError as error:
-            raise RefusedError(404, str(error)) from None
         except CnnkitError as error:
             raise RefusedError(503, str(error), {b"retry-after": b"%d" % RETRY_S}) from None
 
-    async def model_ready(self, request: HttpRequest, name: str, version: str | None) -> Reply:
+    async def model_ready(self, request: HttpRequest) -> Reply:
         """Answer whether a model takes requests: 200 or 503."""
-        model = self.known(name, version)
-        ready = self.registry.ready and model.fault(version or model.default) is None
+        model = self.known(request)
+        ready = self.registry.ready and model.fault(request.version or model.default) is None
         return json_reply(ModelReadyReply(name=model.name, ready=ready), status=200 if ready else 503)
 
-    async def metadata(self, request: HttpRequest, name: str, version: str | None) -> Reply:
+    async def metadata(self, request: HttpRequest) -> Reply:
         """Describe a model: versions, inputs and outputs."""
-        model, classifier, _ = await self.version(request, name, version)
+        model, classifier, _ = await self.version(request, request.model, request.version)
         return json_reply(
             ModelDescription(
                 name=model.name,
@@ -121,9 +114,9 @@ class Protocol:
             )
         )
 
-    async def config(self, request: HttpRequest, name: str, version: str | None) -> Reply:
+    async def config(self, request: HttpRequest) -> Reply:
         """Describe a model as Triton's configuration extension does."""
-        model, classifier, queue = await self.version(request, name, version)
+        model, classifier, queue = await self.version(request, request.model, request.version)
         settings = queue.batcher.settings
         return json_reply(
             ModelConfiguration(
@@ -136,9 +129,9 @@ class Protocol:
             )
         )
 
-    async def infer(self, request: HttpRequest, name: str, version: str | None) -> Reply:
+    async def infer(self, request: HttpRequest) -> Reply:
         """Run a model on the request's rows."""
-        found = await self.version(request, name, version)
+        found = await self.version(request, request.model, request.version)
         body = await request.read()
         start = time.perf_counter()
         tally = found.queue.tally

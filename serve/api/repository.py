@@ -52,9 +52,9 @@ class Repository:
         """Answer the statistics of every model."""
         return self._statistics(self.protocol.registry.models.values(), None)
 
-    async def statistics(self, request: HttpRequest, name: str, version: str | None) -> Reply:
+    async def statistics(self, request: HttpRequest) -> Reply:
         """Answer the statistics of a model, or of one version. Raises RefusedError (404)."""
-        return self._statistics([self.protocol.known(name, version)], version)
+        return self._statistics([self.protocol.known(request)], request.version)
 
     def _statistics(self, models: Iterable[ServedModel], asked: str | None) -> Reply:
         queues = self.protocol.registry.queues

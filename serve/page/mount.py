@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from serve.page.guard import PageGuard
 from serve.served import ServedModel
@@ -70,3 +71,15 @@ def page_app(entries: Sequence[ServedModel], limits: Limits) -> PageGuard:
     )
     max_body = limits.max_bytes + FORM_OVERHEAD
     return PageGuard(mounted, cache, max_body=max_body, max_upload=max(MAX_UPLOAD, max_body))
+
+
+def end_streams(mounted: Any) -> None:
+    """End the heartbeats of the Gradio app in a FastAPI one; to be called on its event loop.
+
+    A browser holds a stream open for as long as it shows the page, so a server that ends must end it first:
+    streams wait for an event that only a server of Gradio's own sets when it closes, and none runs here.
+    """
+    for route in mounted.routes:
+        stop = getattr(getattr(route, "app", None), "stop_event", None)
+        if stop is not None:
+            stop.set()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from serve.api.openapi import document
+pytest.importorskip("prometheus_client", reason="prometheus_client is not installed (extra serve)")
+
+from serve.api import messages
+from serve.api.openapi import OPERATIONS, document
+from serve.served import line_up
+from serve.server import assemble
+from serve.settings import OpeningSettings, ServeSettings
 from tests.serve.conftest import MODEL, Server
 
 
@@ -20,6 +28,26 @@ def test_every_documented_path_is_routed(api: Server) -> None:
             body = b"{}" if method == "post" else None
             answer = api.ask(method.upper(), real, body)
             assert answer.status not in (404, 405, 500), (method, real)
+
+
+def test_every_route_is_documented_but_the_documentation(shipped: Path, tmp_path: Path) -> None:
+    settings = ServeSettings(opening=OpeningSettings(root=tmp_path), page=False)
+    app = assemble(line_up([MODEL], settings.backend, settings.opening, others=False), settings)
+    routed = {path: set(route.methods) - {"HEAD"} for path, route in app.routes.items()}
+    documented = {path: {one.method.upper()} for path, one in OPERATIONS.items()}
+    assert {p: m for p, m in routed.items() if not p.startswith(("/docs", "/openapi"))} == documented
+
+
+def test_the_types_that_are_read_and_written_are_the_ones_documented() -> None:
+    schemas = document([MODEL])["components"]["schemas"]
+    kinds = [kind for kind in vars(messages).values() if isinstance(kind, type(msgspec.Struct))]
+    bodies = {kind for kind in kinds if kind not in (msgspec.Struct, messages.ClassifyQuery)}
+    assert len(bodies) > 20
+    for kind in bodies:
+        assert set(schemas[kind.__name__]["properties"]) == set(kind.__struct_fields__)
+    assert schemas["InferRequest"]["properties"]["inputs"]["maxItems"] == 1
+    assert schemas["OutputParameters"]["properties"]["classification"]["minimum"] == 0
+    assert '"null"' not in json.dumps(schemas)
 
 
 def _tool() -> str:
