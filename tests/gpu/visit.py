@@ -99,7 +99,7 @@ class Visit:
     def _looked_closer(self, machine: Equipment) -> Equipment:
         """Look at what takes seconds to import."""
         why, providers = None, {}
-        if "torch" in machine.versions:
+        if "torch" in machine.versions and self.asked.device != "cpu":
             torch = self._fact("torch")
             why = torch.get("why_not", "it could not be looked at")
             able = f"not on the GPU: {why}" if why else f"cuDNN {torch.get('cudnn')}"
@@ -111,8 +111,6 @@ class Visit:
             version = doctor["backends"]["ort"]["version"]
             self.shown["ONNX Runtime"] = f"{version or 'none'}; {'; '.join(said) or 'no provider'}"
             self.shown["problems"] = "; ".join(doctor["machine"]["problems"]) or "none"
-        if self.asked.device == "cpu":
-            why = None
         return Equipment(
             base=machine.base,
             versions=machine.versions,

@@ -215,6 +215,7 @@ class MachineFacts:
     system: str | None = None
     python: str | None = None
     load_average: tuple[Amount, ...] | None = None
+    gpus: tuple[str, ...] | None = None
     peaks: Peaks | None = None
 
     @property

@@ -58,7 +58,7 @@ FULL = Profile(
     model="net", device="cpu", threads=2, partial=False, skipped=SKIPPED, notes=("n",), created="2026-11-28",
     machine=MachineFacts(
         processor="EPYC", cores=4, threads=2, threads_say="2", affinity=(0, 1), system="Linux x86_64",
-        python="3.11", load_average=(0.1, 0.2, 0.3),
+        python="3.11", load_average=(0.1, 0.2, 0.3), gpus=("H100 (SM90)",),
         peaks=Peaks(
             threads=2, gflops={"fp32": 100.0, "bf16": None}, gbytes_s={"L2": 50.0, "memory": 20.0},
             cache_bytes={"L2": 1000}, cores=4, others_cores=0.1,

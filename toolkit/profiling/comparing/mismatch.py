@@ -96,8 +96,11 @@ def _differing(before: Profile, after: Profile) -> Iterable[str]:
 
 
 def _conditions(profile: Profile) -> dict[str, str]:
-    """Return a profile's processor, the cores that it might use and the precision of each column."""
+    """Return the processor, its cores, the GPUs where a column ran on one, and each column's precision."""
     machine = profile.machine
+    columns = [(key, column) for run in profile.runs for key, column in run.backends.items()]
     found = {"processor": machine.processor, "usable cores": machine.usable_cores}
-    found |= {f"precision of {key}": c.precision for run in profile.runs for key, c in run.backends.items()}
+    if any(column.device not in (None, "cpu") for _, column in columns):
+        found["GPUs"] = ", ".join(machine.gpus or ()) or None
+    found |= {f"precision of {key}": column.precision for key, column in columns}
     return {name: str(value) for name, value in found.items() if value is not None}

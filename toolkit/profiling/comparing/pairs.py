@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from toolkit.profiling.judging.drift import Pair, steadied
 from toolkit.profiling.result import Cell, Peaks, Row, Run
 
 JOIN = " + "  # between the modules of a row
+Windows = tuple[float, ...]
+Timed = Mapping[tuple[str, ...], Windows]  # by the modules of a row
 
 
 def pairs(run: Run, other: Run, first: str, second: str, peaks: Peaks | None) -> dict[str, Pair]:
@@ -64,48 +66,38 @@ def _arithmetic(rows: Sequence[Row], key: str, gflops: float | None) -> float | 
     return min(1.0, 2 * macs / (gflops * 1e6) / ms) if gflops else 0.0
 
 
-def _timed(run: Run, key: str) -> dict[tuple[str, ...], tuple[float, ...]]:
+def _timed(run: Run, key: str) -> Timed:
     """Return each row's windows, by its modules; data movement by what caused it."""
-    found: dict[tuple[str, ...], tuple[float, ...]] = {}
+    found: dict[tuple[str, ...], list[Windows]] = {}
     for row in run.rows:
         cell = row.cells.get(key, Cell())
         if cell.latency_ms is not None and cell.windows and row.type not in ("overhead", "unmatched"):
-            name = _names(row)
-            held = found.get(name)
-            found[name] = cell.windows if held is None else _plus(held, cell.windows)
-    return found
+            found.setdefault(_names(row), []).append(cell.windows)
+    return {names: _sum(windows) for names, windows in found.items()}
 
 
-def _plus(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
-    return tuple(a + b for a, b in zip(first, second, strict=False))
+def _sum(parts: Iterable[Windows]) -> Windows:
+    """Return rows' windows added up, as many as all of them have."""
+    return tuple(map(sum, zip(*parts, strict=False)))
 
 
-def matched(
-    before: Mapping[tuple[str, ...], tuple[float, ...]], after: Mapping[tuple[str, ...], tuple[float, ...]]
-) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+def matched(before: Timed, after: Timed) -> dict[str, tuple[Windows, Windows]]:
     """Join rows until both sides have the same modules: another fusion is no missing row.
 
     A row that the other side lacks altogether is held against nothing: an empty tuple.
     """
     groups: list[set[str]] = []
     for modules in (*before, *after):
-        joined = set(modules)
-        apart = [group for group in groups if not group & joined]
-        for group in groups:
-            if group & joined:
-                joined |= group
-        groups = [*apart, joined]
-    order = list(dict.fromkeys(name for modules in (*before, *after) for name in modules))
+        touched = [group for group in groups if not group.isdisjoint(modules)]
+        groups = [*(group for group in groups if group.isdisjoint(modules)), set(modules).union(*touched)]
+    names = dict.fromkeys(name for modules in (*before, *after) for name in modules)
+    places = {name: place for place, name in enumerate(names)}
     found = {}
-    for group in sorted(groups, key=lambda names: min(order.index(name) for name in names)):
-        label = JOIN.join(name for name in order if name in group)
-        found[label] = (_sum(before, group), _sum(after, group))
+    for group in sorted(groups, key=lambda own: min(places[name] for name in own)):
+        label = JOIN.join(sorted(group, key=places.__getitem__))
+        found[label] = (_within(before, group), _within(after, group))
     return found
 
 
-def _sum(rows: Mapping[tuple[str, ...], tuple[float, ...]], group: set[str]) -> tuple[float, ...]:
-    parts = [windows for modules, windows in rows.items() if set(modules) <= group]
-    total: tuple[float, ...] = ()
-    for windows in parts:
-        total = _plus(total, windows) if total else windows
-    return total
+def _within(rows: Timed, group: set[str]) -> Windows:
+    return _sum(windows for modules, windows in rows.items() if group.issuperset(modules))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import isfinite
 
 from toolkit.figures import bytes_text, ms_text, percent_text
-from toolkit.profiling.result import Profile, Row, Run
+from toolkit.profiling.result import Cell, Profile, Row, Run
 
 # a finding is worth a line from these shares on
 LAYOUT, WEIGHTS, COSTLY, OVERHEAD, DISAGREE = 0.05, 0.5, 0.3, 0.25, 1e-2
@@ -31,53 +31,59 @@ def _of(run: Run) -> Iterable[str]:
     yield from _answers(run)
 
 
-def _costliest(run: Run) -> Iterable[str]:
+Placed = tuple[Row, Cell]
+
+
+def _timed(run: Run) -> Iterable[tuple[str, list[Placed]]]:
+    """Yield each timed column with its cells, each beside its row."""
     for key, column in run.backends.items():
-        rows = [r for r in run.rows if r.modules and key in r.cells and r.cells[key].latency_ms]
-        if not rows or not column.timed:
-            continue
-        top = max(rows, key=lambda row: row.cells[key].latency_ms or 0)
-        cell = top.cells[key]
+        if column.timed:
+            yield key, _cells(run, key)
+
+
+def _cells(run: Run, key: str) -> list[Placed]:
+    return [(row, row.cells[key]) for row in run.rows if key in row.cells]
+
+
+def _slowest(placed: Iterable[Placed]) -> Placed:
+    return max(placed, key=lambda entry: entry[1].latency_ms or 0, default=(Row(modules=(), type=""), Cell()))
+
+
+def _costliest(run: Run) -> Iterable[str]:
+    for key, cells in _timed(run):
+        row, cell = _slowest(entry for entry in cells if entry[0].modules)
         if (cell.share or 0) >= COSTLY:
-            where = f" ({top.source})" if top.source else ""
+            where = f" ({row.source})" if row.source else ""
             bound = f"; it is {cell.bound}-bound" if cell.bound else ""
             reach = f" at {percent_text(cell.attainable)} of what is attainable" if cell.attainable else ""
             cost = f"{cell.share:.0%} of {key}'s profiled time ({ms_text(cell.latency_ms)} ms)"
-            yield f"`{top.label}`{where} takes {cost}{bound}{reach}"
+            yield f"`{row.label}`{where} takes {cost}{bound}{reach}"
 
 
 def _layout(run: Run) -> Iterable[str]:
-    for key, column in run.backends.items():
-        moved = [r for r in run.rows if r.type == "layout" and key in r.cells and r.cells[key].nodes]
-        cost = sum(row.cells[key].share or 0 for row in moved)
-        if not column.timed or cost < LAYOUT:
-            continue
-        top = max(moved, key=lambda row: row.cells[key].latency_ms or 0)
-        count = sum(len(row.cells[key].nodes) for row in moved)
-        nodes = "node" if count == 1 else "nodes"
-        yield (
-            f"{count} {nodes} that only move or convert data cost {cost:.0%} of {key}'s profiled time, "
-            f"most of it for {_name(top.caused_by)} ({', '.join(dict.fromkeys(top.cells[key].ops))})"
-        )
-
-
-def _name(module: str | None) -> str:
-    return f"`{module}`" if module else "the runtime"
+    for key, cells in _timed(run):
+        moved = [(row, cell) for row, cell in cells if row.type == "layout" and cell.nodes]
+        cost = sum(cell.share or 0 for _, cell in moved)
+        if cost >= LAYOUT:
+            row, cell = _slowest(moved)
+            count = sum(len(cell.nodes) for _, cell in moved)
+            cause = f"`{row.caused_by}`" if row.caused_by else "the runtime"
+            yield (
+                f"{count} {'node' if count == 1 else 'nodes'} that only move or convert data cost {cost:.0%} "
+                f"of {key}'s profiled time, most of it for {cause} ({', '.join(dict.fromkeys(cell.ops))})"
+            )
 
 
 def _conversions(run: Run) -> Iterable[str]:
     names = {"QuantizeLinear", "DequantizeLinear", "Cast"}
+    plain = {c.backend: c.latency_ms for c in [*run.backends.values()][::-1] if c.precision == "fp32"}
     for key, column in run.backends.items():
-        if column.precision == "fp32" or not column.latency_ms:
+        clean, fp32 = column.latency_ms, plain.get(column.backend)
+        if column.precision == "fp32" or clean is None or fp32 is None:
             continue
-        plain = next(
-            (c for c in run.backends.values() if c.backend == column.backend and c.precision == "fp32"), None
-        )
-        cells = [r.cells[key] for r in run.rows if r.type == "layout" and key in r.cells]
-        cost = sum(c.latency_ms or 0 for c in cells if names & set(c.ops))
-        if plain is None or plain.latency_ms is None:
-            continue
-        ratio = column.latency_ms.median / plain.latency_ms.median
+        converting = (c for row, c in _cells(run, key) if row.type == "layout" and names & set(c.ops))
+        cost = sum(cell.latency_ms or 0 for cell in converting)
+        ratio = clean.median / fp32.median
         if ratio > SLOWER:
             why = f": conversions cost {ms_text(cost)} ms" if cost else ""
             yield f"{column.precision} is {ratio:.1f} times slower than fp32 in {column.backend} here{why}"
@@ -93,10 +99,10 @@ def _slower(run: Run) -> Iterable[str]:
     if timed[slow] > SLOWER * timed[fast]:
         ratio = timed[slow] / timed[fast]
         yield f"{fast} is {ratio:.1f} times as fast as {slow} ({ms_text(timed[fast])} ms a call)"
-    for key, column in run.backends.items():
-        overhead = next((r.cells.get(key) for r in run.rows if r.type == "overhead"), None)
-        if column.timed and overhead and (overhead.share or 0) > OVERHEAD:
-            yield f"{overhead.share:.0%} of {key}'s profiled time passes between its nodes, not in them"
+    for key, cells in _timed(run):
+        share = next((cell.share for row, cell in cells if row.type == "overhead"), None)
+        if share and share > OVERHEAD:
+            yield f"{share:.0%} of {key}'s profiled time passes between its nodes, not in them"
 
 
 def _weights(run: Run) -> Iterable[str]:
@@ -119,19 +125,11 @@ def _peak(run: Run) -> Iterable[str]:
 
 def _fused(run: Run) -> Iterable[str]:
     rows = [row for row in run.rows if row.saved_bytes]
-    saved = sum(row.saved_bytes or 0 for row in rows)
-    fusing = [k for k in run.backends if any(_is_one(r, k) for r in rows)]
-    if saved and fusing:
-        size = bytes_text(saved)
-        yield f"fusing {_groups(len(rows))} saves {', '.join(fusing)} up to {size} of traffic a call"
-
-
-def _groups(count: int) -> str:
-    return "one group of modules" if count == 1 else f"{count} groups of modules"
-
-
-def _is_one(row: Row, key: str) -> bool:
-    return key in row.cells and len(row.cells[key].nodes) == 1
+    fusing = [key for key in run.backends if any(len(r.cells.get(key, Cell()).nodes) == 1 for r in rows)]
+    if fusing:
+        groups = "one group" if len(rows) == 1 else f"{len(rows)} groups"
+        size = bytes_text(sum(row.saved_bytes or 0 for row in rows))
+        yield f"fusing {groups} of modules saves {', '.join(fusing)} up to {size} of traffic a call"
 
 
 def _answers(run: Run) -> Iterable[str]:

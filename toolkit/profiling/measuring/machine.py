@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from toolkit.machine.cpu import cpu
+from toolkit.machine.cuda import gpus
 from toolkit.profiling.result import MachineFacts, threads_text
 
 
 def describe_machine(threads: int | None) -> MachineFacts:
-    """Return processor, cores, threads, affinity and system: what a figure is worth nothing without."""
+    """Return processor, cores, threads, affinity, GPUs and system: what a figure is worth nothing without."""
     return MachineFacts(
         processor=cpu().name,
         cores=os.cpu_count(),
@@ -22,6 +23,7 @@ def describe_machine(threads: int | None) -> MachineFacts:
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         load_average=os.getloadavg() if hasattr(os, "getloadavg") else None,
+        gpus=tuple(f"{gpu.name} ({gpu.capability})" for gpu in gpus()),
     )
 
 

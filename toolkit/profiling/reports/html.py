@@ -42,6 +42,7 @@ def _facts(profile: Profile) -> str:
         "threads": threads_text(profile.threads),
         "processor": profile.machine.processor or "unknown",
         "affinity": json.dumps(profile.machine.affinity),
+        **({"GPUs": ", ".join(profile.machine.gpus)} if profile.machine.gpus else {}),
         "taken": _when(profile),
     }
     shown = "".join(f"<div><dt>{escaped(k)}</dt><dd>{escaped(v)}</dd></div>" for k, v in facts.items())

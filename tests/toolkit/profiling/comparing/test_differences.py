@@ -235,6 +235,22 @@ def test_another_processor_or_precision_is_said() -> None:
     )
 
 
+def on_gpu(profile: Profile) -> Profile:
+    (run,) = profile.runs
+    column = dataclasses.replace(run.backends["ort"], device="cuda")
+    return dataclasses.replace(profile, runs=(dataclasses.replace(run, backends={"ort": column}),))
+
+
+def test_another_gpu_is_said_where_something_ran_on_it() -> None:
+    first, second = (
+        dataclasses.replace(profile_of(ROWS, seed), machine=MachineFacts(gpus=(gpu,)))
+        for seed, gpu in enumerate(("H100 (SM90)", "T4 (SM75)"))
+    )
+    assert mismatch_of(first, second).lines == ()
+    said = mismatch_of(on_gpu(first), on_gpu(second)).lines
+    assert said == ("not alike: GPUs H100 (SM90) before, T4 (SM75) after",)
+
+
 def test_columns_timed_in_turn_pair_by_backend_and_precision() -> None:
     two = with_column(profile_of(ROWS, 0), "ort:new", precision="int8")
     assert {d.backend for d in compare_columns(two).differences} == {"ort:new"}
