@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serve.settings import DEFAULT_LIMITS, Limits
+from toolkit.answering import preprocessing_of, probabilities
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, Engine, EngineOptions
 from toolkit.errors import CnnkitError, ImageError
@@ -30,7 +31,6 @@ from toolkit.images import (
     ground_differs,
     normalise,
     read_image,
-    softmax,
     top_classes,
 )
 from toolkit.passports import TensorSpec
@@ -95,15 +95,9 @@ class Classifier:
 
     def __init__(self, artifact: Artifact, backend: str, options: EngineOptions | None = None) -> None:
         """Open the artifact. Raises CnnkitError when the backend, device or preprocessing is missing."""
-        preprocessing = artifact.passport.preprocessing
-        if preprocessing is None:
-            raise CnnkitError(
-                f"{artifact.path} does not say how pictures become its input (its passport has no "
-                "preprocessing), so it cannot classify any; export it from a checkpoint"
-            )
         self.artifact = artifact
         self.backend = backend
-        self.preprocessing = preprocessing
+        self.preprocessing = preprocessing_of(artifact)
         self.classes = artifact.passport.classes
         self.input_dtype = np.dtype(artifact.passport.input.dtype)
         self.engine = BACKENDS.load(backend).open(artifact, options or EngineOptions())
@@ -163,8 +157,7 @@ class Classifier:
         answers = np.asarray(answers, dtype=np.float32)
         if not np.isfinite(answers).all():
             raise ImageError(f"{self.name} has no finite answer to this picture")
-        inside = self.artifact.passport.softmax
-        return answers.astype(np.float64) if inside else softmax(answers)
+        return probabilities(self.artifact, answers)
 
     def classify(
         self,

@@ -17,6 +17,7 @@ from PIL import Image
 
 from serve.classifier import Invert, prepare
 from serve.settings import Limits
+from toolkit.answering import preprocessing_of
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
@@ -48,10 +49,8 @@ class Explainer:
 
     def __init__(self, artifact: Artifact, *, model_file: Path | None = None) -> None:
         """Load the network. Raises MissingExtraError without torch, CnnkitError without preprocessing."""
-        if artifact.passport.preprocessing is None:
-            raise CnnkitError(f"{artifact.path} does not say how pictures become its input")
         self.artifact = artifact
-        self.preprocessing = artifact.passport.preprocessing
+        self.preprocessing = preprocessing_of(artifact)
         self.module = load_module(artifact, model_file=model_file)
         self._lock = threading.Lock()
 

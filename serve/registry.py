@@ -47,8 +47,8 @@ class Registry:
 
         `on_batch` is told of each batch's model, rows and seconds.
         """
-        self.models = {model.name: model for model in served if model.backend == backend}
-        self.others = [model for model in served if model.backend != backend]
+        self.models = {model.name: model for model in served if model.backend.name == backend}
+        self.others = [model for model in served if model.backend.name != backend]
         self.batching = batching
         self.queues: dict[tuple[str, str], Queue] = {}
         self.ready = False

@@ -9,20 +9,16 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 
 from serve.classifier import Classifier
 from serve.settings import OpeningSettings
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
-from toolkit.backends import BACKENDS
+from toolkit.backends import BACKENDS, DEFAULT_BACKEND, Backend, backend_names
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import fits, is_path, newest_name
 
 # what could not be opened is tried anew this much later: its file may be whole by then, a device free
 RETRY_S = 30.0
-# In the order in which people see them; others of the catalog follow.
-FIRST = ("ort", "pytorch", "trt")
-TITLES = {"ort": "ONNX Runtime", "pytorch": "PyTorch", "trt": "TensorRT"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +41,7 @@ class ServedModel:
     """
 
     name: str
-    backend: str
+    backend: Backend
     opening: OpeningSettings
     artifact: Artifact | None = None
     why_not: str | None = None
@@ -58,7 +54,7 @@ class ServedModel:
     @property
     def label(self) -> str:
         """Return what people read: model and backend."""
-        return f"{self.name} · {TITLES.get(self.backend, self.backend)}"
+        return f"{self.name} · {self.backend.title}"
 
     @property
     def default(self) -> str:
@@ -83,7 +79,7 @@ class ServedModel:
         if self.pinned and self.artifact is not None:
             path = self.artifact.path
             return [Artifact(path=path, passport=read_passport(path))]
-        selection = self.opening.selection(self.backend)
+        selection = self.opening.selection(self.backend.name)
         return [
             Artifact(path=path, passport=passport)
             for path, passport in find_artifacts(self.opening.root, self.name)
@@ -142,7 +138,7 @@ class ServedModel:
 
     def open(self, artifact: Artifact) -> Classifier:
         """Return an artifact opened and warmed up, which nobody is answered by yet. Raises CnnkitError."""
-        made = Classifier(artifact, self.backend, self.opening.options())
+        made = Classifier(artifact, self.backend.name, self.opening.options())
         made.warm_up()
         return made
 
@@ -171,12 +167,6 @@ class ServedModel:
             self.opened.popitem()[1].close()
 
 
-def backend_names() -> list[str]:
-    """Return every backend, the familiar ones first."""
-    known = BACKENDS.names()
-    return [name for name in FIRST if name in known] + [name for name in known if name not in FIRST]
-
-
 def line_up(
     models: Sequence[str], backend: str, opening: OpeningSettings, *, others: bool
 ) -> list[ServedModel]:
@@ -184,33 +174,29 @@ def line_up(
 
     Raises CnnkitError when a model cannot be served by `backend`.
     """
-    found: list[ServedModel] = []
+    opener = BACKENDS.load(backend)
+    opener.require(instead=f"`cnnkit serve --backend {DEFAULT_BACKEND}` runs here")
+    found: dict[str, list[ServedModel]] = {}
     for model in list(models) or [newest_name(opening.selection(backend))]:
-        BACKENDS.load(backend).require(instead="`cnnkit serve --backend ort` runs here")
         artifact = opening.find(model, backend)
         name = artifact.name
-        if any(served.name == name for served in found):
+        if name in found:
             raise CnnkitError(f"{name} is named twice; each model is served once")
-        pinned = is_path(model)
-        found.append(
-            ServedModel(name=name, backend=backend, opening=opening, artifact=artifact, pinned=pinned)
+        served = ServedModel(
+            name=name, backend=opener, opening=opening, artifact=artifact, pinned=is_path(model)
         )
-        if others:
-            rest = [other for other in backend_names() if other != backend]
-            found += [_optional(name, other, opening) for other in rest]
-    return found
+        rest = [other for other in backend_names() if others and other != backend]
+        found[name] = [served, *(_optional(name, BACKENDS.load(other), opening) for other in rest)]
+    return [served for row in found.values() for served in row]
 
 
-def _optional(model: str, backend: str, opening: OpeningSettings) -> ServedModel:
+def _optional(model: str, backend: Backend, opening: OpeningSettings) -> ServedModel:
     served = ServedModel(name=model, backend=backend, opening=opening)
-    # importing torch takes over a second, so that it is installed is enough until someone asks for it
-    if backend != "pytorch" or find_spec("torch") is None:
-        state = BACKENDS.load(backend).availability()
-        if not state.available:
-            served.why_not = f"cannot run here: {state.why_not}"
-            return served
+    if not backend.installed():
+        served.why_not = f"cannot run here: {backend.availability().why_not}"
+        return served
     try:
-        served.artifact = opening.find(model, backend)
+        served.artifact = opening.find(model, backend.name)
     except CnnkitError as error:
         served.why_not = str(error)
     return served

@@ -69,7 +69,7 @@ def serve(models: Sequence[str], settings: ServeSettings, say: Say) -> None:
     with contextlib.closing(listen(settings.host, settings.port)) as sock:
         served = line_up(models, settings.backend, settings.opening, others=settings.page)
         for model in served:
-            if model.backend == settings.backend and model.artifact:
+            if model.backend.name == settings.backend and model.artifact:
                 say(f"opened {describe(model.artifact)}")
         sys.setswitchinterval(SWITCH_S)
         app = assemble(served, settings)

@@ -53,7 +53,7 @@ class Classify:
             ListedModel(
                 name=model.name,
                 versions=usable(model),
-                backend=model.backend,
+                backend=model.backend.name,
                 classes=list(model.classifier().classes),
             )
             for model in self.protocol.registry.models.values()

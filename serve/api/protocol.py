@@ -32,7 +32,6 @@ from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError
 from toolkit.passports import TensorSpec
 
-PLATFORMS = {"ort": "onnxruntime_onnx", "pytorch": "pytorch_eager", "trt": "tensorrt_plan"}
 EXTENSIONS = [
     "binary_tensor_data",
     "classification",
@@ -108,7 +107,7 @@ class Protocol:
             ModelDescription(
                 name=model.name,
                 versions=usable(model),
-                platform=PLATFORMS.get(model.backend, model.backend),
+                platform=model.backend.platform,
                 inputs=[_described(classifier.artifact.passport.input)],
                 outputs=[_described(spec) for spec in classifier.outputs.values()],
             )
@@ -121,7 +120,7 @@ class Protocol:
         return json_reply(
             ModelConfiguration(
                 name=model.name,
-                platform=PLATFORMS.get(model.backend, model.backend),
+                platform=model.backend.platform,
                 max_batch_size=settings.max_batch,
                 input=[_configured(classifier.artifact.passport.input)],
                 output=[_configured(spec) for spec in classifier.outputs.values()],

@@ -13,7 +13,7 @@ from toolkit.passports import Precision
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option("--backend", default="ort", show_default=True, help="ort, pytorch or trt.")
+@cli.backend_option("[default: the usual one].")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0: any free one."
@@ -53,7 +53,7 @@ from toolkit.passports import Precision
 def serve(
     *,
     models: tuple[str, ...],
-    backend: str,
+    backend: str | None,
     host: str,
     port: int,
     page: bool,
@@ -74,13 +74,14 @@ def serve(
     """Serve MODELs (default: the newest): a page for people, an API for programs."""
     from serve import server
     from serve.settings import BatchingSettings, OpeningSettings, ServeSettings
+    from toolkit.backends import DEFAULT_BACKEND
 
     _refuse_empty("auth", auth)
     _refuse_empty("token", token)
     if auth is not None and not all(auth.partition(":")[::2]):
         raise click.UsageError("--auth takes USER:PASSWORD")
     settings = ServeSettings(
-        backend=backend,
+        backend=DEFAULT_BACKEND if backend is None else backend,
         opening=OpeningSettings(
             root=root,
             precision=precision,

@@ -15,7 +15,7 @@ from serve.page.inputs import drawing_as_bytes, photo_as_bytes
 from serve.page.looking_inside import build_inside
 from serve.page.pictures import ChosenPicture, TestPictures, test_pictures, to_pil
 from serve.page.report import build_report
-from serve.served import TITLES, ServedModel
+from serve.served import ServedModel
 from serve.settings import Limits
 from toolkit.errors import CnnkitError
 
@@ -157,11 +157,8 @@ def _absent(entries: Sequence[ServedModel]) -> str:
     models: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
         if entry.why_not:
-            models.setdefault((entry.backend, entry.why_not), []).append(entry.name)
-    lines = [
-        f"**{TITLES.get(backend, backend)}** ({', '.join(names)}) {why_not}"
-        for (backend, why_not), names in models.items()
-    ]
+            models.setdefault((entry.backend.title, entry.why_not), []).append(entry.name)
+    lines = [f"**{title}** ({', '.join(names)}) {why_not}" for (title, why_not), names in models.items()]
     return "\n\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The tab that looks inside: Grad-CAM and the maps of any layer, for models that PyTorch can open."""
+"""The tab that looks inside: Grad-CAM and the maps of any layer, for models with a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from serve.page.events import in_turn
 from serve.page.pictures import ChosenPicture
 from serve.served import ServedModel
 from serve.settings import Limits
+from toolkit.artifacts import CHECKPOINT
+from toolkit.backends import opener
 from toolkit.errors import CnnkitError
 
 AUTOMATIC = "last picture layer"
@@ -38,10 +40,12 @@ class _Explainers:
 
 def build_inside(entries: Sequence[ServedModel], limits: Limits, current: Any, invert: Any) -> None:
     """Draw the tab over the picture that was shown last."""
-    able = {entry.name: entry for entry in entries if entry.backend == "pytorch" and not entry.why_not}
+    checkpoints = [entry for entry in entries if CHECKPOINT in entry.backend.formats]
+    able = {entry.name: entry for entry in checkpoints if not entry.why_not}
     if not able:
-        reasons = {entry.why_not for entry in entries if entry.backend == "pytorch" and entry.why_not}
-        gr.Markdown(f"PyTorch looks inside, and it {'; '.join(sorted(reasons)) or 'is not here'}.")
+        reasons = {entry.why_not for entry in checkpoints if entry.why_not}
+        title = opener(CHECKPOINT).title
+        gr.Markdown(f"{title} looks inside, and it {'; '.join(sorted(reasons)) or 'is not here'}.")
         return
     with gr.Row(equal_height=False):
         model = gr.Dropdown(list(able), value=next(iter(able)), label="Model", min_width=160)

@@ -23,7 +23,7 @@ from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, Server, serving
 from toolkit.artifacts import Artifact, read_passport, sidecar, stamp
 from toolkit.errors import CnnkitError
-from toolkit.passports import Passport
+from toolkit.passports import SYMMETRIC, Passport
 
 IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
 
@@ -102,7 +102,7 @@ def test_the_graph_for_tensorrts_builder_is_no_version_and_never_takes_over(
     tmp_path: Path, known: Passport
 ) -> None:
     plain = write(tmp_path, b"int8", f"{MODEL}.int8.onnx", known=known, created=at(1), precision="int8")
-    facts = {"precision": "int8", "extra": {"purpose": "trt"}}
+    facts = {"precision": "int8", "int8_dialect": SYMMETRIC}
     write(tmp_path, b"trt", f"{MODEL}.int8-trt.onnx", known=known, created=at(2), **facts)
     running = serve(tmp_path, precision="int8")
     running.look()
@@ -230,7 +230,7 @@ def test_the_pages_other_engines_follow_and_let_go_of_the_old_weights(
     written(b"aaaa", 1)
     entries = line_up([MODEL], "ort", OpeningSettings(root=tmp_path), others=True)
     running = Running.start(entries, "ort")
-    (ticked,) = [entry for entry in entries if entry.backend == "counting"]
+    (ticked,) = [entry for entry in entries if entry.backend.name == "counting"]
     ticked.classifier()
     new = written(b"bbbb", 2)
     running.look()

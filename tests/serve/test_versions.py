@@ -23,6 +23,7 @@ from serve.served import ServedModel, line_up
 from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, serving, tensor
 from toolkit.artifacts import Artifact, read_passport, stamp
+from toolkit.backends import BACKENDS
 from toolkit.errors import CnnkitError, NotFoundError
 
 IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
@@ -96,7 +97,9 @@ class Slow(ServedModel):
 def test_a_version_that_opens_slowly_is_504_first_and_there_later(shipped: Path, tmp_path: Path) -> None:
     half(shipped, tmp_path)
     opening = OpeningSettings(root=tmp_path)
-    model = Slow(name=MODEL, backend="ort", opening=opening, artifact=opening.find(MODEL, "ort"))
+    model = Slow(
+        name=MODEL, backend=BACKENDS.load("ort"), opening=opening, artifact=opening.find(MODEL, "ort")
+    )
     registry = Registry([model], "ort", BatchingSettings(), lambda name, rows, seconds: None)
     registry.start()
     protocol = Protocol(registry, Admission(ServerMetrics(), 10))
