@@ -21,6 +21,9 @@ from toolkit.errors import CorruptError, MissingExtraError
 from toolkit.traces import ExecutedNode, NodeSpelling, Trace, trimmed_mean
 
 SUFFIX = "_kernel_time"
+LAUNCHES = (
+    "rows have no times: ONNX Runtime tells how long it took to launch a GPU's kernels, not to run them"
+)
 # ONNX Runtime's blocked kernels take other kernels into themselves after they are named
 FOLLOWS = frozenset({"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"})
 SPELLING = NodeSpelling(
@@ -92,8 +95,12 @@ def read_profile(
     windows: int,
     runs: int,
     totals: tuple[float, ...],
+    timed: bool = True,
 ) -> Trace:
-    """Turn a profile of one warm-up and `windows` × `runs` runs into a Trace."""
+    """Turn a profile of one warm-up and `windows` × `runs` runs into a Trace.
+
+    Without `timed` the nodes' times are left out: a GPU's node is told to last as long as its launch.
+    """
     calls = calls_by_node(events)
     names = list(calls)
     times = np.zeros((windows, len(names)))
@@ -101,9 +108,11 @@ def read_profile(
         durations = np.array([float(event["dur"]) for event in calls[name][1:]]) / 1e3
         times[:, index] = _by_window(durations, windows=windows, runs=runs)
     memory, unknown = _memory([calls[name][0] for name in names])
+    if not timed:
+        unknown["note"] = LAUNCHES
     return Trace(
         nodes=tuple(executed(name, calls[name][0], graph.get(name)) for name in names),
-        node_ms=times,
+        node_ms=times if timed else None,
         total_ms=totals,
         runs=windows * runs,
         memory=memory,

@@ -6,8 +6,10 @@ provider is asked to run a graph with the fallback to the CPU forbidden.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,23 @@ def providers() -> dict[str, str | None]:
         import onnxruntime as ort
     except ImportError:
         return {}
+    load_cuda_libraries()
     return {name: _provider(ort, name) for name in ort.get_available_providers()}
+
+
+def load_cuda_libraries() -> None:
+    """Load CUDA's and cuDNN's libraries from the Python packages that hold them, for this process.
+
+    The system's loader does not look there. PyTorch loads those that it brought as it is imported, and
+    ONNX Runtime those that lie beside it; the one that comes second finds what the other has loaded.
+    """
+    import onnxruntime as ort
+
+    if torch_cuda() is not None:
+        import torch  # noqa: F401  (for the libraries)
+    # it prints what it does not find; what is missing in the end is told when the provider does not load
+    with contextlib.redirect_stdout(io.StringIO()):
+        ort.preload_dlls()
 
 
 def _provider(ort: Any, name: str) -> str | None:

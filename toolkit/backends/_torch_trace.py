@@ -31,7 +31,9 @@ def trace_module(
 ) -> Trace:
     """Run `windows` × `runs` times with the time taken around each layer's call."""
     given = torch.from_numpy(np.ascontiguousarray(batch)).to(device)
-    with torch.inference_mode():
+    # events are recorded, and the allocator is asked, on the GPU that is current
+    current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+    with current, torch.inference_mode():
         rows = visit(module, given)
         memory, unknown = _memory(module, given)
         times, totals = _timed(module, given, rows, windows=windows, runs=runs)
@@ -66,18 +68,19 @@ def _timed(
     marks: list[Any] = []
     cuda = given.device.type == "cuda"
     clock: Clock = _event if cuda else time.perf_counter_ns
+    wait: Callable[[], object] = torch.cuda.synchronize if cuda else lambda: None
     samples = np.zeros((windows, len(rows), runs))
     totals: list[float] = []
     functional = any("/" in row.name for row in rows)
     with _watched(module, clock, marks, functional=functional):
         module(given)  # the first call pays for lazy set-up
+        wait()
         for window in range(windows):
             marks.clear()
             stamps = [time.perf_counter()]
             for _ in range(runs):
                 module(given)
-                if cuda:
-                    torch.cuda.synchronize()
+                wait()
                 stamps.append(time.perf_counter())
             totals.append(float(trimmed_mean(np.diff(stamps) * 1e3)))
             samples[window] = _spans(marks, cuda=cuda).reshape(runs, len(rows)).T

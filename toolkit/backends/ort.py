@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from toolkit.artifacts import Artifact
 from toolkit.backends import Availability, Backend, Engine, EngineOptions, Examination, Setting
 from toolkit.backends._ort_profile import SPELLING, read_optimized, read_profile
+from toolkit.backends._ort_providers import load_cuda_libraries
 from toolkit.errors import CorruptError, UnavailableError
 from toolkit.machine.cpu import cpu, saturates
 from toolkit.passports import Format
@@ -30,6 +31,9 @@ LEVELS = {
     "layout": "ORT_ENABLE_LAYOUT",
     "all": "ORT_ENABLE_ALL",
 }
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+NO_CUDA = "ONNX Runtime has no working CUDA provider here"
+NO_CUDA_HINT = "; `--device cpu` runs on this machine"
 # how it says that an operator is neither ONNX's nor its own
 FOREIGN = ("No Op registered", "is not a registered function/op")
 FOREIGN_HINT = "; it runs ONNX's own operators only: export without this one, or give the PyTorch model"
@@ -67,26 +71,34 @@ class OrtEngine(Engine):
     def _session(self, settings: Any) -> Any:
         import onnxruntime as ort
 
-        device, path = self.device, self.artifact.path
-        wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
-        if device not in ("cpu", "cuda") and not device.startswith("cuda:"):
-            raise UnavailableError(f"no device {device!r} for ONNX Runtime; possible: cpu, cuda")
-        chosen: Any = wanted
-        if device.startswith("cuda:"):
-            chosen = (wanted, {"device_id": device.partition(":")[2]})
+        path, (kind, index) = self.artifact.path, self._place
+        if kind not in PROVIDERS:
+            raise UnavailableError(f"no device {self.device!r} for ONNX Runtime; possible: cpu, cuda")
+        wanted, chosen = PROVIDERS[kind], {}
+        if kind == "cuda":
+            load_cuda_libraries()
+            # by default products are rounded to TF32, too coarse for the proof of an fp32 file
+            chosen = {"use_tf32": "0", **({"device_id": str(index)} if ":" in self.device else {})}
         try:
             graph = self.options.graph or path
-            session = ort.InferenceSession(graph, settings, providers=[chosen])
+            # what it falls back to would be told on stdout
+            session = ort.InferenceSession(graph, settings, providers=[(wanted, chosen)], enable_fallback=0)
         except Exception as error:  # the runtime's own errors share no base class
             first = str(error).strip().splitlines()[0]
+            if kind == "cuda" and "CUDA" in first:
+                raise UnavailableError(f"{NO_CUDA} ({first}){NO_CUDA_HINT}") from None
             hint = FOREIGN_HINT if any(words in first for words in FOREIGN) else ""
             raise CorruptError(f"ONNX Runtime cannot open {path}: {first}{hint}") from None
         # a session that was asked for CUDA falls back to the CPU without a word: look, never assume
         if wanted not in session.get_providers():
-            raise UnavailableError(
-                "ONNX Runtime has no working CUDA provider here; `--device cpu` runs on this machine"
-            )
+            raise UnavailableError(NO_CUDA + NO_CUDA_HINT)
         return session
+
+    @property
+    def _place(self) -> tuple[str, int]:
+        """The kind of device, and which one of that kind."""
+        kind, _, index = self.device.partition(":")
+        return kind, int(index or 0)
 
     def feed(self, batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return what the session is fed for a batch, values of further inputs included."""
@@ -112,7 +124,14 @@ class OrtEngine(Engine):
 
     def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
         self.check(batch)
-        run, feed = self.session.run, self.feed(batch)
+        return self._call(self.session, batch)
+
+    def _call(self, session: Any, batch: NDArray[Any]) -> Callable[[], object]:
+        """Return one run of a session: on a GPU the input lies there already, and the output stays there."""
+        feed, (kind, index) = self.feed(batch), self._place
+        if kind != "cpu":
+            return bound_run(session, feed, kind, index)
+        run = session.run
         return lambda: run(None, feed)
 
     def trace(self, batch: NDArray[Any], *, windows: int, runs: int) -> Trace:
@@ -123,19 +142,37 @@ class OrtEngine(Engine):
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(folder) / "profile")
             session = self._session(settings)
-            feed = self.feed(batch)
-            session.run(None, feed)  # the first run pays for arenas and packing
+            run = self._call(session, batch)
+            run()  # the first run pays for arenas and packing
             totals = []
             for _ in range(windows):
                 stamps = [time.perf_counter()]
                 for _ in range(runs):
-                    session.run(None, feed)
+                    run()
                     stamps.append(time.perf_counter())
                 totals.append(float(trimmed_mean(np.diff(stamps) * 1e3)))
                 time.sleep(IDLE_S)
             events = json.loads(Path(session.end_profiling()).read_bytes())
             graph = read_optimized(Path(settings.optimized_model_filepath))
-        return read_profile(events, graph, windows=windows, runs=runs, totals=tuple(totals))
+        timed = self._place[0] == "cpu"  # a GPU's kernels are only launched in the time that is told
+        return read_profile(events, graph, windows=windows, runs=runs, totals=tuple(totals), timed=timed)
+
+
+def bound_run(session: Any, feed: Mapping[str, NDArray[Any]], kind: str, index: int) -> Callable[[], object]:
+    """Return a run whose inputs and outputs lie on a device; it returns when the device is done."""
+    import onnxruntime as ort
+
+    binding = session.io_binding()
+    for name, value in feed.items():
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, kind, index))
+    for output in session.get_outputs():
+        binding.bind_output(output.name, kind, index)
+
+    def run() -> object:
+        session.run_with_iobinding(binding)
+        return binding
+
+    return run
 
 
 class Ort(Backend):

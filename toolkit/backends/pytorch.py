@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from toolkit.artifacts import CHECKPOINT, Artifact
 from toolkit.backends import Availability, Backend, Engine, EngineOptions
 from toolkit.checkpoints import load_module
 from toolkit.errors import MissingExtraError, UnavailableError
+from toolkit.machine.arithmetic import plain_fp32
 from toolkit.passports import Format
 from toolkit.traces import Trace
 
@@ -24,16 +26,19 @@ def torch_device(name: str) -> Any:
         import torch
     except ImportError:
         raise MissingExtraError("torch", "train") from None
-    kind = name.partition(":")[0]
-    here = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not here.get(kind, False):
-        able = ", ".join(device for device, there in here.items() if there)
+    kind, _, index = name.partition(":")
+    here = {"cpu": 1, "cuda": _gpus(), "mps": int(torch.backends.mps.is_available())}
+    if int(index or 0) >= here.get(kind, 0):
+        able = ", ".join(device for device, count in here.items() if count)
         raise UnavailableError(f"no device {name!r} for PyTorch here; possible: {able}")
     return torch.device(name)
+
+
+def _gpus() -> int:
+    """Count the GPUs that this PyTorch can use; a driver that is too old for it may still count them."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 class PyTorchEngine(Engine):
@@ -44,6 +49,8 @@ class PyTorchEngine(Engine):
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
         self.device = torch_device(BACKEND.device_for(options))
+        if self.device.type == "cuda":
+            plain_fp32()
         if options.threads:
             import torch
 
@@ -72,7 +79,7 @@ class PyTorchEngine(Engine):
                     return module(given)
 
             return call
-        wait = torch.cuda.synchronize if device.type == "cuda" else torch.mps.synchronize
+        wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else torch.mps.synchronize
 
         def call_and_wait() -> object:
             with torch.inference_mode():
@@ -111,7 +118,7 @@ class PyTorch(Backend):
                 why_not="PyTorch is not installed",
                 how_to_get="pip install 'cnnkit[train]'",
             )
-        devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        devices = ["cpu", *(f"cuda:{i}" for i in range(_gpus()))]
         if torch.backends.mps.is_available():
             devices.append("mps")
         return Availability(available=True, version=metadata.version("torch"), devices=tuple(devices))
