@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import cnnkit
+from cnnkit import front_door
 from toolkit.artifacts import hash_file, read_passport, sidecar
 
 ROW_KEYS = {"modules", "type", "output_shape", "parameters", "macs", "caused_by"}
@@ -32,7 +32,7 @@ BACKEND_KEYS = {
 
 def call(*words: str, status: int = 0) -> dict[str, Any]:
     """Run one command with --json; return its object, which must be all that stdout holds."""
-    result = CliRunner().invoke(cnnkit.main, [*words, "--json"])
+    result = CliRunner().invoke(front_door.main, [*words, "--json"])
     assert result.exit_code == status, result.output
     answer: dict[str, Any] = json.loads(result.stdout)
     return answer
@@ -197,6 +197,6 @@ def test_an_unknown_model_and_backend_are_answered_with_the_nearest(root: Path) 
         (("train", "lenett"), "'lenet'"),
         (("profile", "lenet", "--backend", "tr"), "'trt'"),
     ):
-        result = CliRunner().invoke(cnnkit.main, [*words, "--artifacts", str(root)])
+        result = CliRunner().invoke(front_door.main, [*words, "--artifacts", str(root)])
         assert result.exit_code in (1, 2)
         assert f"Did you mean {guess}?" in result.output

@@ -55,9 +55,9 @@ def test_wheel_holds_code_sample_and_shipped_model_and_nothing_else(wheel: Path)
         "toolkit",
         "exporters",
         "serve",
-        "cnnkit.py",
+        "cnnkit",
     }
-    assert "toolkit/datasets/fashion_mnist_sample.npz" in names
+    assert {"toolkit/datasets/fashion_mnist_sample.npz", "cnnkit/py.typed"} <= set(names)
     shipped = [name for name in names if name.startswith("toolkit/shipped/lenet-maxpool/")]
     assert any(name.endswith(".safetensors") for name in shipped)
     assert any(name.endswith(".onnx.json") for name in shipped)

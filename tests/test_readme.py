@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import cnnkit
+from cnnkit import front_door
 
 REPO = Path(__file__).parents[1]
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -44,8 +44,8 @@ EVERY = [
 
 @pytest.mark.parametrize("words", EVERY)
 def test_printed_commands_are_understood(words: list[str]) -> None:
-    with click.Context(cnnkit.main) as context:
-        _, command, rest = cnnkit.main.resolve_command(context, list(words))
+    with click.Context(front_door.main) as context:
+        _, command, rest = front_door.main.resolve_command(context, list(words))
         assert command is not None
         # parses options and arguments without running anything; raises UsageError for what is unknown
         command.make_context(words[0], rest, parent=context)
@@ -61,7 +61,7 @@ def test_readme_commands_run_in_the_order_printed(tmp_path: Path, monkeypatch: p
     for words in commands(REPO / "README.md"):
         if words[0] == "serve":  # runs until stopped; tests/serve drives it in a browser
             continue
-        result = CliRunner().invoke(cnnkit.main, [*words, *QUICK.get(words[0], [])])
+        result = CliRunner().invoke(front_door.main, [*words, *QUICK.get(words[0], [])])
         assert result.exit_code == 0, f"cnnkit {' '.join(words)}: {result.output}"
         ran += 1
     assert ran >= 6

@@ -10,6 +10,8 @@ import importlib
 import importlib.util
 import pkgutil
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from toolkit.errors import CnnkitError, unknown_name
@@ -40,12 +42,7 @@ class Shelf(Generic[Plugin]):
 
     def load(self, name: str) -> Plugin:
         """Import one plug-in's file and return its constant. Raises NotFoundError with the nearest match."""
-        if name not in self.names():
-            raise unknown_name(self.what, name, self.names())
-        stem = name.replace("-", "_")
-        module = f"{self.folder}.{stem}"
-        if importlib.util.find_spec(module) is None:
-            module += "_"  # `import` cannot be the name of a module
+        module = self._spec(name).name
         found = getattr(importlib.import_module(module), self.constant, None)
         if not isinstance(found, self.kind):
             raise CnnkitError(
@@ -53,6 +50,19 @@ class Shelf(Generic[Plugin]):
                 f"the contract stands in {self.kind.__module__}"
             )
         return found
+
+    def origin(self, name: str) -> Path:
+        """Return the file that declares one plug-in; imports nothing of it."""
+        return Path(str(self._spec(name).origin))
+
+    def _spec(self, name: str) -> ModuleSpec:
+        if name not in self.names():
+            raise unknown_name(self.what, name, self.names())
+        module = f"{self.folder}.{name.replace('-', '_')}"
+        # `import` cannot be the name of a module
+        spec = importlib.util.find_spec(module) or importlib.util.find_spec(f"{module}_")
+        assert spec is not None  # its name was listed
+        return spec
 
     def all(self) -> list[Plugin]:
         """Import and return every plug-in, in the order of their words."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import json
-import os
 import re
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import click
 from rich.console import Console
@@ -194,21 +190,3 @@ def opened(artifact: Artifact) -> None:
     from toolkit.opening import describe
 
     say(f"opened {describe(artifact)}")
-
-
-def leave(status: str | int | None) -> NoReturn:
-    """End this process with a status as `sys.exit` does, but without taking torch's objects apart first.
-
-    That alone takes Python 1.3 s after an export. What must happen does: threads are joined, exit
-    handlers run and streams are flushed, as at the end of multiprocessing's own children.
-    """
-    if "torch" not in sys.modules or isinstance(status, str):
-        sys.exit(status)
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            status = status or 120  # Python's own status for output that could not be written
-    os._exit(status or 0)

@@ -16,7 +16,6 @@ Anything else that escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -73,6 +72,8 @@ class GateError(CnnkitError):
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> NotFoundError:
     """Say that `name` is no `kind`, what is known, and which one was probably meant."""
+    import difflib
+
     names = sorted(known)
     folded = {candidate.lower(): candidate for candidate in names}
     near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)

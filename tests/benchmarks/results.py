@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-import cnnkit
+from cnnkit import front_door
 from tests.benchmarks.experiments import EXPERIMENTS, Experiment
 from tests.benchmarks.results_page import write_page
 from toolkit import zoo
@@ -46,8 +46,8 @@ def recorded(path: Path = RUNS) -> list[dict[str, Any]]:
 
 def settings_of(row: Experiment) -> dict[str, Any]:
     """What the row's command would train with today, as the command line reads it and JSON writes it."""
-    with click.Context(cnnkit.main) as context:
-        name, command, rest = cnnkit.main.resolve_command(context, row.command.split()[1:])
+    with click.Context(front_door.main) as context:
+        name, command, rest = front_door.main.resolve_command(context, row.command.split()[1:])
         assert command is not None
         # raises UsageError for what is unknown
         made = command.make_context(name, rest, parent=context)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import cnnkit
+from cnnkit import front_door
 from toolkit import zoo
 from toolkit.artifacts import Artifact, artifact_path
 from toolkit.checkpoints import new_passport, save_checkpoint
@@ -77,7 +77,7 @@ def checkpoint(root: Path) -> Artifact:
 
 def cnnkit_run(*args: object) -> Result:
     """Run a command in this process."""
-    return CliRunner().invoke(cnnkit.main, [str(a) for a in args])
+    return CliRunner().invoke(front_door.main, [str(a) for a in args])
 
 
 def cnnkit_json(*args: object, status: int = 0) -> dict[str, Any]:

@@ -31,7 +31,8 @@ MODEL = "lenet-maxpool"
 
 # Runs the command line with the network denied: an attempt to leave this machine is noted and fails.
 DENIED = """
-import ipaddress, sys, cnnkit
+import ipaddress, sys
+from cnnkit import front_door
 log = sys.argv.pop(1)
 def loopback(host):
     try:
@@ -50,7 +51,7 @@ def deny(event, args):
             print(event, host, file=file)
         raise OSError(f"{host} is outside")
 sys.addaudithook(deny)
-cnnkit.main()
+front_door.main()
 """
 
 

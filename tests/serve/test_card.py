@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import cnnkit
+from cnnkit import front_door
 from serve.page.card import card
 from serve.page.remaking import commands
 from toolkit.artifacts import Artifact, open_artifact
@@ -58,7 +58,7 @@ def test_commands_are_understood_by_the_command_line(artifact: Artifact) -> None
     assert text is not None
     for line in text.split(" && "):
         # a group's help is shown only when everything before it was understood
-        result = CliRunner().invoke(cnnkit.main, [*shlex.split(line)[1:], "--help"])
+        result = CliRunner().invoke(front_door.main, [*shlex.split(line)[1:], "--help"])
         assert result.exit_code == 0, result.output
 
 

@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-import cnnkit
+from cnnkit import front_door
 from serve.api.access import is_loopback
 from serve.settings import ServeSettings
 from tests.serve.conftest import MODEL, Server, serving, tensor
@@ -32,7 +32,8 @@ IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
 
 # Serves until it is ready, prints which heavy packages that took, and stops itself.
 PROBE = """
-import json, os, signal, sys, threading, cnnkit
+import json, os, signal, sys, threading
+from cnnkit import front_door
 from toolkit import cli
 def say(text):
     if text.startswith("serving "):
@@ -40,7 +41,7 @@ def say(text):
         print(json.dumps(heavy), flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 cli.say = say
-cnnkit.main(["serve", sys.argv[1], "--no-page", "--port", "0", "--artifacts", sys.argv[2]])
+front_door.main(["serve", sys.argv[1], "--no-page", "--port", "0", "--artifacts", sys.argv[2]])
 """
 
 
@@ -69,8 +70,8 @@ WITHOUT = """
 import sys
 for name in sys.argv.pop(1).split(","):
     sys.modules[name] = None
-import cnnkit
-cnnkit.main()
+from cnnkit import front_door
+front_door.main()
 """
 
 
@@ -286,7 +287,7 @@ def test_a_taken_port_is_said_in_one_line(shipped: Path, tmp_path: Path) -> None
         sock.listen()
         port = str(sock.getsockname()[1])
         args = ["serve", MODEL, "--no-page", "--port", port, "--artifacts", str(tmp_path)]
-        result = CliRunner().invoke(cnnkit.main, args)
+        result = CliRunner().invoke(front_door.main, args)
     assert result.exit_code == 1
     assert f"cannot listen on 127.0.0.1:{port}" in result.output
 
@@ -306,7 +307,7 @@ def test_what_cannot_be_served_is_said(
     shipped: Path, tmp_path: Path, args: list[str], status: int, why: str
 ) -> None:
     result = CliRunner().invoke(
-        cnnkit.main, ["serve", *args, "--no-page", "--port", "0", "--artifacts", str(tmp_path)]
+        front_door.main, ["serve", *args, "--no-page", "--port", "0", "--artifacts", str(tmp_path)]
     )
     assert result.exit_code == status
     assert why in " ".join(result.output.split())
@@ -315,7 +316,7 @@ def test_what_cannot_be_served_is_said(
 @pytest.mark.parametrize("variable", ["CNNKIT_AUTH", "CNNKIT_TOKEN"])
 def test_a_password_out_of_an_empty_variable_is_refused(shipped: Path, tmp_path: Path, variable: str) -> None:
     args = ["serve", MODEL, "--no-page", "--port", "0", "--artifacts", str(tmp_path)]
-    result = CliRunner().invoke(cnnkit.main, args, env={variable: ""})
+    result = CliRunner().invoke(front_door.main, args, env={variable: ""})
     assert result.exit_code == 2
     assert f"{variable} is empty" in " ".join(result.output.split())
 
@@ -323,7 +324,7 @@ def test_a_password_out_of_an_empty_variable_is_refused(shipped: Path, tmp_path:
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU here")  # noqa: PTH110  (a device)
 def test_tensorrt_without_a_gpu_says_what_runs_instead(shipped: Path, tmp_path: Path) -> None:
     args = ["serve", MODEL, "--backend", "trt", "--no-page", "--port", "0", "--artifacts", str(tmp_path)]
-    result = CliRunner().invoke(cnnkit.main, args)
+    result = CliRunner().invoke(front_door.main, args)
     assert result.exit_code == 3
     assert "--backend ort" in result.output
 

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import cnnkit
+from cnnkit import front_door
 from toolkit import cli
 from toolkit.errors import GateError
 
@@ -54,7 +54,7 @@ def test_an_expected_error_is_one_line_on_stderr_with_its_status() -> None:
     def failing() -> None:
         raise GateError("accuracy fell\n  by 3 points")
 
-    group = cnnkit.FrontDoor("cnnkit")
+    group = front_door.FrontDoor("cnnkit")
     group.get_command = lambda ctx, name: failing  # type: ignore[method-assign]
     result = CliRunner().invoke(group, ["models"])
     assert result.exit_code == 4
@@ -67,6 +67,6 @@ def test_a_bug_keeps_its_traceback() -> None:
     def broken() -> None:
         raise ZeroDivisionError
 
-    group = cnnkit.FrontDoor("cnnkit")
+    group = front_door.FrontDoor("cnnkit")
     group.get_command = lambda ctx, name: broken  # type: ignore[method-assign]
     assert isinstance(CliRunner().invoke(group, ["models"]).exception, ZeroDivisionError)

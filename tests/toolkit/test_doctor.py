@@ -9,7 +9,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-import cnnkit
+from cnnkit import front_door
 from toolkit.backends import BACKENDS
 from toolkit.backends import _ort_providers as providers
 from toolkit.machine.cuda import device_count
@@ -17,7 +17,7 @@ from toolkit.machine.packages import missing
 
 
 def doctor() -> dict:  # type: ignore[type-arg]
-    result = CliRunner().invoke(cnnkit.main, ["doctor", "--json"])
+    result = CliRunner().invoke(front_door.main, ["doctor", "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)  # type: ignore[no-any-return]
 
@@ -54,7 +54,7 @@ def test_nothing_but_the_object_is_printed() -> None:
 
 
 def test_people_get_tables() -> None:
-    result = CliRunner().invoke(cnnkit.main, ["doctor"])
+    result = CliRunner().invoke(front_door.main, ["doctor"])
     assert result.exit_code == 0
     for word in ("Backends", "Data sets", "Machine", "CPUExecutionProvider"):
         assert word in result.output

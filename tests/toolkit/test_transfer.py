@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import cnnkit
+from cnnkit import front_door
 from toolkit import zoo
 from toolkit.artifacts import open_artifact
 from toolkit.checkpoints import load_state
@@ -105,7 +105,7 @@ def test_train_starts_from_the_weights_and_changes_only_the_head(weights: Path, 
         str(tmp_path),
         "--json",
     ]
-    result = CliRunner().invoke(cnnkit.main, words)
+    result = CliRunner().invoke(front_door.main, words)
     assert result.exit_code == 0, result.output
     assert result.stderr.count("only fc learns: 5,130 parameters") == 1
     artifact = open_artifact(Path(json.loads(result.stdout)["checkpoint"]))

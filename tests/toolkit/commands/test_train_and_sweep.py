@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import cnnkit
+from cnnkit import front_door
 from toolkit import zoo
 from toolkit.commands._training_screen import Screen
 from toolkit.commands.sweep import show_results
@@ -34,7 +34,7 @@ PROMISED = {
 
 
 def typed(*words: object) -> Result:
-    result = CliRunner().invoke(cnnkit.main, [str(word) for word in words])
+    result = CliRunner().invoke(front_door.main, [str(word) for word in words])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-import cnnkit
+from cnnkit import front_door
 from toolkit.datasets import Dataset
 from toolkit.datasets.fashion_mnist_sample import load
 
@@ -23,7 +23,7 @@ def run() -> Run:
     """Return a function that types a cnnkit command."""
 
     def type_in(*words: object) -> Result:
-        result = CliRunner().invoke(cnnkit.main, [str(word) for word in words])
+        result = CliRunner().invoke(front_door.main, [str(word) for word in words])
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("trained")
     words = ["train", "lenet-maxpool", "--dataset", "fashion-mnist-sample", "--epochs", "3", "--json"]
-    result = CliRunner().invoke(cnnkit.main, [*words, "--artifacts", str(root)])
+    result = CliRunner().invoke(front_door.main, [*words, "--artifacts", str(root)])
     assert result.exit_code == 0, result.output
     return root
 
@@ -57,7 +57,7 @@ def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("exported")
     shutil.copytree(trained / "lenet-maxpool", root / "lenet-maxpool")
     words = ["export", "lenet-maxpool", "--format", "onnx", "--images", "100", "--json"]
-    result = CliRunner().invoke(cnnkit.main, [*words, "--artifacts", str(root)])
+    result = CliRunner().invoke(front_door.main, [*words, "--artifacts", str(root)])
     assert result.exit_code == 0, result.output
     return root
 

@@ -208,7 +208,7 @@ def test_the_model_file_in_the_documentation_works(run: Run, tmp_path: Path) -> 
 def test_models_and_show_say_what_is_missing_where_torch_is_not_installed() -> None:
     script = (
         "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'onnx', 'gradio')));"
-        "sys.argv[1:] = {words}; import cnnkit; cnnkit.main()"
+        "sys.argv[1:] = {words}; from cnnkit import front_door; front_door.main()"
     )
 
     def without_torch(*words: str) -> subprocess.CompletedProcess[str]:

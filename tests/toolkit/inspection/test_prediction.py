@@ -136,7 +136,7 @@ def test_onnx_answers_where_torch_is_not_installed(exported: Path, boot: Path) -
     script = (
         "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'onnx', 'gradio')));"
         f"sys.argv[1:] = ['predict', {NAME!r}, {str(boot)!r}, '--artifacts', {str(exported)!r}, '--json'];"
-        "import cnnkit; cnnkit.main()"
+        "from cnnkit import front_door; front_door.main()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

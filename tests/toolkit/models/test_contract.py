@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-import cnnkit
+from cnnkit import front_door
 from toolkit import zoo
 from toolkit.datasets.fashion_mnist_sample import load
 from toolkit.modules import walk
@@ -33,7 +33,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def type_in(*words: object) -> dict[str, object]:
-    result = CliRunner().invoke(cnnkit.main, [str(word) for word in words])
+    result = CliRunner().invoke(front_door.main, [str(word) for word in words])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output

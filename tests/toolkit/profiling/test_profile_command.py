@@ -10,7 +10,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
-import cnnkit
+from cnnkit import front_door
 from tests.toolkit.profiling.conftest import Exported
 from toolkit import zoo
 from toolkit.backends import BACKENDS
@@ -19,7 +19,7 @@ SHORT = ("--duration", "0.1")
 
 
 def run(*words: object) -> Result:
-    return CliRunner().invoke(cnnkit.main, [str(word) for word in words])
+    return CliRunner().invoke(front_door.main, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")

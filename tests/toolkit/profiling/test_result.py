@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import cnnkit
+from cnnkit import front_door
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.profiling.comparing.differences import compare
 from toolkit.profiling.reports.html import html_report
@@ -249,7 +249,7 @@ def test_compare_refuses_a_wrong_value_with_status_1_and_one_line(tmp_path: Path
     good.write_text(json.dumps(JSON))
     bad.write_text(json.dumps(replaced(JSON, ("runs", 0, "batch"), "one")))
     for sides in ((bad, good), (good, bad)):
-        result = CliRunner().invoke(cnnkit.main, ["compare", *map(str, sides)])
+        result = CliRunner().invoke(front_door.main, ["compare", *map(str, sides)])
         assert result.exit_code == 1
         assert result.stderr.splitlines() == [
             f'error: {bad} is damaged: `runs.0.batch` is "one"; a whole number belongs there; profile again'

@@ -94,7 +94,10 @@ def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> 
 def test_a_sweep_that_is_stopped_goes_on_within_its_cell(tmp_path: Path, to_all: bool) -> None:
     words = ["sweep", "lenet-relu", "--dataset", "fashion-mnist-sample", "--epochs", "30", "--threads", "1"]
     # the tests themselves may run in the background of a script, where Ctrl-C is ignored
-    heard = "import signal, cnnkit; signal.signal(signal.SIGINT, signal.default_int_handler); cnnkit.main()"
+    heard = (
+        "import signal; from cnnkit import front_door; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); front_door.main()"
+    )
     command = [sys.executable, "-c", heard, *words, "--artifacts", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
     assert process.stderr is not None

@@ -1,0 +1,15 @@
+# The public surface, a line a module; `__init__.py` reads these lines to know where each name is defined.
+from serve.settings import ServeSettings as ServeSettings
+from toolkit import errors as errors
+from toolkit.artifacts import Artifact as Artifact
+from toolkit.backends import Backend as Backend
+from toolkit.backends import Engine as Engine
+from toolkit.exporting import Exporter as Exporter
+from toolkit.exporting import ExportOptions as ExportOptions
+from toolkit.images import Preprocessing as Preprocessing
+from toolkit.models import ModelSpec as ModelSpec
+from toolkit.passports import Passport as Passport
+from toolkit.profiling.bench import ProfileSettings as ProfileSettings
+from toolkit.recipes import Recipe as Recipe
+
+__version__: str
