@@ -162,7 +162,7 @@ class Batcher:
         count = 0
         while self._waiting:
             caller = self._waiting[0]
-            if caller.done.done():  # its deadline passed, or it went away
+            if caller.done.done():  # the caller's deadline passed, or the caller went away
                 self._drop()
                 continue
             # who came before a newer engine took over is answered by the one that it came to
@@ -185,7 +185,7 @@ class Batcher:
         try:
             rows = batch[0].rows if len(batch) == 1 else np.concatenate([c.rows for c in batch])
             outcome: list[Arrays] | Exception = _shares(batch, batch[0].run(rows))
-        except Exception as error:  # handed to every caller of the batch, which knows what it means
+        except Exception as error:  # every caller of the batch gets the error and knows what it means
             outcome = error
         seconds = time.perf_counter() - start
         loop.call_soon_threadsafe(self._finish, batch, outcome, start, seconds)

@@ -35,7 +35,7 @@ from toolkit.images import (
 )
 from toolkit.passports import TensorSpec
 
-# Whether a picture is inverted before the network sees it; `auto`: when its ground is not the training set's.
+# Whether a picture is inverted before the network sees it; `auto`: when its ground is not what training saw.
 Invert = Literal["auto", "always", "never"]
 
 
@@ -186,7 +186,7 @@ class Classifier:
     def warm_up(self) -> None:
         """Run zeros once, so that the first caller does not pay for it."""
         self._run_zeros(1)
-        self.outputs  # noqa: B018  (looked at now, because it may run the engine)
+        self.outputs  # noqa: B018  (the outputs are looked at now, because that may run the engine)
 
     def _run_zeros(self, batch: int) -> list[NDArray[Any]]:
         count, *rest = self.artifact.passport.input.shape

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from serve.batching import Batcher
 from serve.classifier import Classifier
 from serve.served import ServedModel
 from serve.settings import BatchingSettings
-from serve.tally import Tally
+from serve.tally import ModelStatistics
 
 BatchHook = Callable[[str, int, float], None]
 
@@ -26,7 +26,7 @@ class Queue:
     """Who waits for a version's engine, and how often it was asked; a reload changes neither."""
 
     batcher: Batcher
-    tally: Tally = field(default_factory=Tally)
+    tally: ModelStatistics
 
 
 class Version(NamedTuple):
@@ -88,19 +88,19 @@ class Registry:
     def _ended(self, key: tuple[str, str], opening: asyncio.Future[Classifier]) -> None:
         del self._openings[key]
         if not opening.cancelled():
-            opening.exception()  # seen, where nobody waits for it any more
+            opening.exception()  # an error is seen, where nobody waits for the version any more
 
     def _version(self, model: ServedModel, name: str, classifier: Classifier) -> Version:
         queue = self.queues.get((model.name, name))
         if queue is None:
-            queue = self.queues[model.name, name] = self._queue(model.name, classifier)
+            queue = self.queues[model.name, name] = self._queue(model.name, name, classifier)
         return Version(model, classifier, queue)
 
-    def _queue(self, model: str, classifier: Classifier) -> Queue:
+    def _queue(self, model: str, version: str, classifier: Classifier) -> Queue:
         fixed = classifier.artifact.passport.input.shape[0]
         # a graph with a fixed batch takes exactly that many rows, so callers cannot share one
         settings = self.batching if fixed is None else replace(self.batching, max_batch=1)
-        tally = Tally()
+        tally = ModelStatistics.none_yet(model, version)
 
         def ran(rows: int, seconds: float) -> None:
             tally.ran(rows, seconds)

@@ -25,10 +25,9 @@ def newer(model: ServedModel, version: str) -> Artifact | None:
     """
     served = model.opened[version].artifact
     for found in model.candidates():
-        newer = (found.passport.created or "") > (served.passport.created or "")
-        newer_or_same = newer or found.path == served.path
-        if found.passport.precision == version and newer_or_same:
-            # by the passports first, because hashing a large file every other second is not free
+        later = (found.passport.created or "") > (served.passport.created or "")
+        if found.passport.precision == version and (later or found.path == served.path):
+            # the passports are compared first, because hashing a large file every other second is not free
             same = found.passport.sha256 == served.passport.sha256
             return None if same else open_artifact(found.path)
     read_passport(served.path)
@@ -85,7 +84,7 @@ class Reloader:
             return
         except CnnkitError as error:
             why = str(error)
-        except Exception as error:  # files vanish, and what opens may still fail when it is run first
+        except Exception as error:  # files vanish, and an engine that opens may still fail in its first run
             why = f"{what}: {type(error).__name__}: {error}"
         if why not in self._refused:
             self._refused.add(why)

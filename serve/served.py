@@ -17,7 +17,7 @@ from toolkit.backends import BACKENDS, DEFAULT_BACKEND, Backend, backend_names
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import fits, is_path, newest_name
 
-# what could not be opened is tried anew this much later: its file may be whole by then, a device free
+# a file that could not be opened is tried anew this much later: it may be whole by then, a device free
 RETRY_S = 30.0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from bisect import bisect_left
 
 from msgspec import Struct
 
@@ -42,7 +42,10 @@ class BatchSpan(Struct):
 
 
 class ModelStatistics(Struct):
-    """One version's statistics; `last_inference` is in milliseconds since 1970, 0 for never."""
+    """One version's statistics; `last_inference` is in milliseconds since 1970, 0 for never.
+
+    Touched on the event loop alone.
+    """
 
     name: str
     version: str
@@ -52,47 +55,38 @@ class ModelStatistics(Struct):
     inference_stats: RequestSpans
     batch_stats: list[BatchSpan]
 
+    @classmethod
+    def none_yet(cls, name: str, version: str) -> ModelStatistics:
+        """Return the statistics of a version that nobody asked yet."""
+        return cls(name, version, 0, 0, 0, RequestSpans(*(Span() for _ in range(6))), [])
+
+    def answered(self, rows: int, *, read_s: float, queue_s: float, infer_s: float, write_s: float) -> None:
+        """Count a request with an answer: `read` and `write` turn its body into rows, and back."""
+        self.inference_count += rows
+        self.last_inference = time.time_ns() // 1_000_000
+        spans = self.inference_stats
+        spans.compute_input.add(read_s)
+        spans.queue.add(queue_s)
+        spans.compute_infer.add(infer_s)
+        spans.compute_output.add(write_s)
+        spans.success.add(read_s + queue_s + infer_s + write_s)
+
+    def failed(self, seconds: float) -> None:
+        """Count a request that was refused once its body was there."""
+        self.inference_stats.fail.add(seconds)
+
+    def ran(self, rows: int, seconds: float) -> None:
+        """Count one run of the engine; batch sizes are kept in their order."""
+        self.execution_count += 1
+        at = bisect_left(self.batch_stats, rows, key=lambda batch: batch.batch_size)
+        if at == len(self.batch_stats) or self.batch_stats[at].batch_size != rows:
+            if len(self.batch_stats) >= MOST_SIZES:
+                return
+            self.batch_stats.insert(at, BatchSpan(rows, Span()))
+        self.batch_stats[at].compute_infer.add(seconds)
+
 
 class StatisticsReply(Struct):
     """The statistics of every version that was asked for."""
 
     model_stats: list[ModelStatistics]
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """Counts for one version; touched on the event loop alone."""
-
-    rows: int = 0
-    last_ms: int = 0
-    executions: int = 0
-    spans: RequestSpans = field(default_factory=lambda: RequestSpans(*(Span() for _ in range(6))))
-    by_size: dict[int, Span] = field(default_factory=dict)
-
-    def answered(self, rows: int, *, read_s: float, queue_s: float, infer_s: float, write_s: float) -> None:
-        """Count a request with an answer: `read` and `write` turn its body into rows, and back."""
-        self.rows += rows
-        self.last_ms = time.time_ns() // 1_000_000
-        self.spans.compute_input.add(read_s)
-        self.spans.queue.add(queue_s)
-        self.spans.compute_infer.add(infer_s)
-        self.spans.compute_output.add(write_s)
-        self.spans.success.add(read_s + queue_s + infer_s + write_s)
-
-    def ran(self, rows: int, seconds: float) -> None:
-        """Count one run of the engine."""
-        self.executions += 1
-        if rows in self.by_size or len(self.by_size) < MOST_SIZES:
-            self.by_size.setdefault(rows, Span()).add(seconds)
-
-    def statistics(self, name: str, version: str) -> ModelStatistics:
-        """Return what was counted, under a model's name and version."""
-        return ModelStatistics(
-            name=name,
-            version=version,
-            last_inference=self.last_ms,
-            inference_count=self.rows,
-            execution_count=self.executions,
-            inference_stats=self.spans,
-            batch_stats=[BatchSpan(size, span) for size, span in sorted(self.by_size.items())],
-        )

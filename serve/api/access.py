@@ -41,7 +41,7 @@ class Access:
     def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Raise RefusedError: 401 without credentials, 403 from another site, 421 for a foreign name."""
         host = headers.get(b"host", b"")
-        # a foreign name that resolves to this machine is how a web page reaches into it
+        # a foreign name that resolves to this machine is how a web page reaches into the machine
         if self.loopback and not _names_loopback(host):
             raise RefusedError(421, "this server answers to localhost only")
         origin = headers.get(b"origin")

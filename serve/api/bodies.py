@@ -23,7 +23,7 @@ _count = itertools.count(1)
 
 
 def request_id(headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the caller's own X-HttpRequest-Id where it is plain text, else a new one."""
+    """Return the caller's own X-Request-Id where it is plain text, else a new one."""
     given = headers.get(b"x-request-id", b"")
     return given if _ID.fullmatch(given) else f"{_boot}-{next(_count):x}".encode()
 

@@ -70,7 +70,7 @@ class Classify:
         try:
             return await self._answer(request, body, version, query)
         except RefusedError:
-            version.queue.tally.spans.fail.add(time.perf_counter() - start)
+            version.queue.tally.failed(time.perf_counter() - start)
             raise
 
     async def _answer(

@@ -138,6 +138,6 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
         super().on_headers_complete()
         self._head_came()
         if isinstance(self.cycle, RequestResponseCycle) and self.cycle.scope is self.scope:
-            scope: Any = self.scope  # uvicorn types its keys, and this one is ours
+            scope: Any = self.scope  # uvicorn types its own keys alone
             scope["cnnkit.body_is_whole"] = functools.partial(body_is_whole, self.cycle)
             scope["cnnkit.reply_whole"] = functools.partial(reply_whole, self.cycle)

@@ -14,7 +14,7 @@ Made = TypeVar("Made")
 
 # Decoding holds no lock in Pillow's codecs; two at once keep one slow picture from blocking all.
 DECODERS = 2
-# What the waiting pictures may weigh together, as they came: each may be as large as a body.
+# What the waiting pictures may weigh together, as files: each may be as large as a body.
 MOST_BYTES = 256 * 1024 * 1024
 
 
@@ -66,7 +66,7 @@ class Decoders:
         self._free.release()
         self._seconds_each = smoothed(self._seconds_each, seconds)
         if not done.cancelled():
-            done.exception()  # seen, where nobody waits for it any more
+            done.exception()  # an error is seen, where nobody waits for the picture any more
 
     def close(self) -> None:
         """End the threads."""

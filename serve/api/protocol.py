@@ -145,7 +145,7 @@ class Protocol:
             ran = time.perf_counter()
             reply = _answer(asked, arrays, found)
         except RefusedError:
-            tally.spans.fail.add(time.perf_counter() - start)
+            tally.failed(time.perf_counter() - start)
             raise
         tally.answered(
             len(rows),

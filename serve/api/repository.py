@@ -10,7 +10,7 @@ from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.messages import IndexEntry, IndexRequest, json_reply, read
 from serve.api.protocol import Protocol
 from serve.served import ServedModel
-from serve.tally import StatisticsReply, Tally
+from serve.tally import ModelStatistics, StatisticsReply
 
 CLOSED = (
     "which models are served is fixed when `cnnkit serve MODEL…` starts; a newer export of one is taken up"
@@ -58,14 +58,17 @@ class Repository:
 
     def _statistics(self, models: Iterable[ServedModel], asked: str | None) -> Reply:
         queues = self.protocol.registry.queues
-        rows = []
-        for model in models:
-            for version in model.versions:
-                if asked in (None, version):
-                    queue = queues.get((model.name, version))
-                    tally = queue.tally if queue else Tally()
-                    rows.append(tally.statistics(model.name, version))
-        return json_reply(StatisticsReply(rows))
+        return json_reply(
+            StatisticsReply(
+                [
+                    queue.tally if queue else ModelStatistics.none_yet(model.name, version)
+                    for model in models
+                    for version in model.versions
+                    if asked in (None, version)
+                    for queue in (queues.get((model.name, version)),)
+                ]
+            )
+        )
 
 
 def refused(path: str) -> RefusedError:

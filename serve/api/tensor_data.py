@@ -26,7 +26,7 @@ DATATYPES = {
 }
 # looked up by dtype, because a dtype's name is worked out anew each time
 BY_DTYPE = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
-# up to here one dot product tells sooner than a look at every number; it stays in this thread
+# up to this size one dot product, in this thread, tells sooner than a look at every number
 DOT_UP_TO = 4_096
 # what JSON must hold for each kind of dtype; a bool is an int to Python, but not to the protocol
 ALLOWED: dict[str, frozenset[type]] = {

@@ -72,7 +72,7 @@ def build_many(entries: Sequence[ServedModel], limits: Limits, invert: Any) -> N
         headers=HEADER,
         interactive=False,
         wrap=True,
-        # by themselves they break words in two
+        # columns without a width break words in two
         column_widths=[160, 120, 120, 120, 120, 100, 300],
         elem_id="table",
     )

@@ -86,14 +86,10 @@ class PageGuard:
         except (ValueError, RecursionError):
             raise RefusedError(400, "the event is no JSON") from None
         self._check_files(data)
-        sent = False
+        waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
-            nonlocal sent
-            if sent:
-                return await receive()
-            sent = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            return waiting.pop() if waiting else await receive()
 
         return replay
 
@@ -117,7 +113,7 @@ class PageGuard:
             raise RefusedError(
                 413,
                 f"the upload is over the limit of {most} for all its files; send fewer at once",
-                {b"connection": b"close"},  # the rest of it is never read
+                {b"connection": b"close"},  # the rest of the upload is never read
             )
         end = asyncio.get_running_loop().time() + self.upload_s
         seen, whole = 0, False
@@ -133,7 +129,7 @@ class PageGuard:
                 return {"type": "http.disconnect"}
             seen += len(message.get("body", b""))
             whole = not message.get("more_body", False)
-            # one that lied about its length, or named none, is cut off like a lost connection
+            # an upload that lied about its length, or named none, is cut off like a lost connection
             return message if seen <= limit else {"type": "http.disconnect"}
 
         return counted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -26,6 +26,24 @@ INVERT: list[tuple[str, Invert]] = [
     ("Invert", "always"),
     ("Leave as it is", "never"),
 ]
+
+
+class Inputs(NamedTuple):
+    """The components that a picture comes from; `gallery` shows `pictures`, where there are any."""
+
+    drawing: Any
+    photo: Any
+    gallery: Any
+    pictures: TestPictures | str
+
+
+class Outputs(NamedTuple):
+    """The components that an answer is shown in: a label for each engine, a picture for each model."""
+
+    note: Any
+    labels: list[Any]
+    seen: list[Any]
+    latency: Any
 
 
 def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
@@ -65,13 +83,12 @@ def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
     return blocks
 
 
-def _inputs(usable: Sequence[ServedModel]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _inputs(usable: Sequence[ServedModel]) -> Inputs:
     assert usable[0].artifact is not None
     pictures = test_pictures(usable[0].artifact)
     with gr.Tabs():
         with gr.Tab("Draw"):
-            found["drawing"] = drawing = gr.ImageEditor(
+            drawing = gr.ImageEditor(
                 label="Draw with mouse or finger",
                 canvas_size=CANVAS,
                 fixed_canvas=True,
@@ -86,7 +103,7 @@ def _inputs(usable: Sequence[ServedModel]) -> dict[str, Any]:
             )
             drawing_as_bytes(drawing)
         with gr.Tab("Picture"):
-            found["photo"] = photo = gr.Image(
+            photo = gr.Image(
                 label="Upload, paste or take a picture",
                 sources=["upload", "clipboard", "webcam"],
                 height=340,
@@ -96,9 +113,8 @@ def _inputs(usable: Sequence[ServedModel]) -> dict[str, Any]:
             photo_as_bytes(photo)
         with gr.Tab("Test pictures"):
             if isinstance(pictures, TestPictures):
-                found["pictures"] = pictures
                 gr.Markdown(f"Pictures that the network never saw in training, from {pictures.source}")
-                found["gallery"] = gr.Gallery(
+                gallery = gr.Gallery(
                     value=[(pictures.as_pil(i), label) for i, label in enumerate(pictures.labels)],
                     label="Test pictures",
                     show_label=False,
@@ -113,11 +129,11 @@ def _inputs(usable: Sequence[ServedModel]) -> dict[str, Any]:
                     elem_id="gallery",
                 )
             else:
-                gr.Markdown(pictures)
-    return found
+                gallery = gr.Markdown(pictures)
+    return Inputs(drawing, photo, gallery, pictures)
 
 
-def _outputs(usable: Sequence[ServedModel]) -> dict[str, Any]:
+def _outputs(usable: Sequence[ServedModel]) -> Outputs:
     labels, seen = [], []
     note = gr.Markdown("Draw something, or pick a picture.", elem_id="note")
     with gr.Row(equal_height=False):
@@ -140,7 +156,7 @@ def _outputs(usable: Sequence[ServedModel]) -> dict[str, Any]:
                 )
             )
     latency = gr.Markdown("", elem_classes=["quiet"], elem_id="latency")
-    return {"note": note, "labels": labels, "seen": seen, "latency": latency}
+    return Outputs(note, labels, seen, latency)
 
 
 def _keep_described(usable: Sequence[ServedModel], blocks: Any, tab: Any, shown: list[Any]) -> None:
@@ -216,32 +232,28 @@ def _latency(answers: dict[str, Answer]) -> str:
 
 def _wire(
     answer: Callable[..., list[Any]],
-    inputs: dict[str, Any],
+    inputs: Inputs,
     switches: tuple[Any, Any, Any],
-    outputs: dict[str, Any],
+    outputs: Outputs,
 ) -> None:
     """Tie every way to choose a picture, and every switch, to one answer."""
     current, engines, invert = switches
-    everything = [outputs["note"], *outputs["labels"], *outputs["seen"], outputs["latency"]]
+    everything = [outputs.note, *outputs.labels, *outputs.seen, outputs.latency]
     settings = in_turn("answer")
 
     def fresh(data: bytes | None, chosen: list[str], how: Invert) -> list[Any]:
         picture = None if data is None else ChosenPicture(data=data)
         return [picture, *answer(picture, chosen, how)]
 
-    for name in ("drawing", "photo"):
-        inputs[name].change(
-            fresh,
-            [inputs[name], engines, invert],
-            [current, *everything],
-            **settings,
-        )
-    if "gallery" in inputs:
+    for source in (inputs.drawing, inputs.photo):
+        source.change(fresh, [source, engines, invert], [current, *everything], **settings)
+    pictures = inputs.pictures
+    if isinstance(pictures, TestPictures):
 
         def pick(chosen: list[str], how: Invert, event: gr.SelectData) -> list[Any]:
-            picture = ChosenPicture(data=inputs["pictures"].as_png(event.index), ours=True)
+            picture = ChosenPicture(data=pictures.as_png(event.index), ours=True)
             return [picture, *answer(picture, chosen, how)]
 
-        inputs["gallery"].select(pick, [engines, invert], [current, *everything], **settings)
+        inputs.gallery.select(pick, [engines, invert], [current, *everything], **settings)
     for switch in (engines, invert):
         switch.change(answer, [current, engines, invert], everything, **settings)

@@ -43,13 +43,13 @@ class TestPictures:
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenPicture:
-    """The picture that the page is about: a file's bytes, and whether it is a test picture of ours."""
+    """The picture that the page is about: a file's bytes, and whether the page itself offered it."""
 
     data: bytes
     ours: bool = False
 
     def resolve(self, invert: Invert) -> Invert:
-        """Return how it is inverted: the network learned on pictures just like ours, so none is guessed."""
+        """Return how the picture is inverted: one that the page offers is like the ones in training."""
         return "never" if self.ours and invert == "auto" else invert
 
 
