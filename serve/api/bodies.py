@@ -1,4 +1,4 @@
-"""Bodies in and replies out: byte limits before anything is held, compression both ways, request ids."""
+"""Bodies in and replies out: byte limits before anything is held, compression, JSON as types, request ids."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
 
 from serve.api import GoneError, Receive, RefusedError, Reply, Scope, Send
-from serve.api.messages import ErrorReply, json_reply
+from serve.api.messages import ErrorReply
+
+Body = TypeVar("Body")
 
 # under one network packet, compressing saves nothing and costs the caller's time
 COMPRESS_FROM = 1_400
@@ -133,3 +138,28 @@ async def respond(send: Send, scope: Scope, reply: Reply, ident: bytes, accepted
 def error_reply(refused: RefusedError) -> Reply:
     """Return a refusal as the protocol's `{"error": …}`."""
     return json_reply(ErrorReply(str(refused)), refused.status, refused.headers)
+
+
+def read(decoder: msgspec.json.Decoder[Body], body: bytes, words: Mapping[str, str]) -> Body:
+    """Read a body. Raises RefusedError (400) with the path of what is wrong.
+
+    `words` say what belongs into a field; those of "" are of the whole body.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise wrong(error, words) from None
+    except (ValueError, RecursionError) as error:  # text that is no UTF-8; brackets without end
+        raise RefusedError(400, f"the request is no JSON: {error}") from None
+
+
+def wrong(error: msgspec.ValidationError, words: Mapping[str, str]) -> RefusedError:
+    """Return what a value of a wrong type is answered: the words of its field, and its path."""
+    path = re.findall(r"[.](\w+)", str(error).rpartition("`$")[2])
+    field = next((name for name in reversed(path) if name in words), "")
+    return RefusedError(400, f"{words[field]}: {error}")
+
+
+def json_reply(message: Any, status: int = 200, headers: Mapping[bytes, bytes] | None = None) -> Reply:
+    """Return a message, or a list of them, as what goes back."""
+    return Reply(body=msgspec.json.encode(message), status=status, headers=headers or {})

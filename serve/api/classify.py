@@ -10,6 +10,7 @@ import msgspec
 
 from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.admission import Admission
+from serve.api.bodies import json_reply, wrong
 from serve.api.decoding import Decoders
 from serve.api.messages import (
     Classification,
@@ -18,8 +19,6 @@ from serve.api.messages import (
     ListedModel,
     ModelList,
     PictureLatency,
-    json_reply,
-    wrong,
 )
 from serve.api.multipart import file_of
 from serve.api.protocol import Protocol, headers_of, usable

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.api import RefusedError
+from serve.api.bodies import read
 from serve.api.messages import (
     InferParameters,
     InferRequest,
@@ -24,7 +25,6 @@ from serve.api.messages import (
     InputTensor,
     OutputParameters,
     RequestedOutput,
-    read,
 )
 from serve.api.tensor_data import check_finite, datatype, from_json
 from toolkit.figures import shape_text

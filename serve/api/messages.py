@@ -5,17 +5,11 @@ Names and meanings are the Open Inference Protocol's (v2) and Triton's extension
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from serve.api import RefusedError, Reply
 from serve.classifier import Invert
-
-Body = TypeVar("Body")
 
 MAX_TIMEOUT = 10**12 - 1
 SharedMemory = Annotated[str, Meta(description="Not offered: data travel in the body.")] | UnsetType
@@ -236,28 +230,3 @@ class IndexEntry(Struct):
     version: str
     state: Literal["READY", "UNAVAILABLE"]
     reason: str | UnsetType = UNSET
-
-
-def read(decoder: msgspec.json.Decoder[Body], body: bytes, words: Mapping[str, str]) -> Body:
-    """Read a body. Raises RefusedError (400) with the path of what is wrong.
-
-    `words` say what belongs into a field; those of "" are of the whole body.
-    """
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise wrong(error, words) from None
-    except (ValueError, RecursionError) as error:  # text that is no UTF-8; brackets without end
-        raise RefusedError(400, f"the request is no JSON: {error}") from None
-
-
-def wrong(error: msgspec.ValidationError, words: Mapping[str, str]) -> RefusedError:
-    """Return what a value of a wrong type is answered: the words of its field, and its path."""
-    path = re.findall(r"[.](\w+)", str(error).rpartition("`$")[2])
-    field = next((name for name in reversed(path) if name in words), "")
-    return RefusedError(400, f"{words[field]}: {error}")
-
-
-def json_reply(message: Any, status: int = 200, headers: Mapping[bytes, bytes] | None = None) -> Reply:
-    """Return a message, or a list of them, as what goes back."""
-    return Reply(body=msgspec.json.encode(message), status=status, headers=headers or {})

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.admission import Admission
+from serve.api.bodies import json_reply
 from serve.api.infer_reply import render
 from serve.api.infer_request import AskedInference, Parser, split
 from serve.api.messages import (
@@ -22,7 +23,6 @@ from serve.api.messages import (
     ReadyReply,
     ServerDescription,
     TensorDescription,
-    json_reply,
 )
 from serve.api.tensor_data import datatype, finite
 from serve.classifier import Classifier

@@ -7,7 +7,11 @@ from collections.abc import Iterable
 import msgspec
 
 from serve.api import HttpRequest, RefusedError, Reply
-from serve.api.messages import IndexEntry, IndexRequest, json_reply, read
+from serve.api.bodies import json_reply, read
+from serve.api.messages import (
+    IndexEntry,
+    IndexRequest,
+)
 from serve.api.protocol import Protocol
 from serve.served import ServedModel
 from serve.tally import ModelStatistics, StatisticsReply
