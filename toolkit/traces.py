@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +83,44 @@ def trimmed_mean(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     kept = ordered[..., drop : ordered.shape[-1] - drop]
     means: NDArray[np.float64] = kept.mean(axis=-1)
     return means
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignFile:
+    """A file that another program wrote of a run, as text."""
+
+    path: Path
+    text: str
+
+    @cached_property
+    def data(self) -> Any:
+        """The file's JSON values; None where it is no JSON."""
+        try:
+            return json.loads(self.text)
+        except (ValueError, RecursionError):
+            return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignFiles:
+    """What was given of a run elsewhere: a file of layers, or with their times too, and one of times.
+
+    `shape` is that of the network's input where its graph is at hand. Without a graph it is None, and
+    nodes can only stand for themselves.
+    """
+
+    layers: ForeignFile | None
+    times: ForeignFile | None
+    shape: tuple[int | None, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignTrace:
+    """A run elsewhere; `batch` is the one that the files tell, None where they tell none."""
+
+    trace: Trace
+    batch: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from toolkit.artifacts import Artifact
 from toolkit.catalog import Shelf
 from toolkit.errors import CnnkitError, ShapeError, UnavailableError, unknown_name
 from toolkit.passports import Format
-from toolkit.traces import PLAIN, Copies, NodeSpelling, Trace
+from toolkit.traces import PLAIN, Copies, ForeignFiles, ForeignTrace, NodeSpelling, Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +153,7 @@ class Backend(ABC):
     `formats` names the exporter that makes each format that it opens, None for one that training makes.
     People see backends in `order`, those of one order by name. `platform` is its word in the Open
     Inference Protocol. `settings` are its own settings by name, `spelling` that of its executed nodes.
+    `foreign` says which files `read_foreign` knows, each with how to write it.
     """
 
     name: ClassVar[str]
@@ -163,6 +164,7 @@ class Backend(ABC):
     default_device: ClassVar[str] = "cpu"
     order: ClassVar[int] = 100
     settings: ClassVar[Mapping[str, Setting]] = {}
+    foreign: ClassVar[tuple[str, ...]] = ()
     spelling: ClassVar[NodeSpelling] = PLAIN
 
     @abstractmethod
@@ -185,6 +187,13 @@ class Backend(ABC):
         """Return what is known of an artifact's layers where it cannot run, without times; None if nothing.
 
         `graph` is the ONNX file that it is or was made from, None where that is not at hand.
+        """
+        return None
+
+    def read_foreign(self, files: ForeignFiles) -> ForeignTrace | None:
+        """Return what files tell of a run of this runtime elsewhere; None where they are none of its own.
+
+        Raises CorruptError where they are, and damaged.
         """
         return None
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import CorruptError, MissingExtraError
+from toolkit.schema import Amount
 from toolkit.traces import ExecutedNode, NodeSpelling, Trace, trimmed_mean
 
-SUFFIX = "_kernel_time"
+NODE, SUFFIX = "Node", "_kernel_time"  # the category of a node's events, and what their names end in
 LAUNCHES = (
     "rows have no times: ONNX Runtime tells how long it took to launch a GPU's kernels, not to run them"
 )
@@ -47,6 +49,40 @@ ITEM_BYTES = {
     **dict.fromkeys(("double", "int64", "uint64"), 8),
     **dict.fromkeys(("int8", "uint8", "bool"), 1),
 }
+
+
+# by the name of a type; a sequence or a map has none
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class EventFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a profile tells of one call of a node; the memory of its arena in bytes, as text."""
+
+    op_name: str | None = None
+    input_type_shape: tuple[Shapes, ...] = ()
+    output_type_shape: tuple[Shapes, ...] = ()
+    mem_bytes_in_use: str | int | None = None
+    mem_in_use_delta: str | int | None = None
+    mem_in_use_peak: str | int | None = None
+    mem_arena_held: str | int | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a profile: when it began and how long it took, in microseconds."""
+
+    name: str = ""
+    cat: str = ""
+    ts: Amount = 0.0
+    dur: Amount = 0.0
+    args: EventFacts = EventFacts()
+
+
+def read_events(path: Path) -> tuple[Event, ...]:
+    """Read a profile that ONNX Runtime has just written. Raises CorruptError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=tuple[Event, ...])
+    except msgspec.MsgspecError as error:
+        raise CorruptError(f"ONNX Runtime's profile {path} cannot be read: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +125,7 @@ def _tensor_bytes(tensor: Any) -> int:
 
 
 def read_profile(
-    events: Sequence[Mapping[str, Any]],
+    events: Sequence[Event],
     graph: Mapping[str, GraphNode],
     *,
     windows: int,
@@ -105,7 +141,7 @@ def read_profile(
     names = list(calls)
     times = np.zeros((windows, len(names)))
     for index, name in enumerate(names):
-        durations = np.array([float(event["dur"]) for event in calls[name][1:]]) / 1e3
+        durations = np.array([event.dur for event in calls[name][1:]]) / 1e3
         times[:, index] = _by_window(durations, windows=windows, runs=runs)
     memory, unknown = _memory([calls[name][0] for name in names])
     if not timed:
@@ -120,12 +156,12 @@ def read_profile(
     )
 
 
-def calls_by_node(events: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def calls_by_node(events: Sequence[Event]) -> dict[str, list[Event]]:
     """Return each node's kernel events in the order of time; nodes in the order of execution."""
-    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    nodes = [e for e in events if e.get("cat") == "Node" and str(e.get("name", "")).endswith(SUFFIX)]
-    for event in sorted(nodes, key=lambda e: float(e["ts"])):
-        found[str(event["name"]).removesuffix(SUFFIX)].append(event)
+    found: dict[str, list[Event]] = defaultdict(list)
+    nodes = [event for event in events if event.cat == NODE and event.name.endswith(SUFFIX)]
+    for event in sorted(nodes, key=lambda event: event.ts):
+        found[event.name.removesuffix(SUFFIX)].append(event)
     return dict(found)
 
 
@@ -136,11 +172,10 @@ def _by_window(durations: NDArray[np.float64], *, windows: int, runs: int) -> ND
     return np.array([part.sum() / runs for part in np.array_split(durations, windows)])
 
 
-def executed(name: str, event: Mapping[str, Any], node: GraphNode | None) -> ExecutedNode:
+def executed(name: str, event: Event, node: GraphNode | None = None) -> ExecutedNode:
     """Return one executed node from its first event and its node in the optimized graph."""
-    args = event.get("args", {})
-    kind = str(args.get("op_name") or (node.type if node else "unknown"))
-    shapes = args.get("output_type_shape") or []
+    kind = event.args.op_name or (node.type if node else "unknown")
+    shapes = event.args.output_type_shape
     first = next(iter(shapes[0].items()), None) if shapes else None
     return ExecutedNode(
         name=name,
@@ -148,31 +183,34 @@ def executed(name: str, event: Mapping[str, Any], node: GraphNode | None) -> Exe
         inputs=node.inputs if node else (),
         outputs=node.outputs if node else (),
         moves_data=kind in MOVES,
-        output_shape=tuple(int(extent) for extent in first[1]) if first else None,
+        output_shape=first[1] if first else None,
         output_dtype=first[0] if first else None,
         output_bytes=_output_bytes(shapes),
         weights_bytes=node.weights_bytes if node else None,
     )
 
 
-def _output_bytes(shapes: Sequence[Mapping[str, Sequence[int]]]) -> int | None:
+def _output_bytes(shapes: Sequence[Shapes]) -> int | None:
     found = 0
     for entry in shapes:
         for dtype, shape in entry.items():
             if dtype not in ITEM_BYTES:
                 return None
-            found += prod(int(extent) for extent in shape) * ITEM_BYTES[dtype]
+            found += prod(shape) * ITEM_BYTES[dtype]
     return found if shapes else None
 
 
-def _memory(first: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int | None], dict[str, str]]:
+def _memory(first: Sequence[Event]) -> tuple[dict[str, int | None], dict[str, str]]:
     """Read the arena's use in the very first run, the only one that allocates tensor by tensor."""
-    keys = ("mem_bytes_in_use", "mem_in_use_delta", "mem_in_use_peak", "mem_arena_held")
-    figures = [[event.get("args", {}).get(key) for key in keys] for event in first]
-    if not figures or any(value is None for value in figures[0]):
+    told = [event.args for event in first]
+    opening = _numbers((told[0].mem_bytes_in_use, told[0].mem_in_use_delta)) if told else []
+    peaks, held = _numbers(a.mem_in_use_peak for a in told), _numbers(a.mem_arena_held for a in told)
+    if len(opening) < 2 or not peaks or not held:
         reason = "ONNX Runtime's profile holds no arena events for this device"
         return {"peak_activation_bytes": None, "arena_held_bytes": None}, {"peak_activation_bytes": reason}
-    base = int(figures[0][0]) - int(figures[0][1])
-    peak = max(int(row[2]) for row in figures if row[2] is not None)
-    held = max(int(row[3]) for row in figures if row[3] is not None)
-    return {"peak_activation_bytes": peak - base, "arena_held_bytes": held}, {}
+    in_use, delta = opening
+    return {"peak_activation_bytes": max(peaks) - in_use + delta, "arena_held_bytes": max(held)}, {}
+
+
+def _numbers(told: Iterable[str | int | None]) -> list[int]:
+    return [int(value) for value in told if value is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 import warnings
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
 from toolkit.backends import Availability, Backend, Engine, EngineOptions, Examination, Setting
-from toolkit.backends._ort_profile import SPELLING, read_optimized, read_profile
+from toolkit.backends._ort_profile import SPELLING, read_events, read_optimized, read_profile
 from toolkit.backends._ort_providers import load_cuda_libraries
 from toolkit.errors import CorruptError, UnavailableError
 from toolkit.machine.cpu import cpu, saturates
 from toolkit.passports import Format
-from toolkit.traces import Trace, trimmed_mean
+from toolkit.traces import ForeignFiles, ForeignTrace, Trace, trimmed_mean
 
 HOW_TO_GET = "pip install cnnkit"
 # words for GraphOptimizationLevel, from nothing to everything
@@ -152,7 +151,7 @@ class OrtEngine(Engine):
                     stamps.append(time.perf_counter())
                 totals.append(float(trimmed_mean(np.diff(stamps) * 1e3)))
                 time.sleep(IDLE_S)
-            events = json.loads(Path(session.end_profiling()).read_bytes())
+            events = read_events(Path(session.end_profiling()))
             graph = read_optimized(Path(settings.optimized_model_filepath))
         timed = self._place[0] == "cpu"  # a GPU's kernels are only launched in the time that is told
         return read_profile(events, graph, windows=windows, runs=runs, totals=tuple(totals), timed=timed)
@@ -185,6 +184,7 @@ class Ort(Backend):
     formats: ClassVar[Mapping[Format, str | None]] = {"onnx": "onnx"}
     order = 1
     spelling = SPELLING
+    foreign = ("ONNX Runtime's own profile (`enable_profiling`)",)
     settings: ClassVar[Mapping[str, Setting]] = {
         "level": Setting(
             choices=tuple(LEVELS), default="all", help="How far ONNX Runtime optimises the graph."
@@ -204,6 +204,11 @@ class Ort(Backend):
         from toolkit.backends._ort_providers import problems, providers
 
         return Examination(parts=providers(), problems=problems())
+
+    def read_foreign(self, files: ForeignFiles) -> ForeignTrace | None:
+        from toolkit.backends._ort_foreign import read_foreign
+
+        return read_foreign(files)
 
     def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
         try:

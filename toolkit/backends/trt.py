@@ -25,7 +25,7 @@ from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, FLAVOURS, BuilderLog, gua
 from toolkit.tensorrt.kernels import KernelCache, kernels_path
 from toolkit.tensorrt.layers import SPELLING, node_of, read_layers
 from toolkit.tensorrt.times import CallTimes, LayerTime, layer_profiler
-from toolkit.traces import Trace, trimmed_mean
+from toolkit.traces import ForeignFiles, ForeignTrace, Trace, trimmed_mean
 
 NO_GPU = "it needs an NVIDIA GPU and none is visible"
 
@@ -265,6 +265,16 @@ class Trt(Backend):
     default_device = "cuda"
     order = 2
     spelling = SPELLING
+    foreign = (
+        "the inspector's JSON",
+        "its text (`trtexec --exportLayerInfo`)",
+        "layers' times (`trtexec --exportProfile`)",
+    )
+
+    def read_foreign(self, files: ForeignFiles) -> ForeignTrace | None:
+        from toolkit.tensorrt.foreign import read_foreign
+
+        return read_foreign(files)
 
     def static(self, artifact: Artifact, graph: Path | None, *, batch: int) -> Trace | None:
         from toolkit.tensorrt.static import static_trace

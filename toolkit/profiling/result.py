@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from msgspec import Meta
+from typing import Any, Literal
 
 from toolkit import schema
 from toolkit.errors import CorruptError, NotFoundError
-from toolkit.schema import Count, Positive
+from toolkit.schema import Amount, Count, Positive, Rate, Signed
 
 SCHEMA = 1
 AGAIN = "profile again"
-
-# a bound that no measurement comes near (30 years of milliseconds), so that sums and ratios stay finite
-_MOST = 1e12
-Amount = Annotated[float, Meta(ge=0, le=_MOST)]
-Rate = Annotated[float, Meta(gt=0, le=_MOST)]
-Signed = Annotated[float, Meta(ge=-_MOST, le=_MOST)]
 
 # smaller caches than these are left out: calling numpy costs more than a pass over an L1
 LEVELS = ("L2", "L3", "memory")

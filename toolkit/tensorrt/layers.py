@@ -11,17 +11,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import msgspec
+
+from toolkit import schema
 from toolkit.errors import CorruptError
+from toolkit.schema import Amount
 from toolkit.tensorrt.flavours import onnx_nodes
-from toolkit.traces import ExecutedNode, NodeSpelling
+from toolkit.traces import ExecutedNode, ForeignFile, NodeSpelling
 
+LAYERS = "Layers"  # the inspector's key
 _PROFILE = re.compile(r" \[profile \d+\]")
 _REFORMAT = re.compile(r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ (?:to|from) (.+)$")
 _MYELIN = re.compile(r"_myl\d+_\d+$")
 _FOREIGN = re.compile(r"\{?ForeignNode\[(.+?)\.\.\.(.+?)\]\}?")
-_TIMING = re.compile(r"^Timing:\s*([0-9.]+)us -> (.+)$", re.M)
+_TIMING = re.compile(r"^Timing:\s*(\d+(?:\.\d*)?)us -> (.+)$", re.M)
 _TEXT = re.compile(
     r"^Name: (.+?), LayerType: (\w*), Inputs: \[(.*?)\], Outputs: \[(.*?)\](?:, |$)(.*)$", re.M
 )
@@ -47,6 +51,53 @@ def parts_of(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+class InspectedTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor as the inspector's JSON tells it: 10.x writes its type into one key, 11.x into two."""
+
+    name: str = msgspec.field(name="Name", default="")
+    dimensions: tuple[int, ...] | None = msgspec.field(name="Dimensions", default=None)
+    datatype: str | None = msgspec.field(name="Datatype", default=None)
+    format: str | None = msgspec.field(name="Format/Datatype", default=None)
+
+
+class InspectedLayer(msgspec.Struct, frozen=True, kw_only=True):
+    """A layer of the inspector's JSON."""
+
+    name: str = msgspec.field(name="Name")
+    kind: str = msgspec.field(name="LayerType", default="layer")
+    inputs: tuple[InspectedTensor, ...] = msgspec.field(name="Inputs", default=())
+    outputs: tuple[InspectedTensor, ...] = msgspec.field(name="Outputs", default=())
+    metadata: str = msgspec.field(name="Metadata", default="")
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """The inspector's JSON; a layer is its name alone where the engine was built to tell no more."""
+
+    layers: tuple[str | InspectedLayer, ...] = msgspec.field(name="Layers")
+
+
+class TimedLayer(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of `trtexec --exportProfile`: a layer, or how many runs there were."""
+
+    name: str | None = None
+    median_ms: Amount | None = msgspec.field(name="medianMs", default=None)
+    average_ms: Amount | None = msgspec.field(name="averageMs", default=None)
+
+
+def holds_layers(file: ForeignFile) -> bool:
+    """Tell whether a file is an inspector's output."""
+    data = file.data
+    return (isinstance(data, Mapping) and LAYERS in data) or _TEXT.search(file.text) is not None
+
+
+def holds_times(file: ForeignFile) -> bool:
+    """Tell whether a file is a profile of layers' times."""
+    keys = {"count", "averageMs", "medianMs"}
+    entries = file.data if isinstance(file.data, list) else []
+    told = any(isinstance(entry, Mapping) and keys & entry.keys() for entry in entries)
+    return told or _TIMING.search(file.text) is not None
+
+
 def read_layers(text: str, *, what: str) -> tuple[ExecutedNode, ...]:
     """Read an inspector's output: JSON, or its text form. Raises CorruptError in words."""
     nodes = tuple(_from_text(match) for match in _TEXT.finditer(text))
@@ -54,36 +105,34 @@ def read_layers(text: str, *, what: str) -> tuple[ExecutedNode, ...]:
         return nodes
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptError(f"{what} is neither the inspector's JSON nor its text: {error}") from None
-    layers = data.get("Layers") if isinstance(data, Mapping) else None
+    layers = data.get(LAYERS) if isinstance(data, Mapping) else None
     if not isinstance(layers, list) or not layers:
         raise CorruptError(f"{what} holds no layers; `trtexec --exportLayerInfo={what}` writes them")
-    return tuple(_from_json(layer, what) for layer in layers)
-
-
-def _from_json(layer: Any, what: str) -> ExecutedNode:
-    if isinstance(layer, str):  # profiling verbosity LAYER_NAMES_ONLY
-        return node_of(layer)
-    if not isinstance(layer, Mapping) or "Name" not in layer:
+    if any(isinstance(layer, Mapping) and "Name" not in layer for layer in layers):
         raise CorruptError(f"{what} holds a layer without a name")
-    outputs = layer.get("Outputs", [])
-    first = outputs[0] if outputs else {}
+    found = schema.convert(Inspection, data, what=what, again="export the layers again").layers
+    # names alone are what an engine of profiling verbosity LAYER_NAMES_ONLY tells
+    return tuple(node_of(layer) if isinstance(layer, str) else _from_json(layer) for layer in found)
+
+
+def _from_json(layer: InspectedLayer) -> ExecutedNode:
+    first = layer.outputs[0] if layer.outputs else InspectedTensor()
     return node_of(
-        str(layer["Name"]),
-        kind=str(layer.get("LayerType", "layer")),
-        inputs=[str(t.get("Name", "")) for t in layer.get("Inputs", [])],
-        outputs=[str(t.get("Name", "")) for t in outputs],
-        metadata=str(layer.get("Metadata", "")),
-        shape=first.get("Dimensions"),
-        # 10.x writes one key, 11.x splits it
-        dtype=first.get("Datatype") or first.get("Format/Datatype"),
+        layer.name,
+        kind=layer.kind,
+        inputs=[tensor.name for tensor in layer.inputs],
+        outputs=[tensor.name for tensor in layer.outputs],
+        metadata=layer.metadata,
+        shape=first.dimensions,
+        dtype=first.datatype or first.format,
     )
 
 
 def _from_text(match: re.Match[str]) -> ExecutedNode:
     name, kind, inputs, outputs, tail = match.groups()
-    shape = re.search(r"Dimensions: \[([-0-9,]*)\]", outputs)
+    shape = re.search(r"Dimensions: \[((?:-?\d+,?)*)\]", outputs)
     dtype = re.search(r"Format/Datatype: ([^}]+?) \}?", outputs + " ")
     return node_of(
         name,
@@ -116,7 +165,7 @@ def node_of(
         outputs=tuple(tensor_of(text) for text in outputs),
         origins=known or parts_of(name),
         moves_data=kind in MOVES or _REFORMAT.match(name) is not None or name.startswith(("[", "__mye")),
-        output_shape=tuple(int(n) for n in shape) if shape is not None and whole else None,
+        output_shape=tuple(shape) if shape is not None and whole else None,
         output_dtype=dtype,
     )
 
@@ -142,18 +191,28 @@ def read_times(text: str, *, what: str) -> tuple[tuple[str, ...], list[list[floa
     if not runs:
         return _exported_times(text, what)
     names = tuple(dict.fromkeys(name for run in runs for name in run))
-    return names, [[run.get(name, 0.0) for name in names] for run in runs if len(run) == len(names)]
+    whole = [[run[name] for name in names] for run in runs if len(run) == len(names)]
+    if not whole:
+        raise CorruptError(f"{what} holds no run in which every layer was timed; profile the engine again")
+    return names, whole
 
 
 def _exported_times(text: str, what: str) -> tuple[tuple[str, ...], list[list[float]]]:
+    named = f"{what} is no profile of trtexec"
     try:
-        entries = [entry for entry in json.loads(text) if "name" in entry]
-        times = [float(entry.get("medianMs", entry.get("averageMs"))) for entry in entries]
-    except (ValueError, TypeError) as error:
-        raise CorruptError(f"{what} is no profile of trtexec: {error}") from None
-    if not entries:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"{named}: {error}") from None
+    entries = schema.convert(
+        tuple[TimedLayer, ...], data, what=f"{named}: it", again="export the times again"
+    )
+    times = {e.name: e.average_ms if e.median_ms is None else e.median_ms for e in entries if e.name}
+    known = {name: ms for name, ms in times.items() if ms is not None}
+    if not times:
         raise CorruptError(f"{what} holds no layer's time; `trtexec --exportProfile={what}` writes them")
-    return tuple(str(entry["name"]) for entry in entries), [times]
+    if len(known) < len(times):
+        raise CorruptError(f"{named}: it holds a layer without a time")
+    return tuple(known), [list(known.values())]
 
 
 def key_of(name: str) -> str:

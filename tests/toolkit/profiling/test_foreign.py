@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -11,11 +13,15 @@ import pytest
 
 from tests.toolkit.profiling.conftest import Exported, aligned, write_times
 from tests.toolkit.profiling.rows.test_matching import LIGHT
+from tests.toolkit.profiling.test_result import places, replaced
+from toolkit.artifacts import Artifact
+from toolkit.backends import BACKENDS, Availability, Backend, Engine, EngineOptions
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.profiling.columns import open_any
-from toolkit.profiling.foreign import import_profile
+from toolkit.profiling.foreign import import_profile, recognised
 from toolkit.profiling.result import Profile
 from toolkit.tensorrt.layers import parts_of, read_layers, read_times
+from toolkit.traces import ExecutedNode, ForeignFile, ForeignFiles, ForeignTrace, Trace
 
 
 @pytest.fixture
@@ -268,3 +274,110 @@ def test_layers_that_take_no_time_are_kept(tmp_path: Path) -> None:
     found = import_profile(None, times, None, batch=1)
     assert [row.modules for row in found.runs[0].rows] == [("conv1",), ("act1",)]
     assert found.runs[0].backends["trt"].layer_sum_ms == 0.0
+
+
+def events_of(**args: object) -> list[dict[str, object]]:
+    """Return what ONNX Runtime writes of two runs of one node, with more facts about its calls."""
+    node = {"cat": "Node", "name": "fc_kernel_time", "dur": 20, "args": {"op_name": "Gemm", **args}}
+    run = {"cat": "Session", "name": "model_run", "dur": 30, "args": {}}
+    return [{**entry, "ts": 100 * start} for start in range(2) for entry in (run, node)]
+
+
+TIMES = [{"count": 2}, {"name": "a", "averageMs": 0.5, "medianMs": 0.4}, {"name": "b", "averageMs": 0.1}]
+SHAPES = [{"float": [1, 10]}]
+ODD = (
+    None,
+    True,
+    -1,
+    2.5,
+    float("nan"),
+    float("inf"),
+    10**400,
+    "text",
+    [],
+    ["text"],
+    {},
+    {"key": "text"},
+    [[]],
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "times"),
+    [
+        (events_of(output_type_shape=SHAPES, input_type_shape=SHAPES), False),
+        ({"Layers": TEN[:1], "Bindings": ["input", "logits"]}, False),
+        ({"Layers": ELEVEN[:1]}, False),
+        ({"Layers": ["conv1/Conv", "fc1/Gemm"]}, False),
+        (TIMES, True),
+    ],
+    ids=["a profile", "10.x", "11.x", "names", "times"],
+)
+def test_a_file_with_any_one_value_replaced_is_read_or_refused_in_one_line(
+    data: object, times: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "odd.json"
+    said = []
+    for place, value in itertools.product(places(data), ODD):
+        path.write_text(json.dumps(replaced(data, place, value)))
+        try:
+            import_profile(None if times else path, path if times else None, None)
+        except CnnkitError as error:
+            said.append(str(error))
+    assert len(said) > len(ODD)
+    assert all(len(text.splitlines()) == 1 and "odd.json" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Timing: 1.2.3us -> a", "is neither"),
+        (
+            "Timing: 1us -> a\nTiming: 1us -> b\nTiming: 1us -> a\nTiming: 1us -> c",
+            "no run in which every layer",
+        ),
+        ("[" * 100_000, "is neither"),
+        ('[{"name": "a", "medianMs": null, "count": 1}]', "a layer without a time"),
+    ],
+)
+def test_odd_times_are_refused_in_words(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "times.log"
+    path.write_text(text)
+    with pytest.raises(CorruptError, match=said):
+        import_profile(None, path, None)
+
+
+class Abacus(Backend):
+    """A runtime that writes `bead: milliseconds` lines."""
+
+    name, title, summary, platform = "abacus", "Abacus", "beads on wires", "abacus"
+    formats: ClassVar[dict[str, str | None]] = {"abacus": None}
+    foreign = ("an abacus's lines",)
+
+    def availability(self) -> Availability:
+        return Availability(available=False)
+
+    def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
+        raise AssertionError("nothing is opened")
+
+    def read_foreign(self, files: ForeignFiles) -> ForeignTrace | None:
+        file = files.layers
+        if file is None or not file.text.startswith("bead: "):
+            return None
+        times = np.array([[float(file.text.removeprefix("bead: "))]])
+        return ForeignTrace(trace=Trace(nodes=(ExecutedNode(name="bead", type="x"),), node_ms=times), batch=3)
+
+
+def test_each_backend_knows_its_own_files() -> None:
+    def given(text: str) -> ForeignFiles:
+        return ForeignFiles(layers=ForeignFile(path=Path("x.txt"), text=text), times=None)
+
+    every = [*BACKENDS.all(), Abacus()]
+    backend, found = recognised(given("bead: 0.5"), Path("x.txt"), every)
+    assert (backend.name, found.batch) == ("abacus", 3)
+    with pytest.raises(CorruptError, match=r"x\.txt is neither an abacus's lines nor "):
+        recognised(given("bread"), Path("x.txt"), every)
+    with pytest.raises(CorruptError, match=r"x\.txt is known to no backend"):
+        recognised(given("bread"), Path("x.txt"), [])
+    with pytest.raises(CorruptError, match=r"x\.txt is not an abacus's lines"):
+        recognised(given("bread"), Path("x.txt"), [Abacus()])

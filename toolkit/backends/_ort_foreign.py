@@ -1,0 +1,82 @@
+"""ONNX Runtime's own profile, written by another program: its runs cut apart, its batch by its shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit import schema
+from toolkit.backends._ort_profile import NODE, Event, Shapes, calls_by_node, executed
+from toolkit.errors import CorruptError
+from toolkit.traces import ForeignFiles, ForeignTrace, Trace, trimmed_mean
+
+RUN = "model_run"  # the event of one call of the network
+
+
+def read_foreign(files: ForeignFiles) -> ForeignTrace | None:
+    """Return a profile's trace; None where the file is none of ONNX Runtime's. Raises CorruptError."""
+    file = files.layers or files.times
+    data = file.data if file else None
+    entries = data if isinstance(data, list) else []
+    if file is None or not any(isinstance(e, Mapping) and e.get("cat") == NODE for e in entries):
+        return None
+    events = schema.convert(tuple[Event, ...], data, what=str(file.path), again="write the profile again")
+    calls = calls_by_node(events)
+    if not calls:
+        raise CorruptError(
+            f"{file.path} holds no kernel's time; `enable_profiling` of ONNX Runtime writes them"
+        )
+    trace = _trace(events, calls)
+    if files.shape is None:
+        nodes = tuple(dataclasses.replace(node, origins=(node.name,)) for node in trace.nodes)
+        trace = dataclasses.replace(trace, nodes=nodes)
+    return ForeignTrace(trace=trace, batch=_batch([own[0] for own in calls.values()], files.shape))
+
+
+def _trace(events: Sequence[Event], calls: Mapping[str, list[Event]]) -> Trace:
+    runs = [event for event in events if event.name == RUN]
+    # a profile that lacks its runs' own events is cut where the node that opens each of them is called
+    starts = np.sort([event.ts for event in runs or next(iter(calls.values()))])
+    times = np.array([_by_run(own, starts) for own in calls.values()])
+    # the first run pays for arenas and packing
+    skip = 1 if times.shape[1] > 1 else 0
+    totals = np.array([event.dur / 1e3 for event in runs[skip:]])
+    return Trace(
+        nodes=tuple(executed(name, own[0]) for name, own in calls.items()),
+        node_ms=trimmed_mean(times[:, skip:])[np.newaxis],
+        total_ms=(float(trimmed_mean(totals)),) if len(totals) else (),
+        runs=times.shape[1] - skip,
+    )
+
+
+def _by_run(calls: Sequence[Event], starts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the milliseconds that each run spends in a node, which a loop calls more than once a run."""
+    spent = np.zeros(len(starts))
+    places = np.searchsorted(starts, [event.ts for event in calls], side="right") - 1
+    np.add.at(spent, np.maximum(places, 0), [event.dur / 1e3 for event in calls])
+    return spent
+
+
+def _batch(first: Sequence[Event], shape: Sequence[int | None] | None) -> int | None:
+    """Return the batch that the shapes in nodes' first calls tell; None where they tell none.
+
+    It is that of the first tensor of the network's input `shape`. Without one it is what every tensor
+    begins with that the nodes write.
+    """
+    if shape:
+        read = _shapes(event.args.input_type_shape for event in first)
+        return next((found[0] for found in read if found and _fits(found[1:], shape[1:])), None)
+    begins = {found[0] for found in _shapes(event.args.output_type_shape for event in first) if found}
+    return begins.pop() if len(begins) == 1 else None
+
+
+def _shapes(told: Iterable[Sequence[Shapes]]) -> list[tuple[int, ...]]:
+    return [shape for entries in told for entry in entries for shape in entry.values()]
+
+
+def _fits(found: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    alike = (want in (None, have) for have, want in zip(found, wanted, strict=False))
+    return len(found) == len(wanted) and all(alike)

@@ -1,0 +1,45 @@
+"""Layers and times of an engine that ran elsewhere, as `trtexec` or the inspector wrote them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from toolkit.tensorrt.layers import holds_layers, holds_times, key_of, node_of, read_layers, read_times
+from toolkit.traces import ExecutedNode, ForeignFiles, ForeignTrace, Trace
+
+
+def read_foreign(files: ForeignFiles) -> ForeignTrace | None:
+    """Return the layers, with their times where those were given; None for other files."""
+    layers, times = files.layers, files.times
+    if not holds_layers(layers) if layers else not (times and holds_times(times)):
+        return None
+    nodes = read_layers(layers.text, what=str(layers.path)) if layers else ()
+    if times is None:
+        return ForeignTrace(trace=Trace(nodes=nodes, unknown={"nodes": "no times were imported"}))
+    names, runs = read_times(times.text, what=str(times.path))
+    timed, unmatched = _joined(nodes, names)
+    notes: tuple[str, ...] = ()
+    if layers and unmatched:
+        notes = (
+            f"{unmatched} of {len(names)} timed layers are not in {layers.path.name}: "
+            "the files are of different builds; those are placed by their names",
+        )
+    trace = Trace(nodes=timed, node_ms=np.array(runs, dtype=np.float64), runs=len(runs))
+    return ForeignTrace(trace=trace, notes=notes)
+
+
+def _joined(nodes: Sequence[ExecutedNode], names: Sequence[str]) -> tuple[tuple[ExecutedNode, ...], int]:
+    """Return a node for each timed layer: the inspector's of that name, else one read from the name."""
+    by_name = {node.name: node for node in reversed(nodes)}
+    keys = Counter(key_of(node.name) for node in nodes if "[profile" not in node.name)
+    by_key = {key: node for node in reversed(nodes) if keys[key := key_of(node.name)] == 1}
+    found, unmatched = [], 0
+    for name in names:
+        node = by_name.get(name) or by_key.get(key_of(name))
+        unmatched += node is None
+        found.append(dataclasses.replace(node, name=name) if node else node_of(name))
+    return tuple(found), unmatched
