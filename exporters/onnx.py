@@ -225,6 +225,11 @@ class OnnxExporter(Exporter):
         """Raise CnnkitError where a graph of the wrong form is to be cast, or its opset to be changed."""
         if source.passport.format != GRAPH:
             return
+        if options.precision == "fp32" and options.own_of(OnnxOptions).opset is not None:
+            raise CnnkitError(
+                f"{source.path.name} keeps the opset that it was written with; leave --opset away, or name "
+                "the checkpoint that it came from"
+            )
         asked = unmet(source.passport, options)
         if asked and options.precision != "fp32":
             raise CnnkitError(

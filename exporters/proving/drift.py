@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from toolkit.artifacts import Artifact
 from toolkit.graphs import GRAPH
 from toolkit.graphs.naming import modules_of
+from toolkit.graphs.reading import load_graph
 from toolkit.graphs.running import values
 from toolkit.images import Inputs
 from toolkit.passports import Precision
@@ -97,9 +98,7 @@ def source_outputs(
 ) -> dict[str, NDArray[Any]]:
     """Return each module's output in the source, in its order of execution."""
     if source.passport.format == GRAPH:
-        import onnx
-
-        return graph_outputs(onnx.load(source.path), inputs)
+        return graph_outputs(load_graph(source.path), inputs)
     from toolkit.checkpoints import load_module
 
     return module_outputs(load_module(source, model_file=model_file), inputs)

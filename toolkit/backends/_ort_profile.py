@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import CorruptError, MissingExtraError
+from toolkit.errors import CorruptError
+from toolkit.graphs.reading import load_graph
 from toolkit.schema import Amount
 from toolkit.traces import ExecutedNode, NodeSpelling, Trace, trimmed_mean
 
@@ -97,14 +98,7 @@ class GraphNode:
 
 def read_optimized(path: Path) -> dict[str, GraphNode]:
     """Read an optimized graph; return its nodes by name."""
-    try:
-        import onnx
-    except ImportError:
-        raise MissingExtraError("onnx", "export") from None
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except Exception as error:  # protobuf's and OS errors share no base class
-        raise CorruptError(f"the optimized graph {path} cannot be read: {error}") from None
+    graph = load_graph(path, weights=False).graph
     sizes = {t.name: _tensor_bytes(t) for t in graph.initializer}
     return {
         node.name: GraphNode(

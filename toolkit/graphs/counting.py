@@ -9,9 +9,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import CorruptError, MissingExtraError
+from toolkit.errors import CorruptError
 from toolkit.graphs.naming import MODULES, TYPE
 from toolkit.graphs.products import multiply_adds, precision_of
+from toolkit.graphs.reading import load_graph
 from toolkit.passports import Precision
 
 # they convert between number formats and belong to no layer of a network
@@ -64,20 +65,13 @@ class SourceGraph:
         return found
 
 
-def read_graph(path: Path, *, batch: int) -> SourceGraph:
+def count_graph(path: Path, *, batch: int) -> SourceGraph:
     """Read an ONNX file at one batch size. Raises CorruptError, MissingExtraError.
 
     A file whose nodes have no names, or names that are not unique, is given names (`Conv_3`);
     `renamed` then holds the graph that is to be run in its place.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise MissingExtraError("onnx", "export") from None
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's, the OS's and onnx's errors share no base class
-        raise CorruptError(f"{path} is no readable ONNX file: {str(error).splitlines()[0]}") from None
+    model = load_graph(path)
     if not model.graph.node:
         raise CorruptError(f"{path} is no usable ONNX model: its graph has no nodes")
     renamed = _name_nodes(model)

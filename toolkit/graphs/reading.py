@@ -14,8 +14,11 @@ from toolkit.errors import CnnkitError, CorruptError, MissingExtraError, NotFoun
 LARGEST_BYTES = 2**31 - 1
 
 
-def read_graph(path: Path) -> Any:
-    """Read an ONNX file with its external data. Raises CorruptError or CnnkitError in words."""
+def load_graph(path: Path, *, weights: bool = True) -> Any:
+    """Return the onnx.ModelProto of a file, with its external data unless `weights` is False.
+
+    Raises NotFoundError, CorruptError or CnnkitError in words.
+    """
     try:
         import onnx
     except ImportError:
@@ -28,13 +31,19 @@ def read_graph(path: Path) -> Any:
         raise CorruptError(f"{path} is no readable ONNX file: {_first(error)}") from None
     outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     refuse_too_large(_external_bytes(outside) + path.stat().st_size, path.name)
-    if outside:
+    if outside and weights:
         try:
             onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
         except Exception as error:  # a missing or short weights file raises OSError, ValueError …
             raise CorruptError(
                 f"{path} keeps weights in another file that cannot be read: {_first(error)}"
             ) from None
+    return model
+
+
+def read_graph(path: Path) -> Any:
+    """Read an ONNX file for exporting, its constants stored as weights. Raises as `load_graph` does."""
+    model = load_graph(path)
     _store_constants(model)
     if not model.graph.output:
         raise CnnkitError(f"{path} has no output: it is no network")
@@ -48,10 +57,9 @@ def hash_graph(path: Path) -> str:
     """
     import onnx
 
-    model = onnx.load(path, load_external_data=False)
     outside = {
         entry.value
-        for tensor in _tensors(model.graph)
+        for tensor in _tensors(load_graph(path, weights=False).graph)
         if tensor.data_location == onnx.TensorProto.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import CHECKPOINT, now
 from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions
-from toolkit.graphs.counting import SourceGraph, read_graph
+from toolkit.graphs.counting import SourceGraph, count_graph
 from toolkit.profiling.columns import ColumnSources
 from toolkit.profiling.judging.agreement import difference
 from toolkit.profiling.measuring.batches import batches_of, feed
@@ -134,7 +134,7 @@ class _Bench:
         for seen in self.seen.values():
             path = seen.target.graph
             if path is not None:
-                graphs[path] = graphs.get(path) or read_graph(path, batch=self.batch)
+                graphs[path] = graphs.get(path) or count_graph(path, batch=self.batch)
                 seen.graph = graphs[path]
                 seen.notes += seen.graph.notes
 

@@ -298,9 +298,9 @@ def open_any(path: Path) -> Artifact:
     """Open a file with or without a passport: an ONNX file from anywhere gets one in memory."""
     if not path.exists() or path.suffix != f".{GRAPH}" or sidecar(path).exists():
         return open_artifact(path)
-    from toolkit.graphs.counting import read_graph
+    from toolkit.graphs.counting import count_graph
 
-    graph = read_graph(path, batch=1)
+    graph = count_graph(path, batch=1)
     if not graph.inputs:
         raise CnnkitError(f"{path} takes no input; there is nothing to feed")
     name, (dtype, shape) = next(iter(graph.inputs.items()))

@@ -10,7 +10,7 @@ from toolkit.artifacts import Artifact, artifacts_root, now
 from toolkit.backends import BACKENDS, Backend, backend_names
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.graphs import GRAPH
-from toolkit.graphs.counting import SourceGraph, read_graph
+from toolkit.graphs.counting import SourceGraph, count_graph
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.passports import Passport, TensorSpec
 from toolkit.profiling.columns import ColumnSource, open_any
@@ -49,7 +49,7 @@ def import_profile(
         files = dataclasses.replace(files, shape=artifact.passport.input.shape)
     backend, found = recognised(files, source, map(BACKENDS.load, backend_names()))
     size = _agreed(batch, found.batch, fixed_batch(artifact), source, artifact.path)
-    graph = read_graph(artifact.path, batch=size) if is_graph else None
+    graph = count_graph(artifact.path, batch=size) if is_graph else None
     return _laid_out(backend, found, artifact, graph, batch=size)
 
 

@@ -12,7 +12,7 @@ import pytest
 from toolkit import zoo
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import BACKENDS, EngineOptions
-from toolkit.graphs.counting import SourceGraph, read_graph
+from toolkit.graphs.counting import SourceGraph, count_graph
 from toolkit.profiling.columns import open_any
 from toolkit.profiling.measuring.batches import feed
 from toolkit.profiling.network.modules import Module, modules_of
@@ -65,7 +65,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 def aligned(artifact: Artifact, *, level: str = "all", own: bool = False) -> Aligned:
     """Run a graph once in ONNX Runtime at a level and align it; `own`: rows are the file's nodes."""
-    graph = read_graph(artifact.path, batch=1)
+    graph = count_graph(artifact.path, batch=1)
     spec, backend = artifact.passport.input, BACKENDS.load("ort")
     options = EngineOptions(threads=1, graph=graph.renamed, chosen={"level": level})
     with backend.open(artifact, options) as engine:

@@ -18,7 +18,7 @@ from toolkit.artifacts import stamp
 from toolkit.backends import backend_names
 from toolkit.checkpoints import write_untrained
 from toolkit.errors import NotFoundError, UnavailableError
-from toolkit.graphs.counting import read_graph
+from toolkit.graphs.counting import count_graph
 from toolkit.graphs.products import precision_of
 from toolkit.profiling.columns import ColumnsWanted, find_columns, open_any
 from toolkit.profiling.network.modules import modules_of
@@ -45,13 +45,13 @@ def test_a_file_named_like_a_model_of_the_zoo_is_not_taken_for_it(sha256: str, t
     path = a_lenet_of_others(tmp_path)
     passport = dataclasses.replace(open_any(path).passport, sha256=sha256)
     assert passport.model == "lenet"
-    modules = modules_of(passport, read_graph(path, batch=1), batch=1)
+    modules = modules_of(passport, count_graph(path, batch=1), batch=1)
     assert [module.name for module in modules] == ["theirs"]
 
 
 def test_an_export_of_the_zoo_keeps_its_modules(exported: Exported) -> None:
     artifact = exported("lenet-dropout")
-    modules = modules_of(artifact.passport, read_graph(artifact.path, batch=1), batch=1)
+    modules = modules_of(artifact.passport, count_graph(artifact.path, batch=1), batch=1)
     assert any("drop" in module.name for module in modules)  # it leaves no node in the graph
     assert modules[0].source is not None
 
@@ -87,7 +87,7 @@ def test_products_that_are_not_counted_are_unknown_and_not_none_at_all(
 ) -> None:
     own = [helper.make_opsetid("own.domain", 1)]
     path = saved(tmp_path / "net.onnx", [node], np.ones((4, 8), np.float32), [2, 4], [2, 8], opsets=own)
-    assert [entry.macs for entry in read_graph(path, batch=2).nodes] == [macs]
+    assert [entry.macs for entry in count_graph(path, batch=2).nodes] == [macs]
 
 
 def test_integer_products_are_counted(tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def test_integer_products_are_counted(tmp_path: Path) -> None:
     kinds = {"x": TensorProto.INT8, "y": TensorProto.INT32}
     node = helper.make_node("MatMulInteger", ["x", "w"], ["y"], name="n")
     path = saved(tmp_path / "product.onnx", [node], weight, [2, 4], [2, 8], **kinds)
-    assert [entry.macs for entry in read_graph(path, batch=2).nodes] == [2 * 4 * 8]
+    assert [entry.macs for entry in count_graph(path, batch=2).nodes] == [2 * 4 * 8]
     weight = np.ones((8, 3, 3, 3), np.int8)
     node = helper.make_node("ConvInteger", ["x", "w"], ["y"], name="n")
     path = saved(tmp_path / "conv.onnx", [node], weight, [1, 3, 6, 6], [1, 8, 4, 4], **kinds)
-    assert [entry.macs for entry in read_graph(path, batch=1).nodes] == [8 * 4 * 4 * 3 * 3 * 3]
+    assert [entry.macs for entry in count_graph(path, batch=1).nodes] == [8 * 4 * 4 * 3 * 3 * 3]
     assert open_any(path).passport.precision == "int8"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.toolkit.profiling.conftest import Exported
-from toolkit.graphs.counting import SourceGraph, SourceNode, read_graph
+from toolkit.graphs.counting import SourceGraph, SourceNode, count_graph
 from toolkit.profiling.network.flow import flows
 from toolkit.profiling.network.modules import Module, modules_of
 from toolkit.profiling.network.traffic import Traffic
@@ -112,7 +112,7 @@ def test_without_a_graph_a_module_moves_what_torch_saw() -> None:
 
 def test_a_block_of_the_zoo_moves_its_input_its_weights_and_its_output(exported: Exported) -> None:
     artifact = exported("resnet18")
-    found = {m.name: m for m in modules_of(None, read_graph(artifact.path, batch=1), batch=1)}
+    found = {m.name: m for m in modules_of(None, count_graph(artifact.path, batch=1), batch=1)}
     traffic = Traffic(found.values())
     group = [found[name] for name in found if name in ("layer1.0.conv2", "layer1.0.bn2", "layer1.0/add")]
     inner = found["layer1.0.conv2"]
