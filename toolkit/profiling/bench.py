@@ -20,14 +20,15 @@ from toolkit.profiling.columns import ColumnSources
 from toolkit.profiling.judging.agreement import difference
 from toolkit.profiling.measuring.batches import batches_of, feed
 from toolkit.profiling.measuring.latency import LEAST_WINDOWS, measure
-from toolkit.profiling.measuring.machine import describe_machine, process_peak
+from toolkit.profiling.measuring.machine import describe_machine
+from toolkit.profiling.measuring.memory import process_peak
 from toolkit.profiling.measuring.yardstick import Yardstick
 from toolkit.profiling.network.modules import Module, Network, modules_of, network_of, shared
 from toolkit.profiling.result import Latency, Profile, Run
 from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
 from toolkit.profiling.rows.matching import claim
-from toolkit.profiling.rows.observed import Seen
+from toolkit.profiling.rows.observed import ObservedColumn
 from toolkit.traces import ExecutedNode, Trace
 
 # a machine that others use changes its speed for seconds at a time: windows in pieces, in turn with the
@@ -95,7 +96,7 @@ class _Bench:
         self, chosen: ColumnSources, settings: ProfileSettings, batch: int, tell: Callable[[str], None]
     ) -> None:
         self.chosen, self.settings, self.batch, self.tell = chosen, settings, batch, tell
-        self.seen = {target.key: Seen(target=target) for target in chosen.targets}
+        self.seen = {target.key: ObservedColumn(target=target) for target in chosen.targets}
         self.partial = False
         self.beside_clean, self.beside_trace = Yardstick(settings.threads), Yardstick(settings.threads)
 
@@ -182,7 +183,7 @@ class _Bench:
             engines[key] = stack.enter_context(backend.open(target.artifact, options))
         return engines
 
-    def _options(self, backend: Backend, seen: Seen) -> EngineOptions:
+    def _options(self, backend: Backend, seen: ObservedColumn) -> EngineOptions:
         """Return how a column is opened: with the graph whose nodes have names, and all its inputs fed."""
         settings, graph = self.settings, seen.graph
         others = list(graph.inputs.items())[1:] if graph else []

@@ -20,7 +20,7 @@ from toolkit.profiling.result import Profile, Run
 from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
 from toolkit.profiling.rows.matching import claim
-from toolkit.profiling.rows.observed import Seen
+from toolkit.profiling.rows.observed import ObservedColumn
 from toolkit.traces import ForeignFile, ForeignFiles, ForeignTrace
 
 ELSEWHERE = "imported: clean end-to-end latency was not in the file"
@@ -124,7 +124,7 @@ def _laid_out(
     claims = claim(trace.nodes, graph, backend.spelling)
     known = artifact.passport if graph is not None else None
     modules = modules_of(known, graph, batch=batch)
-    one = Seen(
+    one = ObservedColumn(
         target=target, trace=trace, graph=graph, claims=claims, modules=modules, notes=list(found.notes)
     )
     seen = {key: one}

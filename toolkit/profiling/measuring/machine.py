@@ -1,11 +1,9 @@
-"""The machine that a profile was taken on, and what a call makes the process hold."""
+"""The machine that a profile was taken on."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
-from pathlib import Path
 
 from toolkit.machine.cpu import cpu
 from toolkit.machine.cuda import gpus
@@ -25,19 +23,3 @@ def describe_machine(threads: int | None) -> MachineFacts:
         load_average=os.getloadavg() if hasattr(os, "getloadavg") else None,
         gpus=tuple(f"{gpu.name} ({gpu.capability})" for gpu in gpus()),
     )
-
-
-def process_peak(call: Callable[[], object]) -> int | None:
-    """Return the most memory the whole process held during a call, in bytes; None off Linux.
-
-    The counter of the kernel is reset first; it holds every library that is loaded.
-    """
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        call()
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        return None
-    return None

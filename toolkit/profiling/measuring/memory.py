@@ -1,79 +1,22 @@
-"""Memory of one column: what the weights hold, and the tensors that live at the same time."""
+"""What a call makes the whole process hold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from toolkit.profiling.network.modules import total
-from toolkit.profiling.result import Memory
-from toolkit.profiling.rows.claims import Claim
-from toolkit.profiling.rows.observed import Seen
-from toolkit.traces import ExecutedNode
+from collections.abc import Callable
+from pathlib import Path
 
 
-def memory_of(column: Seen) -> Memory:
-    """Return measured figures beside those predicted from shapes; unknown ones carry their reason."""
-    trace = column.trace
-    if trace is None:
-        return Memory(why_null={"weights_bytes": "the profiled run was not reached"})
-    why = dict(trace.unknown)
-    weights = trace.memory.get("weights_bytes", _weights(trace.nodes))
-    timeline = live_timeline(trace.nodes, [_place(entry) for entry in column.claims])
-    predicted = max((size for _, size in timeline), default=None)
-    known = {key: trace.memory.get(key) for key in ("peak_activation_bytes", "workspace_bytes")}
-    if known["workspace_bytes"] is None and "workspace_bytes" not in why:
-        why["workspace_bytes"] = "this backend does not tell scratch memory apart from activations"
-    if weights is None:
-        why.setdefault("weights_bytes", "the runtime does not tell it for every node")
-    if column.process_peak_bytes is None:
-        why["process_peak_bytes"] = (
-            "nothing ran" if column.latency is None else "this system does not tell it"
-        )
-    return Memory(
-        weights_bytes=weights,
-        peak_activation_bytes=known["peak_activation_bytes"],
-        workspace_bytes=known["workspace_bytes"],
-        process_peak_bytes=column.process_peak_bytes,
-        predicted_peak_activation_bytes=predicted,
-        peak_module=next((name for name, size in timeline if size == predicted), None),
-        timeline=tuple(timeline),
-        why_null=why,
-    )
+def process_peak(call: Callable[[], object]) -> int | None:
+    """Return the most memory the whole process held during a call, in bytes; None off Linux.
 
-
-def _place(entry: Claim) -> tuple[str, ...]:
-    """Return what a node is called in the timeline: its modules, or whom it moves data for."""
-    if entry.modules or not entry.caused_by:
-        return entry.modules
-    return (f"{entry.node.type} for {entry.caused_by}",)
-
-
-def _weights(nodes: Sequence[ExecutedNode]) -> int | None:
-    return total(node.weights_bytes for node in nodes) if nodes else None
-
-
-def live_timeline(nodes: Sequence[ExecutedNode], modules: Sequence[tuple[str, ...]]) -> list[tuple[str, int]]:
-    """Return the bytes of tensors alive while each node runs, by the node's first module.
-
-    A tensor lives from the node that writes it to the last one that reads it. Where a backend tells
-    no tensors (PyTorch), each output lives until the next call has read it: a chain. Empty where a
-    size is unknown.
+    The counter of the kernel is reset first; it holds every library that is loaded.
     """
-    timed = [(i, node) for i, node in enumerate(nodes) if node.type != "CONSTANT"]
-    if any(node.output_bytes is None for _, node in timed):
-        return []
-    chained = not any(node.inputs for _, node in timed)
-    last: dict[str, int] = {}
-    for place, (_, node) in enumerate(timed):
-        for name in node.inputs:
-            last[name] = place
-        for name in node.outputs or (f"#{place}",):
-            last.setdefault(name, place + 1 if chained else place)
-    found: list[tuple[str, int]] = []
-    live: dict[str, int] = {}
-    for place, (index, node) in enumerate(timed):
-        live[(node.outputs or (f"#{place}",))[0]] = node.output_bytes or 0
-        names = modules[index] if index < len(modules) else ()
-        found.append((names[0] if names else node.name, sum(live.values())))
-        live = {name: size for name, size in live.items() if last.get(name, -1) > place}
-    return found
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        call()
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None

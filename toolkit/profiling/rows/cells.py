@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from toolkit.profiling.measuring.memory import memory_of
 from toolkit.profiling.network.modules import Module, total
 from toolkit.profiling.network.traffic import Traffic
 from toolkit.profiling.result import Cell, CellMemory, Column, Row
 from toolkit.profiling.rows.align import Part, coverage
-from toolkit.profiling.rows.observed import Seen
+from toolkit.profiling.rows.memory import memory_of
+from toolkit.profiling.rows.observed import ObservedColumn
 
 RED_SPREAD, RED_RESIDUAL = 0.05, 0.10
 # below this ONNX Runtime's own hooks cost more than the layers do
@@ -20,7 +20,7 @@ RESIDUAL_FROM_MS = 2.0
 ORDER = ("name", "tensor", "metadata", "inferred")
 
 
-def rows_of(parts: Sequence[Part], seen: Mapping[str, Seen]) -> tuple[Row, ...]:
+def rows_of(parts: Sequence[Part], seen: Mapping[str, ObservedColumn]) -> tuple[Row, ...]:
     """Return the measured rows, and a last one for what runtimes spend between their nodes."""
     traffic = Traffic(module for part in parts for module in part.modules)
     own = {key: Traffic(column.modules) for key, column in seen.items()}
@@ -35,7 +35,7 @@ def rows_of(parts: Sequence[Part], seen: Mapping[str, Seen]) -> tuple[Row, ...]:
     return tuple(_shared(row, rows) for row in rows)
 
 
-def _row(part: Part, seen: Mapping[str, Seen], traffic: Traffic, own: Mapping[str, Traffic]) -> Row:
+def _row(part: Part, seen: Mapping[str, ObservedColumn], traffic: Traffic, own: Mapping[str, Traffic]) -> Row:
     modules = part.modules
     last = next((m for m in reversed(modules) if m.activation_bytes), modules[-1] if modules else None)
     return Row(
@@ -52,7 +52,7 @@ def _row(part: Part, seen: Mapping[str, Seen], traffic: Traffic, own: Mapping[st
     )
 
 
-def _cell(part: Part, key: str, column: Seen, traffic: Traffic) -> Cell:
+def _cell(part: Part, key: str, column: ObservedColumn, traffic: Traffic) -> Cell:
     trace, indices = column.trace, part.nodes.get(key, ())
     assert trace is not None
     if not indices:
@@ -79,7 +79,7 @@ def _cell(part: Part, key: str, column: Seen, traffic: Traffic) -> Cell:
     )
 
 
-def _own(part: Part, column: Seen, indices: Iterable[int]) -> list[Module]:
+def _own(part: Part, column: ObservedColumn, indices: Iterable[int]) -> list[Module]:
     """Return a row's modules as the column's own network has them; none where its nodes name another."""
     names = {module.name for module in part.modules}
     own = [module for module in column.modules if module.name in names]
@@ -104,7 +104,7 @@ class _Sums:
         return self.layers + self.layout + self.unmatched
 
 
-def _sums(key: str, column: Seen, rows: Sequence[Row]) -> _Sums | None:
+def _sums(key: str, column: ObservedColumn, rows: Sequence[Row]) -> _Sums | None:
     """Return the sums of a column's rows; None where they were not timed."""
     if column.trace is None or column.trace.node_ms is None:
         return None
@@ -116,13 +116,13 @@ def _sums(key: str, column: Seen, rows: Sequence[Row]) -> _Sums | None:
     )
 
 
-def _profiled(column: Seen) -> float | None:
+def _profiled(column: ObservedColumn) -> float | None:
     """Return the end-to-end milliseconds of the profiled run."""
     totals = column.trace.total_ms if column.trace is not None else ()
     return float(np.median(totals)) if totals else None
 
 
-def _overhead(column: Seen, sums: _Sums | None) -> float | None:
+def _overhead(column: ObservedColumn, sums: _Sums | None) -> float | None:
     """Return what the profiled run spent outside its nodes: residual + distortion, signed as they are."""
     profiled = _profiled(column)
     return profiled - sums.whole if profiled is not None and sums is not None else None
@@ -142,12 +142,12 @@ def _sum(values: Iterable[float | None]) -> float:
     return sum(value for value in values if value is not None)
 
 
-def columns_of(seen: Mapping[str, Seen], rows: Sequence[Row]) -> dict[str, Column]:
+def columns_of(seen: Mapping[str, ObservedColumn], rows: Sequence[Row]) -> dict[str, Column]:
     """Return every column with its sums, its residual and its red flags."""
     return {key: _column(key, column, rows) for key, column in seen.items()}
 
 
-def _column(key: str, column: Seen, rows: Sequence[Row]) -> Column:
+def _column(key: str, column: ObservedColumn, rows: Sequence[Row]) -> Column:
     target, trace, latency = column.target, column.trace, column.latency
     sums, profiled = _sums(key, column, rows), _profiled(column)
     residual = latency.median - sums.whole if latency and sums else None
@@ -183,7 +183,7 @@ def _column(key: str, column: Seen, rows: Sequence[Row]) -> Column:
     )
 
 
-def _time_coverage(column: Seen) -> float | None:
+def _time_coverage(column: ObservedColumn) -> float | None:
     """Return the share of the nodes' time that stands for modules or for layout."""
     trace = column.trace
     if trace is None or trace.node_ms is None:

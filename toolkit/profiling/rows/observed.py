@@ -13,7 +13,7 @@ from toolkit.traces import Copies, Trace
 
 
 @dataclass(kw_only=True)
-class Seen:
+class ObservedColumn:
     """What was found of one column at one batch size, as far as it came.
 
     `device` is where it was opened; `modules` are those of its own network.

@@ -15,7 +15,7 @@ from toolkit.profiling.result import Column, Latency, Row
 from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
 from toolkit.profiling.rows.claims import Claim
-from toolkit.profiling.rows.observed import Seen
+from toolkit.profiling.rows.observed import ObservedColumn
 from toolkit.traces import ExecutedNode, Trace
 
 MODULES = (Module(name="conv", type="Conv2d"),)
@@ -48,7 +48,9 @@ def measured(node_ms: list[list[float]], totals: list[float], *, clean: float) -
         median=clean, mean=clean, p90=clean, p95=clean, p99=clean, spread=0.0, runs=9, windows=(clean,) * 3
     )
     trace = Trace(nodes=tuple(nodes), node_ms=np.array(node_ms), total_ms=tuple(totals), runs=3)
-    seen = {"ort": Seen(target=target, latency=latency, trace=trace, claims=claims, modules=MODULES)}
+    seen = {
+        "ort": ObservedColumn(target=target, latency=latency, trace=trace, claims=claims, modules=MODULES)
+    }
     rows = rows_of(align(MODULES, {"ort": claims}), seen)
     return columns_of(seen, rows)["ort"], list(rows)
 

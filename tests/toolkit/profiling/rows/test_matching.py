@@ -19,7 +19,8 @@ from toolkit.profiling.network.modules import Module
 from toolkit.profiling.rows.align import align, coverage
 from toolkit.profiling.rows.claims import Claim, inferred_regions
 from toolkit.profiling.rows.matching import claim
-from toolkit.traces import ExecutedNode
+from toolkit.tensorrt.layers import SPELLING
+from toolkit.traces import PLAIN, ExecutedNode
 
 # the largest take seconds to capture: they are held to the same in the long run
 LARGE = {"alexnet", "resnet18-cifar", "cifarnet-best"}
@@ -155,7 +156,7 @@ def test_a_thousand_nodes_align_within_a_second_of_work() -> None:
         for i in range(0, 1000, 2)
     ]
     start = time.process_time()
-    claims = claim(nodes, graph)
+    claims = claim(nodes, graph, PLAIN)
     modules = [Module(name=n.name, type=n.type) for n in graph.nodes]
     rows = align(modules, {"ort": claims})
     spent = time.process_time() - start
@@ -172,7 +173,7 @@ def test_a_node_that_nothing_explains_is_shown_and_lowers_coverage() -> None:
         ExecutedNode(name="n0", type="FusedConv", inputs=("t0",), outputs=("t2",)),
         ExecutedNode(name="mystery", type="Mystery", inputs=("x",), outputs=("y",)),
     ]
-    claims = claim(nodes, graph)
+    claims = claim(nodes, graph, PLAIN)
     assert coverage(claims) == 0.5
     rows = align([Module(name="n0", type="Conv"), Module(name="n1", type="Relu")], {"ort": claims})
     assert [row.label for row in rows if row.kind == "unmatched"] == ["mystery"]
@@ -186,7 +187,7 @@ def test_only_what_converts_is_layout_where_the_source_names_no_module() -> None
     )
     graph = SourceGraph(nodes=nodes, inputs={"t0": ("float32", (1,))}, outputs=("t3",), constants=frozenset())
     ran = [ExecutedNode(name=n.name, type=n.op, inputs=n.inputs, outputs=n.outputs) for n in nodes]
-    claims = claim(ran, graph)
+    claims = claim(ran, graph, PLAIN)
     assert [entry.layout for entry in claims] == [False, True, False]
     assert coverage(claims) == 0.5  # the division computes, and stands for no module
     rows = align([Module(name="conv", type="Conv")], {"ort": claims})
@@ -197,7 +198,7 @@ def test_a_kernel_put_beside_its_neighbour_without_a_tensor_in_common_is_not_cov
     conv = Claim(node=ExecutedNode(name="conv", type="x", outputs=("t1",)), modules=("conv",), match="name")
     reads = ExecutedNode(name="__mye1", type="x", inputs=("t1",), outputs=("t2",))
     lone = ExecutedNode(name="__mye2", type="x", inputs=("t8",), outputs=("t9",))
-    found = inferred_regions([conv, Claim(node=reads), Claim(node=lone)])
+    found = inferred_regions([conv, Claim(node=reads), Claim(node=lone)], SPELLING)
     assert [entry.modules for entry in found] == [("conv",)] * 3
     assert [entry.guessed for entry in found] == [False, False, True]
     assert coverage(found) == pytest.approx(2 / 3)
