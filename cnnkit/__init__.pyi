@@ -7,6 +7,8 @@ from toolkit.backends import Engine as Engine
 from toolkit.exporting import Exporter as Exporter
 from toolkit.exporting import ExportOptions as ExportOptions
 from toolkit.images import Preprocessing as Preprocessing
+from toolkit.inspection.network import Network as Network
+from toolkit.inspection.network import load as load
 from toolkit.models import ModelSpec as ModelSpec
 from toolkit.passports import Passport as Passport
 from toolkit.profiling.bench import ProfileSettings as ProfileSettings

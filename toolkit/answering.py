@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +9,22 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine
 from toolkit.datasets import Dataset, Split, dataset_of, dataset_words
 from toolkit.errors import CnnkitError, CorruptError, ShapeError
 from toolkit.images import (
-    FORMATS,
     Floats,
     Inputs,
+    PictureSource,
     Pixels,
     Preprocessing,
     fit_batch,
     fit_pixels,
     ground_differs,
     normalise,
-    read_image,
+    open_picture,
     softmax,
 )
 from toolkit.passports import Passport
@@ -60,7 +58,7 @@ class PictureInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A file as the network sees it: `pixels` (C, H, W) uint8, and whether it was inverted."""
+    """A picture as the network sees it: `pixels` (C, H, W) uint8, and whether it was inverted."""
 
     pixels: Pixels
     inverted: bool
@@ -89,23 +87,16 @@ def inputs_for(pixels: Pixels, passport: Passport) -> PictureInputs:
     return PictureInputs(pixels, passport.preprocessing, passport.input.dtype)
 
 
-def read_picture(path: Path, preprocessing: Preprocessing, invert: Invert = "auto") -> Picture:
-    """Read a file for the network. Raises ImageError in one line.
+def read_picture(
+    source: PictureSource, preprocessing: Preprocessing, invert: Invert = "auto", *, name: str | None = None
+) -> Picture:
+    """Read a picture for the network; `name` is what errors call it. Raises ImageError in one line.
 
     `auto` inverts a picture whose ground is not the one that the network learned on.
     """
-    image = read_image(path)
+    image = open_picture(source, name=name or (str(source) if isinstance(source, Path) else "the picture"))
     turned = invert == "yes" or (invert == "auto" and ground_differs(image, preprocessing))
     return Picture(pixels=fit_pixels(image, preprocessing, invert=turned), inverted=turned)
-
-
-def count_frames(path: Path) -> int:
-    """Return how many pictures a file that could be read holds: an animation's frames, a TIFF's pages."""
-    with warnings.catch_warnings():
-        # read_image has refused what is too large
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path, formats=FORMATS) as image:
-            return int(getattr(image, "n_frames", 1))
 
 
 def load_for(

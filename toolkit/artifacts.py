@@ -147,9 +147,9 @@ def open_artifact(path: Path) -> Artifact:
 SHIPPED = "shipped"
 
 
-def artifacts_root(given: Path | None = None) -> Path:
+def artifacts_root(given: Path | str | None = None) -> Path:
     """Return the artifacts folder: as given, else $CNNKIT_ARTIFACTS, else ./artifacts."""
-    return given or Path(os.environ.get("CNNKIT_ARTIFACTS") or "artifacts")
+    return Path(given or os.environ.get("CNNKIT_ARTIFACTS") or "artifacts")
 
 
 def cache_root() -> Path:

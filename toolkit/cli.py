@@ -10,12 +10,14 @@ from typing import Any, TypeVar, get_args
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from toolkit import schema
 from toolkit.artifacts import Artifact, artifacts_root, check_name
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
 from toolkit.passports import Precision
+from toolkit.tables import TextTable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -176,6 +178,19 @@ def print_table(table: Table) -> None:
     wide = Console(highlight=False, width=10_000)
     wide.width = max(stdout.width, wide.measure(table).maximum)
     wide.print(table)
+
+
+def as_rich(table: TextTable, **settings: Any) -> Table:
+    """Return a table for the terminal, with rich.Table's settings; nothing in its texts is markup."""
+    made = Table(
+        title=escape(table.title) or None, title_justify="left", show_header=bool(table.head), **settings
+    )
+    names = len(table.head) - table.figures
+    for index, heading in enumerate(table.head):
+        made.add_column(escape(heading), justify="left" if index < names else "right")
+    for row in table.rows:
+        made.add_row(*map(escape, row))
+    return made
 
 
 def report_error(error: CnnkitError) -> int:

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
-from toolkit.figures import mebibytes_text
+from toolkit.figures import mebibytes_text, shape_text
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+# a file, its bytes, Pillow's own, or uint8 (H, W), (H, W, 1 | 3 | 4) or (1 | 3, H, W)
+PictureSource = Path | bytes | Image.Image | NDArray[np.uint8]
 Ground = Literal["dark", "light", "mixed"]
 Side = Annotated[int, Meta(ge=1)]
 
@@ -113,6 +115,48 @@ def read_image(
         raise ImageSizeError(f"{label} is over the limit of {max_pixels:,} pixels") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, … on bad bytes
         raise ImageError(f"{label} is damaged or truncated ({error}); save it again") from None
+
+
+def open_picture(source: PictureSource, *, name: str) -> Image.Image:
+    """Return any picture as `read_image` does, upright and in mode L or RGB; `name` is what errors call it.
+
+    An array's channels are its last axis where that can be (1, 3 or 4), else its first. Raises ImageError.
+    """
+    if isinstance(source, (bytes, Path)):
+        return read_image(source, name=name)
+    if isinstance(source, np.ndarray):
+        source = _image_of(source, name)
+    return _flatten(ImageOps.exif_transpose(source))
+
+
+def _image_of(pixels: NDArray[Any], name: str) -> Image.Image:
+    last = pixels
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3):
+        last = np.moveaxis(pixels, 0, -1)
+    if last.ndim == 3 and last.shape[2] == 1:
+        last = last[..., 0]
+    fits = last.ndim == 2 or (last.ndim == 3 and last.shape[2] in (3, 4))
+    if not fits or pixels.dtype != np.uint8 or not pixels.size:
+        raise ImageError(
+            f"{name} is an array of {pixels.dtype}, {shape_text(pixels.shape)}; pictures are uint8 with the "
+            "shape (H, W), (H, W, 1, 3 or 4) or (1 or 3, H, W)"
+        )
+    return Image.fromarray(np.ascontiguousarray(last))
+
+
+def count_frames(source: PictureSource) -> int:
+    """Return how many pictures a source that could be read holds: an animation's frames, a TIFF's pages."""
+    if isinstance(source, np.ndarray):
+        return 1
+    if isinstance(source, Image.Image):
+        return int(getattr(source, "n_frames", 1))
+    with warnings.catch_warnings():
+        # read_image has refused what is too large
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
+        ) as image:
+            return int(getattr(image, "n_frames", 1))
 
 
 def _read_bytes(source: bytes | Path, label: str, max_bytes: int) -> bytes:

@@ -185,16 +185,19 @@ def minutes_to_train(spec: ModelSpec) -> str | None:
 def describe(artifact: Artifact) -> str:
     """Say in one line which file was opened, its accuracy and its age."""
     passport = artifact.passport
-    accuracy = passport.metrics.test_accuracy
-    if passport.trained is False:
-        quality = "untrained"
-    elif accuracy is None:
-        quality = "accuracy unknown"
-    else:
-        quality = f"test accuracy {accuracy:.4f}"
     origin = ", shipped with cnnkit" if is_shipped(artifact.path) else ""
-    facts = f"{passport.model}, {passport.precision}, {quality}, {_age(passport.created)}{origin}"
+    facts = (
+        f"{passport.model}, {passport.precision}, {quality_of(passport)}, {_age(passport.created)}{origin}"
+    )
     return f"{artifact.path} ({facts})"
+
+
+def quality_of(passport: Passport) -> str:
+    """Say how good an artifact is, as far as its passport knows."""
+    if passport.trained is False:
+        return "untrained"
+    accuracy = passport.metrics.test_accuracy
+    return "accuracy unknown" if accuracy is None else f"test accuracy {accuracy:.4f}"
 
 
 def _age(created: str | None) -> str:

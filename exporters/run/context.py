@@ -6,9 +6,10 @@ from functools import cached_property
 
 from exporters.run.int8 import Calibrated, calibrate
 from toolkit.artifacts import Artifact
-from toolkit.exporting import Context, ExportOptions, Tell, silent
+from toolkit.exporting import Context, ExportOptions
 from toolkit.exporting.evidence import Evidence, gather
 from toolkit.graphs.reading import read_graph
+from toolkit.telling import Tell, silent
 
 
 class RunContext:

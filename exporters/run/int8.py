@@ -19,11 +19,12 @@ from toolkit.answering import answers, inputs_for
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine, EngineOptions, opener
 from toolkit.errors import CnnkitError, GateError
-from toolkit.exporting import ExportOptions, RangeMethod, Tell
+from toolkit.exporting import ExportOptions, RangeMethod
 from toolkit.exporting.heldout import HeldOut, hold_out
 from toolkit.graphs.running import logits
 from toolkit.machine.cpu import Cpu, cpu
 from toolkit.passports import UNSIGNED, AccuracyDrop, CalibrationRecord, Dialect, Passport
+from toolkit.telling import Tell
 
 FIRST_IMAGES = 1000
 # pictures on which a layer's own damage is measured before layers are tried in that order

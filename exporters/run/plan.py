@@ -16,8 +16,9 @@ from exporters.run.paths import export_path, refuse_another_network
 from exporters.run.publish import refuse_unwritable
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError, GateError, UnavailableError, unknown_name
-from toolkit.exporting import EXPORTERS, Exported, Exporter, ExportOptions, Need, Tell, meets, reaches
+from toolkit.exporting import EXPORTERS, Exported, Exporter, ExportOptions, Need, meets, reaches
 from toolkit.passports import Dialect, Precision
+from toolkit.telling import Tell
 
 # what a step is made once for: exporter, precision, dialect
 Step = tuple[str, Precision, Dialect | None]

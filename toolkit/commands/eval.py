@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import Progress
-from rich.table import Table
 
 from toolkit import cli
 
 if TYPE_CHECKING:
-    from toolkit.training.scoring import Score
+    from toolkit.inspection.evaluation import Evaluation
+    from toolkit.inspection.network import Network
 
 
 @click.command("eval")
@@ -49,96 +48,69 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure MODEL, a name or a file, on test pictures: accuracy, its interval, who is taken for whom."""
-    from toolkit import answering
-    from toolkit.backends import EngineOptions
-    from toolkit.errors import CnnkitError, GateError
-    from toolkit.inspection import evaluation
-    from toolkit.opening import Selection
+    from toolkit.errors import GateError
+    from toolkit.inspection.network import load
     from toolkit.passports import as_precision
-    from toolkit.resolving import resolve
 
-    selection = Selection(root=root, precision=as_precision(precision), model_file=model_file)
-    choice = resolve(model, backend=backend, selection=selection)
-    cli.opened(choice.artifact)
-    if choice.why:
-        cli.say(choice.why)
-    passport = choice.artifact.passport
-    if passport.trained is False:
-        raise CnnkitError(
-            f"{choice.artifact.path} is untrained, so it has no accuracy: `cnnkit train {passport.model}`"
+    opened = load(
+        model,
+        backend=backend,
+        precision=as_precision(precision),
+        device=device,
+        threads=threads,
+        root=root,
+        model_file=model_file,
+        tell=cli.say,
+    )
+    with opened as network, _progress() as progress:
+        task = progress.add_task("evaluating", total=None)
+        found = network.evaluate(
+            dataset,
+            data_dir=data_dir,
+            first=first,
+            batch=batch,
+            tell=cli.say,
+            on_batch=lambda done, of: progress.update(task, completed=done, total=of),
         )
-    data = answering.load_for(passport, dataset, data_dir)
-    answering.check_classes(passport, data)
-    split = answering.first(data.test, first)
-    cli.say(f"{len(split):,} test pictures of {data.name} from {data.source}")
-    held = len(set(split.labels.tolist()))
-    if held < len(data.classes):
-        cli.say(f"note: they are of {held} of the {len(data.classes)} classes only")
-    options = EngineOptions(device=device, threads=threads, model_file=model_file)
-    with choice.open(options) as engine, _progress() as progress:
-        task = progress.add_task("evaluating", total=len(split))
-        start = time.perf_counter()
-        score = evaluation.evaluate(
-            engine, split, batch=batch, on_batch=lambda done: progress.advance(task, done)
-        )
-        seconds = time.perf_counter() - start
     if as_json:
-        cli.emit(
-            {
-                "artifact": choice.artifact.path,
-                "backend": choice.backend,
-                "model": passport.model,
-                "precision": passport.precision,
-                "dataset": data.name,
-                "images": score.images,
-                "accuracy": score.accuracy,
-                "accuracy_ci95": score.interval,
-                "loss": score.loss,
-                "classes": data.classes,
-                "class_accuracy": score.class_accuracy,
-                "confusion": score.confusion,
-                "seconds": seconds,
-            }
-        )
+        cli.emit(_payload(network, found))
     else:
-        _show(score, data.classes, seconds)
-    if at_least is not None and score.accuracy < at_least:
-        raise GateError(
-            f"{choice.artifact.path.name}: accuracy {score.accuracy:.4f} is below --at-least {at_least}"
-        )
+        _show(found)
+    if at_least is not None and found.accuracy < at_least:
+        name = network.artifact.path.name
+        raise GateError(f"{name}: accuracy {found.accuracy:.4f} is below --at-least {at_least}")
 
 
 def _progress() -> Progress:
     return Progress(console=cli.stderr, transient=True, disable=not cli.stderr.is_terminal)
 
 
-def _show(score: Score, classes: tuple[str, ...], seconds: float) -> None:
-    from rich.markup import escape
+def _payload(network: Network, found: Evaluation) -> dict[str, Any]:
+    return {
+        "artifact": network.artifact.path,
+        "backend": network.backend,
+        "model": network.passport.model,
+        "precision": network.passport.precision,
+        "dataset": found.dataset,
+        "images": found.images,
+        "accuracy": found.accuracy,
+        "accuracy_ci95": found.interval,
+        "loss": found.loss,
+        "classes": found.classes,
+        "class_accuracy": found.class_accuracy,
+        "confusion": found.confusion,
+        "seconds": found.seconds,
+    }
 
+
+def _show(found: Evaluation) -> None:
     from toolkit.inspection.evaluation import confused
 
-    low, high = score.interval
-    right = int(score.confusion.trace())
-    cli.stdout.print(
-        f"accuracy {score.accuracy:.4f} ({right:,} of {score.images:,} right; "
-        f"95 % interval {low:.4f} to {high:.4f}) in {seconds:.1f} s",
-        soft_wrap=True,
-    )
-    table = Table("class", "pictures", "accuracy", "most often taken for")
-    for index, name in enumerate(classes):
-        row = score.confusion[index]
-        share = score.class_accuracy[index]
-        wrong = [
-            escape(f"{classes[other]} ({row[other]})")
-            for other in (-row).argsort(kind="stable")
-            if other != index and row[other]
-        ]
-        shown = "no pictures" if share is None else f"{share:.3f}"
-        table.add_row(escape(name), str(row.sum()), shown, ", ".join(wrong[:2]) or "–")
-    cli.print_table(table)
-    for true, answer, count in confused(score, 1):
+    cli.stdout.print(found.summary, soft_wrap=True)
+    cli.print_table(cli.as_rich(found.table()))
+    for true, answer, count in confused(found, 1):
         cli.stdout.print(
-            f"most frequent mistake: {classes[true]} taken for {classes[answer]}, {count} times",
+            f"most frequent mistake: {found.classes[true]} taken for {found.classes[answer]}, {count} times",
             markup=False,
         )
 

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from toolkit import cli
 from toolkit.errors import CnnkitError
 
 if TYPE_CHECKING:
     from toolkit.answering import Invert
-    from toolkit.inspection.prediction import Prediction, Refusal
+    from toolkit.inspection.prediction import Prediction, Predictions, Refusal
 
 
 @click.command()
@@ -69,51 +67,40 @@ def predict(
 
     Without MODEL: the network that was trained or exported last.
     """
-    from toolkit import answering
-    from toolkit.backends import EngineOptions
-    from toolkit.inspection import prediction
-    from toolkit.opening import Selection
+    from toolkit.inspection.network import load
     from toolkit.passports import as_precision
-    from toolkit.resolving import resolve
 
     model, files = _sort_out(model, files)
     _check_usage(files, dataset, first)
-    selection = Selection(
-        root=root,
+    refused: list[Refusal] = []
+    opened = load(
+        model,
+        backend=backend,
         precision=as_precision(precision),
+        device=device,
+        threads=threads,
+        root=root,
         untrained=untrained,
         seed=seed,
         model_file=model_file,
+        tell=cli.say,
     )
-    choice = resolve(model, backend=backend, selection=selection)
-    cli.opened(choice.artifact)
-    if choice.why:
-        cli.say(choice.why)
-    refused: list[Refusal] = []
-    options = EngineOptions(device=device, threads=threads, model_file=model_file)
-    with choice.open(options) as engine:
+    with opened as network:
         if dataset is None:
-            made, refused = prediction.predict_files(engine, files, top=top, invert=invert)
+            made = network.predict(files, top, invert=invert, on_refusal=refused.append)
             _say_inverted(made, invert)
             _say_frames(made)
         else:
-            data = answering.load_for(choice.artifact.passport, dataset, data_dir)
-            if choice.artifact.passport.trained is not False:
-                answering.check_classes(choice.artifact.passport, data)
-            made = prediction.predict_dataset(engine, data, count=first or 10, top=top)
+            made = network.predict_dataset(dataset, first=first or 10, top=top, data_dir=data_dir)
+    path, by = network.artifact.path, network.backend
     if sheet is not None:
-        from toolkit.inspection.sheet import write_sheet
-
-        warning = write_sheet(sheet, made, f"{choice.artifact.path.name}, {choice.backend}")
-        cli.say(f"drew {sheet}")
-        if warning:
-            cli.say(warning)
+        _draw(sheet, made, f"{path.name}, {by}")
     if as_json:
         cli.emit(
             {
                 "predictions": [_row(entry) for entry in made],
-                "backend": choice.backend,
-                "artifact": choice.artifact.path,
+                "backend": by,
+                "artifact": path,
                 "errors": [{"file": entry.source, "error": entry.error} for entry in refused],
                 "sheet": sheet,
             }
@@ -121,6 +108,15 @@ def predict(
     else:
         _show(made)
     _fail(refused)
+
+
+def _draw(sheet: Path, made: Predictions, title: str) -> None:
+    from toolkit.inspection.sheet import write_sheet
+
+    warning = write_sheet(sheet, made, title)
+    cli.say(f"drew {sheet}")
+    if warning:
+        cli.say(warning)
 
 
 def _sort_out(model: str | None, files: tuple[Path, ...]) -> tuple[str | None, tuple[Path, ...]]:
@@ -139,14 +135,14 @@ def _check_usage(files: tuple[Path, ...], dataset: str | None, first: int | None
         raise click.UsageError("--first N goes with --dataset NAME")
 
 
-def _say_inverted(made: list[Prediction], invert: Invert) -> None:
+def _say_inverted(made: Predictions, invert: Invert) -> None:
     turned = [str(entry.source) for entry in made if entry.inverted]
     if turned and invert == "auto":
         names = ", ".join(turned[:3]) + (" …" if len(turned) > 3 else "")
         cli.say(f"inverted, for a ground unlike the training set's (`--invert no` keeps them): {names}")
 
 
-def _say_frames(made: list[Prediction]) -> None:
+def _say_frames(made: Predictions) -> None:
     for entry in made:
         if entry.frames > 1:
             cli.say(f"{entry.source} holds {entry.frames} frames; only the first is used")
@@ -162,20 +158,11 @@ def _row(entry: Prediction) -> dict[str, Any]:
     }
 
 
-def _show(made: list[Prediction]) -> None:
-    known = any(entry.truth is not None for entry in made)
-    table = Table("picture", *(["is"] if known else []), "answer", "then")
-    for entry in made:
-        (label, share), *others = entry.top
-        mark = {True: " ✓", False: " ✗", None: ""}[entry.right]
-        rest = ", ".join(f"{name} {value:.1%}" for name, value in others)
-        truth = [escape(entry.truth or "")] if known else []
-        table.add_row(escape(str(entry.source)), *truth, escape(f"{label} {share:.1%}{mark}"), escape(rest))
+def _show(made: Predictions) -> None:
     if made:
-        cli.print_table(table)
-    if known:
-        right = sum(bool(entry.right) for entry in made)
-        cli.stdout.print(f"{right} of {len(made)} right")
+        cli.print_table(cli.as_rich(made.table()))
+    if made.right is not None:
+        cli.stdout.print(f"{made.right} of {len(made)} right")
 
 
 def _fail(refused: list[Refusal]) -> None:

@@ -14,17 +14,13 @@ from toolkit.catalog import Shelf
 from toolkit.errors import CnnkitError
 from toolkit.exporting.evidence import Evidence
 from toolkit.passports import Dialect, Format, Precision
+from toolkit.telling import Tell
 
 Own = TypeVar("Own")
-Tell = Callable[[str], None]
 RangeMethod = Literal["minmax", "entropy", "percentile"]
 
 # points of accuracy that int8 may lose where nothing else was typed
 ALLOWED_POINTS = 0.5
-
-
-def silent(text: str) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from toolkit.answering import answers, inputs_of, probabilities
 from toolkit.backends import Engine
 from toolkit.datasets import Split
+from toolkit.tables import TextTable
 from toolkit.training.scoring import Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Score):
+    """A score on the test pictures of a data set, by the names of its classes."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def summary(self) -> str:
+        """The accuracy with its interval, in one line."""
+        low, high = self.interval
+        return (
+            f"accuracy {self.accuracy:.4f} ({int(self.confusion.trace()):,} of {self.images:,} right; "
+            f"95 % interval {low:.4f} to {high:.4f}) in {self.seconds:.1f} s"
+        )
+
+    def table(self) -> TextTable:
+        """Return each class's accuracy, and what its pictures are most often taken for, as texts."""
+        rows = []
+        for index, name in enumerate(self.classes):
+            row, share = self.confusion[index], self.class_accuracy[index]
+            others = [other for other in (-row).argsort(kind="stable") if other != index and row[other]]
+            wrong = ", ".join(f"{self.classes[other]} ({row[other]})" for other in others[:2])
+            shown = "no pictures" if share is None else f"{share:.3f}"
+            rows.append((name, str(row.sum()), shown, wrong or "–"))
+        return TextTable(head=("class", "pictures", "accuracy", "most often taken for"), rows=tuple(rows))
+
+    def _repr_html_(self) -> str:
+        from toolkit.markup import html_table
+
+        table = self.table()
+        return html_table(table.head, table.rows, f"{self.dataset}: {self.summary}")
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from toolkit.errors import CnnkitError
 from toolkit.images import Pixels
 from toolkit.inspection.prediction import Prediction
 from toolkit.lettering import complaint, font_for
+from toolkit.markup import Html
 
 TILE, MARGIN, LINE, SIZE = 112, 12, 15, 12
 RIGHT, WRONG, PLAIN, INK, PAPER = "#1a7f37", "#cf222e", "#57606a", "#1f2328", "#ffffff"
@@ -50,7 +52,9 @@ def _draw_one(
 
 
 def _below(prediction: Prediction) -> str:
-    return prediction.source.name if isinstance(prediction.source, Path) else f"is {prediction.truth}"
+    if isinstance(prediction.source, Path):
+        return prediction.source.name
+    return prediction.source if prediction.truth is None else f"is {prediction.truth}"
 
 
 def tile(pixels: Pixels, side: int) -> Image.Image:
@@ -102,6 +106,15 @@ def write_png(path: Path, image: Image.Image) -> None:
     """Write a picture as a PNG, whole or not at all. Raises CnnkitError for another ending."""
     if path.suffix.lower() != ".png":
         raise CnnkitError(f"{path} would be a PNG; name it {path.with_suffix('.png').name}")
+    write_bytes(path, _png(image))
+
+
+def inline(image: Image.Image) -> Html:
+    """Return a picture as HTML that holds it whole, for a notebook."""
+    return Html(f"<img src='data:image/png;base64,{base64.b64encode(_png(image)).decode()}'>")
+
+
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()

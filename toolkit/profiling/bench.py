@@ -23,7 +23,7 @@ from toolkit.profiling.measuring.latency import LEAST_WINDOWS, measure
 from toolkit.profiling.measuring.machine import describe_machine
 from toolkit.profiling.measuring.memory import process_peak
 from toolkit.profiling.measuring.yardstick import Yardstick
-from toolkit.profiling.network.modules import Module, Network, modules_of, network_of, shared
+from toolkit.profiling.network.modules import Module, NetworkKey, modules_of, network_of, shared
 from toolkit.profiling.result import Latency, Profile, Run
 from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
@@ -144,7 +144,7 @@ class _Bench:
 
         A network's are those of its first column, then those that only later columns know.
         """
-        networks: dict[Network, dict[str, Module]] = {}
+        networks: dict[NetworkKey, dict[str, Module]] = {}
         for seen in self.seen.values():
             network = network_of(seen.target.artifact)
             found = networks.setdefault(network, {})
@@ -163,7 +163,7 @@ class _Bench:
             seen.modules = tuple(networks[network_of(seen.target.artifact)].values())
         return shared(network.values() for network in networks.values())
 
-    def _calls_of(self, network: Network) -> tuple[ExecutedNode, ...]:
+    def _calls_of(self, network: NetworkKey) -> tuple[ExecutedNode, ...]:
         """Return the calls of a checkpoint of that network in this profile; empty where none was run."""
         for seen in self.seen.values():
             own = network_of(seen.target.artifact)

@@ -36,7 +36,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (_cut, "SHA-256 differs"),
     "cut and stamped": (_restamp, "cannot open|no readable safetensors"),
     "passport cut": (lambda path: _cut(sidecar(path)), "is damaged"),
-    "passport without a key": (_drop_key, "is no passport: it lacks 'input'"),
+    "passport without a key": (_drop_key, "is damaged: it lacks `input`"),
     "passport gone": (lambda path: sidecar(path).unlink(), "has no passport"),
     "file gone": (lambda path: path.unlink(), "no file"),
 }

@@ -69,10 +69,10 @@ def modules_of(
     return (*known, *(module for name, module in found.items() if name not in names))
 
 
-Network = tuple[object, ...]
+NetworkKey = tuple[object, ...]
 
 
-def network_of(artifact: Artifact) -> Network:
+def network_of(artifact: Artifact) -> NetworkKey:
     """Return what is equal for two artifacts of one network; a file without a passport is its own."""
     known = artifact.passport
     if not known.sha256:

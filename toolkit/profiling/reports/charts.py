@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toolkit.figures import bytes_text, ms_text, percent_text
-from toolkit.profiling.reports.markup import escaped
+from toolkit.markup import escaped
 from toolkit.profiling.result import Cell, Peaks, Run
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 760, 300, 70, 40

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from importlib import resources
 
 from toolkit.figures import UNKNOWN, bytes_text, count_text, ms_text, percent_text, shape_text
+from toolkit.markup import escaped, heading_row, listed, number_cell
 from toolkit.profiling.comparing.differences import Comparison, Difference
 from toolkit.profiling.reports.charts import bars, memory_chart, roofline_chart, tree
 from toolkit.profiling.reports.comparison import HEAD, cells_of
-from toolkit.profiling.reports.markup import escaped, heading_row, listed, number_cell
 from toolkit.profiling.reports.texts import sums_of
 from toolkit.profiling.result import Cell, Column, Profile, Row, Run, threads_text
 

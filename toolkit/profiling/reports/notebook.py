@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
+from toolkit.markup import html_table, listed
 from toolkit.profiling.comparing.differences import Comparison
 from toolkit.profiling.reports.comparison import HEAD, cells_of, summary
-from toolkit.profiling.reports.markup import escaped, heading_row, listed
 from toolkit.profiling.reports.texts import head_of, row_of, sums_of, title_of
 from toolkit.profiling.result import Profile, Run
 
@@ -21,18 +19,12 @@ def _run(profile: Profile, run: Run) -> str:
     rows = (row_of(row, run, keys, "memory") for row in run.rows)
     sums = [[label, *texts] for label, texts in sums_of(list(run.backends.values())).items()]
     named = ["", *(f"{key} ({column.kind})" for key, column in run.backends.items())]
-    table = _table(title_of(profile, run), head_of(run, keys, "memory"), rows)
-    return f"{table}{_table('', named, sums)}{listed(run.findings)}"
+    table = html_table(head_of(run, keys, "memory"), rows, title_of(profile, run))
+    return f"{table}{html_table(named, sums)}{listed(run.findings)}"
 
 
 def comparison_table(found: Comparison) -> str:
     """Return every row that both profiles have, below one line that says what changed."""
     rows = map(cells_of, found.differences)
     title = f"{found.before.model} → {found.after.model}: {summary(found)}"
-    return _table(title, HEAD, rows) + listed(found.mismatch.lines)
-
-
-def _table(title: str, head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    body = "".join(f"<tr>{''.join(f'<td>{escaped(text)}</td>' for text in row)}</tr>" for row in rows)
-    above = f"<caption>{escaped(title)}</caption>" if title else ""
-    return f"<table>{above}{heading_row(head)}<tbody>{body}</tbody></table>"
+    return html_table(HEAD, rows, title) + listed(found.mismatch.lines)

@@ -26,7 +26,8 @@ class Read(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
         self.tags.add(tag)
-        self.opened.append(tag)
+        if tag != "img":  # which nothing closes
+            self.opened.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.opened.pop() == tag

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+
+class Html(str):
+    """Text that is HTML already."""
 
 
 def escaped(text: object) -> str:
-    """Return text as it may stand in HTML, in an attribute too."""
-    return html.escape(str(text), quote=True)
+    """Return text as it may stand in HTML, in an attribute too; what is HTML already stays as it is."""
+    return text if isinstance(text, Html) else html.escape(str(text), quote=True)
 
 
 def listed(items: Iterable[object]) -> str:
@@ -21,6 +25,13 @@ def heading_row(names: Iterable[object]) -> str:
     """Return a table's head of escaped names."""
     cells = "".join(f"<th scope='col'>{escaped(name)}</th>" for name in names)
     return f"<thead><tr>{cells}</tr></thead>"
+
+
+def html_table(head: Sequence[object], rows: Iterable[Sequence[object]], title: object = "") -> str:
+    """Return a small table for a notebook: no style sheet, no script, every text escaped."""
+    body = "".join(f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    above = f"<caption>{escaped(title)}</caption>" if title else ""
+    return f"<table>{above}{heading_row(head) if head else ''}<tbody>{body}</tbody></table>"
 
 
 def number_cell(value: float | None, text: str, *, title: str = "") -> str:
