@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 
 from toolkit.profiling.result import Profile
 
@@ -17,21 +18,19 @@ HEAD = (
 def csv_report(profile: Profile) -> str:
     """Return the rows of every run as CSV text."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEAD)
+    csv.writer(text, lineterminator="\n").writerows([HEAD, *_lines(profile)])
+    return text.getvalue()
+
+
+def _lines(profile: Profile) -> Iterable[tuple[object, ...]]:
     for run in profile.runs:
         for index, row in enumerate(run.rows):
+            shape = "x".join(map(str, row.output_shape or ()))
+            named = (profile.model, run.batch, index, "; ".join(row.modules), row.type, shape, row.parameters)
             for key, cell in row.cells.items():
-                shape = "x".join(map(str, row.output_shape)) if row.output_shape else ""
-                fixed = [profile.model, run.batch, index, "; ".join(row.modules), row.type, shape]
-                measured = [cell.latency_ms, cell.share, cell.memory.weights_bytes]
-                rated = [cell.gflops, cell.gbytes_s, cell.attainable, cell.bound, cell.match]
-                precision = run.backends[key].precision
-                writer.writerow(
-                    [
-                        *fixed,
-                        *(row.parameters, cell.macs, row.caused_by, key, precision),
-                        *(*measured, cell.memory.activation_bytes, *rated, "; ".join(cell.nodes)),
-                    ]
+                yield (
+                    *(*named, cell.macs, row.caused_by, key, run.backends[key].precision),
+                    *(cell.latency_ms, cell.share, cell.memory.weights_bytes, cell.memory.activation_bytes),
+                    *(cell.gflops, cell.gbytes_s, cell.attainable, cell.bound, cell.match),
+                    "; ".join(cell.nodes),
                 )
-    return text.getvalue()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from toolkit.profiling.result import Profile, Row, Run
+from toolkit.profiling.result import Cell, Profile, Row, Run
 
 
 def perfetto_trace(profile: Profile) -> dict[str, Any]:
@@ -25,35 +25,25 @@ def perfetto_trace(profile: Profile) -> dict[str, Any]:
 
 def _track(run: Run, key: str, process: int, thread: int) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
+    held = dict(run.backends[key].memory.timeline)
     clock = 0.0
     for row in run.rows:
         cell = row.cells.get(key)
         if cell is None or cell.latency_ms is None:
             continue
-        duration = cell.latency_ms * 1e3
+        place = {"pid": process, "ts": clock}
+        times = {"tid": thread, "dur": cell.latency_ms * 1e3}
         events.append(
-            {
-                "ph": "X",
-                "name": row.label,
-                "cat": row.type,
-                "pid": process,
-                "tid": thread,
-                "ts": clock,
-                "dur": duration,
-                "args": _facts(row, key),
-            }
+            {"ph": "X", "name": row.label, "cat": row.type, **place, **times, "args": _facts(row, cell)}
         )
-        held = dict(run.backends[key].memory.timeline)
         size = next((held[name] for name in row.modules if name in held), None)
         if size is not None:
-            counter = {"ph": "C", "name": f"{key} live tensors", "pid": process, "ts": clock}
-            events.append({**counter, "args": {"bytes": size}})
-        clock += duration
+            events.append({"ph": "C", "name": f"{key} live tensors", **place, "args": {"bytes": size}})
+        clock += times["dur"]
     return events
 
 
-def _facts(row: Row, key: str) -> dict[str, Any]:
-    cell = row.cells[key]
+def _facts(row: Row, cell: Cell) -> dict[str, Any]:
     return {
         "modules": list(row.modules),
         "nodes": list(cell.nodes),
