@@ -40,12 +40,10 @@ def compare_command(
     as_json: bool,
 ) -> None:
     """Compare two JSON profiles row by row: BEFORE.json with AFTER.json."""
-    from toolkit.profiling.comparing.differences import SMALLEST_SHARE, compare
+    from toolkit.profiling.comparing.differences import compare
     from toolkit.profiling.reports.comparison import gate, markdown_report, print_comparison
-    from toolkit.profiling.result import Profile
 
-    smallest = SMALLEST_SHARE if fail_over is None else fail_over
-    found = compare(Profile.read(before), Profile.read(after), smallest=smallest)
+    found = compare(before, after, fail_over=fail_over)
     if as_json:
         told = {"differences": found.differences, "regressions": found.regressions(over=fail_over or 0.0)}
         cli.emit({"before": before, "after": after, **told, **schema.plain(found.mismatch)})

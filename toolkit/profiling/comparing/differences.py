@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -101,14 +102,17 @@ def _beyond(entry: Difference) -> float:
 
 
 def compare(
-    before: Profile, after: Profile, *, smallest: float = SMALLEST_SHARE, seed: int = 0
+    before: Profile | Path, after: Profile | Path, *, fail_over: float | None = None, seed: int = 0
 ) -> Comparison:
-    """Compare what both profiles measured, columns of one name with each other.
+    """Compare what both profiles, or files of profiles, measured: columns of one name with each other.
 
-    They were taken by two processes, between which a shared machine drifts. What only one of them measured
-    is left out (`Comparison.mismatch` tells it). Raises CnnkitError when they share nothing, or were taken
-    on other devices or with other numbers of threads.
+    `fail_over` is the share from which on a change is one, 0.1 where it is None. The profiles were taken by
+    two processes, between which a shared machine drifts. What only one of them measured is left out
+    (`Comparison.mismatch` tells it). Raises CnnkitError when they share nothing, or were taken on other
+    devices or with other numbers of threads; CorruptError for a file that is no profile.
     """
+    before, after = (side if isinstance(side, Profile) else Profile.read(side) for side in (before, after))
+    smallest = SMALLEST_SHARE if fail_over is None else fail_over
     refuse_unlike(before, after)
     others = {run.batch: run for run in after.runs}
     peaks = before.machine.peaks
