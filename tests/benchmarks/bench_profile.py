@@ -27,13 +27,15 @@ from toolkit import zoo
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.checkpoints import write_untrained
+from toolkit.exporting import ExportOptions, make
+from toolkit.graphs import GRAPH
 from toolkit.graphs.counting import SourceGraph, SourceNode
-from toolkit.profiling.columns import Wanted, export_onnx
+from toolkit.profiling.columns import PARITY_IMAGES
 from toolkit.profiling.measuring.latency import measure
 from toolkit.profiling.network.modules import Module
 from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.matching import claim
-from toolkit.traces import ExecutedNode
+from toolkit.traces import PLAIN, ExecutedNode
 
 BLOCKS = 5
 
@@ -41,7 +43,7 @@ BLOCKS = 5
 def exported(name: str, root: Path) -> Artifact:
     """Return the seeded ONNX file of a model."""
     checkpoint = write_untrained(zoo.model(name), root)
-    return export_onnx(checkpoint, "fp32", Wanted(models=(), root=root), lambda text: None)
+    return make(checkpoint, GRAPH, ExportOptions(root=root, images=PARITY_IMAGES), lambda text: None)
 
 
 def clean_against_bare(artifact: Artifact, backend: str) -> float:
@@ -120,7 +122,7 @@ def alignment_seconds(count: int = 1000) -> float:
     ]
     modules = [Module(name=f"m{i}", type="x") for i in range(count)]
     start = time.perf_counter()
-    rows = align(modules, {"ort": claim(ran, graph)})
+    rows = align(modules, {"ort": claim(ran, graph, PLAIN)})
     seconds = time.perf_counter() - start
     assert len(rows) == count // 2
     return seconds
