@@ -17,7 +17,7 @@ from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
 from toolkit.graphs import GRAPH
-from toolkit.passports import UNSIGNED, Format, Passport, Precision
+from toolkit.passports import Format, Passport, Precision
 from toolkit.tensorrt.flavours import FlavourName
 
 PLAN: Format = "trt"
@@ -47,8 +47,8 @@ class TritonExporter(Exporter):
     def needs(self, options: ExportOptions) -> Need | None:
         if options.own_of(TritonOptions).flavour == "classic":
             return Need(exporter=PLAN, precision=options.precision)
-        dialect = UNSIGNED if options.precision == "int8" else None
-        return Need(exporter=GRAPH, precision=options.precision, dialect=dialect)
+        # an int8 graph of no named dialect is ONNX Runtime's, which Triton runs it by
+        return Need(exporter=GRAPH, precision=options.precision)
 
     def prepare(self, options: ExportOptions) -> None:
         if options.own_of(TritonOptions).flavour == "rtx":

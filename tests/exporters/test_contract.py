@@ -6,16 +6,18 @@ what is asked here is that everything exports, opens in its consumer and answers
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from exporters.commands._own_options import own_fields
 from tests.exporters.conftest import cnnkit_json
+from tests.networks import light_models
 from toolkit import zoo
 from toolkit.artifacts import open_artifact
-from toolkit.exporting import EXPORTERS, Exporter
-
-LIGHT = ("lenet", "lenet-dropout", "cifarnet-bn")
+from toolkit.backends import openers
+from toolkit.exporting import EXPORTERS, Exporter, ExportOptions
 
 
 def precisions() -> list[str]:
@@ -24,18 +26,20 @@ def precisions() -> list[str]:
 
 
 def cases() -> list[object]:
-    marks = {name: () if name in LIGHT else (pytest.mark.slow,) for name in zoo.models()}
+    light = light_models()
+    marks = {name: () if name in light else (pytest.mark.slow,) for name in zoo.models()}
     return [pytest.param(name, marks=marks[name]) for name in zoo.models()]
 
 
 @pytest.mark.parametrize("model", cases())
 def test_every_exporter_makes_every_precision_it_claims_of_every_model(model: str, tmp_path: Path) -> None:
-    payload = cnnkit_json(
+    command = (
         *("export", model, "--untrained", "--format", ",".join(EXPORTERS.names())),
         *("--precision", ",".join(precisions()), "--images", 8, "--calibration-images", 8),
         *("--artifacts", tmp_path),
-        status=3,  # every precision is named, and not every format has each of them
     )
+    # every precision is named, and not every format has each of them
+    payload = cnnkit_json(*command, status=3)
     assert payload["failed"] == []
     lacking = {
         (name, precision)
@@ -53,6 +57,16 @@ def test_every_exporter_makes_every_precision_it_claims_of_every_model(model: st
         assert passport.trained is False
         assert (entry["parity"] or {}).get("images") == 8 or entry["parity_why"]
         assert Path(entry["path"]).suffix in {EXPORTERS.load(name).suffix for name in EXPORTERS.names()}
+        if Path(f"{entry['path']}.proof.safetensors").exists() and opens_here(passport.format):
+            assert cnnkit_json("verify", entry["path"], "--artifacts", tmp_path)["ok"]
+    again = cnnkit_json(*command, status=3)["artifacts"]
+    assert [(entry["path"], entry["cached"]) for entry in again] == [
+        (entry["path"], True) for entry in payload["artifacts"]
+    ]
+
+
+def opens_here(kind: str) -> bool:
+    return any(backend.availability().available for backend in openers(kind)[:1])
 
 
 @pytest.mark.parametrize("name", EXPORTERS.names())
@@ -63,3 +77,15 @@ def test_every_exporter_declares_what_it_is(name: str) -> None:
     assert exporter.precisions
     assert exporter.source_formats
     assert "precision" in exporter.reads
+    assert set(exporter.reads) <= {field.name for field in dataclasses.fields(ExportOptions)}
+    for field in own_fields(exporter):
+        assert field.option.help
+
+
+def test_no_two_exporters_write_the_same_file() -> None:
+    every = EXPORTERS.all()
+    for precision in precisions():
+        options = ExportOptions(root=Path(), precision=precision)
+        endings = [one.ending(options) for one in every if precision in one.precisions]
+        assert len(set(endings)) == len(endings)
+    assert len({one.format for one in every}) == len(every)
