@@ -16,7 +16,17 @@ from exporters.run.paths import export_path, refuse_another_network
 from exporters.run.publish import refuse_unwritable
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError, GateError, UnavailableError, unknown_name
-from toolkit.exporting import EXPORTERS, Exported, Exporter, ExportOptions, Need, meets, reaches
+from toolkit.exporting import (
+    EXPORTERS,
+    Exported,
+    Exporter,
+    ExportOptions,
+    Need,
+    begins,
+    meets,
+    need_of,
+    reaches,
+)
 from toolkit.passports import Dialect, Precision
 from toolkit.telling import Tell
 
@@ -68,7 +78,10 @@ class ExportRun:
         options = self.request.options
         if not self.request.fresh:
             refuse_another_network(self.source, options)
-        wanted = [(name, precision) for precision in self.request.precisions for name in self.request.formats]
+        # what is an end, as an engine, has the precision that it has
+        ended = not begins(self.source, options)
+        precisions = (self.source.passport.precision,) if ended else self.request.precisions
+        wanted = [(name, precision) for precision in precisions for name in self.request.formats]
         if wanted:
             refuse_unwritable(export_path(self.source, options, EXPORTERS.load(wanted[0][0])).parent)
         for name, precision in [step for step in wanted if self._can(*step)]:
@@ -105,7 +118,7 @@ class ExportRun:
     def _tried(self, exporter: Exporter, options: ExportOptions) -> Artifact | None:
         missed = Missed(format=exporter.name, precision=options.precision, reason="")
         try:
-            given = self._given(exporter.needs(options), options)
+            given = self._given(need_of(exporter, self.source, options), options)
             made = self._make(exporter, given, options) if given else None
         except UnavailableError as error:
             self.report.skipped.append(dataclasses.replace(missed, reason=str(error)))

@@ -188,7 +188,7 @@ def make(
     become it.
     """
     exporter = EXPORTERS.load(word)
-    given = _given(source, exporter.needs(options), options, tell, find)
+    given = _given(source, need_of(exporter, source, options), options, tell, find)
     if given.passport.format not in exporter.source_formats:
         able = " or ".join(exporter.source_formats)
         raise CnnkitError(f"{given.path.name} is {given.passport.format}, and {word} is made of {able}")
@@ -205,7 +205,7 @@ def make_need(
     find: Callable[[Need], Artifact | None] = lambda need: None,
 ) -> Artifact:
     """Make, or find, only what an exporter needs; the source itself where it needs nothing else."""
-    return _given(source, EXPORTERS.load(word).needs(options), options, tell, find)
+    return _given(source, need_of(EXPORTERS.load(word), source, options), options, tell, find)
 
 
 def _given(
@@ -220,10 +220,22 @@ def _given(
     return find(need) or make(source, need.exporter, need.options(options), tell, find)
 
 
+def begins(source: Artifact, options: ExportOptions) -> bool:
+    """Tell whether ways of exports begin with an artifact, as with a checkpoint; an engine is an end."""
+    plain = dataclasses.replace(options, precision="fp32", dialect=None)
+    kind = source.passport.format
+    return any(kind in one.source_formats and one.needs(plain) is None for one in EXPORTERS.all())
+
+
+def need_of(exporter: Exporter, source: Artifact, options: ExportOptions) -> Need | None:
+    """Return what an export of a source is made from; None for the source itself, which an end always is."""
+    return exporter.needs(options) if begins(source, options) else None
+
+
 def reaches(source: Artifact, word: str, options: ExportOptions) -> bool:
     """Tell whether a way of exports leads from an artifact to a format."""
     exporter = EXPORTERS.load(word)
-    need = exporter.needs(options)
+    need = need_of(exporter, source, options)
     if need is None:
         return source.passport.format in exporter.source_formats
     return meets(source, need) or reaches(source, need.exporter, need.options(options))
