@@ -1,4 +1,8 @@
 # The public surface, a line a module; `__init__.py` reads these lines to know where each name is defined.
+from exporters.proving.proof import Verdict as Verdict
+from exporters.run.export import export as export
+from exporters.run.report import Report as Report
+from exporters.run.verify import verify as verify
 from serve.settings import ServeSettings as ServeSettings
 from toolkit import errors as errors
 from toolkit.artifacts import Artifact as Artifact

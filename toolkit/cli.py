@@ -187,9 +187,15 @@ def as_rich(table: TextTable, **settings: Any) -> Table:
     )
     names = len(table.head) - table.figures
     for index, heading in enumerate(table.head):
-        made.add_column(escape(heading), justify="left" if index < names else "right")
+        figure = index >= names
+        made.add_column(
+            escape(heading), justify="right" if figure else "left", no_wrap=figure, overflow="fold"
+        )
     for row in table.rows:
         made.add_row(*map(escape, row))
+    if table.foot:
+        made.add_section()
+        made.add_row(*map(escape, table.foot))
     return made
 
 

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any, get_type_hints
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from toolkit.cli import Function
-from toolkit.exporting import EXPORTERS, Exporter, Option, own_options
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OwnField:
-    """A field of an exporter's own options as it is typed."""
-
-    name: str
-    option: Option
-    default: Any
-
-
-def own_fields(exporter: Exporter) -> Iterator[OwnField]:
-    """Yield the fields of an exporter's own options in their order."""
-    hints = get_type_hints(exporter.options, include_extras=True)
-    for field in dataclasses.fields(exporter.options):
-        option = next(one for one in hints[field.name].__metadata__ if isinstance(one, Option))
-        yield OwnField(name=field.name, option=option, default=field.default)
+from toolkit.exporting import EXPORTERS, OwnField, own_fields
 
 
 def exporter_options(function: Function) -> Function:
@@ -72,15 +54,3 @@ def typed(context: click.Context) -> dict[str, Any]:
     """Return what was typed of all exporters' own options, by field name."""
     found: dict[str, Any] = context.meta.setdefault("cnnkit.own", {})
     return found
-
-
-def own_of_all(given: dict[str, Any]) -> tuple[tuple[Any, ...], frozenset[str]]:
-    """Return each exporter's own options, and the words of those of which one was typed."""
-    made, named = [], set()
-    for exporter in EXPORTERS.all():
-        names = {field.name for field in dataclasses.fields(exporter.options)}
-        mine = {name: value for name, value in given.items() if name in names}
-        made.append(own_options(exporter, mine))
-        if mine:
-            named.add(exporter.name)
-    return tuple(made), frozenset(named)

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.core import ParameterSource
-from rich.markup import escape
-from rich.table import Table
 
-from exporters.commands._own_options import exporter_options, own_of_all, typed
+from exporters.commands._own_options import exporter_options, typed
 from toolkit import cli
 from toolkit.exporting import RangeMethod
 from toolkit.passports import Precision, as_precision
 
 if TYPE_CHECKING:
-    from exporters.run.plan import Report
+    from exporters.run.report import Report
     from toolkit.exporting import Exported
 
 
@@ -139,24 +137,14 @@ def export(
 
     A lower precision also makes the fp32 ONNX file that it starts from.
     """
-    from exporters.run.plan import ExportRequest, ExportRun, check_formats, raise_first
-    from exporters.run.source import open_source
+    from exporters.run.export import export as export_network
     from toolkit.allocation import reuse_freed_memory
-    from toolkit.artifacts import CHECKPOINT
-    from toolkit.exporting import ExportOptions, default_formats
-    from toolkit.opening import Selection
+    from toolkit.exporting import ExportOptions, own_of_all
 
-    check_formats(formats)
-    own, meant = own_of_all(typed(click.get_current_context()))
     # larger blocks are weights, worth giving back at once
     reuse_freed_memory(largest=64 << 20, kept=512 << 20)
     short = tuple(as_precision(p) for p, on in (("fp16", fp16), ("int8", int8)) if on)
     wanted = tuple(dict.fromkeys((*(precisions if _typed("precisions") or not short else ()), *short)))
-    selection = Selection(
-        root=root, formats=(CHECKPOINT,), untrained=untrained, seed=seed, model_file=model_file
-    )
-    source = open_source(model, selection)
-    cli.opened(source)
     options = ExportOptions(
         root=root,
         batches=batches,
@@ -171,21 +159,22 @@ def export(
         calibration_images=calibration_images,
         max_accuracy_drop=max_accuracy_drop,
         explain=explain,
-        own=own,
+        own=own_of_all(typed(click.get_current_context())),
     )
-    request = ExportRequest(
-        formats=formats or default_formats(),
+    report = export_network(
+        model,
+        formats=formats or None,
         precisions=wanted,
         options=options,
-        named=frozenset(formats) | meant,
+        untrained=untrained,
         fresh=fresh,
+        tell=cli.say,
     )
-    report = ExportRun(source, request, cli.say).run()
     if as_json:
         cli.emit(_payload(report))
     else:
-        _print(report, named=bool(request.named))
-    raise_first(report, named=request.named)
+        _print(report)
+    report.require()
 
 
 def _typed(option: str) -> bool:
@@ -219,24 +208,14 @@ def _entry(made: Exported) -> dict[str, Any]:
     }
 
 
-def _print(report: Report, *, named: bool) -> None:
-    from exporters.proving.parity import words
-    from toolkit.artifacts import size_bytes
-    from toolkit.figures import bytes_text
-
-    folders = sorted({str(made.artifact.path.absolute().parent) for made in report.artifacts})
-    table = Table(title="\n".join(folders) or None, title_justify="left")
-    for heading in ("file", "size", "proof", "made in"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("size", "made in"))
-    for made in report.artifacts:
-        path, passport = made.artifact.path, made.artifact.passport
-        proof = words(passport.parity) if passport.parity else passport.parity_why or "none"
-        took = "stored result" if made.cached else f"{made.seconds:.1f} s"
-        table.add_row(escape(path.name), bytes_text(size_bytes(path)), escape(proof), took)
+def _print(report: Report) -> None:
     if report.artifacts:
+        table = cli.as_rich(report.table())
+        for column in table.columns:
+            column.no_wrap = column.header in ("size", "made in")
         cli.stdout.print(table)
-    for missed in () if named else report.skipped:
-        cli.say(f"skipped {missed.format} {missed.precision}: {missed.reason}")
+    for missed in () if report.named else report.skipped:
+        cli.say(f"skipped {missed}")
 
 
 COMMAND = export

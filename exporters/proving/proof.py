@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,12 @@ from toolkit.answering import answers, smallest_batch
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import Engine
 from toolkit.checkpoints import tool_versions
-from toolkit.errors import CorruptError, NotFoundError
+from toolkit.errors import CorruptError, GateError, NotFoundError
 from toolkit.exporting import EXPORTERS, ExportOptions
 from toolkit.exporting.evidence import Evidence
 from toolkit.graphs import GRAPH
 from toolkit.images import normalise
+from toolkit.markup import html_table
 from toolkit.passports import SYMMETRIC, Passport, Verification
 
 IMAGES = 64
@@ -52,6 +53,7 @@ class Verdict:
     `max_abs_diff` is NaN where an answer was none; `latency_ms` is that of a batch of `batch`.
     """
 
+    path: Path
     images: int
     agree: int
     max_abs_diff: float
@@ -63,6 +65,26 @@ class Verdict:
     def ok(self) -> bool:
         """Whether every picture agrees."""
         return self.agree == self.images
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one line."""
+        return (
+            f"{self.agree} of {self.images} agree, largest difference {self.max_abs_diff:.2g}, "
+            f"{self.latency_ms:.2g} ms a batch of {self.batch}"
+        )
+
+    def require(self) -> Self:
+        """Return the verdict where it is good. Raises GateError, which names the pictures that disagree."""
+        if self.ok:
+            return self
+        names = ", ".join(str(number) for number in self.wrong[:10])
+        more = " …" if len(self.wrong) > 10 else ""
+        raise GateError(f"{self.path.name}: {self.summary}; images that disagree: {names}{more}")
+
+    def _repr_html_(self) -> str:
+        facts = (("ok" if self.ok else "failed", self.summary),)
+        return html_table((), facts, self.path.name)
 
 
 def proof_path(path: Path) -> Path:
@@ -164,6 +186,7 @@ def check_proof(engine: Engine, proof: Proof, *, runs: int = 50) -> Verdict:
     agree = (differences <= proof.tolerance) & (same | near)
     batch = smallest_batch(engine, inputs)
     return Verdict(
+        path=engine.artifact.path,
         images=len(proof.logits),
         agree=int(agree.sum()),
         max_abs_diff=float(differences.max()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from exporters.run.fingerprint import data_fingerprint
 from exporters.run.form import unmet
 from exporters.run.paths import export_path, refuse_another_network
 from exporters.run.publish import refuse_unwritable
+from exporters.run.report import Missed, Report
 from toolkit.artifacts import Artifact
-from toolkit.errors import CnnkitError, GateError, UnavailableError, unknown_name
+from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.exporting import (
     EXPORTERS,
     Exported,
@@ -35,18 +36,8 @@ Step = tuple[str, Precision, Dialect | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Missed:
-    """A format at a precision that was not made, why, and the exit status that it means."""
-
-    format: str
-    precision: str
-    reason: str
-    exit_status: int = UnavailableError.exit_status
-
-
-@dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """What one command asks for. `named` are the formats that were typed rather than taken by default."""
+    """What one export is asked for. `named` are the formats that were named rather than taken by default."""
 
     formats: tuple[str, ...]
     precisions: tuple[Precision, ...]
@@ -55,21 +46,12 @@ class ExportRequest:
     fresh: bool = False
 
 
-@dataclass(kw_only=True)
-class Report:
-    """What an export made, what this machine cannot make, and what failed its checks."""
-
-    artifacts: list[Exported] = field(default_factory=list)
-    skipped: list[Missed] = field(default_factory=list)
-    failed: list[Missed] = field(default_factory=list)
-
-
 class ExportRun:
     """One export command over one source."""
 
     def __init__(self, source: Artifact, request: ExportRequest, tell: Tell) -> None:
         self.source, self.request, self.tell = source, request, tell
-        self.report = Report()
+        self.report = Report(named=request.named)
         self.context = RunContext(source, request.options, tell)
         self._made: dict[Step, Artifact | None] = {}
 
@@ -181,23 +163,3 @@ class ExportRun:
     @cached_property
     def _data(self) -> str | None:
         return data_fingerprint(self.source.passport, self.request.options.data_dir)
-
-
-def check_formats(formats: tuple[str, ...]) -> None:
-    """Raise NotFoundError with the nearest match for a format that no exporter makes."""
-    for name in formats:
-        if name not in EXPORTERS.names():
-            raise unknown_name("format", name, EXPORTERS.names())
-
-
-def raise_first(report: Report, *, named: frozenset[str]) -> None:
-    """Raise the failure that decides the exit status: a failed check, then a named format not here."""
-    if report.failed:
-        kind = GateError if any(m.exit_status == 4 for m in report.failed) else CnnkitError
-        raise kind("; ".join(f"{m.format} {m.precision}: {m.reason}" for m in report.failed))
-    lacking = [missed for missed in report.skipped if missed.format in named]
-    if lacking:
-        raise UnavailableError("; ".join(f"{m.format} {m.precision}: {m.reason}" for m in lacking))
-    if not report.artifacts:
-        reasons = "; ".join(m.reason for m in report.skipped)
-        raise CnnkitError(f"nothing could be exported: {reasons}")

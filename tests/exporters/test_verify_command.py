@@ -14,15 +14,16 @@ import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from exporters.commands.verify import _record
 from exporters.proving.proof import Verdict, proof_path, read_proof
 from exporters.run.rebuild import rebuild
+from exporters.run.verify import record
 from exporters.trt import TrtOptions
 from tests.exporters.conftest import cnnkit_json, cnnkit_run, export_one
 from toolkit.artifacts import Artifact, hash_file, open_artifact, read_passport, sidecar, stamp
 from toolkit.errors import NotFoundError
 from toolkit.exporting import EXPORTERS
 from toolkit.passports import Target
+from toolkit.telling import silent
 
 
 @pytest.fixture
@@ -93,24 +94,25 @@ def test_a_file_that_answers_no_numbers_exits_4_and_its_record_can_be_read(expor
     assert read_passport(exported.path).verified[-1].max_abs_diff is None
 
 
-VERDICT = Verdict(images=64, agree=64, max_abs_diff=0.0, latency_ms=1.0, batch=1, wrong=())
+VERDICT = Verdict(
+    path=Path("net.onnx"), images=64, agree=64, max_abs_diff=0.0, latency_ms=1.0, batch=1, wrong=()
+)
 
 
 def test_verifying_twice_at_once_keeps_both_records(exported: Artifact) -> None:
-    _record(exported, VERDICT, "first")
-    _record(exported, VERDICT, "second")  # its passport was read before the first one wrote
+    record(exported, VERDICT, "first", silent)
+    record(exported, VERDICT, "second", silent)  # its passport was read before the first one wrote
     records = read_passport(exported.path).verified
     assert [entry.device for entry in records] == ["first", "second"]
 
 
-def test_a_record_never_puts_an_older_passport_beside_a_newer_file(
-    exported: Artifact, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_record_never_puts_an_older_passport_beside_a_newer_file(exported: Artifact) -> None:
     exported.path.write_bytes(exported.path.read_bytes() + b"\0")
     newer = stamp(exported.path, exported.passport)
-    _record(exported, VERDICT, "cpu")
+    told: list[str] = []
+    record(exported, VERDICT, "cpu", told.append)
     assert open_artifact(exported.path).passport == newer.passport
-    assert "another file was exported to this place meanwhile" in capsys.readouterr().err
+    assert told == ["not recorded: another file was exported to this place meanwhile; verify it, too"]
 
 
 def _adopt_proof(exported: Artifact) -> None:

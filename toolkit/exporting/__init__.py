@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_type_hints
 
-from toolkit.artifacts import Artifact
+from toolkit.artifacts import Artifact, artifacts_root
 from toolkit.catalog import Shelf
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, unknown_name
 from toolkit.exporting.evidence import Evidence
 from toolkit.passports import Dialect, Format, Precision
 from toolkit.telling import Tell
@@ -49,7 +49,7 @@ class ExportOptions:
     on. `path` names the very file to write. `own` holds exporters' own options, one instance of a class.
     """
 
-    root: Path
+    root: Path = dataclasses.field(default_factory=artifacts_root)
     precision: Precision = "fp32"
     dialect: Dialect | None = None
     batches: tuple[int, ...] = (1, 32, 256)
@@ -251,12 +251,62 @@ def meets(artifact: Artifact, need: Need) -> bool:
     )
 
 
-def own_options(exporter: Exporter, given: Mapping[str, Any]) -> Any:
-    """Return an exporter's own options from plain values. Raises NotFoundError for one that it has not."""
-    from toolkit.errors import unknown_name
+@dataclass(frozen=True, kw_only=True)
+class OwnField:
+    """A field of an exporter's own options as it is typed."""
 
-    known = [field.name for field in dataclasses.fields(exporter.options)]
-    for name in given:
+    name: str
+    option: Option
+    default: Any
+
+    def check(self, exporter: str, value: Any) -> None:
+        """Raise CnnkitError for a value that the field cannot have."""
+        about, what = self.option, f"{self.name} of {exporter}"
+        if value == self.default:
+            return
+        if about.choices and value not in about.choices:
+            raise unknown_name(what, str(value), about.choices)
+        bounds = (about.low is None or value >= about.low, about.high is None or value <= about.high)
+        if not all(bounds):
+            raise CnnkitError(f"{what} is {value}; possible: {about.low} to {about.high}")
+
+
+def own_fields(exporter: Exporter) -> Iterator[OwnField]:
+    """Yield the fields of an exporter's own options in their order."""
+    hints = get_type_hints(exporter.options, include_extras=True)
+    for field in dataclasses.fields(exporter.options):
+        option = next(one for one in hints[field.name].__metadata__ if isinstance(one, Option))
+        yield OwnField(name=field.name, option=option, default=field.default)
+
+
+def own_options(exporter: Exporter, given: Mapping[str, Any]) -> Any:
+    """Return an exporter's own options from plain values. Raises CnnkitError for what it has not."""
+    known = {field.name: field for field in own_fields(exporter)}
+    for name, value in given.items():
         if name not in known:
             raise unknown_name(f"option of {exporter.name}", name, known)
+        known[name].check(exporter.name, value)
     return exporter.options(**given)
+
+
+def own_of_all(given: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return every exporter's own options from plain values by name; exporters share what they both have."""
+    found = []
+    for exporter in EXPORTERS.all():
+        names = {field.name for field in dataclasses.fields(exporter.options)}
+        found.append(own_options(exporter, {name: given[name] for name in names & given.keys()}))
+    return tuple(found)
+
+
+def own_by_word(given: Mapping[str, Mapping[str, Any]]) -> tuple[Any, ...]:
+    """Return every exporter's own options as they were given for some exporters by word.
+
+    Raises NotFoundError with the nearest match for an exporter or an option that is not there.
+    """
+    shared: dict[str, Any] = {}
+    for word, own in given.items():
+        own_options(EXPORTERS.load(word), own)
+        for name, value in own.items():
+            if shared.setdefault(name, value) != value:
+                raise CnnkitError(f"{name} is one option for all exporters: {shared[name]!r} or {value!r}?")
+    return own_of_all(shared)

@@ -1,0 +1,66 @@
+"""A whole export in one call: the network is found, every format is made of it and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from exporters.run.plan import ExportRequest, ExportRun
+from exporters.run.report import Report
+from exporters.run.source import open_source
+from toolkit.artifacts import CHECKPOINT, artifacts_root
+from toolkit.errors import unknown_name
+from toolkit.exporting import EXPORTERS, ExportOptions, default_formats, own_by_word
+from toolkit.opening import Selection, describe
+from toolkit.passports import Precision
+from toolkit.telling import Tell, silent
+
+
+def export(
+    model: str | Path | None = None,
+    *,
+    formats: Sequence[str] | None = None,
+    precisions: Sequence[Precision] = ("fp32",),
+    options: Mapping[str, Mapping[str, Any]] | ExportOptions | None = None,
+    untrained: bool = False,
+    fresh: bool = False,
+    root: Path | str | None = None,
+    tell: Tell = silent,
+) -> Report:
+    """Export a network and check what came of it: a name's checkpoint, else its fp32 graph, or a path's file.
+
+    `model` None is the network that was trained or exported last; `formats` None are those that are made by
+    default. `options` holds exporters' own options by their words, {"trt": {"flavour": "classic"}}, or is
+    all that an export is asked (batches, pictures for the proof, seed …). `fresh` makes again what
+    an identical export has left.
+
+    What fails its checks or cannot be made here stands in the report, whose `require` raises it. Raises
+    NotFoundError with the nearest match for a format, option or network that is not there, CnnkitError
+    where another network has the name.
+    """
+    for name in formats or ():
+        if name not in EXPORTERS.names():
+            raise unknown_name("format", name, EXPORTERS.names())
+    asked = options if isinstance(options, ExportOptions) else ExportOptions(own=own_by_word(options or {}))
+    if root is not None:
+        asked = dataclasses.replace(asked, root=artifacts_root(root))
+    selection = Selection(
+        root=asked.root,
+        formats=(CHECKPOINT,),
+        untrained=untrained,
+        seed=asked.seed,
+        model_file=asked.model_file,
+    )
+    source = open_source(None if model is None else str(model), selection)
+    tell(f"opened {describe(source)}")
+    meant = {one.name for one in EXPORTERS.all() if asked.own_of(one.options) != one.options()}
+    request = ExportRequest(
+        formats=tuple(formats or default_formats()),
+        precisions=tuple(precisions),
+        options=asked,
+        named=frozenset(formats or ()) | meant,
+        fresh=fresh,
+    )
+    return ExportRun(source, request, tell).run()

@@ -1,0 +1,78 @@
+"""An export checked against the proof that lies beside it, on this machine, and the record of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporters.proving.proof import Verdict, check_proof, read_proof, recorded
+from exporters.run.publish import take_turn
+from exporters.run.rebuild import rebuild as build_again
+from toolkit.artifacts import (
+    CHECKPOINT,
+    Artifact,
+    artifacts_root,
+    is_shipped,
+    now,
+    open_artifact,
+    read_passport,
+    sidecar,
+    write_json,
+)
+from toolkit.backends import EngineOptions, openers
+from toolkit.errors import CnnkitError
+from toolkit.telling import Tell, silent
+
+
+def verify(
+    path: str | Path,
+    *,
+    rebuild: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+    root: Path | str | None = None,
+    tell: Tell = silent,
+) -> Verdict:
+    """Check an exported file against its proof: 64 pictures and the answers that they must give.
+
+    Needs numpy and the file's own runtime, neither torch nor the data set. `rebuild` builds an engine again
+    for this machine first, of the graph beside it or under `root`. Machine, versions and date are written
+    into the passport; `tell` hears where that cannot be. A verdict that is not `ok` is raised by its
+    `require`.
+
+    Raises CnnkitError for a file that carries no proof, NotFoundError where the proof is not beside it,
+    CorruptError where either was altered, UnavailableError where the runtime or the device is not here.
+    """
+    artifact = open_artifact(Path(path))
+    able = openers(artifact.passport.format)
+    if artifact.passport.format == CHECKPOINT or not able:
+        raise CnnkitError(
+            f"{path} is {artifact.passport.format}, which carries no proof; "
+            "verify takes what `cnnkit export` makes to be run: .onnx and .engine files"
+        )
+    if rebuild:
+        artifact = build_again(artifact, artifacts_root(root))
+    proof = read_proof(artifact)
+    with able[0].open(artifact, EngineOptions(device=device, threads=threads)) as engine:
+        verdict, ran_on = check_proof(engine, proof), engine.device_name
+    record(artifact, verdict, ran_on, tell)
+    return verdict
+
+
+def record(artifact: Artifact, verdict: Verdict, device: str, tell: Tell) -> None:
+    """Write machine, versions and date into the passport; say so where that cannot be.
+
+    An export may have put another file in place meanwhile, and another verify a record: the passport
+    is read again while no other can write it.
+    """
+    if is_shipped(artifact.path):
+        tell("not recorded: this file belongs to the installation")
+        return
+    try:
+        with take_turn(artifact.path.parent):
+            known = read_passport(artifact.path)
+            if known.sha256 == artifact.passport.sha256:
+                write_json(sidecar(artifact.path), recorded(known, verdict, device, now()).to_json())
+            else:
+                tell("not recorded: another file was exported to this place meanwhile; verify it, too")
+    except (CnnkitError, OSError) as error:
+        tell(f"not recorded in the passport: {error}")
