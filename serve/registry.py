@@ -97,9 +97,10 @@ class Registry:
         return Version(model, classifier, queue)
 
     def _queue(self, model: str, version: str, classifier: Classifier) -> Queue:
-        fixed = classifier.artifact.passport.input.shape[0]
-        # a graph with a fixed batch takes exactly that many rows, so callers cannot share one
-        settings = self.batching if fixed is None else replace(self.batching, max_batch=1)
+        least, most = classifier.engine.batch_sizes
+        # what takes no fewer than so many rows, as a graph with a fixed batch, callers cannot share
+        shared = min(self.batching.max_batch, most or self.batching.max_batch) if least == 1 else 1
+        settings = replace(self.batching, max_batch=shared)
         tally = ModelStatistics.none_yet(model, version)
 
         def ran(rows: int, seconds: float) -> None:

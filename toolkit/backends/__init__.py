@@ -121,7 +121,7 @@ class Engine(ABC):
         return None
 
     def check(self, batch: NDArray[Any]) -> None:
-        """Raise ShapeError unless the batch fits the passport's input."""
+        """Raise ShapeError unless the batch fits the passport's input and `batch_sizes`."""
         wanted = self.artifact.passport.input.shape
         fits = len(wanted) == batch.ndim and all(
             want is None or want == have for want, have in zip(wanted, batch.shape, strict=True)
@@ -131,6 +131,15 @@ class Engine(ABC):
             raise ShapeError(
                 f"{self.artifact.passport.model} takes {shape}, got {'×'.join(map(str, batch.shape))}"
             )
+        asked, (least, most) = len(batch), self.batch_sizes
+        if asked < least or (most is not None and asked > most):
+            sizes = f"{least} or more" if most is None else f"{least} to {most}"
+            built = f"{self.artifact.path.name} was built for batches of {sizes}, got {asked}"
+            raise ShapeError("; ".join(part for part in (built, self.wider(asked)) if part))
+
+    def wider(self, asked: int) -> str:
+        """Return what to type for one that takes batches of `asked`, too; empty where nobody knows."""
+        return ""
 
     def close(self) -> None:  # noqa: B027  (most engines have nothing to free)
         """Free what the engine holds; running it afterwards is an error."""

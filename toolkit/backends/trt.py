@@ -136,17 +136,10 @@ class TrtEngine(Engine):
         low, usual, high = self.engine.get_tensor_profile_shape(self.inputs[0], 0)
         return int(low[0]), int(usual[0]), int(high[0])
 
-    def check(self, batch: NDArray[Any]) -> None:
-        super().check(batch)
-        asked, (least, most) = len(batch), self.batch_sizes
-        if asked < least or (most is not None and asked > most):
-            low, usual, high = self._profile
-            wider = f"{min(low, asked)},{usual},{max(high, asked)}"
-            raise ShapeError(
-                f"{self.artifact.path.name} was built for batches of {low} to {high}, got {asked}; "
-                f"`cnnkit export {self.artifact.name} --format trt "
-                f"--precision {self.artifact.passport.precision} --batch {wider}`"
-            )
+    def wider(self, asked: int) -> str:
+        low, usual, high = self._profile
+        precision, sizes = self.artifact.passport.precision, f"{min(low, asked)},{usual},{max(high, asked)}"
+        return f"`cnnkit export {self.artifact.name} --format trt --precision {precision} --batch {sizes}`"
 
     def _enqueue(self, batch: NDArray[Any]) -> None:
         self._upload(batch)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from toolkit import cli
-from toolkit.datasets import dataset_names, dataset_of
+from toolkit.datasets import dataset_names, dataset_of, own_sources
 from toolkit.errors import CnnkitError
 
 
@@ -24,7 +25,11 @@ def datasets(*, wanted: str | None, data_dir: Path | None, as_json: bool) -> Non
         else [_row(name, data_dir, fetch=False) for name in dataset_names()]
     )
     if as_json:
-        cli.emit({"datasets": rows})
+        own = [
+            {"scheme": spec.scheme, "example": spec.example, "summary": spec.summary, "layout": spec.layout}
+            for spec in own_sources()
+        ]
+        cli.emit({"datasets": rows, "own": own})
         return
     if wanted:
         cli.stdout.print(f"{wanted}: {rows[0]['source']}", soft_wrap=True)
@@ -34,7 +39,8 @@ def datasets(*, wanted: str | None, data_dir: Path | None, as_json: bool) -> Non
         table.add_row(
             row["name"], row["summary"], row["licence"], row["source"] or f"not here: --fetch {row['name']}"
         )
-    table.add_row("folder:PATH", "your own pictures", "yours", "train/<class>/*.png with test/ or val/")
+    for spec in own_sources():
+        table.add_row(spec.example, spec.summary, spec.licence, escape(spec.layout or ""))
     cli.print_table(table)
 
 

@@ -33,9 +33,7 @@ def _figures(
 @click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", callback=_renames, help="Repeatable.")
 @cli.name_option("Name of the artifact (default: the model's).")
 @click.option("--classes", metavar="A,B,…", help="Class names in order (default: the data set's).")
-@click.option(
-    "--dataset", metavar="NAME|folder:PATH", help="What it was trained on (default: the model's own)."
-)
+@click.option("--dataset", cls=cli.DatasetOption, help="What it was trained on (default: the model's own).")
 @click.option("--mean", metavar="M[,M,M]", callback=_figures, help="Subtracted from pixels / 255.")
 @click.option("--std", metavar="S[,S,S]", callback=_figures, help="Divided by, after the mean.")
 @click.option("--replace", is_flag=True, help="Write over an artifact of that name.")

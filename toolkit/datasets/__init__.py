@@ -49,9 +49,9 @@ class DatasetSpec:
     allows downloads; `size` is the (C, H, W) wanted by decoders of pictures of any size, and
     ignored where pictures have one size already.
 
-    A source of people's own pictures has a `scheme`: it is typed `<scheme>:<place>`, as in `folder:PATH`,
-    and `example` is what errors propose. `listing(name)` is a hash of the files that lie at that place,
-    without decoding one; None where there are none.
+    A source of people's own pictures has a `scheme`: it is typed `<scheme>:<place>`, as in `folder:PATH`.
+    `example` is what errors propose, `layout` what has to lie at that place. `listing(name)` is a hash of
+    the files that lie there, without decoding one; None where there are none.
     """
 
     name: str
@@ -63,6 +63,7 @@ class DatasetSpec:
     load: Callable[[str, Path | None, bool, tuple[int, int, int] | None], Dataset]
     scheme: str | None = None
     example: str | None = None
+    layout: str | None = None
     listing: Callable[[str], str | None] | None = None
 
 
@@ -77,6 +78,11 @@ def dataset_words() -> list[str]:
 def dataset_names() -> list[str]:
     """Return the names of the data sets that are the same for everybody: those without a scheme."""
     return [word for word, spec in _specs().items() if spec.scheme is None]
+
+
+def own_sources() -> list[DatasetSpec]:
+    """Return the sources of people's own pictures: those with a scheme, in the order of their words."""
+    return [spec for spec in _specs().values() if spec.scheme is not None]
 
 
 def dataset_of(word: str) -> DatasetSpec:

@@ -146,5 +146,6 @@ DATASET = DatasetSpec(
     load=load,
     scheme="folder",
     example="folder:PATH",
+    layout="train/<class>/*.png with test/ or val/",
     listing=listing,
 )

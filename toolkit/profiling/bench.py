@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import CHECKPOINT, now
 from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions
+from toolkit.errors import ShapeError
 from toolkit.graphs.counting import SourceGraph, count_graph
 from toolkit.profiling.columns import ColumnSources
 from toolkit.profiling.judging.agreement import difference
@@ -24,7 +25,7 @@ from toolkit.profiling.measuring.machine import describe_machine
 from toolkit.profiling.measuring.memory import process_peak
 from toolkit.profiling.measuring.yardstick import Yardstick
 from toolkit.profiling.network.modules import Module, NetworkKey, modules_of, network_of, shared
-from toolkit.profiling.result import Latency, Profile, Run
+from toolkit.profiling.result import Latency, Profile, Run, SkippedColumn
 from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
 from toolkit.profiling.rows.matching import claim
@@ -84,7 +85,7 @@ def profile(chosen: ColumnSources, settings: ProfileSettings, tell: Callable[[st
         runs=tuple(runs),
         partial=any(run.partial for run in runs) or len(runs) < len(batches),
         machine=describe_machine(settings.threads),
-        skipped=tuple(chosen.skipped),
+        skipped=tuple(dict.fromkeys(entry for run in runs for entry in run.skipped)),
         created=now(),
     )
 
@@ -97,6 +98,7 @@ class _Bench:
     ) -> None:
         self.chosen, self.settings, self.batch, self.tell = chosen, settings, batch, tell
         self.seen = {target.key: ObservedColumn(target=target) for target in chosen.targets}
+        self.skipped = list(chosen.skipped)
         self.partial = False
         self.beside_clean, self.beside_trace = Yardstick(settings.threads), Yardstick(settings.threads)
 
@@ -120,7 +122,7 @@ class _Bench:
             batch=self.batch,
             backends=columns_of(self.seen, rows),
             rows=rows,
-            skipped=tuple(self.chosen.skipped),
+            skipped=tuple(self.skipped),
             agreement=agreement,
             reference=reference,
             yardstick={
@@ -173,15 +175,30 @@ class _Bench:
 
     def _open(self, stack: ExitStack) -> dict[str, Engine]:
         engines: dict[str, Engine] = {}
-        for key, seen in self.seen.items():
+        for key, seen in list(self.seen.items()):
             target = seen.target
             if target.static_why is not None:
                 continue
             backend = BACKENDS.load(target.backend)
             options = self._options(backend, seen)
             seen.device = backend.device_for(options)
-            engines[key] = stack.enter_context(backend.open(target.artifact, options))
+            engine = stack.enter_context(backend.open(target.artifact, options))
+            try:
+                engine.check(self._input(key))
+            except ShapeError as error:
+                self._leave_out(key, error)
+            else:
+                engines[key] = engine
         return engines
+
+    def _leave_out(self, key: str, error: ShapeError) -> None:
+        """Skip a column whose engine does not take this batch; raise for one that was named or is alone."""
+        if self.chosen.named or len(self.seen) == 1:
+            raise error
+        target = self.seen.pop(key).target
+        self.tell(f"batch {self.batch}: left out {key}: {error}")
+        precision = target.artifact.passport.precision
+        self.skipped.append(SkippedColumn(backend=target.backend, precision=precision, reason=str(error)))
 
     def _options(self, backend: Backend, seen: ObservedColumn) -> EngineOptions:
         """Return how a column is opened: with the graph whose nodes have names, and all its inputs fed."""

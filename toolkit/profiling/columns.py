@@ -69,8 +69,9 @@ class ColumnsWanted:
 
 @dataclass(kw_only=True)
 class ColumnSources:
-    """The columns, and what was skipped."""
+    """The columns, and what was skipped; `named` tells whether their backends were typed one by one."""
 
+    named: bool = False
     targets: list[ColumnSource] = field(default_factory=list)
     skipped: list[SkippedColumn] = field(default_factory=list)
 
@@ -113,7 +114,7 @@ class _Finder:
     """Looks for one column after the other."""
 
     def __init__(self, wanted: ColumnsWanted, tell: Callable[[str], None]) -> None:
-        self.wanted, self.tell, self.found = wanted, tell, ColumnSources()
+        self.wanted, self.tell, self.found = wanted, tell, ColumnSources(named=wanted.named)
         self.lacking: dict[str, str] = {}  # backend → why it has no file of a MODEL
 
     def add(self, model: str | None, backend: Backend, precision: Precision) -> None:

@@ -22,11 +22,12 @@ from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, open_artifac
 from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions, backend_names
 from toolkit.checkpoints import load_module, write_untrained
 from toolkit.errors import CnnkitError, NotFoundError, ShapeError, UnavailableError
-from toolkit.exporting import EXPORTERS, ExportOptions, make, silent
-from toolkit.graphs.counting import read_graph
+from toolkit.exporting import EXPORTERS, ExportOptions, make
+from toolkit.graphs.counting import count_graph
 from toolkit.profiling.columns import graph_of
 from toolkit.profiling.rows.align import coverage
 from toolkit.profiling.rows.matching import claim
+from toolkit.telling import silent
 
 torch = pytest.importorskip("torch")
 
@@ -195,7 +196,7 @@ def test_a_bound_call_can_be_repeated(case: Case) -> None:
 
 def test_a_trace_names_every_node_and_times_it_in_every_window(case: Case) -> None:
     path = graph_of(case.artifact)
-    graph = read_graph(path, batch=1) if path else None
+    graph = count_graph(path, batch=1) if path else None
     with case.open(graph=graph.renamed if graph else None) as engine:
         trace = engine.trace(case.inputs(takes(engine, 1)), windows=WINDOWS, runs=RUNS)
     names = [node.name for node in trace.nodes]

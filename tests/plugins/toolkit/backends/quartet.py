@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
 from toolkit.backends import Availability, Backend, Engine, EngineOptions, Examination, Setting
-from toolkit.errors import CorruptError, ShapeError, UnavailableError
+from toolkit.errors import CorruptError, UnavailableError
 from toolkit.passports import Format
 from toolkit.traces import ExecutedNode, NodeSpelling, Trace, trimmed_mean
 
@@ -72,11 +72,6 @@ class QuartetEngine(Engine):
     @property
     def output_names(self) -> tuple[str, ...]:
         return tuple(output.name for output in self.session.get_outputs())
-
-    def check(self, batch: NDArray[Any]) -> None:
-        super().check(batch)
-        if len(batch) > MOST:
-            raise ShapeError(f"Quartet takes at most {MOST} pictures a call, got {len(batch)}")
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         self.check(batch)

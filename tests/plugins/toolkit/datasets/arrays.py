@@ -58,5 +58,6 @@ DATASET = DatasetSpec(
     load=load,
     scheme="npy",
     example="npy:FILE",
+    layout="images (N, H, W) and labels (N,)",
     listing=listing,
 )
