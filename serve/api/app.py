@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from serve.api import (
@@ -37,18 +36,10 @@ MODEL = "/v2/models/{model}"
 VERSION = f"{MODEL}/versions/{{version}}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Route:
-    """What answers a path: by method, and under which pattern it is counted."""
+class Match(NamedTuple):
+    """The pattern of a path, under which it is answered and counted, and the model and version that it names."""
 
     pattern: str
-    methods: Mapping[str, Handler]
-
-
-class Match(NamedTuple):
-    """What answers one path, and the model and version that the path names."""
-
-    route: Route
     model: str = ""
     version: str | None = None
 
@@ -75,13 +66,14 @@ class App:
         self.deadline_s = deadline_s
         self.page = page
         admission = Admission(metrics, deadline_s)
-        self.protocol = Protocol(registry, admission)
-        self.repository = Repository(self.protocol)
-        self.classify = Classify(self.protocol, admission, limits)
-        self.routes = self._routes()
+        protocol = Protocol(registry, admission)
+        self.classify = Classify(protocol, admission, limits)
+        self.routes = self._routes(protocol, Repository(protocol), self.classify)
 
-    def _routes(self) -> dict[str, Route]:
-        protocol, repository, classify = self.protocol, self.repository, self.classify
+    def _routes(
+        self, protocol: Protocol, repository: Repository, classify: Classify
+    ) -> dict[str, dict[str, Handler]]:
+        """Return what answers each pattern, by method."""
         gets: dict[str, Handler] = {
             "/v2": protocol.server,
             "/v2/health/live": protocol.live,
@@ -102,8 +94,10 @@ class App:
             gets[f"{base}/config"] = protocol.config
             gets[f"{base}/stats"] = repository.statistics
             posts[f"{base}/infer"] = protocol.infer
-        found = {path: Route(pattern=path, methods={"GET": one, "HEAD": one}) for path, one in gets.items()}
-        return found | {path: Route(pattern=path, methods={"POST": one}) for path, one in posts.items()}
+        return {
+            **{path: {"GET": handler, "HEAD": handler} for path, handler in gets.items()},
+            **{path: {"POST": handler} for path, handler in posts.items()},
+        }
 
     async def _metrics(self, request: HttpRequest) -> Reply:
         for model in self.registry.models:
@@ -113,25 +107,27 @@ class App:
 
     def match(self, path: str) -> Match | None:
         """Return what answers a path of the API; None for the page's. Raises RefusedError (400, 404)."""
-        found, name, version = self.routes.get(path), "", None
-        if found is None and path.startswith("/v2/models/"):
+        if path in self.routes:
+            return Match(path)
+        if path.startswith("/v2/models/"):
             name, *rest = path.split("/")[3:]
-            pattern = MODEL
+            base, version = MODEL, None
             if len(rest) >= 2 and rest[0] == "versions":
-                version, rest, pattern = rest[1], rest[2:], VERSION
-            found = self.routes.get("/".join((pattern, *rest)))
-            if found is None:
-                raise refused("/".join(("/v2", *rest)))
-        if found is None and (path.startswith(("/v1/", "/v2/")) or self.page is None):
-            raise refused(path)
-        return Match(found, name, version) if found else None
+                base, version, rest = VERSION, rest[1], rest[2:]
+            pattern = "/".join((base, *rest))
+            if pattern in self.routes:
+                return Match(pattern, name, version)
+            path = "/".join(("/v2", *rest))
+        elif self.page is not None and not path.startswith(("/v1/", "/v2/")):
+            return None
+        raise refused(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on to the page."""
-        if scope["type"] == "lifespan":
-            await (self.page or _no_lifespan)(scope, receive, send)
+        if scope["type"] == "lifespan" and self.page is not None:
+            await self.page(scope, receive, send)
             return
-        if scope["type"] != "http":
+        if scope["type"] != "http":  # to a server, an error here says that there is no lifespan to wait for
             raise ValueError(f"no {scope['type']} is served")
         headers = dict(scope["headers"])
         ident = request_id(headers)
@@ -143,7 +139,7 @@ class App:
                 assert self.page is not None
                 await self.page(scope, receive, send)
                 return
-            pattern = found.route.pattern
+            pattern = found.pattern
             reply = await self._answer(found, scope, headers, receive)
         except RefusedError as refused:
             reply = error_reply(refused)
@@ -158,10 +154,9 @@ class App:
     async def _answer(
         self, found: Match, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
     ) -> Reply:
-        methods = found.route.methods
-        handler = methods.get(scope["method"])
-        if handler is None:
-            allowed = ", ".join(methods)
+        handlers = self.routes[found.pattern]
+        if scope["method"] not in handlers:
+            allowed = ", ".join(handlers)
             raise RefusedError(405, f"this path takes {allowed}", {b"allow": allowed.encode()})
         came = asyncio.get_running_loop().time()
         deadline = came + self.deadline_s
@@ -182,12 +177,4 @@ class App:
             model=found.model,
             version=found.version,
         )
-        return await handler(request)
-
-
-async def _no_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
+        return await handlers[scope["method"]](request)

@@ -1,4 +1,4 @@
-"""uvicorn's protocol, bounded: so many connections, so long for a request's head; replies leave in one piece.
+"""uvicorn's protocol, bounded: so many connections, so long for a request's head; whole replies in one piece.
 
 uvicorn writes head and body apart, each a system call and a packet, and waits for ever for a first request.
 """
@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-HEAD = b"HTTP/1."
 # longer bodies are written apart rather than copied behind their head
 COPIED = 65_536
 # Below the 1,024 files that a process may commonly have open, so that models can still be read.
@@ -26,56 +25,17 @@ FULL = (
 )
 
 
-class Together:
-    """A transport that holds a reply's head until its body comes, or the event loop's next turn."""
-
-    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-
-    def __getattr__(self, name: str) -> Any:
-        """Leave all but writing and closing to the transport itself."""
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Hold a head; send anything else at once, so that its reader works while the next is made."""
-        if self._head:
-            data, self._head = self._head + data, b""
-            self._transport.write(data)
-        elif data.startswith(HEAD):
-            self._head = data
-            self._loop.call_soon(self._flush)  # replies to HEAD have no body
-        else:
-            self._transport.write(data)
-
-    def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
-
-    def close(self) -> None:
-        """Send what is held, then close."""
-        self._flush()
-        self._transport.close()
-
-
-def body_is_whole(cycle: Any) -> bool:
-    """Tell whether all of a request's body is there, so that reading it waits for nothing."""
-    return not cycle.more_body
-
-
 def reply_whole(cycle: Any, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
     """Send a reply whose headers hold its length; False where uvicorn's own, slower way must be taken.
 
     Two messages through uvicorn's `send`, each header through two regular expressions, cost a tenth
-    of a LeNet's answer. What is rare (an end of the connection, a slow reader) is left to it.
+    of a LeNet's answer. What is rare (a client that went away, a slow reader) is left to it.
     """
-    if cycle.response_started or cycle.disconnected or not cycle.keep_alive or cycle.flow.write_paused:
+    rare = cycle.response_started or cycle.disconnected or cycle.flow.write_paused or cycle.access_log
+    if rare or cycle.scope["method"] == "HEAD":
         return False
-    if cycle.scope["method"] == "HEAD" or cycle.access_log:
-        return False
-    lines = [b"%s: %s\r\n" % pair for pair in (*cycle.default_headers, *headers)]
+    ending = [] if cycle.keep_alive else [(b"connection", b"close")]
+    lines = [b"%s: %s\r\n" % pair for pair in (*cycle.default_headers, *headers, *ending)]
     head = b"".join((STATUS_LINE[status], *lines, b"\r\n"))
     if head.count(b"\n") != len(lines) + 2 or head.count(b"\r") != len(lines) + 2:
         raise ValueError("a header holds a line break")
@@ -85,12 +45,14 @@ def reply_whole(cycle: Any, status: int, headers: Sequence[tuple[bytes, bytes]],
     if len(body) >= COPIED:
         cycle.transport.write(body)
     cycle.message_event.set()
+    if ending:
+        cycle.transport.close()
     cycle.on_response()
     return True
 
 
 class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn chooses the class when imported
-    """uvicorn's own protocol over a transport that sends replies in one piece."""
+    """uvicorn's own protocol, with bounds, whose requests may be answered in one step."""
 
     most_connections: ClassVar[int] = MOST_CONNECTIONS
     head_s: ClassVar[float] = HEAD_S
@@ -98,7 +60,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
 
     def connection_made(self, transport: Any) -> None:
         """Take up a connection, or answer 503 where there are too many; those that there are go on."""
-        super().connection_made(Together(transport, self.loop))
+        super().connection_made(transport)
         if len(self.connections) > self.most_connections:
             error = b'{"error":"%d connections are open already; try again soon"}' % self.most_connections
             self.transport.write(FULL % (len(error), error))
@@ -137,7 +99,8 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
         """Begin a request, and let the application answer it in one step."""
         super().on_headers_complete()
         self._head_came()
-        if isinstance(self.cycle, RequestResponseCycle) and self.cycle.scope is self.scope:
+        cycle = self.cycle
+        if isinstance(cycle, RequestResponseCycle) and cycle.scope is self.scope:
             scope: Any = self.scope  # uvicorn types its own keys alone
-            scope["cnnkit.body_is_whole"] = functools.partial(body_is_whole, self.cycle)
-            scope["cnnkit.reply_whole"] = functools.partial(reply_whole, self.cycle)
+            scope["cnnkit.body_is_whole"] = lambda: not cycle.more_body
+            scope["cnnkit.reply_whole"] = functools.partial(reply_whole, cycle)

@@ -1,4 +1,4 @@
-"""Replies in one piece: a head waits for its body, nothing else waits. Connections: so many, so long."""
+"""Replies in one piece: a head leaves with its body. Connections: so many, so long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra serve)")
 import uvicorn
 
 from serve.api import Receive, Scope, Send
-from serve.api.connection import Connection, Together, reply_whole
+from serve.api.connection import Connection, reply_whole
 
 
 class Wire:
@@ -33,42 +33,6 @@ class Wire:
 
     def is_closing(self) -> bool:
         return "closed" in self.events
-
-
-def test_head_and_body_leave_in_one_write_and_at_once() -> None:
-    async def go() -> list[Any]:
-        wire = Wire()
-        together = Together(wire, asyncio.get_running_loop())
-        together.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        assert wire.events == []
-        together.write(b"body")
-        together.write(b"more")
-        return wire.events
-
-    assert asyncio.run(go()) == [b"HTTP/1.1 200 OK\r\n\r\nbody", b"more"]
-
-
-def test_a_head_without_a_body_leaves_with_the_next_turn() -> None:
-    async def go() -> list[Any]:
-        wire = Wire()
-        Together(wire, asyncio.get_running_loop()).write(b"HTTP/1.1 200 OK\r\n\r\n")
-        await asyncio.sleep(0)
-        return wire.events
-
-    assert asyncio.run(go()) == [b"HTTP/1.1 200 OK\r\n\r\n"]
-
-
-def test_closing_sends_what_is_held_first() -> None:
-    async def go() -> Wire:
-        wire = Wire()
-        together = Together(wire, asyncio.get_running_loop())
-        together.write(b"HTTP/1.1 429")
-        together.close()
-        await asyncio.sleep(0)
-        assert together.is_closing()
-        return wire
-
-    assert asyncio.run(go()).events == [b"HTTP/1.1 429", "closed"]
 
 
 class Cycle:
@@ -102,12 +66,21 @@ def test_a_whole_reply_is_one_write_and_ends_the_request() -> None:
     assert cycle.ended == 1
 
 
+def test_the_last_reply_of_a_connection_says_so_and_ends_it() -> None:
+    cycle = Cycle(keep_alive=False)
+    assert reply_whole(cycle, 200, [], b"")
+    assert cycle.transport.events == [
+        b"HTTP/1.1 200 OK\r\nserver: uvicorn\r\nconnection: close\r\n\r\n",
+        "closed",
+    ]
+    assert cycle.ended == 1
+
+
 @pytest.mark.parametrize(
     "rare",
     [
         {"response_started": True},
         {"disconnected": True},
-        {"keep_alive": False},
         {"flow": SimpleNamespace(write_paused=True)},
         {"scope": {"method": "HEAD"}},
         {"access_log": True},

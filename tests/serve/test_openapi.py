@@ -33,7 +33,7 @@ def test_every_documented_path_is_routed(api: Server) -> None:
 def test_every_route_is_documented_but_the_documentation(shipped: Path, tmp_path: Path) -> None:
     settings = ServeSettings(opening=OpeningSettings(root=tmp_path), page=False)
     app = assemble(line_up([MODEL], settings.backend, settings.opening, others=False), settings)
-    routed = {path: set(route.methods) - {"HEAD"} for path, route in app.routes.items()}
+    routed = {path: set(handlers) - {"HEAD"} for path, handlers in app.routes.items()}
     documented = {path: {one.method.upper()} for path, one in OPERATIONS.items()}
     assert {p: m for p, m in routed.items() if not p.startswith(("/docs", "/openapi"))} == documented
 
