@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serve.classifier import Invert, prepare
 from serve.settings import Limits
-from toolkit.answering import preprocessing_of
+from toolkit.answering import Invert, preprocessing_of, read_picture
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
-from toolkit.images import Pixels
+from toolkit.images import Pixels, normalise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +62,9 @@ class Explainer:
         """
         import torch
 
-        prepared = prepare(data, self.preprocessing, invert=invert, limits=limits)
+        picture = read_picture(
+            data, self.preprocessing, invert, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes
+        )
         with self._lock, torch.enable_grad():
             kept: dict[str, Tensor] = {}
             handles = [
@@ -72,7 +73,7 @@ class Explainer:
                 if not list(module.children())
             ]
             try:
-                rows = torch.from_numpy(prepared.tensor[None]).requires_grad_()
+                rows = torch.from_numpy(normalise(picture.pixels, self.preprocessing)[None]).requires_grad_()
                 logits = self.module(rows)[0]
             finally:
                 for handle in handles:
@@ -87,7 +88,7 @@ class Explainer:
             label=self.artifact.passport.classes[winner],
             layer=name,
             layers=tuple(kept),
-            pixels=prepared.pixels,
+            pixels=picture.pixels,
             heat=np.asarray(heat / (strongest or np.float32(1)), dtype=np.float32),
             maps=maps.numpy(),
         )

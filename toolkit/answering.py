@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from toolkit.backends import Engine
 from toolkit.datasets import Dataset, Split, dataset_of, dataset_words
 from toolkit.errors import CnnkitError, CorruptError, ShapeError
 from toolkit.images import (
+    MAX_BYTES,
+    MAX_PIXELS,
     Floats,
     Inputs,
     PictureSource,
@@ -58,10 +61,11 @@ class PictureInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture as the network sees it: `pixels` (C, H, W) uint8, and whether it was inverted."""
+    """A picture as the network sees it: `pixels` (C, H, W) uint8, whether inverted, how long decoded."""
 
     pixels: Pixels
     inverted: bool
+    decode_ms: float
 
 
 def preprocessing_of(artifact: Artifact) -> Preprocessing:
@@ -88,15 +92,25 @@ def inputs_for(pixels: Pixels, passport: Passport) -> PictureInputs:
 
 
 def read_picture(
-    source: PictureSource, preprocessing: Preprocessing, invert: Invert = "auto", *, name: str | None = None
+    source: PictureSource,
+    preprocessing: Preprocessing,
+    invert: Invert = "auto",
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
 ) -> Picture:
     """Read a picture for the network; `name` is what errors call it. Raises ImageError in one line.
 
     `auto` inverts a picture whose ground is not the one that the network learned on.
     """
-    image = open_picture(source, name=name or (str(source) if isinstance(source, Path) else "the picture"))
+    name = name or (str(source) if isinstance(source, Path) else "the picture")
+    start = time.perf_counter()
+    image = open_picture(source, name=name, max_pixels=max_pixels, max_bytes=max_bytes)
+    decode_ms = (time.perf_counter() - start) * 1e3
     turned = invert == "yes" or (invert == "auto" and ground_differs(image, preprocessing))
-    return Picture(pixels=fit_pixels(image, preprocessing, invert=turned), inverted=turned)
+    pixels = fit_pixels(image, preprocessing, invert=turned)
+    return Picture(pixels=pixels, inverted=turned, decode_ms=decode_ms)
 
 
 def load_for(

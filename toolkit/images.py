@@ -117,13 +117,15 @@ def read_image(
         raise ImageError(f"{label} is damaged or truncated ({error}); save it again") from None
 
 
-def open_picture(source: PictureSource, *, name: str) -> Image.Image:
+def open_picture(
+    source: PictureSource, *, name: str, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> Image.Image:
     """Return any picture as `read_image` does, upright and in mode L or RGB; `name` is what errors call it.
 
     An array's channels are its last axis where that can be (1, 3 or 4), else its first. Raises ImageError.
     """
     if isinstance(source, (bytes, Path)):
-        return read_image(source, name=name)
+        return read_image(source, name=name, max_pixels=max_pixels, max_bytes=max_bytes)
     if isinstance(source, np.ndarray):
         source = _image_of(source, name)
     return _flatten(ImageOps.exif_transpose(source))

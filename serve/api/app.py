@@ -37,7 +37,7 @@ VERSION = f"{MODEL}/versions/{{version}}"
 
 
 class Match(NamedTuple):
-    """The pattern of a path, under which it is answered and counted, and the model and version that it names."""
+    """A path's pattern, under which it is answered and counted, and the model and version that it names."""
 
     pattern: str
     model: str = ""

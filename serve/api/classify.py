@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import get_args
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -11,28 +10,32 @@ import msgspec
 from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.admission import Admission
 from serve.api.bodies import json_reply, wrong
-from serve.api.decoding import Decoders
 from serve.api.messages import (
     Classification,
     ClassifyQuery,
+    Inversion,
     LabelProbability,
     ListedModel,
     ModelList,
     PictureLatency,
 )
-from serve.api.multipart import file_of
+from serve.api.pictures import Decoders, picture_of
 from serve.api.protocol import Protocol, headers_of, usable
 from serve.batching import DeadlineError, QueueFullError
-from serve.classifier import Invert, PreparedPicture, prepare
+from serve.classifier import PreparedPicture
 from serve.registry import Version
 from serve.settings import Limits
+from toolkit.answering import Invert
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
 from toolkit.images import top_classes
 
+# What no picture is answered; any other fault of one is 422.
+STATUS = {ImageSizeError: 413, NoImageError: 415}
+INVERT: dict[Inversion, Invert] = {"auto": "auto", "always": "yes", "never": "no"}
 WORDS = {
     "": f"the query takes each of {', '.join(ClassifyQuery.__struct_fields__)} at most once",
     "top": "top must be a whole number from 1 to 9999",
-    "invert": f"invert must be one of {', '.join(get_args(Invert))}",
+    "invert": f"invert must be one of {', '.join(INVERT)}",
 }
 
 
@@ -77,8 +80,7 @@ class Classify:
     ) -> Reply:
         classifier = version.classifier
         prepared, waited_s = await self._prepare(request, body, version, query.invert)
-        rows = classifier.rows(prepared)
-        arrays, timing = await self.admission.run(version, rows, request.deadline)
+        arrays, timing = await self.admission.run(version, prepared.rows, request.deadline)
         ran = time.perf_counter()
         try:
             row = classifier.probabilities(arrays[0])[0]
@@ -112,21 +114,21 @@ class Classify:
         return reply
 
     async def _prepare(
-        self, request: HttpRequest, body: bytes, version: Version, invert: Invert
+        self, request: HttpRequest, body: bytes, version: Version, invert: Inversion
     ) -> tuple[PreparedPicture, float]:
-        name, preprocessing = version.model.name, version.classifier.preprocessing
+        name, classifier = version.model.name, version.classifier
         content_type = request.headers.get(b"content-type", b"")
 
         def work() -> PreparedPicture:
-            data = _picture(body, content_type)
-            return prepare(data, preprocessing, invert=invert, limits=self.limits)
+            picture = picture_of(body, content_type)
+            return classifier.prepare(picture, invert=INVERT[invert], limits=self.limits)
 
         try:
             prepared, waited_s = await self.decoders.run(work, len(body), request.deadline)
         except (QueueFullError, DeadlineError) as error:
             raise self.admission.refused(name, error) from None
         except ImageError as error:
-            raise RefusedError(_status(error), str(error)) from None
+            raise RefusedError(STATUS.get(type(error), 422), str(error)) from None
         metrics = self.admission.metrics
         metrics.took("decode_wait", name, waited_s)
         metrics.took("decode", name, prepared.decode_ms / 1e3)
@@ -152,22 +154,3 @@ def _query(text: str) -> ClassifyQuery:
         return msgspec.convert({**found, **number}, ClassifyQuery)
     except msgspec.ValidationError as error:
         raise wrong(error, WORDS) from None
-
-
-def _picture(body: bytes, content_type: bytes) -> bytes:
-    kind = content_type.split(b";")[0].strip().lower()
-    if kind == b"multipart/form-data":
-        body = file_of(body, content_type)
-    # curl --data-binary calls everything x-www-form-urlencoded, so there the bytes themselves decide
-    elif kind.startswith((b"text/", b"application/json")):
-        shown = kind[:60].decode("latin-1")
-        raise RefusedError(415, f"send a picture's bytes or a form with the field file, not {shown}")
-    if not body:
-        raise RefusedError(422, "there is no picture: the body is empty")
-    return body
-
-
-def _status(error: ImageError) -> int:
-    if isinstance(error, ImageSizeError):
-        return 413
-    return 415 if isinstance(error, NoImageError) else 422

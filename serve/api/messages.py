@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from serve.classifier import Invert
-
 MAX_TIMEOUT = 10**12 - 1
+Inversion = Literal["auto", "always", "never"]
 SharedMemory = Annotated[str, Meta(description="Not offered: data travel in the body.")] | UnsetType
 
 
@@ -187,7 +186,7 @@ class ClassifyQuery(Struct, forbid_unknown_fields=True):
     model: str | None = None
     version: str | None = None
     top: Annotated[int, Meta(ge=1, le=9999)] = 3
-    invert: Invert = "auto"
+    invert: Inversion = "auto"
 
 
 class Classification(Struct):

@@ -11,10 +11,10 @@ from typing import Any
 
 import gradio as gr
 
-from serve.classifier import Invert
 from serve.page.events import in_turn
 from serve.served import ServedModel
 from serve.settings import Limits
+from toolkit.answering import Invert
 from toolkit.errors import CnnkitError
 
 MOST_FILES = 256

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from serve.classifier import Answer, Invert
+from serve.classifier import Answer
 from serve.page.card import cards, headline
 from serve.page.events import in_turn
 from serve.page.files import build_many
@@ -17,14 +17,15 @@ from serve.page.pictures import ChosenPicture, TestPictures, test_pictures, to_p
 from serve.page.report import build_report
 from serve.served import ServedModel
 from serve.settings import Limits
+from toolkit.answering import Invert
 from toolkit.errors import CnnkitError
 
 TOP = 5
 CANVAS = (280, 280)
 INVERT: list[tuple[str, Invert]] = [
     ("Automatic: by the picture's border", "auto"),
-    ("Invert", "always"),
-    ("Leave as it is", "never"),
+    ("Invert", "yes"),
+    ("Leave as it is", "no"),
 ]
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from serve.classifier import Invert
 from serve.explaining import Explainer, map_tiles, overlay
 from serve.page.events import in_turn
 from serve.page.pictures import ChosenPicture
 from serve.served import ServedModel
 from serve.settings import Limits
+from toolkit.answering import Invert
 from toolkit.artifacts import CHECKPOINT
 from toolkit.backends import opener
 from toolkit.errors import CnnkitError

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from serve.classifier import Invert
 from toolkit import zoo
+from toolkit.answering import Invert
 from toolkit.artifacts import Artifact
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError
@@ -50,7 +50,7 @@ class ChosenPicture:
 
     def resolve(self, invert: Invert) -> Invert:
         """Return how the picture is inverted: one that the page offers is like the ones in training."""
-        return "never" if self.ours and invert == "auto" else invert
+        return "no" if self.ours and invert == "auto" else invert
 
 
 def to_pil(pixels: Pixels) -> Image.Image:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.classifier import Classifier, Invert, prepare
+from serve.classifier import Classifier
 from serve.served import line_up
 from serve.settings import Limits, OpeningSettings
 from tests.serve.conftest import MODEL
+from toolkit.answering import Invert, read_picture
 from toolkit.artifacts import open_artifact
 from toolkit.backends import BACKENDS
 from toolkit.errors import CnnkitError, ImageSizeError, NotFoundError
@@ -33,7 +34,7 @@ def picture(shade: int, size: tuple[int, int] = (28, 28)) -> bytes:
 
 def test_an_answer_holds_the_very_tensor_that_the_network_saw(classifier: Classifier) -> None:
     answer = classifier.classify(picture(0), top=10)
-    logits = classifier.run(answer.prepared.tensor[None])[0]
+    logits = classifier.run(answer.prepared.rows)[0]
     probabilities = classifier.probabilities(logits)[0]
     assert answer.top[0][1] == pytest.approx(float(probabilities.max()))
     assert sum(p for _, p in answer.top) == pytest.approx(1.0)
@@ -46,18 +47,18 @@ def test_an_answer_holds_the_very_tensor_that_the_network_saw(classifier: Classi
     [
         (None, 255, "auto", True),
         (None, 0, "auto", False),
-        (None, 255, "never", False),
-        (None, 0, "always", True),
+        (None, 255, "no", False),
+        (None, 0, "yes", True),
         ("light", 255, "auto", False),
         ("light", 0, "auto", True),
-        ("light", 255, "always", True),
+        ("light", 255, "yes", True),
     ],
 )
 def test_when_a_picture_is_inverted(
     ground: Ground | None, shade: int, invert: Invert, expected: bool
 ) -> None:
     settings = Preprocessing(size=(28, 28), channels=1, ground=ground)
-    assert prepare(picture(shade), settings, invert=invert).inverted is expected
+    assert read_picture(picture(shade), settings, invert).inverted is expected
 
 
 def test_the_pages_own_test_pictures_are_inverted_only_when_told(classifier: Classifier) -> None:
@@ -65,16 +66,16 @@ def test_the_pages_own_test_pictures_are_inverted_only_when_told(classifier: Cla
     from serve.page.pictures import ChosenPicture
 
     ours, theirs = ChosenPicture(data=b"", ours=True), ChosenPicture(data=b"")
-    assert [ours.resolve(how) for how in get_args(Invert)] == ["never", "always", "never"]
-    assert [theirs.resolve(how) for how in get_args(Invert)] == ["auto", "always", "never"]
+    assert [ours.resolve(how) for how in get_args(Invert)] == ["no", "yes", "no"]
+    assert [theirs.resolve(how) for how in get_args(Invert)] == ["auto", "yes", "no"]
 
 
 def test_limits_hold_before_decoding() -> None:
     settings = Preprocessing(size=(28, 28), channels=1)
     with pytest.raises(ImageSizeError, match="100×100"):
-        prepare(picture(0, (100, 100)), settings, limits=Limits(max_pixels=9_999))
+        read_picture(picture(0, (100, 100)), settings, max_pixels=9_999)
     with pytest.raises(ImageSizeError, match="over the limit"):
-        prepare(picture(0), settings, limits=Limits(max_bytes=10))
+        read_picture(picture(0), settings, max_bytes=10)
 
 
 def test_answers_that_are_no_numbers_are_refused(classifier: Classifier) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from serve.api.decoding import Decoders
+from serve.api.pictures import Decoders
 from serve.batching import DeadlineError, QueueFullError
 
 SOON_S, LATE_S = 0.05, 60.0

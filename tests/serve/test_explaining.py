@@ -57,7 +57,7 @@ def test_the_heat_is_each_channel_weighted_by_its_mean_gradient() -> None:
     explainer.artifact = cast("Artifact", SimpleNamespace(passport=passport))
     shown = io.BytesIO()
     Image.fromarray(np.array([[0, 51], [102, 255]], dtype=np.uint8)).save(shown, "PNG")
-    seen = explainer.look(shown.getvalue(), layer="conv", invert="never", limits=Limits())
+    seen = explainer.look(shown.getvalue(), layer="conv", invert="no", limits=Limits())
     assert seen.label == "yes"
     # 1 · x + 0.25 · (-2 x) = x / 2, then by its maximum
     assert seen.heat.ravel().tolist() == pytest.approx([0.0, 0.2, 0.4, 1.0])

@@ -1,4 +1,7 @@
-"""Pictures are decoded in a few threads of their own; a bounded number waits, none past its deadline."""
+"""Pictures out of bodies, and the few threads that decode them.
+
+A bounded number of pictures waits for a thread, none past its deadline.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from serve.api import RefusedError
 from serve.batching import DeadlineError, QueueFullError, smoothed
 
 Made = TypeVar("Made")
@@ -16,6 +20,58 @@ Made = TypeVar("Made")
 DECODERS = 2
 # What the waiting pictures may weigh together, as files: each may be as large as a body.
 MOST_BYTES = 256 * 1024 * 1024
+FIELD = b"file"
+MAX_PARTS = 16
+
+
+def picture_of(body: bytes, content_type: bytes) -> bytes:
+    """Return the file that a body is, or that its form holds. Raises RefusedError (400, 415, 422)."""
+    kind = content_type.split(b";")[0].strip().lower()
+    if kind == b"multipart/form-data":
+        body = _in_form(body, content_type)
+    # curl --data-binary calls everything x-www-form-urlencoded, so there the bytes themselves decide
+    elif kind.startswith((b"text/", b"application/json")):
+        shown = kind[:60].decode("latin-1")
+        raise RefusedError(415, f"send a picture's bytes or a form with the field file, not {shown}")
+    if not body:
+        raise RefusedError(422, "there is no picture: the body is empty")
+    return body
+
+
+def _in_form(body: bytes, content_type: bytes) -> bytes:
+    """Return the content of the form's first field of that name, which stays in memory."""
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import Field, File, FormParser, parse_options_header
+
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise RefusedError(400, "the form's Content-Type names no boundary")
+    parts: list[Field | File] = []
+    ends: list[bool] = []
+
+    def take(part: Field | File) -> None:
+        parts.append(part)
+        if len(parts) > MAX_PARTS:
+            raise RefusedError(400, f"the form has more than {MAX_PARTS} parts")
+
+    settings = {"MAX_MEMORY_FILE_SIZE": len(body)}
+    parser = FormParser(
+        "multipart/form-data", take, take, lambda: ends.append(True), boundary, config=settings
+    )
+    try:
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise RefusedError(400, f"the form cannot be read: {error}") from None
+    if not ends:
+        raise RefusedError(400, "the form is cut short")
+    found = next((part for part in parts if part.field_name == FIELD), None)
+    if found is None:
+        raise RefusedError(422, f"the form has no field {FIELD.decode()!r} with a picture")
+    if isinstance(found, Field):
+        return found.value or b""
+    found.file_object.seek(0)
+    return found.file_object.read()
 
 
 class Decoders:
