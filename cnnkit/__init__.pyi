@@ -16,6 +16,10 @@ from toolkit.inspection.network import load as load
 from toolkit.models import ModelSpec as ModelSpec
 from toolkit.passports import Passport as Passport
 from toolkit.profiling.bench import ProfileSettings as ProfileSettings
+from toolkit.profiling.comparing.differences import Comparison as Comparison
+from toolkit.profiling.comparing.differences import compare as compare
+from toolkit.profiling.profile import profile as profile
+from toolkit.profiling.result import Profile as Profile
 from toolkit.recipes import Recipe as Recipe
 
 __version__: str

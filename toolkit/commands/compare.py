@@ -41,7 +41,7 @@ def compare_command(
 ) -> None:
     """Compare two JSON profiles row by row: BEFORE.json with AFTER.json."""
     from toolkit.profiling.comparing.differences import compare
-    from toolkit.profiling.reports.comparison import gate, markdown_report, print_comparison
+    from toolkit.profiling.reports.comparison import markdown_report, print_comparison
 
     found = compare(before, after, fail_over=fail_over)
     if as_json:
@@ -57,8 +57,7 @@ def compare_command(
 
         write_bytes(html, html_report(found.after, found).encode())
         cli.say(f"wrote {html}")
-    if fail_over is not None:
-        gate(found, fail_over)
+    found.require()
 
 
 COMMAND = compare_command

@@ -13,7 +13,6 @@ from toolkit.errors import CnnkitError
 from toolkit.passports import Precision, as_precision
 
 if TYPE_CHECKING:
-    from toolkit.profiling.columns import ColumnSource
     from toolkit.profiling.result import Profile
 
 
@@ -109,38 +108,20 @@ def profile_command(
     as_json: bool,
 ) -> None:
     """Time and memory of every module of MODEL, a name or files, in each backend, on the same rows."""
-    from toolkit.allocation import reuse_freed_memory
-    from toolkit.profiling import bench as profiling
-    from toolkit.profiling.columns import ColumnsWanted, backends_of, find_columns
-    from toolkit.profiling.judging.findings import with_findings
+    from toolkit.profiling.bench import ProfileSettings
+    from toolkit.profiling.columns import ALL
+    from toolkit.profiling.foreign import import_profile
+    from toolkit.profiling.profile import judged, profile
 
     if layers or import_times:
-        from toolkit.profiling.foreign import import_profile
-
         model = models[0] if models else None
         if batches is not None and len(batches) > 1:
             raise CnnkitError("a profile from elsewhere was taken at one batch size: `--batch 1`, say")
         batch = batches[0] if batches else None
-        found = import_profile(layers, import_times, model, batch=batch, root=root)
-        static: list[ColumnSource] = []
+        words = [ALL]
+        found = judged(import_profile(layers, import_times, model, batch=batch, root=root))
     else:
-        backends, named = backends_of(backend)
-        wanted = ColumnsWanted(
-            models=(*models, against) if against else models,
-            backends=backends,
-            named=named,
-            precisions=precisions,
-            root=root,
-            untrained=untrained,
-            seed=seed,
-            model_file=model_file,
-        )
-        chosen = find_columns(wanted, cli.say)
-        # where the heap happens to end would decide whether a row's output is faulted in on every call
-        reuse_freed_memory()
-        for path in dict.fromkeys(target.artifact.path for target in chosen.targets):
-            cli.opened(next(t.artifact for t in chosen.targets if t.artifact.path == path))
-        settings = profiling.ProfileSettings(
+        settings = ProfileSettings(
             batches=batches,
             device=device,
             threads=threads,
@@ -150,12 +131,22 @@ def profile_command(
             model_file=model_file,
             turns=bool(against),
         )
-        found = profiling.profile(chosen, settings, cli.say)
-        static = [target for target in chosen.targets if target.static_why and named]
-    found = with_findings(_with_roofline(found, threads))
+        words = (
+            [word.strip() for word in backend.split(",") if word.strip()] if backend is not None else [ALL]
+        )
+        found = profile(
+            *models,
+            *([against] if against else []),
+            backends=words,
+            precisions=precisions,
+            settings=settings,
+            untrained=untrained,
+            root=root,
+            tell=cli.say,
+        )
     _write(found, html=html, csv=csv, trace=trace, output=output)
     _show(found, against=against is not None, as_json=as_json)
-    _gate(found, static, strict=strict)
+    _gate(found, named=words != [ALL], strict=strict)
     if against and not found.partial:
         from toolkit.profiling.comparing.differences import refuse_unpaired
 
@@ -163,18 +154,6 @@ def profile_command(
 
 
 profile_command.params += [_short("fp16"), _short("int8")]
-
-
-def _with_roofline(found: Profile, threads: int | None) -> Profile:
-    """Hold the rows against this machine's peaks; a GPU's are not measured, nor another machine's."""
-    from toolkit.profiling.judging.roofline import exceeded, with_roofline
-    from toolkit.profiling.measuring.peaks import peaks
-
-    columns = [column for run in found.runs for column in run.backends.values()]
-    if not any(column.measured and column.device == "cpu" for column in columns):
-        return found
-    rated = with_roofline(found, peaks(threads))
-    return with_roofline(found, peaks(threads, anew=True)) if exceeded(rated) else rated
 
 
 def _show(found: Profile, *, against: bool, as_json: bool) -> None:
@@ -219,16 +198,18 @@ def _write(
         cli.say(f"wrote {trace} (open it at ui.perfetto.dev or chrome://tracing)")
 
 
-def _gate(found: Profile, static: list[ColumnSource], *, strict: bool) -> None:
+def _gate(found: Profile, *, named: bool, strict: bool) -> None:
     from toolkit.backends import DEFAULT_BACKEND
     from toolkit.errors import GateError, UnavailableError
 
-    if static:
+    columns = [(key, column) for run in found.runs for key, column in run.backends.items()]
+    static = [column for _, column in columns if column.static]
+    if named and static:
         raise UnavailableError(
-            f"backend {static[0].backend!r} was named and cannot run here: {static[0].static_why}; what is "
+            f"backend {static[0].backend!r} was named and cannot run here: {static[0].why_not}; what is "
             f"static was shown, latency was not measured (`--backend {DEFAULT_BACKEND}` runs here)"
         )
-    flags = [f"{key}: {flag}" for run in found.runs for key, c in run.backends.items() for flag in c.flags]
+    flags = [f"{key}: {flag}" for key, column in columns for flag in column.flags]
     if strict and flags:
         raise GateError(f"--strict: {'; '.join(flags)}")
 

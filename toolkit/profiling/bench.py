@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
 from toolkit.profiling.rows.matching import claim
 from toolkit.profiling.rows.observed import ObservedColumn
+from toolkit.telling import Tell
 from toolkit.traces import ExecutedNode, Trace
 
 # a machine that others use changes its speed for seconds at a time: windows in pieces, in turn with the
@@ -62,7 +63,7 @@ class ProfileSettings:
     turns: bool = False
 
 
-def profile(chosen: ColumnSources, settings: ProfileSettings, tell: Callable[[str], None]) -> Profile:
+def run_columns(chosen: ColumnSources, settings: ProfileSettings, tell: Tell) -> Profile:
     """Profile the chosen columns at every batch size; on Ctrl-C return what is complete, marked partial.
 
     Raises CnnkitError for a batch size that a file does not take.
@@ -93,9 +94,7 @@ def profile(chosen: ColumnSources, settings: ProfileSettings, tell: Callable[[st
 class _Bench:
     """One batch size: every column is opened once, timed in turn with the others, then traced."""
 
-    def __init__(
-        self, chosen: ColumnSources, settings: ProfileSettings, batch: int, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, chosen: ColumnSources, settings: ProfileSettings, batch: int, tell: Tell) -> None:
         self.chosen, self.settings, self.batch, self.tell = chosen, settings, batch, tell
         self.seen = {target.key: ObservedColumn(target=target) for target in chosen.targets}
         self.skipped = list(chosen.skipped)

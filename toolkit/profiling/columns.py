@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from toolkit.graphs import GRAPH
 from toolkit.opening import Selection, is_path, newest_name, open_model
 from toolkit.passports import Passport, Precision, TensorSpec
 from toolkit.profiling.result import SkippedColumn
+from toolkit.telling import Tell
 
 # pictures on which an ONNX that is made in passing is held against its checkpoint
 PARITY_IMAGES = 64
+ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +78,17 @@ class ColumnSources:
     skipped: list[SkippedColumn] = field(default_factory=list)
 
 
-def backends_of(words: str | None) -> tuple[tuple[str, ...], bool]:
-    """Read `a,b` or `all`; return the backends and whether they were named one by one."""
-    if words is None or words == "all":
+def backends_of(names: Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
+    """Return the backends, all for None or `all`, and whether they were named one by one."""
+    if names is None or list(names) == [ALL]:
         return tuple(backend_names()), False
-    names = tuple(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
     for name in names:
         if name not in BACKENDS.names():
-            raise unknown_name("backend", name, [*BACKENDS.names(), "all"])
-    return names, True
+            raise unknown_name("backend", name, [*BACKENDS.names(), ALL])
+    return tuple(dict.fromkeys(names)), True
 
 
-def find_columns(wanted: ColumnsWanted, tell: Callable[[str], None]) -> ColumnSources:
+def find_columns(wanted: ColumnsWanted, tell: Tell) -> ColumnSources:
     """Find or make the artifact of every column. Raises what opening a named file raises.
 
     A backend that was named and has no file at all raises UnavailableError; else it is listed as skipped.
@@ -113,7 +114,7 @@ def find_columns(wanted: ColumnsWanted, tell: Callable[[str], None]) -> ColumnSo
 class _Finder:
     """Looks for one column after the other."""
 
-    def __init__(self, wanted: ColumnsWanted, tell: Callable[[str], None]) -> None:
+    def __init__(self, wanted: ColumnsWanted, tell: Tell) -> None:
         self.wanted, self.tell, self.found = wanted, tell, ColumnSources(named=wanted.named)
         self.lacking: dict[str, str] = {}  # backend → why it has no file of a MODEL
 

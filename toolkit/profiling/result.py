@@ -13,6 +13,8 @@ from toolkit.schema import Amount, Count, Positive, Rate, Signed
 
 SCHEMA = 1
 AGAIN = "profile again"
+# why a column that a run never came to has no times
+UNREACHED = "it was not reached"
 
 # smaller caches than these are left out: calling numpy costs more than a pass over an L1
 LEVELS = ("L2", "L3", "memory")
@@ -91,6 +93,11 @@ class Column:
     def kind(self) -> str:
         """What it computes in, and where that is not the CPU."""
         return self.precision if self.device in (None, "cpu") else f"{self.precision}, {self.device}"
+
+    @property
+    def static(self) -> bool:
+        """Whether it was never to run here, so that only what is known without a run is told."""
+        return self.why_not not in (None, UNREACHED)
 
     @property
     def timed(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -59,11 +59,15 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two profiles held against each other; both are one where two of its columns were timed in turn."""
+    """Two profiles held against each other; both are one where two of its columns were timed in turn.
+
+    `fail_over` is by which share a row may become slower before `require` raises; None asks for nothing.
+    """
 
     before: Profile
     after: Profile
     differences: tuple[Difference, ...]
+    fail_over: float | None = None
 
     @property
     def mismatch(self) -> Mismatch:
@@ -74,6 +78,17 @@ class Comparison:
         """Return the rows that became slower by more than `over`: those that took no time first."""
         slower = [d for d in self.differences if d.verdict == "slower" and _beyond(d) > over]
         return sorted(slower, key=lambda entry: (entry.end_to_end, -_beyond(entry)))
+
+    def require(self) -> Self:
+        """Return the comparison where no row became slower by more than was allowed.
+
+        Raises GateError, which names those that did; CnnkitError for what nobody can judge.
+        """
+        if self.fail_over is not None:
+            from toolkit.profiling.reports.comparison import gate
+
+            gate(self, self.fail_over)
+        return self
 
     def _repr_html_(self) -> str:
         from toolkit.profiling.reports.notebook import comparison_table
@@ -102,22 +117,29 @@ def _beyond(entry: Difference) -> float:
 
 
 def compare(
-    before: Profile | Path, after: Profile | Path, *, fail_over: float | None = None, seed: int = 0
+    before: Profile | Path | str,
+    after: Profile | Path | str,
+    *,
+    fail_over: float | None = None,
+    seed: int = 0,
 ) -> Comparison:
     """Compare what both profiles, or files of profiles, measured: columns of one name with each other.
 
-    `fail_over` is the share from which on a change is one, 0.1 where it is None. The profiles were taken by
-    two processes, between which a shared machine drifts. What only one of them measured is left out
-    (`Comparison.mismatch` tells it). Raises CnnkitError when they share nothing, or were taken on other
-    devices or with other numbers of threads; CorruptError for a file that is no profile.
+    `fail_over` is the share from which on a change is one, 0.1 where it is None; rows that are slower by more
+    are raised by the comparison's `require`. The profiles were taken by two processes, between which a
+    shared machine drifts. What only one of them measured is left out (`Comparison.mismatch` tells it).
+    Raises CnnkitError when they share nothing, or were taken on other devices or with other numbers of
+    threads; CorruptError for a file that is no profile.
     """
-    before, after = (side if isinstance(side, Profile) else Profile.read(side) for side in (before, after))
+    first, second = (
+        side if isinstance(side, Profile) else Profile.read(Path(side)) for side in (before, after)
+    )
     smallest = SMALLEST_SHARE if fail_over is None else fail_over
-    refuse_unlike(before, after)
-    others = {run.batch: run for run in after.runs}
-    peaks = before.machine.peaks
+    refuse_unlike(first, second)
+    others = {run.batch: run for run in second.runs}
+    peaks = first.machine.peaks
     found: list[Difference] = []
-    for run in before.runs:
+    for run in first.runs:
         other = others.get(run.batch)
         for key in timed_columns(run) if other else ():
             if other and key in timed_columns(other):
@@ -125,9 +147,9 @@ def compare(
     if not found:
         raise CnnkitError(
             "the two profiles share no batch size and backend that both measured: "
-            f"{_what(before)} against {_what(after)}"
+            f"{_what(first)} against {_what(second)}"
         )
-    return Comparison(before=before, after=after, differences=tuple(found))
+    return Comparison(before=first, after=second, differences=tuple(found), fail_over=fail_over)
 
 
 def compare_columns(profile: Profile) -> Comparison:

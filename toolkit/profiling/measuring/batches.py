@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError
+from toolkit.telling import Tell
 
 
-def batches_of(
-    artifacts: Iterable[Artifact], asked: tuple[int, ...] | None, tell: Callable[[str], None]
-) -> tuple[int, ...]:
+def batches_of(artifacts: Iterable[Artifact], asked: tuple[int, ...] | None, tell: Tell) -> tuple[int, ...]:
     """Return the batch sizes to profile: those asked for; else the one that a file fixes (said), else 1.
 
     Raises CnnkitError where a file's batch is fixed at another one, or two files' at different ones.

@@ -9,7 +9,7 @@ import numpy as np
 
 from toolkit.profiling.network.modules import Module, total
 from toolkit.profiling.network.traffic import Traffic
-from toolkit.profiling.result import Cell, CellMemory, Column, Row
+from toolkit.profiling.result import UNREACHED, Cell, CellMemory, Column, Row
 from toolkit.profiling.rows.align import Part, coverage
 from toolkit.profiling.rows.memory import memory_of
 from toolkit.profiling.rows.observed import ObservedColumn
@@ -163,7 +163,7 @@ def _column(key: str, column: ObservedColumn, rows: Sequence[Row]) -> Column:
         precision=target.artifact.passport.precision,
         measured=latency is not None,
         device=column.device,
-        why_not=target.static_why or (None if latency else "it was not reached"),
+        why_not=target.static_why or (None if latency else UNREACHED),
         latency_ms=latency,
         layer_sum_ms=sums.layers if sums else None,
         layout_ms=sums.layout if sums else None,

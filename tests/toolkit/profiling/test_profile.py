@@ -1,0 +1,47 @@
+"""`profile` and `compare` in Python: what the commands measure and judge, as objects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import cnnkit
+from tests.toolkit.profiling.comparing.test_differences import ROWS, profile_of
+from tests.toolkit.profiling.reports.test_notebook import Read
+from toolkit.errors import GateError, NotFoundError
+
+SHORT = cnnkit.ProfileSettings(duration_s=0.05, threads=1)
+
+
+def test_a_profile_in_python_is_the_commands() -> None:
+    told: list[str] = []
+    found = cnnkit.profile(
+        "lenet-maxpool", backends=["ort"], batches=[1, 2], settings=SHORT, tell=told.append
+    )
+    assert [run.batch for run in found.runs] == [1, 2]
+    assert list(found.runs[0].backends) == ["ort"]
+    assert found.runs[0].backends["ort"].measured
+    assert not found.runs[0].backends["ort"].static
+    assert found.machine.peaks is not None  # its rows were held against the machine
+    assert told[0].startswith("opened ")
+    assert "conv1" in " ".join(Read(found._repr_html_()).texts)
+    assert found.html().startswith("<!doctype html>")
+
+
+def test_a_comparison_takes_profiles_and_files_and_raises_when_it_is_required(tmp_path: Path) -> None:
+    before, after = profile_of(ROWS, 0), profile_of({**ROWS, "fc1": 1.2}, 1)
+    path = tmp_path / "before.json"
+    path.write_text(json.dumps(before.to_json()))
+    found = cnnkit.compare(str(path), after, fail_over=0.05)
+    with pytest.raises(GateError, match="fc1 on ort"):
+        found.require()
+    allowed = cnnkit.compare(path, after, fail_over=1.0)
+    assert allowed.require() is allowed
+    assert cnnkit.compare(before, after).require().regressions()
+
+
+def test_a_backend_that_is_not_there_names_the_nearest() -> None:
+    with pytest.raises(NotFoundError, match=r"no backend 'orrt'; known: all, .* Did you mean 'ort'\?"):
+        cnnkit.profile("lenet-maxpool", backends=["orrt"])

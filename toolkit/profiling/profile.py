@@ -1,0 +1,74 @@
+"""A whole profile in one call: columns are found, timed, traced, aligned and judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit.allocation import reuse_freed_memory
+from toolkit.artifacts import artifacts_root
+from toolkit.opening import describe
+from toolkit.passports import Precision
+from toolkit.profiling.bench import ProfileSettings, run_columns
+from toolkit.profiling.columns import ColumnsWanted, backends_of, find_columns
+from toolkit.profiling.judging.findings import with_findings
+from toolkit.profiling.judging.roofline import exceeded, with_roofline
+from toolkit.profiling.measuring.peaks import peaks
+from toolkit.profiling.result import Profile
+from toolkit.telling import Tell, silent
+
+
+def profile(
+    *models: str | Path,
+    backends: Sequence[str] | None = None,
+    batches: Sequence[int] | None = None,
+    precisions: Sequence[Precision] = ("fp32",),
+    settings: ProfileSettings | None = None,
+    untrained: bool = False,
+    root: Path | str | None = None,
+    tell: Tell = silent,
+) -> Profile:
+    """Measure time and memory of every module of networks, names or files, in each backend, on the same rows.
+
+    Without a model: the one that was trained or exported last. `backends` None are all that are here; what a
+    column needs and is not there is exported first. `batches` None are those of the settings, which say all
+    else: seconds a column, device, threads, seed. Times are milliseconds, memory is bytes.
+
+    A backend that is named and cannot run here has a column without times, whose `why_not` says why.
+    Raises NotFoundError with the nearest match, UnavailableError for a named backend of which nothing can be
+    said, CnnkitError for a batch that a file does not take. Ctrl-C returns what is complete, marked partial.
+    """
+    asked = settings or ProfileSettings()
+    if batches is not None:
+        asked = dataclasses.replace(asked, batches=tuple(batches))
+    names, named = backends_of(backends)
+    wanted = ColumnsWanted(
+        models=tuple(map(str, models)),
+        backends=names,
+        named=named,
+        precisions=tuple(precisions),
+        root=artifacts_root(root),
+        untrained=untrained,
+        seed=asked.seed,
+        model_file=asked.model_file,
+    )
+    chosen = find_columns(wanted, tell)
+    # where the heap happens to end would decide whether a row's output is faulted in on every call
+    reuse_freed_memory()
+    for artifact in {target.artifact.path: target.artifact for target in chosen.targets}.values():
+        tell(f"opened {describe(artifact)}")
+    return judged(run_columns(chosen, asked, tell))
+
+
+def judged(found: Profile) -> Profile:
+    """Return a profile with what stands out in it, its rows held against this machine's peaks.
+
+    A GPU's peaks are not measured, nor another machine's.
+    """
+    columns = [column for run in found.runs for column in run.backends.values()]
+    if any(column.measured and column.device == "cpu" for column in columns):
+        rated = with_roofline(found, peaks(found.threads))
+        again = exceeded(rated)
+        found = with_roofline(found, peaks(found.threads, anew=True)) if again else rated
+    return with_findings(found)
