@@ -8,6 +8,7 @@ longer than `delay_ms`, nor than half of what the engine took: waiting must cost
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections import deque
@@ -26,11 +27,12 @@ Run = Callable[[NDArray[Any]], Arrays]
 
 
 class QueueFullError(Exception):
-    """The queue is full; `retry_after_s` is how long what is in it will take, from measured batches."""
+    """The queue is full; `retry_after_s` is in how many whole seconds to come back, at least 1."""
 
-    def __init__(self, waiting: int, retry_after_s: int, what: str = "rows") -> None:
-        super().__init__(f"{waiting} {what} are waiting already; try again in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
+    def __init__(self, waiting: int, seconds: float, what: str = "rows") -> None:
+        """`seconds` is how long what waits will take, as far as that was measured."""
+        self.retry_after_s = max(1, math.ceil(seconds))
+        super().__init__(f"{waiting} {what} are waiting already; try again in {self.retry_after_s} s")
 
 
 class DeadlineError(Exception):
@@ -62,7 +64,7 @@ class Batcher:
     """Runs engines for many callers of one event loop. Results are exactly the callers' own rows.
 
     It keeps no engine: each caller brings the one that its rows were made for, so that one which a newer
-    took over from is let go with its last caller.
+    took over from is let go with its last caller. `rows_waiting` is how many rows wait for an engine.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Batcher:
         self.settings = settings
         self._on_batch = on_batch
         self._waiting: deque[_Caller] = deque()
-        self._rows_waiting = 0
+        self.rows_waiting = 0
         self._busy = False
         self._company = False
         self._around = 0
@@ -85,16 +87,6 @@ class Batcher:
         self._seconds_per_row: float | None = None
         # one thread: an engine answers one batch at a time, and the event loop stays free
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cnnkit-engine")
-
-    @property
-    def rows_waiting(self) -> int:
-        """Return how many rows wait for the engine."""
-        return self._rows_waiting
-
-    @property
-    def idle(self) -> bool:
-        """Tell whether nothing runs and nobody waits."""
-        return not self._busy and not self._waiting
 
     def submit(self, rows: NDArray[Any], run: Run, *, deadline_s: float | None = None) -> asyncio.Future[Any]:
         """Queue (N, …) rows, N ≥ 1; the future gives (arrays with N rows each, Timing).
@@ -106,45 +98,34 @@ class Batcher:
         """
         if self._stopped:
             raise StoppedError("this server is stopping")
-        if self._rows_waiting and self._rows_waiting + len(rows) > self.settings.max_waiting:
-            raise QueueFullError(self._rows_waiting, self.retry_after_s())
+        if self.rows_waiting and self.rows_waiting + len(rows) > self.settings.max_waiting:
+            raise QueueFullError(self.rows_waiting, self.rows_waiting * (self._seconds_per_row or 0.0))
         loop = asyncio.get_running_loop()
         caller = _Caller(rows=rows, run=run, came=time.perf_counter(), done=loop.create_future())
         if deadline_s is not None:
             alarm = loop.call_later(deadline_s, _expire, caller.done)
             caller.done.add_done_callback(lambda _: alarm.cancel())
         self._waiting.append(caller)
-        self._rows_waiting += len(rows)
+        self.rows_waiting += len(rows)
         self._consider()
         return caller.done
-
-    def retry_after_s(self) -> int:
-        """Return in how many whole seconds the queue will be empty, from measured batches; at least 1."""
-        return max(1, math.ceil(self._rows_waiting * (self._seconds_per_row or 0.0)))
 
     def _consider(self) -> None:
         """Start a batch now, or set the alarm for it."""
         if self._busy or not self._waiting:
             return
-        if (
-            self._company
-            and not self._stopped
-            and self._rows_waiting < min(self.settings.max_batch, self._around)
-        ):
+        fewer = self.rows_waiting < min(self.settings.max_batch, self._around)
+        if self._company and fewer and not self._stopped:
             window = min(self.settings.delay_ms / 1e3, self._last_s / 2)
             left = window - (time.perf_counter() - self._waiting[0].came)
             if left > 0:
                 if self._alarm is None:
-                    self._alarm = asyncio.get_running_loop().call_later(left, self._ring)
+                    self._alarm = asyncio.get_running_loop().call_later(left, self._start)
                 return
         self._start()
 
-    def _ring(self) -> None:
-        self._alarm = None
-        if not self._busy and self._waiting:
-            self._start()
-
     def _start(self) -> None:
+        """Start a batch while none runs; nothing happens where everyone who waited went away."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -153,8 +134,7 @@ class Batcher:
             return
         self._busy = True
         self._company = len(batch) > 1
-        loop = asyncio.get_running_loop()
-        self._pool.submit(self._work, loop, batch)
+        self._pool.submit(self._work, asyncio.get_running_loop(), batch)
 
     def _take(self) -> list[_Caller]:
         """Take callers of one row shape, in their order, up to the batch limit; a larger one goes alone."""
@@ -162,22 +142,20 @@ class Batcher:
         count = 0
         while self._waiting:
             caller = self._waiting[0]
-            if caller.done.done():  # the caller's deadline passed, or the caller went away
-                self._drop()
-                continue
+            gone = caller.done.done()  # the caller's deadline passed, or the caller went away
             # who came before a newer engine took over is answered by the one that it came to
             alike = not batch or (
                 caller.run == batch[0].run and caller.rows.shape[1:] == batch[0].rows.shape[1:]
             )
-            if batch and (not alike or count + len(caller.rows) > self.settings.max_batch):
+            full = batch and count + len(caller.rows) > self.settings.max_batch
+            if not gone and (full or not alike):
                 break
-            self._drop()
-            batch.append(caller)
-            count += len(caller.rows)
+            self._waiting.popleft()
+            self.rows_waiting -= len(caller.rows)
+            if not gone:
+                batch.append(caller)
+                count += len(caller.rows)
         return batch
-
-    def _drop(self) -> None:
-        self._rows_waiting -= len(self._waiting.popleft().rows)
 
     def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Caller]) -> None:
         """Run one batch in the engine's thread."""
@@ -195,7 +173,7 @@ class Batcher:
     ) -> None:
         self._busy = False
         total = sum(len(caller.rows) for caller in batch)
-        self._around = total + self._rows_waiting
+        self._around = total + self.rows_waiting
         if not isinstance(outcome, Exception):
             self._seconds_per_row = smoothed(self._seconds_per_row, seconds / total)
             self._last_s = seconds
@@ -214,7 +192,7 @@ class Batcher:
         """Take nobody new, answer everyone who waits, and end the thread."""
         self._stopped = True
         self._consider()
-        while not self.idle:
+        while self._busy or self._waiting:
             await asyncio.sleep(0.005)
         self._pool.shutdown(wait=True)
 
@@ -226,13 +204,11 @@ def smoothed(old: float | None, new: float) -> float:
 
 def _shares(batch: list[_Caller], arrays: Arrays) -> list[Arrays]:
     """Return each caller's own rows; an output with no row for each of theirs goes whole to everyone."""
-    total = sum(len(caller.rows) for caller in batch)
-    shares, at = [], 0
-    for caller in batch:
-        end = at + len(caller.rows)
-        shares.append([array[at:end] if array.shape[:1] == (total,) else array for array in arrays])
-        at = end
-    return shares
+    ends = [0, *itertools.accumulate(len(caller.rows) for caller in batch)]
+    return [
+        [array[start:end] if array.shape[:1] == (ends[-1],) else array for array in arrays]
+        for start, end in itertools.pairwise(ends)
+    ]
 
 
 def _expire(done: asyncio.Future[Any]) -> None:

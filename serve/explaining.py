@@ -6,8 +6,9 @@ the mean gradient of the winning logit, summed, and only what speaks for the cla
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,17 +68,13 @@ class Explainer:
         )
         with self._lock, torch.enable_grad():
             kept: dict[str, Tensor] = {}
-            handles = [
-                module.register_forward_hook(_keeper(name, kept))
-                for name, module in self.module.named_modules()
-                if not list(module.children())
-            ]
-            try:
-                rows = torch.from_numpy(normalise(picture.pixels, self.preprocessing)[None]).requires_grad_()
+            rows = torch.from_numpy(normalise(picture.pixels, self.preprocessing)[None]).requires_grad_()
+            with contextlib.ExitStack() as hooks:
+                for name, module in self.module.named_modules():
+                    if not list(module.children()):
+                        hook = functools.partial(_keep, kept, name)
+                        hooks.enter_context(module.register_forward_hook(hook))
                 logits = self.module(rows)[0]
-            finally:
-                for handle in handles:
-                    handle.remove()
             name = _choose(layer, kept, self.artifact.passport.model)
             winner = int(logits.argmax())
             (gradient,) = torch.autograd.grad(logits[winner], kept[name])
@@ -94,13 +91,10 @@ class Explainer:
         )
 
 
-def _keeper(name: str, kept: dict[str, Tensor]) -> Callable[[nn.Module, Any, Any], None]:
-    def keep(module: nn.Module, given: Any, output: Any) -> None:
-        # only what is still a picture, and whose gradient can be asked for
-        if getattr(output, "ndim", 0) == 4 and output.shape[-1] > 1 and output.requires_grad:
-            kept[name] = output
-
-    return keep
+def _keep(kept: dict[str, Tensor], name: str, module: nn.Module, given: Any, output: Any) -> None:
+    # only what is still a picture, and whose gradient can be asked for
+    if getattr(output, "ndim", 0) == 4 and output.shape[-1] > 1 and output.requires_grad:
+        kept[name] = output
 
 
 def _choose(layer: str | None, kept: dict[str, Tensor], model: str) -> str:

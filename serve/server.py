@@ -6,6 +6,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from serve.served import ServedModel, line_up
@@ -51,13 +52,10 @@ def serve(models: Sequence[str], settings: ServeSettings, say: Say) -> None:
 
     Raises CnnkitError when a model cannot be served, MissingExtraError without the extra for it.
     """
-    try:
-        import httptools  # noqa: F401  (uvicorn's faster protocol, which the API's own stands on)
-        import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "serve") from None
+    # httptools is uvicorn's faster parser, which the API's own protocol stands on
+    for package in ("httptools", "prometheus_client", "python_multipart", "uvicorn"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "serve")
     from serve.api.access import is_loopback
     from serve.lifetime import Server
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from toolkit.artifacts import Artifact, artifacts_root
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, EngineOptions
 from toolkit.images import MAX_BYTES, MAX_PIXELS
 from toolkit.opening import Selection, open_model
-from toolkit.passports import Precision
 
 # What a stop takes longer than the longest request may.
 DRAIN_MARGIN_S = 1.0
@@ -37,16 +36,12 @@ class BatchingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpeningSettings:
-    """Which artifacts are opened, and how; `root` is the folder in which they lie."""
+class OpeningSettings(Selection):
+    """Which artifacts are opened, and how; their formats are each backend's own."""
 
     root: Path = field(default_factory=lambda: artifacts_root(None))
-    precision: Precision = "fp32"
-    untrained: bool = False
-    seed: int = 0
     device: str | None = None
     threads: int | None = None
-    model_file: Path | None = None
 
     def options(self) -> EngineOptions:
         """Return how engines are opened."""
@@ -57,14 +52,7 @@ class OpeningSettings:
 
     def selection(self, backend: str) -> Selection:
         """Return what a backend can open of what was chosen. Raises NotFoundError for an unknown backend."""
-        return Selection(
-            root=self.root,
-            formats=tuple(BACKENDS.load(backend).formats),
-            precision=self.precision,
-            untrained=self.untrained,
-            seed=self.seed,
-            model_file=self.model_file,
-        )
+        return replace(self, formats=tuple(BACKENDS.load(backend).formats))
 
     def find(self, model: str | None, backend: str) -> Artifact:
         """Resolve MODEL for a backend as every command does. Raises NotFoundError in words."""

@@ -23,6 +23,7 @@ from serve.api.bodies import error_reply, read_body, request_id, respond
 from serve.api.classify import Classify
 from serve.api.documentation import documentation
 from serve.api.metrics import ServerMetrics
+from serve.api.openapi import MODEL, VERSION
 from serve.api.protocol import Protocol
 from serve.api.repository import Repository, refused
 from serve.registry import Registry
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from serve.page.guard import PageGuard
 
 MAX_BODY = 32 * 1024 * 1024
-MODEL = "/v2/models/{model}"
-VERSION = f"{MODEL}/versions/{{version}}"
 
 
 class Match(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -22,6 +23,7 @@ COMPRESS_FROM = 1_400
 _WBITS = {b"gzip": 31, b"deflate": 15}
 # each member's tail is copied, so that many tiny ones would cost the square of their number
 MOST_MEMBERS = 64
+UNTIMED = contextlib.nullcontext()
 _ID = re.compile(rb"[\w.:-]{1,128}")
 _boot = os.urandom(4).hex()
 _count = itertools.count(1)
@@ -47,11 +49,8 @@ async def read_body(
     if int(length) > limit:
         raise _too_large(limit)
     try:
-        if deadline is None:
+        async with UNTIMED if deadline is None else asyncio.timeout_at(deadline):
             body = await _whole_body(receive, limit)
-        else:
-            async with asyncio.timeout_at(deadline):
-                body = await _whole_body(receive, limit)
     except TimeoutError:
         why = "the body did not come in time; send it at once, or raise the server's --deadline"
         raise RefusedError(408, why, {b"connection": b"close"}) from None
@@ -76,28 +75,26 @@ async def _whole_body(receive: Receive, limit: int) -> bytes:
             raise _too_large(limit)
         chunks.append(chunk)
         if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return b"".join(chunks)
 
 
 def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
     """Decompress a body, never beyond the limit; gzip may have several members (RFC 1952, 2.2)."""
-    found: list[bytes] = []
-    size, members = 0, 0
+    found = bytearray()
+    members = 0
     while body or not members:
         machine = zlib.decompressobj(wbits)
         try:
-            data = machine.decompress(body, limit + 1 - size)
+            found += machine.decompress(body, limit + 1 - len(found))
         except zlib.error as error:
             raise RefusedError(400, f"the body cannot be decompressed: {error}") from None
-        size += len(data)
-        if size > limit:
+        if len(found) > limit:
             raise _too_large(limit)
         members += 1
         if not machine.eof or members > MOST_MEMBERS or (machine.unused_data and wbits == _WBITS[b"deflate"]):
             raise RefusedError(400, "the compressed body is cut short, or has a tail or too many members")
-        found.append(data)
         body = machine.unused_data
-    return b"".join(found)
+    return bytes(found)
 
 
 def _too_large(limit: int) -> RefusedError:
@@ -112,8 +109,7 @@ def compress(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
     names = {part.split(b";")[0].strip() for part in accepted.lower().split(b",") if b"q=0" not in part}
     for name, wbits in _WBITS.items():
         if name in names:
-            machine = zlib.compressobj(1, zlib.DEFLATED, wbits)
-            return machine.compress(body) + machine.flush(), name
+            return zlib.compress(body, 1, wbits), name
     return body, None
 
 

@@ -26,7 +26,7 @@ from serve.api.messages import (
     OutputParameters,
     RequestedOutput,
 )
-from serve.api.tensor_data import check_finite, datatype, from_json
+from serve.api.tensors import WantedOutput, check_finite, datatype, from_json
 from toolkit.figures import shape_text
 from toolkit.passports import TensorSpec
 
@@ -34,14 +34,6 @@ MAX_DIGITS = 12
 MOST_KEPT = 64
 LONGEST_KEPT = 1_024
 DECODER = msgspec.json.Decoder(InferRequest)
-
-
-class WantedOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """One output as it was asked for: as numbers or as `classes` best labels, in JSON or binary."""
-
-    name: str
-    binary: bool = False
-    classes: int = 0
 
 
 class AskedInference(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ A bounded number of pictures waits for a thread, none past its deadline.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -109,7 +108,7 @@ class Decoders:
         full = self.waiting >= self._most_waiting or self._bytes_waiting + size_bytes > self._most_bytes
         if full and self._free.locked():
             seconds = self.waiting * (self._seconds_each or 0.0) / self._threads
-            raise QueueFullError(self.waiting, max(1, math.ceil(seconds)), "pictures")
+            raise QueueFullError(self.waiting, seconds, "pictures")
         self.waiting += 1
         self._bytes_waiting += size_bytes
         try:

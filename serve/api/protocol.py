@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.admission import Admission
 from serve.api.bodies import json_reply
-from serve.api.infer_reply import render
 from serve.api.infer_request import AskedInference, Parser, split
 from serve.api.messages import (
     BatchingConfiguration,
@@ -24,7 +23,7 @@ from serve.api.messages import (
     ServerDescription,
     TensorDescription,
 )
-from serve.api.tensor_data import datatype, finite
+from serve.api.tensors import datatype, finite, render
 from serve.classifier import Classifier
 from serve.registry import Registry, Version
 from serve.served import RETRY_S, ServedModel

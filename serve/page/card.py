@@ -1,13 +1,19 @@
-"""A model's card, from its passport: nothing that was not written down when it was made."""
+"""A model's card, from its passport: nothing that was not written down when it was made.
+
+The commands that make it again are worked out from what the passport says of its making.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from typing import Any
 
-from serve.page.remaking import commands
 from serve.served import ServedModel
-from toolkit.artifacts import Artifact
+from toolkit import zoo
+from toolkit.artifacts import CHECKPOINT, Artifact
 from toolkit.figures import shape_text
+from toolkit.passports import Passport
 
 
 def headline(usable: Sequence[ServedModel]) -> str:
@@ -64,3 +70,50 @@ def card(artifact: Artifact, title: str | None = None) -> str:
     rows += [("made", passport.created or "not known"), ("SHA-256", f"`{passport.sha256}`")]
     lines = [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows]
     return "\n".join([f"| {title or artifact.name} | |", "|:--|:--|", *lines])
+
+
+def commands(artifact: Artifact) -> str | None:
+    """Return what makes an artifact again, in one line for a shell.
+
+    None where the passport does not say enough, as for foreign files.
+    """
+    passport = artifact.passport
+    name = artifact.name
+    trained = _training(passport, name)
+    if passport.trained is None or (passport.trained and trained is None):
+        return None
+    words = ["cnnkit", "export", name.removesuffix("-untrained")]
+    if passport.trained is False:
+        words.append("--untrained")
+    if passport.precision != "fp32":
+        words += ["--precision", passport.precision]
+    export = None if passport.format == CHECKPOINT else shlex.join(words)
+    return " && ".join(line for line in (trained, export) if line) or None
+
+
+def _training(passport: Passport, name: str) -> str | None:
+    recipe = passport.recipe
+    if not passport.trained or recipe is None:
+        return None
+    words = ["cnnkit", "train", passport.model]
+    if name != passport.model:
+        words += ["--name", name]
+    if recipe.name != "default":
+        words += ["--recipe", recipe.name]
+    for field in recipe.changed:
+        words += _option(field, getattr(recipe, field, None))
+    spec = zoo.models().get(passport.model)
+    if passport.dataset and (spec is None or passport.dataset.name != spec.dataset):
+        words += ["--dataset", passport.dataset.name]
+    if passport.pretrained:
+        words += ["--pretrained", passport.pretrained]
+    if passport.seed:
+        words += ["--seed", str(passport.seed)]
+    return shlex.join(words)
+
+
+def _option(field: str, value: Any) -> list[str]:
+    word = field.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{word}" if value else f"--no-{word}"]
+    return [f"--{word}", "none" if value is None else str(value)]

@@ -93,6 +93,6 @@ def build_many(entries: Sequence[ServedModel], limits: Limits, invert: Any) -> N
         csv_file = write_csv(rows, Path(os.environ["GRADIO_TEMP_DIR"]))
         return [note, rows, gr.update(visible=True, value=str(csv_file))]
 
-    settings = in_turn("files", show_progress="minimal")
-    for switch in (files, engine, invert):
-        switch.change(run, [files, engine, invert], [said, table, download], **settings)
+    switches = [files, engine, invert]
+    changes = [switch.change for switch in switches]
+    gr.on(changes, run, switches, [said, table, download], **in_turn("files", show_progress="minimal"))

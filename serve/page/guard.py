@@ -7,12 +7,11 @@ A page with one's own models needs none of it, so what passes is listed and the 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from serve.api import Application, Message, Receive, RefusedError, Scope, Send
 from serve.api.bodies import read_body
@@ -82,10 +81,9 @@ class PageGuard:
         end = asyncio.get_running_loop().time() + self.upload_s
         body = await read_body(headers, receive, MAX_JOIN, end)
         try:
-            data = msgspec.json.decode(body)
+            json.loads(body, object_hook=self._check_file)  # as Gradio's own framework reads the event
         except (ValueError, RecursionError):
             raise RefusedError(400, "the event is no JSON") from None
-        self._check_files(data)
         waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
@@ -93,17 +91,11 @@ class PageGuard:
 
         return replay
 
-    def _check_files(self, data: Any) -> None:
-        waiting = [data]
-        while waiting:
-            value = waiting.pop()
-            if isinstance(value, dict):
-                path = value.get("path")
-                if path is not None and not (isinstance(path, str) and self._cached(path)):
-                    raise RefusedError(400, "a file must be uploaded first")
-                waiting.extend(value.values())
-            elif isinstance(value, list):
-                waiting.extend(value)
+    def _check_file(self, found: dict[str, Any]) -> None:
+        """Refuse an object of an event that names a file which is no upload to this page."""
+        path = found.get("path")
+        if path is not None and not (isinstance(path, str) and self._cached(path)):
+            raise RefusedError(400, "a file must be uploaded first")
 
     def _limited(self, path: str, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
         limit = self.max_upload if path == UPLOAD else self.max_body

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -22,6 +22,7 @@ from toolkit.errors import CnnkitError
 
 TOP = 5
 CANVAS = (280, 280)
+NOTHING_YET = "Draw something, or pick a picture."
 INVERT: list[tuple[str, Invert]] = [
     ("Automatic: by the picture's border", "auto"),
     ("Invert", "yes"),
@@ -29,27 +30,11 @@ INVERT: list[tuple[str, Invert]] = [
 ]
 
 
-class Inputs(NamedTuple):
-    """The components that a picture comes from; `gallery` shows `pictures`, where there are any."""
-
-    drawing: Any
-    photo: Any
-    gallery: Any
-    pictures: TestPictures | str
-
-
-class Outputs(NamedTuple):
-    """The components that an answer is shown in: a label for each engine, a picture for each model."""
-
-    note: Any
-    labels: list[Any]
-    seen: list[Any]
-    latency: Any
-
-
 def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
     """Return the page's Blocks for what is served."""
     usable = [entry for entry in entries if entry.why_not is None]
+    assert usable[0].artifact is not None
+    pictures = test_pictures(usable[0].artifact)
     with gr.Blocks(
         title="cnnkit", analytics_enabled=False, fill_width=True, delete_cache=(300, 1800)
     ) as blocks:
@@ -57,9 +42,9 @@ def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
         current = gr.State(None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=300):
-                inputs = _inputs(usable)
+                drawing, photo, gallery = _inputs(pictures)
             with gr.Column(scale=6, min_width=300):
-                outputs = _outputs(usable)
+                shown = _outputs(usable)
         with gr.Row(equal_height=False):
             engines = gr.CheckboxGroup(
                 choices=[entry.label for entry in usable],
@@ -71,8 +56,15 @@ def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
             gr.Markdown(_absent(entries), elem_classes=["quiet"], elem_id="absent")
         with gr.Tabs():
             with gr.Tab("Card") as tab:
-                described = gr.Markdown(cards(usable), elem_id="card")
-                _keep_described(usable, blocks, tab, [title, described])
+                card = gr.Markdown(cards(usable), elem_id="card")
+                # written anew when the page or the tab is opened: a reload may have come since
+                gr.on(
+                    [blocks.load, tab.select],
+                    lambda: [headline(usable), cards(usable)],
+                    None,
+                    [title, card],
+                    **in_turn("card"),
+                )
             with gr.Tab("Look inside"):
                 build_inside(entries, limits, current, invert)
             with gr.Tab("Files"):
@@ -80,94 +72,93 @@ def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
             with gr.Tab("Profile") as tab:
                 build_report(usable, tab)
         answer = _answerer(usable, limits)
-        _wire(answer, inputs, (current, engines, invert), outputs)
+        switches = [engines, invert]
+        _wire_inputs(answer, [drawing, photo], switches, [current, *shown])
+        if isinstance(pictures, TestPictures):
+            _wire_gallery(answer, gallery, pictures, switches, [current, *shown])
+        changes = [engines.change, invert.change]
+        gr.on(changes, answer, [current, *switches], shown, **in_turn("answer"))
     return blocks
 
 
-def _inputs(usable: Sequence[ServedModel]) -> Inputs:
-    assert usable[0].artifact is not None
-    pictures = test_pictures(usable[0].artifact)
+def _inputs(pictures: TestPictures | str) -> tuple[Any, Any, Any]:
+    """Draw what a picture comes from: a drawing, a photo, and the gallery or why there is none."""
     with gr.Tabs():
         with gr.Tab("Draw"):
-            drawing = gr.ImageEditor(
-                label="Draw with mouse or finger",
-                canvas_size=CANVAS,
-                fixed_canvas=True,
-                height=360,
-                sources=(),
-                transforms=(),
-                layers=False,
-                brush=gr.Brush(default_size=14, colors=["#000000"], color_mode="fixed"),
-                format="png",
-                buttons=[],
-                elem_id="drawing",
-            )
-            drawing_as_bytes(drawing)
-        with gr.Tab("Picture"):
-            photo = gr.Image(
-                label="Upload, paste or take a picture",
-                sources=["upload", "clipboard", "webcam"],
-                height=340,
-                buttons=[],
-                elem_id="photo",
-            )
-            photo_as_bytes(photo)
-        with gr.Tab("Test pictures"):
-            if isinstance(pictures, TestPictures):
-                gr.Markdown(f"Pictures that the network never saw in training, from {pictures.source}")
-                gallery = gr.Gallery(
-                    value=[(pictures.as_pil(i), label) for i, label in enumerate(pictures.labels)],
-                    label="Test pictures",
-                    show_label=False,
-                    columns=5,
-                    height=330,
-                    object_fit="contain",
-                    allow_preview=False,
+            drawing = drawing_as_bytes(
+                gr.ImageEditor(
+                    label="Draw with mouse or finger",
+                    canvas_size=CANVAS,
+                    fixed_canvas=True,
+                    height=360,
+                    sources=(),
+                    transforms=(),
+                    layers=False,
+                    brush=gr.Brush(default_size=14, colors=["#000000"], color_mode="fixed"),
                     format="png",
                     buttons=[],
-                    interactive=False,
-                    elem_classes=["pixels"],
-                    elem_id="gallery",
-                )
-            else:
-                gallery = gr.Markdown(pictures)
-    return Inputs(drawing, photo, gallery, pictures)
-
-
-def _outputs(usable: Sequence[ServedModel]) -> Outputs:
-    labels, seen = [], []
-    note = gr.Markdown("Draw something, or pick a picture.", elem_id="note")
-    with gr.Row(equal_height=False):
-        for index, entry in enumerate(usable):
-            labels.append(gr.Label(label=entry.label, num_top_classes=TOP, visible=index == 0, min_width=240))
-    with gr.Row(equal_height=False):
-        for index, model in enumerate(dict.fromkeys(entry.name for entry in usable)):
-            seen.append(
-                gr.Image(
-                    label=f"What {model} saw",
-                    alt_text=f"the picture as {model} saw it, after scaling",
-                    format="png",
-                    image_mode=None,
-                    interactive=False,
-                    height=240,
-                    min_width=200,
-                    visible=index == 0,
-                    buttons=["download"],
-                    elem_classes=["seen"],
+                    elem_id="drawing",
                 )
             )
+        with gr.Tab("Picture"):
+            photo = photo_as_bytes(
+                gr.Image(
+                    label="Upload, paste or take a picture",
+                    sources=["upload", "clipboard", "webcam"],
+                    height=340,
+                    buttons=[],
+                    elem_id="photo",
+                )
+            )
+        with gr.Tab("Test pictures"):
+            gallery = gr.Markdown(pictures) if isinstance(pictures, str) else _gallery(pictures)
+    return drawing, photo, gallery
+
+
+def _gallery(pictures: TestPictures) -> Any:
+    gr.Markdown(f"Pictures that the network never saw in training, from {pictures.source}")
+    return gr.Gallery(
+        value=[(pictures.as_pil(i), label) for i, label in enumerate(pictures.labels)],
+        label="Test pictures",
+        show_label=False,
+        columns=5,
+        height=330,
+        object_fit="contain",
+        allow_preview=False,
+        format="png",
+        buttons=[],
+        interactive=False,
+        elem_classes=["pixels"],
+        elem_id="gallery",
+    )
+
+
+def _outputs(usable: Sequence[ServedModel]) -> list[Any]:
+    """Draw what shows an answer: a note, a label for each engine, a picture for each model, the times."""
+    note = gr.Markdown(NOTHING_YET, elem_id="note")
+    with gr.Row(equal_height=False):
+        labels = [
+            gr.Label(label=entry.label, num_top_classes=TOP, visible=index == 0, min_width=240)
+            for index, entry in enumerate(usable)
+        ]
+    with gr.Row(equal_height=False):
+        seen = [
+            gr.Image(
+                label=f"What {model} saw",
+                alt_text=f"the picture as {model} saw it, after scaling",
+                format="png",
+                image_mode=None,
+                interactive=False,
+                height=240,
+                min_width=200,
+                visible=index == 0,
+                buttons=["download"],
+                elem_classes=["seen"],
+            )
+            for index, model in enumerate(dict.fromkeys(entry.name for entry in usable))
+        ]
     latency = gr.Markdown("", elem_classes=["quiet"], elem_id="latency")
-    return Outputs(note, labels, seen, latency)
-
-
-def _keep_described(usable: Sequence[ServedModel], blocks: Any, tab: Any, shown: list[Any]) -> None:
-    """Write title and cards anew when the page or the cards' tab is opened: a reload may have come since."""
-
-    def describe() -> list[str]:
-        return [headline(usable), cards(usable)]
-
-    blocks.load(describe, None, shown, **in_turn("card"))
-    tab.select(describe, None, shown, **in_turn("card"))
+    return [note, *labels, *seen, latency]
 
 
 def _absent(entries: Sequence[ServedModel]) -> str:
@@ -185,34 +176,30 @@ def _answerer(usable: Sequence[ServedModel], limits: Limits) -> Callable[..., li
     def answer(picture: ChosenPicture | None, chosen: list[str], invert: Invert) -> list[Any]:
         """Run every chosen engine on one picture; return the note, labels, pictures seen and times."""
         picked = [entry for entry in usable if entry.label in chosen]
-        shown = {entry.name for entry in picked}
-        blank = [gr.update(visible=e in picked, value=None) for e in usable]
-        none = [gr.update(visible=m in shown, value=None) for m in models]
-        if picture is None or not picked:
-            hint = "Tick an engine." if picture is not None else "Draw something, or pick a picture."
-            return [hint, *blank, *none, ""]
         answers: dict[str, Answer] = {}
-        for entry in picked:
+        if picture is None:
+            note = NOTHING_YET
+        elif not picked:
+            note = "Tick an engine."
+        else:
+            way = picture.resolve(invert)
             try:
-                answers[entry.label] = entry.classifier().classify(
-                    picture.data, top=TOP, invert=picture.resolve(invert), limits=limits
-                )
+                answers = {
+                    entry.label: entry.classifier().classify(picture.data, top=TOP, invert=way, limits=limits)
+                    for entry in picked
+                }
+                note = _note(answers[picked[0].label])
             except CnnkitError as error:
-                return [f"**{error}**", *blank, *none, ""]
-        labels = [
-            gr.update(visible=True, value=dict(answers[e.label].top))
-            if e in picked
-            else gr.update(visible=False)
-            for e in usable
-        ]
-        first = {e.name: answers[e.label] for e in reversed(picked)}
+                note = f"**{error}**"
+        tops = {label: dict(one.top) for label, one in answers.items()}
+        first = {e.name: answers[e.label].prepared for e in reversed(picked) if answers}
+        names = {entry.name for entry in picked}
+        labels = [gr.update(visible=e in picked, value=tops.get(e.label)) for e in usable]
         seen = [
-            gr.update(visible=True, value=to_pil(first[m].prepared.pixels))
-            if m in first
-            else gr.update(visible=False)
+            gr.update(visible=m in names, value=to_pil(first[m].pixels) if m in first else None)
             for m in models
         ]
-        return [_note(next(iter(answers.values()))), *labels, *seen, _latency(answers)]
+        return [note, *labels, *seen, _latency(answers) if answers else ""]
 
     return answer
 
@@ -231,30 +218,30 @@ def _latency(answers: dict[str, Answer]) -> str:
     return "\n".join(["| ms | decode | preprocess | infer |", "|:--|--:|--:|--:|", *rows])
 
 
-def _wire(
-    answer: Callable[..., list[Any]],
-    inputs: Inputs,
-    switches: tuple[Any, Any, Any],
-    outputs: Outputs,
+def _wire_inputs(
+    answer: Callable[..., list[Any]], sources: list[Any], switches: list[Any], shown: list[Any]
 ) -> None:
-    """Tie every way to choose a picture, and every switch, to one answer."""
-    current, engines, invert = switches
-    everything = [outputs.note, *outputs.labels, *outputs.seen, outputs.latency]
-    settings = in_turn("answer")
+    """Tie drawing and photo to an answer."""
 
     def fresh(data: bytes | None, chosen: list[str], how: Invert) -> list[Any]:
         picture = None if data is None else ChosenPicture(data=data)
         return [picture, *answer(picture, chosen, how)]
 
-    for source in (inputs.drawing, inputs.photo):
-        source.change(fresh, [source, engines, invert], [current, *everything], **settings)
-    pictures = inputs.pictures
-    if isinstance(pictures, TestPictures):
+    for source in sources:
+        source.change(fresh, [source, *switches], shown, **in_turn("answer"))
 
-        def pick(chosen: list[str], how: Invert, event: gr.SelectData) -> list[Any]:
-            picture = ChosenPicture(data=pictures.as_png(event.index), ours=True)
-            return [picture, *answer(picture, chosen, how)]
 
-        inputs.gallery.select(pick, [engines, invert], [current, *everything], **settings)
-    for switch in (engines, invert):
-        switch.change(answer, [current, engines, invert], everything, **settings)
+def _wire_gallery(
+    answer: Callable[..., list[Any]],
+    gallery: Any,
+    pictures: TestPictures,
+    switches: list[Any],
+    shown: list[Any],
+) -> None:
+    """Tie a test picture that is picked to an answer."""
+
+    def pick(chosen: list[str], how: Invert, event: gr.SelectData) -> list[Any]:
+        picture = ChosenPicture(data=pictures.as_png(event.index), ours=True)
+        return [picture, *answer(picture, chosen, how)]
+
+    gallery.select(pick, switches, shown, **in_turn("answer"))

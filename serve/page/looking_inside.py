@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,21 +20,15 @@ from toolkit.errors import CnnkitError
 AUTOMATIC = "last picture layer"
 
 
-class _Explainers:
-    """One explainer for each model, made when first asked for and made anew after a reload."""
+def explainer_of(entry: ServedModel, made: dict[str, Explainer]) -> Explainer:
+    """Return the explainer of an entry's weights as they are now; `made` keeps one a model until a reload.
 
-    def __init__(self) -> None:
-        self._made: dict[str, Explainer] = {}
-        self._lock = threading.Lock()
-
-    def of(self, entry: ServedModel) -> Explainer:
-        """Return the explainer of an entry's weights as they are now. Raises CnnkitError."""
-        with self._lock:
-            known, now = self._made.get(entry.name), entry.artifact
-            if known is None or now is None or known.artifact.passport.sha256 != now.passport.sha256:
-                known = Explainer(entry.read(), model_file=entry.opening.model_file)
-                self._made[entry.name] = known
-            return known
+    Raises CnnkitError.
+    """
+    known, now = made.get(entry.name), entry.artifact
+    if known is None or now is None or known.artifact.passport.sha256 != now.passport.sha256:
+        known = made[entry.name] = Explainer(entry.read(), model_file=entry.opening.model_file)
+    return known
 
 
 def build_inside(entries: Sequence[ServedModel], limits: Limits, current: Any, invert: Any) -> None:
@@ -75,14 +68,14 @@ def build_inside(entries: Sequence[ServedModel], limits: Limits, current: Any, i
             elem_classes=["pixels"],
             elem_id="maps",
         )
-    explainers = _Explainers()
+    made: dict[str, Explainer] = {}  # the tab's events run one after the other, so that no two make the same
 
     def look(picture: ChosenPicture | None, name: str, which: str, how: Invert) -> list[Any]:
         """Explain the last picture."""
         if picture is None or name not in able:
             return ["Draw or pick a picture above first.", gr.update(), None, []]
         try:
-            explainer = explainers.of(able[name])
+            explainer = explainer_of(able[name], made)
             chosen = None if which == AUTOMATIC else which
             way = picture.resolve(how)
             insight = explainer.look(picture.data, layer=chosen, invert=way, limits=limits)
@@ -94,7 +87,5 @@ def build_inside(entries: Sequence[ServedModel], limits: Limits, current: Any, i
         choices = gr.update(choices=[AUTOMATIC, *insight.layers])
         return [text, choices, overlay(insight), map_tiles(insight)]
 
-    settings = in_turn("inside")
-    wired = [current, model, layer, invert]
-    button.click(look, wired, [said, layer, heat, maps], **settings)
-    layer.input(look, wired, [said, layer, heat, maps], **settings)
+    asked, shown = [current, model, layer, invert], [said, layer, heat, maps]
+    gr.on([button.click, layer.input], look, asked, shown, **in_turn("inside"))

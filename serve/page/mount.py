@@ -28,15 +28,17 @@ def close_ways_out() -> Path:
 
     Returns the folder of this server's own in which uploads lie until it ends.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["GRADIO_RUN_HISTORY"] = "False"
-    os.environ["GRADIO_NODE_SERVER"] = "False"
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     # a folder of this server's own, so that no other's upload can be named in a request
     folder = Path(tempfile.mkdtemp(prefix="cnnkit-page-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ.update(
+        GRADIO_ANALYTICS_ENABLED="False",
+        GRADIO_RUN_HISTORY="False",
+        GRADIO_NODE_SERVER="False",
+        GRADIO_TEMP_DIR=str(folder),
+        HF_HUB_OFFLINE="1",
+        HF_HUB_DISABLE_TELEMETRY="1",
+    )
     return folder
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,14 +14,9 @@ from serve.served import ServedModel
 MAX_BYTES = 20 * 1024 * 1024
 
 
-def report_path(entry: ServedModel) -> Path:
-    """Return where a model's report lies: `<artifacts>/<name>/<name>.profile.html`."""
-    return entry.opening.root / entry.name / f"{entry.name}.profile.html"
-
-
 def report_html(entry: ServedModel) -> str:
     """Return the report in a frame that can reach nothing of this page, or what to type to make one."""
-    path = report_path(entry)
+    path = entry.opening.root / entry.name / f"{entry.name}.profile.html"
     if not path.is_file() or path.stat().st_size > MAX_BYTES:
         return (
             f"<p>There is no profile report of {html.escape(entry.name)} yet. This measures it, layer by "
@@ -46,6 +40,4 @@ def build_report(entries: Sequence[ServedModel], tab: Any) -> None:
     def show(name: str) -> str:
         return report_html(by_model[name]) if name in by_model else ""
 
-    settings = in_turn("report")
-    tab.select(show, model, shown, **settings)
-    model.change(show, model, shown, **settings)
+    gr.on([tab.select, model.change], show, model, shown, **in_turn("report"))

@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cnnkit import front_door
-from serve.page.card import card
-from serve.page.remaking import commands
+from serve.page.card import card, commands
 from toolkit.artifacts import Artifact, open_artifact
 from toolkit.recipes import Recipe
 

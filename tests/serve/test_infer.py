@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.api import RefusedError
-from serve.api.infer_reply import render
-from serve.api.infer_request import Parser, WantedOutput
+from serve.api.infer_request import Parser
 from serve.api.messages import InferReply
-from serve.api.tensor_data import finite
+from serve.api.tensors import WantedOutput, finite, render
 from toolkit.passports import TensorSpec
 
 SPEC = TensorSpec(name="input", shape=(None, 1, 2, 2))

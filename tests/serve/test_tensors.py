@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.api import RefusedError
-from serve.api.tensor_data import from_json
+from serve.api.tensors import from_json
 from toolkit.passports import TensorSpec
 
 SHAPE = (2, 1, 3, 2)
