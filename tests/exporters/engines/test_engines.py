@@ -50,10 +50,13 @@ def test_every_layer_of_a_parsed_network_has_its_node_types_shapes_and_weights(h
 def test_an_engine_keeps_the_types_counted_and_the_builders_memory(half: Artifact, root: Path) -> None:
     passport = export_one(half, root, "trt", precision="fp16", target=("sm89",)).passport
     assert passport.layer_types == {"HALF": 14}
+    assert passport.engine_types is not None
     assert passport.engine_types["Half"] > 0
     memory = passport.builder_memory
-    assert memory["activation_bytes"] > 0
-    assert memory["weights_bytes"] >= 61_706 * 2
+    assert memory is not None
+    assert memory.activation_bytes
+    assert memory.weights_bytes
+    assert memory.weights_bytes >= 61_706 * 2
     assert passport.target is not None
     assert passport.target.compute_capabilities == ("SM89",)
     assert passport.source_sha256 == half.passport.sha256

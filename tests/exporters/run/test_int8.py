@@ -106,7 +106,7 @@ def test_range_is_reduced_only_where_sums_would_saturate(calibrated: Calibrated)
     new = quantize_within(calibrated, dialect="U8S8", allowed=100, tell=print, here=VNNI)
     old = quantize_within(calibrated, dialect="U8S8", allowed=100, tell=print, here=OLD)
     built = quantize_within(calibrated, dialect="S8S8", allowed=100, tell=print, here=OLD)
-    assert [made.facts["reduced_range"] for made in (new, old, built)] == [False, True, False]
+    assert [made.reduced_range for made in (new, old, built)] == [False, True, False]
 
 
 def test_a_layer_that_int8_ruins_is_found_and_kept_in_float(graph: Artifact, root: Path) -> None:
@@ -125,8 +125,9 @@ def test_a_layer_that_int8_ruins_is_found_and_kept_in_float(graph: Artifact, roo
     ruined = calibrate(model, graph.passport, options)
     made = quantize_within(ruined, dialect="U8S8", allowed=2.0, tell=said.append, here=VNNI)
     assert "looking for layers" in said[0]
-    assert set(made.facts["kept_float"]) == {"conv2/Conv", "fc1/Gemm"}
-    assert made.facts["accuracy_drop"]["points"] < 2.0
+    assert set(made.kept_float) == {"conv2/Conv", "fc1/Gemm"}
+    assert made.drop is not None
+    assert made.drop.points < 2.0
     before = judge(ruined, _all_int8(ruined), allowed=2.0)
     assert before.points > 20
 
@@ -146,9 +147,9 @@ def test_without_labelled_pictures_nothing_is_judged_and_that_is_said(graph: Art
     made = quantize_within(
         calibrate(onnx.load(graph.path), foreign, options), dialect="U8S8", allowed=0.5, tell=print
     )
-    assert made.facts["accuracy_drop"] is None
-    assert made.facts["accuracy_drop_why"] == "its passport names no data set"
-    assert "random" in made.facts["calibration"]["source"]
+    assert made.drop is None
+    assert made.why_unjudged == "its passport names no data set"
+    assert "random" in made.calibration.source
 
 
 def test_a_gate_that_was_typed_and_cannot_be_judged_is_refused(graph: Artifact, root: Path) -> None:
@@ -197,6 +198,6 @@ def test_an_engine_that_runs_here_is_held_to_the_drop_as_well(
 
 
 def test_the_methods_that_can_be_typed_are_those_that_there_are() -> None:
-    option = next(each for each in export.params if each.name == "method")
+    option = next(each for each in export.params if each.name == "calibration")
     assert isinstance(option.type, click.Choice)
     assert tuple(option.type.choices) == get_args(RangeMethod)
