@@ -22,13 +22,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from torch import Tensor, nn
 
 CHECK_STEPS = 20  # losses are looked at so often; reading each one would stall a GPU
 WINDOW = 100  # steps that are averaged, so that one hard batch is no divergence
@@ -201,8 +199,6 @@ def guard_for(
 
 def plateau_steps(module: nn.Module, *, epochs: int, epoch_steps: int) -> int:
     """Return how many steps a network may stay where it started before that counts as divergence."""
-    from torch import nn
-
     if any(isinstance(layer, (nn.Sigmoid, nn.Tanh, nn.Softsign)) for layer in module.modules()):
         return max(_MOST_PLATEAU_STEPS, _SATURATING_PLATEAU_EPOCHS * epoch_steps)
     share = round(_PLATEAU_SHARE * epochs * epoch_steps)
@@ -211,8 +207,6 @@ def plateau_steps(module: nn.Module, *, epochs: int, epoch_steps: int) -> int:
 
 def dead_layers(module: nn.Module) -> tuple[str, ...]:
     """Return the layers whose weights' gradients are exactly zero, from input to output."""
-    import torch
-
     named = [(name, p.grad) for name, p in module.named_parameters() if p.grad is not None and p.dim() > 1]
     if not named:
         return ()
@@ -222,16 +216,12 @@ def dead_layers(module: nn.Module) -> tuple[str, ...]:
 
 def is_finite(module: nn.Module) -> bool:
     """Tell whether every weight and buffer of a network is a number."""
-    import torch
-
     values = [value for value in module.state_dict().values() if value.is_floating_point()]
     return all(bool(torch.isfinite(value).all()) for value in values)
 
 
 def rectifies_scores(module: nn.Module) -> bool:
     """Tell whether a ReLU follows the last layer with weights, so that a score can be shut."""
-    from torch import nn
-
     kinds = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear, nn.ReLU))]
     return bool(kinds) and isinstance(kinds[-1], nn.ReLU)
 

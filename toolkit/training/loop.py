@@ -8,6 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+import torch
+from torch import Tensor, nn, optim
+from torch.nn import functional
+
 from toolkit.errors import CnnkitError
 from toolkit.training import EpochRecord, Watcher, seeding
 from toolkit.training.guard import (
@@ -23,8 +27,6 @@ from toolkit.training.guard import (
 from toolkit.training.optimisation import Average, Optimizer, clip, rate_at
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn, optim
-
     from toolkit.models import Recipe
     from toolkit.training.compute.format import Compute
     from toolkit.training.data.batches import Batches
@@ -136,8 +138,6 @@ class Loop:
         return done.rate_scale * rate_at(self.training.recipe, done.epoch * steps + step, steps)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        from torch.nn import functional
-
         recipe, done = self.training.recipe, self.progress
         self.optimizer.rate = self.rate(done.step)
         seeding.reseed(
@@ -175,8 +175,6 @@ class Loop:
         """Bring time, losses and right answers of the last steps into the progress."""
         if not self._pending:
             return  # time without steps is not training
-        import torch
-
         done = self.progress
         losses = torch.stack([loss for loss, _, _ in self._pending]).tolist()
         for loss, (_, _, labels) in zip(losses, self._pending, strict=True):

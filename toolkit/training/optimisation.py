@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor, nn
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from torch import Tensor, nn
 
     from toolkit.models import Recipe
 
@@ -56,8 +57,6 @@ class Optimizer:
     """
 
     def __init__(self, recipe: Recipe, parameters: Iterable[nn.Parameter]) -> None:
-        import torch
-
         self.rate = recipe.lr
         self.param_groups = [{"params": [p for p in parameters if p.requires_grad]}]
         self._recipe = recipe
@@ -80,8 +79,6 @@ class Optimizer:
 
     def step(self) -> None:
         """Move the parameters against their gradients by `rate`; those without a gradient stay."""
-        import torch
-
         weights: list[Tensor] = []
         gradients: list[Tensor] = []
         moments: list[list[Tensor]] = [[] for _ in self._moments]
@@ -99,8 +96,6 @@ class Optimizer:
                 )
 
     def _descend(self, weights: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]]) -> None:
-        import torch
-
         torch._fused_sgd_(
             weights,
             gradients,
@@ -115,8 +110,6 @@ class Optimizer:
         )
 
     def _adapt(self, weights: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]]) -> None:
-        import torch
-
         self._steps += 1
         kernel = torch._fused_adam_ if self._recipe.optimizer == "adam" else torch._fused_adamw_
         kernel(
@@ -160,8 +153,6 @@ def initialise(module: nn.Module, recipe: Recipe) -> None:
 
 
 def _initialise(module: nn.Module, init: str) -> None:
-    from torch import nn
-
     for layer in module.modules():
         if not isinstance(layer, (nn.Conv2d, nn.Linear)):
             continue
@@ -173,8 +164,6 @@ def _initialise(module: nn.Module, init: str) -> None:
 
 def narrow_layers(module: nn.Module) -> tuple[str, ...]:
     """Return the layers between two ReLUs that have no more channels than there are answers."""
-    from torch import nn
-
     weighted: dict[str, int] = {}
     behind: set[str] = set()
     before: set[str] = set()
@@ -201,9 +190,6 @@ def open_start(module: nn.Module) -> tuple[str, ...]:
 
     Returns the names of the narrow layers; a network without any is left as it is.
     """
-    import torch
-    from torch import nn
-
     narrow = narrow_layers(module)
     if narrow:
         _initialise(module, "kaiming-uniform")
@@ -231,8 +217,6 @@ class Average:
 
     def update(self, module: nn.Module) -> None:
         """Move the average a step towards the module's state."""
-        import torch
-
         with torch.no_grad():
             for name, value in module.state_dict().items():
                 if value.is_floating_point():
@@ -243,6 +227,4 @@ class Average:
 
 def clip(parameters: Iterable[nn.Parameter], norm: float) -> Tensor:
     """Scale the gradients down to a joint 2-norm of at most `norm`; return the norm they had."""
-    from torch import nn
-
     return nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], norm)

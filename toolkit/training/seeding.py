@@ -5,10 +5,8 @@ So a run that is resumed in the middle of an epoch draws exactly what it would h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Generator
+import torch
+from torch import Generator
 
 _MASK = (1 << 64) - 1
 
@@ -31,15 +29,11 @@ def mix(seed: int, *path: int) -> int:
 
 def generator(seed: int, *path: int) -> Generator:
     """Return a CPU generator for a place in a run."""
-    import torch
-
     return torch.Generator().manual_seed(mix(seed, *path))
 
 
 def reseed(device: str, seed: int, *path: int) -> None:
     """Set the generators that dropout draws from, on the CPU and the training device."""
-    import torch
-
     number = mix(seed, *path)
     # not torch.manual_seed: it also queues a call, with a stack trace, for every device not in use
     torch.default_generator.manual_seed(number)

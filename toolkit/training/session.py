@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
 from toolkit.checkpoints import load_state
 from toolkit.errors import CnnkitError
 from toolkit.machine.arithmetic import plain_fp32
@@ -30,9 +33,6 @@ from toolkit.training.scoring import Score, score
 from toolkit.transfer import freeze, load_pretrained
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from toolkit.datasets import Split
 
 _MODERATE_RATE = 0.1  # a rate that is worth a trial, where one was asked for that is beyond all sense
@@ -47,8 +47,6 @@ def _be_deterministic(device: str) -> None:
     """
     if not device.startswith("cuda"):
         return
-    import torch
-
     plain_fp32()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
@@ -108,8 +106,6 @@ class Session:
 
     def _insist_that_it_fits(self, device: torch.device) -> None:
         """Show the network two empty pictures. Raises CnnkitError if it cannot take or judge the data's."""
-        import torch
-
         model, classes = self._job.model, len(self._prepared.dataset.classes)
         channels, (height, width) = self._prepared.preprocessing.channels, self._prepared.preprocessing.size
         name, shape = model.name, f"{channels}×{height}×{width}"

@@ -19,6 +19,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from toolkit.artifacts import cache_root, write_json
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, UnavailableError
@@ -26,8 +30,6 @@ from toolkit.machine.cpu import cpu
 from toolkit.training.compute.format import Compute, first_convolution
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from toolkit.training import Job
 
 _ROUNDS, _MOST_ROUNDS, _TURN_S = 3, 11, 0.012
@@ -71,8 +73,6 @@ class Choice:
 
 def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: int) -> Choice:
     """Choose what a job's `auto` leaves open, for a run of so many steps, trying on one batch of input."""
-    import torch
-
     threads = torch.get_num_threads()
     candidates = list(_candidates(job, module, threads))
     if len(candidates) == 1:
@@ -114,8 +114,6 @@ def _candidates(job: Job, module: nn.Module, threads: int) -> Iterator[Compute]:
 
 
 def _formats(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], ...]:
-    import torch
-
     if device == "mps":
         return ("fp32",)
     if device.startswith("cuda"):
@@ -157,8 +155,6 @@ class _Trial:
     """A copy of the network under one candidate."""
 
     def __init__(self, module: nn.Module, inputs: Tensor, labels: Tensor, compute: Compute) -> None:
-        import torch
-
         self.compute = compute
         self._module = compute.place(copy.deepcopy(module)).eval()
         layout = torch.channels_last if compute.channels_last else torch.contiguous_format
@@ -176,21 +172,15 @@ class _Trial:
         self.last_s = time.perf_counter() - began
 
     def step(self) -> None:
-        from torch.nn import functional
-
         self._module.zero_grad(set_to_none=True)
         with self.compute.autocast():
             logits = self._module(self._inputs)
         functional.cross_entropy(logits.float(), self._labels).backward()  # type: ignore[no-untyped-call]
         if self._inputs.is_cuda:
-            import torch
-
             torch.cuda.synchronize(self._inputs.device)
 
     def agrees(self, reference: _Trial) -> bool:
         """Tell whether the gradient points where plain fp32's does."""
-        from torch.nn import functional
-
         cosine = functional.cosine_similarity(self.gradient, reference.gradient, dim=0)
         return bool(cosine >= _MIN_COSINE)
 
@@ -230,8 +220,6 @@ def _cache_file(job: Job, module: nn.Module, shape: tuple[int, ...], candidates:
 
 
 def _machine(device: str) -> str:
-    import torch
-
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {cpu().name}"

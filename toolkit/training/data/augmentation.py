@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
 from toolkit.training.data.augmix import augmix
 from toolkit.training.data.geometry import affine, turn, whole_levels
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
-
     from toolkit.models import Recipe
 
 
@@ -38,8 +40,6 @@ def augment(images: Tensor, recipe: Recipe, random: Generator) -> Tensor:
 
 def flip(images: Tensor, random: Generator) -> Tensor:
     """Mirror each picture left to right with probability one half."""
-    import torch
-
     chosen = (torch.rand(len(images), generator=random) < 0.5).nonzero().flatten()
     # whole pictures are copied at once, which a choice byte by byte is ten times slower than
     return images.index_copy(0, chosen, images.index_select(0, chosen).flip(3))
@@ -50,9 +50,6 @@ def shift(images: Tensor, margin: int, random: Generator) -> Tensor:
 
     Cropping the original size out of a picture padded by `margin` is the same thing.
     """
-    import torch
-    from torch.nn import functional
-
     count, _, height, width = images.shape
     span = 2 * margin + 1
     padded = functional.pad(images, (margin,) * 4)
@@ -63,8 +60,6 @@ def shift(images: Tensor, margin: int, random: Generator) -> Tensor:
 
 def rotate(images: Tensor, degrees: float, random: Generator) -> Tensor:
     """Turn each picture about its middle by up to so many degrees each way."""
-    import torch
-
     angle = (torch.rand(len(images), generator=random) * 2 - 1) * math.radians(degrees)
     return affine(images, turn(angle))
 
@@ -74,8 +69,6 @@ def colour(images: Tensor, strength: float, random: Generator) -> Tensor:
 
     Each factor is drawn from 1 − strength to 1 + strength.
     """
-    import torch
-
     factors = 1 + (torch.rand(3, len(images), 1, 1, 1, generator=random) * 2 - 1) * strength
     values = (images.float() * factors[0]).clamp_(0, 255)
     grey = _grey(values).mean((2, 3), keepdim=True)
@@ -98,8 +91,6 @@ def cutout(images: Tensor, side: int, random: Generator) -> Tensor:
 
     Source: DeVries, Taylor, "Improved regularization of convolutional neural networks with cutout" (2017).
     """
-    import torch
-
     count, _, height, width = images.shape
     rows = torch.randint(height, (count, 1), generator=random) - side // 2
     columns = torch.randint(width, (count, 1), generator=random) - side // 2

@@ -9,12 +9,11 @@ all pictures by one sampling, or tables of 256 levels (autocontrast, equalize, p
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor
 
 from toolkit.training.data.geometry import affine, turn, whole_levels
-
-if TYPE_CHECKING:
-    from torch import Generator, Tensor
 
 _SEVERITY, _CHAINS, _DEPTH = 3.0, 3, 3
 _ROTATE, _SHEAR_X, _SHEAR_Y, _MOVE_X, _MOVE_Y, _AUTOCONTRAST, _EQUALIZE, _POSTERIZE, _SOLARIZE = range(9)
@@ -23,8 +22,6 @@ _MOVES = 5  # operations below this number are moves
 
 def augmix(images: Tensor, share: float, random: Generator) -> Tensor:
     """Give about `share` of (N, C, H, W) uint8 pictures to AugMix."""
-    import torch
-
     chosen = torch.nonzero(torch.rand(len(images), generator=random) < share).flatten()
     if len(chosen) == 0:
         return images
@@ -40,8 +37,6 @@ def augmix(images: Tensor, share: float, random: Generator) -> Tensor:
 
 
 def _chain(images: Tensor, random: Generator) -> Tensor:
-    import torch
-
     depth = torch.randint(1, _DEPTH + 1, (len(images),), generator=random)
     for position in range(_DEPTH):
         # drawn for every picture, so that the numbers do not depend on what other pictures drew
@@ -59,8 +54,6 @@ def _chain(images: Tensor, random: Generator) -> Tensor:
 
 def _move(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     """Rotate by up to 30°, shear by up to 0.3 or translate by up to a third, all times level."""
-    import torch
-
     matrices = turn(torch.where(operation == _ROTATE, sign * level * math.radians(30), 0.0))
     matrices[:, 0, 1] += torch.where(operation == _SHEAR_X, sign * level * 0.3, 0.0)
     matrices[:, 1, 0] += torch.where(operation == _SHEAR_Y, sign * level * 0.3, 0.0)
@@ -72,8 +65,6 @@ def _move(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Ten
 
 def _remap(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     """Replace each level by a table's entry: autocontrast, equalize, posterize or solarize."""
-    import torch
-
     count, channels = images.shape[:2]
     flat = images.reshape(count * channels, -1).long()
     steps = torch.arange(256).expand(count * channels, 256)
@@ -92,8 +83,6 @@ def _remap(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Te
 
 def _autocontrast(histogram: Tensor) -> Tensor:
     """Return tables that stretch each channel's darkest level to 0 and its lightest to 255."""
-    import torch
-
     steps = torch.arange(256)
     present = histogram > 0
     low = torch.where(present, steps, 255).amin(1, keepdim=True)
@@ -104,8 +93,6 @@ def _autocontrast(histogram: Tensor) -> Tensor:
 
 def _equalize(histogram: Tensor) -> Tensor:
     """Return tables that even out each channel's histogram, as Pillow's ImageOps.equalize does."""
-    import torch
-
     last = (histogram * (torch.arange(256) == _last_present(histogram))).sum(1, keepdim=True)
     step = (histogram.sum(1, keepdim=True) - last) // 255
     below = histogram.cumsum(1) - histogram
@@ -114,6 +101,4 @@ def _equalize(histogram: Tensor) -> Tensor:
 
 
 def _last_present(histogram: Tensor) -> Tensor:
-    import torch
-
     return torch.where(histogram > 0, torch.arange(256), 0).amax(1, keepdim=True)

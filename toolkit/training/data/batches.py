@@ -11,7 +11,9 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from toolkit.datasets import Split
 from toolkit.images import Preprocessing, resize_batch, resize_weights
@@ -19,9 +21,6 @@ from toolkit.training import seeding
 from toolkit.training.data.augmentation import augment
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from toolkit.models import Recipe
 
 
@@ -50,8 +49,6 @@ class Finish:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn (N, C, h, w) uint8 into (N, C, H, W) float32 input."""
-        import torch
-
         size = self.preprocessing.size
         if self.exact:
             images = torch.from_numpy(resize_batch(images.numpy(), size))
@@ -75,8 +72,6 @@ class Finish:
         return self._column(mean / std)
 
     def _column(self, figures: NDArray[np.float32]) -> Tensor:
-        import torch
-
         column = torch.from_numpy(figures.astype(np.float32)).to(self.device)[:, None, None]
         # a single figure goes into the kernel itself, which is twice as fast as spreading it over pixels
         return column if len(figures) > 1 else column.reshape(())
@@ -84,15 +79,11 @@ class Finish:
 
 @cache
 def _weights(old: int, new: int, device: torch.device) -> Tensor:
-    import torch
-
     return torch.from_numpy(resize_weights(old, new)).to(device)
 
 
 def tensors(data: Split) -> tuple[Tensor, Tensor]:
     """Return a split as torch tensors that share its memory where they can."""
-    import torch
-
     images = data.images if data.images.flags.writeable else data.images.copy()
     labels = data.labels if data.labels.flags.writeable else data.labels.copy()
     # by way of one axis: numpy may give an axis of one channel any stride, and torch would take that for
@@ -123,8 +114,6 @@ class MemoryBatches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (input, labels) on the training device, from step `first` of an epoch on."""
-        import torch
-
         order = epoch_order(len(self._labels), self._seed, epoch)
         random = torch.Generator()
         size = self._recipe.batch
@@ -138,6 +127,4 @@ class MemoryBatches:
 
 def epoch_order(images: int, seed: int, epoch: int) -> Tensor:
     """Return the order in which an epoch goes through the images."""
-    import torch
-
     return torch.randperm(images, generator=seeding.generator(seed, seeding.ORDER, epoch))

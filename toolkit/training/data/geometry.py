@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 
 def turn(angle: Tensor) -> Tensor:
     """Return (N, 2, 3) matrices that turn by (N,) angles in radians."""
-    import torch
-
     cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     return torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
 
 
 def affine(images: Tensor, matrices: Tensor) -> Tensor:
     """Map pictures by (N, 2, 3) matrices from new to old places, both from −1 to 1; bilinear."""
-    from torch.nn import functional
-
     grid = functional.affine_grid(matrices, list(images.shape), align_corners=False)
     moved = functional.grid_sample(images.float(), grid, padding_mode="zeros", align_corners=False)
     return whole_levels(moved)
@@ -27,6 +22,4 @@ def affine(images: Tensor, matrices: Tensor) -> Tensor:
 
 def whole_levels(values: Tensor) -> Tensor:
     """Round float levels to uint8 ones, from 0 to 255."""
-    import torch
-
     return values.round_().clamp_(0, 255).to(torch.uint8)

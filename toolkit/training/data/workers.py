@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from toolkit.datasets import Split
 from toolkit.training import seeding
@@ -17,8 +20,6 @@ from toolkit.training.data.augmentation import augment
 from toolkit.training.data.batches import Finish, epoch_order, steps_in
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from toolkit.models import Recipe
 
 
@@ -36,8 +37,6 @@ class Pictures:
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
         """Return one (C, H, W) float32 input and its label."""
-        import torch
-
         epoch, index = place
         picture = torch.from_numpy(np.array(self.data.images[index : index + 1]))
         random = seeding.generator(self.seed, seeding.AUGMENT, epoch, index)
@@ -48,8 +47,6 @@ class WorkerBatches:
     """A training split dealt out by a DataLoader with so many worker processes; 0 is this process."""
 
     def __init__(self, data: Split, recipe: Recipe, seed: int, finish: Finish, *, workers: int) -> None:
-        import torch
-
         on_cpu = dataclasses.replace(finish, device=torch.device("cpu"), channels_last=False)
         self._pictures = Pictures(data=data, recipe=recipe, seed=seed, finish=on_cpu)
         self._finish = finish
@@ -59,9 +56,6 @@ class WorkerBatches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (input, labels) on the training device, from step `first` of an epoch on."""
-        import torch
-        from torch.utils.data import DataLoader
-
         size = self._pictures.recipe.batch
         order = epoch_order(len(self._pictures), self._pictures.seed, epoch).tolist()
         batches = [

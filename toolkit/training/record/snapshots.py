@@ -10,16 +10,18 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from toolkit.artifacts import writing
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.training import EpochRecord
 from toolkit.training.guard import Watch
 from toolkit.training.loop import Loop, Progress
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # a save may cost so much of a run's time; large networks are then saved less often than asked
 _SHARE = 0.04
@@ -41,9 +43,6 @@ class Snapshots:
 
     def save(self, loop: Loop, path: Path) -> None:
         """Write the loop's state."""
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
         started = time.monotonic()
         loop.settle()
         progress = json.dumps(dataclasses.asdict(loop.progress))
@@ -70,8 +69,6 @@ class Snapshots:
 
 def read_progress(path: Path) -> Progress:
     """Read where a saved run stands. Raises CorruptError."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, "pt") as file:
             data: dict[str, Any] = json.loads(file.metadata()["progress"])
@@ -84,9 +81,6 @@ def read_progress(path: Path) -> Progress:
 
 def restore(loop: Loop, path: Path) -> None:
     """Bring a loop to a saved state, bit for bit. Raises CorruptError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     progress = read_progress(path)
     try:
         found = load_file(path)
@@ -115,8 +109,6 @@ def _tensors(loop: Loop) -> dict[str, Tensor]:
         named |= {f"average.{name}": value for name, value in loop.average.state.items()}
     named |= {f"optimizer.{name}": value for name, value in loop.optimizer.tensors().items()}
     if loop.scaler is not None:
-        import torch
-
         for key, value in loop.scaler.state_dict().items():
             named[f"scaler.{key}"] = torch.tensor(value, dtype=torch.float64)
     return {name: value.detach().cpu().contiguous() for name, value in named.items()}
