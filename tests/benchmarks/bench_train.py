@@ -115,15 +115,17 @@ def pipeline() -> float:
 
     from toolkit.datasets import Split
     from toolkit.models import Recipe
-    from toolkit.training.data.batches import Finish, MemoryBatches
+    from toolkit.training.data.batches import InputTransform, MemoryBatches
     from toolkit.training.data.prepare import preprocessing_for
 
     torch.set_num_threads(1)
     pixels = np.random.default_rng(0).integers(0, 256, (60_000, 1, 28, 28), dtype=np.uint8)
     data = Split(images=pixels, labels=np.zeros(60_000, dtype=np.int64))
     recipe = Recipe(name="bench", batch=128, flip=True, shift_pixels=1)
-    finish = Finish(preprocessing=preprocessing_for(recipe, data, (28, 28)), device=torch.device("cpu"))
-    batches = MemoryBatches(data, recipe, 0, finish)
+    transform = InputTransform(
+        preprocessing=preprocessing_for(recipe, data, (28, 28)), device=torch.device("cpu")
+    )
+    batches = MemoryBatches(data, recipe, 0, transform)
     speeds = []
     for epoch in range(5):
         start = time.perf_counter()

@@ -19,7 +19,7 @@ from toolkit.figures import mebibytes_text
 from toolkit.training import Arithmetic, Layout, Loader, recipes
 from toolkit.training.sweep import (
     CellResult,
-    Plan,
+    SweepPlan,
     cell_label,
     open_folder,
     rows,
@@ -141,7 +141,7 @@ def sweep(
     _insist_on_a_device(axes.get("device", ("cpu",)))
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
     fixed = [part for word, value in wanted.items() if value is not None for part in (word, str(value))]
-    plan = Plan(model=model, axes=axes, fixed=tuple(fixed), recipes=chosen)
+    plan = SweepPlan(model=model, axes=axes, fixed=tuple(fixed), recipes=chosen)
     folder = open_folder(root / spec.name / "sweeps", plan, resume=resume)
     count = len(plan.cells())
     cli.say(f"{count} cell{'s' if count > 1 else ''}, results in {folder}")
@@ -193,7 +193,7 @@ def _insist_on_a_device(names: tuple[str, ...]) -> None:
     raise absent[0]
 
 
-def _say_cell(plan: Plan, result: CellResult, known: bool, place: str) -> None:
+def _say_cell(plan: SweepPlan, result: CellResult, known: bool, place: str) -> None:
     label = cell_label(result.values, plan.varied)
     if result.status != "done":
         cli.say(f"{place}: {label}: {result.status} after {result.wall_s:.0f} s: {result.error}")
@@ -203,7 +203,7 @@ def _say_cell(plan: Plan, result: CellResult, known: bool, place: str) -> None:
     cli.say(f"{place}: {label}: test accuracy {accuracy:.4f}, {result.figure('seconds'):.1f} s{before}")
 
 
-def show_results(plan: Plan, results: list[CellResult], files: dict[str, Path]) -> None:
+def show_results(plan: SweepPlan, results: list[CellResult], files: dict[str, Path]) -> None:
     """Print the table of the first write-up: time, images a second, accuracy and peak memory."""
     table = Table(*plan.varied, "time", "images/s", "test accuracy", "validation", "peak memory")
     on_gpu = any(result.figure("device_peak_memory_bytes") for result in results)

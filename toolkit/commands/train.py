@@ -55,7 +55,7 @@ def train(context: click.Context, /, *, model: str, as_json: bool, **options: An
     from toolkit.allocation import reuse_freed_memory
     from toolkit.commands._training_screen import Screen, show_outcome
     from toolkit.training.recipes import summary
-    from toolkit.training.record.kept import report
+    from toolkit.training.record.recorder import report
     from toolkit.training.run import train as run
 
     job = make_job(model, changes(context), options)

@@ -26,7 +26,7 @@ class Anatomy:
 
     input_shape: tuple[int, ...]
     rows: tuple[ModuleRow, ...]
-    training: Training | None = None
+    training: TrainingMemory | None = None
 
     @property
     def parameters(self) -> int:
@@ -73,7 +73,7 @@ class Anatomy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingMemory:
     """What one training step holds beside the weights, in bytes.
 
     `copies` counts the figures held for each parameter beside itself: its gradient and the optimizer's.
@@ -135,10 +135,10 @@ def optimizer_copies(recipe: Recipe) -> int:
     return copies + int(recipe.ema_decay is not None)
 
 
-def _training(module: nn.Module, input_shape: tuple[int, ...], recipe: Recipe) -> Training:
+def _training(module: nn.Module, input_shape: tuple[int, ...], recipe: Recipe) -> TrainingMemory:
     saved = _saved(module, input_shape)
     weights = sum(tensor.nbytes for tensor in module.parameters() if tensor.requires_grad)
-    return Training(
+    return TrainingMemory(
         recipe=recipe.name,
         optimizer=recipe.optimizer,
         copies=1 + optimizer_copies(recipe),

@@ -24,9 +24,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 CHECK_STEPS = 20  # losses are looked at so often; reading each one would stall a GPU
 WINDOW = 100  # steps that are averaged, so that one hard batch is no divergence
@@ -44,7 +43,7 @@ _FAR, _LITTLE = 0.1, 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trouble:
+class Divergence:
     """What is wrong with a run, and by what its rate should be multiplied before it goes on.
 
     An `idle` network moves and does not start: its rate may be too low as well as too high.
@@ -56,7 +55,7 @@ class Trouble:
 
 
 @dataclass(kw_only=True)
-class Watch:
+class GuardState:
     """What the guard remembers; part of a run's state, so that a resumed run decides alike."""
 
     losses: list[float] = field(default_factory=list)
@@ -76,18 +75,18 @@ class Watch:
         self.losses, self.steps, self.dead_checks, self.silent = [], 0, 0, {}
         self.lowest, self.lowest_step = None, 0
 
-    def fresh_scale(self, scale: float, trouble: Trouble) -> float:
-        """Return the multiple of the recipe's rate for a fresh start, after `scale` led to trouble.
+    def fresh_scale(self, scale: float, divergence: Divergence) -> float:
+        """Return the multiple of the recipe's rate for a fresh start, after `scale` led to divergence.
 
         Between a rate at which the network died and a lower one at which it did not start lies their
         geometric mean; until both are known, the rate falls.
         """
-        if trouble.idle:
+        if divergence.idle:
             self.idled_at = scale
         else:
             self.died_at = scale
         if self.died_at is None or self.idled_at is None or self.idled_at >= self.died_at:
-            return scale * trouble.factor
+            return scale * divergence.factor
         return math.sqrt(self.died_at * self.idled_at)
 
     def take(self, losses: Sequence[float]) -> float:
@@ -98,7 +97,7 @@ class Watch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guard:
+class DivergenceGuard:
     """Watches one run. `warmup_steps` come before anything but a loss that is no number is judged."""
 
     chance: float
@@ -119,7 +118,7 @@ class Guard:
     def _learned_below(self) -> float:
         return self.chance - _LEARNED * self._scale
 
-    def is_sound(self, watch: Watch) -> bool:
+    def is_sound(self, watch: GuardState) -> bool:
         """Tell whether an epoch may be gone back to: something was learned, and is still there.
 
         A loss just below chance is no such thing: from there NiN died three times, at ever lower rates.
@@ -131,11 +130,11 @@ class Guard:
 
     def verdict(
         self,
-        watch: Watch,
+        watch: GuardState,
         losses: Sequence[float],
         dead: Sequence[str],
         heard: Mapping[int, bool] = MappingProxyType({}),
-    ) -> Trouble | None:
+    ) -> Divergence | None:
         """Take in what came of the last steps; say what is wrong, if something is.
 
         `losses` are theirs, `dead` the layers without gradient, and `heard` tells for each class in the
@@ -145,7 +144,7 @@ class Guard:
             return None
         broken = [loss for loss in losses if not math.isfinite(loss)]
         if broken:
-            return Trouble(what=f"the loss was {broken[0]}", factor=_FAR)
+            return Divergence(what=f"the loss was {broken[0]}", factor=_FAR)
         recent = watch.take(losses)
         full = len(watch.losses) == WINDOW
         if full and (watch.lowest is None or recent < watch.lowest - _FALL):
@@ -160,7 +159,7 @@ class Guard:
             return None
         return self._sitting(watch, recent, dead) if sits else self._losing(watch)
 
-    def _losing(self, watch: Watch) -> Trouble | None:
+    def _losing(self, watch: GuardState) -> Divergence | None:
         """Judge a network whose loss is below chance: it may have lost classes for good."""
         looks = math.ceil(_SILENT_SHARE * self.plateau_steps / CHECK_STEPS)
         lost = sorted(int(label) for label, silent in watch.silent.items() if silent >= looks)
@@ -168,29 +167,29 @@ class Guard:
             return None
         which = f"class{'es' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
         what = f"lost {which}: its last ReLU is shut on every picture of {'these' if len(lost) > 1 else 'it'}"
-        return Trouble(what=what, factor=_LITTLE)
+        return Divergence(what=what, factor=_LITTLE)
 
-    def _sitting(self, watch: Watch, recent: float, dead: Sequence[str]) -> Trouble | None:
+    def _sitting(self, watch: GuardState, recent: float, dead: Sequence[str]) -> Divergence | None:
         """Judge a loss that sits at chance or above."""
         if watch.dead_checks >= _DEAD_CHECKS:
             where = f"no gradient reaches {', '.join(dead)}, and the loss sits at {recent:.2f}"
-            return Trouble(what=f"dead ReLUs: {where}", factor=_LITTLE if watch.learned else _FAR)
+            return Divergence(what=f"dead ReLUs: {where}", factor=_LITTLE if watch.learned else _FAR)
         if watch.learned and len(watch.losses) == WINDOW:
-            return Trouble(what=f"the loss is at {recent:.2f} after it had been lower", factor=_LITTLE)
+            return Divergence(what=f"the loss is at {recent:.2f} after it had been lower", factor=_LITTLE)
         waited = watch.steps - max(self.warmup_steps, watch.lowest_step)
         if not watch.learned and waited >= self.plateau_steps:
             what = f"the loss still sits at {recent:.2f} after {watch.steps} steps"
-            return Trouble(what=what, factor=_FAR, idle=True)
+            return Divergence(what=what, factor=_FAR, idle=True)
         return None
 
 
 def guard_for(
     module: nn.Module, labels: NDArray[np.int64], *, epochs: int, warmup_epochs: float, epoch_steps: int
-) -> Guard:
+) -> DivergenceGuard:
     """Return the guard that fits a network, its training labels and its planned length."""
     shares = np.bincount(labels) / len(labels)
     shares = shares[shares > 0]
-    return Guard(
+    return DivergenceGuard(
         chance=float(-(shares * np.log(shares)).sum()),
         warmup_steps=round(warmup_epochs * epoch_steps),
         plateau_steps=plateau_steps(module, epochs=epochs, epoch_steps=epoch_steps),
@@ -203,35 +202,3 @@ def plateau_steps(module: nn.Module, *, epochs: int, epoch_steps: int) -> int:
         return max(_MOST_PLATEAU_STEPS, _SATURATING_PLATEAU_EPOCHS * epoch_steps)
     share = round(_PLATEAU_SHARE * epochs * epoch_steps)
     return min(max(share, _LEAST_PLATEAU_STEPS), _MOST_PLATEAU_STEPS)
-
-
-def dead_layers(module: nn.Module) -> tuple[str, ...]:
-    """Return the layers whose weights' gradients are exactly zero, from input to output."""
-    named = [(name, p.grad) for name, p in module.named_parameters() if p.grad is not None and p.dim() > 1]
-    if not named:
-        return ()
-    largest = torch.stack(torch._foreach_norm([grad for _, grad in named], math.inf)).tolist()
-    return tuple(name.rpartition(".")[0] for (name, _), size in zip(named, largest, strict=True) if size == 0)
-
-
-def is_finite(module: nn.Module) -> bool:
-    """Tell whether every weight and buffer of a network is a number."""
-    values = [value for value in module.state_dict().values() if value.is_floating_point()]
-    return all(bool(torch.isfinite(value).all()) for value in values)
-
-
-def rectifies_scores(module: nn.Module) -> bool:
-    """Tell whether a ReLU follows the last layer with weights, so that a score can be shut."""
-    kinds = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear, nn.ReLU))]
-    return bool(kinds) and isinstance(kinds[-1], nn.ReLU)
-
-
-def heard_classes(scores: Tensor, labels: Tensor) -> dict[int, bool]:
-    """Tell for each class in a batch whether the ReLU behind its score lets one of its own pictures through.
-
-    Where it lets none, the loss can no longer raise that score; that it may still fire on other pictures
-    does not help. `scores` are (N, classes), `labels` (N,).
-    """
-    own = scores.gather(1, labels[:, None])[:, 0] != 0  # without a ReLU none is 0 to the bit
-    heard = dict.fromkeys(labels.tolist(), False)
-    return heard | dict.fromkeys(labels[own].tolist(), True)

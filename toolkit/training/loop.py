@@ -14,16 +14,8 @@ from torch.nn import functional
 
 from toolkit.errors import CnnkitError
 from toolkit.training import EpochRecord, Watcher, seeding
-from toolkit.training.guard import (
-    CHECK_STEPS,
-    Guard,
-    Trouble,
-    Watch,
-    dead_layers,
-    heard_classes,
-    is_finite,
-    rectifies_scores,
-)
+from toolkit.training.diagnostics import dead_layers, has_finite_weights, heard_classes, rectifies_scores
+from toolkit.training.guard import CHECK_STEPS, Divergence, DivergenceGuard, GuardState
 from toolkit.training.optimisation import Average, Optimizer, clip, rate_at
 
 if TYPE_CHECKING:
@@ -57,34 +49,34 @@ class Progress:
     stopped: bool = False
     epoch_began_s: float = 0.0
     unjudged: list[float] = field(default_factory=list)
-    watch: Watch = field(default_factory=Watch)
+    watch: GuardState = field(default_factory=GuardState)
     records: list[EpochRecord] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class LoopSetup:
     """What stays the same through a run."""
 
     recipe: Recipe
     compute: Compute
     seed: int
     batches: Batches
-    guard: Guard | None
+    guard: DivergenceGuard | None
     watcher: Watcher
 
 
 class Loop:
     """A module in training: its optimizer, averaged weights and progress."""
 
-    def __init__(self, module: nn.Module, training: Training) -> None:
+    def __init__(self, module: nn.Module, setup: LoopSetup) -> None:
         self.module = module
-        self.training = training
+        self.setup = setup
         self.progress = Progress()
-        recipe = training.recipe
+        recipe = setup.recipe
         self.optimizer = Optimizer(recipe, module.parameters())
         self.average = Average(module, recipe.ema_decay) if recipe.ema_decay else None
-        self.scaler = training.compute.scaler()
+        self.scaler = setup.compute.scaler()
         self._can_lose_classes = rectifies_scores(module)
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
         self._wall = self._busy = 0.0
@@ -93,24 +85,24 @@ class Loop:
         """Return the weights to score and keep: the averaged ones where the recipe averages."""
         return self.average.state if self.average else self.module.state_dict()
 
-    def epoch(self, after_step: Callable[[], None]) -> Trouble | None:
+    def epoch(self, after_step: Callable[[], None]) -> Divergence | None:
         """Train to the epoch's end from where the run stands; return what the guard saw, or None.
 
         `after_step` runs after each step, when the whole state is sound.
         """
         self.module.train()
-        training, done = self.training, self.progress
+        setup, done = self.setup, self.progress
         self.start_clock()
         try:
-            for images, labels in training.batches.epoch(done.epoch, done.step):
+            for images, labels in setup.batches.epoch(done.epoch, done.step):
                 self._step(images, labels)
                 done.step += 1
                 done.ticks += 1
-                training.watcher.images(len(labels))
-                if done.step % CHECK_STEPS == 0 or done.step == training.batches.steps:
-                    trouble = self._look()
-                    if trouble:
-                        return trouble
+                setup.watcher.images(len(labels))
+                if done.step % CHECK_STEPS == 0 or done.step == setup.batches.steps:
+                    divergence = self._look()
+                    if divergence:
+                        return divergence
                 after_step()
         finally:
             self.settle()
@@ -126,24 +118,22 @@ class Loop:
     def restart(self, weights: dict[str, Tensor]) -> None:
         """Begin again from other weights; nothing of the optimizer or the progress is left."""
         self.module.load_state_dict(weights)
-        self.optimizer = Optimizer(self.training.recipe, self.module.parameters())
+        self.optimizer = Optimizer(self.setup.recipe, self.module.parameters())
         if self.average:
             self.average = Average(self.module, self.average.decay)
-        self.scaler = self.training.compute.scaler()
+        self.scaler = self.setup.compute.scaler()
         self.progress = Progress()
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step of the present epoch."""
-        done, steps = self.progress, self.training.batches.steps
-        return done.rate_scale * rate_at(self.training.recipe, done.epoch * steps + step, steps)
+        done, steps = self.progress, self.setup.batches.steps
+        return done.rate_scale * rate_at(self.setup.recipe, done.epoch * steps + step, steps)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        recipe, done = self.training.recipe, self.progress
+        recipe, done = self.setup.recipe, self.progress
         self.optimizer.rate = self.rate(done.step)
-        seeding.reseed(
-            self.training.compute.device, self.training.seed, seeding.DROPOUT, done.epoch, done.step
-        )
-        with self.training.compute.autocast():
+        seeding.reseed(self.setup.compute.device, self.setup.seed, seeding.DROPOUT, done.epoch, done.step)
+        with self.setup.compute.autocast():
             logits = self.module(images)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         self.optimizer.zero_grad()
@@ -153,7 +143,7 @@ class Loop:
         self._pending.append((loss.detach(), logits.detach(), labels))
 
     def _backward(self, loss: Tensor) -> None:
-        norm, scaler = self.training.recipe.clip_norm, self.scaler
+        norm, scaler = self.setup.recipe.clip_norm, self.scaler
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
         # the scaler asks an optimizer for no more than ours has
         optimizer = cast("optim.Optimizer", self.optimizer)
@@ -197,19 +187,19 @@ class Loop:
         A loss alone may be infinite for a step or two, as when float16 seeks its scale.
         """
         broken = next((loss for loss in losses if not math.isfinite(loss)), None)
-        if broken is None or is_finite(self.module):
+        if broken is None or has_finite_weights(self.module):
             return
-        done, lr = self.progress, self.training.recipe.lr
+        done, lr = self.progress, self.setup.recipe.lr
         raise CnnkitError(
             f"the loss became {broken} by epoch {done.epoch + 1}, step {done.step}, and the weights are no "
             f"numbers any more; lower --lr (now {lr:g}), or add --guard, which does that and starts again"
         )
 
-    def _look(self) -> Trouble | None:
+    def _look(self) -> Divergence | None:
         """Show the guard what came of the steps since the last look."""
         _, scores, labels = self._pending[-1]  # the step just made
         self.settle()
-        done, guard = self.progress, self.training.guard
+        done, guard = self.progress, self.setup.guard
         losses, done.unjudged = done.unjudged, []
         if guard is None:
             self._insist_on_numbers(losses)

@@ -9,7 +9,7 @@ from toolkit.artifacts import check_name
 from toolkit.opening import require_torch
 from toolkit.training import Job, Outcome, Watcher, recipes
 from toolkit.training.compute.format import Compute, find_device
-from toolkit.training.data.prepare import Prepared, describe, prepare
+from toolkit.training.data.prepare import PreparedData, describe, prepare
 from toolkit.training.process.failures import explained
 from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import release
@@ -51,7 +51,7 @@ def train(job: Job, watcher: Watcher) -> Outcome:
                 watcher.say(kept)
 
 
-def _folder(job: Job, prepared: Prepared, watcher: Watcher) -> RunFolder:
+def _folder(job: Job, prepared: PreparedData, watcher: Watcher) -> RunFolder:
     """Make the run's folder, or open the one to resume; its choice of threads and format comes first."""
     runs = job.root / check_name(job.artifact_name) / "runs"
     asked = identity(job, prepared.dataset.fingerprint)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from toolkit.training.data.batches import Finish
+    from toolkit.training.data.batches import InputTransform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def score(
     labels: Tensor,
     *,
     classes: int,
-    finish: Finish,
+    transform: InputTransform,
     batch: int,
     flip: bool = False,
     moved: Callable[[], None] = lambda: None,
@@ -78,7 +78,7 @@ def score(
     confusion = torch.zeros(classes * classes, dtype=torch.int64)
     with torch.inference_mode():
         for start in range(0, len(labels), batch):
-            inputs = finish(images[start : start + batch])
+            inputs = transform(images[start : start + batch])
             truth = labels[start : start + batch]
             logits = module(inputs)
             if flip:

@@ -17,17 +17,17 @@ from toolkit.errors import CnnkitError
 from toolkit.machine.arithmetic import plain_fp32
 from toolkit.training import EpochRecord, Job, Outcome, Watcher, seeding
 from toolkit.training.compute.format import Compute, find_device
-from toolkit.training.compute.probe import Choice, choose
-from toolkit.training.data.batches import Batches, Finish, MemoryBatches, steps_in, tensors
-from toolkit.training.data.prepare import Prepared
-from toolkit.training.guard import RETRIES, Trouble, guard_for
-from toolkit.training.loop import Loop, Training
+from toolkit.training.compute.probe import ComputeChoice, choose
+from toolkit.training.data.batches import Batches, InputTransform, MemoryBatches, steps_in, tensors
+from toolkit.training.data.prepare import PreparedData
+from toolkit.training.guard import RETRIES, Divergence, guard_for
+from toolkit.training.loop import Loop, LoopSetup
 from toolkit.training.optimisation import initialise, narrow_layers, open_start
 from toolkit.training.process.failures import is_of_the_gpu, is_out_of_memory
 from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import forget_device_peak
 from toolkit.training.record.folder import RunFolder
-from toolkit.training.record.kept import Keeper, report
+from toolkit.training.record.recorder import RunRecorder, report
 from toolkit.training.record.snapshots import Snapshots, restore
 from toolkit.training.scoring import Score, score
 from toolkit.transfer import freeze, load_pretrained
@@ -58,11 +58,11 @@ def _be_deterministic(device: str) -> None:
 class Session:
     """One training with what it needs at hand."""
 
-    def __init__(self, job: Job, prepared: Prepared, folder: RunFolder, watcher: Watcher) -> None:
+    def __init__(self, job: Job, prepared: PreparedData, folder: RunFolder, watcher: Watcher) -> None:
         device = find_device(job.device)
         _be_deterministic(job.device)
         self._job, self._prepared, self._folder, self._watcher = job, prepared, folder, watcher
-        self._finish = Finish(preprocessing=prepared.preprocessing, device=device)
+        self._transform = InputTransform(preprocessing=prepared.preprocessing, device=device)
         module = self._fresh(attempt=0, told=watcher.say)
         # scores in plain fp32 what is kept, whatever is trained in
         self._judge = self._fresh(attempt=0).to(device)
@@ -77,7 +77,7 @@ class Session:
             warmup_epochs=job.recipe.warmup_epochs,
             epoch_steps=batches.steps,
         )
-        training = Training(
+        setup = LoopSetup(
             recipe=job.recipe,
             compute=compute,
             seed=job.seed,
@@ -85,9 +85,9 @@ class Session:
             guard=self._guard if job.recipe.guard else None,
             watcher=watcher,
         )
-        self._loop = Loop(compute.place(module), training)
+        self._loop = Loop(compute.place(module), setup)
         self._snapshots = Snapshots(folder.path, job.save_every_s)
-        self._keeper = Keeper(job, prepared, folder, compute)
+        self._recorder = RunRecorder(job, prepared, folder, compute)
 
     def _fresh(self, *, attempt: int, told: Callable[[str], None] = lambda text: None) -> nn.Module:
         """Build the network with the weights that an attempt starts with, on the CPU."""
@@ -131,24 +131,24 @@ class Session:
         """Choose format and layout, or take up those that the run was begun with."""
         facts = self._folder.facts()
         if "compute" in facts:
-            choice = Choice(compute=Compute(**facts["compute"]), gain=None, why="as begun")
+            choice = ComputeChoice(compute=Compute(**facts["compute"]), gain=None, why="as begun")
         else:
             recipe, learned = self._job.recipe, self._prepared.learned
             images, labels = tensors(learned.take(slice(0, recipe.batch)))
             steps = recipe.epochs * steps_in(len(learned), recipe.batch)
-            choice = choose(self._job, module, self._finish(images), labels, steps)
+            choice = choose(self._job, module, self._transform(images), labels, steps)
             self._folder.begin({**facts, "compute": dataclasses.asdict(choice.compute)})
         self._watcher.say(choice.sentence)
         return choice.compute
 
     def _batches(self, compute: Compute) -> Batches:
         job, learned = self._job, self._prepared.learned
-        finish = dataclasses.replace(self._finish, channels_last=compute.channels_last)
+        transform = dataclasses.replace(self._transform, channels_last=compute.channels_last)
         if job.loader == "memory":
-            return MemoryBatches(learned, job.recipe, job.seed, finish)
+            return MemoryBatches(learned, job.recipe, job.seed, transform)
         from toolkit.training.data.workers import WorkerBatches
 
-        return WorkerBatches(learned, job.recipe, job.seed, finish, workers=job.workers)
+        return WorkerBatches(learned, job.recipe, job.seed, transform, workers=job.workers)
 
     def train(self, started: float, moved: Callable[[], None], interrupts: Interrupts) -> Outcome:
         """Go through the epochs, then finish; `moved` is called whenever something was done."""
@@ -172,29 +172,29 @@ class Session:
             alive()
             self._snapshots.tick(loop)
 
-        batches = loop.training.batches
+        batches = loop.setup.batches
         done = loop.progress.epoch * batches.images + loop.progress.step * recipe.batch
         self._watcher.start(epochs=recipe.epochs, images=batches.images, done=done)
         while loop.progress.epoch < recipe.epochs and not loop.progress.stopped:
-            trouble = loop.epoch(after_step)
-            if trouble is None:
-                trouble = self._end_epoch(alive)
-            if trouble is not None:
-                self._recover(trouble)
+            divergence = loop.epoch(after_step)
+            if divergence is None:
+                divergence = self._end_epoch(alive)
+            if divergence is not None:
+                self._recover(divergence)
         self._tell_if_at_chance()
         outcome = dataclasses.replace(self._end(alive), seconds=seconds())
         self._folder.finish(report(self._job, outcome))
         self._snapshots.clear()
         return outcome
 
-    def _end_epoch(self, alive: Callable[[], None]) -> Trouble | None:
+    def _end_epoch(self, alive: Callable[[], None]) -> Divergence | None:
         """Score an epoch and keep what came of it; return what is wrong with it, or None."""
         loop, recipe = self._loop, self._job.recipe
         done = loop.progress
         self._judge.load_state_dict(loop.weights())
         held = self._score(self._prepared.held, alive) if self._prepared.held else None
         if held and recipe.guard and not math.isfinite(held.loss):
-            return Trouble(what=f"the validation loss was {held.loss}", factor=0.1)
+            return Divergence(what=f"the validation loss was {held.loss}", factor=0.1)
         record = EpochRecord(
             epoch=done.epoch + 1,
             attempt=done.attempt,
@@ -205,18 +205,18 @@ class Session:
             val_accuracy=held.accuracy if held else None,
             seconds=done.trained_seconds - done.epoch_began_s,
         )
-        self._keeper.epoch(done, record, self._judge.state_dict())
+        self._recorder.epoch(done, record, self._judge.state_dict())
         self._watcher.epoch(record)
         loop.next_epoch()
         waited = record.epoch - (done.best_epoch or 0)
         if recipe.patience_epochs is not None and waited >= recipe.patience_epochs:
             done.stopped = True
             self._tell(f"stopped early: no better epoch for {waited}, the best was {done.best_epoch}")
-        guard = loop.training.guard
+        guard = loop.setup.guard
         sound = guard is None or guard.is_sound(done.watch)
         if loop.progress.epoch < recipe.epochs and not done.stopped:
             if sound:
-                self._keeper.hold_best()
+                self._recorder.hold_best()
             self._snapshots.save(loop, self._snapshots.good if sound else self._snapshots.latest)
         else:
             self._snapshots.tick(loop)  # what is left takes seconds, unless the network is large
@@ -239,19 +239,22 @@ class Session:
         loss = done.records[-1].train_loss
         self._tell(f"the loss ended at {loss:.4g}, and guessing gives {self._guard.chance:.4g}; {advice}")
 
-    def _recover(self, trouble: Trouble) -> None:
+    def _recover(self, divergence: Divergence) -> None:
         """Go back to the last good epoch, or start afresh when there is none, at a lower rate."""
         loop, lr = self._loop, self._job.recipe.lr
         was, watch = loop.progress, loop.progress.watch
         where = f"epoch {was.epoch + 1}, step {was.step}"
         afresh = not self._snapshots.good.exists()
-        scale = watch.fresh_scale(was.rate_scale, trouble) if afresh else was.rate_scale * trouble.factor
+        scale = (
+            watch.fresh_scale(was.rate_scale, divergence) if afresh else was.rate_scale * divergence.factor
+        )
         if was.attempt >= RETRIES:
             advice = f"try --lr {min(lr * scale, _MODERATE_RATE):.2g}"
-            if trouble.idle and watch.died_at is None:
+            if divergence.idle and watch.died_at is None:
                 advice = "none of them starts in the steps of this run: try more --epochs or another --init"
             raise CnnkitError(
-                f"the training diverged again ({where}: {trouble.what}) after {RETRIES} lower rates; {advice}"
+                f"the training diverged again ({where}: {divergence.what}) after {RETRIES} lower rates; "
+                f"{advice}"
             )
         if afresh:
             loop.restart(self._fresh(attempt=was.attempt + 1).state_dict())
@@ -263,7 +266,7 @@ class Session:
             )
         else:
             restore(loop, self._snapshots.good)
-            self._keeper.return_to_held_best()
+            self._recorder.return_to_held_best()
             origin = f"back to the end of epoch {loop.progress.epoch}"
         done = loop.progress
         done.ticks, done.attempt, done.events = was.ticks, was.attempt + 1, was.events
@@ -274,30 +277,35 @@ class Session:
         change = f"lowered to {lr * scale:.2g}"
         if watch.died_at is not None and scale > was.rate_scale:
             change = f"raised to {lr * scale:.2g}, below the {lr * watch.died_at:.2g} it died at"
-        self._tell(f"diverged in {where}: {trouble.what}; {origin}, rate {change}")
+        self._tell(f"diverged in {where}: {divergence.what}; {origin}, rate {change}")
         self._snapshots.save(loop, self._snapshots.latest)
 
     def _end(self, alive: Callable[[], None]) -> Outcome:
         """Take the chosen weights to the test set and keep them."""
         progress = self._loop.progress
-        record, chosen = self._keeper.chosen(progress)
+        record, chosen = self._recorder.chosen(progress)
         self._judge.load_state_dict(load_state(chosen))
 
         def test(flip: bool) -> Score:
-            exact = dataclasses.replace(self._finish, exact=True)
-            return self._score(self._prepared.dataset.test, alive, finish=exact, flip=flip)
+            exact = dataclasses.replace(self._transform, exact=True)
+            return self._score(self._prepared.dataset.test, alive, transform=exact, flip=flip)
 
-        return self._keeper.finish(progress, record, self._judge.state_dict(), test)
+        return self._recorder.finish(progress, record, self._judge.state_dict(), test)
 
     def _score(
-        self, split: Split, alive: Callable[[], None], *, finish: Finish | None = None, flip: bool = False
+        self,
+        split: Split,
+        alive: Callable[[], None],
+        *,
+        transform: InputTransform | None = None,
+        flip: bool = False,
     ) -> Score:
         height, width = self._prepared.preprocessing.size
         return score(
             self._judge,
             *tensors(split),
             classes=len(self._prepared.dataset.classes),
-            finish=finish or self._finish,
+            transform=transform or self._transform,
             batch=max(1, min(_SCORING_BATCH, _SCORING_PIXELS // (height * width))),
             flip=flip,
             moved=alive,

@@ -27,7 +27,7 @@ STALL_S = 600
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SweepPlan:
     """What a sweep consists of: options of `cnnkit train`, those with several values being the axes.
 
     `axes` maps an option's word to its values as text; `fixed` are further arguments of every cell;
@@ -78,7 +78,7 @@ def cell_name(values: Mapping[str, str]) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in name)
 
 
-def open_folder(sweeps: Path, plan: Plan, *, resume: bool) -> Path:
+def open_folder(sweeps: Path, plan: SweepPlan, *, resume: bool) -> Path:
     """Make a sweep's folder, or return the newest one of the same plan to go on in."""
     wanted = json.loads(json.dumps(asdict(plan)))
     if resume:
@@ -94,7 +94,7 @@ def open_folder(sweeps: Path, plan: Plan, *, resume: bool) -> Path:
     return folder
 
 
-def run_sweep(plan: Plan, folder: Path, *, timeout_s: float | None) -> Iterator[tuple[CellResult, bool]]:
+def run_sweep(plan: SweepPlan, folder: Path, *, timeout_s: float | None) -> Iterator[tuple[CellResult, bool]]:
     """Run the cells that have no good result yet; yield every cell's, and whether it was there already.
 
     Raises CnnkitError where another process is at work in the folder, and KeyboardInterrupt when stopped.
@@ -119,7 +119,7 @@ def _known(cell: Path) -> CellResult | None:
     return None
 
 
-def _run_cell(plan: Plan, values: Mapping[str, str], cell: Path, timeout_s: float | None) -> CellResult:
+def _run_cell(plan: SweepPlan, values: Mapping[str, str], cell: Path, timeout_s: float | None) -> CellResult:
     """Train one cell in a process of its own; what it printed is kept beside its result."""
     command = [sys.executable, "-m", "cnnkit", "train", plan.model, "--json", "--artifacts", str(cell)]
     command += ["--stall-limit", str(STALL_S), *plan.fixed, *_arguments(values)]
@@ -182,7 +182,7 @@ FIGURES = (
 )
 
 
-def rows(plan: Plan, results: Sequence[CellResult]) -> list[dict[str, Any]]:
+def rows(plan: SweepPlan, results: Sequence[CellResult]) -> list[dict[str, Any]]:
     """Return the sweep's table: a row for each cell, with None for what a failed cell did not measure."""
     return [
         {
@@ -196,7 +196,7 @@ def rows(plan: Plan, results: Sequence[CellResult]) -> list[dict[str, Any]]:
     ]
 
 
-def write_results(plan: Plan, folder: Path, results: Sequence[CellResult]) -> dict[str, Path]:
+def write_results(plan: SweepPlan, folder: Path, results: Sequence[CellResult]) -> dict[str, Path]:
     """Write the sweep's table as CSV, its curves and, for two axes, a heat map; return where."""
     import csv
     import io

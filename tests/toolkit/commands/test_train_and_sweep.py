@@ -15,7 +15,7 @@ from toolkit.commands._training_screen import Screen
 from toolkit.commands.sweep import show_results
 from toolkit.training import EpochRecord
 from toolkit.training.recipes import settings
-from toolkit.training.sweep import CellResult, Plan, rows
+from toolkit.training.sweep import CellResult, SweepPlan, rows
 
 SAMPLE = ("--dataset", "fashion-mnist-sample", "--threads", "1")
 SHORT_SWEEP = ("sweep", "lenet-relu", *SAMPLE, "--images", 200, "--epochs", 1)
@@ -196,7 +196,7 @@ def test_a_switch_is_an_axis_however_it_is_written(tmp_path: Path) -> None:
 
 
 def test_a_sweep_on_a_gpu_tables_its_memory_too(capsys: pytest.CaptureFixture[str]) -> None:
-    plan = Plan(model="alexnet", axes={"device": ("cpu", "cuda")}, fixed=())
+    plan = SweepPlan(model="alexnet", axes={"device": ("cpu", "cuda")}, fixed=())
     figures = {"test_accuracy": 0.9, "seconds": 1.0, "peak_memory_bytes": 300 << 20}
     cells = [
         CellResult(values={"device": name}, status="done", wall_s=1.0, report={**figures, **more})

@@ -17,17 +17,15 @@ from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.artifacts import open_artifact  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.training import session  # noqa: E402
+from toolkit.training.diagnostics import dead_layers, heard_classes, rectifies_scores  # noqa: E402
 from toolkit.training.guard import (  # noqa: E402
     CHECK_STEPS,
     WINDOW,
-    Guard,
-    Trouble,
-    Watch,
-    dead_layers,
+    Divergence,
+    DivergenceGuard,
+    GuardState,
     guard_for,
-    heard_classes,
     plateau_steps,
-    rectifies_scores,
 )
 from toolkit.training.loop import Loop  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
@@ -43,19 +41,21 @@ def guard(
     warmup: float = 0,
     epochs: int = 10,
     epoch_steps: int = 500,
-) -> Guard:
+) -> DivergenceGuard:
     module = zoo.model(model).build(1, classes)
     labels = np.arange(1000) % classes
     return guard_for(module, labels, epochs=epochs, warmup_epochs=warmup, epoch_steps=epoch_steps)
 
 
-def feed(watching: Guard, losses: Sequence[float], dead: Sequence[str] = ()) -> tuple[Trouble | None, int]:
+def feed(
+    watching: DivergenceGuard, losses: Sequence[float], dead: Sequence[str] = ()
+) -> tuple[Divergence | None, int]:
     """Show losses to a guard as a run would; return its verdict and after how many steps it came."""
-    watch = Watch()
+    watch = GuardState()
     for start in range(0, len(losses), CHECK_STEPS):
-        trouble = watching.verdict(watch, losses[start : start + CHECK_STEPS], dead)
-        if trouble:
-            return trouble, watch.steps
+        divergence = watching.verdict(watch, losses[start : start + CHECK_STEPS], dead)
+        if divergence:
+            return divergence, watch.steps
     return None, len(losses)
 
 
@@ -69,17 +69,17 @@ def test_a_run_that_learns_is_left_alone() -> None:
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_is_seen_at_once_even_in_warm_up(broken: float) -> None:
-    trouble, steps = feed(guard(warmup=2), [*noise(2.0, 30), broken, *noise(2.0, 30)])
-    assert trouble is not None
-    assert f"the loss was {broken}" in trouble.what
+    divergence, steps = feed(guard(warmup=2), [*noise(2.0, 30), broken, *noise(2.0, 30)])
+    assert divergence is not None
+    assert f"the loss was {broken}" in divergence.what
     assert steps <= 2 * CHECK_STEPS
 
 
 def test_a_relu_net_that_never_starts_is_given_up_and_a_sigmoid_net_on_its_plateau_is_not() -> None:
     plateau = noise(LN10, 5 * 937)
-    trouble, _ = feed(guard("lenet-relu", epoch_steps=937), plateau)
-    assert trouble is not None
-    assert "the loss still sits at 2." in trouble.what
+    divergence, _ = feed(guard("lenet-relu", epoch_steps=937), plateau)
+    assert divergence is not None
+    assert "the loss still sits at 2." in divergence.what
     assert feed(guard("lenet", epoch_steps=937), plateau)[0] is None
 
 
@@ -106,9 +106,9 @@ def test_a_short_run_has_steps_left_and_a_sigmoid_net_is_never_hurried(epochs: i
 
 def test_a_short_run_that_never_starts_is_seen_before_it_ends() -> None:
     # NiN at 68 pixels on 6,000 images at 0.1 sat at ln 10 for all of its 564 steps
-    trouble, steps = feed(guard("nin", epochs=6, epoch_steps=94), noise(LN10, 564, spread=0.01))
-    assert trouble is not None
-    assert trouble.idle
+    divergence, steps = feed(guard("nin", epochs=6, epoch_steps=94), noise(LN10, 564, spread=0.01))
+    assert divergence is not None
+    assert divergence.idle
     assert steps < 564
 
 
@@ -118,8 +118,8 @@ def test_a_sigmoid_net_on_a_small_sample_keeps_its_opening_plateau(steps: int) -
 
 
 def test_the_rate_is_sought_between_one_that_dies_and_one_that_does_not_start() -> None:
-    died, idled = Trouble(what="dead", factor=0.1), Trouble(what="sits", factor=0.1, idle=True)
-    watch = Watch()
+    died, idled = Divergence(what="dead", factor=0.1), Divergence(what="sits", factor=0.1, idle=True)
+    watch = GuardState()
     assert watch.fresh_scale(1.0, died) == pytest.approx(0.1)
     assert watch.fresh_scale(0.1, idled) == pytest.approx(math.sqrt(0.1))
     assert watch.fresh_scale(math.sqrt(0.1), died) == pytest.approx(0.1**0.75)
@@ -127,9 +127,9 @@ def test_the_rate_is_sought_between_one_that_dies_and_one_that_does_not_start() 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=8))
 def test_a_fresh_start_is_always_slower_than_any_that_died(idle: list[bool]) -> None:
-    watch, scale = Watch(), 1.0
+    watch, scale = GuardState(), 1.0
     for one in idle:
-        scale = watch.fresh_scale(scale, Trouble(what="", factor=0.1, idle=one))
+        scale = watch.fresh_scale(scale, Divergence(what="", factor=0.1, idle=one))
         assert scale < (watch.died_at or 1.0)
         assert scale <= 1.0
 
@@ -141,9 +141,9 @@ def test_a_plateau_that_still_falls_is_waited_for() -> None:
 
 def test_a_collapse_after_good_epochs_is_seen_within_a_window() -> None:
     good = [2.3 * math.exp(-step / 200) + 0.3 for step in range(1500)]
-    trouble, steps = feed(guard(), [*good, *noise(2.5, 500)])
-    assert trouble is not None
-    assert "after it had been lower" in trouble.what
+    divergence, steps = feed(guard(), [*good, *noise(2.5, 500)])
+    assert divergence is not None
+    assert "after it had been lower" in divergence.what
     assert steps <= 1500 + 120
 
 
@@ -155,15 +155,15 @@ def test_one_hard_batch_is_no_collapse() -> None:
 
 @pytest.mark.parametrize(("loss", "sound"), [(2.30, False), (2.23, False), (2.0, True)])
 def test_only_an_epoch_that_learned_something_is_gone_back_to(loss: float, sound: bool) -> None:
-    watching, watch = guard("nin"), Watch()
+    watching, watch = guard("nin"), GuardState()
     watch.take([loss] * WINDOW)
     assert watching.is_sound(watch) is sound
 
 
 def test_dead_relus_are_named() -> None:
-    trouble, steps = feed(guard(), noise(2.35, 400), dead=["conv1", "conv2"])
-    assert trouble is not None
-    assert "no gradient reaches conv1, conv2" in trouble.what
+    divergence, steps = feed(guard(), noise(2.35, 400), dead=["conv1", "conv2"])
+    assert divergence is not None
+    assert "no gradient reaches conv1, conv2" in divergence.what
     assert steps <= 100
 
 
@@ -181,26 +181,26 @@ def test_chance_is_what_the_labels_allow() -> None:
 
 def watch_classes(
     silent: Sequence[int], *, present: int = 10, steps: int = 1000
-) -> tuple[Trouble | None, int]:
+) -> tuple[Divergence | None, int]:
     """Show a guard a network that learns while some classes are silent, of those in the last batch."""
-    watching, watch = guard("nin", epochs=6, epoch_steps=94), Watch()
+    watching, watch = guard("nin", epochs=6, epoch_steps=94), GuardState()
     heard = {label: label not in silent for label in range(present)}
     for step in range(0, steps, CHECK_STEPS):
-        trouble = watching.verdict(watch, [1.5 * 0.999**step] * CHECK_STEPS, (), heard)
-        if trouble:
-            return trouble, watch.steps
+        divergence = watching.verdict(watch, [1.5 * 0.999**step] * CHECK_STEPS, (), heard)
+        if divergence:
+            return divergence, watch.steps
     return None, steps
 
 
 def test_classes_that_a_shut_relu_costs_are_named_once_the_network_has_learned_others() -> None:
-    trouble, steps = watch_classes([0, 3])
-    assert trouble is not None
-    assert trouble.what.startswith("lost classes 0, 3: ")
-    assert not trouble.idle
+    divergence, steps = watch_classes([0, 3])
+    assert divergence is not None
+    assert divergence.what.startswith("lost classes 0, 3: ")
+    assert not divergence.idle
     assert 140 <= steps <= 160  # half of the plateau that so short a run is given
-    trouble, _ = watch_classes([7])
-    assert trouble is not None
-    assert trouble.what.startswith("lost class 7: ")
+    divergence, _ = watch_classes([7])
+    assert divergence is not None
+    assert divergence.what.startswith("lost class 7: ")
     assert watch_classes([])[0] is None
 
 
@@ -209,13 +209,13 @@ def test_a_class_that_no_picture_was_of_is_not_lost() -> None:
 
 
 def test_a_class_that_is_heard_now_and_then_is_not_lost() -> None:
-    watching, watch = guard("nin", epochs=6, epoch_steps=94), Watch()
+    watching, watch = guard("nin", epochs=6, epoch_steps=94), GuardState()
     for look in range(200):
         assert watching.verdict(watch, [1.0] * CHECK_STEPS, (), {0: look % 5 == 0, 1: True}) is None
 
 
 def test_no_epoch_that_may_have_lost_a_class_is_gone_back_to() -> None:
-    watching, watch = guard("nin"), Watch()
+    watching, watch = guard("nin"), GuardState()
     watch.take([1.0] * WINDOW)
     assert watching.is_sound(watch)
     watch.silent = {"3": 3}
@@ -304,11 +304,11 @@ def test_a_better_epoch_that_is_undone_is_not_what_is_kept(
         def epoch(self, after_step: Any) -> Any:
             number, first = self.progress.epoch + 1, not self.progress.attempt
             if first and number == 4:
-                return Trouble(what="it fell apart", factor=0.3)
-            trouble = super().epoch(after_step)
+                return Divergence(what="it fell apart", factor=0.3)
+            divergence = super().epoch(after_step)
             if first and number == 3:
                 self.progress.watch.silent = {"3": 3}
-            return trouble
+            return divergence
 
     right = iter([50, 90, 100, *[10] * 9])  # of 100 pictures: the third epoch scores best
 

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from toolkit.images import Preprocessing, fit_batch, normalise  # noqa: E402  (after the skip)
-from toolkit.training.data.batches import Finish  # noqa: E402
+from toolkit.training.data.batches import InputTransform  # noqa: E402
 from toolkit.training.scoring import score, wilson  # noqa: E402
 
 
@@ -29,8 +29,10 @@ class Brightness(torch.nn.Module):
         return torch.cat([-lead, lead], 1)
 
 
-def finish(size: tuple[int, int] = (4, 4), *, exact: bool = False) -> Finish:
-    return Finish(preprocessing=Preprocessing(size=size, channels=1), device=torch.device("cpu"), exact=exact)
+def transform(size: tuple[int, int] = (4, 4), *, exact: bool = False) -> InputTransform:
+    return InputTransform(
+        preprocessing=Preprocessing(size=size, channels=1), device=torch.device("cpu"), exact=exact
+    )
 
 
 def test_confusion_counts_every_image_once_also_in_a_last_small_batch() -> None:
@@ -39,7 +41,7 @@ def test_confusion_counts_every_image_once_also_in_a_last_small_batch() -> None:
     images[3:, :, :, 2:] = 255
     labels = torch.tensor([1, 1, 0, 0, 0, 0, 1])
     module = Brightness().train()
-    found = score(module, images, labels, classes=3, finish=finish(), batch=2)
+    found = score(module, images, labels, classes=3, transform=transform(), batch=2)
     assert found.confusion.tolist() == [[3, 1, 0], [1, 2, 0], [0, 0, 0]]
     assert found.confusion.sum() == 7
     assert found.accuracy == pytest.approx(5 / 7)
@@ -51,8 +53,8 @@ def test_the_mirror_image_is_averaged_in_only_when_asked() -> None:
     images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     images[:, :, :, :2] = 255
     labels = torch.tensor([1, 1])
-    plain = score(Brightness(), images, labels, classes=2, finish=finish(), batch=2)
-    mirrored = score(Brightness(), images, labels, classes=2, finish=finish(), batch=2, flip=True)
+    plain = score(Brightness(), images, labels, classes=2, transform=transform(), batch=2)
+    mirrored = score(Brightness(), images, labels, classes=2, transform=transform(), batch=2, flip=True)
     assert plain.accuracy == 1.0
     # left and right cancel, so both classes are equally likely
     assert mirrored.loss == pytest.approx(np.log(2))
@@ -62,7 +64,7 @@ def test_the_mirror_image_is_averaged_in_only_when_asked() -> None:
 def test_what_is_trained_on_is_what_is_served(exact: bool) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 28, 28), dtype=np.uint8)
     preprocessing = Preprocessing(size=(40, 40), channels=1, mean=(0.3,), std=(0.35,))
-    ours = Finish(preprocessing=preprocessing, device=torch.device("cpu"), exact=exact)(
+    ours = InputTransform(preprocessing=preprocessing, device=torch.device("cpu"), exact=exact)(
         torch.from_numpy(pixels)
     )
     served = normalise(fit_batch(pixels, preprocessing), preprocessing)

@@ -15,7 +15,7 @@ import pytest
 
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.training.record.folder import lock
-from toolkit.training.sweep import Plan, cell_name, open_folder, rows, run_sweep, write_results
+from toolkit.training.sweep import SweepPlan, cell_name, open_folder, rows, run_sweep, write_results
 
 pytest.importorskip("torch")
 
@@ -23,7 +23,7 @@ FIXED = ("--dataset", "fashion-mnist-sample", "--epochs", "1", "--images", "200"
 
 
 def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
-    plan = Plan(model="lenet", axes={"batch": ("8", "16"), "lr": ("0.1",), "seed": ("0", "1")}, fixed=())
+    plan = SweepPlan(model="lenet", axes={"batch": ("8", "16"), "lr": ("0.1",), "seed": ("0", "1")}, fixed=())
     values = [tuple(cell.values()) for cell in plan.cells()]
     assert values == [("8", "0.1", "0"), ("8", "0.1", "1"), ("16", "0.1", "0"), ("16", "0.1", "1")]
     assert list(plan.varied) == ["batch", "seed"]
@@ -33,7 +33,7 @@ def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
 
 def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Path) -> None:
     # momentum is refused by AdamW, which the default recipe has
-    plan = Plan(model="lenet-relu", axes={"momentum": ("0", "0.9"), "batch": ("32", "64")}, fixed=FIXED)
+    plan = SweepPlan(model="lenet-relu", axes={"momentum": ("0", "0.9"), "batch": ("32", "64")}, fixed=FIXED)
     folder = open_folder(tmp_path, plan, resume=False)
     results = [result for result, known in run_sweep(plan, folder, timeout_s=None) if not known]
     assert [result.status for result in results] == ["done", "done", "failed", "failed"]
@@ -56,7 +56,9 @@ def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Pa
 
 
 def test_a_cell_that_hangs_is_stopped_after_its_time(tmp_path: Path) -> None:
-    plan = Plan(model="lenet-relu", axes={}, fixed=("--dataset", "fashion-mnist-sample", "--epochs", "9999"))
+    plan = SweepPlan(
+        model="lenet-relu", axes={}, fixed=("--dataset", "fashion-mnist-sample", "--epochs", "9999")
+    )
     folder = open_folder(tmp_path, plan, resume=False)
     ((result, known),) = run_sweep(plan, folder, timeout_s=0.5)
     assert (result.status, known) == ("timeout", False)
@@ -65,24 +67,24 @@ def test_a_cell_that_hangs_is_stopped_after_its_time(tmp_path: Path) -> None:
 
 
 def test_only_a_sweep_of_the_same_command_is_resumed(tmp_path: Path) -> None:
-    plan = Plan(model="lenet", axes={"lr": ("0.1", "0.2")}, fixed=())
+    plan = SweepPlan(model="lenet", axes={"lr": ("0.1", "0.2")}, fixed=())
     open_folder(tmp_path, plan, resume=False)
-    other = Plan(model="lenet", axes={"lr": ("0.1", "0.3")}, fixed=())
+    other = SweepPlan(model="lenet", axes={"lr": ("0.1", "0.3")}, fixed=())
     with pytest.raises(NotFoundError, match="without --resume one starts"):
         open_folder(tmp_path, other, resume=True)
 
 
 def test_a_sweep_whose_recipe_was_edited_since_is_another_one(tmp_path: Path) -> None:
-    plan = Plan(model="lenet", axes={}, fixed=(), recipes={"mine.toml": {"lr": 0.1, "betas": (1, 2)}})
+    plan = SweepPlan(model="lenet", axes={}, fixed=(), recipes={"mine.toml": {"lr": 0.1, "betas": (1, 2)}})
     folder = open_folder(tmp_path, plan, resume=False)
     assert open_folder(tmp_path, plan, resume=True) == folder
-    edited = Plan(model="lenet", axes={}, fixed=(), recipes={"mine.toml": {"lr": 0.2, "betas": (1, 2)}})
+    edited = SweepPlan(model="lenet", axes={}, fixed=(), recipes={"mine.toml": {"lr": 0.2, "betas": (1, 2)}})
     with pytest.raises(NotFoundError, match="with its recipes as they are now"):
         open_folder(tmp_path, edited, resume=True)
 
 
 def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> None:
-    plan = Plan(model="lenet-relu", axes={}, fixed=FIXED)
+    plan = SweepPlan(model="lenet-relu", axes={}, fixed=FIXED)
     folder = open_folder(tmp_path, plan, resume=False)
     held = lock(folder / "sweep.lock")
     assert held is not None
@@ -122,7 +124,7 @@ def test_a_sweep_that_is_stopped_goes_on_within_its_cell(tmp_path: Path, to_all:
 
 
 def test_a_damaged_result_is_trained_again(tmp_path: Path) -> None:
-    plan = Plan(model="lenet-relu", axes={"momentum": ("0.9",)}, fixed=FIXED)
+    plan = SweepPlan(model="lenet-relu", axes={"momentum": ("0.9",)}, fixed=FIXED)
     folder = open_folder(tmp_path, plan, resume=False)
     list(run_sweep(plan, folder, timeout_s=None))
     (result,) = folder.glob("cells/*/result.json")

@@ -42,7 +42,7 @@ _PIXELS = 800_000  # a larger batch is cut for the probe: a step should take wel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ComputeChoice:
     """A choice and how it was come by; `gain` is its speed over plain fp32, None where unmeasured.
 
     `kept` is whether it stands where the next run looks for it.
@@ -71,14 +71,14 @@ class Choice:
         )
 
 
-def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: int) -> Choice:
+def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: int) -> ComputeChoice:
     """Choose what a job's `auto` leaves open, for a run of so many steps, trying on one batch of input."""
     threads = torch.get_num_threads()
     candidates = list(_candidates(job, module, threads))
     if len(candidates) == 1:
-        return Choice(compute=candidates[0], gain=None, why="asked for")
+        return ComputeChoice(compute=candidates[0], gain=None, why="asked for")
     if steps < _SHORT_STEPS:
-        return Choice(compute=candidates[0], gain=None, why="short run")
+        return ComputeChoice(compute=candidates[0], gain=None, why="short run")
     kept = _cache_file(job, module, tuple(inputs.shape), candidates)
     known = _read(kept)
     if known is not None:
@@ -121,7 +121,7 @@ def _formats(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], ...]:
     return ("fp32", "bf16")
 
 
-def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list[Compute]) -> Choice:
+def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list[Compute]) -> ComputeChoice:
     """Time a training step of every sound candidate, in turns; keep the fastest."""
     count = max(1, min(len(inputs), _PIXELS // inputs[0].numel()))
     inputs, labels = inputs[:count], labels[:count]
@@ -148,7 +148,7 @@ def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list
     fastest = max(trials, key=lambda trial: trial.gain)
     if fastest.gain < _MIN_GAIN:
         fastest = reference
-    return Choice(compute=fastest.compute, gain=fastest.gain, why="measured now")
+    return ComputeChoice(compute=fastest.compute, gain=fastest.gain, why="measured now")
 
 
 class _Trial:
@@ -225,10 +225,10 @@ def _machine(device: str) -> str:
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {cpu().name}"
 
 
-def _read(path: Path) -> Choice | None:
+def _read(path: Path) -> ComputeChoice | None:
     try:
         data = json.loads(path.read_text("utf-8"))
         gain = float(data.pop("gain"))
-        return Choice(compute=Compute(**data), gain=gain, why="measured before")
+        return ComputeChoice(compute=Compute(**data), gain=gain, why="measured before")
     except (OSError, ValueError, KeyError, TypeError):
         return None  # a choice that cannot be read is made anew

@@ -35,7 +35,7 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finish:
+class InputTransform:
     """The last steps to a network's input: resize, normalise, lay out; on the training device.
 
     Resizing in float32 may land a pixel one level beside toolkit.images.resize_batch, whose own sums
@@ -104,11 +104,11 @@ def steps_in(images: int, batch: int) -> int:
 class MemoryBatches:
     """A training split in memory, dealt out in batches."""
 
-    def __init__(self, data: Split, recipe: Recipe, seed: int, finish: Finish) -> None:
+    def __init__(self, data: Split, recipe: Recipe, seed: int, transform: InputTransform) -> None:
         self._images, self._labels = tensors(data)
         self._recipe = recipe
         self._seed = seed
-        self._finish = finish
+        self._transform = transform
         self.steps = steps_in(len(data), recipe.batch)
         self.images = min(len(data), self.steps * recipe.batch)
 
@@ -122,7 +122,7 @@ class MemoryBatches:
             random.manual_seed(seeding.mix(self._seed, seeding.AUGMENT, epoch, step))
             images = augment(self._images.index_select(0, chosen), self._recipe, random)
             labels = self._labels.index_select(0, chosen)
-            yield self._finish(images), labels.to(self._finish.device, non_blocking=True)
+            yield self._transform(images), labels.to(self._transform.device, non_blocking=True)
 
 
 def epoch_order(images: int, seed: int, epoch: int) -> Tensor:

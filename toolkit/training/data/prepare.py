@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedData:
     """A job's data: `learned` is trained on, `held` chooses the epoch, `dataset.test` is read once.
 
     `wanted` is how many training images were asked for; None for all.
@@ -31,7 +31,7 @@ class Prepared:
     wanted: int | None = None
 
 
-def prepare(job: Job) -> Prepared:
+def prepare(job: Job) -> PreparedData:
     """Load a job's data set. Raises NotFoundError, or CnnkitError where it cannot be trained on."""
     channels, height, width = job.model.input_shape
     size = job.size or (height, width)
@@ -45,7 +45,7 @@ def prepare(job: Job) -> Prepared:
     _insist_that_augmentation_fits(job.recipe, data)
     pool = evenly(data.train, job.images) if job.images else data.train
     learned, held = split_off(pool, job.recipe.validation_fraction)
-    return Prepared(
+    return PreparedData(
         dataset=data,
         learned=learned,
         held=held,
@@ -120,7 +120,7 @@ def _histogram(pixels: Pixels) -> NDArray[np.float64]:
     return np.asarray(counts / counts.sum())
 
 
-def describe(prepared: Prepared) -> str:
+def describe(prepared: PreparedData) -> str:
     """Say what is trained on, and from where; on a second line, that there are fewer than were wanted."""
     data = prepared.dataset
     held = f"{len(prepared.held):,} held out for validation, " if prepared.held else ""

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from toolkit.datasets import Split
 from toolkit.training import seeding
 from toolkit.training.data.augmentation import augment
-from toolkit.training.data.batches import Finish, epoch_order, steps_in
+from toolkit.training.data.batches import InputTransform, epoch_order, steps_in
 
 if TYPE_CHECKING:
     from toolkit.models import Recipe
@@ -30,7 +30,7 @@ class Pictures:
     data: Split
     recipe: Recipe
     seed: int
-    finish: Finish
+    transform: InputTransform
 
     def __len__(self) -> int:
         return len(self.data)
@@ -40,16 +40,18 @@ class Pictures:
         epoch, index = place
         picture = torch.from_numpy(np.array(self.data.images[index : index + 1]))
         random = seeding.generator(self.seed, seeding.AUGMENT, epoch, index)
-        return self.finish(augment(picture, self.recipe, random))[0], int(self.data.labels[index])
+        return self.transform(augment(picture, self.recipe, random))[0], int(self.data.labels[index])
 
 
 class WorkerBatches:
     """A training split dealt out by a DataLoader with so many worker processes; 0 is this process."""
 
-    def __init__(self, data: Split, recipe: Recipe, seed: int, finish: Finish, *, workers: int) -> None:
-        on_cpu = dataclasses.replace(finish, device=torch.device("cpu"), channels_last=False)
-        self._pictures = Pictures(data=data, recipe=recipe, seed=seed, finish=on_cpu)
-        self._finish = finish
+    def __init__(
+        self, data: Split, recipe: Recipe, seed: int, transform: InputTransform, *, workers: int
+    ) -> None:
+        on_cpu = dataclasses.replace(transform, device=torch.device("cpu"), channels_last=False)
+        self._pictures = Pictures(data=data, recipe=recipe, seed=seed, transform=on_cpu)
+        self._transform = transform
         self._workers = workers
         self.steps = steps_in(len(data), recipe.batch)
         self.images = min(len(data), self.steps * recipe.batch)
@@ -66,11 +68,11 @@ class WorkerBatches:
             self._pictures,  # type: ignore[arg-type]  # DataLoader asks only for the two methods
             batch_sampler=batches,
             num_workers=self._workers,
-            pin_memory=self._finish.device.type == "cuda",
+            pin_memory=self._transform.device.type == "cuda",
             generator=torch.Generator(),  # or it would draw from the one that dropout draws from
         )
-        layout = torch.channels_last if self._finish.channels_last else torch.contiguous_format
-        device = self._finish.device
+        layout = torch.channels_last if self._transform.channels_last else torch.contiguous_format
+        device = self._transform.device
         for inputs, labels in loader:
             yield (
                 inputs.to(device, non_blocking=True).contiguous(memory_format=layout),

@@ -20,7 +20,7 @@ from torch import Tensor
 from toolkit.artifacts import writing
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.training import EpochRecord
-from toolkit.training.guard import Watch
+from toolkit.training.guard import GuardState
 from toolkit.training.loop import Loop, Progress
 
 # a save may cost so much of a run's time; large networks are then saved less often than asked
@@ -73,7 +73,7 @@ def read_progress(path: Path) -> Progress:
         with safe_open(path, "pt") as file:
             data: dict[str, Any] = json.loads(file.metadata()["progress"])
         data["records"] = [EpochRecord(**record) for record in data["records"]]
-        data["watch"] = Watch(**data["watch"])
+        data["watch"] = GuardState(**data["watch"])
         return Progress(**data)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from None

@@ -11,11 +11,11 @@ from toolkit.datasets import Split, split_off  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.images import Preprocessing  # noqa: E402
 from toolkit.models import Recipe  # noqa: E402
-from toolkit.training.data.batches import Finish, MemoryBatches, steps_in, tensors  # noqa: E402
+from toolkit.training.data.batches import InputTransform, MemoryBatches, steps_in, tensors  # noqa: E402
 from toolkit.training.data.prepare import evenly, preprocessing_for  # noqa: E402
 from toolkit.training.data.workers import WorkerBatches  # noqa: E402
 
-FINISH = Finish(preprocessing=Preprocessing(size=(6, 6), channels=1), device=torch.device("cpu"))
+FINISH = InputTransform(preprocessing=Preprocessing(size=(6, 6), channels=1), device=torch.device("cpu"))
 RECIPE = Recipe(name="x", batch=8, flip=True, shift_pixels=1)
 
 
@@ -106,7 +106,9 @@ def test_fewer_images_are_taken_evenly_over_the_classes() -> None:
 def test_standardised_pixels_have_mean_0_and_deviation_1(channels: int) -> None:
     split = data(200, channels=channels)
     preprocessing = preprocessing_for(Recipe(name="x"), split, (6, 6))
-    values = Finish(preprocessing=preprocessing, device=torch.device("cpu"))(torch.from_numpy(split.images))
+    values = InputTransform(preprocessing=preprocessing, device=torch.device("cpu"))(
+        torch.from_numpy(split.images)
+    )
     assert values.mean((0, 2, 3)).tolist() == pytest.approx([0] * channels, abs=1e-4)
     assert values.std((0, 2, 3), correction=0).tolist() == pytest.approx([1] * channels, abs=1e-4)
 
@@ -115,8 +117,8 @@ def test_unit_and_half_pixels_have_the_ranges_of_their_names() -> None:
     split = Split(images=np.array([0, 255], dtype=np.uint8).reshape(1, 1, 1, 2), labels=np.zeros(1, np.int64))
     for pixels, wanted in (("unit", [0.0, 1.0]), ("half", [-1.0, 1.0])):
         preprocessing = preprocessing_for(Recipe(name="x", pixels=pixels), split, (1, 2))  # type: ignore[arg-type]
-        finish = Finish(preprocessing=preprocessing, device=torch.device("cpu"))
-        assert finish(torch.from_numpy(split.images)).flatten().tolist() == pytest.approx(wanted)
+        transform = InputTransform(preprocessing=preprocessing, device=torch.device("cpu"))
+        assert transform(torch.from_numpy(split.images)).flatten().tolist() == pytest.approx(wanted)
 
 
 def test_pictures_of_one_colour_are_not_divided_by_nothing() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from toolkit.training.compute.format import Compute
-    from toolkit.training.data.prepare import Prepared
+    from toolkit.training.data.prepare import PreparedData
     from toolkit.training.loop import Progress
     from toolkit.training.record.folder import RunFolder
 
@@ -60,10 +60,10 @@ def _numbers(record: EpochRecord) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
 
 
-class Keeper:
+class RunRecorder:
     """Writes one run's results."""
 
-    def __init__(self, job: Job, prepared: Prepared, folder: RunFolder, compute: Compute) -> None:
+    def __init__(self, job: Job, prepared: PreparedData, folder: RunFolder, compute: Compute) -> None:
         self._job = job
         self._prepared = prepared
         self._folder = folder
