@@ -16,14 +16,11 @@ from rich.table import Table
 from toolkit import schema
 from toolkit.artifacts import Artifact, artifacts_root, check_name
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
+from toolkit.machine.cpu import MOST_THREADS
 from toolkit.passports import Precision
 from toolkit.tables import TextTable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-# A slip of the finger beyond these takes the whole machine down before any error could be told.
-MOST_THREADS = 1024
-MOST_WORKERS = 256
 
 DEVICES = ("cpu", "cuda", "cuda:N", "mps")
 

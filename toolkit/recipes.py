@@ -19,13 +19,15 @@ MOST_PIXELS = 128
 class About:
     """What a recipe's field means, the least and greatest value that it may have, and what it stays below.
 
-    The command line, TOML files and sweeps are made from these.
+    The command line, TOML files and sweeps are made from these. `word` is the option's, where it is not
+    the field's name with dashes.
     """
 
     help: str
     low: float | None = None
     high: float | None = None
     below: float | None = None
+    word: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,16 +51,23 @@ _WORDS = {
 
 
 def convert(
-    kind: type[Struct], data: Any, *, what: str, again: str = "make it again", beside: str | None = None
+    kind: type[Struct],
+    data: Any,
+    *,
+    what: str,
+    again: str = "make it again",
+    beside: str | None = None,
+    finite: bool = True,
 ) -> Struct:
     """Return plain JSON values as a `kind`, a dataclass or a type that msgspec knows.
 
     `beside` names a field whose entries stand in the file beside the other keys: paths leave it out.
     Raises CorruptError in one line: `what`, the field's path, what is there and what belongs there, and
-    what to do (`again`). NaN and infinite numbers, which JSON does not have, belong nowhere.
+    what to do (`again`). NaN and infinite numbers, which JSON does not have, belong nowhere unless
+    `finite` is off.
     """
     try:
-        fault = _not_finite(data)
+        fault = _not_finite(data) if finite else None
         found = msgspec.convert(data, kind) if fault is None else None
     except msgspec.ValidationError as error:
         fault = _located(kind, data, error)

@@ -28,7 +28,6 @@ from tests.benchmarks.experiments import EXPERIMENTS, Experiment
 from tests.benchmarks.results_page import write_page
 from toolkit import zoo
 from toolkit.artifacts import write_bytes
-from toolkit.commands._recipe_options import changes
 from toolkit.errors import unknown_name
 from toolkit.profiling.measuring.machine import describe_machine
 from toolkit.training import recipes
@@ -51,10 +50,9 @@ def settings_of(row: Experiment) -> dict[str, Any]:
         assert command is not None
         # raises UsageError for what is unknown
         made = command.make_context(name, rest, parent=context)
-        recipe = recipes.find(zoo.models()[row.model], made.params["recipe_name"])
-        told: dict[str, Any] = json.loads(
-            json.dumps(dataclasses.asdict(recipes.override(recipe, changes(made))))
-        )
+        recipe = recipes.find(zoo.models()[row.model], made.params["recipe"])
+        changes = {name: made.params[name] for name in recipes.settings() if made.params[name] is not None}
+        told: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipes.override(recipe, changes))))
         return told
 
 

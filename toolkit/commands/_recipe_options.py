@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from toolkit.cli import Function
+from toolkit import cli
 from toolkit.errors import CnnkitError
 from toolkit.training.recipes import Setting, settings
 
@@ -17,27 +17,17 @@ _ALIASES = {"batch": ("--batch-size",), "lr": ("--learning-rate",)}
 
 def option_names(setting: Setting) -> list[str]:
     """Return the spellings of a field's option, its own first."""
-    return [f"--{setting.option}", *_ALIASES.get(setting.name, ())]
+    return [f"--{setting.word}", *_ALIASES.get(setting.name, ())]
 
 
-def recipe_options(function: Function) -> Function:
-    """Add an option for every field; those that were given arrive as `changes`, by field name."""
-    for setting in reversed(list(settings().values())):
-        function = _option(setting)(function)
-    return function
-
-
-def _option(setting: Setting) -> Callable[[Function], Function]:
-    names = option_names(setting)
-    if setting.kind is bool:
-        names = [f"--{setting.option}/--no-{setting.option}"]
+def _option(setting: Setting) -> Callable[[cli.Function], cli.Function]:
+    switch = [f"--{setting.word}/--no-{setting.word}"] if setting.kind is bool else None
     return click.option(
-        *names,
+        *(switch or option_names(setting)),
         setting.name,
         default=None,
-        expose_value=False,
-        metavar=None if setting.kind is bool else _metavar(setting),
-        callback=_remember(setting),
+        metavar=None if switch else _metavar(setting),
+        callback=_checked(setting),
         help=setting.help,
     )
 
@@ -48,20 +38,19 @@ def _metavar(setting: Setting) -> str:
     return {int: "N", float: "X"}.get(setting.kind, "TEXT")
 
 
-def _remember(setting: Setting) -> Callable[[click.Context, click.Parameter, Any], None]:
-    def remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-        if value is None:
-            return
+def _checked(setting: Setting) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return a callback that refuses what the field cannot be, and hands on what was typed."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
         try:
-            setting.parse(value)
+            if value is not None:
+                setting.parse(value)
         except CnnkitError as error:
             raise click.BadParameter(str(error), ctx=context, param=parameter) from None
-        changes(context)[setting.name] = value
+        return value
 
-    return remember
+    return check
 
 
-def changes(context: click.Context) -> dict[str, Any]:
-    """Return the recipe fields that the command line set, by name."""
-    found: dict[str, Any] = context.meta.setdefault("cnnkit.recipe", {})
-    return found
+# those that were not typed arrive as None
+recipe_options = cli.options(*(_option(setting) for setting in settings().values()))

@@ -1,19 +1,40 @@
-"""The options of `train` that are no fields of a recipe, and the job that they make."""
+"""The options of `train` that are no fields of a recipe, by the names that a job gives them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Callable
+from typing import Any
 
 import click
 
-from toolkit import cli, zoo
-from toolkit.training import Arithmetic, Job, Layout, Loader, recipes
+from toolkit import cli
+from toolkit.training.jobs import options
+
+
+def _option(name: str, **more: Any) -> Callable[[cli.Function], cli.Function]:
+    """Make the option of a job's field: its choices or range, and its help."""
+    setting = options()[name]
+    kind: Any = click.Choice(setting.choices) if setting.choices else None
+    if setting.kind is int:
+        high = None if setting.high is None else int(setting.high)
+        kind = click.IntRange(int(setting.low or 0), high)
+    return click.option(f"--{setting.word}", name, help=setting.help, **{"type": kind, **more})
+
+
+def _choice(name: str) -> Callable[[cli.Function], cli.Function]:
+    return _option(name, default="auto", show_default=True)
+
 
 training_options = cli.options(
+    cli.name_option(options()["name"].help),
+    _option("resume", is_flag=True),
+    _option("flip_test", is_flag=True),
+    _option("save_every_s", type=click.FloatRange(0), default=10.0, show_default=True, metavar="SECONDS"),
+    _option("stall_limit_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS"),
+    _option("pretrained", is_flag=False, flag_value="imagenet", metavar="[FILE]"),
+    _option("freeze", is_flag=True),
     click.option(
         "--recipe",
-        "recipe_name",
         default="default",
         show_default=True,
         metavar="NAME|FILE.toml",
@@ -21,52 +42,15 @@ training_options = cli.options(
     ),
     cli.dataset_option,
     cli.data_dir_option,
-    click.option(
-        "--images", type=click.IntRange(1), help="Train on so many images, evenly over the classes."
-    ),
-    click.option("--size", type=click.IntRange(1), help="Side of the network's square input, in pixels."),
+    _option("images"),
+    _option("size"),
     cli.seed_option,
     cli.training_device_option,
     cli.threads_option,
-    click.option(
-        "--precision",
-        "arithmetic",
-        type=click.Choice(get_args(Arithmetic)),
-        default="auto",
-        show_default=True,
-        help="What to compute in while training; auto tries and chooses.",
-    ),
-    click.option(
-        "--layout",
-        type=click.Choice(get_args(Layout)),
-        default="auto",
-        show_default=True,
-        help="How pixels lie in memory; auto tries and chooses.",
-    ),
-    click.option(
-        "--loader",
-        type=click.Choice(get_args(Loader)),
-        help="memory: whole batches at once (default); torch: DataLoader, picture by picture.",
-    ),
-    click.option(
-        "--workers",
-        type=click.IntRange(0, cli.MOST_WORKERS),
-        help="Processes that load; means --loader torch.",
-    ),
+    _choice("arithmetic"),
+    _choice("layout"),
+    _option("loader"),
+    _option("workers"),
     cli.root_option,
     cli.model_file_option,
 )
-
-
-def make_job(model: str, changes: dict[str, Any], options: dict[str, Any]) -> Job:
-    """Return the job that a command line means. Raises CnnkitError in words."""
-    options = dict(options)
-    model_file: Path | None = options["model_file"]
-    spec = zoo.model(model, model_file=model_file)
-    size = options.pop("size")
-    if options["workers"] is not None and options["loader"] == "memory":
-        raise click.UsageError("--workers belong to --loader torch; the memory loader has none")
-    options["loader"] = options["loader"] or ("memory" if options["workers"] is None else "torch")
-    options["workers"] = options["workers"] or 0
-    recipe = recipes.override(recipes.find(spec, options.pop("recipe_name")), changes)
-    return Job(model=spec, recipe=recipe, size=(size, size) if size else None, **options)

@@ -9,13 +9,13 @@ from typing import Self
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from toolkit import cli
-from toolkit.figures import mebibytes_text
-from toolkit.training import EpochRecord, Outcome
+from toolkit.figures import UNKNOWN, mebibytes_text
+from toolkit.training import EpochRecord, Outcome, Watcher
 
 _REFRESH_S = 0.25
 
 
-class Screen:
+class Screen(Watcher):
     """A progress bar with images a second and time left; on no terminal, a line for each epoch."""
 
     def __init__(self) -> None:
@@ -89,8 +89,10 @@ class Screen:
             self._bar.update(self._task, description=f"epoch {current} of {self._epochs}")
 
 
-def _loss(value: float) -> str:
+def _loss(value: float | None) -> str:
     """Return a loss in four places, a diverging one as a power of ten."""
+    if value is None:
+        return UNKNOWN
     return f"{value:.4e}" if value >= 1e4 else f"{value:.4f}"
 
 

@@ -7,6 +7,9 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+# more threads are a slip of the finger, which would take the whole machine down before any error
+MOST_THREADS = 1024
+
 CPUINFO = Path("/proc/cpuinfo")
 # the kernel's flag of each instruction set that matters here, newest last
 FLAGS = {

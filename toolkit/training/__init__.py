@@ -6,16 +6,26 @@ an `Outcome` says what came of it, and a `Watcher` is told of it on the way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from toolkit.artifacts import Artifact
+from toolkit.machine.cpu import MOST_THREADS
 from toolkit.models import ModelSpec, Recipe
+from toolkit.recipes import About
+from toolkit.schema import Count, Magnitude, Positive, Share
 
 Arithmetic = Literal["auto", "fp32", "bf16", "fp16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 Loader = Literal["memory", "torch"]
+Seed = Annotated[int, Meta(ge=0)]  # of any size: what is drawn depends on its lowest 64 bits
+
+# more are a slip of the finger, which would take the whole machine down before any error could be told
+MOST_WORKERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,25 +39,41 @@ class Job:
     model: ModelSpec
     recipe: Recipe
     root: Path
-    name: str | None = None
     dataset: str | None = None
-    data_dir: Path | None = None
     size: tuple[int, int] | None = None
-    images: int | None = None
-    seed: int = 0
-    device: str = "cpu"
-    threads: int | None = None
-    arithmetic: Arithmetic = "auto"
-    layout: Layout = "auto"
-    loader: Loader = "memory"
-    workers: int = 0
-    resume: bool = False
-    save_every_s: float = 10.0
-    stall_limit_s: float | None = None
-    flip_test: bool = False
-    pretrained: str | None = None
-    freeze: bool = False
     model_file: Path | None = None
+    name: Annotated[str | None, About("Name of the artifact (default: the model's).")] = None
+    data_dir: Annotated[Path | None, About("Folder searched first for data.")] = None
+    images: Annotated[int | None, About("Train on so many images, evenly over the classes.", 1)] = None
+    seed: Annotated[int, About("Seed of everything that is drawn.", 0)] = 0
+    device: Annotated[str, About("cpu, cuda, cuda:N or mps.")] = "cpu"
+    threads: Annotated[int | None, About("Threads to compute with.", 1, MOST_THREADS)] = None
+    arithmetic: Annotated[
+        Arithmetic, About("What to compute in while training; auto tries and chooses.", word="precision")
+    ] = "auto"
+    layout: Annotated[Layout, About("How pixels lie in memory; auto tries and chooses.")] = "auto"
+    loader: Annotated[
+        Loader, About("memory: whole batches at once (default); torch: DataLoader, picture by picture.")
+    ] = "memory"
+    workers: Annotated[int, About("Processes that load; means --loader torch.", 0, MOST_WORKERS)] = 0
+    resume: Annotated[bool, About("Go on with the newest unfinished run of this command.")] = False
+    save_every_s: Annotated[
+        float, About("How often the state is saved within an epoch.", 0, word="save-every")
+    ] = 10.0
+    stall_limit_s: Annotated[
+        float | None,
+        About(
+            "Give up when no step was made for so long (default: only say where it hangs).",
+            0,
+            word="stall-limit",
+        ),
+    ] = None
+    flip_test: Annotated[bool, About("Also test with mirror images averaged in: a separate figure.")] = False
+    pretrained: Annotated[
+        str | None,
+        About("Start from torchvision's ImageNet weights (resnets), or from a file of weights."),
+    ] = None
+    freeze: Annotated[bool, About("Only the head learns; all other layers stay as they start.")] = False
 
     @property
     def artifact_name(self) -> str:
@@ -62,46 +88,94 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
-    """What one epoch came to, over all of its images; `rate` is its last learning rate."""
+    """What one epoch came to, over all of its images; `rate` is its last learning rate.
 
-    epoch: int
-    attempt: int
-    rate: float
-    train_loss: float
-    train_accuracy: float
+    A loss that is not finite is None in JSON, and in a record that was read from JSON.
+    """
+
+    epoch: Positive
+    attempt: Count
+    rate: Magnitude
+    train_loss: float | None
+    train_accuracy: Share
     val_loss: float | None
-    val_accuracy: float | None
-    seconds: float
+    val_accuracy: Share | None
+    seconds: Magnitude
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a training came to. Accuracies are shares of 1; unknown is None."""
+class TrainingFigures:
+    """What was measured of a training. Accuracies are shares of 1; unknown is None."""
 
+    selected_epoch: Positive
+    test_accuracy: Share
+    test_accuracy_ci95: tuple[Share, Share]
+    test_images: Positive
+    val_accuracy: Share | None
+    class_accuracy: tuple[Share | None, ...]
+    confusion: tuple[tuple[Count, ...], ...]
+    flip_test_accuracy: Share | None
+    seconds: Magnitude
+    images_per_second: Magnitude | None
+    arithmetic: str
+    layout: str
+    threads: Positive
+    peak_memory_bytes: Count | None
+    device_peak_memory_bytes: Count | None
+    device_utilisation: Share | None
+    events: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport(TrainingFigures):
+    """What `cnnkit train --json` prints and a run's folder keeps."""
+
+    model: str
+    recipe: str
+    dataset: str
+    epochs: Positive
+    seed: Seed
+    checkpoint: str
+    sha256: str
+    run: str
+    settings: Recipe
+    history: tuple[EpochRecord, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(TrainingFigures):
+    """What a training came to: its promoted checkpoint, its run's folder, its epochs and figures."""
+
+    job: Job
     checkpoint: Artifact
     folder: Path
     records: tuple[EpochRecord, ...]
-    selected_epoch: int
-    test_accuracy: float
-    test_accuracy_ci95: tuple[float, float]
-    test_images: int
-    val_accuracy: float | None
-    class_accuracy: tuple[float | None, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    flip_test_accuracy: float | None
-    seconds: float
-    images_per_second: float | None
-    arithmetic: str
-    layout: str
-    threads: int
-    peak_memory_bytes: int | None
-    device_peak_memory_bytes: int | None
-    device_utilisation: float | None
-    events: tuple[str, ...] = field(default=())
+
+    def report(self) -> TrainingReport:
+        """Return what is printed and kept of the outcome, paths absolute."""
+        figures = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainingFigures)}
+        return TrainingReport(
+            model=self.job.model.name,
+            recipe=self.job.recipe.name,
+            dataset=self.job.dataset_name,
+            epochs=len(self.records),
+            seed=self.job.seed,
+            checkpoint=str(self.checkpoint.path.absolute()),
+            sha256=self.checkpoint.passport.sha256,
+            run=str(self.folder.absolute()),
+            settings=self.job.recipe,
+            history=self.records,
+            **figures,
+        )
+
+    def _repr_html_(self) -> str:
+        from toolkit.training.record.html import outcome_html
+
+        return outcome_html(self)
 
 
-class Watcher(Protocol):
-    """Whoever wants to know how a training goes; every method may do nothing."""
+class Watcher:
+    """Whoever wants to know how a training goes overrides what is of interest; this one watches nothing."""
 
     def say(self, text: str) -> None:
         """Take a sentence for people."""

@@ -27,6 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from toolkit.schema import Count, Magnitude
+
 CHECK_STEPS = 20  # losses are looked at so often; reading each one would stall a GPU
 WINDOW = 100  # steps that are averaged, so that one hard batch is no divergence
 RETRIES = 3
@@ -59,16 +61,16 @@ class GuardState:
     """What the guard remembers; part of a run's state, so that a resumed run decides alike."""
 
     losses: list[float] = field(default_factory=list)
-    steps: int = 0
+    steps: Count = 0
     learned: bool = False
-    dead_checks: int = 0
+    dead_checks: Count = 0
     # by class: successive looks at pictures of it whose score was shut
-    silent: dict[str, int] = field(default_factory=dict)
+    silent: dict[str, Count] = field(default_factory=dict)
     lowest: float | None = None
-    lowest_step: int = 0
+    lowest_step: Count = 0
     # multiples of the recipe's rate: the last one that a fresh start died at, and that one idled at
-    died_at: float | None = None
-    idled_at: float | None = None
+    died_at: Magnitude | None = None
+    idled_at: Magnitude | None = None
 
     def restart(self) -> None:
         """Forget the losses of an attempt that was given up, but not that the kept weights had learned."""

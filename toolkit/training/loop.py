@@ -13,6 +13,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional
 
 from toolkit.errors import CnnkitError
+from toolkit.schema import Count, Magnitude, Positive, Share
 from toolkit.training import EpochRecord, Watcher, seeding
 from toolkit.training.diagnostics import dead_layers, has_finite_weights, heard_classes, rectifies_scores
 from toolkit.training.guard import CHECK_STEPS, Divergence, DivergenceGuard, GuardState
@@ -31,23 +32,23 @@ class Progress:
     `ticks` counts every step ever made, also those that a return to an earlier state undid.
     """
 
-    epoch: int = 0
-    step: int = 0
-    ticks: int = 0
-    attempt: int = 0
-    rate_scale: float = 1.0
+    epoch: Count = 0
+    step: Count = 0
+    ticks: Count = 0
+    attempt: Count = 0
+    rate_scale: Magnitude = 1.0
     loss_sum: float = 0.0
-    right: int = 0
-    seen: int = 0
-    trained_images: int = 0
-    trained_seconds: float = 0.0
-    busy_seconds: float = 0.0
-    seconds: float = 0.0
-    best_epoch: int | None = None
-    best_accuracy: float | None = None
+    right: Count = 0
+    seen: Count = 0
+    trained_images: Count = 0
+    trained_seconds: Magnitude = 0.0
+    busy_seconds: Magnitude = 0.0
+    seconds: Magnitude = 0.0
+    best_epoch: Positive | None = None
+    best_accuracy: Share | None = None
     best_loss: float | None = None
     stopped: bool = False
-    epoch_began_s: float = 0.0
+    epoch_began_s: Magnitude = 0.0
     unjudged: list[float] = field(default_factory=list)
     watch: GuardState = field(default_factory=GuardState)
     records: list[EpochRecord] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """Recipes changed: by name and text from the command line, by TOML files, and checked for sense.
 
-Imports no torch, so that the command line can be made from a recipe's fields.
+Imports no torch, so that the command line can be made from the fields of a recipe and of a job.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
 from toolkit.models import ModelSpec, Recipe
+from toolkit.recipes import About
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One field of a recipe that can be set: its type, choices and range. A bound that is None is open.
+    """One field that can be set: its type, choices and range. A bound that is None is open.
 
-    `low` and `high` are values that the field may have, `below` is one that it may not reach.
+    `word` is the field's on the command line; `low` and `high` are values that the field may have, `below`
+    is one that it may not reach. A field that is not a recipe's is never optional: it is given or left out.
     """
 
     name: str
-    kind: type[bool] | type[int] | type[float] | type[str]
+    word: str
+    of_recipe: bool
+    kind: type[bool] | type[int] | type[float] | type[str] | type[Path]
     optional: bool
     choices: tuple[str, ...]
     help: str
@@ -36,17 +40,12 @@ class Setting:
     below: float | None
 
     @property
-    def option(self) -> str:
-        """Return the field's word on the command line."""
-        return self.name.replace("_", "-")
-
-    @property
     def wanted(self) -> str:
         """Say what values the field takes."""
         if self.choices:
             return " or ".join(self.choices)
-        if self.kind is bool:
-            return "true or false"
+        if self.kind not in (int, float):
+            return {bool: "true or false", Path: "a path"}.get(self.kind, "text")
         words = "a whole number" if self.kind is int else "a number"
         if self.high is not None:
             words += f" from {self.low:g} to {self.high:g}"
@@ -57,20 +56,26 @@ class Setting:
         return words + (" or none" if self.optional else "")
 
     def parse(self, given: Any) -> Any:
-        """Turn text or a TOML value into the field's value. Raises CnnkitError in words."""
+        """Turn text or a value into the field's value. Raises CnnkitError in words."""
         try:
             value = self._convert(given)
-        except (ValueError, KeyError, OverflowError):
-            raise self._refusal(given) from None
-        if (value is not None and self._is_outside(value)) or (self.choices and value not in self.choices):
-            raise self._refusal(given)
-        return value
+            fits = value is None or self._fits(value)
+        except (TypeError, ValueError, KeyError, OverflowError):
+            fits = False
+        if fits:
+            return value
+        if self.of_recipe:
+            raise CnnkitError(f"recipe field {self.word} cannot be {given!r}; it takes {self.wanted}")
+        listed = ", ".join(self.choices or (("true", "false") if self.kind is bool else ()))
+        wanted = f"none of {listed}" if listed else f"no {self.wanted.removeprefix('a ')}"
+        raise CnnkitError(f"{given!r} is {wanted}")
 
-    def _is_outside(self, value: Any) -> bool:
+    def _fits(self, value: Any) -> bool:
         return (
-            (self.low is not None and value < self.low)
-            or (self.high is not None and value > self.high)
-            or (self.below is not None and value >= self.below)
+            (not self.choices or value in self.choices)
+            and (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.below is None or value < self.below)
         )
 
     def _convert(self, given: Any) -> Any:
@@ -79,8 +84,10 @@ class Setting:
             return None
         if self.kind is bool:
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text]
-        if self.kind is str:
+        if self.choices:
             return text
+        if self.kind in (str, Path):
+            return self.kind(given)
         if isinstance(given, bool):
             raise ValueError
         number = float(text)
@@ -88,25 +95,26 @@ class Setting:
             raise ValueError
         return int(number) if self.kind is int else number
 
-    def _refusal(self, given: Any) -> CnnkitError:
-        return CnnkitError(f"recipe field {self.option} cannot be {given!r}; it takes {self.wanted}")
-
 
 @cache
-def settings() -> Mapping[str, Setting]:
-    """Return every field of a recipe that can be set, by name, in the order of the dataclass."""
+def settings_of(declared: type) -> Mapping[str, Setting]:
+    """Return the fields of a dataclass that say what they are About, by name, in its order."""
     found = {}
-    for name, hint in get_type_hints(Recipe, include_extras=True).items():
-        if get_origin(hint) is not Annotated:
+    for name, hint in get_type_hints(declared, include_extras=True).items():
+        about = next((about for about in get_args(hint)[1:] if isinstance(about, About)), None)
+        if get_origin(hint) is not Annotated or about is None:
             continue
-        declared, about = get_args(hint)
-        optional = isinstance(declared, types.UnionType) and type(None) in get_args(declared)
-        kind = next(a for a in get_args(declared) if a is not type(None)) if optional else declared
+        kind = get_args(hint)[0]
+        may_be_none = isinstance(kind, types.UnionType)
+        if may_be_none:
+            (kind,) = (a for a in get_args(kind) if a is not type(None))
         choices = get_args(kind) if get_origin(kind) is Literal else ()
         found[name] = Setting(
             name=name,
+            word=about.word or name.replace("_", "-"),
             kind=str if choices else kind,
-            optional=optional,
+            of_recipe=declared is Recipe,
+            optional=declared is Recipe and may_be_none,
             choices=choices,
             help=about.help,
             low=about.low,
@@ -114,6 +122,11 @@ def settings() -> Mapping[str, Setting]:
             below=about.below,
         )
     return found
+
+
+def settings() -> Mapping[str, Setting]:
+    """Return every field of a recipe that can be set, by name, in the order of the dataclass."""
+    return settings_of(Recipe)
 
 
 def find(spec: ModelSpec, named: str) -> Recipe:
@@ -147,7 +160,7 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     for word, given in changes.items():
         name = word.replace("-", "_")
         if name not in known:
-            raise unknown_name("recipe field", word, [s.option for s in known.values()])
+            raise unknown_name("recipe field", word, [s.word for s in known.values()])
         values[name] = known[name].parse(given)
     if values.get("optimizer", "sgd") != "sgd":
         values = {"momentum": 0.0, "nesterov": False, **values}

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from importlib.metadata import version
 
 from toolkit.artifacts import check_name
 from toolkit.opening import require_torch
 from toolkit.training import Job, Outcome, Watcher, recipes
-from toolkit.training.compute.format import Compute, find_device
+from toolkit.training.compute.format import find_device
 from toolkit.training.data.prepare import PreparedData, describe, prepare
 from toolkit.training.process.failures import explained
 from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import release
 from toolkit.training.process.watchdog import Watchdog
 from toolkit.training.record import left_out
-from toolkit.training.record.folder import RunFolder, identity
+from toolkit.training.record.facts import identity
+from toolkit.training.record.folder import RunFolder
 
 
-def train(job: Job, watcher: Watcher) -> Outcome:
+def train(job: Job, watcher: Watcher | None = None) -> Outcome:
     """Train, choose the epoch, read the test set once, and promote the checkpoint.
 
     Raises CnnkitError in words for what can be foreseen: see toolkit.training.process.failures.
@@ -27,14 +29,19 @@ def train(job: Job, watcher: Watcher) -> Outcome:
     require_torch()
     from toolkit.training.session import Session
 
-    recipes.check(job.recipe)
+    watcher = watcher or Watcher()
+    watcher.say(f"training {job.model.name}, recipe {recipes.summary(recipes.check(job.recipe))}")
+    if job.freeze and not job.pretrained:
+        watcher.say(
+            "note: --freeze without --pretrained keeps random weights in all layers but the last; "
+            "--pretrained FILE starts from trained ones"
+        )
     find_device(job.device)
     with explained(job, begun=False):
         prepared = prepare(job)
-        watcher.say(describe(prepared))
-        missing = left_out()
-        if missing:
-            watcher.say(missing)
+        for text in (describe(prepared), left_out()):
+            if text:
+                watcher.say(text)
         folder = _folder(job, prepared, watcher)
     with explained(job, begun=True):
         try:
@@ -57,19 +64,19 @@ def _folder(job: Job, prepared: PreparedData, watcher: Watcher) -> RunFolder:
     asked = identity(job, prepared.dataset.fingerprint)
     if not job.resume:
         folder = RunFolder.new(runs)
-        folder.begin({**asked, "threads": _threads(job.threads), "torch": version("torch")})
+        folder.begin(replace(asked, threads=_threads(job.threads), torch=version("torch")))
         return folder
     folder = RunFolder.unfinished(runs, asked)
     begun = folder.facts()
     watcher.say(f"resuming {folder.path}")
-    if begun["torch"] != version("torch"):
+    if begun.torch != version("torch"):
         watcher.say(
-            f"note: the run was begun with torch {begun['torch']} and goes on with {version('torch')}: its "
+            f"note: the run was begun with torch {begun.torch} and goes on with {version('torch')}: its "
             "weights may end otherwise than those of a run that was never stopped"
         )
-    kept: list[tuple[str, object, object]] = [("threads", job.threads, begun["threads"])]
-    if "compute" in begun:
-        compute = Compute(**begun["compute"])
+    kept: list[tuple[str, object, object]] = [("threads", job.threads, begun.threads)]
+    compute = begun.compute
+    if compute:
         kept += [("precision", job.arithmetic, compute.arithmetic), ("layout", job.layout, compute.layout)]
     for option, now, then in kept:
         if now not in (None, "auto", then):
@@ -77,7 +84,7 @@ def _folder(job: Job, prepared: PreparedData, watcher: Watcher) -> RunFolder:
                 f"--{option} {now} is not used: a run goes on as it was begun, with {then}, to end with the "
                 "same weights"
             )
-    _threads(begun["threads"])
+    _threads(begun.threads)
     return folder
 
 

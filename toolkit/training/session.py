@@ -27,7 +27,7 @@ from toolkit.training.process.failures import is_of_the_gpu, is_out_of_memory
 from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import forget_device_peak
 from toolkit.training.record.folder import RunFolder
-from toolkit.training.record.recorder import RunRecorder, report
+from toolkit.training.record.recorder import RunRecorder
 from toolkit.training.record.snapshots import Snapshots, restore
 from toolkit.training.scoring import Score, score
 from toolkit.transfer import freeze, load_pretrained
@@ -130,14 +130,14 @@ class Session:
     def _computing(self, module: nn.Module) -> Compute:
         """Choose format and layout, or take up those that the run was begun with."""
         facts = self._folder.facts()
-        if "compute" in facts:
-            choice = ComputeChoice(compute=Compute(**facts["compute"]), gain=None, why="as begun")
+        if facts.compute:
+            choice = ComputeChoice(compute=facts.compute, gain=None, why="as begun")
         else:
             recipe, learned = self._job.recipe, self._prepared.learned
             images, labels = tensors(learned.take(slice(0, recipe.batch)))
             steps = recipe.epochs * steps_in(len(learned), recipe.batch)
             choice = choose(self._job, module, self._transform(images), labels, steps)
-            self._folder.begin({**facts, "compute": dataclasses.asdict(choice.compute)})
+            self._folder.begin(dataclasses.replace(facts, compute=choice.compute))
         self._watcher.say(choice.sentence)
         return choice.compute
 
@@ -183,7 +183,7 @@ class Session:
                 self._recover(divergence)
         self._tell_if_at_chance()
         outcome = dataclasses.replace(self._end(alive), seconds=seconds())
-        self._folder.finish(report(self._job, outcome))
+        self._folder.finish(outcome.report())
         self._snapshots.clear()
         return outcome
 
@@ -230,13 +230,13 @@ class Session:
 
     def _tell_if_at_chance(self) -> None:
         """Say that nothing was learned, where that is how the run ended."""
-        done, recipe = self._loop.progress, self._job.recipe
-        if not done.records or done.records[-1].train_loss < self._guard.at_chance:
+        recipe = self._job.recipe
+        loss = next((record.train_loss for record in reversed(self._loop.progress.records)), None)
+        if loss is None or loss < self._guard.at_chance:
             return
         advice = f"try more --epochs, or another --lr (now {recipe.lr:g})"
         if not recipe.guard:
             advice += "; --guard watches for this, lowers the rate and starts again"
-        loss = done.records[-1].train_loss
         self._tell(f"the loss ended at {loss:.4g}, and guessing gives {self._guard.chance:.4g}; {advice}")
 
     def _recover(self, divergence: Divergence) -> None:

@@ -1,43 +1,44 @@
 """A sweep: one training for each combination of values, each in a process of its own, one after another.
 
-A cell that fails, runs out of memory or hangs costs that cell; the rest goes on. Imports no torch.
+A cell that fails, runs out of memory or hangs costs that cell; the others go on. Imports no torch.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from toolkit.artifacts import write_bytes, write_json
-from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.training import EpochRecord
-from toolkit.training.process.child import run_child
-from toolkit.training.record.folder import dated_folder, lock, unfinished_runs
+from toolkit import schema, zoo
+from toolkit.artifacts import artifacts_root, write_json
+from toolkit.datasets import dataset_of
+from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
+from toolkit.models import Recipe
+from toolkit.training import Watcher, jobs, recipes
+from toolkit.training.cells import CellResult, cell_name, known_result, run_cell
+from toolkit.training.recipes import Setting
+from toolkit.training.record.folder import dated_folder, lock
+from toolkit.training.record.table import Table, cell_label
 
-_PLAN, _RESULT, _LOCK = "sweep.json", "result.json", "sweep.lock"
-STALL_S = 600
+_PLAN, _LOCK = "sweep.json", "sweep.lock"
+# the options of a job that a sweep may vary, beside the recipe and its fields
+_OPTIONS = ("seed", "device", "threads", "precision", "layout", "loader", "workers", "images", "size")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPlan:
-    """What a sweep consists of: options of `cnnkit train`, those with several values being the axes.
+    """What a sweep consists of: options of `cnnkit train`, those with several values being varied.
 
     `axes` maps an option's word to its values as text; `fixed` are further arguments of every cell;
-    `recipes` holds the fields of each recipe, since a name stays the same when a recipe is edited.
+    `recipes` holds each recipe whole, since a name stays the same when a recipe is edited.
     """
 
     model: str
     axes: Mapping[str, tuple[str, ...]]
-    fixed: tuple[str, ...]
-    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fixed: tuple[str, ...] = ()
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
 
     def cells(self) -> list[dict[str, str]]:
         """Return every combination of the axes' values, the last axis changing fastest."""
@@ -45,53 +46,123 @@ class SweepPlan:
             dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())
         ]
 
-    @property
-    def varied(self) -> dict[str, tuple[str, ...]]:
-        """Return the axes that have more than one value."""
-        return {name: values for name, values in self.axes.items() if len(values) > 1}
+
+def axes() -> Mapping[str, Setting | None]:
+    """Return what a sweep may vary, by its word; None for the recipe, which is any name or file."""
+    by_word = {setting.word: setting for setting in jobs.options().values()}
+    fields = {setting.word: setting for setting in recipes.settings().values()}
+    return {"recipe": None, **{word: by_word[word] for word in _OPTIONS}, **fields}
 
 
-@dataclass(frozen=True, kw_only=True)
-class CellResult:
-    """What became of one cell: the JSON of its `cnnkit train` as `report`, or its exit status and error."""
-
-    values: Mapping[str, str]
-    status: Literal["done", "failed", "timeout"]
-    wall_s: float
-    error: str | None = None
-    report: Mapping[str, Any] | None = None
-    exit_status: int | None = None
-
-    def figure(self, key: str) -> Any:
-        """Return a figure of the report; None where the cell has none."""
-        return self.report.get(key) if self.report else None
-
-    @property
-    def records(self) -> tuple[EpochRecord, ...]:
-        """Return what the cell's epochs came to."""
-        return tuple(EpochRecord(**record) for record in self.figure("history") or ())
+def axis_values(word: str, values: Iterable[Any]) -> tuple[str, ...]:
+    """Return the values of an axis as text, each once. Raises CnnkitError for what the option cannot be."""
+    setting = axes()[word]
+    texts = []
+    for value in values:
+        text = str(value).strip()
+        read = setting.parse(text) if setting else text
+        # a switch and an absent value may be written in several ways, which are one cell
+        texts.append(str(read).lower() if isinstance(read, bool | None) else text)
+    if not texts:
+        raise CnnkitError(f"axis {word} has no values")
+    return tuple(dict.fromkeys(texts))
 
 
-def cell_name(values: Mapping[str, str]) -> str:
-    """Return a cell's name, also of its folder."""
-    name = "_".join(f"{axis}-{value}" for axis, value in values.items()) or "only"
-    return "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in name)
+def sweep(
+    model: str,
+    *,
+    on: str = "local",
+    search: str | None = None,
+    root: Path | str | None = None,
+    dataset: str | None = None,
+    data_dir: Path | str | None = None,
+    model_file: Path | str | None = None,
+    cell_timeout_s: float | None = None,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+    **varied: Any,
+) -> Table:
+    """Train a network under every combination of the values given: lr=[0.1, 0.9], batch=64.
+
+    Cells that could not be trained are in the table with their errors. Raises CnnkitError for what would
+    fail in every cell, and when stopped; `resume` goes on with the newest sweep of the same arguments.
+    """
+    if on != "local":
+        raise unknown_name("place for cells", on, ["local"])
+    if search is not None:
+        raise CnnkitError(f"no search {search!r}; without one, a sweep tries every combination")
+    watcher = watcher or Watcher()
+    wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
+    fixed = tuple(part for word, value in wanted.items() if value is not None for part in (word, str(value)))
+    chosen = dict(_axis(word, values) for word, values in varied.items())
+    spec = zoo.model(model, model_file=Path(model_file) if model_file else None)
+    # what would fail in every cell is told before the first one starts
+    dataset_of(dataset or spec.dataset)
+    found = {name: recipes.find(spec, name) for name in chosen.get("recipe", ("default",))}
+    _insist_on_a_device(chosen.get("device", ("cpu",)))
+    plan = SweepPlan(model=model, axes=chosen, fixed=fixed, recipes=found)
+    sweeps = artifacts_root(Path(root) if root else None) / spec.name / "sweeps"
+    folder = open_folder(sweeps, plan, resume=resume)
+    results = _watched(plan, folder, cell_timeout_s, watcher)
+    table = Table(model=model, folder=folder, axes=chosen, results=tuple(results))
+    return replace(table, files=table.write())
+
+
+def _axis(name: str, values: Any) -> tuple[str, tuple[str, ...]]:
+    word = name.replace("_", "-")
+    if word not in axes():
+        raise unknown_name("axis of a sweep", name, axes())
+    several = not isinstance(values, str) and isinstance(values, Iterable)
+    return word, axis_values(word, values if several else [values])
+
+
+def _insist_on_a_device(names: tuple[str, ...]) -> None:
+    """Raise UnavailableError where none of the devices is here."""
+    if any(name.startswith("cpu") for name in names):
+        return
+    from toolkit.opening import require_torch
+    from toolkit.training.compute.format import find_device
+
+    require_torch()
+    absent = []
+    for name in names:
+        try:
+            find_device(name)
+            return
+        except UnavailableError as error:
+            absent.append(error)
+    raise absent[0]
+
+
+def _watched(plan: SweepPlan, folder: Path, timeout_s: float | None, watcher: Watcher) -> list[CellResult]:
+    """Run the cells to the last one, telling of each."""
+    count = len(plan.cells())
+    watcher.say(f"{count} cell{'s' if count > 1 else ''}, results in {folder}")
+    results: list[CellResult] = []
+    try:
+        for result, known in run_sweep(plan, folder, timeout_s=timeout_s):
+            results.append(result)
+            place = f"{len(results)} of {count}: {cell_label(result.values, plan.axes)}"
+            watcher.say(f"{place}: {result.sentence}{', from before' if known else ''}")
+    except KeyboardInterrupt:
+        raise CnnkitError(f"stopped after {len(results)} of {count} cells; --resume goes on") from None
+    return results
 
 
 def open_folder(sweeps: Path, plan: SweepPlan, *, resume: bool) -> Path:
     """Make a sweep's folder, or return the newest one of the same plan to go on in."""
-    wanted = json.loads(json.dumps(asdict(plan)))
-    if resume:
-        for found in sorted(sweeps.glob(f"*/{_PLAN}"), reverse=True):
-            if _read_json(found) == wanted:
-                return found.parent
-        raise NotFoundError(
-            f"no sweep of this command, with its recipes as they are now, in {sweeps} to resume; without "
-            "--resume one starts"
-        )
-    folder = dated_folder(sweeps)
-    write_json(folder / _PLAN, wanted)
-    return folder
+    if not resume:
+        folder = dated_folder(sweeps)
+        write_json(folder / _PLAN, asdict(plan))
+        return folder
+    for found in sorted(sweeps.glob(f"*/{_PLAN}"), reverse=True):
+        again = f"remove {found.parent}, or start without --resume"
+        if schema.convert(SweepPlan, schema.read_json(found), what=str(found), again=again) == plan:
+            return found.parent
+    raise NotFoundError(
+        f"no sweep of this command, with its recipes as they are now, in {sweeps} to resume; without "
+        "--resume one starts"
+    )
 
 
 def run_sweep(plan: SweepPlan, folder: Path, *, timeout_s: float | None) -> Iterator[tuple[CellResult, bool]]:
@@ -105,133 +176,8 @@ def run_sweep(plan: SweepPlan, folder: Path, *, timeout_s: float | None) -> Iter
     with held:
         for values in plan.cells():
             cell = folder / "cells" / cell_name(values)
-            known = _known(cell)
-            result = known or _run_cell(plan, values, cell, timeout_s)
-            if not known:
-                write_json(cell / _RESULT, asdict(result))
-            yield result, known is not None
-
-
-def _known(cell: Path) -> CellResult | None:
-    with contextlib.suppress(CorruptError, NotFoundError, TypeError):
-        found = CellResult(**_read_json(cell / _RESULT))
-        return found if found.status == "done" else None
-    return None
-
-
-def _run_cell(plan: SweepPlan, values: Mapping[str, str], cell: Path, timeout_s: float | None) -> CellResult:
-    """Train one cell in a process of its own; what it printed is kept beside its result."""
-    command = [sys.executable, "-m", "cnnkit", "train", plan.model, "--json", "--artifacts", str(cell)]
-    command += ["--stall-limit", str(STALL_S), *plan.fixed, *_arguments(values)]
-    # without a result the cell was stopped with its sweep; one that failed starts anew
-    if not (cell / _RESULT).exists() and any(unfinished_runs(runs) for runs in cell.glob("*/runs")):
-        command.append("--resume")
-    cell.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with (cell / "log.txt").open("wb") as log:
-        try:
-            status, output = run_child(command, log=log, timeout_s=timeout_s)
-        except subprocess.TimeoutExpired:
-            error = f"stopped after {timeout_s:.0f} s (--cell-timeout)"
-            return CellResult(values=values, status="timeout", wall_s=time.monotonic() - started, error=error)
-    wall_s = time.monotonic() - started
-    if status == 0:
-        with contextlib.suppress(ValueError):
-            return CellResult(values=values, status="done", wall_s=wall_s, report=json.loads(output))
-    error = _last_words(cell / "log.txt", status)
-    return CellResult(values=values, status="failed", wall_s=wall_s, error=error, exit_status=status)
-
-
-def _arguments(values: Mapping[str, str]) -> list[str]:
-    """Return the options of a cell; true and false stand for switches."""
-    arguments = []
-    for name, value in values.items():
-        if value in ("true", "false"):
-            arguments.append(f"--{name}" if value == "true" else f"--no-{name}")
-        else:
-            arguments += [f"--{name}", value]
-    return arguments
-
-
-def _last_words(log: Path, status: int) -> str:
-    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if errors:
-        return errors[-1]
-    if status < 0:
-        return f"killed by signal {-status}, most often for want of memory; see {log}"
-    return f"exit status {status}: {lines[-1] if lines else 'it said nothing'}; see {log}"
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise NotFoundError(f"no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise CorruptError(f"{path} cannot be read: {error}") from None
-
-
-FIGURES = (
-    "test_accuracy",
-    "val_accuracy",
-    "seconds",
-    "images_per_second",
-    "peak_memory_bytes",
-    "device_peak_memory_bytes",
-)
-
-
-def rows(plan: SweepPlan, results: Sequence[CellResult]) -> list[dict[str, Any]]:
-    """Return the sweep's table: a row for each cell, with None for what a failed cell did not measure."""
-    return [
-        {
-            **{axis: result.values[axis] for axis in plan.axes},
-            "status": result.status,
-            **{key: result.figure(key) for key in FIGURES},
-            "error": result.error,
-            "checkpoint": result.figure("checkpoint"),
-        }
-        for result in results
-    ]
-
-
-def write_results(plan: SweepPlan, folder: Path, results: Sequence[CellResult]) -> dict[str, Path]:
-    """Write the sweep's table as CSV, its curves and, for two axes, a heat map; return where."""
-    import csv
-    import io
-
-    from toolkit.training.record.charts import draw_heat_map, draw_overlay
-
-    text = io.StringIO()
-    table = rows(plan, results)
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    files = {"csv": folder / "cells.csv"}
-    write_bytes(files["csv"], text.getvalue().encode())
-    varied = plan.varied
-    done = [result for result in results if result.status == "done"]
-    if done:
-        files["curves"] = folder / "curves.png"
-        names = {cell_label(result.values, varied): result.records for result in done}
-        draw_overlay(files["curves"], names, f"{plan.model}: {len(done)} of {len(results)} cells")
-    if len(varied) == 2 and done:
-        files["heat_map"] = folder / "heat_map.png"
-        (row_axis, row_values), (column_axis, column_values) = varied.items()
-        found = {(r.values[row_axis], r.values[column_axis]): r.figure("test_accuracy") for r in results}
-        draw_heat_map(
-            files["heat_map"],
-            [[found[row, column] for column in column_values] for row in row_values],
-            row_values,
-            column_values,
-            title=f"{plan.model}: test accuracy",
-            xlabel=column_axis,
-            ylabel=row_axis,
-        )
-    return files
-
-
-def cell_label(values: Mapping[str, str], varied: Mapping[str, Sequence[str]]) -> str:
-    """Return what tells a cell from the others."""
-    return ", ".join(f"{axis} {values[axis]}" for axis in varied) or "the only cell"
+            known = known_result(cell)
+            yield (
+                known or run_cell(plan.model, plan.fixed, values, cell, timeout_s=timeout_s),
+                known is not None,
+            )

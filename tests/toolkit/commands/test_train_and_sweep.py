@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from click.testing import CliRunner, Result
 from cnnkit import front_door
 from toolkit import zoo
 from toolkit.commands._training_screen import Screen
-from toolkit.commands.sweep import show_results
-from toolkit.training import EpochRecord
+from toolkit.commands.sweep import show_table
+from toolkit.models import Recipe
+from toolkit.training import EpochRecord, TrainingReport
+from toolkit.training.cells import CellResult
 from toolkit.training.recipes import settings
-from toolkit.training.sweep import CellResult, SweepPlan, rows
+from toolkit.training.record.table import Table
 
 SAMPLE = ("--dataset", "fashion-mnist-sample", "--threads", "1")
 SHORT_SWEEP = ("sweep", "lenet-relu", *SAMPLE, "--images", 200, "--epochs", 1)
@@ -44,7 +47,7 @@ def test_every_recipe_field_is_an_option_of_train_and_an_axis_of_sweep() -> None
     for command in ("train", "sweep"):
         text = typed(command, "--help").output
         for setting in settings().values():
-            assert f"--{setting.option}" in text
+            assert f"--{setting.word}" in text
         assert "--batch-size" in text
         assert "--learning-rate" in text
 
@@ -195,19 +198,34 @@ def test_a_switch_is_an_axis_however_it_is_written(tmp_path: Path) -> None:
     ]
 
 
-def test_a_sweep_on_a_gpu_tables_its_memory_too(capsys: pytest.CaptureFixture[str]) -> None:
-    plan = SweepPlan(model="alexnet", axes={"device": ("cpu", "cuda")}, fixed=())
-    figures = {"test_accuracy": 0.9, "seconds": 1.0, "peak_memory_bytes": 300 << 20}
-    cells = [
-        CellResult(values={"device": name}, status="done", wall_s=1.0, report={**figures, **more})
-        for name, more in (("cpu", {}), ("cuda", {"device_peak_memory_bytes": 2000 << 20}))
-    ]
-    assert [row["device_peak_memory_bytes"] for row in rows(plan, cells)] == [None, 2000 << 20]
-    show_results(plan, cells, {})
-    table = capsys.readouterr().out
-    assert "GPU memory" in table
-    assert "2,000 MiB" in table
-    show_results(plan, cells[:1], {})
+REPORT = TrainingReport(
+    **{"model": "alexnet", "recipe": "default", "dataset": "mnist", "epochs": 1, "seed": 0},
+    **{"checkpoint": "/a.safetensors", "sha256": "", "run": "/runs", "settings": Recipe(name="default")},
+    **{"selected_epoch": 1, "test_accuracy": 0.9, "test_accuracy_ci95": (0.8, 1.0), "test_images": 100},
+    **{"val_accuracy": None, "class_accuracy": (0.9,), "confusion": ((9, 1),), "flip_test_accuracy": None},
+    **{"seconds": 1.0, "images_per_second": None, "arithmetic": "fp32", "layout": "contiguous"},
+    **{"threads": 1, "peak_memory_bytes": 300 << 20, "device_peak_memory_bytes": None},
+    **{"device_utilisation": None, "history": ()},
+)
+
+
+def test_a_sweep_on_a_gpu_tables_its_memory_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cells = tuple(
+        CellResult(
+            values={"device": name},
+            status="done",
+            wall_s=1.0,
+            report=dataclasses.replace(REPORT, device_peak_memory_bytes=peak),
+        )
+        for name, peak in (("cpu", None), ("cuda", 2000 << 20))
+    )
+    table = Table(model="alexnet", folder=tmp_path, axes={"device": ("cpu", "cuda")}, results=cells)
+    assert [row["device_peak_memory_bytes"] for row in table.rows()] == [None, 2000 << 20]
+    show_table(table)
+    shown = capsys.readouterr().out
+    assert "GPU memory" in shown
+    assert "2,000 MiB" in shown
+    show_table(dataclasses.replace(table, results=cells[:1]))
     assert "GPU memory" not in capsys.readouterr().out
 
 

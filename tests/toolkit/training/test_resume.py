@@ -19,7 +19,8 @@ from toolkit.artifacts import hash_file  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError  # noqa: E402
 from toolkit.training import run, session  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
-from toolkit.training.record.folder import RunFolder, differences, identity  # noqa: E402
+from toolkit.training.record.facts import differences, identity  # noqa: E402
+from toolkit.training.record.folder import RunFolder  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 
 # everything that has a state: dropout, momentum, averaged weights, augmentation, a schedule
@@ -242,7 +243,7 @@ def test_there_must_be_something_to_resume(job: Any, listener: Any) -> None:
 def test_a_run_that_another_process_works_on_is_left_to_it(job: Any, listener: Any) -> None:
     folder = RunFolder.new(job.root / "lenet-dropout" / "runs")
     fingerprint = prepare(job).dataset.fingerprint
-    folder.begin({**identity(job, fingerprint), "threads": 1})
+    folder.begin(dataclasses.replace(identity(job, fingerprint), threads=1))
     with pytest.raises(CnnkitError, match="another process is training in"):
         train(dataclasses.replace(job, resume=True), listener)
     folder.close()

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.models import Recipe
+from toolkit.training.cells import cell_name
 from toolkit.training.record.folder import lock
-from toolkit.training.sweep import SweepPlan, cell_name, open_folder, rows, run_sweep, write_results
+from toolkit.training.record.table import Table, varied
+from toolkit.training.sweep import SweepPlan, open_folder, run_sweep
 
 pytest.importorskip("torch")
 
@@ -26,7 +29,7 @@ def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
     plan = SweepPlan(model="lenet", axes={"batch": ("8", "16"), "lr": ("0.1",), "seed": ("0", "1")}, fixed=())
     values = [tuple(cell.values()) for cell in plan.cells()]
     assert values == [("8", "0.1", "0"), ("8", "0.1", "1"), ("16", "0.1", "0"), ("16", "0.1", "1")]
-    assert list(plan.varied) == ["batch", "seed"]
+    assert list(varied(plan.axes)) == ["batch", "seed"]
     assert cell_name({"recipe": "a/b.toml", "lr": "1e-3"}) == "recipe-a-b.toml_lr-1e-3"
     assert cell_name({}) == "only"
 
@@ -40,14 +43,15 @@ def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Pa
     assert "momentum belongs to sgd" in str(results[2].error)
     assert (folder / "cells" / "momentum-0_batch-32" / "lenet-relu" / "lenet-relu.safetensors").is_file()
 
-    files = write_results(plan, folder, results)
+    sweep = Table(model=plan.model, folder=folder, axes=plan.axes, results=tuple(results))
+    files = sweep.write()
     assert set(files) == {"csv", "curves", "heat_map"}
     table = list(csv.DictReader(files["csv"].read_text().splitlines()))
     assert [row["status"] for row in table] == ["done", "done", "failed", "failed"]
-    assert float(table[0]["test_accuracy"]) == results[0].figure("test_accuracy")
+    assert float(table[0]["test_accuracy"]) == sweep.rows()[0]["test_accuracy"]
     assert table[2]["test_accuracy"] == ""  # what was not measured is not a number
-    assert rows(plan, results)[0]["peak_memory_bytes"] > 1e8
-    json.dumps(rows(plan, results))
+    assert sweep.rows()[0]["peak_memory_bytes"] > 1e8
+    json.dumps(sweep.rows())
 
     again = open_folder(tmp_path, plan, resume=True)
     assert again == folder
@@ -63,7 +67,8 @@ def test_a_cell_that_hangs_is_stopped_after_its_time(tmp_path: Path) -> None:
     ((result, known),) = run_sweep(plan, folder, timeout_s=0.5)
     assert (result.status, known) == ("timeout", False)
     assert "--cell-timeout" in str(result.error)
-    assert write_results(plan, folder, [result]).keys() == {"csv"}
+    table = Table(model=plan.model, folder=folder, axes={}, results=(result,))
+    assert table.write().keys() == {"csv"}
 
 
 def test_only_a_sweep_of_the_same_command_is_resumed(tmp_path: Path) -> None:
@@ -75,10 +80,20 @@ def test_only_a_sweep_of_the_same_command_is_resumed(tmp_path: Path) -> None:
 
 
 def test_a_sweep_whose_recipe_was_edited_since_is_another_one(tmp_path: Path) -> None:
-    plan = SweepPlan(model="lenet", axes={}, fixed=(), recipes={"mine.toml": {"lr": 0.1, "betas": (1, 2)}})
+    plan = SweepPlan(
+        model="lenet",
+        axes={},
+        fixed=(),
+        recipes={"mine.toml": Recipe(name="mine", lr=0.1, assumed=("lr", "batch"))},
+    )
     folder = open_folder(tmp_path, plan, resume=False)
     assert open_folder(tmp_path, plan, resume=True) == folder
-    edited = SweepPlan(model="lenet", axes={}, fixed=(), recipes={"mine.toml": {"lr": 0.2, "betas": (1, 2)}})
+    edited = SweepPlan(
+        model="lenet",
+        axes={},
+        fixed=(),
+        recipes={"mine.toml": Recipe(name="mine", lr=0.2, assumed=("lr", "batch"))},
+    )
     with pytest.raises(NotFoundError, match="with its recipes as they are now"):
         open_folder(tmp_path, edited, resume=True)
 

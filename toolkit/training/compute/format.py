@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.errors import UnavailableError
+from toolkit.schema import Positive
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ class Compute:
     """
 
     device: str
-    threads: int
+    threads: Positive
     arithmetic: Literal["fp32", "bf16", "fp16"]
     channels_last: bool
     plain_first: bool = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
-import json
 import math
 import platform
 import statistics
@@ -23,10 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from toolkit import schema
 from toolkit.artifacts import cache_root, write_json
 from toolkit.checkpoints import tool_versions
-from toolkit.errors import CnnkitError, UnavailableError
+from toolkit.errors import CnnkitError, CorruptError, UnavailableError
 from toolkit.machine.cpu import cpu
+from toolkit.schema import Magnitude
 from toolkit.training.compute.format import Compute, first_convolution
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class ComputeChoice:
     """
 
     compute: Compute
-    gain: float | None
+    gain: Magnitude | None
     why: Literal["asked for", "measured now", "measured before", "short run", "as begun"]
     kept: bool = True
 
@@ -85,7 +86,7 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: i
         return known
     chosen = _measure(module, inputs, labels, candidates)
     try:
-        write_json(kept, {**asdict(chosen.compute), "gain": chosen.gain})
+        write_json(kept, asdict(chosen))
     except CnnkitError:  # a home that is read-only or full is no reason not to train
         return replace(chosen, kept=False)
     return chosen
@@ -227,8 +228,7 @@ def _machine(device: str) -> str:
 
 def _read(path: Path) -> ComputeChoice | None:
     try:
-        data = json.loads(path.read_text("utf-8"))
-        gain = float(data.pop("gain"))
-        return ComputeChoice(compute=Compute(**data), gain=gain, why="measured before")
-    except (OSError, ValueError, KeyError, TypeError):
+        found = schema.convert(ComputeChoice, schema.read_json(path), what=str(path))
+    except (CorruptError, FileNotFoundError):
         return None  # a choice that cannot be read is made anew
+    return replace(found, why="measured before")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import shutil
-from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 
+from toolkit import schema
 from toolkit.artifacts import write_json
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-
-if TYPE_CHECKING:
-    from toolkit.training import Job
+from toolkit.training import TrainingReport
+from toolkit.training.record.facts import RunFacts, differences
 
 _FACTS, _REPORT, _LOCK = "run.json", "report.json", "run.lock"
 
@@ -37,8 +36,8 @@ class RunFolder:
         return cls(dated_folder(runs))
 
     @classmethod
-    def unfinished(cls, runs: Path, asked: Mapping[str, Any]) -> RunFolder:
-        """Open the newest run that was begun as `asked` (see `identity`) and not finished.
+    def unfinished(cls, runs: Path, asked: RunFacts) -> RunFolder:
+        """Open the newest run that was begun as `asked` and not finished.
 
         Raises CnnkitError in words: NotFoundError where nothing is unfinished, CorruptError for a run
         that cannot be read, and where all were begun otherwise, in what the newest of them differs.
@@ -64,17 +63,18 @@ class RunFolder:
             f"no unfinished run in {runs} to resume; the same command without --resume starts one"
         )
 
-    def begin(self, facts: Mapping[str, Any]) -> None:
+    def begin(self, facts: RunFacts) -> None:
         """Write down what the run is started with."""
-        write_json(self.path / _FACTS, facts)
+        data = asdict(facts)
+        write_json(self.path / _FACTS, schema.merged(data, data.pop("kept")))
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> RunFacts:
         """Read what the run was started with."""
         return _facts(self.path)
 
-    def finish(self, report: Mapping[str, Any]) -> None:
+    def finish(self, report: TrainingReport) -> None:
         """Write what came of the run; from here on it is finished."""
-        write_json(self.path / _REPORT, report)
+        write_json(self.path / _REPORT, schema.plain(report))
         self.close()
         (self.path / _LOCK).unlink(missing_ok=True)
 
@@ -95,12 +95,14 @@ class RunFolder:
             self._lock = None
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(path: Path) -> RunFacts:
+    what, again = str(path / _FACTS), "start without --resume"
     try:
-        found: dict[str, Any] = json.loads((path / _FACTS).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CorruptError(f"{path / _FACTS} cannot be read ({error}); start without --resume") from None
-    return found
+        data = json.loads((path / _FACTS).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptError(f"{what} cannot be read ({error}); {again}") from None
+    found = schema.convert(RunFacts, data, what=what, again=again)
+    return replace(found, kept=schema.unknown(found, data))
 
 
 def dated_folder(parent: Path) -> Path:
@@ -134,34 +136,3 @@ def lock(path: Path) -> IO[str] | None:
         stream.close()
         return None
     return stream
-
-
-def identity(job: Job, fingerprint: str) -> dict[str, Any]:
-    """Return what makes a run the run it is; a resumed one must be asked for alike."""
-    return {
-        "model": job.model.name,
-        "recipe": dataclasses.asdict(job.recipe),
-        "dataset": job.dataset_name,
-        "fingerprint": fingerprint,
-        "size": job.size,
-        "images": job.images,
-        "seed": job.seed,
-        "device": job.device,
-        "loader": job.loader,
-        "pretrained": job.pretrained,
-        "freeze": job.freeze,
-    }
-
-
-def differences(asked: Mapping[str, Any], begun: Mapping[str, Any]) -> list[str]:
-    """Say where what is asked for differs from what a run was begun with."""
-    asked, begun = (json.loads(json.dumps(facts)) for facts in (asked, begun))
-    flat_asked, flat_begun = ({**facts, **facts.get("recipe", {})} for facts in (asked, begun))
-    ignored = {"recipe", "changed", "name", "source", "assumed"}
-    if asked["fingerprint"] == begun.get("fingerprint"):
-        ignored.add("dataset")  # the same pictures by another path
-    return [
-        f"{key} {flat_begun.get(key)!r}, now {value!r}"
-        for key, value in flat_asked.items()
-        if key not in ignored and value != flat_begun.get(key)
-    ]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toolkit.artifacts import Artifact, artifact_path, open_artifact, sidecar, writing
 from toolkit.checkpoints import new_passport, save_checkpoint
@@ -30,34 +29,6 @@ if TYPE_CHECKING:
 
 _BEST, _LAST = "best.safetensors", "last.safetensors"
 _HELD = "good.safetensors"  # the best checkpoint as it was when good.state was saved
-
-
-def report(job: Job, outcome: Outcome) -> dict[str, Any]:
-    """Return what `cnnkit train --json` prints and a run's folder keeps, as plain JSON values."""
-    facts = {
-        field.name: getattr(outcome, field.name)
-        for field in dataclasses.fields(outcome)
-        if field.name not in ("checkpoint", "folder", "records")
-    }
-    return {
-        "model": job.model.name,
-        "recipe": job.recipe.name,
-        "dataset": job.dataset_name,
-        "epochs": len(outcome.records),
-        "seed": job.seed,
-        "checkpoint": str(outcome.checkpoint.path.absolute()),
-        **facts,
-        "sha256": outcome.checkpoint.passport.sha256,
-        "run": str(outcome.folder.absolute()),
-        "settings": dataclasses.asdict(job.recipe),
-        "history": [_numbers(record) for record in outcome.records],
-    }
-
-
-def _numbers(record: EpochRecord) -> dict[str, Any]:
-    """Return a record's fields; what JSON has no word for, as an infinite loss, is unknown."""
-    fields = dataclasses.asdict(record)
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
 
 
 class RunRecorder:
@@ -132,6 +103,7 @@ class RunRecorder:
     ) -> Outcome:
         compute = self._compute
         return Outcome(
+            job=self._job,
             checkpoint=promoted,
             folder=self._folder.path,
             records=tuple(progress.records),

@@ -10,17 +10,15 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from toolkit import schema
 from toolkit.artifacts import writing
 from toolkit.errors import CnnkitError, CorruptError
-from toolkit.training import EpochRecord
-from toolkit.training.guard import GuardState
 from toolkit.training.loop import Loop, Progress
 
 # a save may cost so much of a run's time; large networks are then saved less often than asked
@@ -69,14 +67,17 @@ class Snapshots:
 
 def read_progress(path: Path) -> Progress:
     """Read where a saved run stands. Raises CorruptError."""
+    again = "start again without --resume"
     try:
         with safe_open(path, "pt") as file:
-            data: dict[str, Any] = json.loads(file.metadata()["progress"])
-        data["records"] = [EpochRecord(**record) for record in data["records"]]
-        data["watch"] = GuardState(**data["watch"])
-        return Progress(**data)
+            data = json.loads(file.metadata()["progress"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from None
+    # a state holds what the run computed, losses that are no finite numbers among them
+    found = schema.convert(Progress, data, what=str(path), again=again, finite=False)
+    if unknown := schema.unknown(found, data):
+        raise CorruptError(f"{path} holds {', '.join(unknown)}, which this release does not know; {again}")
+    return found
 
 
 def restore(loop: Loop, path: Path) -> None:

@@ -1,0 +1,139 @@
+"""A training and a sweep from plain arguments, as Python calls them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from toolkit.errors import CnnkitError, NotFoundError, UnavailableError
+from toolkit.training import Watcher
+from toolkit.training.jobs import make_job, options, train_model
+from toolkit.training.recipes import settings
+from toolkit.training.sweep import axes, sweep
+
+SMALL: dict[str, Any] = {"dataset": "fashion-mnist-sample", "images": 200, "epochs": 1, "threads": 1}
+
+
+def test_a_training_takes_recipe_fields_and_options_and_needs_no_watcher(tmp_path: Path) -> None:
+    outcome = train_model("lenet-relu", root=str(tmp_path), lr=0.002, seed=2**70, **SMALL)
+    assert (outcome.job.recipe.lr, outcome.job.seed, len(outcome.records)) == (0.002, 2**70, 1)
+    assert outcome.checkpoint.path == tmp_path / "lenet-relu" / "lenet-relu.safetensors"
+    assert outcome.report().settings == outcome.job.recipe
+
+
+def test_a_watcher_overrides_what_it_wants_to_know(tmp_path: Path) -> None:
+    class Counts(Watcher):
+        seen = 0
+
+        def images(self, count: int) -> None:
+            self.seen += count
+
+    watcher = Counts()
+    train_model("lenet-relu", root=tmp_path, watcher=watcher, **SMALL)
+    assert watcher.seen == 180  # 20 are held out
+
+
+def test_an_option_has_its_own_name_and_the_command_lines_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job("lenet", root=tmp_path, precision="bf16", save_every=3, stall_limit_s="60", size=32,
+                   clip_norm=None, images=None, freeze=True, data_dir=str(tmp_path))  # fmt: skip
+    assert (job.arithmetic, job.save_every_s, job.stall_limit_s) == ("bf16", 3.0, 60.0)
+    assert (job.size, job.images, job.freeze, job.data_dir) == ((32, 32), None, True, tmp_path)
+    assert make_job("lenet", workers=2).loader == "torch"
+    monkeypatch.setenv("CNNKIT_ARTIFACTS", "elsewhere")
+    assert make_job("lenet").root == Path("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"epoch": 3}, NotFoundError, "no training option 'epoch'; known: .* Did you mean 'epochs'"),
+        ({"sed": 3}, NotFoundError, "Did you mean 'seed'"),
+        ({"lr": "fast"}, CnnkitError, "^recipe field lr cannot be 'fast'; it takes a number from 0$"),
+        ({"threads": 0}, CnnkitError, "^training option threads: 0 is no whole number from 1 to 1024$"),
+        ({"seed": True}, CnnkitError, "^training option seed: True is no whole number from 0$"),
+        ({"seed": None, "size": [3]}, CnnkitError, r"option size: \[3\] is no whole number from 1$"),
+        ({"precision": "fp8"}, CnnkitError, "'fp8' is none of auto, fp32, bf16, fp16$"),
+        ({"freeze": "perhaps"}, CnnkitError, "'perhaps' is none of true, false$"),
+        ({"data_dir": 3}, CnnkitError, "option data-dir: 3 is no path$"),
+        ({"loader": "memory", "workers": 2}, CnnkitError, "--workers belong to --loader torch"),
+        ({"recipe": "defualt"}, NotFoundError, "Did you mean 'default'"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    fields: dict[str, Any], error: type[CnnkitError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        make_job("lenet", **fields)
+
+
+def test_no_option_is_called_as_a_recipe_field() -> None:
+    assert not options().keys() & settings().keys()
+
+
+def test_an_outcome_shows_itself_in_a_notebook_with_its_text_escaped(tmp_path: Path) -> None:
+    root = tmp_path / "<b>"
+    shown = train_model("lenet-relu", root=root, **SMALL)._repr_html_()
+    assert "<caption>lenet-relu on fashion-mnist-sample, recipe default</caption>" in shown
+    assert "<td>test accuracy</td><td>0." in shown
+    assert "&lt;b&gt;" in shown
+    assert "<b>" not in shown
+    assert shown.count("<polyline") == 2
+
+
+def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Hears(Watcher):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    table = sweep("lenet-relu", root=tmp_path, watcher=Hears(), momentum=[0, 0.9], flip=False, **SMALL)
+    assert [(row["momentum"], row["flip"], row["status"]) for row in table.rows()] == [
+        ("0", "false", "done"),
+        ("0.9", "false", "failed"),
+    ]
+    assert said[0] == f"2 cells, results in {table.folder}"
+    assert said[1].startswith("1 of 2: momentum 0: test accuracy 0.")
+    assert "momentum belongs to sgd" in said[2]
+    shown = table._repr_html_()
+    assert "<th scope='col'>momentum</th><th scope='col'>time</th>" in shown
+    assert "<td>0.9</td><td>failed</td><td></td>" in shown
+    with pytest.raises(CnnkitError, match="1 of 2 cells not trained"):
+        table.insist_on_all()
+    again = sweep("lenet-relu", root=tmp_path, resume=True, momentum=[0, 0.9], flip=[False], **SMALL)
+    assert again.folder == table.folder
+    assert again.results[0] == table.results[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"on": "moon"}, NotFoundError, "'moon'; known: local"),
+        ({"search": "random"}, CnnkitError, "no search 'random'; without one, a sweep tries every"),
+        ({"epoch": [3]}, NotFoundError, "no axis of a sweep 'epoch'.* Did you mean 'epochs'"),
+        ({"freeze": [True, False]}, NotFoundError, "no axis of a sweep 'freeze'"),
+        ({"lr": []}, CnnkitError, "axis lr has no values"),
+        ({"lr": [0.1, "fast"]}, CnnkitError, "lr cannot be 'fast'"),
+        ({"recipe": ["default", "textbok"]}, NotFoundError, "Did you mean 'textbook'"),
+        ({"dataset": "fashion-mnst"}, NotFoundError, "Did you mean 'fashion-mnist'"),
+        ({"device": "mps"}, UnavailableError, "device 'mps' needs a Mac's GPU"),
+    ],
+)
+def test_what_would_fail_in_every_cell_is_refused_before_the_first(
+    fields: dict[str, Any], error: type[CnnkitError], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=words):
+        sweep("lenet", root=tmp_path, **fields)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_axis_is_an_option_of_a_training() -> None:
+    known = {setting.word for setting in (*options().values(), *settings().values())}
+    assert set(axes()) <= known | {"recipe"}
+    assert {setting.word for setting in settings().values()} < set(axes())

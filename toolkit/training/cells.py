@@ -1,0 +1,111 @@
+"""One cell of a sweep: a `cnnkit train` in a process of its own, and what became of it. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from toolkit import schema
+from toolkit.artifacts import write_json
+from toolkit.errors import CnnkitError
+from toolkit.schema import Magnitude
+from toolkit.training import TrainingReport
+from toolkit.training.process.child import run_child
+from toolkit.training.record.folder import unfinished_runs
+
+STALL_S = 600
+_RESULT = "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """What became of one cell: the report of its training, or its exit status and error."""
+
+    values: Mapping[str, str]
+    status: Literal["done", "failed", "timeout"]
+    wall_s: Magnitude
+    error: str | None = None
+    report: TrainingReport | None = None
+    exit_status: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Say in a few words what the cell came to."""
+        if self.report is None:
+            return f"{self.status} after {self.wall_s:.0f} s: {self.error}"
+        return f"test accuracy {self.report.test_accuracy:.4f}, {self.report.seconds:.1f} s"
+
+
+def cell_name(values: Mapping[str, str]) -> str:
+    """Return a cell's name, also of its folder."""
+    name = "_".join(f"{axis}-{value}" for axis, value in values.items()) or "only"
+    return "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in name)
+
+
+def known_result(cell: Path) -> CellResult | None:
+    """Return the good result that a cell's folder holds; one that cannot be read is trained again."""
+    with contextlib.suppress(CnnkitError, FileNotFoundError):
+        path = cell / _RESULT
+        found = schema.convert(CellResult, schema.read_json(path), what=str(path))
+        return found if found.status == "done" and found.report else None
+    return None
+
+
+def run_cell(
+    model: str, fixed: Sequence[str], values: Mapping[str, str], cell: Path, *, timeout_s: float | None
+) -> CellResult:
+    """Train one cell in a process of its own; what the process printed is kept beside the cell's result."""
+    command = [sys.executable, "-m", "cnnkit", "train", model, "--json", "--artifacts", str(cell)]
+    command += ["--stall-limit", str(STALL_S), *fixed, *_arguments(values)]
+    # without a result the cell was stopped with its sweep; one that failed starts anew
+    if not (cell / _RESULT).exists() and any(unfinished_runs(runs) for runs in cell.glob("*/runs")):
+        command.append("--resume")
+    cell.mkdir(parents=True, exist_ok=True)
+    result = _result_of(command, values, cell / "log.txt", timeout_s)
+    write_json(cell / _RESULT, schema.plain(result))
+    return result
+
+
+def _result_of(
+    command: Sequence[str], values: Mapping[str, str], log: Path, timeout_s: float | None
+) -> CellResult:
+    started = time.monotonic()
+    with log.open("wb") as stream:
+        try:
+            status, output = run_child(command, log=stream, timeout_s=timeout_s)
+        except subprocess.TimeoutExpired:
+            error = f"stopped after {timeout_s:.0f} s (--cell-timeout)"
+            return CellResult(values=values, status="timeout", wall_s=time.monotonic() - started, error=error)
+    wall_s = time.monotonic() - started
+    if status == 0:
+        with contextlib.suppress(ValueError, CnnkitError):
+            report = schema.convert(TrainingReport, json.loads(output), what="the report of a cell")
+            return CellResult(values=values, status="done", wall_s=wall_s, report=report)
+    error = _last_words(log, status)
+    return CellResult(values=values, status="failed", wall_s=wall_s, error=error, exit_status=status)
+
+
+def _arguments(values: Mapping[str, str]) -> Iterator[str]:
+    """Yield the options of a cell; true and false stand for switches."""
+    for word, value in values.items():
+        if value in ("true", "false"):
+            yield f"--{word}" if value == "true" else f"--no-{word}"
+        else:
+            yield from (f"--{word}", value)
+
+
+def _last_words(log: Path, status: int) -> str:
+    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    if status < 0:
+        return f"killed by signal {-status}, most often for want of memory; see {log}"
+    return f"exit status {status}: {lines[-1] if lines else 'it said nothing'}; see {log}"

@@ -1,0 +1,108 @@
+"""Jobs made of plain arguments: a model's name, recipe fields and options; and a whole training of them.
+
+Imports no torch, so that a command line can be made from the options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from toolkit import zoo
+from toolkit.artifacts import artifacts_root
+from toolkit.errors import CnnkitError, unknown_name
+from toolkit.training import Job, Outcome, Watcher, recipes
+from toolkit.training.recipes import Setting
+
+WORKERS_WITHOUT_LOADER = "--workers belong to --loader torch; the memory loader has none"
+_SIZE = Setting(
+    name="size",
+    word="size",
+    of_recipe=False,
+    kind=int,
+    optional=False,
+    choices=(),
+    help="Side of the network's square input, in pixels.",
+    low=1,
+    high=None,
+    below=None,
+)
+
+
+@cache
+def options() -> Mapping[str, Setting]:
+    """Return what a job takes beside its model, data set and recipe, by name."""
+    return {**recipes.settings_of(Job), _SIZE.name: _SIZE}
+
+
+def find_option(word: str) -> Setting:
+    """Return a recipe's field or a job's option by name or word. Raises NotFoundError."""
+    known = [*recipes.settings().values(), *options().values()]
+    name = word.replace("_", "-")
+    for setting in known:
+        if name in (setting.word, setting.name.replace("_", "-")):
+            return setting
+    raise unknown_name("training option", name, [setting.word for setting in known])
+
+
+def train_model(
+    model: str,
+    *,
+    dataset: str | None = None,
+    recipe: str = "default",
+    watcher: Watcher | None = None,
+    root: Path | str | None = None,
+    **fields: Any,
+) -> Outcome:
+    """Train a network of that name and write its checkpoint under `root`.
+
+    `dataset` None is the model's own; `recipe` names one of the model's, or a TOML file; `fields` are
+    recipe fields (epochs=3, lr=0.1) and options (seed=1, threads=2, device="cuda") by name. Nobody need
+    watch. Raises CnnkitError for what can be foreseen.
+    """
+    from toolkit.training.run import train
+
+    return train(make_job(model, dataset=dataset, recipe=recipe, root=root, **fields), watcher)
+
+
+def make_job(
+    model: str,
+    *,
+    dataset: str | None = None,
+    recipe: str = "default",
+    root: Path | str | None = None,
+    model_file: Path | str | None = None,
+    **fields: Any,
+) -> Job:
+    """Return the job that plain arguments mean; an option that is None is left out. Raises CnnkitError."""
+    code = Path(model_file) if model_file else None
+    spec = zoo.model(model, model_file=code)
+    changes: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
+    for word, given in fields.items():
+        setting = find_option(word)
+        if setting.of_recipe:
+            changes[setting.name] = given
+        elif given is not None:
+            chosen[setting.name] = _parsed(setting, given)
+    if "workers" in chosen and chosen.setdefault("loader", "torch") == "memory":
+        raise CnnkitError(WORKERS_WITHOUT_LOADER)
+    if "size" in chosen:
+        chosen["size"] = (chosen["size"],) * 2
+    return Job(
+        model=spec,
+        recipe=recipes.override(recipes.find(spec, recipe), changes),
+        root=artifacts_root(Path(root) if root else None),
+        dataset=dataset,
+        model_file=code,
+        **chosen,
+    )
+
+
+def _parsed(setting: Setting, given: Any) -> Any:
+    try:
+        return setting.parse(given)
+    except CnnkitError as error:
+        raise CnnkitError(f"training option {setting.word}: {error}") from None

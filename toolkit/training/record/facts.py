@@ -1,0 +1,73 @@
+"""What a run was started with, as its `run.json` holds it: whether a job may go on with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from toolkit.recipes import Recipe
+from toolkit.schema import Positive
+from toolkit.training import Job, Loader, Seed
+from toolkit.training.compute.format import Compute
+
+# what an equal run need not share: what it was begun with, and what only describes a recipe
+_BEGUN_WITH = {"threads", "torch", "compute", "kept"}
+_DESCRIPTIVE = {"changed", "name", "source", "assumed"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What makes a run the run it is, then what it was begun with; a resumed one must be asked for alike.
+
+    `kept` holds the keys of a run's file that no field names.
+    """
+
+    model: str
+    recipe: Recipe
+    dataset: str
+    fingerprint: str
+    size: tuple[Positive, Positive] | None = None
+    images: Annotated[int, Meta(ge=1)] | None = None  # as many as were asked for, there or not
+    seed: Seed = 0
+    device: str = "cpu"
+    loader: Loader = "memory"
+    pretrained: str | None = None
+    freeze: bool = False
+
+    threads: Positive | None = None
+    torch: str | None = None
+    compute: Compute | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+def identity(job: Job, fingerprint: str) -> RunFacts:
+    """Return what makes a job's run the run it is."""
+    return RunFacts(
+        model=job.model.name,
+        recipe=job.recipe,
+        dataset=job.dataset_name,
+        fingerprint=fingerprint,
+        size=job.size,
+        images=job.images,
+        seed=job.seed,
+        device=job.device,
+        loader=job.loader,
+        pretrained=job.pretrained,
+        freeze=job.freeze,
+    )
+
+
+def differences(asked: RunFacts, begun: RunFacts) -> list[str]:
+    """Say where what is asked for differs from what a run was begun with."""
+    now, then = ({**asdict(facts), **asdict(facts.recipe)} for facts in (asked, begun))
+    ignored = _BEGUN_WITH | _DESCRIPTIVE | {"recipe"}
+    if asked.fingerprint == begun.fingerprint:
+        ignored.add("dataset")  # the same pictures by another path
+    return [
+        f"{key} {then[key]!r}, now {value!r}"
+        for key, value in now.items()
+        if key not in ignored and value != then[key]
+    ]

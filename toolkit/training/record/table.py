@@ -1,0 +1,146 @@
+"""A sweep's table: a row for each cell, as JSON, CSV, curves, a heat map and for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import write_bytes
+from toolkit.errors import CnnkitError, UnavailableError
+from toolkit.figures import UNKNOWN, mebibytes_text
+from toolkit.tables import TextTable
+from toolkit.training.cells import CellResult
+from toolkit.training.record.charts import draw_heat_map, draw_overlay
+
+_FIGURES = (
+    "test_accuracy",
+    "val_accuracy",
+    "seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+    "device_peak_memory_bytes",
+)
+
+Axes = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What a sweep came to. `axes` maps an option's word to its values; `files` were written beside it."""
+
+    model: str
+    folder: Path
+    axes: Axes
+    results: tuple[CellResult, ...]
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def varied(self) -> Axes:
+        """Return the axes that have more than one value."""
+        return varied(self.axes)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each cell, with None for what a failed cell did not measure."""
+        return [
+            {
+                **{axis: result.values[axis] for axis in self.axes},
+                "status": result.status,
+                **{key: getattr(result.report, key, None) for key in _FIGURES},
+                "error": result.error,
+                "checkpoint": getattr(result.report, "checkpoint", None),
+            }
+            for result in self.results
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `cnnkit sweep --json` prints."""
+        head = {"model": self.model, "folder": self.folder, "axes": self.axes, "files": self.files}
+        return {**head, "cells": self.rows()}
+
+    def text(self) -> TextTable:
+        """Return the first write-up's table: what varied, time, images a second, accuracy and peak memory."""
+        figures = ["time", "images/s", "test accuracy", "validation", "peak memory"]
+        if any(result.report and result.report.device_peak_memory_bytes for result in self.results):
+            figures.append("GPU memory")
+        return TextTable(
+            head=(*self.varied, *figures),
+            rows=tuple(
+                (*(result.values[axis] for axis in self.varied), *_figures(result)[: len(figures)])
+                for result in self.results
+            ),
+        )
+
+    def insist_on_all(self) -> None:
+        """Raise what the cells without a result come to: a table with holes must not pass for a whole one."""
+        failed = [result for result in self.results if result.status != "done"]
+        if not failed:
+            return
+        absent = all(result.exit_status == UnavailableError.exit_status for result in failed)
+        raise (UnavailableError if absent else CnnkitError)(
+            f"{len(failed)} of {len(self.results)} cells not trained; the first said: {failed[0].error}; "
+            "--resume tries again what failed"
+        )
+
+    def _repr_html_(self) -> str:
+        return replace(self.text(), title=f"{self.model}: {len(self.results)} cells").html()
+
+    def write(self) -> dict[str, Path]:
+        """Write the table as CSV, the curves and, for two axes, a heat map; return where."""
+        text = io.StringIO()
+        rows = self.rows()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        files = {"csv": self.folder / "cells.csv"}
+        write_bytes(files["csv"], text.getvalue().encode())
+        done = {cell_label(r.values, self.axes): r.report.history for r in self.results if r.report}
+        if done:
+            files["curves"] = self.folder / "curves.png"
+            draw_overlay(files["curves"], done, f"{self.model}: {len(done)} of {len(self.results)} cells")
+        if len(self.varied) == 2 and done:
+            files["heat_map"] = self.folder / "heat_map.png"
+            self._draw_heat_map(files["heat_map"])
+        return files
+
+    def _draw_heat_map(self, path: Path) -> None:
+        (down, row_values), (across, column_values) = self.varied.items()
+        found = {(row[down], row[across]): row["test_accuracy"] for row in self.rows()}
+        draw_heat_map(
+            path,
+            [[found[row, column] for column in column_values] for row in row_values],
+            row_values,
+            column_values,
+            title=f"{self.model}: test accuracy",
+            xlabel=across,
+            ylabel=down,
+        )
+
+
+def _figures(result: CellResult) -> tuple[str, ...]:
+    """Return a cell's figures for people; one without any has its status in the place of the first."""
+    found = result.report
+    if found is None:
+        return (result.status, "", "", "", "", "")
+    rate, held = found.images_per_second, found.val_accuracy
+    return (
+        f"{found.seconds:.1f} s",
+        f"{rate:,.0f}" if rate else UNKNOWN,
+        f"{found.test_accuracy:.4f}",
+        f"{held:.4f}" if held is not None else UNKNOWN,
+        mebibytes_text(found.peak_memory_bytes),
+        mebibytes_text(found.device_peak_memory_bytes),
+    )
+
+
+def varied(axes: Axes) -> Axes:
+    """Return the axes that have more than one value."""
+    return {axis: values for axis, values in axes.items() if len(values) > 1}
+
+
+def cell_label(values: Mapping[str, str], axes: Axes) -> str:
+    """Return what tells a cell from the others."""
+    return ", ".join(f"{axis} {values[axis]}" for axis in varied(axes)) or "the only cell"
