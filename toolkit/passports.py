@@ -17,7 +17,7 @@ from toolkit import schema
 from toolkit.errors import CorruptError
 from toolkit.images import Preprocessing
 from toolkit.recipes import Recipe
-from toolkit.schema import Count, Magnitude, Positive, Share
+from toolkit.schema import Count, Magnitude, Positive, Seed, Share
 
 # each plug-in that writes or opens a format declares its word
 Format = str
@@ -187,7 +187,7 @@ class Passport:
     created: str | None = None
 
     # of checkpoints, handed on to what is made of them
-    seed: Count | None = None
+    seed: Seed | None = None
     training_images: Count | None = None
     compute: ComputeRecord | None = None
     pretrained: str | None = None

@@ -26,6 +26,8 @@ Struct = TypeVar("Struct")
 _MOST = 2**63 - 1
 Count = Annotated[int, Meta(ge=0, le=_MOST)]
 Positive = Annotated[int, Meta(ge=1, le=_MOST)]
+# seeds may be of any size: what is drawn depends on their lowest 64 bits
+Seed = Annotated[int, Meta(ge=0)]
 Magnitude = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 # bounds that no measurement comes near (30 years of milliseconds), so that sums and ratios stay finite

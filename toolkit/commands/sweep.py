@@ -10,7 +10,6 @@ import click
 from toolkit import cli
 from toolkit.commands._recipe_options import option_names
 from toolkit.errors import CnnkitError
-from toolkit.training import Watcher
 from toolkit.training.recipes import Setting
 from toolkit.training.record.table import Table
 from toolkit.training.sweep import axes, axis_values
@@ -37,11 +36,6 @@ def _axis(word: str, setting: Setting | None) -> Callable[[cli.Function], cli.Fu
         callback=read,
         help=setting.help if setting else "Recipes of the model, or TOML files.",
     )
-
-
-class _Teller(Watcher):
-    def say(self, text: str) -> None:
-        cli.say(text)
 
 
 @click.command()
@@ -73,7 +67,7 @@ def sweep(*, model: str, as_json: bool, **options: Any) -> None:
     from toolkit.training.sweep import sweep as run
 
     given = {name: value for name, value in options.items() if value is not None}
-    table = run(model, watcher=_Teller(), **given)
+    table = run(model, tell=cli.say, **given)
     if as_json:
         cli.emit(table.to_json())
     else:

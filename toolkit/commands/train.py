@@ -25,14 +25,14 @@ def train(*, model: str, as_json: bool, **options: Any) -> None:
     """
     from toolkit.allocation import reuse_freed_memory
     from toolkit.commands._training_screen import Screen, show_outcome
-    from toolkit.training.jobs import train_model
+    from toolkit.training.jobs import train as run
 
     given = {name: value for name, value in options.items() if value is not None}
     if given.get("loader") == "memory" and "workers" in given:
         raise click.UsageError(WORKERS_WITHOUT_LOADER)
     reuse_freed_memory()
     with Screen() as screen:
-        outcome = train_model(model, watcher=screen, **given)
+        outcome = run(model, watcher=screen, **given)
     if as_json:
         cli.emit(outcome.report())
     else:

@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import Meta
-
 from toolkit.artifacts import Artifact
 from toolkit.machine.cpu import MOST_THREADS
 from toolkit.models import ModelSpec, Recipe
 from toolkit.recipes import About
-from toolkit.schema import Count, Magnitude, Positive, Share
+from toolkit.schema import Count, Magnitude, Positive, Seed, Share
 
 Arithmetic = Literal["auto", "fp32", "bf16", "fp16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 Loader = Literal["memory", "torch"]
-Seed = Annotated[int, Meta(ge=0)]  # of any size: what is drawn depends on its lowest 64 bits
 
 # more are a slip of the finger, which would take the whole machine down before any error could be told
 MOST_WORKERS = 256

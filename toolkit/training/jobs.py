@@ -47,7 +47,7 @@ def find_option(word: str) -> Setting:
     raise unknown_name("training option", name, [setting.word for setting in known])
 
 
-def train_model(
+def train(
     model: str,
     *,
     dataset: str | None = None,
@@ -62,9 +62,9 @@ def train_model(
     recipe fields (epochs=3, lr=0.1) and options (seed=1, threads=2, device="cuda") by name. Nobody need
     watch. Raises CnnkitError for what can be foreseen.
     """
-    from toolkit.training.run import train
+    from toolkit.training.run import train as run
 
-    return train(make_job(model, dataset=dataset, recipe=recipe, root=root, **fields), watcher)
+    return run(make_job(model, dataset=dataset, recipe=recipe, root=root, **fields), watcher)
 
 
 def make_job(

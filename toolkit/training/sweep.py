@@ -16,7 +16,8 @@ from toolkit.artifacts import artifacts_root, write_json
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
 from toolkit.models import Recipe
-from toolkit.training import Watcher, jobs, recipes
+from toolkit.telling import Tell, silent
+from toolkit.training import jobs, recipes
 from toolkit.training.cells import CellResult, cell_name, known_result, run_cell
 from toolkit.training.recipes import Setting
 from toolkit.training.record.folder import dated_folder, lock
@@ -79,7 +80,7 @@ def sweep(
     model_file: Path | str | None = None,
     cell_timeout_s: float | None = None,
     resume: bool = False,
-    watcher: Watcher | None = None,
+    tell: Tell = silent,
     **varied: Any,
 ) -> Table:
     """Train a network under every combination of the values given: lr=[0.1, 0.9], batch=64.
@@ -91,7 +92,6 @@ def sweep(
         raise unknown_name("place for cells", on, ["local"])
     if search is not None:
         raise CnnkitError(f"no search {search!r}; without one, a sweep tries every combination")
-    watcher = watcher or Watcher()
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
     fixed = tuple(part for word, value in wanted.items() if value is not None for part in (word, str(value)))
     chosen = dict(_axis(word, values) for word, values in varied.items())
@@ -103,7 +103,7 @@ def sweep(
     plan = SweepPlan(model=model, axes=chosen, fixed=fixed, recipes=found)
     sweeps = artifacts_root(Path(root) if root else None) / spec.name / "sweeps"
     folder = open_folder(sweeps, plan, resume=resume)
-    results = _watched(plan, folder, cell_timeout_s, watcher)
+    results = _results(plan, folder, cell_timeout_s, tell)
     table = Table(model=model, folder=folder, axes=chosen, results=tuple(results))
     return replace(table, files=table.write())
 
@@ -134,16 +134,16 @@ def _insist_on_a_device(names: tuple[str, ...]) -> None:
     raise absent[0]
 
 
-def _watched(plan: SweepPlan, folder: Path, timeout_s: float | None, watcher: Watcher) -> list[CellResult]:
+def _results(plan: SweepPlan, folder: Path, timeout_s: float | None, tell: Tell) -> list[CellResult]:
     """Run the cells to the last one, telling of each."""
     count = len(plan.cells())
-    watcher.say(f"{count} cell{'s' if count > 1 else ''}, results in {folder}")
+    tell(f"{count} cell{'s' if count > 1 else ''}, results in {folder}")
     results: list[CellResult] = []
     try:
         for result, known in run_sweep(plan, folder, timeout_s=timeout_s):
             results.append(result)
             place = f"{len(results)} of {count}: {cell_label(result.values, plan.axes)}"
-            watcher.say(f"{place}: {result.sentence}{', from before' if known else ''}")
+            tell(f"{place}: {result.sentence}{', from before' if known else ''}")
     except KeyboardInterrupt:
         raise CnnkitError(f"stopped after {len(results)} of {count} cells; --resume goes on") from None
     return results

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError
 from toolkit.training import Watcher
-from toolkit.training.jobs import make_job, options, train_model
+from toolkit.training.jobs import make_job, options, train
 from toolkit.training.recipes import settings
 from toolkit.training.sweep import axes, sweep
 
@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {"dataset": "fashion-mnist-sample", "images": 200, "epoc
 
 
 def test_a_training_takes_recipe_fields_and_options_and_needs_no_watcher(tmp_path: Path) -> None:
-    outcome = train_model("lenet-relu", root=str(tmp_path), lr=0.002, seed=2**70, **SMALL)
+    outcome = train("lenet-relu", root=str(tmp_path), lr=0.002, seed=2**70, **SMALL)
     assert (outcome.job.recipe.lr, outcome.job.seed, len(outcome.records)) == (0.002, 2**70, 1)
     assert outcome.checkpoint.path == tmp_path / "lenet-relu" / "lenet-relu.safetensors"
     assert outcome.report().settings == outcome.job.recipe
@@ -33,7 +33,7 @@ def test_a_watcher_overrides_what_it_wants_to_know(tmp_path: Path) -> None:
             self.seen += count
 
     watcher = Counts()
-    train_model("lenet-relu", root=tmp_path, watcher=watcher, **SMALL)
+    train("lenet-relu", root=tmp_path, watcher=watcher, **SMALL)
     assert watcher.seen == 180  # 20 are held out
 
 
@@ -78,7 +78,7 @@ def test_no_option_is_called_as_a_recipe_field() -> None:
 
 def test_an_outcome_shows_itself_in_a_notebook_with_its_text_escaped(tmp_path: Path) -> None:
     root = tmp_path / "<b>"
-    shown = train_model("lenet-relu", root=root, **SMALL)._repr_html_()
+    shown = train("lenet-relu", root=root, **SMALL)._repr_html_()
     assert "<caption>lenet-relu on fashion-mnist-sample, recipe default</caption>" in shown
     assert "<td>test accuracy</td><td>0." in shown
     assert "&lt;b&gt;" in shown
@@ -88,12 +88,7 @@ def test_an_outcome_shows_itself_in_a_notebook_with_its_text_escaped(tmp_path: P
 
 def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
     said: list[str] = []
-
-    class Hears(Watcher):
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    table = sweep("lenet-relu", root=tmp_path, watcher=Hears(), momentum=[0, 0.9], flip=False, **SMALL)
+    table = sweep("lenet-relu", root=tmp_path, tell=said.append, momentum=[0, 0.9], flip=False, **SMALL)
     assert [(row["momentum"], row["flip"], row["status"]) for row in table.rows()] == [
         ("0", "false", "done"),
         ("0.9", "false", "failed"),

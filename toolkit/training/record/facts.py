@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from toolkit.recipes import Recipe
-from toolkit.schema import Positive
-from toolkit.training import Job, Loader, Seed
+from toolkit.schema import Positive, Seed
+from toolkit.training import Job, Loader
 from toolkit.training.compute.format import Compute
 
 # what an equal run need not share: what it was begun with, and what only describes a recipe

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("torch")
@@ -169,6 +169,7 @@ def test_most_values_of_another_type_are_refused_with_their_path(name: str) -> N
     assert {path for path, _ in tried} == {path for (path, _), no in tried.items() if no}
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_value_of_another_type_is_refused_or_valid_where_it_stands(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(FILES)))
