@@ -21,5 +21,10 @@ from toolkit.profiling.comparing.differences import compare as compare
 from toolkit.profiling.profile import profile as profile
 from toolkit.profiling.result import Profile as Profile
 from toolkit.recipes import Recipe as Recipe
+from toolkit.training import Outcome as Outcome
+from toolkit.training import Watcher as Watcher
+from toolkit.training.jobs import train as train
+from toolkit.training.record.table import Table as Table
+from toolkit.training.sweep import sweep as sweep
 
 __version__: str
