@@ -40,9 +40,10 @@ def test_providers_that_are_only_compiled_in_are_not_called_working() -> None:
     import onnxruntime as ort
 
     found = doctor()["machine"]["providers"]
-    assert set(found) == set(ort.get_available_providers())
+    compiled = set(ort.get_available_providers())
+    assert compiled <= set(found)
     assert found["CPUExecutionProvider"] is None
-    for name in set(found) - {"CPUExecutionProvider"}:
+    for name in compiled - {"CPUExecutionProvider"}:
         assert found[name], f"{name} cannot work without a GPU"
 
 
