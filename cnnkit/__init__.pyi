@@ -11,6 +11,12 @@ from toolkit.backends import Engine as Engine
 from toolkit.exporting import Exporter as Exporter
 from toolkit.exporting import ExportOptions as ExportOptions
 from toolkit.images import Preprocessing as Preprocessing
+from toolkit.inspection.doctor import doctor as doctor
+from toolkit.inspection.importing import import_ as import_
+from toolkit.inspection.layers import Layers as Layers
+from toolkit.inspection.layers import show as show
+from toolkit.inspection.listing import datasets as datasets
+from toolkit.inspection.listing import models as models
 from toolkit.inspection.network import Network as Network
 from toolkit.inspection.network import load as load
 from toolkit.models import ModelSpec as ModelSpec

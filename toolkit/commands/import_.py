@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from toolkit import cli, zoo
+from toolkit import cli
 
 
 def _renames(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -57,23 +57,23 @@ def import_(
 
     Opening it runs no code. Keys that do not fit are listed.
     """
-    from toolkit.inspection.importing import Import, import_weights
-    from toolkit.opening import require_torch
+    from toolkit.inspection.importing import import_ as import_weights
 
-    require_torch()
-    job = Import(
-        file=file,
-        model=zoo.model(model, model_file=model_file),
-        root=root,
+    said: list[str] = []
+    artifact = import_weights(
+        file,
+        model=model,
         name=name,
-        renames=renames,
-        classes=tuple(part.strip() for part in classes.split(",")) if classes else None,
+        classes=[part.strip() for part in classes.split(",")] if classes else None,
         dataset=dataset,
+        renames=renames,
         mean=mean,
         std=std,
         replace=replace,
+        root=root,
+        model_file=model_file,
+        tell=said.append,
     )
-    artifact, said = import_weights(job)
     for line in said:
         cli.say(line)
     if as_json:

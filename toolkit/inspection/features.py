@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from toolkit.answering import Picture, preprocessing_of, read_picture
-from toolkit.artifacts import Artifact
+from toolkit.artifacts import CHECKPOINT, Artifact, artifacts_root
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.figures import shape_text
 from toolkit.images import Pixels, normalise
-from toolkit.inspection.sheet import INK, MARGIN, PAPER, tile
+from toolkit.inspection.sheet import INK, MARGIN, PAPER, inline, tile
 from toolkit.modules import ModuleRow, visit
+from toolkit.opening import Selection, describe, is_path, open_model, require_torch
+from toolkit.telling import Tell, silent
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +60,66 @@ class Seen:
     pixels: Pixels
     inverted: bool
     layers: tuple[LayerMaps, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What networks made of one picture, one after the other."""
+
+    seen: tuple[Seen, ...]
+
+    def image(self) -> Image.Image:
+        """Draw one column for each network: the picture, then each layer's channels on one grey scale."""
+        columns = [_column(entry) for entry in self.seen]
+        width = sum(column.width for column in columns) + MARGIN * (len(columns) - 1)
+        page = Image.new("RGB", (width, max(column.height for column in columns)), PAPER)
+        left = 0
+        for column in columns:
+            page.paste(column, (left, 0))
+            left += column.width + MARGIN
+        return page
+
+    def _repr_html_(self) -> str:
+        return inline(self.image())
+
+
+def features(
+    models: Sequence[str],
+    picture: Path,
+    *,
+    layers: Sequence[str] = (),
+    untrained: bool = False,
+    seed: int = 0,
+    root: Path | str | None = None,
+    model_file: Path | None = None,
+    tell: Tell = silent,
+) -> Features:
+    """Look through the checkpoints of networks, names or files, at one picture.
+
+    `layers` none are the first two activations that still are pictures. Raises NotFoundError for an unknown
+    network or layer, CnnkitError for a layer whose output is no picture, MissingExtraError without PyTorch.
+    """
+    require_torch()
+    selection = Selection(
+        root=artifacts_root(root),
+        formats=(CHECKPOINT,),
+        untrained=untrained,
+        seed=seed,
+        model_file=model_file,
+    )
+    seen = []
+    for model in models:
+        artifact = open_model(model, selection)
+        tell(f"opened {describe(artifact)}")
+        seen.append(look(artifact, picture, layers=layers, title=_title(model), model_file=model_file))
+        if seen[-1].inverted:
+            tell(f"{picture} is inverted for {artifact.name}, whose training set has another ground")
+    return Features(seen=tuple(seen))
+
+
+def _title(model: str) -> str:
+    """Return what heads a network's column: a name as typed; of a path so much that runs are told apart."""
+    return "/".join(Path(model).with_suffix("").parts[-2:]) if is_path(model) else model
 
 
 def look(
@@ -107,18 +169,6 @@ def _first_activations(kept: dict[str, LayerMaps]) -> list[str]:
     pictures = [entry for entry in kept.values() if entry.maps.ndim == 3]
     found = [entry.name for entry in pictures if entry.type.lower() in ACTIVATIONS]
     return (found or [entry.name for entry in pictures])[:2]
-
-
-def draw_features(seen: Sequence[Seen]) -> Image.Image:
-    """Draw one column for each network: the picture, then each layer's channels on one grey scale."""
-    columns = [_column(entry) for entry in seen]
-    width = sum(column.width for column in columns) + MARGIN * (len(columns) - 1)
-    page = Image.new("RGB", (width, max(column.height for column in columns)), PAPER)
-    left = 0
-    for column in columns:
-        page.paste(column, (left, 0))
-        left += column.width + MARGIN
-    return page
 
 
 def _column(seen: Seen) -> Image.Image:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.artifacts import Artifact, artifact_path, hash_file, read_passport, sidecar
+from toolkit import zoo
+from toolkit.artifacts import Artifact, artifact_path, artifacts_root, hash_file, read_passport, sidecar
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
 from toolkit.images import Preprocessing
 from toolkit.models import ModelSpec
+from toolkit.opening import require_torch
 from toolkit.passports import DatasetRef, Passport
+from toolkit.telling import Tell, silent
 from toolkit.weights import few, read_weights, unwrap
 
 if TYPE_CHECKING:
@@ -36,9 +39,57 @@ class Import:
     renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
     classes: tuple[str, ...] | None = None
     dataset: str | None = None
+    preprocessing: Preprocessing | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     replace: bool = False
+
+
+def import_(
+    source: str | Path,
+    *,
+    model: str,
+    name: str | None = None,
+    classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    dataset: str | None = None,
+    renames: Mapping[str, str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    replace: bool = False,
+    root: Path | str | None = None,
+    model_file: Path | None = None,
+    tell: Tell = silent,
+) -> Artifact:
+    """Make a checkpoint of weights saved by PyTorch (.pth, .pt) or as safetensors; opening them runs no code.
+
+    `model` is the network that they are weights of, `name` the artifact's (None: the model's). `classes`
+    are names in order, `dataset` is what the network was trained on; None are the model's own. How pixels are
+    prepared is `preprocessing`, or the model's own with `mean` and `std` in 0–1 units, one figure or one a
+    channel. `renames` maps old names of weights, or beginnings of names, to new ones. `tell` hears
+    everything that was assumed.
+
+    Raises NotFoundError, CorruptError, ShapeError with the weights that do not fit, CnnkitError where an
+    artifact of that name is there and `replace` does not say so.
+    """
+    require_torch()
+    job = Import(
+        file=Path(source),
+        model=zoo.model(model, model_file=model_file),
+        root=artifacts_root(root),
+        name=name,
+        renames=renames or {},
+        classes=tuple(classes) if classes is not None else None,
+        preprocessing=preprocessing,
+        dataset=dataset,
+        mean=tuple(mean) if mean is not None else None,
+        std=tuple(std) if std is not None else None,
+        replace=replace,
+    )
+    artifact, said = import_weights(job)
+    for line in said:
+        tell(line)
+    return artifact
 
 
 def import_weights(job: Import) -> tuple[Artifact, list[str]]:
@@ -182,6 +233,12 @@ def _classes(
 
 
 def _preprocessing(job: Import, channels: int, known: Passport | None, said: list[str]) -> Preprocessing:
+    if job.preprocessing is not None:
+        if job.preprocessing.channels != channels:
+            raise ShapeError(
+                f"the weights take {channels} channels, preprocessing {job.preprocessing.channels}"
+            )
+        return job.preprocessing
     if known and known.preprocessing and job.mean is None and job.std is None:
         said.append(f"pixels are prepared as its passport says, {sidecar(job.file)}")
         return known.preprocessing

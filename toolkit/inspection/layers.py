@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from toolkit import zoo
-from toolkit.artifacts import find_artifacts, open_artifact
+from toolkit import schema, zoo
+from toolkit.artifacts import artifacts_root, find_artifacts, open_artifact
 from toolkit.errors import MissingExtraError
 from toolkit.models import ModelSpec, Recipe
 from toolkit.modules import ModuleRow, visit, walk
@@ -21,12 +22,17 @@ _FIGURE_BYTES = 4  # parameters, gradients and the optimizer's state are fp32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Anatomy:
-    """A network's rows for a batch, and what training it holds in memory; bytes, None where not asked."""
+class Layers:
+    """A network's rows for a batch, and what training it holds in memory; bytes, None where not asked.
+
+    `model` and `classes` are those of a network with a name.
+    """
 
     input_shape: tuple[int, ...]
     rows: tuple[ModuleRow, ...]
     training: TrainingMemory | None = None
+    model: str = ""
+    classes: int | None = None
 
     @property
     def parameters(self) -> int:
@@ -71,6 +77,50 @@ class Anatomy:
         """Return the layer that needs most multiply-adds."""
         return max(self.rows, key=lambda row: row.macs)
 
+    @property
+    def step_bytes(self) -> int | None:
+        """All that a training step holds, in bytes; None where training was not asked about."""
+        held = self.training
+        if held is None:
+            return None
+        return self.weights_bytes + held.gradient_bytes + held.optimizer_bytes + held.saved_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values: the sums, the largest of all, every row, and the memory of a training step."""
+        rows = [schema.plain(row) for row in self.rows]
+        held = self.training
+        for row, kept, whole in zip(rows, held.saved_by_row if held else (), self.held_bytes(), strict=False):
+            row.update(saved_bytes=kept, held_bytes=whole)
+        return {
+            "model": self.model,
+            "batch": self.input_shape[0],
+            "classes": self.classes,
+            "input_shape": list(self.input_shape),
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "weights_bytes": self.weights_bytes,
+            "activation_bytes": self.activation_bytes,
+            "most_weights": self.weightiest().name,
+            "most_memory": self.heaviest().name,
+            "most_compute": self.hungriest().name,
+            "rows": rows,
+            "training": held
+            and {
+                "recipe": held.recipe,
+                "optimizer": held.optimizer,
+                "gradient_bytes": held.gradient_bytes,
+                "optimizer_bytes": held.optimizer_bytes,
+                "saved_bytes": held.saved_bytes,
+                "total_bytes": self.step_bytes,
+            },
+        }
+
+    def _repr_html_(self) -> str:
+        from toolkit.inspection.layer_texts import sentences, table
+        from toolkit.markup import listed
+
+        return table(self).html() + listed(sentences(self))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMemory:
@@ -90,12 +140,40 @@ class TrainingMemory:
     saved_by_row: tuple[int, ...]
 
 
-def resolve(
-    text: str, *, root: Path, model_file: Path | None = None
+def show(
+    model: str | Path,
+    *,
+    batch: int = 1,
+    training: str | None = None,
+    classes: int | None = None,
+    channels: int | None = None,
+    untrained: bool = False,
+    root: Path | str | None = None,
+    model_file: Path | None = None,
+) -> Layers:
+    """Return what a network is made of: each layer's shape, parameters, multiply-adds and bytes, in fp32.
+
+    `model` is a network of the zoo or an artifact, by name or path; `untrained` looks at no artifact of that
+    name. `training` is the recipe of which the memory of a step is told, too. `classes` and `channels` None
+    are the model's own. Nothing is computed: the shapes are those of torch's meta device.
+
+    Raises NotFoundError with the nearest match, ShapeError for an input that does not fit, MissingExtraError
+    where PyTorch is not installed.
+    """
+    spec, shape, count = _named(str(model), artifacts_root(root), model_file, untrained=untrained)
+    shape = (channels or shape[0], *shape[1:])
+    count = classes or count
+    recipe = spec.recipe(training) if training else None
+    found = dissect(shadow(spec, shape[0], count), (batch, *shape), training=recipe)
+    return dataclasses.replace(found, model=spec.name, classes=count)
+
+
+def _named(
+    text: str, root: Path, model_file: Path | None, *, untrained: bool
 ) -> tuple[ModelSpec, tuple[int, int, int], int]:
     """Return what MODEL names, a network of the zoo or an artifact: its spec, (C, H, W) and classes."""
     known = {**zoo.models(), **(zoo.models_of_file(model_file) if model_file else {})}
-    if text in known or not (is_path(text) or find_artifacts(root, text)):
+    if text in known or not (is_path(text) or (not untrained and find_artifacts(root, text))):
         spec = zoo.model(text, model_file=model_file)
         return spec, spec.input_shape, spec.classes
     path = Path(text) if is_path(text) else find_artifacts(root, text)[0][0]
@@ -115,10 +193,10 @@ def shadow(spec: ModelSpec, channels: int, classes: int) -> nn.Module:
         return spec.build(channels, classes)
 
 
-def dissect(module: nn.Module, input_shape: tuple[int, ...], *, training: Recipe | None = None) -> Anatomy:
+def dissect(module: nn.Module, input_shape: tuple[int, ...], *, training: Recipe | None = None) -> Layers:
     """Walk a module for (N, C, H, W); with a recipe also say what a training step by it holds."""
     rows = walk(module, input_shape)
-    return Anatomy(
+    return Layers(
         input_shape=input_shape,
         rows=rows,
         training=_training(module, input_shape, training) if training else None,
