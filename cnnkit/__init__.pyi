@@ -30,7 +30,7 @@ from toolkit.recipes import Recipe as Recipe
 from toolkit.training import Outcome as Outcome
 from toolkit.training import Watcher as Watcher
 from toolkit.training.jobs import train as train
-from toolkit.training.record.table import Table as Table
 from toolkit.training.sweep import sweep as sweep
+from toolkit.training.table import Table as Table
 
 __version__: str

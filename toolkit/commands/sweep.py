@@ -11,8 +11,8 @@ from toolkit import cli
 from toolkit.commands._recipe_options import option_names
 from toolkit.errors import CnnkitError
 from toolkit.training.recipes import Setting
-from toolkit.training.record.table import Table
 from toolkit.training.sweep import axes, axis_values
+from toolkit.training.table import Table
 
 
 def _axis(word: str, setting: Setting | None) -> Callable[[cli.Function], cli.Function]:

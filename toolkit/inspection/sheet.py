@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -15,9 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 from toolkit.artifacts import write_bytes
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels
-from toolkit.inspection.prediction import Prediction
 from toolkit.lettering import complaint, font_for
 from toolkit.markup import Html
+
+if TYPE_CHECKING:
+    from toolkit.inspection.prediction import Prediction
 
 TILE, MARGIN, LINE, SIZE = 112, 12, 15, 12
 RIGHT, WRONG, PLAIN, INK, PAPER = "#1a7f37", "#cf222e", "#57606a", "#1f2328", "#ffffff"

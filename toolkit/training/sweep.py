@@ -21,7 +21,7 @@ from toolkit.training import jobs, recipes
 from toolkit.training.cells import CellResult, cell_name, known_result, run_cell
 from toolkit.training.recipes import Setting
 from toolkit.training.record.folder import dated_folder, lock
-from toolkit.training.record.table import Table, cell_label
+from toolkit.training.table import Table, cell_label
 
 _PLAN, _LOCK = "sweep.json", "sweep.lock"
 # the options of a job that a sweep may vary, beside the recipe and its fields

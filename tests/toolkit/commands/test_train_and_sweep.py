@@ -18,7 +18,7 @@ from toolkit.models import Recipe
 from toolkit.training import EpochRecord, TrainingReport
 from toolkit.training.cells import CellResult
 from toolkit.training.recipes import settings
-from toolkit.training.record.table import Table
+from toolkit.training.table import Table
 
 SAMPLE = ("--dataset", "fashion-mnist-sample", "--threads", "1")
 SHORT_SWEEP = ("sweep", "lenet-relu", *SAMPLE, "--images", 200, "--epochs", 1)

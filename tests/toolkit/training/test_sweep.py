@@ -17,8 +17,8 @@ from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.models import Recipe
 from toolkit.training.cells import cell_name
 from toolkit.training.record.folder import lock
-from toolkit.training.record.table import Table, varied
 from toolkit.training.sweep import SweepPlan, open_folder, run_sweep
+from toolkit.training.table import Table, varied
 
 pytest.importorskip("torch")
 
