@@ -3,6 +3,7 @@ from exporters.proving.proof import Verdict as Verdict
 from exporters.run.export import export as export
 from exporters.run.report import Report as Report
 from exporters.run.verify import verify as verify
+from serve.server import serve as serve
 from serve.settings import ServeSettings as ServeSettings
 from toolkit import errors as errors
 from toolkit.artifacts import Artifact as Artifact

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -60,10 +61,14 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at a signal; uvicorn's own way raises it again, which ends a drained server with 143."""
+        """Stop at a signal; uvicorn's own way raises it again, which ends a drained server with 143.
+
+        Only a process's main thread hears of signals.
+        """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stop)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self.stop)
         yield
 
     def stop(self) -> None:

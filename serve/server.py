@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve.served import ServedModel, line_up
 from serve.settings import ServeSettings
+from toolkit.artifacts import artifacts_root
 from toolkit.errors import CnnkitError, MissingExtraError
 from toolkit.opening import describe
+from toolkit.telling import Tell, aloud
 
 if TYPE_CHECKING:
     from serve.api.app import App
-
-Say = Callable[[str], None]
+    from serve.lifetime import Server
 
 # With the default of 5 ms an engine's thread waits that long for a busy event loop to let go.
 SWITCH_S = 0.0005
@@ -47,11 +52,22 @@ def address(sock: socket.socket, host: str) -> str:
     return f"http://{shown}:{sock.getsockname()[1]}"
 
 
-def serve(models: Sequence[str], settings: ServeSettings, say: Say) -> None:
-    """Serve models, the newest where none is named, until SIGTERM or Ctrl-C; `say` is told what happens.
+def serve(
+    *models: str | Path,
+    settings: ServeSettings | None = None,
+    root: Path | str | None = None,
+    tell: Tell = aloud,
+) -> None:
+    """Serve models, the newest where none is named, on one port until SIGTERM or Ctrl-C.
+
+    A model is a name or a file's path. `root` stands for the settings' own folder of artifacts. `tell` hears
+    the address, and what happens. In a thread other than the main one no signal stops it.
 
     Raises CnnkitError when a model cannot be served, MissingExtraError without the extra for it.
     """
+    settings = settings or ServeSettings()
+    if root is not None:
+        settings = replace(settings, opening=replace(settings.opening, root=artifacts_root(root)))
     # httptools is uvicorn's faster parser, which the API's own protocol stands on
     for package in ("httptools", "prometheus_client", "python_multipart", "uvicorn"):
         if find_spec(package) is None:
@@ -60,18 +76,34 @@ def serve(models: Sequence[str], settings: ServeSettings, say: Say) -> None:
     from serve.lifetime import Server
 
     if not is_loopback(settings.host) and settings.auth is None and settings.token is None:
-        say(
+        tell(
             f"warning: {settings.host} can be reached by other machines and nobody is asked who they are; "
             "`--auth USER:PASSWORD` or `--token TOKEN` changes that"
         )
     with contextlib.closing(listen(settings.host, settings.port)) as sock:
-        served = line_up(models, settings.backend, settings.opening, others=settings.page)
+        served = line_up(tuple(map(str, models)), settings.backend, settings.opening, others=settings.page)
         for model in served:
             if model.backend.name == settings.backend and model.artifact:
-                say(f"opened {describe(model.artifact)}")
+                tell(f"opened {describe(model.artifact)}")
         sys.setswitchinterval(SWITCH_S)
-        app = assemble(served, settings)
-        Server(app, say, where=f"on {address(sock, settings.host)}", drain_s=settings.drain_s).run([sock])
+        app, where = assemble(served, settings), f"on {address(sock, settings.host)}"
+        _run(Server(app, tell, where=where, drain_s=settings.drain_s), sock)
+
+
+def _run(server: Server, sock: socket.socket) -> None:
+    """Run a server to its end; in a thread of its own where this one runs a loop already: in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        server.run([sock])
+        return
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        running = pool.submit(server.run, [sock])
+        try:
+            running.result()
+        except KeyboardInterrupt:
+            server.stop()
+            running.result()
 
 
 def assemble(served: Sequence[ServedModel], settings: ServeSettings) -> App:

@@ -99,7 +99,7 @@ def serve(
         auth=auth,
         token=token,
     )
-    server.serve(models, settings, cli.say)
+    server.serve(*models, settings=settings, tell=cli.say)
 
 
 def _refuse_empty(option: str, value: str | None) -> None:
