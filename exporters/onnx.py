@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.graphs.capture import capture, finish
+from exporters.graphs.capture import capture, collected, finish
 from exporters.graphs.emulated import emulate
 from exporters.graphs.half import to_half
 from exporters.graphs.ranges import measure, overflowing
@@ -21,7 +21,6 @@ from exporters.proving.proof import make_proof
 from exporters.proving.speed import compare_speed, speed_words
 from exporters.run.context import RunContext, context_of
 from exporters.run.form import PROBABILITIES, in_form, unmet, wanted_answers
-from exporters.run.garbage import collected
 from exporters.run.int8 import Quantized, quantize_within
 from exporters.run.paths import export_path
 from exporters.run.publish import inherited, publish
@@ -153,15 +152,13 @@ class OnnxExporter(Exporter):
         return model, dataclasses.replace(_passport(source, model, options, run), kept_fp32=tuple(kept))
 
     def _plain(self, source: Artifact, options: ExportOptions) -> Any:
-        import onnx
-
         known = source.passport
         if known.format == GRAPH:
             model = modern(read_graph(source.path))
             name_missing(model)
             # what was captured here is checked strictly, what came from elsewhere as far as it goes
             strict = known.source_sha256 is not None
-            return in_form(finish(onnx, model, strict=strict), known, options, strict=strict)
+            return in_form(finish(model, strict=strict), known, options, strict=strict)
         module = load_module(source, model_file=options.model_file, lean=True)
         model = capture(
             module,

@@ -16,7 +16,8 @@ Anything else that escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 
 class CnnkitError(Exception):
@@ -62,6 +63,15 @@ class MissingExtraError(UnavailableError):
         super().__init__(f"this needs the package {package!r}: pip install 'cnnkit[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+@contextlib.contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Import optional packages inside the block; a missing one is a MissingExtraError with their extra."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError((error.name or "a package").partition(".")[0], extra) from None
 
 
 class GateError(CnnkitError):

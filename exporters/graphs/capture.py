@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import CnnkitError, MissingExtraError
+from toolkit.errors import CnnkitError, needs_extra
 from toolkit.graphs.naming import name_graph
 from toolkit.graphs.reading import refuse_too_large
-from toolkit.graphs.weights import copy_fields
+from toolkit.graphs.weights import weights_as_inputs
 
 if TYPE_CHECKING:
     from torch import nn
-
-# values up to which a constant may be a shape, whose content inference needs
-SMALL_VALUES = 64
 
 
 def capture(
@@ -35,17 +32,14 @@ def capture(
     Further outputs are called `<output_name>_2`, `_3` … Raises CnnkitError when torch cannot
     capture the module or when its weights do not fit one file.
     """
-    try:
-        import onnx
+    with needs_extra("export"):
         import onnxscript  # noqa: F401  (torch's exporter needs it; name the extra when it is missing)
         import torch
-    except ImportError as error:
-        raise MissingExtraError(error.name or "onnx", "export") from None
     size = sum(p.numel() * p.element_size() for p in (*module.parameters(), *module.buffers()))
     refuse_too_large(size, "this network")
     # two pictures: a batch of one would be captured as a constant
     example = torch.zeros(2, *shape)
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
                 module,
@@ -66,18 +60,20 @@ def capture(
     made = model.opset_import[0].version
     if made != opset:
         raise CnnkitError(f"torch wrote opset {made} instead of {opset}; `--opset {made}` is possible")
-    return finish(onnx, model)
+    return finish(model)
 
 
-def finish(onnx: Any, model: Any, *, strict: bool = True) -> Any:
+def finish(model: Any, *, strict: bool = True) -> Any:
     """Infer every value's shape, have onnx check the graph, and return the model, changed in place.
 
     Graphs from elsewhere are inferred as far as it goes (`strict` False): they may hold operators
     whose shapes onnx cannot tell. Raises CnnkitError.
     """
+    import onnx
+
     if strict:
         del model.graph.value_info[:]
-    light = _without_weights(onnx, model)
+    light = weights_as_inputs(model)
     try:
         light = onnx.shape_inference.infer_shapes(
             light, check_type=strict, strict_mode=strict, data_prop=True
@@ -93,24 +89,6 @@ def finish(onnx: Any, model: Any, *, strict: bool = True) -> Any:
     return model
 
 
-def _without_weights(onnx: Any, model: Any) -> Any:
-    """Return a copy in which large weights are inputs of their type and shape.
-
-    onnx copies a model several times while it infers and checks; of weights it needs only shapes.
-    """
-    light = onnx.ModelProto()
-    copy_fields(model, light, but="graph")
-    copy_fields(model.graph, light.graph, but="initializer")
-    inputs = {value.name for value in model.graph.input}
-    for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) <= SMALL_VALUES:
-            light.graph.initializer.add().CopyFrom(tensor)
-        elif tensor.name not in inputs:
-            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            light.graph.input.append(info)
-    return light
-
-
 def _call_batch(model: Any) -> None:
     """Give the free first extent of inner values the input's name for it, where inference lost it."""
     dims = model.graph.input[0].type.tensor_type.shape.dim
@@ -121,12 +99,11 @@ def _call_batch(model: Any) -> None:
             inner[0].dim_param = name
 
 
-def _cannot(module: nn.Module, opset: int, error: Exception) -> str:
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    lines = str(root).strip().splitlines()
-    reason = f"{type(root).__name__}: {lines[0] if lines else 'no reason given'}"
+def _cannot(module: nn.Module, opset: int, error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
     return (
         f"torch cannot export {type(module).__name__} as ONNX opset {opset}: {reason}; "
         "its forward must be traceable (no branches on values, no Python side effects)"
@@ -134,16 +111,31 @@ def _cannot(module: nn.Module, opset: int, error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's progress prints and notes off the user's screen; errors still raise."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def quiet() -> Iterator[None]:
+    """Keep exporters' and converters' prints and notes off the user's screen; errors still raise."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[None]:
+    """Hold Python's collector back inside the block and run it once at its end, over what is new since.
+
+    torch's exporter leaves a network's weights in cycles, twice, so it must run before they are proven.
+    """
+    ran = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.unfreeze()
+        if ran:
+            gc.enable()

@@ -5,44 +5,35 @@ TensorRT 11 has no fp16 flag and follows the graph's types, so the graph itself 
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
+import copy
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from exporters.graphs.capture import finish
-from toolkit.errors import CnnkitError, MissingExtraError
+from exporters.graphs.capture import finish, quiet
+from toolkit.errors import CnnkitError, needs_extra
 from toolkit.graphs.naming import modules_of, name_nodes, name_values, note_modules
 from toolkit.graphs.opsets import opset_of
 from toolkit.graphs.order import sort_nodes
 from toolkit.graphs.weights import LARGEST_HALF, bfloat16, halve_weights
 
 
-def to_half(model: Any, *, keep: Iterable[str] = (), strict: bool = True, in_place: bool = False) -> Any:
+def to_half(model: Any, *, keep: Iterable[str] = (), in_place: bool = False) -> Any:
     """Return an fp16 copy of an fp32 onnx.ModelProto; nodes named in `keep` stay in fp32.
 
     `in_place` changes the model itself, for large ones that nobody else holds.
     """
-    try:
-        import onnx
+    with needs_extra("export"):
         from onnxruntime.transformers.float16 import convert_float_to_float16
-    except ImportError as error:
-        raise MissingExtraError(error.name or "onnx", "export") from None
-    copy = model
-    if not in_place:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-    weights = {tensor.name for tensor in copy.graph.initializer}
+    made = model if in_place else copy.deepcopy(model)
+    weights = {tensor.name for tensor in made.graph.initializer}
     kept = sorted(keep)
-    halve_weights(copy, keep=kept)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # weights too small for fp16 become its smallest: parity judges
+    halve_weights(made, keep=kept)
+    with quiet():  # it warns of weights too small for fp16, which become its smallest: parity judges
         try:
             half = convert_float_to_float16(
-                copy,
+                made,
                 keep_io_types=True,
                 max_finite_val=LARGEST_HALF,
                 min_positive_val=5.97e-08,
@@ -51,7 +42,7 @@ def to_half(model: Any, *, keep: Iterable[str] = (), strict: bool = True, in_pla
             )
         except Exception as error:  # the converter raises bare errors of many kinds
             raise CnnkitError(f"the graph cannot be cast to fp16: {error}") from error
-    return finish(onnx, _name_casts(half, weights), strict=strict)
+    return finish(_name_casts(half, weights))
 
 
 def to_bfloat16(model: Any) -> Any:
@@ -73,7 +64,7 @@ def to_bfloat16(model: Any) -> Any:
                 attribute.i = brain
     del made.graph.value_info[:]
     # bf16 came to convolutions, pools and activations with opset 22
-    return finish(onnx, onnx.version_converter.convert_version(made, 22) if opset_of(made) < 22 else made)
+    return finish(onnx.version_converter.convert_version(made, 22) if opset_of(made) < 22 else made)
 
 
 def _join_kept(model: Any) -> None:

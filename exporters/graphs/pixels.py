@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 
 from exporters.graphs.capture import finish
 from toolkit.errors import CnnkitError
-from toolkit.graphs.naming import note_modules
+from toolkit.graphs.naming import note_modules, rename
 from toolkit.images import Preprocessing
 
 MODULE = "/preprocess"
@@ -19,43 +20,33 @@ SAME_VALUES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze
 
 def take_pixels(model: Any, preprocessing: Preprocessing, *, strict: bool = True) -> Any:
     """Return a copy of an fp32 graph whose input is (N, C, H, W) uint8; x = (pixel × scale − mean) / std."""
-    import onnx
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = copy.deepcopy(model)
     value = made.graph.input[0]
     name = value.name
-    channels = (1, preprocessing.channels, 1, 1)
     std = np.resize(np.array(preprocessing.std, np.float32), preprocessing.channels)
     mean = np.resize(np.array(preprocessing.mean, np.float32), preprocessing.channels)
-    sign = -1.0 if preprocessing.invert else 1.0  # 255 − p, then scaled, is an affine function of p, too
-    factor = np.float32(preprocessing.scale) / std
-    shift = mean / std - (factor * np.float32(255) if preprocessing.invert else np.float32(0))
-    constants = {
-        f"{MODULE}/Mul.B": (factor * np.float32(sign)).reshape(channels),
-        f"{MODULE}/Sub.B": shift.reshape(channels),
-    }
+    factor, shift = np.float32(preprocessing.scale) / std, mean / std
+    if preprocessing.invert:  # 255 − p, then scaled, is an affine function of p, too
+        factor, shift = -factor, shift - factor * np.float32(255)
+    made.graph.initializer.extend(
+        numpy_helper.from_array(figures.reshape(1, -1, 1, 1), f"{MODULE}/{key}")
+        for key, figures in (("Mul.B", factor), ("Sub.B", shift))
+    )
+    for node in made.graph.node:
+        node.input[:] = [f"{MODULE}/Sub" if given == name else given for given in node.input]
     nodes = [
-        helper.make_node("Cast", [name], [f"{MODULE}/Cast"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Cast", [name], [f"{MODULE}/Cast"], to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{MODULE}/Cast", f"{MODULE}/Mul.B"], [f"{MODULE}/Mul"]),
         helper.make_node("Sub", [f"{MODULE}/Mul", f"{MODULE}/Sub.B"], [f"{MODULE}/Sub"]),
     ]
-    for node in nodes:
+    for node in reversed(nodes):
         node.name = node.output[0]
         note_modules(node, [MODULE], "preprocess")
-    for node in made.graph.node:
-        node.input[:] = [f"{MODULE}/Sub" if given == name else given for given in node.input]
-    rest = [*made.graph.node]
-    copies = [*nodes, *(onnx.NodeProto.FromString(node.SerializeToString()) for node in rest)]
-    del made.graph.node[:]
-    made.graph.node.extend(copies)
-    made.graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(array, np.float32), key)
-        for key, array in constants.items()
-    )
-    value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    return finish(onnx, made, strict=strict)
+        made.graph.node.insert(0, node)
+    value.type.tensor_type.elem_type = TensorProto.UINT8
+    return finish(made, strict=strict)
 
 
 def add_softmax(model: Any, *, name: str | None = None, strict: bool = True) -> Any:
@@ -64,22 +55,18 @@ def add_softmax(model: Any, *, name: str | None = None, strict: bool = True) -> 
     The output keeps its name, or is called `name`. Raises CnnkitError where it is no (N, K), but for
     further extents of 1, as (N, K, 1, 1) of older classifiers.
     """
-    import onnx
     from onnx import helper
 
     _refuse_maps(model.graph.output[0])
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = copy.deepcopy(model)
     old = made.graph.output[0].name
     inner, outer = (f"{old}/raw", old) if name is None else (old, name)
-    for node in made.graph.node:
-        node.output[:] = [inner if value == old else value for value in node.output]
-        node.input[:] = [inner if value == old else value for value in node.input]
+    rename(made, lambda value: inner if value == old else value)
     made.graph.output[0].name = outer
     node = helper.make_node("Softmax", [inner], [outer], name=f"{SOFTMAX}/Softmax", axis=1)
     note_modules(node, [SOFTMAX], "softmax")
     made.graph.node.append(node)
-    return finish(onnx, made, strict=strict)
+    return finish(made, strict=strict)
 
 
 def _refuse_maps(output: Any) -> None:

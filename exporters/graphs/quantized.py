@@ -7,24 +7,21 @@ takes.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from exporters.graphs.capture import finish
+from exporters.graphs.capture import finish, quiet
 from exporters.graphs.ranges import Range
-from toolkit.errors import CnnkitError, MissingExtraError
+from toolkit.errors import CnnkitError, needs_extra
 from toolkit.exporting import RangeMethod
-from toolkit.graphs.naming import MODULES, note_modules
+from toolkit.graphs.naming import modules_of, note_modules
 from toolkit.graphs.opsets import at_least
 from toolkit.graphs.order import sort_nodes
+from toolkit.graphs.weights import HEAVY
 from toolkit.passports import SYMMETRIC, Dialect
 
-HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # per-channel scales came to QuantizeLinear and DequantizeLinear with this opset
 SMALLEST_OPSET = 13
 
@@ -42,15 +39,12 @@ def quantize(
 
     `reduce_range` gives weights 7 bits, for processors whose 8-bit sums saturate.
     """
-    try:
-        import onnx
+    with needs_extra("export"):
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
         from onnxruntime.quantization.quant_utils import add_infer_metadata
         from onnxruntime.quantization.registry import QDQRegistry
-    except ImportError as error:
-        raise MissingExtraError(error.name or "onnx", "export") from None
     copy = at_least(model, SMALLEST_OPSET)
     _refuse_computed_weights(copy)
     # its shapes are inferred; without this note the quantizer would write a copy to disk and read it back
@@ -75,16 +69,16 @@ def quantize(
     )
     before = {node.name for node in copy.graph.node}
     try:
-        with contextlib.redirect_stdout(io.StringIO()), _silence():
+        with quiet():
             made = quantizer.quantize_model()
     except Exception as error:  # the quantizer raises bare errors of many kinds
         raise CnnkitError(f"the graph cannot be quantized: {error}") from error
     for node in made.graph.node:
-        if node.name not in before and not any(entry.key == MODULES for entry in node.metadata_props):
+        if node.name not in before and modules_of(node) is None:
             note_modules(node, [], None)  # quantize and dequantize nodes belong to no module
     _free_outputs(made)
     sort_nodes(made)
-    return finish(onnx, made)
+    return finish(made)
 
 
 def _refuse_computed_weights(model: Any) -> None:
@@ -102,13 +96,11 @@ def _free_outputs(model: Any) -> None:
     makers = {name: node for node in model.graph.node for name in node.output}
     for value in model.graph.output:
         back = makers.get(value.name)
-        if back is None or back.op_type != "DequantizeLinear":
-            continue
-        there = makers.get(back.input[0])
+        there = makers.get(back.input[0]) if back and back.op_type == "DequantizeLinear" else None
         if there is None or there.op_type != "QuantizeLinear" or there.input[0] not in makers:
             continue
         inner = there.input[0]
-        readers = [node for node in model.graph.node if inner in node.input or there.output[0] in node.input]
+        readers = [node for node in model.graph.node if {inner, there.output[0]} & {*node.input}]
         if len(readers) == 2:  # only this pair reads it
             maker = makers[inner]
             model.graph.node.remove(there)
@@ -119,15 +111,3 @@ def _free_outputs(model: Any) -> None:
 def heavy_nodes(model: Any) -> list[str]:
     """Return the names of the convolutions and matrix products, in the order of execution."""
     return [node.name for node in model.graph.node if node.op_type in HEAVY]
-
-
-@contextlib.contextmanager
-def _silence() -> Any:
-    """Keep the quantizer's notes to its own developers off the user's screen."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)

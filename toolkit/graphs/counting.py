@@ -13,12 +13,11 @@ from toolkit.errors import CorruptError
 from toolkit.graphs.naming import MODULES, TYPE
 from toolkit.graphs.products import multiply_adds, precision_of
 from toolkit.graphs.reading import load_graph
+from toolkit.graphs.weights import weights_as_inputs
 from toolkit.passports import Precision
 
 # they convert between number formats and belong to no layer of a network
 CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
-# initializers up to this size are kept for shape inference (they may be shapes); weights are not
-SHAPE_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,23 +165,8 @@ def _inferred(model: Any, batch: int) -> tuple[dict[str, _Type], tuple[str, ...]
     """Infer every tensor's shape on a copy without the weights; what fails is said, not raised."""
     import onnx
 
-    light = onnx.ModelProto()
-    light.ir_version = model.ir_version
-    light.opset_import.extend(model.opset_import)
-    for function in model.functions:
-        light.functions.add().CopyFrom(function)
-    light.graph.name = model.graph.name
-    light.graph.node.extend(model.graph.node)
-    light.graph.input.extend(model.graph.input)
-    light.graph.output.extend(model.graph.output)
-    given = {value.name for value in model.graph.input}
-    for tensor in model.graph.initializer:
-        if tensor.ByteSize() <= SHAPE_BYTES:
-            light.graph.initializer.add().CopyFrom(tensor)
-        elif tensor.name not in given:
-            light.graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
+    light = weights_as_inputs(model)
+    del light.graph.value_info[:]  # they hold for the batch that the file was written with
     constants = {tensor.name for tensor in model.graph.initializer}
     for value in light.graph.input:
         dims = value.type.tensor_type.shape.dim

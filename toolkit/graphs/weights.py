@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGE_VALUES = 1024
+# values up to which a constant may be a shape, whose content inference needs
+SHAPE_VALUES = 64
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 LARGEST_HALF = 65504.0
 
@@ -81,6 +83,26 @@ def without_weights(model: Any) -> tuple[Any, dict[str, NDArray[Any]]]:
         for key, value in {"location": "memory", "offset": 0, "length": values.nbytes}.items():
             outside.external_data.add(key=key, value=str(value))
     return light, weights
+
+
+def weights_as_inputs(model: Any) -> Any:
+    """Return a copy of a graph in which large weights are inputs of their type and shape.
+
+    onnx copies a model several times while it infers and checks; of weights it needs only shapes.
+    """
+    import onnx
+
+    light = onnx.ModelProto()
+    copy_fields(model, light, but="graph")
+    copy_fields(model.graph, light.graph, but="initializer")
+    inputs = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= SHAPE_VALUES:
+            light.graph.initializer.add().CopyFrom(tensor)
+        elif tensor.name not in inputs:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            light.graph.input.append(info)
+    return light
 
 
 def copy_fields(message: Any, into: Any, *, but: str) -> None:
