@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from exporters.graphs.capture import capture, collected, finish
 from exporters.graphs.emulated import emulate
+from exporters.graphs.form import PROBABILITIES, in_form, unmet, wanted_answers
 from exporters.graphs.half import to_half
 from exporters.graphs.ranges import measure, overflowing
 from exporters.proving.drift import explain
@@ -20,7 +21,6 @@ from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof
 from exporters.proving.speed import compare_speed, speed_words
 from exporters.run.context import RunContext, context_of
-from exporters.run.form import PROBABILITIES, in_form, unmet, wanted_answers
 from exporters.run.int8 import Quantized, quantize_within
 from exporters.run.paths import export_path
 from exporters.run.publish import inherited, publish

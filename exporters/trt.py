@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from exporters.engines.building import Built, build, receipt, shape_profile
-from exporters.engines.targets import choose_flavour, choose_targets, narrow_targets
+from exporters.engines.targets import TrtOptions, choose_flavour, choose_targets, narrow_targets
+from exporters.graphs.emulated import emulate
+from exporters.graphs.form import wanted_answers
+from exporters.graphs.half import to_bfloat16
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof, proof_path
 from exporters.run.context import RunContext, context_of
-from exporters.run.form import wanted_answers
 from exporters.run.int8 import drop_record, judge_engine, refusal
 from exporters.run.paths import export_path
 from exporters.run.publish import inherited, publish
@@ -22,34 +23,18 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, Engine, EngineOptions
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError
-from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option, own_options
+from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, own_options
 from toolkit.exporting.heldout import hold_out
 from toolkit.graphs import GRAPH
+from toolkit.graphs.reading import read_graph
+from toolkit.graphs.running import logits
 from toolkit.machine.cuda import gpus
 from toolkit.passports import SYMMETRIC, Format, Passport, Precision, Target
-from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, FLAVOURS, FlavourName, load
+from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, FLAVOURS, load
 from toolkit.tensorrt.network import parse
 
 # facts of the graph that are facts of its engine, too
 PASSED_ON = ("outputs", "softmax", "emulated_parity", "kept_fp32", "kept_float", "accuracy_drop")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrtOptions:
-    """What only this exporter is asked: which TensorRT builds, and for which GPUs and releases."""
-
-    target: Annotated[tuple[str, ...], Option(help="TensorRT-RTX: GPUs to build for.", metavar="sm89,…")] = ()
-    flavour: Annotated[
-        FlavourName | None, Option(help="TensorRT to build with.", choices=("rtx", "classic"))
-    ] = None
-    compatible: Annotated[
-        Literal["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"] | None,
-        Option(
-            help="Classic TensorRT: GPUs that the engine runs on (default: the one here).",
-            choices=("NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
-        ),
-    ] = None
-    version_compatible: Annotated[bool, Option(help="Classic TensorRT: for later releases, too.")] = False
 
 
 class TrtExporter(Exporter):
@@ -99,7 +84,7 @@ class TrtExporter(Exporter):
             return None
         profile = target.shape_profile or {}
         batches = tuple(int(profile[name][0]) for name in ("min", "opt", "max") if name in profile)
-        here = tuple(gpu.capability for gpu in gpus()[:1])
+        here = _this_gpu()
         own = own_options(
             self,
             {
@@ -138,7 +123,7 @@ class TrtExporter(Exporter):
                 flavour=flavour.name,
                 compute_capabilities=targets or _this_gpu(),
                 version=version,
-                install=flavour.install_line(version) if version else None,
+                install=f"pip install {flavour.packages[0]}=={version}" if version else None,
                 shape_profile=profile,
                 hardware_compatibility=asked.compatible,
                 version_compatible=asked.version_compatible or None,
@@ -157,9 +142,6 @@ def _graph(source: Artifact, precision: Precision) -> bytes:
     """
     if precision != "bf16":
         return source.path.read_bytes()
-    from exporters.graphs.half import to_bfloat16
-    from toolkit.graphs.reading import read_graph
-
     data: bytes = to_bfloat16(read_graph(source.path)).SerializeToString()
     return data
 
@@ -227,10 +209,6 @@ def _emulated(
     passport: Passport, source: Artifact, options: ExportOptions, run: RunContext
 ) -> tuple[Passport, bytes]:
     """Judge bf16 by an fp32 graph that rounds every value to bf16, as no CPU provider computes in it."""
-    from exporters.graphs.emulated import emulate
-    from toolkit.graphs.reading import read_graph
-    from toolkit.graphs.running import logits
-
     evidence, reference = run.evidence, run.reference
     wanted = wanted_answers(reference, evidence, passport, model_file=options.model_file)
     found = logits(

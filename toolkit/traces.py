@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +71,17 @@ class Copies(Protocol):
     @property
     def download_ms(self) -> float:
         """From the device to the host."""
+
+
+def timed(call: Callable[[], object], runs: int) -> list[float]:
+    """Return the milliseconds of each of `runs` calls."""
+    clock = time.perf_counter_ns
+    found: list[float] = []
+    for _ in range(runs):
+        start = clock()
+        call()
+        found.append((clock() - start) / 1e6)
+    return found
 
 
 def trimmed_mean(samples: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from exporters.engines.targets import TrtOptions
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import ExportOptions
@@ -14,9 +14,6 @@ from toolkit.exporting.evidence import one_input
 from toolkit.passports import BuilderMemory, Precision
 from toolkit.tensorrt.flavours import guarded
 from toolkit.tensorrt.network import PRODUCTS, ParsedNetwork
-
-if TYPE_CHECKING:
-    from exporters.trt import TrtOptions
 
 # TensorRT's name of the type that each precision computes in
 TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
@@ -82,11 +79,10 @@ def build(
         network.log,
         lambda: network.builder.build_serialized_network(network.network, config),
     )
-    layers = network.log.engine_layers()
     return Built(
         data=memoryview(serialized),
         types=network.types(),
-        engine_types=dict(Counter(layer.output_types[0] for layer in layers if layer.output_types)),
+        engine_types=network.log.engine_types(),
         memory=network.log.memory(),
     )
 

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal
 
 from toolkit.errors import UnavailableError
+from toolkit.exporting import Option
 from toolkit.machine.cuda import device_count
 from toolkit.passports import Precision
-from toolkit.tensorrt.flavours import FLAVOURS, Flavour, flavour
+from toolkit.tensorrt.flavours import FLAVOURS, Flavour, FlavourName, flavour
 from toolkit.tensorrt.network import ParsedNetwork
-
-if TYPE_CHECKING:
-    from exporters.trt import TrtOptions
 
 TURING = "SM75"
 # what TensorRT for RTX cannot build for at all
 NEVER: dict[Precision, tuple[str, ...]] = {"bf16": (TURING,)}
 ONLY_CLASSIC = ("SM90", "SM100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrtOptions:
+    """What only this exporter is asked: which TensorRT builds, and for which GPUs and releases."""
+
+    target: Annotated[tuple[str, ...], Option(help="TensorRT-RTX: GPUs to build for.", metavar="sm89,…")] = ()
+    flavour: Annotated[
+        FlavourName | None, Option(help="TensorRT to build with.", choices=("rtx", "classic"))
+    ] = None
+    compatible: Annotated[
+        Literal["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"] | None,
+        Option(
+            help="Classic TensorRT: GPUs that the engine runs on (default: the one here).",
+            choices=("NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
+        ),
+    ] = None
+    version_compatible: Annotated[bool, Option(help="Classic TensorRT: for later releases, too.")] = False
 
 
 def choose_flavour(asked: TrtOptions) -> Flavour:
@@ -26,8 +43,16 @@ def choose_flavour(asked: TrtOptions) -> Flavour:
     A named target is RTX's. Raises UnavailableError where none is installed, and for what RTX cannot do.
     """
     chosen = _flavour_of(asked)
-    if chosen.name == "rtx":
-        _refuse_compatibility(asked)
+    if chosen.name == "rtx" and asked.compatible not in (None, "NONE"):
+        raise UnavailableError(
+            "--compatible is for classic TensorRT on a GPU (--flavour classic); TensorRT-RTX builds for the "
+            "GPUs that --target names, for all by default"
+        )
+    if chosen.name == "rtx" and asked.version_compatible:
+        raise UnavailableError(
+            "--version-compatible is for classic TensorRT on a GPU (--flavour classic); an engine of "
+            "TensorRT-RTX opens with the release that built it, so leave it away and build again for another"
+        )
     return chosen
 
 
@@ -41,19 +66,6 @@ def _flavour_of(asked: TrtOptions) -> Flavour:
     if FLAVOURS["rtx"].version():
         return FLAVOURS["rtx"]
     raise UnavailableError("no TensorRT is installed here: pip install 'cnnkit[export]' (x86-64 Linux)")
-
-
-def _refuse_compatibility(asked: TrtOptions) -> None:
-    if asked.compatible not in (None, "NONE"):
-        raise UnavailableError(
-            "--compatible is for classic TensorRT on a GPU (--flavour classic); TensorRT-RTX builds for the "
-            "GPUs that --target names, for all by default"
-        )
-    if asked.version_compatible:
-        raise UnavailableError(
-            "--version-compatible is for classic TensorRT on a GPU (--flavour classic); an engine of "
-            "TensorRT-RTX opens with the release that built it, so leave it away and build again for another"
-        )
 
 
 def capabilities(trt: ModuleType) -> list[str]:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
+from toolkit.checkpoints import load_module
 from toolkit.graphs import GRAPH
 from toolkit.graphs.naming import modules_of
 from toolkit.graphs.reading import load_graph
 from toolkit.graphs.running import values
 from toolkit.images import Inputs
+from toolkit.modules import ModuleRow, visit
 from toolkit.passports import Precision
-
-if TYPE_CHECKING:
-    from torch import nn
 
 IMAGES = 32
 # the root mean square of the difference, relative to that of the reference, which rounding explains
@@ -87,49 +86,23 @@ def graph_outputs(model: Any, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
     names = list(dict.fromkeys(last.values()))
     batch = next(iter(values(model, inputs, names)))
     # a folded module's output is that of the node it is in: the batch norm's, not the convolution's
-    holders: dict[str, str] = {}
-    for module, value in last.items():
-        holders[value] = module
+    holders = {value: module for module, value in last.items()}
     return {module: batch[value] for value, module in holders.items()}
 
 
 def source_outputs(
     source: Artifact, inputs: NDArray[Any], model_file: Path | None
 ) -> dict[str, NDArray[Any]]:
-    """Return each module's output in the source, in its order of execution."""
+    """Return each module's output in the source, in its order of execution; `relu#2` is its second call."""
     if source.passport.format == GRAPH:
         return graph_outputs(load_graph(source.path), inputs)
-    from toolkit.checkpoints import load_module
-
-    return module_outputs(load_module(source, model_file=model_file), inputs)
-
-
-def module_outputs(module: nn.Module, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """Run a torch module and return the output of every call of a leaf: `relu`, `relu#2` …"""
     import torch
 
     found: dict[str, NDArray[Any]] = {}
-    calls: dict[str, int] = {}
 
-    def keep(name: str) -> Any:
-        def hook(_: Any, __: Any, output: Any) -> None:
-            calls[name] = calls.get(name, 0) + 1
-            label = name if calls[name] == 1 else f"{name}#{calls[name]}"
-            if isinstance(output, torch.Tensor):
-                found[label] = output.detach().clone().numpy()
+    def keep(row: ModuleRow, output: torch.Tensor) -> None:
+        if "/" not in row.name:  # else a functional call, which the export may have folded
+            found[row.name] = output.detach().clone().numpy()
 
-        return hook
-
-    leaves = [
-        (name, leaf)
-        for name, leaf in module.named_modules()
-        if name and not any(True for _ in leaf.children())
-    ]
-    handles = [leaf.register_forward_hook(keep(name)) for name, leaf in leaves]
-    try:
-        with torch.inference_mode():
-            module(torch.from_numpy(np.ascontiguousarray(inputs)))
-    finally:
-        for handle in handles:
-            handle.remove()
+    visit(load_module(source, model_file=model_file), torch.from_numpy(np.ascontiguousarray(inputs)), keep)
     return found

@@ -1,4 +1,4 @@
-"""How far an export's answers are from its source's, and whether that is near enough."""
+"""How far an export's answers are from its source's, and whether that is near enough, here and elsewhere."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ FP32_TOLERANCE = 1e-4
 SMALL_GAP: dict[Precision, float] = {"fp16": 0.01, "bf16": 0.05}
 # the share of pictures whose first answer is the source's
 AGREEMENT: dict[Precision, float] = {"fp32": 1.0, "fp16": 0.999, "bf16": 0.99}
+# relative to max(1, largest |logit|): how far a file may be from its proof on another machine, whose order
+# of summation and rounding differ
+FLOORS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 4e-2, "int8": 5e-2}
+# and at least this many times what was measured where the export was made
+MARGIN = 2.0
+# of the range of the reference's answers: beyond half of it, a constant would pass for an answer
+SHARE = 0.5
 
 
 def compare(
@@ -78,3 +85,28 @@ def words(parity: Parity) -> str:
     """Say a parity in one line."""
     text = f"{parity.top1_agreement:.1%} agree on {parity.images} images, within {parity.max_abs_diff:.2g}"
     return text if parity.accuracy is None else f"{text}; accuracy {parity.accuracy:.4f}"
+
+
+def tolerance(
+    precision: Precision, reference: NDArray[np.float32], shown: NDArray[np.float32], found: float, what: str
+) -> float:
+    """Return the largest difference that another machine may show.
+
+    `reference` (N, K) are all answers of the reference, `shown` (M, K) those in the proof, and `found`
+    is the largest difference to the latter that was measured. Raises GateError when it is so large
+    that a proof which allows for it could not fail.
+    """
+    largest = max(1.0, float(np.abs(reference).max(initial=0.0)))
+    floor = FLOORS[precision] * largest
+    if precision == "fp32":
+        return floor
+    span = float(np.ptp(shown)) if shown.size else 0.0
+    allowed = min(max(floor, MARGIN * found), max(SHARE * span, FLOORS["fp32"] * largest))
+    if found > max(allowed, floor):
+        raise GateError(
+            f"{what} differs by {found:.2g} on the pictures of its proof, where the answers span {span:.2g}: "
+            f"a proof that allows for more than {SHARE:.0%} of that could not fail; use --precision fp16, or "
+            "leave --softmax away"
+        )
+    # an untrained network may answer all pictures nearly alike: rounding is all that can be asked of it
+    return max(allowed, min(MARGIN * found, floor))

@@ -10,16 +10,16 @@ import dataclasses
 import math
 import platform
 import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.proving.tolerance import tolerance
+from exporters.proving.parity import tolerance
 from toolkit.answering import answers, smallest_batch
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import Engine
@@ -31,6 +31,7 @@ from toolkit.graphs import GRAPH
 from toolkit.images import normalise
 from toolkit.markup import html_table
 from toolkit.passports import SYMMETRIC, Passport, Verification
+from toolkit.traces import timed
 
 IMAGES = 64
 # verifications that a passport keeps
@@ -139,11 +140,8 @@ def _form(known: Passport) -> str:
     if known.int8_dialect != SYMMETRIC or known.format != GRAPH:
         return known.format
     probe = ExportOptions(root=Path(), precision=known.precision)
-    for exporter in EXPORTERS.all():
-        need = exporter.needs(probe)
-        if need is not None and need.dialect == SYMMETRIC:
-            return exporter.name
-    return known.format
+    needs = {exporter.name: exporter.needs(probe) for exporter in EXPORTERS.all()}
+    return next((name for name, need in needs.items() if need and need.dialect == SYMMETRIC), known.format)
 
 
 def read_proof(artifact: Artifact) -> Proof:
@@ -198,14 +196,9 @@ def check_proof(engine: Engine, proof: Proof, *, runs: int = 50) -> Verdict:
 
 def latency_ms(engine: Engine, batch: NDArray[Any], *, runs: int) -> float:
     """Return the median milliseconds of one call, answer in host memory, after a warm-up."""
-    for _ in range(max(3, runs // 10)):
-        engine.run(batch)
-    seconds = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        engine.run(batch)
-        seconds.append(time.perf_counter() - start)
-    return 1000 * statistics.median(seconds)
+    call = partial(engine.run, batch)
+    timed(call, max(3, runs // 10))
+    return statistics.median(timed(call, runs))
 
 
 def _inputs(passport: Passport, proof: Proof) -> NDArray[Any]:

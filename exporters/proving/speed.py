@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from typing import Any
-
-from numpy.typing import NDArray
+from functools import partial
+from statistics import fmean, median
 
 from toolkit.answering import smallest_batch
 from toolkit.artifacts import Artifact
-from toolkit.backends import Engine, EngineOptions, opener
+from toolkit.backends import EngineOptions, opener
 from toolkit.images import Inputs
 from toolkit.passports import PrecisionSpeed
+from toolkit.traces import timed
 
 WINDOWS = 7
 # long enough that a window's mean is steady, short enough that an export is not held up
-WINDOW_SECONDS = 0.03
+WINDOW_MS = 30.0
 
 
 def speed_words(speed: PrecisionSpeed, before: str, after: str) -> str:
@@ -37,22 +35,12 @@ def compare_speed(before: Artifact, after: Artifact, inputs: Inputs) -> Precisio
     backend = opener(before.passport.format)
     with backend.open(before, EngineOptions()) as first, backend.open(after, EngineOptions()) as second:
         batch = smallest_batch(second, inputs)
-        counts = [_count(engine, batch) for engine in (first, second)]
-        times: list[list[float]] = [[], []]
-        for _ in range(WINDOWS):
-            for index, engine in enumerate((first, second)):
-                times[index].append(_window(engine, batch, counts[index]))
-    before_ms, after_ms = (1000 * statistics.median(each) for each in times)
+        calls = [partial(engine.run, batch) for engine in (first, second)]
+        # the first three calls warm up
+        counts = [max(1, int(WINDOW_MS / max(1e-3, fmean(timed(call, 8)[3:])))) for call in calls]
+        windows = [
+            [fmean(timed(call, count)) for call, count in zip(calls, counts, strict=True)]
+            for _ in range(WINDOWS)
+        ]
+    before_ms, after_ms = map(median, zip(*windows, strict=True))
     return PrecisionSpeed(batch=len(batch), fp32_ms=before_ms, int8_ms=after_ms)
-
-
-def _count(engine: Engine, batch: NDArray[Any]) -> int:
-    _window(engine, batch, 3)
-    return max(1, int(WINDOW_SECONDS / max(1e-6, _window(engine, batch, 5))))
-
-
-def _window(engine: Engine, batch: NDArray[Any], count: int) -> float:
-    start = time.perf_counter()
-    for _ in range(count):
-        engine.run(batch)
-    return (time.perf_counter() - start) / count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,6 @@ class Calibrated:
     method: RangeMethod
     seed: int
     before: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-
-    def record(self) -> CalibrationRecord:
-        """Return what the passport says of the calibration."""
-        return CalibrationRecord(
-            images=len(self.held.calibration),
-            source=self.held.calibration_source,
-            method=self.method,
-            seed=self.seed,
-            per_channel=True,
-        )
 
     def right_before(self, count: int) -> NDArray[np.bool_]:
         """Return which of the first `count` held-out pictures the fp32 graph gets right."""
@@ -121,32 +112,30 @@ def quantize_within(
     Raises GateError when even the search finds none, or when the pictures do not suffice to tell.
     Without labelled pictures (untrained and foreign networks) nothing is judged, and the result says so.
     """
-    here = here or cpu()
-    narrow = dialect == UNSIGNED and not here.wide_int8
-
-    def emit(keep: Sequence[str]) -> Any:
-        return quantize(
-            calibrated.model,
-            calibrated.ranges,
-            method=calibrated.method,
-            dialect=dialect,
-            reduce_range=narrow,
-            keep=keep,
-        )
-
+    held, method = calibrated.held, calibrated.method
+    narrow = dialect == UNSIGNED and not (here or cpu()).wide_int8
+    emit = partial(
+        quantize, calibrated.model, calibrated.ranges, method=method, dialect=dialect, reduce_range=narrow
+    )
     kept: list[str] = []
     judged: AccuracyDrop | None = None
-    if calibrated.held.validation is not None:
-        kept, drop = _search(calibrated, emit, allowed, tell)
-        judged = drop_record(drop, allowed, calibrated.held)
+    if held.validation is not None:
+        kept, drop = _search(calibrated, lambda keep: emit(keep=keep), allowed, tell)
+        judged = drop_record(drop, allowed, held)
     return Quantized(
-        model=emit(kept),
-        calibration=calibrated.record(),
+        model=emit(keep=kept),
+        calibration=CalibrationRecord(
+            images=len(held.calibration),
+            source=held.calibration_source,
+            method=method,
+            seed=calibrated.seed,
+            per_channel=True,
+        ),
         dialect=dialect,
         reduced_range=narrow,
         kept_float=tuple(kept),
         drop=judged,
-        why_unjudged=calibrated.held.why_unjudged,
+        why_unjudged=held.why_unjudged,
     )
 
 

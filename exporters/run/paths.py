@@ -19,7 +19,9 @@ def export_name(source: Artifact, options: ExportOptions) -> str:
     """
     if options.name:
         return options.name
-    name = source.path.stem.replace(".", "-") if _from_elsewhere(source) else source.name
+    # every graph that was exported here names its source
+    elsewhere = source.passport.format == GRAPH and source.passport.source_sha256 is None
+    name = source.path.stem.replace(".", "-") if elsewhere else source.name
     raw = options.pixels and not name.endswith("-uint8")
     return f"{name}-uint8" if raw else name
 
@@ -46,8 +48,3 @@ def refuse_another_network(source: Artifact, options: ExportOptions) -> None:
 def _origin(passport: Passport) -> tuple[str, bool]:
     """Return what tells networks of one name apart: the model, and whether its weights came as ONNX."""
     return passport.model, passport.trained is None
-
-
-def _from_elsewhere(source: Artifact) -> bool:
-    """Tell whether a source is a plain ONNX file; every graph that was exported here names its source."""
-    return source.passport.format == GRAPH and source.passport.source_sha256 is None

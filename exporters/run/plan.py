@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from exporters.graphs.form import unmet
 from exporters.proving.proof import proven
 from exporters.run.cache import asked, export_key, stored
 from exporters.run.context import RunContext
-from exporters.run.fingerprint import data_fingerprint
-from exporters.run.form import unmet
 from exporters.run.paths import export_path, refuse_another_network
 from exporters.run.publish import refuse_unwritable
 from exporters.run.report import Missed, Report
@@ -28,6 +27,7 @@ from toolkit.exporting import (
     need_of,
     reaches,
 )
+from toolkit.exporting.evidence import data_fingerprint
 from toolkit.passports import Dialect, Precision
 from toolkit.telling import Tell
 
@@ -98,16 +98,18 @@ class ExportRun:
         return self._made[step]
 
     def _tried(self, exporter: Exporter, options: ExportOptions) -> Artifact | None:
-        missed = Missed(format=exporter.name, precision=options.precision, reason="")
         try:
             given = self._given(need_of(exporter, self.source, options), options)
             made = self._make(exporter, given, options) if given else None
-        except UnavailableError as error:
-            self.report.skipped.append(dataclasses.replace(missed, reason=str(error)))
-            return None
         except CnnkitError as error:  # the others are still made; the exit status tells
-            self.report.failed.append(
-                dataclasses.replace(missed, reason=str(error), exit_status=error.exit_status)
+            into = self.report.skipped if isinstance(error, UnavailableError) else self.report.failed
+            into.append(
+                Missed(
+                    format=exporter.name,
+                    precision=options.precision,
+                    reason=str(error),
+                    exit_status=error.exit_status,
+                )
             )
             return None
         if made is not None:

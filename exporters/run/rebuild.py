@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.exporting import EXPORTERS, Exporter
+from toolkit.exporting import EXPORTERS
 from toolkit.graphs import GRAPH
 
 
@@ -17,15 +17,11 @@ def rebuild(made: Artifact, root: Path) -> Artifact:
     Raises NotFoundError when its graph is neither beside it nor among the artifacts of its name,
     CnnkitError for what is the same on every machine.
     """
-    exporter = _maker(made)
+    exporter = next((one for one in EXPORTERS.all() if one.format == made.passport.format), None)
     options = exporter.again(made) if exporter else None
     if exporter is None or options is None:
         raise CnnkitError(f"{made.path} is {made.passport.format}; only engines are rebuilt")
     return exporter.export(_source(made, root), options).artifact
-
-
-def _maker(made: Artifact) -> Exporter | None:
-    return next((one for one in EXPORTERS.all() if one.format == made.passport.format), None)
 
 
 def _source(made: Artifact, root: Path) -> Artifact:

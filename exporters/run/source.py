@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
+from exporters.graphs.form import ends_in_softmax
 from toolkit.artifacts import Artifact, sidecar
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.graphs import GRAPH
+from toolkit.graphs.facts import input_spec, output_spec
+from toolkit.graphs.reading import hash_graph, read_graph
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.passports import Passport, TensorSpec
 
@@ -21,38 +25,25 @@ def open_source(model: str | None, selection: Selection) -> Artifact:
         path = Path(model)
         if path.suffix == f".{GRAPH}" and path.is_file() and not sidecar(path).exists():
             return adopt(path)
-        return _full_precision(open_model(model, selection))
+        source = open_model(model, selection)
+        known = source.passport
+        if known.format == GRAPH and known.precision != "fp32":
+            raise CnnkitError(
+                f"{path.name} is {known.precision} already; exports start from a checkpoint or an fp32 "
+                f"graph: `cnnkit export {source.name}`, or {source.name}.onnx"
+            )
+        return source
+    graphs = Selection(root=selection.root, formats=(GRAPH,), untrained=selection.untrained)
     try:
         return open_model(model, selection)
     except NotFoundError:
-        try:
-            return open_model(model, _graphs(selection))
-        except NotFoundError:
-            pass
+        with contextlib.suppress(NotFoundError):
+            return open_model(model, graphs)
         raise
-
-
-def _full_precision(source: Artifact) -> Artifact:
-    """Refuse a graph that lost precision already; every export starts from the fp32 one."""
-    known = source.passport
-    if known.format == GRAPH and known.precision != "fp32":
-        raise CnnkitError(
-            f"{source.path.name} is {known.precision} already; exports start from a checkpoint or an fp32 "
-            f"graph: `cnnkit export {source.name}`, or {source.name}.onnx"
-        )
-    return source
-
-
-def _graphs(selection: Selection) -> Selection:
-    return Selection(root=selection.root, formats=(GRAPH,), untrained=selection.untrained)
 
 
 def adopt(path: Path) -> Artifact:
     """Return a plain ONNX file as an artifact; nothing is known of its training, data or classes."""
-    from exporters.graphs.pixels import ends_in_softmax
-    from toolkit.graphs.facts import input_spec, output_spec
-    from toolkit.graphs.reading import hash_graph, read_graph
-
     model = read_graph(path)
     taken = input_spec(model)
     _refuse_open_extents(path, model, taken)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.proving.tolerance import FLOORS
+from exporters.proving.parity import FLOORS
 from toolkit.answering import answers, first, inputs_of, load_for
 from toolkit.artifacts import CHECKPOINT, open_artifact
 from toolkit.backends import EngineOptions, opener

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,6 @@ from toolkit.errors import NotFoundError, ShapeError
 from toolkit.images import Floats, Inputs, Pixels, fit_batch
 from toolkit.passports import Passport
 
-SplitName = Literal["train", "test"]
-
 
 @dataclass(kw_only=True)
 class Evidence:
@@ -27,7 +24,7 @@ class Evidence:
 
     `pixels` (N, C, H, W) uint8 at the network's size, or None for a network without preprocessing;
     `inputs` (N, C, H, W) of the network's dtype; `source` says in words what they are, `why_random`
-    why they are not real.
+    why they are not real. `answered` holds artifacts' (N, K) answers to them, by their files' hashes.
     """
 
     inputs: Inputs
@@ -35,7 +32,7 @@ class Evidence:
     pixels: Pixels | None = None
     labels: NDArray[np.int64] | None = None
     why_random: str | None = None
-    references: dict[str, Floats] = field(default_factory=dict)
+    answered: dict[str, Floats] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -46,13 +43,6 @@ class Evidence:
             return self.pixels
         return self.inputs
 
-    def reference(self, artifact: Artifact, answer: Callable[[], Floats]) -> Floats:
-        """Return an artifact's (N, K) answers, computed once; keyed by the content of its file."""
-        key = artifact.passport.sha256
-        if key not in self.references:
-            self.references[key] = answer()
-        return self.references[key]
-
 
 def gather(
     passport: Passport,
@@ -60,9 +50,8 @@ def gather(
     images: int | None,
     seed: int,
     data_dir: Path | None,
-    split: SplitName = "test",
 ) -> Evidence:
-    """Return `images` pictures (None: all) for an artifact: real ones, else seeded random ones.
+    """Return `images` test pictures (None: all) for an artifact: real ones, else seeded random ones.
 
     Random ones stand in, and `why_random` says so, where the network is untrained, came from
     elsewhere, or its data set is not on this machine.
@@ -74,15 +63,14 @@ def gather(
         except NotFoundError as error:
             why = f"the data set {passport.dataset.name} is not at hand ({error})"
         else:
-            part = dataset.test if split == "test" else dataset.train
-            chosen = choose(part, images, seed)
+            chosen = choose(dataset.test, images, seed)
             pixels = fit_batch(chosen.images, passport.preprocessing)
             known = passport.dataset.fingerprint
             same = known in (None, dataset.fingerprint)
             other = "" if same else ", which differs from what it was trained on"
             return Evidence(
                 inputs=PictureInputs(pixels, passport.preprocessing),
-                source=f"{len(chosen)} {split} images of {dataset.name}{other}",
+                source=f"{len(chosen)} test images of {dataset.name}{other}",
                 pixels=pixels,
                 labels=chosen.labels,
             )
@@ -107,6 +95,23 @@ def load_dataset(passport: Passport, data_dir: Path | None) -> Dataset:
     return dataset_of(name).load(name, data_dir, False, size)
 
 
+def data_fingerprint(passport: Passport, data_dir: Path | None) -> str | None:
+    """Return a hash of the data that a passport names; None where random inputs stand in for it.
+
+    Of people's own pictures, which may take minutes to decode, it is that of the files as they are listed.
+    Raises CorruptError for damaged data.
+    """
+    if why_random(passport) is not None or passport.dataset is None:
+        return None
+    listing = dataset_of(passport.dataset.name).listing
+    if listing is not None:
+        return listing(passport.dataset.name)
+    try:
+        return load_dataset(passport, data_dir).fingerprint
+    except NotFoundError:
+        return None
+
+
 def choose(split: Split, images: int | None, seed: int) -> Split:
     """Return a seeded sample of a split in its order; the whole split where `images` is None."""
     if images is None or images >= len(split):
@@ -127,11 +132,12 @@ def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evi
             pixels=pixels,
             why_random=why,
         )
-    if passport.input.dtype == "uint8":
-        values: NDArray[Any] = generator.integers(0, 256, shape, dtype=np.uint8)
-    else:
-        values = generator.standard_normal(shape).astype(passport.input.dtype)
-    return Evidence(inputs=values, source=f"{images} seeded random inputs", why_random=why)
+    raw = passport.input.dtype == "uint8"
+    values: NDArray[Any] = (
+        generator.integers(0, 256, shape, dtype=np.uint8) if raw else generator.standard_normal(shape)
+    )
+    inputs = values.astype(passport.input.dtype)
+    return Evidence(inputs=inputs, source=f"{images} seeded random inputs", why_random=why)
 
 
 def one_input(passport: Passport) -> tuple[int, ...]:
@@ -148,9 +154,8 @@ def one_input(passport: Passport) -> tuple[int, ...]:
 
 def answers_of(artifact: Artifact, evidence: Evidence, *, model_file: Path | None = None) -> Floats:
     """Return an artifact's answers to the evidence on the CPU, computed once in this process."""
-
-    def compute() -> Floats:
-        with opener(artifact.passport.format).open(artifact, EngineOptions(model_file=model_file)) as engine:
-            return answers(engine, evidence.inputs_for(artifact.passport))
-
-    return evidence.reference(artifact, compute)
+    known = artifact.passport
+    if known.sha256 not in evidence.answered:
+        with opener(known.format).open(artifact, EngineOptions(model_file=model_file)) as engine:
+            evidence.answered[known.sha256] = answers(engine, evidence.inputs_for(known))
+    return evidence.answered[known.sha256]

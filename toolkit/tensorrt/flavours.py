@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import metadata
 from types import ModuleType
 from typing import Any, Literal
 
 from toolkit.errors import CnnkitError, UnavailableError, unknown_name
+from toolkit.machine.packages import package_version
 from toolkit.passports import BuilderMemory
 
 FlavourName = Literal["rtx", "classic"]
@@ -38,16 +39,7 @@ class Flavour:
         """Return the installed release without importing it; None where it is not installed."""
         if importlib.util.find_spec(self.module) is None:
             return None
-        for package in self.packages:
-            try:
-                return metadata.version(package)
-            except metadata.PackageNotFoundError:
-                continue
-        return None
-
-    def install_line(self, version: str) -> str:
-        """Return the command that installs the very release `version`."""
-        return f"pip install {self.packages[0]}=={version}"
+        return next(filter(None, map(package_version, self.packages)), None)
 
 
 FLAVOURS: dict[str, Flavour] = {
@@ -109,10 +101,8 @@ class BuilderLog:
 
     def first_error(self) -> str | None:
         """Return the first error's first line, None where there was none."""
-        for message in self.messages:
-            if message.severity in ("ERROR", "INTERNAL_ERROR"):
-                return message.text.strip().splitlines()[0]
-        return None
+        errors = (m.text for m in self.messages if m.severity in ("ERROR", "INTERNAL_ERROR"))
+        return next((text.strip().splitlines()[0] for text in errors), None)
 
     def memory(self) -> BuilderMemory:
         """Read the builder's memory totals; they are on the log only (INFO), in no attribute."""
@@ -122,39 +112,24 @@ class BuilderLog:
             scratch_bytes=self._figure(r"Max Scratch Memory: (\d+) bytes"),
         )
 
-    def engine_layers(self) -> list[EngineLayer]:
-        """Return the built engine's layers from the builder's listing; needs DETAILED verbosity.
+    def engine_types(self) -> dict[str, int]:
+        """Count the built engine's layers by the type they write, as its kernels were compiled: {"Half": 9}.
 
-        The listing names the kernels' types as they were compiled, which the inspector would show
-        only on a machine with a GPU. Empty where the builder printed none. A build for several compute
-        capabilities lists one engine (TensorRT-RTX 1.7.1); the last listing is the one in the file.
+        They stand in the builder's listing (DETAILED verbosity), which the inspector would show only on a
+        machine with a GPU. Empty where the builder printed none. A build for several compute capabilities
+        lists one engine (TensorRT-RTX 1.7.1); the last listing is the one in the file.
         """
-        for message in reversed(self.messages):
-            if message.severity == "VERBOSE" and message.text.startswith("Layers:"):
-                lines = message.text.splitlines()
-                return [_engine_layer(line) for line in lines if line.startswith("Name: ")]
-        return []
+        listings = [m.text for m in self.messages if m.severity == "VERBOSE" and m.text.startswith("Layers:")]
+        return dict(Counter(_WRITES.findall(listings[-1]) if listings else ()))
 
     def _figure(self, pattern: str) -> int | None:
+        found = [match[1] for message in self.messages if (match := re.search(pattern, message.text))]
         # the last one is that of the engine in the file, should a build ever say it more than once
-        for message in reversed(self.messages):
-            match = re.search(pattern, message.text)
-            if match:
-                return int(match.group(1))
-        return None
+        return int(found[-1]) if found else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class EngineLayer:
-    """One layer of a built engine: its kind, the types it reads and writes, the ONNX nodes in it."""
-
-    name: str
-    type: str
-    input_types: tuple[str, ...]
-    output_types: tuple[str, ...]
-    onnx_nodes: tuple[str, ...]
-
-
+# the type that a layer of the builder's listing writes first
+_WRITES = re.compile(r"^Name: .*?, Outputs: .*?Datatype: (\w+)", re.M)
 # TensorRT separates names in an engine's metadata with one of these bytes, or with nothing at all.
 # A name may hold brackets itself, so its end is the one before the next entry or the end of the text.
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\](?=\[|\s|[\x1e\x1f]|$)")
@@ -165,24 +140,8 @@ def onnx_nodes(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_ONNX_LAYER.findall(text)))
 
 
-def _engine_layer(line: str) -> EngineLayer:
-    head, _, rest = line.partition(", Inputs: ")
-    inputs, _, rest = rest.partition("], Constants: ")
-    _, _, outputs = rest.partition(", Outputs: ")
-    outputs, _, tail = outputs.partition(", TacticName: ")
-    name, _, kind = head.removeprefix("Name: ").partition(", LayerType: ")
-    return EngineLayer(
-        name=name,
-        type=kind,
-        input_types=tuple(re.findall(r"Datatype: (\w+)", inputs)),
-        output_types=tuple(re.findall(r"Datatype: (\w+)", outputs)),
-        onnx_nodes=onnx_nodes(tail.partition("Metadata: ")[2]),
-    )
-
-
 def new_logger(trt: ModuleType, log: BuilderLog) -> Any:
     """Return a logger of that module which writes into `log`; keep it as long as its builder."""
-
     base: Any = trt.ILogger
 
     class Logger(base):  # type: ignore[misc]  # the bindings carry no types

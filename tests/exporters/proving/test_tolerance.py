@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exporters.proving.parity import tolerance
 from exporters.proving.proof import read_proof
-from exporters.proving.tolerance import tolerance
 from tests.exporters.conftest import cnnkit_json
 from toolkit.artifacts import open_artifact
 from toolkit.errors import GateError

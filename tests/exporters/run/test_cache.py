@@ -14,11 +14,11 @@ from PIL import Image
 
 from exporters.proving.proof import again, proof_path
 from exporters.run.cache import asked
-from exporters.run.fingerprint import data_fingerprint
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from toolkit.artifacts import Artifact, open_artifact
 from toolkit.checkpoints import load_state, save_checkpoint
 from toolkit.exporting import EXPORTERS, Exporter, ExportOptions
+from toolkit.exporting.evidence import data_fingerprint
 from toolkit.machine.cpu import Cpu
 from toolkit.passports import DatasetRef
 from toolkit.tensorrt.flavours import FLAVOURS

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from toolkit.profiling.result import Latency
+from toolkit.traces import timed
 
 WINDOWS = 10
 # of fewer a comparison claims nothing; a call that outlasts the duration gets three nevertheless
@@ -87,17 +88,6 @@ def measure(
     except KeyboardInterrupt:
         interrupted = True
     return {name: subject.latency() for name, subject in subjects.items()}, interrupted
-
-
-def timed(call: Callable[[], object], runs: int) -> list[float]:
-    """Return the milliseconds of each of `runs` calls."""
-    clock = time.perf_counter_ns
-    found: list[float] = []
-    for _ in range(runs):
-        start = clock()
-        call()
-        found.append((clock() - start) / 1e6)
-    return found
 
 
 def timed_for(call: Callable[[], object], seconds: float) -> list[float]:
