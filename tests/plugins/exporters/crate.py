@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from exporters.graphs.form import wanted_answers
+
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import proof_path
 from exporters.run.context import context_of
-from exporters.run.form import wanted_answers
 from exporters.run.paths import export_path
 from exporters.run.publish import inherited, publish
 from toolkit.artifacts import Artifact

@@ -16,7 +16,7 @@ from typing import Any
 
 REPO = Path(__file__).parents[3]
 FILES = (
-    *sorted((REPO / "toolkit" / "backends").glob("_tensorrt*.py")),
+    *sorted((REPO / "toolkit" / "tensorrt").glob("*.py")),
     REPO / "toolkit" / "backends" / "trt.py",
     *sorted((REPO / "exporters" / "engines").glob("*.py")),
 )
@@ -44,7 +44,7 @@ OURS = {
     "kernels": {"save", "close"},
     "layer": {
         *("precision", "onnx_nodes", "output_types", "input_types", "output_shapes", "input_shapes"),
-        *("weights_bytes", "computes", "__class__", "get"),
+        *("weights_bytes", "computes", "__class__", "get", "kind", "inputs", "outputs"),
     },
 }
 # reached by getattr, where the name is put together or handed in
