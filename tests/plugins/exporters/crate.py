@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from exporters.graphs.form import wanted_answers
-
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import proof_path
 from exporters.run.context import context_of
