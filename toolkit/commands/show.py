@@ -92,10 +92,8 @@ def show(
 
 
 def _print(found: Layers) -> None:
-    from toolkit.inspection.layer_texts import sentences, table
-
-    cli.print_table(cli.as_rich(table(found), box=SIMPLE_HEAD, padding=(0, 1, 0, 0)))
-    cli.stdout.print("\n".join(sentences(found)), markup=False, soft_wrap=True)
+    cli.print_table(cli.as_rich(found.table(), box=SIMPLE_HEAD, padding=(0, 1, 0, 0)))
+    cli.stdout.print("\n".join(found.sentences()), markup=False, soft_wrap=True)
 
 
 def _draw(models: list[str], picture: Path, path: Path, *, as_json: bool, **options: Any) -> None:

@@ -72,7 +72,7 @@ def sweep(*, model: str, as_json: bool, **options: Any) -> None:
         cli.emit(table.to_json())
     else:
         show_table(table)
-    table.insist_on_all()
+    table.require()
 
 
 def show_table(table: Table) -> None:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from toolkit import schema, zoo
 from toolkit.artifacts import artifacts_root, find_artifacts, open_artifact
 from toolkit.errors import MissingExtraError
+from toolkit.figures import UNKNOWN, bytes_text, count_text
+from toolkit.inspection.training_memory import FIGURE_BYTES, TrainingMemory, training_memory
+from toolkit.markup import listed
 from toolkit.models import ModelSpec, Recipe
-from toolkit.modules import ModuleRow, visit, walk
+from toolkit.modules import ModuleRow, walk
 from toolkit.opening import is_path
+from toolkit.tables import TextTable
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-_FIGURE_BYTES = 4  # parameters, gradients and the optimizer's state are fp32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Layers:
             return tuple(row.weights_bytes + row.activation_bytes for row in self.rows)
         copies = self.training.copies
         return tuple(
-            row.weights_bytes + copies * row.parameters * _FIGURE_BYTES + saved
+            row.weights_bytes + copies * row.parameters * FIGURE_BYTES + saved
             for row, saved in zip(self.rows, self.training.saved_by_row, strict=True)
         )
 
@@ -115,29 +116,52 @@ class Layers:
             },
         }
 
+    def table(self) -> TextTable:
+        """Return a row for each layer, and the sums below them."""
+        held = self.training
+        rows = []
+        for index, row in enumerate(self.rows):
+            figures = _figures(row.parameters, row.macs, row.weights_bytes, row.activation_bytes)
+            kept = (_size(held.saved_by_row[index]),) if held else ()
+            rows.append((row.name, row.type, str(list(row.output_shape)), *figures, *kept))
+        sums = _figures(self.parameters, self.macs, self.weights_bytes, self.activation_bytes)
+        numbers = ("parameters", "mult-adds", "weights", "output", *(["kept"] if held else []))
+        return TextTable(
+            title=f"{self.model}, input {list(self.input_shape)}",
+            head=("layer", "type", "output shape", *numbers),
+            rows=tuple(rows),
+            foot=("all", "", "", *sums, *([_size(held.saved_bytes)] if held else [])),
+            figures=len(numbers),
+        )
+
+    def sentences(self) -> list[str]:
+        """Say which layers weigh, hold and compute most, and what a training step holds."""
+        held, heavy, hungry, weighty = self.training, self.heaviest(), self.hungriest(), self.weightiest()
+        holds = f"{_size(heavy.weights_bytes)} weights, {_size(heavy.activation_bytes)} output"
+        if held:
+            total, kept = max(zip(self.held_bytes(), held.saved_by_row, strict=True))
+            holds = (
+                f"{_size(total)}: {_size(heavy.weights_bytes)} weights, "
+                f"{_size(total - heavy.weights_bytes - kept)} gradients and optimizer, {_size(kept)} kept"
+            )
+        lines = [
+            f"most weights: {weighty.name} ({_size(weighty.weights_bytes)})",
+            f"most memory: {heavy.name} ({holds})",
+            f"most compute: {hungry.name} ({_count(hungry.macs)} multiply-adds, "
+            f"{hungry.macs / max(1, self.macs):.0%} of all)",
+        ]
+        if held:
+            sizes = map(
+                _size, (self.weights_bytes, held.gradient_bytes, held.optimizer_bytes, held.saved_bytes)
+            )
+            names = ("weights", "gradients", "optimizer", "kept for the backward pass")
+            parts = " + ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
+            step = f"a training step ({held.recipe}, {held.optimizer}, fp32)"
+            lines.append(f"{step}: {parts} = {_size(self.step_bytes)}")
+        return lines
+
     def _repr_html_(self) -> str:
-        from toolkit.inspection.layer_texts import sentences, table
-        from toolkit.markup import listed
-
-        return table(self).html() + listed(sentences(self))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingMemory:
-    """What one training step holds beside the weights, in bytes.
-
-    `copies` counts the figures held for each parameter beside itself: its gradient and the optimizer's.
-    `saved_bytes` are the tensors that autograd keeps for the backward pass, without the weights.
-    `saved_by_row` tells which row made it keep them, in the order of the rows.
-    """
-
-    recipe: str
-    optimizer: str
-    copies: int
-    gradient_bytes: int
-    optimizer_bytes: int
-    saved_bytes: int
-    saved_by_row: tuple[int, ...]
+        return self.table().html() + listed(self.sentences())
 
 
 def show(
@@ -199,58 +223,17 @@ def dissect(module: nn.Module, input_shape: tuple[int, ...], *, training: Recipe
     return Layers(
         input_shape=input_shape,
         rows=rows,
-        training=_training(module, input_shape, training) if training else None,
+        training=training_memory(module, input_shape, training) if training else None,
     )
 
 
-def optimizer_copies(recipe: Recipe) -> int:
-    """Return how many figures a recipe's optimizer keeps for each parameter.
-
-    Source: torch.optim: SGD keeps a momentum buffer where momentum is not 0, Adam and AdamW two moments.
-    An average of the weights (EMA) is a third copy.
-    """
-    copies = {"sgd": int(recipe.momentum != 0), "adam": 2, "adamw": 2}[recipe.optimizer]
-    return copies + int(recipe.ema_decay is not None)
+def _figures(parameters: int, macs: int, weights_bytes: int, activation_bytes: int) -> tuple[str, ...]:
+    return _count(parameters), count_text(macs or None), _size(weights_bytes), _size(activation_bytes)
 
 
-def _training(module: nn.Module, input_shape: tuple[int, ...], recipe: Recipe) -> TrainingMemory:
-    saved = _saved(module, input_shape)
-    weights = sum(tensor.nbytes for tensor in module.parameters() if tensor.requires_grad)
-    return TrainingMemory(
-        recipe=recipe.name,
-        optimizer=recipe.optimizer,
-        copies=1 + optimizer_copies(recipe),
-        gradient_bytes=weights,
-        optimizer_bytes=weights * optimizer_copies(recipe),
-        saved_bytes=sum(saved),
-        saved_by_row=tuple(saved),
-    )
+def _count(number: int) -> str:
+    return f"{number:,}" if number else UNKNOWN
 
 
-def _saved(module: nn.Module, input_shape: tuple[int, ...]) -> list[int]:
-    """Return what autograd keeps for the backward pass, in bytes, by the row that first asked for it.
-
-    Counted once for each piece of memory, whole, since a view keeps all of what it looks into.
-    """
-    import torch
-
-    weights = {tensor.untyped_storage()._cdata for tensor in (*module.parameters(), *module.buffers())}
-    seen: dict[int, torch.Tensor] = {}
-    fresh, by_row = [0], list[int]()
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        memory = tensor.untyped_storage()
-        if memory._cdata not in weights and memory._cdata not in seen:
-            seen[memory._cdata] = tensor  # held, so that its address is not given to another
-            fresh[0] += memory.nbytes()
-        return tensor
-
-    def next_row(row: ModuleRow, output: torch.Tensor) -> None:
-        by_row.append(fresh[0])
-        fresh[0] = 0
-
-    first = next(module.parameters(), None)
-    given = torch.zeros(input_shape, device=first.device if first is not None else None)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        visit(module, given, next_row, training=True)
-    return by_row
+def _size(number: int | None) -> str:
+    return bytes_text(number or None)

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from toolkit.artifacts import write_bytes
 from toolkit.errors import CnnkitError, UnavailableError
@@ -74,11 +74,14 @@ class Table:
             ),
         )
 
-    def insist_on_all(self) -> None:
-        """Raise what the cells without a result come to: a table with holes must not pass for a whole one."""
+    def require(self) -> Self:
+        """Return the table where every cell was trained: one with holes must not pass for a whole one.
+
+        Raises UnavailableError where the devices of all cells that failed are not here, else CnnkitError.
+        """
         failed = [result for result in self.results if result.status != "done"]
         if not failed:
-            return
+            return self
         absent = all(result.exit_status == UnavailableError.exit_status for result in failed)
         raise (UnavailableError if absent else CnnkitError)(
             f"{len(failed)} of {len(self.results)} cells not trained; the first said: {failed[0].error}; "

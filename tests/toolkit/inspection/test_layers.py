@@ -17,7 +17,8 @@ from tests.toolkit.inspection.conftest import Run, read
 from toolkit import zoo
 from toolkit.artifacts import open_artifact
 from toolkit.inspection.features import look
-from toolkit.inspection.layers import dissect, optimizer_copies, shadow
+from toolkit.inspection.layers import dissect, shadow
+from toolkit.inspection.training_memory import optimizer_copies
 from toolkit.models import Recipe
 
 torch = pytest.importorskip("torch")

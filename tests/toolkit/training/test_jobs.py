@@ -100,7 +100,7 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
     assert "<th scope='col'>momentum</th><th scope='col'>time</th>" in shown
     assert "<td>0.9</td><td>failed</td><td></td>" in shown
     with pytest.raises(CnnkitError, match="1 of 2 cells not trained"):
-        table.insist_on_all()
+        table.require()
     again = sweep("lenet-relu", root=tmp_path, resume=True, momentum=[0, 0.9], flip=[False], **SMALL)
     assert again.folder == table.folder
     assert again.results[0] == table.results[0]
