@@ -18,9 +18,9 @@ from toolkit.errors import UnavailableError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
 from toolkit.graphs import GRAPH
 from toolkit.passports import Format, Passport, Precision
+from toolkit.tensorrt import PLAN
 from toolkit.tensorrt.flavours import FlavourName
 
-PLAN: Format = "trt"
 FILES = {GRAPH: "model.onnx", PLAN: "model.plan"}
 
 

@@ -60,7 +60,7 @@ class TrtExporter(Exporter):
         # bf16 has no graph that a CPU could run, so its engine is built from the fp32 one
         precision: Precision = "fp32" if options.precision == "bf16" else options.precision
         dialect = SYMMETRIC if precision == "int8" else None
-        return Need(exporter="onnx", precision=precision, dialect=dialect)
+        return Need(exporter=GRAPH, precision=precision, dialect=dialect)
 
     def prepare(self, options: ExportOptions) -> None:
         asked = options.own_of(TrtOptions)

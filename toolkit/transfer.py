@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.artifacts import hash_file
-from toolkit.datasets._fetch import download
 from toolkit.errors import CnnkitError, CorruptError, MissingExtraError, NotFoundError
+from toolkit.fetching import download
 from toolkit.weights import few, read_weights, unwrap
 
 if TYPE_CHECKING:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError
+from toolkit.graphs import GRAPH
 from toolkit.passports import TensorSpec
+from toolkit.tensorrt import PLAN
 
 TYPES = {
     **{"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8", "int8": "TYPE_INT8"},
     **{"int32": "TYPE_INT32", "int64": "TYPE_INT64", "float64": "TYPE_FP64", "bool": "TYPE_BOOL"},
 }
-RUNTIMES = {"onnx": "onnxruntime", "trt": "tensorrt"}
+RUNTIMES = {GRAPH: "onnxruntime", PLAN: "tensorrt"}
 # how long a request may wait for others to share its batch, and for its turn at all
 QUEUE_DELAY_MICROSECONDS = 500
 TIMEOUT_MICROSECONDS = 1_000_000

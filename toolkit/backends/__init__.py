@@ -42,7 +42,7 @@ class Examination:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class BackendSetting:
     """One thing that a backend lets people choose when an artifact is opened, and what it may be."""
 
     choices: tuple[str, ...]
@@ -172,7 +172,7 @@ class Backend(ABC):
     platform: ClassVar[str]
     default_device: ClassVar[str] = "cpu"
     order: ClassVar[int] = 100
-    settings: ClassVar[Mapping[str, Setting]] = {}
+    settings: ClassVar[Mapping[str, BackendSetting]] = {}
     foreign: ClassVar[tuple[str, ...]] = ()
     spelling: ClassVar[NodeSpelling] = PLAIN
 

@@ -20,7 +20,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from toolkit.modules import ModuleRow, visit
-from toolkit.modules._calls import function_name
+from toolkit.modules.calls import function_name
 from toolkit.traces import ExecutedNode, Trace, trimmed_mean
 
 Clock = Callable[[], Any]
@@ -105,7 +105,7 @@ def _spans(marks: list[Any], *, cuda: bool) -> NDArray[np.float64]:
 @contextlib.contextmanager
 def _watched(module: nn.Module, clock: Clock, marks: list[Any], *, functional: bool) -> Iterator[None]:
     leaves = [part for part in module.modules() if not any(True for _ in part.children())]
-    mode = _Functions(clock, marks) if functional else None
+    mode = _FunctionTimer(clock, marks) if functional else None
     for part in leaves:
         part.forward = _around(part.forward, clock, marks, mode)
     try:
@@ -116,7 +116,7 @@ def _watched(module: nn.Module, clock: Clock, marks: list[Any], *, functional: b
             del part.forward
 
 
-def _around(forward: Callable[..., Any], clock: Clock, marks: list[Any], mode: _Functions | None) -> Any:
+def _around(forward: Callable[..., Any], clock: Clock, marks: list[Any], mode: _FunctionTimer | None) -> Any:
     def timed(*args: Any, **kwargs: Any) -> Any:
         marks.append(clock())
         result = forward(*args, **kwargs)
@@ -131,7 +131,7 @@ def _around(forward: Callable[..., Any], clock: Clock, marks: list[Any], mode: _
     return timed_inside if mode else timed
 
 
-class _Functions(TorchFunctionMode):
+class _FunctionTimer(TorchFunctionMode):
     """Takes the time of each function that is called on tensors outside leaf modules."""
 
     def __init__(self, clock: Clock, marks: list[Any]) -> None:

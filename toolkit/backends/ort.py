@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
-from toolkit.backends import Availability, Backend, Engine, EngineOptions, Examination, Setting
+from toolkit.backends import Availability, Backend, BackendSetting, Engine, EngineOptions, Examination
 from toolkit.backends._ort_profile import SPELLING, read_events, read_optimized, read_profile
 from toolkit.backends._ort_providers import load_cuda_libraries
 from toolkit.errors import CorruptError, UnavailableError
@@ -185,8 +185,8 @@ class Ort(Backend):
     order = 1
     spelling = SPELLING
     foreign = ("ONNX Runtime's own profile (`enable_profiling`)",)
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "level": Setting(
+    settings: ClassVar[Mapping[str, BackendSetting]] = {
+        "level": BackendSetting(
             choices=tuple(LEVELS), default="all", help="How far ONNX Runtime optimises the graph."
         )
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from toolkit.backends import BACKENDS, Setting
+from toolkit.backends import BACKENDS, BackendSetting
 from toolkit.cli import Function
 
 
@@ -18,7 +18,7 @@ def backend_settings(function: Function) -> Function:
     return function
 
 
-def _option(name: str, setting: Setting) -> Callable[[Function], Function]:
+def _option(name: str, setting: BackendSetting) -> Callable[[Function], Function]:
     def remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
         if value is not None:
             chosen_settings(context)[name] = value

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import cache_root
 from toolkit.datasets import Dataset, Split, fingerprint
-from toolkit.datasets._fetch import from_debian_package, from_mirrors
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.fetching import from_debian_package, from_mirrors
 
 MAGIC_LABELS, MAGIC_IMAGES = 2049, 2051
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from toolkit.datasets import Dataset, DatasetSpec, Split, fingerprint
-from toolkit.datasets._fetch import download
 from toolkit.datasets._idx import cache_folder, given_folders
 from toolkit.errors import CorruptError, NotFoundError
+from toolkit.fetching import download
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FOLDER, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.datasets import Dataset, DatasetSpec
-from toolkit.datasets._fetch import torchvision_mirrors
 from toolkit.datasets._idx import IdxFiles, load_idx
+from toolkit.fetching import torchvision_mirrors
 
 CLASSES = tuple(str(digit) for digit in range(10))
 FILES = IdxFiles(

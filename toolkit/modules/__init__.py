@@ -76,7 +76,7 @@ def visit(
     """
     import torch
 
-    from toolkit.modules._calls import Calls
+    from toolkit.modules.calls import Calls
 
     modes = {part: part.training for part in module.modules()}
     calls = Calls(module, inputs, on_output)

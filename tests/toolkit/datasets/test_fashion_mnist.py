@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.datasets import _fetch, _idx, dataset_of, fashion_mnist
+from toolkit import fetching
+from toolkit.datasets import _idx, dataset_of, fashion_mnist
 from toolkit.errors import CorruptError, NotFoundError
 
 
@@ -147,7 +148,7 @@ def test_any_bytes_are_an_array_or_a_corrupt_error(data: bytes) -> None:
 
 def test_a_download_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"http://127\.0\.0\.1:9/x"):
-        _fetch.download("http://127.0.0.1:9/x", tmp_path / "x")
+        fetching.download("http://127.0.0.1:9/x", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,5 +194,5 @@ def test_a_download_cut_short_or_garbled_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(NotFoundError, match=why):
-        _fetch.download(f"{mirror}/{path}", tmp_path / "x")
+        fetching.download(f"{mirror}/{path}", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []

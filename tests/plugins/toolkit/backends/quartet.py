@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
-from toolkit.backends import Availability, Backend, Engine, EngineOptions, Examination, Setting
+from toolkit.backends import Availability, Backend, BackendSetting, Engine, EngineOptions, Examination
 from toolkit.errors import CorruptError, UnavailableError
 from toolkit.passports import Format
 from toolkit.traces import ExecutedNode, NodeSpelling, Trace, trimmed_mean
@@ -160,8 +160,8 @@ class Quartet(Backend):
     summary = "four pictures at a time"
     platform = "quartet_graph"
     formats: ClassVar[Mapping[Format, str | None]] = {"crate": "crate", "onnx": "onnx"}
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "tempo": Setting(choices=tuple(EXECUTION), default="slow", help="How fast Quartet plays.")
+    settings: ClassVar[Mapping[str, BackendSetting]] = {
+        "tempo": BackendSetting(choices=tuple(EXECUTION), default="slow", help="How fast Quartet plays.")
     }
     spelling = NodeSpelling(
         taken_in=re.compile("^duo "), moved=re.compile("^voice:"), folds=frozenset({"Relu"})
