@@ -15,7 +15,7 @@ from rich.table import Table
 
 from toolkit import schema
 from toolkit.artifacts import Artifact, artifacts_root, check_name
-from toolkit.errors import CnnkitError, NotFoundError, unknown_name
+from toolkit.errors import CnnkitError, unknown_name
 from toolkit.machine.cpu import MOST_THREADS
 from toolkit.passports import Precision
 from toolkit.tables import TextTable
@@ -39,10 +39,6 @@ def options(*decorators: Callable[[Function], Function]) -> Callable[[Function],
     return apply
 
 
-def _root(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path:
-    return artifacts_root(value)
-
-
 def _precision(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
     """Fold --fp16 and --int8, which are parsed first, into --precision."""
     short = [word for word in ("fp16", "int8") if context.meta.get(f"cnnkit.{word}")]
@@ -61,11 +57,21 @@ def check_device(text: str) -> str:
     return text
 
 
-def _device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    try:
-        return None if value is None else check_device(value)
-    except NotFoundError as error:
-        raise click.BadParameter(str(error), ctx=context, param=parameter) from None
+def checked(check: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Return an option's callback: what `check` makes of its value; what that raises is wrong usage."""
+
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+        try:
+            return None if value is None else check(value)
+        except (CnnkitError, ValueError) as error:
+            raise click.BadParameter(str(error), ctx=context, param=parameter) from None
+
+    return read
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """Return the words between a text's commas, each once."""
+    return tuple(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))
 
 
 def _short(word: str) -> Callable[[Function], Function]:
@@ -84,14 +90,7 @@ def _short(word: str) -> Callable[[Function], Function]:
 
 def name_option(text: str) -> Callable[[Function], Function]:
     """Make the option that names what is written."""
-    return click.option("--name", callback=_name, help=text)
-
-
-def _name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    try:
-        return None if value is None else check_name(value)
-    except CnnkitError as error:
-        raise click.BadParameter(str(error), ctx=context, param=parameter) from None
+    return click.option("--name", callback=checked(check_name), help=text)
 
 
 class DatasetOption(click.Option):
@@ -108,7 +107,7 @@ root_option = click.option(
     "--artifacts",
     "root",
     type=click.Path(path_type=Path, file_okay=False),
-    callback=_root,
+    callback=lambda _context, _parameter, value: artifacts_root(value),
     help="Where artifacts lie (default: $CNNKIT_ARTIFACTS, else ./artifacts).",
 )
 dataset_option = click.option("--dataset", cls=DatasetOption, help="Data set (default: the model's own).")
@@ -118,10 +117,14 @@ data_dir_option = click.option(
     help="Folder searched first for data, directly and as DIR/<dataset>.",
 )
 device_option = click.option(
-    "--device", callback=_device, help="cpu, cuda, cuda:N or mps (default: the backend's own)."
+    "--device", callback=checked(check_device), help="cpu, cuda, cuda:N or mps (default: the backend's own)."
 )
 training_device_option = click.option(
-    "--device", default="cpu", show_default=True, callback=_device, help="cpu, cuda, cuda:N or mps."
+    "--device",
+    default="cpu",
+    show_default=True,
+    callback=checked(check_device),
+    help="cpu, cuda, cuda:N or mps.",
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads to compute with."

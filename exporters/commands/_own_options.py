@@ -7,32 +7,26 @@ from typing import Any
 
 import click
 
-from toolkit.cli import Function
+from toolkit.cli import Function, options, words
 from toolkit.exporting import EXPORTERS, OwnField, own_fields
 
 
 def exporter_options(function: Function) -> Function:
     """Add an option for every field; what was typed arrives through `typed`."""
     fields = {field.name: field for exporter in EXPORTERS.all() for field in own_fields(exporter)}
-    for field in reversed(list(fields.values())):
-        function = _option(field)(function)
-    return function
+    return options(*map(_option, fields.values()))(function)
 
 
 def _option(field: OwnField) -> Callable[[Function], Function]:
     about = field.option
-    kind: click.ParamType[Any] | None = None
-    if about.choices:
-        kind = click.Choice(about.choices)
-    elif about.low is not None or about.high is not None:
-        kind = click.IntRange(about.low, about.high)
+    bounds = click.IntRange(about.low, about.high) if (about.low, about.high) != (None, None) else None
     return click.option(
         f"--{field.name.replace('_', '-')}",
         field.name,
         is_flag=field.default is False,
         default=None,
         expose_value=False,
-        type=kind,
+        type=click.Choice(about.choices) if about.choices else bounds,
         metavar=about.metavar,
         callback=_remember(field),
         help=about.help,
@@ -41,11 +35,8 @@ def _option(field: OwnField) -> Callable[[Function], Function]:
 
 def _remember(field: OwnField) -> Callable[[click.Context, click.Parameter, Any], None]:
     def remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-        if value in (None, field.default):
-            return
-        if isinstance(field.default, tuple):
-            value = tuple(dict.fromkeys(word.strip() for word in value.split(",") if word.strip()))
-        typed(context)[field.name] = value
+        if value not in (None, field.default):
+            typed(context)[field.name] = words(value) if isinstance(field.default, tuple) else value
 
     return remember
 

@@ -3,70 +3,59 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
 
 from exporters.commands._own_options import exporter_options, typed
+from exporters.run.export import export as export_network
+from exporters.run.report import Report
 from toolkit import cli
-from toolkit.exporting import RangeMethod
+from toolkit.allocation import reuse_freed_memory
+from toolkit.artifacts import size_bytes
+from toolkit.exporting import EXPORTERS, Exported, ExportOptions, RangeMethod, default_formats, own_of_all
 from toolkit.passports import Precision, as_precision
-
-if TYPE_CHECKING:
-    from exporters.run.report import Report
-    from toolkit.exporting import Exported
 
 
 class FormatOption(click.Option):
     """Lists the formats that there are in its help, and only when that is asked for."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        from toolkit.exporting import EXPORTERS, default_formats
-
         record = super().get_help_record(ctx)
         words = f"{', '.join(EXPORTERS.names())} [default: {','.join(default_formats())}]"
         return record and (record[0], words)
 
 
-def _words(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(word.strip() for word in (value or "").split(",") if word.strip()))
-
-
-def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+def _sizes(value: str) -> tuple[int, ...]:
     try:
-        sizes = tuple(int(word) for word in value.split(","))
+        sizes = tuple(map(int, value.split(",")))
     except ValueError:
-        raise click.BadParameter("sizes separated by commas, as in 1,32,256") from None
-    if not sizes or min(sizes) < 1 or list(sizes) != sorted(sizes):
-        raise click.BadParameter("sizes of 1 or more, smallest first, as in 1,32,256")
+        raise ValueError("sizes separated by commas, as in 1,32,256") from None
+    if min(sizes) < 1 or list(sizes) != sorted(sizes):
+        raise ValueError("sizes of 1 or more, smallest first, as in 1,32,256")
     return sizes
 
 
-def _precisions(context: click.Context, parameter: click.Parameter, value: str) -> tuple[Precision, ...]:
-    try:
-        return tuple(as_precision(word) for word in _words(context, parameter, value))
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+def _precisions(value: str) -> tuple[Precision, ...]:
+    return tuple(map(as_precision, cli.words(value)))
 
 
-def _images(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
-    if value == "all":
-        return None
-    if not value.isdigit() or int(value) < 1:
-        raise click.BadParameter("a number of images, or all")
-    return int(value)
+def _images(value: str) -> int | None:
+    if value != "all" and (not value.isdigit() or int(value) < 1):
+        raise ValueError("a number of images, or all")
+    return None if value == "all" else int(value)
 
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--format", "formats", callback=_words, cls=FormatOption, metavar="NAME,…")
+@click.option("--format", "formats", callback=cli.checked(cli.words), cls=FormatOption, metavar="NAME,…")
 @click.option(
     "--precision",
     "precisions",
     default="fp32",
     show_default=True,
-    callback=_precisions,
+    callback=cli.checked(_precisions),
     metavar=",".join(get_args(Precision)),
 )
 @click.option("--fp16", is_flag=True, help="= --precision fp16")
@@ -76,11 +65,16 @@ def _images(context: click.Context, parameter: click.Parameter, value: str) -> i
     "batches",
     default="1,32,256",
     show_default=True,
-    callback=_sizes,
+    callback=cli.checked(_sizes),
     help="Smallest, usual, largest.",
 )
 @click.option(
-    "--images", default="1000", show_default=True, callback=_images, metavar="N|all", help="For parity."
+    "--images",
+    default="1000",
+    show_default=True,
+    callback=cli.checked(_images),
+    metavar="N|all",
+    help="For parity.",
 )
 @click.option(
     "--input",
@@ -112,7 +106,7 @@ def _images(context: click.Context, parameter: click.Parameter, value: str) -> i
 def export(
     *,
     model: str | None,
-    formats: tuple[str, ...],
+    formats: tuple[str, ...] | None,
     precisions: tuple[Precision, ...],
     fp16: bool,
     int8: bool,
@@ -137,14 +131,13 @@ def export(
 
     A lower precision also makes the fp32 ONNX file that it starts from.
     """
-    from exporters.run.export import export as export_network
-    from toolkit.allocation import reuse_freed_memory
-    from toolkit.exporting import ExportOptions, own_of_all
-
     # larger blocks are weights, worth giving back at once
     reuse_freed_memory(largest=64 << 20, kept=512 << 20)
+    context = click.get_current_context()
     short = tuple(as_precision(p) for p, on in (("fp16", fp16), ("int8", int8)) if on)
-    wanted = tuple(dict.fromkeys((*(precisions if _typed("precisions") or not short else ()), *short)))
+    # what stands in --precision by default is not meant where a short form was typed
+    named = context.get_parameter_source("precisions") is ParameterSource.COMMANDLINE or not short
+    wanted = tuple(dict.fromkeys((*(precisions if named else ()), *short)))
     options = ExportOptions(
         root=root,
         batches=batches,
@@ -159,7 +152,7 @@ def export(
         calibration_images=calibration_images,
         max_accuracy_drop=max_accuracy_drop,
         explain=explain,
-        own=own_of_all(typed(click.get_current_context())),
+        own=own_of_all(typed(context)),
     )
     report = export_network(
         model,
@@ -171,28 +164,14 @@ def export(
         tell=cli.say,
     )
     if as_json:
-        cli.emit(_payload(report))
+        made = [_entry(one) for one in report.artifacts]
+        cli.emit({"artifacts": made, "skipped": report.skipped, "failed": report.failed})
     else:
         _print(report)
     report.require()
 
 
-def _typed(option: str) -> bool:
-    """Tell whether an option of this command was typed, rather than left at its default."""
-    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
-
-
-def _payload(report: Report) -> dict[str, Any]:
-    return {
-        "artifacts": [_entry(made) for made in report.artifacts],
-        "skipped": report.skipped,
-        "failed": report.failed,
-    }
-
-
 def _entry(made: Exported) -> dict[str, Any]:
-    from toolkit.artifacts import size_bytes
-
     passport = made.artifact.passport
     return {
         "path": made.artifact.path,

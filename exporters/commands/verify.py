@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from exporters.run.verify import verify as verify_file
 from toolkit import cli
 
 
@@ -23,8 +24,6 @@ def verify(
 
     Needs numpy and the file's own runtime; neither torch nor the data set.
     """
-    from exporters.run.verify import verify as verify_file
-
     verdict = verify_file(file, rebuild=rebuild, device=device, threads=threads, root=root, tell=cli.say)
     if as_json:
         cli.emit(

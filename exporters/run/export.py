@@ -11,7 +11,6 @@ from exporters.run.plan import ExportRequest, ExportRun
 from exporters.run.report import Report
 from exporters.run.source import open_source
 from toolkit.artifacts import CHECKPOINT, artifacts_root
-from toolkit.errors import unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, default_formats, own_by_word
 from toolkit.opening import Selection, describe
 from toolkit.passports import Precision
@@ -41,8 +40,7 @@ def export(
     where another network has the name.
     """
     for name in formats or ():
-        if name not in EXPORTERS.names():
-            raise unknown_name("format", name, EXPORTERS.names())
+        EXPORTERS.origin(name)  # an unknown word gets its nearest match
     asked = options if isinstance(options, ExportOptions) else ExportOptions(own=own_by_word(options or {}))
     if root is not None:
         asked = dataclasses.replace(asked, root=artifacts_root(root))

@@ -188,7 +188,7 @@ def make(
     become it.
     """
     exporter = EXPORTERS.load(word)
-    given = _given(source, need_of(exporter, source, options), options, tell, find)
+    given = make_need(source, word, options, tell, find)
     if given.passport.format not in exporter.source_formats:
         able = " or ".join(exporter.source_formats)
         raise CnnkitError(f"{given.path.name} is {given.passport.format}, and {word} is made of {able}")
@@ -205,16 +205,7 @@ def make_need(
     find: Callable[[Need], Artifact | None] = lambda need: None,
 ) -> Artifact:
     """Make, or find, only what an exporter needs; the source itself where it needs nothing else."""
-    return _given(source, need_of(EXPORTERS.load(word), source, options), options, tell, find)
-
-
-def _given(
-    source: Artifact,
-    need: Need | None,
-    options: ExportOptions,
-    tell: Tell,
-    find: Callable[[Need], Artifact | None],
-) -> Artifact:
+    need = need_of(EXPORTERS.load(word), source, options)
     if need is None or meets(source, need):
         return source
     return find(need) or make(source, need.exporter, need.options(options), tell, find)
@@ -291,11 +282,8 @@ def own_options(exporter: Exporter, given: Mapping[str, Any]) -> Any:
 
 def own_of_all(given: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return every exporter's own options from plain values by name; exporters share what they both have."""
-    found = []
-    for exporter in EXPORTERS.all():
-        names = {field.name for field in dataclasses.fields(exporter.options)}
-        found.append(own_options(exporter, {name: given[name] for name in names & given.keys()}))
-    return tuple(found)
+    names = {one: [field.name for field in dataclasses.fields(one.options)] for one in EXPORTERS.all()}
+    return tuple(own_options(one, {n: given[n] for n in own if n in given}) for one, own in names.items())
 
 
 def own_by_word(given: Mapping[str, Mapping[str, Any]]) -> tuple[Any, ...]:
