@@ -11,7 +11,6 @@ from toolkit.backends import Backend as Backend
 from toolkit.backends import Engine as Engine
 from toolkit.exporting import Exporter as Exporter
 from toolkit.exporting import ExportOptions as ExportOptions
-from toolkit.images import Preprocessing as Preprocessing
 from toolkit.inspection.doctor import doctor as doctor
 from toolkit.inspection.importing import import_ as import_
 from toolkit.inspection.layers import Layers as Layers
@@ -22,6 +21,7 @@ from toolkit.inspection.network import Network as Network
 from toolkit.inspection.network import load as load
 from toolkit.models import ModelSpec as ModelSpec
 from toolkit.passports import Passport as Passport
+from toolkit.preprocessing import Preprocessing as Preprocessing
 from toolkit.profiling.bench import ProfileSettings as ProfileSettings
 from toolkit.profiling.comparing.differences import Comparison as Comparison
 from toolkit.profiling.comparing.differences import compare as compare

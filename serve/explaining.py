@@ -21,7 +21,8 @@ from toolkit.answering import Invert, preprocessing_of, read_picture
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
-from toolkit.images import Pixels, normalise
+from toolkit.images import Pixels
+from toolkit.preprocessing import normalise
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,22 +15,9 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import Engine
 from toolkit.datasets import Dataset, Split, dataset_of, dataset_words
 from toolkit.errors import CnnkitError, CorruptError, ShapeError
-from toolkit.images import (
-    MAX_BYTES,
-    MAX_PIXELS,
-    Floats,
-    Inputs,
-    PictureSource,
-    Pixels,
-    Preprocessing,
-    fit_batch,
-    fit_pixels,
-    ground_differs,
-    normalise,
-    open_picture,
-    softmax,
-)
+from toolkit.images import MAX_BYTES, MAX_PIXELS, Floats, Inputs, PictureSource, Pixels, open_picture, softmax
 from toolkit.passports import Passport
+from toolkit.preprocessing import Preprocessing, fit_batch, fit_pixels, ground_differs, normalise
 
 BATCH = 32
 

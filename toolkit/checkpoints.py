@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from toolkit import zoo
 from toolkit.artifacts import CHECKPOINT, Artifact, artifact_path, hash_file, stamp, writing
 from toolkit.errors import CorruptError, MissingExtraError, ShapeError
-from toolkit.images import Preprocessing
 from toolkit.machine.packages import DISTRIBUTION, package_version
 from toolkit.models import ModelSpec
 from toolkit.passports import Passport, TensorSpec
+from toolkit.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -159,7 +159,11 @@ def write_untrained(
         raise MissingExtraError("torch", "train") from None
     channels, height, width = spec.input_shape
     preprocessing = Preprocessing(
-        size=(height, width), channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels
+        size=(height, width),
+        channels=channels,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        formula="divide",
     )
     classes = tuple(str(index) for index in range(spec.classes))
     passport = new_passport(spec, preprocessing=preprocessing, classes=classes, trained=False)

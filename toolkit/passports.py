@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from toolkit import schema
 from toolkit.errors import CorruptError
-from toolkit.images import Preprocessing
+from toolkit.preprocessing import Preprocessing
 from toolkit.recipes import Recipe
 from toolkit.schema import Count, Magnitude, Positive, Seed, Share
 

@@ -18,8 +18,9 @@ from toolkit.errors import CnnkitError
 from toolkit.exporting import ExportOptions
 from toolkit.exporting.evidence import Evidence, answers_of
 from toolkit.graphs.naming import note_modules, rename
-from toolkit.images import Preprocessing, softmax
+from toolkit.images import softmax
 from toolkit.passports import Passport
+from toolkit.preprocessing import Preprocessing
 
 MODULE = "/preprocess"
 SOFTMAX = "/softmax"
@@ -87,8 +88,15 @@ def take_pixels(model: Any, preprocessing: Preprocessing, *, strict: bool = True
     )
     for node in made.graph.node:
         node.input[:] = [f"{MODULE}/Sub" if given == name else given for given in node.input]
+    pixels, turned = name, []
+    if preprocessing.order == "bgr":  # pictures come in as RGB, to this graph as to any other
+        order = np.array([2, 1, 0], np.int64)
+        made.graph.initializer.append(numpy_helper.from_array(order, f"{MODULE}/Gather.indices"))
+        pixels = f"{MODULE}/Gather"
+        turned = [helper.make_node("Gather", [name, f"{MODULE}/Gather.indices"], [pixels], axis=1)]
     nodes = [
-        helper.make_node("Cast", [name], [f"{MODULE}/Cast"], to=TensorProto.FLOAT),
+        *turned,
+        helper.make_node("Cast", [pixels], [f"{MODULE}/Cast"], to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{MODULE}/Cast", f"{MODULE}/Mul.B"], [f"{MODULE}/Mul"]),
         helper.make_node("Sub", [f"{MODULE}/Mul", f"{MODULE}/Sub.B"], [f"{MODULE}/Sub"]),
     ]

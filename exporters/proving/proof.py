@@ -28,9 +28,9 @@ from toolkit.errors import CorruptError, GateError, NotFoundError
 from toolkit.exporting import EXPORTERS, ExportOptions
 from toolkit.exporting.evidence import Evidence
 from toolkit.graphs import GRAPH
-from toolkit.images import normalise
 from toolkit.markup import html_table
 from toolkit.passports import SYMMETRIC, Passport, Verification
+from toolkit.preprocessing import normalise
 from toolkit.traces import timed
 
 IMAGES = 64

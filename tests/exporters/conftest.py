@@ -17,8 +17,8 @@ from toolkit.artifacts import Artifact, artifact_path
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.datasets import dataset_of
 from toolkit.exporting import EXPORTERS, ExportOptions, own_options
-from toolkit.images import Preprocessing, normalise
 from toolkit.passports import DatasetRef
+from toolkit.preprocessing import Preprocessing, normalise
 from toolkit.recipes import Recipe
 
 Export = Callable[..., Artifact]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from serve.explaining import SIDE, Explainer, Insight, overlay
 from serve.settings import Limits
-from toolkit.images import Preprocessing
+from toolkit.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from toolkit.artifacts import Artifact

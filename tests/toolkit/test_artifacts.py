@@ -26,8 +26,8 @@ from toolkit.artifacts import (
     writing,
 )
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.images import Preprocessing
 from toolkit.passports import DatasetRef, Metrics, Parity, Passport, Target, TensorSpec
+from toolkit.preprocessing import Preprocessing
 from toolkit.recipes import Recipe
 
 

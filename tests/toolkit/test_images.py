@@ -21,17 +21,13 @@ from toolkit.errors import CorruptError, ImageError
 from toolkit.images import (
     BAND_PIXELS,
     Ground,
-    Preprocessing,
     background_is_light,
-    fit_batch,
-    fit_pixels,
-    ground_differs,
     ground_of,
-    normalise,
     read_image,
     softmax,
     top_classes,
 )
+from toolkit.preprocessing import Preprocessing, fit_pixels, ground_differs, normalise
 
 GREY = Preprocessing(size=(28, 28), channels=1)
 COLOUR = Preprocessing(size=(32, 32), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -283,20 +279,3 @@ def test_preprocessing_that_cannot_be_is_refused() -> None:
     for change in ({"std": [0.0]}, {"channels": 2}, {"size": [0, 28]}, {"mean": [0, 0]}):
         with pytest.raises(CorruptError, match="is damaged"):
             read({**good, **change})
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.sampled_from([1, 3]),
-    st.tuples(st.integers(1, 70), st.integers(1, 70)),
-    st.sampled_from([1, 3]),
-    st.sampled_from([(28, 28), (32, 32), (30, 20), (5, 7)]),
-)
-def test_a_batch_is_fitted_exactly_as_its_pictures_one_by_one(
-    have: int, extent: tuple[int, int], want: int, size: tuple[int, int]
-) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (2, have, *extent), dtype=np.uint8)
-    network = Preprocessing(size=size, channels=want)
-    frames = [Image.fromarray(p[0] if have == 1 else np.moveaxis(p, 0, -1)) for p in pixels]
-    singly = np.stack([fit_pixels(frame, network) for frame in frames])
-    np.testing.assert_array_equal(fit_batch(pixels, network), singly)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from toolkit.datasets import Dataset, DatasetSpec, Split, fingerprint
 from toolkit.errors import CorruptError, ImageError, NotFoundError
-from toolkit.images import Preprocessing, fit_pixels, read_image
+from toolkit.images import read_image
+from toolkit.preprocessing import Preprocessing, fit_pixels
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 TEST_EVERY = 5

@@ -14,8 +14,9 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import EngineOptions, opener
 from toolkit.datasets import Dataset, Split, dataset_of
 from toolkit.errors import NotFoundError, ShapeError
-from toolkit.images import Floats, Inputs, Pixels, fit_batch
+from toolkit.images import Floats, Inputs, Pixels
 from toolkit.passports import Passport
+from toolkit.preprocessing import fit_batch
 
 
 @dataclass(kw_only=True)

@@ -17,10 +17,11 @@ from toolkit.artifacts import CHECKPOINT, Artifact, artifacts_root
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.figures import shape_text
-from toolkit.images import Pixels, normalise
+from toolkit.images import Pixels
 from toolkit.inspection.sheet import INK, MARGIN, PAPER, inline, tile
 from toolkit.modules import ModuleRow, visit
 from toolkit.opening import Selection, describe, is_path, open_model, require_torch
+from toolkit.preprocessing import normalise
 from toolkit.telling import Tell, silent
 
 if TYPE_CHECKING:

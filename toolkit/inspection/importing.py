@@ -13,10 +13,10 @@ from toolkit.artifacts import Artifact, artifact_path, artifacts_root, hash_file
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
-from toolkit.images import Preprocessing
 from toolkit.models import ModelSpec
 from toolkit.opening import require_torch
 from toolkit.passports import DatasetRef, Passport
+from toolkit.preprocessing import Preprocessing
 from toolkit.telling import Tell, silent
 from toolkit.weights import few, read_weights, unwrap
 
@@ -260,6 +260,7 @@ def _preprocessing(job: Import, channels: int, known: Passport | None, said: lis
         channels=channels,
         mean=mean if len(mean) == channels else mean * channels,
         std=std if len(std) == channels else std * channels,
+        formula="divide",
     )
 
 

@@ -20,7 +20,8 @@ from toolkit.answering import (
 from toolkit.backends import Engine
 from toolkit.datasets import Dataset
 from toolkit.errors import ImageError
-from toolkit.images import PictureSource, Pixels, count_frames, fit_batch, top_classes
+from toolkit.images import PictureSource, Pixels, count_frames, top_classes
+from toolkit.preprocessing import fit_batch
 from toolkit.tables import TextTable
 
 

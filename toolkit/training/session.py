@@ -287,8 +287,7 @@ class Session:
         self._judge.load_state_dict(load_state(chosen))
 
         def test(flip: bool) -> Score:
-            exact = dataclasses.replace(self._transform, exact=True)
-            return self._score(self._prepared.dataset.test, alive, transform=exact, flip=flip)
+            return self._score(self._prepared.dataset.test, alive, flip=flip)
 
         return self._recorder.finish(progress, record, self._judge.state_dict(), test)
 
@@ -297,7 +296,6 @@ class Session:
         split: Split,
         alive: Callable[[], None],
         *,
-        transform: InputTransform | None = None,
         flip: bool = False,
     ) -> Score:
         height, width = self._prepared.preprocessing.size
@@ -305,7 +303,7 @@ class Session:
             self._judge,
             *tensors(split),
             classes=len(self._prepared.dataset.classes),
-            transform=transform or self._transform,
+            transform=self._transform,
             batch=max(1, min(_SCORING_BATCH, _SCORING_PIXELS // (height * width))),
             flip=flip,
             moved=alive,

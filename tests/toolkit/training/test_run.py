@@ -85,7 +85,7 @@ def test_training_figures_are_over_all_images(make_job: Any, listener: Any) -> N
     module = load_module(outcome.checkpoint)
     preprocessing = outcome.checkpoint.passport.preprocessing
     assert preprocessing is not None
-    from toolkit.images import normalise
+    from toolkit.preprocessing import normalise
 
     with torch.inference_mode():
         logits = module(torch.from_numpy(normalise(learned.images, preprocessing)))

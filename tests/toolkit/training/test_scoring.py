@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from toolkit.images import Preprocessing, fit_batch, normalise  # noqa: E402  (after the skip)
+from toolkit.preprocessing import Formula, Preprocessing, fit_batch, normalise  # noqa: E402  (after the skip)
 from toolkit.training.data.batches import InputTransform  # noqa: E402
 from toolkit.training.scoring import score, wilson  # noqa: E402
 
@@ -29,10 +31,8 @@ class Brightness(torch.nn.Module):
         return torch.cat([-lead, lead], 1)
 
 
-def transform(size: tuple[int, int] = (4, 4), *, exact: bool = False) -> InputTransform:
-    return InputTransform(
-        preprocessing=Preprocessing(size=size, channels=1), device=torch.device("cpu"), exact=exact
-    )
+def transform(size: tuple[int, int] = (4, 4)) -> InputTransform:
+    return InputTransform(preprocessing=Preprocessing(size=size, channels=1), device=torch.device("cpu"))
 
 
 def test_confusion_counts_every_image_once_also_in_a_last_small_batch() -> None:
@@ -60,15 +60,20 @@ def test_the_mirror_image_is_averaged_in_only_when_asked() -> None:
     assert mirrored.loss == pytest.approx(np.log(2))
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_what_is_trained_on_is_what_is_served(exact: bool) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 28, 28), dtype=np.uint8)
-    preprocessing = Preprocessing(size=(40, 40), channels=1, mean=(0.3,), std=(0.35,))
-    ours = InputTransform(preprocessing=preprocessing, device=torch.device("cpu"), exact=exact)(
-        torch.from_numpy(pixels)
+@pytest.mark.parametrize("formula", get_args(Formula))
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(28, 28), (40, 40), (12, 12)])
+def test_what_is_trained_on_is_what_is_served_bit_for_bit(
+    formula: Formula, channels: int, size: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, channels, 28, 28), dtype=np.uint8)
+    preprocessing = Preprocessing(
+        size=size,
+        channels=channels,
+        mean=(0.3, 0.4, 0.5)[:channels],
+        std=(0.35, 0.25, 0.15)[:channels],
+        formula=formula,
     )
+    ours = InputTransform(preprocessing=preprocessing, device=torch.device("cpu"))(torch.from_numpy(pixels))
     served = normalise(fit_batch(pixels, preprocessing), preprocessing)
-    levels = np.abs(ours.numpy() - served) * 255 * 0.35
-    # in float32 a sum that ends near a half may be rounded to the other level
-    assert levels.max() < (1e-3 if exact else 1.01)
-    assert (levels > 0.5).mean() < 0.05
+    np.testing.assert_array_equal(ours.numpy(), served)

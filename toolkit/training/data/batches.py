@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toolkit.datasets import Split
-from toolkit.images import Preprocessing, resize_batch, resize_weights
+from toolkit.preprocessing import FIXED_POINT, Preprocessing, resize_weights
 from toolkit.training import seeding
 from toolkit.training.data.augmentation import augment
 
@@ -38,43 +38,50 @@ class Batches(Protocol):
 class InputTransform:
     """The last steps to a network's input: resize, normalise, lay out; on the training device.
 
-    Resizing in float32 may land a pixel one level beside toolkit.images.resize_batch, whose own sums
-    `exact` uses: slower, for figures that are compared with what other commands find.
+    What is trained on is what is served: every step gives the figures of toolkit/preprocessing.py.
     """
 
     preprocessing: Preprocessing
     device: torch.device
     channels_last: bool = False
-    exact: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn (N, C, h, w) uint8 into (N, C, H, W) float32 input."""
-        size = self.preprocessing.size
-        if self.exact:
-            images = torch.from_numpy(resize_batch(images.numpy(), size))
-        values = images.to(self.device, non_blocking=True).to(torch.float32)
-        if tuple(values.shape[2:]) != size:
-            down, across = (_weights(*ends, self.device) for ends in zip(values.shape[2:], size, strict=True))
-            wide = (values @ across.T).add_(0.5).floor_()
-            values = (down @ wide).add_(0.5).floor_().clamp_(0, 255)
+        values = self._resized(images.to(self.device, non_blocking=True))
         if self.channels_last:
             values = values.contiguous(memory_format=torch.channels_last)
-        # figure by figure as in toolkit.images.normalise, so that what is served is what was trained
-        return values.mul_(self._factor).sub_(self._offset)
-
-    @cached_property
-    def _factor(self) -> Tensor:
-        return self._column(self.preprocessing.scale / np.array(self.preprocessing.std, dtype=np.float32))
-
-    @cached_property
-    def _offset(self) -> Tensor:
+        scale = self.preprocessing.scale
         mean, std = (np.array(f, np.float32) for f in (self.preprocessing.mean, self.preprocessing.std))
-        return self._column(mean / std)
+        if self.preprocessing.formula == "multiply":
+            return values.mul_(self._column(np.float32(scale) / std)).sub_(self._column(mean / std))
+        if scale == 1 / 255:
+            values.div_(self._column(np.array([255], np.float32)))
+        elif scale != 1:
+            values.mul_(scale)
+        if mean.any():
+            values.sub_(self._column(mean))
+        return values if (std == 1).all() else values.div_(self._column(std))
+
+    def _resized(self, images: Tensor) -> Tensor:
+        size = self.preprocessing.size
+        if tuple(images.shape[2:]) == size:
+            return images.to(torch.float32)
+        down, across = (_weights(*ends, self.device) for ends in zip(images.shape[2:], size, strict=True))
+        # Pillow's whole numbers: float64 holds every one of these sums exactly, in any order
+        wide = (images.to(torch.float64) @ across.T).add_(FIXED_POINT / 2).div_(FIXED_POINT).floor_()
+        tall = (down @ wide.clamp_(0, 255)).add_(FIXED_POINT / 2).div_(FIXED_POINT).floor_()
+        return tall.clamp_(0, 255).to(torch.float32)
 
     def _column(self, figures: NDArray[np.float32]) -> Tensor:
-        column = torch.from_numpy(figures.astype(np.float32)).to(self.device)[:, None, None]
-        # a single figure goes into the kernel itself, which is twice as fast as spreading it over pixels
-        return column if len(figures) > 1 else column.reshape(())
+        return _columns(tuple(map(float, figures)), self.device)
+
+
+@cache
+def _columns(figures: tuple[float, ...], device: torch.device) -> Tensor:
+    column = torch.tensor(figures, dtype=torch.float32, device=device)[:, None, None]
+    # a single figure goes into the kernel itself, which is twice as fast as spreading it over pixels; on a
+    # GPU a number of Python's would be divided by as its reciprocal, which rounds otherwise
+    return column if len(figures) > 1 else column.reshape(())
 
 
 @cache

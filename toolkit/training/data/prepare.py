@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from toolkit.datasets import Dataset, Split, dataset_of, split_off
 from toolkit.errors import CnnkitError
-from toolkit.images import Pixels, Preprocessing, fit_batch, ground_of
+from toolkit.images import Pixels, ground_of
+from toolkit.preprocessing import Preprocessing, fit_batch
 
 if TYPE_CHECKING:
     from toolkit.models import Recipe
@@ -109,7 +110,7 @@ def preprocessing_for(recipe: Recipe, data: Split, size: tuple[int, int]) -> Pre
         mean, std = (offset,) * channels, (width,) * channels
     # colour pictures are never inverted, so what they have at their border decides nothing
     ground = ground_of(data.images) if channels == 1 else None
-    return Preprocessing(size=size, channels=channels, mean=mean, std=std, ground=ground)
+    return Preprocessing(size=size, channels=channels, mean=mean, std=std, ground=ground, formula="divide")
 
 
 def _histogram(pixels: Pixels) -> NDArray[np.float64]:

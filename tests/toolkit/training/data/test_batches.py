@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 
 from toolkit.datasets import Split, split_off  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
-from toolkit.images import Preprocessing  # noqa: E402
 from toolkit.models import Recipe  # noqa: E402
+from toolkit.preprocessing import Preprocessing  # noqa: E402
 from toolkit.training.data.batches import InputTransform, MemoryBatches, steps_in, tensors  # noqa: E402
 from toolkit.training.data.prepare import evenly, preprocessing_for  # noqa: E402
 from toolkit.training.data.workers import WorkerBatches  # noqa: E402
