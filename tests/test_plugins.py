@@ -27,7 +27,10 @@ from tests.serve.conftest import serving
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (extra export)")
 
 PLUGINS = Path(__file__).parent / "plugins"
-COPIED = ("cnnkit", "toolkit", "exporters", "serve", "tests", "artifacts/shipped", "pyproject.toml")
+COPIED = (
+    *("cnnkit", "toolkit", "exporters", "serve", "tests", "artifacts/shipped"),
+    *("pyproject.toml", "CONTRIBUTING.md"),
+)
 PICTURES = "npy:pictures.npz"
 # at most four of them go into Quartet at once
 MANY = 33

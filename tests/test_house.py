@@ -1,0 +1,211 @@
+"""The house keeps its own rules. They are read from the source; nothing of it is imported or run."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPO
+
+TOPS = ("cnnkit", "toolkit", "exporters", "serve")
+# where a plug-in's word stands as a literal outside its own file, and why
+WORDS_MEANT = {
+    ("toolkit/backends/__init__.py", "ort"): "opens what nobody named a backend for",
+    ("toolkit/graphs/__init__.py", "onnx"): "the format that graphs are exchanged in",
+    (
+        "toolkit/tensorrt/__init__.py",
+        "trt",
+    ): "the format of engines, which their backend and two exporters share",
+    ("toolkit/graphs/reading.py", "onnx"): "the package that reads graphs",
+}
+# modules that are imported by a name in a variable: what no checker of imports can see
+IMPORTS_BY_NAME = {
+    "cnnkit/__init__.py": "public names, lazily; the stub beside it says the same to checkers",
+    "toolkit/catalog.py": "plug-ins, found by listing their folder",
+    "toolkit/tensorrt/flavours.py": "one of two packages that have the same interface",
+}
+# code of a user that its user named
+RUNS_FILES = {"toolkit/zoo.py": "a user's own Python file, named by --model-file"}
+BY_NAME = frozenset({"import_module", "__import__", "run_module", "run_path"})
+FROM_FILE = frozenset({"spec_from_file_location", "module_from_spec", "exec_module"})
+
+
+@functools.cache
+def sources() -> dict[str, ast.Module]:
+    """Return every source file's syntax tree by its path."""
+    files = (path for top in TOPS for path in sorted((REPO / top).rglob("*.py")))
+    return {path.relative_to(REPO).as_posix(): ast.parse(path.read_bytes()) for path in files}
+
+
+def walked(kind: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[tuple[str, ast.AST]]:
+    """Yield every node of a kind with the file that it stands in."""
+    for path, tree in sources().items():
+        yield from ((path, node) for node in ast.walk(tree) if isinstance(node, kind))
+
+
+def docstrings(tree: ast.Module) -> set[ast.AST]:
+    """Return the nodes that are docstrings."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = (node.body for node in ast.walk(tree) if isinstance(node, kinds))
+    return {body[0].value for body in bodies if body and isinstance(body[0], ast.Expr)}
+
+
+def plugins(folder: str) -> dict[str, str]:
+    """Return the words of a folder's plug-ins by their files."""
+    files = (path for path in (REPO / folder).glob("*.py") if path.stem[0] != "_")
+    return {path.relative_to(REPO).as_posix(): path.stem for path in files}
+
+
+def test_no_plugins_word_stands_outside_its_own_file() -> None:
+    """A plug-in may name the formats that it opens or is made from, and no backend but itself."""
+    backends, exporters = plugins("toolkit/backends"), plugins("exporters")
+    words = {*backends.values(), *exporters.values()}
+    assert {"ort", "pytorch", "trt", "triton", "onnx"} <= words
+    formats = set(exporters.values()) - set(backends.values())
+    own = {path: {word, *formats} for path, word in (*backends.items(), *exporters.items())}
+    found = set()
+    for path, tree in sources().items():
+        told = docstrings(tree)
+        literals = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in told
+        }
+        found |= {(path, word) for word in words & literals - own.get(path, set())}
+    assert found == set(WORDS_MEANT)
+
+
+def test_nobody_opens_a_private_door_of_another_folder() -> None:
+    found = []
+    for path, node in walked(ast.ImportFrom):
+        module = (node.module or "").split(".")
+        if module[0] not in TOPS:
+            continue
+        for name in (alias.name for alias in node.names):
+            whole = [*module, name]
+            private = next((i for i, part in enumerate(whole) if part[0] == "_" and part[:2] != "__"), None)
+            if private is None:
+                continue
+            place = REPO.joinpath(*whole[:private])
+            folder = place if place.is_dir() else place.parent
+            if folder != (REPO / path).parent:
+                found.append(f"{path}:{node.lineno} {'.'.join(whole)}")
+    assert found == []
+
+
+def test_no_private_name_is_reached_through_an_import() -> None:
+    found = []
+    for path, tree in sources().items():
+        known = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in TOPS:
+                known |= {alias.asname or alias.name for alias in node.names}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr[0] == "_" and node.attr[:2] != "__":
+                root = ast.unparse(node.value).split(".")[0].split("(")[0]
+                if root in known:
+                    found.append(f"{path}:{node.lineno} {ast.unparse(node)}")
+    assert found == []
+
+
+def test_no_two_classes_share_a_name() -> None:
+    found = defaultdict(list)
+    for path, node in walked(ast.ClassDef):
+        found[node.name].append(f"{path}:{node.lineno}")
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+def test_no_import_is_hidden_from_the_checker() -> None:
+    by_name, from_file = set(), set()
+    for path, node in walked(ast.Call):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if called in BY_NAME:
+            by_name.add(path)
+            assert not isinstance(node.args[0], ast.Constant | ast.JoinedStr), f"{path}:{node.lineno}"
+        if called in FROM_FILE:
+            from_file.add(path)
+        assert getattr(node.func, "id", "") not in ("exec", "eval"), f"{path}:{node.lineno}"
+    assert by_name == set(IMPORTS_BY_NAME)
+    assert from_file == set(RUNS_FILES)
+
+
+def test_no_module_of_the_house_is_handed_on_as_a_value() -> None:
+    """What a function does with a module that it is given, no checker of imports sees."""
+    found = []
+    for path, tree in sources().items():
+        modules = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in TOPS:
+                place = REPO.joinpath(*str(node.module).split("."))
+                names = {alias.name: alias.asname or alias.name for alias in node.names}
+                modules |= {
+                    name
+                    for one, name in names.items()
+                    if any(place.glob(f"{one}.py")) or (place / one).is_dir()
+                }
+        stored = (
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+        )
+        own = {node.id for node in stored} | {
+            node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)
+        }
+        opened = {node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        found += [
+            f"{path}:{node.lineno} {node.id}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and node.id in modules - own and node not in opened
+        ]
+    assert found == []
+
+
+def test_no_field_is_a_dict_with_agreed_keys() -> None:
+    """Unknown keys of a file are kept, in fields of that name, and nothing is steered by them."""
+    found = []
+    for path, node in walked(ast.ClassDef):
+        for field in (part for part in node.body if isinstance(part, ast.AnnAssign)):
+            kind, name = ast.unparse(field.annotation), ast.unparse(field.target)
+            anything = any(word in kind for word in ("[str, Any]", "[str, object]"))
+            mapping = any(word in kind for word in ("dict", "Mapping"))
+            if (anything and name != "kept") or (name == "extra" and mapping):
+                found.append(f"{path}:{field.lineno} {node.name}.{name}: {kind}")
+    assert found == []
+
+
+def folders() -> list[Path]:
+    """Return every package of the source in the order of the tree: a folder before what lies in it."""
+    return [folder for top in TOPS for folder in sorted(p.parent for p in (REPO / top).rglob("__init__.py"))]
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda folder: folder.relative_to(REPO).as_posix())
+def test_a_folder_says_in_one_line_what_it_holds(folder: Path) -> None:
+    said = purpose(folder)
+    assert said.endswith(".")
+    assert len(said) > 20
+
+
+def purpose(folder: Path) -> str:
+    """Return the first line of a package's docstring."""
+    written = ast.get_docstring(ast.parse((folder / "__init__.py").read_bytes())) or ""
+    return written.split("\n", 1)[0]
+
+
+def tree() -> str:
+    """Return the tree as CONTRIBUTING.md prints it: a line for each folder, from its own docstring."""
+    lines = []
+    for folder in folders():
+        parts = folder.relative_to(REPO).parts
+        lines.append(f"{'  ' * (len(parts) - 1) + parts[-1] + '/':<16} {purpose(folder)}")
+    return "\n".join(lines)
+
+
+def test_the_printed_tree_is_the_tree() -> None:
+    page = REPO / "CONTRIBUTING.md"
+    if not page.is_file():
+        pytest.skip("CONTRIBUTING.md is not beside the source")
+    printed = page.read_text(encoding="utf-8").partition("```text\n")[2].partition("\n```")[0]
+    assert printed == tree(), f"CONTRIBUTING.md is to print:\n{tree()}"
