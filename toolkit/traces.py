@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,16 +61,12 @@ class Trace:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
-class Copies(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Copies:
     """What one call copies between the host's memory and the device's, in milliseconds."""
 
-    @property
-    def upload_ms(self) -> float:
-        """From the host to the device."""
-
-    @property
-    def download_ms(self) -> float:
-        """From the device to the host."""
+    upload_ms: float
+    download_ms: float
 
 
 def timed(call: Callable[[], object], runs: int) -> list[float]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from toolkit.artifacts import Artifact
 from toolkit.catalog import Shelf
 from toolkit.errors import CnnkitError, ShapeError, UnavailableError, unknown_name
+from toolkit.figures import shape_text
 from toolkit.passports import Format
 from toolkit.traces import PLAIN, Copies, ForeignFiles, ForeignTrace, NodeSpelling, Trace
 
@@ -127,10 +128,8 @@ class Engine(ABC):
             want is None or want == have for want, have in zip(wanted, batch.shape, strict=True)
         )
         if not fits or len(batch) == 0:
-            shape = "×".join("N" if n is None else str(n) for n in wanted)
-            raise ShapeError(
-                f"{self.artifact.passport.model} takes {shape}, got {'×'.join(map(str, batch.shape))}"
-            )
+            takes, got = shape_text(wanted), shape_text(batch.shape)
+            raise ShapeError(f"{self.artifact.passport.model} takes {takes}, got {got}")
         asked, (least, most) = len(batch), self.batch_sizes
         if asked < least or (most is not None and asked > most):
             sizes = f"{least} or more" if most is None else f"{least} to {most}"

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -98,8 +97,10 @@ class GraphNode:
 
 def read_optimized(path: Path) -> dict[str, GraphNode]:
     """Read an optimized graph; return its nodes by name."""
+    from onnx.helper import tensor_dtype_to_np_dtype as dtype_of
+
     graph = load_graph(path, weights=False).graph
-    sizes = {t.name: _tensor_bytes(t) for t in graph.initializer}
+    sizes = {t.name: int(prod(t.dims)) * dtype_of(t.data_type).itemsize for t in graph.initializer}
     return {
         node.name: GraphNode(
             type=node.op_type,
@@ -109,13 +110,6 @@ def read_optimized(path: Path) -> dict[str, GraphNode]:
         )
         for node in graph.node
     }
-
-
-def _tensor_bytes(tensor: Any) -> int:
-    import onnx
-
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    return int(prod(tensor.dims)) * int(dtype.itemsize)
 
 
 def read_profile(
@@ -132,17 +126,14 @@ def read_profile(
     Without `timed` the nodes' times are left out: a GPU's node is told to last as long as its launch.
     """
     calls = calls_by_node(events)
-    names = list(calls)
-    times = np.zeros((windows, len(names)))
-    for index, name in enumerate(names):
-        durations = np.array([event.dur for event in calls[name][1:]]) / 1e3
-        times[:, index] = _by_window(durations, windows=windows, runs=runs)
-    memory, unknown = _memory([calls[name][0] for name in names])
+    durations = (np.array([event.dur for event in own[1:]]) / 1e3 for own in calls.values())
+    times = np.array([_by_window(each, windows=windows, runs=runs) for each in durations])
+    memory, unknown = _memory([own[0] for own in calls.values()])
     if not timed:
         unknown["note"] = LAUNCHES
     return Trace(
-        nodes=tuple(executed(name, calls[name][0], graph.get(name)) for name in names),
-        node_ms=times if timed else None,
+        nodes=tuple(executed(name, own[0], graph.get(name)) for name, own in calls.items()),
+        node_ms=times.reshape(-1, windows).T if timed else None,
         total_ms=totals,
         runs=windows * runs,
         memory=memory,
@@ -185,13 +176,10 @@ def executed(name: str, event: Event, node: GraphNode | None = None) -> Executed
 
 
 def _output_bytes(shapes: Sequence[Shapes]) -> int | None:
-    found = 0
-    for entry in shapes:
-        for dtype, shape in entry.items():
-            if dtype not in ITEM_BYTES:
-                return None
-            found += prod(shape) * ITEM_BYTES[dtype]
-    return found if shapes else None
+    tensors = [(dtype, shape) for entry in shapes for dtype, shape in entry.items()]
+    if not shapes or any(dtype not in ITEM_BYTES for dtype, _ in tensors):
+        return None
+    return sum(prod(shape) * ITEM_BYTES[dtype] for dtype, shape in tensors)
 
 
 def _memory(first: Sequence[Event]) -> tuple[dict[str, int | None], dict[str, str]]:

@@ -69,12 +69,15 @@ def _provider(ort: Any, name: str) -> str | None:
 
 def _provider_library(name: str) -> Path | None:
     """Return the shared library of a provider: `CUDAExecutionProvider` is libonnxruntime_providers_cuda."""
-    spec = importlib.util.find_spec("onnxruntime")
-    if spec is None or spec.origin is None:
-        return None
     short = name.removesuffix("ExecutionProvider").lower()
-    path = Path(spec.origin).parent / "capi" / f"libonnxruntime_providers_{short}.so"
-    return path if path.is_file() else None
+    return _file_of("onnxruntime", f"capi/libonnxruntime_providers_{short}.so")
+
+
+def _file_of(package: str, inside: str) -> Path | None:
+    """Return a file of a package, which is not imported; None where either is not there."""
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.origin).parent / inside if spec and spec.origin else None
+    return path if path and path.is_file() else None
 
 
 def _library_error(ort: Any, name: str) -> str | None:
@@ -130,12 +133,6 @@ def problems() -> tuple[str, ...]:
 
 def torch_cuda() -> int | None:
     """Return the CUDA major that torch was built for, read from its version file without importing it."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    try:
-        text = (Path(spec.origin).parent / "version.py").read_text("utf-8")
-    except OSError:
-        return None
-    match = re.search(r"^cuda[^=]*=\s*'(\d+)", text, re.MULTILINE)
+    file = _file_of("torch", "version.py")
+    match = re.search(r"^cuda[^=]*=\s*'(\d+)", file.read_text("utf-8"), re.MULTILINE) if file else None
     return int(match.group(1)) if match else None

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from toolkit.modules import ModuleRow, visit
 from toolkit.modules.calls import function_name
-from toolkit.traces import ExecutedNode, Trace, trimmed_mean
+from toolkit.traces import ExecutedNode, Trace, timed, trimmed_mean
 
 Clock = Callable[[], Any]
 
@@ -72,17 +72,16 @@ def _timed(
     samples = np.zeros((windows, len(rows), runs))
     totals: list[float] = []
     functional = any("/" in row.name for row in rows)
-    with _watched(module, clock, marks, functional=functional):
-        module(given)  # the first call pays for lazy set-up
+
+    def call() -> None:
+        module(given)
         wait()
+
+    with _watched(module, clock, marks, functional=functional):
+        call()  # the first call pays for lazy set-up
         for window in range(windows):
             marks.clear()
-            stamps = [time.perf_counter()]
-            for _ in range(runs):
-                module(given)
-                wait()
-                stamps.append(time.perf_counter())
-            totals.append(float(trimmed_mean(np.diff(stamps) * 1e3)))
+            totals.append(float(trimmed_mean(np.array(timed(call, runs)))))
             samples[window] = _spans(marks, cuda=cuda).reshape(runs, len(rows)).T
     return trimmed_mean(samples), tuple(totals)
 

@@ -19,7 +19,7 @@ from toolkit.backends._ort_providers import load_cuda_libraries
 from toolkit.errors import CorruptError, UnavailableError
 from toolkit.machine.cpu import cpu, saturates
 from toolkit.passports import Format
-from toolkit.traces import ForeignFiles, ForeignTrace, Trace, trimmed_mean
+from toolkit.traces import ForeignFiles, ForeignTrace, Trace, timed, trimmed_mean
 
 HOW_TO_GET = "pip install cnnkit"
 # words for GraphOptimizationLevel, from nothing to everything
@@ -145,16 +145,12 @@ class OrtEngine(Engine):
             run()  # the first run pays for arenas and packing
             totals = []
             for _ in range(windows):
-                stamps = [time.perf_counter()]
-                for _ in range(runs):
-                    run()
-                    stamps.append(time.perf_counter())
-                totals.append(float(trimmed_mean(np.diff(stamps) * 1e3)))
+                totals.append(float(trimmed_mean(np.array(timed(run, runs)))))
                 time.sleep(IDLE_S)
             events = read_events(Path(session.end_profiling()))
             graph = read_optimized(Path(settings.optimized_model_filepath))
-        timed = self._place[0] == "cpu"  # a GPU's kernels are only launched in the time that is told
-        return read_profile(events, graph, windows=windows, runs=runs, totals=tuple(totals), timed=timed)
+        on_cpu = self._place[0] == "cpu"  # a GPU's kernels are only launched in the time that is told
+        return read_profile(events, graph, windows=windows, runs=runs, totals=tuple(totals), timed=on_cpu)
 
 
 def bound_run(session: Any, feed: Mapping[str, NDArray[Any]], kind: str, index: int) -> Callable[[], object]:
@@ -211,10 +207,7 @@ class Ort(Backend):
         return read_foreign(files)
 
     def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
-        try:
-            import onnxruntime  # noqa: F401
-        except ImportError:
-            raise UnavailableError(f"ONNX Runtime is not installed; {HOW_TO_GET}") from None
+        self.require()
         return OrtEngine(artifact, options)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from toolkit.artifacts import CHECKPOINT, Artifact
 from toolkit.backends import Availability, Backend, Engine, EngineOptions
 from toolkit.checkpoints import load_module
-from toolkit.errors import MissingExtraError, UnavailableError
+from toolkit.errors import UnavailableError, needs_extra
 from toolkit.machine.arithmetic import plain_fp32
 from toolkit.passports import Format
 from toolkit.traces import Trace
@@ -22,10 +22,8 @@ from toolkit.traces import Trace
 
 def torch_device(name: str) -> Any:
     """Return the torch.device of that name. Raises UnavailableError when it is not on this machine."""
-    try:
+    with needs_extra("train"):
         import torch
-    except ImportError:
-        raise MissingExtraError("torch", "train") from None
     kind, _, index = name.partition(":")
     here = {"cpu": 1, "cuda": _gpus(), "mps": int(torch.backends.mps.is_available())}
     if int(index or 0) >= here.get(kind, 0):
@@ -72,22 +70,19 @@ class PyTorchEngine(Engine):
         self.check(batch)
         module, device = self.module, self.device
         given = torch.from_numpy(np.ascontiguousarray(batch)).to(device)
-        if device.type == "cpu":
+        waits: dict[str, Callable[[], object]] = {
+            "cuda": partial(torch.cuda.synchronize, device),
+            "mps": torch.mps.synchronize,
+        }
+        wait = waits.get(device.type, lambda: None)
 
-            def call() -> object:
-                with torch.inference_mode():
-                    return module(given)
-
-            return call
-        wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else torch.mps.synchronize
-
-        def call_and_wait() -> object:
+        def call() -> object:
             with torch.inference_mode():
                 output = module(given)
             wait()
             return output
 
-        return call_and_wait
+        return call
 
     def trace(self, batch: NDArray[Any], *, windows: int, runs: int) -> Trace:
         from toolkit.backends._torch_trace import trace_module

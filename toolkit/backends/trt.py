@@ -20,12 +20,19 @@ from toolkit.errors import CorruptError, ShapeError, UnavailableError
 from toolkit.graphs import GRAPH
 from toolkit.machine.cuda import Device, device_count, driver_version, gpus
 from toolkit.passports import Format
-from toolkit.tensorrt.fit import Here, explain_refusal, here, misfit
-from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, FLAVOURS, BuilderLog, guarded, load, new_logger
+from toolkit.tensorrt.fit import explain_refusal, here, misfit
+from toolkit.tensorrt.flavours import (
+    DEFAULT_FLAVOUR,
+    FLAVOURS,
+    BuilderLog,
+    guarded,
+    load,
+    new_logger,
+    new_profiler,
+)
 from toolkit.tensorrt.kernels import KernelCache, kernels_path
 from toolkit.tensorrt.layers import SPELLING, node_of, read_layers
-from toolkit.tensorrt.times import CallTimes, LayerTime, layer_profiler
-from toolkit.traces import ForeignFiles, ForeignTrace, Trace, trimmed_mean
+from toolkit.traces import Copies, ForeignFiles, ForeignTrace, Trace, trimmed_mean
 
 NO_GPU = "it needs an NVIDIA GPU and none is visible"
 
@@ -96,8 +103,8 @@ class TrtEngine(Engine):
         self.device.synchronise()
         return found
 
-    def call_times(self, batch: NDArray[Any], *, runs: int) -> CallTimes:
-        """Time the copy to the GPU, the layers and the copy back apart, by events on the stream.
+    def call_times(self, batch: NDArray[Any], *, runs: int) -> Copies:
+        """Time the copies to the GPU and back apart from the layers, by events on the stream.
 
         Host memory is the caller's, not pinned, as it is in `run`.
         """
@@ -115,8 +122,8 @@ class TrtEngine(Engine):
             parts.append([self.device.elapsed_ms(a, b) for a, b in pairwise(marks)])
             self.device.forget(marks)
             del kept
-        upload, compute, download = np.median(parts, axis=0).tolist()
-        return CallTimes(upload_ms=upload, compute_ms=compute, download_ms=download, runs=runs)
+        upload, _, download = np.median(parts, axis=0).tolist()
+        return Copies(upload_ms=upload, download_ms=download)
 
     @property
     def batch_sizes(self) -> tuple[int, int | None]:
@@ -169,24 +176,24 @@ class TrtEngine(Engine):
     def _download(self, name: str) -> NDArray[Any]:
         return self.device.download(name, *self._output(name))
 
-    def layer_times(self, batch: NDArray[Any], *, runs: int) -> list[list[LayerTime]]:
-        """Run `runs` times under TensorRT's profiler; return each run's layers in their order.
+    def layer_times(self, batch: NDArray[Any], *, runs: int) -> list[list[tuple[str, float]]]:
+        """Run `runs` times under TensorRT's profiler; return each run's layers, with ms, in their order.
 
         Profiling slows the engine down: take the end-to-end latency from unprofiled runs.
         """
         self.check(batch)
-        profiler = layer_profiler(self.trt)
-        self.context.profiler = profiler
+        seen: list[tuple[str, float]] = []
+        self.context.profiler = new_profiler(self.trt, seen)
         # without this each enqueue would wait for its report and time the host, too
         self.context.enqueue_emits_profile = False
-        found: list[list[LayerTime]] = []
+        found: list[list[tuple[str, float]]] = []
         try:
             for _ in range(runs):
                 self._enqueue(batch)
                 self.device.synchronise()
-                profiler.seen.clear()
+                seen.clear()
                 self.context.report_to_profiler()
-                found.append(list(profiler.seen))
+                found.append([*seen])
         finally:
             self.context.enqueue_emits_profile = True
             self.context.profiler = None
@@ -206,13 +213,14 @@ class TrtEngine(Engine):
 
     def trace(self, batch: NDArray[Any], *, windows: int, runs: int) -> Trace:
         seen = self.layer_times(batch, runs=windows * runs)
-        names = [layer.name for layer in seen[0]]
-        samples = np.array([[one.milliseconds for one in run] for run in seen])
+        names = [name for name, _ in seen[0]]
+        samples = np.array([[ms for _, ms in run] for run in seen])
         by_window = samples.reshape(windows, runs, len(names)).transpose(0, 2, 1)
         known = {node.name: node for node in read_layers(self.inspect(), what="the engine's own inspector")}
         memory = {
-            "weights_bytes": self.weights_bytes(),
-            "peak_activation_bytes": self.device_memory_bytes(),
+            "weights_bytes": int(self.engine.get_engine_stat(self.trt.EngineStat.TOTAL_WEIGHTS_SIZE)),
+            # the context's, for its largest shapes
+            "peak_activation_bytes": int(self.engine.device_memory_size_v2),
         }
         return Trace(
             nodes=tuple(known.get(name) or node_of(name) for name in names),
@@ -229,17 +237,8 @@ class TrtEngine(Engine):
         inspector.execution_context = self.context
         return str(inspector.get_engine_information(self.trt.LayerInformationFormat.JSON))
 
-    def device_memory_bytes(self) -> int:
-        """Return the activation memory that the context holds for its largest shapes."""
-        return int(self.engine.device_memory_size_v2)
-
-    def weights_bytes(self) -> int:
-        """Return the memory of the engine's weights on the device."""
-        return int(self.engine.get_engine_stat(self.trt.EngineStat.TOTAL_WEIGHTS_SIZE))
-
     def close(self) -> None:
         if self.kernels is not None:
-            self.kernels.save()
             self.kernels.close()
         # children before parents, and all of TensorRT's before the CUDA context
         for name in ("context", "engine", "_runtime"):
@@ -315,5 +314,3 @@ def _device_index(device: str) -> int:
 
 
 BACKEND = Trt()
-
-__all__ = ["BACKEND", "Here", "Trt", "TrtEngine"]

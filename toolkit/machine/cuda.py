@@ -10,8 +10,7 @@ import ctypes
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,14 +207,3 @@ class Device:
         _call("cuStreamDestroy_v2", self._stream)
         self._stream = None
         _call("cuDevicePrimaryCtxRelease_v2", self._handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

