@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +45,16 @@ class Insight:
 
 
 class Explainer:
-    """A checkpoint's network of its own, so that hooks and gradients touch no serving engine."""
+    """A checkpoint's network of its own, so that hooks and gradients touch no serving engine.
+
+    Threads must take turns.
+    """
 
     def __init__(self, artifact: Artifact, *, model_file: Path | None = None) -> None:
         """Load the network. Raises MissingExtraError without torch, CnnkitError without preprocessing."""
         self.artifact = artifact
         self.preprocessing = preprocessing_of(artifact)
         self.module = load_module(artifact, model_file=model_file)
-        self._lock = threading.Lock()
 
     def look(
         self, data: bytes, *, layer: str | None = None, invert: Invert = "auto", limits: Limits
@@ -67,7 +68,7 @@ class Explainer:
         picture = read_picture(
             data, self.preprocessing, invert, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes
         )
-        with self._lock, torch.enable_grad():
+        with torch.enable_grad():
             kept: dict[str, Tensor] = {}
             rows = torch.from_numpy(normalise(picture.pixels, self.preprocessing)[None]).requires_grad_()
             with contextlib.ExitStack() as hooks:

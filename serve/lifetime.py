@@ -1,4 +1,4 @@
-"""A server's life: warm up, be ready, look for newer artifacts, drain when told to stop."""
+"""A server's life: put together, warm up, be ready, look for newer artifacts, drain when told to stop."""
 
 from __future__ import annotations
 
@@ -7,15 +7,33 @@ import contextlib
 import gc
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 
+from serve.api.access import Access, is_loopback
 from serve.api.app import App
 from serve.api.connection import Connection
-from serve.page.mount import end_streams
+from serve.api.metrics import ServerMetrics
+from serve.page.mount import end_streams, page_app
+from serve.registry import Registry
 from serve.reload import Reloader
+from serve.served import ServedModel
+from serve.settings import ServeSettings
+
+
+def assemble(served: Sequence[ServedModel], settings: ServeSettings) -> App:
+    """Put the API, and the page where it is wanted, before what is served; nothing is opened yet."""
+    metrics = ServerMetrics()
+    return App(
+        Registry(served, settings.backend, settings.batching, metrics.batch),
+        metrics,
+        access=Access(auth=settings.auth, token=settings.token, loopback=is_loopback(settings.host)),
+        limits=settings.limits,
+        deadline_s=settings.deadline_s,
+        page=page_app(served, settings.limits) if settings.page else None,
+    )
 
 
 class Server(uvicorn.Server):
@@ -57,7 +75,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets=sockets)
         if not self.force_exit:
             await self.app.registry.close()
-        self.app.classify.close()
+        self.app.classify.decoders.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -152,14 +152,13 @@ class ServedModel:
         """Take up what the name means by now, where that is another file than before. Raises CnnkitError."""
         if self.artifact is None or self.pinned:
             return
-        for found in self.candidates():
-            if found.passport.precision == self.opening.precision:
-                if found.passport.sha256 != self.artifact.passport.sha256:
-                    artifact = open_artifact(found.path)
-                    with self._lock:
-                        self.artifact = artifact
-                        self.opened.clear()
-                return
+        precision = self.opening.precision
+        found = next((one for one in self.candidates() if one.passport.precision == precision), None)
+        if found is not None and found.passport.sha256 != self.artifact.passport.sha256:
+            artifact = open_artifact(found.path)
+            with self._lock:
+                self.artifact = artifact
+                self.opened.clear()
 
     def close(self) -> None:
         """Free the engines that were opened."""

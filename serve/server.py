@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serve.served import ServedModel, line_up
+from serve.api.access import is_loopback
+from serve.served import line_up
 from serve.settings import ServeSettings
 from toolkit.artifacts import artifacts_root
 from toolkit.errors import CnnkitError, MissingExtraError
@@ -21,7 +22,6 @@ from toolkit.opening import describe
 from toolkit.telling import Tell, aloud
 
 if TYPE_CHECKING:
-    from serve.api.app import App
     from serve.lifetime import Server
 
 # With the default of 5 ms an engine's thread waits that long for a busy event loop to let go.
@@ -72,8 +72,7 @@ def serve(
     for package in ("httptools", "prometheus_client", "python_multipart", "uvicorn"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "serve")
-    from serve.api.access import is_loopback
-    from serve.lifetime import Server
+    from serve.lifetime import Server, assemble
 
     if not is_loopback(settings.host) and settings.auth is None and settings.token is None:
         tell(
@@ -104,22 +103,3 @@ def _run(server: Server, sock: socket.socket) -> None:
         except KeyboardInterrupt:
             server.stop()
             running.result()
-
-
-def assemble(served: Sequence[ServedModel], settings: ServeSettings) -> App:
-    """Put the API, and the page where it is wanted, before what is served; nothing is opened yet."""
-    from serve.api.access import Access, is_loopback
-    from serve.api.app import App
-    from serve.api.metrics import ServerMetrics
-    from serve.registry import Registry
-
-    metrics = ServerMetrics()
-    registry = Registry(served, settings.backend, settings.batching, metrics.batch)
-    page = None
-    if settings.page:
-        from serve.page.mount import page_app
-
-        page = page_app(served, settings.limits)
-    access = Access(auth=settings.auth, token=settings.token, loopback=is_loopback(settings.host))
-    limits, deadline_s = settings.limits, settings.deadline_s
-    return App(registry, metrics, access=access, limits=limits, deadline_s=deadline_s, page=page)

@@ -214,3 +214,8 @@ def top_classes(probabilities: NDArray[Any], classes: Sequence[str], count: int)
     """Return the `count` likeliest (label, probability) of one row, likeliest first."""
     order = np.argsort(-probabilities, kind="stable")[:count]
     return [(classes[int(i)], float(probabilities[int(i)])) for i in order]
+
+
+def picture_of(pixels: Pixels) -> Image.Image:
+    """Return (C, H, W) uint8 pixels, C being 1 or 3, as a picture in mode L or RGB."""
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))

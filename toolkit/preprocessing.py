@@ -16,7 +16,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.images import Floats, Ground, Pixels, background_is_light, border_colour
+from toolkit.images import Floats, Ground, Pixels, background_is_light, border_colour, picture_of
 
 Side = Annotated[int, Meta(ge=1)]
 Resize = Literal["pad", "crop", "squash"]
@@ -211,8 +211,7 @@ def fit_batch(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
         alike = pixels.shape[2] * width == pixels.shape[3] * height
         if same or (alike and preprocessing.interpolation == "box-bilinear"):
             return resize_batch(pixels, preprocessing.size)
-    frames = [Image.fromarray(p[0] if len(p) == 1 else np.moveaxis(p, 0, -1)) for p in pixels]
-    return np.stack([fit_pixels(frame, preprocessing) for frame in frames])
+    return np.stack([fit_pixels(picture_of(one), preprocessing) for one in pixels])
 
 
 def _to_grey(pixels: Pixels) -> NDArray[Any]:

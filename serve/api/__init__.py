@@ -49,8 +49,6 @@ class HttpRequest:
     clock: all that is done for a request is done by then.
     """
 
-    method: str
-    path: str
     query: str
     headers: Mapping[bytes, bytes]
     came: float

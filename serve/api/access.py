@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import hmac
 import ipaddress
@@ -64,7 +63,7 @@ class Access:
             return False
         try:
             given = base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             return False
         password = given.partition(b":")[2]
         by_name = bool(self.auth and hmac.compare_digest(given, self.auth.encode()))

@@ -21,9 +21,8 @@ from serve.api.access import Access
 from serve.api.admission import Admission
 from serve.api.bodies import error_reply, read_body, request_id, respond
 from serve.api.classify import Classify
-from serve.api.documentation import documentation
 from serve.api.metrics import ServerMetrics
-from serve.api.openapi import MODEL, VERSION
+from serve.api.openapi import MODEL, VERSION, documentation
 from serve.api.protocol import Protocol
 from serve.api.repository import Repository, refused
 from serve.registry import Registry
@@ -54,19 +53,16 @@ class App:
         access: Access,
         limits: Limits,
         deadline_s: float,
-        max_body: int = MAX_BODY,
         page: PageGuard | None = None,
     ) -> None:
         """`page` answers every path that is no API's."""
         self.registry = registry
         self.metrics = metrics
         self.access = access
-        self.max_body = max_body
         self.deadline_s = deadline_s
         self.page = page
-        admission = Admission(metrics, deadline_s)
-        protocol = Protocol(registry, admission)
-        self.classify = Classify(protocol, admission, limits)
+        protocol = Protocol(registry, Admission(metrics, deadline_s))
+        self.classify = Classify(protocol, limits)
         self.routes = self._routes(protocol, Repository(protocol), self.classify)
 
     def _routes(
@@ -163,11 +159,9 @@ class App:
 
         def read() -> Awaitable[bytes]:
             waits = whole is None or not whole()
-            return read_body(headers, receive, self.max_body, deadline if waits else None)
+            return read_body(headers, receive, MAX_BODY, deadline if waits else None)
 
         request = HttpRequest(
-            method=scope["method"],
-            path=scope["path"],
             query=scope["query_string"].decode("latin-1"),
             headers=headers,
             came=came,

@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from serve.api import HttpRequest, RefusedError, Reply
-from serve.api.admission import Admission
 from serve.api.bodies import json_reply, wrong
 from serve.api.messages import (
     Classification,
@@ -19,7 +18,7 @@ from serve.api.messages import (
     ModelList,
     PictureLatency,
 )
-from serve.api.pictures import Decoders, picture_of
+from serve.api.pictures import Decoders, picture_in
 from serve.api.protocol import Protocol, headers_of, usable
 from serve.batching import DeadlineError, QueueFullError
 from serve.classifier import PreparedPicture
@@ -42,9 +41,8 @@ WORDS = {
 class Classify:
     """The handler over a registry; decodes pictures off the event loop."""
 
-    def __init__(self, protocol: Protocol, admission: Admission, limits: Limits) -> None:
+    def __init__(self, protocol: Protocol, limits: Limits) -> None:
         self.protocol = protocol
-        self.admission = admission
         self.limits = limits
         # a picture becomes one row, so that as many may wait for a decoder as rows for the engine
         self.decoders = Decoders(protocol.registry.batching.max_waiting)
@@ -80,7 +78,7 @@ class Classify:
     ) -> Reply:
         classifier = version.classifier
         prepared, waited_s = await self._prepare(request, body, version, query.invert)
-        arrays, timing = await self.admission.run(version, prepared.rows, request.deadline)
+        arrays, timing = await self.protocol.admission.run(version, prepared.rows, request.deadline)
         ran = time.perf_counter()
         try:
             row = classifier.probabilities(arrays[0])[0]
@@ -120,24 +118,20 @@ class Classify:
         content_type = request.headers.get(b"content-type", b"")
 
         def work() -> PreparedPicture:
-            picture = picture_of(body, content_type)
+            picture = picture_in(body, content_type)
             return classifier.prepare(picture, invert=INVERT[invert], limits=self.limits)
 
         try:
             prepared, waited_s = await self.decoders.run(work, len(body), request.deadline)
         except (QueueFullError, DeadlineError) as error:
-            raise self.admission.refused(name, error) from None
+            raise self.protocol.admission.refused(name, error) from None
         except ImageError as error:
             raise RefusedError(STATUS.get(type(error), 422), str(error)) from None
-        metrics = self.admission.metrics
+        metrics = self.protocol.admission.metrics
         metrics.took("decode_wait", name, waited_s)
         metrics.took("decode", name, prepared.decode_ms / 1e3)
         metrics.took("preprocess", name, prepared.preprocess_ms / 1e3)
         return prepared, waited_s
-
-    def close(self) -> None:
-        """End the decoders' threads."""
-        self.decoders.close()
 
 
 def _query(text: str) -> ClassifyQuery:

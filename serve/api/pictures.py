@@ -23,7 +23,7 @@ FIELD = b"file"
 MAX_PARTS = 16
 
 
-def picture_of(body: bytes, content_type: bytes) -> bytes:
+def picture_in(body: bytes, content_type: bytes) -> bytes:
     """Return the file that a body is, or that its form holds. Raises RefusedError (400, 415, 422)."""
     kind = content_type.split(b";")[0].strip().lower()
     if kind == b"multipart/form-data":

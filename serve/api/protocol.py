@@ -7,6 +7,8 @@ import time
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from msgspec import UNSET
+
 from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.admission import Admission
 from serve.api.bodies import json_reply
@@ -59,8 +61,13 @@ class Protocol:
 
     async def server(self, request: HttpRequest) -> Reply:
         """Describe the server."""
-        version = tool_versions().get("cnnkit", "unknown")
-        return json_reply(ServerDescription(name="cnnkit", version=version, extensions=EXTENSIONS))
+        return json_reply(
+            ServerDescription(
+                name="cnnkit",
+                version=tool_versions().get("cnnkit", "unknown"),
+                extensions=EXTENSIONS,
+            )
+        )
 
     def model(self, name: str) -> ServedModel:
         """Return a served model. Raises RefusedError (404)."""
@@ -169,10 +176,12 @@ def _answer(asked: AskedInference, arrays: list[Any], version: Version) -> Reply
     answers = [(wanted, by_name[wanted.name]) for wanted in asked.wanted]
     if not all(finite(array) for _, array in answers):
         raise RefusedError(400, "the input's numbers are so large that the network's output is not finite")
-    precision = classifier.artifact.passport.precision
-    reply = InferReply(model_name=version.model.name, model_version=precision, outputs=[])
-    if asked.ident is not None:
-        reply.id = asked.ident
+    reply = InferReply(
+        model_name=version.model.name,
+        model_version=classifier.artifact.passport.precision,
+        outputs=[],
+        id=UNSET if asked.ident is None else asked.ident,
+    )
     body, header_length = render(reply, answers, classifier.classes)
     headers = headers_of(classifier)
     if header_length is None:
@@ -203,10 +212,10 @@ def _no_version(model: ServedModel, version: str) -> RefusedError:
 
 
 def _described(spec: TensorSpec) -> TensorDescription:
-    shape = [-1 if n is None else n for n in spec.shape]
-    return TensorDescription(name=spec.name, datatype=datatype(spec), shape=shape)
+    return TensorDescription(
+        name=spec.name, datatype=datatype(spec), shape=[-1 if n is None else n for n in spec.shape]
+    )
 
 
 def _configured(spec: TensorSpec) -> ConfiguredTensor:
-    kind = f"TYPE_{datatype(spec)}"
-    return ConfiguredTensor(name=spec.name, data_type=kind, dims=list(spec.shape[1:]))
+    return ConfiguredTensor(name=spec.name, data_type=f"TYPE_{datatype(spec)}", dims=list(spec.shape[1:]))

@@ -37,39 +37,46 @@ def cards(usable: Sequence[ServedModel]) -> str:
 def card(artifact: Artifact, title: str | None = None) -> str:
     """Return a table of what an artifact's passport says; its title is the artifact's name by default."""
     passport = artifact.passport
-    metrics, parity = passport.metrics, passport.parity
-    rows: list[tuple[str, str]] = [
-        ("model", passport.model),
-        ("file", f"`{artifact.path.name}`, {artifact.path.stat().st_size:,} bytes"),
-        ("format and precision", f"{passport.format}, {passport.precision}"),
-        ("input", shape_text(passport.input.shape)),
-        ("classes", ", ".join(passport.classes)),
-    ]
-    if metrics.test_accuracy is not None:
-        interval = metrics.test_accuracy_ci95
-        between = f", 95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
-        images = f" on {metrics.test_images:,} images" if metrics.test_images else ""
-        rows.append(("test accuracy", f"{metrics.test_accuracy:.4f}{images}{between}"))
-    else:
-        rows.append(("test accuracy", "untrained" if passport.trained is False else "not known"))
-    if passport.dataset:
-        rows.append(("data set", passport.dataset.name))
-    if parity:
-        rows.append(
-            (
-                "parity",
-                f"{parity.top1_agreement:.2%} same first answer as {parity.source}, "
-                f"largest difference {parity.max_abs_diff:.1e}",
-            )
-        )
-    elif passport.parity_why:
-        rows.append(("parity", f"not measured: {passport.parity_why}"))
     again = commands(artifact)
-    if again:
-        rows.append(("to make it again", f"`{again}`"))
-    rows += [("made", passport.created or "not known"), ("SHA-256", f"`{passport.sha256}`")]
-    lines = [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows]
+    rows = {
+        "model": passport.model,
+        "file": f"`{artifact.path.name}`, {artifact.path.stat().st_size:,} bytes",
+        "format and precision": f"{passport.format}, {passport.precision}",
+        "input": shape_text(passport.input.shape),
+        "classes": ", ".join(passport.classes),
+        "test accuracy": _accuracy(passport),
+        "data set": passport.dataset.name if passport.dataset else None,
+        "parity": _parity(passport),
+        "to make it again": f"`{again}`" if again else None,
+        "made": passport.created or "not known",
+        "SHA-256": f"`{passport.sha256}`",
+    }
+    lines = [
+        f"| {name} | {value.replace('|', chr(92) + '|')} |"
+        for name, value in rows.items()
+        if value is not None
+    ]
     return "\n".join([f"| {title or artifact.name} | |", "|:--|:--|", *lines])
+
+
+def _accuracy(passport: Passport) -> str:
+    metrics = passport.metrics
+    if metrics.test_accuracy is None:
+        return "untrained" if passport.trained is False else "not known"
+    interval = metrics.test_accuracy_ci95
+    between = f", 95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+    images = f" on {metrics.test_images:,} images" if metrics.test_images else ""
+    return f"{metrics.test_accuracy:.4f}{images}{between}"
+
+
+def _parity(passport: Passport) -> str | None:
+    parity = passport.parity
+    if parity is None:
+        return f"not measured: {passport.parity_why}" if passport.parity_why else None
+    return (
+        f"{parity.top1_agreement:.2%} same first answer as {parity.source}, "
+        f"largest difference {parity.max_abs_diff:.1e}"
+    )
 
 
 def commands(artifact: Artifact) -> str | None:
@@ -83,10 +90,8 @@ def commands(artifact: Artifact) -> str | None:
     if passport.trained is None or (passport.trained and trained is None):
         return None
     words = ["cnnkit", "export", name.removesuffix("-untrained")]
-    if passport.trained is False:
-        words.append("--untrained")
-    if passport.precision != "fp32":
-        words += ["--precision", passport.precision]
+    words += ["--untrained"] if passport.trained is False else []
+    words += _unusual("precision", passport.precision, "fp32")
     export = None if passport.format == CHECKPOINT else shlex.join(words)
     return " && ".join(line for line in (trained, export) if line) or None
 
@@ -95,21 +100,21 @@ def _training(passport: Passport, name: str) -> str | None:
     recipe = passport.recipe
     if not passport.trained or recipe is None:
         return None
+    spec = zoo.models().get(passport.model)
     words = ["cnnkit", "train", passport.model]
-    if name != passport.model:
-        words += ["--name", name]
-    if recipe.name != "default":
-        words += ["--recipe", recipe.name]
+    words += _unusual("name", name, passport.model)
+    words += _unusual("recipe", recipe.name, "default")
     for field in recipe.changed:
         words += _option(field, getattr(recipe, field, None))
-    spec = zoo.models().get(passport.model)
-    if passport.dataset and (spec is None or passport.dataset.name != spec.dataset):
-        words += ["--dataset", passport.dataset.name]
-    if passport.pretrained:
-        words += ["--pretrained", passport.pretrained]
-    if passport.seed:
-        words += ["--seed", str(passport.seed)]
+    words += _unusual("dataset", passport.dataset and passport.dataset.name, spec and spec.dataset)
+    words += _unusual("pretrained", passport.pretrained, None)
+    words += _unusual("seed", passport.seed, 0)
     return shlex.join(words)
+
+
+def _unusual(option: str, value: Any, usual: Any) -> list[str]:
+    """Return an option whose value is known and is not the one that it has when nobody types it."""
+    return [] if value in (None, usual) else [f"--{option}", str(value)]
 
 
 def _option(field: str, value: Any) -> list[str]:

@@ -13,12 +13,13 @@ from serve.page.events import in_turn
 from serve.page.files import build_many
 from serve.page.inputs import drawing_as_bytes, photo_as_bytes
 from serve.page.looking_inside import build_inside
-from serve.page.pictures import ChosenPicture, TestPictures, test_pictures, to_pil
+from serve.page.pictures import ChosenPicture, SamplePictures, sample_pictures
 from serve.page.report import build_report
 from serve.served import ServedModel
 from serve.settings import Limits
 from toolkit.answering import Invert
 from toolkit.errors import CnnkitError
+from toolkit.images import picture_of
 
 TOP = 5
 CANVAS = (280, 280)
@@ -34,7 +35,7 @@ def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
     """Return the page's Blocks for what is served."""
     usable = [entry for entry in entries if entry.why_not is None]
     assert usable[0].artifact is not None
-    pictures = test_pictures(usable[0].artifact)
+    pictures = sample_pictures(usable[0].artifact)
     with gr.Blocks(
         title="cnnkit", analytics_enabled=False, fill_width=True, delete_cache=(300, 1800)
     ) as blocks:
@@ -74,14 +75,14 @@ def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
         answer = _answerer(usable, limits)
         switches = [engines, invert]
         _wire_inputs(answer, [drawing, photo], switches, [current, *shown])
-        if isinstance(pictures, TestPictures):
+        if isinstance(pictures, SamplePictures):
             _wire_gallery(answer, gallery, pictures, switches, [current, *shown])
         changes = [engines.change, invert.change]
         gr.on(changes, answer, [current, *switches], shown, **in_turn("answer"))
     return blocks
 
 
-def _inputs(pictures: TestPictures | str) -> tuple[Any, Any, Any]:
+def _inputs(pictures: SamplePictures | str) -> tuple[Any, Any, Any]:
     """Draw what a picture comes from: a drawing, a photo, and the gallery or why there is none."""
     with gr.Tabs():
         with gr.Tab("Draw"):
@@ -115,7 +116,7 @@ def _inputs(pictures: TestPictures | str) -> tuple[Any, Any, Any]:
     return drawing, photo, gallery
 
 
-def _gallery(pictures: TestPictures) -> Any:
+def _gallery(pictures: SamplePictures) -> Any:
     gr.Markdown(f"Pictures that the network never saw in training, from {pictures.source}")
     return gr.Gallery(
         value=[(pictures.as_pil(i), label) for i, label in enumerate(pictures.labels)],
@@ -162,12 +163,13 @@ def _outputs(usable: Sequence[ServedModel]) -> list[Any]:
 
 
 def _absent(entries: Sequence[ServedModel]) -> str:
-    models: dict[tuple[str, str], list[str]] = {}
-    for entry in entries:
-        if entry.why_not:
-            models.setdefault((entry.backend.title, entry.why_not), []).append(entry.name)
-    lines = [f"**{title}** ({', '.join(names)}) {why_not}" for (title, why_not), names in models.items()]
-    return "\n\n".join(lines)
+    """Say what cannot run here: a line for each engine and reason, with the models that it holds for."""
+    reasons = [(entry.backend.title, entry.why_not) for entry in entries]
+    names = {
+        reason: [entry.name for entry, own in zip(entries, reasons, strict=True) if own == reason]
+        for reason in dict.fromkeys(reasons)
+    }
+    return "\n\n".join(f"**{title}** ({', '.join(names[title, why])}) {why}" for title, why in names if why)
 
 
 def _answerer(usable: Sequence[ServedModel], limits: Limits) -> Callable[..., list[Any]]:
@@ -196,7 +198,7 @@ def _answerer(usable: Sequence[ServedModel], limits: Limits) -> Callable[..., li
         names = {entry.name for entry in picked}
         labels = [gr.update(visible=e in picked, value=tops.get(e.label)) for e in usable]
         seen = [
-            gr.update(visible=m in names, value=to_pil(first[m].pixels) if m in first else None)
+            gr.update(visible=m in names, value=picture_of(first[m].pixels) if m in first else None)
             for m in models
         ]
         return [note, *labels, *seen, _latency(answers) if answers else ""]
@@ -234,7 +236,7 @@ def _wire_inputs(
 def _wire_gallery(
     answer: Callable[..., list[Any]],
     gallery: Any,
-    pictures: TestPictures,
+    pictures: SamplePictures,
     switches: list[Any],
     shown: list[Any],
 ) -> None:

@@ -75,15 +75,19 @@ def build_inside(entries: Sequence[ServedModel], limits: Limits, current: Any, i
         if picture is None or name not in able:
             return ["Draw or pick a picture above first.", gr.update(), None, []]
         try:
-            explainer = explainer_of(able[name], made)
-            chosen = None if which == AUTOMATIC else which
-            way = picture.resolve(how)
-            insight = explainer.look(picture.data, layer=chosen, invert=way, limits=limits)
+            insight = explainer_of(able[name], made).look(
+                picture.data,
+                layer=None if which == AUTOMATIC else which,
+                invert=picture.resolve(how),
+                limits=limits,
+            )
         except CnnkitError as error:
             return [f"**{error}**", gr.update(choices=[AUTOMATIC], value=AUTOMATIC), None, []]
         count, height, width = insight.maps.shape
-        scale = f"{count} channels of {height}×{width}, on one grey scale"
-        text = f"**{insight.label}**, seen from `{insight.layer}`: {scale}"
+        text = (
+            f"**{insight.label}**, seen from `{insight.layer}`: {count} channels of {height}×{width}, "
+            "on one grey scale"
+        )
         choices = gr.update(choices=[AUTOMATIC, *insight.layers])
         return [text, choices, overlay(insight), map_tiles(insight)]
 

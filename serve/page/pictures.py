@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,8 @@ from toolkit.answering import Invert
 from toolkit.artifacts import Artifact
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError
-from toolkit.images import Pixels
+from toolkit.images import Pixels, picture_of
+from toolkit.inspection.sheet import png_of
 
 PER_CLASS = 3
 # the whole set's pictures need a download; the sample of the same pictures ships
@@ -21,10 +21,8 @@ SHIPPED = {"fashion-mnist": "fashion-mnist-sample"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestPictures:
+class SamplePictures:
     """Pictures (C, H, W) uint8 that the network was not trained on, with their true labels."""
-
-    __test__ = False  # pytest would collect the class by its name
 
     images: tuple[Pixels, ...]
     labels: tuple[str, ...]
@@ -32,13 +30,11 @@ class TestPictures:
 
     def as_pil(self, index: int) -> Image.Image:
         """Return one picture in mode L or RGB."""
-        return to_pil(self.images[index])
+        return picture_of(self.images[index])
 
     def as_png(self, index: int) -> bytes:
         """Return one picture as a PNG file's bytes."""
-        out = io.BytesIO()
-        self.as_pil(index).save(out, "PNG")
-        return out.getvalue()
+        return png_of(self.as_pil(index))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +49,6 @@ class ChosenPicture:
         return "no" if self.ours and invert == "auto" else invert
 
 
-def to_pil(pixels: Pixels) -> Image.Image:
-    """Return (C, H, W) uint8 pixels, C being 1 or 3, as a picture in mode L or RGB."""
-    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
-
-
 def dataset_name(artifact: Artifact) -> str | None:
     """Return the data set that an artifact was trained on, or that its model is meant for."""
     if artifact.passport.dataset is not None:
@@ -66,7 +57,7 @@ def dataset_name(artifact: Artifact) -> str | None:
     return spec.dataset if spec else None
 
 
-def test_pictures(artifact: Artifact) -> TestPictures | str:
+def sample_pictures(artifact: Artifact) -> SamplePictures | str:
     """Return a few test pictures of each class, or a sentence that says why there are none."""
     name = dataset_name(artifact)
     if name is None:
@@ -79,7 +70,7 @@ def test_pictures(artifact: Artifact) -> TestPictures | str:
     labels = data.test.labels
     chosen = [i for k in range(len(data.classes)) for i in np.flatnonzero(labels == k)[:PER_CLASS]]
     chosen.sort(key=lambda i: (np.flatnonzero(labels == labels[i]).tolist().index(i), labels[i]))
-    return TestPictures(
+    return SamplePictures(
         images=tuple(data.test.images[i] for i in chosen),
         labels=tuple(data.classes[int(labels[i])] for i in chosen),
         source=name,

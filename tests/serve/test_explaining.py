@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections import OrderedDict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -51,7 +50,7 @@ def test_the_heat_is_each_channel_weighted_by_its_mean_gradient() -> None:
         # the second class: channel 0 by 1, channel 1 by 0.25 on average, however it is spread
         net.fc.weight.copy_(torch.tensor([[0.0] * 8, [1.0] * 4 + [1.0, 0.0, 0.0, 0.0]]))
     explainer = object.__new__(Explainer)
-    explainer.module, explainer._lock = net, threading.Lock()
+    explainer.module = net
     explainer.preprocessing = Preprocessing(size=(2, 2), channels=1)
     passport = SimpleNamespace(model="toy", classes=("no", "yes"))
     explainer.artifact = cast("Artifact", SimpleNamespace(passport=passport))

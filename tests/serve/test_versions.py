@@ -109,9 +109,7 @@ def test_a_version_that_opens_slowly_is_504_first_and_there_later(shipped: Path,
 
     def request(left_s: float) -> HttpRequest:
         came = asyncio.get_running_loop().time()
-        return HttpRequest(
-            method="GET", path="", query="", headers={}, came=came, deadline=came + left_s, read=read
-        )
+        return HttpRequest(query="", headers={}, came=came, deadline=came + left_s, read=read)
 
     async def go() -> None:
         with pytest.raises(RefusedError, match="still being opened") as refused:

@@ -107,14 +107,13 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
     module = _fit(job, state, channels, count)
     known = _passport_of(job, said)
     classes, dataset = _classes(job, count, known, said)
-    passport = new_passport(
-        job.model,
-        preprocessing=_preprocessing(job, channels, known, said),
-        classes=classes,
-        trained=not known or known.trained is not False,
-    )
     passport = dataclasses.replace(
-        passport,
+        new_passport(
+            job.model,
+            preprocessing=_preprocessing(job, channels, known, said),
+            classes=classes,
+            trained=not known or known.trained is not False,
+        ),
         dataset=dataset,
         source_sha256=hash_file(job.file),
         imported_from=job.file.name,
@@ -124,17 +123,14 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
 
 def _renamed(state: dict[str, Tensor], renames: Mapping[str, str]) -> dict[str, Tensor]:
     made: dict[str, Tensor] = {}
-    used: set[str] = set()
+    used: set[str | None] = set()
     for key, value in state.items():
-        new = key
-        for old, other in renames.items():
-            if key == old or key.startswith(f"{old}."):
-                new = other + key[len(old) :]
-                used.add(old)
-                break
+        old = next((name for name in renames if key == name or key.startswith(f"{name}.")), None)
+        new = key if old is None else renames[old] + key[len(old) :]
         if new in made:
             raise CnnkitError(f"--rename gives two weights the name {new!r}")
         made[new] = value
+        used.add(old)
     unused = [old for old in renames if old not in used]
     if unused:
         raise NotFoundError(f"--rename names what the file has not: {few(unused)}; it has {few(list(state))}")
@@ -167,12 +163,11 @@ def _fit(job: Import, state: dict[str, Tensor], channels: int, classes: int) -> 
         for key in wanted
         if key in state and state[key].shape != wanted[key].shape
     ]
-    if missing or extra or shapes:
-        parts = [f"missing: {few(missing)}"] if missing else []
-        parts += [f"left over: {few(extra)}"] if extra else []
-        parts += [f"other shapes: {few(shapes)}"] if shapes else []
+    faults = {"missing": missing, "left over": extra, "other shapes": shapes}
+    if any(faults.values()):
+        told = "; ".join(f"{what}: {few(names)}" for what, names in faults.items() if names)
         raise ShapeError(
-            f"{job.file} does not hold the weights of {job.model.name}; {'; '.join(parts)}"
+            f"{job.file} does not hold the weights of {job.model.name}; {told}"
             f"{_hint(missing, extra, state, wanted)}"
         )
     module.load_state_dict(state)

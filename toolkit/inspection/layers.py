@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import schema, zoo
 from toolkit.artifacts import artifacts_root, find_artifacts, open_artifact
-from toolkit.errors import MissingExtraError
 from toolkit.figures import UNKNOWN, bytes_text, count_text
 from toolkit.inspection.training_memory import FIGURE_BYTES, TrainingMemory, training_memory
 from toolkit.markup import listed
 from toolkit.models import ModelSpec, Recipe
 from toolkit.modules import ModuleRow, walk
-from toolkit.opening import is_path
+from toolkit.opening import is_path, require_torch
 from toolkit.tables import TextTable
 
 if TYPE_CHECKING:
@@ -209,10 +208,9 @@ def _named(
 
 def shadow(spec: ModelSpec, channels: int, classes: int) -> nn.Module:
     """Build a network without memory for its weights: shapes only, on torch's `meta` device."""
-    try:
-        import torch
-    except ImportError:
-        raise MissingExtraError("torch", "train") from None
+    require_torch()
+    import torch
+
     with torch.device("meta"):
         return spec.build(channels, classes)
 

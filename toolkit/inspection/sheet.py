@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from toolkit.artifacts import write_bytes
 from toolkit.errors import CnnkitError
-from toolkit.images import Pixels
+from toolkit.images import Pixels, picture_of
 from toolkit.lettering import complaint, font_for
 from toolkit.markup import Html
 
@@ -61,7 +60,7 @@ def _below(prediction: Prediction) -> str:
 
 def tile(pixels: Pixels, side: int) -> Image.Image:
     """Return (C, H, W) uint8 pixels as an RGB picture that fits a square, pixels kept sharp."""
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).convert("RGB")
+    image = picture_of(pixels).convert("RGB")
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     small = image.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
@@ -108,15 +107,16 @@ def write_png(path: Path, image: Image.Image) -> None:
     """Write a picture as a PNG, whole or not at all. Raises CnnkitError for another ending."""
     if path.suffix.lower() != ".png":
         raise CnnkitError(f"{path} would be a PNG; name it {path.with_suffix('.png').name}")
-    write_bytes(path, _png(image))
+    write_bytes(path, png_of(image))
 
 
 def inline(image: Image.Image) -> Html:
     """Return a picture as HTML that holds it whole, for a notebook."""
-    return Html(f"<img src='data:image/png;base64,{base64.b64encode(_png(image)).decode()}'>")
+    return Html(f"<img src='data:image/png;base64,{base64.b64encode(png_of(image)).decode()}'>")
 
 
-def _png(image: Image.Image) -> bytes:
+def png_of(image: Image.Image) -> bytes:
+    """Return a picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
