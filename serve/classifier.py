@@ -21,7 +21,7 @@ from serve.settings import DEFAULT_LIMITS, Limits
 from toolkit.answering import Invert, Picture, inputs_of, preprocessing_of, probabilities, read_picture
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, Engine, EngineOptions
-from toolkit.errors import CnnkitError, ImageError
+from toolkit.errors import CnnkitError, CorruptError, ImageError
 from toolkit.images import top_classes
 from toolkit.passports import TensorSpec
 
@@ -90,8 +90,7 @@ class Classifier:
                 first = tried[0][1][at]
                 told = first.dtype.kind in "fiub"
                 if told and all(answers[at].shape[:1] == (count,) for count, answers in tried):
-                    shape = (fixed, *first.shape[1:])
-                    found[at] = TensorSpec(name=name, shape=shape, dtype=str(first.dtype))
+                    found[at] = TensorSpec(name=name, shape=(fixed, *first.shape[1:]), dtype=str(first.dtype))
         return found
 
     def prepare(
@@ -115,10 +114,10 @@ class Classifier:
 
         Answers are logits, unless the artifact was exported with its softmax inside.
         """
-        answers = np.asarray(answers, dtype=np.float32)
-        if not np.isfinite(answers).all():
-            raise ImageError(f"{self.artifact.name} has no finite answer to this picture")
-        return probabilities(self.artifact, answers)
+        try:
+            return probabilities(self.artifact, np.asarray(answers, dtype=np.float32))
+        except CorruptError:
+            raise ImageError(f"{self.artifact.name} has no finite answer to this picture") from None
 
     def classify(
         self, picture: bytes, *, top: int = 3, invert: Invert = "auto", limits: Limits = DEFAULT_LIMITS

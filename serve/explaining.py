@@ -102,11 +102,9 @@ def _keep(kept: dict[str, Tensor], name: str, module: nn.Module, given: Any, out
 def _choose(layer: str | None, kept: dict[str, Tensor], model: str) -> str:
     if not kept:
         raise CnnkitError(f"no layer of {model} puts out pictures")
-    if layer is None:
-        return list(kept)[-1]
-    if layer not in kept:
+    if layer is not None and layer not in kept:
         raise unknown_name(f"layer of {model}", layer, kept)
-    return layer
+    return layer or list(kept)[-1]
 
 
 def overlay(insight: Insight) -> Image.Image:

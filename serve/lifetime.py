@@ -42,17 +42,18 @@ class Server(uvicorn.Server):
     reloading: asyncio.Task[None]
 
     def __init__(self, app: App, say: Callable[[str], None], *, where: str, drain_s: int) -> None:
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            http=Connection,
-            ws="none",
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=drain_s,
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                http=Connection,
+                ws="none",
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=drain_s,
+            )
         )
-        super().__init__(config)
         self.app = app
         self.say = say
         self.where = where
@@ -83,10 +84,9 @@ class Server(uvicorn.Server):
 
         Only a process's main thread hears of signals.
         """
-        loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, self.stop)
+                asyncio.get_running_loop().add_signal_handler(number, self.stop)
         yield
 
     def stop(self) -> None:

@@ -81,14 +81,12 @@ class Reloader:
     def _saying(self, what: str) -> Iterator[None]:
         try:
             yield
-            return
-        except CnnkitError as error:
-            why = str(error)
         except Exception as error:  # files vanish, and an engine that opens may still fail in its first run
-            why = f"{what}: {type(error).__name__}: {error}"
-        if why not in self._refused:
-            self._refused.add(why)
-            self.say(f"not reloaded: {why}")
+            known = isinstance(error, CnnkitError)
+            why = str(error) if known else f"{what}: {type(error).__name__}: {error}"
+            if why not in self._refused:
+                self._refused.add(why)
+                self.say(f"not reloaded: {why}")
 
     async def _take_up(self, model: ServedModel, version: str) -> None:
         made = await asyncio.to_thread(open_newer, model, version)

@@ -88,11 +88,11 @@ class ServedModel:
 
     def look(self) -> None:
         """List the newest file of each precision that this backend can open. Raises CnnkitError."""
-        found: dict[str, Artifact] = {}
-        for artifact in self.candidates():
-            if artifact.passport.preprocessing is not None:
-                found.setdefault(artifact.passport.precision, artifact)
-        self.files = found
+        self.files = {
+            artifact.passport.precision: artifact
+            for artifact in reversed(self.candidates())  # the newest comes last, and stays
+            if artifact.passport.preprocessing is not None
+        }
 
     def read(self) -> Artifact:
         """Return the default version's artifact as it lies there now. Raises CnnkitError."""

@@ -49,16 +49,19 @@ class Classify:
 
     async def models(self, request: HttpRequest) -> Reply:
         """List what can be asked."""
-        rows = [
-            ListedModel(
-                name=model.name,
-                versions=usable(model),
-                backend=model.backend.name,
-                classes=list(model.classifier().classes),
+        return json_reply(
+            ModelList(
+                [
+                    ListedModel(
+                        name=model.name,
+                        versions=usable(model),
+                        backend=model.backend.name,
+                        classes=list(model.classifier().classes),
+                    )
+                    for model in self.protocol.registry.models.values()
+                ]
             )
-            for model in self.protocol.registry.models.values()
-        ]
-        return json_reply(ModelList(rows))
+        )
 
     async def classify(self, request: HttpRequest) -> Reply:
         """Classify the picture of the body: raw bytes, or a form's field `file`."""

@@ -43,7 +43,7 @@ class AskedInference(msgspec.Struct, frozen=True, kw_only=True):
     data: list[Any] | None
     wanted: tuple[WantedOutput, ...]
     ident: str | None = None
-    deadline_s: float | None = None
+    deadline_s: float = math.inf
 
 
 def split(body: bytes, header_length: bytes | None) -> tuple[bytes, memoryview]:
@@ -123,7 +123,7 @@ class Parser:
             data=None if tensor.data is msgspec.UNSET else tensor.data,
             wanted=self._wanted(request.outputs, binary=parameters.binary_data_output),
             ident=request.id,
-            deadline_s=parameters.timeout / 1e6 or None,
+            deadline_s=parameters.timeout / 1e6 or math.inf,
         )
 
     def _tensor(self, tensor: InputTensor, behind: int) -> tuple[tuple[int, ...], int]:
@@ -164,11 +164,15 @@ class Parser:
         for output in asked:
             name, parameters = output.name, output.parameters or OutputParameters()
             if name not in self.outputs or name in found:
-                known = ", ".join(self.outputs)
-                raise RefusedError(400, f"no output {name[:80]!r}, or twice; known: {known}")
+                raise RefusedError(
+                    400, f"no output {name[:80]!r}, or twice; known: {', '.join(self.outputs)}"
+                )
             if parameters.shared_memory_region is not msgspec.UNSET:
                 raise RefusedError(400, "shared memory is not offered; read the data from the reply")
             own = parameters.binary_data
-            one = binary if own is msgspec.UNSET else own
-            found[name] = WantedOutput(name=name, binary=one, classes=parameters.classification)
+            found[name] = WantedOutput(
+                name=name,
+                binary=binary if own is msgspec.UNSET else own,
+                classes=parameters.classification,
+            )
         return tuple(found.values())

@@ -144,9 +144,7 @@ class Protocol:
             head, tail = split(body, request.headers.get(b"inference-header-content-length"))
             rows, asked = self._parser(found.classifier).parse(head, tail)
             parsed = time.perf_counter()
-            deadline = request.deadline
-            if asked.deadline_s is not None:
-                deadline = min(deadline, request.came + asked.deadline_s)
+            deadline = min(request.deadline, request.came + asked.deadline_s)
             arrays, timing = await self.admission.run(found, rows, deadline)
             ran = time.perf_counter()
             reply = _answer(asked, arrays, found)

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from serve.page.events import in_turn
+from serve.page.components import in_turn
 from serve.served import ServedModel
 from serve.settings import Limits
 from toolkit.answering import Invert
@@ -90,8 +90,8 @@ def build_many(entries: Sequence[ServedModel], limits: Limits, invert: Any) -> N
         rows = classify_files([Path(path) for path in paths], by_label[label], how, limits)
         bad = sum(1 for row in rows if row[-1])
         note = f"{len(rows) - bad} pictures labelled" + (f", {bad} could not be read" if bad else "")
-        csv_file = write_csv(rows, Path(os.environ["GRADIO_TEMP_DIR"]))
-        return [note, rows, gr.update(visible=True, value=str(csv_file))]
+        file = write_csv(rows, Path(os.environ["GRADIO_TEMP_DIR"]))
+        return [note, rows, gr.update(visible=True, value=str(file))]
 
     switches = [files, engine, invert]
     changes = [switch.change for switch in switches]

@@ -107,20 +107,18 @@ class PageGuard:
                 f"the upload is over the limit of {most} for all its files; send fewer at once",
                 {b"connection": b"close"},  # the rest of the upload is never read
             )
-        end = asyncio.get_running_loop().time() + self.upload_s
-        seen, whole = 0, False
+        end: float | None = asyncio.get_running_loop().time() + self.upload_s
+        seen = 0
 
         async def counted() -> Message:
-            nonlocal seen, whole
-            if whole:
-                return await receive()
+            nonlocal seen, end
             try:
                 async with asyncio.timeout_at(end):
                     message = await receive()
             except TimeoutError:
                 return {"type": "http.disconnect"}
             seen += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
+            end = end if message.get("more_body", False) else None  # the connection's end may come any time
             # an upload that lied about its length, or named none, is cut off like a lost connection
             return message if seen <= limit else {"type": "http.disconnect"}
 

@@ -9,9 +9,8 @@ import gradio as gr
 
 from serve.classifier import Answer
 from serve.page.card import cards, headline
-from serve.page.events import in_turn
+from serve.page.components import drawing_as_bytes, in_turn, photo_as_bytes
 from serve.page.files import build_many
-from serve.page.inputs import drawing_as_bytes, photo_as_bytes
 from serve.page.looking_inside import build_inside
 from serve.page.pictures import ChosenPicture, SamplePictures, sample_pictures
 from serve.page.report import build_report

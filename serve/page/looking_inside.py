@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from serve.explaining import Explainer, map_tiles, overlay
-from serve.page.events import in_turn
+from serve.page.components import in_turn
 from serve.page.pictures import ChosenPicture
 from serve.served import ServedModel
 from serve.settings import Limits
@@ -36,9 +36,8 @@ def build_inside(entries: Sequence[ServedModel], limits: Limits, current: Any, i
     checkpoints = [entry for entry in entries if CHECKPOINT in entry.backend.formats]
     able = {entry.name: entry for entry in checkpoints if not entry.why_not}
     if not able:
-        reasons = {entry.why_not for entry in checkpoints if entry.why_not}
-        title = opener(CHECKPOINT).title
-        gr.Markdown(f"{title} looks inside, and it {'; '.join(sorted(reasons)) or 'is not here'}.")
+        reasons = "; ".join(sorted({entry.why_not for entry in checkpoints if entry.why_not}))
+        gr.Markdown(f"{opener(CHECKPOINT).title} looks inside, and it {reasons or 'is not here'}.")
         return
     with gr.Row(equal_height=False):
         model = gr.Dropdown(list(able), value=next(iter(able)), label="Model", min_width=160)

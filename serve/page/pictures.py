@@ -49,17 +49,13 @@ class ChosenPicture:
         return "no" if self.ours and invert == "auto" else invert
 
 
-def dataset_name(artifact: Artifact) -> str | None:
-    """Return the data set that an artifact was trained on, or that its model is meant for."""
-    if artifact.passport.dataset is not None:
-        return artifact.passport.dataset.name
-    spec = zoo.models().get(artifact.passport.model)
-    return spec.dataset if spec else None
-
-
 def sample_pictures(artifact: Artifact) -> SamplePictures | str:
-    """Return a few test pictures of each class, or a sentence that says why there are none."""
-    name = dataset_name(artifact)
+    """Return a few test pictures of each class, or a sentence that says why there are none.
+
+    They are of the data set that the artifact was trained on, else of the one that its model is meant for.
+    """
+    trained_on, spec = artifact.passport.dataset, zoo.models().get(artifact.passport.model)
+    name = trained_on.name if trained_on else spec.dataset if spec else None
     if name is None:
         return "no test pictures: the passport does not say which data the network was trained on"
     name = SHIPPED.get(name, name)

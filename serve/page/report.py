@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from serve.page.events import in_turn
+from serve.page.components import in_turn
 from serve.served import ServedModel
 
 MAX_BYTES = 20 * 1024 * 1024

@@ -153,9 +153,9 @@ def look(
         if name not in kept:
             raise unknown_name(f"layer of {artifact.passport.model}", name, kept)
         if kept[name].maps.ndim != 3:
-            shape = shape_text(kept[name].maps.shape)
             raise CnnkitError(
-                f"layer {name} of {artifact.passport.model} puts out {shape} figures, no pictures; "
+                f"layer {name} of {artifact.passport.model} puts out {shape_text(kept[name].maps.shape)} "
+                f"figures, no pictures; "
                 f"these do: {', '.join(key for key, entry in kept.items() if entry.maps.ndim == 3)}"
             )
     return Seen(

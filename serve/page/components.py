@@ -1,4 +1,7 @@
-"""Gradio components that hand over a picture's bytes, so that our own limits hold before any decoding.
+"""Gradio's components and events as the page uses them.
+
+Pictures are handed over as bytes, so that our own limits hold before any decoding. Events run one after the
+other, none dropped, none callable by name.
 
 Gradio's own components decode with every codec that Pillow has and cap no pixels. Their instances are
 changed, because a subclass of a component makes Gradio write a stub file beside its source.
@@ -7,7 +10,7 @@ changed, because a subclass of a component makes Gradio write a stub file beside
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from toolkit.images import MAX_BYTES
 
@@ -50,3 +53,18 @@ def drawing_as_bytes(editor: Any) -> Any:
 
     editor.preprocess = preprocess
     return editor
+
+
+def in_turn(group: str, *, show_progress: Literal["minimal", "hidden"] = "hidden") -> dict[str, Any]:
+    """Return the settings of events whose answers must come in the order in which they were asked for.
+
+    Gradio's own ways of thinning out events (`once`, `always_last`) lose the last of several quick ones,
+    so that the page would show an answer to another picture than the chosen one.
+    """
+    return {
+        "api_visibility": "private",
+        "show_progress": show_progress,
+        "trigger_mode": "multiple",
+        "concurrency_id": group,
+        "concurrency_limit": 1,
+    }
