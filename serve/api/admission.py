@@ -48,5 +48,6 @@ class Admission:
             self.metrics.shed(model, "stopping")
             return RefusedError(503, str(error), {b"retry-after": b"1"})
         self.metrics.shed(model, "deadline")
-        why = f"no answer within {self.deadline_s:g} s, or the request's own timeout; the server is busy"
-        return RefusedError(504, why)
+        return RefusedError(
+            504, f"no answer within {self.deadline_s:g} s, or the request's own timeout; the server is busy"
+        )

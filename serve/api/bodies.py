@@ -52,8 +52,11 @@ async def read_body(
         async with UNTIMED if deadline is None else asyncio.timeout_at(deadline):
             body = await _whole_body(receive, limit)
     except TimeoutError:
-        why = "the body did not come in time; send it at once, or raise the server's --deadline"
-        raise RefusedError(408, why, {b"connection": b"close"}) from None
+        raise RefusedError(
+            408,
+            "the body did not come in time; send it at once, or raise the server's --deadline",
+            {b"connection": b"close"},
+        ) from None
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding in (b"identity", b""):
         return body

@@ -28,22 +28,24 @@ class ServerMetrics:
         self.registry = CollectorRegistry()
         # looking a metric's child up by its labels costs more than observing it
         self._child = functools.cache(lambda metric, *labels: metric.labels(*labels))
-        model: dict[str, Any] = {"labelnames": ("model",), "registry": self.registry}
-        route: dict[str, Any] = {"labelnames": ("route", "status"), "registry": self.registry}
-        shed: dict[str, Any] = {"labelnames": ("model", "reason"), "registry": self.registry}
-        self._requests = Counter("cnnkit_requests", "Answered requests", **route)
-        self._errors = Counter("cnnkit_errors", "Requests answered with 4xx or 5xx", **route)
-        self._shed = Counter("cnnkit_shed", "Requests refused for lack of room or time", **shed)
-        self._reloads = Counter("cnnkit_reloads", "Newer artifacts taken up while serving", **model)
+        here: dict[str, Any] = {"registry": self.registry}
+        self._requests = Counter("cnnkit_requests", "Answered requests", ["route", "status"], **here)
+        self._errors = Counter(
+            "cnnkit_errors", "Requests answered with 4xx or 5xx", ["route", "status"], **here
+        )
+        self._shed = Counter(
+            "cnnkit_shed", "Requests refused for lack of room or time", ["model", "reason"], **here
+        )
+        self._reloads = Counter("cnnkit_reloads", "Newer artifacts taken up while serving", ["model"], **here)
         self._seconds = {
-            step: Histogram(f"cnnkit_{step}_seconds", text, buckets=SECONDS, **model)
+            step: Histogram(f"cnnkit_{step}_seconds", text, ["model"], buckets=SECONDS, **here)
             for step, text in STEPS.items()
         }
-        self._batch = Histogram("cnnkit_batch_rows", "Rows that ran together", buckets=ROWS, **model)
-        self.waiting = Gauge("cnnkit_waiting_rows", "Rows in the queue", **model)
-        self.waiting_pictures = Gauge(
-            "cnnkit_waiting_pictures", "Pictures that wait for a decoder", registry=self.registry
+        self._batch = Histogram(
+            "cnnkit_batch_rows", "Rows that ran together", ["model"], buckets=ROWS, **here
         )
+        self.waiting = Gauge("cnnkit_waiting_rows", "Rows in the queue", ["model"], **here)
+        self.waiting_pictures = Gauge("cnnkit_waiting_pictures", "Pictures that wait for a decoder", **here)
 
     def answered(self, route: str, status: int) -> None:
         """Count one answered request; `route` is a pattern, never a path."""

@@ -6,7 +6,6 @@ installed package, never from another host.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -125,8 +124,7 @@ def document(models: Sequence[str]) -> dict[str, Any]:
     """Return the whole description of a server with these models."""
     types = [messages.ErrorReply]
     types += [kind for one in OPERATIONS.values() for kind in (one.reply, one.asked) if kind is not None]
-    template = "#/components/schemas/{name}"
-    schemas, components = msgspec.json.schema_components(types, ref_template=template)
+    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     paths = {
         path: _path(path, one, dict(zip(map(repr, types), schemas, strict=True)), models)
         for path, one in OPERATIONS.items()
@@ -144,10 +142,11 @@ def document(models: Sequence[str]) -> dict[str, Any]:
 
 
 def _path(path: str, one: Operation, schemas: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
-    known = {"model": {**STRING, "enum": list(models)}}
+    named = {"model": {**STRING, "enum": list(models)}, "version": STRING}
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": known.get(name, STRING)}
-        for name in re.findall(r"{(\w+)}", path)
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name, schema in named.items()
+        if f"{{{name}}}" in path
     ]
     error = {"application/json": {"schema": schemas[repr(messages.ErrorReply)]}}
     answer = {one.kind: {"schema": schemas[repr(one.reply)]}}
@@ -162,8 +161,10 @@ def _path(path: str, one: Operation, schemas: dict[str, Any], models: Sequence[s
         fields = _as_openapi(msgspec.json.schema(one.query))["$defs"][one.query.__name__]["properties"]
         parameters += [{"name": name, "in": "query", "schema": field} for name, field in fields.items()]
     elif one.asked is not None:
-        body = {"application/json": {"schema": schemas[repr(one.asked)]}}
-        operation["requestBody"] = {"required": one.asked is messages.InferRequest, "content": body}
+        operation["requestBody"] = {
+            "required": one.asked is messages.InferRequest,
+            "content": {"application/json": {"schema": schemas[repr(one.asked)]}},
+        }
     return {"parameters": parameters, one.method: operation}
 
 

@@ -95,8 +95,9 @@ class Protocol:
             async with asyncio.timeout_at(request.deadline):
                 return await self.registry.open(model, version)
         except TimeoutError:
-            why = f"version {version} of {model.name} is still being opened; ask again"
-            raise RefusedError(504, why) from None
+            raise RefusedError(
+                504, f"version {version} of {model.name} is still being opened; ask again"
+            ) from None
         except CnnkitError as error:
             raise RefusedError(503, str(error), {b"retry-after": b"%d" % RETRY_S}) from None
 

@@ -158,9 +158,10 @@ def _counted(text: str) -> bytes:
 
 def _classify(array: NDArray[Any], count: int, labels: Sequence[str]) -> list[str]:
     """Return `value:index:label` of each row's `count` largest values, row after row."""
-    texts = []
-    for row in array.reshape(len(array), -1):
-        for index in np.argsort(-row.astype(np.float64), kind="stable")[:count]:
-            label = labels[index] if index < len(labels) else ""
-            texts.append(f"{float(row[index]):f}:{index}:{label}")
-    return texts
+    rows = array.reshape(len(array), -1)
+    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
+    return [
+        f"{float(row[index]):f}:{index}:{labels[index] if index < len(labels) else ''}"
+        for row, indices in zip(rows, best, strict=True)
+        for index in indices
+    ]

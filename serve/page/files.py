@@ -53,10 +53,9 @@ def write_csv(rows: Sequence[Sequence[Any]], folder: Path) -> Path:
     """Write the rows as a CSV file in a folder of its own; every text cell is escaped."""
     path = Path(tempfile.mkdtemp(dir=folder)) / "labels.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(HEADER)
-        for row in rows:
-            writer.writerow([escape(cell) if isinstance(cell, str) else cell for cell in row])
+        csv.writer(file).writerows(
+            [escape(cell) if isinstance(cell, str) else cell for cell in row] for row in (HEADER, *rows)
+        )
     return path
 
 

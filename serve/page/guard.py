@@ -101,10 +101,10 @@ class PageGuard:
         limit = self.max_upload if path == UPLOAD else self.max_body
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
-            most = mebibytes_text(limit)
             raise RefusedError(
                 413,
-                f"the upload is over the limit of {most} for all its files; send fewer at once",
+                f"the upload is over the limit of {mebibytes_text(limit)} for all its files; "
+                "send fewer at once",
                 {b"connection": b"close"},  # the rest of the upload is never read
             )
         end: float | None = asyncio.get_running_loop().time() + self.upload_s

@@ -36,8 +36,10 @@ def build_report(entries: Sequence[ServedModel], tab: Any) -> None:
     names = sorted(by_model)
     model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
     shown = gr.HTML("", elem_id="report")
-
-    def show(name: str) -> str:
-        return report_html(by_model[name]) if name in by_model else ""
-
-    gr.on([tab.select, model.change], show, model, shown, **in_turn("report"))
+    gr.on(
+        [tab.select, model.change],
+        lambda name: report_html(by_model[name]) if name in by_model else "",
+        model,
+        shown,
+        **in_turn("report"),
+    )
