@@ -43,7 +43,7 @@ class AskedInference(msgspec.Struct, frozen=True, kw_only=True):
     data: list[Any] | None
     wanted: tuple[WantedOutput, ...]
     ident: str | None = None
-    deadline_s: float = math.inf
+    deadline_s: float | None = None
 
 
 def split(body: bytes, header_length: bytes | None) -> tuple[bytes, memoryview]:
@@ -123,7 +123,7 @@ class Parser:
             data=None if tensor.data is msgspec.UNSET else tensor.data,
             wanted=self._wanted(request.outputs, binary=parameters.binary_data_output),
             ident=request.id,
-            deadline_s=parameters.timeout / 1e6 or math.inf,
+            deadline_s=parameters.timeout / 1e6 or None,
         )
 
     def _tensor(self, tensor: InputTensor, behind: int) -> tuple[tuple[int, ...], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -145,7 +146,7 @@ class Protocol:
             head, tail = split(body, request.headers.get(b"inference-header-content-length"))
             rows, asked = self._parser(found.classifier).parse(head, tail)
             parsed = time.perf_counter()
-            deadline = min(request.deadline, request.came + asked.deadline_s)
+            deadline = min(request.deadline, request.came + (asked.deadline_s or math.inf))
             arrays, timing = await self.admission.run(found, rows, deadline)
             ran = time.perf_counter()
             reply = _answer(asked, arrays, found)
