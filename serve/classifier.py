@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.settings import DEFAULT_LIMITS, Limits
+from serve.settings import Limits
 from toolkit.answering import Invert, Picture, inputs_of, preprocessing_of, probabilities, read_picture
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, Engine, EngineOptions
@@ -50,9 +50,16 @@ class Classifier:
     last of those who came to it.
     """
 
-    def __init__(self, artifact: Artifact, backend: str, options: EngineOptions | None = None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        backend: str,
+        options: EngineOptions | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         """Open the artifact. Raises CnnkitError when the backend, device or preprocessing is missing."""
         self.artifact = artifact
+        self.limits = limits or Limits()
         self.backend = backend
         self.preprocessing = preprocessing_of(artifact)
         self.classes = artifact.passport.classes
@@ -93,17 +100,15 @@ class Classifier:
                     found[at] = TensorSpec(name=name, shape=(fixed, *first.shape[1:]), dtype=str(first.dtype))
         return found
 
-    def prepare(
-        self, picture: bytes, *, invert: Invert = "auto", limits: Limits = DEFAULT_LIMITS
-    ) -> PreparedPicture:
+    def prepare(self, picture: bytes, *, invert: Invert = "auto") -> PreparedPicture:
         """Decode a picture under limits and bring it to the network's input. Raises ImageError."""
         start = time.perf_counter()
         read = read_picture(
             picture,
             self.preprocessing,
             invert,
-            max_pixels=limits.max_pixels,
-            max_bytes=limits.max_bytes,
+            max_pixels=self.limits.max_pixels,
+            max_bytes=self.limits.max_bytes,
         )
         rows = inputs_of(read.pixels[None], self.artifact)[:1]
         spent_ms = (time.perf_counter() - start) * 1e3
@@ -119,11 +124,9 @@ class Classifier:
         except CorruptError:
             raise ImageError(f"{self.artifact.name} has no finite answer to this picture") from None
 
-    def classify(
-        self, picture: bytes, *, top: int = 3, invert: Invert = "auto", limits: Limits = DEFAULT_LIMITS
-    ) -> Answer:
+    def classify(self, picture: bytes, *, top: int = 3, invert: Invert = "auto") -> Answer:
         """Classify one picture. Raises ImageError."""
-        prepared = self.prepare(picture, invert=invert, limits=limits)
+        prepared = self.prepare(picture, invert=invert)
         with self._alone() as engine:
             start = time.perf_counter()  # the wait for other callers is none of the engine's time
             answers = engine.run(prepared.rows)

@@ -50,15 +50,14 @@ class Explainer:
     Threads must take turns.
     """
 
-    def __init__(self, artifact: Artifact, *, model_file: Path | None = None) -> None:
+    def __init__(self, artifact: Artifact, limits: Limits, *, model_file: Path | None = None) -> None:
         """Load the network. Raises MissingExtraError without torch, CnnkitError without preprocessing."""
         self.artifact = artifact
+        self.limits = limits
         self.preprocessing = preprocessing_of(artifact)
         self.module = load_module(artifact, model_file=model_file)
 
-    def look(
-        self, data: bytes, *, layer: str | None = None, invert: Invert = "auto", limits: Limits
-    ) -> Insight:
+    def look(self, data: bytes, *, layer: str | None = None, invert: Invert = "auto") -> Insight:
         """Explain the network's answer to one picture; by default by its last layer that is a picture.
 
         Raises ImageError, NotFoundError for an unknown layer, CnnkitError where none is a picture.
@@ -66,7 +65,11 @@ class Explainer:
         import torch
 
         picture = read_picture(
-            data, self.preprocessing, invert, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes
+            data,
+            self.preprocessing,
+            invert,
+            max_pixels=self.limits.max_pixels,
+            max_bytes=self.limits.max_bytes,
         )
         with torch.enable_grad():
             kept: dict[str, Tensor] = {}

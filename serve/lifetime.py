@@ -30,9 +30,8 @@ def assemble(served: Sequence[ServedModel], settings: ServeSettings) -> App:
         Registry(served, settings.backend, settings.batching, metrics.batch),
         metrics,
         access=Access(auth=settings.auth, token=settings.token, loopback=is_loopback(settings.host)),
-        limits=settings.limits,
         deadline_s=settings.deadline_s,
-        page=page_app(served, settings.limits) if settings.page else None,
+        page=page_app(served, settings.opening.limits) if settings.page else None,
     )
 
 

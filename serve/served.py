@@ -138,7 +138,7 @@ class ServedModel:
 
     def open(self, artifact: Artifact) -> Classifier:
         """Return an artifact opened and warmed up, which nobody is answered by yet. Raises CnnkitError."""
-        made = Classifier(artifact, self.backend.name, self.opening.options())
+        made = Classifier(artifact, self.backend.name, self.opening.options(), self.opening.limits)
         made.warm_up()
         return made
 

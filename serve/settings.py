@@ -23,9 +23,6 @@ class Limits:
     max_pixels: int = MAX_PIXELS
 
 
-DEFAULT_LIMITS = Limits()
-
-
 @dataclass(frozen=True, kw_only=True)
 class BatchingSettings:
     """How callers are put together. `max_batch` 1 turns batching off; `max_waiting` counts rows."""
@@ -37,11 +34,15 @@ class BatchingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OpeningSettings(Selection):
-    """Which artifacts are opened, and how; their formats are each backend's own."""
+    """Which artifacts are opened, and how, and what pictures for them may weigh.
+
+    Their formats are each backend's own.
+    """
 
     root: Path = field(default_factory=lambda: artifacts_root(None))
     device: str | None = None
     threads: int | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def options(self) -> EngineOptions:
         """Return how engines are opened."""
@@ -61,7 +62,7 @@ class OpeningSettings(Selection):
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """How models are served: by which backend, to whom, and within which limits.
+    """How models are served: by which backend, to whom, and for how long.
 
     `port` 0 is any free one. `page` False leaves out the page and needs no Gradio. `deadline_s` holds for
     a request, body and all. `auth` is `user:password`, `token` a bearer's; None asks for nothing.
@@ -72,7 +73,6 @@ class ServeSettings:
     host: str = "127.0.0.1"
     port: int = 7860
     page: bool = True
-    limits: Limits = field(default_factory=Limits)
     batching: BatchingSettings = field(default_factory=BatchingSettings)
     deadline_s: float = 10.0
     auth: str | None = None

@@ -26,7 +26,6 @@ from serve.api.openapi import MODEL, VERSION, documentation
 from serve.api.protocol import Protocol
 from serve.api.repository import Repository, refused
 from serve.registry import Registry
-from serve.settings import Limits
 
 if TYPE_CHECKING:
     from serve.page.guard import PageGuard
@@ -51,7 +50,6 @@ class App:
         metrics: ServerMetrics,
         *,
         access: Access,
-        limits: Limits,
         deadline_s: float,
         page: PageGuard | None = None,
     ) -> None:
@@ -62,7 +60,7 @@ class App:
         self.deadline_s = deadline_s
         self.page = page
         protocol = Protocol(registry, Admission(metrics, deadline_s))
-        self.classify = Classify(protocol, limits)
+        self.classify = Classify(protocol)
         self.routes = self._routes(protocol, Repository(protocol), self.classify)
 
     def _routes(

@@ -23,7 +23,6 @@ from serve.api.protocol import Protocol, headers_of, usable
 from serve.batching import DeadlineError, QueueFullError
 from serve.classifier import PreparedPicture
 from serve.registry import Version
-from serve.settings import Limits
 from toolkit.answering import Invert
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
 from toolkit.images import top_classes
@@ -41,9 +40,8 @@ WORDS = {
 class Classify:
     """The handler over a registry; decodes pictures off the event loop."""
 
-    def __init__(self, protocol: Protocol, limits: Limits) -> None:
+    def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
-        self.limits = limits
         # a picture becomes one row, so that as many may wait for a decoder as rows for the engine
         self.decoders = Decoders(protocol.registry.batching.max_waiting)
 
@@ -122,7 +120,7 @@ class Classify:
 
         def work() -> PreparedPicture:
             picture = picture_in(body, content_type)
-            return classifier.prepare(picture, invert=INVERT[invert], limits=self.limits)
+            return classifier.prepare(picture, invert=INVERT[invert])
 
         try:
             prepared, waited_s = await self.decoders.run(work, len(body), request.deadline)

@@ -39,35 +39,34 @@ def picture_in(body: bytes, content_type: bytes) -> bytes:
 
 def _in_form(body: bytes, content_type: bytes) -> bytes:
     """Return the content of the form's first field of that name, which stays in memory."""
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import Field, File, FormParser, parse_options_header
+    from python_multipart import exceptions, multipart
 
-    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    boundary = multipart.parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise RefusedError(400, "the form's Content-Type names no boundary")
-    parts: list[Field | File] = []
+    parts: list[multipart.Field | multipart.File] = []
     ends: list[bool] = []
 
-    def take(part: Field | File) -> None:
+    def take(part: multipart.Field | multipart.File) -> None:
         parts.append(part)
         if len(parts) > MAX_PARTS:
             raise RefusedError(400, f"the form has more than {MAX_PARTS} parts")
 
     settings = {"MAX_MEMORY_FILE_SIZE": len(body)}
-    parser = FormParser(
+    parser = multipart.FormParser(
         "multipart/form-data", take, take, lambda: ends.append(True), boundary, config=settings
     )
     try:
         parser.write(body)
         parser.finalize()
-    except FormParserError as error:
+    except exceptions.FormParserError as error:
         raise RefusedError(400, f"the form cannot be read: {error}") from None
     if not ends:
         raise RefusedError(400, "the form is cut short")
     found = next((part for part in parts if part.field_name == FIELD), None)
     if found is None:
         raise RefusedError(422, f"the form has no field {FIELD.decode()!r} with a picture")
-    if isinstance(found, Field):
+    if isinstance(found, multipart.Field):
         return found.value or b""
     found.file_object.seek(0)
     return found.file_object.read()

@@ -13,7 +13,6 @@ import gradio as gr
 
 from serve.page.components import in_turn
 from serve.served import ServedModel
-from serve.settings import Limits
 from toolkit.answering import Invert
 from toolkit.errors import CnnkitError
 
@@ -28,17 +27,15 @@ def escape(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def classify_files(
-    paths: Sequence[Path], entry: ServedModel, invert: Invert, limits: Limits
-) -> list[list[Any]]:
+def classify_files(paths: Sequence[Path], entry: ServedModel, invert: Invert) -> list[list[Any]]:
     """Return one row a file; a file that cannot be read has its reason in the last cell."""
     classifier = entry.classifier()
     rows: list[list[Any]] = []
     for path in paths:
         try:
             with path.open("rb") as file:
-                data = file.read(limits.max_bytes + 1)
-            answer = classifier.classify(data, top=2, invert=invert, limits=limits)
+                data = file.read(classifier.limits.max_bytes + 1)
+            answer = classifier.classify(data, top=2, invert=invert)
         except CnnkitError as error:
             rows.append([path.name, "", None, "", None, "", str(error)])
             continue
@@ -59,7 +56,7 @@ def write_csv(rows: Sequence[Sequence[Any]], folder: Path) -> Path:
     return path
 
 
-def build_many(entries: Sequence[ServedModel], limits: Limits, invert: Any) -> None:
+def build_many(entries: Sequence[ServedModel], invert: Any) -> None:
     """Draw the tab."""
     by_label = {entry.label: entry for entry in entries}
     engine = gr.Dropdown(list(by_label), value=next(iter(by_label)), label="Engine")
@@ -86,7 +83,7 @@ def build_many(entries: Sequence[ServedModel], limits: Limits, invert: Any) -> N
                 f"**{len(paths)} files, over the limit of {MOST_FILES}: `cnnkit predict` takes any number**"
             )
             return [note, [], gr.update(visible=False)]
-        rows = classify_files([Path(path) for path in paths], by_label[label], how, limits)
+        rows = classify_files([Path(path) for path in paths], by_label[label], how)
         bad = sum(1 for row in rows if row[-1])
         note = f"{len(rows) - bad} pictures labelled" + (f", {bad} could not be read" if bad else "")
         file = write_csv(rows, Path(os.environ["GRADIO_TEMP_DIR"]))

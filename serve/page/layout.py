@@ -15,7 +15,6 @@ from serve.page.looking_inside import build_inside
 from serve.page.pictures import ChosenPicture, SamplePictures, sample_pictures
 from serve.page.report import build_report
 from serve.served import ServedModel
-from serve.settings import Limits
 from toolkit.answering import Invert
 from toolkit.errors import CnnkitError
 from toolkit.images import picture_of
@@ -30,7 +29,7 @@ INVERT: list[tuple[str, Invert]] = [
 ]
 
 
-def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
+def build(entries: Sequence[ServedModel]) -> Any:
     """Return the page's Blocks for what is served."""
     usable = [entry for entry in entries if entry.why_not is None]
     assert usable[0].artifact is not None
@@ -42,7 +41,7 @@ def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
         current = gr.State(None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=300):
-                drawing, photo, gallery = _inputs(pictures)
+                inputs = _inputs(pictures)
             with gr.Column(scale=6, min_width=300):
                 shown = _outputs(usable)
         with gr.Row(equal_height=False):
@@ -56,32 +55,25 @@ def build(entries: Sequence[ServedModel], limits: Limits) -> Any:
             gr.Markdown(_absent(entries), elem_classes=["quiet"], elem_id="absent")
         with gr.Tabs():
             with gr.Tab("Card") as tab:
-                card = gr.Markdown(cards(usable), elem_id="card")
-                # written anew when the page or the tab is opened: a reload may have come since
-                gr.on(
-                    [blocks.load, tab.select],
-                    lambda: [headline(usable), cards(usable)],
-                    None,
-                    [title, card],
-                    **in_turn("card"),
-                )
+                _build_card(usable, blocks, tab, title)
             with gr.Tab("Look inside"):
-                build_inside(entries, limits, current, invert)
+                build_inside(entries, current, invert)
             with gr.Tab("Files"):
-                build_many(usable, limits, invert)
+                build_many(usable, invert)
             with gr.Tab("Profile") as tab:
                 build_report(usable, tab)
-        answer = _answerer(usable, limits)
-        switches = [engines, invert]
-        _wire_inputs(answer, [drawing, photo], switches, [current, *shown])
-        if isinstance(pictures, SamplePictures):
-            _wire_gallery(answer, gallery, pictures, switches, [current, *shown])
-        changes = [engines.change, invert.change]
-        gr.on(changes, answer, [current, *switches], shown, **in_turn("answer"))
+        _wire(_answerer(usable), pictures, inputs, [current, engines, invert], shown)
     return blocks
 
 
-def _inputs(pictures: SamplePictures | str) -> tuple[Any, Any, Any]:
+def _build_card(usable: Sequence[ServedModel], blocks: Any, tab: Any, title: Any) -> None:
+    """Draw the cards; they and the title are written anew whenever they are looked at, as after a reload."""
+    card = gr.Markdown(cards(usable), elem_id="card")
+    opened = [blocks.load, tab.select]
+    gr.on(opened, lambda: [headline(usable), cards(usable)], None, [title, card], **in_turn("card"))
+
+
+def _inputs(pictures: SamplePictures | str) -> list[Any]:
     """Draw what a picture comes from: a drawing, a photo, and the gallery or why there is none."""
     with gr.Tabs():
         with gr.Tab("Draw"):
@@ -112,7 +104,7 @@ def _inputs(pictures: SamplePictures | str) -> tuple[Any, Any, Any]:
             )
         with gr.Tab("Test pictures"):
             gallery = gr.Markdown(pictures) if isinstance(pictures, str) else _gallery(pictures)
-    return drawing, photo, gallery
+    return [drawing, photo, gallery]
 
 
 def _gallery(pictures: SamplePictures) -> Any:
@@ -171,7 +163,7 @@ def _absent(entries: Sequence[ServedModel]) -> str:
     return "\n\n".join(f"**{title}** ({', '.join(names[title, why])}) {why}" for title, why in names if why)
 
 
-def _answerer(usable: Sequence[ServedModel], limits: Limits) -> Callable[..., list[Any]]:
+def _answerer(usable: Sequence[ServedModel]) -> Callable[..., list[Any]]:
     models = list(dict.fromkeys(entry.name for entry in usable))
 
     def answer(picture: ChosenPicture | None, chosen: list[str], invert: Invert) -> list[Any]:
@@ -186,7 +178,7 @@ def _answerer(usable: Sequence[ServedModel], limits: Limits) -> Callable[..., li
             way = picture.resolve(invert)
             try:
                 answers = {
-                    entry.label: entry.classifier().classify(picture.data, top=TOP, invert=way, limits=limits)
+                    entry.label: entry.classifier().classify(picture.data, top=TOP, invert=way)
                     for entry in picked
                 }
                 note = _note(answers[picked[0].label])
@@ -219,30 +211,28 @@ def _latency(answers: dict[str, Answer]) -> str:
     return "\n".join(["| ms | decode | preprocess | infer |", "|:--|--:|--:|--:|", *rows])
 
 
-def _wire_inputs(
-    answer: Callable[..., list[Any]], sources: list[Any], switches: list[Any], shown: list[Any]
+def _wire(
+    answer: Callable[..., list[Any]],
+    pictures: SamplePictures | str,
+    inputs: Sequence[Any],
+    switches: Sequence[Any],
+    shown: list[Any],
 ) -> None:
-    """Tie drawing and photo to an answer."""
+    """Tie every way to choose a picture, and every switch, to one answer."""
+    *sources, gallery = inputs
+    current, engines, invert = switches
 
     def fresh(data: bytes | None, chosen: list[str], how: Invert) -> list[Any]:
         picture = None if data is None else ChosenPicture(data=data)
         return [picture, *answer(picture, chosen, how)]
 
     for source in sources:
-        source.change(fresh, [source, *switches], shown, **in_turn("answer"))
+        source.change(fresh, [source, engines, invert], [current, *shown], **in_turn("answer"))
+    if isinstance(pictures, SamplePictures):
 
+        def pick(chosen: list[str], how: Invert, event: gr.SelectData) -> list[Any]:
+            picture = ChosenPicture(data=pictures.as_png(event.index), ours=True)
+            return [picture, *answer(picture, chosen, how)]
 
-def _wire_gallery(
-    answer: Callable[..., list[Any]],
-    gallery: Any,
-    pictures: SamplePictures,
-    switches: list[Any],
-    shown: list[Any],
-) -> None:
-    """Tie a test picture that is picked to an answer."""
-
-    def pick(chosen: list[str], how: Invert, event: gr.SelectData) -> list[Any]:
-        picture = ChosenPicture(data=pictures.as_png(event.index), ours=True)
-        return [picture, *answer(picture, chosen, how)]
-
-    gallery.select(pick, switches, shown, **in_turn("answer"))
+        gallery.select(pick, [engines, invert], [current, *shown], **in_turn("answer"))
+    gr.on([engines.change, invert.change], answer, list(switches), shown, **in_turn("answer"))

@@ -11,7 +11,6 @@ from serve.explaining import Explainer, map_tiles, overlay
 from serve.page.components import in_turn
 from serve.page.pictures import ChosenPicture
 from serve.served import ServedModel
-from serve.settings import Limits
 from toolkit.answering import Invert
 from toolkit.artifacts import CHECKPOINT
 from toolkit.backends import opener
@@ -27,11 +26,13 @@ def explainer_of(entry: ServedModel, made: dict[str, Explainer]) -> Explainer:
     """
     known, now = made.get(entry.name), entry.artifact
     if known is None or now is None or known.artifact.passport.sha256 != now.passport.sha256:
-        known = made[entry.name] = Explainer(entry.read(), model_file=entry.opening.model_file)
+        known = made[entry.name] = Explainer(
+            entry.read(), entry.opening.limits, model_file=entry.opening.model_file
+        )
     return known
 
 
-def build_inside(entries: Sequence[ServedModel], limits: Limits, current: Any, invert: Any) -> None:
+def build_inside(entries: Sequence[ServedModel], current: Any, invert: Any) -> None:
     """Draw the tab over the picture that was shown last."""
     checkpoints = [entry for entry in entries if CHECKPOINT in entry.backend.formats]
     able = {entry.name: entry for entry in checkpoints if not entry.why_not}
@@ -78,7 +79,6 @@ def build_inside(entries: Sequence[ServedModel], limits: Limits, current: Any, i
                 picture.data,
                 layer=None if which == AUTOMATIC else which,
                 invert=picture.resolve(how),
-                limits=limits,
             )
         except CnnkitError as error:
             return [f"**{error}**", gr.update(choices=[AUTOMATIC], value=AUTOMATIC), None, []]

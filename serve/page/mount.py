@@ -53,7 +53,7 @@ def page_app(entries: Sequence[ServedModel], limits: Limits) -> PageGuard:
     from serve.page.layout import build
     from serve.page.theme import CSS, SCRIPT, theme
 
-    blocks = build(entries, limits)
+    blocks = build(entries)
     blocks.queue(max_size=MAX_WAITING, default_concurrency_limit=2, api_open=False)
     mounted = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),

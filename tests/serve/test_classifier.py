@@ -149,17 +149,17 @@ def test_looking_inside_finds_layers_and_heat(shipped: Path, tmp_path: Path) -> 
     pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
     from serve.explaining import Explainer, map_tiles, overlay
 
-    explainer = Explainer(OpeningSettings(root=tmp_path).find(MODEL, "pytorch"))
+    explainer = Explainer(OpeningSettings(root=tmp_path).find(MODEL, "pytorch"), Limits())
     side = np.zeros((28, 28), dtype=np.uint8)
     side[4:24, 8:20] = 200
     out = io.BytesIO()
     Image.fromarray(side).save(out, "PNG")
-    insight = explainer.look(out.getvalue(), limits=Limits())
+    insight = explainer.look(out.getvalue())
     assert insight.heat.shape == insight.maps.shape[1:]
     assert 0.0 <= float(insight.heat.min()) <= float(insight.heat.max()) <= 1.0
     assert len(map_tiles(insight)) == insight.maps.shape[0]
     assert overlay(insight).size == (280, 280)
     for layer in insight.layers:
-        assert explainer.look(out.getvalue(), layer=layer, limits=Limits()).layer == layer
+        assert explainer.look(out.getvalue(), layer=layer).layer == layer
     with pytest.raises(NotFoundError, match="no layer of"):
-        explainer.look(out.getvalue(), layer="nope", limits=Limits())
+        explainer.look(out.getvalue(), layer="nope")

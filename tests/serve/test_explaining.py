@@ -50,13 +50,13 @@ def test_the_heat_is_each_channel_weighted_by_its_mean_gradient() -> None:
         # the second class: channel 0 by 1, channel 1 by 0.25 on average, however it is spread
         net.fc.weight.copy_(torch.tensor([[0.0] * 8, [1.0] * 4 + [1.0, 0.0, 0.0, 0.0]]))
     explainer = object.__new__(Explainer)
-    explainer.module = net
+    explainer.module, explainer.limits = net, Limits()
     explainer.preprocessing = Preprocessing(size=(2, 2), channels=1)
     passport = SimpleNamespace(model="toy", classes=("no", "yes"))
     explainer.artifact = cast("Artifact", SimpleNamespace(passport=passport))
     shown = io.BytesIO()
     Image.fromarray(np.array([[0, 51], [102, 255]], dtype=np.uint8)).save(shown, "PNG")
-    seen = explainer.look(shown.getvalue(), layer="conv", invert="no", limits=Limits())
+    seen = explainer.look(shown.getvalue(), layer="conv", invert="no")
     assert seen.label == "yes"
     # 1 · x + 0.25 · (-2 x) = x / 2, then by its maximum
     assert seen.heat.ravel().tolist() == pytest.approx([0.0, 0.2, 0.4, 1.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,10 +43,7 @@ class Evaluation(Score):
         return TextTable(head=("class", "pictures", "accuracy", "most often taken for"), rows=tuple(rows))
 
     def _repr_html_(self) -> str:
-        from toolkit.markup import html_table
-
-        table = self.table()
-        return html_table(table.head, table.rows, f"{self.dataset}: {self.summary}")
+        return replace(self.table(), title=f"{self.dataset}: {self.summary}").html()
 
 
 def evaluate(

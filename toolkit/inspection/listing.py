@@ -69,9 +69,8 @@ def models(*, model_file: Path | None = None, tell: Tell = silent) -> Models:
 
 
 def _figures(spec: ModelSpec, *, counted: bool) -> ModelFigures:
-    found = None
-    if counted:
-        found = dissect(shadow(spec, spec.input_shape[0], spec.classes), (1, *spec.input_shape))
+    module = shadow(spec, spec.input_shape[0], spec.classes) if counted else None
+    found = dissect(module, (1, *spec.input_shape)) if module else None
     return ModelFigures(
         name=spec.name,
         family=spec.family,
