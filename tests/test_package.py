@@ -57,7 +57,9 @@ def test_wheel_holds_code_sample_and_shipped_model_and_nothing_else(wheel: Path)
         "serve",
         "cnnkit",
     }
-    assert {"toolkit/datasets/fashion_mnist_sample.npz", "cnnkit/py.typed"} <= set(names)
+    assert "toolkit/datasets/fashion_mnist_sample.npz" in names
+    assert {f"{package}/py.typed" for package in ("cnnkit", "toolkit", "exporters", "serve")} <= set(names)
+    assert "cnnkit/__init__.pyi" in names  # from which the names of the public surface are read
     shipped = [name for name in names if name.startswith("toolkit/shipped/lenet-maxpool/")]
     assert any(name.endswith(".safetensors") for name in shipped)
     assert any(name.endswith(".onnx.json") for name in shipped)

@@ -152,6 +152,11 @@ def artifacts_root(given: Path | str | None = None) -> Path:
     return Path(given or os.environ.get("CNNKIT_ARTIFACTS") or "artifacts")
 
 
+def path_of(given: Path | str | None) -> Path | None:
+    """Return a path that was given as text, too; None for none."""
+    return None if given is None else Path(given)
+
+
 def cache_root() -> Path:
     """Return the folder of what is kept for later runs and can be made anew, $XDG_CACHE_HOME/cnnkit."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnkit"

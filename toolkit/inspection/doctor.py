@@ -100,7 +100,7 @@ def _yes(here: bool) -> str:
     return "yes" if here else "no"
 
 
-def doctor(*, data_dir: Path | None = None) -> Diagnosis:
+def doctor(*, data_dir: Path | str | None = None) -> Diagnosis:
     """Look at every backend, data set and package, and at the machine; changes nothing, takes seconds."""
     every = [BACKENDS.load(name) for name in backend_names()]
     return Diagnosis(

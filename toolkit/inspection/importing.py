@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit import zoo
-from toolkit.artifacts import Artifact, artifact_path, artifacts_root, hash_file, read_passport, sidecar
+from toolkit.artifacts import (
+    Artifact,
+    artifact_path,
+    artifacts_root,
+    hash_file,
+    path_of,
+    read_passport,
+    sidecar,
+)
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
@@ -58,7 +66,7 @@ def import_(
     std: Sequence[float] | None = None,
     replace: bool = False,
     root: Path | str | None = None,
-    model_file: Path | None = None,
+    model_file: Path | str | None = None,
     tell: Tell = silent,
 ) -> Artifact:
     """Make a checkpoint of weights saved by PyTorch (.pth, .pt) or as safetensors; opening them runs no code.
@@ -75,7 +83,7 @@ def import_(
     require_torch()
     job = Import(
         file=Path(source),
-        model=zoo.model(model, model_file=model_file),
+        model=zoo.model(model, model_file=path_of(model_file)),
         root=artifacts_root(root),
         name=name,
         renames=renames or {},

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import schema, zoo
-from toolkit.artifacts import artifacts_root, find_artifacts, open_artifact
+from toolkit.artifacts import artifacts_root, find_artifacts, open_artifact, path_of
 from toolkit.figures import UNKNOWN, bytes_text, count_text
 from toolkit.inspection.training_memory import FIGURE_BYTES, TrainingMemory, training_memory
 from toolkit.markup import listed
@@ -172,7 +172,7 @@ def show(
     channels: int | None = None,
     untrained: bool = False,
     root: Path | str | None = None,
-    model_file: Path | None = None,
+    model_file: Path | str | None = None,
 ) -> Layers:
     """Return what a network is made of: each layer's shape, parameters, multiply-adds and bytes, in fp32.
 
@@ -183,7 +183,7 @@ def show(
     Raises NotFoundError with the nearest match, ShapeError for an input that does not fit, MissingExtraError
     where PyTorch is not installed.
     """
-    spec, shape, count = _named(str(model), artifacts_root(root), model_file, untrained=untrained)
+    spec, shape, count = _named(str(model), artifacts_root(root), path_of(model_file), untrained=untrained)
     shape = (channels or shape[0], *shape[1:])
     count = classes or count
     recipe = spec.recipe(training) if training else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import schema, zoo
+from toolkit.artifacts import path_of
 from toolkit.datasets import DatasetSpec, dataset_names, dataset_of, own_sources
 from toolkit.errors import CnnkitError, MissingExtraError
 from toolkit.figures import count_text, shape_text
@@ -54,12 +55,12 @@ class Models(tuple[ModelFigures, ...]):
         return self.table().html()
 
 
-def models(*, model_file: Path | None = None, tell: Tell = silent) -> Models:
+def models(*, model_file: Path | str | None = None, tell: Tell = silent) -> Models:
     """Return the networks of the zoo, and of a Python file of one's own, which is run.
 
     Without PyTorch nothing is counted, which `tell` hears. Raises CnnkitError for a file without networks.
     """
-    specs = {**zoo.models(), **(zoo.models_of_file(model_file) if model_file else {})}.values()
+    specs = {**zoo.models(), **(zoo.models_of_file(Path(model_file)) if model_file else {})}.values()
     try:
         return Models(_figures(spec, counted=True) for spec in specs)
     except MissingExtraError as error:
@@ -125,14 +126,15 @@ class Datasets:
         return self.table().html()
 
 
-def datasets(*, fetch: str | None = None, data_dir: Path | None = None) -> Datasets:
+def datasets(*, fetch: str | None = None, data_dir: Path | str | None = None) -> Datasets:
     """Return every data set and whether it is at hand; `fetch` is the only one that is looked for, and got.
 
     `data_dir` is searched first. Raises NotFoundError for an unknown one, or one that cannot be got.
     """
+    folder = path_of(data_dir)
     if fetch:
-        return Datasets(named=(_state(fetch, data_dir, fetch=True),), own=())
-    named = tuple(_state(name, data_dir, fetch=False) for name in dataset_names())
+        return Datasets(named=(_state(fetch, folder, fetch=True),), own=())
+    named = tuple(_state(name, folder, fetch=False) for name in dataset_names())
     return Datasets(named=named, own=tuple(own_sources()))
 
 

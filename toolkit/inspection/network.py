@@ -15,7 +15,7 @@ from PIL import Image
 
 from toolkit.answering import Invert, check_classes, load_for
 from toolkit.answering import first as first_of
-from toolkit.artifacts import Artifact, artifacts_root
+from toolkit.artifacts import Artifact, artifacts_root, path_of
 from toolkit.backends import Engine, EngineOptions
 from toolkit.errors import CnnkitError
 from toolkit.figures import shape_text
@@ -41,7 +41,7 @@ def load(
     root: Path | str | None = None,
     untrained: bool = False,
     seed: int = 0,
-    model_file: Path | None = None,
+    model_file: Path | str | None = None,
     tell: Tell = silent,
 ) -> Network:
     """Open a network: a name's newest file that the backend opens, or the very file that a path names.
@@ -58,13 +58,13 @@ def load(
         precision=precision,
         untrained=untrained,
         seed=seed,
-        model_file=model_file,
+        model_file=path_of(model_file),
     )
     choice = resolve(None if model is None else str(model), backend=backend, selection=selection)
     tell(f"opened {describe(choice.artifact)}")
     if choice.why:
         tell(choice.why)
-    engine = choice.open(EngineOptions(device=device, threads=threads, model_file=model_file))
+    engine = choice.open(EngineOptions(device=device, threads=threads, model_file=selection.model_file))
     return Network(engine, why=choice.why)
 
 
@@ -122,13 +122,13 @@ class Network:
         return predict_pictures(self.engine, read, top=top, invert=invert, on_refusal=on_refusal)
 
     def predict_dataset(
-        self, dataset: str | None = None, *, first: int = 10, top: int = 3, data_dir: Path | None = None
+        self, dataset: str | None = None, *, first: int = 10, top: int = 3, data_dir: Path | str | None = None
     ) -> Predictions:
         """Classify the first test pictures of a data set, the network's own for None; their truth is told.
 
         Raises NotFoundError where the data is not to be had, ShapeError where its classes are others.
         """
-        data = load_for(self.passport, dataset, data_dir)
+        data = load_for(self.passport, dataset, path_of(data_dir))
         if self.passport.trained is not False:
             check_classes(self.passport, data)
         return predict_dataset(self.engine, data, count=first, top=top)
@@ -137,7 +137,7 @@ class Network:
         self,
         dataset: str | None = None,
         *,
-        data_dir: Path | None = None,
+        data_dir: Path | str | None = None,
         first: int | None = None,
         batch: int = 64,
         tell: Tell = silent,
@@ -154,7 +154,7 @@ class Network:
             raise CnnkitError(
                 f"{self.artifact.path} is untrained, so it has no accuracy: `cnnkit train {passport.model}`"
             )
-        data = load_for(passport, dataset, data_dir)
+        data = load_for(passport, dataset, path_of(data_dir))
         check_classes(passport, data)
         split = first_of(data.test, first)
         tell(f"{len(split):,} test pictures of {data.name} from {data.source}")
