@@ -9,18 +9,18 @@ import click
 
 from toolkit import cli
 from toolkit.errors import CnnkitError
-from toolkit.training.recipes import Setting, settings
+from toolkit.training.recipes import FieldSpec, settings
 
 # spellings that people know from elsewhere
 _ALIASES = {"batch": ("--batch-size",), "lr": ("--learning-rate",)}
 
 
-def option_names(setting: Setting) -> list[str]:
+def option_names(setting: FieldSpec) -> list[str]:
     """Return the spellings of a field's option, its own first."""
     return [f"--{setting.word}", *_ALIASES.get(setting.name, ())]
 
 
-def _option(setting: Setting) -> Callable[[cli.Function], cli.Function]:
+def _option(setting: FieldSpec) -> Callable[[cli.Function], cli.Function]:
     switch = [f"--{setting.word}/--no-{setting.word}"] if setting.kind is bool else None
     return click.option(
         *(switch or option_names(setting)),
@@ -32,13 +32,13 @@ def _option(setting: Setting) -> Callable[[cli.Function], cli.Function]:
     )
 
 
-def _metavar(setting: Setting) -> str:
+def _metavar(setting: FieldSpec) -> str:
     if setting.choices:
         return f"[{'|'.join(setting.choices)}]"
     return {int: "N", float: "X"}.get(setting.kind, "TEXT")
 
 
-def _checked(setting: Setting) -> Callable[[click.Context, click.Parameter, Any], Any]:
+def _checked(setting: FieldSpec) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """Return a callback that refuses what the field cannot be, and hands on what was typed."""
 
     def check(context: click.Context, parameter: click.Parameter, value: Any) -> Any:

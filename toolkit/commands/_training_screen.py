@@ -37,7 +37,6 @@ class Screen(Watcher):
         self._shown = 0.0
 
     def __enter__(self) -> Self:
-        self._bar.start()
         return self
 
     def __exit__(
@@ -51,6 +50,7 @@ class Screen(Watcher):
 
     def start(self, *, epochs: int, images: int, done: int) -> None:
         """Begin the bar."""
+        self._bar.start()
         self._epochs, self._images, self._done = epochs, images, done
         self._task = self._bar.add_task("", total=epochs * images, completed=done, rate="")
         self._shown = time.perf_counter()

@@ -10,12 +10,12 @@ import click
 from toolkit import cli
 from toolkit.commands._recipe_options import option_names
 from toolkit.errors import CnnkitError
-from toolkit.training.recipes import Setting
+from toolkit.training.recipes import FieldSpec
 from toolkit.training.sweep import axes, axis_values
 from toolkit.training.table import Table
 
 
-def _axis(word: str, setting: Setting | None) -> Callable[[cli.Function], cli.Function]:
+def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.Function]:
     """Make an option whose comma-separated values are an axis of the sweep."""
 
     def read(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:

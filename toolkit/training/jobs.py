@@ -14,10 +14,10 @@ from toolkit import zoo
 from toolkit.artifacts import artifacts_root
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.training import Job, Outcome, Watcher, recipes
-from toolkit.training.recipes import Setting
+from toolkit.training.recipes import FieldSpec
 
 WORKERS_WITHOUT_LOADER = "--workers belong to --loader torch; the memory loader has none"
-_SIZE = Setting(
+_SIZE = FieldSpec(
     name="size",
     word="size",
     of_recipe=False,
@@ -32,12 +32,12 @@ _SIZE = Setting(
 
 
 @cache
-def options() -> Mapping[str, Setting]:
+def options() -> Mapping[str, FieldSpec]:
     """Return what a job takes beside its model, data set and recipe, by name."""
     return {**recipes.settings_of(Job), _SIZE.name: _SIZE}
 
 
-def find_option(word: str) -> Setting:
+def find_option(word: str) -> FieldSpec:
     """Return a recipe's field or a job's option by name or word. Raises NotFoundError."""
     known = [*recipes.settings().values(), *options().values()]
     name = word.replace("_", "-")
@@ -101,7 +101,7 @@ def make_job(
     )
 
 
-def _parsed(setting: Setting, given: Any) -> Any:
+def _parsed(setting: FieldSpec, given: Any) -> Any:
     try:
         return setting.parse(given)
     except CnnkitError as error:

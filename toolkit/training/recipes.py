@@ -21,7 +21,7 @@ from toolkit.recipes import About
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class FieldSpec:
     """One field that can be set: its type, choices and range. A bound that is None is open.
 
     `word` is the field's on the command line; `low` and `high` are values that the field may have, `below`
@@ -97,7 +97,7 @@ class Setting:
 
 
 @cache
-def settings_of(declared: type) -> Mapping[str, Setting]:
+def settings_of(declared: type) -> Mapping[str, FieldSpec]:
     """Return the fields of a dataclass that say what they are About, by name, in its order."""
     found = {}
     for name, hint in get_type_hints(declared, include_extras=True).items():
@@ -109,7 +109,7 @@ def settings_of(declared: type) -> Mapping[str, Setting]:
         if may_be_none:
             (kind,) = (a for a in get_args(kind) if a is not type(None))
         choices = get_args(kind) if get_origin(kind) is Literal else ()
-        found[name] = Setting(
+        found[name] = FieldSpec(
             name=name,
             word=about.word or name.replace("_", "-"),
             kind=str if choices else kind,
@@ -124,7 +124,7 @@ def settings_of(declared: type) -> Mapping[str, Setting]:
     return found
 
 
-def settings() -> Mapping[str, Setting]:
+def settings() -> Mapping[str, FieldSpec]:
     """Return every field of a recipe that can be set, by name, in the order of the dataclass."""
     return settings_of(Recipe)
 

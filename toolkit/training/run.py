@@ -69,10 +69,14 @@ def _folder(job: Job, prepared: PreparedData, watcher: Watcher) -> RunFolder:
     folder = RunFolder.unfinished(runs, asked)
     begun = folder.facts()
     watcher.say(f"resuming {folder.path}")
-    if begun.torch != version("torch"):
+    other_torch = f"torch {begun.torch} and goes on with {version('torch')}"
+    others = [other_torch] if begun.torch != version("torch") else []
+    if any(begun.kept.get("compute", {}).values()):
+        others.append("kernels that this release does not have")
+    for what in others:
         watcher.say(
-            f"note: the run was begun with torch {begun.torch} and goes on with {version('torch')}: its "
-            "weights may end otherwise than those of a run that was never stopped"
+            f"note: the run was begun with {what}: its weights may end otherwise than those of a run that "
+            "was never stopped"
         )
     kept: list[tuple[str, object, object]] = [("threads", job.threads, begun.threads)]
     compute = begun.compute

@@ -19,7 +19,7 @@ from toolkit.models import Recipe
 from toolkit.telling import Tell, silent
 from toolkit.training import jobs, recipes
 from toolkit.training.cells import CellResult, cell_name, known_result, run_cell
-from toolkit.training.recipes import Setting
+from toolkit.training.recipes import FieldSpec
 from toolkit.training.record.folder import dated_folder, lock
 from toolkit.training.table import Table, cell_label
 
@@ -48,7 +48,7 @@ class SweepPlan:
         ]
 
 
-def axes() -> Mapping[str, Setting | None]:
+def axes() -> Mapping[str, FieldSpec | None]:
     """Return what a sweep may vary, by its word; None for the recipe, which is any name or file."""
     by_word = {setting.word: setting for setting in jobs.options().values()}
     fields = {setting.word: setting for setting in recipes.settings().values()}

@@ -182,6 +182,16 @@ def test_going_on_with_another_torch_is_said(job: Any, listener: Any) -> None:
     assert any(line.startswith("note: the run was begun with torch 1.0 ") for line in listener.said)
 
 
+def test_going_on_without_kernels_that_an_older_release_had_is_said(job: Any, listener: Any) -> None:
+    with pytest.raises(CnnkitError):
+        train(job, Stopper(5))
+    (path,) = job.root.glob("*/runs/*/run.json")
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "compute": {**facts["compute"], "few_channels": True}}))
+    train(dataclasses.replace(job, resume=True), listener)
+    assert any("begun with kernels that this release does not have: its" in line for line in listener.said)
+
+
 def test_an_exact_resume_holds_after_a_divergence_too(make_job: Any, listener: Any) -> None:
     fields = {"lr": 0.9, "epochs": 3, "batch": 32, "guard": True}
     job = make_job("lenet-relu", "textbook", fields, threads=1)
