@@ -1,4 +1,4 @@
-"""Starting weights, optimizers, learning-rate schedules and averaged weights.
+"""Optimizers, learning-rate schedules and averaged weights.
 
 A rate is a pure function of the recipe and the step: no scheduler object that could stay unstepped.
 """
@@ -6,15 +6,12 @@ A rate is a pure function of the recipe and the step: no scheduler object that c
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from toolkit.models import Recipe
+from toolkit.recipes import Recipe
 
 # torch's own OneCycleLR: 30 % of the way up from lr / 25, then down to a 10,000th of that
 _RISE, _START, _END = 0.3, 1 / 25, 1 / 25 / 1e4
@@ -79,21 +76,14 @@ class Optimizer:
 
     def step(self) -> None:
         """Move the parameters against their gradients by `rate`; those without a gradient stay."""
-        weights: list[Tensor] = []
-        gradients: list[Tensor] = []
-        moments: list[list[Tensor]] = [[] for _ in self._moments]
-        for parameter, *states in zip(self._parameters, *self._moments.values(), strict=True):
-            if parameter.grad is None:
-                continue
-            weights.append(parameter)
-            gradients.append(parameter.grad)
-            for known, state in zip(moments, states, strict=True):
-                known.append(state)
-        if weights:
-            with torch.no_grad():
-                (self._descend if self._recipe.optimizer == "sgd" else self._adapt)(
-                    weights, gradients, moments
-                )
+        rows = zip(self._parameters, *self._moments.values(), strict=True)
+        moved = [(p.grad, p, *states) for p, *states in rows if p.grad is not None]
+        if not moved:
+            return
+        gradients, weights, *moments = (list(column) for column in zip(*moved, strict=True))
+        with torch.no_grad():
+            step = self._descend if self._recipe.optimizer == "sgd" else self._adapt
+            step(weights, gradients, moments)
 
     def _descend(self, weights: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]]) -> None:
         torch._fused_sgd_(
@@ -141,71 +131,6 @@ class Optimizer:
         """Take a saved state over, in place. Raises KeyError and RuntimeError when it does not fit."""
         for name, value in self.tensors().items():
             value.copy_(found[name])
-
-
-def initialise(module: nn.Module, recipe: Recipe) -> None:
-    """Start the weights of convolutions and dense layers as the recipe says; draws from torch's generator.
-
-    `default` keeps what the layers drew themselves: PyTorch's uniform start.
-    """
-    if recipe.init != "default":
-        _initialise(module, recipe.init)
-
-
-def _initialise(module: nn.Module, init: str) -> None:
-    for layer in module.modules():
-        if not isinstance(layer, (nn.Conv2d, nn.Linear)):
-            continue
-        if init == "xavier-uniform":
-            nn.init.xavier_uniform_(layer.weight)
-        else:
-            nn.init.kaiming_uniform_(layer.weight, a=0, mode="fan_in", nonlinearity="relu")
-
-
-def narrow_layers(module: nn.Module) -> tuple[str, ...]:
-    """Return the layers between two ReLUs that have no more channels than there are answers."""
-    weighted: dict[str, int] = {}
-    behind: set[str] = set()
-    before: set[str] = set()
-    for name, layer in module.named_modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            weighted[name] = len(layer.weight)
-            if before:
-                behind.add(name)
-        elif isinstance(layer, nn.ReLU) and weighted:
-            before.add(next(reversed(weighted)))
-    answers = next(reversed(weighted.values()), 0)
-    return tuple(n for n, channels in weighted.items() if n in behind & before and channels <= answers)
-
-
-def open_start(module: nn.Module) -> tuple[str, ...]:
-    """Start a network with narrow layers so that each of their channels answers to some pictures.
-
-    What comes into them is positive and much alike from picture to picture, so a channel's sign is that of
-    the sum of its weights, and the usual start shuts half of the channels on every picture. Where there are
-    as few as classes (the last block of NiN) those are lost for good. Here their weights sum to 0 above a
-    bias of 1, and 1×1 convolutions of as many channels as come in start near the identity. All others start
-    as Kaiming et al. (2015) have it: with Xavier's weights each ReLU halves what comes through, and at the
-    low rates that such a network is given here it stays where it is for most of a run.
-
-    Returns the names of the narrow layers; a network without any is left as it is.
-    """
-    narrow = narrow_layers(module)
-    if narrow:
-        _initialise(module, "kaiming-uniform")
-    with torch.no_grad():
-        for name in narrow:
-            layer = module.get_submodule(name)
-            assert isinstance(layer, (nn.Conv2d, nn.Linear))  # as narrow_layers says
-            weight = layer.weight
-            same = weight[0].numel() == len(weight)
-            if same:
-                weight.mul_(0.1).view(len(weight), -1).diagonal().add_(1)
-            else:
-                weight.sub_(weight.mean(1, keepdim=True))  # at each place of a kernel: some see only padding
-            if layer.bias is not None:
-                layer.bias.fill_(0 if same else 1)
-    return narrow
 
 
 class Average:

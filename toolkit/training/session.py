@@ -15,22 +15,20 @@ from torch import nn
 from toolkit.checkpoints import load_state
 from toolkit.errors import CnnkitError
 from toolkit.machine.arithmetic import plain_fp32
-from toolkit.training import EpochRecord, Job, Outcome, Watcher, seeding
+from toolkit.training import EpochRecord, Job, Outcome, Watcher
 from toolkit.training.compute.format import Compute, find_device
 from toolkit.training.compute.probe import ComputeChoice, choose
 from toolkit.training.data.batches import Batches, InputTransform, MemoryBatches, steps_in, tensors
 from toolkit.training.data.prepare import PreparedData
 from toolkit.training.guard import RETRIES, Divergence, guard_for
 from toolkit.training.loop import Loop, LoopSetup
-from toolkit.training.optimisation import initialise, narrow_layers, open_start
-from toolkit.training.process.failures import is_of_the_gpu, is_out_of_memory
 from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import forget_device_peak
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.recorder import RunRecorder
 from toolkit.training.record.snapshots import Snapshots, restore
 from toolkit.training.scoring import Score, score
-from toolkit.transfer import freeze, load_pretrained
+from toolkit.training.starting import fresh_network, insist_that_it_fits, narrow_layers
 
 if TYPE_CHECKING:
     from toolkit.datasets import Split
@@ -63,10 +61,10 @@ class Session:
         _be_deterministic(job.device)
         self._job, self._prepared, self._folder, self._watcher = job, prepared, folder, watcher
         self._transform = InputTransform(preprocessing=prepared.preprocessing, device=device)
-        module = self._fresh(attempt=0, told=watcher.say)
+        module = fresh_network(job, prepared, tell=watcher.say)
         # scores in plain fp32 what is kept, whatever is trained in
-        self._judge = self._fresh(attempt=0).to(device)
-        self._insist_that_it_fits(device)
+        self._judge = fresh_network(job, prepared).to(device)
+        insist_that_it_fits(self._judge, job.model, prepared, device)
         compute = self._computing(module)
         forget_device_peak(job.device)  # the candidates' copies are not the training's
         batches = self._batches(compute)
@@ -88,44 +86,6 @@ class Session:
         self._loop = Loop(compute.place(module), setup)
         self._snapshots = Snapshots(folder.path, job.save_every_s)
         self._recorder = RunRecorder(job, prepared, folder, compute)
-
-    def _fresh(self, *, attempt: int, told: Callable[[str], None] = lambda text: None) -> nn.Module:
-        """Build the network with the weights that an attempt starts with, on the CPU."""
-        job = self._job
-        seeding.reseed("cpu", job.seed, seeding.WEIGHTS, attempt)
-        channels = self._prepared.preprocessing.channels
-        module = job.model.build(channels, len(self._prepared.dataset.classes))
-        initialise(module, job.recipe)
-        if attempt:
-            open_start(module)
-        if job.pretrained:
-            told(load_pretrained(job.model.name, module, job.pretrained))
-        if job.freeze:
-            told(freeze(module))
-        return module
-
-    def _insist_that_it_fits(self, device: torch.device) -> None:
-        """Show the network two empty pictures. Raises CnnkitError if it cannot take or judge the data's."""
-        model, classes = self._job.model, len(self._prepared.dataset.classes)
-        channels, (height, width) = self._prepared.preprocessing.channels, self._prepared.preprocessing.size
-        name, shape = model.name, f"{channels}×{height}×{width}"
-        own = model.input_shape[1:]
-        advice = ""
-        if (height, width) != own:
-            advice = f"; its own size is {own[0]}×{own[1]}, which leaving out --size gives it"
-        try:
-            with torch.no_grad():
-                scores = self._judge.eval()(torch.zeros(2, channels, height, width, device=device))
-        except (RuntimeError, ValueError, IndexError) as error:
-            if is_out_of_memory(error) or is_of_the_gpu(error):
-                raise
-            why = " ".join(str(error).split())
-            raise CnnkitError(f"{name} cannot take pictures of {shape} ({why}){advice}") from None
-        if tuple(scores.shape) != (2, classes):
-            raise CnnkitError(
-                f"{name} answers two pictures with shape {tuple(scores.shape)}, and {classes} classes need "
-                f"(2, {classes}): build the last layer with as many outputs as it is asked for"
-            )
 
     def _computing(self, module: nn.Module) -> Compute:
         """Choose format and layout, or take up those that the run was begun with."""
@@ -257,7 +217,8 @@ class Session:
                 f"{advice}"
             )
         if afresh:
-            loop.restart(self._fresh(attempt=was.attempt + 1).state_dict())
+            fresh = fresh_network(self._job, self._prepared, attempt=was.attempt + 1)
+            loop.restart(fresh.state_dict())
             narrow = narrow_layers(loop.module)
             origin = (
                 f"started afresh with Kaiming's weights and open ReLUs behind {', '.join(narrow)}"

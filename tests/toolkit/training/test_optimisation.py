@@ -12,14 +12,8 @@ torch = pytest.importorskip("torch")
 
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.models import Recipe  # noqa: E402
-from toolkit.training.optimisation import (  # noqa: E402
-    Average,
-    Optimizer,
-    initialise,
-    narrow_layers,
-    open_start,
-    rate_at,
-)
+from toolkit.training.optimisation import Average, Optimizer, rate_at  # noqa: E402
+from toolkit.training.starting import initialise, narrow_layers, open_start  # noqa: E402
 
 EPOCHS, STEPS = 12, 7
 
@@ -160,10 +154,10 @@ def test_starting_weights_keep_within_their_bounds() -> None:
         ("xavier-uniform", math.sqrt(6 / (fan_in + fan_out))),
         ("kaiming-uniform", math.sqrt(6 / fan_in)),
     ):
-        initialise(layer, Recipe(name="x", init=init))  # type: ignore[arg-type]
+        initialise(layer, init)  # type: ignore[arg-type]
         assert 0.95 * bound < layer.weight.abs().max() <= bound
     kept = layer.weight.clone()
-    initialise(layer, Recipe(name="x"))
+    initialise(layer, "default")
     assert torch.equal(layer.weight, kept)
 
 
@@ -202,7 +196,7 @@ def test_an_open_start_leaves_no_channel_shut(seed: int) -> None:
         ),
     )
     narrow = network[2:]
-    initialise(network, Recipe(name="x", init="kaiming-uniform"))
+    initialise(network, "kaiming-uniform")
     # as behind a ReLU: positive, and much alike from picture to picture
     pictures = 5 + torch.rand(200, 64, 1, 1)
     shut = (narrow(pictures).amax((0, 2, 3)) == 0).sum()

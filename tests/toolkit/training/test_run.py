@@ -45,8 +45,8 @@ def test_a_run_leaves_a_checkpoint_with_a_full_passport_and_a_folder_of_logs(
     low, high = passport.metrics.test_accuracy_ci95 or (1, 0)
     assert low < outcome.test_accuracy < high
     assert passport.recipe is not None
-    assert passport.recipe["epochs"] == 3
-    assert passport.recipe["changed"] == ["epochs"]
+    assert passport.recipe.epochs == 3
+    assert passport.recipe.changed == ("epochs",)
     assert passport.preprocessing is not None
     assert 0.2 < passport.preprocessing.mean[0] < 0.4
     assert passport.training_images == 1800
