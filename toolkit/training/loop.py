@@ -6,23 +6,21 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional
 
 from toolkit.errors import CnnkitError
+from toolkit.models import Recipe
 from toolkit.schema import Count, Magnitude, Positive, Share
 from toolkit.training import EpochRecord, Watcher, seeding
+from toolkit.training.compute.format import Compute
+from toolkit.training.data.batches import Batches
 from toolkit.training.diagnostics import dead_layers, has_finite_weights, heard_classes, rectifies_scores
 from toolkit.training.guard import CHECK_STEPS, Divergence, DivergenceGuard, GuardState
 from toolkit.training.optimisation import Average, Optimizer, clip, rate_at
-
-if TYPE_CHECKING:
-    from toolkit.models import Recipe
-    from toolkit.training.compute.format import Compute
-    from toolkit.training.data.batches import Batches
 
 
 @dataclass(kw_only=True)

@@ -7,12 +7,12 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from toolkit.checkpoints import load_state
+from toolkit.datasets import Split
 from toolkit.errors import CnnkitError
 from toolkit.machine.arithmetic import plain_fp32
 from toolkit.training import EpochRecord, Job, Outcome, Watcher
@@ -29,9 +29,6 @@ from toolkit.training.record.recorder import RunRecorder
 from toolkit.training.record.snapshots import Snapshots, restore
 from toolkit.training.scoring import Score, score
 from toolkit.training.starting import fresh_network, insist_that_it_fits, narrow_layers
-
-if TYPE_CHECKING:
-    from toolkit.datasets import Split
 
 _MODERATE_RATE = 0.1  # a rate that is worth a trial, where one was asked for that is beyond all sense
 _SCORING_BATCH = 500

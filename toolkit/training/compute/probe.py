@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +28,8 @@ from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, CorruptError, UnavailableError
 from toolkit.machine.cpu import cpu
 from toolkit.schema import Magnitude
+from toolkit.training import Job
 from toolkit.training.compute.format import Compute, first_convolution
-
-if TYPE_CHECKING:
-    from toolkit.training import Job
 
 _ROUNDS, _MOST_ROUNDS, _TURN_S = 3, 11, 0.012
 _ENOUGH_S = 1.2  # no further round begins after that

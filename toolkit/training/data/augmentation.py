@@ -7,17 +7,14 @@ what moves in from outside a picture is black.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from toolkit.models import Recipe
 from toolkit.training.data.augmix import augmix
 from toolkit.training.data.geometry import affine, turn, whole_levels
-
-if TYPE_CHECKING:
-    from toolkit.models import Recipe
 
 
 def augment(images: Tensor, recipe: Recipe, random: Generator) -> Tensor:

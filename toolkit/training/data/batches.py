@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toolkit.datasets import Split
+from toolkit.models import Recipe
 from toolkit.preprocessing import FIXED_POINT, Preprocessing, resize_weights
 from toolkit.training import seeding
 from toolkit.training.data.augmentation import augment
-
-if TYPE_CHECKING:
-    from toolkit.models import Recipe
 
 
 class Batches(Protocol):

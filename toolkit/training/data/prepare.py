@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +10,9 @@ from numpy.typing import NDArray
 from toolkit.datasets import Dataset, Split, dataset_of, split_off
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels, ground_of
+from toolkit.models import Recipe
 from toolkit.preprocessing import Preprocessing, fit_batch
-
-if TYPE_CHECKING:
-    from toolkit.models import Recipe
-    from toolkit.training import Job
+from toolkit.training import Job
 
 
 @dataclass(frozen=True, kw_only=True)

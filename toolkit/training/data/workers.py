@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,12 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from toolkit.datasets import Split
+from toolkit.models import Recipe
 from toolkit.training import seeding
 from toolkit.training.data.augmentation import augment
 from toolkit.training.data.batches import InputTransform, epoch_order, steps_in
-
-if TYPE_CHECKING:
-    from toolkit.models import Recipe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

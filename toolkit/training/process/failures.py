@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from toolkit.errors import CnnkitError
-
-if TYPE_CHECKING:
-    from toolkit.training import Job
+from toolkit.training import Job
 
 
 @contextlib.contextmanager

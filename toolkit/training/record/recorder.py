@@ -7,25 +7,22 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from toolkit.artifacts import Artifact, artifact_path, open_artifact, sidecar, writing
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.errors import CnnkitError
 from toolkit.passports import ComputeRecord, DatasetRef, Metrics
 from toolkit.training import EpochRecord, Job, Outcome
+from toolkit.training.compute.format import Compute
+from toolkit.training.data.prepare import PreparedData
+from toolkit.training.loop import Progress
 from toolkit.training.process import usage as gauges
 from toolkit.training.record.charts import draw_confusion, draw_curves
+from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.logs import write_csv, write_tensorboard
 from toolkit.training.scoring import Score
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from toolkit.training.compute.format import Compute
-    from toolkit.training.data.prepare import PreparedData
-    from toolkit.training.loop import Progress
-    from toolkit.training.record.folder import RunFolder
 
 _BEST, _LAST = "best.safetensors", "last.safetensors"
 _HELD = "good.safetensors"  # the best checkpoint as it was when good.state was saved
