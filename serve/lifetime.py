@@ -8,6 +8,7 @@ import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import uvicorn
@@ -56,6 +57,21 @@ class Server(uvicorn.Server):
         self.app = app
         self.say = say
         self.where = where
+
+    def run(self, sockets: Any = None) -> None:
+        """Serve to the end; in a thread of its own where this one runs a loop already: in a notebook."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            super().run(sockets)
+            return
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            running = pool.submit(super().run, sockets)
+            try:
+                running.result()
+            except KeyboardInterrupt:
+                self.stop()
+                running.result()
 
     async def startup(self, sockets: Any = None) -> None:
         """Open the models, then take requests, and say so."""

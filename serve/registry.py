@@ -18,8 +18,6 @@ from serve.served import ServedModel
 from serve.settings import BatchingSettings
 from serve.tally import ModelStatistics
 
-BatchHook = Callable[[str, int, float], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
@@ -41,7 +39,11 @@ class Registry:
     """Every served model by name, and the queues by model and version; used on one event loop."""
 
     def __init__(
-        self, served: Sequence[ServedModel], backend: str, batching: BatchingSettings, on_batch: BatchHook
+        self,
+        served: Sequence[ServedModel],
+        backend: str,
+        batching: BatchingSettings,
+        on_batch: Callable[[str, int, float], None],
     ) -> None:
         """Serve the models of `backend`; the others are the page's, which opens them when they are asked.
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from serve.api.access import is_loopback
 from serve.served import line_up
@@ -19,9 +16,6 @@ from toolkit.artifacts import artifacts_root
 from toolkit.errors import CnnkitError, MissingExtraError
 from toolkit.opening import describe
 from toolkit.telling import Tell, aloud
-
-if TYPE_CHECKING:
-    from serve.lifetime import Server
 
 # With the default of 5 ms an engine's thread waits that long for a busy event loop to let go.
 SWITCH_S = 0.0005
@@ -84,21 +78,5 @@ def serve(
             if model.backend.name == settings.backend and model.artifact:
                 tell(f"opened {describe(model.artifact)}")
         sys.setswitchinterval(SWITCH_S)
-        app, where = assemble(served, settings), f"on {address(sock, settings.host)}"
-        _run(Server(app, tell, where=where, drain_s=settings.drain_s), sock)
-
-
-def _run(server: Server, sock: socket.socket) -> None:
-    """Run a server to its end; in a thread of its own where this one runs a loop already: in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        server.run([sock])
-        return
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        running = pool.submit(server.run, [sock])
-        try:
-            running.result()
-        except KeyboardInterrupt:
-            server.stop()
-            running.result()
+        where = f"on {address(sock, settings.host)}"
+        Server(assemble(served, settings), tell, where=where, drain_s=settings.drain_s).run([sock])

@@ -119,8 +119,7 @@ class Classify:
         content_type = request.headers.get(b"content-type", b"")
 
         def work() -> PreparedPicture:
-            picture = picture_in(body, content_type)
-            return classifier.prepare(picture, invert=INVERT[invert])
+            return classifier.prepare(picture_in(body, content_type), invert=INVERT[invert])
 
         try:
             prepared, waited_s = await self.decoders.run(work, len(body), request.deadline)
