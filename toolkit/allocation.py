@@ -23,8 +23,8 @@ def reuse_freed_memory(*, largest: int = 2**30, kept: int = _MOST_BYTES) -> None
 
     Without it each batch faults its pages in anew where the heap happens to end in one of its tensors:
     1,200 faults and half of the time of a LeNet step, a quarter of an AlexNet step's (2 cores, KVM), or
-    none in the next process. It holds until the process ends, so it is for commands, not for libraries;
-    other C libraries are left as they are.
+    none in the next process. It holds until the process ends, so it is for commands and for measuring, not
+    for libraries; other C libraries are left as they are.
     """
     mallopt = _glibc("mallopt")
     if mallopt is not None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit import schema
-from toolkit.artifacts import Artifact, artifacts_root, check_name
+from toolkit.artifacts import artifacts_root, check_name
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.machine.cpu import MOST_THREADS
 from toolkit.passports import Precision
@@ -211,10 +211,3 @@ def report_error(error: CnnkitError) -> int:
     line = " ".join(str(error).split())
     stderr.print(f"error: {line}", markup=False, soft_wrap=True, style="bold red")
     return error.exit_status
-
-
-def opened(artifact: Artifact) -> None:
-    """Say which file a command opened, its accuracy and its age."""
-    from toolkit.opening import describe
-
-    say(f"opened {describe(artifact)}")
