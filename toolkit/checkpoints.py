@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from toolkit import zoo
 from toolkit.artifacts import CHECKPOINT, Artifact, artifact_path, hash_file, stamp, writing
-from toolkit.errors import CorruptError, MissingExtraError, ShapeError
+from toolkit.errors import CorruptError, ShapeError, needs_extra
 from toolkit.machine.packages import DISTRIBUTION, package_version
 from toolkit.models import ModelSpec
 from toolkit.passports import Passport, TensorSpec
@@ -61,11 +61,9 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], passport: Passport) ->
 
 def load_state(artifact: Artifact) -> dict[str, Tensor]:
     """Read a checkpoint's tensors by name. Raises CorruptError."""
-    try:
+    with needs_extra("train"):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
-    except ImportError:
-        raise MissingExtraError("torch", "train") from None
     try:
         return load_file(artifact.path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -74,10 +72,8 @@ def load_state(artifact: Artifact) -> dict[str, Tensor]:
 
 def build_module(spec: ModelSpec, passport: Passport) -> nn.Module:
     """Build the untrained module that a passport's weights fit, in eval mode."""
-    try:
+    with needs_extra("train"):
         import torch  # noqa: F401  (only to name the extra when it is missing)
-    except ImportError:
-        raise MissingExtraError("torch", "train") from None
     channels = passport.input.shape[1]
     return spec.build(channels or spec.input_shape[0], len(passport.classes)).eval()
 
@@ -92,14 +88,14 @@ def load_module(artifact: Artifact, *, model_file: Path | None = None, lean: boo
     """
     spec = zoo.model(artifact.passport.model, model_file=model_file)
     state = load_state(artifact)
-    lean = lean and spec.name in zoo.models()
-    ready = _without_random_start(spec, artifact.passport, state) if lean else None
-    if ready is not None:
-        return ready
+    if lean and spec.name in zoo.models():
+        ready = _without_random_start(spec, artifact.passport, state)
+        if ready is not None:
+            return ready
     module = build_module(spec, artifact.passport)
     wanted = module.state_dict()
-    wrong = [k for k in wanted if k not in state or state[k].shape != wanted[k].shape]
-    wrong += [k for k in state if k not in wanted]
+    shapes, wanted_shapes = ({k: v.shape for k, v in held.items()} for held in (state, wanted))
+    wrong = [k for k in {**wanted, **state} if shapes.get(k) != wanted_shapes.get(k)]
     if wrong:
         raise ShapeError(
             f"{artifact.path} does not hold the weights of {spec.name}; keys that do not fit: "
@@ -153,10 +149,8 @@ def write_untrained(
 
     The passport says trained: false; the preprocessing is pixels / 255.
     """
-    try:
+    with needs_extra("train"):
         import torch
-    except ImportError:
-        raise MissingExtraError("torch", "train") from None
     channels, height, width = spec.input_shape
     preprocessing = Preprocessing(
         size=(height, width),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from toolkit.artifacts import (
     CHECKPOINT,
     CHECKPOINT_SUFFIX,
     Artifact,
-    artifact_path,
     find_artifacts,
     is_shipped,
     open_artifact,
@@ -21,11 +19,12 @@ from toolkit.artifacts import (
 )
 from toolkit.checkpoints import model_file_hash, untrained_name, write_untrained
 from toolkit.datasets import dataset_of
-from toolkit.errors import CnnkitError, MissingExtraError, NotFoundError, unknown_name
+from toolkit.errors import CnnkitError, NotFoundError, needs_extra, unknown_name
 from toolkit.figures import age_text
 from toolkit.graphs import GRAPH
 from toolkit.models import ModelSpec
 from toolkit.passports import SYMMETRIC, Format, Passport, Precision
+from toolkit.traces import timed
 from toolkit.weights import WEIGHTS_SUFFIXES
 
 
@@ -77,12 +76,12 @@ def newest_name(selection: Selection) -> str:
         for path, passport in find_artifacts(selection.root)
         if passport.trained is not False or selection.untrained
     ]
-    own.sort(key=lambda entry: (not is_shipped(entry[0]), entry[1].created or ""), reverse=True)
     if not own:
         raise NotFoundError(
             f"no MODEL was named and {selection.root} holds none: `cnnkit train lenet` makes one"
         )
-    name = own[0][0].name.split(".")[0]
+    path, _ = max(own, key=lambda entry: (not is_shipped(entry[0]), entry[1].created or ""))
+    name = path.name.split(".")[0]
     return name.removesuffix("-untrained") if selection.untrained else name
 
 
@@ -101,7 +100,9 @@ def _open_untrained(name: str, selection: Selection) -> Artifact:
     spec = zoo.model(name.removesuffix("-untrained"), model_file=selection.model_file)
     named = untrained_name(spec.name)
     for path, passport in find_artifacts(selection.root, named):
-        if fits(passport, selection) and _of_this_file(passport, spec, selection.model_file):
+        # of the network as its file has it now, if it is one's own
+        same = passport.model_file_sha256 == model_file_hash(spec, selection.model_file)
+        if same and fits(passport, selection):
             return open_artifact(path)
     if CHECKPOINT in selection.formats and selection.precision == "fp32":
         return write_untrained(spec, selection.root, seed=selection.seed, model_file=selection.model_file)
@@ -110,23 +111,6 @@ def _open_untrained(name: str, selection: Selection) -> Artifact:
         f"no untrained {spec.name} as {wanted} {selection.precision} here: "
         f"`cnnkit export {spec.name} --untrained --precision {selection.precision}` makes it"
     )
-
-
-def _of_this_file(passport: Passport, spec: ModelSpec, model_file: Path | None) -> bool:
-    """Tell whether untrained weights are of the network as its file has it now, if it is one's own."""
-    return passport.model_file_sha256 == model_file_hash(spec, model_file)
-
-
-def untrained_checkpoint(
-    spec: ModelSpec, root: Path, *, seed: int = 0, model_file: Path | None = None
-) -> Artifact:
-    """Return the seeded checkpoint of a model, written now if it is not there yet."""
-    path = artifact_path(root, untrained_name(spec.name))
-    for found, passport in find_artifacts(root, untrained_name(spec.name)):
-        same = passport.seed == seed and _of_this_file(passport, spec, model_file)
-        if found == path and same:
-            return open_artifact(path)
-    return write_untrained(spec, root, seed=seed, model_file=model_file)
 
 
 def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
@@ -173,12 +157,12 @@ def minutes_to_train(spec: ModelSpec) -> str | None:
     batch = min(recipe.batch, 16)
     images = torch.zeros(batch, *spec.input_shape)
     labels = torch.zeros(batch, dtype=torch.int64)
-    seconds = []
-    for _ in range(3):  # the first step also pays for the libraries' warm-up
-        start = time.perf_counter()
+
+    def step() -> None:
         torch.nn.functional.cross_entropy(module(images), labels).backward()  # type: ignore[no-untyped-call]
-        seconds.append(time.perf_counter() - start)
-    minutes = min(seconds[1:]) / batch * dataset.train_images * recipe.epochs / 60
+
+    step_ms = min(timed(step, 3)[1:])  # the first step also pays for the libraries' warm-up
+    minutes = step_ms / batch * dataset.train_images * recipe.epochs / 60_000
     return "a minute" if minutes < 1.5 else f"{minutes:.0f} minutes"
 
 
@@ -210,7 +194,5 @@ def _age(created: str | None) -> str:
 
 def require_torch() -> None:
     """Raise MissingExtraError unless PyTorch is installed."""
-    try:
+    with needs_extra("train"):
         import torch  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("torch", "train") from None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.artifacts import hash_file
-from toolkit.errors import CnnkitError, CorruptError, MissingExtraError, NotFoundError
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.fetching import download
 from toolkit.weights import few, read_weights, unwrap
 
@@ -91,11 +91,9 @@ def _imagenet(model: str) -> Path:
     """Return the file of torchvision's ImageNet weights, fetched into torch's cache where it is not there."""
     if not model.startswith("resnet18"):
         raise CnnkitError(f"there are no ImageNet weights for {model}; `--pretrained FILE` takes a file")
-    try:
+    with needs_extra("train"):
         import torch
         from torchvision.models import ResNet18_Weights
-    except ImportError:
-        raise MissingExtraError("torchvision", "train") from None
     url = str(ResNet18_Weights.IMAGENET1K_V1.url)
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     try:

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.toolkit.test_artifacts import passport
-from toolkit import zoo
 from toolkit.artifacts import Artifact, artifact_path, stamp, write_bytes
 from toolkit.checkpoints import load_module
 from toolkit.errors import CorruptError, NotFoundError
-from toolkit.opening import Selection, describe, is_path, newest_name, open_model, untrained_checkpoint
+from toolkit.opening import Selection, describe, is_path, newest_name, open_model
 from toolkit.passports import Passport, Precision
 
 
@@ -87,9 +86,9 @@ def test_untrained_weights_are_written_once_and_equal_for_equal_seeds(tmp_path: 
     assert first.path == tmp_path / "lenet-untrained" / "lenet-untrained.safetensors"
     assert first.passport.trained is False
     assert first.passport.metrics.test_accuracy is None
-    again = untrained_checkpoint(zoo.model("lenet"), tmp_path / "other", seed=7)
+    again = open_model("lenet", dataclasses.replace(chosen, root=tmp_path / "other"))
     assert again.passport.sha256 == first.passport.sha256
-    other = untrained_checkpoint(zoo.model("lenet"), tmp_path, seed=8)
+    other = open_model("lenet", dataclasses.replace(chosen, seed=8))
     assert other.passport.sha256 != first.passport.sha256
 
 

@@ -35,15 +35,20 @@ class IdxFiles:
 
     name: str
     title: str
+    classes: tuple[str, ...]
     hashes: Mapping[str, str]
     mirrors: Callable[[], Sequence[str]]
     debian: tuple[str, Path] | None = None
 
 
 def load_idx(
-    files: IdxFiles, classes: tuple[str, ...], name: str, data_dir: Path | None, fetch: bool
+    files: IdxFiles,
+    name: str | None = None,
+    data_dir: Path | None = None,
+    fetch: bool = True,
+    size: tuple[int, int, int] | None = None,
 ) -> Dataset:
-    """Find, verify and read the four files; images are (N, 1, H, W) uint8.
+    """Find, verify and read the four files; images are (N, 1, H, W) uint8, whatever `size` is wanted.
 
     Raises CorruptError for damaged files, NotFoundError with all that was tried and what to type.
     """
@@ -52,10 +57,10 @@ def load_idx(
     train = Split(images=arrays[0][:, None], labels=arrays[1].astype(np.int64))
     test = Split(images=arrays[2][:, None], labels=arrays[3].astype(np.int64))
     return Dataset(
-        name=name,
+        name=name or files.name,
         train=train,
         test=test,
-        classes=classes,
+        classes=files.classes,
         source=source,
         fingerprint=fingerprint(train, test),
     )
@@ -67,7 +72,7 @@ def _find(files: IdxFiles, data_dir: Path | None, fetch: bool) -> tuple[Path, st
             f"--data-dir {data_dir} holds no {files.title} (looked there and in {data_dir / files.name} "
             f"for {', '.join(files.hashes)}, plain or .gz); leave the option out to search elsewhere"
         )
-    places = list(given_folders(files.name, data_dir))
+    places = given_folders(files.name, data_dir)
     if files.debian:
         places.append((f"Debian's package {files.debian[0]}", files.debian[1]))
     tried = []
@@ -159,12 +164,8 @@ def cache_folder() -> Path:
     return cache_root() / "data"
 
 
-def given_folders(name: str, data_dir: Path | None) -> Iterator[tuple[str, Path]]:
-    """Yield (what it is called, folder) for --data-dir, $CNNKIT_DATA and the cache, in that order."""
-    if data_dir is not None:
-        yield "--data-dir", data_dir
-        yield "--data-dir", data_dir / name
-    if variable := os.environ.get("CNNKIT_DATA"):
-        yield "$CNNKIT_DATA", Path(variable)
-        yield "$CNNKIT_DATA", Path(variable) / name
-    yield "your cache", cache_folder() / name
+def given_folders(name: str, data_dir: Path | None) -> list[tuple[str, Path]]:
+    """Return (what it is called, folder) for --data-dir, $CNNKIT_DATA and the cache, in that order."""
+    roots = {"--data-dir": data_dir, "$CNNKIT_DATA": os.environ.get("CNNKIT_DATA")}
+    given = [(label, Path(root, inside)) for label, root in roots.items() if root for inside in ("", name)]
+    return [*given, ("your cache", cache_folder() / name)]

@@ -6,9 +6,10 @@ algorithms" (2017). Licence: MIT.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from toolkit.datasets import Dataset, DatasetSpec
+from toolkit.datasets import DatasetSpec
 from toolkit.datasets._idx import IdxFiles, load_idx
 from toolkit.fetching import torchvision_mirrors
 
@@ -27,6 +28,7 @@ CLASSES = (
 FILES = IdxFiles(
     name="fashion-mnist",
     title="Fashion-MNIST",
+    classes=CLASSES,
     hashes={
         "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -38,15 +40,8 @@ FILES = IdxFiles(
 )
 
 
-def load(
-    name: str = "fashion-mnist",
-    data_dir: Path | None = None,
-    fetch: bool = True,
-    size: tuple[int, int, int] | None = None,
-) -> Dataset:
-    """Return 60,000 + 10,000 pictures; see `load_idx` for where they come from. `size` changes nothing."""
-    return load_idx(FILES, CLASSES, name, data_dir, fetch)
-
+# 60,000 + 10,000 pictures
+load = partial(load_idx, FILES)
 
 DATASET = DatasetSpec(
     name="fashion-mnist",

@@ -5,9 +5,9 @@ Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits" (1998)
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
-from toolkit.datasets import Dataset, DatasetSpec
+from toolkit.datasets import DatasetSpec
 from toolkit.datasets._idx import IdxFiles, load_idx
 from toolkit.fetching import torchvision_mirrors
 
@@ -15,6 +15,7 @@ CLASSES = tuple(str(digit) for digit in range(10))
 FILES = IdxFiles(
     name="mnist",
     title="MNIST",
+    classes=CLASSES,
     hashes={
         "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -25,15 +26,8 @@ FILES = IdxFiles(
 )
 
 
-def load(
-    name: str = "mnist",
-    data_dir: Path | None = None,
-    fetch: bool = True,
-    size: tuple[int, int, int] | None = None,
-) -> Dataset:
-    """Return 60,000 + 10,000 pictures; see `load_idx` for where they come from. `size` changes nothing."""
-    return load_idx(FILES, CLASSES, name, data_dir, fetch)
-
+# 60,000 + 10,000 pictures
+load = partial(load_idx, FILES)
 
 DATASET = DatasetSpec(
     name="mnist",

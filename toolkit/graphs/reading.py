@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import hash_file
-from toolkit.errors import CnnkitError, CorruptError, MissingExtraError, NotFoundError
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 
 # protobuf cannot hold more in one message; a file beyond it needs external data
 LARGEST_BYTES = 2**31 - 1
@@ -19,10 +19,8 @@ def load_graph(path: Path, *, weights: bool = True) -> Any:
 
     Raises NotFoundError, CorruptError or CnnkitError in words.
     """
-    try:
+    with needs_extra("export"):
         import onnx
-    except ImportError:
-        raise MissingExtraError("onnx", "export") from None
     if not path.is_file():
         raise NotFoundError(f"no file {path}")
     try:
@@ -30,7 +28,8 @@ def load_graph(path: Path, *, weights: bool = True) -> Any:
     except Exception as error:  # protobuf, OS and onnx errors share no base class
         raise CorruptError(f"{path} is no readable ONNX file: {_first(error)}") from None
     outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    refuse_too_large(_external_bytes(outside) + path.stat().st_size, path.name)
+    sizes = [int(entry.value) for t in outside for entry in t.external_data if entry.key == "length"]
+    refuse_too_large(sum(sizes) + path.stat().st_size, path.name)
     if outside and weights:
         try:
             onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
@@ -95,11 +94,6 @@ def _store_constants(model: Any) -> None:
     if len(kept) < len(model.graph.node):
         del model.graph.node[:]
         model.graph.node.extend(kept)
-
-
-def _external_bytes(tensors: list[Any]) -> int:
-    sizes = [entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "length"]
-    return sum(int(size) for size in sizes)
 
 
 def _first(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -34,31 +35,31 @@ def build_cifarnet(
     """
     from torch import nn
 
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-
-    def follow(index: int, size: int) -> None:
-        if norm:
-            layers[f"bn{index}"] = nn.BatchNorm1d(size) if index == 3 else nn.BatchNorm2d(size)
-        if dropout is not None:
-            layers[f"dropout{index}"] = nn.Dropout(dropout)
+    def behind(index: int, normalise: Callable[[int], nn.Module], size: int) -> dict[str, nn.Module]:
+        norms = {f"bn{index}": normalise(size)} if norm else {}
+        dropouts = {f"dropout{index}": nn.Dropout(dropout)} if dropout is not None else {}
+        return {**norms, **dropouts}
 
     first, second = widths
-    layers["conv1"] = nn.Conv2d(channels, first, kernel_size=5)
-    layers["relu1"] = nn.ReLU()
-    layers["pool1"] = nn.MaxPool2d(2)
-    follow(1, first)
-    layers["conv2"] = nn.Conv2d(first, second, kernel_size=5)
-    layers["relu2"] = nn.ReLU()
-    layers["pool2"] = nn.MaxPool2d(2)
-    follow(2, second)
-    layers["flatten"] = nn.Flatten()
-    layers["fc1"] = nn.Linear(second * 5 * 5, 120)
-    layers["relu3"] = nn.ReLU()
-    follow(3, 120)
-    layers["fc2"] = nn.Linear(120, 84)
-    layers["relu4"] = nn.ReLU()
-    layers["fc3"] = nn.Linear(84, classes)
-    return nn.Sequential(layers)
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, first, kernel_size=5),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(2),
+            **behind(1, nn.BatchNorm2d, first),
+            conv2=nn.Conv2d(first, second, kernel_size=5),
+            relu2=nn.ReLU(),
+            pool2=nn.MaxPool2d(2),
+            **behind(2, nn.BatchNorm2d, second),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(second * 5 * 5, 120),
+            relu3=nn.ReLU(),
+            **behind(3, nn.BatchNorm1d, 120),
+            fc2=nn.Linear(120, 84),
+            relu4=nn.ReLU(),
+            fc3=nn.Linear(84, classes),
+        )
+    )
 
 
 # The write-up states 12 epochs and, with a scheduler, lr 0.002; batch, momentum and the rate without
@@ -136,10 +137,6 @@ def _spec(name: str, summary: str, build: partial[nn.Module], recipes: dict[str,
     )
 
 
-def _kaiming(recipe: Recipe) -> Recipe:
-    return dataclasses.replace(recipe, init="kaiming-uniform")
-
-
 MODELS = (
     _spec(
         "cifarnet",
@@ -157,7 +154,10 @@ MODELS = (
         "cifarnet-kaiming",
         "the same net, Kaiming-uniform start (fan-in, a = 0)",
         partial(build_cifarnet),
-        {name: _kaiming(recipe) for name, recipe in {"default": _DEFAULT, **_TEXTBOOKS}.items()},
+        {
+            name: dataclasses.replace(recipe, init="kaiming-uniform")
+            for name, recipe in {"default": _DEFAULT, **_TEXTBOOKS}.items()
+        },
     ),
     _spec(
         "cifarnet-wide",

@@ -39,22 +39,25 @@ def build_lenet(
 
     act = nn.Sigmoid if activation == "sigmoid" else nn.ReLU
     down = nn.AvgPool2d if pool == "avg" else nn.MaxPool2d
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv1=nn.Conv2d(channels, 6, kernel_size=5, padding=2),
-        act1=act(),
-        pool1=down(2),
-        conv2=nn.Conv2d(6, 16, kernel_size=5),
-        act2=act(),
-        pool2=down(2),
-        flatten=nn.Flatten(),
+    dropouts = [{} if dropout is None else {name: nn.Dropout(dropout)} for name in ("dropout1", "dropout2")]
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, 6, kernel_size=5, padding=2),
+            act1=act(),
+            pool1=down(2),
+            conv2=nn.Conv2d(6, 16, kernel_size=5),
+            act2=act(),
+            pool2=down(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(16 * 5 * 5, 120),
+            act3=act(),
+            **dropouts[0],
+            fc2=nn.Linear(120, 84),
+            act4=act(),
+            **dropouts[1],
+            fc3=nn.Linear(84, classes),
+        )
     )
-    for index, (before, after) in enumerate(((16 * 5 * 5, 120), (120, 84)), start=1):
-        layers[f"fc{index}"] = nn.Linear(before, after)
-        layers[f"act{index + 2}"] = act()
-        if dropout is not None:
-            layers[f"dropout{index}"] = nn.Dropout(dropout)
-    layers["fc3"] = nn.Linear(84, classes)
-    return nn.Sequential(layers)
 
 
 def build_lenet5(channels: int, classes: int) -> nn.Module:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from toolkit.errors import MissingExtraError
+from toolkit.errors import needs_extra
 from toolkit.models import ModelSpec, Recipe
 
 if TYPE_CHECKING:
@@ -25,19 +25,16 @@ def build_resnet18(channels: int, classes: int, *, small_stem: bool) -> nn.Modul
     With ImageNet's stem a 32×32 picture has one position left before the last stage's end; the small
     stem keeps 4×4.
     """
-    try:
+    with needs_extra("train"):
         from torch import nn
         from torchvision.models import resnet18
-    except ImportError:
-        raise MissingExtraError("torchvision", "train") from None
-    net = resnet18(weights=None, num_classes=classes)
+    net: nn.Module = resnet18(weights=None, num_classes=classes)
     if small_stem:
         net.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
         net.maxpool = nn.Identity()
     elif channels != 3:
         net.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    built: nn.Module = net
-    return built
+    return net
 
 
 _DEFAULT = Recipe(

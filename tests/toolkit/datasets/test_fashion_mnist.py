@@ -7,6 +7,7 @@ import gzip
 import struct
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CNNKIT_DATA", raising=False)
     elsewhere = dataclasses.replace(fashion_mnist.FILES, debian=("dataset-fashion-mnist", tmp_path / "none"))
     monkeypatch.setattr(fashion_mnist, "FILES", elsewhere)
+    monkeypatch.setattr(fashion_mnist, "load", partial(_idx.load_idx, elsewhere))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -184,7 +186,7 @@ def test_a_mirror_that_sends_something_else_leaves_nothing_in_the_cache(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     files = dataclasses.replace(fashion_mnist.FILES, mirrors=lambda: (f"{mirror}/",))
     with pytest.raises(NotFoundError, match=r"was deleted: .*Debian's package .*--data-dir FOLDER"):
-        _idx.load_idx(files, fashion_mnist.CLASSES, files.name, None, fetch=True)
+        _idx.load_idx(files)
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
