@@ -164,11 +164,13 @@ def test_each_stands_in_help(house: House) -> None:
     said = {command: text for command, (_, text) in zip(commands, found, strict=True)}
     assert "weigh Say how many bytes FILE has." in said[""]
     assert "--backend NAME pytorch, ort, trt, quartet or several" in said["profile"]
+    assert "--device TEXT cpu, cuda, cuda:N, mps, podium (default: the backend's own)." in said["profile"]
     assert "--tempo slow|brisk How fast Quartet plays. [default: slow]" in said["profile"]
     assert "--format NAME,… crate, onnx, triton, trt [default: onnx,trt]" in said["export"]
     assert "--wood [pine|oak] Wood of the crate." in said["export"]
     for command in ("eval", "predict", "serve"):
         assert "pytorch, ort, trt, quartet" in said[command]
+        assert "mps, podium" in said[command]
     for command in ("train", "eval", "predict", "sweep", "import"):
         assert "--dataset NAME|npy:FILE|folder:PATH" in said[command]
 
@@ -178,6 +180,8 @@ SLIPS = {
     "export lenet-maxpool --format crat": (1, "known: crate, .*mean 'crate'"),
     "datasets --fetch np:x": (1, "known: .*, npy:FILE.*mean 'npy:FILE'"),
     "eval pebbel": (1, "known: .*, pebble, .*mean 'pebble'"),
+    "eval lenet-maxpool --device podum": (2, "known: .*, podium.*mean 'podium'"),
+    "eval lenet-maxpool --device podium": (3, "no device 'podium' for ONNX Runtime"),
     "wiegh x": (2, "known: .*, weigh.*mean 'weigh'"),
     "export lenet-maxpool --wood ok": (2, "'ok' is not one of 'pine', 'oak'"),
     "profile lenet-maxpool --backend quartet --tempo slw": (1, "no tempo of Quartet 'slw'.*mean 'slow'"),

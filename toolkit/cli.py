@@ -22,8 +22,6 @@ from toolkit.tables import TextTable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-DEVICES = ("cpu", "cuda", "cuda:N", "mps")
-
 stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
 
@@ -52,8 +50,11 @@ def _precision(context: click.Context, parameter: click.Parameter, value: str | 
 
 def check_device(text: str) -> str:
     """Return a device's word. Raises NotFoundError for what names none; whether it is here shows later."""
-    if not re.fullmatch("(cpu|cuda|mps)(:[0-9]+)?", text):
-        raise unknown_name("device", text, DEVICES)
+    from toolkit.backends import device_words
+
+    known = device_words()
+    if re.sub(":[0-9]+$", "", text) not in {word.removesuffix(":N") for word in known}:
+        raise unknown_name("device", text, known)
     return text
 
 
@@ -93,6 +94,30 @@ def name_option(text: str) -> Callable[[Function], Function]:
     return click.option("--name", callback=checked(check_name), help=text)
 
 
+class Listed(click.Option):
+    """An option whose help begins with what there is, which is looked up only then."""
+
+    def __init__(self, *words: Any, listing: Callable[[], list[str]], **settings: Any) -> None:
+        super().__init__(*words, **settings)
+        self.listing = listing
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        return record and (record[0], f"{', '.join(self.listing())} {record[1]}".rstrip())
+
+
+def _backends() -> list[str]:
+    from toolkit.backends import backend_names
+
+    return backend_names()
+
+
+def _devices() -> list[str]:
+    from toolkit.backends import device_words
+
+    return device_words()
+
+
 class DatasetOption(click.Option):
     """Names the sources of people's own pictures in its help, and looks for them only then."""
 
@@ -117,7 +142,11 @@ data_dir_option = click.option(
     help="Folder searched first for data, directly and as DIR/<dataset>.",
 )
 device_option = click.option(
-    "--device", callback=checked(check_device), help="cpu, cuda, cuda:N or mps (default: the backend's own)."
+    "--device",
+    cls=Listed,
+    listing=_devices,
+    callback=checked(check_device),
+    help="(default: the backend's own).",
 )
 training_device_option = click.option(
     "--device",
@@ -142,17 +171,7 @@ untrained_option = click.option(
 
 def backend_option(text: str) -> Callable[[Function], Function]:
     """Make the option that names a backend; `text` says what is taken without it."""
-    return click.option("--backend", metavar="NAME", cls=_BackendOption, help=text)
-
-
-class _BackendOption(click.Option):
-    """Lists the backends that there are in its help, and only when that is asked for."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        from toolkit.backends import backend_names
-
-        record = super().get_help_record(ctx)
-        return record and (record[0], f"{', '.join(backend_names())} {record[1]}")
+    return click.option("--backend", metavar="NAME", cls=Listed, listing=_backends, help=text)
 
 
 precision_option = options(

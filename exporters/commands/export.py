@@ -18,15 +18,6 @@ from toolkit.exporting import EXPORTERS, Exported, ExportOptions, RangeMethod, d
 from toolkit.passports import Precision, as_precision
 
 
-class FormatOption(click.Option):
-    """Lists the formats that there are in its help, and only when that is asked for."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        record = super().get_help_record(ctx)
-        words = f"{', '.join(EXPORTERS.names())} [default: {','.join(default_formats())}]"
-        return record and (record[0], words)
-
-
 def _sizes(value: str) -> tuple[int, ...]:
     try:
         sizes = tuple(map(int, value.split(",")))
@@ -49,7 +40,15 @@ def _images(value: str) -> int | None:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--format", "formats", callback=cli.checked(cli.words), cls=FormatOption, metavar="NAME,…")
+@click.option(
+    "--format",
+    "formats",
+    cls=cli.Listed,
+    listing=EXPORTERS.names,
+    callback=cli.checked(cli.words),
+    metavar="NAME,…",
+    help=f"[default: {','.join(default_formats())}]",
+)
 @click.option(
     "--precision",
     "precisions",

@@ -159,8 +159,9 @@ class Backend(ABC):
     """A runtime that opens artifacts of certain formats, and what all others need to know of it.
 
     `formats` names the exporter that makes each format that it opens, None for one that training makes.
-    People see backends in `order`, those of one order by name. `platform` is its word in the Open
-    Inference Protocol. `settings` are its own settings by name, `spelling` that of its executed nodes.
+    `device_words` are what `--device` takes for it, `:N` standing for a number. People see backends in
+    `order`, those of one order by name. `platform` is its word in the Open Inference Protocol. `settings`
+    are its own settings by name, `spelling` that of its executed nodes.
     `foreign` says which files `read_foreign` knows, each with how to write it.
     """
 
@@ -169,6 +170,7 @@ class Backend(ABC):
     summary: ClassVar[str]
     formats: ClassVar[Mapping[Format, str | None]]
     platform: ClassVar[str]
+    device_words: ClassVar[tuple[str, ...]] = ("cpu",)
     default_device: ClassVar[str] = "cpu"
     order: ClassVar[int] = 100
     settings: ClassVar[Mapping[str, BackendSetting]] = {}
@@ -239,6 +241,11 @@ BACKENDS = Shelf("toolkit.backends", "BACKEND", Backend, "backend")  # type: ign
 def backend_names() -> list[str]:
     """Return every backend's name in the order in which people see them."""
     return [found.name for found in sorted(BACKENDS.all(), key=lambda one: (one.order, one.name))]
+
+
+def device_words() -> list[str]:
+    """Return every word that names a device to some backend, in the backends' order."""
+    return list(dict.fromkeys(word for name in backend_names() for word in BACKENDS.load(name).device_words))
 
 
 def openers(format: Format) -> list[Backend]:

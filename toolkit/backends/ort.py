@@ -178,6 +178,7 @@ class Ort(Backend):
     summary = "ONNX Runtime"
     platform = "onnxruntime_onnx"
     formats: ClassVar[Mapping[Format, str | None]] = {"onnx": "onnx"}
+    device_words = ("cpu", "cuda", "cuda:N")
     order = 1
     spelling = SPELLING
     foreign = ("ONNX Runtime's own profile (`enable_profiling`)",)

@@ -99,6 +99,7 @@ class PyTorch(Backend):
     summary = "eager PyTorch, the reference"
     platform = "pytorch_eager"
     formats: ClassVar[Mapping[Format, str | None]] = {CHECKPOINT: None}
+    device_words = ("cpu", "cuda", "cuda:N", "mps")
     order = 0
 
     def installed(self) -> bool:

@@ -254,6 +254,7 @@ class Trt(Backend):
     summary = "TensorRT engines on an NVIDIA GPU"
     platform = "tensorrt_plan"
     formats: ClassVar[Mapping[Format, str | None]] = {"trt": "trt"}
+    device_words = ("cuda", "cuda:N")
     default_device = "cuda"
     order = 2
     spelling = SPELLING

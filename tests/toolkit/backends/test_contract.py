@@ -277,8 +277,11 @@ def test_every_backend_tells_what_it_is(name: str) -> None:
     assert backend.summary
     assert backend.platform
     assert backend.formats
+    assert backend.default_device in backend.device_words
     state = backend.availability()
     assert state.available or (state.why_not and state.how_to_get)
+    kinds = {word.removesuffix(":N") for word in backend.device_words}
+    assert {device.split()[0].partition(":")[0] for device in state.devices} <= kinds
     assert backend.installed() or not state.available
     assert all(look is None or look for look in backend.examine().parts.values())
 

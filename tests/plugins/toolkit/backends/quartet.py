@@ -38,8 +38,8 @@ class QuartetEngine(Engine):
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         super().__init__(artifact, options)
         device = BACKEND.device_for(options)
-        if device != "cpu":
-            raise UnavailableError(f"no device {device!r} for Quartet; possible: cpu")
+        if device not in BACKEND.device_words:
+            raise UnavailableError(f"no device {device!r} for Quartet; possible: cpu, podium")
         self.graph = options.graph or _unpacked(artifact.path)
         self.session: Any = self._session(self._settings())
 
@@ -160,6 +160,7 @@ class Quartet(Backend):
     summary = "four pictures at a time"
     platform = "quartet_graph"
     formats: ClassVar[Mapping[Format, str | None]] = {"crate": "crate", "onnx": "onnx"}
+    device_words = ("cpu", "podium")
     settings: ClassVar[Mapping[str, BackendSetting]] = {
         "tempo": BackendSetting(choices=tuple(EXECUTION), default="slow", help="How fast Quartet plays.")
     }
