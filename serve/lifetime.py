@@ -17,6 +17,7 @@ from serve.api.access import Access, is_loopback
 from serve.api.app import App
 from serve.api.connection import Connection
 from serve.api.metrics import ServerMetrics
+from serve.page.guard import PageGuard
 from serve.page.mount import end_streams, page_app
 from serve.registry import Registry
 from serve.reload import Reloader
@@ -86,7 +87,7 @@ class Server(uvicorn.Server):
         """Drain, then free the engines and end the threads."""
         self.app.registry.ready = False
         self.reloading.cancel()
-        if self.app.page is not None:
+        if isinstance(self.app.page, PageGuard):
             end_streams(self.app.page.app)
         await super().shutdown(sockets=sockets)
         if not self.force_exit:

@@ -21,7 +21,6 @@ WORDS_MEANT = {
         "toolkit/tensorrt/__init__.py",
         "trt",
     ): "the format of engines, which their backend and two exporters share",
-    ("toolkit/graphs/reading.py", "onnx"): "the package that reads graphs",
 }
 # modules that are imported by a name in a variable: what no checker of imports can see
 IMPORTS_BY_NAME = {

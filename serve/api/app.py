@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Mapping
 from typing import NamedTuple
 
 from serve.api import (
+    Application,
     GoneError,
     Handler,
     HttpRequest,
@@ -25,7 +26,6 @@ from serve.api.metrics import ServerMetrics
 from serve.api.openapi import MODEL, VERSION, documentation
 from serve.api.protocol import Protocol
 from serve.api.repository import Repository, refused
-from serve.page.guard import PageGuard
 from serve.registry import Registry
 
 MAX_BODY = 32 * 1024 * 1024
@@ -49,7 +49,7 @@ class App:
         *,
         access: Access,
         deadline_s: float,
-        page: PageGuard | None = None,
+        page: Application | None = None,
     ) -> None:
         """`page` answers every path that is no API's."""
         self.registry = registry
