@@ -95,8 +95,9 @@ class Classifier:
             tried = [(count, self._run_zeros(count)) for count in counts]
             for at, name in enumerate(names[1:], 1):
                 first = tried[0][1][at]
-                told = first.dtype.kind in "fiub"
-                if told and all(answers[at].shape[:1] == (count,) for count, answers in tried):
+                if first.dtype.kind in "fiub" and all(
+                    answers[at].shape[:1] == (count,) for count, answers in tried
+                ):
                     found[at] = TensorSpec(name=name, shape=(fixed, *first.shape[1:]), dtype=str(first.dtype))
         return found
 

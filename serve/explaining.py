@@ -77,8 +77,9 @@ class Explainer:
             with contextlib.ExitStack() as hooks:
                 for name, module in self.module.named_modules():
                     if not list(module.children()):
-                        hook = functools.partial(_keep, kept, name)
-                        hooks.enter_context(module.register_forward_hook(hook))
+                        hooks.enter_context(
+                            module.register_forward_hook(functools.partial(_keep, kept, name))
+                        )
                 logits = self.module(rows)[0]
             name = _choose(layer, kept, self.artifact.passport.model)
             winner = int(logits.argmax())
@@ -119,8 +120,8 @@ def overlay(insight: Insight) -> Image.Image:
     heat = Image.fromarray((insight.heat * 255).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
     strength = np.asarray(heat, dtype=np.float32)[..., None] / 255 * 0.65
     base = np.repeat(np.asarray(grey, dtype=np.float32)[..., None], 3, axis=2)
-    mixed = base * (1 - strength) + np.array([255.0, 40.0, 20.0], dtype=np.float32) * strength
-    return Image.fromarray(mixed.astype(np.uint8))
+    red = np.array([255.0, 40.0, 20.0], dtype=np.float32)
+    return Image.fromarray((base * (1 - strength) + red * strength).astype(np.uint8))
 
 
 def map_tiles(insight: Insight) -> list[tuple[Image.Image, str]]:

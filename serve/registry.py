@@ -102,14 +102,13 @@ class Registry:
         least, most = classifier.engine.batch_sizes
         # what takes no fewer than so many rows, as a graph with a fixed batch, callers cannot share
         shared = min(self.batching.max_batch, most or self.batching.max_batch) if least == 1 else 1
-        settings = replace(self.batching, max_batch=shared)
         tally = ModelStatistics.none_yet(model, version)
 
         def ran(rows: int, seconds: float) -> None:
             tally.ran(rows, seconds)
             self._on_batch(model, rows, seconds)
 
-        return Queue(batcher=Batcher(settings, on_batch=ran), tally=tally)
+        return Queue(batcher=Batcher(replace(self.batching, max_batch=shared), on_batch=ran), tally=tally)
 
     def rows_waiting(self, model: str) -> int:
         """Return how many rows wait for the engines of a model."""

@@ -82,8 +82,7 @@ class Reloader:
         try:
             yield
         except Exception as error:  # files vanish, and an engine that opens may still fail in its first run
-            known = isinstance(error, CnnkitError)
-            why = str(error) if known else f"{what}: {type(error).__name__}: {error}"
+            why = str(error) if isinstance(error, CnnkitError) else f"{what}: {type(error).__name__}: {error}"
             if why not in self._refused:
                 self._refused.add(why)
                 self.say(f"not reloaded: {why}")

@@ -130,8 +130,9 @@ class ServedModel:
         try:
             made = self.open(open_artifact(file.path))
         except CnnkitError as error:
-            until = time.monotonic() + RETRY_S
-            self.faults[version] = Fault(sha256=file.passport.sha256, why=str(error), until=until)
+            self.faults[version] = Fault(
+                sha256=file.passport.sha256, why=str(error), until=time.monotonic() + RETRY_S
+            )
             raise
         self.faults.pop(version, None)
         return made

@@ -78,5 +78,9 @@ def serve(
             if model.backend.name == settings.backend and model.artifact:
                 tell(f"opened {describe(model.artifact)}")
         sys.setswitchinterval(SWITCH_S)
-        where = f"on {address(sock, settings.host)}"
-        Server(assemble(served, settings), tell, where=where, drain_s=settings.drain_s).run([sock])
+        Server(
+            assemble(served, settings),
+            tell,
+            where=f"on {address(sock, settings.host)}",
+            drain_s=settings.drain_s,
+        ).run([sock])

@@ -11,9 +11,6 @@ from toolkit.backends import BACKENDS, DEFAULT_BACKEND, EngineOptions
 from toolkit.images import MAX_BYTES, MAX_PIXELS
 from toolkit.opening import Selection, open_model
 
-# What a stop takes longer than the longest request may.
-DRAIN_MARGIN_S = 1.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -80,5 +77,5 @@ class ServeSettings:
 
     @property
     def drain_s(self) -> int:
-        """Return how long a stop may take: who was let in last has an answer or a 504 by then."""
-        return math.ceil(self.deadline_s + DRAIN_MARGIN_S)
+        """Return how long a stop may take: who was let in last has an answer or a 504 a second before."""
+        return math.ceil(self.deadline_s + 1)

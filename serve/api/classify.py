@@ -85,24 +85,25 @@ class Classify:
             row = classifier.probabilities(arrays[0])[0]
         except ImageError as error:
             raise RefusedError(422, str(error)) from None
-        best = top_classes(row, classifier.classes, query.top)
         passport = classifier.artifact.passport
-        answer = Classification(
-            model=version.model.name,
-            version=passport.precision,
-            backend=classifier.backend,
-            sha256=passport.sha256,
-            top=[LabelProbability(label, probability) for label, probability in best],
-            inverted=prepared.inverted,
-            latency_ms=PictureLatency(
-                wait=round(waited_s * 1e3, 4),
-                decode=round(prepared.decode_ms, 4),
-                preprocess=round(prepared.preprocess_ms, 4),
-                queue=round(timing.queue_ms, 4),
-                infer=round(timing.infer_ms, 4),
+        reply = json_reply(
+            Classification(
+                model=version.model.name,
+                version=passport.precision,
+                backend=classifier.backend,
+                sha256=passport.sha256,
+                top=[LabelProbability(*best) for best in top_classes(row, classifier.classes, query.top)],
+                inverted=prepared.inverted,
+                latency_ms=PictureLatency(
+                    wait=round(waited_s * 1e3, 4),
+                    decode=round(prepared.decode_ms, 4),
+                    preprocess=round(prepared.preprocess_ms, 4),
+                    queue=round(timing.queue_ms, 4),
+                    infer=round(timing.infer_ms, 4),
+                ),
             ),
+            headers=headers_of(classifier),
         )
-        reply = json_reply(answer, headers=headers_of(classifier))
         version.queue.tally.answered(
             1,
             read_s=(prepared.decode_ms + prepared.preprocess_ms) / 1e3,

@@ -122,8 +122,10 @@ OPERATIONS = {
 
 def document(models: Sequence[str]) -> dict[str, Any]:
     """Return the whole description of a server with these models."""
-    types = [messages.ErrorReply]
-    types += [kind for one in OPERATIONS.values() for kind in (one.reply, one.asked) if kind is not None]
+    types = [
+        messages.ErrorReply,
+        *(kind for one in OPERATIONS.values() for kind in (one.reply, one.asked) if kind is not None),
+    ]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     paths = {
         path: _path(path, one, dict(zip(map(repr, types), schemas, strict=True)), models)

@@ -30,8 +30,9 @@ def picture_in(body: bytes, content_type: bytes) -> bytes:
         body = _in_form(body, content_type)
     # curl --data-binary calls everything x-www-form-urlencoded, so there the bytes themselves decide
     elif kind.startswith((b"text/", b"application/json")):
-        shown = kind[:60].decode("latin-1")
-        raise RefusedError(415, f"send a picture's bytes or a form with the field file, not {shown}")
+        raise RefusedError(
+            415, f"send a picture's bytes or a form with the field file, not {kind[:60].decode('latin-1')}"
+        )
     if not body:
         raise RefusedError(422, "there is no picture: the body is empty")
     return body
@@ -52,9 +53,13 @@ def _in_form(body: bytes, content_type: bytes) -> bytes:
         if len(parts) > MAX_PARTS:
             raise RefusedError(400, f"the form has more than {MAX_PARTS} parts")
 
-    settings = {"MAX_MEMORY_FILE_SIZE": len(body)}
     parser = multipart.FormParser(
-        "multipart/form-data", take, take, lambda: ends.append(True), boundary, config=settings
+        "multipart/form-data",
+        take,
+        take,
+        lambda: ends.append(True),
+        boundary,
+        config={"MAX_MEMORY_FILE_SIZE": len(body)},
     )
     try:
         parser.write(body)

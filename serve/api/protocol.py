@@ -165,8 +165,9 @@ class Protocol:
     def _parser(self, classifier: Classifier) -> Parser:
         found = self._parsers.get(classifier)
         if found is None:
-            outputs = [spec.name for spec in classifier.outputs.values()]
-            found = self._parsers[classifier] = Parser(classifier.artifact.passport.input, outputs)
+            found = self._parsers[classifier] = Parser(
+                classifier.artifact.passport.input, [spec.name for spec in classifier.outputs.values()]
+            )
         return found
 
 

@@ -136,9 +136,11 @@ def render(
     tails: list[bytes] = []
     for wanted, array in answers:
         texts = _classify(array, wanted.classes, labels) if wanted.classes else None
-        kind = "BYTES" if texts is not None else BY_DTYPE[array.dtype]
-        shape = list(array.shape) if texts is None else [len(array), len(texts) // len(array)]
-        output = OutputTensor(name=wanted.name, datatype=kind, shape=shape)
+        output = OutputTensor(
+            name=wanted.name,
+            datatype=BY_DTYPE[array.dtype] if texts is None else "BYTES",
+            shape=list(array.shape) if texts is None else [len(array), len(texts) // len(array)],
+        )
         if wanted.binary:
             raw = array.tobytes() if texts is None else b"".join(map(_counted, texts))
             output.parameters = OutputSize(len(raw))

@@ -20,12 +20,10 @@ def headline(usable: Sequence[ServedModel]) -> str:
     """Return the page's title and one line about what is served."""
     parts = []
     for artifact in {e.name: e.artifact for e in reversed(usable) if e.artifact}.values():
-        accuracy = artifact.passport.metrics.test_accuracy
-        if artifact.passport.trained is False:
-            quality = "untrained: its answers mean nothing"
-        else:
-            quality = "accuracy unknown" if accuracy is None else f"test accuracy {accuracy:.2%}"
-        parts.append(f"**{artifact.name}** ({artifact.passport.precision}, {quality})")
+        passport, accuracy = artifact.passport, artifact.passport.metrics.test_accuracy
+        known = "accuracy unknown" if accuracy is None else f"test accuracy {accuracy:.2%}"
+        quality = "untrained: its answers mean nothing" if passport.trained is False else known
+        parts.append(f"**{artifact.name}** ({passport.precision}, {quality})")
     return "# cnnkit\n" + " · ".join(reversed(parts))
 
 

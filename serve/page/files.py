@@ -86,9 +86,14 @@ def build_many(entries: Sequence[ServedModel], invert: Any) -> None:
         rows = classify_files([Path(path) for path in paths], by_label[label], how)
         bad = sum(1 for row in rows if row[-1])
         note = f"{len(rows) - bad} pictures labelled" + (f", {bad} could not be read" if bad else "")
-        file = write_csv(rows, Path(os.environ["GRADIO_TEMP_DIR"]))
-        return [note, rows, gr.update(visible=True, value=str(file))]
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        return [note, rows, gr.update(visible=True, value=str(write_csv(rows, folder)))]
 
     switches = [files, engine, invert]
-    changes = [switch.change for switch in switches]
-    gr.on(changes, run, switches, [said, table, download], **in_turn("files", show_progress="minimal"))
+    gr.on(
+        [switch.change for switch in switches],
+        run,
+        switches,
+        [said, table, download],
+        **in_turn("files", show_progress="minimal"),
+    )

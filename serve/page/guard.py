@@ -78,8 +78,7 @@ class PageGuard:
 
     async def _checked_join(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
         """Read an event's JSON and refuse files that are not uploads to this page."""
-        end = asyncio.get_running_loop().time() + self.upload_s
-        body = await read_body(headers, receive, MAX_JOIN, end)
+        body = await read_body(headers, receive, MAX_JOIN, asyncio.get_running_loop().time() + self.upload_s)
         try:
             json.loads(body, object_hook=self._check_file)  # as Gradio's own framework reads the event
         except (ValueError, RecursionError):

@@ -69,8 +69,13 @@ def build(entries: Sequence[ServedModel]) -> Any:
 def _build_card(usable: Sequence[ServedModel], blocks: Any, tab: Any, title: Any) -> None:
     """Draw the cards; they and the title are written anew whenever they are looked at, as after a reload."""
     card = gr.Markdown(cards(usable), elem_id="card")
-    opened = [blocks.load, tab.select]
-    gr.on(opened, lambda: [headline(usable), cards(usable)], None, [title, card], **in_turn("card"))
+    gr.on(
+        [blocks.load, tab.select],
+        lambda: [headline(usable), cards(usable)],
+        None,
+        [title, card],
+        **in_turn("card"),
+    )
 
 
 def _inputs(pictures: SamplePictures | str) -> list[Any]:

@@ -87,8 +87,7 @@ def build_inside(entries: Sequence[ServedModel], current: Any, invert: Any) -> N
             f"**{insight.label}**, seen from `{insight.layer}`: {count} channels of {height}×{width}, "
             "on one grey scale"
         )
-        choices = gr.update(choices=[AUTOMATIC, *insight.layers])
-        return [text, choices, overlay(insight), map_tiles(insight)]
+        return [text, gr.update(choices=[AUTOMATIC, *insight.layers]), overlay(insight), map_tiles(insight)]
 
     asked, shown = [current, model, layer, invert], [said, layer, heat, maps]
     gr.on([button.click, layer.input], look, asked, shown, **in_turn("inside"))

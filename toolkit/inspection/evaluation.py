@@ -54,8 +54,7 @@ def evaluate(
     Raises CorruptError for answers that are no numbers.
     """
     inputs = inputs_of(split.images, engine.artifact)
-    answered = answers(engine, inputs, batch=batch, on_batch=on_batch)
-    likely = probabilities(engine.artifact, answered)
+    likely = probabilities(engine.artifact, answers(engine, inputs, batch=batch, on_batch=on_batch))
     classes = likely.shape[1]
     pairs = split.labels * classes + likely.argmax(axis=1)
     true = likely[np.arange(len(split)), split.labels]

@@ -62,9 +62,8 @@ class Layers:
         """Return what each layer holds: weights and output, or in training all that a step keeps for it."""
         if self.training is None:
             return tuple(row.weights_bytes + row.activation_bytes for row in self.rows)
-        copies = self.training.copies
         return tuple(
-            row.weights_bytes + copies * row.parameters * FIGURE_BYTES + saved
+            row.weights_bytes + self.training.copies * row.parameters * FIGURE_BYTES + saved
             for row, saved in zip(self.rows, self.training.saved_by_row, strict=True)
         )
 
@@ -217,10 +216,9 @@ def shadow(spec: ModelSpec, channels: int, classes: int) -> nn.Module:
 
 def dissect(module: nn.Module, input_shape: tuple[int, ...], *, training: Recipe | None = None) -> Layers:
     """Walk a module for (N, C, H, W); with a recipe also say what a training step by it holds."""
-    rows = walk(module, input_shape)
     return Layers(
         input_shape=input_shape,
-        rows=rows,
+        rows=walk(module, input_shape),
         training=training_memory(module, input_shape, training) if training else None,
     )
 

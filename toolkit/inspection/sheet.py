@@ -75,9 +75,7 @@ def _text(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, colour: s
     end = left + TILE + MARGIN - 4
     for word in text.split():
         font = font_for(word, SIZE)
-        shown = word
-        if left + font.getlength(word) > end:
-            shown = _cut(font, word, end - left)
+        shown = word if left + font.getlength(word) <= end else _cut(font, word, end - left)
         # on one base line, whatever the fonts' heights
         pen.text((left, top + SIZE), shown, colour, font, anchor="ls")
         if shown != word:
