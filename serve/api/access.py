@@ -74,9 +74,8 @@ class Access:
 @functools.lru_cache(maxsize=64)
 def _names_loopback(header: bytes) -> bool:
     host = header.decode("latin-1")
-    if not host or set(host) & set("/@?#\\ "):
-        return False
     try:
-        return is_loopback(urlsplit(f"//{host}").hostname or "")
+        name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
+    return not set(host) & set("/@?#\\ ") and is_loopback(name)
