@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from serve.api import (
     Application,
@@ -27,9 +27,6 @@ from serve.api.openapi import MODEL, VERSION, documentation
 from serve.api.protocol import Protocol
 from serve.api.repository import Repository, refused
 from serve.registry import Registry
-
-if TYPE_CHECKING:
-    from serve.page.guard import PageGuard
 
 MAX_BODY = 32 * 1024 * 1024
 
