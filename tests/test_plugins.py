@@ -262,6 +262,8 @@ def test_a_profile_has_its_column_on_the_rows_of_the_others(house: House, export
     assert set(eight["backends"]) == {"pytorch", "ort"}
     why = {entry["backend"]: entry["reason"] for entry in eight["skipped"]}
     assert "batches of 1 to 4, got 8" in why["quartet"]
+    told = house.run("profile", "pebble", "--backend", "all", "--duration", 0.1, "--device", "podium").stdout
+    assert "skipped ort (fp32): no device 'podium' for ONNX Runtime; possible: cpu, cuda, cuda:N" in told
     refused = house.run("profile", "pebble", "--backend", "quartet,ort", "--batch", 8, status=1)
     assert "batches of 1 to 4, got 8" in refused.stderr
 

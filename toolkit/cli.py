@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -50,10 +49,10 @@ def _precision(context: click.Context, parameter: click.Parameter, value: str | 
 
 def check_device(text: str) -> str:
     """Return a device's word. Raises NotFoundError for what names none; whether it is here shows later."""
-    from toolkit.backends import device_words
+    from toolkit.backends import device_kind, device_words
 
     known = device_words()
-    if re.sub(":[0-9]+$", "", text) not in {word.removesuffix(":N") for word in known}:
+    if device_kind(text) not in map(device_kind, known):
         raise unknown_name("device", text, known)
     return text
 

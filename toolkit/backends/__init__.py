@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -213,8 +214,12 @@ class Backend(ABC):
         return type(self).static is not Backend.static
 
     def device_for(self, options: EngineOptions) -> str:
-        """Return the device that an artifact is opened on."""
-        return options.device or self.default_device
+        """Return the device that an artifact is opened on. Raises UnavailableError for a word of none."""
+        device = options.device or self.default_device
+        if device_kind(device) not in map(device_kind, self.device_words):
+            words = ", ".join(self.device_words)
+            raise UnavailableError(f"no device {device!r} for {self.title}; possible: {words}")
+        return device
 
     def setting(self, options: EngineOptions, name: str) -> str:
         """Return a setting of this backend as chosen, else its default. Raises NotFoundError."""
@@ -241,6 +246,11 @@ BACKENDS = Shelf("toolkit.backends", "BACKEND", Backend, "backend")  # type: ign
 def backend_names() -> list[str]:
     """Return every backend's name in the order in which people see them."""
     return [found.name for found in sorted(BACKENDS.all(), key=lambda one: (one.order, one.name))]
+
+
+def device_kind(word: str) -> str:
+    """Return a device's word without its number: `cuda` of `cuda:1` and `cuda:N`."""
+    return re.sub(":([0-9]+|N)$", "", word)
 
 
 def device_words() -> list[str]:

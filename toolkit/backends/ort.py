@@ -71,8 +71,6 @@ class OrtEngine(Engine):
         import onnxruntime as ort
 
         path, (kind, index) = self.artifact.path, self._place
-        if kind not in PROVIDERS:
-            raise UnavailableError(f"no device {self.device!r} for ONNX Runtime; possible: cpu, cuda")
         wanted, chosen = PROVIDERS[kind], {}
         if kind == "cuda":
             load_cuda_libraries()

@@ -307,11 +307,8 @@ def _no_gpu() -> str:
 
 
 def _device_index(device: str) -> int:
-    """Return the GPU meant by `cuda:1`; every other word means the first one, TensorRT's only kind."""
-    kind, _, index = device.partition(":")
-    if kind == "cuda" and index and not index.isdigit():
-        raise UnavailableError(f"no device {device!r} for TensorRT; possible: cuda, cuda:0 …")
-    return int(index) if kind == "cuda" and index else 0
+    """Return the GPU meant by `cuda:1`; `cuda` means the first one."""
+    return int(device.partition(":")[2] or 0)
 
 
 BACKEND = Trt()

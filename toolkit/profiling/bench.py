@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import CHECKPOINT, now
 from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions
-from toolkit.errors import ShapeError
+from toolkit.errors import CnnkitError, ShapeError, UnavailableError
 from toolkit.graphs.counting import SourceGraph, count_graph
 from toolkit.profiling.columns import ColumnSources
 from toolkit.profiling.judging.agreement import difference
@@ -180,18 +180,22 @@ class _Bench:
                 continue
             backend = BACKENDS.load(target.backend)
             options = self._options(backend, seen)
-            seen.device = backend.device_for(options)
+            try:
+                seen.device = backend.device_for(options)
+            except UnavailableError as error:
+                self._leave_out(key, error)
+                continue
             engine = stack.enter_context(backend.open(target.artifact, options))
             try:
                 engine.check(self._input(key))
             except ShapeError as error:
                 self._leave_out(key, error)
-            else:
-                engines[key] = engine
+                continue
+            engines[key] = engine
         return engines
 
-    def _leave_out(self, key: str, error: ShapeError) -> None:
-        """Skip a column whose engine does not take this batch; raise for one that was named or is alone."""
+    def _leave_out(self, key: str, error: CnnkitError) -> None:
+        """Skip a column that has not this device or batch; raise for one that was named or is alone."""
         if self.chosen.named or len(self.seen) == 1:
             raise error
         target = self.seen.pop(key).target

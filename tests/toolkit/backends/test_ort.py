@@ -135,7 +135,9 @@ def test_a_batch_that_only_the_graph_refuses_is_one_line(tmp_path: Path) -> None
 
 
 def test_an_unknown_device_names_what_is_possible(lenet: Artifact) -> None:
-    with pytest.raises(UnavailableError, match="no device 'mps' for ONNX Runtime; possible: cpu, cuda"):
+    with pytest.raises(
+        UnavailableError, match="no device 'mps' for ONNX Runtime; possible: cpu, cuda, cuda:N"
+    ):
         BACKENDS.load("ort").open(lenet, EngineOptions(device="mps"))
 
 

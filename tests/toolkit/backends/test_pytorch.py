@@ -59,6 +59,10 @@ def test_threads_are_those_of_the_whole_process(tmp_path: Path) -> None:
 
 def test_a_device_is_named_and_what_is_possible_is_told() -> None:
     assert torch_device("cpu").type == "cpu"
+    with pytest.raises(
+        UnavailableError, match=r"no device 'toaster' for PyTorch; possible: cpu, cuda, cuda:N"
+    ):
+        BACKENDS.load("pytorch").device_for(EngineOptions(device="toaster"))
     with pytest.raises(UnavailableError, match="no device 'toaster' for PyTorch here; possible: cpu"):
         torch_device("toaster")
     with pytest.raises(UnavailableError, match="no device 'cuda:99' for PyTorch here; possible: cpu"):
