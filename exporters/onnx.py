@@ -21,7 +21,7 @@ from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof
 from exporters.proving.speed import compare_speed, speed_words
 from exporters.run.context import RunContext, context_of
-from exporters.run.int8 import Quantized, quantize_within
+from exporters.run.int8 import quantize_within
 from exporters.run.paths import export_path
 from exporters.run.publish import inherited, publish
 from toolkit.artifacts import CHECKPOINT, Artifact
@@ -121,9 +121,7 @@ class OnnxExporter(Exporter):
                     )
             except GateError as error:
                 raise GateError(f"{error}{self._explained(source, drafted, evidence, options)}") from None
-            proven = dataclasses.replace(drafted.passport, parity=parity)
-            if emulated:
-                proven = dataclasses.replace(proven, emulated_parity=emulated)
+            proven = dataclasses.replace(drafted.passport, parity=parity, emulated_parity=emulated)
             if proven.int8_dialect == UNSIGNED:
                 speed = compare_speed(source, drafted, evidence.inputs_for(drafted.passport))
                 run.tell(speed_words(speed, source.path.name, path.name))
@@ -136,7 +134,8 @@ class OnnxExporter(Exporter):
     def _drafted(self, source: Artifact, options: ExportOptions, run: RunContext) -> tuple[Any, Passport]:
         """Return the onnx.ModelProto of a source at the wanted precision, and its passport so far."""
         if options.precision == "int8":
-            made = self._int8(source, options, run)
+            dialect, allowed = options.dialect or UNSIGNED, options.allowed_points
+            made = quantize_within(run.calibrated(source), dialect=dialect, allowed=allowed, tell=run.tell)
             passport = _passport(source, made.model, options, run)
             wide = made.dialect == UNSIGNED and not made.reduced_range
             target = Target(instruction_set=cpu().int8_instructions) if wide else None
@@ -171,14 +170,6 @@ class OnnxExporter(Exporter):
             weights.data = weights.data.new_empty(0)  # torch's exporter keeps the module in cycles
         return in_form(model, known, options)
 
-    def _int8(self, source: Artifact, options: ExportOptions, run: RunContext) -> Quantized:
-        return quantize_within(
-            run.calibrated(source),
-            dialect=options.dialect or UNSIGNED,
-            allowed=options.allowed_points,
-            tell=run.tell,
-        )
-
     def _emulated(
         self,
         source: Artifact,
@@ -212,10 +203,10 @@ class OnnxExporter(Exporter):
         if not options.explain:
             return ""
         inputs = evidence.inputs_for(source.passport)
-        if options.precision == "fp16":
-            model = emulate(read_graph(source.path), "fp16", keep=drafted.passport.kept_fp32 or ())
-        else:
-            model = read_graph(drafted.path)
+        half = options.precision == "fp16"
+        model = read_graph(source.path if half else drafted.path)
+        if half:
+            model = emulate(model, "fp16", keep=drafted.passport.kept_fp32 or ())
         return "; " + explain(source, model, inputs, options.precision, options.model_file)
 
     def _refuse(self, source: Artifact, options: ExportOptions) -> None:

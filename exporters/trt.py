@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from exporters.engines.building import Built, build, receipt, shape_profile
+from exporters.engines.building import build, receipt, shape_profile
 from exporters.engines.targets import TrtOptions, choose_flavour, choose_targets, narrow_targets
 from exporters.graphs.emulated import emulate
 from exporters.graphs.form import wanted_answers
@@ -31,7 +31,7 @@ from toolkit.graphs.running import logits
 from toolkit.machine.cuda import gpus
 from toolkit.passports import SYMMETRIC, Format, Passport, Precision, Target
 from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, FLAVOURS, load
-from toolkit.tensorrt.network import parse
+from toolkit.tensorrt.network import ParsedNetwork, parse
 
 # facts of the graph that are facts of its engine, too
 PASSED_ON = ("outputs", "softmax", "emulated_parity", "kept_fp32", "kept_float", "accuracy_drop")
@@ -114,21 +114,20 @@ class TrtExporter(Exporter):
                 receipt(network, options.precision, source)
                 targets = choose_targets(trt, flavour, asked, options.precision)
                 targets = narrow_targets(targets, network, asked, options.precision)
-                built = build(
-                    network, targets=targets, profile=profile, precision=options.precision, asked=asked
+                part.write_bytes(
+                    build(network, targets=targets, profile=profile, precision=options.precision, asked=asked)
                 )
-                part.write_bytes(built.data)
-            version = flavour.version()
-            target = Target(
-                flavour=flavour.name,
-                compute_capabilities=targets or _this_gpu(),
-                version=version,
-                install=f"pip install {flavour.packages[0]}=={version}" if version else None,
-                shape_profile=profile,
-                hardware_compatibility=asked.compatible,
-                version_compatible=asked.version_compatible or None,
-            )
-            return _passport(source, options, target, built, run.key)
+                version = flavour.version()
+                target = Target(
+                    flavour=flavour.name,
+                    compute_capabilities=targets or _this_gpu(),
+                    version=version,
+                    install=f"pip install {flavour.packages[0]}=={version}" if version else None,
+                    shape_profile=profile,
+                    hardware_compatibility=asked.compatible,
+                    version_compatible=asked.version_compatible or None,
+                )
+                return _passport(source, options, target, network, run.key)
 
         path = export_path(source, options, self)
         made = publish(path, draft, lambda drafted: _prove(drafted, source, options, run))
@@ -142,8 +141,7 @@ def _graph(source: Artifact, precision: Precision) -> bytes:
     """
     if precision != "bf16":
         return source.path.read_bytes()
-    data: bytes = to_bfloat16(read_graph(source.path)).SerializeToString()
-    return data
+    return bytes(to_bfloat16(read_graph(source.path)).SerializeToString())
 
 
 def _this_gpu() -> tuple[str, ...]:
@@ -227,7 +225,7 @@ def _emulated(
 
 
 def _passport(
-    source: Artifact, options: ExportOptions, target: Target, built: Built, key: str | None
+    source: Artifact, options: ExportOptions, target: Target, network: ParsedNetwork, key: str | None
 ) -> Passport:
     known = source.passport
     return dataclasses.replace(
@@ -239,9 +237,9 @@ def _passport(
         target=target,
         source_parity=known.parity,
         export_key=key,
-        layer_types=built.types,
-        engine_types=built.engine_types,
-        builder_memory=built.memory,
+        layer_types=network.types(),
+        engine_types=network.log.engine_types(),
+        builder_memory=network.log.memory(),
     )
 
 

@@ -247,15 +247,10 @@ class Passport:
         return dataclasses.replace(found, kept=kept)
 
 
-def _silent() -> dict[str, Any]:
-    """Return the fields after `created` with the value at which a file leaves each out."""
-    fields = dataclasses.fields(Passport)
-    names = [f.name for f in fields]
-    later = fields[names.index("created") + 1 : names.index("schema")]
-    return {f.name: f.default for f in later}
-
-
-_SILENT = _silent()
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Passport)}
+_ORDER = list(_DEFAULTS)
+# the fields after `created`, with the value at which a file leaves each out
+_SILENT = {name: _DEFAULTS[name] for name in _ORDER[_ORDER.index("created") + 1 : _ORDER.index("schema")]}
 
 
 def as_precision(text: str) -> Precision:

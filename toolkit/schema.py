@@ -175,7 +175,8 @@ def _located(kind: Any, data: Any, error: msgspec.ValidationError, path: tuple[s
         step = name or index
         if step == _UNNAMED:
             return _in_mapping(kind, data, path, str(error))
-        kind, data, path = _inside(kind, step), _item(data, step), (*path, step)
+        kind, path = _inside(kind, step), (*path, step)
+        data = data[int(step)] if isinstance(data, list | tuple) else data[step]
     reason = told["reason"]
     if reason.startswith("Object missing required field"):
         return _Fault((*path, reason.rpartition("field ")[2].strip("`")), lacks=True)
@@ -216,12 +217,6 @@ def _inside(kind: Any, step: str) -> Any:
             if step in hints:
                 return hints[step]
     return Any
-
-
-def _item(data: Any, step: str) -> Any:
-    if isinstance(data, list | tuple):
-        return data[int(step)]
-    return data[step]
 
 
 def _belongs(reason: str, kind: Any) -> str:

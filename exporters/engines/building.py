@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -11,22 +10,12 @@ from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import ExportOptions
 from toolkit.exporting.evidence import one_input
-from toolkit.passports import BuilderMemory, Precision
+from toolkit.passports import Precision
 from toolkit.tensorrt.flavours import guarded
 from toolkit.tensorrt.network import PRODUCTS, ParsedNetwork
 
 # TensorRT's name of the type that each precision computes in
 TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Built:
-    """A serialized engine with what its builder said of it."""
-
-    data: memoryview
-    types: dict[str, int]
-    engine_types: dict[str, int]
-    memory: BuilderMemory
 
 
 def receipt(network: ParsedNetwork, precision: Precision, source: Artifact) -> dict[str, int]:
@@ -58,8 +47,11 @@ def build(
     profile: dict[str, tuple[int, ...]],
     precision: Precision,
     asked: TrtOptions,
-) -> Built:
-    """Build an engine for the targets and the profile's smallest, usual and largest shapes."""
+) -> memoryview:
+    """Return an engine for the targets and the profile's smallest, usual and largest shapes, as bytes.
+
+    What its builder said of it stands in the network's log.
+    """
     trt, config = network.trt, network.builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if precision in ("fp32", "int8"):
@@ -74,16 +66,12 @@ def build(
         if -1 in shape:
             shapes.set_shape(name, profile["min"], profile["opt"], profile["max"])
     config.add_optimization_profile(shapes)
-    serialized = guarded(
-        "building the TensorRT engine",
-        network.log,
-        lambda: network.builder.build_serialized_network(network.network, config),
-    )
-    return Built(
-        data=memoryview(serialized),
-        types=network.types(),
-        engine_types=network.log.engine_types(),
-        memory=network.log.memory(),
+    return memoryview(
+        guarded(
+            "building the TensorRT engine",
+            network.log,
+            lambda: network.builder.build_serialized_network(network.network, config),
+        )
     )
 
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from exporters.graphs.capture import finish, quiet
+from exporters.graphs.capture import finish, quiet, sort_nodes
 from toolkit.errors import CnnkitError, needs_extra
 from toolkit.graphs.naming import modules_of, name_nodes, name_values, note_modules
 from toolkit.graphs.opsets import opset_of
-from toolkit.graphs.order import sort_nodes
 from toolkit.graphs.weights import LARGEST_HALF, bfloat16, halve_weights
 
 

@@ -9,6 +9,7 @@ TensorRT", GTC 2017).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,8 @@ class Range:
         if array.size == 0:
             return
         self.low, self.high = min(self.low, float(array.min())), max(self.high, float(array.max()))
-        if not histogram:
-            return
         largest = max(abs(self.low), abs(self.high))
-        if not np.isfinite(largest):
+        if not histogram or not np.isfinite(largest):
             return
         if self.limit == 0.0:
             # a range too small to cut into bins is as good as 0
@@ -103,16 +102,12 @@ def measure(model: Any, inputs: Inputs, *, histograms: bool = True) -> dict[str,
     """Return the range of the graph's input and of every fp32 value in it, over all inputs."""
     first = input_spec(model).name
     wanted = float_values(model, untold=True)
-    ranges = {name: Range() for name in wanted}
-    for batch in values(model, inputs, wanted):
+    ranges = {name: Range() for name in (*wanted, first)}
+    given = ({first: inputs[at : at + INNER_BATCH]} for at in range(0, len(inputs), INNER_BATCH))
+    for batch in chain(values(model, inputs, wanted), given):
         for name, array in batch.items():
             if array.dtype == np.float32:
                 ranges[name].add(array, histogram=histograms)
-    ranges[first] = Range()
-    for start in range(0, len(inputs), INNER_BATCH):
-        part = inputs[start : start + INNER_BATCH]
-        if part.dtype == np.float32:
-            ranges[first].add(part, histogram=histograms)
     return {name: found for name, found in ranges.items() if found.low <= found.high}
 
 
@@ -124,9 +119,7 @@ def overflowing(model: Any, ranges: dict[str, Range], limit: float) -> list[str]
     from onnx import numpy_helper
 
     wide = {name for name, found in ranges.items() if not max(abs(found.low), abs(found.high)) <= limit}
-    for tensor in model.graph.initializer:
-        if _exceeds(numpy_helper.to_array(tensor), limit):
-            wide.add(tensor.name)
+    wide |= {t.name for t in model.graph.initializer if _exceeds(numpy_helper.to_array(t), limit)}
     return [node.name for node in model.graph.node if wide & {*node.input, *node.output}]
 
 

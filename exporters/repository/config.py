@@ -28,21 +28,21 @@ def model_config(name: str, source: Artifact, batches: Sequence[int]) -> str:
     dynamic = passport.input.shape[0] is None
     largest = max(batches) if dynamic else 0
     outputs = passport.outputs or (passport.output.name,)
+    labels = f" label_filename: {_text('labels.txt')}" if passport.classes else ""
+    # the server fills in the shapes of further outputs from the model itself
+    further = [f"# further outputs: {', '.join(map(str, outputs[1:]))}"] if len(outputs) > 1 else []
+    warmed = sorted({min(batches), *batches[1:2]}) if dynamic else []
     parts = [
         f"name: {_text(name)}",
         f"backend: {_text(RUNTIMES[passport.format])}",
         f"max_batch_size: {largest}",
         f"input [ {{ {_tensor(passport.input, dynamic=dynamic)} }} ]",
+        f"output [ {{ {_tensor(passport.output, dynamic=dynamic)}{labels} }} ]",
+        *further,
+        *([_batching(batches)] if dynamic else []),
+        *(_warmup(passport.input, size) for size in warmed),
+        "version_policy { latest { num_versions: 1 } }",
     ]
-    labels = f" label_filename: {_text('labels.txt')}" if passport.classes else ""
-    parts.append(f"output [ {{ {_tensor(passport.output, dynamic=dynamic)}{labels} }} ]")
-    if len(outputs) > 1:
-        # the server fills in the shapes of further outputs from the model itself
-        parts.append(f"# further outputs: {', '.join(map(str, outputs[1:]))}")
-    if dynamic:
-        parts.append(_batching(batches))
-        parts += [_warmup(passport.input, size) for size in sorted({min(batches), *batches[1:2]})]
-    parts.append("version_policy { latest { num_versions: 1 } }")
     return "\n".join(parts) + "\n"
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from exporters.proving.proof import Verdict, check_proof, read_proof, recorded
 from exporters.run.publish import take_turn
-from exporters.run.rebuild import rebuild as build_again
 from toolkit.artifacts import (
     CHECKPOINT,
     Artifact,
     artifacts_root,
+    find_artifacts,
     is_shipped,
     now,
     open_artifact,
@@ -19,7 +20,9 @@ from toolkit.artifacts import (
     write_json,
 )
 from toolkit.backends import EngineOptions, openers
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.exporting import EXPORTERS
+from toolkit.graphs import GRAPH
 from toolkit.telling import Tell, silent
 
 
@@ -76,3 +79,33 @@ def record(artifact: Artifact, verdict: Verdict, device: str, tell: Tell) -> Non
                 tell("not recorded: another file was exported to this place meanwhile; verify it, too")
     except (CnnkitError, OSError) as error:
         tell(f"not recorded in the passport: {error}")
+
+
+def build_again(made: Artifact, root: Path) -> Artifact:
+    """Make an artifact again in its own place, for this machine's runtime and GPU.
+
+    Raises NotFoundError when its graph is neither beside it nor among the artifacts of its name,
+    CnnkitError for what is the same on every machine.
+    """
+    exporter = next((one for one in EXPORTERS.all() if one.format == made.passport.format), None)
+    options = exporter.again(made) if exporter else None
+    if exporter is None or options is None:
+        raise CnnkitError(f"{made.path} is {made.passport.format}; only engines are rebuilt")
+    return exporter.export(_source(made, root), options).artifact
+
+
+def _source(made: Artifact, root: Path) -> Artifact:
+    """Return the graph that an artifact was made from, known by its hash; the folder may be any."""
+    wanted, folder = made.passport.source_sha256, made.path.parent
+    for path in sorted(folder.glob("*.onnx")):
+        with contextlib.suppress(CorruptError, NotFoundError):  # without a passport: another one
+            if read_passport(path).sha256 == wanted:
+                return open_artifact(path)
+    for path, passport in find_artifacts(root, made.name):
+        if passport.format == GRAPH and passport.sha256 == wanted:
+            return open_artifact(path)
+    raise NotFoundError(
+        f"the ONNX file that {made.path.name} was built from is not in {folder}, nor in "
+        f"{root / made.name}; copy it there with its passport, or `cnnkit export {made.name} "
+        f"--format {made.passport.format} --precision {made.passport.precision}` makes both"
+    )

@@ -15,8 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from exporters.proving.proof import Verdict, proof_path, read_proof
-from exporters.run.rebuild import rebuild
-from exporters.run.verify import record
+from exporters.run.verify import build_again, record
 from exporters.trt import TrtOptions
 from tests.exporters.conftest import cnnkit_json, cnnkit_run, export_one
 from toolkit.artifacts import Artifact, hash_file, open_artifact, read_passport, sidecar, stamp
@@ -183,7 +182,7 @@ def test_an_engine_is_rebuilt_in_its_own_place_from_the_graph_beside_it(
     monkeypatch.chdir(flat)  # as one types it in the folder itself
     engine = open_artifact(Path(made.path.name))
     damaged = dataclasses.replace(engine.passport, created="2020-01-01T00:00:00+00:00")
-    again = rebuild(dataclasses.replace(engine, passport=damaged), root)
+    again = build_again(dataclasses.replace(engine, passport=damaged), root)
     assert again.path == engine.path
     assert again.passport.sha256 == open_artifact(flat / made.path.name).passport.sha256
     assert again.passport.created > damaged.created
@@ -192,7 +191,7 @@ def test_an_engine_is_rebuilt_in_its_own_place_from_the_graph_beside_it(
     assert read_proof(again).given.shape == (64, 1, 28, 28)
     (flat / exported.path.name).unlink()
     with pytest.raises(NotFoundError, match="was built from is not in"):
-        rebuild(again, root)
+        build_again(again, root)
 
 
 def test_a_classic_engine_is_rebuilt_for_this_gpu_with_what_was_asked_for(exported: Artifact) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -165,14 +166,7 @@ def _memory(module: nn.Module, given: torch.Tensor) -> tuple[dict[str, int | Non
     with profile(profile_memory=True) as profiler:
         output = module(given)
     del output
-    held = peak = 0
-    for size in _allocations(profiler):
-        held += size
-        peak = max(peak, held)
-    return {"peak_activation_bytes": peak}, {}
-
-
-def _allocations(profiler: Any) -> list[int]:
-    """Return the bytes of each allocation (freed: negative), in the order of time."""
     events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
-    return [int(e.nbytes()) for e in sorted(events, key=lambda e: e.start_ns())]
+    # what is freed is negative
+    sizes = [int(e.nbytes()) for e in sorted(events, key=lambda e: e.start_ns())]
+    return {"peak_activation_bytes": max(accumulate(sizes, initial=0))}, {}

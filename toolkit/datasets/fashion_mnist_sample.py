@@ -1,6 +1,7 @@
 """A small real sample of Fashion-MNIST that ships: 200 training and 50 test pictures of each class.
 
-Used by tests and when asked for by name; never in place of the whole set. `take_sample` made the file.
+Used by tests and when asked for by name; never in place of the whole set. The file holds the first pictures
+of each class, in the whole set's order.
 """
 
 from __future__ import annotations
@@ -9,26 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.artifacts import writing
 from toolkit.datasets import Dataset, DatasetSpec, Split, fingerprint
 from toolkit.datasets.fashion_mnist import CLASSES
 from toolkit.errors import CorruptError
 
 FILE = Path(__file__).with_suffix(".npz")
-TRAIN_PER_CLASS, TEST_PER_CLASS = 200, 50
-
-
-def take_sample(whole: Dataset, path: Path = FILE) -> None:
-    """Write the first pictures of each class, in the whole set's order, as a compressed npz."""
-    parts = {}
-    for name, split, count in (("train", whole.train, TRAIN_PER_CLASS), ("test", whole.test, TEST_PER_CLASS)):
-        chosen = np.sort(
-            np.concatenate([np.flatnonzero(split.labels == k)[:count] for k in range(len(CLASSES))])
-        )
-        parts[f"{name}_images"] = split.images[chosen]
-        parts[f"{name}_labels"] = split.labels[chosen].astype(np.uint8)
-    with writing(path) as part, part.open("wb") as out:
-        np.savez_compressed(out, **parts)
 
 
 def load(

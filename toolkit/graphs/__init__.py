@@ -1,4 +1,4 @@
-"""ONNX graphs: read, named, counted, ordered and run."""
+"""ONNX graphs: read, named, counted and run."""
 
 from __future__ import annotations
 

@@ -115,10 +115,8 @@ def _inputs(model: Any) -> dict[str, tuple[str, tuple[int | None, ...]]]:
 
     constants = {tensor.name for tensor in model.graph.initializer}
     found = {}
-    for value in model.graph.input:
+    for value in [value for value in model.graph.input if value.name not in constants]:
         tensor = value.type.tensor_type
-        if value.name in constants:
-            continue
         if not value.type.HasField("tensor_type"):
             raise CorruptError(f"the input {value.name!r} is no tensor; the profiler feeds tensors only")
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
@@ -138,11 +136,9 @@ def _constants(model: Any) -> dict[str, tuple[int, int]]:
             tensors[node.output[0]] = value
     sizes = {}
     for name, tensor in tensors.items():
-        if tensor is None:
-            sizes[name] = (1, 4)
-            continue
-        count = int(prod(tensor.dims))
-        sizes[name] = (count, count * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+        count = 1 if tensor is None else int(prod(tensor.dims))
+        kind = onnx.TensorProto.FLOAT if tensor is None else tensor.data_type
+        sizes[name] = (count, count * onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
     return sizes
 
 

@@ -24,6 +24,8 @@ DTYPES = {
 
 def write_facts(model: Any, passport: Passport) -> None:
     """Put what a passport says of model, data and preprocessing into an onnx.ModelProto, in place."""
+    import onnx
+
     values: dict[str, Any] = {
         "model": passport.model,
         "precision": passport.precision,
@@ -35,16 +37,12 @@ def write_facts(model: Any, passport: Passport) -> None:
         "source_sha256": passport.source_sha256,
         "tools": dict(passport.tools),
     }
-    kept = [entry for entry in model.metadata_props if not entry.key.startswith("cnnkit.")]
-    rest = [(entry.key, entry.value) for entry in kept]
-    del model.metadata_props[:]
+    kept = {e.key: e.value for e in model.metadata_props if not e.key.startswith("cnnkit.")}
     texts = {
         f"cnnkit.{k}": v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)
         for k, v in values.items()
     }
-    for key, value in (*rest, *texts.items()):
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
+    onnx.helper.set_model_props(model, {**kept, **texts})
 
 
 def input_spec(model: Any) -> TensorSpec:

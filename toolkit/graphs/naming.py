@@ -43,12 +43,9 @@ def name_graph(model: Any, program: ExportedProgram, module: nn.Module, *, outpu
         found = carried.get(_traced(node, origins) or "", [])
         del node.metadata_props[:]
         note_modules(node, [o.module for o in found], found[0].type if found else None)
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        del value.metadata_props[:]
-    for tensor in model.graph.initializer:
-        del tensor.metadata_props[:]
-    del model.metadata_props[:]
-    del model.graph.metadata_props[:]
+    graph = model.graph
+    for told in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, graph, model):
+        del told.metadata_props[:]
     name_nodes(model)
     name_values(model, output_name=output_name, keep=set(module.state_dict()))
 
@@ -57,16 +54,13 @@ def note_modules(node: Any, modules: list[str], kind: str | None) -> None:
     """Record on a node which modules it came from; `[]` marks one that only moves data."""
     for key, value in ((MODULES, json.dumps(modules, ensure_ascii=False)), (TYPE, kind)):
         if value is not None:
-            entry = node.metadata_props.add()
-            entry.key, entry.value = key, value
+            node.metadata_props.add(key=key, value=value)
 
 
 def modules_of(node: Any) -> list[str] | None:
     """Return the modules recorded on a node; None where nothing was recorded."""
-    for entry in node.metadata_props:
-        if entry.key == MODULES:
-            return [str(name) for name in json.loads(entry.value)]
-    return None
+    found = next((entry.value for entry in node.metadata_props if entry.key == MODULES), None)
+    return None if found is None else [str(name) for name in json.loads(found)]
 
 
 def name_nodes(model: Any) -> None:
@@ -128,12 +122,14 @@ def _origins(program: ExportedProgram, module: nn.Module) -> dict[str, Origin]:
     """Return the origin of each traced operation, in the order of execution, by its fx name."""
     found: dict[str, Origin] = {}
     calls: dict[str, list[str]] = defaultdict(list)
+    parts = module.named_modules(remove_duplicate=False)
+    leaves = {path for path, part in parts if path and not any(True for _ in part.children())}
     for node in program.graph.nodes:
         stack = list(node.meta.get("nn_module_stack", {}).items())
         if node.op != "call_function" or not stack or stack[-1][0].startswith("_empty"):
             continue
         key, (path, kind) = stack[-1]
-        if path and _is_leaf(module, path):
+        if path in leaves:
             name, call, kind = path, key, kind.rpartition(".")[2]
         else:
             function, call = _function(node)
@@ -145,13 +141,6 @@ def _origins(program: ExportedProgram, module: nn.Module) -> dict[str, Origin]:
     return found
 
 
-def _is_leaf(module: nn.Module, path: str) -> bool:
-    try:
-        return not any(True for _ in module.get_submodule(path).children())
-    except AttributeError:
-        return False
-
-
 def _function(node: fx.Node) -> tuple[str, str]:
     """Return the name of the function that the user called, and a key of that one call."""
     call, name = node.meta.get("torch_fn") or (node.name, str(node.target))
@@ -161,12 +150,9 @@ def _function(node: fx.Node) -> tuple[str, str]:
 
 def _traced(node: Any, origins: dict[str, Origin]) -> str | None:
     """Return the fx name that an exported node was made for; None where the exporter does not say."""
-    for entry in node.metadata_props:
-        if entry.key == "pkg.torch.onnx.name_scopes":
-            scopes = ast.literal_eval(entry.value)
-            if scopes and scopes[-1] in origins:
-                return str(scopes[-1])
-    return next((name for name in node.output if name in origins), None)
+    told = (entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes")
+    scopes = ast.literal_eval(next(told, "[]"))
+    return next((str(name) for name in (*scopes[-1:], *node.output) if name in origins), None)
 
 
 def _carried(model: Any, program: ExportedProgram, origins: dict[str, Origin]) -> dict[str, list[Origin]]:

@@ -94,11 +94,11 @@ def float_values(model: Any, *, untold: bool = False) -> list[str]:
 
 def affordable(model: Any, images: int) -> int:
     """Return how many of `images` pictures are worth looking at inside: fewer for wide networks."""
-    extents = [
+    inside = sum(
         math.prod(dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim)
         for value in model.graph.value_info
-    ]
-    return max(INNER_BATCH, min(images, INNER_VALUES // max(1, int(sum(extents)))))
+    )
+    return max(INNER_BATCH, min(images, INNER_VALUES // max(1, inside)))
 
 
 def _batches(opened: Opened, inputs: Inputs, size: int) -> Iterator[NDArray[Any]]:

@@ -108,11 +108,7 @@ def weights_as_inputs(model: Any) -> Any:
 def copy_fields(message: Any, into: Any, *, but: str) -> None:
     """Copy all fields of a protobuf message but one into another message."""
     for field, value in message.ListFields():
-        if field.name == but:
-            continue
         if isinstance(value, (str, int, float, bytes)):
             setattr(into, field.name, value)
-        elif hasattr(value, "CopyFrom"):
-            getattr(into, field.name).CopyFrom(value)
-        else:
-            getattr(into, field.name).extend(value)
+        elif field.name != but:
+            getattr(into, field.name).MergeFrom(value)

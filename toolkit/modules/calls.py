@@ -106,13 +106,10 @@ class Calls:
             self._work.take()  # whatever the watcher computed is not the network's work
 
     def _new_bytes(self, outputs: list[Tensor]) -> int:
-        found = 0
-        for tensor in outputs:
-            if _storage(tensor) not in self._memory:
-                self._memory.add(_storage(tensor))
-                self._held.append(tensor)
-                found += tensor.nbytes
-        return found
+        fresh = {_storage(t): t for t in reversed(outputs) if _storage(t) not in self._memory}
+        self._memory.update(fresh)
+        self._held.extend(fresh.values())
+        return sum(tensor.nbytes for tensor in fresh.values())
 
 
 class _Functions(TorchFunctionMode):
@@ -124,10 +121,8 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if self.calls.counts():
-            name = function_name(func, (args, kwargs), result)
-            if name:
-                self.calls.function(name, tensors_of((args, kwargs)), result)
+        if self.calls.counts() and (name := function_name(func, (args, kwargs), result)):
+            self.calls.function(name, tensors_of((args, kwargs)), result)
         return result
 
 

@@ -40,15 +40,11 @@ def parts_of(name: str) -> tuple[str, ...]:
     reformat = _REFORMAT.match(name)
     if reformat:
         return parts_of(reformat[1])
-    found: list[str] = []
-    for foreign in _FOREIGN.finditer(name):
-        found += [foreign[1], foreign[2]]
-    rest = _FOREIGN.sub("", name)
-    for piece in re.split(r" \+ | \|\| |,\s*|PWN\(|[()]", rest):
-        plain = _MYELIN.sub("", piece.strip())
-        if plain and not plain.startswith(("__my", "[", "(Unnamed")):
-            found.append(plain)
-    return tuple(dict.fromkeys(found))
+    foreign = [end for match in _FOREIGN.finditer(name) for end in match.groups()]
+    pieces = re.split(r" \+ | \|\| |,\s*|PWN\(|[()]", _FOREIGN.sub("", name))
+    plain = (_MYELIN.sub("", piece.strip()) for piece in pieces)
+    named = [part for part in plain if part and not part.startswith(("__my", "[", "(Unnamed"))]
+    return tuple(dict.fromkeys([*foreign, *named]))
 
 
 class InspectedTensor(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,7 +51,6 @@ def _node(layer: ParsedLayer, batch: int) -> ExecutedNode:
 def _memory(artifact: Artifact) -> tuple[dict[str, int | None], dict[str, str]]:
     report = artifact.passport.builder_memory or BuilderMemory()
     profile = artifact.passport.target.shape_profile if artifact.passport.target else None
-    largest = f" (the builder's figure for batch {profile['max'][0]})" if profile else ""
     memory = {
         "weights_bytes": report.weights_bytes,
         "peak_activation_bytes": report.activation_bytes,
@@ -59,6 +58,9 @@ def _memory(artifact: Artifact) -> tuple[dict[str, int | None], dict[str, str]]:
     }
     reason = "no engine was built, so there is no builder's report"
     unknown = {key: reason for key, value in memory.items() if value is None}
-    if largest:
-        unknown["note"] = f"memory is the builder's report, not measured{largest}"
+    if profile:
+        batch = profile["max"][0]
+        unknown["note"] = (
+            f"memory is the builder's report, not measured (the builder's figure for batch {batch})"
+        )
     return memory, unknown
