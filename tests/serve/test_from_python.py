@@ -26,7 +26,9 @@ import cnnkit
 cnnkit.serve("lenet-maxpool", settings=cnnkit.ServeSettings(port=0, page=False), root=".")
 """
 THREAD = """
-import threading, cnnkit
+import signal, threading, cnnkit
+# a shell's background job begins with Ctrl-C ignored, which Python then leaves so
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings = cnnkit.ServeSettings(port=0, page=False)
 def run():
     cnnkit.serve("lenet-maxpool", settings=settings, root=".")
@@ -54,5 +56,8 @@ def test_a_model_is_served_from_python_until_it_is_interrupted(code: str, tmp_pa
         with urllib.request.urlopen(f"{line.split()[3]}/v2/models/lenet-maxpool", timeout=10) as reply:
             assert json.load(reply)["name"] == "lenet-maxpool"
         run.send_signal(signal.SIGINT)
-        assert run.wait(timeout=30) == 0
+        try:
+            assert run.wait(timeout=30) == 0
+        finally:
+            run.kill()  # what goes on must not hold up the tests after it
         assert "Traceback" not in run.stderr.read()
