@@ -139,7 +139,16 @@ class OnnxExporter(Exporter):
             passport = _passport(source, made.model, options, run)
             wide = made.dialect == UNSIGNED and not made.reduced_range
             target = Target(instruction_set=cpu().int8_instructions) if wide else None
-            return made.model, made.noted(dataclasses.replace(passport, target=target))
+            return made.model, dataclasses.replace(
+                passport,
+                target=target,
+                calibration=made.calibration,
+                int8_dialect=made.dialect,
+                reduced_range=made.reduced_range,
+                kept_float=made.kept_float,
+                accuracy_drop=made.drop,
+                accuracy_drop_why=made.why_unjudged,
+            )
         model = self._plain(source, options)
         if options.precision != "fp16":
             return model, _passport(source, model, options, run)

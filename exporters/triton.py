@@ -56,10 +56,9 @@ class TritonExporter(Exporter):
 
     def export(self, source: Artifact, options: ExportOptions, context: Context | None = None) -> Exported:
         start = time.perf_counter()
-        if source.passport.format == PLAN:
-            target = source.passport.target
-            if target is None or target.flavour != "classic":
-                raise refusal(source.path.name)
+        target = source.passport.target
+        if source.passport.format == PLAN and (target is None or target.flavour != "classic"):
+            raise refusal(source.path.name)
         path = export_path(source, options, self)
         model = path.name.split(".")[0]
 

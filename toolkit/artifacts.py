@@ -47,11 +47,10 @@ def now() -> str:
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file (of a folder: of its files' names and contents, sorted)."""
-    digest = hashlib.sha256()
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()}\0{hash_file(file)}\n".encode())
-        return digest.hexdigest()
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        lines = (f"{file.relative_to(path).as_posix()}\0{hash_file(file)}\n" for file in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, is_shipped
+from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, is_shipped, open_artifact
 from toolkit.backends import (
     BACKENDS,
     DEFAULT_BACKEND,
     Backend,
     Engine,
     EngineOptions,
-    backend_names,
     opener,
     openers,
 )
@@ -39,7 +39,7 @@ def resolve(text: str | None, *, backend: str | None, selection: Selection) -> R
     UnavailableError for a named backend that is not here.
     """
     if text is not None and is_path(text):
-        return _for_file(text, backend, selection)
+        return _for_file(text, backend)
     if backend is not None:
         named = BACKENDS.load(backend)
         named.require()
@@ -56,9 +56,8 @@ def _formats(selection: Selection, *backends: Backend) -> Selection:
     return replace(selection, formats=tuple(kind for one in backends for kind in one.formats))
 
 
-def _for_file(text: str, backend: str | None, selection: Selection) -> Resolved:
-    every = [BACKENDS.load(name) for name in backend_names()]
-    artifact = open_model(text, _formats(selection, *every))
+def _for_file(text: str, backend: str | None) -> Resolved:
+    artifact = open_artifact(Path(text))
     kind = artifact.passport.format
     able = [one.name for one in openers(kind)]
     if not able:
@@ -80,7 +79,7 @@ def _for_checkpoint(artifact: Artifact, exports: Selection, usual: Backend, refe
         if passport.source_sha256 == artifact.passport.sha256:
             asks = f"`--backend {reference.name}` asks the checkpoint"
             why = f"backend {usual.name}: an ONNX of it is here ({asks})"
-            return Resolved(artifact=open_model(str(path), exports), backend=usual.name, why=why)
+            return Resolved(artifact=open_artifact(path), backend=usual.name, why=why)
         stale = stale or not is_shipped(path)
     have = "the ONNX here is of other weights" if stale else f"no ONNX of {name} {precision} is here"
     again = f": `cnnkit export {name}` makes it anew" if stale else ""

@@ -20,8 +20,7 @@ def models() -> dict[str, ModelSpec]:
 
 def model(name: str, *, model_file: Path | None = None) -> ModelSpec:
     """Return the model of that name, from the user's own `model_file` first when one is given."""
-    own = models_of_file(model_file) if model_file else {}
-    known = {**models(), **own}
+    known = {**models(), **(models_of_file(model_file) if model_file else {})}
     if name in known:
         return known[name]
     error = unknown_name("model", name, known)

@@ -43,13 +43,11 @@ def emulate(model: Any, precision: Half, *, keep: Iterable[str] = (), in_place: 
     ]
     rounded: dict[str, str] = {}
 
-    def cast(name: str, to: str) -> None:
-        nodes.append(onnx.helper.make_node("Cast", [name], [f"{name}/bits"], to=kind))
-        nodes.append(onnx.helper.make_node("Cast", [f"{name}/bits"], [to], to=floats))
-
-    def round_off(name: str) -> None:
-        rounded[name] = f"{name}/{precision}"
-        cast(name, rounded[name])
+    def round_off(name: str, made: str, to: str) -> None:
+        """Round the value `made` to `to`, which is what those read that read `name`."""
+        rounded[name] = to
+        nodes.append(onnx.helper.make_node("Cast", [made], [f"{made}/bits"], to=kind))
+        nodes.append(onnx.helper.make_node("Cast", [f"{made}/bits"], [to], to=floats))
 
     def read(name: str, reader: str) -> str:
         # between two nodes that stay in fp32, and from the input into one, nothing is rounded
@@ -58,7 +56,7 @@ def emulate(model: Any, precision: Half, *, keep: Iterable[str] = (), in_place: 
         return rounded.get(name, name)
 
     for name in inputs:
-        round_off(name)
+        round_off(name, name, f"{name}/{precision}")
     for node in made.graph.node:
         copy = onnx.NodeProto.FromString(node.SerializeToString())
         copy.input[:] = [read(name, node.name) for name in copy.input]
@@ -67,10 +65,9 @@ def emulate(model: Any, precision: Half, *, keep: Iterable[str] = (), in_place: 
         nodes.append(copy)
         for name in node.output:
             if name in ends:
-                cast(f"{name}/exact", name)
-                rounded[name] = name
+                round_off(name, f"{name}/exact", name)
             elif name in wanted - outputs:
-                round_off(name)
+                round_off(name, name, f"{name}/{precision}")
     del made.graph.node[:]
     made.graph.node.extend(nodes)
     return made

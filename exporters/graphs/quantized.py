@@ -49,11 +49,12 @@ def quantize(
     # its shapes are inferred; without this note the quantizer would write a copy to disk and read it back
     add_infer_metadata(copy)
     symmetric = dialect == SYMMETRIC
-    data = {}
-    for name, found in ranges.items():
-        low, high = found.clipped(method)
-        if np.isfinite(low) and np.isfinite(high):
-            data[name] = TensorData(lowest=np.float32(min(low, 0.0)), highest=np.float32(max(high, 0.0)))
+    clipped = {name: found.clipped(method) for name, found in ranges.items()}
+    data = {
+        name: TensorData(lowest=np.float32(min(low, 0.0)), highest=np.float32(max(high, 0.0)))
+        for name, (low, high) in clipped.items()
+        if np.isfinite(low) and np.isfinite(high)
+    }
     quantizer = QDQQuantizer(
         copy,
         True,

@@ -79,10 +79,8 @@ def explain(
 
 def graph_outputs(model: Any, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Return each module's output in an ONNX graph: the value of the last node that belongs to it."""
-    last: dict[str, str] = {}
-    for node in model.graph.node:
-        for module in modules_of(node) or ([node.name] if modules_of(node) is None else []):
-            last[module] = node.output[0]
+    told = ((node, modules_of(node)) for node in model.graph.node)
+    last = {name: node.output[0] for node, own in told for name in ([node.name] if own is None else own)}
     names = list(dict.fromkeys(last.values()))
     batch = next(iter(values(model, inputs, names)))
     # a folded module's output is that of the node it is in: the batch norm's, not the convolution's

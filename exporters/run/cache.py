@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.proving.proof import proven
-from toolkit.artifacts import Artifact, hash_file, read_passport
+from toolkit.artifacts import Artifact, hash_file, open_artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.exporting import Exporter, ExportOptions
@@ -50,13 +50,10 @@ def export_key(source: Artifact, wanted: Mapping[str, Any], packages: Sequence[s
 
 def stored(path: Path, key: str) -> Artifact | None:
     """Return the artifact at `path` when it answers that key, unaltered and with its proof; else None."""
-    if not path.exists():
-        return None
     try:
-        passport = read_passport(path)
+        found = open_artifact(path)
     except (CorruptError, NotFoundError):
         return None
-    if passport.export_key != key or hash_file(path) != passport.sha256:
-        return None
-    found = Artifact(path=path, passport=passport)
-    return found if passport.proof_sha256 is None or proven(found) else None
+    known = found.passport
+    same = known.export_key == key and (known.proof_sha256 is None or proven(found))
+    return found if same else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,18 +66,6 @@ class Quantized:
     kept_float: tuple[str, ...] = ()
     drop: AccuracyDrop | None = None
     why_unjudged: str | None = None
-
-    def noted(self, passport: Passport) -> Passport:
-        """Return a passport with all that is known of this graph."""
-        return dataclasses.replace(
-            passport,
-            calibration=self.calibration,
-            int8_dialect=self.dialect,
-            reduced_range=self.reduced_range,
-            kept_float=self.kept_float,
-            accuracy_drop=self.drop,
-            accuracy_drop_why=self.why_unjudged,
-        )
 
 
 def calibrate(model: Any, passport: Passport, options: ExportOptions) -> Calibrated:

@@ -6,10 +6,10 @@ microseconds. A LeNet node lasts 2 to 5 of them, so means over many runs are tak
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -85,24 +85,15 @@ def read_events(path: Path) -> tuple[Event, ...]:
         raise CorruptError(f"ONNX Runtime's profile {path} cannot be read: {error}") from None
 
 
-@dataclass(frozen=True, kw_only=True)
-class GraphNode:
-    """One node of the optimized graph: operator, tensors, and the bytes of the constants it reads."""
-
-    type: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    weights_bytes: int
-
-
-def read_optimized(path: Path) -> dict[str, GraphNode]:
-    """Read an optimized graph; return its nodes by name."""
+def read_optimized(path: Path) -> dict[str, ExecutedNode]:
+    """Read an optimized graph; return its nodes by name, each with the bytes of the constants that it reads."""
     from onnx.helper import tensor_dtype_to_np_dtype as dtype_of
 
     graph = load_graph(path, weights=False).graph
     sizes = {t.name: int(prod(t.dims)) * dtype_of(t.data_type).itemsize for t in graph.initializer}
     return {
-        node.name: GraphNode(
+        node.name: ExecutedNode(
+            name=node.name,
             type=node.op_type,
             inputs=tuple(name for name in node.input if name),
             outputs=tuple(name for name in node.output if name),
@@ -114,7 +105,7 @@ def read_optimized(path: Path) -> dict[str, GraphNode]:
 
 def read_profile(
     events: Sequence[Event],
-    graph: Mapping[str, GraphNode],
+    graph: Mapping[str, ExecutedNode],
     *,
     windows: int,
     runs: int,
@@ -157,21 +148,17 @@ def _by_window(durations: NDArray[np.float64], *, windows: int, runs: int) -> ND
     return np.array([part.sum() / runs for part in np.array_split(durations, windows)])
 
 
-def executed(name: str, event: Event, node: GraphNode | None = None) -> ExecutedNode:
+def executed(name: str, event: Event, node: ExecutedNode | None = None) -> ExecutedNode:
     """Return one executed node from its first event and its node in the optimized graph."""
     kind = event.args.op_name or (node.type if node else "unknown")
     shapes = event.args.output_type_shape
     first = next(iter(shapes[0].items()), None) if shapes else None
-    return ExecutedNode(
-        name=name,
-        type=node.type if node else kind,
-        inputs=node.inputs if node else (),
-        outputs=node.outputs if node else (),
+    return dataclasses.replace(
+        node or ExecutedNode(name=name, type=kind),
         moves_data=kind in MOVES,
         output_shape=first[1] if first else None,
         output_dtype=first[0] if first else None,
         output_bytes=_output_bytes(shapes),
-        weights_bytes=node.weights_bytes if node else None,
     )
 
 

@@ -99,7 +99,7 @@ class TrtEngine(Engine):
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         self.check(batch)
         self._enqueue(batch)
-        found = [self._download(name) for name in self.outputs]
+        found = self._download()
         self.device.synchronise()
         return found
 
@@ -110,14 +110,12 @@ class TrtEngine(Engine):
         """
         self.check(batch)
         parts = []
+        steps: tuple[Callable[[], object], ...] = (lambda: self._upload(batch), self._execute, self._download)
         for _ in range(runs):
-            marks = [self.device.mark()]
-            self._upload(batch)
-            marks.append(self.device.mark())
-            self._execute()
-            marks.append(self.device.mark())
-            kept = [self._download(name) for name in self.outputs]  # alive until the copies are done
-            marks.append(self.device.mark())
+            marks, kept = [self.device.mark()], []
+            for step in steps:
+                kept.append(step())  # the answers are alive until their copies are done
+                marks.append(self.device.mark())
             self.device.synchronise()
             parts.append([self.device.elapsed_ms(a, b) for a, b in pairwise(marks)])
             self.device.forget(marks)
@@ -173,8 +171,9 @@ class TrtEngine(Engine):
         shape = tuple(self.context.get_tensor_shape(name))
         return shape, np.dtype(self.trt.nptype(self.engine.get_tensor_dtype(name)))
 
-    def _download(self, name: str) -> NDArray[Any]:
-        return self.device.download(name, *self._output(name))
+    def _download(self) -> list[NDArray[Any]]:
+        """Queue the copies of all outputs into new arrays; they are filled once the device is done."""
+        return [self.device.download(name, *self._output(name)) for name in self.outputs]
 
     def layer_times(self, batch: NDArray[Any], *, runs: int) -> list[list[tuple[str, float]]]:
         """Run `runs` times under TensorRT's profiler; return each run's layers, with ms, in their order.

@@ -35,9 +35,6 @@ class Evidence:
     why_random: str | None = None
     answered: dict[str, Floats] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return len(self.inputs)
-
     def inputs_for(self, passport: Passport) -> Inputs:
         """Return what an artifact takes: raw pixels where its graph holds the preprocessing."""
         if passport.input.dtype == "uint8" and self.pixels is not None:

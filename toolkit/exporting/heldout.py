@@ -43,11 +43,9 @@ def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | Non
     why = why_random(passport)
     if why is None:
         try:
-            train = load_dataset(passport, data_dir).train
+            return _from(load_dataset(passport, data_dir).train, passport, images, seed)
         except NotFoundError as error:
             why = str(error)
-        else:
-            return _from(train, passport, images, seed)
     drawn = random_evidence(passport, images, seed, why)
     return HeldOut(
         calibration=drawn.inputs_for(passport),

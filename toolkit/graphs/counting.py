@@ -78,9 +78,8 @@ def count_graph(path: Path, *, batch: int) -> SourceGraph:
     constants = _constants(model)
     computing = _fold(model, types, constants)
     shapes = {name: kind.shape for name, kind in types.items()}
-    nodes = tuple(_node(node, types, shapes, constants) for node in computing)
     return SourceGraph(
-        nodes=nodes,
+        nodes=tuple(_node(node, types, shapes, constants) for node in computing),
         inputs=_inputs(model),
         outputs=tuple(value.name for value in model.graph.output),
         constants=frozenset(constants),

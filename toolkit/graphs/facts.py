@@ -68,5 +68,5 @@ def _spec(value: Any, *, layout: Layout) -> TensorSpec:
         raise CorruptError(
             f"the tensor {value.name!r} has ONNX type {tensor.elem_type}, which is not supported"
         )
-    fits = len(shape) == len(layout)
-    return TensorSpec(name=value.name, shape=shape, dtype=dtype, layout=layout if fits else None)
+    known = layout if len(shape) == len(layout) else None
+    return TensorSpec(name=value.name, shape=shape, dtype=dtype, layout=known)

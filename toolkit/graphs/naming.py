@@ -164,10 +164,7 @@ def _carried(model: Any, program: ExportedProgram, origins: dict[str, Origin]) -
     present = {traced for node in model.graph.node if (traced := _traced(node, origins))}
     order = [node for node in program.graph.nodes if node.name in origins]
     # a module with a node anywhere stands there; only what has none at all was folded elsewhere
-    own: dict[Origin, str] = {}
-    for node in order:
-        if node.name in present:
-            own.setdefault(origins[node.name], node.name)
+    own = {origins[node.name]: node.name for node in reversed(order) if node.name in present}
     carrier: dict[str, str] = {}
     for node in reversed(order):
         users = [user.name for user in node.users if user.name in carrier]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from toolkit.errors import CnnkitError
@@ -28,13 +29,11 @@ def at_least(model: Any, opset: int) -> Any:
     """Return a copy of a graph, brought to an opset when its own is older."""
     import onnx
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    own = opset_of(copy)
+    own = opset_of(model)
     if own >= opset:
-        return copy
+        return copy.deepcopy(model)
     try:
-        return onnx.shape_inference.infer_shapes(onnx.version_converter.convert_version(copy, opset))
+        return onnx.shape_inference.infer_shapes(onnx.version_converter.convert_version(model, opset))
     except Exception as error:  # the converter raises bare RuntimeErrors
         raise CnnkitError(
             f"the graph is of opset {own} and cannot be brought to {opset}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from math import prod
 from typing import Any
@@ -60,15 +61,14 @@ def precision_of(model: Any) -> Precision:
     """Return int8 for a graph that quantizes what flows through it, else the type of most of its weights."""
     if any(n.op_type in INTEGER or n.op_type.startswith("QLinear") for n in model.graph.node):
         return "int8"
-    counts: dict[Precision, int] = {}
+    counts: Counter[Precision] = Counter()
     constants = [
         a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute if a.HasField("t")
     ]
     for tensor in (*model.graph.initializer, *constants):
         if tensor.data_type in FLOATS:
-            kind = FLOATS[tensor.data_type]
-            counts[kind] = counts.get(kind, 0) + prod(tensor.dims)
+            counts[FLOATS[tensor.data_type]] += prod(tensor.dims)
     if counts:
-        return max(counts, key=lambda kind: counts[kind])
+        return counts.most_common(1)[0][0]
     given = (value.type.tensor_type.elem_type for value in model.graph.input)
     return next((FLOATS[kind] for kind in given if kind in FLOATS), "fp32")

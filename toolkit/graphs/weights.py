@@ -28,14 +28,10 @@ def halve_weights(model: Any, *, keep: Collection[str]) -> None:
     """
     import onnx
 
-    readers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    others = (node for node in model.graph.node if node.op_type not in HEAVY or node.name in keep)
+    exact = {name for node in others for name in node.input}
     for tensor in model.graph.initializer:
-        nodes = readers.get(tensor.name, [])
-        free = all(node.op_type in HEAVY and node.name not in keep for node in nodes)
-        if free and tensor.data_type == onnx.TensorProto.FLOAT and is_large(tensor):
+        if tensor.name not in exact and tensor.data_type == onnx.TensorProto.FLOAT and is_large(tensor):
             tensor.raw_data = half(onnx.numpy_helper.to_array(tensor)).tobytes()
             tensor.data_type = onnx.TensorProto.FLOAT16
 

@@ -56,15 +56,11 @@ class Cpu:
 
 def cpu(cpuinfo: Path = CPUINFO) -> Cpu:
     """Look at this machine's processor; instruction sets are known on Linux only."""
-    name, flags = platform.processor() or platform.machine(), set[str]()
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-            elif key.strip() in ("flags", "Features"):
-                flags = set(value.split())
-                break
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.is_file() else []
+    parts = (line.partition(":") for line in reversed(lines))  # so that the first core's stay
+    told = {key.strip(): value.strip() for key, _, value in parts}
+    name = told.get("model name") or platform.processor() or platform.machine()
+    flags = told.get("flags", told.get("Features", "")).split()
     sets = tuple(label for flag, label in FLAGS.items() if flag in flags)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Cpu(name=name, cores=cores, instruction_sets=sets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -59,10 +59,9 @@ class Calls:
         """Tell whether a functional call is the network's own: not a layer's inner one, nor a watcher's."""
         return not self._showing and not (self._owners and _is_leaf(self._owners[-1]))
 
-    def function(self, name: str, given: Iterable[Tensor], result: Any) -> None:
+    def function(self, name: str, given: list[Tensor], result: Any) -> None:
         """Write the row of a functional call in the module that is running."""
         owner = self._names[self._owners[-1]] if self._owners else ""
-        given = list(given)
         used = [tensor for tensor in given if id(tensor) in self._parameters]
         self._write(f"{owner}/{name}", name, given, result, used)
 

@@ -22,14 +22,14 @@ def read_foreign(files: ForeignFiles) -> ForeignTrace | None:
         return ForeignTrace(trace=Trace(nodes=nodes, unknown={"nodes": "no times were imported"}))
     names, runs = read_times(times.text, what=str(times.path))
     timed, unmatched = _joined(nodes, names)
-    notes: tuple[str, ...] = ()
-    if layers and unmatched:
-        notes = (
-            f"{unmatched} of {len(names)} timed layers are not in {layers.path.name}: "
-            "the files are of different builds; those are placed by their names",
-        )
     trace = Trace(nodes=timed, node_ms=np.array(runs, dtype=np.float64), runs=len(runs))
-    return ForeignTrace(trace=trace, notes=notes)
+    if not layers or not unmatched:
+        return ForeignTrace(trace=trace)
+    note = (
+        f"{unmatched} of {len(names)} timed layers are not in {layers.path.name}: "
+        "the files are of different builds; those are placed by their names"
+    )
+    return ForeignTrace(trace=trace, notes=(note,))
 
 
 def _joined(nodes: Sequence[ExecutedNode], names: Sequence[str]) -> tuple[tuple[ExecutedNode, ...], int]:

@@ -35,12 +35,11 @@ def static_trace(artifact: Artifact, graph: Path | None, *, batch: int) -> Trace
 def _node(layer: ParsedLayer, batch: int) -> ExecutedNode:
     shape = tuple(batch if extent == -1 else extent for extent in layer.output_shapes[0])
     dtype = layer.output_types[0]
-    holds = layer.type in HOLDS and not layer.onnx_nodes
     return ExecutedNode(
         name=layer.name,
         type=layer.type,
         origins=layer.onnx_nodes,
-        moves_data=holds,
+        moves_data=layer.type in HOLDS and not layer.onnx_nodes,
         output_shape=shape,
         output_dtype=dtype,
         output_bytes=None if layer.type == "CONSTANT" else prod(shape) * BYTES.get(dtype, 0),

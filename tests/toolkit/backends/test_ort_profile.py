@@ -13,7 +13,6 @@ from toolkit.backends._ort_profile import (
     SPELLING,
     Event,
     EventFacts,
-    GraphNode,
     calls_by_node,
     executed,
     read_events,
@@ -21,7 +20,7 @@ from toolkit.backends._ort_profile import (
     read_profile,
 )
 from toolkit.errors import CorruptError
-from toolkit.traces import without
+from toolkit.traces import ExecutedNode, without
 
 KERNEL = "_kernel_time"
 
@@ -99,9 +98,8 @@ def test_memory_that_is_not_told_is_unknown_with_its_reason() -> None:
 
 def test_a_node_has_the_shape_type_and_bytes_that_its_event_tells() -> None:
     told = event("c", 0, 1, op_name="Conv", output_type_shape=({"float16": (1, 6, 28, 28)}, {"int64": (2,)}))
-    node = executed(
-        "c", told, GraphNode(type="FusedConv", inputs=("x", "w"), outputs=("y",), weights_bytes=300)
-    )
+    optimized = ExecutedNode(name="c", type="FusedConv", inputs=("x", "w"), outputs=("y",), weights_bytes=300)
+    node = executed("c", told, optimized)
     assert (node.type, node.inputs, node.outputs, node.weights_bytes) == (
         "FusedConv",
         ("x", "w"),

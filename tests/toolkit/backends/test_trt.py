@@ -293,7 +293,7 @@ with TrtEngine(artifact, EngineOptions()) as opened:
     seen = opened.trace(batch, windows=2, runs=3)
     call = opened.bind(batch)
     call()
-    answer = opened._download("logits")
+    answer = opened._download()[0]
     opened.device.synchronise()
 names = [node.name for node in seen.nodes]
 print(json.dumps([names, seen.node_ms.tolist(), seen.runs, dict(seen.memory), float(answer.max())]))
