@@ -86,7 +86,7 @@ def read_events(path: Path) -> tuple[Event, ...]:
 
 
 def read_optimized(path: Path) -> dict[str, ExecutedNode]:
-    """Read an optimized graph; return its nodes by name, each with the bytes of the constants that it reads."""
+    """Read an optimized graph; return its nodes by name, with the bytes of the constants that each reads."""
     from onnx.helper import tensor_dtype_to_np_dtype as dtype_of
 
     graph = load_graph(path, weights=False).graph
