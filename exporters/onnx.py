@@ -22,17 +22,16 @@ from exporters.proving.proof import make_proof
 from exporters.proving.speed import compare_speed, speed_words
 from exporters.run.context import RunContext, context_of
 from exporters.run.int8 import quantize_within
-from exporters.run.paths import export_path
 from exporters.run.publish import inherited, publish
+from exporters.run.source import export_path
 from toolkit.artifacts import CHECKPOINT, Artifact
 from toolkit.checkpoints import load_module, tool_versions
 from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
 from toolkit.exporting.evidence import Evidence, answers_of
 from toolkit.graphs import GRAPH
-from toolkit.graphs.facts import input_spec, output_spec, write_facts
+from toolkit.graphs.facts import input_spec, modern, opset_of, output_spec, write_facts
 from toolkit.graphs.naming import name_missing
-from toolkit.graphs.opsets import modern, opset_of
 from toolkit.graphs.reading import read_graph
 from toolkit.graphs.running import affordable, logits
 from toolkit.graphs.weights import LARGEST_HALF
@@ -195,8 +194,7 @@ class OnnxExporter(Exporter):
             return None, ()
         kept, evidence = drafted.passport.kept_fp32 or (), run.evidence
         model = emulate(read_graph(source.path), "fp16", keep=kept, in_place=True)
-        inputs = evidence.inputs_for(source.passport)
-        found = logits(model, inputs, lean=True)
+        found = logits(model, evidence.inputs_for(source.passport), lean=True)
         parity = compare(
             wanted,
             found,

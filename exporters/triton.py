@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar
 
 from exporters.repository.config import labels_text, model_config
 from exporters.run.context import context_of
-from exporters.run.paths import export_path
 from exporters.run.publish import inherited, publish_folder
+from exporters.run.source import export_path
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError

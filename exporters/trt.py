@@ -16,8 +16,8 @@ from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof, proof_path
 from exporters.run.context import RunContext, context_of
 from exporters.run.int8 import drop_record, judge_engine, refusal
-from exporters.run.paths import export_path
 from exporters.run.publish import inherited, publish
+from exporters.run.source import export_path
 from toolkit.answering import answers
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, Engine, EngineOptions

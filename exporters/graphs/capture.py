@@ -37,13 +37,11 @@ def capture(
         import torch
     size = sum(p.numel() * p.element_size() for p in (*module.parameters(), *module.buffers()))
     refuse_too_large(size, "this network")
-    # two pictures: a batch of one would be captured as a constant
-    example = torch.zeros(2, *shape)
     with quiet():
         try:
             program = torch.onnx.export(
                 module,
-                (example,),
+                (torch.zeros(2, *shape),),  # a batch of one would be captured as a constant
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 opset_version=opset,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from toolkit.graphs.opsets import at_least, opset_of
+from toolkit.graphs.facts import at_least, opset_of
 from toolkit.graphs.running import float_values
 from toolkit.graphs.weights import bfloat16, half
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from exporters.graphs.capture import finish, quiet, sort_nodes
 from toolkit.errors import CnnkitError, needs_extra
+from toolkit.graphs.facts import opset_of
 from toolkit.graphs.naming import modules_of, name_nodes, name_values, note_modules
-from toolkit.graphs.opsets import opset_of
 from toolkit.graphs.weights import LARGEST_HALF, bfloat16, halve_weights
 
 

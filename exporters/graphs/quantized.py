@@ -16,8 +16,8 @@ from exporters.graphs.capture import finish, quiet, sort_nodes
 from exporters.graphs.ranges import Range
 from toolkit.errors import CnnkitError, needs_extra
 from toolkit.exporting import RangeMethod
+from toolkit.graphs.facts import at_least
 from toolkit.graphs.naming import modules_of, note_modules
-from toolkit.graphs.opsets import at_least
 from toolkit.graphs.weights import HEAVY
 from toolkit.passports import SYMMETRIC, Dialect
 

@@ -69,11 +69,9 @@ def judge(parity: Parity, precision: Precision, what: str, *, ties: bool = False
             f"{parity.tolerance:.3g}; `--explain` names the first module whose output drifts"
         )
     wanted = AGREEMENT.get(precision)
-    largest = max(1.0, parity.largest_logit or 0.0)
     # an untrained network's first answers are near ties on noise: there the size of the gap decides
-    near = (ties or parity.accuracy is None) and parity.max_abs_diff <= SMALL_GAP.get(
-        precision, 0.0
-    ) * largest
+    gap = SMALL_GAP.get(precision, 0.0) * max(1.0, parity.largest_logit or 0.0)
+    near = (ties or parity.accuracy is None) and parity.max_abs_diff <= gap
     if wanted is not None and parity.top1_agreement < wanted and not near:
         raise GateError(
             f"{what} gives the source's first answer to {parity.top1_agreement:.2%} of {parity.images} "

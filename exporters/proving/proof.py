@@ -109,9 +109,9 @@ def make_proof(
     apart = max(float(np.abs(one[:IMAGES].astype(np.float64) - logits).max(initial=0.0)) for one in found)
     what = f"{passport.model} in {passport.precision}"
     allowed = tolerance(passport.precision, reference, logits, apart, what)
+    given = np.ascontiguousarray(raw[:IMAGES])
     # one entry alone: safetensors writes several in an order that changes from run to run
-    facts = {"tolerance": repr(allowed)}
-    return bytes(save({"given": np.ascontiguousarray(raw[:IMAGES]), "logits": logits}, metadata=facts))
+    return bytes(save({"given": given, "logits": logits}, metadata={"tolerance": repr(allowed)}))
 
 
 def proven(artifact: Artifact) -> bool:

@@ -73,8 +73,8 @@ def calibrate(model: Any, passport: Passport, options: ExportOptions) -> Calibra
 
     Raises CnnkitError where a largest drop in accuracy was asked for that no picture could judge.
     """
-    count = options.calibration_images
-    held = hold_out(passport, images=count, seed=options.seed, data_dir=options.data_dir)
+    images = options.calibration_images
+    held = hold_out(passport, images=images, seed=options.seed, data_dir=options.data_dir)
     demanded = options.max_accuracy_drop
     if demanded is not None and held.validation is None:
         raise CnnkitError(

@@ -11,9 +11,9 @@ from exporters.graphs.form import unmet
 from exporters.proving.proof import proven
 from exporters.run.cache import asked, export_key, stored
 from exporters.run.context import RunContext
-from exporters.run.paths import export_path, refuse_another_network
 from exporters.run.publish import refuse_unwritable
 from exporters.run.report import Missed, Report
+from exporters.run.source import export_path, refuse_another_network
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.exporting import (

@@ -11,9 +11,10 @@ import io
 import pickle
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy._core.multiarray import _reconstruct
 
 from toolkit.datasets import Dataset, DatasetSpec, Split, fingerprint
 from toolkit.datasets._idx import cache_folder, given_folders
@@ -37,16 +38,19 @@ HASHES = {
 class _Arrays(pickle.Unpickler):
     """Unpickles numpy arrays and plain values only: a file of data must not be able to run code."""
 
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        if global_name in ("ndarray", "dtype") and module_name == "numpy":
-            return getattr(np, global_name)
-        if global_name == "_reconstruct" and module_name.endswith("core.multiarray"):
-            from numpy._core.multiarray import _reconstruct
+    allowed: ClassVar[dict[str, Any]] = {
+        "numpy.ndarray": np.ndarray,
+        "numpy.dtype": np.dtype,
+        "numpy.core.multiarray._reconstruct": _reconstruct,
+        "numpy._core.multiarray._reconstruct": _reconstruct,
+        "_codecs.encode": codecs.encode,  # how Python 3 writes bytes in protocol 2
+    }
 
-            return _reconstruct
-        if (module_name, global_name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
-            return codecs.encode
-        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        name = f"{module_name}.{global_name}"
+        if name not in self.allowed:
+            raise pickle.UnpicklingError(f"it asks for {name}")
+        return self.allowed[name]
 
 
 def parse(data: bytes, name: str) -> Split:
@@ -120,9 +124,8 @@ def _find(data_dir: Path | None, fetch: bool) -> tuple[dict[str, bytes], str]:
 def _files(place: Path) -> dict[str, bytes] | None:
     """Return the batch files in a folder or an archive; None where they are not."""
     if place.is_dir():
-        if not all((place / part).is_file() for part in HASHES):
-            return None
-        return {part: (place / part).read_bytes() for part in HASHES}
+        whole = all((place / part).is_file() for part in HASHES)
+        return {part: (place / part).read_bytes() for part in HASHES} if whole else None
     if not place.is_file():
         return None
     try:

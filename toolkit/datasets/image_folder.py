@@ -130,11 +130,9 @@ def listing(name: str) -> str | None:
     root = Path(name.removeprefix("folder:")).expanduser()
     if not root.is_dir():
         return None
-    digest = hashlib.sha256()
-    for file in sorted(path for path in root.rglob("*") if path.is_file()):
-        state = file.stat()
-        digest.update(repr((file.relative_to(root).as_posix(), state.st_size, state.st_mtime_ns)).encode())
-    return digest.hexdigest()
+    states = {path: path.stat() for path in sorted(root.rglob("*")) if path.is_file()}
+    told = ((p.relative_to(root).as_posix(), s.st_size, s.st_mtime_ns) for p, s in states.items())
+    return hashlib.sha256("".join(map(repr, told)).encode()).hexdigest()
 
 
 DATASET = DatasetSpec(

@@ -149,10 +149,9 @@ def _fold(model: Any, types: Mapping[str, _Type], constants: dict[str, tuple[int
         subgraphs = any(a.HasField("g") or a.graphs for a in node.attribute)
         if subgraphs or any(name not in constants for name in read) or node.op_type.startswith("Random"):
             kept.append(node)
-            continue
-        for name in node.output:
-            kind = types.get(name)
-            constants.setdefault(name, (_count(kind) or 0, _bytes(kind) or 0))
+        else:
+            kinds = {name: types.get(name) for name in node.output if name not in constants}
+            constants.update({name: (_count(kind) or 0, _bytes(kind) or 0) for name, kind in kinds.items()})
     return kept
 
 

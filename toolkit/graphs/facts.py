@@ -1,12 +1,13 @@
-"""The passport's facts inside the ONNX file itself, as `metadata_props` that begin with `cnnkit.`."""
+"""What a graph says of itself: its ends, its opset, which a step may need newer, and its passport's facts."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from typing import Any
 
-from toolkit.errors import CorruptError
+from toolkit.errors import CnnkitError, CorruptError
 from toolkit.passports import Layout, Passport, TensorSpec
 
 # what an ONNX tensor's element type is called in numpy, as passports write it
@@ -23,7 +24,10 @@ DTYPES = {
 
 
 def write_facts(model: Any, passport: Passport) -> None:
-    """Put what a passport says of model, data and preprocessing into an onnx.ModelProto, in place."""
+    """Put what a passport says of model, data and preprocessing into an onnx.ModelProto, in place.
+
+    They are those of its `metadata_props` that begin with `cnnkit.`.
+    """
     import onnx
 
     values: dict[str, Any] = {
@@ -70,3 +74,36 @@ def _spec(value: Any, *, layout: Layout) -> TensorSpec:
         )
     known = layout if len(shape) == len(layout) else None
     return TensorSpec(name=value.name, shape=shape, dtype=dtype, layout=known)
+
+
+def opset_of(model: Any) -> int:
+    """Return the opset of a graph's standard operators."""
+    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+
+
+def modern(model: Any) -> Any:
+    """Bring an older graph to opset 13 once, before anything is decided by its nodes' names.
+
+    Later steps need that opset, and converting adds nodes. A graph that cannot be converted is left
+    as it is: it still runs, and the steps that need more say so.
+    """
+    try:
+        return at_least(model, 13)
+    except CnnkitError:
+        return model
+
+
+def at_least(model: Any, opset: int) -> Any:
+    """Return a copy of a graph, brought to an opset when its own is older."""
+    import onnx
+
+    own = opset_of(model)
+    if own >= opset:
+        return copy.deepcopy(model)
+    try:
+        return onnx.shape_inference.infer_shapes(onnx.version_converter.convert_version(model, opset))
+    except Exception as error:  # the converter raises bare RuntimeErrors
+        raise CnnkitError(
+            f"the graph is of opset {own} and cannot be brought to {opset}, "
+            f"which this precision needs: {error}"
+        ) from None

@@ -86,10 +86,10 @@ def _store_constants(model: Any) -> None:
         value = next((a.t for a in node.attribute if a.name == "value"), None)
         if node.op_type != "Constant" or node.domain or value is None:
             kept.append(type(node).FromString(node.SerializeToString()))
-            continue
-        tensor = model.graph.initializer.add()
-        tensor.CopyFrom(value)
-        tensor.name = node.output[0]
+        else:
+            tensor = model.graph.initializer.add()
+            tensor.CopyFrom(value)
+            tensor.name = node.output[0]
     model.ir_version = max(model.ir_version, 4)  # before it, each weight had to be an input, too
     if len(kept) < len(model.graph.node):
         del model.graph.node[:]
