@@ -10,8 +10,9 @@ import hashlib
 import io
 import pickle
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy._core.multiarray import _reconstruct
@@ -35,22 +36,24 @@ HASHES = {
 }
 
 
+# what a file of pickled arrays may name
+_ALLOWED: Mapping[str, Any] = {
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "numpy._core.multiarray._reconstruct": _reconstruct,
+    "_codecs.encode": codecs.encode,  # how Python 3 writes bytes in protocol 2
+}
+
+
 class _Arrays(pickle.Unpickler):
     """Unpickles numpy arrays and plain values only: a file of data must not be able to run code."""
 
-    allowed: ClassVar[dict[str, Any]] = {
-        "numpy.ndarray": np.ndarray,
-        "numpy.dtype": np.dtype,
-        "numpy.core.multiarray._reconstruct": _reconstruct,
-        "numpy._core.multiarray._reconstruct": _reconstruct,
-        "_codecs.encode": codecs.encode,  # how Python 3 writes bytes in protocol 2
-    }
-
     def find_class(self, module_name: str, global_name: str) -> Any:
         name = f"{module_name}.{global_name}"
-        if name not in self.allowed:
+        if name not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {name}")
-        return self.allowed[name]
+        return _ALLOWED[name]
 
 
 def parse(data: bytes, name: str) -> Split:
