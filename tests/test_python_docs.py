@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 import cnnkit
+from tests.served import served
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -38,20 +37,7 @@ def test_the_example_from_training_to_serving_serves_what_it_trained(folder: Pat
     assert len(first.splitlines()) < LONGEST_EXAMPLE
     code = first.replace("port=8000", "port=0")
     assert code != first
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder
-    ) as run:
-        assert run.stderr is not None
-        said = []
-        for line in run.stderr:
-            said.append(line)
-            if line.startswith("serving shoes on "):
-                break
-        else:
-            pytest.fail("".join(said))
-        with urllib.request.urlopen(f"{line.split()[3]}/v2/models/shoes", timeout=10) as reply:
-            assert json.load(reply)["name"] == "shoes"
+    with served(code, "shoes", folder) as run:
         run.send_signal(signal.SIGINT)
         output, errors = run.communicate(timeout=60)
         assert run.returncode == 0, errors

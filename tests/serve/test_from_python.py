@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.served import served
 
 pytest.importorskip("uvicorn")
 
@@ -42,24 +40,8 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("code", [CELL, SCRIPT, THREAD], ids=["notebook", "script", "thread"])
 def test_a_model_is_served_from_python_until_it_is_interrupted(code: str, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    ) as run:
-        assert run.stderr is not None
-        said = []
-        for line in run.stderr:
-            said.append(line)
-            if line.startswith("serving lenet-maxpool on "):
-                break
-        else:
-            pytest.fail("".join(said))
-        # urlopen keeps the proxies of its first call in this process, whichever test made it
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(f"{line.split()[3]}/v2/models/lenet-maxpool", timeout=10) as reply:
-                assert json.load(reply)["name"] == "lenet-maxpool"
-            run.send_signal(signal.SIGINT)
-            assert run.wait(timeout=30) == 0
-        finally:
-            run.kill()  # what goes on must not hold up the tests after it
-        assert "Traceback" not in run.stderr.read()
+    with served(code, "lenet-maxpool", tmp_path) as run:
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=30)
+        assert run.returncode == 0, errors
+        assert "Traceback" not in errors
