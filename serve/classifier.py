@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.settings import Limits
-from toolkit.answering import Invert, Picture, inputs_of, preprocessing_of, probabilities, read_picture
+from toolkit.answering import (
+    Invert,
+    Picture,
+    inputs_of_fitted,
+    preprocessing_of,
+    probabilities,
+    read_picture,
+)
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, Engine, EngineOptions
 from toolkit.errors import CnnkitError, CorruptError, ImageError
@@ -111,7 +118,7 @@ class Classifier:
             max_pixels=self.limits.max_pixels,
             max_bytes=self.limits.max_bytes,
         )
-        rows = inputs_of(read.pixels[None], self.artifact)[:1]
+        rows = inputs_of_fitted(read.pixels[None], self.artifact.passport)[:1]
         spent_ms = (time.perf_counter() - start) * 1e3
         return PreparedPicture(**vars(read), rows=rows, preprocess_ms=spent_ms - read.decode_ms)
 

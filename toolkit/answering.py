@@ -16,7 +16,7 @@ from toolkit.backends import Engine
 from toolkit.datasets import Dataset, Split, dataset_of, dataset_words
 from toolkit.errors import CnnkitError, CorruptError, ShapeError
 from toolkit.images import MAX_BYTES, MAX_PIXELS, Floats, Inputs, PictureSource, Pixels, open_picture, softmax
-from toolkit.passports import Passport
+from toolkit.passports import Passport, TensorSpec
 from toolkit.preprocessing import Preprocessing, fit_batch, fit_pixels, ground_differs, normalise
 
 BATCH = 32
@@ -24,26 +24,42 @@ BATCH = 32
 Invert = Literal["auto", "yes", "no"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PictureInputs:
     """What pictures (N, C, h, w) uint8 are to a network, made slice by slice.
 
     A thousand pictures of 224×224 are 50 MB; as floats, all at once, they would be 200. A network whose
-    graph holds the preprocessing gets the pixels at its size as they are.
+    graph holds the preprocessing (its input is uint8) gets the pixels at its size as they are. `fitted`
+    are pictures that `fit_pixels` brought to that size.
     """
 
     images: Pixels
     preprocessing: Preprocessing
-    dtype: str = "float32"
+    takes: TensorSpec
+    fitted: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
-        pixels = fit_batch(self.images[part], self.preprocessing)
-        if self.dtype == "uint8":
-            return pixels
-        return normalise(pixels, self.preprocessing).astype(self.dtype, copy=False)
+        pixels = self.images[part] if self.fitted else fit_batch(self.images[part], self.preprocessing)
+        if self.takes.dtype == "uint8":
+            return arranged(pixels, self.takes)
+        values = normalise(pixels, self.preprocessing).astype(self.takes.dtype, copy=False)
+        return arranged(values, self.takes)
+
+
+def arranged(values: NDArray[Any], takes: TensorSpec) -> NDArray[Any]:
+    """Bring (N, C, H, W) values into the order and rank of a network's input.
+
+    Those may be (N, H, W, C), (N, H, W) without channels, or (N, C × H × W), whose layout says in which
+    order the values lie.
+    """
+    if takes.layout == "NHWC":
+        values = np.moveaxis(values, 1, -1)
+    if len(takes.shape) in (0, 4) or None in takes.shape[1:]:
+        return values
+    return values.reshape(len(values), *takes.shape[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +82,42 @@ def preprocessing_of(artifact: Artifact) -> Preprocessing:
     return found
 
 
-def inputs_of(pixels: Pixels, artifact: Artifact) -> PictureInputs:
-    """Return (N, C, h, w) uint8 pictures as an artifact's input. Raises CnnkitError without preprocessing."""
+def inputs_of(pictures: Split, artifact: Artifact) -> PictureInputs:
+    """Return pictures as an artifact's input. Raises CnnkitError where it has no preprocessing."""
     preprocessing_of(artifact)
-    return inputs_for(pixels, artifact.passport)
+    return inputs_for(pictures, artifact.passport)
 
 
-def inputs_for(pixels: Pixels, passport: Passport) -> PictureInputs:
-    """Return (N, C, h, w) uint8 pictures as the input of a network whose preprocessing is known."""
+def inputs_for(pictures: Split, passport: Passport) -> PictureInputs:
+    """Return pictures as the input of a network whose preprocessing is known."""
+    preprocessing = passport.preprocessing
+    assert preprocessing is not None
+    return PictureInputs(
+        images=pictures.images,
+        preprocessing=preprocessing,
+        takes=passport.input,
+        fitted=_is_fitted(pictures, preprocessing),
+    )
+
+
+def inputs_of_fitted(pixels: Pixels, passport: Passport) -> PictureInputs:
+    """Return (N, C, H, W) uint8 pixels, which `fit_pixels` made for this very network, as its input."""
     assert passport.preprocessing is not None
-    return PictureInputs(pixels, passport.preprocessing, passport.input.dtype)
+    return PictureInputs(
+        images=pixels, preprocessing=passport.preprocessing, takes=passport.input, fitted=True
+    )
+
+
+def fitted(pictures: Split, preprocessing: Preprocessing) -> Pixels:
+    """Return pictures at the network's size, (N, C, H, W) uint8; those that are so already as they are."""
+    if _is_fitted(pictures, preprocessing):
+        return pictures.images
+    return fit_batch(pictures.images, preprocessing)
+
+
+def _is_fitted(pictures: Split, preprocessing: Preprocessing) -> bool:
+    known = pictures.fitted
+    return known is not None and known.geometry == preprocessing.geometry
 
 
 def read_picture(
@@ -110,9 +152,7 @@ def load_for(
             f"the passport of {passport.model} names no data set; add `--dataset NAME` "
             f"(known: {', '.join(dataset_words())})"
         )
-    prep = passport.preprocessing
-    size = (prep.channels, *prep.size) if prep else None
-    return dataset_of(word).load(word, data_dir, True, size)
+    return dataset_of(word).load(word, data_dir, True, passport.preprocessing)
 
 
 def check_classes(passport: Passport, data: Dataset) -> None:

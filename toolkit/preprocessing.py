@@ -63,6 +63,11 @@ class Preprocessing:
     ground: Ground | None = None
     formula: Formula = "multiply"
 
+    @property
+    def geometry(self) -> tuple[object, ...]:
+        """Return what decides which pixels a picture becomes, before they are scaled."""
+        return (self.size, self.channels, self.resize, self.crop_share, self.interpolation)
+
     def __post_init__(self) -> None:
         """Refuse what no picture can be prepared with. Raises ValueError."""
         if self.channels not in (1, 3):

@@ -19,7 +19,7 @@ from toolkit.exporting import ExportOptions
 from toolkit.exporting.evidence import Evidence, answers_of
 from toolkit.graphs.naming import note_modules, rename
 from toolkit.images import softmax
-from toolkit.passports import Passport
+from toolkit.passports import Layout, Passport
 from toolkit.preprocessing import Preprocessing
 
 MODULE = "/preprocess"
@@ -50,7 +50,7 @@ def in_form(model: Any, known: Passport, options: ExportOptions, *, strict: bool
                 f"--input uint8 needs a network whose preprocessing is known, and that of {known.model} is "
                 "not; leave the option away"
             )
-        model = take_pixels(model, known.preprocessing, strict=strict)
+        model = take_pixels(model, known.preprocessing, layout=known.input.layout, strict=strict)
     if "softmax" in asked:
         named = PROBABILITIES if model.graph.output[0].name == "logits" else None
         model = add_softmax(model, name=named, strict=strict)
@@ -70,9 +70,22 @@ def wanted_answers(
     return found
 
 
-def take_pixels(model: Any, preprocessing: Preprocessing, *, strict: bool = True) -> Any:
-    """Return a copy of an fp32 graph whose input is (N, C, H, W) uint8; x = (pixel × scale − mean) / std."""
+def take_pixels(
+    model: Any, preprocessing: Preprocessing, *, layout: Layout | None = "NCHW", strict: bool = True
+) -> Any:
+    """Return a copy of an fp32 graph whose input is uint8; x = (pixel × scale − mean) / std.
+
+    Its layout stays, (N, C, H, W) or (N, H, W, C). Raises CnnkitError where channels have no axis.
+    """
     from onnx import TensorProto, helper, numpy_helper
+
+    if len(model.graph.input[0].type.tensor_type.shape.dim) != 4:
+        raise CnnkitError(
+            f"--input uint8 needs a network of pictures with channels; {model.graph.input[0].name!r} of this "
+            "one has none: leave the option away"
+        )
+    axis = 3 if layout == "NHWC" else 1
+    extents = [-1 if place == axis else 1 for place in range(4)]
 
     made = copy.deepcopy(model)
     value = made.graph.input[0]
@@ -83,7 +96,7 @@ def take_pixels(model: Any, preprocessing: Preprocessing, *, strict: bool = True
     if preprocessing.invert:  # 255 − p, then scaled, is an affine function of p, too
         factor, shift = -factor, shift - factor * np.float32(255)
     made.graph.initializer.extend(
-        numpy_helper.from_array(figures.reshape(1, -1, 1, 1), f"{MODULE}/{key}")
+        numpy_helper.from_array(figures.reshape(extents), f"{MODULE}/{key}")
         for key, figures in (("Mul.B", factor), ("Sub.B", shift))
     )
     for node in made.graph.node:
@@ -93,7 +106,7 @@ def take_pixels(model: Any, preprocessing: Preprocessing, *, strict: bool = True
         order = np.array([2, 1, 0], np.int64)
         made.graph.initializer.append(numpy_helper.from_array(order, f"{MODULE}/Gather.indices"))
         pixels = f"{MODULE}/Gather"
-        turned = [helper.make_node("Gather", [name, f"{MODULE}/Gather.indices"], [pixels], axis=1)]
+        turned = [helper.make_node("Gather", [name, f"{MODULE}/Gather.indices"], [pixels], axis=axis)]
     nodes = [
         *turned,
         helper.make_node("Cast", [pixels], [f"{MODULE}/Cast"], to=TensorProto.FLOAT),

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.proving.parity import tolerance
-from toolkit.answering import answers, smallest_batch
+from toolkit.answering import answers, inputs_of_fitted, smallest_batch
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import Engine
 from toolkit.checkpoints import tool_versions
@@ -30,7 +30,6 @@ from toolkit.exporting.evidence import Evidence
 from toolkit.graphs import GRAPH
 from toolkit.markup import html_table
 from toolkit.passports import SYMMETRIC, Passport, Verification
-from toolkit.preprocessing import normalise
 from toolkit.traces import timed
 
 IMAGES = 64
@@ -202,8 +201,8 @@ def latency_ms(engine: Engine, batch: NDArray[Any], *, runs: int) -> float:
 
 
 def _inputs(passport: Passport, proof: Proof) -> NDArray[Any]:
-    if proof.given.dtype == np.uint8 and passport.input.dtype != "uint8" and passport.preprocessing:
-        return normalise(proof.given, passport.preprocessing)
+    if proof.given.dtype == np.uint8 and passport.preprocessing is not None:
+        return inputs_of_fitted(proof.given, passport)[:]
     return proof.given
 
 

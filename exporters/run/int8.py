@@ -176,11 +176,11 @@ def judge_engine(
     """Measure the paired drop of an engine that runs here against its reference, until it is decided."""
     backend = opener(reference.passport.format)
     assert held.validation is not None
-    pictures, labels = held.validation.images, held.validation.labels
+    pictures, labels = held.validation, held.validation.labels
     with backend.open(reference, EngineOptions(model_file=model_file)) as before:
 
         def right_before(count: int) -> NDArray[np.bool_]:
-            given = inputs_for(pictures[:count], reference.passport)
+            given = inputs_for(pictures.take(slice(count)), reference.passport)
             return np.asarray(answers(before, given).argmax(axis=1) == labels[:count])
 
         return _decided(

@@ -60,7 +60,7 @@ def sample_pictures(artifact: Artifact) -> SamplePictures | str:
         return "no test pictures: the passport does not say which data the network was trained on"
     name = SHIPPED.get(name, name)
     try:
-        data = dataset_of(name).load(name, None, False, artifact.passport.input.shape[1:])  # type: ignore[arg-type]  # only the batch is None
+        data = dataset_of(name).load(name, None, False, artifact.passport.preprocessing)
     except CnnkitError as error:
         return f"no test pictures: {error}"
     labels = data.test.labels

@@ -55,11 +55,11 @@ def agreement(reference: NDArray[np.float32], found: NDArray[np.float32]) -> Agr
 def compare_devices(path: Path, device: str) -> Agreement:
     """Ask a checkpoint about its data set's test pictures on the CPU and on a device."""
     artifact = open_artifact(path)
-    pixels = first(load_for(artifact.passport, None, None).test, PICTURES).images
+    pictures = first(load_for(artifact.passport, None, None).test, PICTURES)
     logits = []
     for where in ("cpu", device):
         with opener(CHECKPOINT).open(artifact, EngineOptions(device=where)) as engine:
-            logits.append(answers(engine, inputs_of(pixels, artifact)))
+            logits.append(answers(engine, inputs_of(pictures, artifact)))
     return agreement(*logits)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +12,30 @@ from numpy.typing import NDArray
 
 from toolkit.catalog import Shelf
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
+from toolkit.preprocessing import Preprocessing
+
+# what a decoder brings pictures to: a (C, H, W), or all that a network's preprocessing says of it
+Fit = tuple[int, int, int] | Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Pictures and labels: `images` (N, C, H, W) uint8, `labels` (N,) int64 from 0 to classes − 1."""
+    """Pictures and labels: `images` (N, C, H, W) uint8, `labels` (N,) int64 from 0 to classes − 1.
+
+    `fitted` is the preprocessing whose size and channels they were brought to; None for pictures as they
+    lie in their files, or padded to a size.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    fitted: Preprocessing | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.int64] | slice) -> Split:
         """Return the chosen pictures in the given order."""
-        return Split(images=self.images[indices], labels=self.labels[indices])
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +55,9 @@ class DatasetSpec:
     """One data set. `load(name, data_dir, fetch, size)` returns it or raises NotFoundError.
 
     `name` is as typed (`folder:PATH` for an image folder); `data_dir` is searched first; `fetch`
-    allows downloads; `size` is the (C, H, W) wanted by decoders of pictures of any size, and
-    ignored where pictures have one size already.
+    allows downloads; `size` is the (C, H, W) wanted by decoders of pictures of any size, or the whole
+    preprocessing, whose pixels they then are (`Split.fitted`). It is ignored where pictures have one
+    size already.
 
     A source of people's own pictures has a `scheme`: it is typed `<scheme>:<place>`, as in `folder:PATH`.
     `example` is what errors propose, `layout` what has to lie at that place. `listing(name)` is a hash of
@@ -60,7 +70,7 @@ class DatasetSpec:
     summary: str
     licence: str
     train_images: int | None
-    load: Callable[[str, Path | None, bool, tuple[int, int, int] | None], Dataset]
+    load: Callable[[str, Path | None, bool, Fit | None], Dataset]
     scheme: str | None = None
     example: str | None = None
     layout: str | None = None

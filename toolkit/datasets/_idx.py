@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.artifacts import cache_root
-from toolkit.datasets import Dataset, Split, fingerprint
+from toolkit.datasets import Dataset, Fit, Split, fingerprint
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.fetching import from_debian_package, from_mirrors
 
@@ -46,7 +46,7 @@ def load_idx(
     name: str | None = None,
     data_dir: Path | None = None,
     fetch: bool = True,
-    size: tuple[int, int, int] | None = None,
+    size: Fit | None = None,
 ) -> Dataset:
     """Find, verify and read the four files; images are (N, 1, H, W) uint8, whatever `size` is wanted.
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy._core.multiarray import _reconstruct
 
-from toolkit.datasets import Dataset, DatasetSpec, Split, fingerprint
+from toolkit.datasets import Dataset, DatasetSpec, Fit, Split, fingerprint
 from toolkit.datasets._idx import cache_folder, given_folders
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.fetching import download
@@ -73,7 +73,7 @@ def load(
     name: str = "cifar10",
     data_dir: Path | None = None,
     fetch: bool = True,
-    size: tuple[int, int, int] | None = None,
+    size: Fit | None = None,
 ) -> Dataset:
     """Return 50,000 + 10,000 pictures from the unpacked folder or the archive. `size` changes nothing.
 

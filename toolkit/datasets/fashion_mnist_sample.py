@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.datasets import Dataset, DatasetSpec, Split, fingerprint
+from toolkit.datasets import Dataset, DatasetSpec, Fit, Split, fingerprint
 from toolkit.datasets.fashion_mnist import CLASSES
 from toolkit.errors import CorruptError
 
@@ -21,7 +21,7 @@ def load(
     name: str = "fashion-mnist-sample",
     data_dir: Path | None = None,
     fetch: bool = True,
-    size: tuple[int, int, int] | None = None,
+    size: Fit | None = None,
 ) -> Dataset:
     """Read the sample that ships; `data_dir`, `fetch` and `size` change nothing. Raises CorruptError."""
     try:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.datasets import Dataset, DatasetSpec, Split, fingerprint
+from toolkit.datasets import Dataset, DatasetSpec, Fit, Split, fingerprint
 from toolkit.errors import CorruptError, ImageError, NotFoundError
 from toolkit.images import read_image
 from toolkit.preprocessing import Preprocessing, fit_pixels
@@ -29,19 +30,22 @@ def load(
     name: str,
     data_dir: Path | None = None,
     fetch: bool = True,
-    size: tuple[int, int, int] | None = None,
+    size: Fit | None = None,
 ) -> Dataset:
-    """Read every picture as (C, H, W) uint8 of `size`, or of the first picture's own size and colours.
+    """Read every picture as (C, H, W) uint8: padded to `size`, or to the first picture's size and colours.
 
-    `data_dir` and `fetch` change nothing. Raises NotFoundError for a folder without pictures,
-    CorruptError naming the pictures that cannot be read.
+    A preprocessing in the place of `size` prepares each as its network sees it. `data_dir` and `fetch`
+    change nothing. Raises NotFoundError for a folder without pictures, CorruptError naming the pictures
+    that cannot be read.
     """
     root = Path(name.removeprefix("folder:")).expanduser()
     if not root.is_dir():
         raise NotFoundError(f"no folder {root}; --dataset folder:PATH takes {LAYOUT}")
     classes, train, test = _layout(root)
     shape = size or _own_shape(train[0][0])
-    learned, held = _read(train, shape), _read(test, shape)
+    wanted = shape if isinstance(shape, Preprocessing) else _padded_to(shape)
+    fitted = wanted if isinstance(size, Preprocessing) else None
+    learned, held = (replace(_read(part, wanted), fitted=fitted) for part in (train, test))
     return Dataset(
         name=f"folder:{root.resolve()}",
         train=learned,
@@ -102,12 +106,12 @@ def _own_shape(path: Path) -> tuple[int, int, int]:
     return (1 if image.mode == "L" else 3, image.height, image.width)
 
 
-def _read(pictures: Labelled, shape: tuple[int, int, int]) -> Split:
+def _padded_to(shape: tuple[int, int, int]) -> Preprocessing:
     channels, height, width = shape
-    preprocessing = Preprocessing(
-        size=(height, width), channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels
-    )
+    return Preprocessing(size=(height, width), channels=channels)
 
+
+def _read(pictures: Labelled, preprocessing: Preprocessing) -> Split:
     def read(entry: tuple[Path, int]) -> NDArray[np.uint8] | ImageError:
         try:
             return fit_pixels(read_image(entry[0]), preprocessing)

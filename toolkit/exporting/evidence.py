@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.answering import PictureInputs, answers
+from toolkit.answering import answers, fitted, inputs_of_fitted
 from toolkit.artifacts import Artifact
 from toolkit.backends import EngineOptions, opener
 from toolkit.datasets import Dataset, Split, dataset_of
 from toolkit.errors import NotFoundError, ShapeError
 from toolkit.images import Floats, Inputs, Pixels
 from toolkit.passports import Passport
-from toolkit.preprocessing import fit_batch
 
 
 @dataclass(kw_only=True)
@@ -37,8 +36,8 @@ class Evidence:
 
     def inputs_for(self, passport: Passport) -> Inputs:
         """Return what an artifact takes: raw pixels where its graph holds the preprocessing."""
-        if passport.input.dtype == "uint8" and self.pixels is not None:
-            return self.pixels
+        if self.pixels is not None and passport.preprocessing is not None:
+            return inputs_of_fitted(self.pixels, passport)
         return self.inputs
 
 
@@ -62,12 +61,12 @@ def gather(
             why = f"the data set {passport.dataset.name} is not at hand ({error})"
         else:
             chosen = choose(dataset.test, images, seed)
-            pixels = fit_batch(chosen.images, passport.preprocessing)
+            pixels = fitted(chosen, passport.preprocessing)
             known = passport.dataset.fingerprint
             same = known in (None, dataset.fingerprint)
             other = "" if same else ", which differs from what it was trained on"
             return Evidence(
-                inputs=PictureInputs(pixels, passport.preprocessing),
+                inputs=inputs_of_fitted(pixels, passport),
                 source=f"{len(chosen)} test images of {dataset.name}{other}",
                 pixels=pixels,
                 labels=chosen.labels,
@@ -89,8 +88,7 @@ def load_dataset(passport: Passport, data_dir: Path | None) -> Dataset:
     assert passport.dataset is not None
     assert passport.preprocessing is not None
     name = passport.dataset.name
-    size = (passport.preprocessing.channels, *passport.preprocessing.size)
-    return dataset_of(name).load(name, data_dir, False, size)
+    return dataset_of(name).load(name, data_dir, False, passport.preprocessing)
 
 
 def data_fingerprint(passport: Passport, data_dir: Path | None) -> str | None:
@@ -121,15 +119,15 @@ def choose(split: Split, images: int | None, seed: int) -> Split:
 def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evidence:
     """Return seeded random pictures (standard normal values for a network without preprocessing)."""
     generator = np.random.default_rng(seed)
-    shape = (images, *one_input(passport))
-    if passport.preprocessing is not None:
-        pixels = generator.integers(0, 256, shape, dtype=np.uint8)
+    if (known := passport.preprocessing) is not None:
+        pixels = generator.integers(0, 256, (images, known.channels, *known.size), dtype=np.uint8)
         return Evidence(
-            inputs=PictureInputs(pixels, passport.preprocessing),
+            inputs=inputs_of_fitted(pixels, passport),
             source=f"{images} seeded random images",
             pixels=pixels,
             why_random=why,
         )
+    shape = (images, *one_input(passport))
     raw = passport.input.dtype == "uint8"
     values: NDArray[Any] = (
         generator.integers(0, 256, shape, dtype=np.uint8) if raw else generator.standard_normal(shape)

@@ -35,7 +35,7 @@ class HeldOut:
     def inputs(self, start: int, stop: int) -> Inputs:
         """Return the network's input for validation pictures `start` to `stop`."""
         assert self.validation is not None
-        return inputs_for(self.validation.images[start:stop], self.passport)
+        return inputs_for(self.validation.take(slice(start, stop)), self.passport)
 
 
 def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | None) -> HeldOut:
@@ -67,7 +67,7 @@ def _from(train: Split, passport: Passport, images: int, seed: int) -> HeldOut:
     order = np.random.default_rng(seed).permutation(len(held))
     origin = "held out by training" if fraction else "of the training set, which it was trained on, too"
     return HeldOut(
-        calibration=inputs_for(chosen.images, passport),
+        calibration=inputs_for(chosen, passport),
         calibration_source=f"{len(chosen)} training images of {passport.dataset.name}",
         validation=held.take(order),
         validation_source=f"images of {passport.dataset.name} {origin}",

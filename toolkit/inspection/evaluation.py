@@ -53,7 +53,7 @@ def evaluate(
 
     Raises CorruptError for answers that are no numbers.
     """
-    inputs = inputs_of(split.images, engine.artifact)
+    inputs = inputs_of(split, engine.artifact)
     likely = probabilities(engine.artifact, answers(engine, inputs, batch=batch, on_batch=on_batch))
     classes = likely.shape[1]
     pairs = split.labels * classes + likely.argmax(axis=1)

@@ -12,7 +12,8 @@ from toolkit.answering import (
     Invert,
     answers,
     first,
-    inputs_of,
+    fitted,
+    inputs_of_fitted,
     preprocessing_of,
     probabilities,
     read_picture,
@@ -21,7 +22,6 @@ from toolkit.backends import Engine
 from toolkit.datasets import Dataset
 from toolkit.errors import ImageError
 from toolkit.images import PictureSource, Pixels, count_frames, top_classes
-from toolkit.preprocessing import fit_batch
 from toolkit.tables import TextTable
 
 
@@ -130,7 +130,7 @@ def predict_pictures(
 def predict_dataset(engine: Engine, data: Dataset, *, count: int, top: int = 3) -> Predictions:
     """Classify the first test pictures of a data set, whose classes are the network's."""
     split = first(data.test, count)
-    pixels = fit_batch(split.images, preprocessing_of(engine.artifact))
+    pixels = fitted(split, preprocessing_of(engine.artifact))
     return Predictions(
         Prediction(
             source=f"{data.name} test {index}", top=row, pixels=pixels[index], truth=data.classes[int(label)]
@@ -140,6 +140,6 @@ def predict_dataset(engine: Engine, data: Dataset, *, count: int, top: int = 3) 
 
 
 def _tops(engine: Engine, pixels: Pixels, top: int) -> list[tuple[tuple[str, float], ...]]:
-    classes = engine.artifact.passport.classes
-    likely = probabilities(engine.artifact, answers(engine, inputs_of(pixels, engine.artifact)))
-    return [tuple(top_classes(row, classes, top)) for row in likely]
+    known = engine.artifact.passport
+    likely = probabilities(engine.artifact, answers(engine, inputs_of_fitted(pixels, known)))
+    return [tuple(top_classes(row, known.classes, top)) for row in likely]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.datasets import Dataset, DatasetSpec, Split, fingerprint
+from toolkit.datasets import Dataset, DatasetSpec, Fit, Split, fingerprint
 from toolkit.errors import NotFoundError
 
 
@@ -22,7 +22,7 @@ def load(
     name: str,
     data_dir: Path | None = None,
     fetch: bool = True,
-    size: tuple[int, int, int] | None = None,
+    size: Fit | None = None,
 ) -> Dataset:
     """Read the file. Raises NotFoundError where there is none."""
     path = _place(name)
