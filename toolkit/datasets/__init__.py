@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from toolkit.catalog import Shelf
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
+from toolkit.listings import PLAIN, Listing, Reading
+from toolkit.listings.parts import Member, grouped
 from toolkit.preprocessing import Preprocessing
 
 # what a decoder brings pictures to: a (C, H, W), or all that a network's preprocessing says of it
@@ -24,23 +26,32 @@ class Split:
 
     `fitted` is the preprocessing whose size and channels they were brought to; None for pictures as they
     lie in their files, or padded to a size.
+    `members` says of each picture of a listed source which entry it is; None for other data sets.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     fitted: Preprocessing | None = None
+    members: tuple[Member, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.int64] | slice) -> Split:
         """Return the chosen pictures in the given order."""
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        members = self.members
+        if members is not None:
+            members = tuple(members[at] for at in np.arange(len(self))[indices].tolist())
+        return replace(self, images=self.images[indices], labels=self.labels[indices], members=members)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set in memory, where it was found, and the hash of its content."""
+    """A data set in memory, where it was found, and the hash of its content.
+
+    `validation` is what its source names for choosing the epoch, None where training holds pictures out
+    itself. `listing` is what a listed source held.
+    """
 
     name: str
     train: Split
@@ -48,20 +59,22 @@ class Dataset:
     classes: tuple[str, ...]
     source: str
     fingerprint: str
+    validation: Split | None = None
+    listing: Listing | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """One data set. `load(name, data_dir, fetch, size)` returns it or raises NotFoundError.
+    """One data set, or one source of people's own pictures.
 
-    `name` is as typed (`folder:PATH` for an image folder); `data_dir` is searched first; `fetch`
-    allows downloads; `size` is the (C, H, W) wanted by decoders of pictures of any size, or the whole
-    preprocessing, whose pixels they then are (`Split.fitted`). It is ignored where pictures have one
-    size already.
+    A data set is the same for everybody: `read(name, data_dir, fetch, size)` returns it or raises
+    NotFoundError. `data_dir` is searched first; `fetch` allows downloads; `size` is the (C, H, W) wanted by
+    decoders of pictures of any size, or the whole preprocessing, whose pixels they then are
+    (`Split.fitted`). It is ignored where pictures have one size already.
 
-    A source of people's own pictures has a `scheme`: it is typed `<scheme>:<place>`, as in `folder:PATH`.
-    `example` is what errors propose, `layout` what has to lie at that place. `listing(name)` is a hash of
-    the files that lie there, without decoding one; None where there are none.
+    A source has a `scheme`: it is typed `<scheme>:<place>`, as in `folder:PATH`. `example` is what errors
+    propose, `layout` what has to lie at that place. `listing(name, reading)` finds the pictures without
+    decoding one, or raises NotFoundError; which part each belongs to, and decoding, all sources share.
     """
 
     name: str
@@ -70,11 +83,32 @@ class DatasetSpec:
     summary: str
     licence: str
     train_images: int | None
-    load: Callable[[str, Path | None, bool, Fit | None], Dataset]
+    read: Callable[[str, Path | None, bool, Fit | None], Dataset] | None = None
     scheme: str | None = None
     example: str | None = None
     layout: str | None = None
-    listing: Callable[[str], str | None] | None = None
+    listing: Callable[[str, Reading], Listing] | None = None
+
+    def load(
+        self,
+        name: str,
+        data_dir: Path | None = None,
+        fetch: bool = True,
+        size: Fit | None = None,
+        reading: Reading = PLAIN,
+    ) -> Dataset:
+        """Return the data set in memory. Raises NotFoundError, CorruptError for damaged data."""
+        if self.read is not None:
+            return self.read(name, data_dir, fetch, size)
+        from toolkit.datasets._listed import in_memory
+
+        return in_memory(self.listed(name, reading), size, reading)
+
+    def listed(self, name: str, reading: Reading = PLAIN) -> Listing:
+        """Return what a source holds, in the groups that were asked for. Raises NotFoundError."""
+        assert self.listing is not None, f"{self.name} has neither read nor listing"
+        found = self.listing(name, reading)
+        return grouped(found, reading.group) if reading.group else found
 
 
 DATASETS = Shelf("toolkit.datasets", "DATASET", DatasetSpec, "dataset")
@@ -130,10 +164,13 @@ def fingerprint(*splits: Split) -> str:
 def split_off(data: Split, fraction: float) -> tuple[Split, Split | None]:
     """Hold out that fraction of every class for choosing the best epoch; None for none.
 
-    The choice depends on the labels alone, so that runs with different seeds compare on equal images.
+    The choice depends on the labels alone, so that runs with different seeds compare on equal images; that
+    of a listed source on its pictures' content or groups, see toolkit/listings/parts.py.
     """
     if fraction <= 0:
         return data, None
+    if data.members is not None:
+        return _split_off_by_hash(data, data.members, fraction)
     random = np.random.default_rng(0)
     held = np.zeros(len(data), dtype=bool)
     for label in np.unique(data.labels):
@@ -142,8 +179,31 @@ def split_off(data: Split, fraction: float) -> tuple[Split, Split | None]:
         count = min(len(where) - 1, max(1, round(fraction * len(where))))
         held[random.permutation(where)[:count]] = True
     if not held.any():
-        raise CnnkitError(
-            f"no images can be held out: every class has one training image; --validation-fraction 0 "
-            f"--select last trains on all {len(data)}"
-        )
+        raise _none_to_hold_out(data)
     return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
+
+
+def _split_off_by_hash(data: Split, held: tuple[Member, ...], fraction: float) -> tuple[Split, Split | None]:
+    """Hold out about that fraction, by content or group: a picture that is added moves no other."""
+    shares = np.array([member.validation_share for member in held])
+    counts = np.bincount(data.labels)
+    alone = counts[data.labels] < 2
+    if alone.all():
+        raise _none_to_hold_out(data)
+    out = shares < fraction
+    if not out.any():
+        out[np.argmin(np.where(alone, 1.0, shares))] = True
+    for label in np.unique(data.labels):
+        mine = data.labels == label
+        # a class whose pictures would all be held out keeps them for training
+        out[mine] &= not out[mine].all()
+    return (
+        (data, None) if not out.any() else (data.take(np.flatnonzero(~out)), data.take(np.flatnonzero(out)))
+    )
+
+
+def _none_to_hold_out(data: Split) -> CnnkitError:
+    return CnnkitError(
+        f"no images can be held out: every class has one training image; --validation-fraction 0 "
+        f"--select last trains on all {len(data)}"
+    )

@@ -156,5 +156,5 @@ DATASET = DatasetSpec(
     summary="animals and vehicles, 50,000 + 10,000 colour 32×32 pictures",
     licence="research use, see its page",
     train_images=50_000,
-    load=load,
+    read=load,
 )

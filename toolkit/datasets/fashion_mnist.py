@@ -50,5 +50,5 @@ DATASET = DatasetSpec(
     summary="clothing, 60,000 + 10,000 grey 28×28 pictures",
     licence="MIT",
     train_images=60_000,
-    load=load,
+    read=load,
 )

@@ -47,5 +47,5 @@ DATASET = DatasetSpec(
     summary="a real sample of Fashion-MNIST that ships, 2,000 + 500",
     licence="MIT",
     train_images=2_000,
-    load=load,
+    read=load,
 )

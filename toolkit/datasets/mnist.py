@@ -36,5 +36,5 @@ DATASET = DatasetSpec(
     summary="handwritten digits, 60,000 + 10,000 grey 28×28 pictures",
     licence="CC BY-SA 3.0",
     train_images=60_000,
-    load=load,
+    read=load,
 )

@@ -99,10 +99,10 @@ def data_fingerprint(passport: Passport, data_dir: Path | None) -> str | None:
     """
     if why_random(passport) is not None or passport.dataset is None:
         return None
-    listing = dataset_of(passport.dataset.name).listing
-    if listing is not None:
-        return listing(passport.dataset.name)
+    spec = dataset_of(passport.dataset.name)
     try:
+        if spec.listing is not None:
+            return spec.listed(passport.dataset.name).state()
         return load_dataset(passport, data_dir).fingerprint
     except NotFoundError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from toolkit.datasets import Dataset, dataset_of
-from toolkit.errors import CorruptError, NotFoundError
+from toolkit.datasets import Dataset, Split, dataset_of, split_off
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.listings import Reading
 
 
 def paint(folder: Path, count: int, colour: int, size: tuple[int, int] = (8, 8)) -> None:
@@ -44,18 +46,58 @@ def test_val_stands_for_test(tmp_path: Path) -> None:
     assert len(load(tmp_path).test) == 2
 
 
-def test_one_level_is_split_by_class(tmp_path: Path) -> None:
-    paint(tmp_path / "a", 10, 0)
-    paint(tmp_path / "b", 5, 0)
+def test_of_one_level_about_a_fifth_is_for_the_test_by_content(tmp_path: Path) -> None:
+    paint(tmp_path / "a", 150, 0)
+    paint(tmp_path / "b", 150, 9)
     data = load(tmp_path)
-    assert np.bincount(data.train.labels).tolist() == [8, 4]
-    assert np.bincount(data.test.labels).tolist() == [2, 1]
+    assert len(data.train) + len(data.test) == 300
+    assert 40 <= len(data.test) <= 80
+
+
+def names(split: Split) -> set[str]:
+    assert split.members is not None
+    return {member.entry.name for member in split.members}
+
+
+def test_a_picture_that_is_added_moves_no_other_and_a_copy_goes_where_its_original_is(tmp_path: Path) -> None:
+    paint(tmp_path / "a", 40, 0)
+    paint(tmp_path / "b", 40, 9)
+    before = load(tmp_path)
+    shutil.copy(tmp_path / "a" / "000.png", tmp_path / "a" / "A.png")
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "b" / "A.png")
+    after = load(tmp_path)
+    for part in ("train", "test"):
+        was, now = names(getattr(before, part)), names(getattr(after, part))
+        assert was <= now
+        assert ("a/000.png" in was) == ("a/A.png" in now)
+    held, kept = split_off(before.train, 0.1)[1], split_off(after.train, 0.1)[1]
+    assert held is not None
+    assert kept is not None
+    assert names(held) <= names(kept)
+
+
+def test_a_group_is_never_torn_apart(tmp_path: Path) -> None:
+    for number in range(30):
+        paint(tmp_path / ("a", "b")[number % 2] / f"clip{number:02}", 4, number)
+    reading = Reading(group=r"clip(\d+)")
+    data = dataset_of("folder:x").load(f"folder:{tmp_path}", reading=reading)
+    clips = [{name.split("/")[1] for name in names(part)} for part in (data.train, data.test)]
+    assert not clips[0] & clips[1]
+    assert all(clips)
+    with pytest.raises(
+        CnnkitError, match=r"--group 'patient' matches none of the 120 names of folder:.*a/clip00"
+    ):
+        dataset_of("folder:x").load(f"folder:{tmp_path}", reading=Reading(group="patient"))
+    with pytest.raises(CnnkitError, match=r"--group '\(' is no regular expression"):
+        dataset_of("folder:x").load(f"folder:{tmp_path}", reading=Reading(group="("))
 
 
 def test_pictures_of_any_size_come_in_the_networks_size_and_colours(tmp_path: Path) -> None:
     paint(tmp_path / "a", 5, 0, (40, 20))
     paint(tmp_path / "b", 5, 0, (7, 9))
-    assert load(tmp_path, (1, 28, 28)).train.images.shape == (8, 1, 28, 28)
+    data = load(tmp_path, (1, 28, 28))
+    assert len(data.train) + len(data.test) == 10
+    assert data.train.images.shape[1:] == data.test.images.shape[1:] == (1, 28, 28)
 
 
 def test_equal_pictures_have_equal_fingerprints(tmp_path: Path) -> None:
@@ -81,7 +123,7 @@ def test_damaged_pictures_are_named(tmp_path: Path) -> None:
     [
         ([], "holds 0 class folders"),
         (["a"], "holds 1 class folders"),
-        (["a", "b"], "holds no training pictures"),
+        (["a", "b"], "holds no pictures"),
         (["train/a", "train/b"], "neither test/ nor val/"),
         (["train/a", "train/b", "test/a", "test/b", "test/c"], "classes that .* lacks: c"),
     ],
@@ -117,5 +159,4 @@ def test_every_picture_of_every_class_is_read_once_with_its_label(counts: dict[s
         # red tells the class and green the picture, see `paint`
         assert set(mine[:, 0].ravel()) == {shade}
         assert sorted(mine[:, 1, 0, 0].tolist()) == list(range(count))
-        assert data.classes.index(name) in data.test.labels
     assert again.fingerprint == data.fingerprint

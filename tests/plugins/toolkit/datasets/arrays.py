@@ -5,47 +5,65 @@ Every fourth picture is for testing.
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from toolkit.datasets import Dataset, DatasetSpec, Fit, Split, fingerprint
+from toolkit.datasets import DatasetSpec
 from toolkit.errors import NotFoundError
+from toolkit.listings import PLAIN, Entry, Listing, Reading
 
 
-def _place(name: str) -> Path:
-    return Path(name.removeprefix("npy:")).expanduser().resolve()
+@lru_cache(maxsize=1)
+def _images(path: Path) -> NDArray[np.uint8]:
+    with np.load(path) as held:
+        return np.asarray(held["images"], dtype=np.uint8)
 
 
-def load(
-    name: str,
-    data_dir: Path | None = None,
-    fetch: bool = True,
-    size: Fit | None = None,
-) -> Dataset:
-    """Read the file. Raises NotFoundError where there is none."""
-    path = _place(name)
+@dataclass(frozen=True)
+class Slice:
+    """One picture of the array, as the bytes of a PGM file."""
+
+    path: Path
+    index: int
+
+    @property
+    def within(self) -> str:
+        """Which picture of the array."""
+        return str(self.index)
+
+    def read(self) -> bytes:
+        """Return a file of the picture."""
+        pixels = _images(self.path)[self.index]
+        height, width = pixels.shape
+        return f"P5 {width} {height} 255\n".encode() + pixels.tobytes()
+
+
+def listing(name: str, reading: Reading = PLAIN) -> Listing:
+    """List the pictures. Raises NotFoundError where there is no such file."""
+    path = Path(name.removeprefix("npy:")).expanduser().resolve()
     if not path.is_file():
         raise NotFoundError(f"no file {path}; --dataset npy:FILE takes one with images and labels")
     with np.load(path) as held:
-        every = Split(images=held["images"][:, None], labels=held["labels"].astype(np.int64))
-    tested = np.arange(len(every)) % 4 == 3
-    train, test = every.take(np.flatnonzero(~tested)), every.take(np.flatnonzero(tested))
-    return Dataset(
-        name=f"npy:{path}",
-        train=train,
-        test=test,
-        classes=tuple(f"class {label}" for label in range(int(every.labels.max()) + 1)),
-        source=str(path),
-        fingerprint=fingerprint(train, test),
+        labels = [int(label) for label in held["labels"]]
+    entries = [
+        Entry(
+            name=f"picture {index}",
+            place=Slice(path, index),
+            label=label,
+            part="test" if index % 4 == 3 else "train",
+        )
+        for index, label in enumerate(labels)
+    ]
+    return Listing(
+        word=f"npy:{path}",
+        root=path,
+        classes=tuple(f"class {label}" for label in range(max(labels) + 1)),
+        entries=tuple(sorted(entries, key=lambda entry: entry.label)),
     )
-
-
-def listing(name: str) -> str | None:
-    """Return a hash of the file; None where there is none."""
-    path = _place(name)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 DATASET = DatasetSpec(
@@ -55,7 +73,6 @@ DATASET = DatasetSpec(
     summary="your own pictures, in one file of arrays",
     licence="yours",
     train_images=None,
-    load=load,
     scheme="npy",
     example="npy:FILE",
     layout="images (N, H, W) and labels (N,)",

@@ -1,0 +1,115 @@
+"""What pictures contain, as SHA-256 of their bytes: computed when asked for, kept in the user's cache.
+
+A kept hash holds for a file of that path, size and time of change. One that changed within the last
+seconds is hashed again next time: a second change may have left all three as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from toolkit.artifacts import cache_root
+from toolkit.errors import CnnkitError
+from toolkit.listings import Entry
+
+_SETTLED_NS = 2_000_000_000
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS hashes (path BLOB, within TEXT, size INTEGER, changed INTEGER, sha256 TEXT, "
+    "PRIMARY KEY (path, within)) WITHOUT ROWID"
+)
+
+State = tuple[int, int]
+
+
+def hash_entries(
+    entries: Sequence[Entry], on_hashed: Callable[[int], None] = lambda done: None
+) -> tuple[str, ...]:
+    """Return each entry's hash in hexadecimal; `on_hashed` is told of every so many that are done.
+
+    An entry that cannot be read gets one of its name: reading it again will say why.
+    """
+    states = _states(entries)
+    with _cache() as cache:
+        known = _known(cache, states)
+        places = [(entry.place.path, entry.place.within) for entry in entries]
+        missing = [at for at, place in enumerate(places) if place not in known]
+        on_hashed(len(entries) - len(missing))
+        now = time.time_ns()
+        fresh = []
+        with ThreadPoolExecutor() as pool:
+            for at, digest in zip(missing, pool.map(_hash, (entries[at] for at in missing)), strict=True):
+                known[places[at]] = digest or _of_name(entries[at])
+                size, changed = states.get(entries[at].place.path, (0, now))
+                if digest and now - changed > _SETTLED_NS:
+                    fresh.append((os.fsencode(places[at][0]), places[at][1], size, changed, digest))
+                on_hashed(1)
+        _keep(cache, fresh)
+    return tuple(known[place] for place in places)
+
+
+def content_hash(data: bytes) -> str:
+    """Return the hash of a picture's bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _hash(entry: Entry) -> str | None:
+    try:
+        return content_hash(entry.place.read())
+    except (OSError, EOFError, CnnkitError):
+        return None
+
+
+def _of_name(entry: Entry) -> str:
+    return content_hash(b"cannot be read: " + os.fsencode(entry.name))
+
+
+def _states(entries: Sequence[Entry]) -> dict[Path, State]:
+    """Return size and time of change of each file that can be looked at."""
+    found: dict[Path, State] = {}
+    for path in dict.fromkeys(entry.place.path for entry in entries):
+        with contextlib.suppress(OSError):
+            state = path.stat()
+            found[path] = (state.st_size, state.st_mtime_ns)
+    return found
+
+
+@contextlib.contextmanager
+def _cache() -> Iterator[sqlite3.Connection | None]:
+    """Open the kept hashes; None where there can be none: then every picture is read."""
+    connection = None
+    # a cache that is full, damaged or another's makes nothing wrong, only slower
+    with contextlib.suppress(OSError, sqlite3.Error):
+        cache_root().mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(cache_root() / "hashes.sqlite", timeout=5)
+        connection.execute(_TABLE)
+    try:
+        yield connection
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _known(cache: sqlite3.Connection | None, states: dict[Path, State]) -> dict[tuple[Path, str], str]:
+    found: dict[tuple[Path, str], str] = {}
+    if cache is None:
+        return found
+    query = "SELECT within, sha256 FROM hashes WHERE path = ? AND size = ? AND changed = ?"
+    with contextlib.suppress(sqlite3.Error):
+        for path, state in states.items():
+            for within, digest in cache.execute(query, (os.fsencode(path), *state)):
+                found[path, within] = digest
+    return found
+
+
+def _keep(cache: sqlite3.Connection | None, rows: list[tuple[bytes, str, int, int, str]]) -> None:
+    if cache is None or not rows:
+        return
+    with contextlib.suppress(sqlite3.Error), cache:
+        cache.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?)", rows)

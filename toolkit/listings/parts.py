@@ -1,0 +1,93 @@
+"""Which part a picture belongs to: the one that its layout names, else by the hash of its content or group.
+
+Nothing here depends on a picture's place in a list, so that adding a picture moves no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from toolkit.errors import CnnkitError
+from toolkit.listings import Entry, Listing, Part
+from toolkit.listings.hashing import content_hash, hash_entries
+
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """An entry, the hash of its content, and the part that it belongs to."""
+
+    entry: Entry
+    sha256: str
+    part: Part
+
+    @property
+    def validation_share(self) -> float:
+        """Where a picture for training stands from 0 to 1: below a fraction it helps choose the epoch."""
+        return _share("validation", _key(self.entry, self.sha256))
+
+
+def members(listing: Listing, on_hashed: Callable[[int], None] = lambda done: None) -> tuple[Member, ...]:
+    """Return a listing's entries with hash and part, by label, then by hash: in any source the same order."""
+    hashes = hash_entries(listing.entries, on_hashed)
+    placed = [
+        Member(entry=entry, sha256=digest, part=entry.part or _part(_key(entry, digest)))
+        for entry, digest in zip(listing.entries, hashes, strict=True)
+    ]
+    return tuple(sorted(placed, key=lambda one: (one.entry.label, one.sha256, one.entry.name)))
+
+
+def fingerprint(classes: tuple[str, ...], held: tuple[Member, ...]) -> str:
+    """Return the SHA-256 of classes, files and labels: equal for equal files, in whatever source they lie."""
+    digest = hashlib.sha256(repr(classes).encode("utf-8", "surrogateescape"))
+    for told in sorted((one.sha256, one.entry.label) for one in held):
+        digest.update(repr(told).encode())
+    return digest.hexdigest()
+
+
+def grouped(listing: Listing, pattern: str) -> Listing:
+    """Put pictures into the groups that a regular expression finds in their names.
+
+    A group is the expression's first capture, else its whole match; a picture whose name does not match is
+    a group of its own. Raises CnnkitError for no expression, or where it matches no name.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise CnnkitError(f"--group {pattern!r} is no regular expression: {error}") from None
+    entries = tuple(replace(entry, group=_group(expression, entry.name)) for entry in listing.entries)
+    if not any(entry.group is not None for entry in entries):
+        raise CnnkitError(
+            f"--group {pattern!r} matches none of the {len(entries):,} names of {listing.word}, the first of "
+            f"which is {entries[0].name if entries else 'missing'}"
+        )
+    return replace(listing, entries=entries)
+
+
+def _group(expression: re.Pattern[str], name: str) -> str | None:
+    found = expression.search(name)
+    if found is None:
+        return None
+    first = found.group(1) if expression.groups else None
+    return first if first is not None else found.group()
+
+
+def _key(entry: Entry, digest: str) -> str:
+    return (
+        digest
+        if entry.group is None
+        else content_hash(b"group " + entry.group.encode("utf-8", "surrogateescape"))
+    )
+
+
+def _part(key: str) -> Part:
+    return "test" if _share("test", key) < TEST_SHARE else "train"
+
+
+def _share(what: str, key: str) -> float:
+    """Return a number from 0 to 1 that depends on a hash alone, and another for each purpose."""
+    return int(content_hash(f"{what} {key}".encode())[:13], 16) / 16**13
