@@ -21,6 +21,7 @@ from toolkit.artifacts import Artifact
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.images import Pixels
+from toolkit.outputs import logits_of
 from toolkit.preprocessing import normalise
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Explainer:
                         hooks.enter_context(
                             module.register_forward_hook(functools.partial(_keep, kept, name))
                         )
-                logits = self.module(rows)[0]
+                logits = logits_of(self.module(rows))[0]
             name = _choose(layer, kept, self.artifact.passport.model)
             winner = int(logits.argmax())
             (gradient,) = torch.autograd.grad(logits[winner], kept[name])

@@ -14,6 +14,7 @@ from toolkit.machine.packages import DISTRIBUTION, package_version
 from toolkit.models import ModelSpec
 from toolkit.passports import Passport, TensorSpec
 from toolkit.preprocessing import Preprocessing
+from toolkit.weights import unshared
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,10 +50,13 @@ def new_passport(
 
 
 def save_checkpoint(path: Path, state: dict[str, Tensor], passport: Passport) -> Artifact:
-    """Write weights and passport; equal weights give equal bytes (no time or path is inside)."""
+    """Write weights and passport; equal weights give equal bytes (no time or path is inside).
+
+    A weight that the network knows under two names is written under both.
+    """
     from safetensors.torch import save
 
-    clean = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
+    clean = unshared({name: value.detach().cpu().contiguous() for name, value in sorted(state.items())})
     with writing(path) as part:
         # bytes first: safetensors' own writer hides a full disk in an error of its own
         part.write_bytes(save(clean))

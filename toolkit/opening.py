@@ -23,6 +23,7 @@ from toolkit.errors import CnnkitError, NotFoundError, needs_extra, unknown_name
 from toolkit.figures import age_text
 from toolkit.graphs import GRAPH
 from toolkit.models import ModelSpec
+from toolkit.outputs import logits_of
 from toolkit.passports import SYMMETRIC, Format, Passport, Precision
 from toolkit.traces import timed
 from toolkit.weights import WEIGHTS_SUFFIXES
@@ -159,7 +160,7 @@ def minutes_to_train(spec: ModelSpec) -> str | None:
     labels = torch.zeros(batch, dtype=torch.int64)
 
     def step() -> None:
-        torch.nn.functional.cross_entropy(module(images), labels).backward()  # type: ignore[no-untyped-call]
+        torch.nn.functional.cross_entropy(logits_of(module(images)), labels).backward()  # type: ignore[no-untyped-call]
 
     step_ms = min(timed(step, 3)[1:])  # the first step also pays for the libraries' warm-up
     minutes = step_ms / batch * dataset.train_images * recipe.epochs / 60_000

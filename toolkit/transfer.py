@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.artifacts import hash_file
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.fetching import download
-from toolkit.weights import few, read_weights, unwrap
+from toolkit.weights import few, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,9 +26,10 @@ def load_pretrained(model: str, module: nn.Module, source: str) -> str:
     """
     said: list[str] = []
     path = _imagenet(model) if source == IMAGENET else Path(source)
-    given = unwrap(read_weights(path), said)
     wanted = module.state_dict()
     inside = {name for name, _ in head(module).named_parameters(prefix=head_name(module))}
+    body = {name: value for name, value in wanted.items() if name not in inside}
+    given = without_prefix(unwrap(read_weights(path), said), body, said)
     fitting: dict[str, Tensor] = {}
     for key, value in wanted.items():
         found = given.get(key)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 from toolkit.artifacts import check_name
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
 from toolkit.models import FAMILIES, ModelSpec
+from toolkit.outputs import build_answering
 
 
 @cache
@@ -58,4 +60,4 @@ def models_of_file(path: Path) -> dict[str, ModelSpec]:
                 f"{path} calls a network {entry.name!r}, as one of the zoo is called: its artifacts would be "
                 "taken for that one's; give it a name of its own"
             )
-    return {entry.name: entry for entry in declared}
+    return {entry.name: replace(entry, build=partial(build_answering, entry.build)) for entry in declared}

@@ -11,8 +11,9 @@ from toolkit import cli
 
 def _renames(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
-    if not all(old and sign and new for old, sign, new in pairs):
-        raise click.BadParameter("give it as old=new, such as fc2=output")
+    # nothing behind the sign takes a beginning off: model.=
+    if not all(old and sign and (new or old.endswith(".")) for old, sign, new in pairs):
+        raise click.BadParameter("give it as old=new, such as fc2=output, or as model.= to take it off")
     return {old: new for old, _, new in pairs}
 
 
@@ -27,6 +28,16 @@ def _figures(
         raise click.BadParameter("give one number, or one a channel, such as 0.49,0.48,0.45") from None
 
 
+def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    height, sign, width = value.lower().replace("×", "x").partition("x")
+    sides = (height, width if sign else height)
+    if not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise click.BadParameter("give it in pixels as HxW, such as 128x96, or one side, such as 128")
+    return int(sides[0]), int(sides[1])
+
+
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="The network of the zoo that these are weights of.")
@@ -36,6 +47,10 @@ def _figures(
 @click.option("--dataset", cls=cli.DatasetOption, help="What it was trained on (default: the model's own).")
 @click.option("--mean", metavar="M[,M,M]", callback=_figures, help="Subtracted from pixels / 255.")
 @click.option("--std", metavar="S[,S,S]", callback=_figures, help="Divided by, after the mean.")
+@click.option("--key", metavar="NAME", help="Which part of a larger file holds the weights, such as ema.")
+@click.option(
+    "--size", metavar="HxW", callback=_size, help="What they were trained at (default: the model's)."
+)
 @click.option("--replace", is_flag=True, help="Write over an artifact of that name.")
 @cli.options(cli.root_option, cli.model_file_option, cli.json_option)
 def import_(
@@ -48,12 +63,14 @@ def import_(
     dataset: str | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
+    key: str | None,
+    size: tuple[int, int] | None,
     replace: bool,
     root: Path,
     model_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a checkpoint of FILE, weights saved by PyTorch (.pth, .pt) or as safetensors.
+    """Make a checkpoint of FILE, weights saved by PyTorch (.pth, .pt), Lightning (.ckpt) or as safetensors.
 
     Opening it runs no code. Keys that do not fit are listed.
     """
@@ -70,6 +87,8 @@ def import_(
         mean=mean,
         std=std,
         replace=replace,
+        key=key,
+        size=size,
         root=root,
         model_file=model_file,
         tell=said.append,

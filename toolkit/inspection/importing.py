@@ -22,11 +22,12 @@ from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
 from toolkit.models import ModelSpec
+from toolkit.modules import walk
 from toolkit.opening import require_torch
 from toolkit.passports import DatasetRef, Passport
 from toolkit.preprocessing import Preprocessing
 from toolkit.telling import Tell, silent
-from toolkit.weights import few, read_weights, unwrap
+from toolkit.weights import few, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,7 +38,8 @@ class Import:
     """What is imported, as which network; None is inferred from the weights or the model's own.
 
     `mean` and `std` are in 0–1 units, one figure or one a channel. `renames` maps old names, or
-    beginnings of names, to new ones.
+    beginnings of names, to new ones; one that ends in a dot is taken off where its new one is empty. `key`
+    is the part of the file that holds the weights, `size` the (height, width) that they were trained at.
     """
 
     file: Path
@@ -51,6 +53,8 @@ class Import:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     replace: bool = False
+    key: str | None = None
+    size: tuple[int, int] | None = None
 
 
 def import_(
@@ -65,17 +69,23 @@ def import_(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     replace: bool = False,
+    key: str | None = None,
+    size: tuple[int, int] | None = None,
     root: Path | str | None = None,
     model_file: Path | str | None = None,
     tell: Tell = silent,
 ) -> Artifact:
-    """Make a checkpoint of weights saved by PyTorch (.pth, .pt) or as safetensors; opening them runs no code.
+    """Make a checkpoint of weights saved by PyTorch (.pth, .pt), Lightning (.ckpt) or as safetensors.
+
+    Opening them runs no code.
 
     `model` is the network that they are weights of, `name` the artifact's (None: the model's). `classes`
     are names in order, `dataset` is what the network was trained on; None are the model's own. How pixels are
     prepared is `preprocessing`, or the model's own with `mean` and `std` in 0–1 units, one figure or one a
-    channel. `renames` maps old names of weights, or beginnings of names, to new ones. `tell` hears
-    everything that was assumed.
+    channel. `renames` maps old names of weights, or beginnings of names, to new ones (`model.` to nothing).
+    `key` is the part of a larger file that holds the weights; None takes the usual ones in their order.
+    `size` (height, width) is what they were trained at; None is the model's own. `tell` hears everything
+    that was assumed.
 
     Raises NotFoundError, CorruptError, ShapeError with the weights that do not fit, CnnkitError where an
     artifact of that name is there and `replace` does not say so.
@@ -93,6 +103,8 @@ def import_(
         mean=tuple(mean) if mean is not None else None,
         std=tuple(std) if std is not None else None,
         replace=replace,
+        key=key,
+        size=size,
     )
     artifact, said = import_weights(job)
     for line in said:
@@ -107,12 +119,15 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
     """
     path = artifact_path(job.root, job.name or job.model.name)
     said: list[str] = []
-    weights = unwrap(read_weights(job.file), said)
+    weights = unwrap(read_weights(job.file), said, key=job.key)
     if path.exists() and not job.replace:
         raise CnnkitError(f"{path} is there already; add --name OTHER to keep both, or --replace")
     state = _renamed(weights, job.renames)
+    state = without_prefix(state, _own_weights(job.model), said)
     channels, count = _inputs_and_outputs(job.model, state)
     module = _fit(job, state, channels, count)
+    if job.size:
+        walk(module, (1, channels, *job.size))
     known = _passport_of(job, said)
     classes, dataset = _classes(job, count, known, said)
     passport = dataclasses.replace(
@@ -133,7 +148,7 @@ def _renamed(state: dict[str, Tensor], renames: Mapping[str, str]) -> dict[str, 
     made: dict[str, Tensor] = {}
     used: set[str | None] = set()
     for key, value in state.items():
-        old = next((name for name in renames if key == name or key.startswith(f"{name}.")), None)
+        old = next((name for name in renames if key == name or key.startswith(_beginning(name))), None)
         new = key if old is None else renames[old] + key[len(old) :]
         if new in made:
             raise CnnkitError(f"--rename gives two weights the name {new!r}")
@@ -145,17 +160,27 @@ def _renamed(state: dict[str, Tensor], renames: Mapping[str, str]) -> dict[str, 
     return made
 
 
+def _beginning(name: str) -> str:
+    """Return what names begin with that lie under `name`: `fc` and `fc.` both mean `fc.…`."""
+    return name if name.endswith(".") else f"{name}."
+
+
 def _inputs_and_outputs(spec: ModelSpec, state: Mapping[str, Tensor]) -> tuple[int, int]:
     """Read channels and classes off the first and the last layer's weights where they are there."""
-    from toolkit.inspection.layers import shadow
-
-    own = shadow(spec, spec.input_shape[0], spec.classes).state_dict()
+    own = _own_weights(spec)
     weights = [key for key, value in own.items() if value.ndim >= 2]
     first, last = state.get(weights[0]), state.get(weights[-1])
     channels = int(first.shape[1]) if first is not None and first.ndim == 4 else spec.input_shape[0]
     return channels if channels in (1, 3) else spec.input_shape[0], (
         int(last.shape[0]) if last is not None and last.ndim >= 2 else spec.classes
     )
+
+
+def _own_weights(spec: ModelSpec) -> dict[str, Tensor]:
+    """Return a network's own weights by name: their shapes, with no memory behind them."""
+    from toolkit.inspection.layers import shadow
+
+    return dict(shadow(spec, spec.input_shape[0], spec.classes).state_dict())
 
 
 def _fit(job: Import, state: dict[str, Tensor], channels: int, classes: int) -> nn.Module:
@@ -241,10 +266,10 @@ def _preprocessing(job: Import, channels: int, known: Passport | None, said: lis
             raise ShapeError(
                 f"the weights take {channels} channels, preprocessing {job.preprocessing.channels}"
             )
-        return job.preprocessing
+        return dataclasses.replace(job.preprocessing, size=job.size or job.preprocessing.size)
     if known and known.preprocessing and job.mean is None and job.std is None:
         said.append(f"pixels are prepared as its passport says, {sidecar(job.file)}")
-        return known.preprocessing
+        return dataclasses.replace(known.preprocessing, size=job.size or known.preprocessing.size)
     recipe = job.model.recipes.get("textbook")
     assumed = {"unit": (0.0, 1.0), "half": (0.5, 0.5)}.get(recipe.pixels if recipe else "unit")
     if assumed is None and (job.mean is None or job.std is None):
@@ -257,7 +282,7 @@ def _preprocessing(job: Import, channels: int, known: Passport | None, said: lis
         )
     if 0 in std or any(len(values) not in (1, channels) for values in (mean, std)):
         raise CnnkitError(f"--mean and --std take one figure or {channels}, and no deviation of 0")
-    height, width = job.model.input_shape[1:]
+    height, width = job.size or job.model.input_shape[1:]
     return Preprocessing(
         size=(height, width),
         channels=channels,

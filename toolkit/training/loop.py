@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
+from toolkit.outputs import logits_of
 from toolkit.schema import Count, Magnitude, Positive, Share
 from toolkit.training import EpochRecord, Watcher, seeding
 from toolkit.training.compute.format import Compute
@@ -133,7 +134,7 @@ class Loop:
         self.optimizer.rate = self.rate(done.step)
         seeding.reseed(self.setup.compute.device, self.setup.seed, seeding.DROPOUT, done.epoch, done.step)
         with self.setup.compute.autocast():
-            logits = self.module(images)
+            logits = logits_of(self.module(images))
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         self.optimizer.zero_grad()
         self._backward(loss)

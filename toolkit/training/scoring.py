@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.outputs import logits_of
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -80,10 +82,10 @@ def score(
         for start in range(0, len(labels), batch):
             inputs = transform(images[start : start + batch])
             truth = labels[start : start + batch]
-            logits = module(inputs)
+            logits = logits_of(module(inputs))
             if flip:
                 logits = torch.logaddexp(
-                    logits.log_softmax(1), module(inputs.flip(3)).log_softmax(1)
+                    logits.log_softmax(1), logits_of(module(inputs.flip(3))).log_softmax(1)
                 ) - math.log(2)
             logits = logits.float().cpu()
             loss += float(functional.cross_entropy(logits, truth, reduction="sum"))

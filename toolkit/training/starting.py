@@ -8,6 +8,7 @@ from torch import nn
 from toolkit.errors import CnnkitError
 from toolkit.figures import shape_text
 from toolkit.models import ModelSpec
+from toolkit.outputs import logits_of
 from toolkit.recipes import Init
 from toolkit.telling import Tell, silent
 from toolkit.training import Job, seeding
@@ -39,7 +40,7 @@ def insist_that_it_fits(
     advice = f"; its own size is {shape_text(own)}, which leaving out --size gives it" if size != own else ""
     try:
         with torch.no_grad():
-            scores = module.eval()(torch.zeros(2, *shape, device=device))
+            scores = logits_of(module.eval()(torch.zeros(2, *shape, device=device)))
     except (RuntimeError, ValueError, IndexError) as error:
         if is_out_of_memory(error) or is_of_the_gpu(error):
             raise
@@ -47,9 +48,11 @@ def insist_that_it_fits(
         raise CnnkitError(
             f"{model.name} cannot take pictures of {shape_text(shape)} ({why}){advice}"
         ) from None
-    if tuple(scores.shape) != (2, classes):
+    answered = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+    if answered != (2, classes):
+        what = f"shape {answered}" if isinstance(answered, tuple) else f"a {answered} without logits in it"
         raise CnnkitError(
-            f"{model.name} answers two pictures with shape {tuple(scores.shape)}, and {classes} classes need "
+            f"{model.name} answers two pictures with {what}, and {classes} classes need "
             f"(2, {classes}): build the last layer with as many outputs as it is asked for"
         )
 

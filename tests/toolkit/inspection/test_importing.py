@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.toolkit.inspection.conftest import Run, read
+from toolkit import zoo
 from toolkit.artifacts import open_artifact
 from toolkit.checkpoints import load_module, load_state
 from toolkit.errors import CnnkitError, NotFoundError
@@ -233,3 +234,40 @@ def test_an_import_evaluates_and_says_where_it_is_from(run: Run, trained: Path, 
     assert beside["imported_from"] == "w.pth"
     measured = read(run("eval", "lenet-maxpool", "--artifacts", tmp_path, "--json"))
     assert measured["accuracy"] == pytest.approx(passport.metrics.test_accuracy)
+
+
+def test_a_lightning_checkpoint_comes_in_by_itself_and_by_one_rename(run: Run, tmp_path: Path) -> None:
+    state = LeNet5().state_dict()
+    inside = {f"model.{key}": value for key, value in state.items()}
+    torch.save({"state_dict": inside, "epoch": 3, "pytorch-lightning_version": "2.5"}, tmp_path / "a.ckpt")
+    words = ("import", tmp_path / "a.ckpt", "--model", "lenet5", "--artifacts", tmp_path, "--replace")
+    itself, renamed = run(*words), run(*words, "--rename", "model.=")
+    assert "'model.' is taken off every name" in itself.stderr
+    assert renamed.exit_code == 0, renamed.stderr
+    kept = load_state(open_artifact(tmp_path / "lenet5" / "lenet5.safetensors"))
+    assert all(torch.equal(kept[key], value) for key, value in state.items())
+    assert run(*words, "--rename", "model=").exit_code == 2
+
+
+def test_a_part_of_a_larger_file_is_taken_by_its_name(run: Run, tmp_path: Path) -> None:
+    plain, averaged = LeNet5().state_dict(), LeNet5().state_dict()
+    torch.save({"network": plain, "state_dict_ema": averaged}, tmp_path / "a.pth")
+    words = ("import", tmp_path / "a.pth", "--model", "lenet5", "--artifacts", tmp_path, "--replace")
+    for options, wanted in (((), averaged), (("--key", "network"), plain)):
+        assert run(*words, *options).exit_code == 0
+        kept = load_state(open_artifact(tmp_path / "lenet5" / "lenet5.safetensors"))
+        assert torch.equal(kept["conv1.weight"], wanted["conv1.weight"])
+
+
+def test_the_size_that_weights_were_trained_at_is_kept(run: Run, tmp_path: Path) -> None:
+    torch.save(zoo.model("resnet18").build(3, 10).state_dict(), tmp_path / "a.pth")
+    words = ("import", tmp_path / "a.pth", "--model", "resnet18", "--artifacts", tmp_path, "--json")
+    found = read(run(*words, "--size", "96x128"))
+    passport = open_artifact(Path(found["checkpoint"])).passport
+    assert found["preprocessing"]["size"] == [96, 128]
+    assert passport.input.shape == (None, 3, 96, 128)
+    assert run(*words, "--size", "96x").exit_code == 2
+    torch.save(LeNet5().state_dict(), tmp_path / "b.pth")
+    other = run("import", tmp_path / "b.pth", "--model", "lenet5", "--artifacts", tmp_path, "--size", "64")
+    assert other.exit_code == 1
+    assert "does not pass through the network" in other.stderr

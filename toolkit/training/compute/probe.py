@@ -27,6 +27,7 @@ from toolkit.artifacts import cache_root, write_json
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, CorruptError, UnavailableError
 from toolkit.machine.cpu import cpu
+from toolkit.outputs import logits_of
 from toolkit.schema import Magnitude
 from toolkit.training import Job
 from toolkit.training.compute.format import Compute, first_convolution
@@ -173,7 +174,7 @@ class _Trial:
     def step(self) -> None:
         self._module.zero_grad(set_to_none=True)
         with self.compute.autocast():
-            logits = self._module(self._inputs)
+            logits = logits_of(self._module(self._inputs))
         functional.cross_entropy(logits.float(), self._labels).backward()  # type: ignore[no-untyped-call]
         if self._inputs.is_cuda:
             torch.cuda.synchronize(self._inputs.device)

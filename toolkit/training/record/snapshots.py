@@ -20,6 +20,7 @@ from toolkit import schema
 from toolkit.artifacts import writing
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.training.loop import Loop, Progress
+from toolkit.weights import unshared
 
 # a save may cost so much of a run's time; large networks are then saved less often than asked
 _SHARE = 0.04
@@ -46,7 +47,7 @@ class Snapshots:
         progress = json.dumps(dataclasses.asdict(loop.progress))
         with writing(path) as part:
             try:
-                save_file(_tensors(loop), part, metadata={"progress": progress})
+                save_file(unshared(_tensors(loop)), part, metadata={"progress": progress})
             except SafetensorError as error:
                 raise CnnkitError(f"cannot write {path}: {error}; free some space, then --resume") from None
         loop.start_clock()

@@ -1,0 +1,69 @@
+"""What a network answers with: one tensor, or several of which the logits come first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# what authors call the answers in a dictionary of outputs
+_NAMES = ("logits", "logit", "out", "output", "outputs", "scores", "pred", "prediction", "predictions")
+
+
+def build_answering(build: Callable[[int, int], nn.Module], channels: int, classes: int) -> nn.Module:
+    """Build a network of which nobody knows what it returns: see `answer_first`."""
+    return answer_first(build(channels, classes), classes)
+
+
+def answer_first(module: nn.Module, classes: int) -> nn.Module:
+    """Let a network that returns a dictionary, or several tensors, return a tuple with its logits first.
+
+    Logits are what is called so, else the first output of shape (N, classes). A single tensor stays as it is;
+    so does what holds no logits.
+    """
+    module.register_forward_hook(partial(_ordered, classes=classes))
+    return module
+
+
+def logits_of(result: Any) -> Tensor:
+    """Return a network's logits: its only output, or the first of several."""
+    found: Tensor = result[0] if isinstance(result, (tuple, list)) else result
+    return found
+
+
+def _ordered(module: nn.Module, given: Any, result: Any, *, classes: int) -> Any:
+    import torch
+
+    if isinstance(result, torch.Tensor):
+        return None  # the output stays
+    named = list(_named(result))
+    called = [tensor for name, tensor in named if name.rpartition("/")[2] in _NAMES]
+    shaped = [tensor for _, tensor in named if tensor.ndim == 2 and tensor.shape[1] == classes]
+    first = next(iter(called or shaped), None)
+    if first is None:
+        return None
+    others = tuple(tensor for _, tensor in named if tensor is not first)
+    return (first, *others) if others else first
+
+
+def _named(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of a nested result with its place in it."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield path, value
+        return
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _named(part, f"{path}/{name}")
+    elif isinstance(value, (list, tuple)):
+        for index, part in enumerate(value):
+            yield from _named(part, f"{path}/{index}")
