@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 from rich.console import Console
@@ -18,6 +18,9 @@ from toolkit.errors import CnnkitError, unknown_name
 from toolkit.machine.cpu import MOST_THREADS
 from toolkit.passports import Precision
 from toolkit.tables import TextTable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -193,6 +196,13 @@ def emit(payload: Any) -> None:
 def say(text: str) -> None:
     """Tell a person something on stderr, without markup."""
     stderr.print(text, markup=False, soft_wrap=True)
+
+
+def progress() -> Progress:
+    """Return a bar on stderr that vanishes when it is done; nothing where no person looks."""
+    from rich.progress import Progress
+
+    return Progress(console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
 def print_table(table: Table) -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import Progress
 
 from toolkit import cli
 
 if TYPE_CHECKING:
-    from toolkit.inspection.evaluation import Evaluation
+    from toolkit.inspection.evaluation import Evaluation, Mistake
     from toolkit.inspection.network import Network
 
 
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test pictures.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--at-least", type=click.FloatRange(0, 1), help="Exit with 4 below this accuracy.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file with the mistakes."
+)
 @cli.options(
     cli.dataset_option,
     cli.data_dir_option,
@@ -38,6 +40,7 @@ def evaluate(
     first: int | None,
     batch: int,
     at_least: float | None,
+    html: Path | None,
     dataset: str | None,
     data_dir: Path | None,
     precision: str,
@@ -62,7 +65,7 @@ def evaluate(
         model_file=model_file,
         tell=cli.say,
     )
-    with opened as network, _progress() as progress:
+    with opened as network, cli.progress() as progress:
         task = progress.add_task("evaluating", total=None)
         found = network.evaluate(
             dataset,
@@ -72,6 +75,8 @@ def evaluate(
             tell=cli.say,
             on_batch=lambda done, of: progress.update(task, completed=done, total=of),
         )
+    if html is not None:
+        _write(html, network, found)
     if as_json:
         cli.emit(_payload(network, found))
     else:
@@ -79,10 +84,6 @@ def evaluate(
     if at_least is not None and found.accuracy < at_least:
         name = network.artifact.path.name
         raise GateError(f"{name}: accuracy {found.accuracy:.4f} is below --at-least {at_least}")
-
-
-def _progress() -> Progress:
-    return Progress(console=cli.stderr, transient=True, disable=not cli.stderr.is_terminal)
 
 
 def _payload(network: Network, found: Evaluation) -> dict[str, Any]:
@@ -97,22 +98,48 @@ def _payload(network: Network, found: Evaluation) -> dict[str, Any]:
         "accuracy_ci95": found.interval,
         "loss": found.loss,
         "classes": found.classes,
+        "balanced_accuracy": found.balanced_accuracy,
         "class_accuracy": found.class_accuracy,
+        "class_precision": found.class_precision,
+        "class_f1": found.class_f1,
         "confusion": found.confusion,
+        "mistakes": [_mistake(one, found.classes) for one in found.mistakes],
         "seconds": found.seconds,
     }
 
 
+def _mistake(one: Mistake, classes: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "picture": one.picture,
+        "index": one.index,
+        "truth": classes[one.truth],
+        "answer": classes[one.answer],
+        "probability": one.probability,
+        "truth_probability": one.likelihood,
+    }
+
+
+def _write(path: Path, network: Network, found: Evaluation) -> None:
+    from toolkit.artifacts import write_bytes
+    from toolkit.inspection.mistakes_page import mistakes_page
+
+    title = f"{network.artifact.path.name}, {network.backend}, on {found.dataset}"
+    write_bytes(path, mistakes_page(found, title).encode("utf-8", "replace"))
+    cli.say(f"wrote {path}")
+
+
 def _show(found: Evaluation) -> None:
-    from toolkit.inspection.evaluation import confused
+    from toolkit.training.scoring import confused
 
     cli.stdout.print(found.summary, soft_wrap=True)
     cli.print_table(cli.as_rich(found.table()))
-    for true, answer, count in confused(found, 1):
+    for true, answer, count in confused(found.confusion, 1):
         cli.stdout.print(
             f"most frequent mistake: {found.classes[true]} taken for {found.classes[answer]}, {count} times",
             markup=False,
         )
+    if found.mistakes:
+        cli.print_table(cli.as_rich(found.mistakes_table()))
 
 
 COMMAND = evaluate

@@ -10,8 +10,12 @@ import click
 from toolkit import cli
 from toolkit.errors import CnnkitError
 
+_AT_ONCE = 256
+_TABLED = 200  # rows on a terminal; of more pictures the answers are counted
+
 if TYPE_CHECKING:
     from toolkit.answering import Invert
+    from toolkit.inspection.network import Network
     from toolkit.inspection.prediction import Prediction, Predictions, Refusal
 
 
@@ -30,7 +34,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Swap dark and light; auto: where a picture's border is unlike those that a grey network learned.",
 )
-@click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Draw them all into this PNG.")
+@click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Draw them into this PNG.")
+@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="Write the answers as CSV.")
 @cli.options(
     cli.dataset_option,
     cli.data_dir_option,
@@ -52,6 +57,7 @@ def predict(
     top: int,
     invert: Invert,
     sheet: Path | None,
+    csv: Path | None,
     dataset: str | None,
     data_dir: Path | None,
     precision: str,
@@ -65,13 +71,15 @@ def predict(
 ) -> None:
     """Classify FILES with MODEL, a name or a file; or with --dataset the first test pictures of a data set.
 
-    Without MODEL: the network that was trained or exported last.
+    A folder among FILES stands for all pictures in it. Without MODEL: the network that was trained or
+    exported last.
     """
     from toolkit.inspection.network import load
     from toolkit.passports import as_precision
 
-    model, files = _sort_out(model, files)
+    model, files = _sort_out(model, files, dataset)
     _check_usage(files, dataset, first)
+    pictures = _pictures(files)
     refused: list[Refusal] = []
     opened = load(
         model,
@@ -87,7 +95,7 @@ def predict(
     )
     with opened as network:
         if dataset is None:
-            made = network.predict(files, top, invert=invert, on_refusal=refused.append)
+            made = _answered(network, pictures, top, invert, refused)
             _say_inverted(made, invert)
             _say_frames(made)
         else:
@@ -95,6 +103,8 @@ def predict(
     path, by = network.artifact.path, network.backend
     if sheet is not None:
         _draw(sheet, made, f"{path.name}, {by}")
+    if csv is not None:
+        _write_csv(csv, made, refused)
     if as_json:
         cli.emit(
             {
@@ -103,6 +113,7 @@ def predict(
                 "artifact": path,
                 "errors": [{"file": entry.source, "error": entry.error} for entry in refused],
                 "sheet": sheet,
+                "csv": csv,
             }
         )
     else:
@@ -110,22 +121,77 @@ def predict(
     _fail(refused)
 
 
-def _draw(sheet: Path, made: Predictions, title: str) -> None:
-    from toolkit.inspection.sheet import write_sheet
+def _answered(
+    network: Network, pictures: tuple[Path, ...], top: int, invert: Invert, refused: list[Refusal]
+) -> Predictions:
+    """Classify pictures some at a time, so that memory stays bounded: pixels are kept for a sheet alone."""
+    from toolkit.inspection.prediction import Predictions, without_pixels
+    from toolkit.inspection.sheet import MOST_TILES
 
-    warning = write_sheet(sheet, made, title)
-    cli.say(f"drew {sheet}")
+    made: list[Prediction] = []
+    with cli.progress() as progress:
+        task = progress.add_task("predicting", total=len(pictures))
+        for start in range(0, len(pictures), _AT_ONCE):
+            some = pictures[start : start + _AT_ONCE]
+            found = network.predict(some, top, invert=invert, on_refusal=refused.append)
+            room = max(0, MOST_TILES - len(made))
+            made += [*found[:room], *map(without_pixels, found[room:])]
+            progress.advance(task, len(some))
+    return Predictions(made)
+
+
+def _draw(sheet: Path, made: Predictions, title: str) -> None:
+    from toolkit.inspection.sheet import MOST_TILES, write_sheet
+
+    shown = made[:MOST_TILES]
+    warning = write_sheet(sheet, shown, title)
+    rest = f": the first {MOST_TILES:,} of {len(made):,} pictures" if len(shown) < len(made) else ""
+    cli.say(f"drew {sheet}{rest}")
     if warning:
         cli.say(warning)
 
 
-def _sort_out(model: str | None, files: tuple[Path, ...]) -> tuple[str | None, tuple[Path, ...]]:
-    """Take a picture in the place of MODEL for what it is: a file that is no artifact."""
+def _write_csv(path: Path, made: Predictions, refused: list[Refusal]) -> None:
+    from toolkit.artifacts import write_bytes
+    from toolkit.inspection.prediction import as_csv
+
+    # names may be bytes that are no text
+    write_bytes(path, as_csv(made, refused).encode("utf-8", "backslashreplace"))
+    cli.say(f"wrote {path}")
+
+
+def _sort_out(
+    model: str | None, files: tuple[Path, ...], dataset: str | None
+) -> tuple[str | None, tuple[Path, ...]]:
+    """Take a picture or a folder in the place of MODEL for what it is: no artifact."""
+    from toolkit.artifacts import sidecar
     from toolkit.opening import is_model_file
 
-    if model and Path(model).is_file() and not is_model_file(Path(model)):
-        return None, (Path(model), *files)
-    return model, files
+    path = Path(model) if model else None
+    if path is None:
+        return model, files
+    picture = path.is_file() and not is_model_file(path)
+    # a name of a network may be that of a folder, too: it is one of pictures where nothing else is named
+    folder = not files and dataset is None and path.is_dir() and not sidecar(path).exists()
+    return (None, (path, *files)) if picture or folder else (model, files)
+
+
+def _pictures(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Put the pictures of a folder in its place, and say what of the folder is none."""
+    from toolkit.inspection.folders import pictures_in
+
+    found: list[Path] = []
+    for path in files:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        pictures, others = pictures_in(path)
+        rest = f"; {len(others):,} other files are left out" if others else ""
+        if not pictures:
+            raise CnnkitError(f"{path} holds no pictures{rest}; name files, or a folder that holds some")
+        cli.say(f"{len(pictures):,} pictures in {path}{rest}")
+        found += pictures
+    return tuple(found)
 
 
 def _check_usage(files: tuple[Path, ...], dataset: str | None, first: int | None) -> None:
@@ -159,7 +225,10 @@ def _row(entry: Prediction) -> dict[str, Any]:
 
 
 def _show(made: Predictions) -> None:
-    if made:
+    if len(made) > _TABLED:
+        cli.print_table(cli.as_rich(made.counts()))
+        cli.stdout.print("`--csv FILE` lists the answer to each picture")
+    elif made:
         cli.print_table(cli.as_rich(made.table()))
     if made.right is not None:
         cli.stdout.print(f"{made.right} of {len(made)} right")

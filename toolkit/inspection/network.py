@@ -169,7 +169,10 @@ class Network:
             on_batch(done, len(split))
 
         start = time.perf_counter()
-        score = evaluate(self.engine, split, batch=batch, on_batch=advance)
+        found = evaluate(
+            self.engine, split, batch=batch, name=f"{data.name} test {{}}".format, on_batch=advance
+        )
+        score = found.score
         return Evaluation(
             images=score.images,
             loss=score.loss,
@@ -177,6 +180,7 @@ class Network:
             dataset=data.name,
             classes=data.classes,
             seconds=time.perf_counter() - start,
+            mistakes=found.mistakes,
         )
 
     def close(self) -> None:

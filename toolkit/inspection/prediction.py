@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ from toolkit.datasets import Dataset
 from toolkit.errors import ImageError
 from toolkit.images import PictureSource, Pixels, count_frames, top_classes
 from toolkit.tables import TextTable
+
+_ANSWER = ("label", "probability")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,15 @@ class Predictions(tuple[Prediction, ...]):
             rows.append((str(one.source), *truth, f"{one.label} {one.probability:.1%}{mark}", rest))
         return TextTable(head=("picture", *(["is"] if known else []), "answer", "then"), rows=tuple(rows))
 
+    def counts(self) -> TextTable:
+        """Return how often each answer was given, most often first, and how sure it was on average."""
+        by_label: dict[str, list[float]] = {}
+        for one in self:
+            by_label.setdefault(one.label, []).append(one.probability)
+        ordered = sorted(by_label.items(), key=lambda item: (-len(item[1]), item[0]))
+        rows = tuple((name, f"{len(sure):,}", f"{sum(sure) / len(sure):.1%}") for name, sure in ordered)
+        return TextTable(head=("answer", "pictures", "sure on average"), rows=rows, figures=2)
+
     def _repr_html_(self) -> str:
         from toolkit.inspection.sheet import inline, tile
         from toolkit.markup import html_table
@@ -93,6 +106,26 @@ class Refusal:
 
     source: Path | str
     error: str
+
+
+def without_pixels(one: Prediction) -> Prediction:
+    """Return a prediction without what the network saw, which takes most of its memory."""
+    return replace(one, pixels=one.pixels[:, :0, :0].copy())
+
+
+def as_csv(made: Predictions, refused: Sequence[Refusal] = ()) -> str:
+    """Return predictions as CSV, one row a picture; the pictures that were refused come last, with why."""
+    most = max((len(one.top) for one in made), default=1)
+    answers_head = [f"{word}{'' if n == 1 else f'_{n}'}" for n in range(1, most + 1) for word in _ANSWER]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("file", "truth", *answers_head, "inverted", "frames", "error"))
+    for one in made:
+        told = [each for label, share in one.top for each in (label, f"{share:.6f}")]
+        writer.writerow((one.source, one.truth or "", *told, one.inverted, one.frames, ""))
+    for entry in refused:
+        writer.writerow((entry.source, *[""] * (len(answers_head) + 3), entry.error))
+    return text.getvalue()
 
 
 def predict_pictures(

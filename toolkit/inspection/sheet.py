@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from toolkit.inspection.prediction import Prediction
 
 TILE, MARGIN, LINE, SIZE = 112, 12, 15, 12
+MOST_TILES = 1000  # a sheet of more could hardly be looked at
 RIGHT, WRONG, PLAIN, INK, PAPER = "#1a7f37", "#cf222e", "#57606a", "#1f2328", "#ffffff"
 
 

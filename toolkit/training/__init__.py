@@ -102,7 +102,10 @@ class EpochRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFigures:
-    """What was measured of a training. Accuracies are shares of 1; unknown is None."""
+    """What was measured of a training. Accuracies are shares of 1; unknown is None.
+
+    `class_accuracy` is each class's recall. Reports of older releases lack balanced accuracy, precision, F1.
+    """
 
     selected_epoch: Positive
     test_accuracy: Share
@@ -121,6 +124,9 @@ class TrainingFigures:
     device_peak_memory_bytes: Count | None
     device_utilisation: Share | None
     events: tuple[str, ...] = ()
+    balanced_accuracy: Share | None = None
+    class_precision: tuple[Share | None, ...] = ()
+    class_f1: tuple[Share | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

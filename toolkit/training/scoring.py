@@ -39,9 +39,39 @@ class Score:
     @property
     def class_accuracy(self) -> tuple[float | None, ...]:
         """Return each class's share of right answers; None for a class without pictures."""
-        return tuple(
-            float(row[index] / row.sum()) if row.sum() else None for index, row in enumerate(self.confusion)
-        )
+        return _shares(self.confusion.diagonal(), self.confusion.sum(axis=1))
+
+    @property
+    def class_precision(self) -> tuple[float | None, ...]:
+        """Return, of the pictures that were given each answer, the share that is of that class.
+
+        None for an answer that was never given.
+        """
+        return _shares(self.confusion.diagonal(), self.confusion.sum(axis=0))
+
+    @property
+    def class_f1(self) -> tuple[float | None, ...]:
+        """Return each class's harmonic mean of precision and recall; None for a class without pictures."""
+        true, answered = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        return _shares(2 * self.confusion.diagonal(), np.where(true > 0, true + answered, 0))
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Return the mean of the classes' shares of right answers, over the classes that have pictures."""
+        return float(np.mean([share for share in self.class_accuracy if share is not None]))
+
+
+def confused(confusion: NDArray[np.int64], count: int) -> list[tuple[int, int, int]]:
+    """Return the most frequent mistakes of a confusion matrix as (true class, answer, how often)."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    pairs = [(int(at) // len(wrong), int(at) % len(wrong)) for at in order]
+    return [(true, answer, int(wrong[true, answer])) for true, answer in pairs if wrong[true, answer]]
+
+
+def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> tuple[float | None, ...]:
+    return tuple(float(some / of) if of else None for some, of in zip(part, whole, strict=True))
 
 
 def wilson(right: int, images: int, z: float = 1.959964) -> tuple[float, float]:

@@ -18,7 +18,8 @@ from toolkit.backends import Engine, EngineOptions
 from toolkit.checkpoints import load_state, save_checkpoint
 from toolkit.datasets import Dataset
 from toolkit.errors import CorruptError
-from toolkit.inspection.evaluation import confused, evaluate
+from toolkit.inspection.evaluation import MISTAKES_OF_A_CLASS, evaluate
+from toolkit.training.scoring import confused
 
 SAMPLE = ("--dataset", "fashion-mnist-sample", "--json")
 
@@ -41,13 +42,64 @@ def fixed(root: Path) -> Fixed:
 def test_a_network_that_always_says_one_class_is_right_for_that_class_only(
     trained: Path, sample: Dataset
 ) -> None:
-    score = evaluate(fixed(trained), sample.test, batch=7)
+    score = evaluate(fixed(trained), sample.test, batch=7).score
     assert score.images == 500
     assert score.accuracy == 0.1
     assert score.interval == pytest.approx((0.0766, 0.1295), abs=1e-4)  # Wilson, 50 of 500
     assert score.class_accuracy == (0.0, 1.0) + (0.0,) * 8
     assert score.confusion.sum() == 500
-    assert confused(score, 2) == [(0, 1, 50), (2, 1, 50)]
+    assert confused(score.confusion, 2) == [(0, 1, 50), (2, 1, 50)]
+
+
+class Sure(Fixed):
+    """Takes every picture for class 1, the more surely the more of them were asked before."""
+
+    asked = 0
+
+    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+        rows = super().run(batch)[0]
+        rows[:, 1] += np.arange(self.asked, self.asked + len(batch)) / 100
+        self.asked += len(batch)
+        return [rows]
+
+
+def test_the_surest_mistakes_of_each_class_are_kept_surest_first(trained: Path, sample: Dataset) -> None:
+    engine = Sure(fixed(trained).artifact, EngineOptions())
+    found = evaluate(engine, sample.test, batch=64)
+    assert len(found.mistakes) == 9 * MISTAKES_OF_A_CLASS
+    labels = sample.test.labels
+    for truth in (0, 2, 9):
+        shown = [one for one in found.mistakes if one.truth == truth]
+        last = np.flatnonzero(labels == truth)[::-1][:MISTAKES_OF_A_CLASS]
+        assert [one.index for one in shown] == last.tolist()
+        assert shown[0].answer == 1
+        assert shown[0].probability > shown[-1].probability > shown[-1].likelihood
+        assert (shown[0].pixels == sample.test.images[shown[0].index]).all()
+    assert not [one for one in found.mistakes if one.truth == 1]
+
+
+def test_eval_writes_a_page_of_mistakes_and_tells_precision_and_recall(
+    run: Run, trained: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "mistakes.html"
+    result = run("eval", "lenet-maxpool", "--artifacts", trained, "--html", page, *SAMPLE)
+    found = read(result)
+    confusion = np.array(found["confusion"])
+    assert found["class_precision"] == pytest.approx(confusion.diagonal() / confusion.sum(axis=0))
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(found["class_accuracy"]))
+    assert found["class_f1"][3] == pytest.approx(
+        2 * confusion[3, 3] / (confusion[3].sum() + confusion[:, 3].sum())
+    )
+    one = found["mistakes"][0]
+    assert one["truth"] != one["answer"]
+    assert one["probability"] > one["truth_probability"]
+    text = page.read_text("utf-8")
+    assert text.count("<img ") == len(found["mistakes"])
+    assert "Surest mistakes of each class" in text
+    assert "<script" not in text
+    shown = run("eval", "lenet-maxpool", "--artifacts", trained, "--dataset", "fashion-mnist-sample")
+    assert "surest mistakes" in shown.stdout
+    assert "precision" in shown.stdout
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import struct
 import subprocess
@@ -60,6 +61,76 @@ def test_a_dark_drawing_on_light_paper_is_inverted_and_that_is_said(
     assert forced["predictions"][0]["top"] == kept["predictions"][0]["top"]
 
 
+def _folder_of(pictures: Path, sample: Dataset, count: int) -> Path:
+    """Write the first test pictures, one in a folder within, and what is no picture beside them."""
+    (pictures / "within").mkdir(parents=True)
+    for index in range(count):
+        image = Image.fromarray(sample.test.images[index, 0])
+        image.save(pictures / ("within" if index == 0 else "") / f"{index:03}.png")
+    (pictures / "001.png").rename(pictures / "without an ending")
+    (pictures / "notes.txt").write_text("none")
+    (pictures / ".hidden.png").write_bytes(b"none")
+    (pictures / "again").symlink_to(pictures)
+    return pictures
+
+
+def test_a_folder_stands_for_its_pictures_with_or_without_model(
+    run: Run, exported: Path, sample: Dataset, tmp_path: Path
+) -> None:
+    folder = _folder_of(tmp_path / "pictures", sample, 5)
+    result = run("predict", NAME, folder, "--artifacts", exported, "--json")
+    assert "5 pictures in" in result.stderr
+    assert "1 other files are left out" in result.stderr
+    answers = {Path(row["file"]).name: row["top"] for row in read(result)["predictions"]}
+    assert sorted(answers) == ["000.png", "002.png", "003.png", "004.png", "without an ending"]
+    alone = read(run("predict", NAME, folder / "003.png", "--artifacts", exported, "--json"))
+    assert [one["label"] for one in answers["003.png"]] == [
+        one["label"] for one in alone["predictions"][0]["top"]
+    ]
+    assert len(read(run("predict", folder, "--artifacts", exported, "--json"))["predictions"]) == 5
+    empty = run("predict", NAME, tmp_path / "artifacts", "--artifacts", exported)
+    assert empty.exit_code == 1
+
+
+def test_a_folder_without_pictures_is_one_line(run: Run, exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    refused = run("predict", NAME, tmp_path, "--artifacts", exported)
+    assert refused.exit_code == 1
+    assert "holds no pictures; 1 other files are left out" in refused.stderr
+
+
+def test_answers_are_written_as_csv_with_the_pictures_that_could_not_be_read(
+    run: Run, exported: Path, sample: Dataset, tmp_path: Path
+) -> None:
+    folder = _folder_of(tmp_path / "pictures", sample, 3)
+    (folder / "zbroken.png").write_bytes(b"\x89PNG")
+    table = tmp_path / "answers.csv"
+    result = run("predict", folder, "--artifacts", exported, "--csv", table, "--top", "2")
+    assert result.exit_code == 1
+    head, *rows = csv.reader(table.read_text().splitlines())
+    assert head == [
+        *("file", "truth", "label", "probability", "label_2", "probability_2", "inverted", "frames", "error")
+    ]
+    assert len(rows) == 4
+    assert all(float(row[3]) >= float(row[5]) for row in rows[:3])
+    assert Path(rows[3][0]).name == "zbroken.png"
+    assert "no picture that can be read" in rows[3][-1]
+
+
+def test_of_many_pictures_the_answers_are_counted_and_a_sheet_shows_the_first(
+    run: Run, exported: Path, sample: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.inspection.sheet.MOST_TILES", 20)
+    folder = _folder_of(tmp_path / "pictures", sample, 300)
+    result = run("predict", folder, "--artifacts", exported, "--sheet", tmp_path / "sheet.png")
+    assert result.exit_code == 0, result.output
+    assert "the first 20 of 300 pictures" in result.stderr
+    counts = [int(line.split("│")[2]) for line in result.stdout.splitlines() if line.startswith("│")]
+    assert sum(counts) == 300
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width < 10 * 200
+
+
 def _huge(path: Path) -> None:
     """Write a PNG header that promises 40,000×40,000 pixels."""
     head = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
@@ -75,7 +146,7 @@ def test_each_bad_picture_is_one_line_and_stops_no_other(
     empty.touch()
     _huge(huge)
     cut.write_bytes(boot.read_bytes()[:200])
-    bad = [text, empty, huge, cut, tmp_path / "missing.png", tmp_path]
+    bad = [text, empty, huge, cut, tmp_path / "missing.png"]
     result = run("predict", NAME, *bad, boot, "--artifacts", trained, "--json")
     assert result.exit_code == 1
     found = json.loads(result.stdout)

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from toolkit.preprocessing import Formula, Preprocessing, fit_batch, normalise  # noqa: E402  (after the skip)
 from toolkit.training.data.batches import InputTransform  # noqa: E402
-from toolkit.training.scoring import score, wilson  # noqa: E402
+from toolkit.training.scoring import Score, score, wilson  # noqa: E402
 
 
 def test_wilson_intervals_are_the_published_ones() -> None:
@@ -47,6 +47,23 @@ def test_confusion_counts_every_image_once_also_in_a_last_small_batch() -> None:
     assert found.accuracy == pytest.approx(5 / 7)
     assert found.class_accuracy == (0.75, pytest.approx(2 / 3), None)
     assert module.training  # left as it was
+    assert found.class_precision == (0.75, pytest.approx(2 / 3), None)
+    assert found.balanced_accuracy == pytest.approx((0.75 + 2 / 3) / 2)
+
+
+def test_precision_recall_and_f1_are_those_of_the_textbook() -> None:
+    # of 6 true cats 4 found, one dog called a cat; nobody answered "fox", and no fox was shown
+    found = Score(images=10, loss=0.0, confusion=np.array([[4, 2, 0], [1, 3, 0], [0, 0, 0]]))
+    assert found.class_accuracy == (pytest.approx(4 / 6), 0.75, None)
+    assert found.class_precision == (0.8, 0.6, None)
+    assert found.class_f1 == (pytest.approx(8 / 11), pytest.approx(6 / 9), None)
+    assert found.balanced_accuracy == pytest.approx((4 / 6 + 0.75) / 2)
+
+
+def test_a_class_that_is_never_answered_has_no_precision_and_an_f1_of_0() -> None:
+    found = Score(images=5, loss=0.0, confusion=np.array([[3, 0], [2, 0]]))
+    assert found.class_precision == (0.6, None)
+    assert found.class_f1 == (0.75, 0.0)
 
 
 def test_the_mirror_image_is_averaged_in_only_when_asked() -> None:

@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.artifacts import writing
 from toolkit.training import EpochRecord
 from toolkit.training.record import lacks
+from toolkit.training.scoring import confused
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TRAIN, _VALIDATION = "#0072b2", "#d55e00"  # told apart with any colour vision
 _DPI = 120
+_MATRIX_CLASSES = 30  # beyond this many the figures of a matrix overlap, and its picture grows without end
+_PAIRS = 40
+_NAME_LETTERS = 24
 
 Arguments = ParamSpec("Arguments")
 
@@ -28,7 +33,11 @@ def _with_matplotlib(draw: Callable[Arguments, None]) -> Callable[Arguments, Non
 
     @functools.wraps(draw)
     def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        if not lacks("matplotlib"):
+        if lacks("matplotlib"):
+            return
+        from matplotlib import rc_context
+
+        with rc_context({"text.parse_math": False}):  # a class may be called $5_$10
             draw(*args, **kwargs)
 
     return drawn
@@ -59,22 +68,56 @@ def draw_curves(path: Path, records: Sequence[EpochRecord], title: str, test_acc
 def draw_confusion(
     path: Path, confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str
 ) -> None:
-    """Draw how often each class (rows) was given each answer (columns), in shares of the class."""
-    counts = np.array(confusion, dtype=np.int64)
+    """Draw how often each class (rows) was given each answer (columns), in shares of the class.
+
+    Of more classes than can be told apart, the pairs that are confused most often are drawn instead.
+    """
+    counts, names = np.array(confusion, dtype=np.int64), [_drawable(name) for name in classes]
+    if len(names) > _MATRIX_CLASSES:
+        _draw_pairs(path, counts, names, title)
+    else:
+        _draw_matrix(path, counts, names, title)
+
+
+def _drawable(name: str) -> str:
+    """Return a name as a font takes it: bytes that are no text as question marks, cut where it is long."""
+    text = name.encode("utf-8", "replace").decode()
+    return text if len(text) <= _NAME_LETTERS else f"{text[: _NAME_LETTERS - 1]}…"
+
+
+def _draw_matrix(path: Path, counts: NDArray[np.int64], names: Sequence[str], title: str) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(4.0, 1.8 + 0.52 * len(classes))
+    side = max(4.0, 1.8 + 0.52 * len(names))
     figure = _figure(side + 0.6, side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    # beyond this many classes figures would overlap, and colour has to do
-    if len(classes) <= 30:
-        for (row, column), count in np.ndenumerate(counts):
-            if count:
-                ink = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(count), ha="center", va="center", color=ink, fontsize=8)
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(classes)), classes)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            ink = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=ink, fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="answer", ylabel="true class", title=title)
+    _save(figure, path)
+
+
+def _draw_pairs(path: Path, counts: NDArray[np.int64], names: Sequence[str], title: str) -> None:
+    pairs = confused(counts, _PAIRS)
+    figure = _figure(9.6, 1.6 + 0.24 * max(1, len(pairs)))
+    axes = figure.subplots()
+    shares = [count / counts[true].sum() for true, _, count in pairs]
+    bars = axes.barh(range(len(pairs)), shares, color=_TRAIN)
+    told = [f"{count} of {counts[true].sum()}" for true, _, count in pairs]
+    axes.bar_label(bars, told, padding=3, fontsize=8)
+    axes.set_yticks(range(len(pairs)), [f"{names[true]} → {names[answer]}" for true, answer, _ in pairs])
+    axes.tick_params(axis="y", labelsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.15, y=0.01)
+    axes.spines[["top", "right"]].set_visible(False)
+    wrong = int(counts.sum() - np.trace(counts))
+    shown = sum(count for _, _, count in pairs)
+    what = f"the most frequent mistakes: {shown:,} of {wrong:,}" if pairs else "no mistakes"
+    axes.set(xlabel="share of the true class", title=f"{title}\n{what}, {len(names)} classes")
     _save(figure, path)
 
 

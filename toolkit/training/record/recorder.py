@@ -126,6 +126,9 @@ class RunRecorder:
                 threads=compute.threads,
             ),
             events=tuple(progress.events),
+            balanced_accuracy=tested.balanced_accuracy,
+            class_precision=tested.class_precision,
+            class_f1=tested.class_f1,
         )
 
     def _draw(self, outcome: Outcome) -> None:
