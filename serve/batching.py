@@ -58,6 +58,8 @@ class _Caller:
     run: Run
     came: float
     done: asyncio.Future[tuple[Arrays, Timing]]
+    waiting: bool = True
+    alarm: asyncio.TimerHandle | None = None
 
 
 class Batcher:
@@ -88,27 +90,40 @@ class Batcher:
         # one thread: an engine answers one batch at a time, and the event loop stays free
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cnnkit-engine")
 
-    def submit(self, rows: NDArray[Any], run: Run, *, deadline_s: float | None = None) -> asyncio.Future[Any]:
+    def submit(
+        self, rows: NDArray[Any], run: Run, *, deadline_s: float | None = None, let_in: bool = False
+    ) -> asyncio.Future[Any]:
         """Queue (N, …) rows, N ≥ 1; the future gives (arrays with N rows each, Timing).
 
         `run` is the engine that these rows were made for: it maps (N, …) to arrays with N rows each.
         Raises QueueFullError or StoppedError at once; the future raises DeadlineError when
         `deadline_s` seconds pass first. A caller that cancels its future costs no engine time
-        unless its batch runs already.
+        unless its batch runs already, and its place is another's. `let_in` rows are the rest of a batch
+        whose first rows the queue had room for.
         """
         if self._stopped:
             raise StoppedError("this server is stopping")
-        if self.rows_waiting and self.rows_waiting + len(rows) > self.settings.max_waiting:
+        full = self.rows_waiting and self.rows_waiting + len(rows) > self.settings.max_waiting
+        if full and not let_in:
             raise QueueFullError(self.rows_waiting, self.rows_waiting * (self._seconds_per_row or 0.0))
         loop = asyncio.get_running_loop()
         caller = _Caller(rows=rows, run=run, came=time.perf_counter(), done=loop.create_future())
         if deadline_s is not None:
-            alarm = loop.call_later(deadline_s, _expire, caller.done)
-            caller.done.add_done_callback(lambda _: alarm.cancel())
+            caller.alarm = loop.call_later(deadline_s, _expire, caller.done)
+        caller.done.add_done_callback(lambda _: self._left(caller))
         self._waiting.append(caller)
         self.rows_waiting += len(rows)
         self._consider()
         return caller.done
+
+    def _left(self, caller: _Caller) -> None:
+        """Note that a caller has its answer, or waits for none any more."""
+        if caller.alarm is not None:
+            caller.alarm.cancel()
+        if caller.waiting:
+            caller.waiting = False
+            self._waiting.remove(caller)
+            self.rows_waiting -= len(caller.rows)
 
     def _consider(self) -> None:
         """Start a batch now, or set the alarm for it."""
@@ -142,17 +157,17 @@ class Batcher:
         count = 0
         while self._waiting:
             caller = self._waiting[0]
-            gone = caller.done.done()  # the caller's deadline passed, or the caller went away
             # who came before a newer engine took over is answered by the one that it came to
             alike = not batch or (
                 caller.run == batch[0].run and caller.rows.shape[1:] == batch[0].rows.shape[1:]
             )
             full = batch and count + len(caller.rows) > self.settings.max_batch
-            if not gone and (full or not alike):
+            if full or not alike:
                 break
             self._waiting.popleft()
+            caller.waiting = False
             self.rows_waiting -= len(caller.rows)
-            if not gone:
+            if not caller.done.done():  # else its deadline passed, or it went away, and nobody was told yet
                 batch.append(caller)
                 count += len(caller.rows)
         return batch

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from serve.api.access import Access, is_loopback
 from serve.api.app import App
-from serve.api.connection import Connection
+from serve.api.connection import MOST_CONNECTIONS, begin_to_stop, bounded
+from serve.api.front import Front
 from serve.api.metrics import ServerMetrics
+from serve.api.shortages import SHORTAGES, shortage
 from serve.page.guard import PageGuard
 from serve.page.mount import end_streams, page_app
 from serve.registry import Registry
@@ -24,38 +29,67 @@ from serve.reload import Reloader
 from serve.served import ServedModel
 from serve.settings import ServeSettings
 
+# how long a listener that takes nobody new takes up those who came before
+ACCEPT_S = 0.05
+SAY_EVERY_S = 10.0
+# files that an engine's opening, a picture or an upload may need while all connections are open
+FILES_KEPT = 24
+
+
+def most_connections() -> int:
+    """Raise the process's limit of open files; return how many connections then leave room for files."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + 124
+    allowed = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    return max(4, min(MOST_CONNECTIONS, allowed - _open_files() - FILES_KEPT))
+
+
+def _open_files() -> int:
+    handles = Path("/proc/self/fd")
+    return len(list(handles.iterdir())) if handles.is_dir() else 32
+
 
 def assemble(served: Sequence[ServedModel], settings: ServeSettings) -> App:
     """Put the API, and the page where it is wanted, before what is served; nothing is opened yet."""
     metrics = ServerMetrics()
+    front = Front.of(settings.public_names, settings.root_path, settings.trust_proxy)
     return App(
         Registry(served, settings.backend, settings.batching, metrics.batch),
         metrics,
-        access=Access(auth=settings.auth, token=settings.token, loopback=is_loopback(settings.host)),
+        access=Access(
+            auth=settings.auth, token=settings.token, loopback=is_loopback(settings.host), front=front
+        ),
         deadline_s=settings.deadline_s,
-        page=page_app(served, settings.opening.limits) if settings.page else None,
+        page=page_app(served, settings.opening.limits, front.root_path) if settings.page else None,
     )
 
 
 class Server(uvicorn.Server):
-    """Runs until a signal, then until everyone who was let in has an answer, or `drain_s` passed."""
+    """Runs until a signal, then until everyone who was let in has an answer, or the time for that passed."""
 
     reloading: asyncio.Task[None]
+    _told = False
+    _said_at = -math.inf
 
-    def __init__(self, app: App, say: Callable[[str], None], *, where: str, drain_s: int) -> None:
+    def __init__(self, app: App, say: Callable[[str], None], *, where: str, settings: ServeSettings) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 log_level="warning",
                 access_log=False,
-                http=Connection,
+                http=bounded(most_connections()),
                 ws="none",
                 server_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=drain_s,
+                timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # call_later takes parts, too
+                timeout_graceful_shutdown=settings.drain_s,
             )
         )
         self.app = app
+        self.stop_delay_s = settings.stop_delay_s
         self.say = say
         self.where = where
 
@@ -76,6 +110,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         """Open the models, then take requests, and say so."""
+        asyncio.get_running_loop().set_exception_handler(self._troubled)
         registry = self.app.registry
         registry.start()
         await super().startup(sockets=sockets)
@@ -87,6 +122,11 @@ class Server(uvicorn.Server):
         """Drain, then free the engines and end the threads."""
         self.app.registry.ready = False
         self.reloading.cancel()
+        for sock in sockets or []:
+            sock.listen(0)
+        # who connected before is taken up: closing the listener would reset those that wait in its queue
+        await asyncio.sleep(ACCEPT_S)
+        begin_to_stop(self.server_state)
         if isinstance(self.app.page, PageGuard):
             end_streams(self.app.page.app)
         await super().shutdown(sockets=sockets)
@@ -107,10 +147,24 @@ class Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Be not ready at once, then drain; a second signal stops without waiting."""
+        again, self._told = self._told, True
         self.app.registry.ready = False
-        self.force_exit = self.should_exit
+        if not again and self.stop_delay_s:
+            self.say(f"stopping in {self.stop_delay_s:g} s: not ready, and still answering")
+            asyncio.get_running_loop().call_later(self.stop_delay_s, setattr, self, "should_exit", True)
+            return
+        self.force_exit = again
         self.should_exit = True
         if self.force_exit:
             # from Python 3.12 on a listener is closed only when its last connection is
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
+
+    def _troubled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say in a line, now and then, that there are no file handles left; all else is a mistake of ours."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in SHORTAGES):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._said_at > SAY_EVERY_S:
+            self._said_at = loop.time()
+            self.say(f"short of what the system gives: {shortage(error)}")

@@ -21,10 +21,14 @@ from serve.tally import ModelStatistics
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """Who waits for a version's engine, and how often it was asked; a reload changes neither."""
+    """Who waits for a version's engine, and how often it was asked; a reload changes neither.
+
+    A request's rows run `most_rows` at a time.
+    """
 
     batcher: Batcher
     tally: ModelStatistics
+    most_rows: int
 
 
 class Version(NamedTuple):
@@ -101,14 +105,16 @@ class Registry:
     def _queue(self, model: str, version: str, classifier: Classifier) -> Queue:
         least, most = classifier.engine.batch_sizes
         # what takes no fewer than so many rows, as a graph with a fixed batch, callers cannot share
-        shared = min(self.batching.max_batch, most or self.batching.max_batch) if least == 1 else 1
+        together = min(self.batching.max_batch, most or self.batching.max_batch)
+        shared = together if least == 1 else 1
         tally = ModelStatistics.none_yet(model, version)
 
         def ran(rows: int, seconds: float) -> None:
             tally.ran(rows, seconds)
             self._on_batch(model, rows, seconds)
 
-        return Queue(batcher=Batcher(replace(self.batching, max_batch=shared), on_batch=ran), tally=tally)
+        batcher = Batcher(replace(self.batching, max_batch=shared), on_batch=ran)
+        return Queue(batcher=batcher, tally=tally, most_rows=max(together, least))
 
     def rows_waiting(self, model: str) -> int:
         """Return how many rows wait for the engines of a model."""

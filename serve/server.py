@@ -82,5 +82,5 @@ def serve(
             assemble(served, settings),
             tell,
             where=f"on {address(sock, settings.host)}",
-            drain_s=settings.drain_s,
+            settings=settings,
         ).run([sock])

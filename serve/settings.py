@@ -11,6 +11,10 @@ from toolkit.backends import BACKENDS, DEFAULT_BACKEND, EngineOptions
 from toolkit.images import MAX_BYTES, MAX_PIXELS
 from toolkit.opening import Selection, open_model
 
+# Longer than nginx (60 s), Caddy (120 s) and the balancers of the large clouds (60 s) keep a connection: the
+# side that closes first must be the proxy, or it sends a request into a connection that is being closed.
+KEEP_ALIVE_S = 150.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -63,6 +67,11 @@ class ServeSettings:
 
     `port` 0 is any free one. `page` False leaves out the page and needs no Gradio. `deadline_s` holds for
     a request, body and all. `auth` is `user:password`, `token` a bearer's; None asks for nothing.
+
+    Behind a proxy: `public_names` are the host names that people use, `root_path` the path that the server
+    lies under, `trust_proxy` the addresses or networks whose X-Forwarded headers count. `keep_alive_s` is how
+    long a connection may wait for its next request; `stop_delay_s` how long a server that is to stop says
+    that it is not ready, and goes on, before it listens no more.
     """
 
     backend: str = DEFAULT_BACKEND
@@ -74,6 +83,11 @@ class ServeSettings:
     deadline_s: float = 10.0
     auth: str | None = None
     token: str | None = None
+    public_names: tuple[str, ...] = ()
+    root_path: str = ""
+    trust_proxy: tuple[str, ...] = ()
+    keep_alive_s: float = KEEP_ALIVE_S
+    stop_delay_s: float = 0.0
 
     @property
     def drain_s(self) -> int:

@@ -77,6 +77,8 @@ def read_image(
     except Image.DecompressionBombError:
         raise ImageSizeError(f"{label} is over the limit of {max_pixels:,} pixels") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, … on bad bytes
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's own: no file handles, no room; the picture is not to blame
         raise ImageError(f"{label} is damaged or truncated ({error}); save it again") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from serve.api import RefusedError
@@ -26,18 +27,47 @@ class Admission:
 
         `deadline` is on the event loop's clock. Raises RefusedError: 400, 429, 503 or 504.
         """
-        model, classifier, queue = version
-        left_s = deadline - asyncio.get_running_loop().time()
+        model, _, queue = version
         try:
-            if left_s <= 0:
-                raise DeadlineError
-            arrays, timing = await queue.batcher.submit(rows, classifier.run, deadline_s=left_s)
+            if len(rows) <= queue.most_rows:
+                arrays, timing = await self._submit(version, rows, deadline)
+            else:
+                arrays, timing = await self._in_slices(version, rows, deadline)
         except (QueueFullError, DeadlineError, StoppedError) as error:
             raise self.refused(model.name, error) from None
         except ShapeError as error:
             raise RefusedError(400, str(error)) from None
         self.metrics.took("queue", model.name, timing.queue_ms / 1e3)
         return arrays, timing
+
+    def _submit(
+        self, version: Version, rows: NDArray[Any], deadline: float, *, let_in: bool = False
+    ) -> asyncio.Future[Any]:
+        left_s = deadline - asyncio.get_running_loop().time()
+        if left_s <= 0:
+            raise DeadlineError
+        batcher, run = version.queue.batcher, version.classifier.run
+        return batcher.submit(rows, run, deadline_s=left_s, let_in=let_in)
+
+    async def _in_slices(
+        self, version: Version, rows: NDArray[Any], deadline: float
+    ) -> tuple[Arrays, Timing]:
+        """Run a batch that is larger than the engine's, slice by slice, with other callers in between."""
+        most = version.queue.most_rows
+        parts: list[Arrays] = []
+        queue_ms = infer_ms = 0.0
+        for start in range(0, len(rows), most):
+            part = rows[start : start + most]
+            arrays, timing = await self._submit(version, part, deadline, let_in=start > 0)
+            parts.append(arrays)
+            queue_ms += timing.queue_ms
+            infer_ms += timing.infer_ms
+        per_row = [len(array) == min(most, len(rows)) for array in parts[0]]
+        joined = [
+            np.concatenate([part[at] for part in parts]) if has_rows else parts[0][at]
+            for at, has_rows in enumerate(per_row)
+        ]
+        return joined, Timing(queue_ms=queue_ms, infer_ms=infer_ms, rows=len(rows))
 
     def refused(self, model: str, error: QueueFullError | DeadlineError | StoppedError) -> RefusedError:
         """Count a request that finds no room or no time, and return what it is answered."""

@@ -12,6 +12,7 @@ from serve.api import (
     GoneError,
     Handler,
     HttpRequest,
+    Message,
     Receive,
     RefusedError,
     Reply,
@@ -20,12 +21,13 @@ from serve.api import (
 )
 from serve.api.access import Access
 from serve.api.admission import Admission
-from serve.api.bodies import error_reply, read_body, request_id, respond
+from serve.api.bodies import BodyBudget, error_reply, read_body, request_id, respond
 from serve.api.classify import Classify
 from serve.api.metrics import ServerMetrics
 from serve.api.openapi import MODEL, VERSION, documentation
 from serve.api.protocol import Protocol
 from serve.api.repository import Repository, refused
+from serve.api.shortages import short_of, shortage
 from serve.registry import Registry
 
 MAX_BODY = 32 * 1024 * 1024
@@ -51,12 +53,13 @@ class App:
         deadline_s: float,
         page: Application | None = None,
     ) -> None:
-        """`page` answers every path that is no API's."""
+        """`page` answers every path that is no API's; what stands before the server is in `access`."""
         self.registry = registry
         self.metrics = metrics
         self.access = access
         self.deadline_s = deadline_s
         self.page = page
+        self.bodies = BodyBudget()
         protocol = Protocol(registry, Admission(metrics, deadline_s))
         self.classify = Classify(protocol)
         self.routes = self._routes(protocol, Repository(protocol), self.classify)
@@ -71,7 +74,7 @@ class App:
             "/v2/health/ready": protocol.ready,
             "/v1/models": classify.models,
             "/metrics": self._metrics,
-            **documentation(list(self.registry.models)),
+            **documentation(list(self.registry.models), self.access.front.root_path),
         }
         if "stats" not in self.registry.models:
             gets["/v2/models/stats"] = repository.all_statistics
@@ -114,33 +117,71 @@ class App:
         raise refused(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or pass it on to the page."""
+        """Answer one request, or pass it on to the page; end quietly where its client hung up meanwhile."""
+        try:
+            await self._serve(scope, receive, send)
+        except asyncio.CancelledError:
+            if not scope.get("cnnkit.cancellable"):
+                raise
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" and self.page is not None:
             await self.page(scope, receive, send)
             return
         if scope["type"] != "http":  # to a server, an error here says that there is no lifespan to wait for
             raise ValueError(f"no {scope['type']} is served")
         headers = dict(scope["headers"])
+        if self.access.front:
+            headers = self.access.front.received(scope, headers)
         ident = request_id(headers)
         pattern = "other"
         try:
             self.access.check(scope["path"], headers)
             found = self.match(scope["path"])
             if found is None:
-                assert self.page is not None
-                await self.page(scope, receive, send)
+                await self._show_page(scope, receive, send)
                 return
             pattern = found.pattern
+            scope["cnnkit.cancellable"] = True
             reply = await self._answer(found, scope, headers, receive)
         except RefusedError as refused:
             reply = error_reply(refused)
         except GoneError:
             return
-        except Exception:
-            traceback.print_exc()
-            reply = error_reply(RefusedError(500, "this server made a mistake; its log says which"))
+        except Exception as error:
+            reply = error_reply(self._mistake(error))
         self.metrics.answered(pattern, reply.status)
         await respond(send, scope, reply, ident, headers.get(b"accept-encoding", b""))
+
+    async def _show_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the page answer; where the system is short of something, Gradio's own answer is kept back."""
+        assert self.page is not None
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start" and message["status"] == 500:
+                return
+            begun = begun or message["type"] == "http.response.start"
+            if begun:
+                await send(message)
+
+        try:
+            await self.page(scope, receive, watched)
+        except Exception:
+            if begun:
+                traceback.print_exc()
+                return
+            raise
+        if not begun and scope["type"] == "http" and scope["method"] != "HEAD":
+            raise RefusedError(500, "the page made a mistake; the server's log says which")
+
+    def _mistake(self, error: Exception) -> RefusedError:
+        what = shortage(error)
+        if what is not None:
+            return short_of(what)
+        traceback.print_exc()
+        return RefusedError(500, "this server made a mistake; its log says which")
 
     async def _answer(
         self, found: Match, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
@@ -152,10 +193,11 @@ class App:
         came = asyncio.get_running_loop().time()
         deadline = came + self.deadline_s
         whole = scope.get("cnnkit.body_is_whole")
+        room = self.bodies.room()
 
         def read() -> Awaitable[bytes]:
             waits = whole is None or not whole()
-            return read_body(headers, receive, MAX_BODY, deadline if waits else None)
+            return read_body(headers, receive, MAX_BODY, deadline if waits else None, room)
 
         request = HttpRequest(
             query=scope["query_string"].decode("latin-1"),
@@ -166,4 +208,8 @@ class App:
             model=found.model,
             version=found.version,
         )
-        return await handlers[scope["method"]](request)
+        try:
+            return await handlers[scope["method"]](request)
+        finally:
+            if room.taken:
+                room.give_back()

@@ -15,6 +15,7 @@ import msgspec
 
 from serve.api import GoneError, Receive, RefusedError, Reply, Scope, Send
 from serve.api.messages import ErrorReply
+from toolkit.allocation import give_back_freed_memory
 
 Body = TypeVar("Body")
 
@@ -23,10 +24,68 @@ COMPRESS_FROM = 1_400
 _WBITS = {b"gzip": 31, b"deflate": 15}
 # each member's tail is copied, so that many tiny ones would cost the square of their number
 MOST_MEMBERS = 64
+# bodies that fit what a connection reads ahead anyway
+SMALL = 65_536
+# of all bodies that are read or worked on; JSON's numbers take eight times one of them for a moment
+MOST_BODY_BYTES = 256 * 1024 * 1024
+TRIM_AFTER_S = 0.25
 UNTIMED = contextlib.nullcontext()
 _ID = re.compile(rb"[\w.:-]{1,128}")
 _boot = os.urandom(4).hex()
 _count = itertools.count(1)
+
+
+class Room:
+    """What one request's body takes of the budget."""
+
+    __slots__ = ("_budget", "taken")
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self.taken = 0
+
+    def take(self, size: int) -> None:
+        """Take so many bytes in all. Raises RefusedError (503) where others have them."""
+        more = size - self.taken
+        if more <= 0 or size <= SMALL:
+            return
+        if self._budget.taken + more > self._budget.most:
+            raise RefusedError(
+                503,
+                f"{self._budget.taken:,} bytes of large bodies are being worked on; try again soon",
+                {b"retry-after": b"1", b"connection": b"close"},
+            )
+        self._budget.taken += more
+        self.taken = size
+
+    def give_back(self) -> None:
+        """Give all of it back, and what the C library kept of the body to the system."""
+        self._budget.taken -= self.taken
+        self.taken = 0
+        self._budget.trim()
+
+
+class BodyBudget:
+    """How many bytes of large bodies are held at once, over all requests; small ones are not counted."""
+
+    def __init__(self, most: int = MOST_BODY_BYTES) -> None:
+        self.most = most
+        self.taken = 0
+        self._trimming = False
+
+    def room(self) -> Room:
+        """Return what a new request's body is counted by."""
+        return Room(self)
+
+    def trim(self) -> None:
+        """Give memory back once the loop has nothing more urgent: soon, and once for many bodies."""
+        if not self._trimming:
+            self._trimming = True
+            asyncio.get_running_loop().call_later(TRIM_AFTER_S, self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = False
+        give_back_freed_memory()
 
 
 def request_id(headers: Mapping[bytes, bytes]) -> bytes:
@@ -36,21 +95,28 @@ def request_id(headers: Mapping[bytes, bytes]) -> bytes:
 
 
 async def read_body(
-    headers: Mapping[bytes, bytes], receive: Receive, limit: int, deadline: float | None
+    headers: Mapping[bytes, bytes],
+    receive: Receive,
+    limit: int,
+    deadline: float | None,
+    room: Room | None = None,
 ) -> bytes:
     """Return a request's body, decompressed; all of it must have come by `deadline`, on the loop's clock.
 
     `deadline` is None where nothing has to be waited for: a timeout costs more than the rest of the reading.
-    Raises RefusedError (400, 408, 413, 415) or GoneError.
+    `room` counts what the body takes of all that bodies may. Raises RefusedError (400, 408, 413, 415, 503)
+    or GoneError.
     """
     length = headers.get(b"content-length", b"0")
     if not length.isdigit():
         raise RefusedError(400, "Content-Length is no number")
     if int(length) > limit:
         raise _too_large(limit)
+    if room is not None:
+        room.take(int(length))
     try:
         async with UNTIMED if deadline is None else asyncio.timeout_at(deadline):
-            body = await _whole_body(receive, limit)
+            body = await _whole_body(receive, limit, room)
     except TimeoutError:
         raise RefusedError(
             408,
@@ -62,10 +128,13 @@ async def read_body(
         return body
     if encoding not in _WBITS:
         raise RefusedError(415, "Content-Encoding must be gzip, deflate or identity")
-    return await asyncio.to_thread(_inflate, body, _WBITS[encoding], limit)
+    inflated = await asyncio.to_thread(_inflate, body, _WBITS[encoding], limit)
+    if room is not None:
+        room.take(len(inflated))
+    return inflated
 
 
-async def _whole_body(receive: Receive, limit: int) -> bytes:
+async def _whole_body(receive: Receive, limit: int, room: Room | None) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -76,6 +145,8 @@ async def _whole_body(receive: Receive, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
+        if room is not None:
+            room.take(size)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)

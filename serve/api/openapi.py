@@ -52,11 +52,14 @@ POLICY = (
 PAGE = b"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>cnnkit API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="/docs/favicon-32x32.png"><link rel="stylesheet" href="/docs/swagger-ui.css"></head>
+<link rel="icon" href="ROOT/docs/favicon-32x32.png">
+<link rel="stylesheet" href="ROOT/docs/swagger-ui.css"></head>
 <body><div id="swagger"></div>
-<script src="/docs/swagger-ui-bundle.js"></script><script src="/docs/start.js"></script></body></html>
+<script src="ROOT/docs/swagger-ui-bundle.js"></script><script src="ROOT/docs/start.js"></script></body></html>
 """
-START = b'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger", deepLinking: true, validatorUrl: null});'
+START = (
+    b'SwaggerUIBundle({url: "ROOT/openapi.json", dom_id: "#swagger", deepLinking: true, validatorUrl: null});'
+)
 MODEL = "/v2/models/{model}"
 VERSION = f"{MODEL}/versions/{{version}}"
 
@@ -184,13 +187,17 @@ def _as_openapi(schema: Any) -> Any:
     return found
 
 
-def documentation(models: Sequence[str]) -> dict[str, Handler]:
-    """Return what answers each path of the API's description, for a server with these models."""
-    found = {"/openapi.json": _constant(msgspec.json.encode(document(models)), b"application/json")}
+def documentation(models: Sequence[str], root_path: str) -> dict[str, Handler]:
+    """Return what answers each path of the API's description, for a server with these models under a path."""
+    described = document(models)
+    if root_path:
+        described["servers"] = [{"url": root_path}]
+    found = {"/openapi.json": _constant(msgspec.json.encode(described), b"application/json")}
+    root = root_path.encode()
     if find_spec("swagger_ui_bundle") is not None:
         found |= {
-            "/docs": _constant(PAGE, b"text/html; charset=utf-8"),
-            "/docs/start.js": _constant(START, b"text/javascript"),
+            "/docs": _constant(PAGE.replace(b"ROOT", root), b"text/html; charset=utf-8"),
+            "/docs/start.js": _constant(START.replace(b"ROOT", root), b"text/javascript"),
             **{f"/docs/{name}": _file(name, kind) for name, kind in FILES.items()},
         }
     return found

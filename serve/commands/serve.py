@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from serve.settings import KEEP_ALIVE_S
 from toolkit import cli
 from toolkit.passports import Precision
 
@@ -43,6 +44,34 @@ from toolkit.passports import Precision
     show_default=True,
     help="Seconds for a request, body and all, then 504.",
 )
+@click.option(
+    "--public-name",
+    "public_names",
+    multiple=True,
+    metavar="NAME",
+    help="Host name that people use, https:// before it where they do; with a proxy in front.",
+)
+@click.option("--root-path", default="", metavar="/PATH", help="Path that a proxy shows the server under.")
+@click.option(
+    "--trust-proxy",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Address or network of a proxy whose X-Forwarded headers count.",
+)
+@click.option(
+    "--keep-alive",
+    type=click.FloatRange(1),
+    default=KEEP_ALIVE_S,
+    show_default=True,
+    help="Seconds that a connection may wait for its next request: longer than the proxy keeps it.",
+)
+@click.option(
+    "--stop-delay",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Seconds to answer on, not ready, before a stop: as long as a balancer takes to see it.",
+)
 @cli.precision_option
 @cli.device_option
 @cli.threads_option
@@ -63,6 +92,11 @@ def serve(
     max_delay: float,
     max_waiting: int,
     deadline: float,
+    public_names: tuple[str, ...],
+    root_path: str,
+    trust_proxy: tuple[str, ...],
+    keep_alive: float,
+    stop_delay: float,
     precision: Precision,
     device: str,
     threads: int | None,
@@ -98,6 +132,11 @@ def serve(
         deadline_s=deadline,
         auth=auth,
         token=token,
+        public_names=public_names,
+        root_path=root_path,
+        trust_proxy=trust_proxy,
+        keep_alive_s=keep_alive,
+        stop_delay_s=stop_delay,
     )
     server.serve(*models, settings=settings, tell=cli.say)
 

@@ -7,14 +7,18 @@ A page with one's own models needs none of it, so what passes is listed and the 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from serve.api import Application, Message, Receive, RefusedError, Scope, Send
 from serve.api.bodies import read_body
+from serve.api.front import FORWARDED
+from serve.api.shortages import SHORTAGES, short_of
 from toolkit.figures import mebibytes_text
 
 FILE = "/gradio_api/file="
@@ -35,6 +39,8 @@ CALLS = frozenset(
 MAX_JOIN = 1024 * 1024
 # a phone's slow connection needs minutes for what may be uploaded; a body that stops is not waited for
 UPLOAD_S = 600.0
+# room on the disk for what the page makes of an upload
+SPARE = 1024 * 1024
 
 
 class PageGuard:
@@ -54,6 +60,11 @@ class PageGuard:
         """Pass on what the page needs."""
         if scope["type"] == "http":
             headers = dict(scope["headers"])
+            # Gradio would believe anybody's word for the address that the page has
+            told = [pair for pair in scope["headers"] if pair[0] not in FORWARDED]
+            if scope.get("scheme") == "https":  # which Gradio takes from a proxy's header alone
+                told.append((b"x-forwarded-proto", b"https"))
+            scope = {**scope, "headers": told}
             path: str = scope["path"]
             self._check_path(path)
             if path == "/gradio_api/queue/join":
@@ -106,6 +117,8 @@ class PageGuard:
                 "send fewer at once",
                 {b"connection": b"close"},  # the rest of the upload is never read
             )
+        if path == UPLOAD and shutil.disk_usage(self.cache).free < int(length) + SPARE:
+            raise short_of(SHORTAGES[errno.ENOSPC])
         end: float | None = asyncio.get_running_loop().time() + self.upload_s
         seen = 0
 

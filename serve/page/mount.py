@@ -42,8 +42,8 @@ def close_ways_out() -> Path:
     return folder
 
 
-def page_app(entries: Sequence[ServedModel], limits: Limits) -> PageGuard:
-    """Return the page as an ASGI application. Raises MissingExtraError without Gradio."""
+def page_app(entries: Sequence[ServedModel], limits: Limits, root_path: str = "") -> PageGuard:
+    """Return the page, under a path, as an ASGI application. Raises MissingExtraError without Gradio."""
     cache = close_ways_out()
     try:
         import gradio as gr
@@ -59,6 +59,7 @@ def page_app(entries: Sequence[ServedModel], limits: Limits) -> PageGuard:
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         blocks,
         path="/",
+        root_path=root_path or None,
         theme=theme(),
         css=CSS,
         js=SCRIPT,

@@ -71,6 +71,7 @@ class Server:
     process: subprocess.Popen[str]
     url: str
     port: int
+    log: str = ""
 
     def ask(
         self,
@@ -109,11 +110,21 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(root: Path, *args: str, denied: Path | None = None) -> Iterator[Server]:
-    """Run `cnnkit serve` until the block ends; with `denied`, note there whoever it tried to reach."""
+def serving(
+    root: Path,
+    *args: str,
+    denied: Path | None = None,
+    limits: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Run `cnnkit serve` until the block ends; with `denied`, note there whoever it tried to reach.
+
+    `limits` is an option of prlimit that the process runs under.
+    """
     start = ["-c", DENIED, str(denied)] if denied else ["-m", "cnnkit"]
     command = [sys.executable, *start, "serve", "--port", "0", "--artifacts", str(root), *args]
-    settings = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = ["prlimit", limits, *command] if limits else command
+    settings = {**(env or os.environ), "CUDA_VISIBLE_DEVICES": ""}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1, env=settings, cwd=root)
     server = Server(process=process, url="", port=0)
     try:
@@ -130,6 +141,7 @@ def serving(root: Path, *args: str, denied: Path | None = None) -> Iterator[Serv
             process.kill()
             process.wait()
         if process.stderr is not None:
+            server.log = process.stderr.read()
             process.stderr.close()
 
 

@@ -112,9 +112,9 @@ async def slow(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextlib.asynccontextmanager
-async def listening(connection: type[Connection]) -> AsyncIterator[int]:
+async def listening(connection: type[Connection], app: Any = slow) -> AsyncIterator[int]:
     """Run uvicorn with this protocol on a free port of this machine."""
-    config = uvicorn.Config(slow, http=connection, lifespan="off", log_level="error", ws="none")
+    config = uvicorn.Config(app, http=connection, lifespan="off", log_level="error", ws="none")
     server = uvicorn.Server(config)
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
