@@ -30,8 +30,7 @@ from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
 from toolkit.exporting.evidence import Evidence, answers_of
 from toolkit.graphs import GRAPH
-from toolkit.graphs.facts import input_spec, modern, opset_of, output_spec, write_facts
-from toolkit.graphs.naming import name_missing
+from toolkit.graphs.facts import input_spec, opset_of, output_spec, write_facts
 from toolkit.graphs.reading import read_graph
 from toolkit.graphs.running import affordable, logits
 from toolkit.graphs.weights import LARGEST_HALF
@@ -161,8 +160,7 @@ class OnnxExporter(Exporter):
     def _plain(self, source: Artifact, options: ExportOptions) -> Any:
         known = source.passport
         if known.format == GRAPH:
-            model = modern(read_graph(source.path))
-            name_missing(model)
+            model = read_graph(source.path)
             # what was captured here is checked strictly, what came from elsewhere as far as it goes
             strict = known.source_sha256 is not None
             return in_form(finish(model, strict=strict), known, options, strict=strict)

@@ -87,29 +87,6 @@ def finish(model: Any, *, strict: bool = True) -> Any:
     return model
 
 
-def sort_nodes(model: Any) -> None:
-    """Order a graph's nodes so that each comes after what it reads, as ONNX asks for and its own tools
-    do not keep; ready nodes keep their order."""
-    graph = model.graph
-    ready = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
-    waiting = list(graph.node)
-    ordered: list[Any] = []
-    while waiting:
-        later = []
-        for node in waiting:
-            if all(name in ready for name in node.input):
-                ordered.append(node)
-                ready.update(node.output)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            raise CnnkitError(f"the ONNX graph has a cycle or a missing value at node {later[0].name!r}")
-        waiting = later
-    copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
-    del graph.node[:]
-    graph.node.extend(copies)
-
-
 def _call_batch(model: Any) -> None:
     """Give the free first extent of inner values the input's name for it, where inference lost it."""
     dims = model.graph.input[0].type.tensor_type.shape.dim

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from exporters.graphs.capture import finish, quiet, sort_nodes
+from exporters.graphs.capture import finish, quiet
 from toolkit.errors import CnnkitError, needs_extra
 from toolkit.graphs.facts import opset_of
 from toolkit.graphs.naming import modules_of, name_nodes, name_values, note_modules
+from toolkit.graphs.ordering import sort_nodes
 from toolkit.graphs.weights import LARGEST_HALF, bfloat16, halve_weights
 
 

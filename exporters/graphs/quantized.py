@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from exporters.graphs.capture import finish, quiet, sort_nodes
+from exporters.graphs.capture import finish, quiet
 from exporters.graphs.ranges import Range
 from toolkit.errors import CnnkitError, needs_extra
 from toolkit.exporting import RangeMethod
 from toolkit.graphs.facts import at_least
 from toolkit.graphs.naming import modules_of, note_modules
+from toolkit.graphs.ordering import sort_nodes
 from toolkit.graphs.weights import HEAVY
 from toolkit.passports import SYMMETRIC, Dialect
 

@@ -84,8 +84,7 @@ def opset_of(model: Any) -> int:
 def modern(model: Any) -> Any:
     """Bring an older graph to opset 13 once, before anything is decided by its nodes' names.
 
-    Later steps need that opset, and converting adds nodes. A graph that cannot be converted is left
-    as it is: it still runs, and the steps that need more say so.
+    A graph that cannot be converted is left as it is: it still runs, and the steps that need more say so.
     """
     try:
         return at_least(model, 13)

@@ -73,17 +73,6 @@ def name_nodes(model: Any) -> None:
         node.name = base if taken[base] == 1 else f"{base}_{taken[base]}"
 
 
-def name_missing(model: Any) -> None:
-    """Give a name to each node that has none, or that has another node's; foreign graphs may lack them."""
-    taken: set[str] = set()
-    for index, node in enumerate(model.graph.node):
-        if not node.name or node.name in taken:
-            base = (node.output[0] if node.output else "") or str(index)
-            name = f"{base}/{node.op_type}"
-            node.name = name if name not in taken else f"{name}_{index}"
-        taken.add(node.name)
-
-
 def name_values(model: Any, *, output_name: str | None = None, keep: Iterable[str]) -> None:
     """Call each value like the node that makes it, constants by their reader.
 

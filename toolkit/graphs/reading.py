@@ -9,6 +9,7 @@ from typing import Any
 
 from toolkit.artifacts import hash_file
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
+from toolkit.graphs.normalising import Normalised, normalise
 
 # protobuf cannot hold more in one message; a file beyond it needs external data
 LARGEST_BYTES = 2**31 - 1
@@ -23,11 +24,12 @@ def load_graph(path: Path, *, weights: bool = True) -> Any:
         import onnx
     if not path.is_file():
         raise NotFoundError(f"no file {path}")
+    refuse_other_files(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf, OS and onnx errors share no base class
         raise CorruptError(f"{path} is no readable ONNX file: {_first(error)}") from None
-    outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    outside = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
     sizes = [int(entry.value) for t in outside for entry in t.external_data if entry.key == "length"]
     refuse_too_large(sum(sizes) + path.stat().st_size, path.name)
     if outside and weights:
@@ -40,13 +42,29 @@ def load_graph(path: Path, *, weights: bool = True) -> Any:
     return model
 
 
+def refuse_other_files(path: Path) -> None:
+    """Raise CorruptError for a page or a pointer that was saved in a file's place: downloads often are."""
+    with path.open("rb") as file:
+        start = file.read(256).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+        raise CorruptError(f"{path} is a web page, not the file that its name says: download the file itself")
+    if start.startswith(b"version https://git-lfs"):
+        raise CorruptError(
+            f"{path} is a Git LFS pointer, not the file that it stands for: `git lfs pull` fetches it"
+        )
+
+
 def read_graph(path: Path) -> Any:
-    """Read an ONNX file for exporting, its constants stored as weights. Raises as `load_graph` does."""
+    """Return the onnx.ModelProto of a file, put right. Raises as `read_normalised` does."""
+    return read_normalised(path).model
+
+
+def read_normalised(path: Path) -> Normalised:
+    """Read an ONNX file and put it right. Raises as `load_graph` does, CnnkitError for what is no network."""
     model = load_graph(path)
-    _store_constants(model)
     if not model.graph.output:
         raise CnnkitError(f"{path} has no output: it is no network")
-    return model
+    return normalise(model)
 
 
 def hash_graph(path: Path) -> str:
@@ -77,23 +95,6 @@ def _tensors(graph: Any) -> Iterator[Any]:
             yield from (attribute.t, *attribute.tensors)
             for inner in (attribute.g, *attribute.graphs):
                 yield from _tensors(inner)
-
-
-def _store_constants(model: Any) -> None:
-    """Turn Constant nodes that hold a tensor into initializers, as every step after this expects."""
-    kept = []
-    for node in model.graph.node:
-        value = next((a.t for a in node.attribute if a.name == "value"), None)
-        if node.op_type != "Constant" or node.domain or value is None:
-            kept.append(type(node).FromString(node.SerializeToString()))
-        else:
-            tensor = model.graph.initializer.add()
-            tensor.CopyFrom(value)
-            tensor.name = node.output[0]
-    model.ir_version = max(model.ir_version, 4)  # before it, each weight had to be an input, too
-    if len(kept) < len(model.graph.node):
-        del model.graph.node[:]
-        model.graph.node.extend(kept)
 
 
 def _first(error: Exception) -> str:

@@ -28,11 +28,11 @@ class Opened:
     weights: dict[str, NDArray[Any]]
 
 
-def session(model: Any, *, lean: bool = False) -> Opened:
+def session(model: Any, *, lean: bool = False, plain: bool = False) -> Opened:
     """Open an onnx.ModelProto on the CPU. Raises CorruptError with the runtime's reason.
 
     Its large weights are handed over as they lie in memory. `lean` gives up speed for memory: no
-    second, packed copy of the weights, no arena.
+    second, packed copy of the weights, no arena. `plain` optimises nothing: quickest where nothing is run.
     """
     import onnxruntime as ort
 
@@ -43,6 +43,8 @@ def session(model: Any, *, lean: bool = False) -> Opened:
     if lean:
         settings.add_session_config_entry("session.disable_prepacking", "1")
         settings.enable_cpu_mem_arena = False
+    if plain:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         light, weights = without_weights(model)
         held = [ort.OrtValue.ortvalue_from_numpy(values) for values in weights.values()]

@@ -1,0 +1,87 @@
+"""A graph's ends put right: weights are no inputs, a batch of −1 or 0 is open, outputs say what they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from toolkit.errors import CnnkitError
+
+BATCH = "batch"
+DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+def state_opset(model: Any) -> str | None:
+    """Write ONNX's own domain as all tools expect it, with an opset; say which where the file has none.
+
+    A file without one gets the newest that its IR version was made for.
+    """
+    for node in model.graph.node:
+        if node.domain == "ai.onnx":
+            node.domain = ""
+    own = [entry for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS]
+    for entry in own[1:]:
+        model.opset_import.remove(entry)
+    if own:
+        own[0].domain = ""
+        return None
+    opset = _opset_by_ir(model.ir_version)
+    model.opset_import.add(domain="", version=opset)
+    return (
+        f"the file names no opset; it is read as opset {opset}, as its IR version {model.ir_version} suggests"
+    )
+
+
+def _opset_by_ir(ir: int) -> int:
+    from onnx import helper
+
+    rows = [row for row in helper.VERSION_TABLE if row[1] <= max(ir, 3)]
+    return max(int(row[2]) for row in rows)
+
+
+def free_weights(model: Any) -> None:
+    """Take weights out of the graph's inputs, where older files list them, too."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for value in [value for value in model.graph.input if value.name in stored]:
+        model.graph.input.remove(value)
+    model.ir_version = max(model.ir_version, 4)  # before it, each weight had to be an input
+
+
+def open_batch(model: Any) -> None:
+    """Call an open first extent `batch`, be it written as −1, as 0 or not at all; open others like it.
+
+    What was inferred for inner values with the file's own extents is dropped.
+    """
+    graph = model.graph
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        for index, dim in enumerate(dims):
+            if dim.HasField("dim_value") and dim.dim_value <= 0:
+                dim.Clear()
+            if index == 0 and not dim.HasField("dim_value") and not dim.dim_param:
+                dim.dim_param = BATCH
+
+
+def forget_output_shapes(model: Any) -> None:
+    """Drop what a file claims of its outputs' shapes: inference and the runtime tell what they are."""
+    made = {name for node in model.graph.node for name in node.output}
+    for value in model.graph.output:
+        if value.name in made and value.type.tensor_type.HasField("shape"):
+            value.type.tensor_type.ClearField("shape")
+
+
+def close_extents(model: Any, size: tuple[int, int]) -> None:
+    """Close an open height and width of the one input, in place; `size` is (height, width).
+
+    Raises CnnkitError where the input is no picture, or has other extents that are closed already.
+    """
+    value = model.graph.input[0]
+    dims = value.type.tensor_type.shape.dim
+    if len(dims) != 4:
+        raise CnnkitError(f"--size closes height and width, and {value.name!r} has {len(dims)} extents")
+    channels_last = dims[1].dim_value not in (1, 3, 4) and dims[3].dim_value in (1, 3, 4)
+    for dim, extent in zip(dims[1:3] if channels_last else dims[2:4], size, strict=True):
+        if dim.dim_value not in (0, extent):
+            raise CnnkitError(f"--size asks for {extent} where {value.name!r} is closed at {dim.dim_value}")
+        dim.dim_value = extent
+    forget_output_shapes(model)

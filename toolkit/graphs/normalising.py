@@ -1,0 +1,59 @@
+"""The one pass over a graph that is read, from wherever it came: what every step after it relies on.
+
+Nodes are sorted and have names of their own, weights are no inputs and stand in no constant node, an open
+batch is one in name, types and shapes are told, and the precision that it came in is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.graphs.completing import complete
+from toolkit.graphs.ends import forget_output_shapes, free_weights, open_batch, state_opset
+from toolkit.graphs.facts import modern, opset_of
+from toolkit.graphs.folding import fold
+from toolkit.graphs.ordering import name_missing, sort_nodes
+from toolkit.graphs.recognising import Form, form_of, own_precision
+from toolkit.passports import Precision
+
+# later steps need it, and converting to it adds nodes
+OPSET = 13
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalised:
+    """A graph put right in place, in words what was done that people may care about, and what it came as.
+
+    `form` is how whoever wrote the file quantised it, None where it computes in floats.
+    """
+
+    model: Any
+    notes: tuple[str, ...]
+    precision: Precision
+    form: Form | None
+
+
+def normalise(model: Any) -> Normalised:
+    """Put an onnx.ModelProto right, in place as far as its opset allows.
+
+    Raises CnnkitError for one whose nodes read what nothing makes.
+    """
+    notes = [state_opset(model)]
+    free_weights(model)
+    open_batch(model)
+    sort_nodes(model)
+    name_missing(model)
+    form = form_of(model)
+    codes = form is None and any(node.op_type == "DequantizeLinear" for node in model.graph.node)
+    if codes:
+        notes.append("its weights were kept in 8 bits; they are read as floats")
+    fold(model, codes=codes)
+    if opset_of(model) < OPSET:
+        model = modern(model)
+        fold(model, codes=codes)
+    name_missing(model)  # nodes of branches that took the place of their If, and those of the converter
+    forget_output_shapes(model)
+    complete(model)
+    said = tuple(note for note in notes if note)
+    return Normalised(model=model, notes=said, precision=own_precision(model), form=form)
