@@ -153,7 +153,7 @@ def test_external_weights_of_a_bearable_size_become_one_file(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "has no output"),
+        (b"", "broken.onnx is empty"),
         (b"this is no protobuf at all, but a sentence", "no readable ONNX file"),
         (LIGHT[0].read_bytes()[:1000], "no readable ONNX file"),
     ],

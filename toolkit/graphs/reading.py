@@ -10,6 +10,7 @@ from typing import Any
 from toolkit.artifacts import hash_file
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.graphs.normalising import Normalised, normalise
+from toolkit.impostors import refuse_impostor
 
 # protobuf cannot hold more in one message; a file beyond it needs external data
 LARGEST_BYTES = 2**31 - 1
@@ -24,7 +25,7 @@ def load_graph(path: Path, *, weights: bool = True) -> Any:
         import onnx
     if not path.is_file():
         raise NotFoundError(f"no file {path}")
-    refuse_other_files(path)
+    refuse_impostor(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf, OS and onnx errors share no base class
@@ -40,18 +41,6 @@ def load_graph(path: Path, *, weights: bool = True) -> Any:
                 f"{path} keeps weights in another file that cannot be read: {_first(error)}"
             ) from None
     return model
-
-
-def refuse_other_files(path: Path) -> None:
-    """Raise CorruptError for a page or a pointer that was saved in a file's place: downloads often are."""
-    with path.open("rb") as file:
-        start = file.read(256).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        raise CorruptError(f"{path} is a web page, not the file that its name says: download the file itself")
-    if start.startswith(b"version https://git-lfs"):
-        raise CorruptError(
-            f"{path} is a Git LFS pointer, not the file that it stands for: `git lfs pull` fetches it"
-        )
 
 
 def read_graph(path: Path) -> Any:

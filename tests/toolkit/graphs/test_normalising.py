@@ -182,7 +182,7 @@ def test_a_quantised_file_is_recognised(tmp_path: Path, form: str, known: str) -
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"<!DOCTYPE html><html>404</html>", "is a web page"),
+        (b"<!DOCTYPE html><html>404</html>", "is an HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\n", "is a Git LFS pointer"),
     ],
 )
