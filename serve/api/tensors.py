@@ -53,11 +53,12 @@ def from_json(data: list[Any], shape: tuple[int, ...], spec: TensorSpec, *, bool
     dtype = np.dtype(spec.dtype)
     values = _flat(data, shape)
     rows = None if bools or dtype != np.float32 else _packed(values)
-    if rows is None:
-        _check_types(values, dtype, shape)
-        wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
-        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused next
-            rows = np.array(values, dtype=wide).astype(dtype, copy=False)
+    if rows is not None:  # JSON has no infinite numbers, and packing refuses what float32 cannot hold
+        return rows.reshape(shape)
+    _check_types(values, dtype, shape)
+    wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused next
+        rows = np.array(values, dtype=wide).astype(dtype, copy=False)
     check_finite(rows, spec.name)
     return rows.reshape(shape)
 
@@ -65,10 +66,11 @@ def from_json(data: list[Any], shape: tuple[int, ...], spec: TensorSpec, *, bool
 def _packed(values: list[Any]) -> NDArray[Any] | None:
     """Return numbers as float32; None for all else, which is then looked at one by one.
 
-    Packing takes a third of what np.array takes for 784 numbers, and refuses what is no number or bool.
+    Packing takes a third of what np.array takes for 784 numbers, and refuses what is no number or bool; in a
+    named order of bytes, also what float32 cannot hold.
     """
     try:
-        return np.frombuffer(struct.pack(f"{len(values)}f", *values), dtype=np.float32)
+        return np.frombuffer(struct.pack(f"<{len(values)}f", *values), dtype="<f4")
     except (struct.error, OverflowError):
         return None
 

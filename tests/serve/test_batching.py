@@ -223,6 +223,9 @@ def test_an_engine_is_let_go_with_its_last_caller() -> None:
             await batcher.submit(row(1.0), run)
         runs.clear()
         del run
+        end = time.monotonic() + 5
+        while alive() is not None and time.monotonic() < end:
+            await asyncio.sleep(0.01)  # the engine's thread may still be on its way out of the first run
         kept = alive() is not None
         await batcher.close()
         return kept
@@ -249,3 +252,42 @@ def test_closing_answers_everyone_and_then_takes_nobody() -> None:
 
     asyncio.run(main())
     assert engine.batches == [1, 1, 1, 1]
+
+
+def test_an_engine_that_takes_less_than_a_hand_over_runs_on_the_loop_with_all_of_its_turn() -> None:
+    engine = Doubling()
+    threads: list[str] = []
+
+    def run(rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+        threads.append(threading.current_thread().name)
+        return engine.run(rows)
+
+    async def main() -> None:
+        batcher = Batcher(BatchingSettings(max_batch=8))
+        await batcher.submit(row(0.0), run)  # how long it takes is not known yet
+        answers = await asyncio.gather(*(batcher.submit(row(float(i)), run) for i in range(12)))
+        assert [float(arrays[0][0, 0]) for arrays, _ in answers] == [2.0 * i for i in range(12)]
+        await batcher.close()
+
+    asyncio.run(main())
+    assert engine.batches == [1, 8, 4]
+    assert threads[0].startswith("cnnkit-engine")
+    assert set(threads[1:]) == {"MainThread"}
+
+
+def test_an_engine_that_takes_long_never_runs_on_the_loop() -> None:
+    threads: set[str] = set()
+
+    def run(rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+        threads.add(threading.current_thread().name)
+        time.sleep(0.002)
+        return [rows]
+
+    async def main() -> None:
+        batcher = Batcher(BatchingSettings())
+        for _ in range(5):
+            await asyncio.gather(*(batcher.submit(row(1.0), run) for _ in range(3)))
+        await batcher.close()
+
+    asyncio.run(main())
+    assert all(name.startswith("cnnkit-engine") for name in threads)
