@@ -184,6 +184,7 @@ def find_artifacts(root: Path, name: str | None = None) -> list[tuple[Path, Pass
     Files whose passport cannot be read are left out here; opening one by its path says why.
     """
     found: list[tuple[Path, Passport]] = []
+    name = None if name is None else artifact_name(name)
     for folder in (root, shipped_root()):
         pattern = f"{name}/{name}.*.json" if name else "*/*.json"
         for beside in sorted(folder.glob(pattern)) if _plain(name) else []:
@@ -203,6 +204,14 @@ def _plain(name: str | None) -> bool:
 def is_shipped(path: Path) -> bool:
     """Tell whether an artifact came with the installation."""
     return path.resolve().is_relative_to(shipped_root().resolve())
+
+
+def artifact_name(model: str) -> str:
+    """Return the name of a model's artifacts: its own, but for a colon and dots, which become dashes.
+
+    An artifact's name ends at its file's first dot.
+    """
+    return model.replace(":", "-").replace(".", "-")
 
 
 def check_name(name: str) -> str:

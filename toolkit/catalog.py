@@ -12,7 +12,7 @@ import pkgutil
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from toolkit.errors import CnnkitError, unknown_name
 
@@ -23,12 +23,13 @@ Plugin = TypeVar("Plugin")
 class Shelf(Generic[Plugin]):
     """The plug-ins of one kind: `folder` is a package, `constant` what each of its files declares.
 
-    `what` is the kind's word in errors.
+    `what` is the kind's word in errors. Where a constant may be of several kinds they are a tuple, the
+    contract's first class last.
     """
 
     folder: str
     constant: str
-    kind: type[Plugin]
+    kind: type[Plugin] | tuple[type, ...]
     what: str
 
     def names(self) -> list[str]:
@@ -45,11 +46,13 @@ class Shelf(Generic[Plugin]):
         module = self._spec(name).name
         found = getattr(importlib.import_module(module), self.constant, None)
         if not isinstance(found, self.kind):
+            kinds = self.kind if isinstance(self.kind, tuple) else (self.kind,)
             raise CnnkitError(
-                f"{module.replace('.', '/')}.py declares no {self.constant} = {self.kind.__name__}(…); "
-                f"the contract stands in {self.kind.__module__}"
+                f"{module.replace('.', '/')}.py declares no {self.constant} = "
+                f"{' or '.join(kind.__name__ for kind in kinds)}(…); "
+                f"the contract stands in {kinds[-1].__module__}"
             )
-        return found
+        return cast(Plugin, found)
 
     def origin(self, name: str) -> Path:
         """Return the file that declares one plug-in; imports nothing of it."""

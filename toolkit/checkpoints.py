@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit import zoo
-from toolkit.artifacts import CHECKPOINT, Artifact, artifact_path, hash_file, stamp, writing
+from toolkit.artifacts import CHECKPOINT, Artifact, artifact_name, artifact_path, hash_file, stamp, writing
 from toolkit.errors import CorruptError, ShapeError, needs_extra
 from toolkit.machine.packages import DISTRIBUTION, package_version
 from toolkit.models import ModelSpec
@@ -92,7 +92,7 @@ def load_module(artifact: Artifact, *, model_file: Path | None = None, lean: boo
     """
     spec = zoo.model(artifact.passport.model, model_file=model_file)
     state = load_state(artifact)
-    if lean and spec.name in zoo.models():
+    if lean and spec.name in zoo.models():  # other packages' networks may keep tensors anywhere, too
         ready = _without_random_start(spec, artifact.passport, state)
         if ready is not None:
             return ready
@@ -133,7 +133,7 @@ def _without_random_start(spec: ModelSpec, passport: Passport, state: dict[str, 
 
 def untrained_name(model: str) -> str:
     """Return the artifact name of a model's seeded, untrained weights; never a trained one's."""
-    return f"{model}-untrained"
+    return f"{artifact_name(model)}-untrained"
 
 
 def model_file_hash(spec: ModelSpec, model_file: Path | None) -> str | None:
@@ -141,7 +141,7 @@ def model_file_hash(spec: ModelSpec, model_file: Path | None) -> str | None:
 
     It stands in the passport, so that an edited file begins anew.
     """
-    if model_file is None or spec.name in zoo.models():
+    if model_file is None or zoo.is_built_in(spec.name):
         return None
     return hash_file(model_file)
 
@@ -151,17 +151,21 @@ def write_untrained(
 ) -> Artifact:
     """Write seeded weights of a model, so that PyTorch and its exports share them.
 
-    The passport says trained: false; the preprocessing is pixels / 255.
+    The passport says trained: false; the preprocessing is the published one, else pixels / 255.
     """
     with needs_extra("train"):
         import torch
     channels, height, width = spec.input_shape
-    preprocessing = Preprocessing(
-        size=(height, width),
-        channels=channels,
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
-        formula="divide",
+    preprocessing = (
+        dataclasses.replace(spec.published.preprocessing, size=(height, width))
+        if spec.published
+        else Preprocessing(
+            size=(height, width),
+            channels=channels,
+            mean=(0.0,) * channels,
+            std=(1.0,) * channels,
+            formula="divide",
+        )
     )
     classes = tuple(str(index) for index in range(spec.classes))
     passport = new_passport(spec, preprocessing=preprocessing, classes=classes, trained=False)

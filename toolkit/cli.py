@@ -166,6 +166,12 @@ model_file_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="A Python file of your own with MODELS; it is run.",
 )
+pretrained_option = click.option(
+    "--pretrained",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Published weights of a package's network, timm:NAME or torchvision:NAME.",
+)
 untrained_option = click.option(
     "--untrained", is_flag=True, help="Seeded, untrained weights: latency and memory only."
 )

@@ -25,6 +25,7 @@ from toolkit.graphs import GRAPH
 from toolkit.models import ModelSpec
 from toolkit.outputs import logits_of
 from toolkit.passports import SYMMETRIC, Format, Passport, Precision
+from toolkit.published import cached, import_published, where_to_bring
 from toolkit.traces import timed
 from toolkit.weights import WEIGHTS_SUFFIXES
 
@@ -43,8 +44,9 @@ class Selection:
 
 def is_path(text: str) -> bool:
     """Tell whether MODEL is meant as a file rather than a name."""
-    # a name that people choose holds no dot; one like `v1.0` is no file's either
-    return "/" in text or Path(text).suffix[1:2].isalpha()
+    # a name that people choose holds no dot; one like `v1.0` is no file's either, and a package's
+    # networks have any names
+    return zoo.library_of(text) is None and ("/" in text or Path(text).suffix[1:2].isalpha())
 
 
 def is_model_file(path: Path) -> bool:
@@ -57,7 +59,8 @@ def open_model(text: str | None, selection: Selection) -> Artifact:
     """Open what MODEL names. Raises NotFoundError with what to type next.
 
     A name opens the newest artifact in one of the selection's formats and its precision, never an
-    untrained one unless asked. None opens the newest of all names.
+    untrained one unless asked. A network of a package of which nothing is here opens its published weights,
+    where this machine's caches hold them. None opens the newest of all names.
     """
     if text is not None and is_path(text):
         return open_artifact(Path(text))
@@ -67,6 +70,28 @@ def open_model(text: str | None, selection: Selection) -> Artifact:
     fitting = [path for path, passport in find_artifacts(selection.root, name) if fits(passport, selection)]
     if fitting:
         return open_artifact(fitting[0])
+    return _open_published(name, selection)
+
+
+def take_weights(model: str | Path | None, file: Path | str | None, root: Path) -> str | Path | None:
+    """Return the model as it was named, after its published weights were read from a file, if one is given.
+
+    Raises CnnkitError where no network is named, and what `import_published` raises.
+    """
+    if file is None:
+        return model
+    if model is None or is_path(str(model)):
+        raise CnnkitError("--pretrained FILE holds weights of a network that MODEL names, such as timm:NAME")
+    return import_published(str(model), Path(file), root=root).path
+
+
+def _open_published(name: str, selection: Selection) -> Artifact:
+    """Open published weights that are in this machine's caches. Raises NotFoundError where nothing is."""
+    wanted = CHECKPOINT in selection.formats and selection.precision == "fp32"
+    if wanted and zoo.library_of(name) and not find_artifacts(selection.root, name):
+        require_torch()
+        if cached(zoo.model(name)):
+            return import_published(name, root=selection.root)
     raise _nothing_fits(name, selection)
 
 
@@ -98,7 +123,14 @@ def fits(passport: Passport, selection: Selection) -> bool:
 
 
 def _open_untrained(name: str, selection: Selection) -> Artifact:
-    spec = zoo.model(name.removesuffix("-untrained"), model_file=selection.model_file)
+    try:
+        spec = zoo.model(name.removesuffix("-untrained"), model_file=selection.model_file)
+    except NotFoundError:
+        # a name of artifacts rather than of a network: timm-resnet18 for timm:resnet18
+        for path, passport in find_artifacts(selection.root, untrained_name(name.removesuffix("-untrained"))):
+            if fits(passport, selection) and zoo.is_built_in(passport.model):
+                return open_artifact(path)
+        raise
     named = untrained_name(spec.name)
     for path, passport in find_artifacts(selection.root, named):
         # of the network as its file has it now, if it is one's own
@@ -136,6 +168,11 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
                 f"rename the folder, or open the file itself: {here[name]}"
             )
         return unknown_name("model", name, {*here, *zoo.models()})
+    if zoo.library_of(name):
+        return NotFoundError(
+            f"no trained {name} here: {where_to_bring(spec)}; `cnnkit train {name} --dataset …` trains one, "
+            "`--untrained` takes seeded weights (latency and memory only)"
+        )
     minutes = minutes_to_train(spec)
     about = f" (about {minutes} on this machine)" if minutes else ""
     return NotFoundError(
@@ -146,9 +183,9 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
 
 def minutes_to_train(spec: ModelSpec) -> str | None:
     """Measure two training steps here and scale them to the default recipe; None where unknown."""
-    dataset = dataset_of(spec.dataset)
+    dataset = dataset_of(spec.dataset) if spec.dataset else None
     recipe = spec.recipes.get("default")
-    if recipe is None or dataset.train_images is None:
+    if recipe is None or dataset is None or dataset.train_images is None:
         return None
     try:
         import torch

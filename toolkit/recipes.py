@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "step", "cosine", "one-cycle"]
 Init = Literal["default", "xavier-uniform", "kaiming-uniform"]
-Pixels = Literal["standardise", "unit", "half"]
+Pixels = Literal["standardise", "unit", "half", "published"]
 Select = Literal["best", "last"]
 
 # Of what moves or blanks a picture: memory grows with the square. A run's own pictures bound it further.
@@ -62,7 +62,7 @@ class Recipe:
         Pixels,
         About(
             "standardise: minus the training set's mean, over its deviation; unit: / 255; "
-            "half: (/ 255 - 0.5) / 0.5."
+            "half: (/ 255 - 0.5) / 0.5; published: as the network's published weights have it."
         ),
     ] = "standardise"
     flip: Annotated[bool, About("Mirror half of the images.")] = False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit import zoo
 from toolkit.artifacts import hash_file
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.fetching import download
@@ -29,7 +32,7 @@ def load_pretrained(model: str, module: nn.Module, source: str) -> str:
     wanted = module.state_dict()
     inside = {name for name, _ in head(module).named_parameters(prefix=head_name(module))}
     body = {name: value for name, value in wanted.items() if name not in inside}
-    given = without_prefix(unwrap(read_weights(path), said), body, said)
+    given = _as_built(model, without_prefix(unwrap(read_weights(path), said), body, said), body)
     fitting: dict[str, Tensor] = {}
     for key, value in wanted.items():
         found = given.get(key)
@@ -47,6 +50,16 @@ def load_pretrained(model: str, module: nn.Module, source: str) -> str:
     left = [key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked")]
     said.append(f"{len(fitting)} of {len(wanted)} tensors from {path}; left at their start: {few(left)}")
     return "; ".join(said)
+
+
+def _as_built(model: str, given: dict[str, Tensor], body: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights under the names of the network that is built; published ones may have older names."""
+    spec = zoo.known(model)
+    if spec is None or spec.published is None or body.keys() <= given.keys():
+        return given
+    with contextlib.suppress(RuntimeError, KeyError, AttributeError, TypeError, ValueError):
+        return dict(spec.published.load(given).state_dict())
+    return given  # what fits of them is said
 
 
 def freeze(module: nn.Module) -> str:

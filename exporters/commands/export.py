@@ -96,6 +96,7 @@ def _images(value: str) -> int | None:
 @exporter_options
 @cli.name_option("Name of the artifacts (default: the source's).")
 @click.option("--fresh", is_flag=True, help="Export again even where the stored result is the same.")
+@cli.pretrained_option
 @cli.untrained_option
 @cli.seed_option
 @cli.data_dir_option
@@ -119,6 +120,7 @@ def export(
     explain: bool,
     name: str | None,
     fresh: bool,
+    pretrained: Path | None,
     untrained: bool,
     seed: int,
     data_dir: Path | None,
@@ -158,6 +160,7 @@ def export(
         formats=formats or None,
         precisions=wanted,
         options=options,
+        pretrained=pretrained,
         untrained=untrained,
         fresh=fresh,
         tell=cli.say,

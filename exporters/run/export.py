@@ -12,7 +12,7 @@ from exporters.run.report import Report
 from exporters.run.source import open_source
 from toolkit.artifacts import CHECKPOINT, artifacts_root
 from toolkit.exporting import EXPORTERS, ExportOptions, default_formats, own_by_word
-from toolkit.opening import Selection, describe
+from toolkit.opening import Selection, describe, take_weights
 from toolkit.passports import Precision
 from toolkit.telling import Tell, silent
 
@@ -24,6 +24,7 @@ def export(
     precisions: Sequence[Precision] = ("fp32",),
     options: Mapping[str, Mapping[str, Any]] | ExportOptions | None = None,
     untrained: bool = False,
+    pretrained: Path | str | None = None,
     fresh: bool = False,
     root: Path | str | None = None,
     tell: Tell = silent,
@@ -31,7 +32,8 @@ def export(
     """Export a network and check what came of it: a name's checkpoint, else its fp32 graph, or a path's file.
 
     `model` None is the network that was trained or exported last; `formats` None are those that are made by
-    default. `options` holds exporters' own options by their words, {"trt": {"flavour": "classic"}}, or is
+    default. `pretrained` is a file of published weights of the package's network that `model` names.
+    `options` holds exporters' own options by their words, {"trt": {"flavour": "classic"}}, or is
     all that an export is asked (batches, pictures for the proof, seed …). `fresh` makes again what
     an identical export has left.
 
@@ -51,6 +53,7 @@ def export(
         seed=asked.seed,
         model_file=asked.model_file,
     )
+    model = take_weights(model, pretrained, asked.root)
     source = open_source(None if model is None else str(model), selection)
     tell(f"opened {describe(source)}")
     meant = {one.name for one in EXPORTERS.all() if asked.own_of(one.options) != one.options()}

@@ -98,7 +98,7 @@ def _training(passport: Passport, name: str) -> str | None:
     recipe = passport.recipe
     if not passport.trained or recipe is None:
         return None
-    spec = zoo.models().get(passport.model)
+    spec = zoo.known(passport.model)
     words = ["cnnkit", "train", passport.model]
     words += _unusual("name", name, passport.model)
     words += _unusual("recipe", recipe.name, "default")

@@ -54,7 +54,7 @@ def sample_pictures(artifact: Artifact) -> SamplePictures | str:
 
     They are of the data set that the artifact was trained on, else of the one that its model is meant for.
     """
-    trained_on, spec = artifact.passport.dataset, zoo.models().get(artifact.passport.model)
+    trained_on, spec = artifact.passport.dataset, zoo.known(artifact.passport.model)
     name = trained_on.name if trained_on else spec.dataset if spec else None
     if name is None:
         return "no test pictures: the passport does not say which data the network was trained on"

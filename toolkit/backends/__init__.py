@@ -240,7 +240,7 @@ class Backend(ABC):
 # opens what nobody named a backend for: exports answer without torch, and on every machine
 DEFAULT_BACKEND = "ort"
 
-BACKENDS = Shelf("toolkit.backends", "BACKEND", Backend, "backend")  # type: ignore[type-abstract]
+BACKENDS = Shelf("toolkit.backends", "BACKEND", Backend, "backend")
 
 
 def backend_names() -> list[str]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     cli.device_option,
     cli.threads_option,
     cli.root_option,
+    cli.pretrained_option,
     cli.model_file_option,
     cli.json_option,
 )
@@ -47,6 +48,7 @@ def evaluate(
     device: str | None,
     threads: int | None,
     root: Path,
+    pretrained: Path | None,
     model_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -61,6 +63,7 @@ def evaluate(
         precision=as_precision(precision),
         device=device,
         threads=threads,
+        pretrained=pretrained,
         root=root,
         model_file=model_file,
         tell=cli.say,

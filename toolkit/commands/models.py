@@ -1,4 +1,4 @@
-"""`cnnkit models`: the zoo."""
+"""`cnnkit models`: the zoo, and the networks of other packages by a pattern."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from toolkit import cli
 
 
 @click.command()
+@click.argument("pattern", required=False)
 @cli.model_file_option
 @cli.json_option
-def models(*, model_file: Path | None, as_json: bool) -> None:
-    """List the networks of the zoo: input, parameters, multiply-adds, data set; yours with --model-file."""
+def models(*, pattern: str | None, model_file: Path | None, as_json: bool) -> None:
+    """List the networks of the zoo: input, parameters, multiply-adds, data set; yours with --model-file.
+
+    PATTERN with * and ? chooses among them, or among another package's: 'timm:mobilenet*'.
+    """
     from toolkit.inspection.listing import models as listed
 
-    found = listed(model_file=model_file, tell=cli.say)
+    found = listed(pattern, model_file=model_file, tell=cli.say)
     if as_json:
         cli.emit({"models": found})
     else:

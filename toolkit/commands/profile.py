@@ -76,6 +76,7 @@ def _short(word: str) -> click.Option:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the JSON to a file.")
 @click.option("--strict", is_flag=True, help="Exit with 4 when a figure is red.")
 @cli.options(
+    cli.pretrained_option,
     cli.untrained_option,
     cli.device_option,
     cli.threads_option,
@@ -99,6 +100,7 @@ def profile_command(
     trace: Path | None,
     output: Path | None,
     strict: bool,
+    pretrained: Path | None,
     untrained: bool,
     device: str | None,
     threads: int | None,
@@ -140,6 +142,7 @@ def profile_command(
             backends=words,
             precisions=precisions,
             settings=settings,
+            pretrained=pretrained,
             untrained=untrained,
             root=root,
             tell=cli.say,

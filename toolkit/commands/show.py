@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="With --features: the PNG to write."
 )
-@cli.options(cli.untrained_option, cli.seed_option, cli.root_option, cli.model_file_option, cli.json_option)
+@cli.options(cli.pretrained_option, cli.untrained_option, cli.seed_option)
+@cli.options(cli.root_option, cli.model_file_option, cli.json_option)
 def show(
     *,
     model: str,
@@ -47,6 +48,7 @@ def show(
     layers: tuple[str, ...],
     against: str | None,
     out: Path | None,
+    pretrained: Path | None,
     untrained: bool,
     seed: int,
     root: Path,
@@ -81,6 +83,7 @@ def show(
         training=recipe_name if training else None,
         classes=classes,
         channels=int(channels) if channels else None,
+        pretrained=pretrained,
         untrained=untrained,
         root=root,
         model_file=model_file,

@@ -167,7 +167,7 @@ class Exporter(ABC):
         """
 
 
-EXPORTERS = Shelf("exporters", "EXPORTER", Exporter, "format")  # type: ignore[type-abstract]
+EXPORTERS = Shelf("exporters", "EXPORTER", Exporter, "format")
 
 
 def default_formats() -> tuple[str, ...]:

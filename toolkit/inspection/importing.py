@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from toolkit.artifacts import (
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
+from toolkit.inspection.layers import shadow
 from toolkit.models import ModelSpec
 from toolkit.modules import walk
 from toolkit.opening import require_torch
@@ -167,19 +169,43 @@ def _beginning(name: str) -> str:
 
 def _inputs_and_outputs(spec: ModelSpec, state: Mapping[str, Tensor]) -> tuple[int, int]:
     """Read channels and classes off the first and the last layer's weights where they are there."""
+    channels, classes = spec.input_shape[0], spec.classes
     own = _own_weights(spec)
-    weights = [key for key, value in own.items() if value.ndim >= 2]
-    first, last = state.get(weights[0]), state.get(weights[-1])
-    channels = int(first.shape[1]) if first is not None and first.ndim == 4 else spec.input_shape[0]
-    return channels if channels in (1, 3) else spec.input_shape[0], (
-        int(last.shape[0]) if last is not None and last.ndim >= 2 else spec.classes
-    )
+    wider = dict(shadow(spec, channels, classes + 1).state_dict())
+    found_classes = _read_off(state, own, wider, classes)
+    other = 4 - channels  # of 1 and 3
+    found_channels = channels
+    with contextlib.suppress(RuntimeError, ValueError, AssertionError):  # not every network can be of both
+        found_channels = _read_off(
+            state, own, dict(shadow(spec, other, classes).state_dict()), channels, other
+        )
+    return found_channels if found_channels in (1, 3) else channels, max(1, found_classes)
+
+
+def _read_off(
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    changed: Mapping[str, Tensor],
+    count: int,
+    changed_to: int | None = None,
+) -> int:
+    """Return the count with which a network has the weights of a file, from two builds with known counts.
+
+    What differs between the builds tells which extents follow the count, and how.
+    """
+    step = (count + 1 if changed_to is None else changed_to) - count
+    for key, value in own.items():
+        other, given = changed.get(key), state.get(key)
+        if other is None or given is None or not value.ndim == other.ndim == given.ndim:
+            continue
+        for old, new, there in zip(value.shape, other.shape, given.shape, strict=True):
+            if old != new:
+                return count + round((there - old) * step / (new - old))
+    return count
 
 
 def _own_weights(spec: ModelSpec) -> dict[str, Tensor]:
     """Return a network's own weights by name: their shapes, with no memory behind them."""
-    from toolkit.inspection.layers import shadow
-
     return dict(shadow(spec, spec.input_shape[0], spec.classes).state_dict())
 
 
@@ -242,22 +268,37 @@ def _classes(
     if known and len(known.classes) == count and job.classes is None and job.dataset is None:
         said.append(f"classes and data set are those of its passport, {sidecar(job.file)}")
         return known.classes, known.dataset
-    name = job.dataset or job.model.dataset
-    own = dataset_of(name).classes
-    if job.dataset and own is None:
-        own = dataset_of(name).load(name, None, False, None).classes
     if job.classes is not None:
         if len(job.classes) != count:
             raise ShapeError(f"--classes names {len(job.classes)} and the weights answer with {count}")
         return job.classes, DatasetRef(name=job.dataset) if job.dataset else None
+    name = job.dataset or job.model.dataset
+    if name is None:
+        return _published_classes(job, count, said), None
+    own = dataset_of(name).classes
+    if job.dataset and own is None:
+        own = dataset_of(name).load(name, None, False, None).classes
     if own is not None and len(own) == count:
         if not job.dataset:
             said.append(f"classes are taken to be those of {name} (--dataset or --classes says otherwise)")
         return own, DatasetRef(name=name)
     if job.dataset:
         raise ShapeError(f"{name} has {len(own or ())} classes and the weights answer with {count}")
+    return _numbered(count, said), None
+
+
+def _published_classes(job: Import, count: int, said: list[str]) -> tuple[str, ...]:
+    """Return the classes that were published with the network where there are as many, else numbers."""
+    published = job.model.published.classes if job.model.published else None
+    if published is None or len(published) != count:
+        return _numbered(count, said)
+    said.append(f"classes are taken to be those that {job.model.name} was published with (or --classes)")
+    return published
+
+
+def _numbered(count: int, said: list[str]) -> tuple[str, ...]:
     said.append(f"its {count} classes are called by their numbers (--classes a,b,… names them)")
-    return tuple(str(index) for index in range(count)), None
+    return tuple(str(index) for index in range(count))
 
 
 def _preprocessing(job: Import, channels: int, known: Passport | None, said: list[str]) -> Preprocessing:
@@ -270,6 +311,13 @@ def _preprocessing(job: Import, channels: int, known: Passport | None, said: lis
     if known and known.preprocessing and job.mean is None and job.std is None:
         said.append(f"pixels are prepared as its passport says, {sidecar(job.file)}")
         return dataclasses.replace(known.preprocessing, size=job.size or known.preprocessing.size)
+    published = job.model.published
+    if published and published.preprocessing.channels == channels and job.mean is None and job.std is None:
+        said.append(
+            f"pixels are prepared as for the published weights of {job.model.name} (--mean and --std say "
+            "otherwise)"
+        )
+        return dataclasses.replace(published.preprocessing, size=job.size or published.preprocessing.size)
     recipe = job.model.recipes.get("textbook")
     assumed = {"unit": (0.0, 1.0), "half": (0.5, 0.5)}.get(recipe.pixels if recipe else "unit")
     if assumed is None and (job.mean is None or job.std is None):

@@ -14,7 +14,8 @@ from toolkit.inspection.training_memory import FIGURE_BYTES, TrainingMemory, tra
 from toolkit.markup import listed
 from toolkit.models import ModelSpec, Recipe
 from toolkit.modules import ModuleRow, walk
-from toolkit.opening import is_path, require_torch
+from toolkit.modules import shadow as build_shadow
+from toolkit.opening import is_path, require_torch, take_weights
 from toolkit.tables import TextTable
 
 if TYPE_CHECKING:
@@ -170,18 +171,21 @@ def show(
     classes: int | None = None,
     channels: int | None = None,
     untrained: bool = False,
+    pretrained: Path | str | None = None,
     root: Path | str | None = None,
     model_file: Path | str | None = None,
 ) -> Layers:
     """Return what a network is made of: each layer's shape, parameters, multiply-adds and bytes, in fp32.
 
     `model` is a network of the zoo or an artifact, by name or path; `untrained` looks at no artifact of that
-    name. `training` is the recipe of which the memory of a step is told, too. `classes` and `channels` None
-    are the model's own. Nothing is computed: the shapes are those of torch's meta device.
+    name, `pretrained` is a file of published weights of the package's network that it names. `training` is
+    the recipe of which the memory of a step is told, too. `classes` and `channels` None are the model's
+    own. Nothing is computed: the shapes are those of torch's meta device.
 
     Raises NotFoundError with the nearest match, ShapeError for an input that does not fit, MissingExtraError
     where PyTorch is not installed.
     """
+    model = take_weights(model, pretrained, artifacts_root(root)) or model
     spec, shape, count = _named(str(model), artifacts_root(root), path_of(model_file), untrained=untrained)
     shape = (channels or shape[0], *shape[1:])
     count = classes or count
@@ -208,10 +212,7 @@ def _named(
 def shadow(spec: ModelSpec, channels: int, classes: int) -> nn.Module:
     """Build a network without memory for its weights: shapes only, on torch's `meta` device."""
     require_torch()
-    import torch
-
-    with torch.device("meta"):
-        return spec.build(channels, classes)
+    return build_shadow(spec.build, channels, classes)
 
 
 def dissect(module: nn.Module, input_shape: tuple[int, ...], *, training: Recipe | None = None) -> Layers:

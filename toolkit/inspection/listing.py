@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from toolkit import schema, zoo
 from toolkit.artifacts import path_of
 from toolkit.datasets import DatasetSpec, dataset_names, dataset_of, own_sources
 from toolkit.errors import CnnkitError, MissingExtraError
-from toolkit.figures import count_text, shape_text
+from toolkit.figures import UNKNOWN, count_text, shape_text
 from toolkit.inspection.layers import dissect, shadow
 from toolkit.models import ModelSpec
 from toolkit.tables import TextTable
 from toolkit.telling import Tell, silent
+
+# counting builds each network, which takes a package's up to a second or two
+MOST_COUNTED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +31,7 @@ class ModelFigures:
     classes: int
     parameters: int | None
     macs: int | None
-    dataset: str
+    dataset: str | None
     source: str
     summary: str
     recipes: tuple[str, ...]
@@ -44,7 +48,7 @@ class Models(tuple[ModelFigures, ...]):
                 shape_text(one.input_shape),
                 count_text(one.parameters, exact=1_000_000),
                 count_text(one.macs, exact=1_000_000),
-                one.dataset,
+                one.dataset or UNKNOWN,
                 one.summary,
             )
             for one in self
@@ -55,12 +59,32 @@ class Models(tuple[ModelFigures, ...]):
         return self.table().html()
 
 
-def models(*, model_file: Path | str | None = None, tell: Tell = silent) -> Models:
+def models(
+    pattern: str | None = None, *, model_file: Path | str | None = None, tell: Tell = silent
+) -> Models:
     """Return the networks of the zoo, and of a Python file of one's own, which is run.
 
-    Without PyTorch nothing is counted, which `tell` hears. Raises CnnkitError for a file without networks.
+    `pattern` with * and ? chooses among them, or, as in `timm:mobilenet*`, among a package's. Of more than
+    ten of a package's, and without PyTorch, nothing is counted, which `tell` hears. Raises
+    CnnkitError for a file without networks, NotFoundError where a pattern fits none.
     """
-    specs = {**zoo.models(), **(zoo.models_of_file(Path(model_file)) if model_file else {})}.values()
+    own = zoo.models_of_file(Path(model_file)) if model_file else {}
+    if pattern is None:
+        specs = list({**zoo.models(), **own}.values())
+    elif fitting := fnmatch.filter(own, pattern):
+        specs = [own[name] for name in fitting]
+    else:
+        specs = [zoo.model(name) for name in zoo.matching(pattern)]
+    if pattern is None:
+        tell(
+            "other packages' networks: " + ", ".join(f"`cnnkit models '{one}:*'`" for one in zoo.libraries())
+        )
+    elif zoo.library_of(pattern) and len(specs) > MOST_COUNTED:
+        tell(
+            f"{len(specs)} networks fit; parameters and multiply-adds are counted for up to {MOST_COUNTED}: "
+            "name fewer"
+        )
+        return Models(_figures(spec, counted=False) for spec in specs)
     try:
         return Models(_figures(spec, counted=True) for spec in specs)
     except MissingExtraError as error:

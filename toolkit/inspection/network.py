@@ -23,7 +23,7 @@ from toolkit.images import PictureSource
 from toolkit.inspection.evaluation import Evaluation, evaluate
 from toolkit.inspection.prediction import Predictions, Refusal, predict_dataset, predict_pictures
 from toolkit.markup import html_table
-from toolkit.opening import Selection, describe, quality_of
+from toolkit.opening import Selection, describe, quality_of, take_weights
 from toolkit.passports import Passport, Precision
 from toolkit.resolving import resolve
 from toolkit.telling import Tell, silent
@@ -40,6 +40,7 @@ def load(
     threads: int | None = None,
     root: Path | str | None = None,
     untrained: bool = False,
+    pretrained: Path | str | None = None,
     seed: int = 0,
     model_file: Path | str | None = None,
     tell: Tell = silent,
@@ -48,11 +49,13 @@ def load(
 
     `model` None is the network that was trained or exported last. `backend` None is the default one where
     it has a file of the newest weights, else the one that runs the checkpoint; `Network.why` says which
-    and why. `device` None is the backend's own, `threads` None the runtime's default.
+    and why. `pretrained` is a file of published weights of the package's network that `model` names, which
+    become its checkpoint. `device` None is the backend's own, `threads` None the runtime's default.
 
     Raises NotFoundError with what to type next, CorruptError for a file that was altered, UnavailableError
     where the backend or the device is not here.
     """
+    model = take_weights(model, pretrained, artifacts_root(root))
     selection = Selection(
         root=artifacts_root(root),
         precision=precision,

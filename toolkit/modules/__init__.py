@@ -39,6 +39,20 @@ class ModuleRow:
     written_bytes: int
 
 
+def shadow(build: Callable[[int, int], nn.Module], channels: int, classes: int) -> nn.Module:
+    """Build a network without memory for its weights: shapes only, on torch's `meta` device.
+
+    One whose author computes with values while it is built is built with memory first.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return build(channels, classes)
+    except (RuntimeError, NotImplementedError):  # what a tensor without values cannot do
+        return build(channels, classes).to("meta")
+
+
 def walk(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModuleRow, ...]:
     """Run zeros of (N, C, H, W) through a module in eval mode; return a row for each call.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from toolkit.allocation import reuse_freed_memory
 from toolkit.artifacts import artifacts_root
-from toolkit.opening import describe
+from toolkit.opening import describe, take_weights
 from toolkit.passports import Precision
 from toolkit.profiling.bench import ProfileSettings, run_columns
 from toolkit.profiling.columns import ColumnsWanted, backends_of, find_columns
@@ -26,13 +26,15 @@ def profile(
     precisions: Sequence[Precision] = ("fp32",),
     settings: ProfileSettings | None = None,
     untrained: bool = False,
+    pretrained: Path | str | None = None,
     root: Path | str | None = None,
     tell: Tell = silent,
 ) -> Profile:
     """Measure time and memory of every module of networks, names or files, in each backend, on the same rows.
 
     Without a model: the one that was trained or exported last. `backends` None are all that are here; what a
-    column needs and is not there is exported first. `batches` None are those of the settings, which say all
+    column needs and is not there is exported first. `pretrained` is a file of published weights of the
+    package's network that the first model names. `batches` None are those of the settings, which say all
     else: seconds a column, device, threads, seed. Times are milliseconds, memory is bytes.
 
     A backend that is named and cannot run here has a column without times, whose `why_not` says why.
@@ -43,8 +45,9 @@ def profile(
     if batches is not None:
         asked = dataclasses.replace(asked, batches=tuple(batches))
     names, named = backends_of(backends)
+    first = take_weights(models[0] if models else None, pretrained, artifacts_root(root))
     wanted = ColumnsWanted(
-        models=tuple(map(str, models)),
+        models=tuple(map(str, (first, *models[1:]) if first is not None else models)),
         backends=names,
         named=named,
         precisions=tuple(precisions),

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from toolkit.artifacts import Artifact
+from toolkit.artifacts import Artifact, artifact_name
+from toolkit.datasets import dataset_words
+from toolkit.errors import CnnkitError
 from toolkit.machine.cpu import MOST_THREADS
 from toolkit.models import ModelSpec, Recipe
 from toolkit.recipes import About
@@ -68,19 +70,27 @@ class Job:
     flip_test: Annotated[bool, About("Also test with mirror images averaged in: a separate figure.")] = False
     pretrained: Annotated[
         str | None,
-        About("Start from torchvision's ImageNet weights (resnets), or from a file of weights."),
+        About(
+            "Start from ImageNet's weights (resnets), a package's published ones in this machine's cache, "
+            "or a file of weights."
+        ),
     ] = None
     freeze: Annotated[bool, About("Only the head learns; all other layers stay as they start.")] = False
 
     @property
     def artifact_name(self) -> str:
         """Return the name under which the artifacts lie."""
-        return self.name or self.model.name
+        return self.name or artifact_name(self.model.name)
 
     @property
     def dataset_name(self) -> str:
-        """Return the data set's name as given, or the model's own."""
-        return self.dataset or self.model.dataset
+        """Return the data set's name as given, or the model's own. Raises CnnkitError where it has none."""
+        name = self.dataset or self.model.dataset
+        if name is None:
+            raise CnnkitError(
+                f"{self.model.name} has no data set of its own; add `--dataset {'|'.join(dataset_words())}`"
+            )
+        return name
 
 
 @dataclass(frozen=True, kw_only=True)

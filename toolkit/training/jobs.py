@@ -12,10 +12,15 @@ from typing import Any
 
 from toolkit import zoo
 from toolkit.artifacts import artifacts_root
-from toolkit.errors import CnnkitError, unknown_name
+from toolkit.errors import CnnkitError, NotFoundError, unknown_name
+from toolkit.models import ModelSpec
+from toolkit.published import cached, where_to_bring
 from toolkit.training import Job, Outcome, Watcher, recipes
 from toolkit.training.recipes import FieldSpec
+from toolkit.transfer import IMAGENET
 
+# the recipe that takes the default one's place where training starts from weights
+FINETUNE = "finetune"
 WORKERS_WITHOUT_LOADER = "--workers belong to --loader torch; the memory loader has none"
 _SIZE = FieldSpec(
     name="size",
@@ -91,6 +96,10 @@ def make_job(
         raise CnnkitError(WORKERS_WITHOUT_LOADER)
     if "size" in chosen:
         chosen["size"] = (chosen["size"],) * 2
+    if chosen.get("pretrained") == IMAGENET and zoo.library_of(model):
+        chosen["pretrained"] = str(_cached_weights(spec))
+    if recipe == "default" and "pretrained" in chosen and FINETUNE in spec.recipes:
+        recipe = FINETUNE
     return Job(
         model=spec,
         recipe=recipes.override(recipes.find(spec, recipe), changes),
@@ -99,6 +108,14 @@ def make_job(
         model_file=code,
         **chosen,
     )
+
+
+def _cached_weights(spec: ModelSpec) -> Path:
+    """Return the file of published weights that this machine's caches hold. Raises NotFoundError."""
+    found = cached(spec)
+    if found is None:
+        raise NotFoundError(f"{where_to_bring(spec)}; without --pretrained training starts from scratch")
+    return found
 
 
 def _parsed(setting: FieldSpec, given: Any) -> Any:

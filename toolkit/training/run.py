@@ -31,6 +31,11 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
 
     watcher = watcher or Watcher()
     watcher.say(f"training {job.model.name}, recipe {recipes.summary(recipes.check(job.recipe))}")
+    if not job.pretrained and job.model.published:
+        watcher.say(
+            f"{job.model.name} starts from scratch; --pretrained starts from its published weights where "
+            "this machine's cache holds them, --pretrained FILE from a file"
+        )
     if job.freeze and not job.pretrained:
         watcher.say(
             "note: --freeze without --pretrained keeps random weights in all layers but the last; "

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import schema, zoo
-from toolkit.artifacts import artifacts_root, write_json
-from toolkit.datasets import dataset_of
+from toolkit.artifacts import artifact_name, artifacts_root, write_json
+from toolkit.datasets import dataset_of, dataset_words
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
 from toolkit.models import Recipe
 from toolkit.telling import Tell, silent
@@ -97,11 +97,16 @@ def sweep(
     chosen = dict(_axis(word, values) for word, values in varied.items())
     spec = zoo.model(model, model_file=Path(model_file) if model_file else None)
     # what would fail in every cell is told before the first one starts
-    dataset_of(dataset or spec.dataset)
+    named = dataset or spec.dataset
+    if named is None:
+        raise CnnkitError(
+            f"{spec.name} has no data set of its own; add `--dataset {'|'.join(dataset_words())}`"
+        )
+    dataset_of(named)
     found = {name: recipes.find(spec, name) for name in chosen.get("recipe", ("default",))}
     _insist_on_a_device(chosen.get("device", ("cpu",)))
     plan = SweepPlan(model=model, axes=chosen, fixed=fixed, recipes=found)
-    sweeps = artifacts_root(Path(root) if root else None) / spec.name / "sweeps"
+    sweeps = artifacts_root(Path(root) if root else None) / artifact_name(spec.name) / "sweeps"
     folder = open_folder(sweeps, plan, resume=resume)
     results = _results(plan, folder, cell_timeout_s, tell)
     table = Table(model=model, folder=folder, axes=chosen, results=tuple(results))

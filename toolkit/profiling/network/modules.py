@@ -109,14 +109,12 @@ def _from_torch(
         return ()
     try:
         spec = zoo.model(passport.model, model_file=model_file)
-        import torch
-
-        from toolkit.modules import walk
+        from toolkit.modules import shadow, walk
     except (NotFoundError, ImportError):
         return ()
     shape = (batch, *(extent or 1 for extent in passport.input.shape[1:]))
-    with torch.device("meta"), watched_construction() as lines:
-        module = spec.build(shape[1], len(passport.classes) or spec.classes)
+    with watched_construction() as lines:
+        module = shadow(spec.build, shape[1], len(passport.classes) or spec.classes)
     made_at = {name: lines.get(id(part)) for name, part in module.named_modules()}
     # a walk on the meta device imports torch's compiler, which takes 1.4 s
     try:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from toolkit.datasets import Dataset, Split, dataset_of, split_off
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels, ground_of
-from toolkit.models import Recipe
+from toolkit.models import Published, Recipe
 from toolkit.preprocessing import Preprocessing, fit_batch
 from toolkit.training import Job
 
@@ -47,7 +47,7 @@ def prepare(job: Job) -> PreparedData:
         dataset=data,
         learned=learned,
         held=held,
-        preprocessing=preprocessing_for(job.recipe, learned, size),
+        preprocessing=preprocessing_for(job.recipe, learned, size, job.model.published),
         wanted=job.images,
     )
 
@@ -89,7 +89,9 @@ def evenly(data: Split, count: int) -> Split:
     return data.take(np.sort(np.argsort(rank, kind="stable")[:count]))
 
 
-def preprocessing_for(recipe: Recipe, data: Split, size: tuple[int, int]) -> Preprocessing:
+def preprocessing_for(
+    recipe: Recipe, data: Split, size: tuple[int, int], published: Published | None = None
+) -> Preprocessing:
     """Return how pixels become input under a recipe; `standardise` and the ground look at the pictures."""
     channels = data.images.shape[1]
     if recipe.pixels == "standardise":
@@ -102,12 +104,28 @@ def preprocessing_for(recipe: Recipe, data: Split, size: tuple[int, int]) -> Pre
         # pictures of one single colour have no deviation to divide by
         safe = tuple(deviation or 1.0 for deviation in deviations)
         mean, std = tuple(means), safe
+    elif recipe.pixels == "published":
+        mean, std = _published_figures(published, channels)
     else:
         offset, width = (0.5, 0.5) if recipe.pixels == "half" else (0.0, 1.0)
         mean, std = (offset,) * channels, (width,) * channels
     # colour pictures are never inverted, so what they have at their border decides nothing
     ground = ground_of(data.images) if channels == 1 else None
     return Preprocessing(size=size, channels=channels, mean=mean, std=std, ground=ground, formula="divide")
+
+
+def _published_figures(
+    published: Published | None, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of published weights; of another number of channels the mean of them."""
+    if published is None:
+        raise CnnkitError("nothing was published with this network: --pixels standardise, unit or half")
+    found = (published.preprocessing.mean, published.preprocessing.std)
+    mean, std = (
+        figures if len(figures) == channels else (sum(figures) / len(figures),) * channels
+        for figures in found
+    )
+    return mean, std
 
 
 def _histogram(pixels: Pixels) -> NDArray[np.float64]:
