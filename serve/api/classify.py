@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from urllib.parse import parse_qsl
 
@@ -17,8 +18,10 @@ from serve.api.messages import (
     ListedModel,
     ModelList,
     PictureLatency,
+    PictureResult,
+    PictureResults,
 )
-from serve.api.pictures import Decoders, picture_in
+from serve.api.pictures import Decoders, SentPictures, pictures_in
 from serve.api.protocol import Protocol, headers_of, usable
 from serve.batching import DeadlineError, QueueFullError
 from serve.classifier import PreparedPicture
@@ -29,9 +32,13 @@ from toolkit.images import top_classes
 
 # What no picture is answered; any other fault of one is 422.
 STATUS = {ImageSizeError: 413, NoImageError: 415}
+# what is one picture's own, where several came
+FAULTS = frozenset({413, 415, 422})
+NDJSON = b"application/x-ndjson"
+APART_FROM = 262_144
 INVERT: dict[Inversion, Invert] = {"auto": "auto", "always": "yes", "never": "no"}
 WORDS = {
-    "": f"the query takes each of {', '.join(ClassifyQuery.__struct_fields__)} at most once",
+    "": f"query and fields take each of {', '.join(ClassifyQuery.__struct_fields__)} at most once, together",
     "top": "top must be a whole number from 1 to 9999",
     "invert": f"invert must be one of {', '.join(INVERT)}",
 }
@@ -62,23 +69,59 @@ class Classify:
         )
 
     async def classify(self, request: HttpRequest) -> Reply:
-        """Classify the picture of the body: raw bytes, or a form's field `file`."""
-        query = _query(request.query)
+        """Classify the body's picture, or the several of its form or JSON, as its fields and query say."""
+        body = await request.read()
+        sent = await self._sent(body, request.headers.get(b"content-type", b""))
+        query = _query(request.query, sent.query)
         name = query.model if query.model is not None else self.protocol.registry.default().name
         version = await self.protocol.version(request, name, query.version)
-        body = await request.read()
+        if sent.several:
+            return await self._several(request, sent.files, version, query)
+        answer = await self._timed(request, sent.files[0][1], version, query)
+        return json_reply(answer, headers=headers_of(version.classifier))
+
+    async def _sent(self, body: bytes, content_type: bytes) -> SentPictures:
+        # a large form or JSON takes longer to take apart than other callers should wait
+        if len(body) > APART_FROM:
+            return await asyncio.to_thread(pictures_in, body, content_type)
+        return pictures_in(body, content_type)
+
+    async def _several(
+        self, request: HttpRequest, files: list[tuple[str, bytes]], version: Version, query: ClassifyQuery
+    ) -> Reply:
+        """Answer each picture for itself; as lines of JSON where the caller accepts them."""
+
+        async def one(file: str, data: bytes) -> PictureResult:
+            try:
+                return PictureResult(file, answer=await self._timed(request, data, version, query))
+            except RefusedError as refused:
+                if refused.status not in FAULTS:
+                    raise
+                return PictureResult(file, status=refused.status, error=str(refused))
+
+        results = await asyncio.gather(*(one(file, data) for file, data in files))
+        headers = headers_of(version.classifier)
+        if NDJSON in request.headers.get(b"accept", b""):
+            return Reply(
+                body=msgspec.json.Encoder().encode_lines(results), content_type=NDJSON, headers=headers
+            )
+        return json_reply(PictureResults(results), headers=headers)
+
+    async def _timed(
+        self, request: HttpRequest, picture: bytes, version: Version, query: ClassifyQuery
+    ) -> Classification:
         start = time.perf_counter()
         try:
-            return await self._answer(request, body, version, query)
+            return await self._answer(request, picture, version, query)
         except RefusedError:
             version.queue.tally.failed(time.perf_counter() - start)
             raise
 
     async def _answer(
-        self, request: HttpRequest, body: bytes, version: Version, query: ClassifyQuery
-    ) -> Reply:
+        self, request: HttpRequest, picture: bytes, version: Version, query: ClassifyQuery
+    ) -> Classification:
         classifier = version.classifier
-        prepared, waited_s = await self._prepare(request, body, version, query.invert)
+        prepared, waited_s = await self._prepare(request, picture, version, query.invert)
         arrays, timing = await self.protocol.admission.run(version, prepared.rows, request.deadline)
         ran = time.perf_counter()
         try:
@@ -86,23 +129,20 @@ class Classify:
         except ImageError as error:
             raise RefusedError(422, str(error)) from None
         passport = classifier.artifact.passport
-        reply = json_reply(
-            Classification(
-                model=version.model.name,
-                version=passport.precision,
-                backend=classifier.backend,
-                sha256=passport.sha256,
-                top=[LabelProbability(*best) for best in top_classes(row, classifier.classes, query.top)],
-                inverted=prepared.inverted,
-                latency_ms=PictureLatency(
-                    wait=round(waited_s * 1e3, 4),
-                    decode=round(prepared.decode_ms, 4),
-                    preprocess=round(prepared.preprocess_ms, 4),
-                    queue=round(timing.queue_ms, 4),
-                    infer=round(timing.infer_ms, 4),
-                ),
+        answer = Classification(
+            model=version.model.name,
+            version=passport.precision,
+            backend=classifier.backend,
+            sha256=passport.sha256,
+            top=[LabelProbability(*best) for best in top_classes(row, classifier.classes, query.top)],
+            inverted=prepared.inverted,
+            latency_ms=PictureLatency(
+                wait=round(waited_s * 1e3, 4),
+                decode=round(prepared.decode_ms, 4),
+                preprocess=round(prepared.preprocess_ms, 4),
+                queue=round(timing.queue_ms, 4),
+                infer=round(timing.infer_ms, 4),
             ),
-            headers=headers_of(classifier),
         )
         version.queue.tally.answered(
             1,
@@ -111,19 +151,20 @@ class Classify:
             infer_s=timing.infer_ms / 1e3,
             write_s=time.perf_counter() - ran,
         )
-        return reply
+        return answer
 
     async def _prepare(
-        self, request: HttpRequest, body: bytes, version: Version, invert: Inversion
+        self, request: HttpRequest, picture: bytes, version: Version, invert: Inversion
     ) -> tuple[PreparedPicture, float]:
         name, classifier = version.model.name, version.classifier
-        content_type = request.headers.get(b"content-type", b"")
+        if not picture:
+            raise RefusedError(422, "there is no picture: the file is empty")
 
         def work() -> PreparedPicture:
-            return classifier.prepare(picture_in(body, content_type), invert=INVERT[invert])
+            return classifier.prepare(picture, invert=INVERT[invert])
 
         try:
-            prepared, waited_s = await self.decoders.run(work, len(body), request.deadline)
+            prepared, waited_s = await self.decoders.run(work, len(picture), request.deadline)
         except (QueueFullError, DeadlineError) as error:
             raise self.protocol.admission.refused(name, error) from None
         except ImageError as error:
@@ -135,9 +176,10 @@ class Classify:
         return prepared, waited_s
 
 
-def _query(text: str) -> ClassifyQuery:
+def _query(text: str, said: list[tuple[str, str]]) -> ClassifyQuery:
+    """Return what the query and the body say together; nothing may be said twice."""
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=16, errors="strict")
+        pairs = said + parse_qsl(text, keep_blank_values=True, max_num_fields=16, errors="strict")
     except ValueError as error:
         raise RefusedError(400, f"the query cannot be read: {error}") from None
     found = dict(pairs)

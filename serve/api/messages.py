@@ -189,6 +189,13 @@ class ClassifyQuery(Struct, forbid_unknown_fields=True):
     invert: Inversion = "auto"
 
 
+class ClassifyRequest(ClassifyQuery, forbid_unknown_fields=True):
+    """One picture as `image` or several as `images`, base64 text or `data:` URLs, and how to classify."""
+
+    image: str | UnsetType = UNSET
+    images: Annotated[list[str], Meta(min_length=1)] | UnsetType = UNSET
+
+
 class Classification(Struct):
     """What a model says of one picture, likeliest first."""
 
@@ -199,6 +206,21 @@ class Classification(Struct):
     top: list[LabelProbability]
     inverted: bool
     latency_ms: PictureLatency
+
+
+class PictureResult(Struct):
+    """One of several pictures: its answer, or the status and error that it would have had alone."""
+
+    file: str
+    answer: Classification | UnsetType = UNSET
+    status: int | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+
+
+class PictureResults(Struct):
+    """The answers to several pictures, in their order."""
+
+    results: list[PictureResult]
 
 
 class ListedModel(Struct):

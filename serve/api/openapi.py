@@ -15,14 +15,15 @@ from typing import Any
 import msgspec
 
 from serve.api import Handler, HttpRequest, Reply, messages
+from serve.api.classify import NDJSON
+from serve.api.pictures import MOST_PICTURES
 from serve.tally import StatisticsReply
 from toolkit.checkpoints import tool_versions
 
 STRING: dict[str, Any] = {"type": "string"}
 PICTURE: dict[str, Any] = {"type": "string", "format": "binary"}
-FORM = {"type": "object", "properties": {"file": PICTURE}, "required": ["file"]}
+MANY = {"type": "array", "items": PICTURE, "maxItems": MOST_PICTURES}
 PICTURES = {
-    "multipart/form-data": {"schema": FORM},
     "application/octet-stream": {"schema": PICTURE},
     "image/*": {"schema": PICTURE},
 }
@@ -68,7 +69,8 @@ VERSION = f"{MODEL}/versions/{{version}}"
 class Operation:
     """What one path takes and answers; `reply`, `asked` and `query` are types, `errors` statuses beside 401.
 
-    `also` is a status whose reply is no error's but the answer's own.
+    `also` is a status whose reply is no error's but the answer's own, `several` what a list of pictures is
+    answered, whole or line by line.
     """
 
     summary: str
@@ -78,6 +80,7 @@ class Operation:
     asked: Any = None
     query: Any = None
     also: int | None = None
+    several: tuple[Any, Any] | None = None
     kind: str = "application/json"
 
 
@@ -100,11 +103,13 @@ _MODEL = {
 }
 OPERATIONS = {
     "/v1/classify": Operation(
-        summary="Classify a picture",
+        summary="Classify a picture, or several in a form or as base64 text",
         reply=messages.Classification,
         errors=(400, 404, 408, 413, 415, 422, 429, 503, 504),
         method="post",
+        asked=messages.ClassifyRequest,
         query=messages.ClassifyQuery,
+        several=(messages.PictureResults, messages.PictureResult),
     ),
     "/v1/models": Operation(summary="What is served", reply=messages.ModelList),
     "/v2": Operation(summary="Describe the server", reply=messages.ServerDescription),
@@ -127,7 +132,12 @@ def document(models: Sequence[str]) -> dict[str, Any]:
     """Return the whole description of a server with these models."""
     types = [
         messages.ErrorReply,
-        *(kind for one in OPERATIONS.values() for kind in (one.reply, one.asked) if kind is not None),
+        *(
+            kind
+            for one in OPERATIONS.values()
+            for kind in (one.reply, one.asked, *(one.several or ()))
+            if kind is not None
+        ),
     ]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     paths = {
@@ -154,7 +164,11 @@ def _path(path: str, one: Operation, schemas: dict[str, Any], models: Sequence[s
         if f"{{{name}}}" in path
     ]
     error = {"application/json": {"schema": schemas[repr(messages.ErrorReply)]}}
-    answer = {one.kind: {"schema": schemas[repr(one.reply)]}}
+    answer: dict[str, Any] = {one.kind: {"schema": schemas[repr(one.reply)]}}
+    if one.several is not None:
+        whole, line = (schemas[repr(kind)] for kind in one.several)
+        answer[one.kind] = {"schema": {"anyOf": [schemas[repr(one.reply)], whole]}}
+        answer[NDJSON.decode()] = {"schema": line}
     contents = {**dict.fromkeys((401, *one.errors), error), **dict.fromkeys((200, one.also or 200), answer)}
     replies = {
         str(status): {"description": WORDS[status], "content": contents[status]}
@@ -162,8 +176,16 @@ def _path(path: str, one: Operation, schemas: dict[str, Any], models: Sequence[s
     }
     operation: dict[str, Any] = {"summary": one.summary, "responses": replies}
     if one.query is not None:
-        operation["requestBody"] = {"required": True, "content": PICTURES}
         fields = _as_openapi(msgspec.json.schema(one.query))["$defs"][one.query.__name__]["properties"]
+        form = {"type": "object", "properties": {"file": PICTURE, "files": MANY, **fields}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                "application/json": {"schema": schemas[repr(one.asked)]},
+                **PICTURES,
+            },
+        }
         parameters += [{"name": name, "in": "query", "schema": field} for name, field in fields.items()]
     elif one.asked is not None:
         operation["requestBody"] = {

@@ -6,11 +6,16 @@ A bounded number of pictures waits for a thread, none past its deadline.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from serve.api import RefusedError
+from serve.api.bodies import read
+from serve.api.messages import ClassifyQuery, ClassifyRequest
 from serve.batching import DeadlineError, QueueFullError, smoothed
 
 Made = TypeVar("Made")
@@ -19,27 +24,82 @@ Made = TypeVar("Made")
 DECODERS = 2
 # What the waiting pictures may weigh together, as files: each may be as large as a body.
 MOST_BYTES = 256 * 1024 * 1024
-FIELD = b"file"
-MAX_PARTS = 16
+FIELDS = ("file", "files")
+# what one request may bring
+MOST_PICTURES = 64
+DECODER = msgspec.json.Decoder(ClassifyRequest)
+WORDS = {
+    "": "a JSON body holds one picture as `image`, or several as `images`: base64 text; and any of "
+    + ", ".join(ClassifyQuery.__struct_fields__),
+    "image": "image must be base64 text",
+    "images": "images must be a list of base64 texts",
+}
 
 
-def picture_in(body: bytes, content_type: bytes) -> bytes:
-    """Return the file that a body is, or that its form holds. Raises RefusedError (400, 415, 422)."""
+class SentPictures(NamedTuple):
+    """What a body holds: pictures by the names they came with, and what it says as a query would, in pairs.
+
+    `several` tells that a list was sent, be it of one.
+    """
+
+    files: list[tuple[str, bytes]]
+    query: list[tuple[str, str]]
+    several: bool = False
+
+
+def pictures_in(body: bytes, content_type: bytes) -> SentPictures:
+    """Return the picture that a body is, or what its form or JSON holds.
+
+    Raises RefusedError (400, 415, 422).
+    """
     kind = content_type.split(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
-        body = _in_form(body, content_type)
+        sent = _in_form(body, content_type)
+    elif kind == b"application/json":
+        sent = _in_json(body)
     # curl --data-binary calls everything x-www-form-urlencoded, so there the bytes themselves decide
-    elif kind.startswith((b"text/", b"application/json")):
+    elif kind.startswith(b"text/"):
         raise RefusedError(
-            415, f"send a picture's bytes or a form with the field file, not {kind[:60].decode('latin-1')}"
+            415,
+            "send a picture's bytes, a form with the field file, or JSON with base64 text in image, "
+            f"not {kind[:60].decode('latin-1')}",
         )
-    if not body:
-        raise RefusedError(422, "there is no picture: the body is empty")
-    return body
+    else:
+        sent = SentPictures([("", body)], [])
+    if not any(data for _, data in sent.files):
+        raise RefusedError(422, "there is no picture: the body is empty, or its field file is")
+    return sent
 
 
-def _in_form(body: bytes, content_type: bytes) -> bytes:
-    """Return the content of the form's first field of that name, which stays in memory."""
+def _in_json(body: bytes) -> SentPictures:
+    asked = read(DECODER, body, WORDS)
+    texts = [asked.image] if isinstance(asked.image, str) else []
+    several = not isinstance(asked.images, msgspec.UnsetType)
+    if several == bool(texts):
+        raise RefusedError(400, WORDS[""])
+    texts = list(asked.images) if several else texts  # type: ignore[arg-type]  # it is set where there are several
+    _bound(len(texts))
+    usual = ClassifyQuery()
+    fields = [(name, getattr(asked, name)) for name in ClassifyQuery.__struct_fields__]
+    said = [(name, str(value)) for name, value in fields if value != getattr(usual, name)]
+    return SentPictures([(f"images[{at}]", _of_base64(text)) for at, text in enumerate(texts)], said, several)
+
+
+def _of_base64(text: str) -> bytes:
+    data = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError as error:
+        raise RefusedError(400, f"a picture is no base64 text: {error}") from None
+
+
+def _bound(pictures: int) -> None:
+    if pictures > MOST_PICTURES:
+        raise RefusedError(400, f"{pictures} pictures came; {MOST_PICTURES} are the most in one request")
+
+
+def _in_form(body: bytes, content_type: bytes) -> SentPictures:
+    """Return the form's pictures, which stay in memory, and its other fields."""
     from python_multipart import exceptions, multipart
 
     boundary = multipart.parse_options_header(content_type)[1].get(b"boundary")
@@ -50,8 +110,7 @@ def _in_form(body: bytes, content_type: bytes) -> bytes:
 
     def take(part: multipart.Field | multipart.File) -> None:
         parts.append(part)
-        if len(parts) > MAX_PARTS:
-            raise RefusedError(400, f"the form has more than {MAX_PARTS} parts")
+        _bound(len(parts) - len(ClassifyQuery.__struct_fields__))
 
     parser = multipart.FormParser(
         "multipart/form-data",
@@ -68,13 +127,29 @@ def _in_form(body: bytes, content_type: bytes) -> bytes:
         raise RefusedError(400, f"the form cannot be read: {error}") from None
     if not ends:
         raise RefusedError(400, "the form is cut short")
-    found = next((part for part in parts if part.field_name == FIELD), None)
-    if found is None:
-        raise RefusedError(422, f"the form has no field {FIELD.decode()!r} with a picture")
-    if isinstance(found, multipart.Field):
-        return found.value or b""
-    found.file_object.seek(0)
-    return found.file_object.read()
+    return _sorted_out(parts)
+
+
+def _sorted_out(parts: Sequence[Any]) -> SentPictures:
+    files: list[tuple[str, bytes]] = []
+    query: list[tuple[str, str]] = []
+    for part in parts:
+        name = (part.field_name or b"").decode("utf-8", "replace")
+        file = getattr(part, "file_object", None)
+        if name in FIELDS:
+            if file is not None:
+                file.seek(0)
+            label = (getattr(part, "file_name", None) or b"").decode("utf-8", "replace")
+            files.append((label or f"{name}[{len(files)}]", file.read() if file else part.value or b""))
+        elif name not in ClassifyQuery.__struct_fields__ or file is not None:
+            known = ", ".join((*FIELDS, *ClassifyQuery.__struct_fields__))
+            raise RefusedError(
+                400,
+                f"the form has a field {name[:80]!r} that is unknown, or is a file; known: {known}",
+            )
+        else:
+            query.append((name, (part.value or b"").decode("utf-8", "replace")))
+    return SentPictures(files, query, several=len(files) > 1 or any(p.field_name == b"files" for p in parts))
 
 
 class Decoders:

@@ -124,15 +124,14 @@ class Protocol:
     async def config(self, request: HttpRequest) -> Reply:
         """Describe a model as Triton's configuration extension does."""
         model, classifier, queue = await self.version(request, request.model, request.version)
-        settings = queue.batcher.settings
         return json_reply(
             ModelConfiguration(
                 name=model.name,
                 platform=model.backend.platform,
-                max_batch_size=settings.max_batch,
+                max_batch_size=queue.most_rows,
                 input=[_configured(classifier.artifact.passport.input)],
                 output=[_configured(spec) for spec in classifier.outputs.values()],
-                dynamic_batching=BatchingConfiguration(round(settings.delay_ms * 1e3)),
+                dynamic_batching=BatchingConfiguration(round(queue.batcher.settings.delay_ms * 1e3)),
             )
         )
 

@@ -229,6 +229,74 @@ def test_classify_takes_bytes_and_forms_and_says_the_same(api: Server) -> None:
     assert api.ask("POST", "/v1/classify?top=10", png(), as_curl_sends).json["top"] == raw.json["top"]
 
 
+def parts(*fields: tuple[str, str | bytes]) -> tuple[bytes, dict[str, str]]:
+    """Return a form: bytes are files, texts are fields."""
+    found = b""
+    for at, (name, value) in enumerate(fields):
+        file = f'; filename="{at}.png"' if isinstance(value, bytes) else ""
+        data = value if isinstance(value, bytes) else value.encode()
+        found += (
+            f'--B\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + data + b"\r\n"
+        )
+    return found + b"--B--\r\n", {"Content-Type": "multipart/form-data; boundary=B"}
+
+
+def test_a_forms_fields_say_what_the_query_would(api: Server) -> None:
+    out = io.BytesIO()
+    Image.new("L", (40, 40), 255).save(out, "PNG")
+    fields = (("top", "10"), ("invert", "never"), ("model", MODEL), ("version", "fp32"))
+    answer = api.ask("POST", "/v1/classify", *parts(("file", out.getvalue()), *fields))
+    assert (answer.status, len(answer.json["top"]), answer.json["inverted"]) == (200, 10, False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "query", "status"),
+    [
+        ([("color", "red")], "", 400),
+        ([("top", "0")], "", 400),
+        ([("top", "2")], "?top=2", 400),
+        ([("top", "2"), ("top", "2")], "", 400),
+        ([("top", b"2")], "", 400),
+        ([("invert", "maybe")], "", 400),
+        ([("model", "lenet-minpool")], "", 404),
+        ([("version", "int3")], "", 404),
+    ],
+)
+def test_fields_that_say_nothing_possible_are_refused(
+    api: Server, fields: list[tuple[str, str | bytes]], query: str, status: int
+) -> None:
+    answer = api.ask("POST", f"/v1/classify{query}", *parts(("file", png()), *fields))
+    assert (answer.status, bool(answer.json["error"])) == (status, True)
+
+
+def test_several_pictures_are_answered_each_for_itself(api: Server) -> None:
+    alone = api.ask("POST", "/v1/classify", png()).json["top"]
+    files: list[tuple[str, str | bytes]] = [("file", png()), ("file", b"no picture"), ("file", noise()[:500])]
+    body, kind = parts(*files, ("file", b""))
+    first, *bad = api.ask("POST", "/v1/classify", body, kind).json["results"]
+    assert (first["file"], first["answer"]["top"]) == ("0.png", alone)
+    assert [(one["file"], one["status"]) for one in bad] == [("1.png", 415), ("2.png", 422), ("3.png", 422)]
+    lines = api.ask("POST", "/v1/classify", body, {**kind, "Accept": "application/x-ndjson"})
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line)["file"] for line in lines.body.splitlines()] == [f"{at}.png" for at in range(4)]
+    one = api.ask("POST", "/v1/classify", *parts(("files", png())))
+    assert [result["answer"]["top"] for result in one.json["results"]] == [alone]
+    many = api.ask("POST", "/v1/classify", *parts(*[("file", png())] * 90))
+    assert (many.status, "64 are the most" in many.json["error"]) == (400, True)
+
+
+def test_pictures_may_come_as_base64_text_in_json(api: Server) -> None:
+    kind = {"Content-Type": "application/json; charset=utf-8"}
+    text = base64.b64encode(png()).decode()
+    raw = api.ask("POST", "/v1/classify?top=10", png()).json["top"]
+    for said in (text, f"data:image/png;base64,{text}"):
+        body = json.dumps({"image": said, "top": 10}).encode()
+        assert api.ask("POST", "/v1/classify", body, kind).json["top"] == raw
+    body = json.dumps({"images": [text, text], "top": 10}).encode()
+    found = api.ask("POST", "/v1/classify", body, kind).json["results"]
+    assert [(one["file"], one["answer"]["top"]) for one in found] == [("images[0]", raw), ("images[1]", raw)]
+
+
 def test_classify_inverts_dark_on_light_and_says_so(api: Server) -> None:
     out = io.BytesIO()
     Image.new("L", (40, 40), 255).save(out, "PNG")
@@ -264,10 +332,17 @@ def png_bomb(side: int) -> bytes:
     [
         (b"", {}, 422),
         (b"no picture", {}, 415),
-        (b'{"a": 1}', {"Content-Type": "application/json"}, 415),
+        (b'{"a": 1}', {"Content-Type": "application/json"}, 400),
+        (b"{}", {"Content-Type": "application/json"}, 400),
+        (b'{"image": "no base64!"}', {"Content-Type": "application/json"}, 400),
+        (b'{"image": ""}', {"Content-Type": "application/json"}, 422),
+        (b'{"image": "AA==", "images": ["AA=="]}', {"Content-Type": "application/json"}, 400),
+        (b'{"image": "AA=="}', {"Content-Type": "application/json"}, 415),
+        (b"a picture", {"Content-Type": "text/plain"}, 415),
         (noise()[:500], {}, 422),
         (png_bomb(40_000), {}, 413),
-        (form(png(), field="x")[0], form(b"")[1], 422),
+        (form(png(), field="x")[0], form(b"")[1], 400),
+        (form(b"")[0], form(b"")[1], 422),
         (form(png())[0][:-12], form(b"")[1], 400),
         (b"x", {"Content-Type": "multipart/form-data"}, 400),
         (b"\0" * (21 * 2**20), {}, 413),
