@@ -11,8 +11,9 @@ from toolkit.backends import Backend as Backend
 from toolkit.backends import Engine as Engine
 from toolkit.exporting import Exporter as Exporter
 from toolkit.exporting import ExportOptions as ExportOptions
+from toolkit.importing import Imported as Imported
+from toolkit.importing.importer import import_ as import_
 from toolkit.inspection.doctor import doctor as doctor
-from toolkit.inspection.importing import import_ as import_
 from toolkit.inspection.layers import Layers as Layers
 from toolkit.inspection.layers import show as show
 from toolkit.inspection.listing import datasets as datasets

@@ -162,7 +162,7 @@ class OnnxExporter(Exporter):
         if known.format == GRAPH:
             model = read_graph(source.path)
             # what was captured here is checked strictly, what came from elsewhere as far as it goes
-            strict = known.source_sha256 is not None
+            strict = known.source_sha256 is not None and known.imported_sha256 is None
             return in_form(finish(model, strict=strict), known, options, strict=strict)
         module = load_module(source, model_file=options.model_file, lean=True)
         model = capture(
@@ -237,7 +237,7 @@ def _passport(source: Artifact, model: Any, options: ExportOptions, run: RunCont
         inherited(known),
         format=GRAPH,
         precision=options.precision,
-        input=input_spec(model),
+        input=dataclasses.replace(input_spec(model), layout=known.input.layout),
         output=output_spec(model),
         source_sha256=known.sha256,
         tools=tool_versions(*OnnxExporter.packages),

@@ -28,7 +28,7 @@ FUNCTIONS = [
     "train",
     "verify",
 ]
-RESULTS = ["Comparison", "Layers", "Network", "Outcome", "Profile", "Report", "Table", "Verdict"]
+RESULTS = ["Comparison", "Imported", "Layers", "Network", "Outcome", "Profile", "Report", "Table", "Verdict"]
 CONTRACTS = [
     "Artifact",
     "Backend",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -152,14 +152,32 @@ def load_for(
             f"the passport of {passport.model} names no data set; add `--dataset NAME` "
             f"(known: {', '.join(dataset_words())})"
         )
-    return dataset_of(word).load(word, data_dir, True, passport.preprocessing)
+    data = dataset_of(word).load(word, data_dir, True, passport.preprocessing)
+    return in_order_of(data, passport.classes)
+
+
+def in_order_of(data: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """Return a data set labelled by a network's classes, where all of its own are among them, each once.
+
+    A folder's classes are in the order of their names, and may be few of a network's.
+    """
+    places = {name: place for place, name in enumerate(classes)}
+    alike = data.classes == classes or len(places) != len(classes)
+    if alike or not set(data.classes) <= set(places):
+        return data
+    order = np.array([places[name] for name in data.classes], dtype=np.int64)
+    train, test = (replace(part, labels=order[part.labels]) for part in (data.train, data.test))
+    return replace(data, train=train, test=test, classes=classes)
 
 
 def check_classes(passport: Passport, data: Dataset) -> None:
     """Raise ShapeError unless a network's classes are a data set's, in the same order."""
     have, want = passport.classes, data.classes
     # a network from elsewhere has numbers for names: the count is all that can be compared
-    unnamed = passport.dataset is None and have == tuple(str(index) for index in range(len(have)))
+    same = passport.dataset is None or (
+        passport.imported_sha256 is not None and passport.dataset.name == data.name
+    )
+    unnamed = same and have == tuple(str(index) for index in range(len(have)))
     if have == want or (unnamed and len(have) == len(want)):
         return
     raise ShapeError(
@@ -213,8 +231,9 @@ def smallest_batch(engine: Engine, inputs: Inputs) -> NDArray[Any]:
 
 
 def probabilities(artifact: Artifact, answered: Floats) -> NDArray[np.float64]:
-    """Return (N, K) probabilities of answers, which are logits unless the artifact ends in softmax.
+    """Return (N, K) probabilities of answers, which are logits unless the artifact gives probabilities.
 
+    A single column is the second of two classes: its probability, or what a sigmoid makes one of.
     Raises CorruptError for answers that are no numbers, which would count as the first class.
     """
     bad = int((~np.isfinite(answered).all(axis=1)).sum())
@@ -223,4 +242,8 @@ def probabilities(artifact: Artifact, answered: Floats) -> NDArray[np.float64]:
             f"{artifact.path} answers {bad} of {len(answered)} pictures with NaN or infinity; train it "
             "again with a lower rate, or export it in fp32"
         )
-    return answered.astype(np.float64) if artifact.passport.softmax else softmax(answered)
+    values = answered.astype(np.float64)
+    if values.shape[1] == 1:
+        likely = values if artifact.passport.softmax else 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+        return np.concatenate([1 - likely, likely], axis=1)
+    return values if artifact.passport.softmax else softmax(answered)

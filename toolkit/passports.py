@@ -192,6 +192,10 @@ class Passport:
     compute: ComputeRecord | None = None
     pretrained: str | None = None
     imported_from: str | None = None
+    # of what came from elsewhere, and of all that is made of it: the hash of the file that came
+    imported_sha256: str | None = None
+    # where the preprocessing comes from, in words
+    preprocessing_from: str | None = None
     model_file_sha256: str | None = None
     # of exports
     opset: Positive | None = None

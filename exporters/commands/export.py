@@ -15,6 +15,7 @@ from toolkit import cli
 from toolkit.allocation import reuse_freed_memory
 from toolkit.artifacts import size_bytes
 from toolkit.exporting import EXPORTERS, Exported, ExportOptions, RangeMethod, default_formats, own_of_all
+from toolkit.importing.classes import classes_wanted
 from toolkit.passports import Precision, as_precision
 
 
@@ -95,6 +96,8 @@ def _images(value: str) -> int | None:
 @click.option("--explain", is_flag=True, help="When parity fails, name the first module that drifts.")
 @exporter_options
 @cli.name_option("Name of the artifacts (default: the source's).")
+@click.option("--dataset", cls=cli.DatasetOption, help="Of an .onnx file from elsewhere: labelled pictures.")
+@click.option("--classes", metavar="A,B,…|FILE", help="Of an .onnx file from elsewhere: names in order.")
 @click.option("--fresh", is_flag=True, help="Export again even where the stored result is the same.")
 @cli.pretrained_option
 @cli.untrained_option
@@ -119,6 +122,8 @@ def export(
     max_accuracy_drop: float | None,
     explain: bool,
     name: str | None,
+    dataset: str | None,
+    classes: str | None,
     fresh: bool,
     pretrained: Path | None,
     untrained: bool,
@@ -130,7 +135,8 @@ def export(
 ) -> None:
     """Export MODEL (a name, a checkpoint or an .onnx file) to ONNX and TensorRT, and prove the result.
 
-    A lower precision also makes the fp32 ONNX file that it starts from.
+    One from elsewhere is imported first where --dataset or --classes says more of it (`cnnkit import` takes
+    all that can be said). A lower precision also makes the fp32 ONNX file that it starts from.
     """
     # larger blocks are weights, worth giving back at once
     reuse_freed_memory(largest=64 << 20, kept=512 << 20)
@@ -163,6 +169,8 @@ def export(
         pretrained=pretrained,
         untrained=untrained,
         fresh=fresh,
+        dataset=dataset,
+        classes=classes_wanted(classes),
         tell=cli.say,
     )
     if as_json:

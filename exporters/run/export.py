@@ -10,8 +10,10 @@ from typing import Any
 from exporters.run.plan import ExportRequest, ExportRun
 from exporters.run.report import Report
 from exporters.run.source import open_source
-from toolkit.artifacts import CHECKPOINT, artifacts_root
+from toolkit.artifacts import CHECKPOINT, Artifact, artifacts_root, sidecar
+from toolkit.errors import CnnkitError
 from toolkit.exporting import EXPORTERS, ExportOptions, default_formats, own_by_word
+from toolkit.graphs import GRAPH
 from toolkit.opening import Selection, describe, take_weights
 from toolkit.passports import Precision
 from toolkit.telling import Tell, silent
@@ -26,6 +28,8 @@ def export(
     untrained: bool = False,
     pretrained: Path | str | None = None,
     fresh: bool = False,
+    dataset: str | None = None,
+    classes: Sequence[str] | None = None,
     root: Path | str | None = None,
     tell: Tell = silent,
 ) -> Report:
@@ -35,7 +39,8 @@ def export(
     default. `pretrained` is a file of published weights of the package's network that `model` names.
     `options` holds exporters' own options by their words, {"trt": {"flavour": "classic"}}, or is
     all that an export is asked (batches, pictures for the proof, seed …). `fresh` makes again what
-    an identical export has left.
+    an identical export has left. `dataset` and `classes` are of an .onnx file from elsewhere, which they
+    are imported with first.
 
     What fails its checks or cannot be made here stands in the report, whose `require` raises it. Raises
     NotFoundError with the nearest match for a format, option or network that is not there, CnnkitError
@@ -54,6 +59,9 @@ def export(
         model_file=asked.model_file,
     )
     model = take_weights(model, pretrained, asked.root)
+    if dataset is not None or classes is not None:
+        made = _imported(model, asked, dataset=dataset, classes=classes, fresh=fresh, tell=tell)
+        model, fresh = made.path, False
     source = open_source(None if model is None else str(model), selection)
     tell(f"opened {describe(source)}")
     meant = {one.name for one in EXPORTERS.all() if asked.own_of(one.options) != one.options()}
@@ -65,3 +73,34 @@ def export(
         fresh=fresh,
     )
     return ExportRun(source, request, tell).run()
+
+
+def _imported(
+    model: str | Path | None,
+    asked: ExportOptions,
+    *,
+    dataset: str | None,
+    classes: Sequence[str] | None,
+    fresh: bool,
+    tell: Tell,
+) -> Artifact:
+    """Import an .onnx file with what is said of it. Raises CnnkitError for anything else."""
+    from toolkit.importing.importer import import_
+
+    path = Path(model or "")
+    if path.suffix != f".{GRAPH}" or sidecar(path).exists():
+        raise CnnkitError(
+            f"--dataset and --classes are for an .{GRAPH} file from elsewhere; those of "
+            f"{model or 'the network that was made last'} stand in its passport"
+        )
+    return import_(
+        path,
+        name=asked.name,
+        dataset=dataset,
+        classes=classes,
+        seed=asked.seed,
+        data_dir=asked.data_dir,
+        fresh=fresh,
+        root=asked.root,
+        tell=tell,
+    )

@@ -15,6 +15,7 @@ from pathlib import Path
 from exporters.proving.proof import proof_path
 from toolkit.artifacts import Artifact, hash_file, now, sidecar, stamp, write_bytes, write_json, writing
 from toolkit.errors import CnnkitError
+from toolkit.graphs import GRAPH
 from toolkit.passports import Passport
 
 # Writes a file at the path that it is given, and returns its passport as far as it is known.
@@ -50,11 +51,14 @@ def inherited(source: Passport, *facts: str) -> Passport:
     """Return what an export's passport takes over from its source's; the rest is the export's own to say.
 
     That is all up to `created` but what was measured or made of the source alone; of the facts of some
-    artifacts, the seed, the hash of a model file and those that are named.
+    artifacts, the seed, the hash of a model file and those that are named. What is made of a graph from
+    elsewhere says where that came from, too.
     """
     names = [f.name for f in dataclasses.fields(Passport)]
     later = names[names.index("created") :]
-    kept = {"seed", "model_file_sha256", *facts}
+    kept = {"seed", "model_file_sha256", "preprocessing_from", *facts}
+    if source.format == GRAPH:
+        kept |= {"imported_from", "imported_sha256"}
     own = Passport(
         format=source.format,
         model=source.model,

@@ -93,7 +93,8 @@ def export_name(source: Artifact, options: ExportOptions) -> str:
     if options.name:
         return options.name
     # every graph that was exported here names its source
-    elsewhere = source.passport.format == GRAPH and source.passport.source_sha256 is None
+    known = source.passport
+    elsewhere = known.format == GRAPH and known.source_sha256 is None
     name = source.path.stem.replace(".", "-") if elsewhere else source.name
     raw = options.pixels and not name.endswith("-uint8")
     return f"{name}-uint8" if raw else name

@@ -34,11 +34,12 @@ def passport(preprocessing: Preprocessing, takes: TensorSpec) -> Passport:
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
-    for name in ("left", "right"):
-        (tmp_path / name).mkdir()
-        for number in range(5):
+    for part in ("train", "test"):
+        for name in ("left", "right"):
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
             pixels = random.integers(0, 256, (24, 31, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+            Image.fromarray(pixels).save(folder / "a.png")
     return tmp_path
 
 
@@ -47,7 +48,7 @@ def test_a_folders_pictures_are_cropped_once_and_are_what_a_single_picture_becom
     test = dataset_of(f"folder:{photographs}").load(f"folder:{photographs}", None, False, CROPPED).test
     together = inputs_for(test, known)[:]
     for index, name in enumerate(("left", "right")):
-        shown = read_picture(photographs / name / "4.png", CROPPED)
+        shown = read_picture(photographs / "test" / name / "a.png", CROPPED)
         alone = inputs_of_fitted(shown.pixels[None], known)[:]
         np.testing.assert_array_equal(together[index], alone[0])
 

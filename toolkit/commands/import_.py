@@ -1,115 +1,205 @@
-"""`cnnkit import`: weights from elsewhere become a checkpoint of cnnkit."""
+"""`cnnkit import`: a network from elsewhere becomes an artifact of cnnkit."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from toolkit import cli
 
+if TYPE_CHECKING:
+    from toolkit.importing import Imported, Tried
 
-def _renames(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    # nothing behind the sign takes a beginning off: model.=
-    if not all(old and sign and (new or old.endswith(".")) for old, sign, new in pairs):
-        raise click.BadParameter("give it as old=new, such as fc2=output, or as model.= to take it off")
-    return {old: new for old, _, new in pairs}
+# of what was tried, so many stand on the screen
+SHOWN = 12
 
 
-def _figures(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[float, ...] | None:
-    if value is None:
-        return None
+def _pairs(example: str) -> Any:
+    def read(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+        pairs = [value.partition("=") for value in values]
+        # nothing behind the sign takes a beginning off: model.=
+        if not all(old and sign and (new or old.endswith(".")) for old, sign, new in pairs):
+            raise click.BadParameter(f"give it as {example}")
+        return {old: new for old, _, new in pairs}
+
+    return read
+
+
+def _number(text: str) -> float:
+    """Read 0.5 or 1/255."""
+    above, sign, below = text.partition("/")
+    return float(above) / float(below) if sign else float(text)
+
+
+def _figures(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter("give one number, or one a channel, such as 0.49,0.48,0.45") from None
+        return tuple(map(_number, text.split(",")))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("one number, or one a channel, such as 0.485,0.456,0.406") from None
 
 
-def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    height, sign, width = value.lower().replace("×", "x").partition("x")
+def _scale(text: str) -> float:
+    try:
+        return _number(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("what a pixel of 0 to 255 is multiplied with, such as 1/255 or 1") from None
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, sign, width = text.lower().replace("×", "x").partition("x")
     sides = (height, width if sign else height)
     if not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise click.BadParameter("give it in pixels as HxW, such as 128x96, or one side, such as 128")
+        raise ValueError("pixels as HxW, such as 128x96, or one side, such as 128")
     return int(sides[0]), int(sides[1])
 
 
-@click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="The network of the zoo that these are weights of.")
-@click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", callback=_renames, help="Repeatable.")
-@cli.name_option("Name of the artifact (default: the model's).")
-@click.option("--classes", metavar="A,B,…", help="Class names in order (default: the data set's).")
-@click.option("--dataset", cls=cli.DatasetOption, help="What it was trained on (default: the model's own).")
-@click.option("--mean", metavar="M[,M,M]", callback=_figures, help="Subtracted from pixels / 255.")
-@click.option("--std", metavar="S[,S,S]", callback=_figures, help="Divided by, after the mean.")
-@click.option("--key", metavar="NAME", help="Which part of a larger file holds the weights, such as ema.")
-@click.option(
-    "--size", metavar="HxW", callback=_size, help="What they were trained at (default: the model's)."
+def _classes(text: str) -> tuple[str, ...]:
+    from toolkit.importing.classes import classes_wanted
+
+    return classes_wanted(text) or ()
+
+
+def _images(text: str) -> int | None:
+    if text != "all" and (not text.isdigit() or int(text) < 1):
+        raise ValueError("a number of images, or all")
+    return None if text == "all" else int(text)
+
+
+_pixel_options = cli.options(
+    click.option(
+        "--size", metavar="HxW", callback=cli.checked(_size), help="Where the source leaves it open."
+    ),
+    click.option("--input-layout", "layout", type=click.Choice(["nchw", "nhwc"]), help="Of its input."),
+    click.option("--order", type=click.Choice(["rgb", "bgr"]), help="Of the channels."),
+    click.option(
+        "--resize",
+        type=click.Choice(["pad", "crop", "squash"]),
+        help="pad: all of it, with a border · crop: its centre · squash: all of it, out of proportion.",
+    ),
+    click.option(
+        "--crop-share",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="The size's share of the picture that its centre is cut out of, such as 0.875.",
+    ),
+    click.option("--interpolation", type=click.Choice(["box-bilinear", "bilinear", "bicubic", "nearest"])),
+    click.option(
+        "--scale", metavar="S", callback=cli.checked(_scale), help="(pixel × S − M) / D: 1/255 or 1."
+    ),
+    click.option("--mean", metavar="M[,M,M]", callback=cli.checked(_figures), help="In units of pixel × S."),
+    click.option("--std", metavar="D[,D,D]", callback=cli.checked(_figures), help="In units of pixel × S."),
+    click.option(
+        "--find-preprocessing",
+        "find",
+        is_flag=True,
+        help="Look for it on half of the labelled pictures of --dataset; at most a minute.",
+    ),
 )
-@click.option("--replace", is_flag=True, help="Write over an artifact of that name.")
-@cli.options(cli.root_option, cli.model_file_option, cli.json_option)
-def import_(
-    *,
-    file: Path,
-    model: str,
-    renames: dict[str, str],
-    name: str | None,
-    classes: str | None,
-    dataset: str | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    key: str | None,
-    size: tuple[int, int] | None,
-    replace: bool,
-    root: Path,
-    model_file: Path | None,
-    as_json: bool,
-) -> None:
-    """Make a checkpoint of FILE, weights saved by PyTorch (.pth, .pt), Lightning (.ckpt) or as safetensors.
 
-    Opening it runs no code. Keys that do not fit are listed.
+
+@click.command("import")
+@click.argument("source")
+@cli.name_option("Name of the artifact (default: the file's or the model's).")
+@click.option("--dataset", cls=cli.DatasetOption, help="Labelled pictures that it is for.")
+@click.option("--classes", metavar="A,B,…|FILE", help="Class names in order, or a file of one a line.")
+@_pixel_options
+@click.option("--logits", metavar="NAME", help="The output that holds the class scores.")
+@click.option(
+    "--fix",
+    "fixed",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_pairs("NAME=VALUE, such as t=1.0"),
+    help="The value of an input beside the pictures'. Repeatable.",
+)
+@click.option("--model", help="Of weights: the network of the zoo that they belong to.")
+@cli.model_file_option
+@click.option(
+    "--rename",
+    "renames",
+    multiple=True,
+    metavar="OLD=NEW",
+    callback=_pairs("old=new, such as fc2=output, or as model.= to take it off"),
+    help="Of weights' names. Repeatable.",
+)
+@click.option("--key", metavar="NAME", help="Of weights: which part of a larger file, such as ema.")
+@click.option(
+    "--images",
+    default="1000",
+    show_default=True,
+    callback=cli.checked(_images),
+    metavar="N|all",
+    help="Test pictures of --dataset that accuracy is measured on.",
+)
+@click.option("--fresh", "--replace", "fresh", is_flag=True, help="Replace what has the name.")
+@cli.options(cli.seed_option, cli.data_dir_option, cli.root_option, cli.json_option)
+def import_(*, classes: str | None, layout: str | None, as_json: bool, **given: Any) -> None:
+    """Make an artifact of SOURCE: an .onnx file, or weights (.pth, .pt, .ckpt, .safetensors) of --model.
+
+    Opening it runs no code. What it says of itself is taken from it; what is assumed is said.
     """
-    from toolkit.inspection.importing import import_ as import_weights
+    from toolkit.importing.classes import classes_wanted
+    from toolkit.importing.importer import import_ as import_source
 
-    said: list[str] = []
-    artifact = import_weights(
-        file,
-        model=model,
-        name=name,
-        classes=[part.strip() for part in classes.split(",")] if classes else None,
-        dataset=dataset,
-        renames=renames,
-        mean=mean,
-        std=std,
-        replace=replace,
-        key=key,
-        size=size,
-        root=root,
-        model_file=model_file,
-        tell=said.append,
-    )
-    for line in said:
-        cli.say(line)
-    if as_json:
-        passport = artifact.passport
-        cli.emit(
-            {
-                "checkpoint": artifact.path,
-                "model": passport.model,
-                "classes": passport.classes,
-                "preprocessing": passport.preprocessing,
-                "dataset": passport.dataset.name if passport.dataset else None,
-                "assumed": said,
-            }
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=cli.stderr,
+        transient=True,
+        disable=not cli.stderr.is_terminal,
+    ) as bar:
+        task = bar.add_task("reading", total=1.0)
+        made = import_source(
+            classes=classes_wanted(classes),
+            layout=layout.upper() if layout else None,  # type: ignore[arg-type]  # one of two words
+            tell=cli.say,
+            progress=lambda doing, share: bar.update(task, description=doing, completed=share),
+            **given,
         )
+    if as_json:
+        cli.emit(_payload(made))
         return
-    cli.stdout.print(f"imported as {artifact.path}", markup=False, soft_wrap=True)
-    cli.say(f"its accuracy is not known here: `cnnkit eval {artifact.name}` measures it")
+    _show(made)
+
+
+def _payload(made: Imported) -> dict[str, Any]:
+    passport = made.passport
+    return {
+        "artifact": made.path,
+        "checkpoint": made.path,
+        "format": passport.format,
+        "model": passport.model,
+        "input": passport.input,
+        "preprocessing": passport.preprocessing,
+        "preprocessing_from": passport.preprocessing_from,
+        "classes": passport.classes,
+        "dataset": passport.dataset.name if passport.dataset else None,
+        "accuracy": made.accuracy,
+        "accuracy_ci95": made.accuracy_ci95,
+        "images": made.images,
+        "assumed": made.said,
+        **({"tried": [_tried(one) for one in made.tried]} if made.tried else {}),
+    }
+
+
+def _tried(one: Tried) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in one.__dataclass_fields__}
+
+
+def _show(made: Imported) -> None:
+    if made.tried:
+        cli.print_table(cli.as_rich(made.table(SHOWN)))
+    cli.stdout.print(f"imported as {made.path}", markup=False, soft_wrap=True)
+    if made.accuracy is not None and made.accuracy_ci95 is not None:
+        low, high = made.accuracy_ci95
+        cli.stdout.print(
+            f"accuracy {made.accuracy:.4f} on {made.images:,} pictures "
+            f"(95 % interval {low:.4f} to {high:.4f})"
+        )
+    else:
+        cli.say(f"its accuracy is not known here: `cnnkit eval {made.name}` measures it")
 
 
 COMMAND = import_

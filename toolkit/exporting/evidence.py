@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.answering import answers, fitted, inputs_of_fitted
+from toolkit.answering import answers, fitted, in_order_of, inputs_of_fitted
 from toolkit.artifacts import Artifact
 from toolkit.backends import EngineOptions, opener
 from toolkit.datasets import Dataset, Split, dataset_of
@@ -88,7 +88,8 @@ def load_dataset(passport: Passport, data_dir: Path | None) -> Dataset:
     assert passport.dataset is not None
     assert passport.preprocessing is not None
     name = passport.dataset.name
-    return dataset_of(name).load(name, data_dir, False, passport.preprocessing)
+    data = dataset_of(name).load(name, data_dir, False, passport.preprocessing)
+    return in_order_of(data, passport.classes)
 
 
 def data_fingerprint(passport: Passport, data_dir: Path | None) -> str | None:

@@ -109,7 +109,7 @@ def evaluate(
     """
     inputs = inputs_of(split, engine.artifact)
     answered = answers(engine, inputs, batch=batch, on_batch=on_batch)
-    classes = answered.shape[1]
+    classes = max(2, answered.shape[1])  # one column stands for two classes
     given = np.empty(len(split), dtype=np.int64)
     sure, true = np.empty(len(split)), np.empty(len(split))
     if not np.isfinite(answered).all():

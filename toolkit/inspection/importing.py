@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit import zoo
 from toolkit.artifacts import (
     Artifact,
     artifact_path,
-    artifacts_root,
     hash_file,
-    path_of,
     read_passport,
     sidecar,
 )
@@ -25,10 +22,8 @@ from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
 from toolkit.inspection.layers import shadow
 from toolkit.models import ModelSpec
 from toolkit.modules import walk
-from toolkit.opening import require_torch
 from toolkit.passports import DatasetRef, Passport
 from toolkit.preprocessing import Preprocessing
-from toolkit.telling import Tell, silent
 from toolkit.weights import few, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
@@ -54,64 +49,8 @@ class Import:
     preprocessing: Preprocessing | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    replace: bool = False
     key: str | None = None
     size: tuple[int, int] | None = None
-
-
-def import_(
-    source: str | Path,
-    *,
-    model: str,
-    name: str | None = None,
-    classes: Sequence[str] | None = None,
-    preprocessing: Preprocessing | None = None,
-    dataset: str | None = None,
-    renames: Mapping[str, str] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    replace: bool = False,
-    key: str | None = None,
-    size: tuple[int, int] | None = None,
-    root: Path | str | None = None,
-    model_file: Path | str | None = None,
-    tell: Tell = silent,
-) -> Artifact:
-    """Make a checkpoint of weights saved by PyTorch (.pth, .pt), Lightning (.ckpt) or as safetensors.
-
-    Opening them runs no code.
-
-    `model` is the network that they are weights of, `name` the artifact's (None: the model's). `classes`
-    are names in order, `dataset` is what the network was trained on; None are the model's own. How pixels are
-    prepared is `preprocessing`, or the model's own with `mean` and `std` in 0–1 units, one figure or one a
-    channel. `renames` maps old names of weights, or beginnings of names, to new ones (`model.` to nothing).
-    `key` is the part of a larger file that holds the weights; None takes the usual ones in their order.
-    `size` (height, width) is what they were trained at; None is the model's own. `tell` hears everything
-    that was assumed.
-
-    Raises NotFoundError, CorruptError, ShapeError with the weights that do not fit, CnnkitError where an
-    artifact of that name is there and `replace` does not say so.
-    """
-    require_torch()
-    job = Import(
-        file=Path(source),
-        model=zoo.model(model, model_file=path_of(model_file)),
-        root=artifacts_root(root),
-        name=name,
-        renames=renames or {},
-        classes=tuple(classes) if classes is not None else None,
-        preprocessing=preprocessing,
-        dataset=dataset,
-        mean=tuple(mean) if mean is not None else None,
-        std=tuple(std) if std is not None else None,
-        replace=replace,
-        key=key,
-        size=size,
-    )
-    artifact, said = import_weights(job)
-    for line in said:
-        tell(line)
-    return artifact
 
 
 def import_weights(job: Import) -> tuple[Artifact, list[str]]:
@@ -122,8 +61,6 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
     path = artifact_path(job.root, job.name or job.model.name)
     said: list[str] = []
     weights = unwrap(read_weights(job.file), said, key=job.key)
-    if path.exists() and not job.replace:
-        raise CnnkitError(f"{path} is there already; add --name OTHER to keep both, or --replace")
     state = _renamed(weights, job.renames)
     state = without_prefix(state, _own_weights(job.model), said)
     channels, count = _inputs_and_outputs(job.model, state)
@@ -142,6 +79,7 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
         dataset=dataset,
         source_sha256=hash_file(job.file),
         imported_from=job.file.name,
+        imported_sha256=hash_file(job.file),
     )
     return save_checkpoint(path, module.state_dict(), passport), said
 

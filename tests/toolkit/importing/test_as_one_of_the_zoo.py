@@ -1,0 +1,95 @@
+"""What was imported is exported, verified, profiled and served as a network of the zoo is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cnnkit
+from serve.classifier import Classifier
+from tests.toolkit.importing.conftest import NAMES, ODD, Run, replaced
+from toolkit.artifacts import open_artifact
+from toolkit.exporting import ExportOptions
+
+pytest.importorskip("onnx")
+
+
+def odd(name: str) -> object:
+    return pytest.param(name, id=name, marks=() if name in ("nhwc-uint8", "row") else (pytest.mark.slow,))
+
+
+@pytest.mark.parametrize(
+    "name", map(odd, ("nhwc-uint8", "row", "nhwc", "half", "bgr-0-to-255", "labels-first"))
+)
+def test_every_precision_of_an_odd_network_is_as_right_as_its_source(
+    name: str, colours: Path, tmp_path: Path
+) -> None:
+    said = {"order": "bgr", "scale": 1.0} if name.startswith("bgr") else {}
+    made = cnnkit.import_(
+        ODD[name].save(tmp_path / "a.onnx"), dataset=f"folder:{colours}", root=tmp_path, **said
+    )
+    assert made.accuracy == 1.0
+    options = ExportOptions(root=tmp_path, calibration_images=32, max_accuracy_drop=20.0)
+    precisions = ("fp32",) if name == "half" else ("fp32", "fp16", "int8")
+    report = cnnkit.export("a", formats=("onnx", "triton"), precisions=precisions, options=options).require()
+    for one in report.artifacts:
+        known = one.artifact.passport
+        assert (known.input, known.classes) == (made.passport.input, made.passport.classes)
+        assert known.imported_sha256 == made.passport.imported_sha256
+        assert known.parity is None or known.parity.accuracy == 1.0
+    for precision in precisions:
+        with cnnkit.load("a", precision=precision, root=tmp_path) as network:
+            assert network.evaluate().accuracy == 1.0
+    assert cnnkit.verify(tmp_path / "a" / "a.onnx").ok
+    served = Classifier(open_artifact(tmp_path / "a" / "a.onnx"), "ort")
+    green = next((colours / "test" / "green").glob("*.png")).read_bytes()
+    assert served.classify(green).top[0][0] == "green"
+    served.close()
+
+
+def test_raw_pixels_of_a_network_of_another_layout_are_scaled_by_channel(
+    colours: Path, tmp_path: Path
+) -> None:
+    said = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
+    cnnkit.import_(ODD["nhwc"].save(tmp_path / "a.onnx"), dataset=f"folder:{colours}", root=tmp_path, **said)
+    options = ExportOptions(root=tmp_path, pixels=True)
+    cnnkit.export("a", formats=("onnx",), options=options).require()
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    with cnnkit.load("a", root=tmp_path) as plain, cnnkit.load("a-uint8", root=tmp_path) as raw:
+        assert raw.passport.input.layout == "NHWC"
+        floats = (pixels / 255 - np.array(said["mean"])) / np.array(said["std"])
+        np.testing.assert_allclose(raw.run(pixels)[0], plain.run(floats.astype(np.float32))[0], atol=1e-4)
+
+
+def test_export_with_pictures_and_classes_imports_first(run: Run, colours: Path, tmp_path: Path) -> None:
+    path = replaced(ODD["plain"], order=(2, 0, 3, 1)).save(tmp_path / "somebodys.v2.onnx")
+    own = ",".join(NAMES[at] for at in (2, 0, 3, 1))
+    words = ("export", path, "--dataset", f"folder:{colours}", "--classes", own, "--format", "onnx")
+    result = run(*words, "--artifacts", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.stderr
+    (made,) = json.loads(result.stdout)["artifacts"]
+    assert made["parity"]["accuracy"] == 1.0
+    assert Path(made["path"]).name == "somebodys-v2.onnx"
+    refused = run("export", "somebodys-v2", "--classes", own, "--artifacts", tmp_path / "out")
+    assert refused.exit_code == 1
+    assert "--dataset and --classes are for an .onnx file from elsewhere" in refused.stderr
+
+
+def test_other_content_never_takes_a_name_in_silence(colours: Path, tmp_path: Path) -> None:
+    options = ExportOptions(root=tmp_path, calibration_images=16, max_accuracy_drop=20.0)
+    one, other = ODD["plain"].save(tmp_path / "one.onnx"), ODD["squeezed"].save(tmp_path / "other.onnx")
+    words = {"name": "net", "dataset": f"folder:{colours}", "scale": 1 / 255, "root": tmp_path}
+    first = cnnkit.import_(one, **words)
+    cnnkit.export("net", formats=("onnx",), precisions=("int8",), options=options).require()
+    again = cnnkit.import_(one, **words)
+    assert again.passport.imported_sha256 == first.passport.imported_sha256
+    assert (tmp_path / "net" / "net.int8.onnx").exists()
+    with pytest.raises(cnnkit.errors.CnnkitError, match=r"--name OTHER keeps both, --fresh replaces"):
+        cnnkit.import_(other, **words)
+    told: list[str] = []
+    cnnkit.import_(other, fresh=True, tell=told.append, **words)
+    assert not (tmp_path / "net" / "net.int8.onnx").exists()
+    assert any("removed" in line and "net.int8.onnx" in line for line in told)

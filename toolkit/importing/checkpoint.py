@@ -1,0 +1,92 @@
+"""Weights from elsewhere: a checkpoint of a network whose code is here, judged as a graph is."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from toolkit import zoo
+from toolkit.artifacts import Artifact, artifact_path, hash_file, stamp, writing
+from toolkit.backends import Engine, EngineOptions, opener
+from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.importing import Imported, ImportRequest
+from toolkit.importing.ends import PictureInput
+from toolkit.importing.judging import Progress, judge_import
+from toolkit.importing.pixels import SettledPixels, replaced
+from toolkit.importing.placing import refuse_taken
+from toolkit.importing.run import imported
+from toolkit.inspection.importing import Import, import_weights
+from toolkit.opening import require_torch
+from toolkit.passports import Passport
+from toolkit.telling import Tell
+
+# what the weights' own import makes of a wish
+WEIGHTS = frozenset({"size", "mean", "std"})
+
+
+def import_checkpoint(
+    request: ImportRequest,
+    *,
+    model: str | None,
+    model_file: Path | None,
+    renames: Mapping[str, str],
+    key: str | None,
+    tell: Tell,
+    progress: Progress,
+) -> Imported:
+    """Make a checkpoint of weights of `model`. Raises CnnkitError in words, and leaves nothing then."""
+    if model is None:
+        raise NotFoundError(
+            f"{request.source} holds weights: --model NAME says of which network (`cnnkit models` lists them)"
+        )
+    require_torch()
+    spec = zoo.model(model, model_file=model_file)
+    name = request.name or spec.name
+    path = artifact_path(request.root, name)
+    if request.source.is_file() and not request.fresh:
+        if path.exists():
+            raise CnnkitError(f"{path} is there already; add --name OTHER to keep both, or --replace")
+        refuse_taken(request.root, name, hash_file(request.source), fresh=False)
+    wishes = request.pixels
+    with tempfile.TemporaryDirectory(prefix="cnnkit-") as folder:
+        job = Import(
+            file=request.source,
+            model=spec,
+            root=Path(folder),
+            name=name,
+            renames=renames,
+            classes=request.classes,
+            preprocessing=wishes.whole,
+            dataset=request.dataset,
+            mean=wishes.mean,
+            std=wishes.std,
+            key=key,
+            size=wishes.size,
+        )
+        drafted, said = import_weights(job)
+        for line in said:
+            tell(line)
+
+        def note(text: str) -> None:
+            said.append(text)
+            tell(text)
+
+        def opening(passport: Passport) -> Engine:
+            artifact = Artifact(path=drafted.path, passport=passport)
+            return opener(passport.format).open(artifact, EngineOptions(model_file=model_file))
+
+        own = drafted.passport.preprocessing
+        assert own is not None
+        prepared = replaced(own, {name: value for name, value in wishes.said.items() if name not in WEIGHTS})
+        passport = dataclasses.replace(drafted.passport, preprocessing=prepared)
+        taken = PictureInput(
+            spec=passport.input, channels=prepared.channels, size=prepared.size, layouts=("NCHW",)
+        )
+        settled = SettledPixels(preprocessing=prepared, origin="as given")
+        judged = judge_import(request, passport, taken, settled, opening, tell=note, progress=progress)
+        with writing(path) as part:
+            part.write_bytes(drafted.path.read_bytes())
+    made = stamp(path, dataclasses.replace(judged.passport, created=None))
+    return imported(made, judged, said)

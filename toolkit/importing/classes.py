@@ -1,0 +1,88 @@
+"""What an imported network's answers are called, and the pictures that it is judged on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.datasets import dataset_of
+from toolkit.errors import CnnkitError, NotFoundError, ShapeError
+from toolkit.importing import ImportRequest, KnownFacts
+from toolkit.telling import Tell
+
+
+def classes_wanted(text: str | None) -> tuple[str, ...] | None:
+    """Return class names as typed: with commas between, or one a line in a file. Raises CnnkitError."""
+    if text is None:
+        return None
+    path = Path(text)
+    if "," not in text or path.is_file():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is no UTF-8"
+            raise NotFoundError(
+                f"--classes takes names with commas between, or a file of one a line; {text}: {why}"
+            ) from None
+        names = [line.strip() for line in lines]
+        while names and not names[-1]:
+            names.pop()
+    else:
+        names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise CnnkitError(f"--classes {text} holds an empty name; give one for each class, in order")
+    return tuple(names)
+
+
+def classes_of(word: str, data_dir: Path | None) -> tuple[str, ...]:
+    """Return a data set's class names, decoding no picture where a listing or its file says them."""
+    spec = dataset_of(word)
+    if spec.listing is not None:
+        return spec.listed(word).classes
+    return spec.classes or spec.load(word, data_dir, True, None).classes
+
+
+def settle_classes(
+    request: ImportRequest, known: KnownFacts | None, columns: int, tell: Tell
+) -> tuple[str, ...]:
+    """Return the network's class names in order: as given, as its source says, its data set's, else numbers.
+
+    One column of scores stands for two classes. Raises ShapeError where their number is another.
+    """
+    count, given = max(2, columns), request.classes
+    if given is not None:
+        if len(given) != count:
+            raise ShapeError(f"--classes names {len(given)} and the network answers with {_scores(columns)}")
+        return given
+    if known is not None and known.classes is not None and len(known.classes) == count:
+        tell(f"classes are those of {known.origin}")
+        return known.classes
+    if request.dataset is not None:
+        theirs = classes_of(request.dataset, request.data_dir)
+        if len(theirs) != count:
+            raise ShapeError(
+                f"{request.dataset} has {len(theirs)} classes and the network answers with "
+                f"{_scores(columns)}: --classes A,B,… or a file of one a line names the network's own"
+            )
+        return theirs
+    tell(f"its {count} classes are called by their numbers (--classes names them)")
+    return tuple(str(index) for index in range(count))
+
+
+def refuse_strange(theirs: tuple[str, ...], name: str, classes: tuple[str, ...]) -> None:
+    """Raise ShapeError unless a data set's classes are a network's, or some of them.
+
+    Numbers stand for as many classes of any name.
+    """
+    numbered = classes == tuple(str(index) for index in range(len(classes)))
+    if theirs == classes or (numbered and len(theirs) == len(classes)):
+        return
+    strange = [one for one in theirs if one not in classes]
+    if strange:
+        raise ShapeError(
+            f"{name} has classes that the network has not, such as {strange[0]!r}: name the network's "
+            "classes in order with --classes, spelt as the pictures' are"
+        )
+
+
+def _scores(columns: int) -> str:
+    return "one score, for two classes" if columns == 1 else f"{columns}"

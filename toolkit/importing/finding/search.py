@@ -1,0 +1,188 @@
+"""`--find-preprocessing`: the whole search, from labelled pictures to what was tried and what was taken."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolkit.backends import Engine
+from toolkit.errors import CnnkitError
+from toolkit.importing import PixelWishes, Tried
+from toolkit.importing.ends import PictureInput
+from toolkit.importing.finding.combinations import Combination, coloured, geometries, heads, scalings
+from toolkit.importing.finding.deciding import (
+    CLEAR_POINTS,
+    Answers,
+    best_of,
+    clearly_worse,
+    judged,
+    points_behind,
+)
+from toolkit.importing.finding.pool import Pool
+from toolkit.importing.finding.racing import FIRST, Race, Runner
+from toolkit.preprocessing import Preprocessing
+from toolkit.training.scoring import wilson
+
+SECONDS = 40.0
+# pictures that tell whether two geometries give the same pixels
+PROBED = 24
+# what is named as not told apart is at most this share of what was tried
+NAMED = 0.1
+# shares of the time until which scalings and orders are raced, then geometries; the report has what is left
+HEADS_UNTIL, GEOMETRIES_UNTIL = 0.4, 0.8
+HEADS_KEPT = 4
+# pictures of the report where time is short
+LEAST_HELD = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search took, first of all that was `tried`.
+
+    `combinations` is how many different tensors the combinations in use make of these pictures.
+    """
+
+    tried: tuple[Tried, ...]
+    combinations: int
+
+    @property
+    def best(self) -> Tried:
+        """What was taken."""
+        return self.tried[0]
+
+
+def search(
+    engine: Engine,
+    pool: Pool,
+    taken: PictureInput,
+    *,
+    base: Preprocessing,
+    wishes: PixelWishes,
+    own: tuple[Sequence[float], Sequence[float]],
+    probabilities: bool,
+    seconds: float = SECONDS,
+    base_first: bool = False,
+    tell_share: Callable[[float], None] = lambda share: None,
+) -> Found:
+    """Race the combinations that the wishes leave on one half of the pool, and report on the other.
+
+    `own` are the pictures' own mean and deviation by channel. Geometries that make one of these pictures
+    are one: the zoo's own of them is named, with `base_first` that of `base`. Raises CnnkitError where no
+    combination answers better than a guess.
+    """
+    race = Race(
+        engine=engine,
+        pool=pool,
+        takes=taken.spec,
+        probabilities=probabilities,
+        seconds=seconds,
+        tell_share=tell_share,
+    )
+    ways = _different(pool, [*([base] if base_first else []), *geometries(base, wishes)])
+    shown = pool.fitted(ways[0], 0, min(PROBED, pool.searched))
+    whole = np.dtype(taken.spec.dtype).kind in "iu"
+    scaled = scalings(base, wishes, own, whole=whole)
+    middle = next((one for one in ways if (one.resize, one.crop_share) == ("crop", 1.0)), ways[0])
+    first = [
+        Runner(combination=one) for one in heads(middle, wishes, taken, scaled, coloured=coloured(shown))
+    ]
+    led = race.run(first, until=HEADS_UNTIL, keep=HEADS_KEPT)
+    # a slow network has time for fewer: the best scaling's geometries come before another scaling's
+    led = led[: max(1, race.affordable(FIRST, GEOMETRIES_UNTIL) // len(ways))]
+    second = [*led, *(_in_way(runner, way) for runner in led for way in ways if way is not middle)]
+    finalists = race.run(second, until=GEOMETRIES_UNTIL, keep=len(second))
+    every = {id(runner): runner for runner in (*finalists, *first, *second)}
+    return _report(race, finalists, list(every.values()), len(first) * len(ways))
+
+
+def _in_way(runner: Runner, way: Preprocessing) -> Runner:
+    one = runner.combination.preprocessing
+    made = dataclasses.replace(
+        one, resize=way.resize, crop_share=way.crop_share, interpolation=way.interpolation
+    )
+    return Runner(combination=Combination(preprocessing=made, layout=runner.combination.layout))
+
+
+def _different(pool: Pool, ways: Sequence[Preprocessing]) -> list[Preprocessing]:
+    """Return the geometries that make different pixels of the pool's pictures, the first of each kind."""
+    found: dict[str, Preprocessing] = {}
+    for way in ways:
+        pixels = pool.fitted(way, 0, min(PROBED, pool.searched))
+        found.setdefault(hashlib.sha256(pixels.tobytes()).hexdigest(), way)
+    return list(found.values())
+
+
+def _report(race: Race, finalists: list[Runner], every: list[Runner], combinations: int) -> Found:
+    """Judge the finalists against each other, and the best and its equals on the half that was held back."""
+    count = min(runner.count for runner in finalists)
+    found = [race.judged(runner, count) for runner in finalists]
+    first = best_of(found)
+    equals = [
+        at
+        for at in sorted(range(len(found)), key=lambda at: found[at].losses.mean())
+        if at != first
+        and not clearly_worse(found[at], found[first])
+        and points_behind(found[at].right, found[first].right) < CLEAR_POINTS
+    ]
+    named = [first, *equals[: max(0, int(NAMED * len(every)) - 1)]]
+    held = _held(race, [finalists[at] for at in named])
+    best = held[0]
+    _refuse_guesses(best, race.pool, combinations)
+    rows = []
+    for at, answered in zip(named, held, strict=True):
+        behind = points_behind(
+            np.concatenate([found[at].right, answered.right]),
+            np.concatenate([found[first].right, best.right]),
+        )
+        apart = at != first and behind >= CLEAR_POINTS
+        rows.append(_row(race, finalists[at], told_apart=apart, held=answered))
+    seen = {id(finalists[at]) for at in named}
+    others = [_row(race, runner) for runner in every if id(runner) not in seen]
+    others.sort(key=lambda row: -row.accuracy)
+    # what is not told apart follows the best, then the others
+    rows.sort(key=lambda row: row.told_apart)
+    return Found(tried=(*rows, *others), combinations=combinations)
+
+
+def _held(race: Race, runners: Sequence[Runner]) -> list[Answers]:
+    """Return what came of the half that took no part in the search, of as much of it as there is time for."""
+    start = race.pool.searched
+    stop = min(len(race.pool), start + max(LEAST_HELD, race.pictures_left(len(runners))))
+    labels = race.pool.labels[start:stop]
+    return [
+        judged(race.answer(runner.combination, start, stop), labels, probabilities=race.probabilities)
+        for runner in runners
+    ]
+
+
+def _row(race: Race, runner: Runner, *, told_apart: bool = True, held: Answers | None = None) -> Tried:
+    answered = race.judged(runner, runner.count)
+    low, high = wilson(int(answered.right.sum()), runner.count)
+    return Tried(
+        preprocessing=runner.combination.preprocessing,
+        layout=runner.combination.layout,
+        accuracy=answered.accuracy,
+        accuracy_ci95=(low, high),
+        images=runner.count,
+        told_apart=told_apart,
+        held_accuracy=held.accuracy if held else None,
+        held_images=len(held.right) if held else None,
+        held_accuracy_ci95=wilson(int(held.right.sum()), len(held.right)) if held else None,
+    )
+
+
+def _refuse_guesses(best: Answers, pool: Pool, combinations: int) -> None:
+    """Raise CnnkitError where even the best is no better than always saying the most frequent class."""
+    labels = pool.labels[pool.searched :][: len(best.right)]
+    most = float(np.bincount(labels).max() / len(labels))
+    low, _ = wilson(int(best.right.sum()), len(labels))
+    if low <= most and best.accuracy < 1:
+        raise CnnkitError(
+            f"none of {combinations} combinations is better than a guess: the best is right on "
+            f"{best.accuracy:.1%} of {len(labels)} pictures, the most frequent class is {most:.1%}; are the "
+            "classes in the network's order (--classes), and the labels right?"
+        )

@@ -1,0 +1,81 @@
+"""Where an imported network goes: a name that no other content has, and its files, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import (
+    Artifact,
+    artifact_path,
+    check_name,
+    find_artifacts,
+    is_shipped,
+    sidecar,
+    stamp,
+    writing,
+)
+from toolkit.errors import CnnkitError
+from toolkit.graphs import GRAPH
+from toolkit.graphs.facts import write_facts
+from toolkit.passports import Passport
+from toolkit.telling import Tell
+
+
+def name_for(path: Path, given: str | None) -> str:
+    """Return an artifact's name: as given, else the file's, with dashes for what no name can hold."""
+    if given is not None:
+        return check_name(given)
+    name = "".join(letter if letter.isalnum() or letter in " -_" else "-" for letter in path.stem)
+    return check_name(name.strip(" -") or "network")
+
+
+def refuse_taken(root: Path, name: str, imported_sha256: str, *, fresh: bool) -> None:
+    """Raise CnnkitError where other content has the name and nothing says to replace it."""
+    others = [path for path, found in _own(root, name) if found.imported_sha256 != imported_sha256]
+    if others and not fresh:
+        raise CnnkitError(
+            f"{others[0]} is another network by the name of {name}: --name OTHER keeps both, --fresh "
+            "replaces what is there"
+        )
+
+
+def write_imported(root: Path, name: str, model: Any, passport: Passport, tell: Tell) -> Artifact:
+    """Write the graph with its passport, and take away what was made of another network of that name."""
+    path = artifact_path(root, name, f".{GRAPH}")
+    before = [(beside, found) for beside, found in _own(root, name) if beside != path]
+    write_facts(model, passport)
+    with writing(path) as part:
+        part.write_bytes(model.SerializeToString(deterministic=True))
+    made = stamp(path, passport)
+    for beside, found in before:
+        if not _still_holds(found, passport):
+            _remove(beside)
+            tell(f"removed {beside}: it was made of what had the name {name} before")
+    _proof(path).unlink(missing_ok=True)
+    return made
+
+
+def _own(root: Path, name: str) -> list[tuple[Path, Passport]]:
+    return [(path, found) for path, found in find_artifacts(root, name) if not is_shipped(path)]
+
+
+def _still_holds(made: Passport, now: Passport) -> bool:
+    """Tell whether an export of an earlier import says what the new one says, too."""
+    facts = ("imported_sha256", "preprocessing", "classes", "dataset")
+    return all(getattr(made, fact) == getattr(now, fact) for fact in facts)
+
+
+def _proof(path: Path) -> Path:
+    return path.with_name(path.name + ".proof.safetensors")
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    for beside in (sidecar(path), _proof(path)):
+        beside.unlink(missing_ok=True)

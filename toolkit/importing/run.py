@@ -1,0 +1,128 @@
+"""A graph from elsewhere becomes an artifact with a passport, judged on labelled pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import Artifact
+from toolkit.backends import Engine, EngineOptions, opener
+from toolkit.checkpoints import tool_versions
+from toolkit.figures import shape_text
+from toolkit.graphs import GRAPH
+from toolkit.graphs.facts import opset_of
+from toolkit.graphs.reading import hash_graph, read_graph
+from toolkit.importing import Imported, ImportRequest, KnownFacts
+from toolkit.importing.classes import settle_classes
+from toolkit.importing.ends import PictureInput, ScoreOutput, fix_inputs, picture_input, place_scores
+from toolkit.importing.facts import known_facts
+from toolkit.importing.judging import Judged, Progress, judge_import
+from toolkit.importing.pixels import SettledPixels, settle_pixels, turn_channels
+from toolkit.importing.placing import name_for, refuse_taken, write_imported
+from toolkit.passports import Metrics, Passport, TensorSpec
+from toolkit.telling import Tell
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapedGraph:
+    """A graph whose ends are known: `taken` is its input of pictures, `scores` its first output."""
+
+    model: Any
+    taken: PictureInput
+    scores: ScoreOutput
+    known: KnownFacts | None
+
+
+def import_graph(request: ImportRequest, tell: Tell, progress: Progress) -> Imported:
+    """Make an artifact of an .onnx file. Raises CnnkitError in words, and then nothing is left behind."""
+    model = read_graph(request.source)
+    imported_sha256 = hash_graph(request.source)
+    name = name_for(request.source, request.name)
+    refuse_taken(request.root, name, imported_sha256, fresh=request.fresh)
+    said: list[str] = []
+
+    def note(text: str) -> None:
+        said.append(text)
+        tell(text)
+
+    shaped = _shaped(request, model, note)
+    settled = settle_pixels(request.pixels, shaped.known, shaped.taken, note)
+    classes = settle_classes(request, shaped.known, shaped.scores.columns, note)
+    drafted = dataclasses.replace(
+        _draft(shaped, settled, classes),
+        model=_model_name(shaped, name),
+        imported_from=request.source.name,
+        imported_sha256=imported_sha256,
+        source_sha256=imported_sha256,
+    )
+
+    def opening(passport: Passport) -> Engine:
+        artifact = Artifact(path=Path(f"{name}.{GRAPH}"), passport=passport)
+        return opener(GRAPH).open(artifact, EngineOptions(graph=shaped.model.SerializeToString()))
+
+    judged = judge_import(request, drafted, shaped.taken, settled, opening, tell=note, progress=progress)
+    passport = judged.passport
+    prepared = passport.preprocessing
+    if prepared is not None and passport.input.dtype == "uint8" and prepared.order == "bgr":
+        turn_channels(shaped.model, passport.input)
+    made = write_imported(request.root, name, shaped.model, passport, note)
+    return imported(made, judged, said)
+
+
+def imported(made: Artifact, judged: Judged, said: list[str]) -> Imported:
+    """Return what came of an import: the artifact, and what was measured and said on the way."""
+    return Imported(
+        path=made.path,
+        passport=made.passport,
+        accuracy=judged.accuracy,
+        accuracy_ci95=judged.accuracy_ci95,
+        images=judged.images,
+        tried=judged.tried,
+        said=tuple(said),
+    )
+
+
+def _shaped(request: ImportRequest, model: Any, note: Tell) -> ShapedGraph:
+    known = known_facts(request.source, model, note)
+    fix_inputs(model, request.fixed)
+    size = known.size or (known.preprocessing.size if known.preprocessing else None) if known else None
+    channels = known.preprocessing.channels if known and known.preprocessing else None
+    taken = picture_input(model, request.pixels, size, channels)
+    if len(taken.layouts) > 1 and not request.find:
+        note(
+            f"{taken.spec.name!r} ({shape_text(taken.spec.shape)}) is taken to be {taken.layouts[0]} "
+            "(--input-layout says otherwise)"
+        )
+    count = len(request.classes) if request.classes else len(known.classes or ()) if known else None
+    scores, spec = place_scores(model, taken.spec, request.logits, count or None)
+    if spec.shape[0] != taken.spec.shape[0]:
+        note("the network answers batches of 1 only, as its file has it")
+    return ShapedGraph(model=model, taken=dataclasses.replace(taken, spec=spec), scores=scores, known=known)
+
+
+def _draft(shaped: ShapedGraph, settled: SettledPixels, classes: tuple[str, ...]) -> Passport:
+    known, takes, scores = shaped.known, shaped.taken.spec, shaped.scores
+    return Passport(
+        format=GRAPH,
+        model="",
+        precision="fp32",
+        trained=known.trained if known else None,
+        input=takes,
+        output=TensorSpec(name=scores.name, shape=(takes.shape[0], scores.columns), layout="NC"),
+        classes=classes,
+        preprocessing=settled.preprocessing,
+        dataset=known.dataset if known else None,
+        metrics=known.metrics if known else Metrics(),
+        tools=tool_versions("onnxruntime-gpu", "onnxruntime", "numpy", "pillow"),
+        softmax=scores.probabilities,
+        opset=opset_of(shaped.model),
+        outputs=tuple(value.name for value in shaped.model.graph.output),
+        preprocessing_from=settled.origin,
+    )
+
+
+def _model_name(shaped: ShapedGraph, name: str) -> str:
+    props = {entry.key: entry.value for entry in shaped.model.metadata_props}
+    return props.get("cnnkit.model") or name
