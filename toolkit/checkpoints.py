@@ -14,7 +14,7 @@ from toolkit.machine.packages import DISTRIBUTION, package_version
 from toolkit.models import ModelSpec
 from toolkit.passports import Passport, TensorSpec
 from toolkit.preprocessing import Preprocessing
-from toolkit.weights import unshared
+from toolkit.weights import give, unshared
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -105,7 +105,7 @@ def load_module(artifact: Artifact, *, model_file: Path | None = None, lean: boo
             f"{artifact.path} does not hold the weights of {spec.name}; keys that do not fit: "
             f"{', '.join(sorted(wrong)[:8])}{' …' if len(wrong) > 8 else ''}"
         )
-    module.load_state_dict(state)
+    give(module, state)
     return module
 
 
@@ -126,7 +126,7 @@ def _without_random_start(spec: ModelSpec, passport: Passport, state: dict[str, 
         k: (v.shape, v.dtype) for k, v in state.items()
     }:
         return None
-    module.load_state_dict(state, assign=True)
+    give(module, state, assign=True)
     empty = any(value.is_meta for value in (*module.parameters(), *module.buffers()))
     return None if empty else module.eval()
 

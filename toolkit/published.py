@@ -16,7 +16,7 @@ from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError, needs_extra
 from toolkit.models import ModelSpec, Published
 from toolkit.telling import Tell, silent
-from toolkit.weights import few, read_weights, unwrap, without_prefix
+from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -118,7 +118,7 @@ def fitted(
             f"{source} does not hold the weights of {spec.name}; keys that do not fit: {few(wrong)}; weights "
             f"of other classes come in by `cnnkit import {source} --model {spec.name}`"
         )
-    module.load_state_dict(given)
+    give(module, given)
     return module
 
 

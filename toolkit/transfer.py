@@ -11,7 +11,7 @@ from toolkit import zoo
 from toolkit.artifacts import hash_file
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.fetching import download
-from toolkit.weights import few, read_weights, unwrap, without_prefix
+from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,7 +46,7 @@ def load_pretrained(model: str, module: nn.Module, source: str) -> str:
         raise CnnkitError(
             f"none of {model}'s layers but its head has weights in {path}; it holds {few(list(given))}"
         )
-    module.load_state_dict({**wanted, **fitting})
+    give(module, {**wanted, **fitting})
     left = [key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked")]
     said.append(f"{len(fitting)} of {len(wanted)} tensors from {path}; left at their start: {few(left)}")
     return "; ".join(said)

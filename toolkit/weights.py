@@ -7,6 +7,7 @@ import contextlib
 import pickle
 import types
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from toolkit.errors import CnnkitError, CorruptError, NotFoundError, unknown_nam
 from toolkit.impostors import refuse_impostor
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 # what torch.save and Lightning write
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
@@ -256,6 +257,18 @@ def without_prefix(
             said.append(f"{prefix!r} is taken off every name" + (f"; left out: {few(left)}" if left else ""))
             return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
     return state
+
+
+def give(module: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
+    """Give a module weights by name, in the form that its layers write them now.
+
+    A plain dictionary does not tell in which form it is, and some layers take that for an old one. Raises
+    RuntimeError where names or shapes do not fit.
+    """
+    own = module.state_dict()
+    found = OrderedDict(state)
+    found._metadata = own._metadata  # type: ignore[attr-defined]  # torch's own place for it
+    module.load_state_dict(found, assign=assign)
 
 
 def unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.weights import INSIDE, read_weights, unshared, unwrap, without_prefix
+from toolkit.weights import INSIDE, give, read_weights, unshared, unwrap, without_prefix
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -210,3 +210,14 @@ def test_tied_weights_are_written_under_both_names() -> None:
     places = [value.untyped_storage().data_ptr() for value in found.values()]
     assert len(set(places)) == 4
     assert torch.equal(found["a"], found["b"])
+
+
+def test_layers_that_ask_for_the_form_of_their_weights_are_told_it() -> None:
+    """A safetensors file does not say it, and MNASNet takes a state that does not for one it cannot read."""
+    models = pytest.importorskip("torchvision").models
+    net = models.mnasnet0_5(num_classes=3)
+    state = {key: value + 1 for key, value in net.state_dict().items()}
+    give(net, state)
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    with pytest.raises(RuntimeError, match="Missing key"):
+        give(net, {})

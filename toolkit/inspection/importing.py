@@ -24,7 +24,7 @@ from toolkit.models import ModelSpec
 from toolkit.modules import walk
 from toolkit.passports import DatasetRef, Passport
 from toolkit.preprocessing import Preprocessing
-from toolkit.weights import few, read_weights, unwrap, without_prefix
+from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -167,7 +167,7 @@ def _fit(job: Import, state: dict[str, Tensor], channels: int, classes: int) -> 
             f"{job.file} does not hold the weights of {job.model.name}; {told}"
             f"{_hint(missing, extra, state, wanted)}"
         )
-    module.load_state_dict(state)
+    give(module, state)
     return module
 
 

@@ -22,6 +22,7 @@ from toolkit.training.data.batches import Batches
 from toolkit.training.diagnostics import dead_layers, has_finite_weights, heard_classes, rectifies_scores
 from toolkit.training.guard import CHECK_STEPS, Divergence, DivergenceGuard, GuardState
 from toolkit.training.optimisation import Average, Optimizer, clip, rate_at
+from toolkit.weights import give
 
 
 @dataclass(kw_only=True)
@@ -117,7 +118,7 @@ class Loop:
 
     def restart(self, weights: dict[str, Tensor]) -> None:
         """Begin again from other weights; nothing of the optimizer or the progress is left."""
-        self.module.load_state_dict(weights)
+        give(self.module, weights)
         self.optimizer = Optimizer(self.setup.recipe, self.module.parameters())
         if self.average:
             self.average = Average(self.module, self.average.decay)

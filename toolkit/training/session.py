@@ -29,6 +29,7 @@ from toolkit.training.record.recorder import RunRecorder
 from toolkit.training.record.snapshots import Snapshots, restore
 from toolkit.training.scoring import Score, score
 from toolkit.training.starting import fresh_network, insist_that_it_fits, narrow_layers
+from toolkit.weights import give
 
 _MODERATE_RATE = 0.1  # a rate that is worth a trial, where one was asked for that is beyond all sense
 _SCORING_BATCH = 500
@@ -148,7 +149,7 @@ class Session:
         """Score an epoch and keep what came of it; return what is wrong with it, or None."""
         loop, recipe = self._loop, self._job.recipe
         done = loop.progress
-        self._judge.load_state_dict(loop.weights())
+        give(self._judge, loop.weights())
         held = self._score(self._prepared.held, alive) if self._prepared.held else None
         if held and recipe.guard and not math.isfinite(held.loss):
             return Divergence(what=f"the validation loss was {held.loss}", factor=0.1)
@@ -242,7 +243,7 @@ class Session:
         """Take the chosen weights to the test set and keep them."""
         progress = self._loop.progress
         record, chosen = self._recorder.chosen(progress)
-        self._judge.load_state_dict(load_state(chosen))
+        give(self._judge, load_state(chosen))
 
         def test(flip: bool) -> Score:
             return self._score(self._prepared.dataset.test, alive, flip=flip)

@@ -20,7 +20,7 @@ from toolkit import schema
 from toolkit.artifacts import writing
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.training.loop import Loop, Progress
-from toolkit.weights import unshared
+from toolkit.weights import give, unshared
 
 # a save may cost so much of a run's time; large networks are then saved less often than asked
 _SHARE = 0.04
@@ -86,7 +86,7 @@ def restore(loop: Loop, path: Path) -> None:
     progress = read_progress(path)
     try:
         found = load_file(path)
-        loop.module.load_state_dict(_part(found, "module."))
+        give(loop.module, _part(found, "module."))
         if loop.average:
             for name, value in _part(found, "average.").items():
                 loop.average.state[name].copy_(value)
