@@ -1,6 +1,6 @@
 """Walk fifty networks of timm and torchvision through export, verify, profile and serve; write the page.
 
-python -m tests.benchmarks.networks_page walk LOG.jsonl FOLDER [--pictures folder:PATH] [--only N,…]
+python -m tests.benchmarks.networks_page walk LOG.jsonl FOLDER [--pictures folder:PATH] [--only N,…] [--seconds N]
 python -m tests.benchmarks.networks_page write LOG.jsonl docs/networks.md
 
 Each network comes in twice: its checkpoint, which `cnnkit export` takes through torch's newer exporter
@@ -285,13 +285,16 @@ def done_already(log: Path) -> set[tuple[str, str]]:
     return {(entry["name"], entry["way"]) for entry in map(json.loads, lines)}
 
 
-def walk_all(log: Path, folder: Path, pictures: str | None, only: set[str]) -> None:
-    """Walk what a log does not hold yet, five networks at a time, until the process is ended."""
+def walk_all(log: Path, folder: Path, pictures: str | None, only: set[str], seconds: float) -> None:
+    """Walk what a log does not hold yet, some at a time; begin no more after so many seconds (status 1)."""
+    until = time.monotonic() + seconds
     os.environ.setdefault("CNNKIT_ARTIFACTS", str(folder))
     known = done_already(log)
     ways = [(name, way) for name in (*UNTRAINED, *TRAINED) for way in ("dynamo", "torchscript")]
     left = [pair for pair in ways if pair not in known and (not only or pair[0] in only)]
     for start in range(0, len(left), 4):
+        if time.monotonic() > until:
+            sys.exit(1)
         rows = []
         for name, way in left[start : start + 4]:
             try:
@@ -378,7 +381,13 @@ def main() -> None:
         return
     named = dict(zip(more[::2], more[1::2], strict=True))
     only = set(filter(None, named.get("--only", "").split(",")))
-    walk_all(Path(log), Path(place).absolute(), named.get("--pictures"), only)
+    walk_all(
+        Path(log),
+        Path(place).absolute(),
+        named.get("--pictures"),
+        only,
+        float(named.get("--seconds", "inf")),
+    )
 
 
 if __name__ == "__main__":
