@@ -1,7 +1,7 @@
 """Walk fifty networks of timm and torchvision through export, verify, profile and serve; write the page.
 
-python -m tests.benchmarks.networks_page walk LOG.jsonl FOLDER [--pictures folder:PATH] [--only N,…] [--seconds N]
-python -m tests.benchmarks.networks_page write LOG.jsonl docs/networks.md
+python -m tests.benchmarks.networks_page walk LOG FOLDER [--pictures folder:PATH] [--only N,…] [--seconds N]
+python -m tests.benchmarks.networks_page write LOG docs/networks.md
 
 Each network comes in twice: its checkpoint, which `cnnkit export` takes through torch's newer exporter
 (dynamo), and an .onnx file that torch's older one (TorchScript) wrote, as people bring them. A walk appends a
