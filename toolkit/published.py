@@ -39,6 +39,20 @@ def cached(spec: ModelSpec) -> Path | None:
     return None
 
 
+def weights_of(model: str, file: Path | None = None) -> Path:
+    """Return the file of a network's published weights, as given or from this machine's caches.
+
+    Raises NotFoundError where none is here, CnnkitError where nothing was published.
+    """
+    spec = zoo.model(model)
+    if spec.published is None:
+        raise CnnkitError(f"nothing was published with {spec.name}; `cnnkit import FILE --model {spec.name}`")
+    found = file or cached(spec)
+    if found is None:
+        raise NotFoundError(where_to_bring(spec))
+    return found
+
+
 def where_to_bring(spec: ModelSpec) -> str:
     """Say which file of published weights is missing, and what else is possible."""
     places = spec.published.files() if spec.published else ()
@@ -67,11 +81,8 @@ def import_published(
     so.
     """
     spec = zoo.model(model)
-    if spec.published is None:
-        raise CnnkitError(f"nothing was published with {spec.name}; `cnnkit import FILE --model {spec.name}`")
-    source = file or cached(spec)
-    if source is None:
-        raise NotFoundError(f"{where_to_bring(spec)}, and `--untrained` takes none")
+    source = weights_of(model, file)
+    assert spec.published is not None  # or there would be no weights
     named = name or artifact_name(spec.name)
     path = artifact_path(root, named)
     said: list[str] = []

@@ -11,6 +11,7 @@ from toolkit import zoo
 from toolkit.artifacts import hash_file
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.fetching import download
+from toolkit.models import ModelSpec
 from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def load_pretrained(model: str, module: nn.Module, source: str) -> str:
     wanted = module.state_dict()
     inside = {name for name, _ in head(module).named_parameters(prefix=head_name(module))}
     body = {name: value for name, value in wanted.items() if name not in inside}
-    given = _as_built(model, without_prefix(unwrap(read_weights(path), said), body, said), body)
+    given = without_prefix(unwrap(read_weights(path), said), body, said)
+    spec = zoo.known(model)
+    given = as_built(spec, given, body) if spec else given
     fitting: dict[str, Tensor] = {}
     for key, value in wanted.items():
         found = given.get(key)
@@ -52,10 +55,9 @@ def load_pretrained(model: str, module: nn.Module, source: str) -> str:
     return "; ".join(said)
 
 
-def _as_built(model: str, given: dict[str, Tensor], body: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def as_built(spec: ModelSpec, given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights under the names of the network that is built; published ones may have older names."""
-    spec = zoo.known(model)
-    if spec is None or spec.published is None or body.keys() <= given.keys():
+    if spec.published is None or wanted.keys() <= given.keys():
         return given
     with contextlib.suppress(RuntimeError, KeyError, AttributeError, TypeError, ValueError):
         return dict(spec.published.load(given).state_dict())

@@ -123,6 +123,7 @@ _pixel_options = cli.options(
     callback=_pairs("old=new, such as fc2=output, or as model.= to take it off"),
     help="Of weights' names. Repeatable.",
 )
+@cli.pretrained_option
 @click.option("--key", metavar="NAME", help="Of weights: which part of a larger file, such as ema.")
 @click.option(
     "--images",
@@ -135,7 +136,8 @@ _pixel_options = cli.options(
 @click.option("--fresh", "--replace", "fresh", is_flag=True, help="Replace what has the name.")
 @cli.options(cli.seed_option, cli.data_dir_option, cli.root_option, cli.json_option)
 def import_(*, classes: str | None, layout: str | None, as_json: bool, **given: Any) -> None:
-    """Make an artifact of SOURCE: an .onnx file, or weights (.pth, .pt, .ckpt, .safetensors) of --model.
+    """Make an artifact of SOURCE: an .onnx file, weights (.pth, .pt, .ckpt, .safetensors) of --model, or the
+    published weights of a package's network, timm:NAME or torchvision:NAME.
 
     Opening it runs no code. What it says of itself is taken from it; what is assumed is said.
     """

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from toolkit import zoo
-from toolkit.artifacts import Artifact, artifact_path, hash_file, stamp, writing
+from toolkit.artifacts import Artifact, artifact_name, artifact_path, hash_file, stamp, writing
 from toolkit.backends import Engine, EngineOptions, opener
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.importing import Imported, ImportRequest
@@ -43,7 +43,7 @@ def import_checkpoint(
         )
     require_torch()
     spec = zoo.model(model, model_file=model_file)
-    name = request.name or spec.name
+    name = request.name or artifact_name(spec.name)
     path = artifact_path(request.root, name)
     if request.source.is_file() and not request.fresh:
         if path.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from toolkit import zoo
 from toolkit.artifacts import artifacts_root, path_of
 from toolkit.errors import CnnkitError
 from toolkit.graphs import GRAPH
@@ -14,6 +15,7 @@ from toolkit.importing.judging import Progress
 from toolkit.importing.run import import_graph
 from toolkit.passports import Layout
 from toolkit.preprocessing import Interpolation, Preprocessing, Resize
+from toolkit.published import weights_of
 from toolkit.telling import Tell, silent
 
 
@@ -40,6 +42,7 @@ def import_(
     model_file: Path | str | None = None,
     renames: Mapping[str, str] | None = None,
     key: str | None = None,
+    pretrained: Path | str | None = None,
     images: int | None = IMAGES,
     seed: int = 0,
     data_dir: Path | str | None = None,
@@ -49,6 +52,9 @@ def import_(
     progress: Progress = lambda doing, share: None,
 ) -> Imported:
     """Make an artifact of a network from elsewhere: an .onnx file, or weights of `model`. Runs no code of it.
+
+    A source `timm:NAME` or `torchvision:NAME` is the published weights of a package's network: of the file
+    `pretrained`, or of this machine's caches; nothing is fetched.
 
     `classes` are names in order, `dataset` the labelled pictures that it is judged on and int8 is calibrated
     with. How pixels become its input is `preprocessing`, or what `size` (height, width) to `std` say of it
@@ -62,6 +68,12 @@ def import_(
     Raises NotFoundError, CorruptError, ShapeError, and CnnkitError where other content has the name.
     """
     path = Path(source)
+    if zoo.library_of(str(source)):
+        if model is not None or model_file is not None:
+            raise CnnkitError(f"{source} names its network itself; --model is for files of weights")
+        model, path = str(source), weights_of(str(source), path_of(pretrained))
+    elif pretrained is not None:
+        raise CnnkitError("--pretrained FILE is weights of a package's network; SOURCE names it: timm:NAME")
     pixels = PixelWishes(
         size=size,
         layout=layout,

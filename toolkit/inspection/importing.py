@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.artifacts import (
     Artifact,
+    artifact_name,
     artifact_path,
     hash_file,
     read_passport,
@@ -24,6 +25,7 @@ from toolkit.models import ModelSpec
 from toolkit.modules import walk
 from toolkit.passports import DatasetRef, Passport
 from toolkit.preprocessing import Preprocessing
+from toolkit.transfer import as_built
 from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
@@ -58,11 +60,12 @@ def import_weights(job: Import) -> tuple[Artifact, list[str]]:
 
     Raises NotFoundError, CorruptError, ShapeError with the keys that do not fit.
     """
-    path = artifact_path(job.root, job.name or job.model.name)
+    path = artifact_path(job.root, job.name or artifact_name(job.model.name))
     said: list[str] = []
     weights = unwrap(read_weights(job.file), said, key=job.key)
     state = _renamed(weights, job.renames)
-    state = without_prefix(state, _own_weights(job.model), said)
+    own = _own_weights(job.model)
+    state = as_built(job.model, without_prefix(state, own, said), own)
     channels, count = _inputs_and_outputs(job.model, state)
     module = _fit(job, state, channels, count)
     if job.size:

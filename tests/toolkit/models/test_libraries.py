@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,25 @@ def test_training_starts_from_scratch_and_says_so_or_from_a_file_by_another_reci
     missing = cnnkit(*words, "--pretrained")
     assert missing.exit_code == 1
     assert "without --pretrained training starts from scratch" in missing.stderr
+
+
+def test_published_weights_are_imported_by_name(weights: Path, tmp_path: Path) -> None:
+    words = ("import", TINY, "--artifacts", tmp_path, "--json")
+    refused = cnnkit(*words)
+    assert refused.exit_code == 1
+    assert "not in this machine's cache" in refused.stderr
+    found = json.loads(cnnkit(*words, "--pretrained", weights, "--size", 96).stdout)
+    passport = open_artifact(Path(found["artifact"])).passport
+    spec = zoo.model(TINY)
+    assert Path(found["artifact"]).name == "timm-test_resnet-r160_in1k.safetensors"
+    assert spec.published is not None
+    assert passport.preprocessing == replace(spec.published.preprocessing, size=(96, 96))
+    assert passport.classes == spec.published.classes
+    assert "names its network itself" in cnnkit(*words, "--model", "lenet").stderr
+    assert "SOURCE names it" in cnnkit("import", weights, "--model", TINY, "--pretrained", weights).stderr
+    bare = cnnkit("import", weights, "--model", "timm:test_resnet", "--artifacts", tmp_path)
+    assert bare.exit_code == 0, bare.output
+    assert (tmp_path / "timm-test_resnet" / "timm-test_resnet.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", ["timm:test_convnext", "torchvision:mobilenet_v3_small"])
