@@ -87,7 +87,8 @@ class Tried:
 
     `accuracy` with its 95 % interval is on `images` pictures of the half that was searched;
     `held_accuracy` and its interval on `held_images` of the other half, for the best and its equals.
-    `told_apart` says that it is clearly worse than the best.
+    `told_apart` says that it is clearly worse than the best; None that it is not, and that too many are
+    as good for each to be named.
     """
 
     preprocessing: Preprocessing
@@ -95,7 +96,7 @@ class Tried:
     accuracy: float
     accuracy_ci95: tuple[float, float]
     images: int
-    told_apart: bool = True
+    told_apart: bool | None = True
     held_accuracy: float | None = None
     held_images: int | None = None
     held_accuracy_ci95: tuple[float, float] | None = None
@@ -117,7 +118,7 @@ class Imported(Artifact):
     @property
     def undecided(self) -> tuple[Tried, ...]:
         """Return what was tried and is not told apart from the preprocessing that was taken."""
-        return tuple(one for one in self.tried if not one.told_apart)[1:]
+        return tuple(one for one in self.tried if one.told_apart is False)[1:]
 
     def table(self, most: int | None = None) -> TextTable:
         """Return what was tried as texts, the best first: accuracy on the searched half and on the other."""
@@ -126,7 +127,7 @@ class Imported(Artifact):
         rows = []
         for one in self.tried[:most]:
             held = _share(one.held_accuracy, one.held_accuracy_ci95)
-            mark = "" if one.told_apart else "taken" if one is self.tried[0] else "not told apart"
+            mark = "taken" if one is self.tried[0] else "" if one.told_apart else "not told apart"
             words = f"{in_words(one.preprocessing)}, {one.layout}"
             rows.append((words, mark, str(one.images), _share(one.accuracy, one.accuracy_ci95), held))
         head = ("preprocessing", "", "pictures", "right of them", "right of the other half")

@@ -208,14 +208,17 @@ def _taking(drafted: Passport, best: Tried, origin: str) -> Passport:
 
 def _say_found(tried: tuple[Tried, ...], searched: int, tell: Tell) -> None:
     best = tried[0]
-    equal = [one for one in tried[1:] if not one.told_apart]
-    state = f"not told apart from {len(equal)} more" if equal else "clearly the best"
+    equal = [one for one in tried[1:] if one.told_apart is False]
+    unnamed = sum(one.told_apart is None for one in tried)
+    state = f"not told apart from {len(equal) + unnamed} more" if equal or unnamed else "clearly the best"
     tell(
         f"preprocessing found: {in_words(best.preprocessing)}, {best.layout}: {state} of {len(tried)} "
         f"combinations tried on up to {searched} pictures; right on {_share(best)} others"
     )
     for one in equal:
         tell(f"not told apart: {in_words(one.preprocessing)}, {one.layout}: right on {_share(one)} others")
+    if unnamed:
+        tell(f"{unnamed} more are as good on these pictures; harder ones would tell them apart")
 
 
 def _share(one: Tried) -> str:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 # so sure must be whoever is dropped: out of several equals, the luckiest would else outdo the right one
 SURE = 0.01
 SURE_Z = 2.5758
+# a loss that is less than so much larger, in nats and as a share, says nothing of a preprocessing: a network
+# may be a little surer with more contrast than it learned with, and on every picture
+LEAST_LOSS, LEAST_SHARE = 0.02, 0.05
 # one that is so many points worse is worse, however few the pictures
 CLEAR_POINTS = 5.0
 
@@ -82,8 +85,10 @@ def clearly_worse(one: Answers, best: Answers, *, sure: float = SURE, z: float =
     if one.accuracy < best.accuracy and mcnemar(one.right, best.right) < sure:
         return True
     apart = one.losses - best.losses
-    error = float(apart.std(ddof=1)) / math.sqrt(len(apart)) if len(apart) > 1 else 0.0
-    return error > 0 and float(apart.mean()) / error > z
+    more = float(apart.mean())
+    if len(apart) < 2 or more < max(LEAST_LOSS, LEAST_SHARE * float(best.losses.mean())):
+        return False
+    return more > z * float(apart.std(ddof=1)) / math.sqrt(len(apart))
 
 
 def points_behind(one: NDArray[np.bool_], best: NDArray[np.bool_]) -> float:

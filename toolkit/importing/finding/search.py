@@ -129,6 +129,7 @@ def _report(race: Race, finalists: list[Runner], every: list[Runner], combinatio
         and points_behind(found[at].right, found[first].right) < CLEAR_POINTS
     ]
     named = [first, *equals[: max(0, int(NAMED * len(every)) - 1)]]
+    unnamed = {id(finalists[at]) for at in equals} - {id(finalists[at]) for at in named}
     held = _held(race, [finalists[at] for at in named])
     best = held[0]
     _refuse_guesses(best, race.pool, combinations)
@@ -141,10 +142,14 @@ def _report(race: Race, finalists: list[Runner], every: list[Runner], combinatio
         apart = at != first and behind >= CLEAR_POINTS
         rows.append(_row(race, finalists[at], told_apart=apart, held=answered))
     seen = {id(finalists[at]) for at in named}
-    others = [_row(race, runner) for runner in every if id(runner) not in seen]
+    others = [
+        _row(race, runner, told_apart=None if id(runner) in unnamed else True)
+        for runner in every
+        if id(runner) not in seen
+    ]
     others.sort(key=lambda row: -row.accuracy)
     # what is not told apart follows the best, then the others
-    rows.sort(key=lambda row: row.told_apart)
+    rows.sort(key=lambda row: row.told_apart is not False)
     return Found(tried=(*rows, *others), combinations=combinations)
 
 
@@ -159,7 +164,7 @@ def _held(race: Race, runners: Sequence[Runner]) -> list[Answers]:
     ]
 
 
-def _row(race: Race, runner: Runner, *, told_apart: bool = True, held: Answers | None = None) -> Tried:
+def _row(race: Race, runner: Runner, *, told_apart: bool | None = True, held: Answers | None = None) -> Tried:
     answered = race.judged(runner, runner.count)
     low, high = wilson(int(answered.right.sum()), runner.count)
     return Tried(
