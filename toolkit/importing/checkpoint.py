@@ -12,7 +12,7 @@ from toolkit.artifacts import Artifact, artifact_name, artifact_path, hash_file,
 from toolkit.backends import Engine, EngineOptions, opener
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.importing import Imported, ImportRequest
-from toolkit.importing.ends import PictureInput
+from toolkit.importing.inputs import PictureInput
 from toolkit.importing.judging import Progress, judge_import
 from toolkit.importing.pixels import SettledPixels, replaced
 from toolkit.importing.placing import refuse_taken

@@ -10,9 +10,9 @@ from toolkit.backends import Engine
 from toolkit.errors import CnnkitError
 from toolkit.images import ground_of
 from toolkit.importing import ImportRequest, Tried
-from toolkit.importing.ends import PictureInput
 from toolkit.importing.finding.pictures import searchable
 from toolkit.importing.finding.search import Found, search
+from toolkit.importing.inputs import PictureInput
 from toolkit.importing.pixels import SettledPixels, in_words
 from toolkit.importing.samples import Samples, samples_of
 from toolkit.passports import DatasetRef, Metrics, Passport

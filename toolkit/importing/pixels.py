@@ -12,7 +12,7 @@ import numpy as np
 from toolkit.errors import CnnkitError, ShapeError
 from toolkit.figures import shape_text
 from toolkit.importing import KnownFacts, PixelWishes
-from toolkit.importing.ends import PictureInput, inputs_of_graph
+from toolkit.importing.inputs import PictureInput, inputs_of_graph
 from toolkit.passports import TensorSpec
 from toolkit.preprocessing import Preprocessing
 from toolkit.telling import Tell

@@ -16,11 +16,12 @@ from toolkit.graphs.facts import opset_of
 from toolkit.graphs.reading import hash_graph, read_graph
 from toolkit.importing import Imported, ImportRequest, KnownFacts
 from toolkit.importing.classes import settle_classes
-from toolkit.importing.ends import PictureInput, ScoreOutput, fix_inputs, picture_input, place_scores
 from toolkit.importing.facts import known_facts
+from toolkit.importing.inputs import PictureInput, fix_inputs, picture_input
 from toolkit.importing.judging import Judged, Progress, judge_import
 from toolkit.importing.pixels import SettledPixels, settle_pixels, turn_channels
 from toolkit.importing.placing import name_for, refuse_taken, write_imported
+from toolkit.importing.scores import ScoreOutput, place_scores
 from toolkit.passports import Metrics, Passport, TensorSpec
 from toolkit.telling import Tell
 
@@ -96,9 +97,7 @@ def _shaped(request: ImportRequest, model: Any, note: Tell) -> ShapedGraph:
             "(--input-layout says otherwise)"
         )
     count = len(request.classes) if request.classes else len(known.classes or ()) if known else None
-    scores, spec = place_scores(model, taken.spec, request.logits, count or None)
-    if spec.shape[0] != taken.spec.shape[0]:
-        note("the network answers batches of 1 only, as its file has it")
+    scores, spec = place_scores(model, taken.spec, request.logits, count or None, note)
     return ShapedGraph(model=model, taken=dataclasses.replace(taken, spec=spec), scores=scores, known=known)
 
 

@@ -164,3 +164,24 @@ def test_pictures_of_strange_classes_are_refused(colours: Path, tmp_path: Path) 
 def test_weights_need_the_name_of_their_network(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="--model NAME says of which network"):
         cnnkit.import_(tmp_path / "a.pth", root=tmp_path)
+
+
+def test_a_network_whose_batch_changes_its_answers_is_given_one_picture_at_a_time(tmp_path: Path) -> None:
+    over_the_batch = [node("Softmax", ["scores"], ["answers"], axis=0)]
+    path = replaced(ODD["plain"], after=over_the_batch, outputs=[value("answers", ["n", 4])])
+    told: list[str] = []
+    made = cnnkit.import_(path.save(tmp_path / "a.onnx"), root=tmp_path, tell=told.append)
+    assert made.passport.input.shape[0] == made.passport.output.shape[0] == 1
+    assert any("what else is in a batch changes its answers" in line for line in told)
+
+
+def test_a_network_that_draws_random_numbers_is_told(tmp_path: Path) -> None:
+    after = [
+        node("RandomNormalLike", ["scores"], ["noise"]),
+        node("Add", ["scores", "noise"], ["answers"]),
+    ]
+    path = replaced(ODD["plain"], after=after, outputs=[value("answers", ["n", 4])])
+    told: list[str] = []
+    made = cnnkit.import_(path.save(tmp_path / "a.onnx"), root=tmp_path, tell=told.append)
+    assert made.passport.input.shape[0] is None
+    assert any("answers the same picture differently each time" in line for line in told)

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 
 from toolkit.importing import Order, PixelWishes
-from toolkit.importing.ends import PictureInput
+from toolkit.importing.inputs import PictureInput
 from toolkit.passports import Layout
 from toolkit.preprocessing import Interpolation, Preprocessing, Resize
 

@@ -12,7 +12,6 @@ import numpy as np
 from toolkit.backends import Engine
 from toolkit.errors import CnnkitError
 from toolkit.importing import PixelWishes, Tried
-from toolkit.importing.ends import PictureInput
 from toolkit.importing.finding.combinations import Combination, coloured, geometries, heads, scalings
 from toolkit.importing.finding.deciding import (
     CLEAR_POINTS,
@@ -24,6 +23,7 @@ from toolkit.importing.finding.deciding import (
 )
 from toolkit.importing.finding.pool import Pool
 from toolkit.importing.finding.racing import FIRST, Race, Runner
+from toolkit.importing.inputs import PictureInput
 from toolkit.preprocessing import Preprocessing
 from toolkit.training.scoring import wilson
 

@@ -1,9 +1,9 @@
-"""The ends of a graph from elsewhere: one input of pictures, in which layout, and class scores come first."""
+"""The one input of a graph from elsewhere that takes pictures, in which layout; others get a value."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,10 @@ from numpy.typing import NDArray
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.figures import shape_text
 from toolkit.graphs.facts import DTYPES
-from toolkit.graphs.naming import rename
-from toolkit.graphs.running import session
 from toolkit.importing import PixelWishes
 from toolkit.passports import Layout, TensorSpec
 
 BATCH = "batch"
-# whole rows of noise at the scales that inputs of pictures have: 0 to 1, −1 to 1, 0 to 255
-NOISE = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,144 +229,3 @@ def _write_shape(value: Any, shape: tuple[int | None, ...]) -> None:
             dims[place].dim_value = extent
         elif not dims[place].dim_param or place == 0:
             dims[place].dim_param = dims[place].dim_param or BATCH
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreOutput:
-    """The output of class scores: `columns` of them a picture, and whether they are probabilities already."""
-
-    name: str
-    columns: int
-    probabilities: bool
-
-
-def place_scores(
-    model: Any, takes: TensorSpec, wanted: str | None, classes: int | None
-) -> tuple[ScoreOutput, TensorSpec]:
-    """Make the class scores, (N, K), the graph's first output, in place; return it and the input's spec.
-
-    `wanted` names it; None is the one that can be it, with `classes` columns where that is known. A batch
-    that the graph bakes in becomes the input's. Raises NotFoundError, or CnnkitError in words.
-    """
-    batch, found = _probe(model, takes)
-    if takes.shape[0] is None and batch == 1:
-        takes = TensorSpec(
-            name=takes.name, shape=(1, *takes.shape[1:]), dtype=takes.dtype, layout=takes.layout
-        )
-        dim = inputs_of_graph(model)[0].type.tensor_type.shape.dim[0]
-        dim.Clear()
-        dim.dim_value = 1
-    scores = {name: columns for name, rows in found.items() if (columns := _columns(rows[0], batch))}
-    name = _chosen(found, scores, wanted, classes)
-    _put_first(model, name)
-    if found[name][0].ndim != 2 or found[name][0].shape[0] != batch:
-        _flatten(model, name, alone=found[name][0].ndim == 1)
-    _declare(model, takes.shape[0], scores[name])
-    rows = np.stack([one.reshape(batch, -1).astype(np.float64) for one in found[name]]).reshape(
-        -1, scores[name]
-    )
-    return ScoreOutput(name=name, columns=scores[name], probabilities=are_probabilities(rows)), takes
-
-
-def are_probabilities(rows: NDArray[np.float64]) -> bool:
-    """Tell whether (N, K) answers to noise of several scales are probabilities; one column needs no sum."""
-    inside = bool(((rows >= 0) & (rows <= 1)).all())
-    return inside and (rows.shape[1] == 1 or bool((np.abs(rows.sum(axis=1) - 1) < 1e-3).all()))
-
-
-def _probe(model: Any, takes: TensorSpec) -> tuple[int, dict[str, list[NDArray[Any]]]]:
-    """Return a batch that runs, and all outputs' answers to noise of several scales in that batch."""
-    import onnxruntime as ort
-
-    opened = session(model).session
-    quiet = ort.RunOptions()
-    quiet.log_severity_level = 4  # a batch that the graph cannot take is told by us
-    names = [output.name for output in opened.get_outputs()]
-    sizes = (takes.shape[0],) if takes.shape[0] else (2, 1)
-    for batch in sizes:
-        answered = []
-        random = np.random.default_rng(0)
-        try:
-            for low, high in NOISE:
-                noise = random.uniform(low, high, (batch, *(extent or 1 for extent in takes.shape[1:])))
-                answered.append(opened.run(names, {takes.name: noise.astype(takes.dtype)}, quiet))
-        except Exception as error:  # the runtime's own errors share no base class
-            first = str(error).strip().splitlines()[0]
-            continue
-        columns = ([np.asarray(one[place]) for one in answered] for place in range(len(names)))
-        return batch, dict(zip(names, columns, strict=True))
-    shape = shape_text((sizes[-1], *takes.shape[1:]))
-    raise CnnkitError(f"ONNX Runtime cannot run the network on {takes.dtype} {shape}: {first}")
-
-
-def _columns(answer: NDArray[Any], batch: int) -> int | None:
-    """Return how many scores a picture has; None for what is no row of scores for each picture."""
-    if answer.dtype.kind != "f" or not answer.size:
-        return None
-    if answer.ndim == 1:
-        return len(answer) if batch == 1 else None
-    squeezed = answer.shape[0] == batch and all(extent == 1 for extent in answer.shape[2:])
-    return int(answer.shape[1]) if squeezed else None
-
-
-def _chosen(
-    found: Mapping[str, Sequence[NDArray[Any]]],
-    scores: Mapping[str, int],
-    wanted: str | None,
-    classes: int | None,
-) -> str:
-    told = ", ".join(f"{name} ({rows[0].dtype} {shape_text(rows[0].shape)})" for name, rows in found.items())
-    if wanted is not None:
-        if wanted not in found:
-            raise unknown_name("output", wanted, found)
-        if wanted not in scores:
-            raise CnnkitError(
-                f"the output {wanted} holds no row of scores for each picture; there are {told}"
-            )
-        return wanted
-    fitting = [name for name, columns in scores.items() if columns == classes] or list(scores)
-    if not fitting:
-        raise CnnkitError(
-            f"no output holds a row of class scores for each picture, which is what cnnkit judges: {told}; "
-            "export the network again with its scores as an output"
-        )
-    if len(fitting) > 1:
-        raise CnnkitError(
-            f"{len(fitting)} outputs could be the class scores: {told}; --logits NAME says which"
-        )
-    return fitting[0]
-
-
-def _put_first(model: Any, name: str) -> None:
-    outputs = list(model.graph.output)
-    first = next(value for value in outputs if value.name == name)
-    copies = [
-        type(value).FromString(value.SerializeToString())
-        for value in (first, *(v for v in outputs if v is not first))
-    ]
-    del model.graph.output[:]
-    model.graph.output.extend(copies)
-
-
-def _flatten(model: Any, name: str, *, alone: bool) -> None:
-    """Bring scores of (N, K, 1, 1), or of (K,) for a batch of one, to (N, K) under their own name."""
-    from onnx import helper, numpy_helper
-
-    inner, shape = f"{name}/squeezed", f"{name}/shape"
-    rename(model, lambda value: inner if value == name else value)
-    model.graph.output[0].name = name
-    extents = np.array([1 if alone else 0, -1], np.int64)
-    model.graph.initializer.append(numpy_helper.from_array(extents, shape))
-    model.graph.node.append(helper.make_node("Reshape", [inner, shape], [name], name=f"{name}/Reshape"))
-
-
-def _declare(model: Any, batch: int | None, columns: int) -> None:
-    """Write the first output's shape as it is measured: files may say another, or none."""
-    dims = model.graph.output[0].type.tensor_type.shape
-    del dims.dim[:]
-    first, second = dims.dim.add(), dims.dim.add()
-    if batch is None:
-        first.dim_param = inputs_of_graph(model)[0].type.tensor_type.shape.dim[0].dim_param
-    else:
-        first.dim_value = batch
-    second.dim_value = columns
