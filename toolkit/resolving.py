@@ -49,6 +49,8 @@ def resolve(text: str | None, *, backend: str | None, selection: Selection) -> R
     if artifact.passport.format not in usual.formats:
         return _for_checkpoint(artifact, _formats(selection, usual), usual, reference)
     why = f"backend {usual.name}: an ONNX is here (`--backend {reference.name}` asks the checkpoint)"
+    if artifact.passport.imported_sha256 is not None:  # it came as a graph: no checkpoint stands behind it
+        return Resolved(artifact=artifact, backend=usual.name)
     return Resolved(artifact=artifact, backend=usual.name, why=why)
 
 

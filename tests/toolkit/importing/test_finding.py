@@ -141,6 +141,18 @@ def test_what_was_said_is_not_varied(textures: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+def test_a_handful_of_pictures_is_refused(textures: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    for part in ("train", "test"):
+        for name in ("texture 0", "texture 1"):
+            (few / part / name).mkdir(parents=True)
+            for number in range(2):
+                (few / part / name / f"{number}.png").symlink_to(textures / part / name / f"{number}.png")
+    path = nearest(np.eye(2, 3 * 16 * 16, dtype=np.float32), (3, 16, 16), tmp_path / "a.onnx")
+    with pytest.raises(CnnkitError, match="8 labelled pictures cannot tell combinations apart"):
+        cnnkit.import_(path, dataset=f"folder:{few}", find=True, root=tmp_path)
+
+
 def test_mcnemar_is_exact() -> None:
     """Five pictures that one alone gets right, none the other way: 2 × 2^-5."""
     one = np.array([True] * 5 + [True] * 20 + [False] * 5)

@@ -28,6 +28,7 @@ from toolkit.preprocessing import Preprocessing
 from toolkit.training.scoring import wilson
 
 SECONDS = 40.0
+FEWEST = 20
 # pictures that tell whether two geometries give the same pixels
 PROBED = 24
 # what is named as not told apart is at most this share of what was tried
@@ -74,6 +75,10 @@ def search(
     are one: the zoo's own of them is named, with `base_first` that of `base`. Raises CnnkitError where no
     combination answers better than a guess.
     """
+    if len(pool) < FEWEST:
+        raise CnnkitError(
+            f"{len(pool)} labelled pictures cannot tell combinations apart: at least {FEWEST}, better 400"
+        )
     race = Race(
         engine=engine,
         pool=pool,
