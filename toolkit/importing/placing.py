@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import (
+    CHECKPOINT,
     Artifact,
     artifact_path,
     check_name,
@@ -31,11 +32,14 @@ def name_for(path: Path, given: str | None) -> str:
 
 
 def refuse_taken(root: Path, name: str, imported_sha256: str, *, fresh: bool) -> None:
-    """Raise CnnkitError where other content has the name and nothing says to replace it."""
-    others = [path for path, found in _own(root, name) if found.imported_sha256 != imported_sha256]
+    """Raise CnnkitError where other content has the name and nothing says to replace it, or nothing may."""
+    others = [entry for entry in _own(root, name) if entry[1].imported_sha256 != imported_sha256]
+    kept = next((path for path, found in others if found.format == CHECKPOINT), None)
+    if kept is not None:
+        raise CnnkitError(f"{kept} is a checkpoint, which no file can make again: --name OTHER keeps both")
     if others and not fresh:
         raise CnnkitError(
-            f"{others[0]} is another network by the name of {name}: --name OTHER keeps both, --fresh "
+            f"{others[0][0]} is another network by the name of {name}: --name OTHER keeps both, --fresh "
             "replaces what is there"
         )
 

@@ -93,3 +93,14 @@ def test_other_content_never_takes_a_name_in_silence(colours: Path, tmp_path: Pa
     cnnkit.import_(other, fresh=True, tell=told.append, **words)
     assert not (tmp_path / "net" / "net.int8.onnx").exists()
     assert any("removed" in line and "net.int8.onnx" in line for line in told)
+
+
+def test_a_checkpoint_is_never_given_up_for_a_file(tmp_path: Path) -> None:
+    import shutil
+
+    from toolkit.artifacts import shipped_root
+
+    shutil.copytree(shipped_root() / "lenet-maxpool", tmp_path / "lenet-maxpool")
+    path = ODD["plain"].save(tmp_path / "lenet-maxpool.onnx")
+    with pytest.raises(cnnkit.errors.CnnkitError, match="is a checkpoint, which no file can make again"):
+        cnnkit.import_(path, fresh=True, root=tmp_path)
