@@ -193,7 +193,7 @@ def _gated(engine: Engine, passport: Passport, reference: Artifact, options: Exp
     """
     if options.precision != "int8":
         return passport
-    held = hold_out(passport, images=1, seed=options.seed, data_dir=options.data_dir)
+    held = hold_out(passport, images=1, seed=options.seed, data_dir=options.data_dir, beside=reference.path)
     if held.validation is None:
         return passport
     allowed = options.allowed_points

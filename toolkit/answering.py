@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine
-from toolkit.datasets import Dataset, Split, dataset_of, dataset_words
+from toolkit.datasets import Dataset, Split, dataset_words
 from toolkit.errors import CnnkitError, CorruptError, ShapeError
 from toolkit.images import MAX_BYTES, MAX_PIXELS, Floats, Inputs, PictureSource, Pixels, open_picture, softmax
 from toolkit.passports import Passport, TensorSpec
@@ -135,39 +135,24 @@ def read_picture(
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     start = time.perf_counter()
-    image = open_picture(source, name=name, max_pixels=max_pixels, max_bytes=max_bytes)
+    image = open_picture(
+        source, name=name, max_pixels=max_pixels, max_bytes=max_bytes, wide=preprocessing.wide
+    )
     decode_ms = (time.perf_counter() - start) * 1e3
     turned = invert == "yes" or (invert == "auto" and ground_differs(image, preprocessing))
     pixels = fit_pixels(image, preprocessing, invert=turned)
     return Picture(pixels=pixels, inverted=turned, decode_ms=decode_ms)
 
 
-def load_for(
-    passport: Passport, name: str | None, data_dir: Path | None, *, fallback: str | None = None
-) -> Dataset:
-    """Load the data set of that name, else a passport's own, for its network. Raises CnnkitError."""
+def data_word(passport: Passport, name: str | None, *, fallback: str | None = None) -> str:
+    """Return the data set of that name, else a passport's own. Raises CnnkitError where it names none."""
     word = name or (passport.dataset.name if passport.dataset else fallback)
     if word is None:
         raise CnnkitError(
             f"the passport of {passport.model} names no data set; add `--dataset NAME` "
             f"(known: {', '.join(dataset_words())})"
         )
-    data = dataset_of(word).load(word, data_dir, True, passport.preprocessing)
-    return in_order_of(data, passport.classes)
-
-
-def in_order_of(data: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """Return a data set labelled by a network's classes, where all of its own are among them, each once.
-
-    A folder's classes are in the order of their names, and may be few of a network's.
-    """
-    places = {name: place for place, name in enumerate(classes)}
-    alike = data.classes == classes or len(places) != len(classes)
-    if alike or not set(data.classes) <= set(places):
-        return data
-    order = np.array([places[name] for name in data.classes], dtype=np.int64)
-    train, test = (replace(part, labels=order[part.labels]) for part in (data.train, data.test))
-    return replace(data, train=train, test=test, classes=classes)
+    return word
 
 
 def check_classes(passport: Passport, data: Dataset) -> None:

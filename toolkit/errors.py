@@ -3,6 +3,7 @@
     CnnkitError            1  one line: what was asked, what is possible, what to type next
     ├── NotFoundError      1  a name, file or data set that is not there
     ├── CorruptError       1  a file that is there but cannot be trusted
+    │   └── DamagedError     …  pictures of a data set that cannot be read
     ├── ImageError         1  a picture that cannot be read or is refused
     │   ├── ImageSizeError    …  for its bytes or its pixels
     │   └── NoImageError      …  because it is no picture at all
@@ -32,6 +33,14 @@ class NotFoundError(CnnkitError):
 
 class CorruptError(CnnkitError):
     """A file that is there, but is truncated, altered or not what it claims to be."""
+
+
+class DamagedError(CorruptError):
+    """Pictures of a data set that cannot be read: `lines` names each, and why."""
+
+    def __init__(self, text: str, lines: tuple[str, ...]) -> None:
+        super().__init__(text)
+        self.lines = lines
 
 
 class ImageError(CnnkitError):

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
 from toolkit.figures import mebibytes_text, shape_text
@@ -23,13 +23,19 @@ Floats = NDArray[np.float32]
 # a file, its bytes, Pillow's own, or uint8 (H, W), (H, W, 1 | 3 | 4) or (1 | 3, H, W)
 PictureSource = Path | bytes | Image.Image | NDArray[np.uint8]
 Ground = Literal["dark", "light", "mixed"]
+# the values of a file's own, of more than 8 bits, that become 0 and 255
+Levels = tuple[float, float]
+# `guess`: 16 bits by their upper 8, others by 255; `refuse`: values whose range cannot be told
+Wide = Levels | Literal["guess", "refuse"]
 
 # Decoders that are opened at all; the rest of Pillow's are never given bytes of a stranger.
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 MAX_PIXELS = 25_000_000
 MAX_BYTES = 20 * 1024 * 1024
 BAND_PIXELS = 1_000_000  # a picture is brought to 8 bits so many pixels at a time
-_AGREEING = 0.95  # the share of a data set's pictures that must have one ground for it to be theirs
+_HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
+AGREEING = 0.95  # the share of a data set's pictures that must have one ground for it to be theirs
 
 
 class Inputs(Protocol):
@@ -45,13 +51,29 @@ def read_image(
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    wide: Wide = "guess",
 ) -> Image.Image:
     """Decode a picture's first frame, turned upright by its EXIF tag; return mode L or RGB.
 
-    Transparency is laid on white; 16 bits a channel are brought to 8. Size and pixel count are
-    checked before a pixel is decoded. Raises ImageError for what is no picture or is too large.
+    Transparency is laid on white; 16 bits a channel are brought to 8, as `wide` says. Size and pixel count
+    are checked before a pixel is decoded. Raises ImageError for what is no picture or is too large.
     """
     label = name or (str(source) if isinstance(source, Path) else "the picture")
+    return _flatten(_decoded(source, label, max_pixels, max_bytes), label, wide)
+
+
+def value_range(
+    source: bytes | Path, *, name: str, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> Levels | None:
+    """Return the least and the greatest value of a picture of more than 8 bits; None for one of 8.
+
+    Raises ImageError as `read_image` does.
+    """
+    image = _decoded(source, name, max_pixels, max_bytes)
+    return _range(image) if _is_wide(image) else None
+
+
+def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) -> Image.Image:
     data = _read_bytes(source, label, max_bytes)
     if not data:
         raise ImageError(f"{label} is empty; send a picture ({', '.join(FORMATS)})")
@@ -69,11 +91,11 @@ def read_image(
             image.seek(0)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-        return _flatten(image)
+        return image
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise NoImageError(f"{label} is no picture that can be read; known: {', '.join(FORMATS)}") from None
+        raise NoImageError(f"{label} {_why_unknown(data)}") from None
     except Image.DecompressionBombError:
         raise ImageSizeError(f"{label} is over the limit of {max_pixels:,} pixels") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, … on bad bytes
@@ -82,18 +104,34 @@ def read_image(
         raise ImageError(f"{label} is damaged or truncated ({error}); save it again") from None
 
 
+def _why_unknown(data: bytes) -> str:
+    """Say why bytes are no picture that is read here, and what makes one of those that people have."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+        return "is a HEIC or HEIF picture: `pip install pillow-heif`, then save it as JPEG or PNG"
+    if data.startswith(_JPEG_XL):
+        return "is a JPEG XL picture: `pip install pillow-jxl-plugin`, then save it as JPEG or PNG"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+        return "is an AVIF picture, and this Pillow was built without it: `pip install -U pillow`"
+    return f"is no picture that can be read; known: {', '.join(FORMATS)}"
+
+
 def open_picture(
-    source: PictureSource, *, name: str, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+    source: PictureSource,
+    *,
+    name: str,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    wide: Wide = "guess",
 ) -> Image.Image:
     """Return any picture as `read_image` does, upright and in mode L or RGB; `name` is what errors call it.
 
     An array's channels are its last axis where that can be (1, 3 or 4), else its first. Raises ImageError.
     """
     if isinstance(source, (bytes, Path)):
-        return read_image(source, name=name, max_pixels=max_pixels, max_bytes=max_bytes)
+        return read_image(source, name=name, max_pixels=max_pixels, max_bytes=max_bytes, wide=wide)
     if isinstance(source, np.ndarray):
         source = _image_of(source, name)
-    return _flatten(ImageOps.exif_transpose(source))
+    return _flatten(ImageOps.exif_transpose(source), name, wide)
 
 
 def _image_of(pixels: NDArray[Any], name: str) -> Image.Image:
@@ -138,10 +176,16 @@ def _read_bytes(source: bytes | Path, label: str, max_bytes: int) -> bytes:
     return source
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def _is_wide(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _flatten(image: Image.Image, label: str, wide: Wide) -> Image.Image:
     """Bring any mode to L or RGB, transparency on white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _narrow(image)
+    if _is_wide(image):
+        if wide == "guess":
+            return _narrow(image)
+        return _levelled(image, _told_range(image, label) if wide == "refuse" else wide)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         flat = Image.new("L" if image.mode in ("LA", "La") else "RGB", image.size)
         for top, band in _bands(image):
@@ -165,6 +209,46 @@ def _narrow(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(np.asarray(band, dtype=np.float64))
         values *= 255.0 / (65535.0 if wide else 255.0)
         narrow[top : top + band.height] = values.clip(0, 255)
+    return Image.fromarray(narrow)
+
+
+def _range(image: Image.Image) -> Levels:
+    """Return the least and the greatest value that is a finite number; 0 and 0 where none is."""
+    low, high = np.inf, -np.inf
+    for _, band in _bands(image):
+        values = np.asarray(band)
+        values = values[np.isfinite(values)]
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
+def _told_range(image: Image.Image, label: str) -> Levels:
+    """Return what black and white are where the values themselves tell. Raises ImageError otherwise."""
+    low, high = _range(image)
+    if low >= 0:
+        if image.mode == "F" and high <= 1:
+            return 0.0, 1.0
+        if not image.mode.startswith("I;16") and high <= 255:
+            return 0.0, 255.0
+        if high == 0 or 32767 < high <= 65535:
+            return 0.0, 65535.0
+    raise ImageError(
+        f"{label} has values from {low:g} to {high:g}, more than 8 bits hold, and which are black and white "
+        "is not known: the network was trained on pictures of 8 bits; `train --levels LOW,HIGH` learns "
+        "from such ones, or bring it to 8 bits first"
+    )
+
+
+def _levelled(image: Image.Image, levels: Levels) -> Image.Image:
+    """Bring pixels of more than 8 bits to 8, by what becomes 0 and 255; what is no number becomes 0."""
+    low, high = levels
+    narrow = np.empty((image.height, image.width), dtype=np.uint8)
+    for top, band in _bands(image):
+        values = np.nan_to_num(np.asarray(band, dtype=np.float64), nan=low)
+        values -= low
+        values *= 255.0 / (high - low)
+        narrow[top : top + band.height] = np.rint(values.clip(0, 255, out=values), out=values)
     return Image.fromarray(narrow)
 
 
@@ -192,17 +276,20 @@ def background_is_light(image: Image.Image) -> bool:
     return bool(np.median(_border(image.convert("L"))) > 127)
 
 
-def ground_of(pixels: Pixels) -> Ground:
-    """Tell what (N, 1, H, W) uint8 pictures, N ≥ 1, have at their border; `mixed` where they differ."""
+def ground_of(pixels: Pixels, agreeing: float = AGREEING) -> Ground:
+    """Tell what (N, 1, H, W) uint8 pictures, N ≥ 1, have at their border.
+
+    It is `mixed` where less than that share of them have the same.
+    """
     light = 0
     for start in range(0, len(pixels), 4096):  # in slices, because a median copies what it orders
         part = pixels[start : start + 4096, 0]
         edges = np.concatenate([part[:, 0], part[:, -1], part[:, :, 0], part[:, :, -1]], axis=1)
         light += int(np.count_nonzero(np.median(edges, axis=1) > 127))
     share = light / len(pixels)
-    if share >= _AGREEING:
+    if share >= agreeing:
         return "light"
-    return "dark" if share <= 1 - _AGREEING else "mixed"
+    return "dark" if share <= 1 - agreeing else "mixed"
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

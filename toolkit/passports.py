@@ -43,10 +43,19 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRef:
-    """The data that weights were trained on: its name as given, and the hash of its content."""
+    """The data that weights were trained on: its name as given, and the hash of its content.
+
+    Of people's own pictures, how they were read, and `trained_on`, the hash of the list of pictures that
+    lies beside the checkpoint (toolkit/listings/records.py); None where none was written.
+    """
 
     name: str
     fingerprint: str | None = None
+    trained_on: str | None = None
+    group: str | None = None
+    columns: str | None = None
+    skip_damaged: bool = False
+    max_pixels: Positive | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,16 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.images import Floats, Ground, Pixels, background_is_light, border_colour, picture_of
+from toolkit.images import (
+    Floats,
+    Ground,
+    Levels,
+    Pixels,
+    Wide,
+    background_is_light,
+    border_colour,
+    picture_of,
+)
 
 Side = Annotated[int, Meta(ge=1)]
 Resize = Literal["pad", "crop", "squash"]
@@ -43,7 +52,8 @@ class Preprocessing:
     the size is `crop_share` of it. Every interpolation but `nearest` averages on the way down, as
     Pillow's do; `box-bilinear` is a plain mean there, which never rings on drawings. `order` is that of
     the channels. With `invert` a pixel p is read as 255 − p first. `ground` is what the training pictures
-    have at their border, for networks of one channel; None where nobody noted it.
+    have at their border, for networks of one channel; None where nobody noted it. `levels` are the values of
+    files of more than 8 bits that become 0 and 255; None where the network learned from pictures of 8.
 
     `formula` says how float32 computes it: `divide` as torchvision and timm do, ((pixel / 255) − mean) /
     std, `multiply` as pixel × (scale / std) − mean / std: so were the networks made whose passport does
@@ -62,11 +72,17 @@ class Preprocessing:
     invert: bool = False
     ground: Ground | None = None
     formula: Formula = "multiply"
+    levels: Levels | None = None
 
     @property
     def geometry(self) -> tuple[object, ...]:
         """Return what decides which pixels a picture becomes, before they are scaled."""
-        return (self.size, self.channels, self.resize, self.crop_share, self.interpolation)
+        return (self.size, self.channels, self.resize, self.crop_share, self.interpolation, self.levels)
+
+    @property
+    def wide(self) -> Wide:
+        """How pictures of more than 8 bits are read; "refuse" those whose range nobody knows."""
+        return self.levels or "refuse"
 
     def __post_init__(self) -> None:
         """Refuse what no picture can be prepared with. Raises ValueError."""
@@ -77,6 +93,10 @@ class Preprocessing:
                 raise ValueError(f"{name} has {len(figures)} figures for {self.channels} channels")
             if not all(map(math.isfinite, figures)):
                 raise ValueError(f"{name} holds a number that is not finite")
+        if self.levels is not None and not -math.inf < self.levels[0] < self.levels[1] < math.inf:
+            raise ValueError(
+                f"levels is {self.levels[0]:g} to {self.levels[1]:g}; the first is the lower one"
+            )
         if 0.0 in self.std:
             raise ValueError("std holds a 0, by which nothing can be divided")
 

@@ -34,6 +34,7 @@ class RunContext:
             images=self.options.images,
             seed=self.options.seed,
             data_dir=self.options.data_dir,
+            beside=self.reference.path,
         )
         if found.why_random:
             self.tell(f"judged on seeded random images: {found.why_random}")
@@ -43,7 +44,9 @@ class RunContext:
         """Return the one calibration, of an fp32 graph, that all int8 graphs of this run share."""
         if self._calibrated is None:
             self.tell("calibrating int8 …")
-            self._calibrated = calibrate(read_graph(graph.path), graph.passport, self.options)
+            self._calibrated = calibrate(
+                read_graph(graph.path), graph.passport, self.options, beside=graph.path
+            )
             held = self._calibrated.held
             self.tell(f"calibrated on {held.calibration_source}")
             if held.why_unjudged:

@@ -68,13 +68,17 @@ class Quantized:
     why_unjudged: str | None = None
 
 
-def calibrate(model: Any, passport: Passport, options: ExportOptions) -> Calibrated:
+def calibrate(
+    model: Any, passport: Passport, options: ExportOptions, *, beside: Path | None = None
+) -> Calibrated:
     """Run the one calibration pass over training pictures (random ones where there are none).
+
+    `beside` is the graph's file, near which a list of what its network was trained on may lie.
 
     Raises CnnkitError where a largest drop in accuracy was asked for that no picture could judge.
     """
     images = options.calibration_images
-    held = hold_out(passport, images=images, seed=options.seed, data_dir=options.data_dir)
+    held = hold_out(passport, images=images, seed=options.seed, data_dir=options.data_dir, beside=beside)
     demanded = options.max_accuracy_drop
     if demanded is not None and held.validation is None:
         raise CnnkitError(

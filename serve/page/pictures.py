@@ -10,10 +10,10 @@ from PIL import Image
 from toolkit import zoo
 from toolkit.answering import Invert
 from toolkit.artifacts import Artifact
-from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels, picture_of
 from toolkit.inspection.sheet import png_of
+from toolkit.unseen import unseen_pictures
 
 PER_CLASS = 3
 # the whole set's pictures need a download; the sample of the same pictures ships
@@ -60,7 +60,7 @@ def sample_pictures(artifact: Artifact) -> SamplePictures | str:
         return "no test pictures: the passport does not say which data the network was trained on"
     name = SHIPPED.get(name, name)
     try:
-        data = dataset_of(name).load(name, None, False, artifact.passport.preprocessing)
+        data = unseen_pictures(artifact.passport, name, beside=artifact.path, fetch=False).dataset
     except CnnkitError as error:
         return f"no test pictures: {error}"
     labels = data.test.labels

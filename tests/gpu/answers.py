@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.proving.parity import FLOORS
-from toolkit.answering import answers, first, inputs_of, load_for
+from toolkit.answering import answers, data_word, inputs_of
 from toolkit.artifacts import CHECKPOINT, open_artifact
 from toolkit.backends import EngineOptions, opener
+from toolkit.unseen import unseen_pictures
 
 PICTURES = 500
 
@@ -55,7 +56,8 @@ def agreement(reference: NDArray[np.float32], found: NDArray[np.float32]) -> Agr
 def compare_devices(path: Path, device: str) -> Agreement:
     """Ask a checkpoint about its data set's test pictures on the CPU and on a device."""
     artifact = open_artifact(path)
-    pictures = first(load_for(artifact.passport, None, None).test, PICTURES)
+    known = artifact.passport
+    pictures = unseen_pictures(known, data_word(known, None), beside=path, images=PICTURES).dataset.test
     logits = []
     for where in ("cpu", device):
         with opener(CHECKPOINT).open(artifact, EngineOptions(device=where)) as engine:

@@ -26,6 +26,7 @@ from toolkit.images import (
     read_image,
     softmax,
     top_classes,
+    value_range,
 )
 from toolkit.preprocessing import Preprocessing, fit_pixels, ground_differs, normalise
 
@@ -279,3 +280,51 @@ def test_preprocessing_that_cannot_be_is_refused() -> None:
     for change in ({"std": [0.0]}, {"channels": 2}, {"size": [0, 28]}, {"mean": [0, 0]}):
         with pytest.raises(CorruptError, match="is damaged"):
             read({**good, **change})
+
+
+LEVELS = np.arange(256, dtype=np.float32).reshape(16, 16)
+WIDE = {
+    "float": (LEVELS / 255, (0.0, 1.0)),
+    "12 bits in 16": ((LEVELS * 16).astype(np.uint16), (0.0, 4080.0)),
+    "Hounsfield": ((LEVELS * 16 - 1024).astype(np.int32), (-1024.0, 3056.0)),
+}
+
+
+@pytest.mark.parametrize("kind", list(WIDE))
+def test_256_levels_of_a_wide_picture_stay_256_levels(kind: str) -> None:
+    values, levels = WIDE[kind]
+    data = encoded(Image.fromarray(values), "TIFF")
+    assert value_range(data, name="it") == levels
+    read = np.asarray(read_image(data, wide=levels))
+    np.testing.assert_array_equal(read, LEVELS)
+
+
+def test_a_wide_picture_whose_range_nobody_knows_is_refused_or_surely_read() -> None:
+    for values, expected in (
+        (LEVELS / 255, LEVELS),
+        (LEVELS, LEVELS),
+        ((LEVELS * 257).astype(np.uint16), LEVELS),
+    ):
+        read = np.asarray(read_image(encoded(Image.fromarray(values), "TIFF"), wide="refuse"))
+        np.testing.assert_array_equal(read, expected)
+    for kind in ("12 bits in 16", "Hounsfield"):
+        data = encoded(Image.fromarray(WIDE[kind][0]), "TIFF")
+        with pytest.raises(
+            ImageError, match=r"it has values from -?\d+ to \d+, .* `train --levels LOW,HIGH`"
+        ):
+            read_image(data, name="it", wide="refuse")
+    narrow = encoded(Image.fromarray(LEVELS.astype(np.uint8)))
+    assert value_range(narrow, name="it") is None
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"\0\0\0\x18ftypheic", "pip install pillow-heif"),
+        (b"\xff\x0a", "pip install pillow-jxl-plugin"),
+        (b"<html>404</html>", "is no picture that can be read; known: PNG"),
+    ],
+)
+def test_what_is_not_read_is_named_with_what_reads_it(start: bytes, what: str) -> None:
+    with pytest.raises(ImageError, match=what):
+        read_image(start + bytes(40))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from toolkit import cli
+from toolkit.listings import MOST_PIXELS
 from toolkit.training.jobs import options
 
 
@@ -42,6 +43,12 @@ training_options = cli.options(
     ),
     cli.dataset_option,
     cli.data_dir_option,
+    _option("group", metavar="REGEX"),
+    _option("columns", metavar="ROLE=NAME,…"),
+    _option("skip_damaged", is_flag=True),
+    _option("max_pixels", default=MOST_PIXELS),
+    _option("levels", metavar="LOW,HIGH"),
+    _option("grey", is_flag=True),
     _option("images"),
     _option("size"),
     cli.seed_option,

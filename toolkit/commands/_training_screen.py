@@ -30,6 +30,8 @@ class Screen(Watcher):
             disable=not cli.stderr.is_terminal,
         )
         self._task: TaskID | None = None
+        self._reading: TaskID | None = None
+        self._began = 0.0
         self._epochs = 0
         self._images = 0
         self._done = 0
@@ -47,6 +49,25 @@ class Screen(Watcher):
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
         cli.say(text)
+
+    def read(self, done: int, total: int) -> None:
+        """Show how many pictures are read; nothing where that is over within moments."""
+        if self._reading is None:
+            self._began = time.perf_counter()
+            self._reading = self._bar.add_task("reading pictures", total=total, rate="", visible=False)
+        now = time.perf_counter()
+        if now - self._shown < _REFRESH_S and done < total:
+            return
+        self._shown = now
+        slow = now - self._began > 1
+        if slow:
+            self._bar.start()
+        rate = f"{done / max(now - self._began, 1e-9):,.0f} images/s"
+        self._bar.update(self._reading, completed=done, total=total, rate=rate, visible=slow)
+        self._bar.refresh()
+        if done >= total:
+            self._bar.remove_task(self._reading)
+            self._reading = None
 
     def start(self, *, epochs: int, images: int, done: int) -> None:
         """Begin the bar."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @cli.backend_option("[default: the usual one if it has a file here].")
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test pictures.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--include-trained", is_flag=True, help="Measure all pictures, those trained on, too.")
 @click.option("--at-least", type=click.FloatRange(0, 1), help="Exit with 4 below this accuracy.")
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file with the mistakes."
@@ -40,6 +41,7 @@ def evaluate(
     backend: str | None,
     first: int | None,
     batch: int,
+    include_trained: bool,
     at_least: float | None,
     html: Path | None,
     dataset: str | None,
@@ -75,6 +77,7 @@ def evaluate(
             data_dir=data_dir,
             first=first,
             batch=batch,
+            include_trained=include_trained,
             tell=cli.say,
             on_batch=lambda done, of: progress.update(task, completed=done, total=of),
         )

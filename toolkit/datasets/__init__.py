@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from toolkit.catalog import Shelf
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
-from toolkit.listings import PLAIN, Listing, Reading
-from toolkit.listings.parts import Member, grouped
+from toolkit.images import Levels
+from toolkit.listings import PLAIN, LeftOut, Listing, Reading
+from toolkit.listings.decoding import Decoding
+from toolkit.listings.looking import is_text, readable
+from toolkit.listings.parts import Member, grouped, members
 from toolkit.preprocessing import Preprocessing
 
 # what a decoder brings pictures to: a (C, H, W), or all that a network's preprocessing says of it
@@ -50,7 +53,8 @@ class Dataset:
     """A data set in memory, where it was found, and the hash of its content.
 
     `validation` is what its source names for choosing the epoch, None where training holds pictures out
-    itself. `listing` is what a listed source held.
+    itself. `listing` is what a listed source held, `damaged` what of it could not be read and was skipped,
+    `shapes` (N, 3) the channels, height and width of each picture in its file.
     """
 
     name: str
@@ -61,6 +65,8 @@ class Dataset:
     fingerprint: str
     validation: Split | None = None
     listing: Listing | None = None
+    damaged: tuple[LeftOut, ...] = ()
+    shapes: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,7 @@ class DatasetSpec:
     A source has a `scheme`: it is typed `<scheme>:<place>`, as in `folder:PATH`. `example` is what errors
     propose, `layout` what has to lie at that place. `listing(name, reading)` finds the pictures without
     decoding one, or raises NotFoundError; which part each belongs to, and decoding, all sources share.
+    `suits(path)` tells whether a path that was typed without a scheme is probably such a place.
     """
 
     name: str
@@ -88,6 +95,7 @@ class DatasetSpec:
     example: str | None = None
     layout: str | None = None
     listing: Callable[[str, Reading], Listing] | None = None
+    suits: Callable[[Path], bool] | None = None
 
     def load(
         self,
@@ -100,13 +108,32 @@ class DatasetSpec:
         """Return the data set in memory. Raises NotFoundError, CorruptError for damaged data."""
         if self.read is not None:
             return self.read(name, data_dir, fetch, size)
+        listing = self.listed(name, reading)
+        return self.decoded(listing, members(listing), size, reading)
+
+    def decoded(
+        self,
+        listing: Listing,
+        held: Sequence[Member],
+        size: Fit | None = None,
+        reading: Reading = PLAIN,
+        *,
+        levels: Levels | None = None,
+        on_decoded: Decoding = lambda done: None,
+    ) -> Dataset:
+        """Return members of a listing in memory; no other is read. Raises DamagedError."""
         from toolkit.datasets._listed import in_memory
 
-        return in_memory(self.listed(name, reading), size, reading)
+        return in_memory(listing, held, size, reading, levels=levels, on_decoded=on_decoded)
 
     def listed(self, name: str, reading: Reading = PLAIN) -> Listing:
         """Return what a source holds, in the groups that were asked for. Raises NotFoundError."""
         assert self.listing is not None, f"{self.name} has neither read nor listing"
+        if not is_text(name):
+            raise CnnkitError(
+                f"the path of {readable(name)} has bytes that are no UTF-8, which no passport can hold; "
+                "rename it"
+            )
         found = self.listing(name, reading)
         return grouped(found, reading.group) if reading.group else found
 
@@ -143,8 +170,18 @@ def dataset_of(word: str) -> DatasetSpec:
             return spec
     found = specs.get(word)
     if found is None or found.scheme is not None:
+        path = Path(word).expanduser()
+        meant = [s.scheme for s in specs.values() if s.suits and path.exists() and s.suits(path)]
+        if meant:
+            raise NotFoundError(f"no dataset {word!r}; pictures of your own there are `{meant[0]}:{word}`")
         raise unknown_name("dataset", word, dataset_words())
     return found
+
+
+def absolute_word(word: str) -> str:
+    """Return a source's word with its place as an absolute path; a data set's name as it is."""
+    scheme, colon, place = word.partition(":")
+    return f"{scheme}:{Path(place).expanduser().resolve()}" if colon else word
 
 
 def _specs() -> dict[str, DatasetSpec]:

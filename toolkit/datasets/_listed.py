@@ -2,47 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from toolkit.datasets import Dataset, Fit, Split
-from toolkit.errors import CorruptError, NotFoundError
-from toolkit.listings import LeftOut, Listing, Reading
-from toolkit.listings.decoding import Decoded, decode, open_entry, plain_pixels
-from toolkit.listings.parts import Member, fingerprint, members
+from toolkit.errors import DamagedError, ImageError, NotFoundError
+from toolkit.images import Levels
+from toolkit.listings import PARTS, LeftOut, Listing, Reading
+from toolkit.listings.decoding import Decoded, Decoding, decode, open_entry, plain_pixels
+from toolkit.listings.parts import Member, fingerprint
 from toolkit.preprocessing import Preprocessing
 
-_NAMED = 3
+_NAMED = 20
 
 
-def in_memory(listing: Listing, size: Fit | None, reading: Reading) -> Dataset:
-    """Decode a listing as (C, H, W) uint8 of `size`, or of its first picture's own size and colours.
+def in_memory(
+    listing: Listing,
+    held: Sequence[Member],
+    size: Fit | None,
+    reading: Reading,
+    *,
+    levels: Levels | None,
+    on_decoded: Decoding,
+) -> Dataset:
+    """Decode a listing's members as (C, H, W) uint8 of `size`, or of the first one's own size and colours.
 
-    With a whole preprocessing they are the pixels that its network sees.
-
-    Raises NotFoundError where there are none, CorruptError naming the pictures that cannot be read.
+    With a whole preprocessing they are the pixels that its network sees; `levels` are for the others.
+    Raises NotFoundError where there are none, DamagedError naming all pictures that cannot be read.
     """
-    held = members(listing)
-    chosen = {part: [one for one in held if one.part == part] for part in ("train", "validation", "test")}
     if not held:
         raise NotFoundError(f"{listing.word} holds no pictures")
+    chosen = {part: [one for one in held if one.part == part] for part in PARTS}
     fitted = size if isinstance(size, Preprocessing) else None
     shape = None if isinstance(size, Preprocessing) else size
-    target = fitted or plain_pixels(shape or _own_shape((chosen["train"] or held)[0], reading))
-    decoded = {part: decode(these, target, reading) for part, these in chosen.items()}
-    damaged = [one for part in decoded.values() for one in part.damaged]
+    target = fitted or plain_pixels(shape or _own_shape(chosen["train"] or held, reading), levels)
+    decoded = {part: decode(these, target, reading, on_decoded) for part, these in chosen.items()}
+    found = (one for part in decoded.values() for one in part.damaged)
+    damaged = tuple(sorted(found, key=lambda one: one.name))
     if damaged and not reading.skip_damaged:
-        raise CorruptError(_told(damaged))
-    read = tuple(one for part in decoded.values() for one in part.members)
+        raise damaged_error(damaged)
+    read = {part: _split(these, fitted) for part, these in decoded.items()}
     return Dataset(
         name=listing.word,
-        train=_split(decoded["train"], fitted),
-        validation=_split(decoded["validation"], fitted) if chosen["validation"] else None,
-        test=_split(decoded["test"], fitted),
+        train=read["train"],
+        validation=read["validation"] if len(read["validation"]) else None,
+        test=read["test"],
         classes=listing.classes,
         source=str(listing.root),
-        fingerprint=fingerprint(listing.classes, read),
+        fingerprint=fingerprint(listing.classes, held),
         listing=listing,
+        damaged=damaged,
+        shapes=np.concatenate([part.shapes for part in decoded.values()]),
     )
+
+
+def damaged_error(damaged: Sequence[LeftOut]) -> DamagedError:
+    """Return the error that names damaged pictures."""
+    lines = tuple(f"{one.name} {one.why}" for one in damaged)
+    more = f"; and {len(lines) - _NAMED:,} more" if len(lines) > _NAMED else ""
+    count = f"{len(lines):,} pictures cannot be read: " if len(lines) > 1 else ""
+    text = f"{count}{'; '.join(lines[:_NAMED])}{more}; remove or mend them, or go on with --skip-damaged"
+    return DamagedError(text, lines)
 
 
 def _split(decoded: Decoded, fitted: Preprocessing | None) -> Split:
@@ -50,12 +71,12 @@ def _split(decoded: Decoded, fitted: Preprocessing | None) -> Split:
     return Split(images=decoded.pixels, labels=labels, members=decoded.members, fitted=fitted)
 
 
-def _own_shape(member: Member, reading: Reading) -> tuple[int, int, int]:
-    image = open_entry(member.entry, reading)
-    return (1 if image.mode == "L" else 3, image.height, image.width)
-
-
-def _told(damaged: list[LeftOut]) -> str:
-    named = "; ".join(f"{one.name} {one.why}" for one in damaged[:_NAMED])
-    more = f", and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""
-    return f"{named}{more}; remove or mend them"
+def _own_shape(held: Sequence[Member], reading: Reading) -> tuple[int, int, int]:
+    """Return the shape of the first picture that can be read, in the order of names."""
+    for member in sorted(held, key=lambda one: (one.entry.label, one.entry.name)):
+        try:
+            image = open_entry(member.entry, reading)
+        except ImageError:
+            continue
+        return (1 if image.mode == "L" else 3, image.height, image.width)
+    return (3, 1, 1)  # decoding them will say what is wrong with each

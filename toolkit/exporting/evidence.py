@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.answering import answers, fitted, in_order_of, inputs_of_fitted
+from toolkit.answering import answers, fitted, inputs_of_fitted
 from toolkit.artifacts import Artifact
 from toolkit.backends import EngineOptions, opener
-from toolkit.datasets import Dataset, Split, dataset_of
+from toolkit.datasets import dataset_of
 from toolkit.errors import NotFoundError, ShapeError
 from toolkit.images import Floats, Inputs, Pixels
 from toolkit.passports import Passport
+from toolkit.unseen import reading_of, unseen_pictures
 
 
 @dataclass(kw_only=True)
@@ -47,20 +48,30 @@ def gather(
     images: int | None,
     seed: int,
     data_dir: Path | None,
+    beside: Path | None = None,
 ) -> Evidence:
     """Return `images` test pictures (None: all) for an artifact: real ones, else seeded random ones.
 
-    Random ones stand in, and `why_random` says so, where the network is untrained, came from
-    elsewhere, or its data set is not on this machine.
+    `beside` is the artifact's file, near which a list of what it was trained on may lie. Random ones stand
+    in, and `why_random` says so, where the network is untrained, came from elsewhere, or its data set is not
+    on this machine, or holds no picture that it was not trained on.
     """
     why = why_random(passport)
     if why is None and passport.preprocessing is not None and passport.dataset is not None:
         try:
-            dataset = load_dataset(passport, data_dir)
+            found = unseen_pictures(
+                passport,
+                passport.dataset.name,
+                beside=beside,
+                data_dir=data_dir,
+                fetch=False,
+                images=images,
+                seed=seed,
+            )
         except NotFoundError as error:
             why = f"the data set {passport.dataset.name} is not at hand ({error})"
         else:
-            chosen = choose(dataset.test, images, seed)
+            dataset, chosen = found.dataset, found.dataset.test
             pixels = fitted(chosen, passport.preprocessing)
             known = passport.dataset.fingerprint
             same = known in (None, dataset.fingerprint)
@@ -83,15 +94,6 @@ def why_random(passport: Passport) -> str | None:
     return None
 
 
-def load_dataset(passport: Passport, data_dir: Path | None) -> Dataset:
-    """Load the data that a passport names, without fetching. Raises NotFoundError."""
-    assert passport.dataset is not None
-    assert passport.preprocessing is not None
-    name = passport.dataset.name
-    data = dataset_of(name).load(name, data_dir, False, passport.preprocessing)
-    return in_order_of(data, passport.classes)
-
-
 def data_fingerprint(passport: Passport, data_dir: Path | None) -> str | None:
     """Return a hash of the data that a passport names; None where random inputs stand in for it.
 
@@ -100,21 +102,14 @@ def data_fingerprint(passport: Passport, data_dir: Path | None) -> str | None:
     """
     if why_random(passport) is not None or passport.dataset is None:
         return None
-    spec = dataset_of(passport.dataset.name)
+    name = passport.dataset.name
+    spec = dataset_of(name)
     try:
         if spec.listing is not None:
-            return spec.listed(passport.dataset.name).state()
-        return load_dataset(passport, data_dir).fingerprint
+            return spec.listed(name, reading_of(passport.dataset)).state()
+        return spec.load(name, data_dir, False, passport.preprocessing).fingerprint
     except NotFoundError:
         return None
-
-
-def choose(split: Split, images: int | None, seed: int) -> Split:
-    """Return a seeded sample of a split in its order; the whole split where `images` is None."""
-    if images is None or images >= len(split):
-        return split
-    picked = np.random.default_rng(seed).permutation(len(split))[:images]
-    return split.take(np.sort(picked))
 
 
 def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evidence:

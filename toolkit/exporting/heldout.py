@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.answering import inputs_for
-from toolkit.datasets import Split, split_off
+from toolkit.datasets import Split
 from toolkit.errors import NotFoundError
-from toolkit.exporting.evidence import choose, load_dataset, random_evidence, why_random
+from toolkit.exporting.evidence import random_evidence, why_random
 from toolkit.images import Inputs
 from toolkit.passports import Passport
-
-# of a training set of which training held nothing out
-SHARE = 0.1
+from toolkit.unseen import HeldPictures, held_pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +36,18 @@ class HeldOut:
         return inputs_for(self.validation.take(slice(start, stop)), self.passport)
 
 
-def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | None) -> HeldOut:
-    """Return calibration and validation pictures of a network's own data, else seeded random inputs."""
+def hold_out(
+    passport: Passport, *, images: int, seed: int, data_dir: Path | None, beside: Path | None = None
+) -> HeldOut:
+    """Return calibration and validation pictures of a network's own data, else seeded random inputs.
+
+    `beside` is the network's file, near which a list of what it was trained on may lie.
+    """
     why = why_random(passport)
     if why is None:
         try:
-            return _from(load_dataset(passport, data_dir).train, passport, images, seed)
+            held = held_pictures(passport, beside=beside, data_dir=data_dir, images=images, seed=seed)
+            return _from(held, passport, seed)
         except NotFoundError as error:
             why = str(error)
     drawn = random_evidence(passport, images, seed, why)
@@ -57,19 +61,14 @@ def hold_out(passport: Passport, *, images: int, seed: int, data_dir: Path | Non
     )
 
 
-def _from(train: Split, passport: Passport, images: int, seed: int) -> HeldOut:
+def _from(found: HeldPictures, passport: Passport, seed: int) -> HeldOut:
     assert passport.dataset is not None
-    fraction = passport.recipe.validation_fraction if passport.recipe else 0.0
-    rest, held = split_off(train, fraction or SHARE)
-    assert held is not None
-    chosen = choose(rest, images, seed)
     # in a seeded order, so that any first part of it is a fair sample
-    order = np.random.default_rng(seed).permutation(len(held))
-    origin = "held out by training" if fraction else "of the training set, which it was trained on, too"
+    order = np.random.default_rng(seed).permutation(len(found.held))
     return HeldOut(
-        calibration=inputs_for(chosen, passport),
-        calibration_source=f"{len(chosen)} training images of {passport.dataset.name}",
-        validation=held.take(order),
-        validation_source=f"images of {passport.dataset.name} {origin}",
+        calibration=inputs_for(found.learned, passport),
+        calibration_source=f"{len(found.learned)} training images of {passport.dataset.name}",
+        validation=found.held.take(order),
+        validation_source=f"images of {passport.dataset.name} {found.origin}",
         passport=passport,
     )

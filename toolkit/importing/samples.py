@@ -6,16 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from toolkit.answering import in_order_of
 from toolkit.datasets import Split, dataset_of
 from toolkit.errors import CorruptError, NotFoundError
-from toolkit.exporting.evidence import choose
 from toolkit.importing import ImportRequest
 from toolkit.importing.classes import refuse_strange
 from toolkit.listings import Listing
 from toolkit.listings.decoding import decode
 from toolkit.listings.parts import fingerprint, members
 from toolkit.preprocessing import Preprocessing
+from toolkit.unseen import in_order_of, sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ def samples_of(request: ImportRequest, preprocessing: Preprocessing, classes: tu
         return _of_files(spec.listed(request.dataset), request, preprocessing, classes)
     data = spec.load(request.dataset, request.data_dir, True, preprocessing)
     refuse_strange(data.classes, data.name, classes)
-    split = choose(in_order_of(data, classes).test, request.images, request.seed)
+    split = sample(in_order_of(data, classes).test, request.images, request.seed)
     return Samples(split=split, name=data.name, fingerprint=data.fingerprint)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,20 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.answering import Invert, check_classes, load_for
-from toolkit.answering import first as first_of
+from toolkit.answering import Invert, check_classes, data_word
 from toolkit.artifacts import Artifact, artifacts_root, path_of
 from toolkit.backends import Engine, EngineOptions
 from toolkit.errors import CnnkitError
 from toolkit.figures import shape_text
 from toolkit.images import PictureSource
 from toolkit.inspection.evaluation import Evaluation, evaluate
-from toolkit.inspection.prediction import Predictions, Refusal, predict_dataset, predict_pictures
+from toolkit.inspection.prediction import (
+    Predictions,
+    Refusal,
+    picture_name,
+    predict_dataset,
+    predict_pictures,
+)
 from toolkit.markup import html_table
 from toolkit.opening import Selection, describe, quality_of, take_weights
 from toolkit.passports import Passport, Precision
 from toolkit.resolving import resolve
 from toolkit.telling import Tell, silent
+from toolkit.unseen import UnseenPictures, unseen_pictures
 
 Picture = PictureSource | str
 
@@ -131,10 +138,10 @@ class Network:
 
         Raises NotFoundError where the data is not to be had, ShapeError where its classes are others.
         """
-        data = load_for(self.passport, dataset, path_of(data_dir))
+        found = self._unseen(dataset, data_dir, images=first)
         if self.passport.trained is not False:
-            check_classes(self.passport, data)
-        return predict_dataset(self.engine, data, count=first, top=top)
+            check_classes(self.passport, found.dataset)
+        return predict_dataset(self.engine, found.dataset, count=first, top=top)
 
     def evaluate(
         self,
@@ -143,11 +150,14 @@ class Network:
         data_dir: Path | str | None = None,
         first: int | None = None,
         batch: int = 64,
+        include_trained: bool = False,
         tell: Tell = silent,
         on_batch: Callable[[int, int], None] = lambda done, of: None,
     ) -> Evaluation:
         """Ask about the test pictures of a data set, the network's own for None; `first` are fewer of them.
 
+        Of people's own pictures that name no parts and were not trained on, all are asked about. One that
+        was trained on is never asked about, unless with `include_trained`, which asks about all there are.
         `on_batch` is told after each batch how many of how many pictures are done. Raises CnnkitError for an
         untrained network, NotFoundError where the data is not to be had, ShapeError where its classes are
         others, CorruptError for answers that are no numbers.
@@ -157,10 +167,12 @@ class Network:
             raise CnnkitError(
                 f"{self.artifact.path} is untrained, so it has no accuracy: `cnnkit train {passport.model}`"
             )
-        data = load_for(passport, dataset, path_of(data_dir))
+        found = self._unseen(dataset, data_dir, images=first, include_trained=include_trained)
+        data, split = found.dataset, found.dataset.test
         check_classes(passport, data)
-        split = first_of(data.test, first)
-        tell(f"{len(split):,} test pictures of {data.name} from {data.source}")
+        tell(f"{len(split):,} {found.what} of {data.name} from {data.source}")
+        for note in found.notes:
+            tell(note)
         held = len(set(split.labels.tolist()))
         if held < len(data.classes):
             tell(f"note: they are of {held} of the {len(data.classes)} classes only")
@@ -172,10 +184,10 @@ class Network:
             on_batch(done, len(split))
 
         start = time.perf_counter()
-        found = evaluate(
-            self.engine, split, batch=batch, name=f"{data.name} test {{}}".format, on_batch=advance
+        answered = evaluate(
+            self.engine, split, batch=batch, name=partial(picture_name, data), on_batch=advance
         )
-        score = found.score
+        score = answered.score
         return Evaluation(
             images=score.images,
             loss=score.loss,
@@ -183,7 +195,13 @@ class Network:
             dataset=data.name,
             classes=data.classes,
             seconds=time.perf_counter() - start,
-            mistakes=found.mistakes,
+            mistakes=answered.mistakes,
+        )
+
+    def _unseen(self, dataset: str | None, data_dir: Path | str | None, **more: Any) -> UnseenPictures:
+        word = data_word(self.passport, dataset)
+        return unseen_pictures(
+            self.passport, word, beside=self.artifact.path, data_dir=path_of(data_dir), **more
         )
 
     def close(self) -> None:

@@ -166,10 +166,19 @@ def predict_dataset(engine: Engine, data: Dataset, *, count: int, top: int = 3) 
     pixels = fitted(split, preprocessing_of(engine.artifact))
     return Predictions(
         Prediction(
-            source=f"{data.name} test {index}", top=row, pixels=pixels[index], truth=data.classes[int(label)]
+            source=picture_name(data, index),
+            top=row,
+            pixels=pixels[index],
+            truth=data.classes[int(label)],
         )
         for index, (row, label) in enumerate(zip(_tops(engine, pixels, top), split.labels, strict=True))
     )
+
+
+def picture_name(data: Dataset, index: int) -> str:
+    """Return what a test picture is called: by its file, of people's own, else by its number."""
+    held = data.test.members
+    return f"{data.name} test {index}" if held is None else held[index].entry.name
 
 
 def _tops(engine: Engine, pixels: Pixels, top: int) -> list[tuple[tuple[str, float], ...]]:

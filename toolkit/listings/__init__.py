@@ -11,6 +11,7 @@ from msgspec import Meta
 
 # "validation" chooses the epoch, "test" is what accuracy is measured on
 Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 # what training and eval read; a server has its own, stricter limits (toolkit.images)
 MOST_PIXELS = 178_956_970  # Pillow refuses larger pictures itself

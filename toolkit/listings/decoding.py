@@ -7,80 +7,109 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit.errors import CnnkitError, ImageError
-from toolkit.images import Pixels, read_image
+from toolkit.images import Levels, Pixels, Wide, read_image
 from toolkit.listings import MOST_BYTES, PLAIN, Entry, LeftOut, Reading
 from toolkit.listings.hashing import content_hash
 from toolkit.listings.parts import Member
 from toolkit.preprocessing import Preprocessing, fit_pixels
+
+# is told after each picture that so many more are done
+Decoding = Callable[[int], None]
 
 CHANGED = "changed while it was read"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """Pictures (N, C, H, W) uint8 of the `members` that could be read, and what could not be."""
+    """Pictures (N, C, H, W) uint8 of the `members` that could be read, and what could not be.
+
+    `shapes` (N, 3) are the channels, height and width that each has in its file.
+    """
 
     pixels: Pixels
     members: tuple[Member, ...]
     damaged: tuple[LeftOut, ...]
+    shapes: NDArray[np.int32]
 
 
-def plain_pixels(shape: tuple[int, int, int]) -> Preprocessing:
-    """Return what brings pictures to (C, H, W) and leaves their levels as they are."""
+def plain_pixels(shape: tuple[int, int, int], levels: Levels | None = None) -> Preprocessing:
+    """Return what brings pictures to (C, H, W) and 8 bits, and scales nothing."""
     channels, height, width = shape
     return Preprocessing(
-        size=(height, width), channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels
+        size=(height, width), channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels, levels=levels
     )
 
 
-def open_entry(entry: Entry, reading: Reading = PLAIN, *, sha256: str | None = None) -> Image.Image:
-    """Decode one entry, upright, in mode L or RGB. Raises ImageError, with the entry's name, in one line.
+def read_entry(entry: Entry, sha256: str | None = None) -> bytes:
+    """Return one entry's bytes. Raises ImageError, with the entry's name, in one line.
 
     Bytes of another hash than `sha256` are refused: the file was changed since it was listed.
     """
     try:
         data = entry.place.read()
-    except ImageError:
-        raise
     except (OSError, EOFError, CnnkitError) as error:
-        raise ImageError(
-            f"{entry.name} cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        why = getattr(error, "strerror", None) or error
+        raise ImageError(f"{entry.name} cannot be read: {why}") from None
     if sha256 is not None and content_hash(data) != sha256:
         raise ImageError(f"{entry.name} {CHANGED}; let nothing write there and run this again")
-    return read_image(data, name=entry.name, max_pixels=reading.max_pixels, max_bytes=MOST_BYTES)
+    return data
+
+
+def open_entry(
+    entry: Entry, reading: Reading = PLAIN, *, sha256: str | None = None, wide: Wide = "guess"
+) -> Image.Image:
+    """Decode one entry, upright, in mode L or RGB. Raises ImageError, with the entry's name, in one line."""
+    return read_image(
+        read_entry(entry, sha256),
+        name=entry.name,
+        max_pixels=reading.max_pixels,
+        max_bytes=MOST_BYTES,
+        wide=wide,
+    )
 
 
 def decode(
     wanted: Sequence[Member],
     target: Preprocessing,
     reading: Reading = PLAIN,
-    on_decoded: Callable[[int], None] = lambda done: None,
+    on_decoded: Decoding = lambda done: None,
 ) -> Decoded:
     """Decode pictures to a size and colours, in their order, straight into one array."""
     pixels = np.empty((len(wanted), target.channels, *target.size), dtype=np.uint8)
+    shapes = np.zeros((len(wanted), 3), dtype=np.int32)
 
     def read(at: int) -> LeftOut | None:
         member = wanted[at]
         try:
-            pixels[at] = fit_pixels(open_entry(member.entry, reading, sha256=member.sha256), target)
+            image = open_entry(member.entry, reading, sha256=member.sha256, wide=target.wide)
         except ImageError as error:
             return LeftOut(name=member.entry.name, why=str(error).removeprefix(f"{member.entry.name} "))
+        shapes[at] = (len(image.getbands()), image.height, image.width)
+        pixels[at] = fit_pixels(image, target)
         return None
 
-    damaged = []
+    damaged: dict[int, LeftOut] = {}
+    # in the order in which they lie in their files
+    order = sorted(range(len(wanted)), key=lambda at: _lies(wanted[at]))
     # Pillow's decoders release the interpreter lock, so threads help
     with ThreadPoolExecutor() as pool:
-        for found in pool.map(read, range(len(wanted))):
-            damaged.append(found)
+        for at, found in zip(order, pool.map(read, order), strict=True):
+            if found is not None:
+                damaged[at] = found
             on_decoded(1)
-    good = [at for at, found in enumerate(damaged) if found is None]
-    whole = len(good) == len(wanted)
+    good = [at for at in range(len(wanted)) if at not in damaged]
     return Decoded(
-        pixels=pixels if whole else pixels[good],
-        members=tuple(wanted) if whole else tuple(wanted[at] for at in good),
-        damaged=tuple(found for found in damaged if found is not None),
+        pixels=pixels[good] if damaged else pixels,
+        members=tuple(wanted[at] for at in good),
+        damaged=tuple(damaged[at] for at in sorted(damaged)),
+        shapes=shapes[good],
     )
+
+
+def _lies(member: Member) -> tuple[str, str]:
+    place = member.entry.place
+    return str(place.path), place.within

@@ -39,7 +39,10 @@ def hash_entries(
     with _cache() as cache:
         known = _known(cache, states)
         places = [(entry.place.path, entry.place.within) for entry in entries]
-        missing = [at for at, place in enumerate(places) if place not in known]
+        # in the order in which they lie in their files
+        missing = sorted(
+            (at for at, place in enumerate(places) if place not in known), key=places.__getitem__
+        )
         on_hashed(len(entries) - len(missing))
         now = time.time_ns()
         fresh = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from toolkit.errors import CnnkitError
@@ -15,6 +15,21 @@ from toolkit.listings import Entry, Listing, Part
 from toolkit.listings.hashing import content_hash, hash_entries
 
 TEST_SHARE = 0.2
+_SPELLINGS: dict[str, Part] = {
+    **dict.fromkeys(("train", "training", "trainset", "traindata", "trn", "learn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "tests", "holdout", "heldout"), "test"),
+}
+
+
+def part_of_word(word: str) -> Part | None:
+    """Return the part that a word means in any usual spelling (`Training`, `val_set`, `TEST`), or None."""
+    letters = re.sub(r"[^a-z]", "", word.casefold())
+    for ending in ("set", "sets", "data", "split", "images", "imgs", "pictures", "folder", ""):
+        found = _SPELLINGS.get(letters.removesuffix(ending))
+        if found:
+            return found
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +46,16 @@ class Member:
         return _share("validation", _key(self.entry, self.sha256))
 
 
+def settled(entries: Sequence[Entry]) -> list[Entry]:
+    """Settle the parts that a source names: a lone `val` is the test part, a lone `train` no part at all."""
+    named = {entry.part for entry in entries} - {None}
+    if named == {"train"}:
+        return [replace(entry, part=None) for entry in entries]
+    if "validation" in named and "test" not in named:
+        return [replace(e, part="test") if e.part == "validation" else e for e in entries]
+    return list(entries)
+
+
 def members(listing: Listing, on_hashed: Callable[[int], None] = lambda done: None) -> tuple[Member, ...]:
     """Return a listing's entries with hash and part, by label, then by hash: in any source the same order."""
     hashes = hash_entries(listing.entries, on_hashed)
@@ -41,9 +66,9 @@ def members(listing: Listing, on_hashed: Callable[[int], None] = lambda done: No
     return tuple(sorted(placed, key=lambda one: (one.entry.label, one.sha256, one.entry.name)))
 
 
-def fingerprint(classes: tuple[str, ...], held: tuple[Member, ...]) -> str:
+def fingerprint(classes: Sequence[str], held: Sequence[Member]) -> str:
     """Return the SHA-256 of classes, files and labels: equal for equal files, in whatever source they lie."""
-    digest = hashlib.sha256(repr(classes).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256(repr(tuple(classes)).encode("utf-8", "surrogateescape"))
     for told in sorted((one.sha256, one.entry.label) for one in held):
         digest.update(repr(told).encode())
     return digest.hexdigest()

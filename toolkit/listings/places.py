@@ -20,8 +20,8 @@ class FileBytes:
 
     @property
     def within(self) -> str:
-        """Which bytes of the file."""
-        return "" if self.length is None else f"{self.offset}+{self.length}"
+        """Which bytes of the file; in their order as text, too."""
+        return "" if self.length is None else f"{self.offset:015}+{self.length}"
 
     def read(self) -> bytes:
         """Return the bytes. Raises OSError, ImageSizeError for more than a picture may have."""

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from toolkit.artifacts import Artifact, artifact_name
 from toolkit.datasets import dataset_words
 from toolkit.errors import CnnkitError
+from toolkit.listings import MOST_PIXELS, Reading
 from toolkit.machine.cpu import MOST_THREADS
 from toolkit.models import ModelSpec, Recipe
 from toolkit.recipes import About
@@ -43,6 +44,26 @@ class Job:
     model_file: Path | None = None
     name: Annotated[str | None, About("Name of the artifact (default: the model's).")] = None
     data_dir: Annotated[Path | None, About("Folder searched first for data.")] = None
+    group: Annotated[
+        str | None,
+        About(
+            "Regular expression that finds a picture's clip, patient or camera: a group stays in one part."
+        ),
+    ] = None
+    columns: Annotated[
+        str | None, About("Columns of a table, as image=FILE,label=KIND[,part=…,group=…].")
+    ] = None
+    levels: Annotated[
+        str | None,
+        About(
+            "LOW,HIGH: values of files of more than 8 bits that become black and white (default: the data's)."
+        ),
+    ] = None
+    grey: Annotated[bool, About("One channel, whatever colours the pictures have.")] = False
+    skip_damaged: Annotated[bool, About("Go on without pictures that cannot be read.")] = False
+    max_pixels: Annotated[int, About("Largest picture that is decoded, in pixels.", 1, MOST_PIXELS)] = (
+        MOST_PIXELS
+    )
     images: Annotated[int | None, About("Train on so many images, evenly over the classes.", 1)] = None
     seed: Annotated[int, About("Seed of everything that is drawn.", 0)] = 0
     device: Annotated[str, About("cpu, cuda, cuda:N or mps.")] = "cpu"
@@ -91,6 +112,16 @@ class Job:
                 f"{self.model.name} has no data set of its own; add `--dataset {'|'.join(dataset_words())}`"
             )
         return name
+
+    @property
+    def reading(self) -> Reading:
+        """Return how pictures of one's own are read."""
+        return Reading(
+            group=self.group,
+            columns=self.columns,
+            skip_damaged=self.skip_damaged,
+            max_pixels=self.max_pixels,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +223,9 @@ class Watcher:
 
     def say(self, text: str) -> None:
         """Take a sentence for people."""
+
+    def read(self, done: int, total: int) -> None:
+        """Learn how many pictures of one's own are hashed or decoded, of how many."""
 
     def start(self, *, epochs: int, images: int, done: int) -> None:
         """Learn how many epochs of how many images come, and how many images of them are done."""

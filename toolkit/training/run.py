@@ -10,7 +10,8 @@ from toolkit.artifacts import check_name
 from toolkit.opening import require_torch
 from toolkit.training import Job, Outcome, Watcher, recipes
 from toolkit.training.compute.format import find_device
-from toolkit.training.data.prepare import PreparedData, describe, prepare
+from toolkit.training.data.describing import describe
+from toolkit.training.data.prepare import PreparedData, prepare
 from toolkit.training.process.failures import explained
 from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import release
@@ -18,6 +19,7 @@ from toolkit.training.process.watchdog import Watchdog
 from toolkit.training.record import left_out
 from toolkit.training.record.facts import identity
 from toolkit.training.record.folder import RunFolder
+from toolkit.training.record.pictures import note_pictures
 
 
 def train(job: Job, watcher: Watcher | None = None) -> Outcome:
@@ -43,11 +45,12 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
         )
     find_device(job.device)
     with explained(job, begun=False):
-        prepared = prepare(job)
+        prepared = prepare(job, watcher)
         for text in (describe(prepared), left_out()):
             if text:
                 watcher.say(text)
         folder = _folder(job, prepared, watcher)
+        note_pictures(folder.path, prepared)
     with explained(job, begun=True):
         try:
             session = Session(job, prepared, folder, watcher)
@@ -66,7 +69,7 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
 def _folder(job: Job, prepared: PreparedData, watcher: Watcher) -> RunFolder:
     """Make the run's folder, or open the one to resume; its choice of threads and format comes first."""
     runs = job.root / check_name(job.artifact_name) / "runs"
-    asked = identity(job, prepared.dataset.fingerprint)
+    asked = identity(job, prepared.dataset.fingerprint, prepared.record)
     if not job.resume:
         folder = RunFolder.new(runs)
         folder.begin(replace(asked, threads=_threads(job.threads), torch=version("torch")))

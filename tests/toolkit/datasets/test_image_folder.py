@@ -15,6 +15,7 @@ from PIL import Image
 from toolkit.datasets import Dataset, Split, dataset_of, split_off
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.listings import Reading
+from toolkit.listings.parts import members
 
 
 def paint(folder: Path, count: int, colour: int, size: tuple[int, int] = (8, 8)) -> None:
@@ -110,12 +111,30 @@ def test_equal_pictures_have_equal_fingerprints(tmp_path: Path) -> None:
     assert load(tmp_path / "two").fingerprint != first.fingerprint
 
 
-def test_damaged_pictures_are_named(tmp_path: Path) -> None:
-    paint(tmp_path / "a", 5, 0)
-    paint(tmp_path / "b", 5, 0)
-    (tmp_path / "a" / "002.png").write_bytes(b"junk")
-    with pytest.raises(CorruptError, match=r"a/002\.png is no picture .* remove or mend them"):
+def test_damaged_pictures_of_all_parts_are_named_at_once_or_skipped(tmp_path: Path) -> None:
+    for part, colour in (("train", 0), ("test", 100)):
+        paint(tmp_path / part / "a", 5, colour)
+        paint(tmp_path / part / "b", 5, colour + 1)
+    (tmp_path / "train" / "a" / "002.png").write_bytes(b"junk")
+    (tmp_path / "test" / "b" / "001.png").write_bytes(b"")
+    said = r"2 pictures .*test/b/001\.png is empty.*train/a/002\.png is no picture .* remove or mend them"
+    with pytest.raises(CorruptError, match=said):
         load(tmp_path)
+    reading = Reading(skip_damaged=True)
+    data = dataset_of("folder:x").load(f"folder:{tmp_path}", reading=reading)
+    assert (len(data.train), len(data.test)) == (9, 9)
+    assert sorted(one.name for one in data.damaged) == ["test/b/001.png", "train/a/002.png"]
+
+
+def test_a_picture_that_changes_while_the_data_is_read_is_refused(tmp_path: Path) -> None:
+    paint(tmp_path / "a", 3, 0)
+    paint(tmp_path / "b", 3, 9)
+    spec = dataset_of("folder:x")
+    found = spec.listed(f"folder:{tmp_path}")
+    held = members(found)
+    Image.new("RGB", (8, 8), (77, 0, 0)).save(tmp_path / "b" / "000.png")
+    with pytest.raises(CorruptError, match=r"b/000\.png changed while it was read"):
+        spec.decoded(found, held)
 
 
 @pytest.mark.parametrize(
@@ -124,15 +143,114 @@ def test_damaged_pictures_are_named(tmp_path: Path) -> None:
         ([], "holds 0 class folders"),
         (["a"], "holds 1 class folders"),
         (["a", "b"], "holds no pictures"),
-        (["train/a", "train/b"], "neither test/ nor val/"),
-        (["train/a", "train/b", "test/a", "test/b", "test/c"], "classes that .* lacks: c"),
+        (["train/a", "train/b"], "holds 1 class folders"),
     ],
 )
-def test_a_folder_that_does_not_fit_says_what_is_wanted(tmp_path: Path, folders: list[str], why: str) -> None:
+def test_a_folder_without_pictures_says_what_is_wanted(tmp_path: Path, folders: list[str], why: str) -> None:
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
-    with pytest.raises(NotFoundError, match=why):
+    with pytest.raises(NotFoundError, match=f"{why}.*; wanted is PATH/train"):
         load(tmp_path)
+
+
+# what lies there, a picture or more in each folder; then classes, and in which parts there are pictures
+LAYOUTS = {
+    "Training/a Training/b Testing/a Testing/b": ("a b", "train test"),
+    "TRAIN/a TRAIN/b val_set/a val_set/b": ("a b", "train test"),
+    "train/a train/b valid/a valid/b test/a test/b": ("a b", "train validation test"),
+    "train/a train/b dev/a dev/b Test/a": ("a b", "train validation test"),
+    "train2017/a train2017/b val2017/a val2017/b": ("a b", "train test"),
+    "train plane car": ("car plane train", ""),
+    "train/steam train/diesel plane/jet": ("plane train", ""),
+    "pictures/a pictures/b": ("a b", ""),
+    "archive/data/train/a archive/data/train/b archive/data/test/a": ("a b", "train test"),
+    "train/train/a train/train/b test/test/a test/test/b": ("a b", "train test"),
+    "train/a train/b test": ("a b", ""),
+    "train/a train/b val/a val/b test": ("a b", "train test"),
+    "train/a train/b": ("a b", ""),
+    "val/a val/b test/a test/b": ("a b", "validation test"),
+    "a/x/y b/x __MACOSX/a .hidden/b": ("a b", ""),
+}
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_a_layout_is_understood(tmp_path: Path, layout: str) -> None:
+    for number, folder in enumerate(layout.split()):
+        paint(tmp_path / folder, 2, number)
+    (tmp_path / "empty").mkdir()
+    found = dataset_of("folder:x").listed(f"folder:{tmp_path}")
+    classes, parts = LAYOUTS[layout]
+    assert found.classes == tuple(classes.split())
+    assert {entry.part or "" for entry in found.entries} == set(parts.split() or [""])
+    shown = [entry.name.removesuffix(".png") for entry in found.entries]
+    assert shown == sorted(shown, key=lambda name: (found.classes.index(class_in(name, found.classes)), name))
+
+
+def class_in(name: str, classes: tuple[str, ...]) -> str:
+    return next(part for part in reversed(name.split("/")) if part in classes)
+
+
+@pytest.mark.parametrize(
+    ("layout", "why"),
+    [
+        ("train/a train/b test/a test/b test/c", "classes that .*train lacks: c"),
+        (
+            "train/a train/b test/a test/b single_prediction",
+            "train/ look like splits .*, and single_prediction/",
+        ),
+        ("train test", "train/ hold pictures and no class folders; wanted is"),
+        ("a", "holds 1 class folders"),
+    ],
+)
+def test_a_layout_that_could_mean_two_things_is_refused(tmp_path: Path, layout: str, why: str) -> None:
+    for folder in layout.split():
+        paint(tmp_path / folder, 1, 0)
+    with pytest.raises(CnnkitError, match=why):
+        dataset_of("folder:x").listed(f"folder:{tmp_path}")
+
+
+def test_what_is_left_out_is_listed_with_the_reason(tmp_path: Path) -> None:
+    for folder in ("train/a", "train/b", "test", "__MACOSX/train"):
+        paint(tmp_path / folder, 1, 0)
+    inside = tmp_path / "train" / "a"
+    (inside / "._000.png").write_bytes(b"\0\5\26\7")
+    (inside / "Thumbs.db").write_bytes(b"x")
+    (inside / "notes.txt").write_text("of mine")
+    shutil.copy(inside / "000.png", inside / "without_an_ending")
+    (inside / "noise.bin").write_bytes(b"x" * 40)
+    (tmp_path / "train" / "empty").mkdir()
+    (inside / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (inside / "again").symlink_to(tmp_path / "train" / "b")
+    paint(tmp_path.parent / f"{tmp_path.name}-elsewhere", 1, 3)
+    (tmp_path / "train" / "linked").symlink_to(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+    (tmp_path / "train" / "loop").symlink_to(tmp_path)
+    found = dataset_of("folder:x").listed(f"folder:{tmp_path}")
+    assert found.classes == ("a", "b", "linked")
+    assert [entry.name for entry in found.entries if entry.label == 0] == [
+        "train/a/000.png",
+        "train/a/without_an_ending",
+    ]
+    assert {one.name: one.why for one in found.left_out} == {
+        "__MACOSX": "a leftover of an archive or a system",
+        "test/000.png": "in a split without class folders",
+        "train/a/._000.png": "a leftover of an archive or a system",
+        "train/a/Thumbs.db": "a leftover of an archive or a system",
+        "train/a/again": "a link to a folder that is read already",
+        "train/a/gone.png": "a link to nothing",
+        "train/a/noise.bin": "no picture, by its ending",
+        "train/a/notes.txt": "no picture, by its ending",
+        "train/empty/": "a folder without pictures",
+        "train/loop": "a link to a folder that is read already",
+    }
+
+
+def test_a_name_that_is_no_text_is_told_as_latin_1_and_read(tmp_path: Path) -> None:
+    paint(tmp_path / "$5_$10", 3, 1)
+    paint(tmp_path / "plain", 3, 2)
+    (tmp_path / "plain").rename(Path(str(tmp_path)) / b"caf\xe9".decode("utf-8", "surrogateescape"))
+    data = load(tmp_path)
+    assert data.classes == ("$5_$10", "café")
+    assert len(data.train) + len(data.test) == 6
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

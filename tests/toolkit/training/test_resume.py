@@ -156,7 +156,7 @@ def test_a_run_stopped_while_it_scores_an_epoch_goes_on_from_there(
 def test_a_run_stopped_before_it_began_does_not_promise_to_go_on(
     job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(job: Any) -> Any:
+    def interrupted(job: Any, watcher: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "prepare", interrupted)

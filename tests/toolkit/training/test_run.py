@@ -24,7 +24,8 @@ from toolkit.checkpoints import load_module, load_state  # noqa: E402
 from toolkit.errors import CnnkitError, UnavailableError  # noqa: E402
 from toolkit.models import ModelSpec  # noqa: E402
 from toolkit.training import seeding, session  # noqa: E402
-from toolkit.training.data.prepare import describe, prepare  # noqa: E402
+from toolkit.training.data.describing import describe  # noqa: E402
+from toolkit.training.data.prepare import prepare  # noqa: E402
 from toolkit.training.loop import Loop  # noqa: E402
 from toolkit.training.process.failures import explained  # noqa: E402
 from toolkit.training.process.watchdog import Watchdog  # noqa: E402

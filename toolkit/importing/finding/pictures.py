@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.answering import in_order_of
 from toolkit.datasets import Dataset, Split, dataset_of
 from toolkit.errors import NotFoundError
 from toolkit.images import Pixels
@@ -21,6 +20,7 @@ from toolkit.listings import Listing
 from toolkit.listings.decoding import decode, open_entry
 from toolkit.listings.parts import Member, members
 from toolkit.preprocessing import Preprocessing, fit_batch
+from toolkit.unseen import in_order_of
 
 # most pictures of a search, and how many make one worth while without those that training may have seen
 MOST, ENOUGH = 2000, 400

@@ -9,17 +9,21 @@ from numpy.typing import NDArray
 
 from toolkit.datasets import Dataset, Split, dataset_of, split_off
 from toolkit.errors import CnnkitError
-from toolkit.images import Pixels, ground_of
+from toolkit.images import AGREEING, Levels, Pixels, ground_of
+from toolkit.listings.parts import Member
+from toolkit.listings.records import Record
 from toolkit.models import Published, Recipe
 from toolkit.preprocessing import Preprocessing, fit_batch
-from toolkit.training import Job
+from toolkit.training import Job, Watcher
+from toolkit.training.data.own import listed_members, load_own, record_uses
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData:
     """A job's data: `learned` is trained on, `held` chooses the epoch, `dataset.test` is read once.
 
-    `wanted` is how many training images were asked for; None for all.
+    `wanted` is how many training images were asked for; None for all. `record` lists pictures of one's own
+    and what each is used for.
     """
 
     dataset: Dataset
@@ -27,13 +31,24 @@ class PreparedData:
     held: Split | None
     preprocessing: Preprocessing
     wanted: int | None = None
+    record: Record | None = None
 
 
-def prepare(job: Job) -> PreparedData:
+def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     """Load a job's data set. Raises NotFoundError, or CnnkitError where it cannot be trained on."""
+    watcher = watcher or Watcher()
     channels, height, width = job.model.input_shape
     size = job.size or (height, width)
-    data = dataset_of(job.dataset_name).load(job.dataset_name, job.data_dir, True, (channels, *size))
+    spec = dataset_of(job.dataset_name)
+    held: tuple[Member, ...] = ()
+    levels: Levels | None = None
+    if spec.listing is None:
+        _refuse_options_of_own(job)
+        data = spec.load(job.dataset_name, job.data_dir, True, (channels, *size))
+    else:
+        listing = spec.listed(job.dataset_name, job.reading)
+        held = listed_members(listing, watcher)
+        data, levels = load_own(listing, held, job, size, watcher)
     if len(data.classes) < 2 or not len(data.train) or not len(data.test):
         raise CnnkitError(
             f"data set {data.name} has {len(data.train)} training and {len(data.test)} test images of "
@@ -42,14 +57,36 @@ def prepare(job: Job) -> PreparedData:
     data = _proportioned(data, size)
     _insist_that_augmentation_fits(job.recipe, data)
     pool = evenly(data.train, job.images) if job.images else data.train
-    learned, held = split_off(pool, job.recipe.validation_fraction)
+    learned, chose = pool, data.validation
+    if chose is None:
+        learned, chose = split_off(pool, job.recipe.validation_fraction)
     return PreparedData(
         dataset=data,
         learned=learned,
-        held=held,
-        preprocessing=preprocessing_for(job.recipe, learned, size, job.model.published),
+        held=chose,
+        preprocessing=replace(
+            preprocessing_for(job.recipe, learned, size, job.model.published), levels=levels
+        ),
         wanted=job.images,
+        record=record_uses(held, learned, chose, data.test, data.classes) if held else None,
     )
+
+
+def _refuse_options_of_own(job: Job) -> None:
+    """Raise CnnkitError for options that only pictures of one's own have."""
+    typed = {
+        "--group": job.group,
+        "--columns": job.columns,
+        "--skip-damaged": job.skip_damaged,
+        "--levels": job.levels,
+        "--grey": job.grey,
+    }
+    for option, given in typed.items():
+        if given:
+            raise CnnkitError(
+                f"{option} goes with pictures of your own (`--dataset folder:PATH`); {job.dataset_name} is "
+                "the same for everybody"
+            )
 
 
 def _proportioned(data: Dataset, size: tuple[int, int]) -> Dataset:
@@ -61,8 +98,7 @@ def _proportioned(data: Dataset, size: tuple[int, int]) -> Dataset:
     channels = data.train.images.shape[1]
     target = Preprocessing(size=size, channels=channels)
     train, test = (
-        Split(images=fit_batch(split.images, target), labels=split.labels)
-        for split in (data.train, data.test)
+        replace(split, images=fit_batch(split.images, target)) for split in (data.train, data.test)
     )
     return replace(data, train=train, test=test)
 
@@ -110,7 +146,7 @@ def preprocessing_for(
         offset, width = (0.5, 0.5) if recipe.pixels == "half" else (0.0, 1.0)
         mean, std = (offset,) * channels, (width,) * channels
     # colour pictures are never inverted, so what they have at their border decides nothing
-    ground = ground_of(data.images) if channels == 1 else None
+    ground = ground_of(data.images, AGREEING if data.members is None else 1.0) if channels == 1 else None
     return Preprocessing(size=size, channels=channels, mean=mean, std=std, ground=ground, formula="divide")
 
 
@@ -134,20 +170,3 @@ def _histogram(pixels: Pixels) -> NDArray[np.float64]:
     for start in range(0, len(pixels), 4096):
         counts += np.bincount(pixels[start : start + 4096].ravel(), minlength=256)
     return np.asarray(counts / counts.sum())
-
-
-def describe(prepared: PreparedData) -> str:
-    """Say what is trained on, and from where; on a second line, that there are fewer than were wanted."""
-    data = prepared.dataset
-    held = f"{len(prepared.held):,} held out for validation, " if prepared.held else ""
-    text = (
-        f"data: {data.name}, {len(prepared.learned):,} images to train on, {held}"
-        f"{len(data.test):,} for the test, from {data.source}"
-    )
-    there = len(data.train)
-    if prepared.wanted is not None and prepared.wanted > there:
-        text += (
-            f"\nnote: --images {prepared.wanted} asks for more than the {there:,} training images of "
-            f"{data.name}; all of them are used"
-        )
-    return text

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 from msgspec import Meta
 
+from toolkit.listings.records import Record
 from toolkit.recipes import Recipe
 from toolkit.schema import Positive, Seed
 from toolkit.training import Job, Loader
@@ -36,6 +38,7 @@ class RunFacts:
     loader: Loader = "memory"
     pretrained: str | None = None
     freeze: bool = False
+    trained_on: str | None = None  # the hash of the list of pictures, of one's own
 
     threads: Positive | None = None
     torch: str | None = None
@@ -43,7 +46,7 @@ class RunFacts:
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 
-def identity(job: Job, fingerprint: str) -> RunFacts:
+def identity(job: Job, fingerprint: str, record: Record | None = None) -> RunFacts:
     """Return what makes a job's run the run it is."""
     return RunFacts(
         model=job.model.name,
@@ -57,7 +60,14 @@ def identity(job: Job, fingerprint: str) -> RunFacts:
         loader=job.loader,
         pretrained=job.pretrained,
         freeze=job.freeze,
+        trained_on=uses_hash(record) if record else None,
     )
+
+
+def uses_hash(record: Record) -> str:
+    """Return a hash of what each picture is used for, whatever the pictures are called."""
+    uses = sorted((one.use, one.label, one.sha256) for one in record.pictures)
+    return hashlib.sha256(repr(uses).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def differences(asked: RunFacts, begun: RunFacts) -> list[str]:

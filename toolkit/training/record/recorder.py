@@ -13,6 +13,7 @@ from torch import Tensor
 from toolkit.artifacts import Artifact, artifact_path, open_artifact, sidecar, writing
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.errors import CnnkitError
+from toolkit.listings.records import SUFFIX
 from toolkit.passports import ComputeRecord, DatasetRef, Metrics
 from toolkit.training import EpochRecord, Job, Outcome
 from toolkit.training.compute.format import Compute
@@ -36,6 +37,8 @@ class RunRecorder:
         self._prepared = prepared
         self._folder = folder
         self._compute = compute
+        # once, not with every epoch's checkpoint
+        self._listed = prepared.record.sha256 if prepared.record else None
 
     def epoch(self, progress: Progress, record: EpochRecord, weights: dict[str, Tensor]) -> None:
         """Keep an epoch's weights as the last, and as the best when they are; write the logs."""
@@ -82,6 +85,8 @@ class RunRecorder:
             val_accuracy=record.val_accuracy,
         )
         path = artifact_path(self._job.root, self._job.artifact_name)
+        if self._prepared.record:
+            self._prepared.record.write(path.with_name(f"{self._job.artifact_name}{SUFFIX}"))
         promoted = self._save(path, weights, metrics)
         flipped = test(True).accuracy if self._job.flip_test else None
         outcome = self._outcome(progress, record, tested, promoted, flipped)
@@ -150,10 +155,9 @@ class RunRecorder:
             classes=self._prepared.dataset.classes,
             trained=True,
         )
-        data = self._prepared.dataset
         passport = dataclasses.replace(
             passport,
-            dataset=DatasetRef(name=data.name, fingerprint=data.fingerprint),
+            dataset=self._data(),
             recipe=self._job.recipe,
             metrics=metrics,
             seed=self._job.seed,
@@ -162,6 +166,14 @@ class RunRecorder:
             pretrained=self._job.pretrained,
         )
         return save_checkpoint(path, weights, passport)
+
+    def _data(self) -> DatasetRef:
+        """Return which pictures were trained on, and how those of one's own were read."""
+        data, record, job = self._prepared.dataset, self._prepared.record, self._job
+        known = DatasetRef(name=data.name, fingerprint=data.fingerprint)
+        if record is None:
+            return known
+        return dataclasses.replace(known, trained_on=self._listed, **dataclasses.asdict(job.reading))
 
 
 def _files(checkpoint: Path) -> tuple[Path, Path]:

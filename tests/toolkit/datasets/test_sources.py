@@ -1,0 +1,198 @@
+"""One data set as a folder, a table, Parquet and shards: equal pictures, equal parts, equal weights."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toolkit.checkpoints import load_state
+from toolkit.datasets import Dataset, dataset_of
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.listings import Reading
+from toolkit.training.jobs import train
+
+CLASSES = ("bag", "hat", "shirt")
+COUNT = 30
+
+
+def load(word: str, **reading: Any) -> Dataset:
+    return dataset_of(word).load(word, size=(1, 12, 12), reading=Reading(**reading))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the same files in four forms."""
+    root = tmp_path_factory.mktemp("sources")
+    random = np.random.default_rng(0)
+    files: dict[str, bytes] = {}
+    for label in CLASSES:
+        for number in range(COUNT):
+            buffer = io.BytesIO()
+            Image.fromarray(random.integers(0, 256, (14, 12), np.uint8)).save(buffer, "PNG")
+            files[f"{label}/{number:03}.png"] = buffer.getvalue()
+    for name, data in files.items():
+        path = root / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    with (root / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "Class"])
+        writer.writerows([f"folder/{name}", name.split("/")[0]] for name in reversed(files))
+    shards(root, files)
+    parquet(root, files)
+    return root
+
+
+def shards(root: Path, files: dict[str, bytes]) -> None:
+    for shard in range(2):
+        with tarfile.open(root / f"shard-{shard:02}.tar", "w") as file:
+            for index, (name, data) in enumerate(files.items()):
+                if index % 2 == shard:
+                    put(file, f"{index:05}.png", data)
+                    put(file, f"{index:05}.cls", str(CLASSES.index(name.split("/")[0])).encode())
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+
+
+def put(file: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    file.addfile(info, io.BytesIO(data))
+
+
+def parquet(root: Path, files: dict[str, bytes]) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra data)")
+    import pyarrow.parquet as pq
+
+    told = {"info": {"features": {"label": {"names": list(CLASSES), "_type": "ClassLabel"}}}}
+    table = pa.table(
+        {
+            "image": [{"bytes": data, "path": name} for name, data in files.items()],
+            "label": [CLASSES.index(name.split("/")[0]) for name in files],
+        }
+    ).replace_schema_metadata({"huggingface": json.dumps(told)})
+    pq.write_table(table, root / "table.parquet", row_group_size=7)
+
+
+FORMS = ("folder:{}/folder", "csv:{}/table.csv", "parquet:{}/table.parquet", "tar:{}/shard-{{00..01}}.tar")
+
+
+@pytest.fixture(scope="module", params=FORMS, ids=lambda form: form.split(":")[0])
+def form(request: pytest.FixtureRequest, root: Path) -> str:
+    return str(request.param).format(root)
+
+
+def test_each_form_gives_equal_pictures_in_equal_parts(root: Path, form: str) -> None:
+    one, other = load(FORMS[0].format(root)), load(form)
+    assert other.classes == CLASSES
+    assert other.fingerprint == one.fingerprint
+    assert other.name == form
+    for part in ("train", "test"):
+        mine, theirs = getattr(one, part), getattr(other, part)
+        np.testing.assert_array_equal(mine.images, theirs.images)
+        np.testing.assert_array_equal(mine.labels, theirs.labels)
+        assert [m.sha256 for m in mine.members] == [m.sha256 for m in theirs.members]
+
+
+@pytest.fixture(scope="module")
+def weights(root: Path) -> dict[str, bytes]:
+    return weights_of(FORMS[0].format(root), root / "artifacts" / "one")
+
+
+def weights_of(word: str, place: Path) -> dict[str, bytes]:
+    fixed: dict[str, Any] = {"epochs": 1, "threads": 1, "arithmetic": "fp32", "layout": "contiguous"}
+    done = train("lenet-maxpool", dataset=word, root=place, **fixed)
+    return {name: value.numpy().tobytes() for name, value in load_state(done.checkpoint).items()}
+
+
+def test_each_form_trains_to_equal_weights(form: str, weights: dict[str, bytes], tmp_path: Path) -> None:
+    assert weights_of(form, tmp_path) == weights
+
+
+def test_worker_processes_can_read_the_places(form: str) -> None:
+    import pickle
+
+    found = dataset_of(form).listed(form)
+    entry = pickle.loads(pickle.dumps(found.entries[3]))
+    assert entry.place.read() == found.entries[3].place.read()
+    assert entry.place.read()[:4] == b"\x89PNG"
+
+
+def write(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(lines))
+    return f"csv:{path}"
+
+
+def test_a_table_may_name_parts_groups_and_columns_of_any_name(root: Path) -> None:
+    rows = [
+        f"folder/{label}/{n:03}.png;{label};{('training', 'VALID', 'test')[n % 3]};p{n // 4}"
+        for label in CLASSES
+        for n in range(12)
+    ]
+    word = write(root / "own.csv", "was;ist;teil;wer", *rows)
+    data = load(word, columns="image=was,label=ist,part=teil,group=wer")
+    assert data.validation is not None
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [12, 12, 12]
+    assert data.listing is not None
+    assert {entry.group for entry in data.listing.entries} == {"p0", "p1", "p2"}
+    with pytest.raises(
+        CnnkitError, match="has the columns was, ist, teil, wer, and which holds image and label"
+    ):
+        load(word)
+    with pytest.raises(CnnkitError, match="has no column 'wo'; it has was, ist, teil, wer"):
+        load(word, columns="image=wo,label=ist")
+    with pytest.raises(CnnkitError, match=r"--columns 'was': wanted is image=NAME,label=NAME"):
+        load(word, columns="was")
+
+
+def test_a_table_says_what_is_wrong_with_it(root: Path) -> None:
+    good = [f"folder/{label}/000.png,{label}" for label in CLASSES]
+    lame = write(root / "lame.csv", "file,label", *good, "folder/bag/001", "gone.png,bag")
+    with pytest.raises(CorruptError, match=r"lame\.csv, row 5: 1 values for 2 columns"):
+        load(lame)
+    left = write(root / "left.csv", "file,label", *good, "folder/bag/001,bag", "gone.png,bag", good[0])
+    found = dataset_of(left).listed(left)
+    assert len(found.entries) == 4  # one by its name without an ending
+    assert [(one.name, one.why) for one in found.left_out] == [
+        ("gone.png", "no such file"),
+        ("folder/bag/000.png", "listed twice"),
+    ]
+    two = write(root / "two.csv", "file,label", *good, "folder/bag/000.png,hat")
+    with pytest.raises(CorruptError, match=r"folder/bag/000\.png is 'bag' and 'hat'; leave one"):
+        load(two)
+    part = write(root / "part.csv", "file,label,split", *(f"{line},morgen" for line in good))
+    with pytest.raises(CorruptError, match="in the part 'morgen'; known: train, val, test"):
+        load(part)
+    none = write(root / "none.csv", "file,label", "gone.png,bag")
+    with pytest.raises(NotFoundError, match=r"names no picture that is there, as gone\.png: no such file"):
+        load(none)
+
+
+def test_shards_by_folder_or_by_name_have_classes_and_parts(root: Path, tmp_path: Path) -> None:
+    data = (root / "folder" / "bag" / "000.png").read_bytes()
+    for shard in ("train-0", "test-0"):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as file:
+            for label in CLASSES:
+                put(file, f"./{label}/1.png", data)
+                put(file, f"./{label}/._1.png", b"x")
+    found = dataset_of("tar:x").listed(f"tar:{tmp_path}/*.tar")
+    assert found.classes == CLASSES
+    assert [entry.part for entry in found.entries] == ["test", "train"] * 3
+    with pytest.raises(NotFoundError, match=r"no file .*nothing-0\.tar; --dataset tar:PATTERN takes shards"):
+        dataset_of("tar:x").listed(f"tar:{tmp_path}/nothing-{{0..1}}.tar")
+    (tmp_path / "broken.tar").write_bytes(b"x" * 3000)
+    with pytest.raises(CorruptError, match=r"broken\.tar is no tar file"):
+        dataset_of("tar:x").listed(f"tar:{tmp_path}/broken.tar")
+
+
+def test_a_bare_path_says_its_scheme(root: Path) -> None:
+    for name, word in (("folder", "folder"), ("table.csv", "csv"), ("table.parquet", "parquet")):
+        with pytest.raises(NotFoundError, match=f"pictures of your own there are `{word}:{root / name}`"):
+            dataset_of(str(root / name))

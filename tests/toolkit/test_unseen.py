@@ -1,0 +1,209 @@
+"""A network is judged by pictures that it was not trained on, however its data changed since."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toolkit.artifacts import Artifact
+from toolkit.datasets import dataset_of, split_off
+from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.listings.parts import members
+from toolkit.listings.records import find_record
+from toolkit.training.jobs import train
+from toolkit.unseen import UnseenPictures, held_pictures, unseen_pictures
+
+COUNT = 60
+
+
+def paint(folder: Path, names: list[str], seed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    for name in names:
+        Image.fromarray(random.integers(0, 256, (28, 28), np.uint8)).save(folder / name)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artifact]:
+    root = tmp_path_factory.mktemp("unseen")
+    for seed, label in enumerate(("bag", "shirt")):
+        paint(root / "pictures" / label, [f"{number:03}.png" for number in range(COUNT)], seed)
+    done = train(
+        "lenet-maxpool",
+        dataset=f"folder:{root / 'pictures'}",
+        root=root / "artifacts",
+        epochs=1,
+        images=70,
+        threads=1,
+        arithmetic="fp32",
+        layout="contiguous",
+    )
+    return root, done.checkpoint
+
+
+@pytest.fixture
+def made(original: tuple[Path, Artifact], tmp_path: Path) -> tuple[Path, Artifact]:
+    """Copy the pictures to where the passport then says that they were."""
+    root, artifact = original
+    shutil.copytree(root / "pictures", tmp_path / "pictures")
+    assert artifact.passport.dataset is not None
+    moved = dataclasses.replace(artifact.passport.dataset, name=f"folder:{tmp_path / 'pictures'}")
+    return tmp_path / "pictures", dataclasses.replace(
+        artifact, passport=dataclasses.replace(artifact.passport, dataset=moved)
+    )
+
+
+def unseen(artifact: Artifact, pictures: Path, **more: Any) -> UnseenPictures:
+    return unseen_pictures(artifact.passport, f"folder:{pictures}", beside=artifact.path, **more)
+
+
+def hashes(found: UnseenPictures) -> set[str]:
+    assert found.dataset.test.members is not None
+    return {member.sha256 for member in found.dataset.test.members}
+
+
+def learned(artifact: Artifact) -> frozenset[str]:
+    assert artifact.passport.dataset is not None
+    record = find_record(artifact.path, artifact.passport.dataset.trained_on or "")
+    assert record is not None
+    assert len(record.pictures) == 2 * COUNT
+    assert len(record.of("train", "validation")) == 70
+    assert len(record.of("unused")) == 2 * COUNT - 70 - len(record.of("test"))
+    return record.learned
+
+
+def test_the_test_part_is_judged_and_nothing_else_is_decoded(made: tuple[Path, Artifact]) -> None:
+    pictures, artifact = made
+    found = unseen(artifact, pictures)
+    assert found.what == "test pictures"
+    assert found.notes == ()
+    assert len(found.dataset.test) == artifact.passport.metrics.test_images
+    assert len(found.dataset.train) == 0
+    assert not hashes(found) & learned(artifact)
+    assert found.dataset.fingerprint == artifact.passport.dataset.fingerprint  # type: ignore[union-attr]
+
+
+def test_a_change_is_told_and_no_picture_of_training_is_ever_judged(made: tuple[Path, Artifact]) -> None:
+    pictures, artifact = made
+    before = hashes(unseen(artifact, pictures))
+    known = sorted(learned(artifact))
+    of_hash = {m.sha256: m.entry for m in members(dataset_of("folder:x").listed(f"folder:{pictures}"))}
+    first, second, third = (pictures / of_hash[known[at]].name for at in (0, 1, 2))
+    shutil.copy(first, pictures / "bag" / "A.png")
+    second.unlink()
+    paint(third.parent, [third.name], 99)
+    tested = pictures / of_hash[sorted(before)[0]].name
+    tested.rename(tested.with_name("renamed.png"))
+    fourth = pictures / of_hash[known[3]].name
+    fourth.rename(pictures / {"bag": "shirt", "shirt": "bag"}[fourth.parent.name] / "moved.png")
+    found = unseen(artifact, pictures)
+    assert found.notes == (
+        f"note: folder:{pictures} changed since the training: 1 added, 1 removed, 1 altered, 1 given another "
+        "class",
+    )
+    assert before <= hashes(found)
+    assert not hashes(found) & learned(artifact)
+    assert hashes(unseen(artifact, pictures, include_trained=True)) >= learned(artifact) - set(known[1:3])
+
+
+def test_pictures_moved_from_training_into_a_test_folder_are_left_out(
+    made: tuple[Path, Artifact], tmp_path: Path
+) -> None:
+    pictures, artifact = made
+    for label in ("bag", "shirt"):
+        for number in range(COUNT):
+            place = tmp_path / "laid" / ("test" if number % 2 else "train") / label
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(pictures / label / f"{number:03}.png", place)
+    found = unseen(artifact, tmp_path / "laid")
+    (note,) = found.notes
+    assert "of the test pictures were trained on and are left out; --include-trained" in note
+    assert not hashes(found) & learned(artifact)
+    assert len(found.dataset.test) < COUNT
+
+
+def test_of_pictures_that_were_not_trained_on_all_are_judged(
+    made: tuple[Path, Artifact], tmp_path: Path
+) -> None:
+    _, artifact = made
+    paint(tmp_path / "new" / "bag", ["1.png", "2.png"], 7)
+    paint(tmp_path / "new" / "shirt", ["1.png", "2.png", "3.png"], 8)
+    found = unseen(artifact, tmp_path / "new")
+    assert (found.what, len(found.dataset.test), found.notes) == ("pictures", 5, ())
+    assert len(unseen(artifact, tmp_path / "new", images=2).dataset.test) == 2
+    paint(tmp_path / "laid" / "test" / "shirt", ["1.png"], 9)
+    paint(tmp_path / "laid" / "test" / "bag", ["1.png"], 10)
+    paint(tmp_path / "laid" / "train" / "bag", ["1.png"], 11)
+    paint(tmp_path / "laid" / "train" / "shirt", ["1.png"], 12)
+    assert len(unseen(artifact, tmp_path / "laid").dataset.test) == 2
+
+
+def test_labels_go_by_the_names_of_the_networks_classes(made: tuple[Path, Artifact], tmp_path: Path) -> None:
+    _, artifact = made
+    passport = dataclasses.replace(artifact.passport, classes=("shirt", "hat", "bag"))
+    paint(tmp_path / "new" / "bag", ["1.png"], 7)
+    paint(tmp_path / "new" / "shirt", ["1.png"], 8)
+    found = unseen(dataclasses.replace(artifact, passport=passport), tmp_path / "new")
+    assert found.dataset.classes == ("shirt", "hat", "bag")
+    assert sorted(found.dataset.test.labels.tolist()) == [0, 2]
+
+
+def test_a_network_of_before_the_lists_is_not_measured_on_what_nobody_knows(
+    made: tuple[Path, Artifact],
+) -> None:
+    pictures, artifact = made
+    assert artifact.passport.dataset is not None
+    old = dataclasses.replace(artifact.passport.dataset, trained_on=None)
+    before = dataclasses.replace(artifact, passport=dataclasses.replace(artifact.passport, dataset=old))
+    with pytest.raises(NotFoundError, match=r"was trained on is not known: .* train it again, or --include"):
+        unseen(before, pictures)
+    found = unseen(before, pictures, include_trained=True)
+    assert len(found.dataset.test) == 2 * COUNT
+    assert any("not comparable" in note for note in found.notes)
+
+
+def test_int8_is_judged_by_exactly_what_chose_the_epoch(made: tuple[Path, Artifact]) -> None:
+    pictures, artifact = made
+    paint(pictures / "bag", ["later.png"], 77)
+    found = held_pictures(artifact.passport, beside=artifact.path, data_dir=None, images=10, seed=0)
+    record = find_record(artifact.path, artifact.passport.dataset.trained_on or "")  # type: ignore[union-attr]
+    assert record is not None
+    assert {member.sha256 for member in found.held.members or ()} == record.of("validation")
+    assert {member.sha256 for member in found.learned.members or ()} < record.of("train")
+    assert len(found.learned) == 10
+    assert found.origin == "held out by training"
+
+
+def test_a_named_validation_part_chooses_the_epoch(tmp_path: Path) -> None:
+    for seed, part in enumerate(("train", "Valid", "test")):
+        for label in ("bag", "shirt"):
+            paint(tmp_path / "laid" / part / label, [f"{n}.png" for n in range(6)], 10 * seed + len(label))
+    data = dataset_of("folder:x").load(f"folder:{tmp_path / 'laid'}")
+    assert data.validation is not None
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [12, 12, 12]
+
+
+def test_options_of_ones_own_pictures_are_refused_for_other_data() -> None:
+    with pytest.raises(CnnkitError, match="--include-trained"):
+        unseen_pictures(_nothing(), "fashion-mnist-sample", include_trained=True)
+    with pytest.raises(CnnkitError, match=r"--group goes with pictures of your own .*folder:PATH"):
+        train("lenet-maxpool", dataset="fashion-mnist-sample", group="x", epochs=1)
+
+
+def _nothing() -> Any:
+    return None
+
+
+def test_a_lone_picture_of_each_class_cannot_be_held_out(tmp_path: Path) -> None:
+    for seed, label in enumerate(("bag", "shirt")):
+        paint(tmp_path / "train" / label, ["1.png"], seed)
+        paint(tmp_path / "test" / label, ["1.png"], 5 + seed)
+    data = dataset_of("folder:x").load(f"folder:{tmp_path}")
+    with pytest.raises(CnnkitError, match="no images can be held out: every class has one"):
+        split_off(data.train, 0.1)

@@ -1,0 +1,134 @@
+"""Tables of pictures: which column is what, and rows made into a listing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.listings import Entry, LeftOut, Listing, Part, Place
+from toolkit.listings.parts import part_of_word, settled
+
+# what people call each column, the likeliest first
+USUAL = {
+    "image": (
+        *("image", "file", "filename", "file_name", "path", "filepath", "file_path", "image_path"),
+        *("image_file", "image_name", "img", "image_id", "id", "name"),
+    ),
+    "label": ("label", "labels", "class", "class_name", "category", "target", "fine_label", "y", "kind"),
+    "part": ("part", "split", "set", "subset", "partition", "usage"),
+    "group": ("group", "patient", "patient_id", "clip", "camera", "subject", "group_id"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """The names of the columns of a table; `part` and `group` may be missing."""
+
+    image: str
+    label: str
+    part: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """One picture of a table, as the table has it: "" for no part and no group."""
+
+    name: str
+    place: Place
+    label: str
+    part: str = ""
+    group: str = ""
+
+
+def find_roles(table: Path, columns: Sequence[str], given: str | None) -> Roles:
+    """Return which column is what: as given (`image=FILE,label=KIND`), else by its usual names.
+
+    Raises CnnkitError for a column that is not there.
+    """
+    typed = _typed(given) if given else {}
+    folded = {column.strip().casefold().replace(" ", "_"): column for column in columns}
+    found: dict[str, str | None] = {}
+    for role, usual in USUAL.items():
+        if role in typed and typed[role] not in columns:
+            raise CnnkitError(
+                f"--columns: {table} has no column {typed[role]!r}; it has {', '.join(columns) or 'none'}"
+            )
+        found[role] = typed.get(role) or next((folded[word] for word in usual if word in folded), None)
+    image, label = found["image"], found["label"]
+    if image is None or label is None:
+        missing = " and ".join(role for role in ("image", "label") if found[role] is None)
+        raise CnnkitError(
+            f"{table} has the columns {', '.join(columns)}, and which holds {missing} is not known; "
+            "--columns image=NAME,label=NAME says so"
+        )
+    return Roles(image=image, label=label, part=found["part"], group=found["group"])
+
+
+def _typed(given: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in given.split(",")]
+    if not all(column and role.strip() in USUAL for role, _, column in pairs):
+        raise CnnkitError(
+            f"--columns {given!r}: wanted is image=NAME,label=NAME, and part=NAME and group=NAME where there "
+            "are such columns"
+        )
+    return {role.strip(): column.strip() for role, _, column in pairs}
+
+
+def listing_of_rows(
+    word: str,
+    root: Path,
+    rows: Iterable[TableRow],
+    left_out: list[LeftOut],
+    *,
+    classes: Sequence[str] | None = None,
+) -> Listing:
+    """Return the listing of a table; `classes` are its own order of them, else they are sorted.
+
+    Raises NotFoundError where no row names a picture, CorruptError for one picture with two labels.
+    """
+    held: dict[str, TableRow] = {}
+    for row in rows:
+        if not row.label:
+            left_out.append(LeftOut(name=row.name, why="no label"))
+        elif row.name not in held:
+            held[row.name] = row
+        elif held[row.name].label == row.label:
+            left_out.append(LeftOut(name=row.name, why="listed twice"))
+        else:
+            raise CorruptError(f"{root}: {row.name} is {held[row.name].label!r} and {row.label!r}; leave one")
+    if not held:
+        first = f", as {left_out[0].name}: {left_out[0].why}" if left_out else ""
+        raise NotFoundError(f"{root} names no picture that is there{first}")
+    names = tuple(classes or sorted({row.label for row in held.values()}))
+    if len(names) < 2:
+        raise NotFoundError(f"{root} names {len(names)} class, two are the least")
+    places = {name: index for index, name in enumerate(names)}
+    entries = [
+        Entry(
+            name=row.name,
+            place=row.place,
+            label=places[row.label],
+            part=_part(root, row),
+            group=row.group or None,
+        )
+        for row in held.values()
+    ]
+    return Listing(
+        word=word,
+        root=root,
+        classes=names,
+        entries=tuple(sorted(settled(entries), key=lambda entry: (entry.label, entry.name))),
+        left_out=tuple(left_out),
+    )
+
+
+def _part(root: Path, row: TableRow) -> Part | None:
+    if not row.part:
+        return None
+    found = part_of_word(row.part)
+    if found is None:
+        raise CorruptError(f"{root}: {row.name} is in the part {row.part!r}; known: train, val, test")
+    return found

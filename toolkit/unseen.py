@@ -1,0 +1,290 @@
+"""Pictures that a network may be judged by: never one that it was trained on, unless that is asked for.
+
+Of people's own pictures a list lies beside each checkpoint that says what every one was used for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.datasets import Dataset, DatasetSpec, Split, absolute_word, dataset_of, split_off
+from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.figures import count_text
+from toolkit.listings import MOST_PIXELS, Listing, Reading
+from toolkit.listings.decoding import Decoding
+from toolkit.listings.parts import Member, fingerprint, members
+from toolkit.listings.records import Record, find_record
+from toolkit.passports import DatasetRef, Passport
+
+# of a training set of which training held nothing out
+SHARE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnseenPictures:
+    """A data set whose `test` is what a network is judged by; `notes` say what is to be known of them.
+
+    `what` is what the pictures are called: "test pictures", or "pictures" where all there are count.
+    """
+
+    dataset: Dataset
+    what: str = "test pictures"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldPictures:
+    """What a network learned from, for calibrating, and what it was not trained on, for choosing by."""
+
+    learned: Split
+    held: Split
+    origin: str
+
+
+def reading_of(known: DatasetRef | None) -> Reading:
+    """Return how a network's own data was read when it was trained."""
+    if known is None:
+        return Reading()
+    return Reading(
+        group=known.group,
+        columns=known.columns,
+        skip_damaged=known.skip_damaged,
+        max_pixels=known.max_pixels or MOST_PIXELS,
+    )
+
+
+def unseen_pictures(
+    passport: Passport,
+    word: str,
+    *,
+    beside: Path | None = None,
+    data_dir: Path | None = None,
+    fetch: bool = True,
+    include_trained: bool = False,
+    images: int | None = None,
+    seed: int | None = None,
+    on_decoded: Decoding = lambda done: None,
+) -> UnseenPictures:
+    """Load the pictures of a data set that a network may be judged by, and no others.
+
+    `images` are so many of them: a seeded sample, or the first where `seed` is None. `beside` is the
+    network's file. Raises NotFoundError where there are none, or where nobody knows which.
+    """
+    spec = dataset_of(word)
+    if spec.listing is None:
+        if include_trained:
+            raise CnnkitError(
+                f"{word} has parts that are the same for everybody; leave out --include-trained"
+            )
+        data = spec.load(word, data_dir, fetch, passport.preprocessing)
+        data = replace(data, test=_some(data.test, images, seed))
+        return UnseenPictures(dataset=in_order_of(data, passport.classes))
+    choice = _chosen(spec, word, passport, beside, include_trained)
+    picked = choice.members if images is None or seed is not None else choice.members[:images]
+    if seed is not None:
+        picked = [picked[at] for at in sampled(len(picked), images, seed)]
+    data = spec.decoded(choice.listing, picked, passport.preprocessing, choice.reading, on_decoded=on_decoded)
+    notes = choice.notes
+    if data.damaged:
+        notes = (*notes, f"{count_text(len(data.damaged))} damaged pictures were skipped, as in training")
+    found = replace(in_order_of(data, passport.classes), fingerprint=choice.fingerprint)
+    return UnseenPictures(dataset=found, what=choice.what, notes=notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """Members of a listing that a network is judged by, all as its test part."""
+
+    listing: Listing
+    reading: Reading
+    members: list[Member]
+    fingerprint: str
+    what: str
+    notes: tuple[str, ...]
+
+
+def _some(split: Split, images: int | None, seed: int | None) -> Split:
+    if images is None:
+        return split
+    return split.take(slice(images)) if seed is None else sample(split, images, seed)
+
+
+def _chosen(
+    spec: DatasetSpec, word: str, passport: Passport, beside: Path | None, include_trained: bool
+) -> _Choice:
+    """Choose before anything is decoded. Members come by their hashes: any first part is a fair sample."""
+    reading = reading_of(passport.dataset if _is_own(word, passport) else None)
+    listing = spec.listed(word, reading)
+    everything = members(listing)
+    record = _record(passport, beside)
+    own = _was_trained_on(listing, everything, passport, record)
+    notes = _changes(listing, everything, passport, record) if own else []
+    chosen, what = list(everything), "pictures"
+    if not include_trained:
+        if own and record is None:
+            _insist_on_named_parts(listing, passport)
+        chosen, what = _judged(everything, own)
+        learned = record.learned if record else frozenset()
+        met = [one for one in chosen if one.sha256 in learned]
+        if met:
+            notes.append(
+                f"{count_text(len(met))} of the {what} were trained on and are left out; --include-trained "
+                "measures them, too"
+            )
+        chosen = [one for one in chosen if one.sha256 not in learned]
+    if not chosen:
+        raise NotFoundError(
+            f"{listing.word} holds no {what.rstrip('s')} that {passport.model} was not trained on; "
+            "--include-trained measures all that are there"
+        )
+    return _Choice(
+        listing=listing,
+        reading=reading,
+        members=sorted((replace(one, part="test") for one in chosen), key=lambda one: one.sha256),
+        fingerprint=fingerprint(listing.classes, everything),
+        what=what,
+        notes=tuple(notes),
+    )
+
+
+def _is_own(word: str, passport: Passport) -> bool:
+    """Tell whether a word names the very place of the data that a network was trained on."""
+    return passport.dataset is not None and absolute_word(word) == passport.dataset.name
+
+
+def _record(passport: Passport, beside: Path | None) -> Record | None:
+    known = passport.dataset.trained_on if passport.dataset else None
+    return find_record(beside, known) if known and beside else None
+
+
+def _was_trained_on(
+    listing: Listing, everything: Sequence[Member], passport: Passport, record: Record | None
+) -> bool:
+    """Tell whether a listing is a network's own data: by its name, else by what half of it contains."""
+    if passport.dataset is None:
+        return False
+    if passport.dataset.name == listing.word:
+        return True
+    known = record.of("train", "validation", "test", "unused") if record else frozenset()
+    return bool(everything) and 2 * sum(one.sha256 in known for one in everything) >= len(everything)
+
+
+def _judged(everything: Sequence[Member], own: bool) -> tuple[list[Member], str]:
+    """Return the test part; of other data that names none, all of it."""
+    if own or any(one.entry.part is not None for one in everything):
+        return [one for one in everything if one.part == "test"], "test pictures"
+    return list(everything), "pictures"
+
+
+def _changes(
+    listing: Listing, everything: Sequence[Member], passport: Passport, record: Record | None
+) -> list[str]:
+    known = passport.dataset
+    assert known is not None  # or the listing were not its own
+    if record is not None:
+        words = record.changes(everything, listing.classes).words()
+        return [f"note: {listing.word} changed since the training: {words}"] if words else []
+    if known.trained_on is not None:
+        return ["note: the list of pictures that it was trained on lies neither beside it nor in a run of it"]
+    if known.fingerprint is not None:
+        return [
+            "note: it was trained before pictures were noted one by one: whether the data changed since is "
+            "not comparable"
+        ]
+    return []
+
+
+def _insist_on_named_parts(listing: Listing, passport: Passport) -> None:
+    """Raise NotFoundError where nobody can say which pictures a network was trained on."""
+    known = passport.dataset
+    assert known is not None  # or the listing were not its own
+    if known.fingerprint is None or all(entry.part is not None for entry in listing.entries):
+        return
+    if known.trained_on is not None:
+        return  # which are for the test has not changed since: that comes from their content
+    raise NotFoundError(
+        f"which pictures of {listing.word} {passport.model} was trained on is not known: it was trained "
+        "before they were noted, and they are split otherwise now; train it again, or --include-trained "
+        "measures all of them"
+    )
+
+
+def in_order_of(data: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """Return a data set labelled by a network's classes, where all of its own are among them, each once.
+
+    A folder's classes are in the order of their names, and may be few of a network's.
+    """
+    places = {name: place for place, name in enumerate(classes)}
+    alike = data.classes == classes or len(places) != len(classes)
+    if alike or not set(data.classes) <= set(places):
+        return data
+    order = np.array([places[name] for name in data.classes], dtype=np.int64)
+    train, test = (replace(part, labels=order[part.labels]) for part in (data.train, data.test))
+    held = data.validation and replace(data.validation, labels=order[data.validation.labels])
+    return replace(data, train=train, test=test, validation=held, classes=classes)
+
+
+def held_pictures(
+    passport: Passport, *, beside: Path | None, data_dir: Path | None, images: int, seed: int
+) -> HeldPictures:
+    """Return `images` pictures that a network learned from, and those that chose its epoch.
+
+    Without a list of what it was trained on they are as training would hold them out. Raises NotFoundError
+    where its data is not here.
+    """
+    assert passport.dataset is not None
+    word = passport.dataset.name
+    spec, record = dataset_of(word), _record(passport, beside)
+    fraction = passport.recipe.validation_fraction if passport.recipe else 0.0
+    if spec.listing is None or record is None or not record.of("validation"):
+        data = spec.load(word, data_dir, False, passport.preprocessing, reading_of(passport.dataset))
+        data = in_order_of(data, passport.classes)
+        held = data.validation
+        rest: Split = data.train
+        if held is None:
+            rest, held = split_off(data.train, fraction or SHARE)
+        assert held is not None
+        # of listed pictures only a list tells: they were split otherwise once
+        noted = bool(fraction) and spec.listing is None
+        return HeldPictures(learned=sample(rest, images, seed), held=held, origin=_origin(noted))
+    reading = reading_of(passport.dataset)
+    listing = spec.listed(word, reading)
+    everything = members(listing)
+    learned, chose = (
+        [m for m in everything if m.sha256 in record.of(use)] for use in ("train", "validation")
+    )
+    picked = [learned[at] for at in sampled(len(learned), images, seed)]
+    data = spec.decoded(
+        listing,
+        [*(replace(m, part="train") for m in picked), *(replace(m, part="validation") for m in chose)],
+        passport.preprocessing,
+        reading,
+    )
+    data = in_order_of(data, passport.classes)
+    if data.validation is None or not len(data.train):
+        raise CnnkitError(
+            f"{listing.word} holds none of the pictures that chose the epoch of {passport.model}"
+        )
+    return HeldPictures(learned=data.train, held=data.validation, origin=_origin(True))
+
+
+def _origin(noted: bool) -> str:
+    return "held out by training" if noted else "of the training set, which it was trained on, too"
+
+
+def sampled(count: int, images: int | None, seed: int) -> list[int]:
+    """Return a seeded sample of places, in their order; all where `images` is None or more."""
+    if images is None or images >= count:
+        return list(range(count))
+    return sorted(np.random.default_rng(seed).permutation(count)[:images].tolist())
+
+
+def sample(split: Split, images: int | None, seed: int) -> Split:
+    """Return a seeded sample of a split in its order; the whole split where `images` is None or more."""
+    if images is None or images >= len(split):
+        return split
+    return split.take(np.array(sampled(len(split), images, seed), dtype=np.int64))
