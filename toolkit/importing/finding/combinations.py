@@ -24,7 +24,7 @@ INTERPOLATIONS: tuple[Interpolation, ...] = ("box-bilinear", "bilinear", "bicubi
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """How pixels become figures: (pixel × scale − mean) / std."""
+    """How pixels become figures: (pixel × scale − mean) / std, with the channels in the order RGB."""
 
     scale: float
     mean: tuple[float, ...]
@@ -73,7 +73,7 @@ def scalings(
     if whole:
         return [raw]
     if wishes.mean is not None or wishes.std is not None:
-        return [Scaling(scale=base.scale, mean=base.mean, std=base.std)]
+        return [_own(base)]
     unit = 1 / 255
     mean, std = (tuple(round(float(figure), 4) for figure in figures) for figures in own)
     found = [
@@ -89,9 +89,14 @@ def scalings(
             # Caffe's and Keras's older networks: the mean is taken off whole pixels
             Scaling(scale=1.0, mean=shades, std=one),
         ]
-    known = Scaling(scale=base.scale, mean=base.mean, std=base.std)
+    known = _own(base)
     found += [known] if known not in found else []
     return [one for one in found if wishes.scale in (None, one.scale)] or [known]
+
+
+def _own(base: Preprocessing) -> Scaling:
+    step = -1 if base.order == "bgr" else 1
+    return Scaling(scale=base.scale, mean=base.mean[::step], std=base.std[::step])
 
 
 def heads(
@@ -104,14 +109,14 @@ def heads(
 ) -> Iterator[Combination]:
     """Yield every scaling, order of channels and layout in the geometry of `base`.
 
-    The order is tried where pictures are coloured. Means and deviations are in the network's order.
+    The order is tried where pictures are coloured. What was said of means and deviations holds for the
+    order that was said, or for RGB.
     """
     orders: tuple[Order, ...] = ("rgb", "bgr") if coloured and base.channels == 3 else ("rgb",)
     orders = (wishes.order,) if wishes.order is not None else orders
     for one, order, layout in product(scaled, orders, taken.layouts):
-        said = wishes.mean is not None or wishes.std is not None
-        turned = order == "bgr" and not said
-        mean, std = (figures[::-1] if turned else figures for figures in (one.mean, one.std))
+        step = -1 if order == "bgr" else 1
+        mean, std = one.mean[::step], one.std[::step]
         made = dataclasses.replace(base, scale=one.scale, mean=mean, std=std, order=order)
         yield Combination(preprocessing=made, layout=layout)
 

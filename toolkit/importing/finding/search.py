@@ -27,7 +27,6 @@ from toolkit.importing.inputs import PictureInput
 from toolkit.preprocessing import Preprocessing
 from toolkit.training.scoring import wilson
 
-SECONDS = 40.0
 FEWEST = 20
 # pictures that tell whether two geometries give the same pixels
 PROBED = 24
@@ -65,7 +64,7 @@ def search(
     wishes: PixelWishes,
     own: tuple[Sequence[float], Sequence[float]],
     probabilities: bool,
-    seconds: float = SECONDS,
+    seconds: float,
     base_first: bool = False,
     tell_share: Callable[[float], None] = lambda share: None,
 ) -> Found:
