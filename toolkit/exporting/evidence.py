@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from toolkit.answering import answers, fitted, inputs_of_fitted
 from toolkit.artifacts import Artifact
 from toolkit.backends import EngineOptions, opener
-from toolkit.datasets import dataset_of
+from toolkit.datasets import Dataset, dataset_of
 from toolkit.errors import NotFoundError, ShapeError
 from toolkit.images import Floats, Inputs, Pixels
-from toolkit.passports import Passport
+from toolkit.passports import DatasetRef, Passport
 from toolkit.unseen import reading_of, unseen_pictures
 
 
@@ -73,9 +73,7 @@ def gather(
         else:
             dataset, chosen = found.dataset, found.dataset.test
             pixels = fitted(chosen, passport.preprocessing)
-            known = passport.dataset.fingerprint
-            same = known in (None, dataset.fingerprint)
-            other = "" if same else ", which differs from what it was trained on"
+            other = _difference(passport.dataset, dataset)
             return Evidence(
                 inputs=inputs_of_fitted(pixels, passport),
                 source=f"{len(chosen)} test images of {dataset.name}{other}",
@@ -83,6 +81,15 @@ def gather(
                 labels=chosen.labels,
             )
     return random_evidence(passport, images or 1000, seed, why or "it has no preprocessing")
+
+
+def _difference(known: DatasetRef, found: Dataset) -> str:
+    """Say in words how data differs from what a network was trained on; nothing where it is the same."""
+    if known.fingerprint in (None, found.fingerprint):
+        return ""
+    if found.listing is not None and known.trained_on is None:
+        return ", which are not comparable with what it was trained on: their files were not noted then"
+    return ", which differs from what it was trained on"
 
 
 def why_random(passport: Passport) -> str | None:

@@ -87,7 +87,7 @@ def _shapes(prepared: PreparedData) -> list[str]:
     lines = [f"{text}; {colours}; the network sees {shape_text(prepared.preprocessing.size)}"]
     long = int((shapes[:, 1:].max(axis=1) > 10 * shapes[:, 1:].min(axis=1)).sum())
     if long:
-        lines.append(f"note: {count_text(long)} are more than ten times as long as they are wide")
+        lines.append(f"note: images more than ten times as long as wide: {count_text(long)}")
     return lines
 
 
@@ -103,7 +103,7 @@ def _groups(prepared: PreparedData) -> list[str]:
     rest = f"; {count_text(alone)} images belong to none and count alone" if alone else ""
     torn = len({(entry.group, entry.part) for entry in grouped}) - len(found)
     if torn:
-        rest += f"; note: {count_text(torn)} lie in more than one of the parts that the data names"
+        rest += f"; note: groups in more than one of the parts that the data names: {count_text(torn)}"
     return [
         f"{count_text(len(found))} groups{rest}"
         if torn
@@ -119,5 +119,5 @@ def _left_out(prepared: PreparedData) -> list[str]:
         told = ", ".join(f"{count_text(count)} {why}" for why, count in Counter(left).most_common(6))
         lines.append(f"left out: {told}; left-out.txt in the run's folder lists them")
     if data.damaged:
-        lines.append(f"note: {count_text(len(data.damaged))} damaged images are left out (--skip-damaged)")
+        lines.append(f"note: damaged images left out (--skip-damaged): {count_text(len(data.damaged))}")
     return lines
