@@ -201,7 +201,8 @@ def _show(made: Imported) -> None:
             f"(95 % interval {low:.4f} to {high:.4f})"
         )
     else:
-        cli.say(f"its accuracy is not known here: `cnnkit eval {made.name}` measures it")
+        pictures = "" if made.passport.dataset else " --dataset …"
+        cli.say(f"its accuracy is not known here: `cnnkit eval {made.name}{pictures}` measures it")
 
 
 COMMAND = import_

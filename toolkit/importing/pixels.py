@@ -50,9 +50,10 @@ def settle_pixels(
         )
     assumed = not (said.keys() & {"scale", "mean", "std"}) and not _is_whole(taken)
     found = replaced(assumed_pixels(taken), said)
-    kept = ", ".join(sorted(name.replace("_", "-") for name in said)) or "nothing"
+    kept = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(said))
     tell(
-        f"pixels are taken to be prepared as: {in_words(found)} (said of it: {kept}; --scale, --mean, --std, "
+        f"pixels are taken to be prepared as: {in_words(found)}"
+        f" ({kept + ' said so, all else is' if kept else 'all of it'} assumed; --scale, --mean, --std, "
         "--order, --resize say otherwise, and --find-preprocessing looks for it on labelled pictures)"
     )
     return SettledPixels(preprocessing=found, origin="assumed" if assumed else "as given", assumed=assumed)

@@ -23,7 +23,7 @@ from toolkit.importing.pixels import SettledPixels, settle_pixels, turn_channels
 from toolkit.importing.placing import name_for, refuse_taken, write_imported
 from toolkit.importing.scores import ScoreOutput, place_scores
 from toolkit.passports import Metrics, Passport, TensorSpec
-from toolkit.telling import Tell
+from toolkit.telling import Tell, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,8 @@ def import_graph(request: ImportRequest, tell: Tell, progress: Progress) -> Impo
         tell(text)
 
     shaped = _shaped(request, model, note)
-    settled = settle_pixels(request.pixels, shaped.known, shaped.taken, note)
+    # what a search begins with is nothing to tell: it says what it found
+    settled = settle_pixels(request.pixels, shaped.known, shaped.taken, silent if request.find else note)
     classes = settle_classes(request, shaped.known, shaped.scores.columns, note)
     drafted = dataclasses.replace(
         _draft(shaped, settled, classes),
