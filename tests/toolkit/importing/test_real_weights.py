@@ -41,7 +41,7 @@ from toolkit.models import ModelSpec
 def build(channels, classes):
     from efficientnet_lite_pytorch import EfficientNet
 
-    return EfficientNet.from_name("efficientnet-lite0", override_params={"num_classes": classes})
+    return EfficientNet.from_name("efficientnet-lite0", num_classes=classes)
 
 
 MODELS = ModelSpec(
@@ -117,7 +117,6 @@ def test_imported_as_a_graph_it_answers_as_the_script(
 ) -> None:
     pytest.importorskip("onnxscript")
     path = tmp_path / "lite0.onnx"
-    module.set_swish(memory_efficient=False)
     batch = ({0: torch.export.Dim("n")},)
     shown = torch.zeros(2, 3, 224, 224)
     torch.onnx.export(module, (shown,), path, dynamo=True, dynamic_shapes=batch, external_data=False)
