@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import gc
 import math
@@ -21,13 +22,16 @@ from serve.api.app import App
 from serve.api.connection import MOST_CONNECTIONS, begin_to_stop, bounded
 from serve.api.front import Front
 from serve.api.metrics import ServerMetrics
+from serve.api.observing import Observer, RequestLog, tracing
 from serve.api.shortages import SHORTAGES, shortage
+from serve.control import ModelControl
 from serve.page.guard import PageGuard
 from serve.page.mount import end_streams, page_app
 from serve.registry import Registry
 from serve.reload import Reloader
 from serve.served import ServedModel
 from serve.settings import ServeSettings
+from toolkit.telling import Tell, aloud
 
 # how long a listener that takes nobody new takes up those who came before
 ACCEPT_S = 0.05
@@ -52,17 +56,28 @@ def _open_files() -> int:
     return len(list(handles.iterdir())) if handles.is_dir() else 32
 
 
-def assemble(served: Sequence[ServedModel], settings: ServeSettings) -> App:
-    """Put the API, and the page where it is wanted, before what is served; nothing is opened yet."""
+def assemble(served: Sequence[ServedModel], settings: ServeSettings, tell: Tell = aloud) -> App:
+    """Put the API, and the page where it is wanted, before what is served; nothing is opened yet.
+
+    `tell` hears of models that are loaded and unloaded.
+    """
     metrics = ServerMetrics()
+    observers: list[Observer] = [RequestLog()] if settings.log_requests else []
+    traced = tracing()
+    if traced is not None:
+        observers.append(traced[0])
+        atexit.register(traced[1])
     front = Front.of(settings.public_names, settings.root_path, settings.trust_proxy)
+    registry = Registry(served, settings.backend, settings.batching, metrics.batch)
     return App(
-        Registry(served, settings.backend, settings.batching, metrics.batch),
+        registry,
         metrics,
         access=Access(
             auth=settings.auth, token=settings.token, loopback=is_loopback(settings.host), front=front
         ),
         deadline_s=settings.deadline_s,
+        observers=observers,
+        control=ModelControl(registry, settings, tell) if settings.model_control else None,
         page=page_app(served, settings.opening.limits, front.root_path) if settings.page else None,
     )
 

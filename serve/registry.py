@@ -1,4 +1,4 @@
-"""The models behind the API, fixed at the start, and the queue before each of their versions.
+"""The models behind the API, and the queue before each of their versions.
 
 The version that `cnnkit serve` was started with is the default and is opened before the server is ready,
 the others when they are first asked for. Names from requests are looked up here and never reach the file
@@ -47,11 +47,11 @@ class Registry:
         served: Sequence[ServedModel],
         backend: str,
         batching: BatchingSettings,
-        on_batch: Callable[[str, int, float], None],
+        on_batch: Callable[[str, str, int, float], None],
     ) -> None:
         """Serve the models of `backend`; the others are the page's, which opens them when they are asked.
 
-        `on_batch` is told of each batch's model, rows and seconds.
+        `on_batch` is told of each batch's model, version, rows and seconds.
         """
         self.models = {model.name: model for model in served if model.backend.name == backend}
         self.others = [model for model in served if model.backend.name != backend]
@@ -68,9 +68,19 @@ class Registry:
             model.look()
         self.ready = True
 
-    def default(self) -> ServedModel:
-        """Return the model that is meant where a request names none: the first."""
-        return next(iter(self.models.values()))
+    def default(self) -> ServedModel | None:
+        """Return the model that is meant where a request names none: the first; None where all were unloaded."""
+        return next(iter(self.models.values()), None)
+
+    def take_up(self, model: ServedModel) -> None:
+        """Serve an opened model, in the place of one of its name; its queues stay, with whoever waits in them."""
+        self.models[model.name] = model
+
+    async def give_up(self, name: str) -> None:
+        """Serve a model no more, and answer whoever waits for it first. Raises KeyError."""
+        del self.models[name]
+        for key in [key for key in self.queues if key[0] == name]:
+            await self.queues.pop(key).batcher.close()
 
     def opened(self, model: ServedModel, version: str | None) -> Version | None:
         """Return a version, the default for None; None where it is not opened yet."""
@@ -111,14 +121,10 @@ class Registry:
 
         def ran(rows: int, seconds: float) -> None:
             tally.ran(rows, seconds)
-            self._on_batch(model, rows, seconds)
+            self._on_batch(model, version, rows, seconds)
 
         batcher = Batcher(replace(self.batching, max_batch=shared), on_batch=ran)
         return Queue(batcher=batcher, tally=tally, most_rows=max(together, least))
-
-    def rows_waiting(self, model: str) -> int:
-        """Return how many rows wait for the engines of a model."""
-        return sum(q.batcher.rows_waiting for (name, _), q in self.queues.items() if name == model)
 
     async def close(self) -> None:
         """Be not ready, answer everyone who waits, and free the engines."""

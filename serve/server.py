@@ -79,7 +79,7 @@ def serve(
                 tell(f"opened {describe(model.artifact)}")
         sys.setswitchinterval(SWITCH_S)
         Server(
-            assemble(served, settings),
+            assemble(served, settings, tell),
             tell,
             where=f"on {address(sock, settings.host)}",
             settings=settings,

@@ -71,7 +71,8 @@ class ServeSettings:
     Behind a proxy: `public_names` are the host names that people use, `root_path` the path that the server
     lies under, `trust_proxy` the addresses or networks whose X-Forwarded headers count. `keep_alive_s` is how
     long a connection may wait for its next request; `stop_delay_s` how long a server that is to stop says
-    that it is not ready, and goes on, before it listens no more.
+    that it is not ready, and goes on, before it listens no more. `log_requests` writes a line of JSON for
+    each request on standard output; with `model_control` the API loads and unloads models of the folder.
     """
 
     backend: str = DEFAULT_BACKEND
@@ -88,6 +89,8 @@ class ServeSettings:
     trust_proxy: tuple[str, ...] = ()
     keep_alive_s: float = KEEP_ALIVE_S
     stop_delay_s: float = 0.0
+    log_requests: bool = False
+    model_control: bool = False
 
     @property
     def drain_s(self) -> int:

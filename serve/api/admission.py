@@ -27,17 +27,17 @@ class Admission:
 
         `deadline` is on the event loop's clock. Raises RefusedError: 400, 429, 503 or 504.
         """
-        model, _, queue = version
         try:
-            if len(rows) <= queue.most_rows:
+            if len(rows) <= version.queue.most_rows:
                 arrays, timing = await self._submit(version, rows, deadline)
             else:
                 arrays, timing = await self._in_slices(version, rows, deadline)
         except (QueueFullError, DeadlineError, StoppedError) as error:
-            raise self.refused(model.name, error) from None
+            raise self.refused(version, error) from None
         except ShapeError as error:
             raise RefusedError(400, str(error)) from None
-        self.metrics.took("queue", model.name, timing.queue_ms / 1e3)
+        which = version.model.name, version.classifier.artifact.passport.precision
+        self.metrics.took("queue", *which, timing.queue_ms / 1e3)
         return arrays, timing
 
     def _submit(
@@ -69,15 +69,16 @@ class Admission:
         ]
         return joined, Timing(queue_ms=queue_ms, infer_ms=infer_ms, rows=len(rows))
 
-    def refused(self, model: str, error: QueueFullError | DeadlineError | StoppedError) -> RefusedError:
+    def refused(self, version: Version, error: QueueFullError | DeadlineError | StoppedError) -> RefusedError:
         """Count a request that finds no room or no time, and return what it is answered."""
+        which = version.model.name, version.classifier.artifact.passport.precision
         if isinstance(error, QueueFullError):
-            self.metrics.shed(model, "full")
+            self.metrics.shed(*which, "full")
             return RefusedError(429, str(error), {b"retry-after": b"%d" % error.retry_after_s})
         if isinstance(error, StoppedError):
-            self.metrics.shed(model, "stopping")
+            self.metrics.shed(*which, "stopping")
             return RefusedError(503, str(error), {b"retry-after": b"1"})
-        self.metrics.shed(model, "deadline")
+        self.metrics.shed(*which, "deadline")
         return RefusedError(
             504, f"no answer within {self.deadline_s:g} s, or the request's own timeout; the server is busy"
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple
 
 from serve.api import (
@@ -24,10 +25,12 @@ from serve.api.admission import Admission
 from serve.api.bodies import BodyBudget, error_reply, read_body, request_id, respond
 from serve.api.classify import Classify
 from serve.api.metrics import ServerMetrics
-from serve.api.openapi import MODEL, VERSION, documentation
+from serve.api.observing import AnsweredRequest, Observer
+from serve.api.openapi import LOAD, MODEL, REPOSITORY, UNLOAD, VERSION, documentation
 from serve.api.protocol import Protocol
 from serve.api.repository import Repository, refused
 from serve.api.shortages import short_of, shortage
+from serve.control import ModelControl
 from serve.registry import Registry
 
 MAX_BODY = 32 * 1024 * 1024
@@ -41,6 +44,10 @@ class Match(NamedTuple):
     version: str | None = None
 
 
+OTHER = Match("other")
+PAGE = Match("page")
+
+
 class App:
     """Plain ASGI over a registry. Refusals are JSON; what nobody foresaw is a 500, its traceback logged."""
 
@@ -52,17 +59,23 @@ class App:
         access: Access,
         deadline_s: float,
         page: Application | None = None,
+        observers: Sequence[Observer] = (),
+        control: ModelControl | None = None,
     ) -> None:
-        """`page` answers every path that is no API's; what stands before the server is in `access`."""
+        """`page` answers every path that is no API's; what stands before the server is in `access`.
+
+        `observers` are told of every answered request; `control` loads and unloads models, where that is allowed.
+        """
         self.registry = registry
         self.metrics = metrics
         self.access = access
         self.deadline_s = deadline_s
         self.page = page
+        self.observers = tuple(observers)
         self.bodies = BodyBudget()
         protocol = Protocol(registry, Admission(metrics, deadline_s))
         self.classify = Classify(protocol)
-        self.routes = self._routes(protocol, Repository(protocol), self.classify)
+        self.routes = self._routes(protocol, Repository(protocol, control), self.classify)
 
     def _routes(
         self, protocol: Protocol, repository: Repository, classify: Classify
@@ -80,6 +93,8 @@ class App:
             gets["/v2/models/stats"] = repository.all_statistics
         posts: dict[str, Handler] = {
             "/v2/repository/index": repository.index,
+            LOAD: repository.load,
+            UNLOAD: repository.unload,
             "/v1/classify": classify.classify,
         }
         for base in (MODEL, VERSION):
@@ -94,8 +109,8 @@ class App:
         }
 
     async def _metrics(self, request: HttpRequest) -> Reply:
-        for model in self.registry.models:
-            self.metrics.waiting.labels(model).set(self.registry.rows_waiting(model))
+        for (model, version), queue in self.registry.queues.items():
+            self.metrics.waiting.labels(model, version).set(queue.batcher.rows_waiting)
         self.metrics.waiting_pictures.set(self.classify.decoders.waiting)
         return self.metrics.page()
 
@@ -112,6 +127,9 @@ class App:
             if pattern in self.routes:
                 return Match(pattern, name, version)
             path = "/".join(("/v2", *rest))
+        elif path.startswith(REPOSITORY) and path.endswith(("/load", "/unload")) and path.count("/") == 5:
+            _, name, action = path.rsplit("/", 2)
+            return Match(LOAD if action == "load" else UNLOAD, name)
         elif self.page is not None and not path.startswith(("/v1/", "/v2/")):
             return None
         raise refused(path)
@@ -133,15 +151,16 @@ class App:
         headers = dict(scope["headers"])
         if self.access.front:
             headers = self.access.front.received(scope, headers)
+        came = time.perf_counter()
         ident = request_id(headers)
-        pattern = "other"
+        found: Match | None = OTHER
         try:
             self.access.check(scope["path"], headers)
             found = self.match(scope["path"])
             if found is None:
-                await self._show_page(scope, receive, send)
+                status = await self._show_page(scope, receive, send)
+                self._answered(scope, headers, ident, found=PAGE, status=status, came=came)
                 return
-            pattern = found.pattern
             scope["cnnkit.cancellable"] = True
             reply = await self._answer(found, scope, headers, receive)
         except RefusedError as refused:
@@ -150,19 +169,52 @@ class App:
             return
         except Exception as error:
             reply = error_reply(self._mistake(error))
-        self.metrics.answered(pattern, reply.status)
+        self._answered(scope, headers, ident, found=found or PAGE, status=reply.status, came=came)
         await respond(send, scope, reply, ident, headers.get(b"accept-encoding", b""))
 
-    async def _show_page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the page answer; where the system is short of something, Gradio's own answer is kept back."""
+    def _answered(
+        self,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        ident: bytes,
+        *,
+        found: Match,
+        status: int,
+        came: float,
+    ) -> None:
+        seconds = time.perf_counter() - came
+        self.metrics.answered(found.pattern, status, seconds)
+        if self.observers:
+            asked = AnsweredRequest(
+                id=ident.decode(),
+                method=scope["method"],
+                path=scope["path"],
+                route=found.pattern,
+                status=status,
+                seconds=seconds,
+                client=(scope.get("client") or ("",))[0],
+                model=found.model,
+                version=found.version or "",
+                headers=headers,
+            )
+            for observe in self.observers:
+                observe(asked)
+
+    async def _show_page(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Have the page answer, and return its status, 499 where its visitor left before it had one.
+
+        Where the system is short of something, Gradio's own answer is kept back.
+        """
         assert self.page is not None
-        begun = False
+        begun, failed = 0, False
 
         async def watched(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, failed
             if message["type"] == "http.response.start" and message["status"] == 500:
+                failed = True
                 return
-            begun = begun or message["type"] == "http.response.start"
+            if message["type"] == "http.response.start":
+                begun = message["status"]
             if begun:
                 await send(message)
 
@@ -171,10 +223,11 @@ class App:
         except Exception:
             if begun:
                 traceback.print_exc()
-                return
+                return 500
             raise
-        if not begun and scope["type"] == "http" and scope["method"] != "HEAD":
+        if failed and not begun:
             raise RefusedError(500, "the page made a mistake; the server's log says which")
+        return begun or 499
 
     def _mistake(self, error: Exception) -> RefusedError:
         what = shortage(error)

@@ -73,7 +73,8 @@ class Classify:
         body = await request.read()
         sent = await self._sent(body, request.headers.get(b"content-type", b""))
         query = _query(request.query, sent.query)
-        name = query.model if query.model is not None else self.protocol.registry.default().name
+        default = self.protocol.registry.default()
+        name = query.model if query.model is not None else default.name if default else ""
         version = await self.protocol.version(request, name, query.version)
         if sent.several:
             return await self._several(request, sent.files, version, query)
@@ -156,7 +157,7 @@ class Classify:
     async def _prepare(
         self, request: HttpRequest, picture: bytes, version: Version, invert: Inversion
     ) -> tuple[PreparedPicture, float]:
-        name, classifier = version.model.name, version.classifier
+        classifier = version.classifier
         if not picture:
             raise RefusedError(422, "there is no picture: the file is empty")
 
@@ -166,13 +167,14 @@ class Classify:
         try:
             prepared, waited_s = await self.decoders.run(work, len(picture), request.deadline)
         except (QueueFullError, DeadlineError) as error:
-            raise self.protocol.admission.refused(name, error) from None
+            raise self.protocol.admission.refused(version, error) from None
         except ImageError as error:
             raise RefusedError(STATUS.get(type(error), 422), str(error)) from None
         metrics = self.protocol.admission.metrics
-        metrics.took("decode_wait", name, waited_s)
-        metrics.took("decode", name, prepared.decode_ms / 1e3)
-        metrics.took("preprocess", name, prepared.preprocess_ms / 1e3)
+        which = version.model.name, classifier.artifact.passport.precision
+        metrics.took("decode_wait", *which, waited_s)
+        metrics.took("decode", *which, prepared.decode_ms / 1e3)
+        metrics.took("preprocess", *which, prepared.preprocess_ms / 1e3)
         return prepared, waited_s
 
 

@@ -244,6 +244,16 @@ class IndexRequest(Struct):
     ready: bool = False
 
 
+class ControlRequest(Struct):
+    """What a model's loading or unloading is asked with; only `unload_dependents` may stand there, and is nothing."""
+
+    parameters: dict[str, Any] = {}
+
+
+class Done(Struct):
+    """Nothing: what was asked is done."""
+
+
 class IndexEntry(Struct):
     """One version of one model, and why it takes no requests."""
 

@@ -29,42 +29,50 @@ class ServerMetrics:
         # looking a metric's child up by its labels costs more than observing it
         self._child = functools.cache(lambda metric, *labels: metric.labels(*labels))
         here: dict[str, Any] = {"registry": self.registry}
+        self._request_seconds = Histogram(
+            "cnnkit_request_seconds",
+            "Time from a request's head to its reply",
+            ["route"],
+            buckets=SECONDS,
+            **here,
+        )
         self._requests = Counter("cnnkit_requests", "Answered requests", ["route", "status"], **here)
         self._errors = Counter(
             "cnnkit_errors", "Requests answered with 4xx or 5xx", ["route", "status"], **here
         )
         self._shed = Counter(
-            "cnnkit_shed", "Requests refused for lack of room or time", ["model", "reason"], **here
+            "cnnkit_shed", "Requests refused for lack of room or time", ["model", "version", "reason"], **here
         )
         self._reloads = Counter("cnnkit_reloads", "Newer artifacts taken up while serving", ["model"], **here)
         self._seconds = {
-            step: Histogram(f"cnnkit_{step}_seconds", text, ["model"], buckets=SECONDS, **here)
+            step: Histogram(f"cnnkit_{step}_seconds", text, ["model", "version"], buckets=SECONDS, **here)
             for step, text in STEPS.items()
         }
         self._batch = Histogram(
-            "cnnkit_batch_rows", "Rows that ran together", ["model"], buckets=ROWS, **here
+            "cnnkit_batch_rows", "Rows that ran together", ["model", "version"], buckets=ROWS, **here
         )
-        self.waiting = Gauge("cnnkit_waiting_rows", "Rows in the queue", ["model"], **here)
+        self.waiting = Gauge("cnnkit_waiting_rows", "Rows in the queue", ["model", "version"], **here)
         self.waiting_pictures = Gauge("cnnkit_waiting_pictures", "Pictures that wait for a decoder", **here)
 
-    def answered(self, route: str, status: int) -> None:
-        """Count one answered request; `route` is a pattern, never a path."""
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request; `route` is a pattern, never a path, `page` for all of the page's."""
+        self._child(self._request_seconds, route).observe(seconds)
         self._child(self._requests, route, status).inc()
         if status >= 400:
             self._child(self._errors, route, status).inc()
 
-    def shed(self, model: str, reason: str) -> None:
+    def shed(self, model: str, version: str, reason: str) -> None:
         """Count a request that was turned away."""
-        self._child(self._shed, model, reason).inc()
+        self._child(self._shed, model, version, reason).inc()
 
-    def took(self, step: Step, model: str, seconds: float) -> None:
+    def took(self, step: Step, model: str, version: str, seconds: float) -> None:
         """Note how long a step of a request, or a batch in the engine, took."""
-        self._child(self._seconds[step], model).observe(seconds)
+        self._child(self._seconds[step], model, version).observe(seconds)
 
-    def batch(self, model: str, rows: int, seconds: float) -> None:
+    def batch(self, model: str, version: str, rows: int, seconds: float) -> None:
         """Note a batch."""
-        self._child(self._batch, model).observe(rows)
-        self.took("infer", model, seconds)
+        self._child(self._batch, model, version).observe(rows)
+        self.took("infer", model, version, seconds)
 
     def reloaded(self, model: str) -> None:
         """Count a newer artifact that was taken up."""

@@ -63,6 +63,8 @@ START = (
 )
 MODEL = "/v2/models/{model}"
 VERSION = f"{MODEL}/versions/{{version}}"
+REPOSITORY = "/v2/repository/models/"
+LOAD, UNLOAD = (f"{REPOSITORY}{{model}}/{action}" for action in ("load", "unload"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,20 @@ OPERATIONS = {
         errors=(400, 408, 413, 415),
         method="post",
         asked=messages.IndexRequest,
+    ),
+    LOAD: Operation(
+        summary="Serve a model of the artifacts folder (with --model-control)",
+        reply=messages.Done,
+        errors=(400, 408, 413, 415),
+        method="post",
+        asked=messages.ControlRequest,
+    ),
+    UNLOAD: Operation(
+        summary="Serve a model no more (with --model-control)",
+        reply=messages.Done,
+        errors=(400, 404, 408, 413, 415),
+        method="post",
+        asked=messages.ControlRequest,
     ),
     "/metrics": Operation(summary="For Prometheus", reply=str, kind="text/plain"),
 }

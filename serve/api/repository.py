@@ -8,16 +8,16 @@ import msgspec
 
 from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.bodies import json_reply, read
-from serve.api.messages import (
-    IndexEntry,
-    IndexRequest,
-)
+from serve.api.messages import ControlRequest, Done, IndexEntry, IndexRequest
 from serve.api.protocol import Protocol
+from serve.control import ModelControl
 from serve.served import ServedModel
 from serve.tally import ModelStatistics, StatisticsReply
+from toolkit.errors import CnnkitError
 
 CLOSED = (
-    "which models are served is fixed when `cnnkit serve MODEL…` starts; a newer export of one is taken up"
+    "which models are served is fixed when `cnnkit serve MODEL…` starts, unless with --model-control; a newer "
+    "export of one is taken up"
 )
 SHARED = "shared memory is not offered: a request's data travel in its body"
 # The beginning of a path, and why nothing is there.
@@ -31,14 +31,48 @@ REFUSED = {
 
 
 READY_WORDS = {"": "the request must be an object; its `ready` true or false"}
+CONTROL_WORDS = {"": "the request must be an object; its `parameters` an object"}
+CONTROL = msgspec.json.Decoder(ControlRequest)
 INDEX = msgspec.json.Decoder(IndexRequest)
 
 
 class Repository:
     """The handlers over the protocol's registry."""
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: Protocol, control: ModelControl | None) -> None:
+        """Without `control`, which models are served stays as it is."""
         self.protocol = protocol
+        self.control = control
+        self._unloaded: set[str] = set()
+
+    async def load(self, request: HttpRequest) -> Reply:
+        """Serve a model of the artifacts folder, or open its newest artifact anew. Raises RefusedError (400)."""
+        control = await self._controlled(request)
+        try:
+            await control.load(request.model)
+        except CnnkitError as error:
+            raise RefusedError(400, f"{request.model[:80]} cannot be loaded: {error}") from None
+        self._unloaded.discard(request.model)
+        return json_reply(Done())
+
+    async def unload(self, request: HttpRequest) -> Reply:
+        """Serve a model no more, once everyone who waits for it is answered. Raises RefusedError (400, 404)."""
+        control = await self._controlled(request)
+        self.protocol.model(request.model)
+        await control.unload(request.model)
+        self._unloaded.add(request.model)
+        return json_reply(Done())
+
+    async def _controlled(self, request: HttpRequest) -> ModelControl:
+        body = await request.read()
+        if self.control is None:
+            raise RefusedError(400, CLOSED)
+        asked = read(CONTROL, body if body.strip() else b"{}", CONTROL_WORDS)
+        if set(asked.parameters) - {"unload_dependents"}:
+            raise RefusedError(
+                400, "parameters are not offered: a model is loaded as its artifact's passport says"
+            )
+        return self.control
 
     async def index(self, request: HttpRequest) -> Reply:
         """List every model and version; `{"ready": true}` in the body leaves out what takes no requests."""
@@ -49,6 +83,10 @@ class Repository:
             _entry(model, version, registry.ready)
             for model in registry.models.values()
             for version in model.versions
+        ]
+        rows += [
+            IndexEntry(name=name, version="", state="UNAVAILABLE", reason="unloaded")
+            for name in sorted(self._unloaded)
         ]
         return json_reply([row for row in rows if row.state == "READY" or not only_ready])
 

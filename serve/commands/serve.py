@@ -72,6 +72,8 @@ from toolkit.passports import Precision
     show_default=True,
     help="Seconds to answer on, not ready, before a stop: as long as a balancer takes to see it.",
 )
+@click.option("--model-control", is_flag=True, help="Let the API load and unload models of the folder.")
+@click.option("--log-requests", is_flag=True, help="A line of JSON for each request, on standard output.")
 @cli.precision_option
 @cli.device_option
 @cli.threads_option
@@ -97,6 +99,8 @@ def serve(
     trust_proxy: tuple[str, ...],
     keep_alive: float,
     stop_delay: float,
+    log_requests: bool,
+    model_control: bool,
     precision: Precision,
     device: str,
     threads: int | None,
@@ -137,6 +141,8 @@ def serve(
         trust_proxy=trust_proxy,
         keep_alive_s=keep_alive,
         stop_delay_s=stop_delay,
+        log_requests=log_requests,
+        model_control=model_control,
     )
     server.serve(*models, settings=settings, tell=cli.say)
 

@@ -116,16 +116,21 @@ def serving(
     denied: Path | None = None,
     limits: str | None = None,
     env: Mapping[str, str] | None = None,
+    stdout: Path | None = None,
 ) -> Iterator[Server]:
     """Run `cnnkit serve` until the block ends; with `denied`, note there whoever it tried to reach.
 
-    `limits` is an option of prlimit that the process runs under.
+    `limits` is an option of prlimit that the process runs under; `stdout` keeps what it prints.
     """
     start = ["-c", DENIED, str(denied)] if denied else ["-m", "cnnkit"]
     command = [sys.executable, *start, "serve", "--port", "0", "--artifacts", str(root), *args]
     command = ["prlimit", limits, *command] if limits else command
     settings = {**(env or os.environ), "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1, env=settings, cwd=root)
+    with contextlib.ExitStack() as files:
+        out = files.enter_context(stdout.open("w")) if stdout else None
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.PIPE, text=True, bufsize=1, env=settings, cwd=root
+        )
     server = Server(process=process, url="", port=0)
     try:
         line = server.read_line(r"serving .* on http")

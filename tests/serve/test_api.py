@@ -389,6 +389,8 @@ def test_metrics_count_what_happened(api: Server, rows: Rows) -> None:
     assert "cnnkit_decode_wait_seconds_count" in text
     assert "cnnkit_waiting_pictures 0.0" in text
     assert 'route="/v2/models/{model}/infer",status="200"' in text
+    assert 'cnnkit_request_seconds_count{route="/v1/classify"}' in text
+    assert f'cnnkit_infer_seconds_count{{model="{MODEL}",version="fp32"}}' in text
 
 
 def test_docs_come_from_this_server_alone(api: Server) -> None:

@@ -260,7 +260,7 @@ def test_too_many_large_pictures_get_429_and_the_wait_is_counted(shipped: Path, 
         text = server.ask("GET", "/metrics").body.decode()
     assert set(statuses) <= {200, 429, 504}
     assert 429 in statuses
-    assert f'cnnkit_shed_total{{model="{MODEL}",reason="full"}}' in text
+    assert f'cnnkit_shed_total{{model="{MODEL}",reason="full",version="fp32"}}' in text
 
 
 @pytest.mark.parametrize("path", ["/v1/classify", f"/v2/models/{MODEL}/infer", "/v2/repository/index"])
