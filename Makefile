@@ -57,6 +57,11 @@ check: $(VENV)/.installed-all,check
 bench: $(VENV)/.installed-all,test
 	$(BIN)/python -m tests.benchmarks
 
+# protobuf opens what a release before its own made, so an old grpcio-tools makes it
+serve/rpc/inference_pb2.py: serve/rpc/inference.proto
+	$(PYTHON) -m venv build/protoc && build/protoc/bin/pip install --quiet 'grpcio-tools==1.74.*'
+	cd serve/rpc && ../../build/protoc/bin/python -m grpc_tools.protoc -I. --python_out=. inference.proto
+
 # with the machine's own Python and whatever torch is there: no environment is made
 gpu:
 	@$(NEW_ENOUGH)

@@ -29,6 +29,7 @@ from serve.page.guard import PageGuard
 from serve.page.mount import end_streams, page_app
 from serve.registry import Registry
 from serve.reload import Reloader
+from serve.rpc.listener import GrpcListener
 from serve.served import ServedModel
 from serve.settings import ServeSettings
 from toolkit.telling import Tell, aloud
@@ -105,6 +106,9 @@ class Server(uvicorn.Server):
         )
         self.app = app
         self.stop_delay_s = settings.stop_delay_s
+        self.grpc = (
+            None if settings.grpc_port is None else GrpcListener(app, settings.host, settings.grpc_port)
+        )
         self.say = say
         self.where = where
 
@@ -129,14 +133,20 @@ class Server(uvicorn.Server):
         registry = self.app.registry
         registry.start()
         await super().startup(sockets=sockets)
+        where = self.where
+        if self.grpc is not None:
+            await self.grpc.start()
+            where = f"{where} and gRPC on port {self.grpc.port}"
         gc.freeze()  # what lives as long as the server is not looked through again
         self.reloading = asyncio.create_task(Reloader(registry, self.app.metrics, self.say).run())
-        self.say(f"serving {', '.join(registry.models)} {self.where} (Ctrl-C stops)")
+        self.say(f"serving {', '.join(registry.models)} {where} (Ctrl-C stops)")
 
     async def shutdown(self, sockets: Any = None) -> None:
         """Drain, then free the engines and end the threads."""
         self.app.registry.ready = False
         self.reloading.cancel()
+        if self.grpc is not None:
+            await self.grpc.stop(self.config.timeout_graceful_shutdown or 0)
         for sock in sockets or []:
             sock.listen(0)
         # who connected before is taken up: closing the listener would reset those that wait in its queue

@@ -69,11 +69,11 @@ class Registry:
         self.ready = True
 
     def default(self) -> ServedModel | None:
-        """Return the model that is meant where a request names none: the first; None where all were unloaded."""
+        """Return the model that is meant where a request names none: the first; None where none is left."""
         return next(iter(self.models.values()), None)
 
     def take_up(self, model: ServedModel) -> None:
-        """Serve an opened model, in the place of one of its name; its queues stay, with whoever waits in them."""
+        """Serve an opened model, in the place of one of its name; its queues stay, and who waits in them."""
         self.models[model.name] = model
 
     async def give_up(self, name: str) -> None:

@@ -65,6 +65,10 @@ def serve(
     for package in ("httptools", "prometheus_client", "python_multipart", "uvicorn"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "serve")
+    if settings.grpc_port is not None:
+        from serve.rpc.listener import require_grpc
+
+        require_grpc()
     from serve.lifetime import Server, assemble
 
     if not is_loopback(settings.host) and settings.auth is None and settings.token is None:

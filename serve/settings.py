@@ -73,6 +73,7 @@ class ServeSettings:
     long a connection may wait for its next request; `stop_delay_s` how long a server that is to stop says
     that it is not ready, and goes on, before it listens no more. `log_requests` writes a line of JSON for
     each request on standard output; with `model_control` the API loads and unloads models of the folder.
+    `grpc_port` is where the protocol is spoken over gRPC, 0 for any free one, None for nowhere.
     """
 
     backend: str = DEFAULT_BACKEND
@@ -91,6 +92,7 @@ class ServeSettings:
     stop_delay_s: float = 0.0
     log_requests: bool = False
     model_control: bool = False
+    grpc_port: int | None = None
 
     @property
     def drain_s(self) -> int:

@@ -59,8 +59,13 @@ class Access:
                     "other sites may not use this server; `--public-name NAME` names the one that a proxy "
                     "shows it as",
                 )
+        if path not in OPEN:
+            self.check_credentials(headers)
+
+    def check_credentials(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise RefusedError (401) where a name or token is asked for and not given."""
         asked = self.auth is not None or self.token is not None
-        if asked and path not in OPEN and not self._known(headers):
+        if asked and not self._known(headers):
             raise RefusedError(
                 401,
                 "this server asks for a password or token",

@@ -64,7 +64,7 @@ class App:
     ) -> None:
         """`page` answers every path that is no API's; what stands before the server is in `access`.
 
-        `observers` are told of every answered request; `control` loads and unloads models, where that is allowed.
+        `observers` are told of every answered request; `control` loads and unloads models, where allowed.
         """
         self.registry = registry
         self.metrics = metrics
@@ -73,9 +73,10 @@ class App:
         self.page = page
         self.observers = tuple(observers)
         self.bodies = BodyBudget()
-        protocol = Protocol(registry, Admission(metrics, deadline_s))
+        self.protocol = protocol = Protocol(registry, Admission(metrics, deadline_s))
         self.classify = Classify(protocol)
-        self.routes = self._routes(protocol, Repository(protocol, control), self.classify)
+        self.repository = Repository(protocol, control)
+        self.routes = self._routes(protocol, self.repository, self.classify)
 
     def _routes(
         self, protocol: Protocol, repository: Repository, classify: Classify

@@ -101,6 +101,16 @@ class Parser:
         bools = (b"r" in head and b"true" in head) or (b"l" in head and b"false" in head)
         return from_json(asked.data, asked.shape, self.spec, bools=bools), asked
 
+    def take(self, request: InferRequest, tail: memoryview) -> tuple[NDArray[Any], AskedInference]:
+        """Return what `parse` does, of a request that was read already and has its rows behind it as bytes.
+
+        Raises RefusedError (400).
+        """
+        asked = self._checked(request, len(tail))
+        rows = np.frombuffer(tail, dtype=self._dtype).reshape(asked.shape)
+        check_finite(rows, self.spec.name)
+        return rows, asked
+
     def _raw(self, size: int) -> AskedInference:
         shape = tuple(n or 1 for n in self.spec.shape[1:])
         row_size = math.prod(shape) * self._dtype.itemsize
@@ -112,7 +122,9 @@ class Parser:
 
     def _read(self, head: bytes, behind: int) -> AskedInference:
         """Check a request's JSON, with so many bytes behind it."""
-        request = read(DECODER, head, self._words)
+        return self._checked(read(DECODER, head, self._words), behind)
+
+    def _checked(self, request: InferRequest, behind: int) -> AskedInference:
         tensor = request.inputs[0]
         shape, used = self._tensor(tensor, behind)
         if used != behind:

@@ -244,10 +244,16 @@ class IndexRequest(Struct):
     ready: bool = False
 
 
-class ControlRequest(Struct):
-    """What a model's loading or unloading is asked with; only `unload_dependents` may stand there, and is nothing."""
+class ControlParameters(Struct, forbid_unknown_fields=True):
+    """What loading or unloading may be told; no model here depends on another."""
 
-    parameters: dict[str, Any] = {}
+    unload_dependents: bool = False
+
+
+class ControlRequest(Struct):
+    """What loading or unloading is asked with."""
+
+    parameters: ControlParameters | None = None
 
 
 class Done(Struct):

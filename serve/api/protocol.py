@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from msgspec import UNSET
+from numpy.typing import NDArray
 
 from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.admission import Admission
@@ -26,7 +28,8 @@ from serve.api.messages import (
     ServerDescription,
     TensorDescription,
 )
-from serve.api.tensors import datatype, finite, render
+from serve.api.tensors import WantedOutput, datatype, finite, render
+from serve.batching import Arrays
 from serve.classifier import Classifier
 from serve.registry import Registry, Version
 from serve.served import RETRY_S, ServedModel
@@ -41,6 +44,12 @@ EXTENSIONS = [
     "model_repository",
     "statistics",
 ]
+
+
+OVERFLOW = "the input's numbers are so large that the network's output is not finite"
+Made = TypeVar("Made")
+# each output that is asked for, and its array
+Answers = list[tuple[WantedOutput, NDArray[Any]]]
 
 
 class Protocol:
@@ -139,16 +148,29 @@ class Protocol:
         """Run a model on the request's rows."""
         found = await self.version(request, request.model, request.version)
         body = await request.read()
+
+        def parse(parser: Parser) -> tuple[NDArray[Any], AskedInference]:
+            return parser.parse(*split(body, request.headers.get(b"inference-header-content-length")))
+
+        return await self.run(request, found, parse, lambda asked, answers: _answer(asked, answers, found))
+
+    async def run(
+        self,
+        request: HttpRequest,
+        found: Version,
+        parse: Callable[[Parser], tuple[NDArray[Any], AskedInference]],
+        answer: Callable[[AskedInference, Answers], Made],
+    ) -> Made:
+        """Return what `answer` makes of a version's outputs for the rows that `parse` reads, and count it."""
         start = time.perf_counter()
         tally = found.queue.tally
         try:
-            head, tail = split(body, request.headers.get(b"inference-header-content-length"))
-            rows, asked = self._parser(found.classifier).parse(head, tail)
+            rows, asked = parse(self._parser(found.classifier))
             parsed = time.perf_counter()
             deadline = min(request.deadline, request.came + (asked.deadline_s or math.inf))
             arrays, timing = await self.admission.run(found, rows, deadline)
             ran = time.perf_counter()
-            reply = _answer(asked, arrays, found)
+            reply = answer(asked, _wanted(asked, arrays, found.classifier))
         except RefusedError:
             tally.failed(time.perf_counter() - start)
             raise
@@ -170,12 +192,17 @@ class Protocol:
         return found
 
 
-def _answer(asked: AskedInference, arrays: list[Any], version: Version) -> Reply:
-    classifier = version.classifier
+def _wanted(asked: AskedInference, arrays: Arrays, classifier: Classifier) -> Answers:
+    """Return the outputs that are asked for. Raises RefusedError (400) where one holds no number."""
     by_name = {spec.name: arrays[at] for at, spec in classifier.outputs.items()}
     answers = [(wanted, by_name[wanted.name]) for wanted in asked.wanted]
     if not all(finite(array) for _, array in answers):
-        raise RefusedError(400, "the input's numbers are so large that the network's output is not finite")
+        raise RefusedError(400, OVERFLOW)
+    return answers
+
+
+def _answer(asked: AskedInference, answers: Answers, version: Version) -> Reply:
+    classifier = version.classifier
     reply = InferReply(
         model_name=version.model.name,
         model_version=classifier.artifact.passport.precision,

@@ -16,13 +16,13 @@ from serve.tally import ModelStatistics, StatisticsReply
 from toolkit.errors import CnnkitError
 
 CLOSED = (
-    "which models are served is fixed when `cnnkit serve MODEL…` starts, unless with --model-control; a newer "
-    "export of one is taken up"
+    "which models are served is fixed when `cnnkit serve MODEL…` starts, unless with --model-control; "
+    "a newer export of one is taken up"
 )
 SHARED = "shared memory is not offered: a request's data travel in its body"
 # The beginning of a path, and why nothing is there.
 REFUSED = {
-    "/v2/repository/models/": CLOSED,
+    "/v2/repository/models/": "POST …/NAME/load or …/NAME/unload is all there is; NAME is an artifact's",
     "/v2/systemsharedmemory": SHARED,
     "/v2/cudasharedmemory": SHARED,
     "/v2/trace/": "traces are not offered; GET /metrics and …/stats say where the time goes",
@@ -31,7 +31,10 @@ REFUSED = {
 
 
 READY_WORDS = {"": "the request must be an object; its `ready` true or false"}
-CONTROL_WORDS = {"": "the request must be an object; its `parameters` an object"}
+CONTROL_WORDS = {
+    "": "the request must be an object; its parameters hold unload_dependents at most: a model is loaded as "
+    "its artifact's passport says",
+}
 CONTROL = msgspec.json.Decoder(ControlRequest)
 INDEX = msgspec.json.Decoder(IndexRequest)
 
@@ -46,7 +49,7 @@ class Repository:
         self._unloaded: set[str] = set()
 
     async def load(self, request: HttpRequest) -> Reply:
-        """Serve a model of the artifacts folder, or open its newest artifact anew. Raises RefusedError (400)."""
+        """Serve a model of the folder, or open its newest artifact anew. Raises RefusedError (400)."""
         control = await self._controlled(request)
         try:
             await control.load(request.model)
@@ -56,7 +59,7 @@ class Repository:
         return json_reply(Done())
 
     async def unload(self, request: HttpRequest) -> Reply:
-        """Serve a model no more, once everyone who waits for it is answered. Raises RefusedError (400, 404)."""
+        """Serve a model no more, once all who wait for it are answered. Raises RefusedError (400, 404)."""
         control = await self._controlled(request)
         self.protocol.model(request.model)
         await control.unload(request.model)
@@ -67,11 +70,7 @@ class Repository:
         body = await request.read()
         if self.control is None:
             raise RefusedError(400, CLOSED)
-        asked = read(CONTROL, body if body.strip() else b"{}", CONTROL_WORDS)
-        if set(asked.parameters) - {"unload_dependents"}:
-            raise RefusedError(
-                400, "parameters are not offered: a model is loaded as its artifact's passport says"
-            )
+        read(CONTROL, body if body.strip() else b"{}", CONTROL_WORDS)
         return self.control
 
     async def index(self, request: HttpRequest) -> Reply:

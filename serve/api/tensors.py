@@ -137,14 +137,14 @@ def render(
     """Return the body of a reply without outputs and, where it has a binary tail, its JSON's length."""
     tails: list[bytes] = []
     for wanted, array in answers:
-        texts = _classify(array, wanted.classes, labels) if wanted.classes else None
+        texts = best_labels(array, wanted.classes, labels) if wanted.classes else None
         output = OutputTensor(
             name=wanted.name,
             datatype=BY_DTYPE[array.dtype] if texts is None else "BYTES",
             shape=list(array.shape) if texts is None else [len(array), len(texts) // len(array)],
         )
         if wanted.binary:
-            raw = array.tobytes() if texts is None else b"".join(map(_counted, texts))
+            raw = array.tobytes() if texts is None else as_bytes(texts)
             output.parameters = OutputSize(len(raw))
             tails.append(raw)
         else:
@@ -154,13 +154,13 @@ def render(
     return (b"".join((body, *tails)), len(body)) if tails else (body, None)
 
 
-def _counted(text: str) -> bytes:
-    """Return a text as the protocol's BYTES: its length, then its UTF-8."""
-    data = text.encode()
-    return struct.pack("<I", len(data)) + data
+def as_bytes(texts: Sequence[str]) -> bytes:
+    """Return texts as the protocol's BYTES: each one's length, then its UTF-8."""
+    encoded = [text.encode() for text in texts]
+    return b"".join(struct.pack("<I", len(data)) + data for data in encoded)
 
 
-def _classify(array: NDArray[Any], count: int, labels: Sequence[str]) -> list[str]:
+def best_labels(array: NDArray[Any], count: int, labels: Sequence[str]) -> list[str]:
     """Return `value:index:label` of each row's `count` largest values, row after row."""
     rows = array.reshape(len(array), -1)
     best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]

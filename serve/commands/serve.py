@@ -72,6 +72,9 @@ from toolkit.passports import Precision
     show_default=True,
     help="Seconds to answer on, not ready, before a stop: as long as a balancer takes to see it.",
 )
+@click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), help="Port for the protocol over gRPC; 0: any free one."
+)
 @click.option("--model-control", is_flag=True, help="Let the API load and unload models of the folder.")
 @click.option("--log-requests", is_flag=True, help="A line of JSON for each request, on standard output.")
 @cli.precision_option
@@ -101,6 +104,7 @@ def serve(
     stop_delay: float,
     log_requests: bool,
     model_control: bool,
+    grpc_port: int | None,
     precision: Precision,
     device: str,
     threads: int | None,
@@ -143,6 +147,7 @@ def serve(
         stop_delay_s=stop_delay,
         log_requests=log_requests,
         model_control=model_control,
+        grpc_port=grpc_port,
     )
     server.serve(*models, settings=settings, tell=cli.say)
 

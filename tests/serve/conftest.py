@@ -72,6 +72,7 @@ class Server:
     url: str
     port: int
     log: str = ""
+    grpc_port: int = 0
 
     def ask(
         self,
@@ -136,6 +137,7 @@ def serving(
         line = server.read_line(r"serving .* on http")
         server.url = re.search(r"http://\S+", line)[0]  # type: ignore[index]
         server.port = int(server.url.rpartition(":")[2])
+        server.grpc_port = int((re.search(r"gRPC on port (\d+)", line) or "0" * 2)[1])
         yield server
     finally:
         if process.poll() is None:

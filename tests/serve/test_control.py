@@ -66,10 +66,10 @@ def test_a_model_of_the_folder_is_loaded_served_and_unloaded_under_load(controll
     ("name", "action", "body", "status", "words"),
     [
         ("none", "load", None, 400, "no artifact of that name"),
-        ("..%2F..%2Fetc", "load", None, 404, "nothing here"),
+        ("..%2F..%2Fetc", "load", None, 400, "NAME/load"),
         ("lenet", "load", None, 400, "no artifact of that name"),
         ("none", "unload", None, 404, "no model"),
-        (MODEL, "load", {"parameters": {"config": "{}"}}, 400, "not offered"),
+        (MODEL, "load", {"parameters": {"config": "{}"}}, 400, "unload_dependents at most"),
         (MODEL, "load", {"parameters": 3}, 400, "parameters"),
     ],
 )
