@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from toolkit import zoo
 from toolkit.artifacts import CHECKPOINT, Artifact, artifact_name, artifact_path, hash_file, stamp, writing
-from toolkit.errors import CorruptError, ShapeError, needs_extra
+from toolkit.errors import CnnkitError, CorruptError, ShapeError, needs_extra
 from toolkit.machine.packages import DISTRIBUTION, package_version
 from toolkit.models import ModelSpec
 from toolkit.passports import Passport, TensorSpec
@@ -91,6 +91,7 @@ def load_module(artifact: Artifact, *, model_file: Path | None = None, lean: boo
     ShapeError with the keys that do not fit.
     """
     spec = zoo.model(artifact.passport.model, model_file=model_file)
+    insist_on_its_code(artifact, spec, model_file)
     state = load_state(artifact)
     if lean and spec.name in zoo.models():  # other packages' networks may keep tensors anywhere, too
         ready = _without_random_start(spec, artifact.passport, state)
@@ -144,6 +145,22 @@ def model_file_hash(spec: ModelSpec, model_file: Path | None) -> str | None:
     if model_file is None or zoo.is_built_in(spec.name):
         return None
     return hash_file(model_file)
+
+
+def insist_on_its_code(artifact: Artifact, spec: ModelSpec, model_file: Path | None) -> None:
+    """Raise CnnkitError where a network's own file is another one than its checkpoint was made with.
+
+    Weights fit an edited network as long as their shapes do, and it answers otherwise.
+    """
+    wanted, found = artifact.passport.model_file_sha256, model_file_hash(spec, model_file)
+    if wanted is None or found is None or wanted == found:
+        return
+    raise CnnkitError(
+        f"{artifact.path} was made with another version of {model_file} (SHA-256 {wanted[:12]}…, now "
+        f"{found[:12]}…): restore that one, `cnnkit train {spec.name} --model-file {model_file}` again, or "
+        f"take the weights into the file as it is now: `cnnkit import {artifact.path} --model {spec.name} "
+        f"--model-file {model_file} --replace`"
+    )
 
 
 def write_untrained(

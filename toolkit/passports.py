@@ -113,6 +113,32 @@ class ComputeRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options that a training was asked with, beside its recipe and seed; None where one was not given.
+
+    `dataset` is as typed, or the model's own; how a source of pictures was read stands with the data set.
+    Folders and the run's name are not among them.
+    """
+
+    dataset: str
+    images: Positive | None = None
+    size: tuple[Positive, Positive] | None = None
+    device: str = "cpu"
+    threads: Positive | None = None
+    precision: str = "auto"
+    layout: str = "auto"
+    loader: str = "memory"
+    workers: Count = 0
+    pretrained: str | None = None
+    freeze: bool = False
+    fold: str | None = None
+    teacher: str | None = None
+    levels: str | None = None
+    grey: bool = False
+    flip_test: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CalibrationRecord:
     """On what, and how, the ranges of an int8 graph were measured."""
 
@@ -200,6 +226,7 @@ class Passport:
     training_images: Count | None = None
     compute: ComputeRecord | None = None
     pretrained: str | None = None
+    options: TrainingOptions | None = None
     imported_from: str | None = None
     # of what came from elsewhere, and of all that is made of it: the hash of the file that came
     imported_sha256: str | None = None

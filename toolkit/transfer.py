@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import zoo
-from toolkit.artifacts import hash_file
+from toolkit.artifacts import hash_file, open_artifact, sidecar
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.fetching import download
 from toolkit.models import ModelSpec
@@ -18,15 +19,49 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 IMAGENET = "imagenet"
+# of ImageNet's training pictures, in shares of 255: what torchvision's weights were trained with
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def load_pretrained(model: str, module: nn.Module, source: str) -> str:
-    """Give a network's layers, all but the head, weights that were trained elsewhere; say what fits.
+@dataclass(frozen=True, kw_only=True)
+class KnownInput:
+    """What a pretrained network was fed with, and told apart: None where the weights do not say so."""
 
-    `source` is `imagenet`, torchvision's weights for the resnets, or a file of weights. A first
-    convolution for one channel gets the sum over colours, which answers a grey picture alike. Layers
-    of another shape keep their start and are named. Raises NotFoundError where ImageNet's weights are
-    neither cached nor reachable, CnnkitError where nothing fits.
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...] | None = None
+
+    def of_channels(self, channels: int) -> KnownInput:
+        """Return the same for pictures of so many channels: one is the mean of three, three are alike."""
+        if channels == len(self.mean):
+            return self
+        mean, std = (sum(figures) / len(figures) for figures in (self.mean, self.std))
+        return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+
+
+def known_input(source: str) -> KnownInput | None:
+    """Return what is known of the pictures of pretrained weights: ImageNet's, or a passport's beside them."""
+    if source == IMAGENET:
+        return KnownInput(size=(224, 224), mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
+    path = Path(source)
+    if not path.is_file() or not sidecar(path).is_file():
+        return None
+    passport = open_artifact(path).passport
+    found = passport.preprocessing
+    if found is None or found.scale != 1 / 255:
+        return None
+    return KnownInput(size=found.size, mean=found.mean, std=found.std, classes=passport.classes)
+
+
+def load_pretrained(model: str, module: nn.Module, source: str, classes: Sequence[str] = ()) -> str:
+    """Give a network's layers weights that were trained elsewhere; say what fits.
+
+    `source` is `imagenet`, torchvision's weights for the resnets, or a file of weights. The head is left at
+    its start, unless the passport beside the file names the same `classes`. A first convolution for one
+    channel gets the sum over colours, which answers a grey picture alike. Layers of another shape keep their
+    start and are named. Raises NotFoundError where ImageNet's weights are neither cached nor reachable,
+    CnnkitError where nothing fits.
     """
     said: list[str] = []
     path = _imagenet(model) if source == IMAGENET else Path(source)
@@ -36,22 +71,25 @@ def load_pretrained(model: str, module: nn.Module, source: str) -> str:
     given = without_prefix(unwrap(read_weights(path), said), body, said)
     spec = zoo.known(model)
     given = as_built(spec, given, body) if spec else given
+    known = known_input(source)
+    same_classes = known is not None and known.classes == tuple(classes)
     fitting: dict[str, Tensor] = {}
     for key, value in wanted.items():
         found = given.get(key)
-        if key in inside or found is None:
+        if found is None or (key in inside and not same_classes):
             continue
         if found.ndim == 4 and found.shape[1] == 3 and value.shape[1] == 1:
             found = found.sum(dim=1, keepdim=True)
         if found.shape == value.shape:
             fitting[key] = found
-    if not any(key.endswith("weight") for key in fitting):
+    if not any(key.endswith("weight") for key in set(fitting) - inside):
         raise CnnkitError(
             f"none of {model}'s layers but its head has weights in {path}; it holds {few(list(given))}"
         )
     give(module, {**wanted, **fitting})
     left = [key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked")]
-    said.append(f"{len(fitting)} of {len(wanted)} tensors from {path}; left at their start: {few(left)}")
+    rest = f"left at their start: {few(left)}" if left else "the head too, since the classes are the same"
+    said.append(f"{len(fitting)} of {len(wanted)} tensors from {path}; {rest}")
     return "; ".join(said)
 
 
@@ -64,26 +102,62 @@ def as_built(spec: ModelSpec, given: dict[str, Tensor], wanted: Mapping[str, Ten
     return given  # what fits of them is said
 
 
-def freeze(module: nn.Module) -> str:
-    """Let only the head learn: the other layers' weights and running statistics stay; say which it is.
+class Frozen:
+    """A network of which only the head learns: the other layers' weights and running statistics stay.
 
-    A frozen batch norm normalises by its running statistics in training, too.
+    A frozen batch norm normalises by its running statistics in training, too. `thaw` undoes all of it.
     """
-    from torch import nn
 
-    kept = {id(parameter) for parameter in head(module).parameters()}
-    for parameter in module.parameters():
-        parameter.requires_grad_(id(parameter) in kept)
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part is not head(module):
-            # before each call, since train() of the whole network turns it on again
+    def __init__(self, module: nn.Module) -> None:
+        from torch import nn
+
+        self._module = module
+        kept = {id(parameter) for parameter in head(module).parameters()}
+        self._stopped = [p for p in module.parameters() if p.requires_grad and id(p) not in kept]
+        for parameter in self._stopped:
+            parameter.requires_grad_(False)
+        # before each call, since train() of the whole network turns it on again
+        self._hooks = [
             part.register_forward_pre_hook(_stay_in_eval)
-    count = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-    return f"only {head_name(module)} learns: {count:,} parameters"
+            for part in module.modules()
+            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part is not head(module)
+        ]
+
+    @property
+    def sentence(self) -> str:
+        """Say what learns."""
+        count = sum(p.numel() for p in self._module.parameters() if p.requires_grad)
+        return f"only {head_name(self._module)} learns: {count:,} parameters"
+
+    def thaw(self) -> str:
+        """Let all layers learn again; say how many figures do."""
+        for parameter in self._stopped:
+            parameter.requires_grad_(True)
+        for hook in self._hooks:
+            hook.remove()
+        self._stopped, self._hooks = [], []
+        count = sum(p.numel() for p in self._module.parameters() if p.requires_grad)
+        return f"all layers learn from here on: {count:,} parameters"
 
 
 def _stay_in_eval(module: nn.Module, given: Any) -> None:
     module.training = False
+
+
+def depths(module: nn.Module) -> dict[str, int]:
+    """Return for each parameter how many blocks lie between it and the head, whose own are at 0.
+
+    A block is what a path's first word names, with the number that follows: conv1, layer1.0, features.3.
+    """
+    names = [name for name, _ in module.named_parameters()]
+    blocks = {name: _block(name) for name in names}
+    order = list(dict.fromkeys(blocks.values()))
+    return {name: len(order) - 1 - order.index(block) for name, block in blocks.items()}
+
+
+def _block(name: str) -> str:
+    first, *rest = name.rpartition(".")[0].split(".")
+    return ".".join([first, *rest[:1]]) if rest and rest[0].isdigit() else first
 
 
 def head_name(module: nn.Module) -> str:

@@ -25,6 +25,7 @@ from toolkit.passports import (
     Passport,
     PrecisionSpeed,
     Target,
+    TrainingOptions,
     Verification,
 )
 from toolkit.recipes import Recipe
@@ -46,6 +47,9 @@ FULL = passport(
     training_images=1000,
     compute=ComputeRecord(device="cpu", threads=1, arithmetic="fp32", channels_last=False),
     pretrained="imagenet",
+    options=TrainingOptions(
+        dataset="x", images=9, size=(28, 28), threads=2, workers=1, pretrained="imagenet"
+    ),
     opset=20,
     outputs=("logits",),
     softmax=True,

@@ -13,7 +13,7 @@ from toolkit import zoo
 from toolkit.artifacts import open_artifact
 from toolkit.checkpoints import load_state
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.transfer import freeze, head_name, load_pretrained
+from toolkit.transfer import Frozen, head_name, load_pretrained
 
 torch = pytest.importorskip("torch")
 
@@ -81,7 +81,8 @@ def test_imagenet_without_a_network_says_which_file_to_bring(
 def test_frozen_layers_stay_exactly_as_they_were_while_the_head_learns() -> None:
     module = resnet()
     assert head_name(module) == "fc"
-    assert freeze(module) == "only fc learns: 5,130 parameters"
+    frozen = Frozen(module)
+    assert frozen.sentence == "only fc learns: 5,130 parameters"
     before = {key: value.clone() for key, value in module.state_dict().items()}
     optimizer = torch.optim.AdamW((p for p in module.parameters() if p.requires_grad), lr=0.1)
     module.train()
@@ -91,6 +92,10 @@ def test_frozen_layers_stay_exactly_as_they_were_while_the_head_learns() -> None
     changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"fc.weight", "fc.bias"}
     assert module.layer1.training
+    assert frozen.thaw() == "all layers learn from here on: 11,181,642 parameters"
+    module.train()
+    module(torch.rand(4, 3, 32, 32))
+    assert not torch.equal(module.bn1.running_mean, before["bn1.running_mean"])
 
 
 def test_train_starts_from_the_weights_and_changes_only_the_head(weights: Path, tmp_path: Path) -> None:

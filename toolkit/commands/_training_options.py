@@ -34,6 +34,7 @@ training_options = cli.options(
     _option("stall_limit_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS"),
     _option("pretrained", is_flag=False, flag_value="imagenet", metavar="[FILE]"),
     _option("freeze", is_flag=True),
+    _option("teacher", metavar="MODEL|FILE"),
     click.option(
         "--recipe",
         default="default",
@@ -50,6 +51,7 @@ training_options = cli.options(
     _option("levels", metavar="LOW,HIGH"),
     _option("grey", is_flag=True),
     _option("images"),
+    _option("fold", metavar="I/K"),
     _option("size"),
     cli.seed_option,
     cli.training_device_option,

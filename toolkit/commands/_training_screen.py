@@ -13,6 +13,7 @@ from toolkit.figures import UNKNOWN, mebibytes_text
 from toolkit.training import EpochRecord, Outcome, Watcher
 
 _REFRESH_S = 0.25
+_UNEVEN = 0.005  # with classes so uneven that both accuracies differ by more, both are told
 
 
 class Screen(Watcher):
@@ -98,6 +99,9 @@ class Screen(Watcher):
         ]
         if record.val_accuracy is not None:
             parts.append(f"validation {record.val_accuracy:.4f}")
+            balanced = record.val_balanced_accuracy
+            if balanced is not None and abs(balanced - record.val_accuracy) > _UNEVEN:
+                parts.append(f"balanced {balanced:.4f}")
         rate = f"{self._images / record.seconds:,.0f} images/s" if record.seconds else ""
         cli.say("  ".join([*parts, f"{record.seconds:.1f} s", rate]))
         # also right after going back to an earlier epoch
@@ -124,6 +128,9 @@ def show_outcome(outcome: Outcome) -> None:
         f"test accuracy {outcome.test_accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}, "
         f"{outcome.test_images:,} images), weights of epoch {outcome.selected_epoch}"
     ]
+    balanced = outcome.balanced_accuracy
+    if balanced is not None and abs(balanced - outcome.test_accuracy) > 5e-5:
+        figures.append(f"balanced accuracy {balanced:.4f}, macro F1 {outcome.macro_f1:.4f}")
     if outcome.flip_test_accuracy is not None:
         figures.append(f"with mirror images averaged in: {outcome.flip_test_accuracy:.4f}")
     rate = f", {outcome.images_per_second:,.0f} images/s" if outcome.images_per_second else ""

@@ -10,9 +10,13 @@ import click
 from toolkit import cli
 from toolkit.commands._recipe_options import option_names
 from toolkit.errors import CnnkitError
+from toolkit.training.folds import MOST_FOLDS
 from toolkit.training.recipes import FieldSpec
+from toolkit.training.search import MOST_TRIALS, USUAL
 from toolkit.training.sweep import axes, axis_values
 from toolkit.training.table import Table
+
+USUAL_WORDS = ", ".join(USUAL)
 
 
 def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.Function]:
@@ -54,12 +58,30 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
     is_flag=True,
     help="Go on with the newest sweep of this command; failed cells are tried again.",
 )
+@click.option("--folds", type=click.IntRange(2, MOST_FOLDS), metavar="K", help="Vary the fold held out.")
+@click.option(
+    "--search",
+    type=click.IntRange(1, MOST_TRIALS),
+    metavar="N",
+    help="Draw N trials by what earlier ones came to, instead of every combination.",
+)
+@click.option(
+    "--over",
+    callback=cli.checked(cli.words),
+    metavar="FIELD[,FIELD…]",
+    help=f"With --search: recipe fields to vary, in ranges that they declare (default: {USUAL_WORDS}).",
+)
+@click.option(
+    "--search-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what is drawn."
+)
 @cli.root_option
 @cli.model_file_option
 @cli.json_option
 @cli.options(*(_axis(word, setting) for word, setting in axes().items()))
 def sweep(*, model: str, as_json: bool, **options: Any) -> None:
     """Train MODEL under every combination of comma-separated values, e.g. --batch 8,64 --lr 0.1,0.9.
+
+    With --search N: N trials, drawn by what the earlier ones came to.
 
     Each cell is a `cnnkit train` in a process of its own. The result is a table, overlaid curves and,
     for two axes, a heat map, under artifacts/MODEL/sweeps.
@@ -79,8 +101,11 @@ def show_table(table: Table) -> None:
     """Print the cells, and where files of theirs lie."""
     shown = cli.as_rich(table.text())
     for row, result in zip(shown.rows, table.results, strict=True):
-        row.style = None if result.status == "done" else "red"
+        row.style = {"done": None, "pruned": "dim"}.get(result.status, "red")
     cli.print_table(shown)
+    if table.best is not None and len(table.results) > 1:
+        said = f"best on held-out images: {table.best.sentence(table.varied)}"
+        cli.stdout.print(said, markup=False, soft_wrap=True)
     for path in table.files.values():
         cli.say(str(path))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,13 +11,21 @@ from toolkit.commands._recipe_options import recipe_options
 from toolkit.commands._training_options import training_options
 from toolkit.training.jobs import WORKERS_WITHOUT_LOADER
 
+if TYPE_CHECKING:
+    from toolkit.training.finder import RateCurve
+
 
 @click.command()
 @click.argument("model")
 @training_options
+@click.option(
+    "--find-lr",
+    is_flag=True,
+    help="Train nothing: try learning rates, draw the loss against them and suggest one.",
+)
 @cli.json_option
 @recipe_options
-def train(*, model: str, as_json: bool, **options: Any) -> None:
+def train(*, model: str, find_lr: bool, as_json: bool, **options: Any) -> None:
     """Train MODEL, a network of the zoo, and write artifacts/MODEL/MODEL.safetensors.
 
     The best epoch is chosen on images held out from the training set; the test set is read once, at
@@ -25,18 +33,34 @@ def train(*, model: str, as_json: bool, **options: Any) -> None:
     """
     from toolkit.allocation import reuse_freed_memory
     from toolkit.commands._training_screen import Screen, show_outcome
+    from toolkit.training.jobs import find_rate
     from toolkit.training.jobs import train as run
 
     given = {name: value for name, value in options.items() if value is not None}
     if given.get("loader") == "memory" and "workers" in given:
         raise click.UsageError(WORKERS_WITHOUT_LOADER)
     reuse_freed_memory()
+    if find_lr:
+        with Screen() as screen:
+            curve = find_rate(model, watcher=screen, **given)
+        show_curve(curve, as_json=as_json)
+        return
     with Screen() as screen:
         outcome = run(model, watcher=screen, **given)
     if as_json:
         cli.emit(outcome.report())
     else:
         show_outcome(outcome)
+
+
+def show_curve(curve: RateCurve, *, as_json: bool) -> None:
+    """Print what the rate finder found, and where its picture lies."""
+    if as_json:
+        cli.emit(curve)
+        return
+    cli.print_table(cli.as_rich(curve.table()))
+    drawn = [f"curve in {curve.picture}"] if curve.picture else []
+    cli.stdout.print("\n".join([curve.sentence, *drawn]), markup=False, soft_wrap=True)
 
 
 COMMAND = train

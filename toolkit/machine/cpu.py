@@ -66,6 +66,12 @@ def cpu(cpuinfo: Path = CPUINFO) -> Cpu:
     return Cpu(name=name, cores=cores, instruction_sets=sets)
 
 
+def usual_threads() -> int:
+    """Return how many threads libraries compute with unless told: $OMP_NUM_THREADS, else the cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isdecimal() and 0 < int(asked) <= MOST_THREADS else cpu().cores
+
+
 def saturates(instruction_set: str | None, here: Cpu) -> str | None:
     """Say why an int8 file made for `instruction_set` would be wrong on this processor; None if not."""
     if instruction_set in WIDE_INT8 and not here.wide_int8:

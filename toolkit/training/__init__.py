@@ -7,6 +7,7 @@ an `Outcome` says what came of it, and a `Watcher` is told of it on the way.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,10 +18,10 @@ from toolkit.errors import CnnkitError
 from toolkit.listings import MOST_PIXELS, Reading
 from toolkit.machine.cpu import MOST_THREADS
 from toolkit.models import ModelSpec, Recipe
-from toolkit.recipes import About
+from toolkit.recipes import About, Metric
 from toolkit.schema import Count, Magnitude, Positive, Seed, Share
 
-Arithmetic = Literal["auto", "fp32", "bf16", "fp16"]
+Arithmetic = Literal["auto", "measured", "fp32", "bf16", "fp16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 Loader = Literal["memory", "torch"]
 
@@ -69,9 +70,14 @@ class Job:
     device: Annotated[str, About("cpu, cuda, cuda:N or mps.")] = "cpu"
     threads: Annotated[int | None, About("Threads to compute with.", 1, MOST_THREADS)] = None
     arithmetic: Annotated[
-        Arithmetic, About("What to compute in while training; auto tries and chooses.", word="precision")
+        Arithmetic,
+        About(
+            "What to compute in while training; auto chooses by processor, network and batch, measured by "
+            "trying, which a busy machine may do otherwise.",
+            word="precision",
+        ),
     ] = "auto"
-    layout: Annotated[Layout, About("How pixels lie in memory; auto tries and chooses.")] = "auto"
+    layout: Annotated[Layout, About("How pixels lie in memory; auto chooses.")] = "auto"
     loader: Annotated[
         Loader, About("memory: whole batches at once (default); torch: DataLoader, picture by picture.")
     ] = "memory"
@@ -87,6 +93,14 @@ class Job:
             0,
             word="stall-limit",
         ),
+    ] = None
+    teacher: Annotated[
+        str | None,
+        About("Learn from this trained network's answers, too: a name here or a checkpoint."),
+    ] = None
+    fold: Annotated[
+        str | None,
+        About("Hold out this fold of so many, such as 1/5, in place of a share: for cross-validation."),
     ] = None
     flip_test: Annotated[bool, About("Also test with mirror images averaged in: a separate figure.")] = False
     pretrained: Annotated[
@@ -139,6 +153,28 @@ class EpochRecord:
     val_loss: float | None
     val_accuracy: Share | None
     seconds: Magnitude
+    val_balanced_accuracy: Share | None = None
+    val_macro_f1: Share | None = None
+
+    def better_than(self, other: EpochRecord, metric: Metric) -> bool:
+        """Tell whether this epoch is better in a metric, ties by loss; without held-out images, the later."""
+        if self.val_accuracy is None or other.val_accuracy is None:
+            return True
+        now, then = self._in(metric), other._in(metric)
+        if now != then:
+            return now > then
+        return (self.val_loss or 0.0) < (other.val_loss or 0.0)
+
+    def _in(self, metric: Metric) -> float:
+        """Return the figure of a metric, greater being better."""
+        loss = math.inf if self.val_loss is None else self.val_loss
+        found = {
+            "accuracy": self.val_accuracy,
+            "balanced-accuracy": self.val_balanced_accuracy,
+            "macro-f1": self.val_macro_f1,
+            "loss": -loss,
+        }[metric]
+        return 0.0 if found is None else found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +204,7 @@ class TrainingFigures:
     balanced_accuracy: Share | None = None
     class_precision: tuple[Share | None, ...] = ()
     class_f1: tuple[Share | None, ...] = ()
+    macro_f1: Share | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from toolkit import schema
 from toolkit.artifacts import write_json
@@ -26,18 +28,25 @@ _RESULT = "result.json"
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """What became of one cell: the report of its training, or its exit status and error."""
+    """What became of one cell: the report of its training, or its exit status and error.
+
+    A pruned trial of a search has neither: it was worse than its predecessors at the same epoch.
+    """
 
     values: Mapping[str, str]
-    status: Literal["done", "failed", "timeout"]
+    status: Literal["done", "failed", "timeout", "pruned"]
     wall_s: Magnitude
     error: str | None = None
     report: TrainingReport | None = None
     exit_status: int | None = None
+    # of a search: the held-out figure after each epoch, up to the one at which the trial was given up
+    by_epoch: tuple[float, ...] = ()
 
     @property
     def sentence(self) -> str:
         """Say in a few words what the cell came to."""
+        if self.status == "pruned":
+            return f"given up after epoch {len(self.by_epoch)}, at {self.by_epoch[-1]:.4f}"
         if self.report is None:
             return f"{self.status} after {self.wall_s:.0f} s: {self.error}"
         return f"test accuracy {self.report.test_accuracy:.4f}, {self.report.seconds:.1f} s"
@@ -54,32 +63,89 @@ def known_result(cell: Path) -> CellResult | None:
     with contextlib.suppress(CnnkitError, FileNotFoundError):
         path = cell / _RESULT
         found = schema.convert(CellResult, schema.read_json(path), what=str(path))
-        return found if found.status == "done" and found.report else None
+        good = (found.status == "done" and found.report) or found.status == "pruned"
+        return found if good else None
     return None
 
 
 def run_cell(
-    model: str, fixed: Sequence[str], values: Mapping[str, str], cell: Path, *, timeout_s: float | None
+    model: str,
+    fixed: Sequence[str],
+    values: Mapping[str, str],
+    cell: Path,
+    *,
+    timeout_s: float | None,
+    trial: TrialJudge | None = None,
 ) -> CellResult:
-    """Train one cell in a process of its own; what the process printed is kept beside the cell's result."""
+    """Train one cell in a process of its own; what the process printed is kept beside the cell's result.
+
+    A `trial` of a search is asked after each epoch whether the cell is worth going on with.
+    """
     command = [sys.executable, "-m", "cnnkit", "train", model, "--json", "--artifacts", str(cell)]
     command += ["--stall-limit", str(STALL_S), *fixed, *_arguments(values)]
     # without a result the cell was stopped with its sweep; one that failed starts anew
     if not (cell / _RESULT).exists() and any(unfinished_runs(runs) for runs in cell.glob("*/runs")):
         command.append("--resume")
     cell.mkdir(parents=True, exist_ok=True)
-    result = _result_of(command, values, cell / "log.txt", timeout_s)
+    enough = None if trial is None else partial(_given_up, cell, trial)
+    result = _result_of(command, values, cell / "log.txt", timeout_s, enough)
+    if trial is not None:
+        result = _judged(result, cell, trial)
     write_json(cell / _RESULT, schema.plain(result))
     return result
 
 
+class TrialJudge(Protocol):
+    """What a search asks of a cell."""
+
+    def figure(self, epoch: Mapping[str, str]) -> float | None:
+        """Return the figure of a row of the epochs' table, greater being better."""
+
+    def gives_up(self, by_epoch: Sequence[float]) -> bool:
+        """Tell whether figures so far are worse than its predecessors'."""
+
+
+def _by_epoch(cell: Path, trial: TrialJudge) -> tuple[tuple[float, ...], bool]:
+    """Return the figures of a cell's epochs up to where its trial gives it up, and whether it does.
+
+    The epochs are judged one by one, however many came since the last look: it changes nothing when that is.
+    """
+    tables = sorted(cell.glob("*/runs/*/epochs.csv"))
+    found: list[float] = []
+    if tables:
+        with contextlib.suppress(OSError), tables[-1].open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                figure = trial.figure(row)
+                if figure is None:
+                    break
+                found.append(figure)
+                if trial.gives_up(found):
+                    return tuple(found), True
+    return tuple(found), False
+
+
+def _given_up(cell: Path, trial: TrialJudge) -> bool:
+    return _by_epoch(cell, trial)[1]
+
+
+def _judged(result: CellResult, cell: Path, trial: TrialJudge) -> CellResult:
+    by_epoch, pruned = _by_epoch(cell, trial)
+    if not pruned:
+        return replace(result, by_epoch=by_epoch)
+    return CellResult(values=result.values, status="pruned", wall_s=result.wall_s, by_epoch=by_epoch)
+
+
 def _result_of(
-    command: Sequence[str], values: Mapping[str, str], log: Path, timeout_s: float | None
+    command: Sequence[str],
+    values: Mapping[str, str],
+    log: Path,
+    timeout_s: float | None,
+    enough: Callable[[], bool] | None = None,
 ) -> CellResult:
     started = time.monotonic()
     with log.open("wb") as stream:
         try:
-            status, output = run_child(command, log=stream, timeout_s=timeout_s)
+            status, output = run_child(command, log=stream, timeout_s=timeout_s, enough=enough)
         except subprocess.TimeoutExpired:
             error = f"stopped after {timeout_s:.0f} s (--cell-timeout)"
             return CellResult(values=values, status="timeout", wall_s=time.monotonic() - started, error=error)

@@ -1,7 +1,10 @@
 """The divergence guard: what a run that has gone wrong looks like, told from its losses and gradients.
 
-Chance is the loss of an answer that ignores the picture: ln(classes), or the labels' entropy where the
-classes are not equally frequent. The failures that it knows:
+Chance is the loss of an answer that ignores the picture: ln(classes), or less where the classes are not
+equally frequent, and more where labels are smoothed or classes weighted (toolkit/training/objective.py).
+Where one class is nearly all pictures, chance lies so close to the loss of right answers that the loss tells
+little: a network whose answers are better than guessing, each class counting alike, is never at chance. The
+failures that the guard knows:
 
 - a loss that is no number;
 - dead ReLUs: layers that no gradient reaches, while the loss sits at chance;
@@ -23,11 +26,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from toolkit.schema import Count, Magnitude
+from toolkit.training.objective import Objective
+from toolkit.training.scoring import wilson
 
 CHECK_STEPS = 20  # losses are looked at so often; reading each one would stall a GPU
 WINDOW = 100  # steps that are averaged, so that one hard batch is no divergence
@@ -40,6 +43,9 @@ _PLATEAU_SHARE, _LEAST_PLATEAU_STEPS, _MOST_PLATEAU_STEPS = 0.5, 2 * WINDOW, 200
 _SATURATING_PLATEAU_EPOCHS = 8
 # of a plateau's steps: a class that stays shut so long does not come back, and costs its share of answers
 _SILENT_SHARE = 0.5
+# of a scale on which guessing is 0 and only right answers are 1, each class counting alike
+_BETTER_THAN_GUESSING, _MOSTLY_RIGHT = 0.1, 0.5
+_REMEMBERED = 20  # of each class, so many latest pictures tell at least, and all of the last few looks
 # A rate at which nothing ever starts is far too high; one at which things went well for a while, a little.
 _FAR, _LITTLE = 0.1, 0.3
 
@@ -57,6 +63,35 @@ class Divergence:
 
 
 @dataclass(kw_only=True)
+class ClassAnswers:
+    """How many of the latest pictures of each class were answered, and how many of them rightly.
+
+    What came before the last looks fades, but of a rare class some pictures are always remembered.
+    """
+
+    seen: dict[str, Magnitude] = field(default_factory=dict)
+    right: dict[str, Magnitude] = field(default_factory=dict)
+
+    def take(self, seen: Mapping[str, int], right: Mapping[str, int]) -> None:
+        """Take in the answers since the last look, counted by class."""
+        for label, count in seen.items():
+            kept = 0.5 if self.seen.get(label, 0) > _REMEMBERED else 1.0
+            self.seen[label] = kept * self.seen.get(label, 0) + count
+            self.right[label] = kept * self.right.get(label, 0) + right.get(label, 0)
+
+    def skill(self, classes: int) -> float | None:
+        """Return how much better than guessing the answers are at least: 0 is guessing, 1 all are right.
+
+        Recalls of an answer that ignores the picture sum to 1 over the classes, whatever it is; what a
+        few pictures leave uncertain is taken off. None where nothing was answered.
+        """
+        if not self.seen or classes < 2:
+            return None
+        recalls = [wilson(min(self.right[label], seen), seen)[0] for label, seen in self.seen.items()]
+        return (sum(recalls) - 1) / (classes - 1)
+
+
+@dataclass(kw_only=True)
 class GuardState:
     """What the guard remembers; part of a run's state, so that a resumed run decides alike."""
 
@@ -66,6 +101,7 @@ class GuardState:
     dead_checks: Count = 0
     # by class: successive looks at pictures of it whose score was shut
     silent: dict[str, Count] = field(default_factory=dict)
+    answers: ClassAnswers = field(default_factory=ClassAnswers)
     lowest: float | None = None
     lowest_step: Count = 0
     # multiples of the recipe's rate: the last one that a fresh start died at, and that one idled at
@@ -75,6 +111,7 @@ class GuardState:
     def restart(self) -> None:
         """Forget the losses of an attempt that was given up, but not that the kept weights had learned."""
         self.losses, self.steps, self.dead_checks, self.silent = [], 0, 0, {}
+        self.answers = ClassAnswers()
         self.lowest, self.lowest_step = None, 0
 
     def fresh_scale(self, scale: float, divergence: Divergence) -> float:
@@ -102,14 +139,20 @@ class GuardState:
 class DivergenceGuard:
     """Watches one run. `warmup_steps` come before anything but a loss that is no number is judged."""
 
-    chance: float
+    objective: Objective
     warmup_steps: int
     plateau_steps: int
 
     @property
+    def chance(self) -> float:
+        """Return the loss of guessing."""
+        return self.objective.chance
+
+    @property
     def _scale(self) -> float:
-        # with few classes chance itself is low, and the margins for ten would be half of the way to 0
-        return min(1.0, self.chance / math.log(10))
+        # with few or uneven classes right answers are not far below chance, and the margins for ten even
+        # ones would be half of the way to them
+        return min(1.0, (self.chance - self.objective.floor) / math.log(10))
 
     @property
     def at_chance(self) -> float:
@@ -128,7 +171,22 @@ class DivergenceGuard:
         """
         if not watch.losses or any(looks >= _DEAD_CHECKS for looks in watch.silent.values()):
             return False
+        if (self._skill(watch) or 0.0) >= _MOSTLY_RIGHT:
+            return True
         return sum(watch.losses) / len(watch.losses) < self._learned_below
+
+    def sits_at_chance(self, loss: float, watch: GuardState) -> bool:
+        """Tell whether a loss and the answers so far are those of a network that knows nothing.
+
+        A loss far above chance needs answers that are mostly right to make up for it.
+        """
+        wanted = _BETTER_THAN_GUESSING
+        if loss > self.chance + math.log(max(2, len(self.objective.shares))):
+            wanted = _MOSTLY_RIGHT
+        return not loss < self.at_chance and (self._skill(watch) or 0.0) < wanted
+
+    def _skill(self, watch: GuardState) -> float | None:
+        return watch.answers.skill(len(self.objective.present))
 
     def verdict(
         self,
@@ -151,9 +209,11 @@ class DivergenceGuard:
         full = len(watch.losses) == WINDOW
         if full and (watch.lowest is None or recent < watch.lowest - _FALL):
             watch.lowest, watch.lowest_step = recent, watch.steps
-        if full and recent < self._learned_below:
+        skill = self._skill(watch)
+        # of a rare class a window may hold no picture, and a network that guesses looks better for it
+        if full and recent < self._learned_below and (skill is None or skill > 0):
             watch.learned = True
-        sits = recent >= self.at_chance
+        sits = self.sits_at_chance(recent, watch)
         watch.dead_checks = watch.dead_checks + 1 if dead and sits else 0
         for label, is_open in heard.items():
             watch.silent[str(label)] = 0 if is_open else watch.silent.get(str(label), 0) + 1
@@ -186,15 +246,15 @@ class DivergenceGuard:
 
 
 def guard_for(
-    module: nn.Module, labels: NDArray[np.int64], *, epochs: int, warmup_epochs: float, epoch_steps: int
+    module: nn.Module, objective: Objective, *, epochs: int, warmup_epochs: float, epoch_steps: int
 ) -> DivergenceGuard:
-    """Return the guard that fits a network, its training labels and its planned length."""
-    shares = np.bincount(labels) / len(labels)
-    shares = shares[shares > 0]
+    """Return the guard that fits a network, its objective and its planned length."""
+    patience = plateau_steps(module, epochs=epochs, epoch_steps=epoch_steps)
     return DivergenceGuard(
-        chance=float(-(shares * np.log(shares)).sum()),
+        objective=objective,
         warmup_steps=round(warmup_epochs * epoch_steps),
-        plateau_steps=plateau_steps(module, epochs=epochs, epoch_steps=epoch_steps),
+        # where few pictures are not of one class, guessing is nearly right, and what is learned comes slowly
+        plateau_steps=math.ceil(patience / max(objective.evenness, 1e-6)),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit import zoo
 from toolkit.artifacts import artifacts_root
@@ -16,8 +16,12 @@ from toolkit.errors import CnnkitError, NotFoundError, unknown_name
 from toolkit.models import ModelSpec
 from toolkit.published import cached, where_to_bring
 from toolkit.training import Job, Outcome, Watcher, recipes
+from toolkit.training.folds import Fold
 from toolkit.training.recipes import FieldSpec
 from toolkit.transfer import IMAGENET
+
+if TYPE_CHECKING:
+    from toolkit.training.finder import RateCurve
 
 # the recipe that takes the default one's place where training starts from weights
 FINETUNE = "finetune"
@@ -72,6 +76,21 @@ def train(
     return run(make_job(model, dataset=dataset, recipe=recipe, root=root, **fields), watcher)
 
 
+def find_rate(
+    model: str,
+    *,
+    dataset: str | None = None,
+    recipe: str = "default",
+    watcher: Watcher | None = None,
+    root: Path | str | None = None,
+    **fields: Any,
+) -> RateCurve:
+    """Try learning rates on a network's own pictures, in the words of `train`; nothing is trained."""
+    from toolkit.training.finder import find_rate as run
+
+    return run(make_job(model, dataset=dataset, recipe=recipe, root=root, **fields), watcher)
+
+
 def make_job(
     model: str,
     *,
@@ -94,6 +113,8 @@ def make_job(
             chosen[setting.name] = _parsed(setting, given)
     if "workers" in chosen and chosen.setdefault("loader", "torch") == "memory":
         raise CnnkitError(WORKERS_WITHOUT_LOADER)
+    if "fold" in chosen:
+        Fold.parse(chosen["fold"])
     if "size" in chosen:
         chosen["size"] = (chosen["size"],) * 2
     if chosen.get("pretrained") == IMAGENET and zoo.library_of(model):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.recipes import Recipe
+from toolkit.transfer import depths
 
 # torch's own OneCycleLR: 30 % of the way up from lr / 25, then down to a 10,000th of that
 _RISE, _START, _END = 0.3, 1 / 25, 1 / 25 / 1e4
@@ -53,9 +54,16 @@ class Optimizer:
     `param_groups` and `step`, which are here.
     """
 
-    def __init__(self, recipe: Recipe, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(
+        self, recipe: Recipe, parameters: Iterable[nn.Parameter], scales: Iterable[float] | None = None
+    ) -> None:
+        """Optimise those of the parameters that learn; `scales` are their rates' factors, None for 1."""
         self.rate = recipe.lr
-        self.param_groups = [{"params": [p for p in parameters if p.requires_grad]}]
+        given = list(parameters)
+        factors = list(scales) if scales is not None else [1.0] * len(given)
+        learning = [(p, f) for p, f in zip(given, factors, strict=True) if p.requires_grad]
+        self.param_groups = [{"params": [p for p, _ in learning]}]
+        self._scales = [factor for _, factor in learning]
         self._recipe = recipe
         names: tuple[str, ...] = ("mean", "square")
         if recipe.optimizer == "sgd":
@@ -76,31 +84,39 @@ class Optimizer:
 
     def step(self) -> None:
         """Move the parameters against their gradients by `rate`; those without a gradient stay."""
-        rows = zip(self._parameters, *self._moments.values(), strict=True)
-        moved = [(p.grad, p, *states) for p, *states in rows if p.grad is not None]
+        rows = zip(self._scales, self._parameters, *self._moments.values(), strict=True)
+        moved = [(scale, p.grad, p, *states) for scale, p, *states in rows if p.grad is not None]
         if not moved:
             return
-        gradients, weights, *moments = (list(column) for column in zip(*moved, strict=True))
+        adapts = self._recipe.optimizer != "sgd"
+        if adapts:
+            self._steps += 1
         with torch.no_grad():
-            step = self._descend if self._recipe.optimizer == "sgd" else self._adapt
-            step(weights, gradients, moments)
+            for scale in dict.fromkeys(row[0] for row in moved):
+                columns = zip(*(row[1:] for row in moved if row[0] == scale), strict=True)
+                gradients, weights, *moments = (list(column) for column in columns)
+                step = self._adapt if adapts else self._descend
+                step(weights, gradients, moments, self.rate * scale)
 
-    def _descend(self, weights: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]]) -> None:
+    def _descend(
+        self, weights: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]], rate: float
+    ) -> None:
         torch._fused_sgd_(
             weights,
             gradients,
             moments[0] if moments else [],
             weight_decay=self._recipe.weight_decay,
             momentum=self._recipe.momentum,
-            lr=self.rate,
+            lr=rate,
             dampening=0.0,
             nesterov=self._recipe.nesterov,
             maximize=False,
             is_first_step=False,
         )
 
-    def _adapt(self, weights: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]]) -> None:
-        self._steps += 1
+    def _adapt(
+        self, weights: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]], rate: float
+    ) -> None:
         kernel = torch._fused_adam_ if self._recipe.optimizer == "adam" else torch._fused_adamw_
         kernel(
             weights,
@@ -109,7 +125,7 @@ class Optimizer:
             moments[1],
             [],
             [self._steps] * len(weights),
-            lr=self.rate,
+            lr=rate,
             beta1=0.9,
             beta2=0.999,
             weight_decay=self._recipe.weight_decay,
@@ -131,6 +147,15 @@ class Optimizer:
         """Take a saved state over, in place. Raises KeyError and RuntimeError when it does not fit."""
         for name, value in self.tensors().items():
             value.copy_(found[name])
+
+
+def optimizer_of(recipe: Recipe, module: nn.Module) -> Optimizer:
+    """Return the optimizer of what learns in a module, with rates that fall with depth as the recipe says."""
+    if recipe.layer_decay == 1:
+        return Optimizer(recipe, module.parameters())
+    depth = depths(module)
+    scales = [recipe.layer_decay ** depth[name] for name, _ in module.named_parameters()]
+    return Optimizer(recipe, module.parameters(), scales)
 
 
 class Average:

@@ -38,6 +38,9 @@ class FieldSpec:
     low: float | None
     high: float | None
     below: float | None
+    tried: tuple[float, ...] | None = None
+    log: bool = False
+    relative: bool = False
 
     @property
     def wanted(self) -> str:
@@ -120,6 +123,9 @@ def settings_of(declared: type) -> Mapping[str, FieldSpec]:
             low=about.low,
             high=about.high,
             below=about.below,
+            tried=about.tried,
+            log=about.log,
+            relative=about.relative,
         )
     return found
 
@@ -184,6 +190,11 @@ def check(recipe: Recipe) -> Recipe:
         raise CnnkitError("nesterov needs sgd and a momentum: --optimizer sgd --momentum 0.9")
     if recipe.schedule == "one-cycle" and recipe.warmup_epochs:
         raise CnnkitError("one-cycle warms up by itself: --warmup-epochs 0, or --schedule cosine")
+    if recipe.sampling == "balanced" and recipe.class_weights in ("balanced", "effective"):
+        raise CnnkitError(
+            f"--sampling balanced draws every class equally often, and --class-weights "
+            f"{recipe.class_weights} would even them out once more: leave one of them out"
+        )
     if recipe.validation_fraction == 0:
         if recipe.select == "best":
             raise CnnkitError(

@@ -7,11 +7,12 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from toolkit.artifacts import check_name
+from toolkit.errors import CnnkitError
 from toolkit.opening import require_torch
 from toolkit.training import Job, Outcome, Watcher, recipes
 from toolkit.training.compute.format import find_device
 from toolkit.training.data.describing import describe
-from toolkit.training.data.prepare import PreparedData, prepare
+from toolkit.training.data.prepare import PreparedData, prepare, pretrained_input
 from toolkit.training.process.failures import explained
 from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import release
@@ -43,10 +44,12 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
             "note: --freeze without --pretrained keeps random weights in all layers but the last; "
             "--pretrained FILE starts from trained ones"
         )
+    if job.recipe.unfreeze_at is not None and not job.freeze:
+        raise CnnkitError("--unfreeze-at needs --freeze: without it all layers learn from the start")
     find_device(job.device)
     with explained(job, begun=False):
         prepared = prepare(job, watcher)
-        for text in (describe(prepared), left_out()):
+        for text in (describe(prepared), pretrained_input(job, prepared), left_out()):
             if text:
                 watcher.say(text)
         folder = _folder(job, prepared, watcher)
@@ -69,7 +72,17 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
 def _folder(job: Job, prepared: PreparedData, watcher: Watcher) -> RunFolder:
     """Make the run's folder, or open the one to resume; its choice of threads and format comes first."""
     runs = job.root / check_name(job.artifact_name) / "runs"
-    asked = identity(job, prepared.dataset.fingerprint, prepared.record)
+    from toolkit.training.data.balance import objective_of
+    from toolkit.training.teacher import teacher_hash
+
+    objective = objective_of(job.recipe, prepared.learned.labels, prepared.dataset.classes)
+    asked = identity(
+        job,
+        prepared.dataset.fingerprint,
+        prepared.record,
+        weights=objective.weights,
+        teacher=teacher_hash(job),
+    )
     if not job.resume:
         folder = RunFolder.new(runs)
         folder.begin(replace(asked, threads=_threads(job.threads), torch=version("torch")))
@@ -91,7 +104,7 @@ def _folder(job: Job, prepared: PreparedData, watcher: Watcher) -> RunFolder:
     if compute:
         kept += [("precision", job.arithmetic, compute.arithmetic), ("layout", job.layout, compute.layout)]
     for option, now, then in kept:
-        if now not in (None, "auto", then):
+        if now not in (None, "auto", "measured", then):
             watcher.say(
                 f"--{option} {now} is not used: a run goes on as it was begun, with {then}, to end with the "
                 "same weights"

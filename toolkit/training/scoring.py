@@ -60,6 +60,11 @@ class Score:
         """Return the mean of the classes' shares of right answers, over the classes that have pictures."""
         return float(np.mean([share for share in self.class_accuracy if share is not None]))
 
+    @property
+    def macro_f1(self) -> float:
+        """Return the mean of the classes' F1, over the classes that have pictures."""
+        return float(np.mean([share for share in self.class_f1 if share is not None]))
+
 
 def confused(confusion: NDArray[np.int64], count: int) -> list[tuple[int, int, int]]:
     """Return the most frequent mistakes of a confusion matrix as (true class, answer, how often)."""
@@ -74,7 +79,7 @@ def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> tuple[float | 
     return tuple(float(some / of) if of else None for some, of in zip(part, whole, strict=True))
 
 
-def wilson(right: int, images: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(right: float, images: float, z: float = 1.959964) -> tuple[float, float]:
     """Return the interval that holds a share with 95 % confidence.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).

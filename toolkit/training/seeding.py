@@ -10,7 +10,7 @@ from torch import Generator
 
 _MASK = (1 << 64) - 1
 
-ORDER, AUGMENT, DROPOUT, WEIGHTS = range(4)
+ORDER, AUGMENT, DROPOUT, WEIGHTS, MIX = range(5)
 
 
 def mix(seed: int, *path: int) -> int:

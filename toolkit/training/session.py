@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable
-
-import torch
-from torch import nn
 
 from toolkit.checkpoints import load_state
 from toolkit.datasets import Split
 from toolkit.errors import CnnkitError
-from toolkit.machine.arithmetic import plain_fp32
 from toolkit.training import EpochRecord, Job, Outcome, Watcher
-from toolkit.training.compute.format import Compute, find_device
-from toolkit.training.compute.probe import ComputeChoice, choose
-from toolkit.training.data.batches import Batches, InputTransform, MemoryBatches, steps_in, tensors
+from toolkit.training.data.batches import tensors
 from toolkit.training.data.prepare import PreparedData
-from toolkit.training.guard import RETRIES, Divergence, guard_for
-from toolkit.training.loop import Loop, LoopSetup
+from toolkit.training.guard import RETRIES, Divergence
 from toolkit.training.process.interrupts import Interrupts
-from toolkit.training.process.usage import forget_device_peak
+from toolkit.training.readiness import input_transform, make_ready
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.recorder import RunRecorder
 from toolkit.training.record.snapshots import Snapshots, restore
 from toolkit.training.scoring import Score, score
-from toolkit.training.starting import fresh_network, insist_that_it_fits, narrow_layers
+from toolkit.training.starting import fresh_network, narrow_layers
 from toolkit.weights import give
 
 _MODERATE_RATE = 0.1  # a rate that is worth a trial, where one was asked for that is beyond all sense
@@ -36,77 +28,23 @@ _SCORING_BATCH = 500
 _SCORING_PIXELS = 4_000_000  # of a batch when scoring; larger pictures are scored in smaller batches
 
 
-def _be_deterministic(device: str) -> None:
-    """Ask a GPU's libraries for fp32 that is fp32 and for kernels that give equal bits each time.
-
-    A CPU's do both by themselves.
-    """
-    if not device.startswith("cuda"):
-        return
-    plain_fp32()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    # adaptive pooling has no such kernel on CUDA: warn there rather than refuse to train
-    torch.use_deterministic_algorithms(True, warn_only=True)
-
-
 class Session:
     """One training with what it needs at hand."""
 
     def __init__(self, job: Job, prepared: PreparedData, folder: RunFolder, watcher: Watcher) -> None:
-        device = find_device(job.device)
-        _be_deterministic(job.device)
         self._job, self._prepared, self._folder, self._watcher = job, prepared, folder, watcher
-        self._transform = InputTransform(preprocessing=prepared.preprocessing, device=device)
-        module = fresh_network(job, prepared, tell=watcher.say)
-        # scores in plain fp32 what is kept, whatever is trained in
-        self._judge = fresh_network(job, prepared).to(device)
-        insist_that_it_fits(self._judge, job.model, prepared, device)
-        compute = self._computing(module)
-        forget_device_peak(job.device)  # the candidates' copies are not the training's
-        batches = self._batches(compute)
-        self._guard = guard_for(
-            module,
-            prepared.learned.labels,
-            epochs=job.recipe.epochs,
-            warmup_epochs=job.recipe.warmup_epochs,
-            epoch_steps=batches.steps,
+        self._transform = input_transform(job, prepared)
+        facts = folder.facts()
+        ready = make_ready(
+            job,
+            prepared,
+            watcher,
+            begun=facts.compute,
+            chosen=lambda compute: folder.begin(dataclasses.replace(facts, compute=compute)),
         )
-        setup = LoopSetup(
-            recipe=job.recipe,
-            compute=compute,
-            seed=job.seed,
-            batches=batches,
-            guard=self._guard if job.recipe.guard else None,
-            watcher=watcher,
-        )
-        self._loop = Loop(compute.place(module), setup)
+        self._loop, self._guard, self._judge = ready.loop, ready.guard, ready.judge
         self._snapshots = Snapshots(folder.path, job.save_every_s)
-        self._recorder = RunRecorder(job, prepared, folder, compute)
-
-    def _computing(self, module: nn.Module) -> Compute:
-        """Choose format and layout, or take up those that the run was begun with."""
-        facts = self._folder.facts()
-        if facts.compute:
-            choice = ComputeChoice(compute=facts.compute, gain=None, why="as begun")
-        else:
-            recipe, learned = self._job.recipe, self._prepared.learned
-            images, labels = tensors(learned.take(slice(0, recipe.batch)))
-            steps = recipe.epochs * steps_in(len(learned), recipe.batch)
-            choice = choose(self._job, module, self._transform(images), labels, steps)
-            self._folder.begin(dataclasses.replace(facts, compute=choice.compute))
-        self._watcher.say(choice.sentence)
-        return choice.compute
-
-    def _batches(self, compute: Compute) -> Batches:
-        job, learned = self._job, self._prepared.learned
-        transform = dataclasses.replace(self._transform, channels_last=compute.channels_last)
-        if job.loader == "memory":
-            return MemoryBatches(learned, job.recipe, job.seed, transform)
-        from toolkit.training.data.workers import WorkerBatches
-
-        return WorkerBatches(learned, job.recipe, job.seed, transform, workers=job.workers)
+        self._recorder = RunRecorder(job, prepared, folder, self._loop.setup.compute)
 
     def train(self, started: float, moved: Callable[[], None], interrupts: Interrupts) -> Outcome:
         """Go through the epochs, then finish; `moved` is called whenever something was done."""
@@ -161,6 +99,8 @@ class Session:
             train_accuracy=done.right / done.seen,
             val_loss=held.loss if held else None,
             val_accuracy=held.accuracy if held else None,
+            val_balanced_accuracy=held.balanced_accuracy if held else None,
+            val_macro_f1=held.macro_f1 if held else None,
             seconds=done.trained_seconds - done.epoch_began_s,
         )
         self._recorder.epoch(done, record, self._judge.state_dict())
@@ -190,7 +130,7 @@ class Session:
         """Say that nothing was learned, where that is how the run ended."""
         recipe = self._job.recipe
         loss = next((record.train_loss for record in reversed(self._loop.progress.records)), None)
-        if loss is None or loss < self._guard.at_chance:
+        if loss is None or not self._guard.sits_at_chance(loss, self._loop.progress.watch):
             return
         advice = f"try more --epochs, or another --lr (now {recipe.lr:g})"
         if not recipe.guard:

@@ -14,7 +14,7 @@ from toolkit.telling import Tell, silent
 from toolkit.training import Job, seeding
 from toolkit.training.data.prepare import PreparedData
 from toolkit.training.process.failures import is_of_the_gpu, is_out_of_memory
-from toolkit.transfer import freeze, load_pretrained
+from toolkit.transfer import load_pretrained
 
 
 def fresh_network(job: Job, prepared: PreparedData, *, attempt: int = 0, tell: Tell = silent) -> nn.Module:
@@ -25,9 +25,8 @@ def fresh_network(job: Job, prepared: PreparedData, *, attempt: int = 0, tell: T
     if attempt:
         open_start(module)
     if job.pretrained:
-        tell(load_pretrained(job.model.name, module, job.pretrained))
-    if job.freeze:
-        tell(freeze(module))
+        classes = prepared.dataset.classes
+        tell(load_pretrained(job.model.name, module, job.pretrained, classes))
     return module
 
 

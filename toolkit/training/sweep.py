@@ -6,7 +6,7 @@ A cell that fails, runs out of memory or hangs costs that cell; the others go on
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,22 @@ from typing import Any
 from toolkit import schema, zoo
 from toolkit.artifacts import artifact_name, artifacts_root, write_json
 from toolkit.datasets import dataset_of, dataset_words
-from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
+from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, needs_extra, unknown_name
+from toolkit.machine.cpu import usual_threads
 from toolkit.models import Recipe
+from toolkit.schema import Positive
 from toolkit.telling import Tell, silent
 from toolkit.training import jobs, recipes
 from toolkit.training.cells import CellResult, cell_name, known_result, run_cell
+from toolkit.training.folds import Fold
 from toolkit.training.recipes import FieldSpec
 from toolkit.training.record.folder import dated_folder, lock
+from toolkit.training.search import SearchPlan, plan_search, run_search
 from toolkit.training.table import Table, cell_label
 
 _PLAN, _LOCK = "sweep.json", "sweep.lock"
 # the options of a job that a sweep may vary, beside the recipe and its fields
-_OPTIONS = ("seed", "device", "threads", "precision", "layout", "loader", "workers", "images", "size")
+_OPTIONS = ("seed", "device", "threads", "precision", "layout", "loader", "workers", "images", "size", "fold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +37,22 @@ class SweepPlan:
     """What a sweep consists of: options of `cnnkit train`, those with several values being varied.
 
     `axes` maps an option's word to its values as text; `fixed` are further arguments of every cell;
-    `recipes` holds each recipe whole, since a name stays the same when a recipe is edited.
+    `recipes` holds each recipe whole, since a name stays the same when a recipe is edited. `threads` is
+    what every cell computes with unless they are an axis: fixed at the start, so that no cell differs by
+    what else the machine has to do, or by the machine that it runs on.
     """
 
     model: str
     axes: Mapping[str, tuple[str, ...]]
     fixed: tuple[str, ...] = ()
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    threads: Positive | None = None
+    search: SearchPlan | None = None
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Return what every cell's command line holds beside its values."""
+        return (*self.fixed, *(("--threads", str(self.threads)) if self.threads else ()))
 
     def cells(self) -> list[dict[str, str]]:
         """Return every combination of the axes' values, the last axis changing fastest."""
@@ -73,7 +86,10 @@ def sweep(
     model: str,
     *,
     on: str = "local",
-    search: str | None = None,
+    search: int | None = None,
+    over: Sequence[str] = (),
+    folds: int | None = None,
+    search_seed: int = 0,
     root: Path | str | None = None,
     dataset: str | None = None,
     data_dir: Path | str | None = None,
@@ -85,16 +101,21 @@ def sweep(
 ) -> Table:
     """Train a network under every combination of the values given: lr=[0.1, 0.9], batch=64.
 
+    `folds` varies the fold that is held out. `search` draws so many trials instead of trying every
+    combination: of the recipe fields in `over`, in the ranges that they declare, and of options with several
+    values; poor trials are given up early.
     Cells that could not be trained are in the table with their errors. Raises CnnkitError for what would
     fail in every cell, and when stopped; `resume` goes on with the newest sweep of the same arguments.
     """
     if on != "local":
         raise unknown_name("place for cells", on, ["local"])
-    if search is not None:
-        raise CnnkitError(f"no search {search!r}; without one, a sweep tries every combination")
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
     fixed = tuple(part for word, value in wanted.items() if value is not None for part in (word, str(value)))
+    if folds is not None:
+        varied = {**varied, "fold": [f"{number}/{folds}" for number in range(1, folds + 1)]}
     chosen = dict(_axis(word, values) for word, values in varied.items())
+    for text in chosen.get("fold", ()):
+        Fold.parse(text)
     spec = zoo.model(model, model_file=Path(model_file) if model_file else None)
     # what would fail in every cell is told before the first one starts
     named = dataset or spec.dataset
@@ -105,12 +126,37 @@ def sweep(
     dataset_of(named)
     found = {name: recipes.find(spec, name) for name in chosen.get("recipe", ("default",))}
     _insist_on_a_device(chosen.get("device", ("cpu",)))
-    plan = SweepPlan(model=model, axes=chosen, fixed=fixed, recipes=found)
+    threads = None if "threads" in chosen else usual_threads()
+    looked = _search(search, over, next(iter(found.values())), chosen, search_seed)
+    plan = SweepPlan(model=model, axes=chosen, fixed=fixed, recipes=found, threads=threads, search=looked)
     sweeps = artifacts_root(Path(root) if root else None) / artifact_name(spec.name) / "sweeps"
-    folder = open_folder(sweeps, plan, resume=resume)
+    folder, plan = open_folder(sweeps, plan, resume=resume)
     results = _results(plan, folder, cell_timeout_s, tell)
-    table = Table(model=model, folder=folder, axes=chosen, results=tuple(results))
+    table = Table(model=model, folder=folder, axes=_tried(plan, results), results=tuple(results))
+    if plan.search is not None:
+        table = replace(table, metric=plan.search.metric)
     return replace(table, files=table.write())
+
+
+def _search(
+    trials: int | None, over: Sequence[str], recipe: Recipe, chosen: Mapping[str, tuple[str, ...]], seed: int
+) -> SearchPlan | None:
+    """Return what a search draws; None for a sweep of every combination."""
+    if trials is None:
+        if over:
+            raise CnnkitError("--over goes with --search N; without it, give the values: --lr 0.1,0.9")
+        return None
+    with needs_extra("search"):
+        import optuna  # noqa: F401  (only to name the extra when it is missing)
+    return plan_search(trials, recipe, chosen, tuple(over), seed)
+
+
+def _tried(plan: SweepPlan, results: Sequence[CellResult]) -> Mapping[str, tuple[str, ...]]:
+    """Return the values that each axis came to have."""
+    if plan.search is None:
+        return plan.axes
+    words = dict.fromkeys((*plan.axes, *(one.word for one in plan.search.ranges)))
+    return {word: tuple(dict.fromkeys(result.values[word] for result in results)) for word in words}
 
 
 def _axis(name: str, values: Any) -> tuple[str, tuple[str, ...]]:
@@ -141,29 +187,41 @@ def _insist_on_a_device(names: tuple[str, ...]) -> None:
 
 def _results(plan: SweepPlan, folder: Path, timeout_s: float | None, tell: Tell) -> list[CellResult]:
     """Run the cells to the last one, telling of each."""
-    count = len(plan.cells())
-    tell(f"{count} cell{'s' if count > 1 else ''}, results in {folder}")
+    count = plan.search.trials if plan.search else len(plan.cells())
+    tell(f"{count} {'trial' if plan.search else 'cell'}{'s' if count > 1 else ''}, results in {folder}")
+    for one in plan.search.ranges if plan.search else ():
+        tell(f"{one.word}: {one.words}")
     results: list[CellResult] = []
     try:
         for result, known in run_sweep(plan, folder, timeout_s=timeout_s):
             results.append(result)
-            place = f"{len(results)} of {count}: {cell_label(result.values, plan.axes)}"
+            place = f"{len(results)} of {count}: {_label(plan, result)}"
             tell(f"{place}: {result.sentence}{', from before' if known else ''}")
     except KeyboardInterrupt:
         raise CnnkitError(f"stopped after {len(results)} of {count} cells; --resume goes on") from None
     return results
 
 
-def open_folder(sweeps: Path, plan: SweepPlan, *, resume: bool) -> Path:
-    """Make a sweep's folder, or return the newest one of the same plan to go on in."""
+def _label(plan: SweepPlan, result: CellResult) -> str:
+    if plan.search is None:
+        return cell_label(result.values, plan.axes)
+    return ", ".join(f"{one.word} {result.values[one.word]}" for one in plan.search.ranges)
+
+
+def open_folder(sweeps: Path, plan: SweepPlan, *, resume: bool) -> tuple[Path, SweepPlan]:
+    """Make a sweep's folder, or return the newest one of the same plan to go on in, and its own plan.
+
+    The threads of a sweep that goes on are those that it was begun with.
+    """
     if not resume:
         folder = dated_folder(sweeps)
         write_json(folder / _PLAN, asdict(plan))
-        return folder
+        return folder, plan
     for found in sorted(sweeps.glob(f"*/{_PLAN}"), reverse=True):
         again = f"remove {found.parent}, or start without --resume"
-        if schema.convert(SweepPlan, schema.read_json(found), what=str(found), again=again) == plan:
-            return found.parent
+        begun = schema.convert(SweepPlan, schema.read_json(found), what=str(found), again=again)
+        if replace(begun, threads=plan.threads) == plan:
+            return found.parent, begun
     raise NotFoundError(
         f"no sweep of this command, with its recipes as they are now, in {sweeps} to resume; without "
         "--resume one starts"
@@ -179,10 +237,14 @@ def run_sweep(plan: SweepPlan, folder: Path, *, timeout_s: float | None) -> Iter
     if held is None:
         raise CnnkitError(f"another process works on the sweep in {folder}; wait for it or stop it")
     with held:
+        if plan.search is not None:
+            fixed = {word: values[0] for word, values in plan.axes.items() if len(values) == 1}
+            yield from run_search(plan.model, plan.arguments, fixed, plan.search, folder, timeout_s=timeout_s)
+            return
         for values in plan.cells():
             cell = folder / "cells" / cell_name(values)
             known = known_result(cell)
             yield (
-                known or run_cell(plan.model, plan.fixed, values, cell, timeout_s=timeout_s),
+                known or run_cell(plan.model, plan.arguments, values, cell, timeout_s=timeout_s),
                 known is not None,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any, Self
 from toolkit.artifacts import write_bytes
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.figures import UNKNOWN, mebibytes_text
+from toolkit.recipes import Metric
 from toolkit.tables import TextTable
 from toolkit.training.cells import CellResult
-from toolkit.training.record.charts import draw_heat_map, draw_overlay
+from toolkit.training.record.charts import draw_heat_map, draw_overlay, draw_search
 
 _FIGURES = (
     "test_accuracy",
@@ -25,23 +27,68 @@ _FIGURES = (
     "device_peak_memory_bytes",
 )
 
+_FOLD = "fold"
+
 Axes = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Values by axis, without the fold, and the held-out figure of each cell that had them."""
+
+    values: Mapping[str, str]
+    figures: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Return the mean over the folds."""
+        return statistics.mean(self.figures)
+
+    def sentence(self, varied: Axes) -> str:
+        """Say the figure, with its deviation over folds, and the options that tell it from the others."""
+        named = " ".join(f"--{axis} {value}" for axis, value in self.values.items() if axis in varied)
+        spread = ""
+        if len(self.figures) > 1:
+            spread = f" ± {statistics.stdev(self.figures):.4f} over {len(self.figures)} folds"
+        return f"{self.mean:.4f}{spread}{f': {named}' if named else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
-    """What a sweep came to. `axes` maps an option's word to its values; `files` were written beside it."""
+    """What a sweep came to. `axes` maps an option's word to its values; `files` were written beside it.
+
+    `metric` is what a search went by, None for a sweep of every combination.
+    """
 
     model: str
     folder: Path
     axes: Axes
     results: tuple[CellResult, ...]
     files: Mapping[str, Path] = field(default_factory=dict)
+    metric: Metric | None = None
 
     @property
     def varied(self) -> Axes:
         """Return the axes that have more than one value."""
         return varied(self.axes)
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Return what was held against each other on held-out images: cells, those of all folds as one."""
+        found: dict[tuple[tuple[str, str], ...], list[float]] = {}
+        for result in self.results:
+            report = result.report
+            if report is None or report.val_accuracy is None:
+                continue
+            figure = max(result.by_epoch) if result.by_epoch else report.val_accuracy
+            key = tuple((axis, result.values[axis]) for axis in self.axes if axis != _FOLD)
+            found.setdefault(key, []).append(figure)
+        return tuple(Setting(values=dict(key), figures=tuple(figures)) for key, figures in found.items())
+
+    @property
+    def best(self) -> Setting | None:
+        """Return the setting that is best on held-out images; None where none was trained or held any out."""
+        return max(self.settings, key=lambda setting: setting.mean, default=None)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each cell, with None for what a failed cell did not measure."""
@@ -59,7 +106,8 @@ class Table:
     def to_json(self) -> dict[str, Any]:
         """Return what `cnnkit sweep --json` prints."""
         head = {"model": self.model, "folder": self.folder, "axes": self.axes, "files": self.files}
-        return {**head, "cells": self.rows()}
+        best = self.best
+        return {**head, "cells": self.rows(), "best": None if best is None else best.values}
 
     def text(self) -> TextTable:
         """Return the first write-up's table: what varied, time, images a second, accuracy and peak memory."""
@@ -79,7 +127,7 @@ class Table:
 
         Raises UnavailableError where the devices of all cells that failed are not here, else CnnkitError.
         """
-        failed = [result for result in self.results if result.status != "done"]
+        failed = [result for result in self.results if result.status not in ("done", "pruned")]
         if not failed:
             return self
         absent = all(result.exit_status == UnavailableError.exit_status for result in failed)
@@ -104,7 +152,12 @@ class Table:
         if done:
             files["curves"] = self.folder / "curves.png"
             draw_overlay(files["curves"], done, f"{self.model}: {len(done)} of {len(self.results)} cells")
-        if len(self.varied) == 2 and done:
+        if self.metric is not None:
+            files["history"] = self.folder / "history.png"
+            found = [max(r.by_epoch, default=None) for r in self.results]
+            given_up = [r.status == "pruned" for r in self.results]
+            draw_search(files["history"], found, given_up, f"{self.model}: {self.metric} by trial")
+        elif len(self.varied) == 2 and done:
             files["heat_map"] = self.folder / "heat_map.png"
             self._draw_heat_map(files["heat_map"])
         return files

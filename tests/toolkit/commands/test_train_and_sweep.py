@@ -158,7 +158,7 @@ def test_a_loss_is_shown_in_a_few_figures_however_large(
         (("train", "lenet", "--name", ""), 2, "'' cannot name an artifact"),
         (("train", "lenet", "--threads", "99999"), 2, "not in the range 1<=x<=1024"),
         (("train", "lenet", "--workers", "99999"), 2, "not in the range 0<=x<=256"),
-        (("sweep", "lenet", "--precision", "fp8"), 2, "none of auto, fp32"),
+        (("sweep", "lenet", "--precision", "fp8"), 2, "none of auto, measured, fp32"),
         (("sweep", "lenet", "--recipe", "textbok"), 1, "Did you mean 'textbook'"),
         (("sweep", "lenett"), 1, "Did you mean 'lenet'"),
         (("sweep", "lenet", "--dataset", "fashion-mnst"), 1, "Did you mean 'fashion-mnist'"),

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.artifacts import open_artifact  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
-from toolkit.training import session  # noqa: E402
+from toolkit.training import readiness, session  # noqa: E402
 from toolkit.training.diagnostics import dead_layers, heard_classes, rectifies_scores  # noqa: E402
 from toolkit.training.guard import (  # noqa: E402
     CHECK_STEPS,
@@ -28,6 +28,7 @@ from toolkit.training.guard import (  # noqa: E402
     plateau_steps,
 )
 from toolkit.training.loop import Loop  # noqa: E402
+from toolkit.training.objective import objective_for  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 from toolkit.training.scoring import Score  # noqa: E402
 
@@ -43,8 +44,8 @@ def guard(
     epoch_steps: int = 500,
 ) -> DivergenceGuard:
     module = zoo.model(model).build(1, classes)
-    labels = np.arange(1000) % classes
-    return guard_for(module, labels, epochs=epochs, warmup_epochs=warmup, epoch_steps=epoch_steps)
+    objective = objective_for(np.arange(1000) % classes, classes=classes)
+    return guard_for(module, objective, epochs=epochs, warmup_epochs=warmup, epoch_steps=epoch_steps)
 
 
 def feed(
@@ -173,7 +174,8 @@ def test_nothing_is_judged_in_warm_up() -> None:
 
 def test_chance_is_what_the_labels_allow() -> None:
     module = zoo.model("lenet-relu").build(1, 2)
-    rare = guard_for(module, np.array([0] * 90 + [1] * 10), epochs=1, warmup_epochs=0, epoch_steps=10)
+    objective = objective_for(np.array([0] * 90 + [1] * 10), classes=2)
+    rare = guard_for(module, objective, epochs=1, warmup_epochs=0, epoch_steps=10)
     assert rare.chance == pytest.approx(0.3251, abs=1e-4)
     # an honest 0.6 on two balanced classes is learning
     assert feed(guard(classes=2), [0.6] * 3000)[0] is None
@@ -286,7 +288,7 @@ def test_a_collapse_goes_back_to_the_last_good_epoch(
                     self.module.get_submodule("conv1").bias.fill_(-1e6)  # type: ignore[union-attr, operator]
             return super().epoch(after_step)
 
-    monkeypatch.setattr(session, "Loop", Fragile)
+    monkeypatch.setattr(readiness, "Loop", Fragile)
     job = make_job("lenet-relu", changes={"epochs": 6, "batch": 16, "lr": 0.01, "guard": True})
     outcome = train(job, listener)
     (event,) = outcome.events
@@ -315,7 +317,7 @@ def test_a_better_epoch_that_is_undone_is_not_what_is_kept(
     def score(*args: Any, **more: Any) -> Score:
         return Score(images=100, loss=1.0, confusion=np.diag([next(right)] + [0] * 9))
 
-    monkeypatch.setattr(session, "Loop", Undone)
+    monkeypatch.setattr(readiness, "Loop", Undone)
     monkeypatch.setattr(session, "score", score)
     outcome = train(make_job("lenet-relu", changes={"epochs": 5, "guard": True}), listener)
     assert "back to the end of epoch 2" in outcome.events[0]

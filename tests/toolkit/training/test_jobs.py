@@ -58,7 +58,7 @@ def test_an_option_has_its_own_name_and_the_command_lines_word(
         ({"threads": 0}, CnnkitError, "^training option threads: 0 is no whole number from 1 to 1024$"),
         ({"seed": True}, CnnkitError, "^training option seed: True is no whole number from 0$"),
         ({"seed": None, "size": [3]}, CnnkitError, r"option size: \[3\] is no whole number from 1$"),
-        ({"precision": "fp8"}, CnnkitError, "'fp8' is none of auto, fp32, bf16, fp16$"),
+        ({"precision": "fp8"}, CnnkitError, "'fp8' is none of auto, measured, fp32, bf16, fp16$"),
         ({"freeze": "perhaps"}, CnnkitError, "'perhaps' is none of true, false$"),
         ({"data_dir": 3}, CnnkitError, "option data-dir: 3 is no path$"),
         ({"loader": "memory", "workers": 2}, CnnkitError, "--workers belong to --loader torch"),
@@ -110,7 +110,11 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
     ("fields", "error", "words"),
     [
         ({"on": "moon"}, NotFoundError, "'moon'; known: local"),
-        ({"search": "random"}, CnnkitError, "no search 'random'; without one, a sweep tries every"),
+        (
+            {"search": "random"},
+            CnnkitError,
+            "it is how many trials.*; without one, a sweep",
+        ),
         ({"epoch": [3]}, NotFoundError, "no axis of a sweep 'epoch'.* Did you mean 'epochs'"),
         ({"freeze": [True, False]}, NotFoundError, "no axis of a sweep 'freeze'"),
         ({"lr": []}, CnnkitError, "axis lr has no values"),

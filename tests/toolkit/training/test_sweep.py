@@ -37,7 +37,7 @@ def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
 def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Path) -> None:
     # momentum is refused by AdamW, which the default recipe has
     plan = SweepPlan(model="lenet-relu", axes={"momentum": ("0", "0.9"), "batch": ("32", "64")}, fixed=FIXED)
-    folder = open_folder(tmp_path, plan, resume=False)
+    folder, _ = open_folder(tmp_path, plan, resume=False)
     results = [result for result, known in run_sweep(plan, folder, timeout_s=None) if not known]
     assert [result.status for result in results] == ["done", "done", "failed", "failed"]
     assert "momentum belongs to sgd" in str(results[2].error)
@@ -53,7 +53,7 @@ def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Pa
     assert sweep.rows()[0]["peak_memory_bytes"] > 1e8
     json.dumps(sweep.rows())
 
-    again = open_folder(tmp_path, plan, resume=True)
+    again, _ = open_folder(tmp_path, plan, resume=True)
     assert again == folder
     taken = [known for _, known in run_sweep(plan, again, timeout_s=None)]
     assert taken == [True, True, False, False]
@@ -63,7 +63,7 @@ def test_a_cell_that_hangs_is_stopped_after_its_time(tmp_path: Path) -> None:
     plan = SweepPlan(
         model="lenet-relu", axes={}, fixed=("--dataset", "fashion-mnist-sample", "--epochs", "9999")
     )
-    folder = open_folder(tmp_path, plan, resume=False)
+    folder, _ = open_folder(tmp_path, plan, resume=False)
     ((result, known),) = run_sweep(plan, folder, timeout_s=0.5)
     assert (result.status, known) == ("timeout", False)
     assert "--cell-timeout" in str(result.error)
@@ -86,8 +86,8 @@ def test_a_sweep_whose_recipe_was_edited_since_is_another_one(tmp_path: Path) ->
         fixed=(),
         recipes={"mine.toml": Recipe(name="mine", lr=0.1, assumed=("lr", "batch"))},
     )
-    folder = open_folder(tmp_path, plan, resume=False)
-    assert open_folder(tmp_path, plan, resume=True) == folder
+    folder, _ = open_folder(tmp_path, plan, resume=False)
+    assert open_folder(tmp_path, plan, resume=True)[0] == folder
     edited = SweepPlan(
         model="lenet",
         axes={},
@@ -100,7 +100,7 @@ def test_a_sweep_whose_recipe_was_edited_since_is_another_one(tmp_path: Path) ->
 
 def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> None:
     plan = SweepPlan(model="lenet-relu", axes={}, fixed=FIXED)
-    folder = open_folder(tmp_path, plan, resume=False)
+    folder, _ = open_folder(tmp_path, plan, resume=False)
     held = lock(folder / "sweep.lock")
     assert held is not None
     with held, pytest.raises(CnnkitError, match="another process works on the sweep in"):
@@ -140,7 +140,7 @@ def test_a_sweep_that_is_stopped_goes_on_within_its_cell(tmp_path: Path, to_all:
 
 def test_a_damaged_result_is_trained_again(tmp_path: Path) -> None:
     plan = SweepPlan(model="lenet-relu", axes={"momentum": ("0.9",)}, fixed=FIXED)
-    folder = open_folder(tmp_path, plan, resume=False)
+    folder, _ = open_folder(tmp_path, plan, resume=False)
     list(run_sweep(plan, folder, timeout_s=None))
     (result,) = folder.glob("cells/*/result.json")
     result.write_text("{")

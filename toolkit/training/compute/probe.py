@@ -1,22 +1,19 @@
-"""Choose number format and layout by trying them: measured for speed, and compared with plain fp32.
+"""Number format and layout by trying them: measured for speed, and compared with plain fp32.
 
 A choice is kept for the machine, model, batch and threads that it was made for, so that the next run
-with the same seed computes alike.
+with the same seed computes alike; another machine, or a busy one, may choose otherwise.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
 import math
 import platform
 import statistics
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,65 +22,30 @@ from torch.nn import functional
 from toolkit import schema
 from toolkit.artifacts import cache_root, write_json
 from toolkit.checkpoints import tool_versions
-from toolkit.errors import CnnkitError, CorruptError, UnavailableError
+from toolkit.errors import CnnkitError, CorruptError
 from toolkit.machine.cpu import cpu
 from toolkit.outputs import logits_of
-from toolkit.schema import Magnitude
 from toolkit.training import Job
-from toolkit.training.compute.format import Compute, first_convolution
+from toolkit.training.compute.candidates import ComputeChoice
+from toolkit.training.compute.format import Compute
 
 _ROUNDS, _MOST_ROUNDS, _TURN_S = 3, 11, 0.012
 _ENOUGH_S = 1.2  # no further round begins after that
 _HOPELESS = 1.2  # times the fastest: such a candidate is not tried again
 _MIN_GAIN = 1.08  # a plainer choice is kept unless another is faster by more than chance explains
 _MIN_COSINE = 0.98  # between gradients; bf16 keeps 8 bits, which costs about 0.001 to 0.005
-_SHORT_STEPS = 200  # a run of fewer steps ends before a probe would have paid for itself
 _PIXELS = 800_000  # a larger batch is cut for the probe: a step should take well under a second
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComputeChoice:
-    """A choice and how it was come by; `gain` is its speed over plain fp32, None where unmeasured.
-
-    `kept` is whether it stands where the next run looks for it.
-    """
-
-    compute: Compute
-    gain: Magnitude | None
-    why: Literal["asked for", "measured now", "measured before", "short run", "as begun"]
-    kept: bool = True
-
-    @property
-    def sentence(self) -> str:
-        """Say the choice to people."""
-        gain = f", {self.gain:.2f} times plain fp32" if self.gain else ""
-        threads = f"{self.compute.threads} thread{'s' if self.compute.threads > 1 else ''}"
-        first = " but for the first layer" if self.compute.plain_first else ""
-        unkept = ""
-        if not self.kept:
-            unkept = (
-                f"; {cache_root()} cannot be written, so the next run measures anew and may choose "
-                "otherwise: set XDG_CACHE_HOME to a folder that can"
-            )
-        return (
-            f"computing on {self.compute.device} with {threads} in {self.compute.arithmetic}{first}, "
-            f"{self.compute.layout} ({self.why}{gain}){unkept}"
-        )
-
-
-def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: int) -> ComputeChoice:
-    """Choose what a job's `auto` leaves open, for a run of so many steps, trying on one batch of input."""
-    threads = torch.get_num_threads()
-    candidates = list(_candidates(job, module, threads))
-    if len(candidates) == 1:
-        return ComputeChoice(compute=candidates[0], gain=None, why="asked for")
-    if steps < _SHORT_STEPS:
-        return ComputeChoice(compute=candidates[0], gain=None, why="short run")
-    kept = _cache_file(job, module, tuple(inputs.shape), candidates)
+def measure(
+    job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, possible: list[Compute]
+) -> ComputeChoice:
+    """Choose the fastest of what is possible, by trying on one batch of input, or take what is known."""
+    kept = _cache_file(job, module, tuple(inputs.shape), possible)
     known = _read(kept)
     if known is not None:
         return known
-    chosen = _measure(module, inputs, labels, candidates)
+    chosen = _measure(module, inputs, labels, possible)
     try:
         write_json(kept, asdict(chosen))
     except CnnkitError:  # a home that is read-only or full is no reason not to train
@@ -91,45 +53,20 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor, steps: i
     return chosen
 
 
-def _candidates(job: Job, module: nn.Module, threads: int) -> Iterator[Compute]:
-    """Yield what may be chosen from, the plainest first."""
-    possible = _formats(job.device)
-    if job.arithmetic not in ("auto", *possible):
-        raise UnavailableError(
-            f"{job.arithmetic} training does not run on {job.device}; it has {', '.join(possible)}"
-        )
-    formats = [kind for kind in possible if job.arithmetic in ("auto", kind)]
-    layouts = (False, True) if job.layout == "auto" else (job.layout == "channels-last",)
-    # oneDNN's bf16 gradient for few channels is slower than fp32's, and only the first layer has so few
-    firsts = (False, True) if job.device == "cpu" and first_convolution(module) else (False,)
-    for kind, channels_last, plain in itertools.product(formats, layouts, firsts):
-        if kind == "bf16" or not plain:
-            yield Compute(
-                device=job.device,
-                threads=threads,
-                arithmetic=kind,
-                channels_last=channels_last,
-                plain_first=plain,
-            )
-
-
-def _formats(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], ...]:
-    if device == "mps":
-        return ("fp32",)
-    if device.startswith("cuda"):
-        return ("fp32", "bf16", "fp16") if torch.cuda.is_bf16_supported() else ("fp32", "fp16")
-    return ("fp32", "bf16")
+def short_batch(inputs: Tensor) -> Tensor:
+    """Return as much of a batch as is tried on: a step should take well under a second."""
+    return inputs[: max(1, min(len(inputs), _PIXELS // inputs[0].numel()))]
 
 
 def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list[Compute]) -> ComputeChoice:
     """Time a training step of every sound candidate, in turns; keep the fastest."""
-    count = max(1, min(len(inputs), _PIXELS // inputs[0].numel()))
-    inputs, labels = inputs[:count], labels[:count]
+    inputs = short_batch(inputs)
+    labels = labels[: len(inputs)]
     plain = candidates[0]
-    reference = _Trial(module, inputs, labels, plain)
+    reference = Trial(module, inputs, labels, plain)
     trials = [reference]
     for compute in candidates[1:]:
-        trial = _Trial(module, inputs, labels, compute)
+        trial = Trial(module, inputs, labels, compute)
         if trial.agrees(reference):
             trials.append(trial)
     started = time.perf_counter()
@@ -151,7 +88,7 @@ def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list
     return ComputeChoice(compute=fastest.compute, gain=fastest.gain, why="measured now")
 
 
-class _Trial:
+class Trial:
     """A copy of the network under one candidate."""
 
     def __init__(self, module: nn.Module, inputs: Tensor, labels: Tensor, compute: Compute) -> None:
@@ -179,7 +116,7 @@ class _Trial:
         if self._inputs.is_cuda:
             torch.cuda.synchronize(self._inputs.device)
 
-    def agrees(self, reference: _Trial) -> bool:
+    def agrees(self, reference: Trial) -> bool:
         """Tell whether the gradient points where plain fp32's does."""
         cosine = functional.cosine_similarity(self.gradient, reference.gradient, dim=0)
         return bool(cosine >= _MIN_COSINE)

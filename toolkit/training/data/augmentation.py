@@ -15,10 +15,30 @@ from torch.nn import functional
 from toolkit.models import Recipe
 from toolkit.training.data.augmix import augmix
 from toolkit.training.data.geometry import affine, turn, whole_levels
+from toolkit.training.data.operations import brighten, contrast, saturate
+from toolkit.training.data.randaugment import randaugment
+
+
+def augments(recipe: Recipe) -> bool:
+    """Tell whether a recipe changes pictures at random."""
+    return bool(
+        recipe.crop_area is not None
+        or recipe.flip
+        or recipe.rotate_degrees
+        or recipe.shift_pixels
+        or recipe.crop_padding
+        or recipe.augmix
+        or recipe.randaugment
+        or recipe.colour
+        or recipe.cutout_pixels
+        or recipe.erasing
+    )
 
 
 def augment(images: Tensor, recipe: Recipe, random: Generator) -> Tensor:
     """Apply what the recipe asks for, geometry before colour before holes."""
+    if recipe.crop_area is not None:
+        images = crop(images, recipe.crop_area, random)
     if recipe.flip:
         images = flip(images, random)
     if recipe.rotate_degrees:
@@ -28,11 +48,52 @@ def augment(images: Tensor, recipe: Recipe, random: Generator) -> Tensor:
         images = shift(images, margin, random)
     if recipe.augmix:
         images = augmix(images, recipe.augmix, random)
+    if recipe.randaugment:
+        images = randaugment(images, recipe.randaugment, recipe.randaugment_level, random)
     if recipe.colour:
         images = colour(images, recipe.colour, random)
     if recipe.cutout_pixels:
         images = cutout(images, recipe.cutout_pixels, random)
+    if recipe.erasing:
+        images = erase(images, recipe.erasing, random)
     return images
+
+
+def crop(images: Tensor, least: float, random: Generator) -> Tensor:
+    """Enlarge a part of each picture to the whole: of `least` to all of its area, of 3:4 to 4:3.
+
+    Source: Szegedy et al., "Going deeper with convolutions" (2014); bilinear.
+    """
+    area, aspect, down, across = torch.rand(4, len(images), generator=random)
+    area = least + area * (1 - least)
+    ratio = torch.exp((aspect * 2 - 1) * math.log(4 / 3))
+    # a part that would be longer than the picture is as long as that
+    width, height = ((area * r).sqrt().clamp(max=1) for r in (ratio, 1 / ratio))
+    matrices = torch.zeros(len(images), 2, 3)
+    for axis, (size, place) in enumerate(((width, across), (height, down))):
+        matrices[:, axis, axis] = size
+        matrices[:, axis, 2] = (2 * place - 1) * (1 - size)
+    return affine(images, matrices)
+
+
+def erase(images: Tensor, share: float, random: Generator) -> Tensor:
+    """Fill a rectangle of about `share` of the pictures with noise: 2 to 33 % of the area, 3:10 to 10:3.
+
+    Source: Zhong et al., "Random erasing data augmentation" (2017), with its defaults.
+    """
+    count, _, height, width = images.shape
+    chosen, area, aspect, down, across = torch.rand(5, count, generator=random)
+    noise = torch.randint(256, images.shape, generator=random, dtype=torch.uint8)
+    area = 0.02 + area * 0.31
+    ratio = torch.exp((aspect * 2 - 1) * math.log(10 / 3))
+    tall = ((area * ratio).sqrt() * height).round().clamp(1, height)
+    wide = ((area / ratio).sqrt() * width).round().clamp(1, width)
+    first_row, first_column = ((height - tall + 1) * down).floor(), ((width - wide + 1) * across).floor()
+    rows, columns = torch.arange(height), torch.arange(width)
+    row_inside = (rows >= first_row[:, None]) & (rows < (first_row + tall)[:, None])
+    column_inside = (columns >= first_column[:, None]) & (columns < (first_column + wide)[:, None])
+    inside = row_inside[:, :, None] & column_inside[:, None] & (chosen < share)[:, None, None]
+    return torch.where(inside[:, None], noise, images)
 
 
 def flip(images: Tensor, random: Generator) -> Tensor:
@@ -67,20 +128,8 @@ def colour(images: Tensor, strength: float, random: Generator) -> Tensor:
     Each factor is drawn from 1 − strength to 1 + strength.
     """
     factors = 1 + (torch.rand(3, len(images), 1, 1, 1, generator=random) * 2 - 1) * strength
-    values = (images.float() * factors[0]).clamp_(0, 255)
-    grey = _grey(values).mean((2, 3), keepdim=True)
-    values = (grey + (values - grey) * factors[1]).clamp_(0, 255)
-    if images.shape[1] == 3:
-        grey = _grey(values)
-        values = grey + (values - grey) * factors[2]
-    return whole_levels(values)
-
-
-def _grey(values: Tensor) -> Tensor:
-    """Return (N, 1, H, W) luma by ITU-R BT.601, as Pillow does; one channel is its own."""
-    if values.shape[1] == 1:
-        return values
-    return 0.299 * values[:, :1] + 0.587 * values[:, 1:2] + 0.114 * values[:, 2:]
+    values = contrast(brighten(images.float(), factors[0]), factors[1])
+    return whole_levels(saturate(values, factors[2]))
 
 
 def cutout(images: Tensor, side: int, random: Generator) -> Tensor:

@@ -13,7 +13,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from toolkit.training.data.geometry import affine, turn, whole_levels
+from toolkit.training.data.geometry import whole_levels
+from toolkit.training.data.operations import Histograms, move
 
 _SEVERITY, _CHAINS, _DEPTH = 3.0, 3, 3
 _ROTATE, _SHEAR_X, _SHEAR_Y, _MOVE_X, _MOVE_Y, _AUTOCONTRAST, _EQUALIZE, _POSTERIZE, _SOLARIZE = range(9)
@@ -54,51 +55,30 @@ def _chain(images: Tensor, random: Generator) -> Tensor:
 
 def _move(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     """Rotate by up to 30°, shear by up to 0.3 or translate by up to a third, all times level."""
-    matrices = turn(torch.where(operation == _ROTATE, sign * level * math.radians(30), 0.0))
-    matrices[:, 0, 1] += torch.where(operation == _SHEAR_X, sign * level * 0.3, 0.0)
-    matrices[:, 1, 0] += torch.where(operation == _SHEAR_Y, sign * level * 0.3, 0.0)
-    # a third of the side is two thirds of the way from −1 to 1
-    matrices[:, 0, 2] += torch.where(operation == _MOVE_X, sign * level * 2 / 3, 0.0)
-    matrices[:, 1, 2] += torch.where(operation == _MOVE_Y, sign * level * 2 / 3, 0.0)
-    return affine(images, matrices)
+
+    def where(kind: int, most: float) -> Tensor:
+        return torch.where(operation == kind, sign * level * most, 0.0)
+
+    return move(
+        images,
+        angle=where(_ROTATE, math.radians(30)),
+        shear_x=where(_SHEAR_X, 0.3),
+        shear_y=where(_SHEAR_Y, 0.3),
+        # a third of the side is two thirds of the way from −1 to 1
+        move_x=where(_MOVE_X, 2 / 3),
+        move_y=where(_MOVE_Y, 2 / 3),
+    )
 
 
 def _remap(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     """Replace each level by a table's entry: autocontrast, equalize, posterize or solarize."""
-    count, channels = images.shape[:2]
-    flat = images.reshape(count * channels, -1).long()
-    steps = torch.arange(256).expand(count * channels, 256)
-    histogram = torch.zeros(count * channels, 256, dtype=torch.int64)
-    histogram.scatter_add_(1, flat, torch.ones_like(flat))
-    operation, level = (v.repeat_interleave(channels)[:, None] for v in (operation, level))
+    found = Histograms(images)
+    operation, level = (v.repeat_interleave(found.channels)[:, None] for v in (operation, level))
     # 4 bits at level 0 and one less at a quarter of the way, as the paper's integer arithmetic has it
     bits = 4 + (level * 4).long()
-    tables = torch.where(operation == _AUTOCONTRAST, _autocontrast(histogram), steps)
-    tables = torch.where(operation == _EQUALIZE, _equalize(histogram), tables)
-    tables = torch.where(operation == _POSTERIZE, steps >> bits << bits, tables)
+    tables = torch.where(operation == _AUTOCONTRAST, found.autocontrast(), found.steps)
+    tables = torch.where(operation == _EQUALIZE, found.equalize(), tables)
+    tables = torch.where(operation == _POSTERIZE, found.steps >> bits << bits, tables)
     threshold = 256 - (level * 256).long()
-    tables = torch.where((operation == _SOLARIZE) & (steps >= threshold), 255 - steps, tables)
-    return tables.gather(1, flat).to(torch.uint8).reshape(images.shape)
-
-
-def _autocontrast(histogram: Tensor) -> Tensor:
-    """Return tables that stretch each channel's darkest level to 0 and its lightest to 255."""
-    steps = torch.arange(256)
-    present = histogram > 0
-    low = torch.where(present, steps, 255).amin(1, keepdim=True)
-    high = torch.where(present, steps, 0).amax(1, keepdim=True)
-    stretched = (steps - low).float() * 255 / (high - low).clamp(min=1)
-    return torch.where(high > low, stretched.clamp(0, 255).long(), steps)
-
-
-def _equalize(histogram: Tensor) -> Tensor:
-    """Return tables that even out each channel's histogram, as Pillow's ImageOps.equalize does."""
-    last = (histogram * (torch.arange(256) == _last_present(histogram))).sum(1, keepdim=True)
-    step = (histogram.sum(1, keepdim=True) - last) // 255
-    below = histogram.cumsum(1) - histogram
-    tables = ((below + step // 2) // step.clamp(min=1)).clamp(0, 255)
-    return torch.where(step > 0, tables, torch.arange(256))
-
-
-def _last_present(histogram: Tensor) -> Tensor:
-    return torch.where(histogram > 0, torch.arange(256), 0).amax(1, keepdim=True)
+    tables = torch.where((operation == _SOLARIZE) & (found.steps >= threshold), 255 - found.steps, tables)
+    return found.look_up(tables)

@@ -20,6 +20,7 @@ from toolkit.models import Recipe
 from toolkit.preprocessing import FIXED_POINT, Preprocessing, resize_weights
 from toolkit.training import seeding
 from toolkit.training.data.augmentation import augment
+from toolkit.training.data.balance import balanced_order
 
 
 class Batches(Protocol):
@@ -117,9 +118,21 @@ class MemoryBatches:
         self.steps = steps_in(len(data), recipe.batch)
         self.images = min(len(data), self.steps * recipe.batch)
 
+    @property
+    def count(self) -> int:
+        """Return how many pictures there are."""
+        return len(self._labels)
+
+    def plain(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (input, labels) of every picture in its own order, nothing augmented."""
+        size = self._recipe.batch
+        for start in range(0, self.count, size):
+            labels = self._labels[start : start + size].to(self._transform.device)
+            yield self._transform(self._images[start : start + size]), labels
+
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (input, labels) on the training device, from step `first` of an epoch on."""
-        order = epoch_order(len(self._labels), self._seed, epoch)
+        order = epoch_order(self._labels, self._recipe, self._seed, epoch)
         random = torch.Generator()
         size = self._recipe.batch
         for step in range(first, self.steps):
@@ -130,6 +143,8 @@ class MemoryBatches:
             yield self._transform(images), labels.to(self._transform.device, non_blocking=True)
 
 
-def epoch_order(images: int, seed: int, epoch: int) -> Tensor:
-    """Return the order in which an epoch goes through the images."""
-    return torch.randperm(images, generator=seeding.generator(seed, seeding.ORDER, epoch))
+def epoch_order(labels: Tensor, recipe: Recipe, seed: int, epoch: int) -> Tensor:
+    """Return the order in which an epoch goes through the pictures with these labels."""
+    if recipe.sampling == "balanced":
+        return balanced_order(labels, seed, epoch)
+    return torch.randperm(len(labels), generator=seeding.generator(seed, seeding.ORDER, epoch))

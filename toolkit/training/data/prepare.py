@@ -16,6 +16,8 @@ from toolkit.models import Published, Recipe
 from toolkit.preprocessing import Preprocessing, fit_batch
 from toolkit.training import Job, Watcher
 from toolkit.training.data.own import listed_members, load_own, record_uses
+from toolkit.training.folds import Fold
+from toolkit.transfer import KnownInput, known_input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,8 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     """Load a job's data set. Raises NotFoundError, or CnnkitError where it cannot be trained on."""
     watcher = watcher or Watcher()
     channels, height, width = job.model.input_shape
-    size = job.size or (height, width)
+    known = _known(job)
+    size = job.size or (known.size if known else (height, width))
     spec = dataset_of(job.dataset_name)
     held: tuple[Member, ...] = ()
     levels: Levels | None = None
@@ -57,16 +60,13 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     data = _proportioned(data, size)
     _insist_that_augmentation_fits(job.recipe, data)
     pool = evenly(data.train, job.images) if job.images else data.train
-    learned, chose = pool, data.validation
-    if chose is None:
-        learned, chose = split_off(pool, job.recipe.validation_fraction)
+    learned, chose = _held_out(job, pool, data.validation)
+    preprocessing = preprocessing_for(job.recipe, learned, size, job.model.published)
     return PreparedData(
         dataset=data,
         learned=learned,
         held=chose,
-        preprocessing=replace(
-            preprocessing_for(job.recipe, learned, size, job.model.published), levels=levels
-        ),
+        preprocessing=replace(_as_known(preprocessing, known), levels=levels),
         wanted=job.images,
         record=record_uses(held, learned, chose, data.test, data.classes) if held else None,
     )
@@ -87,6 +87,38 @@ def _refuse_options_of_own(job: Job) -> None:
                 f"{option} goes with pictures of your own (`--dataset folder:PATH`); {job.dataset_name} is "
                 "the same for everybody"
             )
+
+
+def _held_out(job: Job, pool: Split, named: Split | None) -> tuple[Split, Split | None]:
+    """Return what is learned from and what chooses the epoch: a fold, the part named so, or a share."""
+    if job.fold is not None:
+        return Fold.parse(job.fold).split(pool)
+    if named is not None:
+        return pool, named
+    return split_off(pool, job.recipe.validation_fraction)
+
+
+def _known(job: Job) -> KnownInput | None:
+    """Return what the job's pretrained weights say of their pictures; a recipe that names pixels decides."""
+    if job.pretrained is None or job.recipe.pixels != "standardise":
+        return None
+    return known_input(job.pretrained)
+
+
+def pretrained_input(job: Job, prepared: PreparedData) -> str | None:
+    """Say that pictures become what the pretrained network knows, where they do."""
+    if _known(job) is None:
+        return None
+    height, width = prepared.preprocessing.size
+    advice = "" if job.size else "; --size N takes other pictures, fewer pixels being faster"
+    return f"input: {height}×{width} pixels with the pretrained network's mean and deviation{advice}"
+
+
+def _as_known(preprocessing: Preprocessing, known: KnownInput | None) -> Preprocessing:
+    if known is None:
+        return preprocessing
+    same = known.of_channels(preprocessing.channels)
+    return replace(preprocessing, mean=same.mean, std=same.std)
 
 
 def _proportioned(data: Dataset, size: tuple[int, int]) -> Dataset:

@@ -56,7 +56,9 @@ class WorkerBatches:
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (input, labels) on the training device, from step `first` of an epoch on."""
         size = self._pictures.recipe.batch
-        order = epoch_order(len(self._pictures), self._pictures.seed, epoch).tolist()
+        pictures = self._pictures
+        labels = torch.from_numpy(np.array(pictures.data.labels))
+        order = epoch_order(labels, pictures.recipe, pictures.seed, epoch).tolist()
         batches = [
             [(epoch, index) for index in order[step * size : (step + 1) * size]]
             for step in range(first, self.steps)

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import IO
 
 # a terminal's Ctrl-C reaches the child, too, which then needs no word of ours
 _BY_ITSELF_S, _ASKED_S = 10.0, 60.0
+_LOOK_S = 0.5  # so often is asked whether the child has done enough
 
 
 def run_child(
-    command: Sequence[str], *, log: IO[bytes] | None = None, timeout_s: float | None = None
+    command: Sequence[str],
+    *,
+    log: IO[bytes] | None = None,
+    timeout_s: float | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> tuple[int, bytes]:
     """Run a command to its end; return its exit status and what it printed on stdout.
 
     Its stderr goes to `log`, or where ours goes. Raises subprocess.TimeoutExpired after `timeout_s`, and
     KeyboardInterrupt when this process is stopped by Ctrl-C or a polite kill, once the child has saved
-    what it needs to go on, or has taken too long to. The child never outlives the call.
+    what it needs to go on, or has taken too long to. The child never outlives the call. Where `enough`, which
+    is asked now and then, says so, the child is ended, and its status is a signal's.
     """
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
     try:
         with _passing_on_a_kill(process) as asked:
             try:
-                output, _ = process.communicate(timeout=timeout_s)
+                output = _output(process, timeout_s, enough)
             except KeyboardInterrupt:
                 _wait(process, asked=bool(asked))
                 raise
@@ -36,6 +44,23 @@ def run_child(
             process.kill()
             process.communicate()
     return process.returncode, output
+
+
+def _output(
+    process: subprocess.Popen[bytes], timeout_s: float | None, enough: Callable[[], bool] | None
+) -> bytes:
+    if enough is None:
+        return process.communicate(timeout=timeout_s)[0]
+    end = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        try:
+            return process.communicate(timeout=min(_LOOK_S, max(0.0, end - time.monotonic())))[0]
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= end:
+                raise
+            if enough():
+                process.kill()
+                return process.communicate()[0]
 
 
 @contextlib.contextmanager

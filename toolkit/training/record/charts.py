@@ -172,6 +172,44 @@ def draw_heat_map(
     _save(figure, path)
 
 
+@_with_matplotlib
+def draw_search(path: Path, figures: Sequence[float | None], given_up: Sequence[bool], title: str) -> None:
+    """Draw a search's figures trial by trial, those given up hollow, and the best so far as a line."""
+    numbers = np.arange(1, len(figures) + 1)
+    values = np.array([np.nan if figure is None else figure for figure in figures])
+    pruned = np.array(given_up)
+    figure = _figure(7.2, 4.2)
+    axes = figure.subplots()
+    axes.plot(numbers[~pruned], values[~pruned], "o", ms=5, color=_TRAIN, label="trained to its end")
+    axes.plot(numbers[pruned], values[pruned], "o", ms=5, mfc="none", color=_TRAIN, label="given up")
+    whole = np.where(pruned | np.isnan(values), -np.inf, values)
+    best = np.maximum.accumulate(whole)
+    axes.plot(numbers[np.isfinite(best)], best[np.isfinite(best)], color=_VALIDATION, label="best so far")
+    _dress(axes, "on held-out images")
+    axes.set(xlabel="trial", title=title)
+    _save(figure, path)
+
+
+def draw_rates(
+    path: Path, rates: Sequence[float], losses: Sequence[float], suggested: float | None, title: str
+) -> bool:
+    """Draw the loss against the rate, with what is suggested; tell whether there is matplotlib to draw it."""
+    if lacks("matplotlib"):
+        return False
+    figure = _figure(7.2, 4.2)
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=_TRAIN)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, averaged", title=title)
+    if suggested is not None:
+        axes.axvline(suggested, color=_VALIDATION, lw=1, label=f"suggested: {suggested:.2g}")
+        axes.legend(frameon=False)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, path)
+    return True
+
+
 def _figure(width: float, height: float) -> Figure:
     # Figure and not pyplot: nothing global, and no window toolkit is looked for
     from matplotlib.figure import Figure

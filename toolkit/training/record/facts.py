@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from toolkit.checkpoints import model_file_hash
 from toolkit.listings.records import Record
 from toolkit.recipes import Recipe
 from toolkit.schema import Positive, Seed
@@ -39,6 +40,10 @@ class RunFacts:
     pretrained: str | None = None
     freeze: bool = False
     trained_on: str | None = None  # the hash of the list of pictures, of one's own
+    fold: str | None = None
+    teacher_sha256: str | None = None
+    model_file_sha256: str | None = None
+    loss_weights: tuple[float, ...] | None = None  # of the classes, as a file of weights had them
 
     threads: Positive | None = None
     torch: str | None = None
@@ -46,8 +51,15 @@ class RunFacts:
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 
-def identity(job: Job, fingerprint: str, record: Record | None = None) -> RunFacts:
-    """Return what makes a job's run the run it is."""
+def identity(
+    job: Job,
+    fingerprint: str,
+    record: Record | None = None,
+    *,
+    weights: tuple[float, ...] | None = None,
+    teacher: str | None = None,
+) -> RunFacts:
+    """Return what makes a job's run the run it is; `weights` are the classes', `teacher` is a hash."""
     return RunFacts(
         model=job.model.name,
         recipe=job.recipe,
@@ -61,6 +73,10 @@ def identity(job: Job, fingerprint: str, record: Record | None = None) -> RunFac
         pretrained=job.pretrained,
         freeze=job.freeze,
         trained_on=uses_hash(record) if record else None,
+        fold=job.fold,
+        teacher_sha256=teacher,
+        model_file_sha256=model_file_hash(job.model, job.model_file),
+        loss_weights=weights,
     )
 
 

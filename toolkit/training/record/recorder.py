@@ -14,7 +14,7 @@ from toolkit.artifacts import Artifact, artifact_path, open_artifact, sidecar, w
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.errors import CnnkitError
 from toolkit.listings.records import SUFFIX
-from toolkit.passports import ComputeRecord, DatasetRef, Metrics
+from toolkit.passports import ComputeRecord, DatasetRef, Metrics, TrainingOptions
 from toolkit.training import EpochRecord, Job, Outcome
 from toolkit.training.compute.format import Compute
 from toolkit.training.data.prepare import PreparedData
@@ -39,13 +39,16 @@ class RunRecorder:
         self._compute = compute
         # once, not with every epoch's checkpoint
         self._listed = prepared.record.sha256 if prepared.record else None
+        # of the file as it was run, which may be edited while the run goes on
+        self._code = folder.facts().model_file_sha256
 
     def epoch(self, progress: Progress, record: EpochRecord, weights: dict[str, Tensor]) -> None:
         """Keep an epoch's weights as the last, and as the best when they are; write the logs."""
-        progress.records.append(record)
         last, best = self._folder.path / _LAST, self._folder.path / _BEST
         self._save(last, weights, Metrics(val_accuracy=record.val_accuracy))
-        if _better(progress, record):
+        best_yet = next((r for r in progress.records if r.epoch == progress.best_epoch), None)
+        progress.records.append(record)
+        if best_yet is None or record.better_than(best_yet, self._job.recipe.metric):
             progress.best_epoch = record.epoch
             progress.best_accuracy, progress.best_loss = record.val_accuracy, record.val_loss
             _give_name(last, best)
@@ -134,6 +137,7 @@ class RunRecorder:
             balanced_accuracy=tested.balanced_accuracy,
             class_precision=tested.class_precision,
             class_f1=tested.class_f1,
+            macro_f1=tested.macro_f1,
         )
 
     def _draw(self, outcome: Outcome) -> None:
@@ -164,6 +168,8 @@ class RunRecorder:
             training_images=len(self._prepared.learned),
             compute=ComputeRecord(**dataclasses.asdict(self._compute)),
             pretrained=self._job.pretrained,
+            options=_options(self._job),
+            model_file_sha256=self._code,
         )
         return save_checkpoint(path, weights, passport)
 
@@ -174,6 +180,27 @@ class RunRecorder:
         if record is None:
             return known
         return dataclasses.replace(known, trained_on=self._listed, **dataclasses.asdict(job.reading))
+
+
+def _options(job: Job) -> TrainingOptions:
+    return TrainingOptions(
+        dataset=job.dataset_name,
+        images=job.images,
+        size=job.size,
+        device=job.device,
+        threads=job.threads,
+        precision=job.arithmetic,
+        layout=job.layout,
+        loader=job.loader,
+        workers=job.workers,
+        pretrained=job.pretrained,
+        freeze=job.freeze,
+        fold=job.fold,
+        teacher=job.teacher,
+        levels=job.levels,
+        grey=job.grey,
+        flip_test=job.flip_test,
+    )
 
 
 def _files(checkpoint: Path) -> tuple[Path, Path]:
@@ -192,12 +219,3 @@ def _give_name(source: Path, target: Path) -> None:
                 os.link(existing, part)
             except OSError:
                 shutil.copyfile(existing, part)
-
-
-def _better(progress: Progress, record: EpochRecord) -> bool:
-    """Tell whether an epoch is the best so far: by validation accuracy, ties by loss; without, the last."""
-    if record.val_accuracy is None or progress.best_accuracy is None:
-        return True
-    if record.val_accuracy != progress.best_accuracy:
-        return record.val_accuracy > progress.best_accuracy
-    return (record.val_loss or 0.0) < (progress.best_loss or 0.0)

@@ -84,6 +84,8 @@ def read_progress(path: Path) -> Progress:
 def restore(loop: Loop, path: Path) -> None:
     """Bring a loop to a saved state, bit for bit. Raises CorruptError."""
     progress = read_progress(path)
+    loop.progress = progress
+    loop.enter_phase()
     try:
         found = load_file(path)
         give(loop.module, _part(found, "module."))
@@ -97,7 +99,6 @@ def restore(loop: Loop, path: Path) -> None:
             loop.scaler.load_state_dict({key: type(kinds[key])(value.item()) for key, value in scales})
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise _damaged(path, error) from None
-    loop.progress = progress
 
 
 def _damaged(path: Path, error: Exception) -> CorruptError:

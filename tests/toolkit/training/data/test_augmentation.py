@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 torch = pytest.importorskip("torch")
 
 from toolkit.models import Recipe  # noqa: E402  (after the skip)
 from toolkit.training.data import augmix  # noqa: E402
-from toolkit.training.data.augmentation import augment, colour, cutout, flip, rotate, shift  # noqa: E402
+from toolkit.training.data import randaugment as ra  # noqa: E402
+from toolkit.training.data.augmentation import (  # noqa: E402
+    augment,
+    colour,
+    crop,
+    cutout,
+    erase,
+    flip,
+    rotate,
+    shift,
+)
 from toolkit.training.data.geometry import affine  # noqa: E402
+from toolkit.training.data.randaugment import randaugment  # noqa: E402
 
 OPERATIONS = {
     "flip": Recipe(name="x", flip=True),
@@ -25,6 +37,9 @@ OPERATIONS = {
     "colour": Recipe(name="x", colour=0.3),
     "cutout": Recipe(name="x", cutout_pixels=5),
     "augmix": Recipe(name="x", augmix=0.7),
+    "crop-area": Recipe(name="x", crop_area=0.2),
+    "randaugment": Recipe(name="x", randaugment=3, randaugment_level=20),
+    "erasing": Recipe(name="x", erasing=0.5),
     "all": Recipe(
         name="x", flip=True, shift_pixels=1, rotate_degrees=5, colour=0.1, cutout_pixels=3, augmix=0.5
     ),
@@ -71,6 +86,49 @@ def test_flip_mirrors_about_half_and_leaves_the_rest() -> None:
     kept = [torch.equal(after, before) for before, after in zip(images, flipped, strict=True)]
     assert all(a or b for a, b in zip(mirrored, kept, strict=True))
     assert 150 < sum(mirrored) < 250
+
+
+def test_a_cropped_part_is_enlarged_and_the_whole_area_changes_nothing() -> None:
+    ramp = torch.arange(0, 240, 10, dtype=torch.uint8).expand(200, 1, 24, 24).contiguous()
+    parts = crop(ramp, 0.25, random()).float()
+    spans = (parts[..., 12, -1] - parts[..., 12, 0]).flatten() / 230
+    assert 0.4 < float(spans.min()) < 0.6 < 0.9 < float(spans.max()) <= 1.0
+    # of the whole area only the proportions change, and a side cannot be longer than the picture
+    assert float((crop(ramp, 1.0, random())[..., 0].float()).max()) <= 40
+
+
+def test_erasing_fills_rectangles_of_some_pictures_with_noise() -> None:
+    blank = torch.zeros(400, 1, 30, 30, dtype=torch.uint8)
+    found = erase(blank, 0.3, random())
+    shares = (found != 0).float().mean((1, 2, 3))
+    assert 80 < int((shares > 0).sum()) < 160
+    assert 0.005 < float(shares[shares > 0].min()) < 0.06
+    assert 0.25 < float(shares.max()) < 0.36
+
+
+@pytest.mark.parametrize(
+    ("kind", "pillow"),
+    [
+        (ra._BRIGHTNESS, ImageEnhance.Brightness),
+        (ra._COLOUR, ImageEnhance.Color),
+        (ra._CONTRAST, ImageEnhance.Contrast),
+        (ra._SHARPNESS, ImageEnhance.Sharpness),
+    ],
+)
+@pytest.mark.parametrize("strength", [-0.5, 0.6])
+def test_randaugments_enhancements_are_pillows(kind: int, pillow: Any, strength: float) -> None:
+    images = pictures(3, channels=3, side=16)
+    ours = ra._enhance(images, torch.full((3,), kind), torch.full((3,), strength))
+    for before, after in zip(images, ours, strict=True):
+        picture = Image.fromarray(before.permute(1, 2, 0).numpy())
+        theirs = np.asarray(pillow(picture).enhance(1 + 0.9 * strength)).astype(int)
+        assert np.abs(after.permute(1, 2, 0).numpy().astype(int) - theirs).max() <= 2
+
+
+def test_randaugment_draws_all_of_its_operations_and_level_0_only_remaps() -> None:
+    images = pictures(2000, channels=3, side=6)
+    changed = (randaugment(images, 1, 9.0, random()) != images).flatten(1).any(1).float().mean()
+    assert 0.7 < float(changed) < 0.97  # identity, and what does nothing to noise, leave some as they were
 
 
 def test_shift_is_a_crop_out_of_the_padded_picture() -> None:

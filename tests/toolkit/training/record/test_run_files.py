@@ -18,9 +18,9 @@ from toolkit import schema, zoo
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.training import EpochRecord, TrainingReport
 from toolkit.training.cells import CellResult, known_result
+from toolkit.training.compute.candidates import ComputeChoice
 from toolkit.training.compute.format import Compute
-from toolkit.training.compute.probe import ComputeChoice
-from toolkit.training.guard import GuardState
+from toolkit.training.guard import ClassAnswers, GuardState
 from toolkit.training.loop import Progress
 from toolkit.training.record.facts import RunFacts
 from toolkit.training.record.folder import RunFolder
@@ -80,7 +80,14 @@ REPORT = TrainingReport(
     events=("stopped early",),
 )
 WATCH = GuardState(
-    losses=[2.25], steps=40, silent={"3": 2}, lowest=2.2, lowest_step=20, died_at=1.5, idled_at=0.5
+    losses=[2.25],
+    steps=40,
+    silent={"3": 2},
+    answers=ClassAnswers(seen={"3": 2.0}, right={"3": 1.0}),
+    lowest=2.2,
+    lowest_step=20,
+    died_at=1.5,
+    idled_at=0.5,
 )
 FILES: dict[str, Any] = {
     "run.json": FACTS,
@@ -89,8 +96,9 @@ FILES: dict[str, Any] = {
     "result.json": CellResult(values={"lr": "0.1"}, status="done", wall_s=9.5, error="none", report=REPORT,
                               exit_status=0),
     "latest.state": Progress(epoch=1, step=3, best_epoch=1, best_accuracy=0.25, best_loss=2.5,
-                             unjudged=[2.125], watch=WATCH, records=[RECORD], events=["lowered"]),
-    "choice.json": ComputeChoice(compute=COMPUTE, gain=1.25, why="measured now"),
+                             unjudged=[2.125], unjudged_seen={"3": 2}, unjudged_right={"3": 1},
+                             watch=WATCH, records=[RECORD], events=["lowered"]),
+    "choice.json": ComputeChoice(compute=COMPUTE, gain=1.25, why="measured now", note="BF16"),
 }  # fmt: skip
 OTHERS = (None, True, 7, -7, 0.375, "text", [], ["text"], {}, {"key": "text"})
 
@@ -219,7 +227,7 @@ def test_a_run_of_an_older_release_still_opens(tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_cannot_be_read_is_named_and_what_helps(tmp_path: Path) -> None:
-    folder = open_folder(tmp_path, FILES["sweep.json"], resume=False)
+    folder, _ = open_folder(tmp_path, FILES["sweep.json"], resume=False)
     file = folder / "sweep.json"
     file.write_text(json.dumps(with_value(written("sweep.json"), ("axes", "lr"), 0.1)))
     with pytest.raises(CorruptError, match=r"`axes\.lr` is 0\.1; a list belongs there; remove"):

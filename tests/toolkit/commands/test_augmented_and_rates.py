@@ -1,0 +1,78 @@
+"""`show --augmented`, `train --find-lr` and `sweep --folds` as people type them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cnnkit import front_door
+from toolkit.inspection.augmented import augmented
+from toolkit.training.process.child import run_child
+
+pytest.importorskip("torch")
+
+SAMPLE = ("--dataset", "fashion-mnist-sample")
+
+
+def test_a_sheet_shows_what_training_shows_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    words = ["show", "lenet-relu", "--augmented", *SAMPLE, "--set", "mixup=1", "--set", "flip=no"]
+    result = CliRunner().invoke(front_door.main, [*words, "--out", str(path), "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["sheet"] == str(path)
+    assert path.stat().st_size > 10_000
+    for picture in told["pictures"]:
+        assert sum(picture["shares"].values()) == pytest.approx(1)
+    assert any(len(picture["shares"]) == 2 for picture in told["pictures"])
+
+
+@pytest.mark.parametrize("pixels", ["standardise", "unit", "half"])
+def test_a_sheets_pictures_are_those_of_the_data_set_where_nothing_is_augmented(pixels: str) -> None:
+    plain = {"flip": False, "shift_pixels": 0, "pixels": pixels}
+    found = augmented("lenet-relu", dataset="fashion-mnist-sample", changes=plain)
+    for shown in found.pictures:
+        assert np.array_equal(shown.plain, shown.augmented)
+        assert len(shown.shares) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--set", "mixup=1"), "--set, --dataset and --data-dir go with --augmented"),
+        (("--augmented", "--set", "mixup"), "--set takes FIELD=VALUE, not 'mixup'"),
+    ],
+)
+def test_what_does_not_go_together_is_wrong_usage(words: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(front_door.main, ["show", "lenet-relu", *words])
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_the_rate_finder_prints_one_object_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+    words = ["train", "lenet-relu", "--find-lr", *SAMPLE, "--artifacts", str(tmp_path), "--json"]
+    result = CliRunner().invoke(front_door.main, words)
+    assert result.exit_code == 0, result.output
+    curve = json.loads(result.stdout)
+    assert len(curve["rates"]) == len(curve["losses"]) > 100
+    assert 1e-5 < curve["suggested"] < 1
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_child_that_has_done_enough_is_ended() -> None:
+    code = "import time; print('begun', flush=True); time.sleep(60)"
+    began = time.monotonic()
+    status, output = run_child([sys.executable, "-c", code], enough=lambda: time.monotonic() - began > 0.5)
+    assert status < 0
+    assert time.monotonic() - began < 30
+    assert output in (b"begun\n", b"")
+    assert run_child([sys.executable, "-c", "print(1)"], enough=lambda: False) == (0, b"1\n")
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_child([sys.executable, "-c", code], timeout_s=0.2, enough=lambda: False)

@@ -1,0 +1,113 @@
+"""A network that was trained before: its input and head are kept, its body waits, and then learns slowly."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from toolkit import zoo  # noqa: E402  (after the skip)
+from toolkit.checkpoints import load_state  # noqa: E402
+from toolkit.errors import CnnkitError  # noqa: E402
+from toolkit.models import Recipe  # noqa: E402
+from toolkit.training import Outcome  # noqa: E402
+from toolkit.training.data import features  # noqa: E402
+from toolkit.training.optimisation import optimizer_of  # noqa: E402
+from toolkit.training.run import train  # noqa: E402
+from toolkit.transfer import depths  # noqa: E402
+
+PLAIN = {"epochs": 1, "flip": False, "shift_pixels": 0, "batch": 50}
+
+
+@pytest.fixture
+def start(make_job: Any) -> Outcome:
+    return train(make_job("lenet-relu", name="start", images=400, changes=PLAIN, threads=1))
+
+
+def test_size_normalisation_and_head_are_those_of_the_pretrained_network(
+    start: Outcome, make_job: Any, listener: Any
+) -> None:
+    still = {**PLAIN, "lr": 1e-30, "pixels": "standardise"}
+    job = make_job("lenet-relu", images=200, changes=still, pretrained=str(start.checkpoint.path), threads=1)
+    outcome = train(job, listener)
+    known, kept = start.checkpoint.passport.preprocessing, outcome.checkpoint.passport.preprocessing
+    assert known is not None
+    assert kept is not None
+    # 200 other pictures have another mean of their own
+    assert (kept.size, kept.mean, kept.std) == (known.size, known.mean, known.std)
+    assert any("the pretrained network's mean and deviation" in line for line in listener.said)
+    assert any("the head too, since the classes are the same" in line for line in listener.said)
+    assert outcome.test_accuracy == start.test_accuracy
+    asked = train(dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, pixels="unit")), listener)
+    assert asked.checkpoint.passport.preprocessing.mean == (0.0,)  # type: ignore[union-attr]
+
+
+def test_frozen_features_computed_once_give_the_weights_of_computing_them_each_time(
+    start: Outcome, make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(
+        "lenet-relu",
+        images=400,
+        changes={**PLAIN, "epochs": 3},
+        pretrained=str(start.checkpoint.path),
+        freeze=True,
+        arithmetic="fp32",
+        threads=1,
+    )
+    once = load_state(train(job, listener).checkpoint)
+    assert any("were computed once" in line for line in listener.said)
+    monkeypatch.setattr(features, "augments", lambda recipe: True)
+    listener.said.clear()
+    each = load_state(train(dataclasses.replace(job, name="each"), listener).checkpoint)
+    assert not any("were computed once" in line for line in listener.said)
+    for key, value in once.items():
+        torch.testing.assert_close(value, each[key], rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_random_before_the_head_is_drawn_anew_each_time(make_job: Any, listener: Any) -> None:
+    train(make_job("lenet-dropout", images=100, changes=PLAIN, freeze=True, threads=1), listener)
+    assert not any("were computed once" in line for line in listener.said)
+
+
+def test_a_body_is_frozen_and_then_learns(start: Outcome, make_job: Any, listener: Any) -> None:
+    job = make_job(
+        "lenet-relu",
+        images=400,
+        changes={**PLAIN, "epochs": 3, "unfreeze_at": 2, "validation_fraction": 0, "select": "last"},
+        pretrained=str(start.checkpoint.path),
+        freeze=True,
+        threads=1,
+    )
+    short = dataclasses.replace(job, name="two", recipe=dataclasses.replace(job.recipe, epochs=2))
+    two = load_state(train(short).checkpoint)
+    given, three = load_state(start.checkpoint), load_state(train(job, listener).checkpoint)
+    assert torch.equal(two["conv1.weight"], given["conv1.weight"])
+    assert not torch.equal(three["conv1.weight"], given["conv1.weight"])
+    assert "all layers learn from here on: 61,706 parameters" in listener.said
+
+
+def test_thawing_what_was_not_frozen_is_refused(make_job: Any) -> None:
+    with pytest.raises(CnnkitError, match="--unfreeze-at needs --freeze"):
+        train(make_job(changes={"unfreeze_at": 1}))
+
+
+def test_rates_fall_with_the_depth_of_a_block() -> None:
+    module = zoo.model("lenet-relu").build(1, 10)
+    assert set(depths(module).values()) == {0, 1, 2, 3, 4}
+    assert depths(module)["fc3.weight"] == 0
+    wide = depths(zoo.model("resnet18").build(3, 10))
+    assert wide["fc.bias"] == 0
+    assert wide["layer4.1.conv1.weight"] == wide["layer4.1.bn2.bias"] == 1
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    recipe = Recipe(name="x", optimizer="sgd", lr=1.0, layer_decay=0.5)
+    optimizer = optimizer_of(recipe, module)
+    optimizer.rate = 1.0
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    for name, value in module.named_parameters():
+        moved = float((before[name] - value.detach()).mean())
+        assert moved == pytest.approx(0.5 ** depths(module)[name], rel=1e-4)

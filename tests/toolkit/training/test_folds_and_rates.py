@@ -1,0 +1,79 @@
+"""Folds for cross-validation, and the rate finder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from toolkit.datasets import Split  # noqa: E402  (after the skip)
+from toolkit.errors import CnnkitError  # noqa: E402
+from toolkit.listings import Entry  # noqa: E402
+from toolkit.listings.parts import Member  # noqa: E402
+from toolkit.training.data.prepare import prepare  # noqa: E402
+from toolkit.training.finder import find_rate, suggest  # noqa: E402
+from toolkit.training.folds import Fold  # noqa: E402
+
+
+def test_each_picture_is_in_one_fold_and_classes_are_even_over_them() -> None:
+    labels = np.repeat(np.arange(3), (50, 20, 7))
+    data = Split(images=np.arange(77, dtype=np.uint8).reshape(77, 1, 1, 1), labels=labels)
+    seen = []
+    for number in range(1, 6):
+        learned, held = Fold(number=number, count=5).split(data)
+        assert len(learned) + len(held) == 77
+        assert np.bincount(held.labels, minlength=3)[0] == 10
+        seen += held.images.ravel().tolist()
+    assert sorted(seen) == list(range(77))
+
+
+def test_a_group_is_never_torn_apart_by_folds(tmp_path: Path) -> None:
+    entries = [
+        Entry(name=f"{at}.png", place=tmp_path / f"{at}.png", label=at % 2, group=f"clip-{at // 6}")
+        for at in range(60)
+    ]
+    members = tuple(Member(entry=one, sha256=one.name, part="train") for one in entries)
+    data = Split(
+        images=np.zeros((60, 1, 1, 1), np.uint8), labels=np.arange(60, dtype=np.int64) % 2, members=members
+    )
+    for number in range(1, 4):
+        learned, held = Fold(number=number, count=3).split(data)
+        groups = [{member.entry.group for member in split.members or ()} for split in (learned, held)]
+        assert not groups[0] & groups[1]
+
+
+def test_a_fold_takes_the_place_of_the_share_held_out(make_job: Any) -> None:
+    prepared = prepare(make_job(fold="2/4"))
+    assert prepared.held is not None
+    assert (len(prepared.learned), len(prepared.held)) == (1500, 500)
+
+
+def test_the_suggested_rate_is_where_the_loss_falls_fastest() -> None:
+    rates = [10 ** (-6 + step / 20) for step in range(140)]
+    losses = [2.3 - 2 / (1 + math.exp(-4 * (math.log10(rate) + 2.5))) for rate in rates]
+    suggested, lowest = suggest(rates, losses)
+    assert suggested == pytest.approx(10**-2.5, rel=0.3)
+    assert lowest == rates[-1]
+    assert suggest(rates, [2.3] * 140)[0] is None
+
+
+def test_finding_a_rate_trains_nothing_and_draws_its_curve(make_job: Any, listener: Any) -> None:
+    job = make_job(threads=1)
+    curve = find_rate(job, listener)
+    assert curve.suggested is not None
+    assert 1e-4 < curve.suggested < 0.1  # the recipe has 0.004
+    assert curve.picture is not None
+    assert Path(curve.picture).stat().st_size > 5000
+    assert [path.name for path in job.root.rglob("*") if path.is_file()] == ["lenet-relu.rates.png"]
+    assert find_rate(job).losses == curve.losses
+    assert f"suggested --lr {curve.suggested:.2g}" in curve.sentence
+
+
+def test_thawing_only_goes_with_freezing(make_job: Any) -> None:
+    with pytest.raises(CnnkitError, match="names no fold"):
+        prepare(make_job(fold="7/4"))

@@ -1,0 +1,201 @@
+"""A search: where it looks, what it draws, that it gives up the poor and goes on with the same trials."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from toolkit import schema, zoo
+from toolkit.errors import CnnkitError
+from toolkit.models import Recipe
+from toolkit.training import TrainingReport
+from toolkit.training import search as searching
+from toolkit.training.cells import CellResult, TrialJudge, _judged
+from toolkit.training.folds import Fold
+from toolkit.training.search import SearchPlan, plan_search, run_search
+from toolkit.training.sweep import sweep
+from toolkit.training.table import Table
+
+pytest.importorskip("optuna")
+pytest.importorskip("torch")
+
+
+REPORT = {
+    "model": "lenet",
+    "recipe": "default",
+    "dataset": "x",
+    "epochs": 1,
+    "seed": 0,
+    "checkpoint": "x",
+    "sha256": "x",
+    "run": "x",
+    "settings": {"name": "x"},
+    "history": [],
+    "selected_epoch": 1,
+    "test_accuracy": 0.5,
+    "test_accuracy_ci95": [0.4, 0.6],
+    "test_images": 10,
+    "val_accuracy": 0.5,
+    "class_accuracy": [],
+    "confusion": [],
+    "flip_test_accuracy": None,
+    "seconds": 1.0,
+    "images_per_second": 1.0,
+    "arithmetic": "fp32",
+    "layout": "contiguous",
+    "threads": 1,
+    "peak_memory_bytes": 1,
+    "device_peak_memory_bytes": None,
+    "device_utilisation": None,
+}
+
+
+def plan(trials: int = 12, epochs: int = 6, **fixed: tuple[str, ...]) -> SearchPlan:
+    recipe = Recipe(name="x", lr=0.9, batch=64, optimizer="sgd", epochs=epochs)
+    return plan_search(trials, recipe, fixed, ("lr", "batch"), 0)
+
+
+def test_ranges_come_from_the_recipes_declarations_around_its_own_values() -> None:
+    lr, batch = plan().ranges
+    assert (lr.low, lr.high, lr.log) == (pytest.approx(0.9 / 16), pytest.approx(0.9 * 16), True)
+    assert (batch.low, batch.high, batch.whole) == (16, 256, True)
+    given = plan(optimizer=("sgd", "adam")).ranges
+    assert given[0].choices == ("sgd", "adam")
+    with pytest.raises(CnnkitError, match="no range for 'epochs'; it knows batch"):
+        plan_search(3, Recipe(name="x"), {}, ("epochs",), 0)
+    with pytest.raises(CnnkitError, match="holds none out: --validation-fraction"):
+        plan_search(3, zoo.model("lenet").recipe("textbook"), {}, (), 0)
+
+
+def test_every_range_that_a_field_declares_lies_within_what_the_field_may_be() -> None:
+    found = plan_search(3, Recipe(name="x"), {}, tuple(searching.searchable()), 0)
+    for one in found.ranges:
+        distribution = one.distribution()
+        if not one.choices:
+            low, high = (one.text(getattr(distribution, end)) for end in ("low", "high"))
+            Recipe(name="x")
+            assert one.value(low) <= one.value(high)
+
+
+class Bowl:
+    """A made-up training, best at a rate of 0.1, that counts what was trained."""
+
+    def __init__(self) -> None:
+        self.trained: list[dict[str, str]] = []
+
+    def __call__(
+        self,
+        model: str,
+        fixed: object,
+        values: dict[str, str],
+        cell: Path,
+        *,
+        timeout_s: object,
+        trial: TrialJudge,
+    ) -> CellResult:
+        self.trained.append(dict(values))
+        figure = 1 / (1 + abs(float(values["lr"]) - 0.1)) - int(values["batch"]) / 10_000
+        run = cell / "lenet" / "runs" / "1"
+        run.mkdir(parents=True)
+        rows = "".join(f"{figure * epoch / 6}\n" for epoch in range(1, 7))
+        (run / "epochs.csv").write_text(f"val_accuracy\n{rows}")
+        done = CellResult(values=values, status="done", wall_s=1.0)
+        return _judged(done, cell, trial)
+
+
+def run(plan: SearchPlan, folder: Path, bowl: Bowl, monkeypatch: pytest.MonkeyPatch) -> list[CellResult]:
+    known: dict[Path, CellResult] = {}
+
+    def remember(*args: object, **more: object) -> CellResult:
+        result = bowl(*args, **more)  # type: ignore[arg-type]
+        (args[3] / "kept.json").write_text(json.dumps({"status": result.status}))  # type: ignore[operator]
+        kept[args[3]] = result  # type: ignore[index]
+        return result
+
+    monkeypatch.setattr(searching, "run_cell", remember)
+    monkeypatch.setattr(searching, "known_result", lambda cell: kept.get(cell) or known.get(cell))
+    return [result for result, _ in run_search("lenet", (), {}, plan, folder, timeout_s=None)]
+
+
+kept: dict[Path, CellResult] = {}
+
+
+def test_the_same_seed_draws_the_same_trials_and_a_stopped_search_goes_on_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.clear()
+    whole = run(plan(), tmp_path / "whole", Bowl(), monkeypatch)
+    short, rest = Bowl(), Bowl()
+    run(SearchPlan(trials=5, ranges=plan().ranges, epochs=6), tmp_path / "again", short, monkeypatch)
+    # what is drawn after the first trials depends on how many are planned, so the plan stays the same
+    kept.clear()
+    first = run(plan(), tmp_path / "stopped", short, monkeypatch)[:5]
+    for cell in sorted(kept)[5:]:
+        del kept[cell]
+    for cell in list((tmp_path / "stopped" / "cells").iterdir()):
+        if cell not in kept:
+            (cell / "lenet" / "runs" / "1" / "epochs.csv").unlink()
+            (cell / "lenet" / "runs" / "1").rmdir()
+    resumed = run(plan(), tmp_path / "stopped", rest, monkeypatch)
+    assert [one.values for one in resumed] == [one.values for one in whole]
+    assert [one.status for one in resumed] == [one.status for one in whole]
+    assert resumed[:5] == first
+    assert len(rest.trained) == 7
+
+
+def test_a_search_finds_the_bottom_of_a_bowl_and_gives_up_the_poor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.clear()
+    results = run(plan(30), tmp_path, Bowl(), monkeypatch)
+    pruned = [one for one in results if one.status == "pruned"]
+    assert len(pruned) > 5
+    assert all(2 <= len(one.by_epoch) < 6 for one in pruned)
+    best = max((one for one in results if one.status == "done"), key=lambda one: max(one.by_epoch))
+    assert float(best.values["lr"]) == pytest.approx(0.1, abs=0.1)
+
+
+def test_a_real_search_leaves_a_table_a_history_and_the_same_trials_again(tmp_path: Path) -> None:
+    options = {
+        "dataset": "fashion-mnist-sample",
+        "root": tmp_path,
+        "images": 200,
+        "epochs": 1,
+        "threads": 1,
+        "search": 3,
+        "over": ("lr",),
+    }
+    said: list[str] = []
+    table = sweep("lenet-relu", tell=said.append, **options)  # type: ignore[arg-type]
+    assert [result.status for result in table.results] == ["done"] * 3
+    assert len({result.values["lr"] for result in table.results}) == 3
+    assert table.best is not None
+    assert table.to_json()["best"]["lr"] == table.best.values["lr"]
+    assert table.best.mean == max(r.report.val_accuracy for r in table.results if r.report)
+    assert table.files["history"].stat().st_size > 5000
+    assert any(line.startswith("lr: 0.00025 to 0.064") for line in said)
+    again = sweep("lenet-relu", resume=True, **options)  # type: ignore[arg-type]
+    assert [result.values for result in again.results] == [result.values for result in table.results]
+    assert again.results == table.results
+
+
+def test_folds_of_one_setting_are_compared_as_one(tmp_path: Path) -> None:
+    results = []
+    for lr, figures in (("0.1", (0.5, 0.9)), ("0.2", (0.75, 0.8))):
+        for fold, figure in zip(("1/2", "2/2"), figures, strict=True):
+            report = schema.convert(TrainingReport, {**REPORT, "val_accuracy": figure}, what="x")
+            values = {"lr": lr, "fold": fold}
+            results.append(CellResult(values=values, status="done", wall_s=1.0, report=report))
+    axes = {"lr": ("0.1", "0.2"), "fold": ("1/2", "2/2")}
+    table = Table(model="lenet", folder=tmp_path, axes=axes, results=tuple(results))
+    assert table.best is not None
+    assert table.best.sentence(table.varied) == "0.7750 ± 0.0354 over 2 folds: --lr 0.2"
+    assert table.to_json()["best"] == {"lr": "0.2"}
+
+
+@pytest.mark.parametrize("text", ["", "0/5", "6/5", "1/1", "1/101", "a/b", "1-5"])
+def test_what_is_no_fold_is_refused(text: str) -> None:
+    with pytest.raises(CnnkitError, match="names no fold"):
+        Fold.parse(text)

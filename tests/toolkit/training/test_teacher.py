@@ -1,0 +1,82 @@
+"""A student that learns from a teacher's answers: what the teacher is shown, and what it brings."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from toolkit.artifacts import hash_file  # noqa: E402  (after the skip)
+from toolkit.checkpoints import load_module  # noqa: E402
+from toolkit.errors import CnnkitError  # noqa: E402
+from toolkit.training import Outcome, Watcher  # noqa: E402
+from toolkit.training.compute.format import Compute  # noqa: E402
+from toolkit.training.data.prepare import prepare  # noqa: E402
+from toolkit.training.run import train  # noqa: E402
+from toolkit.training.teacher import teacher_for  # noqa: E402
+
+PLAIN = {"epochs": 2, "batch": 50}
+
+
+@pytest.fixture
+def taught_by(make_job: Any) -> Outcome:
+    return train(make_job("lenet-relu", name="wise", changes=PLAIN, threads=1))
+
+
+def test_the_teacher_sees_the_students_pictures_as_it_knows_them(taught_by: Outcome, make_job: Any) -> None:
+    job = make_job("lenet-maxpool", images=200, changes={**PLAIN, "pixels": "half"}, teacher="wise")
+    prepared = prepare(job)
+    compute = Compute(device="cpu", threads=1, arithmetic="fp32", channels_last=False)
+    teacher = teacher_for(job, prepared, compute)
+    assert teacher is not None
+    levels = torch.rand(4, 1, 28, 28)
+    known = taught_by.checkpoint.passport.preprocessing
+    assert known is not None
+    its_own = (levels - known.mean[0]) / known.std[0]
+    answers = load_module(taught_by.checkpoint)(its_own)
+    half = (levels - 0.5) / 0.5
+    assert float(teacher.loss(half, answers, 4.0).detach()) == pytest.approx(0, abs=1e-5)
+    assert float(teacher.loss(half, answers.flip(1), 4.0).detach()) > 0.1
+
+
+def test_only_a_teacher_and_no_label_teach_the_teachers_answers(taught_by: Outcome, make_job: Any) -> None:
+    fields = {**PLAIN, "epochs": 4, "teacher_share": 1.0, "label_smoothing": 0.0}
+    job = make_job("lenet-maxpool", changes=fields, teacher=str(taught_by.checkpoint.path), threads=1)
+    outcome = train(job)
+    assert outcome.test_accuracy > 0.5
+    assert outcome.checkpoint.passport.options is not None
+    assert outcome.checkpoint.passport.options.teacher == str(taught_by.checkpoint.path)
+
+
+class Stopper(Watcher):
+    left = 20
+
+    def images(self, count: int) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def test_a_stopped_lesson_goes_on_to_the_same_bytes_with_the_same_teacher_only(
+    taught_by: Outcome, make_job: Any
+) -> None:
+    job = make_job("lenet-dropout", images=600, changes=PLAIN, teacher="wise", threads=1, save_every_s=0.0)
+    whole = hash_file(train(dataclasses.replace(job, name="whole")).checkpoint.path)
+    with pytest.raises(CnnkitError, match="--resume goes on"):
+        train(job, Stopper())
+    assert hash_file(train(dataclasses.replace(job, resume=True)).checkpoint.path) == whole
+    with pytest.raises(CnnkitError, match="--resume goes on"):
+        train(job, Stopper())
+    train(make_job("lenet-relu", name="wise", changes={**PLAIN, "epochs": 1}, threads=1))
+    with pytest.raises(CnnkitError, match="was begun otherwise: teacher_sha256"):
+        train(dataclasses.replace(job, resume=True))
+
+
+def test_a_teacher_of_other_pictures_is_refused(taught_by: Outcome, make_job: Any) -> None:
+    with pytest.raises(CnnkitError, match=r"takes pictures of 28×28×1, and the student 32×32×1: --size"):
+        train(make_job("resnet18", size=(32, 32), images=40, changes=PLAIN, teacher="wise"))
+    with pytest.raises(CnnkitError, match="do not go together"):
+        train(make_job(changes=PLAIN, teacher="wise", freeze=True))

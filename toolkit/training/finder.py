@@ -1,0 +1,147 @@
+"""The rate finder: short steps at ever higher rates, from which the rate to train with can be read.
+
+Source: Smith, "Cyclical learning rates for training neural networks" (2015). Nothing of it is kept but the
+curve: the loss, averaged over the last steps, against the rate that rises by a constant factor each step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.artifacts import artifacts_root, check_name
+from toolkit.errors import CnnkitError
+from toolkit.opening import require_torch
+from toolkit.schema import Magnitude
+from toolkit.tables import TextTable
+from toolkit.training import Job, Watcher
+from toolkit.training.data.describing import describe
+from toolkit.training.data.prepare import prepare
+from toolkit.training.process.failures import explained
+from toolkit.training.record.charts import draw_rates
+
+if TYPE_CHECKING:
+    from toolkit.training.loop import Loop
+
+_LOWEST, _HIGHEST, _STEPS = 1e-6, 10.0, 200
+_MEMORY = 0.9  # of the averaged loss, from a step to the next
+_DIVERGED = 4.0  # times the lowest averaged loss: no higher rate needs to be tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateCurve:
+    """Rates tried, and the averaged loss after each; `suggested` is None where the loss never fell.
+
+    `picture` is the curve as a PNG.
+    """
+
+    model: str
+    rates: tuple[Magnitude, ...]
+    losses: tuple[float, ...]
+    suggested: Magnitude | None
+    lowest_at: Magnitude
+    recipe_lr: Magnitude
+    picture: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Say what to train with."""
+        if self.suggested is None:
+            return "the loss fell at no rate; look at the data, or try another --init or --optimizer"
+        return (
+            f"suggested --lr {self.suggested:.2g}, where the loss falls fastest; it is lowest at "
+            f"{self.lowest_at:.2g}, and the recipe has {self.recipe_lr:g}"
+        )
+
+    def table(self) -> TextTable:
+        """Return every tenth rate with its loss."""
+        rows = list(zip(self.rates, self.losses, strict=True))[::10]
+        return TextTable(
+            head=("rate", "loss"),
+            rows=tuple((f"{rate:.2g}", f"{loss:.4f}") for rate, loss in rows),
+            figures=2,
+        )
+
+
+def find_rate(job: Job, watcher: Watcher | None = None) -> RateCurve:
+    """Try rates on a job's own batches and return the curve; no run, no checkpoint.
+
+    Raises CnnkitError in words for what can be foreseen.
+    """
+    require_torch()
+    watcher = watcher or Watcher()
+    with explained(job, begun=False):
+        prepared = prepare(job)
+        watcher.say(describe(prepared))
+        from toolkit.training.readiness import make_ready
+
+        if job.threads:
+            import torch
+
+            torch.set_num_threads(job.threads)
+        rates, losses = _tried(make_ready(job, prepared, watcher).loop)
+    if len(rates) < 3:
+        raise CnnkitError("the loss is no number at any rate; look at the data, or at --precision fp32")
+    suggested, lowest_at = suggest(rates, losses)
+    path = _picture(job)
+    title = f"{job.model.name} on {prepared.dataset.name}, recipe {job.recipe.name}"
+    drawn = draw_rates(path, rates, losses, suggested, title)
+    return RateCurve(
+        model=job.model.name,
+        rates=tuple(rates),
+        losses=tuple(losses),
+        suggested=suggested,
+        lowest_at=lowest_at,
+        recipe_lr=job.recipe.lr,
+        picture=str(path.absolute()) if drawn else None,
+    )
+
+
+def _tried(loop: Loop) -> tuple[list[float], list[float]]:
+    """Take steps at rising rates; return those at which the averaged loss was still sensible, and it."""
+    setup = loop.setup
+    batches = chain.from_iterable(setup.batches.epoch(epoch) for epoch in count())
+    factor = (_HIGHEST / _LOWEST) ** (1 / (_STEPS - 1))
+    setup.watcher.start(epochs=1, images=_STEPS * setup.recipe.batch, done=0)
+    loop.module.train()
+    rates: list[float] = []
+    losses: list[float] = []
+    average = 0.0
+    for step, (images, labels) in zip(range(_STEPS), batches, strict=False):
+        rate = _LOWEST * factor**step
+        loss = loop.try_step(images, labels, rate)
+        setup.watcher.images(len(labels))
+        average = _MEMORY * average + (1 - _MEMORY) * loss
+        smooth = average / (1 - _MEMORY ** (step + 1))
+        if not math.isfinite(smooth) or (losses and smooth > _DIVERGED * max(min(losses), 1e-3)):
+            break
+        rates.append(rate)
+        losses.append(smooth)
+    return rates, losses
+
+
+def _picture(job: Job) -> Path:
+    root = artifacts_root(job.root)
+    return root / check_name(job.artifact_name) / f"{job.artifact_name}.rates.png"
+
+
+def suggest(rates: Sequence[float], losses: Sequence[float]) -> tuple[float | None, float]:
+    """Return the rate at which the loss falls fastest by the logarithm of the rate, and that of its lowest.
+
+    None for the first where the loss falls by less than a hundredth.
+    """
+    best = min(range(len(losses)), key=losses.__getitem__)
+    if losses[best] > 0.99 * losses[0] or best < 2:
+        return None, rates[best]
+    steps_a_decade = (len(rates) - 1) / math.log10(rates[-1] / rates[0])
+    reach = max(1, round(steps_a_decade / 6))  # a third of a decade, so that no single step decides
+
+    def fall(at: int) -> float:
+        low, high = max(0, at - reach), min(best, at + reach)
+        return (losses[low] - losses[high]) / max(1, high - low)
+
+    return rates[max(range(best), key=fall)], rates[best]

@@ -1,0 +1,56 @@
+"""Folds for cross-validation: which training pictures help choose the epoch, and which are learned from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolkit.datasets import Split
+from toolkit.errors import CnnkitError
+
+MOST_FOLDS = 100
+_WORDS = re.compile(r"(\d+)/(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """The `number`-th of `count` folds, from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Fold:
+        """Read `2/5`. Raises CnnkitError in words."""
+        found = _WORDS.fullmatch(text.strip())
+        number, count = (int(part) for part in found.groups()) if found else (0, 0)
+        if not 1 <= number <= count or not 2 <= count <= MOST_FOLDS:
+            raise CnnkitError(
+                f"--fold {text!r} names no fold; it takes one of 2 to {MOST_FOLDS}, 1/5 being the first"
+            )
+        return cls(number=number, count=count)
+
+    def split(self, data: Split) -> tuple[Split, Split]:
+        """Return what is learned from, and the fold, which chooses the epoch.
+
+        Each picture is in one fold of a count. Those of a listed source go by their content, or by their
+        group, so that none is torn apart; others by their place in their class, so that classes are even.
+        """
+        if data.members is not None:
+            shares = np.array([member.validation_share for member in data.members])
+            where = np.minimum((shares * self.count).astype(np.int64), self.count - 1)
+        else:
+            where = np.empty(len(data), dtype=np.int64)
+            random = np.random.default_rng(0)
+            for label in np.unique(data.labels):
+                own = random.permutation(np.flatnonzero(data.labels == label))
+                where[own] = np.arange(len(own)) % self.count
+        held = where == self.number - 1
+        if not held.any() or held.all():
+            raise CnnkitError(
+                f"fold {self.number} of {self.count} holds {held.sum()} of {len(data)} training pictures: "
+                "take fewer folds"
+            )
+        return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))

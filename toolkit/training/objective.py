@@ -1,0 +1,98 @@
+"""What a training's loss is, and what its bounds are: the loss of guessing and that of being right.
+
+Labels are (N,) whole numbers, or (N, classes) shares where pictures were mixed. A class's weight multiplies
+the loss of its pictures; weights are scaled so that their mean over the pictures is 1. Then the loss of the
+best answer that ignores the picture is the entropy of what is asked for: the classes' shares as they are
+drawn, times their weights, with the smoothing that labels get.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A training's loss: `shares` are the classes' among the pictures drawn, `weights` those of their loss.
+
+    `weights` None is 1 for each class; given, their mean over the pictures drawn is 1.
+    """
+
+    shares: tuple[float, ...]
+    smoothing: float = 0.0
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def chance(self) -> float:
+        """Return the loss of the best answer that is the same for every picture."""
+        return _entropy(self._smoothed(self._asked))
+
+    @property
+    def floor(self) -> float:
+        """Return the loss of right answers that are as sure as the smoothed labels."""
+        classes = len(self.shares)
+        return _entropy(self._smoothed(np.eye(classes)[0])) if classes > 1 else 0.0
+
+    @property
+    def evenness(self) -> float:
+        """Return how even the classes are in the loss, from 0 to 1: their entropy over the most it can be."""
+        present = int(np.count_nonzero(self._asked))
+        return _entropy(self._asked) / math.log(present) if present > 1 else 0.0
+
+    @property
+    def present(self) -> frozenset[int]:
+        """Return the classes that there are pictures of."""
+        return frozenset(int(label) for label in np.flatnonzero(self.shares))
+
+    @property
+    def _asked(self) -> NDArray[np.float64]:
+        weighted = np.array(self.shares) * np.array(self.weights or (1.0,) * len(self.shares))
+        return np.asarray(weighted / weighted.sum())
+
+    def _smoothed(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (1 - self.smoothing) * shares + self.smoothing / len(shares)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of (N, classes) logits."""
+        from torch.nn import functional
+
+        if labels.ndim == 1 and self.weights is None:
+            return functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        classes = logits.shape[1]
+        wanted = functional.one_hot(labels, classes).to(logits) if labels.ndim == 1 else labels.to(logits)
+        if self.weights is not None:
+            wanted = wanted * logits.new_tensor(self.weights)
+        spread = wanted.sum(1, keepdim=True) * (self.smoothing / classes)
+        return -((1 - self.smoothing) * wanted + spread).mul(logits.log_softmax(1)).sum(1).mean()
+
+
+def objective_for(labels: NDArray[np.int64], *, classes: int, smoothing: float = 0.0) -> Objective:
+    """Return the objective of pictures with these labels, each drawn once an epoch and counted alike."""
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    return Objective(shares=tuple(map(float, shares)), smoothing=smoothing)
+
+
+def right_answers(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return how right each of N answers is, from 0 to 1: of a mixed picture, the answered class's share."""
+    answers = logits.argmax(1)
+    if labels.ndim == 1:
+        return (answers == labels).float()
+    return labels.gather(1, answers[:, None])[:, 0].float()
+
+
+def main_labels(labels: Tensor) -> Tensor:
+    """Return (N,) labels: of a mixed picture, the class that most of it is of."""
+    return labels if labels.ndim == 1 else labels.argmax(1)
+
+
+def _entropy(shares: NDArray[np.float64]) -> float:
+    some = shares[shares > 0]
+    return float(-(some * np.log(some)).sum())

@@ -1,0 +1,120 @@
+"""A job made ready to step: network, format, batches, objective and guard as one loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import torch
+
+from toolkit.machine.arithmetic import plain_fp32
+from toolkit.training import Job, Watcher
+from toolkit.training.compute.candidates import ComputeChoice
+from toolkit.training.compute.format import Compute, find_device
+from toolkit.training.compute.rule import choose
+from toolkit.training.data.balance import objective_of
+from toolkit.training.data.batches import Batches, InputTransform, MemoryBatches, tensors
+from toolkit.training.data.prepare import PreparedData
+from toolkit.training.guard import DivergenceGuard, guard_for
+from toolkit.training.loop import Loop, LoopSetup
+from toolkit.training.process.usage import forget_device_peak
+from toolkit.training.starting import fresh_network, insist_that_it_fits
+from toolkit.training.teacher import teacher_for
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A loop at its first step; `guard` is the one that fits it, whether it watches or not."""
+
+    loop: Loop
+    guard: DivergenceGuard
+    judge: torch.nn.Module
+
+
+def make_ready(
+    job: Job,
+    prepared: PreparedData,
+    watcher: Watcher,
+    *,
+    begun: Compute | None = None,
+    chosen: Callable[[Compute], None] = lambda compute: None,
+) -> Ready:
+    """Build a job's loop; `begun` is what a run that goes on computes in, `chosen` hears of a choice.
+
+    Raises CnnkitError where the network does not fit the data.
+    """
+    device = find_device(job.device)
+    be_deterministic(job.device)
+    transform = input_transform(job, prepared)
+    module = fresh_network(job, prepared, tell=watcher.say)
+    # scores in plain fp32 what is kept, whatever is trained in
+    judge = fresh_network(job, prepared).to(device)
+    insist_that_it_fits(judge, job.model, prepared, device)
+    if begun is None:
+        images, labels = tensors(prepared.learned.take(slice(0, job.recipe.batch)))
+        choice = choose(job, module, transform(images), labels)
+        chosen(choice.compute)
+    else:
+        choice = ComputeChoice(compute=begun, why="as begun")
+    watcher.say(choice.sentence)
+    compute = choice.compute
+    forget_device_peak(job.device)  # the candidates' copies are not the training's
+    batches = _batches(job, prepared, dataclasses.replace(transform, channels_last=compute.channels_last))
+    objective = objective_of(job.recipe, prepared.learned.labels, prepared.dataset.classes)
+    guard = guard_for(
+        module,
+        objective,
+        epochs=job.recipe.epochs,
+        warmup_epochs=job.recipe.warmup_epochs,
+        epoch_steps=batches.steps,
+    )
+    setup = _setup(job, compute, batches, guard, watcher)
+    setup = dataclasses.replace(setup, teacher=teacher_for(job, prepared, compute))
+    loop = Loop(compute.place(module), setup)
+    if loop.frozen is not None:
+        watcher.say(loop.frozen.sentence)
+    return Ready(loop=loop, guard=guard, judge=judge)
+
+
+def _setup(
+    job: Job, compute: Compute, batches: Batches, guard: DivergenceGuard, watcher: Watcher
+) -> LoopSetup:
+    return LoopSetup(
+        recipe=job.recipe,
+        compute=compute,
+        seed=job.seed,
+        batches=batches,
+        objective=guard.objective,
+        freeze=job.freeze,
+        guard=guard if job.recipe.guard else None,
+        watcher=watcher,
+    )
+
+
+def input_transform(job: Job, prepared: PreparedData) -> InputTransform:
+    """Return the last steps to a job's input, plainly laid out, as pictures are scored."""
+    return InputTransform(preprocessing=prepared.preprocessing, device=find_device(job.device))
+
+
+def be_deterministic(device: str) -> None:
+    """Ask a GPU's libraries for fp32 that is fp32 and for kernels that give equal bits each time.
+
+    A CPU's do both by themselves.
+    """
+    if not device.startswith("cuda"):
+        return
+    plain_fp32()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    # adaptive pooling has no such kernel on CUDA: warn there rather than refuse to train
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _batches(job: Job, prepared: PreparedData, transform: InputTransform) -> Batches:
+    if job.loader == "memory":
+        return MemoryBatches(prepared.learned, job.recipe, job.seed, transform)
+    from toolkit.training.data.workers import WorkerBatches
+
+    return WorkerBatches(prepared.learned, job.recipe, job.seed, transform, workers=job.workers)
