@@ -71,10 +71,10 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
 
 def _folder(job: Job, prepared: PreparedData, watcher: Watcher) -> RunFolder:
     """Make the run's folder, or open the one to resume; its choice of threads and format comes first."""
-    runs = job.root / check_name(job.artifact_name) / "runs"
     from toolkit.training.data.balance import objective_of
     from toolkit.training.teacher import teacher_hash
 
+    runs = job.root / check_name(job.artifact_name) / "runs"
     objective = objective_of(job.recipe, prepared.learned.labels, prepared.dataset.classes)
     asked = identity(
         job,
