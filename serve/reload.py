@@ -10,7 +10,7 @@ from serve.api.metrics import ServerMetrics
 from serve.classifier import Classifier
 from serve.registry import Registry
 from serve.served import ServedModel
-from toolkit.artifacts import Artifact, open_artifact, read_passport
+from toolkit.artifacts import Artifact, read_passport
 from toolkit.errors import CnnkitError
 from toolkit.opening import describe
 
@@ -29,7 +29,7 @@ def newer(model: ServedModel, version: str) -> Artifact | None:
         if found.passport.precision == version and (later or found.path == served.path):
             # the passports are compared first, because hashing a large file every other second is not free
             same = found.passport.sha256 == served.passport.sha256
-            return None if same else open_artifact(found.path)
+            return None if same else model.reopened(found)
     read_passport(served.path)
     return None
 

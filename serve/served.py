@@ -15,7 +15,7 @@ from serve.settings import OpeningSettings
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, Backend, backend_names
 from toolkit.errors import CnnkitError, NotFoundError
-from toolkit.opening import fits, is_path, newest_name
+from toolkit.opening import as_asked, fits, is_path, newest_name, readings
 
 # a file that could not be opened is tried anew this much later: it may be whole by then, a device free
 RETRY_S = 30.0
@@ -76,15 +76,21 @@ class ServedModel:
 
         Raises CnnkitError when the passport of a pinned one cannot be read.
         """
+        selection = self.opening.selection(self.backend.name)
         if self.pinned and self.artifact is not None:
             path = self.artifact.path
-            return [Artifact(path=path, passport=read_passport(path))]
-        selection = self.opening.selection(self.backend.name)
+            return [as_asked(Artifact(path=path, passport=read_passport(path)), selection)]
         return [
-            Artifact(path=path, passport=passport)
+            Artifact(path=path, passport=reading)
             for path, passport in find_artifacts(self.opening.root, self.name)
-            if fits(passport, replace(selection, precision=passport.precision))
+            for reading in readings(passport, selection)
+            if fits(reading, replace(selection, precision=reading.precision))
         ]
+
+    def reopened(self, known: Artifact) -> Artifact:
+        """Open a version's file as it lies there now. Raises CnnkitError."""
+        selection = self.opening.selection(self.backend.name)
+        return as_asked(open_artifact(known.path), replace(selection, precision=known.passport.precision))
 
     def look(self) -> None:
         """List the newest file of each precision that this backend can open. Raises CnnkitError."""
@@ -98,7 +104,7 @@ class ServedModel:
         """Return the default version's artifact as it lies there now. Raises CnnkitError."""
         if self.artifact is None:
             raise CnnkitError(self.why_not or f"{self.label} is not served")
-        return open_artifact(self.artifact.path)
+        return self.reopened(self.artifact)
 
     def classifier(self, version: str | None = None) -> Classifier:
         """Return a version's engine, opened and warmed up now if it was not yet; may take seconds.
@@ -128,7 +134,7 @@ class ServedModel:
         if fault is not None and time.monotonic() < fault.until:
             raise CnnkitError(fault.why)
         try:
-            made = self.open(open_artifact(file.path))
+            made = self.open(self.reopened(file))
         except CnnkitError as error:
             self.faults[version] = Fault(
                 sha256=file.passport.sha256, why=str(error), until=time.monotonic() + RETRY_S
@@ -156,7 +162,7 @@ class ServedModel:
         precision = self.opening.precision
         found = next((one for one in self.candidates() if one.passport.precision == precision), None)
         if found is not None and found.passport.sha256 != self.artifact.passport.sha256:
-            artifact = open_artifact(found.path)
+            artifact = self.reopened(found)
             with self._lock:
                 self.artifact = artifact
                 self.opened.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.artifacts import Artifact, artifacts_root
@@ -54,7 +54,7 @@ class OpeningSettings(Selection):
 
     def selection(self, backend: str) -> Selection:
         """Return what a backend can open of what was chosen. Raises NotFoundError for an unknown backend."""
-        return replace(self, formats=tuple(BACKENDS.load(backend).formats))
+        return BACKENDS.load(backend).opens(self)
 
     def find(self, model: str | None, backend: str) -> Artifact:
         """Resolve MODEL for a backend as every command does. Raises NotFoundError in words."""

@@ -23,6 +23,8 @@ import pytest
 
 from tests.conftest import REPO
 from tests.serve.conftest import serving
+from toolkit.backends import backend_names
+from toolkit.exporting import EXPORTERS
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (extra export)")
 
@@ -154,7 +156,8 @@ print(json.dumps([
 ]))
 """
     found = json.loads(house.python("-c", code).stdout)
-    assert found == [True, True, True, "arrays", True, True, ["quartet"], ["ort", "quartet"]]
+    assert found[:7] == [True, True, True, "arrays", True, True, ["quartet"]]
+    assert (found[7][0], found[7][-1]) == ("ort", "quartet")
 
 
 def test_each_stands_in_help(house: House) -> None:
@@ -163,13 +166,15 @@ def test_each_stands_in_help(house: House) -> None:
     assert {status for status, _ in found} == {0}
     said = {command: text for command, (_, text) in zip(commands, found, strict=True)}
     assert "weigh Say how many bytes FILE has." in said[""]
-    assert "--backend NAME pytorch, ort, trt, quartet or several" in said["profile"]
+    backends = ", ".join([*backend_names(), "quartet"])
+    assert f"--backend NAME {backends} or several" in said["profile"]
     assert "--device TEXT cpu, cuda, cuda:N, mps, podium (default: the backend's own)." in said["profile"]
     assert "--tempo slow|brisk How fast Quartet plays. [default: slow]" in said["profile"]
-    assert "--format NAME,… crate, onnx, triton, trt [default: onnx,trt]" in said["export"]
+    formats = ", ".join(sorted([*EXPORTERS.names(), "crate"]))
+    assert f"--format NAME,… {formats} [default: onnx,trt]" in said["export"]
     assert "--wood [pine|oak] Wood of the crate." in said["export"]
     for command in ("eval", "predict", "serve"):
-        assert "pytorch, ort, trt, quartet" in said[command]
+        assert backends in said[command]
         assert "mps, podium" in said[command]
     for command in ("train", "eval", "predict", "sweep", "import"):
         assert re.search(r"--dataset NAME\|npy:FILE\|(\S+\|)?folder:PATH", said[command])
@@ -259,13 +264,31 @@ def test_a_profile_has_its_column_on_the_rows_of_the_others(house: House, export
         assert rows[fused]["ort"]["latency_ms"] > 0
     assert all(row["quartet"]["latency_ms"] > 0 for row in rows.values())
     # it takes four pictures at most, and was not named
-    assert set(eight["backends"]) == {"pytorch", "ort"}
+    assert {"pytorch", "ort"} <= set(eight["backends"])
+    assert "quartet" not in eight["backends"]
     why = {entry["backend"]: entry["reason"] for entry in eight["skipped"]}
     assert "batches of 1 to 4, got 8" in why["quartet"]
     told = house.run("profile", "pebble", "--backend", "all", "--duration", 0.1, "--device", "podium").stdout
     assert "skipped ort (fp32): no device 'podium' for ONNX Runtime; possible: cpu, cuda, cuda:N" in told
     refused = house.run("profile", "pebble", "--backend", "quartet,ort", "--batch", 8, status=1)
     assert "batches of 1 to 4, got 8" in refused.stderr
+
+
+def test_what_it_computes_in_another_precision_is_a_column_of_its_own(house: House, exported: Any) -> None:
+    options = ("--precision", "fp32,bf16", "--backend", "quartet", "--duration", 0.1)
+    (run,) = house.json("profile", "pebble", *options)["runs"]
+    columns = {key: (column["precision"], column["artifact"]) for key, column in run["backends"].items()}
+    crate = exported["crate", "fp32"]["path"]
+    assert columns == {"quartet": ("fp32", crate), "quartet:bf16": ("bf16", crate)}
+    assert 0 < run["agreement"]["quartet:bf16"] < 0.1
+    (by_path,) = house.json("profile", crate, *options)["runs"]
+    assert list(by_path["backends"]) == list(columns)
+    told = house.json("eval", "pebble", "--dataset", PICTURES, "--backend", "quartet", "--precision", "bf16")
+    assert told["precision"] == "bf16"
+    # nobody else makes or computes such a file, and nothing that is called bf16 is fp32 inside
+    refused = house.run("profile", "pebble", "--backend", "ort", "--precision", "bf16", status=3)
+    assert "bf16" in refused.stderr
+    assert not list(Path(crate).parent.glob("*.bf16.onnx"))
 
 
 @pytest.mark.slow

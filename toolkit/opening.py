@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,11 +32,15 @@ from toolkit.weights import WEIGHTS_SUFFIXES
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What to open: where artifacts lie, and which of them are meant."""
+    """What to open: where artifacts lie, and which of them are meant.
+
+    `computed` are the precisions that files of another one may be opened in, each with that one.
+    """
 
     root: Path
     formats: Sequence[Format] = ()
     precision: Precision = "fp32"
+    computed: Mapping[Precision, Precision] = field(default_factory=dict)
     untrained: bool = False
     seed: int = 0
     model_file: Path | None = None
@@ -63,13 +67,13 @@ def open_model(text: str | None, selection: Selection) -> Artifact:
     where this machine's caches hold them. None opens the newest of all names.
     """
     if text is not None and is_path(text):
-        return open_artifact(Path(text))
+        return as_asked(open_artifact(Path(text)), selection)
     name = newest_name(selection) if text is None else text
     if selection.untrained:
         return _open_untrained(name, selection)
     fitting = [path for path, passport in find_artifacts(selection.root, name) if fits(passport, selection)]
     if fitting:
-        return open_artifact(fitting[0])
+        return as_asked(open_artifact(fitting[0]), selection)
     return _open_published(name, selection)
 
 
@@ -95,6 +99,22 @@ def _open_published(name: str, selection: Selection) -> Artifact:
     raise _nothing_fits(name, selection)
 
 
+def as_asked(artifact: Artifact, selection: Selection) -> Artifact:
+    """Return an artifact in the precision that it is to be computed in; as it lies where that is its own."""
+    known, wanted = artifact.passport, selection.precision
+    if selection.computed.get(wanted) != known.precision:
+        return artifact
+    return replace(artifact, passport=replace(known, precision=wanted))
+
+
+def readings(passport: Passport, selection: Selection) -> Iterator[Passport]:
+    """Yield a file's passport in each precision that it may be opened in, its own first."""
+    yield passport
+    for wanted, stored in selection.computed.items():
+        if stored == passport.precision:
+            yield replace(passport, precision=wanted)
+
+
 def newest_name(selection: Selection) -> str:
     """Return the name of the artifact that was trained or exported last."""
     own = [
@@ -115,7 +135,8 @@ def fits(passport: Passport, selection: Selection) -> bool:
     """Tell whether a name may open an artifact with this passport; untrained ones of one seed, or none."""
     # int8 graphs in TensorRT's dialect are its builder's input; a path opens them elsewhere, too
     for_builder = passport.int8_dialect == SYMMETRIC and passport.format == GRAPH
-    if for_builder or passport.format not in selection.formats or passport.precision != selection.precision:
+    asked = (selection.precision, selection.computed.get(selection.precision))
+    if for_builder or passport.format not in selection.formats or passport.precision not in asked:
         return False
     if selection.untrained:
         return passport.trained is False and passport.seed == selection.seed
@@ -136,7 +157,7 @@ def _open_untrained(name: str, selection: Selection) -> Artifact:
         # of the network as its file has it now, if it is one's own
         same = passport.model_file_sha256 == model_file_hash(spec, selection.model_file)
         if same and fits(passport, selection):
-            return open_artifact(path)
+            return as_asked(open_artifact(path), selection)
     if CHECKPOINT in selection.formats and selection.precision == "fp32":
         return write_untrained(spec, selection.root, seed=selection.seed, model_file=selection.model_file)
     wanted = "/".join(selection.formats)

@@ -16,7 +16,7 @@ from toolkit.backends import (
     openers,
 )
 from toolkit.errors import CnnkitError
-from toolkit.opening import Selection, is_path, open_model
+from toolkit.opening import Selection, as_asked, is_path, open_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ def resolve(text: str | None, *, backend: str | None, selection: Selection) -> R
     UnavailableError for a named backend that is not here.
     """
     if text is not None and is_path(text):
-        return _for_file(text, backend)
+        return _for_file(text, backend, selection)
     if backend is not None:
         named = BACKENDS.load(backend)
         named.require()
-        return Resolved(artifact=open_model(text, _formats(selection, named)), backend=backend)
+        return Resolved(artifact=open_model(text, named.opens(selection)), backend=backend)
     usual, reference = BACKENDS.load(DEFAULT_BACKEND), opener(CHECKPOINT)
     artifact = open_model(text, _formats(selection, usual, reference))
     if artifact.passport.format not in usual.formats:
@@ -58,7 +58,7 @@ def _formats(selection: Selection, *backends: Backend) -> Selection:
     return replace(selection, formats=tuple(kind for one in backends for kind in one.formats))
 
 
-def _for_file(text: str, backend: str | None) -> Resolved:
+def _for_file(text: str, backend: str | None, selection: Selection) -> Resolved:
     artifact = open_artifact(Path(text))
     kind = artifact.passport.format
     able = [one.name for one in openers(kind)]
@@ -68,7 +68,8 @@ def _for_file(text: str, backend: str | None) -> Resolved:
         return Resolved(artifact=artifact, backend=able[0])
     if kind not in BACKENDS.load(backend).formats:  # an unknown word gets its nearest match
         raise CnnkitError(f"backend {backend!r} cannot open {text}; `--backend {able[0]}` does")
-    return Resolved(artifact=artifact, backend=backend)
+    asked = BACKENDS.load(backend).opens(selection)
+    return Resolved(artifact=as_asked(artifact, asked), backend=backend)
 
 
 def _for_checkpoint(artifact: Artifact, exports: Selection, usual: Backend, reference: Backend) -> Resolved:

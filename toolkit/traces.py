@@ -49,12 +49,14 @@ class Trace:
 
     `node_ms` is (windows, nodes): the trimmed mean of a node's milliseconds in each window of runs;
     None where nothing was timed. `total_ms` is each window's end-to-end mean under the profiler, whose
-    cost is in it. `memory` maps a name (`peak_activation_bytes` …) to bytes, or to None with a reason
+    cost is in it. `resolution_ms` is the unit of a runtime that counts in whole ones: 0 is less than that.
+    `memory` maps a name (`peak_activation_bytes` …) to bytes, or to None with a reason
     in `unknown`.
     """
 
     nodes: tuple[ExecutedNode, ...]
     node_ms: NDArray[np.float64] | None = None
+    resolution_ms: float | None = None
     total_ms: tuple[float, ...] = ()
     runs: int = 0
     memory: Mapping[str, int | None] = field(default_factory=dict)

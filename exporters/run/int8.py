@@ -23,7 +23,7 @@ from toolkit.exporting import ExportOptions, RangeMethod
 from toolkit.exporting.heldout import HeldOut, hold_out
 from toolkit.graphs.running import logits
 from toolkit.machine.cpu import Cpu, cpu
-from toolkit.passports import UNSIGNED, AccuracyDrop, CalibrationRecord, Dialect, Passport
+from toolkit.passports import UNSIGNED, AccuracyDrop, CalibrationRecord, Dialect, Passport, Precision
 from toolkit.telling import Tell
 
 FIRST_IMAGES = 1000
@@ -236,11 +236,14 @@ def _by_damage(calibrated: Calibrated, emit: Callable[[Sequence[str]], Any]) -> 
     return sorted(names, key=lambda name: -damage[name])
 
 
-def refusal(drop: Drop, allowed: float, kept: list[str], *, on: str = "") -> GateError:
+def refusal(
+    drop: Drop, allowed: float, kept: list[str], *, on: str = "", precision: Precision = "int8"
+) -> GateError:
     """Return the failed gate in words: how much is lost, with how many layers in float, and `on` what."""
     state = "undecided" if drop.judge(allowed) == "undecided" else "too much"
     kept_words = f" even with {len(kept)} layers in float" if kept else ""
+    calibrated = ", try --calibration entropy or percentile," if precision == "int8" else ""
     return GateError(
-        f"int8 loses {drop.words()}{on}{kept_words}, {state} against the {allowed:g} points allowed: allow "
-        "more with --max-accuracy-drop, try --calibration entropy or percentile, or use --precision fp16"
+        f"{precision} loses {drop.words()}{on}{kept_words}, {state} against the {allowed:g} points allowed: "
+        f"allow more with --max-accuracy-drop{calibrated} or use --precision fp16"
     )

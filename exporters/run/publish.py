@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from exporters.proving.proof import proof_path
-from toolkit.artifacts import Artifact, hash_file, now, sidecar, stamp, write_bytes, write_json, writing
+from toolkit.artifacts import Artifact, hash_file, now, sidecar, write_bytes, write_json, writing
 from toolkit.errors import CnnkitError
 from toolkit.graphs import GRAPH
 from toolkit.passports import Passport
@@ -94,21 +94,34 @@ def take_turn(folder: Path) -> Iterator[None]:
         yield
 
 
-def publish_folder(path: Path, fill: Callable[[Path], None], passport: Passport) -> Artifact:
-    """Fill a folder beside its place, then move it in with its passport; an error leaves the older one."""
+def publish_folder(
+    path: Path, fill: Callable[[Path], None], passport: Passport, prove: Prove | None = None
+) -> Artifact:
+    """Fill a folder beside its place, prove it there, then move it in with its passport.
+
+    Whatever `fill` or `prove` raises leaves the older one. Without `prove` it has no proof beside it.
+    """
     refuse_unwritable(path.parent)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         fill(part)
         part.chmod(0o755)  # mkdtemp makes folders private; this one is an ordinary one
+        made, proof = dataclasses.replace(passport, sha256=hash_file(part), created=None), None
+        if prove is not None:
+            made, proof = prove(Artifact(path=part, passport=made))
+        if proof is not None:
+            made = dataclasses.replace(made, proof_sha256=hashlib.sha256(proof).hexdigest())
+        made = dataclasses.replace(made, created=made.created or now())
         with take_turn(path.parent):
             if path.exists():
                 path.rename(part.with_suffix(".old"))
             part.rename(path)
-            made = stamp(path, passport)
+            if proof is not None:
+                write_bytes(proof_path(path), proof)
+            write_json(sidecar(path), made.to_json())
     except OSError as error:
         raise CnnkitError(f"cannot write {path}: {error.strerror or error}; free some space") from error
     finally:
         for leftover in (part, part.with_suffix(".old")):
             shutil.rmtree(leftover, ignore_errors=True)
-    return made
+    return Artifact(path=path, passport=made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -17,7 +17,8 @@ from toolkit.artifacts import Artifact
 from toolkit.catalog import Shelf
 from toolkit.errors import CnnkitError, ShapeError, UnavailableError, unknown_name
 from toolkit.figures import shape_text
-from toolkit.passports import Format
+from toolkit.opening import Selection
+from toolkit.passports import Format, Precision
 from toolkit.traces import PLAIN, Copies, ForeignFiles, ForeignTrace, NodeSpelling, Trace
 
 
@@ -102,6 +103,11 @@ class Engine(ABC):
         """Return what the engine runs on, as far as it knows better than the option that opened it."""
         return self.options.device or "cpu"
 
+    @property
+    def arithmetic(self) -> Mapping[str, int]:
+        """Count the layers that compute in each number format, as the runtime tells it; else empty."""
+        return {}
+
     def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Return the first output as (N, K) float32."""
         return np.asarray(self.run(batch)[0], dtype=np.float32)
@@ -163,7 +169,8 @@ class Backend(ABC):
     `device_words` are what `--device` takes for it, `:N` standing for a number. People see backends in
     `order`, those of one order by name. `platform` is its word in the Open Inference Protocol. `settings`
     are its own settings by name, `spelling` that of its executed nodes.
-    `foreign` says which files `read_foreign` knows, each with how to write it.
+    `computes` are the precisions that it computes in files of another one, each with that one: bf16 of
+    fp32. `foreign` says which files `read_foreign` knows, each with how to write it.
     """
 
     name: ClassVar[str]
@@ -175,6 +182,7 @@ class Backend(ABC):
     default_device: ClassVar[str] = "cpu"
     order: ClassVar[int] = 100
     settings: ClassVar[Mapping[str, BackendSetting]] = {}
+    computes: ClassVar[Mapping[Precision, Precision]] = {}
     foreign: ClassVar[tuple[str, ...]] = ()
     spelling: ClassVar[NodeSpelling] = PLAIN
 
@@ -185,6 +193,10 @@ class Backend(ABC):
     @abstractmethod
     def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
         """Open an artifact. Raises UnavailableError when the backend or device is not here."""
+
+    def lacks(self, precision: Precision) -> str | None:
+        """Return why it does not compute a precision on this machine, None where it does."""
+        return None
 
     def installed(self) -> bool:
         """Tell, without importing the runtime where that takes long, whether it may run here."""
@@ -207,6 +219,10 @@ class Backend(ABC):
         Raises CorruptError where they are, and damaged.
         """
         return None
+
+    def opens(self, selection: Selection) -> Selection:
+        """Return a selection of what this backend opens at its precision."""
+        return replace(selection, formats=tuple(self.formats), computed=self.computes)
 
     @property
     def tells_static(self) -> bool:

@@ -182,13 +182,9 @@ class _Bench:
             options = self._options(backend, seen)
             try:
                 seen.device = backend.device_for(options)
-            except UnavailableError as error:
-                self._leave_out(key, error)
-                continue
-            engine = stack.enter_context(backend.open(target.artifact, options))
-            try:
+                engine = stack.enter_context(backend.open(target.artifact, options))
                 engine.check(self._input(key))
-            except ShapeError as error:
+            except (UnavailableError, ShapeError) as error:
                 self._leave_out(key, error)
                 continue
             engines[key] = engine

@@ -13,7 +13,7 @@ from toolkit.backends import BACKENDS, Backend, backend_names
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, make, make_need, reaches
 from toolkit.graphs import GRAPH
-from toolkit.opening import Selection, is_path, newest_name, open_model
+from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model
 from toolkit.passports import Passport, Precision, TensorSpec
 from toolkit.profiling.result import SkippedColumn
 from toolkit.telling import Tell
@@ -49,13 +49,14 @@ class ColumnsWanted:
 
     def selection(self, backend: Backend, precision: Precision) -> Selection:
         """Return what a backend can open of what was asked for, at a precision."""
-        return Selection(
-            root=self.root,
-            formats=tuple(backend.formats),
-            precision=precision,
-            untrained=self.untrained,
-            seed=self.seed,
-            model_file=self.model_file,
+        return backend.opens(
+            Selection(
+                root=self.root,
+                precision=precision,
+                untrained=self.untrained,
+                seed=self.seed,
+                model_file=self.model_file,
+            )
         )
 
     def export_options(self, precision: Precision) -> ExportOptions:
@@ -95,11 +96,9 @@ def find_columns(wanted: ColumnsWanted, tell: Tell) -> ColumnSources:
     """
     finder = _Finder(wanted, tell)
     for model in wanted.models or (None,):
-        for precision in wanted.precisions:
+        for place, precision in enumerate(wanted.precisions):
             for name in wanted.backends:
-                finder.add(model, BACKENDS.load(name), precision)
-            if model is not None and is_path(model):
-                break  # a file has the precision it has
+                finder.add(model, BACKENDS.load(name), precision, again=place > 0)
     found = finder.found
     timed = {target.backend for target in found.targets}
     for name, why in finder.lacking.items():
@@ -118,8 +117,8 @@ class _Finder:
         self.wanted, self.tell, self.found = wanted, tell, ColumnSources(named=wanted.named)
         self.lacking: dict[str, str] = {}  # backend → why it has no file of a MODEL
 
-    def add(self, model: str | None, backend: Backend, precision: Precision) -> None:
-        """Add the column of a backend, or note why it is skipped."""
+    def add(self, model: str | None, backend: Backend, precision: Precision, *, again: bool = False) -> None:
+        """Add the column of a backend, or note why it is skipped; `again` for MODEL's further precisions."""
         state = backend.availability()
         if not state.available and not (self.wanted.named and backend.tells_static):
             reason = f"{state.why_not}; {state.how_to_get}"
@@ -128,7 +127,7 @@ class _Finder:
             self._skip(backend, precision, reason)
             return
         if model is not None and is_path(model):
-            artifact = self._file(Path(model), backend, precision)
+            artifact = self._file(Path(model), backend, precision, again=again)
         elif precision != "fp32" and not any(backend.formats.values()):
             self._skip(
                 backend, precision, f"{backend.title} runs the fp32 checkpoint; {precision} is an export"
@@ -146,9 +145,12 @@ class _Finder:
         self.lacking.setdefault(backend.name, reason)
         self._skip(backend, precision, reason)
 
-    def _file(self, path: Path, backend: Backend, precision: Precision) -> Artifact | None:
+    def _file(self, path: Path, backend: Backend, precision: Precision, *, again: bool) -> Artifact | None:
         """Open a named file, or make of it what the backend runs; None where that cannot be (noted)."""
-        artifact = open_any(path)
+        lying = open_any(path)
+        artifact = as_asked(lying, self.wanted.selection(backend, precision))
+        if again and artifact is lying:
+            return None  # a file has the precision it has, unless a backend computes it in another
         kind = artifact.passport.format
         if kind in backend.formats:
             return artifact
@@ -167,7 +169,8 @@ class _Finder:
         checkpoint = None if CHECKPOINT in backend.formats else _checkpoint(model, selection)
         try:
             artifact = open_model(model, selection)
-            why = _stale(artifact, checkpoint) if checkpoint else None
+            own = backend.computes.get(precision, precision)
+            why = _stale(artifact, checkpoint, own) if checkpoint else None
             if why is None:
                 return artifact
             self.tell(f"{artifact.path.name} {why}: exporting anew")
@@ -178,15 +181,19 @@ class _Finder:
                 self._lacks(backend, precision, str(error))
                 return None
         assert checkpoint is not None  # an artifact without one was returned above
-        return self._made(checkpoint, backend, precision)
+        made = self._made(checkpoint, backend, precision)
+        if made is None:
+            self._lacks(backend, precision, f"nothing that {backend.title} opens is made in {precision}")
+        return made
 
     def _made(self, source: Artifact, backend: Backend, precision: Precision) -> Artifact | None:
         """Make of a source the first format that the backend opens; None where no way leads to one.
 
         Where that fails and the backend can tell something without it, what it is made of stands for it.
         """
-        options = self.wanted.export_options(precision)
-        words = [word for word in backend.formats.values() if word and reaches(source, word, options)]
+        stored = backend.computes.get(precision, precision)
+        options, asked = self.wanted.export_options(stored), self.wanted.selection(backend, precision)
+        words = [word for word in backend.formats.values() if word and _makes(word, source, options)]
         if not words:
             return None
 
@@ -194,7 +201,7 @@ class _Finder:
             return self._needed(source, need)
 
         try:
-            return make(source, words[0], options, self.tell, find)
+            return as_asked(make(source, words[0], options, self.tell, find), asked)
         except CnnkitError as error:
             if not backend.tells_static:
                 raise
@@ -216,7 +223,8 @@ class _Finder:
             found = open_model(source.name, selection)
         except CnnkitError:
             return None
-        fits = need.dialect in (None, found.passport.int8_dialect) and _stale(found, source) is None
+        same = _stale(found, source, need.precision) is None
+        fits = need.dialect in (None, found.passport.int8_dialect) and same
         return found if fits else None
 
     def _is_here(self, model: str | None, selection: Selection) -> bool:
@@ -260,11 +268,19 @@ def _checkpoint(model: str | None, selection: Selection) -> Artifact | None:
         return None
 
 
-def _stale(artifact: Artifact, checkpoint: Artifact) -> str | None:
-    """Say why an export may not stand beside a checkpoint, as far as passports tell; None where it may."""
+def _makes(word: str, source: Artifact, options: ExportOptions) -> bool:
+    """Tell whether an exporter makes its format of a source at a precision."""
+    return options.precision in EXPORTERS.load(word).precisions and reaches(source, word, options)
+
+
+def _stale(artifact: Artifact, checkpoint: Artifact, precision: Precision) -> str | None:
+    """Say why an export may not stand beside a checkpoint, as far as passports tell; None where it may.
+
+    `precision` is the file's own.
+    """
     known = artifact.passport
     maker = next((one for one in EXPORTERS.all() if one.format == known.format), None)
-    need = maker.needs(ExportOptions(root=Path(), precision=known.precision)) if maker else None
+    need = maker.needs(ExportOptions(root=Path(), precision=precision)) if maker else None
     if maker and need and need.exporter != maker.name and graph_of(artifact) is None:
         return "was built of a graph that is not beside it any more"
     if need is None and known.source_sha256 not in (None, checkpoint.passport.sha256):

@@ -117,10 +117,12 @@ class CellMemory:
 class Cell:
     """One row of one column. `match` is `removed` where the backend runs nothing for the modules.
 
+    `below_ms` is what a row without a time took less than: its runtime counts in whole units.
     `macs` and `ideal_bytes` are those of the column's own network.
     """
 
     latency_ms: Amount | None = None
+    below_ms: Amount | None = None
     share: Amount | None = None
     windows: tuple[Amount, ...] = ()
     memory: CellMemory = field(default_factory=CellMemory)

@@ -185,6 +185,19 @@ def test_threads_and_yielding_change_no_answer(case: Case, options: dict[str, ob
         torch.set_num_threads(threads)  # PyTorch's are those of the whole process
 
 
+def test_arrays_that_are_views_or_may_not_be_written_to_are_answered_alike(case: Case) -> None:
+    with case.open() as engine:
+        inputs = case.inputs(takes(engine, 2))
+        turned = np.asfortranarray(inputs)
+        fixed = inputs.copy()
+        fixed.flags.writeable = False
+        wanted = case.wanted(inputs)[0]
+        for batch in (turned, fixed):
+            assert_close(engine.logits(batch), wanted)
+            engine.bind(batch)()
+    np.testing.assert_array_equal(fixed, inputs)
+
+
 def test_a_bound_call_can_be_repeated(case: Case) -> None:
     with case.open() as engine:
         inputs = case.inputs(takes(engine, 2))
@@ -258,10 +271,13 @@ def test_a_setting_that_a_backend_does_not_have_gets_its_nearest_match(case: Cas
 
 @pytest.mark.parametrize("damage", ["cut", "other", "empty"])
 def test_a_damaged_file_is_one_line(case: Case, damage: str, tmp_path: Path) -> None:
-    data = case.artifact.path.read_bytes()
-    bad = {"cut": data[: len(data) // 2], "other": b"no file of any format\n" * 40, "empty": b""}[damage]
-    path = tmp_path / case.artifact.path.name
-    path.write_bytes(bad)
+    whole, path = case.artifact.path, tmp_path / case.artifact.path.name
+    for file in sorted(whole.rglob("*")) if whole.is_dir() else [whole]:
+        data = file.read_bytes()
+        bad = {"cut": data[: len(data) // 2], "other": b"no file of any format\n" * 40, "empty": b""}[damage]
+        broken_file = path / file.relative_to(whole)
+        broken_file.parent.mkdir(exist_ok=True)
+        broken_file.write_bytes(bad)
     broken = dataclasses.replace(case, artifact=dataclasses.replace(case.artifact, path=path))
     with pytest.raises(CnnkitError) as raised:
         broken.open()

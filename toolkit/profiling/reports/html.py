@@ -11,7 +11,7 @@ from toolkit.markup import escaped, heading_row, listed, number_cell
 from toolkit.profiling.comparing.differences import Comparison, Difference
 from toolkit.profiling.reports.charts import bars, memory_chart, roofline_chart, tree
 from toolkit.profiling.reports.comparison import HEAD, cells_of
-from toolkit.profiling.reports.texts import sums_of
+from toolkit.profiling.reports.texts import sums_of, time_text
 from toolkit.profiling.result import Cell, Column, Profile, Row, Run, threads_text
 
 
@@ -109,7 +109,7 @@ def _row(index: int, row: Row, run: Run) -> str:
 
 def _cell(cell: Cell) -> str:
     weights, activations = cell.memory.weights_bytes, cell.memory.activation_bytes
-    time = "none" if cell.match == "removed" else ms_text(cell.latency_ms)
+    time = "none" if cell.match == "removed" else time_text(cell)
     bound = f"{cell.bound} {percent_text(cell.attainable)}" if cell.bound else UNKNOWN
     return (
         number_cell(cell.latency_ms, time, title="\n".join(cell.nodes))

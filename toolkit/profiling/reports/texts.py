@@ -45,11 +45,16 @@ def row_of(row: Row, run: Run, keys: Sequence[str], detail: Detail) -> list[str]
         elif cell.match == "removed":
             figures = ["none", ""]
         else:
-            figures = [ms_text(cell.latency_ms), percent_text(cell.share)]
+            figures = [time_text(cell), percent_text(cell.share)]
         texts += figures if detail == "all" else figures[:1]
         if detail != "times":
             texts.append(_memory(cell, wide=detail == "all"))
     return texts
+
+
+def time_text(cell: Cell) -> str:
+    """Return a row's time; what it is less than where that is all that the runtime tells."""
+    return ms_text(cell.latency_ms) if cell.below_ms is None else f"<{cell.below_ms:g}"
 
 
 def _memory(cell: Cell, *, wide: bool) -> str:

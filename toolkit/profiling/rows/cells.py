@@ -61,10 +61,15 @@ def _cell(part: Part, key: str, column: ObservedColumn, traffic: Traffic) -> Cel
     windows: tuple[float, ...] = ()
     if trace.node_ms is not None:
         windows = tuple(float(value) for value in trace.node_ms[:, list(indices)].sum(axis=1))
+    latency_ms = float(np.median(windows)) if windows else None
+    below_ms = None
+    if latency_ms == 0 and trace.resolution_ms is not None:  # nothing lasts no time at all
+        latency_ms, windows, below_ms = None, (), trace.resolution_ms * len(nodes)
     matches = {column.claims[index].match for index in indices} - {None}
     own = _own(part, column, indices)
     return Cell(
-        latency_ms=float(np.median(windows)) if windows else None,
+        latency_ms=latency_ms,
+        below_ms=below_ms,
         windows=windows,
         memory=CellMemory(
             weights_bytes=total(node.weights_bytes for node in nodes),

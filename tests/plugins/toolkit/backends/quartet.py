@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from toolkit.artifacts import Artifact
 from toolkit.backends import Availability, Backend, BackendSetting, Engine, EngineOptions, Examination
 from toolkit.errors import CorruptError
-from toolkit.passports import Format
+from toolkit.passports import Format, Precision
 from toolkit.traces import ExecutedNode, NodeSpelling, Trace, trimmed_mean
 
 MOST = 4
@@ -73,7 +73,8 @@ class QuartetEngine(Engine):
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         self.check(batch)
-        return [np.asarray(value) for value in self.session.run(None, self._feed(self.session, batch))]
+        found = [np.asarray(value) for value in self.session.run(None, self._feed(self.session, batch))]
+        return [rounded(value) for value in found] if self.artifact.passport.precision == "bf16" else found
 
     def _feed(self, session: Any, batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
         return {**self.options.feed, session.get_inputs()[0].name: np.ascontiguousarray(batch)}
@@ -97,6 +98,11 @@ class QuartetEngine(Engine):
 
     def close(self) -> None:
         self.session = None
+
+
+def rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return values cut off to those that bf16 has: the upper halves of their bits."""
+    return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def _unpacked(path: Path) -> bytes:
@@ -159,6 +165,7 @@ class Quartet(Backend):
     platform = "quartet_graph"
     formats: ClassVar[Mapping[Format, str | None]] = {"crate": "crate", "onnx": "onnx"}
     device_words = ("cpu", "podium")
+    computes: ClassVar[Mapping[Precision, Precision]] = {"bf16": "fp32"}
     settings: ClassVar[Mapping[str, BackendSetting]] = {
         "tempo": BackendSetting(choices=tuple(EXECUTION), default="slow", help="How fast Quartet plays.")
     }

@@ -11,6 +11,7 @@ from toolkit.artifacts import Artifact
 from toolkit.passports import Passport, TensorSpec
 from toolkit.profiling.columns import ColumnSource
 from toolkit.profiling.network.modules import Module
+from toolkit.profiling.reports.texts import time_text
 from toolkit.profiling.result import Column, Latency, Row
 from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
@@ -21,7 +22,9 @@ from toolkit.traces import ExecutedNode, Trace
 MODULES = (Module(name="conv", type="Conv2d"),)
 
 
-def measured(node_ms: list[list[float]], totals: list[float], *, clean: float) -> tuple[Column, list[Row]]:
+def measured(
+    node_ms: list[list[float]], totals: list[float], *, clean: float, resolution_ms: float | None = None
+) -> tuple[Column, list[Row]]:
     """Return a column of a convolution, a reorder for it and a kernel that nothing explains, and its rows."""
     nodes = [
         ExecutedNode(name="conv", type="Conv"),
@@ -47,12 +50,29 @@ def measured(node_ms: list[list[float]], totals: list[float], *, clean: float) -
     latency = Latency(
         median=clean, mean=clean, p90=clean, p95=clean, p99=clean, spread=0.0, runs=9, windows=(clean,) * 3
     )
-    trace = Trace(nodes=tuple(nodes), node_ms=np.array(node_ms), total_ms=tuple(totals), runs=3)
+    trace = Trace(
+        nodes=tuple(nodes),
+        node_ms=np.array(node_ms),
+        resolution_ms=resolution_ms,
+        total_ms=tuple(totals),
+        runs=3,
+    )
     seen = {
         "ort": ObservedColumn(target=target, latency=latency, trace=trace, claims=claims, modules=MODULES)
     }
     rows = rows_of(align(MODULES, {"ort": claims}), seen)
     return columns_of(seen, rows)["ort"], list(rows)
+
+
+def test_a_time_under_a_runtimes_unit_is_said_to_be_under_it_and_never_0() -> None:
+    column, rows = measured([[2.0, 0.0, 0.25]] * 3, [3.0] * 3, clean=2.9, resolution_ms=0.001)
+    cell = next(row for row in rows if row.type == "layout").cells["ort"]
+    assert (cell.latency_ms, cell.below_ms, cell.windows, cell.share) == (None, 0.001, (), None)
+    assert time_text(cell) == "<0.001"
+    # it is in what is left over
+    assert column.residual_ms == pytest.approx(2.9 - 2.25)
+    _, rows = measured([[2.0, 0.0, 0.25]] * 3, [3.0] * 3, clean=2.9)
+    assert next(row for row in rows if row.type == "layout").cells["ort"].latency_ms == 0.0
 
 
 def test_a_kernel_that_nothing_explains_is_a_sum_of_its_own_and_no_layout() -> None:
