@@ -104,11 +104,32 @@ class ForeignFile:
 
     @cached_property
     def data(self) -> Any:
-        """The file's JSON values; None where it is no JSON."""
+        """The file's JSON values; None where it is no JSON. Of a list that was cut short, what is whole."""
         try:
             return json.loads(self.text)
-        except (ValueError, RecursionError):
+        except RecursionError:
             return None
+        except ValueError:
+            return _whole_entries(self.text) or None
+
+
+def _whole_entries(text: str) -> list[Any]:
+    """Return the objects of a JSON list whose end is missing, as a program leaves it that was killed."""
+    at = len(text) - len(text.lstrip())
+    found: list[Any] = []
+    if not text.startswith("[", at):
+        return []
+    decode = json.JSONDecoder().raw_decode
+    while True:
+        at += 1
+        while text[at : at + 1] in (" ", "\t", "\r", "\n", ",") and at < len(text):
+            at += 1
+        try:
+            entry, end = decode(text, at)
+        except (ValueError, RecursionError):
+            return found
+        found.append(entry)
+        at = end - 1
 
 
 @dataclass(frozen=True, kw_only=True)

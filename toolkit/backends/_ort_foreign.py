@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import schema
-from toolkit.backends._ort_profile import NODE, Event, Shapes, calls_by_node, executed
+from toolkit.backends._ort_profile import NODE, Event, Shapes, calls_by_node, closed, executed
 from toolkit.errors import CorruptError
 from toolkit.traces import ForeignFiles, ForeignTrace, Trace, trimmed_mean
 
@@ -43,7 +43,7 @@ def _trace(events: Sequence[Event], calls: Mapping[str, list[Event]]) -> Trace:
     times = np.array([_by_run(own, starts) for own in calls.values()])
     # the first run pays for arenas and packing
     skip = 1 if times.shape[1] > 1 else 0
-    totals = np.array([event.dur / 1e3 for event in runs[skip:]])
+    totals = np.array([event.ms for event in runs[skip:]])
     return Trace(
         nodes=tuple(executed(name, own[0]) for name, own in calls.items()),
         node_ms=trimmed_mean(times[:, skip:])[np.newaxis],
@@ -56,7 +56,7 @@ def _by_run(calls: Sequence[Event], starts: NDArray[np.float64]) -> NDArray[np.f
     """Return the milliseconds that each run spends in a node, which a loop calls more than once a run."""
     spent = np.zeros(len(starts))
     places = np.searchsorted(starts, [event.ts for event in calls], side="right") - 1
-    np.add.at(spent, np.maximum(places, 0), [event.dur / 1e3 for event in calls])
+    np.add.at(spent, np.maximum(places, 0), [event.ms for event in calls])
     return spent
 
 
@@ -67,14 +67,15 @@ def _batch(first: Sequence[Event], shape: Sequence[int | None] | None) -> int | 
     begins with that the nodes write.
     """
     if shape:
-        read = _shapes(event.args.input_type_shape for event in first)
+        read = _shapes(event.facts.input_type_shape for event in first)
         return next((found[0] for found in read if found and _fits(found[1:], shape[1:])), None)
-    begins = {found[0] for found in _shapes(event.args.output_type_shape for event in first) if found}
+    begins = {found[0] for found in _shapes(event.facts.output_type_shape for event in first) if found}
     return begins.pop() if len(begins) == 1 else None
 
 
 def _shapes(told: Iterable[Sequence[Shapes]]) -> list[tuple[int, ...]]:
-    return [shape for entries in told for entry in entries for shape in entry.values()]
+    shapes = (closed(shape) for entries in told for entry in entries for shape in entry.values())
+    return [shape for shape in shapes if shape is not None]
 
 
 def _fits(found: Sequence[int], wanted: Sequence[int | None]) -> bool:

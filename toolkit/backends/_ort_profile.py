@@ -51,8 +51,8 @@ ITEM_BYTES = {
 }
 
 
-# by the name of a type; a sequence or a map has none
-Shapes = Mapping[str, tuple[int, ...]]
+# by the name of a type; a sequence or a map has none, and a dimension that is open has a name
+Shapes = Mapping[str, tuple[int | str, ...]]
 
 
 class EventFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +73,18 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     cat: str = ""
     ts: Amount = 0.0
-    dur: Amount = 0.0
-    args: EventFacts = EventFacts()
+    dur: Amount | None = None
+    args: EventFacts | None = None
+
+    @property
+    def facts(self) -> EventFacts:
+        """Return what is told of the call; nothing where nothing is."""
+        return self.args or EventFacts()
+
+    @property
+    def ms(self) -> float:
+        """Return how long it took, in milliseconds, which every event in question tells."""
+        return (self.dur or 0.0) / 1e3
 
 
 def read_events(path: Path) -> tuple[Event, ...]:
@@ -117,7 +127,7 @@ def read_profile(
     Without `timed` the nodes' times are left out: a GPU's node is told to last as long as its launch.
     """
     calls = calls_by_node(events)
-    durations = (np.array([event.dur for event in own[1:]]) / 1e3 for own in calls.values())
+    durations = (np.array([event.ms for event in own[1:]]) for own in calls.values())
     times = np.array([_by_window(each, windows=windows, runs=runs) for each in durations])
     memory, unknown = _memory([own[0] for own in calls.values()])
     if not timed:
@@ -133,12 +143,16 @@ def read_profile(
 
 
 def calls_by_node(events: Sequence[Event]) -> dict[str, list[Event]]:
-    """Return each node's kernel events in the order of time; nodes in the order of execution."""
+    """Return each node's timed kernel events in the order of time; nodes in the order of execution."""
     found: dict[str, list[Event]] = defaultdict(list)
-    nodes = [event for event in events if event.cat == NODE and event.name.endswith(SUFFIX)]
+    nodes = [event for event in events if _is_kernel(event)]
     for event in sorted(nodes, key=lambda event: event.ts):
         found[event.name.removesuffix(SUFFIX)].append(event)
     return dict(found)
+
+
+def _is_kernel(event: Event) -> bool:
+    return event.cat == NODE and event.name.endswith(SUFFIX) and event.dur is not None
 
 
 def _by_window(durations: NDArray[np.float64], *, windows: int, runs: int) -> NDArray[np.float64]:
@@ -150,28 +164,36 @@ def _by_window(durations: NDArray[np.float64], *, windows: int, runs: int) -> ND
 
 def executed(name: str, event: Event, node: ExecutedNode | None = None) -> ExecutedNode:
     """Return one executed node from its first event and its node in the optimized graph."""
-    kind = event.args.op_name or (node.type if node else "unknown")
-    shapes = event.args.output_type_shape
+    kind = event.facts.op_name or (node.type if node else "unknown")
+    shapes = event.facts.output_type_shape
     first = next(iter(shapes[0].items()), None) if shapes else None
+    shape = closed(first[1]) if first else None
     return dataclasses.replace(
         node or ExecutedNode(name=name, type=kind),
         moves_data=kind in MOVES,
-        output_shape=first[1] if first else None,
+        output_shape=shape,
         output_dtype=first[0] if first else None,
         output_bytes=_output_bytes(shapes),
     )
 
 
 def _output_bytes(shapes: Sequence[Shapes]) -> int | None:
-    tensors = [(dtype, shape) for entry in shapes for dtype, shape in entry.items()]
-    if not shapes or any(dtype not in ITEM_BYTES for dtype, _ in tensors):
-        return None
-    return sum(prod(shape) * ITEM_BYTES[dtype] for dtype, shape in tensors)
+    tensors = [(dtype, closed(shape)) for entry in shapes for dtype, shape in entry.items()]
+    known = [
+        (ITEM_BYTES[dtype], shape) for dtype, shape in tensors if dtype in ITEM_BYTES and shape is not None
+    ]
+    return sum(prod(shape) * size for size, shape in known) if shapes and len(known) == len(tensors) else None
+
+
+def closed(shape: Sequence[int | str]) -> tuple[int, ...] | None:
+    """Return a shape of numbers; None where a dimension is told by its name alone."""
+    numbers = tuple(extent for extent in shape if isinstance(extent, int))
+    return numbers if len(numbers) == len(shape) else None
 
 
 def _memory(first: Sequence[Event]) -> tuple[dict[str, int | None], dict[str, str]]:
     """Read the arena's use in the very first run, the only one that allocates tensor by tensor."""
-    told = [event.args for event in first]
+    told = [event.facts for event in first]
     opening = _numbers((told[0].mem_bytes_in_use, told[0].mem_in_use_delta)) if told else []
     peaks, held = _numbers(a.mem_in_use_peak for a in told), _numbers(a.mem_arena_held for a in told)
     if len(opening) < 2 or not peaks or not held:

@@ -89,7 +89,7 @@ def _read(path: Path | None) -> ForeignFile | None:
     if path is None:
         return None
     try:
-        return ForeignFile(path=path, text=path.read_text(errors="replace"))
+        return ForeignFile(path=path, text=path.read_text("utf-8-sig", errors="replace"))
     except FileNotFoundError:
         raise NotFoundError(f"no file {path}") from None
     except OSError as error:

@@ -14,22 +14,32 @@ from toolkit.traces import ExecutedNode, ForeignFiles, ForeignTrace, Trace
 
 def read_foreign(files: ForeignFiles) -> ForeignTrace | None:
     """Return the layers, with their times where those were given; None for other files."""
-    layers, times = files.layers, files.times
-    if not holds_layers(layers) if layers else not (times and holds_times(times)):
+    given = [file for file in (files.layers, files.times) if file is not None]
+    # what a file holds tells what it is, whichever option it came by
+    layers = next((file for file in given if holds_layers(file)), None)
+    times = next((file for file in given if file is not layers and holds_times(file)), None)
+    if len(given) != (layers is not None) + (times is not None):
         return None
     nodes = read_layers(layers.text, what=str(layers.path)) if layers else ()
     if times is None:
-        return ForeignTrace(trace=Trace(nodes=nodes, unknown={"nodes": "no times were imported"}))
+        trace = Trace(nodes=nodes, unknown={"nodes": "no times were imported"})
+        return ForeignTrace(trace=trace, batch=_batch(nodes))
     names, runs = read_times(times.text, what=str(times.path))
     timed, unmatched = _joined(nodes, names)
     trace = Trace(nodes=timed, node_ms=np.array(runs, dtype=np.float64), runs=len(runs))
     if not layers or not unmatched:
-        return ForeignTrace(trace=trace)
+        return ForeignTrace(trace=trace, batch=_batch(nodes))
     note = (
         f"{unmatched} of {len(names)} timed layers are not in {layers.path.name}: "
         "the files are of different builds; those are placed by their names"
     )
-    return ForeignTrace(trace=trace, notes=(note,))
+    return ForeignTrace(trace=trace, batch=_batch(nodes), notes=(note,))
+
+
+def _batch(nodes: Sequence[ExecutedNode]) -> int | None:
+    """Return what every tensor begins with that the layers write; None where they tell several, or none."""
+    begins = {node.output_shape[0] for node in nodes if node.output_shape and len(node.output_shape) > 1}
+    return begins.pop() if len(begins) == 1 else None
 
 
 def _joined(nodes: Sequence[ExecutedNode], names: Sequence[str]) -> tuple[tuple[ExecutedNode, ...], int]:

@@ -27,8 +27,16 @@ _MYELIN = re.compile(r"_myl\d+_\d+$")
 _FOREIGN = re.compile(r"\{?ForeignNode\[(.+?)\.\.\.(.+?)\]\}?")
 _TIMING = re.compile(r"^Timing:\s*(\d+(?:\.\d*)?)us -> (.+)$", re.M)
 _TEXT = re.compile(
-    r"^Name: (.+?), LayerType: (\w*), Inputs: \[(.*?)\], Outputs: \[(.*?)\](?:, |$)(.*)$", re.M
+    r"^Name: (.+?), LayerType: (\w*), Inputs: \[(.*?)\], Outputs: \[(.*?)\](?:, (?=[A-Z]\w*:)|$)(.*)$", re.M
 )
+# what a logger writes before a line: `[I]`, `[11/28/2026-10:00:00] [V] [TRT]`
+_LOGGED = re.compile(r"^(?:\[[^\]\n]*\][ \t]*)+(?=Name: |Timing:|=== |[\d.]+ |Time|Total)", re.M)
+_TABLE = re.compile(r"^=== Profile \(\d+ iterations\) ===\s*\n(.+)\n((?:.*\d.*(?:\n|$))+)", re.M)
+_TYPE = re.compile(
+    r"\b(?:FP\d+\w*|BF16|U?I(?:NT|nt)\d+|BOOL|Float|Half|BFloat16|Bool|float\d*|half|bfloat16|int\d+|bool)\b"
+)
+# what fused pointwise layers borrow from the graph: constants, and how they are spread
+_BORROWED = re.compile(r"(?:^|/)(?:Constant(?:_\d+)?|Broadcast_\d+)(?:_clone_\d+)?$|^Broadcast_\d+$")
 _SUFFIX = re.compile(r"(?:\.1)?_\d+_myl\d+$|\.1_myl\d+$|\.\d+_\d+_myl\d+$|_myl\d+$")
 SPELLING = NodeSpelling(region=_FOREIGN, nameless=re.compile(r"^__my"), kernel_number=re.compile(r"_\d+$"))
 MOVES = frozenset({"Reformat", "NoOp", "shape_call", "signal", "wait", "CopyNode"})
@@ -44,7 +52,8 @@ def parts_of(name: str) -> tuple[str, ...]:
     pieces = re.split(r" \+ | \|\| |,\s*|PWN\(|[()]", _FOREIGN.sub("", name))
     plain = (_MYELIN.sub("", piece.strip()) for piece in pieces)
     named = [part for part in plain if part and not part.startswith(("__my", "[", "(Unnamed"))]
-    return tuple(dict.fromkeys([*foreign, *named]))
+    own = [part for part in named if not _BORROWED.search(part)]
+    return tuple(dict.fromkeys([*foreign, *(own or named)]))
 
 
 class InspectedTensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +92,7 @@ class TimedLayer(msgspec.Struct, frozen=True, kw_only=True):
 def holds_layers(file: ForeignFile) -> bool:
     """Tell whether a file is an inspector's output."""
     data = file.data
-    return (isinstance(data, Mapping) and LAYERS in data) or _TEXT.search(file.text) is not None
+    return (isinstance(data, Mapping) and LAYERS in data) or _TEXT.search(plain(file.text)) is not None
 
 
 def holds_times(file: ForeignFile) -> bool:
@@ -91,12 +100,18 @@ def holds_times(file: ForeignFile) -> bool:
     keys = {"count", "averageMs", "medianMs"}
     entries = file.data if isinstance(file.data, list) else []
     told = any(isinstance(entry, Mapping) and keys & entry.keys() for entry in entries)
-    return told or _TIMING.search(file.text) is not None
+    text = plain(file.text)
+    return told or _TIMING.search(text) is not None or _TABLE.search(text) is not None
+
+
+def plain(text: str) -> str:
+    """Return a log's text without what the logger wrote before each line."""
+    return _LOGGED.sub("", text)
 
 
 def read_layers(text: str, *, what: str) -> tuple[ExecutedNode, ...]:
     """Read an inspector's output: JSON, or its text form. Raises CorruptError in words."""
-    nodes = tuple(_from_text(match) for match in _TEXT.finditer(text))
+    nodes = tuple(_from_text(match) for match in _TEXT.finditer(plain(text)))
     if nodes:
         return nodes
     try:
@@ -105,7 +120,7 @@ def read_layers(text: str, *, what: str) -> tuple[ExecutedNode, ...]:
         raise CorruptError(f"{what} is neither the inspector's JSON nor its text: {error}") from None
     layers = data.get(LAYERS) if isinstance(data, Mapping) else None
     if not isinstance(layers, list) or not layers:
-        raise CorruptError(f"{what} holds no layers; `trtexec --exportLayerInfo={what}` writes them")
+        raise CorruptError(f"{what} holds no layers; `trtexec --exportLayerInfo=FILE` writes them")
     if any(isinstance(layer, Mapping) and "Name" not in layer for layer in layers):
         raise CorruptError(f"{what} holds a layer without a name")
     found = schema.convert(Inspection, data, what=what, again="export the layers again").layers
@@ -129,7 +144,7 @@ def _from_json(layer: InspectedLayer) -> ExecutedNode:
 def _from_text(match: re.Match[str]) -> ExecutedNode:
     name, kind, inputs, outputs, tail = match.groups()
     shape = re.search(r"Dimensions: \[((?:-?\d+,?)*)\]", outputs)
-    dtype = re.search(r"Format/Datatype: ([^}]+?) \}?", outputs + " ")
+    dtype = re.search(r"Format/Datatype: ([^}]+)", outputs)
     return node_of(
         name,
         kind=kind,
@@ -162,8 +177,14 @@ def node_of(
         origins=known or parts_of(name),
         moves_data=kind in MOVES or _REFORMAT.match(name) is not None or name.startswith(("[", "__mye")),
         output_shape=tuple(shape) if shape is not None and whole else None,
-        output_dtype=dtype,
+        output_dtype=_type_in(dtype),
     )
+
+
+def _type_in(text: str | None) -> str | None:
+    """Return the type in a tensor's format (`Row major linear FP16`), else the text as it is."""
+    found = _TYPE.findall(text or "")
+    return found[-1] if found else text
 
 
 def tensor_of(name: str) -> str:
@@ -176,9 +197,13 @@ def tensor_of(name: str) -> str:
 def read_times(text: str, *, what: str) -> tuple[tuple[str, ...], list[list[float]]]:
     """Read layer times; return the layers' names in order and each run's milliseconds.
 
-    `trtexec --exportProfile` gives means (one run); a log of `Timing: 3.8us -> name` lines gives a
-    run whenever a name comes again. Raises CorruptError in words.
+    `trtexec --exportProfile` gives means (one run), as does the table of its log; a log of
+    `Timing: 3.8us -> name` lines gives a run whenever a name comes again. Raises CorruptError in words.
     """
+    text = plain(text)
+    table = _TABLE.search(text)
+    if table is not None:
+        return _posted_times(table, what)
     runs: list[dict[str, float]] = []
     for microseconds, name in _TIMING.findall(text):
         if not runs or name in runs[-1]:
@@ -205,10 +230,26 @@ def _exported_times(text: str, what: str) -> tuple[tuple[str, ...], list[list[fl
     times = {e.name: e.average_ms if e.median_ms is None else e.median_ms for e in entries if e.name}
     known = {name: ms for name, ms in times.items() if ms is not None}
     if not times:
-        raise CorruptError(f"{what} holds no layer's time; `trtexec --exportProfile={what}` writes them")
+        raise CorruptError(f"{what} holds no layer's time; `trtexec --exportProfile=FILE` writes them")
     if len(known) < len(times):
         raise CorruptError(f"{named}: it holds a layer without a time")
     return tuple(known), [list(known.values())]
+
+
+def _posted_times(table: re.Match[str], what: str) -> tuple[tuple[str, ...], list[list[float]]]:
+    """Read the table that trtexec prints with `--dumpProfile`: the median, else the mean, of each layer."""
+    columns = re.findall(r"\S+", table[1])
+    wanted = next((name for name in ("Median(ms)", "Avg.(ms)") if name in columns), None)
+    if wanted is None or columns[-1] != "Layer":
+        raise CorruptError(f"{what} holds a table of layers without a median or a mean of each")
+    found: dict[str, float] = {}
+    for line in table[2].splitlines():
+        cells = line.split(None, len(columns) - 1)
+        if len(cells) == len(columns) and cells[-1] != "Total":
+            found[cells[-1].strip()] = float(cells[columns.index(wanted)])
+    if not found:
+        raise CorruptError(f"{what} holds a table without a layer")
+    return tuple(found), [list(found.values())]
 
 
 def key_of(name: str) -> str:
