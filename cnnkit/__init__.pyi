@@ -9,6 +9,8 @@ from toolkit import errors as errors
 from toolkit.artifacts import Artifact as Artifact
 from toolkit.backends import Backend as Backend
 from toolkit.backends import Engine as Engine
+from toolkit.checking import Findings as Findings
+from toolkit.checking.check import check as check
 from toolkit.exporting import Exporter as Exporter
 from toolkit.exporting import ExportOptions as ExportOptions
 from toolkit.importing import Imported as Imported

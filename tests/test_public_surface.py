@@ -14,6 +14,7 @@ import cnnkit
 
 REPO = Path(__file__).parents[1]
 FUNCTIONS = [
+    "check",
     "compare",
     "datasets",
     "doctor",
@@ -28,7 +29,18 @@ FUNCTIONS = [
     "train",
     "verify",
 ]
-RESULTS = ["Comparison", "Imported", "Layers", "Network", "Outcome", "Profile", "Report", "Table", "Verdict"]
+RESULTS = [
+    "Comparison",
+    "Findings",
+    "Imported",
+    "Layers",
+    "Network",
+    "Outcome",
+    "Profile",
+    "Report",
+    "Table",
+    "Verdict",
+]
 CONTRACTS = [
     "Artifact",
     "Backend",

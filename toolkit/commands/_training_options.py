@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -45,6 +46,7 @@ training_options = cli.options(
     cli.dataset_option,
     cli.data_dir_option,
     _option("group", metavar="REGEX"),
+    _option("exclude", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE"),
     _option("columns", metavar="ROLE=NAME,…"),
     _option("skip_damaged", is_flag=True),
     _option("max_pixels", default=MOST_PIXELS),

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from toolkit.catalog import Shelf
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
 from toolkit.images import Levels
-from toolkit.listings import PLAIN, LeftOut, Listing, Reading
+from toolkit.listings import PARTS, PLAIN, LeftOut, Listing, Part, Reading
 from toolkit.listings.decoding import Decoding
+from toolkit.listings.excluding import kept_rows, read_exclusions, without
 from toolkit.listings.looking import is_text, readable
 from toolkit.listings.parts import Member, grouped, members
 from toolkit.preprocessing import Preprocessing
@@ -135,6 +136,8 @@ class DatasetSpec:
                 "rename it"
             )
         found = self.listing(name, reading)
+        if reading.exclude:
+            found = without(found, reading.exclude)
         return grouped(found, reading.group) if reading.group else found
 
 
@@ -196,6 +199,35 @@ def fingerprint(*splits: Split) -> str:
         digest.update(np.ascontiguousarray(split.images).data)
         digest.update(np.ascontiguousarray(split.labels).data)
     return digest.hexdigest()
+
+
+def without_rows(data: Dataset, path: Path) -> Dataset:
+    """Leave out what a list names of a data set that is the same for everybody (`train 17`).
+
+    Raises NotFoundError, or CnnkitError where it names nothing that is there.
+    """
+    names = read_exclusions(path)
+    rows = {part: kept_rows(names, part, len(split)) for part, split in splits_of(data).items()}
+    gone = sum(len(split) - len(rows[part]) for part, split in splits_of(data).items())
+    if names and not gone:
+        raise CnnkitError(
+            f"--exclude {path} names {len(names):,} pictures, of which {data.name} holds none; names there "
+            "are as `train 0`"
+        )
+    kept = {part: split.take(rows[part]) for part, split in splits_of(data).items()}
+    return replace(
+        data,
+        train=kept["train"],
+        validation=kept.get("validation"),
+        test=kept["test"],
+        fingerprint=fingerprint(*kept.values()),
+    )
+
+
+def splits_of(data: Dataset) -> dict[Part, Split]:
+    """Return the splits that a data set has, by part."""
+    found = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {part: split for part in PARTS if (split := found[part]) is not None}
 
 
 def split_off(data: Split, fraction: float) -> tuple[Split, Split | None]:

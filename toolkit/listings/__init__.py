@@ -85,12 +85,14 @@ class Reading:
     """How people want a source to be read; the defaults are what a word alone means.
 
     `group` is a regular expression that finds a picture's group in its name; `columns` names the columns
-    of a table, as `image=…,label=…`. Damaged pictures are an error unless `skip_damaged`.
+    of a table, as `image=…,label=…`. Damaged pictures are an error unless `skip_damaged`. `exclude` is a
+    list of names to leave out, see toolkit/listings/excluding.py.
     """
 
     group: str | None = None
     columns: str | None = None
     skip_damaged: bool = False
+    exclude: Path | None = None
     max_pixels: Annotated[int, Meta(ge=1, le=MOST_PIXELS)] = MOST_PIXELS
 
 

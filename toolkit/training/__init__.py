@@ -51,6 +51,9 @@ class Job:
             "Regular expression that finds a picture's clip, patient or camera: a group stays in one part."
         ),
     ] = None
+    exclude: Annotated[
+        Path | None, About("List of pictures to leave out, as `cnnkit check --write-list` writes it.")
+    ] = None
     columns: Annotated[
         str | None, About("Columns of a table, as image=FILE,label=KIND[,part=…,group=…].")
     ] = None
@@ -132,6 +135,7 @@ class Job:
         """Return how pictures of one's own are read."""
         return Reading(
             group=self.group,
+            exclude=self.exclude,
             columns=self.columns,
             skip_damaged=self.skip_damaged,
             max_pixels=self.max_pixels,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.datasets import Dataset, Split, dataset_of, split_off
+from toolkit.datasets import Dataset, Split, dataset_of, split_off, without_rows
 from toolkit.errors import CnnkitError
 from toolkit.images import AGREEING, Levels, Pixels, ground_of
 from toolkit.listings.parts import Member
@@ -48,6 +48,7 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     if spec.listing is None:
         _refuse_options_of_own(job)
         data = spec.load(job.dataset_name, job.data_dir, True, (channels, *size))
+        data = without_rows(data, job.exclude) if job.exclude else data
     else:
         listing = spec.listed(job.dataset_name, job.reading)
         held = listed_members(listing, watcher)

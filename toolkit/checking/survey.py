@@ -1,0 +1,134 @@
+"""Every picture looked at once: whether it can be read, its size, its colours, and a small copy of it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from toolkit.checking import FaultyPicture
+from toolkit.checking.pictures import Gallery, Step, unwatched
+from toolkit.checking.spectra import SIDE
+from toolkit.errors import ImageError
+from toolkit.images import Pixels
+
+# a difference between the lightest and the darkest that nobody sees, and that storing with losses makes
+_PLAIN = 4
+_AT_ONCE = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What was seen of M readable pictures: `rows` are their numbers in the gallery.
+
+    `small` (M, C, S, S) uint8 are the pictures squashed to S = 32 pixels, smaller ones with their border
+    repeated; `sizes` (M, 2) their own width and height; `plain` (M,) tells those of one colour.
+    """
+
+    rows: NDArray[np.int64]
+    small: Pixels
+    sizes: NDArray[np.int64]
+    plain: NDArray[np.bool_]
+    faulty: tuple[FaultyPicture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Glance:
+    small: Pixels
+    size: tuple[int, int]
+    plain: bool
+
+
+def survey(pictures: Gallery, on_step: Step = unwatched) -> Survey:
+    """Decode every picture once, by threads; what cannot be read is collected."""
+    if pictures.held is not None and max(pictures.held.shape[2:]) <= SIDE:
+        return _of_memory(pictures.held)
+    small: list[Pixels] = []
+    rows, sizes, plain, faulty = [], [], [], []
+
+    def look(at: int) -> _Glance | FaultyPicture:
+        try:
+            return _look(pictures.open(at))
+        except ImageError as error:
+            name = pictures.names[at]
+            return FaultyPicture(file=name, why=str(error).removeprefix(f"{name} ").partition(";")[0])
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(pictures), _AT_ONCE):
+            part = range(start, min(start + _AT_ONCE, len(pictures)))
+            found = list(zip(part, pool.map(look, part), strict=True))
+            faulty += [one for _, one in found if isinstance(one, FaultyPicture)]
+            good = [(at, one) for at, one in found if isinstance(one, _Glance)]
+            rows += [at for at, _ in good]
+            sizes += [one.size for _, one in good]
+            plain += [one.plain for _, one in good]
+            small.append(_stacked([one.small for _, one in good]))
+            on_step("decoding", part.stop, len(pictures))
+    return Survey(
+        rows=np.array(rows, dtype=np.int64),
+        small=_joined(small),
+        sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        plain=np.array(plain, dtype=bool),
+        faulty=tuple(faulty),
+    )
+
+
+def _look(image: Image.Image) -> _Glance:
+    spans = np.reshape(image.getextrema(), (-1, 2))
+    plain = bool((spans[:, 1] - spans[:, 0] <= _PLAIN).all())
+    pixels = np.asarray(fitted(image, SIDE), dtype=np.uint8)
+    if pixels.ndim == 3 and (pixels[..., :1] == pixels).all():
+        pixels = pixels[..., 0]  # grey in three channels
+    pixels = pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    return _Glance(small=bordered(pixels[None], SIDE)[0], size=image.size, plain=plain)
+
+
+def fitted(image: Image.Image, side: int) -> Image.Image:
+    """Squash a picture that is larger than a square into it; leave one that fits as it is."""
+    if max(image.size) <= side:
+        return image
+    down = side < image.width or side < image.height
+    return image.resize((side, side), Image.Resampling.BOX if down else Image.Resampling.BILINEAR)
+
+
+def bordered(pixels: Pixels, side: int) -> Pixels:
+    """Lay (N, C, H, W) pictures that are no larger into the middle of (side, side), their border repeated."""
+    spare = [side - size for size in pixels.shape[2:]]
+    around = [(0, 0), (0, 0), *((one // 2, one - one // 2) for one in spare)]
+    return np.pad(pixels, around, mode="edge") if any(spare) else pixels
+
+
+def _stacked(small: list[Pixels]) -> Pixels:
+    """Return pictures as one array, in colour where one of them is."""
+    channels = max((len(one) for one in small), default=1)
+    made = np.empty((len(small), channels, SIDE, SIDE), dtype=np.uint8)
+    for at, one in enumerate(small):
+        made[at] = one
+    return made
+
+
+def _joined(parts: list[Pixels]) -> Pixels:
+    """Return parts as one array, in colour where one of them is; each is let go once it is copied."""
+    channels = max((part.shape[1] for part in parts), default=1)
+    made = np.empty((sum(map(len, parts)), channels, SIDE, SIDE), dtype=np.uint8)
+    end = len(made)
+    while parts:
+        part = parts.pop()
+        made[end - len(part) : end] = part
+        end -= len(part)
+    return made
+
+
+def _of_memory(held: Pixels) -> Survey:
+    flat = held.reshape(*held.shape[:2], -1)
+    height, width = held.shape[2:]
+    return Survey(
+        rows=np.arange(len(held)),
+        small=bordered(held, SIDE),
+        sizes=np.tile(np.array([[width, height]]), (len(held), 1)),
+        plain=(flat.max(axis=2).astype(int) - flat.min(axis=2) <= _PLAIN).all(axis=1),
+        faulty=(),
+    )

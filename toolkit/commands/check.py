@@ -1,0 +1,158 @@
+"""`cnnkit check`: what is wrong with a data set, before it is learnt from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.progress import Progress
+
+from toolkit import cli
+from toolkit.listings import MOST_PIXELS
+
+if TYPE_CHECKING:
+    from toolkit.checking import Findings
+    from toolkit.checking.pictures import Step
+
+_SHOWN = 10
+
+
+@click.command()
+@click.argument("data")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write what was found as a page."
+)
+@click.option(
+    "--write-list",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write what to leave out, for `cnnkit train --exclude FILE`.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 4 when anything was found.")
+@click.option("--group", metavar="REGEX", help="Finds a picture's group (clip, patient) in its name.")
+@click.option("--columns", metavar="ROLE=NAME,…", help="Columns of a table, as image=FILE,label=KIND.")
+@click.option("--max-pixels", type=click.IntRange(1, MOST_PIXELS), default=MOST_PIXELS, show_default=True)
+@click.option(
+    "--exclude",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Leave out the pictures of this list.",
+)
+@cli.options(cli.data_dir_option, cli.root_option, cli.json_option)
+def check(
+    *,
+    data: str,
+    html: Path | None,
+    write_list: Path | None,
+    strict: bool,
+    group: str | None,
+    columns: str | None,
+    max_pixels: int,
+    exclude: Path | None,
+    data_dir: Path | None,
+    root: Path,
+    as_json: bool,
+) -> None:
+    """Find what is wrong with DATA, a data set or folder:PATH: damaged files, duplicates, leaks."""
+    from toolkit.checking.check import check as run
+    from toolkit.errors import GateError
+    from toolkit.listings import Reading
+
+    reading = Reading(group=group, columns=columns, exclude=exclude, max_pixels=max_pixels)
+    with _progress() as progress:
+        found = run(
+            data,
+            data_dir=data_dir,
+            reading=reading,
+            root=root,
+            on_step=_shown_on(progress),
+        )
+    if html:
+        from toolkit.artifacts import write_bytes
+        from toolkit.checking.page import html_page
+        from toolkit.checking.pictures import gallery
+
+        page = html_page(found, gallery(data, data_dir, reading))
+        write_bytes(html, page.encode("utf-8", "replace"))
+        cli.say(f"wrote {html}")
+    if write_list:
+        from toolkit.listings.excluding import write_exclusions
+
+        write_exclusions(write_list, found.surplus())
+        cli.say(f"wrote {write_list}: {len(found.surplus()):,} pictures to leave out")
+    if as_json:
+        cli.emit(_payload(found))
+    else:
+        _show(found)
+    if strict and not found.ok:
+        raise GateError(f"--strict: {found.count:,} findings in {found.dataset}")
+
+
+def _progress() -> Progress:
+    return Progress(console=cli.stderr, transient=True, disable=not cli.stderr.is_terminal)
+
+
+def _shown_on(progress: Progress) -> Step:
+    tasks: dict[str, Any] = {}
+
+    def show(what: str, done: int, of: int) -> None:
+        if what not in tasks:
+            tasks[what] = progress.add_task(what, total=of)
+        progress.update(tasks[what], completed=done, total=of)
+
+    return show
+
+
+def _payload(found: Findings) -> dict[str, Any]:
+    return {
+        "dataset": found.dataset,
+        "images": found.images,
+        "classes": {one.name: one.images for one in found.classes},
+        "parts": {
+            part: sum(getattr(one, part) for one in found.classes) for part in ("train", "validation", "test")
+        },
+        "damaged": [{"file": one.file, "why": one.why} for one in found.faulty],
+        "one_colour": [one.file for one in found.plain],
+        "duplicates": [
+            {
+                "files": one.files,
+                "kind": one.kind,
+                "across_splits": one.across_splits,
+                "labels": one.labels,
+                "parts": one.parts,
+            }
+            for one in found.duplicates
+        ],
+        "leaks": [{"group": one.group, "parts": one.parts, "images": one.images} for one in found.leaks],
+        "odd_sizes": found.odd_sizes,
+        "suspects": None,  # labels are not judged
+        "notes": found.notes,
+        "findings": found.count,
+        "ok": found.ok,
+        "seconds": found.seconds,
+    }
+
+
+def _show(found: Findings) -> None:
+    cli.print_table(cli.as_rich(found.table()))
+    lines = list(found.sentences())
+    for title, entries in (
+        ("damaged", [f"{one.file}: {one.why}" for one in found.faulty]),
+        ("one colour", [one.file for one in found.plain]),
+        ("duplicates", [_pair(one.files, one.kind, across=one.across_splits) for one in found.duplicates]),
+        ("leaks", [f"{one.group}: {one.images} pictures in {', '.join(one.parts)}" for one in found.leaks]),
+        ("odd sizes", [f"{one.file}: {one.width}×{one.height}, {one.why}" for one in found.odd_sizes]),
+    ):
+        if entries:
+            more = [f"  … {len(entries) - _SHOWN:,} more (--json, --html)"] if len(entries) > _SHOWN else []
+            lines += ["", f"{title}:", *(f"  {entry}" for entry in entries[:_SHOWN]), *more]
+    cli.stdout.print("\n".join(lines or ["nothing was found"]), markup=False, soft_wrap=True)
+
+
+def _pair(files: tuple[str, ...], kind: str, *, across: bool) -> str:
+    shown = " = ".join(files[:3]) + (f" = {len(files) - 3} more" if len(files) > 3 else "")
+    return f"{shown} ({kind}{', across parts' if across else ''})"
+
+
+COMMAND = check
