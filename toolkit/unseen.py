@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.datasets import Dataset, DatasetSpec, Split, absolute_word, dataset_of, split_off
+from toolkit.datasets import Dataset, Split, absolute_word, dataset_of, split_off
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.figures import count_text
 from toolkit.listings import MOST_PIXELS, Listing, Reading
@@ -65,6 +65,7 @@ def unseen_pictures(
     data_dir: Path | None = None,
     fetch: bool = True,
     include_trained: bool = False,
+    columns: str | None = None,
     images: int | None = None,
     seed: int | None = None,
     on_decoded: Decoding = lambda done: None,
@@ -72,7 +73,8 @@ def unseen_pictures(
     """Load the pictures of a data set that a network may be judged by, and no others.
 
     `images` are so many of them: a seeded sample, or the first where `seed` is None. `beside` is the
-    network's file. Raises NotFoundError where there are none, or where nobody knows which.
+    network's file; `columns` names those of a table. Raises NotFoundError where there are none, or where
+    nobody knows which.
     """
     spec = dataset_of(word)
     if spec.listing is None:
@@ -83,7 +85,10 @@ def unseen_pictures(
         data = spec.load(word, data_dir, fetch, passport.preprocessing)
         data = replace(data, test=_some(data.test, images, seed))
         return UnseenPictures(dataset=in_order_of(data, passport.classes))
-    choice = _chosen(spec, word, passport, beside, include_trained)
+    reading = reading_of(passport.dataset if _is_own(word, passport) else None)
+    if columns is not None:
+        reading = replace(reading, columns=columns)
+    choice = _chosen(spec.listed(word, reading), reading, passport, beside, include_trained)
     picked = choice.members if images is None or seed is not None else choice.members[:images]
     if seed is not None:
         picked = [picked[at] for at in sampled(len(picked), images, seed)]
@@ -114,11 +119,9 @@ def _some(split: Split, images: int | None, seed: int | None) -> Split:
 
 
 def _chosen(
-    spec: DatasetSpec, word: str, passport: Passport, beside: Path | None, include_trained: bool
+    listing: Listing, reading: Reading, passport: Passport, beside: Path | None, include_trained: bool
 ) -> _Choice:
     """Choose before anything is decoded. Members come by their hashes: any first part is a fair sample."""
-    reading = reading_of(passport.dataset if _is_own(word, passport) else None)
-    listing = spec.listed(word, reading)
     everything = members(listing)
     record = _record(passport, beside)
     own = _was_trained_on(listing, everything, passport, record)

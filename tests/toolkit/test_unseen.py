@@ -144,6 +144,19 @@ def test_of_pictures_that_were_not_trained_on_all_are_judged(
     assert len(unseen(artifact, tmp_path / "laid").dataset.test) == 2
 
 
+def test_a_table_of_other_columns_is_read_as_they_are_named(
+    made: tuple[Path, Artifact], tmp_path: Path
+) -> None:
+    _, artifact = made
+    paint(tmp_path, ["1.png", "2.png"], 7)
+    (tmp_path / "t.csv").write_text("was,ist\n1.png,bag\n2.png,shirt\n")
+    word = f"csv:{tmp_path / 't.csv'}"
+    found = unseen_pictures(artifact.passport, word, beside=artifact.path, columns="image=was,label=ist")
+    assert len(found.dataset.test) == 2
+    with pytest.raises(CnnkitError, match="--columns image=NAME,label=NAME says so"):
+        unseen_pictures(artifact.passport, word, beside=artifact.path)
+
+
 def test_labels_go_by_the_names_of_the_networks_classes(made: tuple[Path, Artifact], tmp_path: Path) -> None:
     _, artifact = made
     passport = dataclasses.replace(artifact.passport, classes=("shirt", "hat", "bag"))

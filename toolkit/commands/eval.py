@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test pictures.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--include-trained", is_flag=True, help="Measure all pictures, those trained on, too.")
+@click.option("--columns", metavar="ROLE=NAME,…", help="Columns of a table, as image=FILE,label=KIND.")
 @click.option("--at-least", type=click.FloatRange(0, 1), help="Exit with 4 below this accuracy.")
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file with the mistakes."
@@ -42,6 +43,7 @@ def evaluate(
     first: int | None,
     batch: int,
     include_trained: bool,
+    columns: str | None,
     at_least: float | None,
     html: Path | None,
     dataset: str | None,
@@ -78,6 +80,7 @@ def evaluate(
             first=first,
             batch=batch,
             include_trained=include_trained,
+            columns=columns,
             tell=cli.say,
             on_batch=lambda done, of: progress.update(task, completed=done, total=of),
         )

@@ -151,6 +151,7 @@ class Network:
         first: int | None = None,
         batch: int = 64,
         include_trained: bool = False,
+        columns: str | None = None,
         tell: Tell = silent,
         on_batch: Callable[[int, int], None] = lambda done, of: None,
     ) -> Evaluation:
@@ -158,7 +159,7 @@ class Network:
 
         Of people's own pictures that name no parts and were not trained on, all are asked about. One that
         was trained on is never asked about, unless with `include_trained`, which asks about all there are.
-        `on_batch` is told after each batch how many of how many pictures are done. Raises CnnkitError for an
+        `columns` names those of a table. `on_batch` is told after each batch how many of how many pictures are done. Raises CnnkitError for an
         untrained network, NotFoundError where the data is not to be had, ShapeError where its classes are
         others, CorruptError for answers that are no numbers.
         """
@@ -167,7 +168,9 @@ class Network:
             raise CnnkitError(
                 f"{self.artifact.path} is untrained, so it has no accuracy: `cnnkit train {passport.model}`"
             )
-        found = self._unseen(dataset, data_dir, images=first, include_trained=include_trained)
+        found = self._unseen(
+            dataset, data_dir, images=first, include_trained=include_trained, columns=columns
+        )
         data, split = found.dataset, found.dataset.test
         check_classes(passport, data)
         tell(f"{len(split):,} {found.what} of {data.name} from {data.source}")
