@@ -159,9 +159,9 @@ class Network:
 
         Of people's own pictures that name no parts and were not trained on, all are asked about. One that
         was trained on is never asked about, unless with `include_trained`, which asks about all there are.
-        `columns` names those of a table. `on_batch` is told after each batch how many of how many pictures are done. Raises CnnkitError for an
-        untrained network, NotFoundError where the data is not to be had, ShapeError where its classes are
-        others, CorruptError for answers that are no numbers.
+        `columns` names those of a table. `on_batch` is told after each batch how many of how many pictures
+        are done. Raises CnnkitError for an untrained network, NotFoundError where the data is not to be had,
+        ShapeError where its classes are others, CorruptError for answers that are no numbers.
         """
         passport = self.passport
         if passport.trained is False:
