@@ -9,6 +9,7 @@ import click
 from rich.box import SIMPLE_HEAD
 
 from toolkit import cli
+from toolkit.artifacts import artifact_name
 
 if TYPE_CHECKING:
     from toolkit.inspection.layers import Layers
@@ -89,9 +90,10 @@ def show(
         _draw(
             names,
             features,
-            out or Path(f"{'-against-'.join(Path(name).stem for name in names)}-features.png"),
+            out or Path(f"{'-against-'.join(artifact_name(Path(name).stem) for name in names)}-features.png"),
             as_json=as_json,
             layers=layers,
+            pretrained=pretrained,
             untrained=untrained,
             seed=seed,
             root=root,

@@ -20,7 +20,7 @@ from toolkit.figures import shape_text
 from toolkit.images import Pixels
 from toolkit.inspection.sheet import INK, MARGIN, PAPER, inline, tile
 from toolkit.modules import ModuleRow, visit
-from toolkit.opening import Selection, describe, is_path, open_model, require_torch
+from toolkit.opening import Selection, describe, is_path, open_model, require_torch, take_weights
 from toolkit.preprocessing import normalise
 from toolkit.telling import Tell, silent
 
@@ -89,6 +89,7 @@ def features(
     picture: Path,
     *,
     layers: Sequence[str] = (),
+    pretrained: Path | str | None = None,
     untrained: bool = False,
     seed: int = 0,
     root: Path | str | None = None,
@@ -97,7 +98,8 @@ def features(
 ) -> Features:
     """Look through the checkpoints of networks, names or files, at one picture.
 
-    `layers` none are the first two activations that still are pictures. Raises NotFoundError for an unknown
+    `layers` none are the first two activations that still are pictures. `pretrained` is a file of published
+    weights of the package's network that the first model names. Raises NotFoundError for an unknown
     network or layer, CnnkitError for a layer whose output is no picture, MissingExtraError without PyTorch.
     """
     require_torch()
@@ -109,8 +111,9 @@ def features(
         model_file=model_file,
     )
     seen = []
-    for model in models:
-        artifact = open_model(model, selection)
+    for index, model in enumerate(models):
+        named = model if index else str(take_weights(model, pretrained, selection.root))
+        artifact = open_model(named, selection)
         tell(f"opened {describe(artifact)}")
         seen.append(look(artifact, picture, layers=layers, title=_title(model), model_file=model_file))
         if seen[-1].inverted:
