@@ -149,7 +149,7 @@ def brought(source: Path, file: Path, name: str, folder: Path, pictures: str | N
     assert prepared is not None
     words: list[object] = ["import", file, "--name", name, "--artifacts", folder]
     words += ["--mean", ",".join(map(str, prepared.mean)), "--std", ",".join(map(str, prepared.std))]
-    words += ["--resize", prepared.resize, "--crop-share", prepared.crop_share]
+    words += ["--resize", prepared.resize, "--crop-share", prepared.crop_share, "--replace"]
     words += ["--interpolation", prepared.interpolation]
     words += ["--dataset", pictures] if passport.dataset else ["--classes", ",".join(passport.classes)]
     status, _, told = run(*words)
@@ -172,13 +172,11 @@ def walk(name: str, way: str, folder: Path, pictures: str | None) -> Walked:
     if way == "torchscript":
         file = folder / "files" / f"{artifact_name(name)}-old.onnx"
         old_export(source, file)
-        opened = str(file)
-        if trained:  # judged on pictures, for which its preparation has to be told
-            status, told = brought(source, file, f"{artifact_name(name)}-old", folder, pictures)
-            if status:
-                found.steps = dict.fromkeys(STEPS, said(status, told))
-                return found
-            opened = f"{artifact_name(name)}-old"
+        status, told = brought(source, file, f"{artifact_name(name)}-old", folder, pictures)
+        if status:
+            found.steps = dict.fromkeys(STEPS, said(status, told))
+            return found
+        opened = f"{artifact_name(name)}-old"
     words: list[object] = ["--format", "onnx", "--images", 1000 if trained else 64, "--artifacts", root]
     words += ["--calibration-images", 256 if trained else 32, "--json"]
     words += ["--max-accuracy-drop", ALLOWED_POINTS] if trained else []
@@ -321,13 +319,13 @@ HEAD = """# Networks from elsewhere
 
 Networks of timm and torchvision at 64 pixels (96 where said), ten classes, walked by
 `python -m tests.benchmarks.networks_page` on {machine}. Each comes in by both of torch's exporters: *dynamo*
-is `cnnkit export` of its checkpoint, *TorchScript* is `cnnkit export` of an .onnx file that
+is `cnnkit export` of its checkpoint, *TorchScript* is `cnnkit import` and `export` of an .onnx file that
 `torch.onnx.export(dynamo=False)` wrote. Export means fp32, fp16 and int8 as ONNX, each judged
 against its source; verify and profile mean every file that was made, serve means one request to the fp32 one.
 
 Trained ones learned {training} of CIFAR-10-JPEG75 (a subset of 8,000 + 2,000 lossy pictures, enlarged; no
 figures to compare with published ones), and int8 was judged on pictures that training held out, {allowed:g}
-points allowed. The others have seeded, untrained weights and were judged on random images.
+point allowed. The others have seeded, untrained weights and were judged on random images.
 
 **{all_yes} of {count} networks: yes at every step, both ways.**{left}
 """
