@@ -20,6 +20,7 @@ import time
 import urllib.request
 import warnings
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -293,11 +294,11 @@ def walk_all(log: Path, folder: Path, pictures: str | None, only: set[str], seco
     known = done_already(log)
     ways = [(name, way) for name in (*UNTRAINED, *TRAINED) for way in ("dynamo", "torchscript")]
     left = [pair for pair in ways if pair not in known and (not only or pair[0] in only)]
-    for start in range(0, len(left), 4):
+    for start in range(0, len(left), 2):
         if time.monotonic() > until:
             sys.exit(1)
         rows = []
-        for name, way in left[start : start + 4]:
+        for name, way in left[start : start + 2]:
             try:
                 rows.append(walk(name, way, folder, pictures))
             except Exception as error:  # the table tells it
@@ -318,8 +319,8 @@ def walk_all(log: Path, folder: Path, pictures: str | None, only: set[str], seco
 HEAD = """# Networks from elsewhere
 
 Networks of timm and torchvision at 64 pixels (96 where said), ten classes, walked by
-`python -m tests.benchmarks.networks_page` on {machine}. Each comes in by both of torch's exporters: *dynamo*
-is `cnnkit export` of its checkpoint, *TorchScript* is `cnnkit import` and `export` of an .onnx file that
+`python -m tests.benchmarks.networks_page` on {machine}.
+Each comes in by both of torch's exporters: *dynamo* is `cnnkit export` of its checkpoint, *TorchScript* is `cnnkit import` and `export` of an .onnx file that
 `torch.onnx.export(dynamo=False)` wrote. Export means fp32, fp16 and int8 as ONNX, each judged
 against its source; verify and profile mean every file that was made, serve means one request to the fp32 one.
 
@@ -333,9 +334,8 @@ point allowed. The others have seeded, untrained weights and were judged on rand
 
 def write(log: Path, page: Path) -> None:
     """Write the page from a log."""
-    from toolkit.profiling.measuring.machine import describe_machine
+    from toolkit.machine.cpu import cpu
 
-    machine = describe_machine(1)
     rows = {(row["name"], row["way"]): row for row in map(json.loads, log.read_text().splitlines())}
     networks = [name for name in NETWORKS if any(key[0] == name for key in rows)]
     unwalked = [name for name in NETWORKS if name not in networks]
@@ -347,7 +347,7 @@ def write(log: Path, page: Path) -> None:
     ]
     parts = [
         HEAD.format(
-            machine=f"{machine.processor}, {machine.cores} cores, {machine.system}",
+            machine=f"{os.cpu_count()} cores of {cpu().name}, {datetime.now(UTC):%B %Y}",
             training="4 epochs",
             allowed=ALLOWED_POINTS,
             all_yes=len(complete),
