@@ -16,6 +16,7 @@ from toolkit.backends import Engine
 from toolkit.datasets import Dataset, Split, dataset_words
 from toolkit.errors import CnnkitError, CorruptError, ShapeError
 from toolkit.images import MAX_BYTES, MAX_PIXELS, Floats, Inputs, PictureSource, Pixels, open_picture, softmax
+from toolkit.listings.rows import Images
 from toolkit.passports import Passport, TensorSpec
 from toolkit.preprocessing import Preprocessing, fit_batch, fit_pixels, ground_differs, normalise
 
@@ -33,7 +34,7 @@ class PictureInputs:
     are pictures that `fit_pixels` brought to that size.
     """
 
-    images: Pixels
+    images: Images
     preprocessing: Preprocessing
     takes: TensorSpec
     fitted: bool = False
@@ -111,8 +112,8 @@ def inputs_of_fitted(pixels: Pixels, passport: Passport) -> PictureInputs:
 def fitted(pictures: Split, preprocessing: Preprocessing) -> Pixels:
     """Return pictures at the network's size, (N, C, H, W) uint8; those that are so already as they are."""
     if _is_fitted(pictures, preprocessing):
-        return pictures.images
-    return fit_batch(pictures.images, preprocessing)
+        return np.asarray(pictures.images)
+    return fit_batch(np.asarray(pictures.images), preprocessing)
 
 
 def _is_fitted(pictures: Split, preprocessing: Preprocessing) -> bool:

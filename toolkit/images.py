@@ -281,12 +281,20 @@ def ground_of(pixels: Pixels, agreeing: float = AGREEING) -> Ground:
 
     It is `mixed` where less than that share of them have the same.
     """
-    light = 0
-    for start in range(0, len(pixels), 4096):  # in slices, because a median copies what it orders
-        part = pixels[start : start + 4096, 0]
-        edges = np.concatenate([part[:, 0], part[:, -1], part[:, :, 0], part[:, :, -1]], axis=1)
-        light += int(np.count_nonzero(np.median(edges, axis=1) > 127))
-    share = light / len(pixels)
+    light = sum(light_grounds(pixels[start : start + 4096]) for start in range(0, len(pixels), 4096))
+    return ground_from(light, len(pixels), agreeing)
+
+
+def light_grounds(pixels: Pixels) -> int:
+    """Return how many of some (n, 1, H, W) pictures have a light border; a median copies what it orders."""
+    part = pixels[:, 0]
+    edges = np.concatenate([part[:, 0], part[:, -1], part[:, :, 0], part[:, :, -1]], axis=1)
+    return int(np.count_nonzero(np.median(edges, axis=1) > 127))
+
+
+def ground_from(light: int, images: int, agreeing: float = AGREEING) -> Ground:
+    """Return the ground of pictures so many of which are light; `mixed` where too few of them agree."""
+    share = light / images
     if share >= agreeing:
         return "light"
     return "dark" if share <= 1 - agreeing else "mixed"

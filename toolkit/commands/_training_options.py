@@ -62,6 +62,7 @@ training_options = cli.options(
     _choice("layout"),
     _option("loader"),
     _option("workers"),
+    _option("store", show_default=True, default="on"),
     cli.root_option,
     cli.model_file_option,
 )

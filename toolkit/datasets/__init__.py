@@ -18,6 +18,7 @@ from toolkit.listings.decoding import Decoding
 from toolkit.listings.excluding import kept_rows, read_exclusions, without
 from toolkit.listings.looking import is_text, readable
 from toolkit.listings.parts import Member, grouped, members
+from toolkit.listings.rows import Images, chosen_of
 from toolkit.preprocessing import Preprocessing
 
 # what a decoder brings pictures to: a (C, H, W), or all that a network's preprocessing says of it
@@ -28,12 +29,13 @@ Fit = tuple[int, int, int] | Preprocessing
 class Split:
     """Pictures and labels: `images` (N, C, H, W) uint8, `labels` (N,) int64 from 0 to classes − 1.
 
+    Pictures that are too many for memory are read when they are asked for (`PictureRows`).
     `fitted` is the preprocessing whose size and channels they were brought to; None for pictures as they
     lie in their files, or padded to a size.
     `members` says of each picture of a listed source which entry it is; None for other data sets.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64]
     fitted: Preprocessing | None = None
     members: tuple[Member, ...] | None = None
@@ -46,7 +48,9 @@ class Split:
         members = self.members
         if members is not None:
             members = tuple(members[at] for at in np.arange(len(self))[indices].tolist())
-        return replace(self, images=self.images[indices], labels=self.labels[indices], members=members)
+        return replace(
+            self, images=chosen_of(self.images, indices), labels=self.labels[indices], members=members
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

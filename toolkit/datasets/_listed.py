@@ -10,8 +10,9 @@ from toolkit.datasets import Dataset, Fit, Split
 from toolkit.errors import DamagedError, ImageError, NotFoundError
 from toolkit.images import Levels
 from toolkit.listings import PARTS, LeftOut, Listing, Reading
-from toolkit.listings.decoding import Decoded, Decoding, decode, open_entry, plain_pixels
+from toolkit.listings.decoding import Decoded, Decoding, open_entry, plain_pixels
 from toolkit.listings.parts import Member, fingerprint
+from toolkit.listings.store import gather
 from toolkit.preprocessing import Preprocessing
 
 _NAMED = 20
@@ -37,7 +38,10 @@ def in_memory(
     fitted = size if isinstance(size, Preprocessing) else None
     shape = None if isinstance(size, Preprocessing) else size
     target = fitted or plain_pixels(shape or _own_shape(chosen["train"] or held, reading), levels)
-    decoded = {part: decode(these, target, reading, on_decoded) for part, these in chosen.items()}
+    decoded = {
+        part: gather(listing.word, these, target, reading, on_decoded, whole=len(held))
+        for part, these in chosen.items()
+    }
     found = (one for part in decoded.values() for one in part.damaged)
     damaged = tuple(sorted(found, key=lambda one: one.name))
     if damaged and not reading.skip_damaged:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from toolkit.backends import Engine
 from toolkit.errors import CnnkitError
 from toolkit.images import ground_of
@@ -73,7 +75,7 @@ def with_pictures(drafted: Passport, pictures: Samples) -> Passport:
     prepared, images = drafted.preprocessing, pictures.split.images
     grey = prepared is not None and prepared.channels == 1 and images.shape[1] == 1
     if prepared is not None and grey and prepared.ground in (None, "mixed"):
-        prepared = dataclasses.replace(prepared, ground=ground_of(images))
+        prepared = dataclasses.replace(prepared, ground=ground_of(np.asarray(images)))
     reference = DatasetRef(name=pictures.name, fingerprint=pictures.fingerprint)
     return dataclasses.replace(drafted, dataset=reference, preprocessing=prepared)
 

@@ -85,14 +85,15 @@ def augmented(
     prepared = prepare(job)
     tell(describe(prepared))
     transform = InputTransform(preprocessing=prepared.preprocessing, device=torch.device("cpu"))
-    images, labels = tensors(prepared.learned)
+    labels = torch.from_numpy(prepared.learned.labels)
     order = epoch_order(labels, job.recipe, job.seed, 0)[: job.recipe.batch]
+    images, _ = tensors(prepared.learned.take(order[:_PICTURES].numpy()))
     inputs, truth = next(MemoryBatches(prepared.learned, job.recipe, job.seed, transform).epoch(0))
     classes = prepared.dataset.classes
     shares = torch.nn.functional.one_hot(truth, len(classes)).float()
     if mixes(job.recipe):
         inputs, shares = mixed(inputs, truth, job.recipe, classes=len(classes), place=(job.seed, 0, 0))
-    plain = transform(images[order[:_PICTURES]])
+    plain = transform(images)
     return AugmentedPictures(
         model=job.model.name,
         recipe=job.recipe.name + (f" ({', '.join(job.recipe.changed)})" if job.recipe.changed else ""),

@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from toolkit.listings.looking import is_leftover, is_picture_name, starts_like_a_picture
 
-from toolkit.images import FORMATS
-
-_LEFT_BY_ARCHIVES = {"__MACOSX", "Thumbs.db"}
+_LOOKED_INTO = 16  # bytes of a file whose ending does not tell
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return a folder's pictures and its other files, by name, those of folders within it too.
 
-    A file is a picture by its ending, or else by its first bytes. Hidden files and what archives leave
-    behind are neither; a folder that links lead to several times counts once.
+    A file is a picture by its ending, or by its first bytes where that does not tell. Hidden files and what
+    archives leave behind are neither; a folder that links lead to several times counts once.
     """
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     pictures: list[Path] = []
     others: list[Path] = []
     seen: set[Path] = set()
@@ -28,21 +25,19 @@ def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
             folders.clear()
             continue
         seen.add(here)
-        folders[:] = sorted(name for name in folders if not _is_nothing(name))
-        for name in sorted(name for name in names if not _is_nothing(name)):
+        folders[:] = sorted(name for name in folders if not is_leftover(name))
+        for name in sorted(name for name in names if not is_leftover(name)):
             path = Path(at, name)
-            known = path.suffix.lower() in endings
-            (pictures if known or _begins_as_picture(path) else others).append(path)
+            (pictures if _is_picture(path) else others).append(path)
     return pictures, others
 
 
-def _is_nothing(name: str) -> bool:
-    return name.startswith(".") or name in _LEFT_BY_ARCHIVES
-
-
-def _begins_as_picture(path: Path) -> bool:
+def _is_picture(path: Path) -> bool:
+    known = is_picture_name(path.name)
+    if known is not None:
+        return known
     try:
-        with Image.open(path, formats=FORMATS):
-            return True
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with path.open("rb") as file:
+            return starts_like_a_picture(file.read(_LOOKED_INTO))
+    except OSError:
         return False

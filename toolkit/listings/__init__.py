@@ -86,7 +86,8 @@ class Reading:
 
     `group` is a regular expression that finds a picture's group in its name; `columns` names the columns
     of a table, as `image=…,label=…`. Damaged pictures are an error unless `skip_damaged`. `exclude` is a
-    list of names to leave out, see toolkit/listings/excluding.py.
+    list of names to leave out, see toolkit/listings/excluding.py. `store` changes no pixel: without a store
+    in the cache, pictures are decoded each time they are needed.
     """
 
     group: str | None = None
@@ -94,6 +95,7 @@ class Reading:
     skip_damaged: bool = False
     exclude: Path | None = None
     max_pixels: Annotated[int, Meta(ge=1, le=MOST_PIXELS)] = MOST_PIXELS
+    store: bool = True
 
 
 PLAIN = Reading()

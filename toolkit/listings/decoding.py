@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from toolkit.listings import MOST_BYTES, PLAIN, Entry, LeftOut, Reading
 from toolkit.listings.hashing import content_hash
 from toolkit.listings.parts import Member
 from toolkit.preprocessing import Preprocessing, fit_pixels
+
+if TYPE_CHECKING:
+    from toolkit.listings.rows import Images
 
 # is told after each picture that so many more are done
 Decoding = Callable[[int], None]
@@ -30,7 +34,7 @@ class Decoded:
     `shapes` (N, 3) are the channels, height and width that each has in its file.
     """
 
-    pixels: Pixels
+    pixels: Images
     members: tuple[Member, ...]
     damaged: tuple[LeftOut, ...]
     shapes: NDArray[np.int32]
@@ -72,6 +76,19 @@ def open_entry(
     )
 
 
+def decode_one(
+    member: Member, target: Preprocessing, reading: Reading = PLAIN
+) -> tuple[Pixels, tuple[int, int, int]]:
+    """Return one picture at a size, (C, H, W), and the shape in its file. Raises ImageError in one line."""
+    image = open_entry(member.entry, reading, sha256=member.sha256, wide=target.wide)
+    return fit_pixels(image, target), (len(image.getbands()), image.height, image.width)
+
+
+def left_out(member: Member, error: ImageError) -> LeftOut:
+    """Return what is told of a picture that cannot be read."""
+    return LeftOut(name=member.entry.name, why=str(error).removeprefix(f"{member.entry.name} "))
+
+
 def decode(
     wanted: Sequence[Member],
     target: Preprocessing,
@@ -85,11 +102,9 @@ def decode(
     def read(at: int) -> LeftOut | None:
         member = wanted[at]
         try:
-            image = open_entry(member.entry, reading, sha256=member.sha256, wide=target.wide)
+            pixels[at], shapes[at] = decode_one(member, target, reading)
         except ImageError as error:
-            return LeftOut(name=member.entry.name, why=str(error).removeprefix(f"{member.entry.name} "))
-        shapes[at] = (len(image.getbands()), image.height, image.width)
-        pixels[at] = fit_pixels(image, target)
+            return left_out(member, error)
         return None
 
     damaged: dict[int, LeftOut] = {}

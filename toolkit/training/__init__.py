@@ -24,6 +24,7 @@ from toolkit.schema import Count, Magnitude, Positive, Seed, Share
 Arithmetic = Literal["auto", "measured", "fp32", "bf16", "fp16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 Loader = Literal["memory", "torch"]
+Store = Literal["on", "off"]
 
 # more are a slip of the finger, which would take the whole machine down before any error could be told
 MOST_WORKERS = 256
@@ -82,9 +83,20 @@ class Job:
     ] = "auto"
     layout: Annotated[Layout, About("How pixels lie in memory; auto chooses.")] = "auto"
     loader: Annotated[
-        Loader, About("memory: whole batches at once (default); torch: DataLoader, picture by picture.")
+        Loader, About("memory: this process deals out batches (default); torch: a DataLoader, ahead.")
     ] = "memory"
-    workers: Annotated[int, About("Processes that load; means --loader torch.", 0, MOST_WORKERS)] = 0
+    workers: Annotated[
+        int | None,
+        About(
+            "Processes that load; means --loader torch (default: one a core with --store off).",
+            0,
+            MOST_WORKERS,
+        ),
+    ] = None
+    store: Annotated[
+        Store,
+        About("on: your own pictures are decoded once, into the cache; off: whenever they are needed."),
+    ] = "on"
     resume: Annotated[bool, About("Go on with the newest unfinished run of this command.")] = False
     save_every_s: Annotated[
         float, About("How often the state is saved within an epoch.", 0, word="save-every")
@@ -139,6 +151,7 @@ class Job:
             columns=self.columns,
             skip_damaged=self.skip_damaged,
             max_pixels=self.max_pixels,
+            store=self.store == "on",
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from toolkit.listings.rows import DecodedRows, decoders
 from toolkit.machine.arithmetic import plain_fp32
 from toolkit.training import Job, Watcher
 from toolkit.training.compute.candidates import ComputeChoice
@@ -113,8 +114,13 @@ def be_deterministic(device: str) -> None:
 
 
 def _batches(job: Job, prepared: PreparedData, transform: InputTransform) -> Batches:
-    if job.loader == "memory":
-        return MemoryBatches(prepared.learned, job.recipe, job.seed, transform)
+    learned = prepared.learned
+    # a loader's processes cost more than they bring where nothing is to be decoded
+    decoding = isinstance(learned.images, DecodedRows)
+    if job.loader == "memory" and not decoding:
+        return MemoryBatches(learned, job.recipe, job.seed, transform)
     from toolkit.training.data.workers import WorkerBatches
 
-    return WorkerBatches(prepared.learned, job.recipe, job.seed, transform, workers=job.workers)
+    usual = decoders() if decoding else 0
+    workers = usual if job.workers is None else job.workers
+    return WorkerBatches(learned, job.recipe, job.seed, transform, workers=workers)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from toolkit.outputs import logits_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
+    from toolkit.datasets import Split
     from toolkit.training.data.batches import InputTransform
 
 
@@ -93,8 +94,7 @@ def wilson(right: float, images: float, z: float = 1.959964) -> tuple[float, flo
 
 def score(
     module: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    data: Split,
     *,
     classes: int,
     transform: InputTransform,
@@ -102,21 +102,23 @@ def score(
     flip: bool = False,
     moved: Callable[[], None] = lambda: None,
 ) -> Score:
-    """Run a module over uint8 (N, C, h, w) pictures in fp32; with `flip`, average with the mirror image.
+    """Run a module over a split in fp32; with `flip`, average with the mirror image.
 
     `moved` is called after each batch.
     """
     import torch
     from torch.nn import functional
 
+    from toolkit.training.data.batches import tensor_of
+
     was_training = module.training
     module.eval()
     loss = 0.0
     confusion = torch.zeros(classes * classes, dtype=torch.int64)
     with torch.inference_mode():
-        for start in range(0, len(labels), batch):
-            inputs = transform(images[start : start + batch])
-            truth = labels[start : start + batch]
+        for start in range(0, len(data), batch):
+            inputs = transform(tensor_of(np.asarray(data.images[start : start + batch])))
+            truth = torch.from_numpy(np.array(data.labels[start : start + batch]))
             logits = logits_of(module(inputs))
             if flip:
                 logits = torch.logaddexp(
@@ -127,6 +129,4 @@ def score(
             moved()
             confusion += torch.bincount(truth * classes + logits.argmax(1), minlength=classes * classes)
     module.train(was_training)
-    return Score(
-        images=len(labels), loss=loss / len(labels), confusion=confusion.view(classes, classes).numpy()
-    )
+    return Score(images=len(data), loss=loss / len(data), confusion=confusion.view(classes, classes).numpy())

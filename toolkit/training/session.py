@@ -11,7 +11,6 @@ from toolkit.checkpoints import load_state
 from toolkit.datasets import Split
 from toolkit.errors import CnnkitError
 from toolkit.training import EpochRecord, Job, Outcome, Watcher
-from toolkit.training.data.batches import tensors
 from toolkit.training.data.prepare import PreparedData
 from toolkit.training.guard import RETRIES, Divergence
 from toolkit.training.process.interrupts import Interrupts
@@ -200,7 +199,7 @@ class Session:
         height, width = self._prepared.preprocessing.size
         return score(
             self._judge,
-            *tensors(split),
+            split,
             classes=len(self._prepared.dataset.classes),
             transform=self._transform,
             batch=max(1, min(_SCORING_BATCH, _SCORING_PIXELS // (height * width))),

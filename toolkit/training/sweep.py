@@ -29,7 +29,19 @@ from toolkit.training.table import Table, cell_label
 
 _PLAN, _LOCK = "sweep.json", "sweep.lock"
 # the options of a job that a sweep may vary, beside the recipe and its fields
-_OPTIONS = ("seed", "device", "threads", "precision", "layout", "loader", "workers", "images", "size", "fold")
+_OPTIONS = (
+    "seed",
+    "device",
+    "threads",
+    "precision",
+    "layout",
+    "loader",
+    "workers",
+    "store",
+    "images",
+    "size",
+    "fold",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from toolkit import zoo
-from toolkit.training import EpochRecord, Job, recipes
+from toolkit.training import EpochRecord, Job, Watcher, recipes
 
 torch = pytest.importorskip("torch")
 
@@ -32,7 +32,7 @@ def hears_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-class Listener:
+class Listener(Watcher):
     """Remembers what a training says."""
 
     def __init__(self) -> None:

@@ -433,7 +433,7 @@ def test_a_worker_that_dies_is_told_in_one_line(
 
     from toolkit.training.data import workers
 
-    monkeypatch.setattr(workers.Pictures, "__getitem__", lambda self, place: os._exit(9))
+    monkeypatch.setattr(workers.Told, "__getitem__", lambda self, place: os._exit(9))
     with pytest.raises(CnnkitError, match=r"a loader worker died .* --workers 1"):
         train(make_job(loader="torch", workers=2), listener)
 

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from toolkit.datasets import Split  # noqa: E402  (after the skip)
 from toolkit.preprocessing import Formula, Preprocessing, fit_batch, normalise  # noqa: E402  (after the skip)
 from toolkit.training.data.batches import InputTransform  # noqa: E402
 from toolkit.training.scoring import Score, score, wilson  # noqa: E402
@@ -39,9 +40,9 @@ def test_confusion_counts_every_image_once_also_in_a_last_small_batch() -> None:
     images = torch.zeros(7, 1, 4, 4, dtype=torch.uint8)
     images[:3, :, :, :2] = 255
     images[3:, :, :, 2:] = 255
-    labels = torch.tensor([1, 1, 0, 0, 0, 0, 1])
+    data = Split(images=images.numpy(), labels=np.array([1, 1, 0, 0, 0, 0, 1]))
     module = Brightness().train()
-    found = score(module, images, labels, classes=3, transform=transform(), batch=2)
+    found = score(module, data, classes=3, transform=transform(), batch=2)
     assert found.confusion.tolist() == [[3, 1, 0], [1, 2, 0], [0, 0, 0]]
     assert found.confusion.sum() == 7
     assert found.accuracy == pytest.approx(5 / 7)
@@ -69,9 +70,9 @@ def test_a_class_that_is_never_answered_has_no_precision_and_an_f1_of_0() -> Non
 def test_the_mirror_image_is_averaged_in_only_when_asked() -> None:
     images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     images[:, :, :, :2] = 255
-    labels = torch.tensor([1, 1])
-    plain = score(Brightness(), images, labels, classes=2, transform=transform(), batch=2)
-    mirrored = score(Brightness(), images, labels, classes=2, transform=transform(), batch=2, flip=True)
+    data = Split(images=images.numpy(), labels=np.array([1, 1]))
+    plain = score(Brightness(), data, classes=2, transform=transform(), batch=2)
+    mirrored = score(Brightness(), data, classes=2, transform=transform(), batch=2, flip=True)
     assert plain.accuracy == 1.0
     # left and right cancel, so both classes are equally likely
     assert mirrored.loss == pytest.approx(np.log(2))

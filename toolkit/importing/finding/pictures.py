@@ -62,7 +62,9 @@ def searchable(
         images=picked.images[order],
         all_tested=len(data.test) >= ENOUGH,
     )
-    return Searchable(pool=pool, own=mean_and_deviation(_seen(data.train.images, base)), name=data.name)
+    return Searchable(
+        pool=pool, own=mean_and_deviation(_seen(np.asarray(data.train.images), base)), name=data.name
+    )
 
 
 def _seen(images: Pixels, base: Preprocessing) -> Pixels:
@@ -104,7 +106,7 @@ def _of_files(listing: Listing, base: Preprocessing, classes: tuple[str, ...], s
         all_tested=len(tested) >= ENOUGH,
     )
     looked_at = _some(others or tested, FILES_LOOKED_AT, random)
-    own = mean_and_deviation(decode(looked_at, dataclasses.replace(base, crop_share=1.0)).pixels)
+    own = mean_and_deviation(np.asarray(decode(looked_at, dataclasses.replace(base, crop_share=1.0)).pixels))
     return Searchable(pool=pool, own=own, name=listing.word)
 
 

@@ -1,6 +1,7 @@
-"""Batches from a set that lies in memory as uint8: index, augment, resize, normalise.
+"""Batches of uint8 pictures, in memory or read when asked for: index, augment, resize, normalise.
 
-The order of an epoch and what augmentation draws depend on (seed, epoch, step) alone.
+The order of an epoch and what augmentation draws depend on (seed, epoch, step) alone: not on where the
+pictures lie, nor on which process reads them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toolkit.datasets import Split
+from toolkit.images import Pixels
+from toolkit.listings.rows import PictureRows
 from toolkit.models import Recipe
 from toolkit.preprocessing import FIXED_POINT, Preprocessing, resize_weights
 from toolkit.training import seeding
@@ -89,13 +92,18 @@ def _weights(old: int, new: int, device: torch.device) -> Tensor:
 
 
 def tensors(data: Split) -> tuple[Tensor, Tensor]:
-    """Return a split as torch tensors that share its memory where they can."""
-    images = data.images if data.images.flags.writeable else data.images.copy()
+    """Return a split in memory as torch tensors that share its memory where they can."""
+    images = np.asarray(data.images)
     labels = data.labels if data.labels.flags.writeable else data.labels.copy()
+    return tensor_of(images), torch.from_numpy(np.ascontiguousarray(labels))
+
+
+def tensor_of(images: Pixels) -> Tensor:
+    """Return pictures in memory as a torch tensor that shares it where it can."""
+    images = images if images.flags.writeable else images.copy()
     # by way of one axis: numpy may give an axis of one channel any stride, and torch would take that for
     # channels-last and compute so
-    flat = torch.from_numpy(np.ascontiguousarray(images).reshape(-1))
-    return flat.view(images.shape), torch.from_numpy(np.ascontiguousarray(labels))
+    return torch.from_numpy(np.ascontiguousarray(images).reshape(-1)).view(images.shape)
 
 
 def steps_in(images: int, batch: int) -> int:
@@ -107,39 +115,61 @@ def steps_in(images: int, batch: int) -> int:
     return whole + (rest > 1 or whole == 0)
 
 
-class MemoryBatches:
-    """A training split in memory, dealt out in batches."""
+class Dealer:
+    """Deals a training split out as (uint8 pictures, labels), augmented: one step of an epoch at a time."""
 
-    def __init__(self, data: Split, recipe: Recipe, seed: int, transform: InputTransform) -> None:
-        self._images, self._labels = tensors(data)
-        self._recipe = recipe
-        self._seed = seed
-        self._transform = transform
+    def __init__(self, data: Split, recipe: Recipe, seed: int) -> None:
+        held = data.images
+        # pictures in memory are indexed by torch, which copies them several times as fast as numpy
+        self._images = held if isinstance(held, PictureRows) else tensor_of(held)
+        self._labels = torch.from_numpy(np.array(data.labels))
+        self.recipe, self._seed = recipe, seed
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
         self.steps = steps_in(len(data), recipe.batch)
         self.images = min(len(data), self.steps * recipe.batch)
 
-    @property
-    def count(self) -> int:
-        """Return how many pictures there are."""
-        return len(self._labels)
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the pictures and labels of (epoch, step)."""
+        epoch, step = place
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, epoch_order(self._labels, self.recipe, self._seed, epoch)
+        chosen = self._order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
+        random = seeding.generator(self._seed, seeding.AUGMENT, epoch, step)
+        pictures, labels = self.chosen(chosen)
+        return augment(pictures, self.recipe, random), labels
+
+    def chosen(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pictures and labels at these places, nothing augmented."""
+        if isinstance(self._images, PictureRows):
+            pictures = torch.from_numpy(self._images[places.numpy()])
+        else:
+            pictures = self._images.index_select(0, places)
+        return pictures, self._labels.index_select(0, places)
+
+
+class MemoryBatches:
+    """A training split dealt out in batches by this process; `count` is how many pictures it has."""
+
+    def __init__(self, data: Split, recipe: Recipe, seed: int, transform: InputTransform) -> None:
+        self._dealer = Dealer(data, recipe, seed)
+        self._transform = transform
+        self.steps, self.images = self._dealer.steps, self._dealer.images
+        self.count = len(data)
 
     def plain(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (input, labels) of every picture in its own order, nothing augmented."""
-        size = self._recipe.batch
+        size = self._dealer.recipe.batch
         for start in range(0, self.count, size):
-            labels = self._labels[start : start + size].to(self._transform.device)
-            yield self._transform(self._images[start : start + size]), labels
+            images, labels = self._dealer.chosen(torch.arange(start, min(start + size, self.count)))
+            yield self._transform(images), labels.to(self._transform.device)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (input, labels) on the training device, from step `first` of an epoch on."""
-        order = epoch_order(self._labels, self._recipe, self._seed, epoch)
-        random = torch.Generator()
-        size = self._recipe.batch
         for step in range(first, self.steps):
-            chosen = order[step * size : (step + 1) * size]
-            random.manual_seed(seeding.mix(self._seed, seeding.AUGMENT, epoch, step))
-            images = augment(self._images.index_select(0, chosen), self._recipe, random)
-            labels = self._labels.index_select(0, chosen)
+            images, labels = self._dealer[epoch, step]
             yield self._transform(images), labels.to(self._transform.device, non_blocking=True)
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.datasets import Dataset, Split, dataset_of, split_off, without_rows
 from toolkit.errors import CnnkitError
-from toolkit.images import AGREEING, Levels, Pixels, ground_of
+from toolkit.images import AGREEING, Levels, ground_from
 from toolkit.listings.parts import Member
 from toolkit.listings.records import Record
 from toolkit.models import Published, Recipe
 from toolkit.preprocessing import Preprocessing, fit_batch
 from toolkit.training import Job, Watcher
 from toolkit.training.data.own import listed_members, load_own, record_uses
+from toolkit.training.data.statistics import pixel_figures
 from toolkit.training.folds import Fold
 from toolkit.transfer import KnownInput, known_input
 
@@ -131,7 +131,8 @@ def _proportioned(data: Dataset, size: tuple[int, int]) -> Dataset:
     channels = data.train.images.shape[1]
     target = Preprocessing(size=size, channels=channels)
     train, test = (
-        replace(split, images=fit_batch(split.images, target)) for split in (data.train, data.test)
+        replace(split, images=fit_batch(np.asarray(split.images), target))
+        for split in (data.train, data.test)
     )
     return replace(data, train=train, test=test)
 
@@ -163,9 +164,11 @@ def preprocessing_for(
 ) -> Preprocessing:
     """Return how pixels become input under a recipe; `standardise` and the ground look at the pictures."""
     channels = data.images.shape[1]
-    if recipe.pixels == "standardise":
+    looked = recipe.pixels == "standardise" or channels == 1
+    figures = pixel_figures(data.images) if looked else None
+    if recipe.pixels == "standardise" and figures:
         levels = np.arange(256) / 255
-        shares = [_histogram(data.images[:, channel]) for channel in range(channels)]
+        shares = figures.shares()
         means = [float(levels @ share) for share in shares]
         deviations = [
             float(np.sqrt((levels - mean) ** 2 @ share)) for mean, share in zip(means, shares, strict=True)
@@ -179,7 +182,9 @@ def preprocessing_for(
         offset, width = (0.5, 0.5) if recipe.pixels == "half" else (0.0, 1.0)
         mean, std = (offset,) * channels, (width,) * channels
     # colour pictures are never inverted, so what they have at their border decides nothing
-    ground = ground_of(data.images, AGREEING if data.members is None else 1.0) if channels == 1 else None
+    light = figures.light if figures else None
+    agreeing = AGREEING if data.members is None else 1.0
+    ground = None if light is None else ground_from(light, len(data), agreeing)
     return Preprocessing(size=size, channels=channels, mean=mean, std=std, ground=ground, formula="divide")
 
 
@@ -195,11 +200,3 @@ def _published_figures(
         for figures in found
     )
     return mean, std
-
-
-def _histogram(pixels: Pixels) -> NDArray[np.float64]:
-    """Return the share of each of the 256 levels; in slices, for bincount makes 8 bytes of each pixel."""
-    counts = np.zeros(256, dtype=np.int64)
-    for start in range(0, len(pixels), 4096):
-        counts += np.bincount(pixels[start : start + 4096].ravel(), minlength=256)
-    return np.asarray(counts / counts.sum())

@@ -1,79 +1,98 @@
-"""Batches through torch's DataLoader, picture by picture: for data larger than memory, and to compare.
+"""Batches through torch's DataLoader: worker processes read, decode and augment whole batches ahead.
 
-What comes out depends on (seed, epoch, picture) alone: not on how many workers there are.
+What comes out is what one process deals out by itself, bit for bit, with any number of workers.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import ctypes
+import signal
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from toolkit.datasets import Split
+from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
-from toolkit.training import seeding
-from toolkit.training.data.augmentation import augment
-from toolkit.training.data.batches import InputTransform, epoch_order, steps_in
+from toolkit.training.data.batches import Dealer, InputTransform
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """A map-style data set for DataLoader; its indices are (epoch, index)."""
+class Places(Sampler[tuple[int, int]]):
+    """The (epoch, step) places of an epoch from a step on; the epoch is set before each pass."""
 
-    data: Split
-    recipe: Recipe
-    seed: int
-    transform: InputTransform
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self.epoch, self.first = 0, 0
 
     def __len__(self) -> int:
-        return len(self.data)
+        return self._steps - self.first
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
-        """Return one (C, H, W) float32 input and its label."""
-        epoch, index = place
-        picture = torch.from_numpy(np.array(self.data.images[index : index + 1]))
-        random = seeding.generator(self.seed, seeding.AUGMENT, epoch, index)
-        return self.transform(augment(picture, self.recipe, random))[0], int(self.data.labels[index])
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((self.epoch, step) for step in range(self.first, self._steps))
+
+
+class Told:
+    """A dealer whose errors are handed over as they are: a loader would bury them in a worker's traceback."""
+
+    def __init__(self, dealer: Dealer) -> None:
+        self._dealer = dealer
+
+    def __len__(self) -> int:
+        return len(self._dealer)
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor] | CnnkitError:
+        """Return the pictures and labels of (epoch, step), or why there are none."""
+        try:
+            return self._dealer[place]
+        except CnnkitError as error:
+            return error
+
+
+def _end_with_parent(worker: int) -> None:
+    """Let a loader's process end at the moment that the training is killed.
+
+    It shares the lock of the run's folder, and would hold up `--resume` for the seconds that torch's own look
+    at the parent takes.
+    """
+    # fails where the system is not Linux, and the lock is then held for those seconds
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class WorkerBatches:
-    """A training split dealt out by a DataLoader with so many worker processes; 0 is this process."""
+    """A training split dealt out by a DataLoader with so many worker processes; 0 is this process.
+
+    The processes stay from epoch to epoch: starting them again would fork and read everything again.
+    """
 
     def __init__(
         self, data: Split, recipe: Recipe, seed: int, transform: InputTransform, *, workers: int
     ) -> None:
-        on_cpu = dataclasses.replace(transform, device=torch.device("cpu"), channels_last=False)
-        self._pictures = Pictures(data=data, recipe=recipe, seed=seed, transform=on_cpu)
+        dealer = Dealer(data, recipe, seed)
         self._transform = transform
-        self._workers = workers
-        self.steps = steps_in(len(data), recipe.batch)
-        self.images = min(len(data), self.steps * recipe.batch)
+        self._places = Places(dealer.steps)
+        self._loader: DataLoader[tuple[Tensor, Tensor] | CnnkitError] = DataLoader(
+            Told(dealer),  # type: ignore[arg-type]  # DataLoader asks only for the two methods
+            batch_size=None,  # the dealer's items are batches
+            sampler=self._places,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_end_with_parent,
+            pin_memory=transform.device.type == "cuda",
+            generator=torch.Generator(),  # or it would draw from the one that dropout draws from
+        )
+        self.steps, self.images = dealer.steps, dealer.images
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (input, labels) on the training device, from step `first` of an epoch on."""
-        size = self._pictures.recipe.batch
-        pictures = self._pictures
-        labels = torch.from_numpy(np.array(pictures.data.labels))
-        order = epoch_order(labels, pictures.recipe, pictures.seed, epoch).tolist()
-        batches = [
-            [(epoch, index) for index in order[step * size : (step + 1) * size]]
-            for step in range(first, self.steps)
-        ]
-        loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            self._pictures,  # type: ignore[arg-type]  # DataLoader asks only for the two methods
-            batch_sampler=batches,
-            num_workers=self._workers,
-            pin_memory=self._transform.device.type == "cuda",
-            generator=torch.Generator(),  # or it would draw from the one that dropout draws from
-        )
-        layout = torch.channels_last if self._transform.channels_last else torch.contiguous_format
-        device = self._transform.device
-        for inputs, labels in loader:
-            yield (
-                inputs.to(device, non_blocking=True).contiguous(memory_format=layout),
-                labels.to(device, non_blocking=True),
-            )
+        self._places.epoch, self._places.first = epoch, first
+        for dealt in self._loader:
+            if isinstance(dealt, CnnkitError):
+                raise dealt
+            images, labels = dealt
+            yield self._transform(images), labels.to(self._transform.device, non_blocking=True)

@@ -33,7 +33,7 @@ def explained(job: Job, *, begun: bool) -> Iterator[None]:
         if "DataLoader worker" in text:
             raise CnnkitError(
                 f"a loader worker died ({' '.join(text.split())}), most often for want of memory: "
-                f"--workers {max(0, job.workers // 2)}, a smaller --batch, or --loader memory"
+                f"--workers {(job.workers or 2) // 2}, a smaller --batch, or --workers 0"
             ) from None
         if is_of_the_gpu(error):
             first = text.strip().splitlines()[0]

@@ -18,6 +18,8 @@ from toolkit.training.compute.format import Compute
 
 # what an equal run need not share: what it was begun with, and what only describes a recipe
 _BEGUN_WITH = {"threads", "torch", "compute", "kept"}
+# the same batches come from all of them
+_LOADING = {"loader"}
 _DESCRIPTIVE = {"changed", "name", "source", "assumed"}
 
 
@@ -89,7 +91,7 @@ def uses_hash(record: Record) -> str:
 def differences(asked: RunFacts, begun: RunFacts) -> list[str]:
     """Say where what is asked for differs from what a run was begun with."""
     now, then = ({**asdict(facts), **asdict(facts.recipe)} for facts in (asked, begun))
-    ignored = _BEGUN_WITH | _DESCRIPTIVE | {"recipe"}
+    ignored = _BEGUN_WITH | _LOADING | _DESCRIPTIVE | {"recipe"}
     if asked.fingerprint == begun.fingerprint:
         ignored.add("dataset")  # the same pictures by another path
     return [

@@ -179,7 +179,9 @@ class RunRecorder:
         known = DatasetRef(name=data.name, fingerprint=data.fingerprint)
         if record is None:
             return known
-        return dataclasses.replace(known, trained_on=self._listed, **dataclasses.asdict(job.reading))
+        reading = dataclasses.asdict(job.reading)
+        reading.pop("store")  # changes no pixel
+        return dataclasses.replace(known, trained_on=self._listed, **reading)
 
 
 def _options(job: Job) -> TrainingOptions:
@@ -192,7 +194,7 @@ def _options(job: Job) -> TrainingOptions:
         precision=job.arithmetic,
         layout=job.layout,
         loader=job.loader,
-        workers=job.workers,
+        workers=job.workers or 0,
         pretrained=job.pretrained,
         freeze=job.freeze,
         fold=job.fold,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from toolkit.datasets import Split, split_off  # noqa: E402
-from toolkit.errors import CnnkitError  # noqa: E402
+from toolkit.errors import CnnkitError, CorruptError  # noqa: E402
+from toolkit.listings.rows import PictureRows  # noqa: E402
 from toolkit.models import Recipe  # noqa: E402
 from toolkit.preprocessing import Preprocessing  # noqa: E402
 from toolkit.training.data.batches import InputTransform, MemoryBatches, steps_in, tensors  # noqa: E402
@@ -17,6 +20,10 @@ from toolkit.training.data.workers import WorkerBatches  # noqa: E402
 
 FINISH = InputTransform(preprocessing=Preprocessing(size=(6, 6), channels=1), device=torch.device("cpu"))
 RECIPE = Recipe(name="x", batch=8, flip=True, shift_pixels=1)
+EVERYTHING = Recipe(
+    **{"name": "x", "batch": 8, "flip": True, "shift_pixels": 1, "rotate_degrees": 5.0, "augmix": 0.5},
+    **{"colour": 0.2, "cutout_pixels": 2},  # type: ignore[arg-type]
+)
 
 
 def data(count: int = 50, classes: int = 5, channels: int = 1) -> Split:
@@ -63,16 +70,30 @@ def test_a_last_batch_of_one_picture_is_left_out_for_batch_norms_sake(
     assert found.images == sum(len(labels) for _, labels in found.epoch(0))
 
 
-def test_worker_batches_do_not_depend_on_the_number_of_workers() -> None:
-    here, there = (WorkerBatches(data(), RECIPE, 7, FINISH, workers=workers) for workers in (0, 2))
-    assert all_of(here, 1) == all_of(there, 1)
-    assert all_of(here, 1, first=2) == all_of(here, 1)[2:]
-    assert (here.steps, here.images) == (memory().steps, memory().images)
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_loader_deals_out_what_one_process_does_bit_for_bit(workers: int) -> None:
+    dealt = WorkerBatches(data(), EVERYTHING, 7, FINISH, workers=workers)
+    alone = MemoryBatches(data(), EVERYTHING, 7, FINISH)
+    assert (dealt.steps, dealt.images) == (alone.steps, alone.images)
+    for epoch in (1, 0):
+        assert all_of(dealt, epoch) == all_of(alone, epoch)
+    abandoned = dealt.epoch(2)
+    next(abandoned)
+    abandoned.close()  # as an epoch that the guard ends
+    assert all_of(dealt, 1, first=3) == all_of(alone, 1)[3:]
 
 
-def test_worker_batches_come_in_the_same_order_as_those_from_memory() -> None:
-    labels = [batch for _, batch in all_of(WorkerBatches(data(), RECIPE, 7, FINISH, workers=0), 2)]
-    assert labels == [batch for _, batch in all_of(MemoryBatches(data(), RECIPE, 7, FINISH), 2)]
+def test_an_error_in_a_loaders_process_is_told_as_it_is() -> None:
+    class Broken(PictureRows):
+        def read(self, places: Any) -> Any:
+            raise CorruptError("cat.jpg changed while it was read")
+
+        def identities(self) -> list[str]:
+            return []
+
+    broken = Split(images=Broken((1, 6, 6), np.arange(50)), labels=data().labels)
+    with pytest.raises(CorruptError, match=r"^cat.jpg changed while it was read$"):
+        all_of(WorkerBatches(broken, RECIPE, 7, FINISH, workers=1), 0)
 
 
 def test_validation_takes_its_share_of_every_class_and_nothing_is_in_both() -> None:
