@@ -11,21 +11,23 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.graphs.capture import capture, collected, finish
+from exporters.graphs.capture import collected
 from exporters.graphs.emulated import emulate
-from exporters.graphs.form import PROBABILITIES, in_form, unmet, wanted_answers
+from exporters.graphs.form import unmet, wanted_answers
 from exporters.graphs.half import to_half
 from exporters.graphs.ranges import measure, overflowing
 from exporters.proving.drift import explain
+from exporters.proving.further import compare_further
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof
 from exporters.proving.speed import compare_speed, speed_words
 from exporters.run.context import RunContext, context_of
+from exporters.run.drafting import fp32_graph, refuse_other_dialect
 from exporters.run.int8 import quantize_within
 from exporters.run.publish import inherited, publish
 from exporters.run.source import export_path
 from toolkit.artifacts import CHECKPOINT, Artifact
-from toolkit.checkpoints import load_module, tool_versions
+from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
 from toolkit.exporting.evidence import Evidence, answers_of
@@ -63,7 +65,7 @@ class OnnxExporter(Exporter):
     options = OnnxOptions
     reads: ClassVar[tuple[str, ...]] = (
         *("precision", "dialect", "images", "seed", "data_dir", "model_file", "pixels", "softmax", "name"),
-        *("calibration", "max_accuracy_drop", "calibration_images"),
+        *("calibration", "max_accuracy_drop", "calibration_images", "size", "output"),
     )
     packages: ClassVar[tuple[str, ...]] = (
         *("torch", "torchvision", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow"),
@@ -86,7 +88,8 @@ class OnnxExporter(Exporter):
         start = time.perf_counter()
         self._refuse(source, options)
         run = context_of(source, options, context)
-        evidence, path = run.evidence, export_path(source, options, self)
+        as_it_is = source.passport.quantised_by is not None
+        path = export_path(source, options, self)
 
         def draft(part: Path) -> Passport:
             with collected():
@@ -97,19 +100,27 @@ class OnnxExporter(Exporter):
             return passport
 
         def prove(drafted: Artifact) -> tuple[Passport, bytes]:
-            reference = run.reference
-            wanted = wanted_answers(reference, evidence, drafted.passport, model_file=options.model_file)
-            found = answers_of(drafted, evidence)
+            reference, evidence = run.reference, run.evidence_for(options.precision, source)
+            wanted = wanted_answers(
+                reference, evidence, drafted.passport, model_file=options.model_file, tell=run.tell
+            )
+            found = answers_of(drafted, evidence, tell=run.tell)
+            beside = evidence.further[reference.passport.sha256], evidence.further[drafted.passport.sha256]
+            # a file that is taken as it is answers as its source does, whatever its precision
+            strictly: Precision = "fp32" if as_it_is else options.precision
             parity = compare(
                 wanted,
                 found,
-                source=f"{reference.path.name} ({evidence.source})",
-                precision=options.precision,
+                source=f"{reference.path.name} ({evidence.told(reference.passport)})",
+                precision=strictly,
                 labels=evidence.labels,
+                probable=drafted.passport.softmax,
+                random_inputs=evidence.why_random is not None,
+                further=compare_further(*beside),
             )
             emulated, rounded = self._emulated(source, drafted, run, options, wanted)
             try:
-                judge(parity, options.precision, path.name)
+                judge(parity, strictly, path.name)
                 if emulated:
                     judge(
                         emulated,
@@ -120,17 +131,22 @@ class OnnxExporter(Exporter):
             except GateError as error:
                 raise GateError(f"{error}{self._explained(source, drafted, evidence, options)}") from None
             proven = dataclasses.replace(drafted.passport, parity=parity, emulated_parity=emulated)
-            if proven.int8_dialect == UNSIGNED:
+            if proven.int8_dialect == UNSIGNED and not as_it_is:
                 speed = compare_speed(source, drafted, evidence.inputs_for(drafted.passport))
                 run.tell(speed_words(speed, source.path.name, path.name))
                 proven = dataclasses.replace(proven, speed=speed)
-            return proven, make_proof(proven, evidence, wanted, found, *rounded)
+            return proven, make_proof(proven, evidence, wanted, found, *rounded, beside=beside)
 
         made = publish(path, draft, prove)
         return Exported(artifact=made, seconds=time.perf_counter() - start)
 
     def _drafted(self, source: Artifact, options: ExportOptions, run: RunContext) -> tuple[Any, Passport]:
         """Return the onnx.ModelProto of a source at the wanted precision, and its passport so far."""
+        if source.passport.quantised_by is not None:
+            refuse_other_dialect(source, options)
+            taken = fp32_graph(source, options, run, opset=OPSET)
+            passport = _passport(source, taken.model, options, run)
+            return taken.model, dataclasses.replace(passport, int8_dialect=source.passport.int8_dialect)
         if options.precision == "int8":
             dialect, allowed = options.dialect or UNSIGNED, options.allowed_points
             made = quantize_within(run.calibrated(source), dialect=dialect, allowed=allowed, tell=run.tell)
@@ -147,34 +163,19 @@ class OnnxExporter(Exporter):
                 accuracy_drop=made.drop,
                 accuracy_drop_why=made.why_unjudged,
             )
-        model = self._plain(source, options)
+        drawn = fp32_graph(source, options, run, opset=options.own_of(OnnxOptions).opset or OPSET)
+        model, probable = drawn.model, drawn.probable
+        del drawn  # the graph is cast in place, and is worth holding once
         if options.precision != "fp16":
-            return model, _passport(source, model, options, run)
-        inputs = run.evidence.inputs_for(source.passport)[: affordable(model, RANGE_IMAGES)]
-        kept = overflowing(model, measure(model, inputs, histograms=False), LARGEST_HALF)
+            passport = _passport(source, model, options, run)
+            return model, dataclasses.replace(passport, softmax=probable)
+        evidence = run.evidence_for(options.precision, source)
+        inputs = evidence.inputs_for(source.passport)[: affordable(model, RANGE_IMAGES)]
+        kept = overflowing(model, measure(model, inputs, histograms=False).ranges, LARGEST_HALF)
         if kept:
             run.tell(f"kept in fp32, as they exceed the range of fp16: {', '.join(kept)}")
         model = to_half(model, keep=kept, in_place=True)
         return model, dataclasses.replace(_passport(source, model, options, run), kept_fp32=tuple(kept))
-
-    def _plain(self, source: Artifact, options: ExportOptions) -> Any:
-        known = source.passport
-        if known.format == GRAPH:
-            model = read_graph(source.path)
-            # what was captured here is checked strictly, what came from elsewhere as far as it goes
-            strict = known.source_sha256 is not None and known.imported_sha256 is None
-            return in_form(finish(model, strict=strict), known, options, strict=strict)
-        module = load_module(source, model_file=options.model_file, lean=True)
-        model = capture(
-            module,
-            tuple(extent or 1 for extent in known.input.shape[1:]),
-            opset=options.own_of(OnnxOptions).opset or OPSET,
-            input_name=known.input.name,
-            output_name=PROBABILITIES if options.softmax else known.output.name,
-        )
-        for weights in (*module.parameters(), *module.buffers()):
-            weights.data = weights.data.new_empty(0)  # torch's exporter keeps the module in cycles
-        return in_form(model, known, options)
 
     def _emulated(
         self,
@@ -188,9 +189,9 @@ class OnnxExporter(Exporter):
 
         This CPU's runtime computes the file in fp32.
         """
-        if options.precision != "fp16":
+        if options.precision != "fp16" or source.passport.quantised_by is not None:
             return None, ()
-        kept, evidence = drafted.passport.kept_fp32 or (), run.evidence
+        kept, evidence = drafted.passport.kept_fp32 or (), run.evidence_for(options.precision, source)
         model = emulate(read_graph(source.path), "fp16", keep=kept, in_place=True)
         found = logits(model, evidence.inputs_for(source.passport), lean=True)
         parity = compare(
@@ -199,6 +200,8 @@ class OnnxExporter(Exporter):
             source=f"{run.reference.path.name} (fp16 emulated on the CPU)",
             precision="fp16",
             labels=evidence.labels,
+            probable=drafted.passport.softmax,
+            random_inputs=evidence.why_random is not None,
         )
         return parity, (found,)
 
@@ -223,7 +226,7 @@ class OnnxExporter(Exporter):
                 f"{source.path.name} keeps the opset that it was written with; leave --opset away, or name "
                 "the checkpoint that it came from"
             )
-        asked = unmet(source.passport, options)
+        asked = unmet(source.passport, options) if source.passport.quantised_by is None else ""
         if asked and options.precision != "fp32":
             raise CnnkitError(
                 f"{source.path.name} was exported without {asked}; {options.precision} is made from an fp32 "

@@ -12,6 +12,7 @@ from exporters.engines.targets import TrtOptions, choose_flavour, choose_targets
 from exporters.graphs.emulated import emulate
 from exporters.graphs.form import wanted_answers
 from exporters.graphs.half import to_bfloat16
+from exporters.proving.further import compare_further
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof, proof_path
 from exporters.run.context import RunContext, context_of
@@ -24,6 +25,7 @@ from toolkit.backends import BACKENDS, Engine, EngineOptions
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, own_options
+from toolkit.exporting.further import further_of
 from toolkit.exporting.heldout import hold_out
 from toolkit.graphs import GRAPH
 from toolkit.graphs.reading import read_graph
@@ -171,16 +173,21 @@ def _prove(
         engine = backend.open(drafted, EngineOptions())
     except UnavailableError as error:  # built for other GPUs than the one that is here
         return dataclasses.replace(passport, parity_why=f"not run: {error}"), proof
-    evidence, reference = run.evidence, run.reference
+    evidence, reference = run.evidence_for(options.precision, source), run.reference
+    wanted = wanted_answers(reference, evidence, passport, model_file=options.model_file)
     with engine:
         found = answers(engine, evidence.inputs_for(passport))
+        further = further_of(engine, evidence.inputs_for(passport))
         passport = _gated(engine, passport, reference, options)
     parity = compare(
-        wanted_answers(reference, evidence, passport, model_file=options.model_file),
+        wanted,
         found,
-        source=f"{reference.path.name} ({evidence.source})",
+        source=f"{reference.path.name} ({evidence.told(reference.passport)})",
         precision=options.precision,
         labels=evidence.labels,
+        probable=passport.softmax,
+        random_inputs=evidence.why_random is not None,
+        further=compare_further(evidence.further[reference.passport.sha256], further),
     )
     judge(parity, options.precision, drafted.path.name)
     return dataclasses.replace(passport, parity=parity, parity_why=None), proof
@@ -207,7 +214,7 @@ def _emulated(
     passport: Passport, source: Artifact, options: ExportOptions, run: RunContext
 ) -> tuple[Passport, bytes]:
     """Judge bf16 by an fp32 graph that rounds every value to bf16, as no CPU provider computes in it."""
-    evidence, reference = run.evidence, run.reference
+    evidence, reference = run.evidence_for("bf16", source), run.reference
     wanted = wanted_answers(reference, evidence, passport, model_file=options.model_file)
     found = logits(
         emulate(read_graph(source.path), "bf16", in_place=True), evidence.inputs_for(source.passport)
@@ -218,6 +225,8 @@ def _emulated(
         source=f"{reference.path.name} ({evidence.source}; bf16 emulated on the CPU)",
         precision="bf16",
         labels=evidence.labels,
+        probable=passport.softmax,
+        random_inputs=evidence.why_random is not None,
     )
     judge(parity, "bf16", f"{source.name} in bf16", ties=True)
     judged = dataclasses.replace(passport, source_parity=parity)

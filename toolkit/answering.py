@@ -34,7 +34,7 @@ class PictureInputs:
     are pictures that `fit_pixels` brought to that size.
     """
 
-    images: Images
+    images: Images | Inputs
     preprocessing: Preprocessing
     takes: TensorSpec
     fitted: bool = False
@@ -78,7 +78,8 @@ def preprocessing_of(artifact: Artifact) -> Preprocessing:
     if found is None:
         raise CnnkitError(
             f"{artifact.path} does not say how pictures become its input (no preprocessing in its "
-            "passport); export it from a checkpoint of cnnkit"
+            "passport): `cnnkit import` the file that it was made of with `--dataset NAME`, or `--mean` and "
+            "`--std`, and export that; or export a checkpoint of cnnkit"
         )
     return found
 
@@ -101,7 +102,7 @@ def inputs_for(pictures: Split, passport: Passport) -> PictureInputs:
     )
 
 
-def inputs_of_fitted(pixels: Pixels, passport: Passport) -> PictureInputs:
+def inputs_of_fitted(pixels: Inputs, passport: Passport) -> PictureInputs:
     """Return (N, C, H, W) uint8 pixels, which `fit_pixels` made for this very network, as its input."""
     assert passport.preprocessing is not None
     return PictureInputs(
@@ -214,6 +215,16 @@ def smallest_batch(engine: Engine, inputs: Inputs) -> NDArray[Any]:
     """Return the first inputs, in the smallest batch that an engine takes: what its latency is told for."""
     least, _ = engine.batch_sizes
     return filled(inputs[:least], least)
+
+
+def decisions(answered: NDArray[Any], *, probable: bool) -> NDArray[np.int64]:
+    """Return the class that each of (N, K) answers decides for; one column decides by its threshold.
+
+    That is 0.5 where answers are probabilities (`probable`), 0 where they are logits.
+    """
+    if answered.shape[1] > 1:
+        return np.asarray(answered.argmax(axis=1))
+    return np.asarray(answered[:, 0] > (0.5 if probable else 0.0)).astype(np.int64)
 
 
 def probabilities(artifact: Artifact, answered: Floats) -> NDArray[np.float64]:

@@ -124,8 +124,8 @@ def read_passport(path: Path) -> Passport:
         data = schema.read_json(beside, again="make the artifact again")
     except FileNotFoundError:
         raise NotFoundError(
-            f"{path} has no passport ({beside.name} is not beside it); `cnnkit import {path} "
-            "--model NAME` makes one for weights, `cnnkit export FILE.onnx` for an ONNX file"
+            f"{path} has no passport ({beside.name} is not beside it); `cnnkit import {path}` makes one, "
+            "with `--model NAME` for weights"
         ) from None
     return Passport.from_json(data, what=str(beside))
 

@@ -72,6 +72,11 @@ def open_model(text: str | None, selection: Selection) -> Artifact:
     if selection.untrained:
         return _open_untrained(name, selection)
     fitting = [path for path, passport in find_artifacts(selection.root, name) if fits(passport, selection)]
+    if not fitting and selection.precision == "fp32":
+        # a network that came halved or quantised has that one precision: its name means it
+        own = replace(selection, precision=_own_precision(selection, name))
+        found = find_artifacts(selection.root, name) if own.precision != "fp32" else []
+        fitting = [path for path, passport in found if passport.quantised_by and fits(passport, own)]
     if fitting:
         return as_asked(open_artifact(fitting[0]), selection)
     return _open_published(name, selection)
@@ -113,6 +118,12 @@ def readings(passport: Passport, selection: Selection) -> Iterator[Passport]:
     for wanted, stored in selection.computed.items():
         if stored == passport.precision:
             yield replace(passport, precision=wanted)
+
+
+def _own_precision(selection: Selection, name: str) -> Precision:
+    """Return the precision that a name's network came in."""
+    placed = (passport for _, passport in find_artifacts(selection.root, name) if passport.quantised_by)
+    return next((passport.precision for passport in placed), "fp32")
 
 
 def newest_name(selection: Selection) -> str:
@@ -229,9 +240,9 @@ def describe(artifact: Artifact) -> str:
     """Say in one line which file was opened, its accuracy and its age."""
     passport = artifact.passport
     origin = ", shipped with cnnkit" if is_shipped(artifact.path) else ""
-    facts = (
-        f"{passport.model}, {passport.precision}, {quality_of(passport)}, {_age(passport.created)}{origin}"
-    )
+    by = f" by its {passport.quantised_by}" if passport.quantised_by else ""
+    known = f"{passport.model}, {passport.precision}{by}"
+    facts = f"{known}, {quality_of(passport)}, {_age(passport.created)}{origin}"
     return f"{artifact.path} ({facts})"
 
 

@@ -28,6 +28,9 @@ UNSIGNED: Dialect = "U8S8"
 SYMMETRIC: Dialect = "S8S8"
 Layout = Literal["NCHW", "NHWC", "NC"]
 
+# who quantised or halved a file that came so
+BY_SOURCE = "source"
+
 SCHEMA = 1
 
 
@@ -69,8 +72,22 @@ class Metrics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FurtherParity:
+    """How one further output differs from the source's; `rms_ratio` is the difference's size to its own."""
+
+    name: str
+    images: Count
+    max_abs_diff: Magnitude
+    largest: Magnitude
+    rms_ratio: Magnitude
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How an artifact's answers differ from its source's, on the same images."""
+    """How an artifact's answers differ from its source's, on the same images.
+
+    `random_inputs` tells that those were no images; `further` are the outputs beside the scores.
+    """
 
     images: Count
     source: str
@@ -81,6 +98,8 @@ class Parity:
     accuracy_change: Annotated[float, Meta(ge=-1, le=1)] | None = None
     largest_logit: Magnitude | None = None
     tolerance: Magnitude | None = None
+    random_inputs: bool = False
+    further: tuple[FurtherParity, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +166,7 @@ class CalibrationRecord:
     method: str
     seed: int
     per_channel: bool
+    warning: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +252,8 @@ class Passport:
     imported_sha256: str | None = None
     # where the preprocessing comes from, in words
     preprocessing_from: str | None = None
+    # BY_SOURCE where the file came halved or quantised
+    quantised_by: str | None = None
     model_file_sha256: str | None = None
     # of exports
     opset: Positive | None = None

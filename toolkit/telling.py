@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 # takes one sentence for people; `print` is one
 Tell = Callable[[str], None]
@@ -16,3 +18,31 @@ def aloud(text: str) -> None:
 
 def silent(text: str) -> None:
     """Tell nobody."""
+
+
+# nothing is said of work that is done sooner, and then again each time that so much has passed
+FIRST_S, EVERY_S = 2.0, 10.0
+
+
+@dataclass
+class Pace:
+    """Tells how far long work has come and how long it will take; `step` is told how much was done."""
+
+    what: str
+    total: int
+    tell: Tell
+    done: int = 0
+    began: float = field(default_factory=time.perf_counter)
+    spoke: float | None = None
+
+    def step(self, count: int) -> None:
+        """Count what was done, and tell where it is time to."""
+        self.done += count
+        now = time.perf_counter()
+        due = now - self.began >= FIRST_S if self.spoke is None else now - self.spoke >= EVERY_S
+        if not due or self.done >= self.total:
+            return
+        self.spoke = now
+        left_s = (now - self.began) / self.done * (self.total - self.done)
+        left = f"{left_s:.0f} s" if left_s < 90 else f"{left_s / 60:.0f} minutes"
+        self.tell(f"{self.what}: {self.done:,} of {self.total:,}, about {left} left")

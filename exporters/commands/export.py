@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +28,13 @@ def _sizes(value: str) -> tuple[int, ...]:
     if min(sizes) < 1 or list(sizes) != sorted(sizes):
         raise ValueError("sizes of 1 or more, smallest first, as in 1,32,256")
     return sizes
+
+
+def _size(value: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)[x×](\d+)", value.lower())
+    if found is None or "0" in found.groups():
+        raise ValueError("height and width, as in 224x224")
+    return int(found[1]), int(found[2])
 
 
 def _precisions(value: str) -> tuple[Precision, ...]:
@@ -93,6 +101,13 @@ def _images(value: str) -> int | None:
 @click.option(
     "--max-accuracy-drop", type=click.FloatRange(0), help="int8: points that it may lose [default: 0.5]."
 )
+@click.option(
+    "--size",
+    metavar="HxW",
+    callback=cli.checked(_size),
+    help="Closes an open height and width of an .onnx file from elsewhere.",
+)
+@click.option("--output", metavar="NAME", help="The output of such a file that holds the scores.")
 @click.option("--explain", is_flag=True, help="When parity fails, name the first module that drifts.")
 @exporter_options
 @cli.name_option("Name of the artifacts (default: the source's).")
@@ -120,6 +135,8 @@ def export(
     calibration: RangeMethod,
     calibration_images: int,
     max_accuracy_drop: float | None,
+    size: tuple[int, int] | None,
+    output: str | None,
     explain: bool,
     name: str | None,
     dataset: str | None,
@@ -159,6 +176,8 @@ def export(
         calibration_images=calibration_images,
         max_accuracy_drop=max_accuracy_drop,
         explain=explain,
+        size=size,
+        output=output,
         own=own_of_all(typed(context)),
     )
     report = export_network(

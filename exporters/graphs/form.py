@@ -17,16 +17,17 @@ from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError
 from toolkit.exporting import ExportOptions
 from toolkit.exporting.evidence import Evidence, answers_of
+from toolkit.graphs.asking import Nature
 from toolkit.graphs.naming import note_modules, rename
+from toolkit.graphs.scores import kind_of
 from toolkit.images import softmax
 from toolkit.passports import Layout, Passport
 from toolkit.preprocessing import Preprocessing
+from toolkit.telling import Tell, silent
 
 MODULE = "/preprocess"
 SOFTMAX = "/softmax"
 PROBABILITIES = "probabilities"
-# operators that hand on the values that they are given
-SAME_VALUES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 def unmet(known: Passport, options: ExportOptions) -> str:
@@ -36,6 +37,21 @@ def unmet(known: Passport, options: ExportOptions) -> str:
         "--softmax": options.softmax and not known.softmax,
     }
     return " ".join(typed for typed, lacks in wanted.items() if lacks)
+
+
+def refuse_softmax(nature: Nature, what: str, options: ExportOptions) -> None:
+    """Raise CnnkitError where softmax is asked of scores that it would spoil."""
+    if not options.softmax:
+        return
+    if nature.columns == 1:
+        raise CnnkitError(
+            f"--softmax of {what} would be 1 for every input, as it has one score; leave the option away"
+        )
+    if nature.kind != "logits":
+        raise CnnkitError(
+            f"--softmax needs logits, and the scores of {what} are {nature.kind} already; leave the option "
+            "away"
+        )
 
 
 def in_form(model: Any, known: Passport, options: ExportOptions, *, strict: bool = True) -> Any:
@@ -58,14 +74,20 @@ def in_form(model: Any, known: Passport, options: ExportOptions, *, strict: bool
 
 
 def wanted_answers(
-    reference: Artifact, evidence: Evidence, passport: Passport, *, model_file: Path | None
+    reference: Artifact,
+    evidence: Evidence,
+    passport: Passport,
+    *,
+    model_file: Path | None,
+    tell: Tell = silent,
 ) -> NDArray[np.float32]:
     """Return the reference's (N, K) answers as a file of that passport gives them.
 
     They are probabilities where the file's answers are and the reference's are not.
     """
-    found = answers_of(reference, evidence, model_file=model_file)
-    if passport.softmax and not reference.passport.softmax:
+    found = answers_of(reference, evidence, model_file=model_file, tell=tell)
+    # those of a checkpoint whose network ends in softmax sum to 1 as they are
+    if passport.softmax and not reference.passport.softmax and kind_of(found) == "logits":
         return softmax(found).astype(np.float32)
     return found
 
@@ -129,7 +151,6 @@ def add_softmax(model: Any, *, name: str | None = None, strict: bool = True) -> 
     """
     from onnx import helper
 
-    _refuse_maps(model.graph.output[0])
     made = copy.deepcopy(model)
     old = made.graph.output[0].name
     inner, outer = (f"{old}/raw", old) if name is None else (old, name)
@@ -139,23 +160,3 @@ def add_softmax(model: Any, *, name: str | None = None, strict: bool = True) -> 
     note_modules(node, [SOFTMAX], "softmax")
     made.graph.node.append(node)
     return finish(made, strict=strict)
-
-
-def _refuse_maps(output: Any) -> None:
-    shape = output.type.tensor_type.shape.dim
-    known = output.type.tensor_type.HasField("shape")
-    if known and (len(shape) < 2 or any(extent.dim_value != 1 for extent in shape[2:])):
-        extents = ", ".join(str(d.dim_value) if d.HasField("dim_value") else "N" for d in shape)
-        raise CnnkitError(
-            f"--softmax needs a classifier, which answers (N, K); the output {output.name!r} of this graph "
-            f"is ({extents}): leave the option away"
-        )
-
-
-def ends_in_softmax(model: Any) -> bool:
-    """Tell whether a graph's first output is probabilities: a softmax makes it, or its values reshaped."""
-    makers = {value: node for node in model.graph.node for value in node.output}
-    node = makers.get(model.graph.output[0].name)
-    while node is not None and node.op_type in SAME_VALUES and node.input:
-        node = makers.get(node.input[0])
-    return node is not None and node.op_type == "Softmax"

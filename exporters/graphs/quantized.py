@@ -7,7 +7,7 @@ takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from toolkit.passports import SYMMETRIC, Dialect
 
 # per-channel scales came to QuantizeLinear and DequantizeLinear with this opset
 SMALLEST_OPSET = 13
+# operators that the quantizer takes for the edges of a range
+REMOVABLE = ("Relu", "Clip")
 
 
 def quantize(
@@ -47,6 +49,7 @@ def quantize(
         from onnxruntime.quantization.registry import QDQRegistry
     copy = at_least(model, SMALLEST_OPSET)
     _refuse_computed_weights(copy)
+    excluded = {*keep, *unquantizable(copy), *output_makers(copy)}
     # its shapes are inferred; without this note the quantizer would write a copy to disk and read it back
     add_infer_metadata(copy)
     symmetric = dialect == SYMMETRIC
@@ -64,11 +67,12 @@ def quantize(
         QuantType.QInt8 if symmetric else QuantType.QUInt8,
         TensorsData(CalibrationMethod.MinMax, data),
         [],
-        sorted(keep),
+        sorted(excluded),
         list(QDQRegistry),
         {"ActivationSymmetric": symmetric, "WeightSymmetric": True, "QuantizeBias": not symmetric},
     )
-    before = {node.name for node in copy.graph.node}
+    own = [type(node).FromString(node.SerializeToString()) for node in copy.graph.node]
+    before = {node.name for node in own}
     try:
         with quiet():
             made = quantizer.quantize_model()
@@ -79,7 +83,69 @@ def quantize(
             note_modules(node, [], None)  # quantize and dequantize nodes belong to no module
     _free_outputs(made)
     sort_nodes(made)
+    refuse_lost_operators(own, made)
     return finish(made)
+
+
+def unquantizable(model: Any) -> dict[str, str]:
+    """Return the nodes that the quantizer has no right form for, each with what it is."""
+    found = {}
+    for node in model.graph.node:
+        group = next((a.i for a in node.attribute if a.name == "group"), 1)
+        if node.op_type == "ConvTranspose" and group > 1:
+            found[node.name] = f"ConvTranspose of {group} groups"
+        elif node.domain not in ("", "ai.onnx"):
+            found[node.name] = f"{node.op_type} of {node.domain}"
+        elif node.op_type == "GroupNormalization":
+            found[node.name] = node.op_type
+    return found
+
+
+def output_makers(model: Any) -> set[str]:
+    """Return the ReLUs and Clips that make an output.
+
+    The quantizer drops both where a quantized value follows that cannot hold what they cut off; an output is
+    left in float, where nothing else cuts.
+    """
+    outputs = {value.name for value in model.graph.output}
+    return {n.name for n in model.graph.node if n.op_type in REMOVABLE and n.output[0] in outputs}
+
+
+def refuse_lost_operators(before: Sequence[Any], made: Any) -> None:
+    """Hold a quantized graph to its source, node by node. Raises CnnkitError for an operator that was lost.
+
+    A ReLU or Clip may go where the value that it cut is read as unsigned 8 bits alone: those end where the
+    value did.
+    """
+    present = {node.name for node in made.graph.node}
+    makers = {name for node in made.graph.node for name in node.output}
+    stored = {tensor.name: tensor for tensor in made.graph.initializer}
+    for node in [node for node in before if node.name not in present]:
+        value = node.output[0]
+        readers = [one for one in made.graph.node if value in one.input]
+        if node.op_type in REMOVABLE:
+            kept = bool(readers) and all(_cuts(reader, node.op_type, stored) for reader in readers)
+            kept = kept and all(output.name != value for output in made.graph.output)
+        else:  # replaced by nodes of other names, or folded
+            kept = value in makers or value in stored or not readers
+        if not kept:
+            raise CnnkitError(
+                f"int8 would lose the node {node.name!r} ({node.op_type}), which no value of 8 bits stands "
+                "in for; use --precision fp16, and please report the network"
+            )
+
+
+def _cuts(reader: Any, cut: str, stored: Mapping[str, Any]) -> bool:
+    """Tell whether a reader takes a value as 8 bits that end where a ReLU or Clip let it end.
+
+    A range is measured behind the operator: that of a ReLU begins at 0, which is then the number 0.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    zero = stored.get(reader.input[2]) if reader.op_type == "QuantizeLinear" else None
+    if zero is None:
+        return False
+    return cut == "Clip" or (zero.data_type == TensorProto.UINT8 and not numpy_helper.to_array(zero).any())
 
 
 def _refuse_computed_weights(model: Any) -> None:
@@ -93,20 +159,25 @@ def _refuse_computed_weights(model: Any) -> None:
 
 
 def _free_outputs(model: Any) -> None:
-    """Leave the graph's outputs in float: 8 bits would round logits for no gain in speed."""
-    makers = {name: node for node in model.graph.node for name in node.output}
-    for value in model.graph.output:
-        back = makers.get(value.name)
+    """Leave the graph's outputs in float: 8 bits would round logits for no gain in speed.
+
+    So is what a ReLU or Clip that makes an output reads.
+    """
+    outputs = {value.name for value in model.graph.output}
+    ends = [n.input[0] for n in model.graph.node if n.op_type in REMOVABLE and n.output[0] in outputs]
+    for name in (*outputs, *ends):
+        makers = {made: node for node in model.graph.node for made in node.output}
+        back = makers.get(name)
         there = makers.get(back.input[0]) if back and back.op_type == "DequantizeLinear" else None
         if there is None or there.op_type != "QuantizeLinear" or there.input[0] not in makers:
             continue
         inner = there.input[0]
         readers = [node for node in model.graph.node if {inner, there.output[0]} & {*node.input}]
-        if len(readers) == 2:  # only this pair reads it
+        if len(readers) == 2 and not (name in outputs and inner in outputs):  # only this pair reads it
             maker = makers[inner]
             model.graph.node.remove(there)
             model.graph.node.remove(back)
-            maker.output[:] = [value.name if name == inner else name for name in maker.output]
+            maker.output[:] = [name if made == inner else made for made in maker.output]
 
 
 def heavy_nodes(model: Any) -> list[str]:

@@ -8,8 +8,8 @@ TensorRT", GTC 2017).
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from toolkit.exporting import RangeMethod
 from toolkit.graphs.facts import input_spec
-from toolkit.graphs.running import INNER_BATCH, float_values, values
+from toolkit.graphs.running import float_values, values
 from toolkit.images import Inputs
+from toolkit.telling import Pace, Tell, silent
 
 BINS = 2048
 LEVELS = 128
 PERCENT = 99.99
+# inputs that are looked at however long they take
+FEWEST = 64
 
 
 @dataclass
@@ -98,17 +101,40 @@ def _smooth(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(np.where(empty, 1e-4, shares - taken), 1e-9)
 
 
-def measure(model: Any, inputs: Inputs, *, histograms: bool = True) -> dict[str, Range]:
-    """Return the range of the graph's input and of every fp32 value in it, over all inputs."""
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The ranges of a graph's values by name, and on how many inputs they were measured."""
+
+    ranges: dict[str, Range]
+    images: int
+
+
+def measure(
+    model: Any,
+    inputs: Inputs,
+    *,
+    histograms: bool = True,
+    tell: Tell = silent,
+    seconds: float | None = None,
+) -> Measured:
+    """Return the range of the graph's input and of every fp32 value in it, over all inputs.
+
+    `seconds` ends it sooner, with FEWEST inputs at least: for random ones, of which more say no more.
+    """
     first = input_spec(model).name
     wanted = float_values(model, untold=True)
     ranges = {name: Range() for name in (*wanted, first)}
-    given = ({first: inputs[at : at + INNER_BATCH]} for at in range(0, len(inputs), INNER_BATCH))
-    for batch in chain(values(model, inputs, wanted), given):
+    pace, begun = Pace("measuring ranges", len(inputs), tell), time.perf_counter()
+    for batch in values(model, inputs, wanted):
         for name, array in batch.items():
             if array.dtype == np.float32:
                 ranges[name].add(array, histogram=histograms)
-    return {name: found for name, found in ranges.items() if found.low <= found.high}
+        pace.step(min(len(batch[first]), len(inputs) - pace.done))
+        late = seconds is not None and time.perf_counter() - begun > seconds
+        if late and pace.done >= FEWEST:
+            break
+    told = {name: found for name, found in ranges.items() if found.low <= found.high}
+    return Measured(ranges=told, images=pace.done)
 
 
 def overflowing(model: Any, ranges: dict[str, Range], limit: float) -> list[str]:

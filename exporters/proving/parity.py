@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.answering import decisions
 from toolkit.errors import GateError
 from toolkit.images import softmax
-from toolkit.passports import Parity, Precision
+from toolkit.passports import FurtherParity, Parity, Precision
 
 # relative to max(1, largest |logit|): what rounding in another order of summation can do in fp32
 FP32_TOLERANCE = 1e-4
@@ -15,6 +16,8 @@ FP32_TOLERANCE = 1e-4
 SMALL_GAP: dict[Precision, float] = {"fp16": 0.01, "bf16": 0.05}
 # the share of pictures whose first answer is the source's
 AGREEMENT: dict[Precision, float] = {"fp32": 1.0, "fp16": 0.999, "bf16": 0.99}
+# the size of the difference (RMS) relative to the output's own, for outputs beside the scores
+FURTHER_RMS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8": 0.5}
 # relative to max(1, largest |logit|): how far a file may be from its proof on another machine, whose order
 # of summation and rounding differ
 FLOORS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 4e-2, "int8": 5e-2}
@@ -31,12 +34,22 @@ def compare(
     source: str,
     precision: Precision,
     labels: NDArray[np.int64] | None = None,
+    probable: bool = False,
+    random_inputs: bool = False,
+    further: tuple[FurtherParity, ...] = (),
 ) -> Parity:
-    """Compare two (N, K) arrays of logits on the same pictures; labels (N,) give the accuracies."""
+    """Compare two (N, K) arrays of scores on the same inputs; labels (N,) give the accuracies.
+
+    `probable` says that the scores are probabilities: a single column then decides at 0.5, else at 0.
+    """
     if answers.shape != reference.shape:
         raise GateError(f"the export answers {answers.shape} where its source answers {reference.shape}")
+    if random_inputs and (told := np.isfinite(reference).all(axis=1)).any():
+        # what is no number in the source, as the logarithm of a share of 0, says nothing of the export
+        reference, answers = reference[told], answers[told]
+        labels = None if labels is None else labels[told]
     largest = float(np.abs(reference).max(initial=0.0))
-    ours, theirs = answers.argmax(axis=1), reference.argmax(axis=1)
+    ours, theirs = decisions(answers, probable=probable), decisions(reference, probable=probable)
     accuracy = change = None
     if labels is not None:
         accuracy = float((ours == labels).mean())
@@ -45,21 +58,32 @@ def compare(
         images=len(reference),
         source=source,
         max_abs_diff=float(np.abs(answers.astype(np.float64) - reference).max()),
-        max_softmax_shift=float(np.abs(softmax(answers) - softmax(reference)).max()),
+        max_softmax_shift=float(np.abs(_shares(answers, probable) - _shares(reference, probable)).max()),
         top1_agreement=float((ours == theirs).mean()),
         accuracy=accuracy,
         accuracy_change=change,
         largest_logit=largest,
         tolerance=FP32_TOLERANCE * max(1.0, largest) if precision == "fp32" else None,
+        random_inputs=random_inputs,
+        further=further,
     )
+
+
+def _shares(scores: NDArray[np.float32], probable: bool) -> NDArray[np.float64]:
+    """Return scores as probabilities, those of a single column as that of its one class."""
+    if scores.shape[1] > 1:
+        return softmax(scores)
+    single = scores.astype(np.float64)
+    return single if probable else np.asarray(1 / (1 + np.exp(-np.clip(single, -500, 500))))
 
 
 def judge(parity: Parity, precision: Precision, what: str, *, ties: bool = False) -> None:
     """Raise GateError when an export is too far from its source for its precision.
 
     fp32 must agree on every picture within the tolerance; fp16 and bf16 by their first answers.
-    int8 is judged on accuracy instead, so nothing is asked of it here but finite numbers. `ties` lets
-    a small largest difference pass, too: where every value is rounded, near ties fall either way.
+    int8 is judged on accuracy instead, so nothing is asked of it here but finite numbers, and of its further
+    outputs that they are still the source's. `ties` lets a small largest difference pass, too: where every
+    value is rounded, near ties fall either way.
     """
     if not np.isfinite(parity.max_abs_diff):
         raise GateError(f"{what} answers NaN or infinity; `--explain` names the first module that does")
@@ -74,14 +98,31 @@ def judge(parity: Parity, precision: Precision, what: str, *, ties: bool = False
     near = (ties or parity.accuracy is None) and parity.max_abs_diff <= gap
     if wanted is not None and parity.top1_agreement < wanted and not near:
         raise GateError(
-            f"{what} gives the source's first answer to {parity.top1_agreement:.2%} of {parity.images} "
-            f"images, fewer than {wanted:.1%}; `--explain` names the first module whose output drifts"
+            f"{what} gives the source's first answer to {parity.top1_agreement:.2%} of {_on(parity)}, "
+            f"fewer than {wanted:.1%}; `--explain` names the first module whose output drifts"
         )
+    for output in parity.further:
+        if output.rms_ratio > FURTHER_RMS[precision]:
+            raise GateError(
+                f"the output {output.name!r} of {what} differs by {output.rms_ratio:.2g} of its size from "
+                f"the source's, over the {FURTHER_RMS[precision]:g} that {precision} may; `--explain` names "
+                "the first module whose output drifts"
+            )
+
+
+def _on(parity: Parity) -> str:
+    return f"{parity.images} {'random inputs' if parity.random_inputs else 'images'}"
 
 
 def words(parity: Parity) -> str:
-    """Say a parity in one line."""
-    text = f"{parity.top1_agreement:.1%} agree on {parity.images} images, within {parity.max_abs_diff:.2g}"
+    """Say a parity in one line; agreement on random inputs says nothing of pictures, and is called so."""
+    if parity.random_inputs:
+        agree = f"on {parity.images} random inputs: {parity.top1_agreement:.1%} agree"
+    else:
+        agree = f"{parity.top1_agreement:.1%} agree on {parity.images} images"
+    text = f"{agree}, within {parity.max_abs_diff:.2g}"
+    if parity.further:
+        text += f"; {1 + len(parity.further)} outputs compared"
     return text if parity.accuracy is None else f"{text}; accuracy {parity.accuracy:.4f}"
 
 

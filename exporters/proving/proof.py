@@ -19,31 +19,41 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters.proving.further import FURTHER, agreeing, carried
 from exporters.proving.parity import tolerance
-from toolkit.answering import answers, inputs_of_fitted, smallest_batch
+from toolkit.answering import answers, decisions, inputs_of_fitted, smallest_batch
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import Engine
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CorruptError, GateError, NotFoundError
 from toolkit.exporting import EXPORTERS, ExportOptions
 from toolkit.exporting.evidence import Evidence
+from toolkit.exporting.further import Further
 from toolkit.graphs import GRAPH
 from toolkit.markup import html_table
 from toolkit.passports import SYMMETRIC, Passport, Verification
 from toolkit.traces import timed
 
 IMAGES = 64
+# raw pixels of 64 pictures are well within; floats of large ones would make a proof larger than its file
+PROOF_BYTES = 64 << 20
 # verifications that a passport keeps
 MOST_RECORDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What a file must answer: `given` (N, …) pixels or inputs, `logits` (N, K), the largest difference."""
+    """What a file must answer: `given` (N, …) pixels or inputs, `logits` (N, K), the largest difference.
+
+    `further` are the outputs beside the scores for the first pictures, (M, …) each, and `further_allowed` how
+    far each may be off, relative to its own size.
+    """
 
     given: NDArray[Any]
     logits: NDArray[np.float32]
     tolerance: float
+    further: tuple[NDArray[Any], ...] = ()
+    further_allowed: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,24 +103,41 @@ def proof_path(path: Path) -> Path:
 
 
 def make_proof(
-    passport: Passport, evidence: Evidence, reference: NDArray[np.float32], *found: NDArray[np.float32]
+    passport: Passport,
+    evidence: Evidence,
+    reference: NDArray[np.float32],
+    *found: NDArray[np.float32],
+    beside: tuple[Further, Further] | None = None,
 ) -> bytes:
     """Return the bytes of a proof from the first pictures of the evidence; equal input, equal bytes.
 
     `reference` (N, K) are the right answers in the file's own form, `found` those of the file and of
-    emulations of it, on the same pictures. Raises GateError where they are too far apart for a proof.
+    emulations of it, on the same pictures; `beside` the reference's further outputs and the file's.
+    Raises GateError where they are too far apart for a proof.
     """
     from safetensors.numpy import save
 
     raw = evidence.pixels if evidence.pixels is not None else evidence.inputs
-    logits = np.ascontiguousarray(reference[:IMAGES], dtype=np.float32)
+    picked = _telling(reference, evidence.why_random is not None)
+    picked = picked[: max(1, min(IMAGES, PROOF_BYTES // raw[:1].nbytes))]
+    logits = np.ascontiguousarray(reference[picked], dtype=np.float32)
     # another machine may round as an emulation does: the proof allows for the largest of all
-    apart = max(float(np.abs(one[:IMAGES].astype(np.float64) - logits).max(initial=0.0)) for one in found)
+    apart = max(float(np.abs(one[picked].astype(np.float64) - logits).max(initial=0.0)) for one in found)
     what = f"{passport.model} in {passport.precision}"
-    allowed = tolerance(passport.precision, reference, logits, apart, what)
-    given = np.ascontiguousarray(raw[:IMAGES])
+    whole = reference[np.isfinite(reference).all(axis=1)] if evidence.why_random else reference
+    allowed = tolerance(passport.precision, whole, logits, apart, what)
+    given = np.ascontiguousarray(raw[: picked[-1] + 1][picked])
+    arrays = {"given": given, "logits": logits, **carried(beside, passport.precision)}
     # one entry alone: safetensors writes several in an order that changes from run to run
-    return bytes(save({"given": given, "logits": logits}, metadata={"tolerance": repr(allowed)}))
+    return bytes(save(arrays, metadata={"tolerance": repr(allowed)}))
+
+
+def _telling(reference: NDArray[np.float32], random_inputs: bool) -> NDArray[np.int64]:
+    """Return the numbers of the inputs that a proof holds: the first, but none of noise without an answer."""
+    told = np.isfinite(reference).all(axis=1)
+    if not random_inputs or told.all() or not told.any():
+        return np.arange(min(IMAGES, len(reference)))
+    return np.flatnonzero(told)[:IMAGES]
 
 
 def proven(artifact: Artifact) -> bool:
@@ -161,9 +188,18 @@ def read_proof(artifact: Artifact) -> Proof:
             facts: Mapping[str, str] = file.metadata() or {}
             given, logits = file.get_tensor("given"), file.get_tensor("logits")
             allowed = float(facts["tolerance"])
+            numbered = [name for name in file.keys() if name.startswith(FURTHER)]  # noqa: SIM118  (no mapping)
+            further = tuple(file.get_tensor(f"{FURTHER}{index}") for index in range(len(numbered) - 1))
+            each = file.get_tensor(f"{FURTHER}allowed") if numbered else np.empty(0)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CorruptError(f"{path} is no readable proof: {error}; copy it anew") from None
-    return Proof(given=given, logits=logits, tolerance=allowed)
+    return Proof(
+        given=given,
+        logits=logits,
+        tolerance=allowed,
+        further=further,
+        further_allowed=tuple(map(float, each)),
+    )
 
 
 def check_proof(engine: Engine, proof: Proof, *, runs: int = 50) -> Verdict:
@@ -175,12 +211,13 @@ def check_proof(engine: Engine, proof: Proof, *, runs: int = 50) -> Verdict:
     inputs = _inputs(engine.artifact.passport, proof)
     found = answers(engine, inputs)
     differences = np.abs(found.astype(np.float64) - proof.logits).max(axis=1)
+    probable = engine.artifact.passport.softmax
     best = np.sort(proof.logits, axis=1)
-    near = (
-        (best[:, -1] - best[:, -2] <= 2 * proof.tolerance) if best.shape[1] > 1 else np.ones(len(best), bool)
-    )
-    same = found.argmax(axis=1) == proof.logits.argmax(axis=1)
+    lead = best[:, -1] - (best[:, -2] if best.shape[1] > 1 else 0.5 if probable else 0.0)
+    near = np.abs(lead) <= 2 * proof.tolerance
+    same = decisions(found, probable=probable) == decisions(proof.logits, probable=probable)
     agree = (differences <= proof.tolerance) & (same | near)
+    agree &= agreeing(engine, inputs, proof.further, proof.further_allowed)
     batch = smallest_batch(engine, inputs)
     return Verdict(
         path=engine.artifact.path,

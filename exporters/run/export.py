@@ -62,7 +62,7 @@ def export(
     if dataset is not None or classes is not None:
         made = _imported(model, asked, dataset=dataset, classes=classes, fresh=fresh, tell=tell)
         model, fresh = made.path, False
-    source = open_source(None if model is None else str(model), selection)
+    source = open_source(None if model is None else str(model), selection, asked, tell)
     tell(f"opened {describe(source)}")
     meant = {one.name for one in EXPORTERS.all() if asked.own_of(one.options) != one.options()}
     request = ExportRequest(
@@ -98,6 +98,8 @@ def _imported(
         name=asked.name,
         dataset=dataset,
         classes=classes,
+        size=asked.size,
+        logits=asked.output,
         seed=asked.seed,
         data_dir=asked.data_dir,
         fresh=fresh,

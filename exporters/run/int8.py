@@ -11,22 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.graphs.quantized import heavy_nodes, quantize
+from exporters.graphs.quantized import heavy_nodes, quantize, unquantizable
 from exporters.graphs.ranges import Range, measure
 from exporters.proving.accuracy import Drop, paired_drop
 from toolkit.allocation import give_back_freed_memory
-from toolkit.answering import answers, inputs_for
+from toolkit.answering import answers, decisions, inputs_for
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine, EngineOptions, opener
 from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import ExportOptions, RangeMethod
 from toolkit.exporting.heldout import HeldOut, hold_out
+from toolkit.exporting.noise import Scale
+from toolkit.graphs.asking import scale_of
 from toolkit.graphs.running import logits
 from toolkit.machine.cpu import Cpu, cpu
 from toolkit.passports import UNSIGNED, AccuracyDrop, CalibrationRecord, Dialect, Passport, Precision
-from toolkit.telling import Tell
+from toolkit.telling import Tell, silent
 
 FIRST_IMAGES = 1000
+NOISE = "calibrated on noise: expect worse, `--dataset` calibrates on pictures"
+# ranges of more noise than is looked at in so long are no better
+NOISE_S = 20.0
 # pictures on which a layer's own damage is measured before layers are tried in that order
 SENSITIVITY_IMAGES = 256
 
@@ -40,7 +45,15 @@ class Calibrated:
     held: HeldOut
     method: RangeMethod
     seed: int
+    images: int
+    scale: Scale = "normal"
     before: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """What the ranges were measured on, in words."""
+        whole = len(self.held.calibration)
+        return self.held.calibration_source.replace(str(whole), str(self.images), 1)
 
     def right_before(self, count: int) -> NDArray[np.bool_]:
         """Return which of the first `count` held-out pictures the fp32 graph gets right."""
@@ -49,7 +62,8 @@ class Calibrated:
             give_back_freed_memory()
             # a second, packed copy of the weights is what a large network has no room for here
             self.before[count] = logits(self.model, self.held.inputs(0, count), lean=True)
-        return np.asarray(self.before[count].argmax(axis=1) == self.held.validation.labels[:count])
+        decided = decisions(self.before[count], probable=self.held.passport.softmax)
+        return np.asarray(decided == self.held.validation.labels[:count])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +83,12 @@ class Quantized:
 
 
 def calibrate(
-    model: Any, passport: Passport, options: ExportOptions, *, beside: Path | None = None
+    model: Any,
+    passport: Passport,
+    options: ExportOptions,
+    tell: Tell = silent,
+    *,
+    beside: Path | None = None,
 ) -> Calibrated:
     """Run the one calibration pass over training pictures (random ones where there are none).
 
@@ -78,7 +97,10 @@ def calibrate(
     Raises CnnkitError where a largest drop in accuracy was asked for that no picture could judge.
     """
     images = options.calibration_images
-    held = hold_out(passport, images=images, seed=options.seed, data_dir=options.data_dir, beside=beside)
+    scale = scale_of(model)
+    held = hold_out(
+        passport, images=images, seed=options.seed, data_dir=options.data_dir, scale=scale, beside=beside
+    )
     demanded = options.max_accuracy_drop
     if demanded is not None and held.validation is None:
         raise CnnkitError(
@@ -86,12 +108,15 @@ def calibrate(
             "int8 is exported unjudged"
         )
     give_back_freed_memory()
+    measured = measure(model, held.calibration, tell=tell, seconds=NOISE_S if held.on_noise else None)
     return Calibrated(
         model=model,
-        ranges=measure(model, held.calibration),
+        ranges=measured.ranges,
         held=held,
         method=options.calibration,
         seed=options.seed,
+        images=measured.images,
+        scale=scale,
     )
 
 
@@ -110,17 +135,22 @@ def quantize_within(
     )
     kept: list[str] = []
     judged: AccuracyDrop | None = None
+    unable = unquantizable(calibrated.model)
+    if unable:
+        named = ", ".join(f"{name} ({why})" for name, why in unable.items())
+        tell(f"left in float, as int8 has no form for them: {named}")
     if held.validation is not None:
         kept, drop = _search(calibrated, lambda keep: emit(keep=keep), allowed, tell)
         judged = drop_record(drop, allowed, held)
     return Quantized(
         model=emit(keep=kept),
         calibration=CalibrationRecord(
-            images=len(held.calibration),
-            source=held.calibration_source,
+            images=calibrated.images,
+            source=calibrated.source,
             method=method,
             seed=calibrated.seed,
             per_channel=True,
+            warning=NOISE if held.on_noise else None,
         ),
         dialect=dialect,
         reduced_range=narrow,
@@ -185,7 +215,8 @@ def judge_engine(
 
         def right_before(count: int) -> NDArray[np.bool_]:
             given = inputs_for(pictures.take(slice(count)), reference.passport)
-            return np.asarray(answers(before, given).argmax(axis=1) == labels[:count])
+            found = answers(before, given)
+            return np.asarray(decisions(found, probable=reference.passport.softmax) == labels[:count])
 
         return _decided(
             held, allowed, right_before, lambda start, stop: answers(engine, held.inputs(start, stop))
@@ -204,7 +235,7 @@ def _decided(
     count = min(FIRST_IMAGES, len(validation))
     answered = answer(0, count)
     while True:
-        right = answered.argmax(axis=1) == validation.labels[:count]
+        right = decisions(answered, probable=held.passport.softmax) == validation.labels[:count]
         drop = paired_drop(right_before(count), right)
         if drop.judge(allowed) != "undecided" or count == len(validation):
             return drop

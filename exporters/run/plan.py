@@ -13,7 +13,7 @@ from exporters.run.cache import asked, export_key, stored
 from exporters.run.context import RunContext
 from exporters.run.publish import refuse_unwritable
 from exporters.run.report import Missed, Report
-from exporters.run.source import export_path, refuse_another_network
+from exporters.run.source import export_path, refuse_another_network, remove_leftovers
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.exporting import (
@@ -28,6 +28,7 @@ from toolkit.exporting import (
     reaches,
 )
 from toolkit.exporting.evidence import data_fingerprint
+from toolkit.graphs import GRAPH
 from toolkit.passports import Dialect, Precision
 from toolkit.telling import Tell
 
@@ -60,15 +61,42 @@ class ExportRun:
         options = self.request.options
         if not self.request.fresh:
             refuse_another_network(self.source, options)
-        # what is an end, as an engine, has the precision that it has
-        ended = not begins(self.source, options)
-        precisions = (self.source.passport.precision,) if ended else self.request.precisions
-        wanted = [(name, precision) for precision in precisions for name in self.request.formats]
+        wanted = [(name, precision) for precision in self._precisions() for name in self.request.formats]
         if wanted:
             refuse_unwritable(export_path(self.source, options, EXPORTERS.load(wanted[0][0])).parent)
         for name, precision in [step for step in wanted if self._can(*step)]:
             self._step(name, dataclasses.replace(options, precision=precision))
+        if self.request.fresh and self.report.artifacts:
+            remove_leftovers(self.source, options, self.tell)
         return self.report
+
+    def _precisions(self) -> tuple[Precision, ...]:
+        """Return the precisions to make: an end, as an engine, has the one that it has.
+
+        So has a graph that came halved or quantised, which fp32 stands for; others are refused.
+        """
+        known, asked = self.source.passport, self.request.precisions
+        if not begins(self.source, self.request.options):
+            return (known.precision,)
+        if known.quantised_by is None:
+            return asked
+        how = "quantised" if known.precision == "int8" else "halved"
+        name = self.source.path.name
+        own = tuple(one for one in asked if one == "fp32" or (one == known.precision and one != "int8"))
+        for precision in [one for one in asked if one not in own]:
+            why = f"{name} was {how} already by its {known.quantised_by}, and is {known.precision}"
+            self.report.failed.append(
+                Missed(
+                    format=GRAPH,
+                    precision=precision,
+                    reason=f"{why}: leave --precision away to take it as it is, or export the file that it "
+                    "was made of",
+                    exit_status=CnnkitError.exit_status,
+                )
+            )
+        if own:
+            self.tell(f"{name} was {how} already by its {known.quantised_by}: it is taken as it is")
+        return (known.precision,) if own else ()
 
     def _can(self, name: str, precision: Precision) -> bool:
         """Tell, before any work, whether a format can be had at a precision; note why it cannot."""

@@ -56,7 +56,7 @@ def inherited(source: Passport, *facts: str) -> Passport:
     """
     names = [f.name for f in dataclasses.fields(Passport)]
     later = names[names.index("created") :]
-    kept = {"seed", "model_file_sha256", "preprocessing_from", *facts}
+    kept = {"seed", "model_file_sha256", "preprocessing_from", "quantised_by", *facts}
     if source.format == GRAPH:
         kept |= {"imported_from", "imported_sha256"}
     own = Passport(
@@ -72,6 +72,17 @@ def inherited(source: Passport, *facts: str) -> Passport:
     alone = ["target", "parity", "parity_why", "source_parity"]
     dropped = {name: getattr(own, name) for name in [*later, *alone] if name not in kept}
     return dataclasses.replace(source, **dropped)
+
+
+def remove_export(path: Path) -> None:
+    """Remove an export, file or folder, with its passport and its proof."""
+    with take_turn(path.parent):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        for beside in (sidecar(path), proof_path(path)):
+            beside.unlink(missing_ok=True)
 
 
 def refuse_unwritable(folder: Path) -> None:

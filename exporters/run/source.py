@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from exporters.graphs.form import ends_in_softmax
-from toolkit.artifacts import Artifact, artifact_path, find_artifacts, is_shipped, sidecar
+from exporters.graphs.ends import require_provable
+from exporters.graphs.form import refuse_softmax
+from exporters.run.publish import remove_export
+from toolkit.artifacts import (
+    CHECKPOINT,
+    Artifact,
+    artifact_path,
+    find_artifacts,
+    is_shipped,
+    open_artifact,
+    sidecar,
+)
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.exporting import Exporter, ExportOptions
 from toolkit.graphs import GRAPH
-from toolkit.graphs.facts import input_spec, output_spec
-from toolkit.graphs.reading import hash_graph, read_graph
+from toolkit.graphs.asking import Nature, ask
+from toolkit.graphs.ends import close_extents
+from toolkit.graphs.facts import DTYPES, input_spec, scores_spec
+from toolkit.graphs.reading import hash_graph, read_normalised
+from toolkit.graphs.recognising import dialect_of
 from toolkit.opening import Selection, is_path, open_model
-from toolkit.passports import Passport, TensorSpec
+from toolkit.passports import BY_SOURCE, Passport, TensorSpec
+from toolkit.telling import Tell, silent
 
 
-def open_source(model: str | None, selection: Selection) -> Artifact:
+def open_source(model: str | None, selection: Selection, options: ExportOptions, tell: Tell) -> Artifact:
     """Open what MODEL names: its checkpoint, else (a network that came as ONNX) its fp32 graph.
 
     A path to an .onnx file without a passport is taken as a network from elsewhere.
@@ -25,10 +41,10 @@ def open_source(model: str | None, selection: Selection) -> Artifact:
     if model is not None and is_path(model):
         path = Path(model)
         if path.suffix == f".{GRAPH}" and path.is_file() and not sidecar(path).exists():
-            return adopt(path)
+            return _imported_before(path, options, tell) or adopt(path, options, tell)
         source = open_model(model, selection)
         known = source.passport
-        if known.format == GRAPH and known.precision != "fp32":
+        if known.format == GRAPH and known.precision != "fp32" and known.quantised_by is None:
             raise CnnkitError(
                 f"{path.name} is {known.precision} already; exports start from a checkpoint or an fp32 "
                 f"graph: `cnnkit export {source.name}`, or {source.name}.onnx"
@@ -43,26 +59,85 @@ def open_source(model: str | None, selection: Selection) -> Artifact:
         raise
 
 
-def adopt(path: Path) -> Artifact:
-    """Return a plain ONNX file as an artifact; nothing is known of its training, data or classes."""
-    model = read_graph(path)
+def _imported_before(path: Path, options: ExportOptions, tell: Tell) -> Artifact | None:
+    """Return what a file was imported as, with all that is known of it since; None where it was not."""
+    name = options.name or path.stem.replace(".", "-")
+    for placed, known in find_artifacts(options.root, name):
+        whole = known.format == GRAPH and (known.precision == "fp32" or known.quantised_by is not None)
+        if whole and known.preprocessing is not None and known.imported_sha256 == hash_graph(path):
+            tell(f"{path} was imported as {name}: {placed.name} is taken, with what its passport says")
+            return open_artifact(placed)
+    return None
+
+
+def adopt(path: Path, options: ExportOptions | None = None, tell: Tell = silent) -> Artifact:
+    """Return a plain ONNX file as an artifact; nothing is known of its training, data or classes.
+
+    The graph is asked about itself: which output holds the scores, whether they are probabilities, in which
+    batches it runs. Raises CnnkitError where it is no classifier, or where it can be proven in no way.
+    """
+    asked = options or ExportOptions()
+    read = read_normalised(path)
+    model, own = read.model, read.form is not None or read.precision != "fp32"
     taken = input_spec(model)
+    if asked.size is not None:
+        close_extents(model, asked.size)
+        taken = input_spec(model)
     _refuse_open_extents(path, model, taken)
-    output = output_spec(model)
-    count = output.shape[-1] if output.shape and output.shape[-1] else 0
+    nature = _asked(model, path, asked.output)
+    batch = require_provable(nature, path.name, asked.batches, read.form)
+    refuse_softmax(nature, path.name, asked)
+    for note in (*read.notes, *_said(nature, path.name, taken, batch)):
+        tell(note if note.startswith(path.name) else f"{path.name}: {note}")
+    scores = next(value for value in model.graph.output if value.name == nature.outputs[0])
     passport = Passport(
         format=GRAPH,
         model=path.stem,
-        precision="fp32",
+        precision=read.precision,
         trained=None,
-        input=taken,
-        output=output,
-        classes=tuple(str(index) for index in range(count)),
+        input=dataclasses.replace(taken, shape=(batch, *taken.shape[1:])),
+        output=dataclasses.replace(scores_spec(scores), shape=(batch, nature.columns), layout="NC"),
+        classes=tuple(str(index) for index in range(nature.columns)),
         preprocessing=None,
-        sha256=hash_graph(path),
-        softmax=ends_in_softmax(model),
+        sha256=(sha256 := hash_graph(path)),
+        imported_sha256=sha256,
+        softmax=nature.probabilities,
+        outputs=nature.outputs,
+        quantised_by=BY_SOURCE if own else None,
+        int8_dialect=dialect_of(model) if own else None,
     )
     return Artifact(path=path, passport=passport)
+
+
+def _asked(model: Any, path: Path, output: str | None) -> Nature:
+    """Ask a graph about itself; what is wrong with it is told with its file's name."""
+    try:
+        return ask(model, output=output)
+    except CnnkitError as error:
+        doubles = any(DTYPES.get(tensor.data_type) == "float64" for tensor in model.graph.initializer)
+        hint = "; it computes in float64: export the network in float32" if doubles else ""
+        raise type(error)(f"{path}: {error}{hint}") from None
+
+
+def _said(nature: Nature, what: str, taken: TensorSpec, batch: int | None) -> list[str]:
+    """Return what people are told of a network that was looked at, where it is not as most are."""
+    said = []
+    if len(nature.outputs) > 1:
+        others = ", ".join(repr(name) for name in nature.outputs[1:])
+        said.append(
+            f"the scores are its output {nature.outputs[0]!r}, not {others} (--output NAME for another)"
+        )
+    if batch is not None and taken.shape[0] is None:
+        why = "as others change its answers" if nature.mixes else "as the graph itself refuses others"
+        said.append(f"it takes batches of {batch} only, {why}")
+    if nature.kind != "logits":
+        kinds = {
+            "probabilities": "probabilities",
+            "shares": "shares between 0 and 1, each of its own",
+            "log-probabilities": "logarithms of probabilities",
+        }
+        said.append(f"its scores are {kinds[nature.kind]} already")
+    return said
 
 
 def _refuse_open_extents(path: Path, model: Any, taken: TensorSpec) -> None:
@@ -71,16 +146,16 @@ def _refuse_open_extents(path: Path, model: Any, taken: TensorSpec) -> None:
         return
     dims = next(value for value in model.graph.input if value.name == taken.name).type.tensor_type.shape.dim
     names = [dim.dim_param or (str(dim.dim_value) if dim.HasField("dim_value") else "?") for dim in dims]
-    named = next((dim.dim_param for dim in dims[1:] if dim.dim_param), None)
-    fix = (
-        f"--dim_param {named} --dim_value SIZE"
-        if named
-        else f"--input_name {taken.name} --input_shape N,C,H,W"
-    )
-    raise CnnkitError(
+    asked = (
         f"{path} takes {taken.name!r} as {'×'.join(names) or 'a tensor of any shape'}, and only the batch "
-        "may be open: an export is proven and built at one size. `python -m "
-        f"onnxruntime.tools.make_dynamic_shape_fixed {fix} {path.name} fixed.onnx` fixes one"
+    )
+    why = "may be open: an export is proven and built at one size"
+    channels = [index for index, dim in enumerate(dims) if index and dim.dim_value]
+    if len(dims) == 4 and channels in ([1], [3], [1, 2], [1, 3]):
+        raise CnnkitError(f"{asked}{why}; `--size HxW` closes height and width, as in --size 224x224")
+    raise CnnkitError(
+        f"{asked}{why}. `python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name {taken.name} "
+        f"--input_shape N,C,H,W {path.name} fixed.onnx` fixes all"
     )
 
 
@@ -106,19 +181,58 @@ def export_path(source: Artifact, options: ExportOptions, exporter: Exporter) ->
 
 
 def refuse_another_network(source: Artifact, options: ExportOptions) -> None:
-    """Raise CnnkitError where the artifacts of that name are another network's; a typed name is meant."""
-    if options.name:
-        return
+    """Raise CnnkitError where the artifacts of that name are another network's.
+
+    A typed name is meant, but that one file from elsewhere takes another one's place is never.
+    """
     name = export_name(source, options)
-    for path, placed in find_artifacts(options.root, name):
-        if not is_shipped(path) and _origin(placed) != _origin(source.passport):
-            raise CnnkitError(
-                f"{source.path} would be exported as {name}, and {path} is another network "
-                f"({placed.model}, {'from elsewhere' if placed.trained is None else 'of a checkpoint'}): "
-                "`--name OTHER` keeps both, `--fresh` replaces what is there"
-            )
+    for path, placed in others_of(source, options):
+        if options.name and not _both_elsewhere(placed, source.passport):
+            continue
+        whose = "made of another file" if _both_elsewhere(placed, source.passport) else "another network"
+        about = f"{placed.model}, {'from elsewhere' if placed.trained is None else 'of a checkpoint'}"
+        raise CnnkitError(
+            f"{source.path} would be exported as {name}, and {path} is {whose} ({about}): "
+            "`--name OTHER` keeps both, `--fresh` replaces what is there"
+        )
 
 
-def _origin(passport: Passport) -> tuple[str, bool]:
-    """Return what tells networks of one name apart: the model, and whether its weights came as ONNX."""
-    return passport.model, passport.trained is None
+def remove_leftovers(source: Artifact, options: ExportOptions, tell: Tell) -> None:
+    """Remove what was made of the file whose place was taken: it would pass for this network's.
+
+    Checkpoints stay, as they cannot be made again.
+    """
+    for path, placed in others_of(source, options):
+        if _both_elsewhere(placed, source.passport) and placed.source_sha256 is not None:
+            remove_export(path)
+            tell(f"removed {path}: it was made of the file that was replaced")
+
+
+def others_of(source: Artifact, options: ExportOptions) -> Iterator[tuple[Path, Passport]]:
+    """Yield the artifacts under an export's name that are another network's."""
+    for path, placed in find_artifacts(options.root, export_name(source, options)):
+        if not is_shipped(path) and not _same_origin(placed, source):
+            yield path, placed
+
+
+def _same_origin(placed: Passport, source: Artifact) -> bool:
+    """Tell whether an artifact is of the same network: by its content where both came as files."""
+    known = source.passport
+    if not _both_elsewhere(placed, known):
+        return (placed.model, placed.trained is None) == (known.model, known.trained is None)
+    theirs, ours = (one.imported_sha256 or _first_sha256(one) for one in (placed, known))
+    # an older release's passport of a lower precision does not say what file it came of
+    return theirs == ours if theirs and ours else placed.model == known.model
+
+
+def _first_sha256(known: Passport) -> str | None:
+    if known.format != GRAPH or known.precision != "fp32":
+        return None
+    return known.source_sha256 or known.sha256
+
+
+def _both_elsewhere(placed: Passport, known: Passport) -> bool:
+    return all(
+        one.format != CHECKPOINT and (one.trained is None or one.imported_sha256 is not None)
+        for one in (placed, known)
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +40,7 @@ def test_networks_of_other_exporters_run_in_onnx_runtime_and_build_with_tensorrt
         assert passport.metrics.test_accuracy is None
         if entry["parity"]:
             assert entry["parity"]["accuracy"] is None
+            assert entry["parity"]["random_inputs"] is True
             assert "random" in entry["parity"]["source"]
     assert cnnkit_json("verify", payload["artifacts"][0]["path"])["ok"] is True
 
@@ -230,37 +229,44 @@ def test_a_file_from_elsewhere_never_takes_a_trained_networks_place_unasked(
     assert open_artifact(own).passport.trained is None
 
 
-def test_a_file_from_elsewhere_that_was_trained_on_takes_its_older_exports_place(tmp_path: Path) -> None:
-    path, root = tmp_path / "net.onnx", tmp_path / "out"
-    first = export_onnx(linear(path), root)["artifacts"][0]["path"]
-    before = Path(first).read_bytes()
-    again = export_onnx(linear(path, seed=1), root)["artifacts"][0]
-    assert (again["path"], again["cached"]) == (first, False)
-    assert Path(first).read_bytes() != before
+def test_two_files_of_one_name_never_take_each_others_place_unasked(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    first = linear(tmp_path / "one" / "model.onnx")
+    made = export_onnx(first, root, "--fp16")["artifacts"]
+    before = {entry["path"]: Path(entry["path"]).read_bytes() for entry in made}
+    assert export_onnx(first, root)["artifacts"][0]["cached"] is True
+    other = linear(tmp_path / "two" / "model.onnx", seed=1)
+    for more in ([], ["--name", "model"]):
+        result = cnnkit_run("export", other, "--format", "onnx", "--images", 4, "--artifacts", root, *more)
+        assert result.exit_code == 1
+        assert "is made of another file (model, from elsewhere)" in result.stderr
+        assert "`--name OTHER` keeps both, `--fresh` replaces what is there" in result.stderr
+        assert {path: Path(path).read_bytes() for path in before} == before
+    again = export_onnx(other, root, "--fresh")["artifacts"][0]["path"]
+    assert Path(again).read_bytes() != before[again]
+    left = sorted(path.name for path in (root / "model").iterdir() if not path.name.startswith("."))
+    assert left == ["model.onnx", "model.onnx.json", "model.onnx.proof.safetensors"]
 
 
-def test_an_open_height_or_width_is_refused_with_the_command_that_fixes_it(tmp_path: Path) -> None:
+def test_an_open_height_and_width_are_closed_by_size(tmp_path: Path) -> None:
     nodes = [helper.make_node("GlobalAveragePool", ["x"], ["p"]), helper.make_node("Flatten", ["p"], ["y"])]
     path = tmp_path / "open.onnx"
     onnx.save(model(nodes, [value("x", ["n", 3, "high", "wide"])], [value("y", ["n", 3])]), path)
     result = cnnkit_run("export", path, "--artifacts", tmp_path / "out")
     assert result.exit_code == 1
     assert "takes 'x' as n×3×high×wide, and only the batch may be open" in result.stderr
-    tool = "onnxruntime.tools.make_dynamic_shape_fixed"
-    assert f"`python -m {tool} --dim_param high --dim_value SIZE open.onnx fixed.onnx`" in result.stderr
-    for name in ("high", "wide"):
-        fixing = [sys.executable, "-m", tool, "--dim_param", name, "--dim_value", "8", path, path]
-        subprocess.run(fixing, check=True, capture_output=True)
-    made = export_onnx(path, tmp_path / "out")["artifacts"][0]
-    assert open_artifact(Path(made["path"])).passport.input.shape == (None, 3, 8, 8)
+    assert "`--size HxW` closes height and width, as in --size 224x224" in result.stderr
+    made = export_onnx(path, tmp_path / "out", "--size", "8x6")["artifacts"][0]
+    assert open_artifact(Path(made["path"])).passport.input.shape == (None, 3, 8, 6)
 
 
-def test_a_graph_that_refuses_the_batches_that_it_claims_to_take_is_told_in_words(tmp_path: Path) -> None:
+def test_a_batch_that_is_baked_in_is_found_and_said(tmp_path: Path) -> None:
     shape = onnx.numpy_helper.from_array(np.array([1, 4], np.int64), "shape")
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
     path = tmp_path / "one.onnx"
     onnx.save(model(nodes, [value("x", ["n", 4])], [value("y", ["n", 4])], [shape]), path)
     result = cnnkit_run("export", path, "--format", "onnx", "--images", 4, "--artifacts", tmp_path / "out")
-    assert result.exit_code == 1
-    assert "ONNX Runtime cannot run" in result.stderr
-    assert "one.onnx on 4×4: " in result.stderr
+    assert result.exit_code == 0
+    assert "one.onnx: it takes batches of 1 only" in result.stderr
+    made = open_artifact(tmp_path / "out" / "one" / "one.onnx")
+    assert made.passport.input.shape == (1, 4)

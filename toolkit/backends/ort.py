@@ -17,6 +17,7 @@ from toolkit.backends import Availability, Backend, BackendSetting, Engine, Engi
 from toolkit.backends._ort_profile import SPELLING, read_events, read_optimized, read_profile
 from toolkit.backends._ort_providers import load_cuda_libraries
 from toolkit.errors import CorruptError, UnavailableError
+from toolkit.graphs.running import FOREIGN, FOREIGN_HINT
 from toolkit.machine.cpu import cpu, saturates
 from toolkit.passports import Format
 from toolkit.traces import ForeignFiles, ForeignTrace, Trace, timed, trimmed_mean
@@ -33,9 +34,6 @@ LEVELS = {
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 NO_CUDA = "ONNX Runtime has no working CUDA provider here"
 NO_CUDA_HINT = "; `--device cpu` runs on this machine"
-# how it says that an operator is neither ONNX's nor its own
-FOREIGN = ("No Op registered", "is not a registered function/op")
-FOREIGN_HINT = "; it runs ONNX's own operators only: export without this one, or give the PyTorch model"
 # ONNX Runtime's workers spin for about a millisecond after a run and take cores from what comes next
 IDLE_S = 0.005
 
@@ -104,12 +102,15 @@ class OrtEngine(Engine):
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        return tuple(output.name for output in self.session.get_outputs())
+        """The outputs' names, that of the scores first: a file from elsewhere may have it anywhere."""
+        names = [output.name for output in self.session.get_outputs()]
+        scores = self.artifact.passport.output.name
+        return tuple(sorted(names, key=lambda name: name != scores))
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         self.check(batch)
         try:
-            found = self.session.run(None, self.feed(batch))
+            found = self.session.run(self.output_names, self.feed(batch))
         except Exception as error:  # the runtime's own errors share no base class
             first = str(error).strip().splitlines()[0]
             shape = "×".join(map(str, batch.shape))

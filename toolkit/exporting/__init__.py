@@ -46,7 +46,9 @@ class ExportOptions:
     `batches` are the smallest, usual and largest batch. `images` is on how many pictures answers are
     compared, None for all. `pixels` makes a graph that takes raw uint8 pixels, `softmax` one that gives
     probabilities. `max_accuracy_drop` None is ALLOWED_POINTS, judged where there are pictures to judge
-    on. `path` names the very file to write. `own` holds exporters' own options, one instance of a class.
+    on. `path` names the very file to write. `size` closes an open height and width of a file from elsewhere,
+    `output` names its output that holds the scores. `own` holds exporters' own options, one instance of a
+    class.
     """
 
     root: Path = dataclasses.field(default_factory=artifacts_root)
@@ -65,6 +67,8 @@ class ExportOptions:
     calibration_images: int = 512
     max_accuracy_drop: float | None = None
     explain: bool = False
+    size: tuple[int, int] | None = None
+    output: str | None = None
     own: tuple[Any, ...] = ()
 
     @property
@@ -219,8 +223,15 @@ def begins(source: Artifact, options: ExportOptions) -> bool:
 
 
 def need_of(exporter: Exporter, source: Artifact, options: ExportOptions) -> Need | None:
-    """Return what an export of a source is made from; None for the source itself, which an end always is."""
-    return exporter.needs(options) if begins(source, options) else None
+    """Return what an export of a source is made from; None for the source itself.
+
+    That is so of an end, and of a graph that came halved or quantised: it is taken as it is.
+    """
+    known = source.passport
+    as_it_is = exporter.format == known.format and known.precision == options.precision
+    if (known.quantised_by and as_it_is) or not begins(source, options):
+        return None
+    return exporter.needs(options)
 
 
 def reaches(source: Artifact, word: str, options: ExportOptions) -> bool:

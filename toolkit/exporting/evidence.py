@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.answering import answers, fitted, inputs_of_fitted
+from toolkit.answering import BATCH, PictureInputs, answers, fitted, inputs_of_fitted
 from toolkit.artifacts import Artifact
 from toolkit.backends import EngineOptions, opener
 from toolkit.datasets import Dataset, dataset_of
-from toolkit.errors import NotFoundError, ShapeError
-from toolkit.images import Floats, Inputs, Pixels
+from toolkit.errors import CorruptError, NotFoundError, ShapeError
+from toolkit.exporting.further import Further, further_of
+from toolkit.exporting.noise import SCALES, Noise, Scale
+from toolkit.graphs import GRAPH
+from toolkit.graphs.reading import read_graph, read_normalised
+from toolkit.images import Floats, Inputs
 from toolkit.passports import DatasetRef, Passport
+from toolkit.telling import Pace, Tell, silent
 from toolkit.unseen import reading_of, unseen_pictures
+
+# the extents of a picture that are still run by the whole batch
+USUAL_AREA = 112 * 112
 
 
 @dataclass(kw_only=True)
@@ -25,21 +36,43 @@ class Evidence:
 
     `pixels` (N, C, H, W) uint8 at the network's size, or None for a network without preprocessing;
     `inputs` (N, C, H, W) of the network's dtype; `source` says in words what they are, `why_random`
-    why they are not real. `answered` holds artifacts' (N, K) answers to them, by their files' hashes.
+    why they are not real. `batch` is the one that all are run in, None where each file may choose;
+    `seconds_each` is what an input took the file that was run last. `answered` holds artifacts' (N, K)
+    answers to them, by their files' hashes, `further` their other outputs, `as_read` the hashes of those that
+    do not run as they lie.
     """
 
     inputs: Inputs
     source: str
-    pixels: Pixels | None = None
+    pixels: Inputs | None = None
     labels: NDArray[np.int64] | None = None
     why_random: str | None = None
+    batch: int | None = None
+    seconds_each: float | None = None
     answered: dict[str, Floats] = field(default_factory=dict)
+    further: dict[str, Further] = field(default_factory=dict)
+    as_read: set[str] = field(default_factory=set)
 
     def inputs_for(self, passport: Passport) -> Inputs:
         """Return what an artifact takes: raw pixels where its graph holds the preprocessing."""
         if self.pixels is not None and passport.preprocessing is not None:
             return inputs_of_fitted(self.pixels, passport)
         return self.inputs
+
+    def told(self, passport: Passport) -> str:
+        """Say what the inputs are, and where a file does not run as it lies."""
+        return f"{self.source}; as it was read" if passport.sha256 in self.as_read else self.source
+
+    def first(self, count: int) -> Evidence:
+        """Return the first inputs of seeded random evidence, answered by nobody yet."""
+        whole = self.pixels if self.pixels is not None else self.inputs
+        assert isinstance(whole, Noise)
+        part = dataclasses.replace(whole, count=min(count, len(whole)))
+        source = self.source.replace(str(len(whole)), str(len(part)), 1)
+        if self.pixels is None or not isinstance(self.inputs, PictureInputs):
+            return dataclasses.replace(self, inputs=part, source=source, answered={}, further={})
+        inputs = dataclasses.replace(self.inputs, images=part)
+        return dataclasses.replace(self, inputs=inputs, pixels=part, source=source, answered={}, further={})
 
 
 def gather(
@@ -119,24 +152,25 @@ def data_fingerprint(passport: Passport, data_dir: Path | None) -> str | None:
         return None
 
 
-def random_evidence(passport: Passport, images: int, seed: int, why: str) -> Evidence:
-    """Return seeded random pictures (standard normal values for a network without preprocessing)."""
-    generator = np.random.default_rng(seed)
+def random_evidence(
+    passport: Passport, images: int, seed: int, why: str, *, scales: Sequence[Scale] = SCALES
+) -> Evidence:
+    """Return seeded random pictures; values of several scales for a network without preprocessing.
+
+    They are drawn when they are asked for, a few at a time.
+    """
     if (known := passport.preprocessing) is not None:
-        pixels = generator.integers(0, 256, (images, known.channels, *known.size), dtype=np.uint8)
+        pixels = Noise(count=images, shape=(known.channels, *known.size), dtype="uint8", seed=seed)
         return Evidence(
             inputs=inputs_of_fitted(pixels, passport),
             source=f"{images} seeded random images",
             pixels=pixels,
             why_random=why,
         )
-    shape = (images, *one_input(passport))
-    raw = passport.input.dtype == "uint8"
-    values: NDArray[Any] = (
-        generator.integers(0, 256, shape, dtype=np.uint8) if raw else generator.standard_normal(shape)
+    noise = Noise(
+        count=images, shape=one_input(passport), dtype=passport.input.dtype, seed=seed, scales=tuple(scales)
     )
-    inputs = values.astype(passport.input.dtype)
-    return Evidence(inputs=inputs, source=f"{images} seeded random inputs", why_random=why)
+    return Evidence(inputs=noise, source=f"{images} seeded random inputs", why_random=why)
 
 
 def one_input(passport: Passport) -> tuple[int, ...]:
@@ -151,10 +185,56 @@ def one_input(passport: Passport) -> tuple[int, ...]:
     return extents
 
 
-def answers_of(artifact: Artifact, evidence: Evidence, *, model_file: Path | None = None) -> Floats:
-    """Return an artifact's answers to the evidence on the CPU, computed once in this process."""
+def fitting_batch(passport: Passport) -> int:
+    """Return how many inputs are run at once: fewer of large pictures, whose inner values take memory."""
+    area = math.prod(sorted(extent or 1 for extent in passport.input.shape[1:])[-2:])
+    return max(1, min(BATCH, BATCH * USUAL_AREA // max(1, area)))
+
+
+def answers_of(
+    artifact: Artifact, evidence: Evidence, *, model_file: Path | None = None, tell: Tell = silent
+) -> Floats:
+    """Return an artifact's answers to the evidence on the CPU, computed once in this process.
+
+    A file from elsewhere that its runtime does not take as it lies, as one whose nodes share names, is run
+    as it was put right when it was read; that is noted in `evidence.as_read` and told.
+    """
     known = artifact.passport
-    if known.sha256 not in evidence.answered:
-        with opener(known.format).open(artifact, EngineOptions(model_file=model_file)) as engine:
-            evidence.answered[known.sha256] = answers(engine, evidence.inputs_for(known))
-    return evidence.answered[known.sha256]
+    if known.sha256 in evidence.answered:
+        return evidence.answered[known.sha256]
+    options = EngineOptions(model_file=model_file)
+    elsewhere = known.format == GRAPH and known.source_sha256 is None
+    try:
+        # products of 8-bit weights are rounded by the runtime, too, which no file of floats could answer like
+        if elsewhere and read_normalised(artifact.path).decoded:
+            raise CorruptError("its weights are kept in 8 bits")
+        found, further = _answered(artifact, evidence, options, tell)
+    except CorruptError as error:
+        if not elsewhere:
+            raise
+        graph = dataclasses.replace(options, graph=read_graph(artifact.path).SerializeToString())
+        found, further = _answered(artifact, evidence, graph, tell)
+        evidence.as_read.add(known.sha256)
+        tell(f"{artifact.path.name} is run as it was put right when it was read: {error}")
+    evidence.answered[known.sha256], evidence.further[known.sha256] = found, further
+    return found
+
+
+def _answered(
+    artifact: Artifact, evidence: Evidence, options: EngineOptions, tell: Tell
+) -> tuple[Floats, Further]:
+    known = artifact.passport
+    inputs = evidence.inputs_for(known)
+    pace = Pace(f"running {artifact.path.name.lstrip('.')}", len(inputs), tell)
+    marks = [(0, time.perf_counter())]
+
+    def on_batch(count: int) -> None:
+        pace.step(count)
+        marks.append((count, time.perf_counter()))
+
+    with opener(known.format).open(artifact, options) as engine:
+        batch = evidence.batch or fitting_batch(known)
+        found = answers(engine, inputs, batch=batch, on_batch=on_batch)
+        # the first batch pays for what is set up once
+        evidence.seconds_each = (marks[-1][1] - marks[-2][1]) / marks[-1][0]
+        return found, further_of(engine, inputs)

@@ -14,6 +14,7 @@ from toolkit.answering import inputs_for
 from toolkit.datasets import Split
 from toolkit.errors import NotFoundError
 from toolkit.exporting.evidence import random_evidence, why_random
+from toolkit.exporting.noise import Scale
 from toolkit.images import Inputs
 from toolkit.passports import Passport
 from toolkit.unseen import HeldPictures, held_pictures
@@ -29,6 +30,7 @@ class HeldOut:
     validation_source: str | None
     passport: Passport
     why_unjudged: str | None = None
+    on_noise: bool = False
 
     def inputs(self, start: int, stop: int) -> Inputs:
         """Return the network's input for validation pictures `start` to `stop`."""
@@ -37,11 +39,18 @@ class HeldOut:
 
 
 def hold_out(
-    passport: Passport, *, images: int, seed: int, data_dir: Path | None, beside: Path | None = None
+    passport: Passport,
+    *,
+    images: int,
+    seed: int,
+    data_dir: Path | None,
+    scale: Scale = "normal",
+    beside: Path | None = None,
 ) -> HeldOut:
     """Return calibration and validation pictures of a network's own data, else seeded random inputs.
 
-    `beside` is the network's file, near which a list of what it was trained on may lie.
+    Those are of one scale for a network without preprocessing: ranges of several would fit none. `beside` is
+    the network's file, near which a list of what it was trained on may lie.
     """
     why = why_random(passport)
     if why is None:
@@ -50,7 +59,7 @@ def hold_out(
             return _from(held, passport, seed)
         except NotFoundError as error:
             why = str(error)
-    drawn = random_evidence(passport, images, seed, why)
+    drawn = random_evidence(passport, images, seed, why, scales=(scale,))
     return HeldOut(
         calibration=drawn.inputs_for(passport),
         calibration_source=drawn.source,
@@ -58,6 +67,7 @@ def hold_out(
         validation_source=None,
         passport=passport,
         why_unjudged=why,
+        on_noise=True,
     )
 
 

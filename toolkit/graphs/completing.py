@@ -15,8 +15,8 @@ KINDS = {
 }
 
 
-def complete(model: Any) -> None:
-    """Write the type and, as far as they are told, the extents of every value into a graph, in place.
+def complete(model: Any) -> Any:
+    """Write the type and, as far as they are told, the extents of every value into a graph; return it.
 
     The outputs' own claims are replaced, too. What neither onnx nor the runtime tells stays open.
     """
@@ -25,6 +25,7 @@ def complete(model: Any) -> None:
     if lacking:
         _ask(model, lacking)
         _infer(model)  # from what the runtime told, more follows
+    return model
 
 
 def _made(model: Any) -> list[str]:
@@ -88,3 +89,19 @@ def _kind(text: str) -> int | None:
     found = re.fullmatch(r"tensor\((\w+)\)", text)
     name = KINDS.get(found[1]) if found else None
     return None if name is None else int(getattr(onnx.TensorProto, name))
+
+
+def skip_idle_casts(model: Any) -> None:
+    """Make each Cast to the type that its value has already an Identity, in place: it says nothing of types.
+
+    What brings a graph to another precision would take it for one that asks for fp32.
+    """
+    graph = model.graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kinds[value.name] = value.type.tensor_type.elem_type
+    for node in graph.node:
+        to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
+        if node.op_type == "Cast" and to and kinds.get(node.input[0]) == to:
+            node.op_type = "Identity"
+            del node.attribute[:]

@@ -55,18 +55,33 @@ def input_spec(model: Any) -> TensorSpec:
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
-        raise CorruptError(f"cnnkit exports networks with one input; this graph has {len(inputs)} ({names})")
-    return _spec(inputs[0], layout="NCHW")
+        hint = f"; `cnnkit import FILE --fix {inputs[-1].name}=VALUE` gives one a value" if inputs else ""
+        told = f"{len(inputs)} ({names})"
+        raise CorruptError(f"cnnkit exports networks with one input; this graph has {told}{hint}")
+    return _spec(inputs[0], layout=_layout(inputs[0]))
 
 
 def output_spec(model: Any) -> TensorSpec:
     """Return the first output of a graph, the logits."""
-    return _spec(model.graph.output[0], layout="NC")
+    return scores_spec(model.graph.output[0])
+
+
+def scores_spec(value: Any) -> TensorSpec:
+    """Return what the output of a graph that holds the scores is."""
+    return _spec(value, layout="NC")
+
+
+def _layout(value: Any) -> Layout:
+    """Return where channels stand in an input of pictures: last only where no other reading makes sense."""
+    channels = (1, 3, 4)
+    extents = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    last = len(extents) == 4 and extents[3] in channels and extents[1] not in channels
+    return "NHWC" if last else "NCHW"
 
 
 def _spec(value: Any, *, layout: Layout) -> TensorSpec:
     tensor = value.type.tensor_type
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
     dtype = DTYPES.get(tensor.elem_type)
     if dtype is None:
         raise CorruptError(
@@ -78,7 +93,8 @@ def _spec(value: Any, *, layout: Layout) -> TensorSpec:
 
 def opset_of(model: Any) -> int:
     """Return the opset of a graph's standard operators."""
-    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+    own = (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return int(next(own, 1))
 
 
 def modern(model: Any) -> Any:

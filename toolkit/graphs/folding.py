@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.graphs.ordering import inner_graphs, reads_of, replace_nodes
+from toolkit.graphs.ordering import inner_graphs, reads_of, rename_in_node, replace_nodes
 
 # a constant may grow this many times when it is folded, and by so much besides: more is a file blown up
 GROWTH = 4
@@ -178,21 +178,8 @@ def _inlined(node: Any, branch: Any, graph: Any) -> list[Any]:
     for one in branch.node:
         copy = type(one).FromString(one.SerializeToString())
         copy.name = f"{prefix}/{one.name or one.output[0]}"
-        _rename(copy, new)
+        rename_in_node(copy, lambda name: new.get(name, name))
         nodes.append(copy)
     for value, outer in zip(branch.output, node.output, strict=True):
         nodes.append(onnx.helper.make_node("Identity", [new.get(value.name, value.name)], [outer]))
     return nodes
-
-
-def _rename(node: Any, new: dict[str, str]) -> None:
-    node.input[:] = [new.get(name, name) for name in node.input]
-    node.output[:] = [new.get(name, name) for name in node.output]
-    for graph in inner_graphs(node):
-        own = {value.name for value in (*graph.input, *graph.initializer)}
-        own |= {name for inner in graph.node for name in inner.output}
-        outer = {name: value for name, value in new.items() if name not in own}
-        for inner in graph.node:
-            _rename(inner, outer)
-        for value in graph.output:
-            value.name = outer.get(value.name, value.name)

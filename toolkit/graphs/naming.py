@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from toolkit.graphs.ordering import rename_in_node
+
 if TYPE_CHECKING:
     from torch import fx, nn
     from torch.export import ExportedProgram
@@ -98,13 +100,15 @@ def name_values(model: Any, *, output_name: str | None = None, keep: Iterable[st
 
 
 def rename(model: Any, new: Callable[[str], str]) -> None:
-    """Rename every value of a graph in place: inputs, outputs, initializers and what nodes read."""
+    """Rename every value of a graph in place: inputs, outputs, initializers and what nodes read.
+
+    So do the branches and bodies inside nodes, which read values around them by name.
+    """
     graph = model.graph
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = new(value.name)
     for node in graph.node:
-        node.input[:] = [new(name) for name in node.input]
-        node.output[:] = [new(name) for name in node.output]
+        rename_in_node(node, new)
 
 
 def _origins(program: ExportedProgram, module: nn.Module) -> dict[str, Origin]:

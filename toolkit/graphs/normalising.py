@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.graphs.completing import complete
+from toolkit.graphs.completing import complete, skip_idle_casts
 from toolkit.graphs.ends import forget_output_shapes, free_weights, open_batch, state_opset
 from toolkit.graphs.facts import modern, opset_of
 from toolkit.graphs.folding import fold
@@ -25,13 +25,15 @@ OPSET = 13
 class Normalised:
     """A graph put right in place, in words what was done that people may care about, and what it came as.
 
-    `form` is how whoever wrote the file quantised it, None where it computes in floats.
+    `form` is how whoever wrote the file quantised it, None where it computes in floats. `decoded` tells that
+    its weights were kept in 8 bits alone, and are floats now.
     """
 
     model: Any
     notes: tuple[str, ...]
     precision: Precision
     form: Form | None
+    decoded: bool = False
 
 
 def normalise(model: Any) -> Normalised:
@@ -55,5 +57,6 @@ def normalise(model: Any) -> Normalised:
     name_missing(model)  # nodes of branches that took the place of their If, and those of the converter
     forget_output_shapes(model)
     complete(model)
+    skip_idle_casts(model)
     said = tuple(note for note in notes if note)
-    return Normalised(model=model, notes=said, precision=own_precision(model), form=form)
+    return Normalised(model=model, notes=said, precision=own_precision(model), form=form, decoded=codes)

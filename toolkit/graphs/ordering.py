@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from toolkit.errors import CnnkitError
@@ -25,6 +25,23 @@ def reads_of(node: Any) -> set[str]:
         read = {value.name for value in graph.output}.union(*(reads_of(inner) for inner in graph.node))
         found |= read - own
     return found
+
+
+def rename_in_node(node: Any, new: Callable[[str], str]) -> None:
+    """Rename what a node reads and makes, in place, and what its inner graphs read of the graph around it."""
+    node.input[:] = [new(name) for name in node.input]
+    node.output[:] = [new(name) for name in node.output]
+    for graph in inner_graphs(node):
+        own = {value.name for value in (*graph.input, *graph.initializer)}
+        own |= {name for inner in graph.node for name in inner.output}
+
+        def outer(name: str, own: set[str] = own) -> str:
+            return name if name in own else new(name)
+
+        for inner in graph.node:
+            rename_in_node(inner, outer)
+        for value in graph.output:
+            value.name = outer(value.name)
 
 
 def replace_nodes(graph: Any, nodes: list[Any]) -> None:

@@ -14,10 +14,16 @@ from toolkit.errors import CorruptError
 from toolkit.graphs.weights import without_weights
 from toolkit.images import Inputs
 
+# how the runtime says that an operator is neither ONNX's nor its own
+FOREIGN = ("No Op registered", "is not a registered function/op")
+FOREIGN_HINT = "; it runs ONNX's own operators only: export without this one, or give the PyTorch model"
 BATCH = 32
 # with every inner value kept, a picture takes many times the memory
 INNER_BATCH = 8
 INNER_VALUES = 40_000_000
+# what inner values that are kept may take, and the values that are alive at once where none are
+INNER_BYTES = 192 << 20
+LIVE_BYTES, LIVE_VALUES = 256 << 20, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +58,8 @@ def session(model: Any, *, lean: bool = False, plain: bool = False) -> Opened:
         opened = ort.InferenceSession(light.SerializeToString(), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own errors share no base class
         first = str(error).strip().splitlines()[0]
-        raise CorruptError(f"ONNX Runtime cannot open the graph: {first}") from None
+        hint = FOREIGN_HINT if any(words in first for words in FOREIGN) else ""
+        raise CorruptError(f"ONNX Runtime cannot open the graph: {first}{hint}") from None
     return Opened(session=opened, weights=weights)
 
 
@@ -61,24 +68,57 @@ def logits(model: Any, inputs: Inputs, *, lean: bool = False) -> NDArray[np.floa
     opened = session(model, lean=lean)
     run, size = opened.session.run, INNER_BATCH if lean else BATCH
     name, first = opened.session.get_inputs()[0].name, opened.session.get_outputs()[0].name
+    size = max(1, min(size, LIVE_BYTES // max(1, LIVE_VALUES * widest_bytes(model))))
     parts = [np.asarray(run([first], {name: part})[0]) for part in _batches(opened, inputs, size)]
     return np.concatenate(parts)[: len(inputs)].reshape(len(inputs), -1).astype(np.float32)
 
 
 def values(model: Any, inputs: Inputs, wanted: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the named inner values of a graph, batch by batch."""
+    """Yield the named inner values of a graph and its input: few inputs at once where they are large."""
+    if not wanted:
+        return  # a runtime that is asked for nothing gives everything
+    opened = inner_session(model, wanted)
+    held = sum(rows for name, rows in row_bytes(model).items() if name in wanted)
+    size = max(1, min(INNER_BATCH, INNER_BYTES // max(1, held)))
+    for part in _batches(opened, inputs, size):
+        yield {opened.session.get_inputs()[0].name: part, **inner_values(opened, part, wanted)}
+
+
+def inner_session(model: Any, wanted: list[str]) -> Opened:
+    """Open a graph with inner values as outputs. Raises CorruptError with the runtime's reason."""
     import onnx
 
     outputs = model.graph.output
     count, present = len(outputs), {value.name for value in outputs}
     outputs.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in present)
     try:
-        opened = session(model, lean=True)
+        return session(model, lean=True)
     finally:
         del outputs[count:]  # the model itself, as a large one is not worth a copy
+
+
+def inner_values(opened: Opened, batch: NDArray[Any], wanted: list[str]) -> dict[str, NDArray[Any]]:
+    """Run one batch through a graph that was opened for these inner values; return them by name."""
     name = opened.session.get_inputs()[0].name
-    for part in _batches(opened, inputs, INNER_BATCH):
-        yield dict(zip(wanted, opened.session.run(wanted, {name: part}), strict=True))
+    return dict(zip(wanted, opened.session.run(wanted, {name: batch}), strict=True))
+
+
+def row_bytes(model: Any) -> dict[str, int]:
+    """Return how many bytes one input's part of each value takes, as far as shapes are told."""
+    import onnx
+
+    found = {}
+    for value in (*model.graph.value_info, *model.graph.output):
+        tensor = value.type.tensor_type
+        if tensor.elem_type and tensor.HasField("shape"):
+            item = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+            found[value.name] = item * math.prod(dim.dim_value or 1 for dim in tensor.shape.dim[1:])
+    return found
+
+
+def widest_bytes(model: Any) -> int:
+    """Return how many bytes one input's part of a graph's largest value takes."""
+    return max(row_bytes(model).values(), default=0)
 
 
 def float_values(model: Any, *, untold: bool = False) -> list[str]:

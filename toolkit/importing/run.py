@@ -13,7 +13,8 @@ from toolkit.checkpoints import tool_versions
 from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
 from toolkit.graphs.facts import opset_of
-from toolkit.graphs.reading import hash_graph, read_graph
+from toolkit.graphs.reading import hash_graph, read_normalised
+from toolkit.graphs.recognising import dialect_of
 from toolkit.importing import Imported, ImportRequest, KnownFacts
 from toolkit.importing.classes import settle_classes
 from toolkit.importing.facts import known_facts
@@ -22,7 +23,7 @@ from toolkit.importing.judging import Judged, Progress, judge_import
 from toolkit.importing.pixels import SettledPixels, settle_pixels, turn_channels
 from toolkit.importing.placing import name_for, refuse_taken, write_imported
 from toolkit.importing.scores import ScoreOutput, place_scores
-from toolkit.passports import Metrics, Passport, TensorSpec
+from toolkit.passports import BY_SOURCE, Metrics, Passport, TensorSpec
 from toolkit.telling import Tell, silent
 
 
@@ -38,7 +39,10 @@ class ShapedGraph:
 
 def import_graph(request: ImportRequest, tell: Tell, progress: Progress) -> Imported:
     """Make an artifact of an .onnx file. Raises CnnkitError in words, and then nothing is left behind."""
-    model = read_graph(request.source)
+    read = read_normalised(request.source)
+    model = read.model
+    for told in read.notes:
+        tell(told)
     imported_sha256 = hash_graph(request.source)
     name = name_for(request.source, request.name)
     refuse_taken(request.root, name, imported_sha256, fresh=request.fresh)
@@ -56,6 +60,9 @@ def import_graph(request: ImportRequest, tell: Tell, progress: Progress) -> Impo
         _draft(shaped, settled, classes),
         model=_model_name(shaped, name),
         imported_from=request.source.name,
+        precision=read.precision,
+        quantised_by=None if read.precision == "fp32" else BY_SOURCE,
+        int8_dialect=dialect_of(model),
         imported_sha256=imported_sha256,
         source_sha256=imported_sha256,
     )

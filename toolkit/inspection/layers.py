@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import schema, zoo
-from toolkit.artifacts import artifacts_root, find_artifacts, open_artifact, path_of
+from toolkit.artifacts import artifacts_root, find_artifacts, open_artifact, path_of, sidecar
+from toolkit.errors import CnnkitError
 from toolkit.figures import UNKNOWN, bytes_text, count_text
+from toolkit.graphs import GRAPH
+from toolkit.inspection.graph_layers import rows_of_graph
 from toolkit.inspection.training_memory import FIGURE_BYTES, TrainingMemory, training_memory
 from toolkit.markup import listed
 from toolkit.models import ModelSpec, Recipe
@@ -180,18 +183,45 @@ def show(
     `model` is a network of the zoo or an artifact, by name or path; `untrained` looks at no artifact of that
     name, `pretrained` is a file of published weights of the package's network that it names. `training` is
     the recipe of which the memory of a step is told, too. `classes` and `channels` None are the model's
-    own. Nothing is computed: the shapes are those of torch's meta device.
+    own. Nothing is computed: the shapes are those of torch's meta device. An ONNX file from elsewhere, or an
+    artifact that was made of one, shows its nodes.
 
     Raises NotFoundError with the nearest match, ShapeError for an input that does not fit, MissingExtraError
     where PyTorch is not installed.
     """
     model = take_weights(model, pretrained, artifacts_root(root)) or model
+    graph = None if model_file else _graph_of(str(model), artifacts_root(root), untrained=untrained)
+    if graph is not None:
+        if training or classes or channels:
+            raise CnnkitError(
+                f"{graph} came as ONNX and has no torch model here: its layers are shown as they are, and "
+                "--training, --classes and --channels need a network of the zoo"
+            )
+        given, rows = rows_of_graph(graph, batch)
+        return Layers(input_shape=given, rows=rows, model=graph.name.split(".")[0])
     spec, shape, count = _named(str(model), artifacts_root(root), path_of(model_file), untrained=untrained)
     shape = (channels or shape[0], *shape[1:])
     count = classes or count
     recipe = spec.recipe(training) if training else None
     found = dissect(shadow(spec, shape[0], count), (batch, *shape), training=recipe)
     return dataclasses.replace(found, model=spec.name, classes=count)
+
+
+def _graph_of(text: str, root: Path, *, untrained: bool) -> Path | None:
+    """Return the ONNX file that MODEL names where no network of the zoo stands behind it, else None."""
+    path = Path(text)
+    if is_path(text):
+        if path.suffix == f".{GRAPH}" and path.is_file() and not sidecar(path).exists():
+            return path
+        found = [path] if path.is_file() else []
+    else:
+        known = text in zoo.models() or untrained
+        found = [] if known else [one for one, _ in find_artifacts(root, text)]
+    graphs = [one for one in found if one.suffix == f".{GRAPH}"]
+    if not graphs:
+        return None
+    artifact = open_artifact(graphs[-1])
+    return artifact.path if artifact.passport.model not in zoo.models() else None
 
 
 def _named(

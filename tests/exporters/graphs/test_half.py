@@ -45,7 +45,7 @@ def loud() -> Any:
 
 def test_a_layer_that_overflows_fp16_and_its_reader_are_kept_in_fp32(loud: Any) -> None:
     inputs = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
-    kept = overflowing(loud, measure(loud, inputs), LARGEST_HALF)
+    kept = overflowing(loud, measure(loud, inputs).ranges, LARGEST_HALF)
     assert kept == ["loud/Gemm", "calm/Gemm"]
     half = to_half(loud, keep=kept)
     types = {tensor.name: tensor.data_type for tensor in half.graph.initializer}

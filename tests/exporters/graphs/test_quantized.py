@@ -9,8 +9,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from exporters.graphs.quantized import heavy_nodes, quantize
+from exporters.graphs.quantized import heavy_nodes, quantize, refuse_lost_operators
 from exporters.graphs.ranges import Range, measure
+from tests import odd_graphs as odd
+from toolkit.errors import CnnkitError
 from toolkit.graphs.running import logits
 from toolkit.passports import Dialect
 from toolkit.tensorrt.flavours import load
@@ -29,7 +31,7 @@ def inputs() -> Any:
 
 @pytest.fixture
 def ranges(graph: Any, inputs: Any) -> dict[str, Range]:
-    return measure(graph, inputs)
+    return measure(graph, inputs).ranges
 
 
 def emit(graph: Any, ranges: Any, dialect: Dialect, **options: Any) -> Any:
@@ -99,3 +101,15 @@ def test_weights_are_scaled_per_channel_and_logits_stay_float(graph: Any, ranges
 
 def test_heavy_nodes_are_the_convolutions_and_products(graph: Any) -> None:
     assert heavy_nodes(graph) == ["conv1/Conv", "conv2/Conv", "fc1/Gemm", "fc2/Gemm", "fc3/Gemm"]
+
+
+def test_an_operator_that_was_lost_is_named() -> None:
+    source = odd.network()
+    for one, name in zip(source.graph.node, "abcde", strict=True):
+        one.name = name
+    lost = onnx.ModelProto.FromString(source.SerializeToString())
+    del lost.graph.node[1]  # the ReLU: what it read is now what its reader reads
+    lost.graph.node[0].output[0] = "act"
+    with pytest.raises(CnnkitError, match=r"int8 would lose the node 'b' \(Relu\)"):
+        refuse_lost_operators(list(source.graph.node), lost)
+    refuse_lost_operators(list(source.graph.node), source)

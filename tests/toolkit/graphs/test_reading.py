@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters.run.source import adopt
-from tests.exporters.conftest import cnnkit_json
+from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from toolkit.artifacts import hash_file
 from toolkit.graphs.reading import hash_graph
 
@@ -57,13 +57,18 @@ def test_a_graph_with_its_weights_inside_has_the_hash_of_its_file(tmp_path: Path
 
 
 def test_new_weights_beside_an_unchanged_graph_are_exported_anew(tmp_path: Path) -> None:
-    def export(scale: float) -> bool:
+    def export(scale: float, *more: str) -> bool:
         path = save(tmp_path / "net.onnx", scale)
         payload = cnnkit_json(
-            "export", path, "--format", "onnx", "--images", 4, "--artifacts", tmp_path / "out"
+            "export", path, "--format", "onnx", "--images", 4, "--artifacts", tmp_path / "out", *more
         )
         made = onnx.load(payload["artifacts"][0]["path"]).graph.initializer[0]
         assert numpy_helper.to_array(made).flat[0] == scale
         return bool(payload["artifacts"][0]["cached"])
 
-    assert [export(1.0), export(1.0), export(2.0)] == [False, True, False]
+    assert [export(1.0), export(1.0)] == [False, True]
+    save(tmp_path / "net.onnx", 2.0)
+    refused = cnnkit_run("export", tmp_path / "net.onnx", "--artifacts", tmp_path / "out")
+    assert refused.exit_code == 1
+    assert "is made of another file" in refused.stderr
+    assert export(2.0, "--fresh") is False

@@ -47,8 +47,9 @@ CASES = [
     for command in ("eval", "predict", "show")
     for ending in ENDINGS
     for damage in DAMAGE
-    # the passport alone says what show needs
+    # the passport alone says what show needs, and of a graph the graph itself
     if (command, damage) != ("show", "cut and stamped")
+    and (command, ending, damage) != ("show", "onnx", "passport gone")
 ]
 
 

@@ -1,0 +1,100 @@
+"""Outputs beside the scores, compared with the source's: all are what a file is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.proving.parity import FLOORS, MARGIN
+from toolkit.backends import Engine
+from toolkit.errors import GateError
+from toolkit.exporting.further import Further, further_of
+from toolkit.images import Inputs
+from toolkit.passports import FurtherParity, Precision
+
+# how a proof names the outputs beside the scores, by their number
+FURTHER = "further."
+
+
+def compare_further(reference: Further, found: Further) -> tuple[FurtherParity, ...]:
+    """Compare outputs in their order. Raises GateError where they are not as many, or of other shapes.
+
+    Of whole numbers, as labels are, what is compared is whether they differ.
+    """
+    if len(reference.values) != len(found.values):
+        raise GateError(
+            f"the export has {len(found.values)} outputs beside its scores, and its source "
+            f"{len(reference.values)}"
+        )
+    return tuple(map(_compared, found.names, reference.values, found.values))
+
+
+def _compared(name: str, wanted: NDArray[Any], have: NDArray[Any]) -> FurtherParity:
+    count = min(len(wanted), len(have))
+    wanted, have = wanted[:count], have[:count]
+    if wanted.size != have.size:
+        raise GateError(f"the output {name!r} is {have.shape} where its source's is {wanted.shape}")
+    first, second = (value.astype(np.float64).ravel() for value in (wanted, have))
+    whole = not np.issubdtype(wanted.dtype, np.floating)
+    gap = (first != second).astype(np.float64) if whole else np.abs(second - first)
+    ratio = float(gap.mean()) if whole else rms_ratio(wanted, have)
+    return FurtherParity(
+        name=name,
+        images=count,
+        max_abs_diff=_finite(float(gap.max(initial=0.0)), name),
+        largest=_finite(float(np.abs(first).max(initial=0.0)), name),
+        rms_ratio=_finite(ratio, name),
+    )
+
+
+def rms_ratio(wanted: NDArray[Any], have: NDArray[Any]) -> float:
+    """Return the size of the difference of two arrays (root mean square) relative to the first one's."""
+    first, second = wanted.astype(np.float64).ravel(), have.astype(np.float64).ravel()
+    size = float(np.sqrt(np.square(first).mean())) if first.size else 0.0
+    return float(np.sqrt(np.square(second - first).mean())) / (size or 1.0) if first.size else 0.0
+
+
+def _finite(value: float, name: str) -> float:
+    if not np.isfinite(value):
+        raise GateError(f"the output {name!r} holds NaN or infinity")
+    return value
+
+
+def carried(beside: tuple[Further, Further] | None, precision: Precision) -> dict[str, NDArray[Any]]:
+    """Return what a proof carries of the outputs beside the scores: values, and how far each may be off.
+
+    That is the size of the difference relative to the output's own, of each picture.
+    """
+    if beside is None or not beside[0].values:
+        return {}
+    wanted, found = beside
+    arrays: dict[str, NDArray[Any]] = {}
+    allowed = []
+    for index, (right, have) in enumerate(zip(wanted.values, found.values, strict=True)):
+        count = min(len(right), len(have))
+        apart = max((rms_ratio(right[i], have[i]) for i in range(count)), default=0.0)
+        allowed.append(max(FLOORS[precision], MARGIN * apart))
+        arrays[f"{FURTHER}{index}"] = np.ascontiguousarray(right[:count])
+    return {**arrays, f"{FURTHER}allowed": np.array(allowed, np.float64)}
+
+
+def agreeing(
+    engine: Engine,
+    inputs: Inputs,
+    further: tuple[NDArray[Any], ...],
+    allowed: tuple[float, ...],
+) -> NDArray[np.bool_]:
+    """Tell for each picture whether the outputs beside its scores are those of the proof, if it has them."""
+    agree = np.ones(len(inputs), bool)
+    if not further:
+        return agree
+    found = further_of(engine, inputs).values
+    if len(found) != len(further):
+        return ~agree
+    for right, have, most in zip(further, found, allowed, strict=True):
+        for index in range(min(len(right), len(have))):
+            off = rms_ratio(right[index], have[index]) if right[index].size == have[index].size else np.inf
+            agree[index] &= off <= most
+    return agree

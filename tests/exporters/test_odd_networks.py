@@ -1,0 +1,203 @@
+"""Odd networks from elsewhere, exported as people do: each is made, or refused in one line, never wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from tests import odd_graphs as odd
+from tests.exporters.conftest import cnnkit_json, cnnkit_run
+from toolkit.artifacts import open_artifact
+
+FEW = ("--images", "64", "--calibration-images", "16")
+ALL = ("--precision", "fp32,fp16,int8")
+
+
+def exported(model: Any, folder: Path, *more: object, status: int = 0) -> Path:
+    """Export a model to ONNX files under a folder; return the folder of what was made."""
+    path = odd.save(model, folder / "net.onnx")
+    result = cnnkit_run("export", path, "--format", "onnx", *FEW, *more, "--artifacts", folder / "out")
+    assert result.exit_code == status, result.stderr
+    (folder / "said.txt").write_text(" ".join(result.stderr.split()))
+    return folder / "out" / "net"
+
+
+def said(folder: Path) -> str:
+    return (folder / "said.txt").read_text()
+
+
+def ran(path: Path) -> list[Any]:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return list(session.run(None, {session.get_inputs()[0].name: odd.seeded()}))
+
+
+def behind(*nodes: Any, outputs: list[str]) -> Any:
+    kinds = [odd.end(name, None) for name in outputs]
+    zero, one = odd.stored("zero", 0.0), odd.stored("one", 1.0)
+    return odd.network(
+        [*odd.layers(out="raw"), *nodes], outputs=kinds, constants=[*odd.plain_weights(), zero, one]
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        behind(odd.node("Relu", ["raw"], "y"), outputs=["y"]),
+        behind(odd.node("Clip", ["raw", "zero", "one"], "y"), outputs=["y"]),
+        behind(outputs=["raw", "act"]),
+    ],
+    ids=["relu", "clip", "features"],
+)
+def test_int8_keeps_what_makes_an_output(tmp_path: Path, model: Any) -> None:
+    made = exported(model, tmp_path, "--int8")
+    whole, small = ran(made / "net.onnx"), ran(made / "net.int8.onnx")
+    assert len(whole) == len(small)
+    for right, found in zip(whole, small, strict=True):
+        assert float(np.abs(found - right).max()) < 0.1 * float(np.abs(right).max())
+    parity = open_artifact(made / "net.int8.onnx").passport.parity
+    assert parity is not None
+    assert len(parity.further) == len(whole) - 1
+    assert cnnkit_json("verify", made / "net.int8.onnx")["ok"] is True
+
+
+def test_a_further_output_that_is_wrong_fails_its_proof(tmp_path: Path) -> None:
+    made = exported(behind(outputs=["raw", "act"]), tmp_path)
+    path = made / "net.onnx"
+    graph = onnx.load(path)
+    for one in graph.graph.node:  # the features double, the scores stay
+        one.input[:] = ["kept" if name == "act" else name for name in one.input]
+        one.output[:] = ["kept" if name == "act" else name for name in one.output]
+    graph.graph.node.insert(2, odd.node("Add", ["kept", "kept"], "act"))
+    path.write_bytes(graph.SerializeToString())
+    passport = json.loads(Path(f"{path}.json").read_text())
+    import hashlib
+
+    passport["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    Path(f"{path}.json").write_text(json.dumps(passport))
+    assert cnnkit_json("verify", path, status=4)["agree"] < 64
+
+
+def test_answers_that_depend_on_their_batch_are_exported_one_by_one_or_not_at_all(tmp_path: Path) -> None:
+    model = behind(odd.node("Softmax", ["raw"], "y", axis=0), outputs=["y"])
+    exported(model, tmp_path, status=1)
+    assert "with what else is in its batch, by its node 'y/Softmax'" in said(tmp_path)
+    assert "add `--batch 1`" in said(tmp_path)
+    made = exported(model, tmp_path, "--batch", 1, "--format", "triton")
+    assert open_artifact(made / "net.onnx").passport.input.shape == (1, 3, 8, 8)
+    config = next(made.rglob("config.pbtxt")).read_text()
+    assert "max_batch_size: 0" in config
+    assert "dynamic_batching" not in config
+
+
+def test_answers_that_change_from_call_to_call_are_refused(tmp_path: Path) -> None:
+    noise = odd.node("RandomNormalLike", ["raw"], "noise")
+    exported(behind(noise, odd.node("Add", ["raw", "noise"], "y"), outputs=["y"]), tmp_path, status=1)
+    assert "answers the same input differently from call to call, by its node" in said(tmp_path)
+
+
+def single(last: str | None) -> Any:
+    """Return a network of one score."""
+    table = [odd.stored("table", odd.weights()["table"][:, :1]), odd.stored("offset", [0.05])]
+    nodes = odd.layers(out="raw" if last else "y")
+    more = [odd.node(last, ["raw"], "y")] if last else []
+    return odd.network(
+        [*nodes, *more], outputs=[odd.end("y", None)], constants=[*odd.plain_weights()[:2], *table]
+    )
+
+
+@pytest.mark.parametrize("last", ["Sigmoid", None])
+def test_a_single_score_is_judged_by_its_threshold(tmp_path: Path, last: str | None) -> None:
+    made = exported(single(last), tmp_path, *ALL)
+    for name in ("net.onnx", "net.fp16.onnx", "net.int8.onnx"):
+        passport = open_artifact(made / name).passport
+        assert passport.softmax is (last is not None)
+        assert passport.parity is not None
+        assert passport.parity.max_softmax_shift > 0 or name == "net.onnx"
+        assert cnnkit_json("verify", made / name)["ok"] is True
+    exported(single(last), tmp_path, "--softmax", "--fresh", status=1)
+    assert "would be 1 for every input, as it has one score" in said(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator", "dynamic", "half"])
+def test_a_file_that_came_halved_or_quantised_keeps_its_precision(tmp_path: Path, form: str) -> None:
+    plain = odd.save(odd.network(), tmp_path / "plain.onnx")
+    path = tmp_path / "net.onnx"
+    if form == "half":
+        odd.save(odd.halved(odd.network()), path)
+    else:
+        odd.quantised(plain, path, form=form)
+    own = "fp16" if form == "half" else "int8"
+    payload = cnnkit_json("export", path, "--format", "onnx", *FEW, "--artifacts", tmp_path / "out")
+    (made,) = payload["artifacts"]
+    assert (made["precision"], Path(made["path"]).name) == (own, f"net.{own}.onnx")
+    assert open_artifact(Path(made["path"])).passport.quantised_by == "source"
+    refused = cnnkit_run("export", path, "--int8", "--format", "onnx", "--artifacts", tmp_path / "out")
+    assert refused.exit_code == 1
+    assert "already by its source" in refused.stderr
+    opened = cnnkit_run("profile", "net", "--backend", "ort", "--artifacts", tmp_path / "out", "--json")
+    assert opened.exit_code == 0, opened.stderr
+
+
+def test_agreement_on_noise_is_never_called_agreement_on_images(tmp_path: Path) -> None:
+    made = exported(odd.network(), tmp_path, "--int8")
+    passport = open_artifact(made / "net.int8.onnx").passport
+    assert passport.calibration is not None
+    assert passport.calibration.warning == (
+        "calibrated on noise: expect worse, `--dataset` calibrates on pictures"
+    )
+    assert passport.calibration.warning in said(tmp_path)
+    assert passport.parity is not None
+    assert passport.parity.random_inputs is True
+    result = cnnkit_run(
+        *("export", tmp_path / "net.onnx", "--format", "onnx", *FEW, "--artifacts", tmp_path / "out")
+    )
+    assert "on 64 random inputs: 100.0% agree" in " ".join(result.stdout.split())
+    assert "images" not in result.stdout
+
+
+def test_operators_that_int8_has_no_form_for_are_named_and_stay_in_float(tmp_path: Path) -> None:
+    nodes = odd.layers()
+    nodes[1:2] = [
+        odd.node("Gelu", ["conv"], "gelu", domain="com.microsoft"),
+        odd.node("ConvTranspose", ["gelu", "up"], "act", group=3, strides=[2, 2]),
+    ]
+    up = odd.stored("up", np.random.default_rng(1).standard_normal((6, 2, 2, 2)) * 0.3)
+    made = exported(
+        odd.network(nodes, constants=[*odd.plain_weights(), up], domains=("com.microsoft",)), tmp_path, *ALL
+    )
+    for named in ("gelu/Gelu (Gelu of com.microsoft)", "act/ConvTranspose (ConvTranspose of 3 groups)"):
+        assert named in said(tmp_path)
+    whole, small = ran(made / "net.onnx")[0], ran(made / "net.int8.onnx")[0]
+    assert float(np.abs(small - whole).max()) < 0.1 * float(np.abs(whole).max())
+
+
+def test_inputs_of_any_type_and_layout_are_proven(tmp_path: Path) -> None:
+    nodes = [
+        odd.node("Cast", ["pictures"], "floats", to=TensorProto.FLOAT),
+        odd.node("Transpose", ["floats"], "turned", perm=[0, 3, 1, 2]),
+        odd.node("Div", ["turned", "most"], "ready"),
+        *odd.layers("ready"),
+    ]
+    given = [odd.end("pictures", ["n", 8, 8, 3], TensorProto.UINT8)]
+    constants = [*odd.plain_weights(), odd.stored("most", 255.0)]
+    made = exported(odd.network(nodes, inputs=given, constants=constants), tmp_path, *ALL)
+    taken = open_artifact(made / "net.int8.onnx").passport.input
+    assert (taken.dtype, taken.layout, taken.shape) == ("uint8", "NHWC", (None, 8, 8, 3))
+
+
+def test_a_file_from_elsewhere_is_shown_and_predict_says_what_to_type(tmp_path: Path) -> None:
+    path = odd.save(odd.network(), tmp_path / "net.onnx")
+    shown = cnnkit_json("show", path)
+    assert [row["type"] for row in shown["rows"]] == [n.op_type for n in odd.layers()]
+    assert shown["parameters"] == sum(values.size for values in odd.weights().values())
+    refused = cnnkit_run("predict", path, "--dataset", "fashion-mnist-sample")
+    assert refused.exit_code == 1
+    assert f"`cnnkit import {path}` makes one" in " ".join(refused.stderr.split())

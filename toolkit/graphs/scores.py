@@ -1,0 +1,105 @@
+"""Which output of a graph holds the scores, and what they are: read off its values."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import CnnkitError, NotFoundError
+
+# scores of any size · each row sums to 1 · each lies in 0 to 1 · logarithms of the second
+Kind = Literal["logits", "probabilities", "shares", "log-probabilities"]
+
+SUMS_TO_ONE = 5e-3
+# operators that hand on the values that they are given
+PASSED_ON = frozenset(
+    {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Transpose"}
+    | {"QuantizeLinear", "DequantizeLinear"}
+)
+# operators whose values have no upper bound
+UNBOUNDED = frozenset(
+    {"Gemm", "MatMul", "Conv", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+    | {"BatchNormalization", "GlobalAveragePool", "AveragePool", "ReduceMean", "Relu", "LeakyRelu", "Add"}
+)
+
+
+def choose_scores(model: Any, answered: dict[str, NDArray[Any]], rows: int, output: str | None) -> str:
+    """Return the output that holds one row of scores an input. Raises NotFoundError, CnnkitError."""
+    if output is not None and output not in answered:
+        raise NotFoundError(f"the graph has no output {output!r}; it has: {', '.join(answered)}")
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    names = [output] if output is not None else list(answered)
+    fit = [name for name in names if _is_scores(answered[name], rows) and makers.get(name) != "TopK"]
+    if not fit:
+        told = "; ".join(_described(name, answered[name], makers.get(name)) for name in names)
+        choice = " or name another output with --output NAME" if output is not None else ""
+        raise CnnkitError(
+            f"no output holds one row of scores an input, (N, K): {told}; cnnkit takes classifiers: export "
+            f"the network before its last step, where the scores are{choice}"
+        )
+    above = {name: _ancestors(model, name) for name in fit}
+    # features that other scores are computed from are no scores themselves
+    last = [
+        name
+        for name in fit
+        if not any(name in above[o] and answered[o].size != answered[name].size for o in fit if o != name)
+    ]
+    return (last or fit)[0]
+
+
+def _is_scores(value: NDArray[Any], rows: int) -> bool:
+    """Tell whether an output is (N, K), or squeezes to it: (N, K, 1, 1), or K alone for a batch of one."""
+    if not np.issubdtype(value.dtype, np.floating):
+        return False
+    if value.ndim >= 2:
+        return len(value) == rows and bool(np.prod(value.shape[2:], dtype=np.int64) == 1)
+    return rows == 1 and value.ndim == 1 and value.size > 1
+
+
+def _described(name: str, value: NDArray[Any], maker: str | None) -> str:
+    shape = "×".join(map(str, ("N", *value.shape[1:]))) if value.ndim else "a single number"
+    why = f", made by {maker}" if maker in ("TopK", "ArgMax") else ""
+    return f"{name!r} is {shape} of {value.dtype}{why}"
+
+
+def _ancestors(model: Any, name: str) -> set[str]:
+    """Return every value that a value is computed from."""
+    makers = {made: node for node in model.graph.node for made in node.output}
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        node = makers.get(waiting.pop())
+        new = [] if node is None else [one for one in node.input if one and one not in found]
+        found.update(new)
+        waiting.extend(new)
+    return found
+
+
+def may_be_bounded(model: Any, name: str) -> bool:
+    """Tell whether what makes a value may keep it between bounds; sums of products never do."""
+    makers = {made: node for node in model.graph.node for made in node.output}
+    node = makers.get(name)
+    while node is not None and node.op_type in PASSED_ON and node.input:
+        node = makers.get(node.input[0])
+    return node is None or node.op_type not in UNBOUNDED
+
+
+def kind_of(rows: NDArray[Any], *, bounded: bool = True) -> Kind:
+    """Tell from (N, K) answers to inputs of several scales what they are.
+
+    Values between 0 and 1 are shares only where something may keep them there (`bounded`).
+    """
+    told = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
+    within = bool(told.size) and bool((told >= 0).all() and (told <= 1 + 1e-6).all())
+    if rows.shape[1] == 1:
+        return "shares" if bounded and within and float(np.ptp(told)) > 0 else "logits"
+    if within and bool((np.abs(told.sum(axis=1) - 1) < SUMS_TO_ONE).all()):
+        return "probabilities"
+    if bounded and within and float(np.ptp(told)) > 0:
+        return "shares"
+    below = bool(told.size) and bool((told <= 0).all())
+    if below and bool((np.abs(np.exp(told).sum(axis=1) - 1) < SUMS_TO_ONE).all()):
+        return "log-probabilities"
+    return "logits"
