@@ -80,7 +80,7 @@ class OpenVinoExporter(Exporter):
             path,
             lambda folder: _save(source.path, folder),
             _passport(source, options, run),
-            lambda drafted: _prove(drafted, path.name, options, run),
+            lambda drafted: _prove(drafted, source, path.name, options, run),
         )
         return Exported(artifact=made, seconds=time.perf_counter() - start)
 
@@ -96,19 +96,22 @@ def _save(graph: Path, folder: Path) -> None:
 
 
 def _prove(
-    drafted: Artifact, name: str, options: ExportOptions, run: RunContext
+    drafted: Artifact, source: Artifact, name: str, options: ExportOptions, run: RunContext
 ) -> tuple[Passport, bytes | None]:
     """Compare what was written with the reference, and hold bf16 and int8 to what they may lose."""
-    evidence, reference, passport = run.evidence, run.reference, drafted.passport
+    evidence = run.evidence_for(options.precision, source)
+    reference, passport = run.reference, drafted.passport
     wanted = wanted_answers(reference, evidence, passport, model_file=options.model_file)
     with BACKENDS.load(OpenVinoExporter.name).open(drafted, EngineOptions()) as engine:
         found = answers(engine, evidence.inputs_for(passport))
         parity = compare(
             wanted,
             found,
-            source=f"{reference.path.name} ({evidence.source})",
+            source=f"{reference.path.name} ({evidence.told(reference.passport)})",
             precision=options.precision,
             labels=evidence.labels,
+            probable=passport.softmax,
+            random_inputs=evidence.why_random is not None,
         )
         # where every value is rounded, near ties fall either way: those are judged on pictures below
         judge(parity, options.precision, name, ties=options.precision == "bf16")
