@@ -23,11 +23,12 @@ class ExecutedNode:
     modules (PyTorch); `origins` names the nodes of the source graph where the runtime says them
     (TensorRT's metadata). `moves_data` marks steps that only reorder, cast or copy. `read_bytes` and
     `written_bytes` are the activations that it reads and writes, in place or not. What the runtime does
-    not tell is None.
+    not tell is None. A node of an If's or a Loop's body is `inside` that one, whose own time is without it.
     """
 
     name: str
     type: str
+    inside: str | None = None
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     modules: tuple[str, ...] | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -41,6 +41,9 @@ SPELLING = NodeSpelling(
     folds=FOLLOWS | {"BatchNormalization", "Mul"},
     undoes=frozenset({"ReorderOutput"}),
 )
+# operators whose bodies are graphs of their own, whose kernels are told while the operator's own runs
+BODIES = frozenset({"If", "Loop", "Scan"})
+INSIDE = " › "
 # operators that ONNX Runtime puts in to change a layout, a type or a device
 MOVES = frozenset({"ReorderInput", "ReorderOutput", "MemcpyFromHost", "MemcpyToHost"})
 ITEM_BYTES = {
@@ -101,16 +104,24 @@ def read_optimized(path: Path) -> dict[str, ExecutedNode]:
 
     graph = load_graph(path, weights=False).graph
     sizes = {t.name: int(prod(t.dims)) * dtype_of(t.data_type).itemsize for t in graph.initializer}
-    return {
-        node.name: ExecutedNode(
-            name=node.name,
+    nameless: Counter[str] = Counter()
+    found: dict[str, ExecutedNode] = {}
+    for node in graph.node:
+        name = node.name or nameless_key(node.op_type, nameless)
+        found[name] = ExecutedNode(
+            name=name,
             type=node.op_type,
             inputs=tuple(name for name in node.input if name),
             outputs=tuple(name for name in node.output if name),
             weights_bytes=sum(sizes.get(name, 0) for name in node.input),
         )
-        for node in graph.node
-    }
+    return found
+
+
+def nameless_key(kind: str, counts: Counter[str]) -> str:
+    """Return what the next node of an operator without a name is kept by: the optimizer makes such nodes."""
+    counts[kind] += 1
+    return f" {kind} {counts[kind]}"
 
 
 def read_profile(
@@ -127,13 +138,15 @@ def read_profile(
     Without `timed` the nodes' times are left out: a GPU's node is told to last as long as its launch.
     """
     calls = calls_by_node(events)
-    durations = (np.array([event.ms for event in own[1:]]) for own in calls.values())
+    # the warm-up calls a node of a loop as often as a run does
+    warm = {name: max(1, len(own) // (windows * runs + 1)) for name, own in calls.items()}
+    durations = (np.array([event.ms for event in own[warm[name] :]]) for name, own in calls.items())
     times = np.array([_by_window(each, windows=windows, runs=runs) for each in durations])
     memory, unknown = _memory([own[0] for own in calls.values()])
     if not timed:
         unknown["note"] = LAUNCHES
     return Trace(
-        nodes=tuple(executed(name, own[0], graph.get(name)) for name, own in calls.items()),
+        nodes=_nodes(calls, graph),
         node_ms=times.reshape(-1, windows).T if timed else None,
         total_ms=totals,
         runs=windows * runs,
@@ -142,12 +155,40 @@ def read_profile(
     )
 
 
+def _nodes(calls: Mapping[str, list[Event]], graph: Mapping[str, ExecutedNode]) -> tuple[ExecutedNode, ...]:
+    """Return the executed nodes; one that the profile numbers is the graph's next nameless one."""
+    nameless: Counter[str] = Counter()
+    found = []
+    for name, own in calls.items():
+        kind, known = own[0].facts.op_name or "", graph.get(name)
+        if known is None and name.removeprefix(f"{kind}_").isdigit():
+            known = graph.get(nameless_key(kind, nameless))
+        found.append(executed(name, own[0], known))
+    return tuple(found)
+
+
 def calls_by_node(events: Sequence[Event]) -> dict[str, list[Event]]:
-    """Return each node's timed kernel events in the order of time; nodes in the order of execution."""
+    """Return each node's timed kernel events in the order of time; nodes in the order of execution.
+
+    A node of the body of an If or a Loop ran while that one did: its name begins with that one's, and its
+    time is taken off that one's.
+    """
     found: dict[str, list[Event]] = defaultdict(list)
+    open_bodies: list[tuple[str, float]] = []
     nodes = [event for event in events if _is_kernel(event)]
-    for event in sorted(nodes, key=lambda event: event.ts):
-        found[event.name.removesuffix(SUFFIX)].append(event)
+    for event in sorted(nodes, key=lambda event: (event.ts, -(event.dur or 0.0))):
+        while open_bodies and event.ts >= open_bodies[-1][1]:
+            open_bodies.pop()
+        parent = open_bodies[-1][0] if open_bodies else None
+        name = event.name.removesuffix(SUFFIX)
+        name = f"{parent}{INSIDE}{name}" if parent else name
+        if parent:
+            outer = found[parent][-1]
+            rest = max(0.0, (outer.dur or 0.0) - (event.dur or 0.0))
+            found[parent][-1] = msgspec.structs.replace(outer, dur=rest)
+        found[name].append(event)
+        if event.facts.op_name in BODIES:
+            open_bodies.append((name, event.ts + (event.dur or 0.0)))
     return dict(found)
 
 
@@ -170,6 +211,8 @@ def executed(name: str, event: Event, node: ExecutedNode | None = None) -> Execu
     shape = closed(first[1]) if first else None
     return dataclasses.replace(
         node or ExecutedNode(name=name, type=kind),
+        name=name,
+        inside=name.rpartition(INSIDE)[0] or None,
         moves_data=kind in MOVES,
         output_shape=shape,
         output_dtype=first[0] if first else None,

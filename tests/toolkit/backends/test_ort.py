@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cnnkit
 from toolkit.artifacts import Artifact, open_artifact, shipped_root
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.backends.ort import LEVELS
@@ -17,6 +18,7 @@ from toolkit.passports import Passport, TensorSpec
 from toolkit.traces import Trace
 
 onnx = pytest.importorskip("onnx")
+helper, numpy_helper, TensorProto = onnx.helper, onnx.numpy_helper, onnx.TensorProto
 
 LENET = [
     *("conv1/Conv", "act1/Relu", "pool1/MaxPool", "conv2/Conv", "act2/Relu", "pool2/MaxPool"),
@@ -162,3 +164,50 @@ def test_a_traces_own_files_are_gone(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert traced(lenet).nodes
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_kernels_of_a_loops_body_stand_on_its_row_once(tmp_path: Path) -> None:
+    """A convolution in a Loop of five turns, behind one of the graph's own."""
+    value, shape = helper.make_tensor_value_info, ["N", 4, 8, 8]
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["on"], ["go"], name="same"),
+            helper.make_node("Conv", ["v", "w"], ["u"], name="conv", pads=[1] * 4),
+        ],
+        "body",
+        [
+            value("i", TensorProto.INT64, []),
+            value("on", TensorProto.BOOL, []),
+            value("v", TensorProto.FLOAT, shape),
+        ],
+        [value("go", TensorProto.BOOL, []), value("u", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.full((4, 4, 3, 3), 0.01, np.float32), "w")],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "stem.w"], ["a"], name="stem", pads=[1] * 4),
+            helper.make_node("Loop", ["turns", "yes", "a"], ["y"], name="loop", body=body),
+        ],
+        "g",
+        [value("x", TensorProto.FLOAT, shape)],
+        [value("y", TensorProto.FLOAT, shape)],
+        [
+            numpy_helper.from_array(np.full((4, 4, 3, 3), 0.01, np.float32), "stem.w"),
+            numpy_helper.from_array(np.int64(5), "turns"),
+            numpy_helper.from_array(np.array(True), "yes"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.save(model, tmp_path / "loop.onnx")
+    (run,) = cnnkit.profile(
+        tmp_path / "loop.onnx",
+        backends=["ort"],
+        settings=cnnkit.ProfileSettings(duration_s=0.05, threads=1),
+        root=tmp_path,
+    ).runs
+    assert run.backends["ort"].coverage == 1
+    (row,) = [row for row in run.rows if row.modules == ("loop",)]
+    assert "loop" in row.cells["ort"].nodes
+    assert sum(name.startswith("loop › ") for name in row.cells["ort"].nodes) >= 2
+    assert [row.type for row in run.rows if not row.modules] == ["layout"]

@@ -54,10 +54,44 @@ def test_a_window_has_no_hiccup_of_its_slowest_tenth() -> None:
 
 
 def test_a_node_in_a_loop_costs_all_its_calls_of_a_run() -> None:
-    """Three calls in each of four runs and the first; the loop's node is called 14 times after it began."""
-    events = [event("body", float(ts), 6.0) for ts in range(15)]
+    """Three calls in each of four runs and in the warm-up, of which none counts."""
+    events = [event("body", float(ts), 900.0 if ts < 3 else 6.0) for ts in range(15)]
     trace = read_profile(events, {}, windows=2, runs=2, totals=(1.0, 1.0))
-    np.testing.assert_allclose(trace.node_ms, [[0.021], [0.021]])  # type: ignore[arg-type]
+    np.testing.assert_allclose(trace.node_ms, [[0.018], [0.018]])  # type: ignore[arg-type]
+
+
+def test_what_runs_in_a_loops_body_is_told_apart_and_counted_once() -> None:
+    events = []
+    for start in (0.0, 1000.0):
+        events += [event("copy", start, 10.0), event("loop", start + 20, 500.0, op_name="Loop")]
+        for turn in range(4):
+            events += [
+                event("conv", start + 30 + 100 * turn, 60.0),
+                event("copy", start + 95 + 100 * turn, 5.0),
+            ]
+        events.append(event("conv", start + 600, 40.0))
+    trace = read_profile(events, {}, windows=1, runs=1, totals=(1.0,))
+    assert trace.node_ms is not None
+    found = {
+        node.name: (node.inside, round(ms, 6)) for node, ms in zip(trace.nodes, trace.node_ms[0], strict=True)
+    }
+    assert found == {
+        "copy": (None, 0.01),
+        "loop": (None, 0.24),
+        "loop › conv": ("loop", 0.24),
+        "loop › copy": ("loop", 0.02),
+        "conv": (None, 0.04),
+    }
+
+
+def test_a_node_that_the_optimizer_left_without_a_name_is_found_by_its_kind_and_place() -> None:
+    graph = {
+        key: ExecutedNode(name=key, type="Mul", outputs=(written,))
+        for key, written in ((" Mul 1", "a"), (" Mul 2", "b"))
+    }
+    events = profile({"Mul_7": [1, 2], "Mul_9": [1, 2]}, op_name="Mul")
+    trace = read_profile(events, graph, windows=1, runs=1, totals=(1.0,))
+    assert [(node.name, node.outputs) for node in trace.nodes] == [("Mul_7", ("a",)), ("Mul_9", ("b",))]
 
 
 def test_nodes_come_in_the_order_of_execution_and_nothing_else_is_one() -> None:

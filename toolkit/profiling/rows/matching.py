@@ -27,9 +27,22 @@ def claim(
 
     `spelling` is the runtime's. Without a source graph its own names stand for the modules.
     """
+    outer = [node for node in nodes if node.inside is None]
     if graph is None:
-        return inferred_regions(tuple(own_claims(nodes, spelling)), spelling)
-    return inferred_regions(Cut(nodes, graph, spelling).claims(), spelling)
+        claims = inferred_regions(tuple(own_claims(outer, spelling)), spelling)
+    else:
+        claims = inferred_regions(Cut(outer, graph, spelling).claims(), spelling)
+    return _with_bodies(nodes, claims)
+
+
+def _with_bodies(nodes: Sequence[ExecutedNode], claims: Sequence[Claim]) -> tuple[Claim, ...]:
+    """Let what ran in the body of an If or a Loop stand with that one, in the nodes' own order."""
+    found = {claim.node.name: claim for claim in claims}
+    for node in nodes:
+        if node.inside is not None:
+            modules = found[node.inside].modules
+            found[node.name] = Claim(node=node, modules=modules, match="name" if modules else None)
+    return tuple(found[node.name] for node in nodes)
 
 
 class Cut:
