@@ -56,10 +56,9 @@ class Told:
 def _end_with_parent(worker: int) -> None:
     """Let a loader's process end at the moment that the training is killed.
 
-    It shares the lock of the run's folder, and would hold up `--resume` for the seconds that torch's own look
-    at the parent takes.
+    It would decode on for the seconds that torch's own look at the parent takes.
     """
-    # fails where the system is not Linux, and the lock is then held for those seconds
+    # fails where the system is not Linux, and torch's look then ends the process
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

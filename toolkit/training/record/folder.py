@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import shutil
+import weakref
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -135,4 +137,12 @@ def lock(path: Path) -> IO[str] | None:
     except OSError:
         stream.close()
         return None
+    # a process that is forked off, as a loader's are, would hold the lock on when this one is killed
+    forgotten = weakref.ref(stream)
+    os.register_at_fork(after_in_child=lambda: _close(forgotten()))
     return stream
+
+
+def _close(stream: IO[str] | None) -> None:
+    if stream is not None:
+        stream.close()

@@ -179,9 +179,15 @@ class RunRecorder:
         known = DatasetRef(name=data.name, fingerprint=data.fingerprint)
         if record is None:
             return known
-        reading = dataclasses.asdict(job.reading)
-        reading.pop("store")  # changes no pixel
-        return dataclasses.replace(known, trained_on=self._listed, **reading)
+        reading = job.reading
+        return dataclasses.replace(
+            known,
+            trained_on=self._listed,
+            group=reading.group,
+            columns=reading.columns,
+            skip_damaged=reading.skip_damaged,
+            max_pixels=reading.max_pixels,
+        )
 
 
 def _options(job: Job) -> TrainingOptions:
