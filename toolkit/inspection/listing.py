@@ -75,11 +75,7 @@ def models(
         specs = [own[name] for name in fitting]
     else:
         specs = [zoo.model(name) for name in zoo.matching(pattern)]
-    if pattern is None:
-        tell(
-            "other packages' networks: " + ", ".join(f"`cnnkit models '{one}:*'`" for one in zoo.libraries())
-        )
-    elif zoo.library_of(pattern) and len(specs) > MOST_COUNTED:
+    if pattern is not None and zoo.library_of(pattern) and len(specs) > MOST_COUNTED:
         tell(
             f"{len(specs)} networks fit; parameters and multiply-adds are counted for up to {MOST_COUNTED}: "
             "name fewer"
