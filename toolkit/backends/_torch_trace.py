@@ -31,7 +31,7 @@ def trace_module(
     module: nn.Module, batch: NDArray[Any], device: torch.device, *, windows: int, runs: int
 ) -> Trace:
     """Run `windows` × `runs` times with the time taken around each layer's call."""
-    given = torch.from_numpy(np.ascontiguousarray(batch)).to(device)
+    given = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(device)
     # events are recorded, and the allocator is asked, on the GPU that is current
     current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
     with current, torch.inference_mode():

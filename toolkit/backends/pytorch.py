@@ -39,6 +39,11 @@ def _gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def writable(batch: NDArray[Any]) -> NDArray[Any]:
+    """Return a batch in one piece whose memory a tensor may share: one that may not be written to is copied."""
+    return np.require(batch, requirements=["C", "W"])
+
+
 class PyTorchEngine(Engine):
     """A checkpoint as a torch module in eval mode."""
 
@@ -60,7 +65,7 @@ class PyTorchEngine(Engine):
 
         self.check(batch)
         with torch.inference_mode():
-            output = self.module(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
+            output = self.module(torch.from_numpy(writable(batch)).to(self.device))
         outputs = output if isinstance(output, (list, tuple)) else [output]
         return [value.cpu().numpy() for value in outputs]
 
@@ -69,7 +74,7 @@ class PyTorchEngine(Engine):
 
         self.check(batch)
         module, device = self.module, self.device
-        given = torch.from_numpy(np.ascontiguousarray(batch)).to(device)
+        given = torch.from_numpy(writable(batch)).to(device)
         waits: dict[str, Callable[[], object]] = {
             "cuda": partial(torch.cuda.synchronize, device),
             "mps": torch.mps.synchronize,
