@@ -40,7 +40,7 @@ def _gpus() -> int:
 
 
 def writable(batch: NDArray[Any]) -> NDArray[Any]:
-    """Return a batch in one piece whose memory a tensor may share: one that may not be written to is copied."""
+    """Return a batch in one piece that a tensor may share; one that may not be written to is copied."""
     return np.require(batch, requirements=["C", "W"])
 
 
