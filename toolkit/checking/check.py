@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.artifacts import path_of
-from toolkit.checking import IMBALANCED, ClassCount, FaultyPicture, Findings, GroupLeak
-from toolkit.checking.duplicates import find_alike, groups
+from toolkit.checking import IMBALANCED, ClassCount, FaultyPicture, Findings, GroupLeak, Suspect
+from toolkit.checking.confident import Judgement, judge
+from toolkit.checking.duplicates import Likenesses, families, find_alike, groups
+from toolkit.checking.folds import deal
+from toolkit.checking.labels import Judge, Question, judge_of
 from toolkit.checking.pictures import Gallery, Step, gallery, unwatched
 from toolkit.checking.sizes import odd_sizes
 from toolkit.checking.survey import Survey, survey
 from toolkit.errors import CnnkitError
 from toolkit.listings import PLAIN, Reading
+from toolkit.telling import Tell, silent
 
 
 def check(
     dataset: str,
     *,
+    labels: bool = True,
+    model: str | None = None,
     data_dir: Path | str | None = None,
     reading: Reading = PLAIN,
+    seed: int = 0,
     root: Path | str | None = None,
+    tell: Tell = silent,
     on_step: Step = unwatched,
 ) -> Findings:
-    """Find what is wrong with a data set: damaged and plain files, duplicates, leaks.
+    """Find what is wrong with a data set: damaged and plain files, duplicates, leaks, doubtful labels.
 
-    `dataset` is a name or a source (`folder:PATH`). `on_step` is told what is being done, and how much of how
-    much is done. Nothing is read from or written to `root`. Raises CnnkitError for
+    `dataset` is a name or a source (`folder:PATH`). Labels are judged by a small network that is trained
+    here in turn on the other pictures, or by what a trained `model` makes of them; not at all without
+    `labels`. `on_step` is told what is being done, and how much of how much is done. Raises CnnkitError for
     what is no data set, or holds no picture that can be read.
     """
     started = time.perf_counter()
+    judging = judge_of(model, root=path_of(root), tell=tell) if labels else None
     pictures = gallery(dataset, path_of(data_dir), reading, on_step)
     seen = survey(pictures, on_step)
     if not len(seen.rows):
         raise CnnkitError(f"none of the {len(pictures):,} pictures of {pictures.word} can be read")
     alike = find_alike(pictures, seen, on_step)
+    truth = _labels_of(pictures, seen)
+    question = Question(
+        pictures=pictures, seen=seen, labels=truth, folds=np.zeros_like(truth), seed=seed, on_step=on_step
+    )
+    judged, notes = _judged(question, _together(pictures, alike), judging)
     return Findings(
         dataset=pictures.word,
         images=len(pictures),
@@ -49,13 +65,56 @@ def check(
         duplicates=groups(pictures, alike),
         leaks=_leaks(pictures),
         odd_sizes=odd_sizes(pictures, seen),
-        notes=_notes(pictures, seen),
+        suspects=_suspects(pictures, seen, judged) if judged else (),
+        notes=(*_notes(pictures, seen), *notes),
+        labels_by=judging.title if judging and judged else None,
+        accuracy=float((judged.likeliest == truth).mean()) if judged else None,
         seconds=time.perf_counter() - started,
     )
 
 
 def _labels_of(pictures: Gallery, seen: Survey) -> NDArray[np.int64]:
     return np.array(pictures.labels, dtype=np.int64)[seen.rows]
+
+
+def _together(pictures: Gallery, alike: Likenesses) -> NDArray[np.int64]:
+    """Return for each picture (N,) what it must not be judged beside: its likenesses and its group."""
+    first: dict[str, int] = {}
+    pairs = [
+        (first.setdefault(group, at), at) for at, group in enumerate(pictures.groups) if group is not None
+    ]
+    grouped = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return families(len(pictures), np.concatenate([alike.pairs, grouped]))
+
+
+def _judged(
+    question: Question, together: NDArray[np.int64], judging: Judge | None
+) -> tuple[Judgement | None, tuple[str, ...]]:
+    """Judge the labels, each by what never saw the picture, a likeness or one of its group."""
+    if judging is None:
+        return None, ()
+    truth = question.labels
+    folds = deal(truth, together[question.seen.rows], judging.folds, question.seed)
+    present = np.unique(truth)
+    if len(present) < 2 or any(len(np.unique(folds[truth == one])) < 2 for one in present):
+        return None, (
+            "labels were not judged: that takes two classes, each of two pictures that are no likenesses",
+        )
+    return judge(judging.probabilities(replace(question, folds=folds)), truth), ()
+
+
+def _suspects(pictures: Gallery, seen: Survey, judged: Judgement) -> tuple[Suspect, ...]:
+    doubted = np.flatnonzero(judged.doubted & ~seen.plain)
+    order = doubted[np.argsort(judged.score[doubted], kind="stable")]
+    return tuple(
+        Suspect(
+            file=pictures.names[seen.rows[at]],
+            label=pictures.classes[pictures.labels[seen.rows[at]]],
+            suggested=pictures.classes[judged.suggested[at]],
+            score=float(judged.score[at]),
+        )
+        for at in order
+    )
 
 
 def _counts(pictures: Gallery, seen: Survey) -> tuple[ClassCount, ...]:

@@ -23,6 +23,8 @@ _SHOWN = 10
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write what was found as a page."
 )
+@click.option("--model", metavar="NAME", help="Judge labels by this trained network's features.")
+@click.option("--no-labels", is_flag=True, help="Do not judge the labels, which takes most of the time.")
 @click.option(
     "--write-list",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -39,11 +41,13 @@ _SHOWN = 10
     metavar="FILE",
     help="Leave out the pictures of this list.",
 )
-@cli.options(cli.data_dir_option, cli.root_option, cli.json_option)
+@cli.options(cli.data_dir_option, cli.seed_option, cli.root_option, cli.json_option)
 def check(
     *,
     data: str,
     html: Path | None,
+    model: str | None,
+    no_labels: bool,
     write_list: Path | None,
     strict: bool,
     group: str | None,
@@ -51,21 +55,28 @@ def check(
     max_pixels: int,
     exclude: Path | None,
     data_dir: Path | None,
+    seed: int,
     root: Path,
     as_json: bool,
 ) -> None:
-    """Find what is wrong with DATA, a data set or folder:PATH: damaged files, duplicates, leaks."""
+    """Find what is wrong with DATA, a data set or folder:PATH: damaged files, duplicates, doubtful labels."""
     from toolkit.checking.check import check as run
     from toolkit.errors import GateError
     from toolkit.listings import Reading
 
     reading = Reading(group=group, columns=columns, exclude=exclude, max_pixels=max_pixels)
+    if model and no_labels:
+        raise click.UsageError("--model judges labels, which --no-labels leaves out")
     with _progress() as progress:
         found = run(
             data,
+            labels=not no_labels,
+            model=model,
             data_dir=data_dir,
             reading=reading,
+            seed=seed,
             root=root,
+            tell=cli.say,
             on_step=_shown_on(progress),
         )
     if html:
@@ -126,7 +137,12 @@ def _payload(found: Findings) -> dict[str, Any]:
         ],
         "leaks": [{"group": one.group, "parts": one.parts, "images": one.images} for one in found.leaks],
         "odd_sizes": found.odd_sizes,
-        "suspects": None,  # labels are not judged
+        "suspects": [
+            {"file": one.file, "label": one.label, "suggested": one.suggested, "score": one.score}
+            for one in found.suspects
+        ],
+        "labels_by": found.labels_by,
+        "label_agreement": found.accuracy,
         "notes": found.notes,
         "findings": found.count,
         "ok": found.ok,
@@ -143,6 +159,10 @@ def _show(found: Findings) -> None:
         ("duplicates", [_pair(one.files, one.kind, across=one.across_splits) for one in found.duplicates]),
         ("leaks", [f"{one.group}: {one.images} pictures in {', '.join(one.parts)}" for one in found.leaks]),
         ("odd sizes", [f"{one.file}: {one.width}×{one.height}, {one.why}" for one in found.odd_sizes]),
+        (
+            "doubted labels",
+            [f"{one.file}: {one.label}, rather {one.suggested} ({one.score:.2f})" for one in found.suspects],
+        ),
     ):
         if entries:
             more = [f"  … {len(entries) - _SHOWN:,} more (--json, --html)"] if len(entries) > _SHOWN else []

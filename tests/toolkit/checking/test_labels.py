@@ -1,0 +1,77 @@
+"""Labels are judged by what never saw them: the wrong ones come first, and folds keep likenesses together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.toolkit.checking.conftest import fill
+from toolkit.checking.check import check
+from toolkit.checking.confident import judge, thresholds
+from toolkit.checking.folds import deal
+from toolkit.checking.learning import epochs_for
+from toolkit.commands.check import COMMAND
+from toolkit.listings.excluding import read_exclusions
+
+
+def test_a_label_is_doubted_where_another_class_is_likely_by_its_own_standard() -> None:
+    likely = np.array([[0.9, 0.1], [0.7, 0.3], [0.05, 0.95], [0.2, 0.8], [0.3, 0.7], [0.9, 0.1]])
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    assert thresholds(likely, labels) == pytest.approx([0.55, 0.5333], abs=1e-3)
+    found = judge(likely, labels)
+    assert found.doubted.tolist() == [False, False, True, False, False, True]
+    assert found.suggested.tolist() == [1, 1, 1, 0, 0, 0]
+    assert found.score[[2, 5]] == pytest.approx([0.05, 0.1])
+
+
+def test_folds_keep_families_together_and_classes_even() -> None:
+    labels = np.repeat([0, 1, 2], [31, 60, 9])
+    families = np.arange(100)
+    families[:10] = 0
+    folds = deal(labels, families, 3, seed=0)
+    assert len(set(folds[:10])) == 1
+    for label in (1, 2):
+        counts = np.bincount(folds[labels == label], minlength=3)
+        assert counts.max() - counts.min() <= 1
+    assert (folds == deal(labels, families, 3, seed=0)).all()
+
+
+def test_small_sets_are_learnt_more_often() -> None:
+    assert epochs_for(100) == 40
+    assert epochs_for(40_000) == 4
+    assert epochs_for(10**7) == 4
+
+
+def test_moved_pictures_are_found_by_a_network_trained_here_and_left_out_by_the_list(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    fill(data, 60)
+    for at in (3, 17, 42):
+        (data / "lying" / f"{at:03d}.png").rename(data / "standing" / f"wrong{at}.png")
+    kept, page = tmp_path / "out.txt", tmp_path / "page.html"
+    arguments = [f"folder:{data}", "--json", "--strict", "--write-list", str(kept), "--html", str(page)]
+    done = CliRunner().invoke(COMMAND, arguments)
+    said = json.loads(done.stdout)
+    wrong = {"standing/wrong3.png", "standing/wrong17.png", "standing/wrong42.png"}
+    # of 120 pictures, some with stripes hardly lighter than the ground
+    assert wrong <= {one["file"] for one in said["suspects"][:5]}
+    assert {one["suggested"] for one in said["suspects"] if one["file"] in wrong} == {"lying"}
+    assert said["ok"] is False
+    assert done.exit_code != 0
+    assert wrong <= set(read_exclusions(kept))
+    text = page.read_text()
+    assert all(f"data-name='{name}'" in text for name in wrong)
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+def test_a_class_of_one_picture_leaves_labels_unjudged_in_words(tmp_path: Path) -> None:
+    fill(tmp_path, 4)
+    for path in sorted((tmp_path / "lying").iterdir())[1:]:
+        path.unlink()
+    found = check(f"folder:{tmp_path}")
+    assert found.labels_by is None
+    assert any("labels were not judged" in note for note in found.notes)

@@ -1,0 +1,100 @@
+"""What a trained network makes of pictures before its last layer, and a regression on that, fold by fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.answering import preprocessing_of
+from toolkit.artifacts import CHECKPOINT, Artifact
+from toolkit.backends import BACKENDS, EngineOptions, openers
+from toolkit.checking.pictures import Gallery
+from toolkit.checking.survey import Survey
+from toolkit.checkpoints import load_module
+from toolkit.images import Floats, Pixels
+from toolkit.preprocessing import fit_batch, fit_pixels, normalise
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_AT_ONCE = 64
+_STEPS, _PENALTY = 60, 1e-3
+
+
+def features_of(
+    artifact: Artifact, pictures: Gallery, seen: Survey, on_done: Callable[[int], None] = lambda done: None
+) -> Floats:
+    """Return (M, D) float32: what goes into a checkpoint's last layer; of other files their answers."""
+    ask = _before_the_end(artifact) if artifact.passport.format == CHECKPOINT else _answers(artifact)
+    preprocessing = preprocessing_of(artifact)
+    made = []
+    for start in range(0, len(seen.rows), _AT_ONCE):
+        rows = seen.rows[start : start + _AT_ONCE]
+        pixels: Pixels
+        if pictures.held is not None:
+            pixels = fit_batch(pictures.held[rows], preprocessing)
+        else:
+            pixels = np.stack([fit_pixels(pictures.open(int(at)), preprocessing) for at in rows])
+        made.append(ask(normalise(pixels, preprocessing)).reshape(len(rows), -1))
+        on_done(len(rows))
+    return np.concatenate(made).astype(np.float32)
+
+
+def _before_the_end(artifact: Artifact) -> Callable[[Floats], NDArray[Any]]:
+    import torch
+    from torch import nn
+
+    module = load_module(artifact)
+    last: list[nn.Module] = [one for one in module.modules() if isinstance(one, (nn.Linear, nn.Conv2d))]
+    met: list[torch.Tensor] = []
+    last[-1].register_forward_pre_hook(lambda _, given: met.append(given[0]))
+
+    def ask(batch: Floats) -> NDArray[Any]:
+        with torch.inference_mode():
+            module(torch.from_numpy(batch))
+        found = met.pop()
+        met.clear()
+        # of a convolution at the end, the mean over its places, as the network's own pooling has it
+        return np.asarray((found.mean(dim=(2, 3)) if found.ndim == 4 else found).numpy())
+
+    return ask
+
+
+def _answers(artifact: Artifact) -> Callable[[Floats], NDArray[Any]]:
+    backend = BACKENDS.load(openers(artifact.passport.format)[0].name)
+    engine = backend.open(artifact, EngineOptions())
+    return engine.logits
+
+
+def held_out_regression(
+    features: Floats, labels: NDArray[np.int64], folds: NDArray[np.int64], *, classes: int
+) -> NDArray[np.float64]:
+    """Return (N, K) probabilities of (N, D) features, each by a logistic regression on the other folds."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    spread = features.std(axis=0) + 1e-6
+    given = torch.from_numpy((features - features.mean(axis=0)) / spread)
+    truth = torch.from_numpy(labels)
+    made = np.zeros((len(labels), classes))
+    for fold in np.unique(folds):
+        learnt, asked = (torch.from_numpy(np.flatnonzero(part)) for part in (folds != fold, folds == fold))
+        weight = torch.zeros(given.shape[1] + 1, classes, requires_grad=True)
+        optimizer = torch.optim.LBFGS([weight], max_iter=_STEPS, line_search_fn="strong_wolfe")
+        one, right = given[learnt], truth[learnt]
+
+        def closure(one: Any = one, right: Any = right, weight: Any = weight, by: Any = optimizer) -> Any:
+            by.zero_grad()
+            loss = cross_entropy(one @ weight[:-1] + weight[-1], right)
+            loss = loss + _PENALTY * (weight[:-1] ** 2).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            found = (given[asked] @ weight[:-1] + weight[-1]).double().softmax(dim=1)
+        made[asked.numpy()] = found.numpy()
+    return made

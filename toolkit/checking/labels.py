@@ -1,0 +1,78 @@
+"""Who judges labels: a small network that is trained here, or what a trained network makes of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.answering import preprocessing_of
+from toolkit.artifacts import CHECKPOINT, artifacts_root
+from toolkit.checking.pictures import Gallery, Step, counter
+from toolkit.checking.survey import Survey
+from toolkit.errors import needs_extra
+from toolkit.opening import Selection, describe, open_model
+from toolkit.telling import Tell
+
+_FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What judges are asked: the M pictures that were seen, their labels (M,) and folds (M,)."""
+
+    pictures: Gallery
+    seen: Survey
+    labels: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    seed: int
+    on_step: Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """What says of M pictures how likely each class is, (M, K), in so many folds."""
+
+    title: str
+    folds: int
+    probabilities: Callable[[Question], NDArray[np.float64]]
+
+
+def judge_of(model: str | None, *, root: Path | None, tell: Tell) -> Judge:
+    """Return the judge by a model's name, None for a network trained here. Raises CnnkitError."""
+    with needs_extra("train"):
+        import torch  # noqa: F401  (only to name the extra before any picture is read)
+    if model is None:
+        from toolkit.checking.learning import FOLDS
+
+        return Judge(title="a small network trained here", folds=FOLDS, probabilities=_learnt)
+    artifact = open_model(model, Selection(root=artifacts_root(root), formats=(CHECKPOINT,)))
+    preprocessing_of(artifact)
+    tell(f"opened {describe(artifact)}")
+
+    def asked(question: Question) -> NDArray[np.float64]:
+        from toolkit.checking.features import features_of, held_out_regression
+
+        tell = counter(question.on_step, "looking at pictures", len(question.labels))
+        made = features_of(artifact, question.pictures, question.seen, tell)
+        classes = len(question.pictures.classes)
+        return held_out_regression(made, question.labels, question.folds, classes=classes)
+
+    return Judge(title=f"the features of {artifact.path.name}", folds=_FOLDS, probabilities=asked)
+
+
+def _learnt(question: Question) -> NDArray[np.float64]:
+    from toolkit.checking.learning import FOLDS, epochs_for, held_out_probabilities
+
+    learnt = len(question.labels) * (FOLDS - 1)
+    return held_out_probabilities(
+        question.seen.small,
+        question.labels,
+        question.folds,
+        classes=len(question.pictures.classes),
+        seed=question.seed,
+        on_done=counter(question.on_step, "learning labels", learnt * epochs_for(learnt // FOLDS)),
+    )
