@@ -49,7 +49,7 @@ def train_unevenly(job: Job, monkeypatch: pytest.MonkeyPatch, common: int, rare:
         held=held,
         preprocessing=preprocessing_for(job.recipe, learned, (28, 28)),
     )
-    monkeypatch.setattr(run, "prepare", lambda job: prepared)
+    monkeypatch.setattr(run, "prepare", lambda job, tell: prepared)
     return train(job)
 
 

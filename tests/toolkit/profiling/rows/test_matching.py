@@ -114,7 +114,7 @@ def quantized(model: onnx.ModelProto, dialect: Dialect) -> onnx.ModelProto:
     from exporters.graphs.ranges import measure
 
     inputs = np.random.default_rng(0).standard_normal((4, 1, 28, 28), dtype=np.float32)
-    ranges = measure(model, inputs)
+    ranges = measure(model, inputs).ranges
     made: onnx.ModelProto = quantize(model, ranges, method="minmax", dialect=dialect, reduce_range=False)
     return made
 
