@@ -27,7 +27,7 @@ NAME = "demo.example.org"
 IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
 ASK = {"inputs": [tensor(IMAGE)]}
 BEHIND = ("--public-name", NAME, "--root-path", "/cnn")
-NGINX = """daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}
+NGINX = """daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}}
 http {{ access_log off; {temp} {server} }}"""
 TEMP = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
