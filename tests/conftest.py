@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,8 @@ def signals_on_the_threads_own_stack() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "sigaltstack"):
         libc.sigaltstack(ctypes.byref(SignalStack(flags=_DISABLED)), None)
+    # an event loop of a package may have left its own ear for children that end, on that stack
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
