@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Artifact, cache_root, size_bytes, write_bytes
-from toolkit.backends._openvino_files import DEVICE
+from toolkit.backends._openvino_files import DEVICE, core
 from toolkit.errors import CnnkitError
 
 # an AlexNet of 187 MB compiles in 0.10 s and is read in 0.18, a LeNet in 0.026 and 0.006
@@ -35,17 +35,15 @@ def compile_model(model: Any, settings: Mapping[str, Any], artifact: Artifact | 
     `artifact` None keeps nothing; `what` tells the artifact's compiled models apart. Raises RuntimeError,
     OpenVINO's own, where it cannot be compiled.
     """
-    from openvino import Core
-
-    place, core = _place(artifact, settings, what) if artifact else None, Core()
+    place = _place(artifact, settings, what) if artifact else None
     if place is None:
-        return core.compile_model(model, DEVICE, dict(settings))
+        return core().compile_model(model, DEVICE, dict(settings))
     kept = _read(place)
     if kept is not None:
         # another processor than the one that it was compiled on
         with contextlib.suppress(RuntimeError):
-            return core.import_model(kept, DEVICE, dict(settings))
-    compiled = core.compile_model(model, DEVICE, dict(settings))
+            return core().import_model(kept, DEVICE, dict(settings))
+    compiled = core().compile_model(model, DEVICE, dict(settings))
     _write(place, compiled.export_model().getvalue())
     return compiled
 

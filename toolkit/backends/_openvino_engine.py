@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine, EngineOptions
 from toolkit.backends._openvino_cache import compile_model
-from toolkit.backends._openvino_files import GRAPH_FILE, WEIGHTS_FILE, reason, refuse
+from toolkit.backends._openvino_files import GRAPH_FILE, WEIGHTS_FILE, core, reason, refuse
 from toolkit.backends._openvino_layers import computed_in, layer_times, mismatch, read_layers, said
 from toolkit.backends._openvino_nodes import executed_nodes, read_operations
 from toolkit.errors import CorruptError, UnavailableError
@@ -52,16 +52,14 @@ class OpenVinoEngine(Engine):
         self._request(artifact.passport.input.shape[0] or 1)  # what cannot be compiled is told now
 
     def _read(self) -> Any:
-        from openvino import Core
-
         path = self.artifact.path
         try:
             if self.options.graph:
-                return Core().read_model(self.options.graph)
+                return core().read_model(self.options.graph)
             if self.artifact.passport.format == GRAPH:
-                return Core().read_model(path)
+                return core().read_model(path)
             # by its path it would be mapped, and change with the file
-            return Core().read_model(*((path / name).read_bytes() for name in (GRAPH_FILE, WEIGHTS_FILE)))
+            return core().read_model(*((path / name).read_bytes() for name in (GRAPH_FILE, WEIGHTS_FILE)))
         except (OSError, RuntimeError) as error:  # RuntimeError is OpenVINO's own
             raise CorruptError(f"OpenVINO cannot open {path}: {reason(error)}") from None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from toolkit.artifacts import Artifact
 from toolkit.errors import ShapeError, UnavailableError
 from toolkit.figures import shape_text
@@ -14,6 +17,19 @@ IR: Format = "openvino"
 GRAPH_FILE, WEIGHTS_FILE = "model.xml", "model.bin"
 PACKAGE = "openvino"
 DEVICE = "CPU"
+
+
+@functools.cache
+def core() -> Any:
+    """Return OpenVINO's `Core`, the one of this process.
+
+    Each one that loads the CPU plug-in gives its thread a stack for signals and takes that away at its end.
+    Two that overlap leave the first one's behind, which is no memory by then: the next signal, a Ctrl-C or
+    a SIGTERM, would end the process with SIGSEGV (seen with 2026.4.1).
+    """
+    from openvino import Core
+
+    return Core()
 
 
 def refuse(artifact: Artifact) -> None:
@@ -37,9 +53,7 @@ def refuse(artifact: Artifact) -> None:
 
 def lacks(precision: Precision) -> str | None:
     """Return why OpenVINO does not compute a precision on this processor; None where it does."""
-    from openvino import Core
-
-    if precision != "bf16" or "BF16" in Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
+    if precision != "bf16" or "BF16" in core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
         return None
     return f"OpenVINO computes no bf16 on this processor ({cpu().name}): `--precision fp32` runs here"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -280,3 +282,35 @@ def test_a_reason_is_what_was_said_and_not_from_where() -> None:
     )
     assert reason(FileNotFoundError(2, "No such file or directory")) == "No such file or directory"
     assert reason(RuntimeError("")) == "no reason given"
+
+
+# Opens and lets go of engines that overlap, then sends itself the signal that a Ctrl-C is.
+SIGNALLED = """
+import os, signal, sys
+from pathlib import Path
+from toolkit.artifacts import open_artifact
+from toolkit.backends import BACKENDS, EngineOptions
+heard = []
+signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+backend, artifact = BACKENDS.load("openvino"), open_artifact(Path(sys.argv[1]))
+first = backend.open(artifact, EngineOptions())
+second = backend.open(artifact, EngineOptions())
+for engine in (first, second):
+    engine.close()
+del first, second, engine
+backend.lacks("bf16")
+os.kill(os.getpid(), signal.SIGINT)
+print(heard)
+"""
+
+
+def test_a_signal_is_heard_after_engines_were_let_go(lenet: Artifact, tmp_path: Path) -> None:
+    """OpenVINO takes the stack away that it gave its thread for signals, while the thread still has it."""
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(lenet.path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout) == (0, "[2]\n"), done.stderr
