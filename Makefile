@@ -2,9 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 SERVE  ?= 1
-# two test files at a time, each in a process of its own: with all packages of all tests in one process one of them
-# leaves a signal stack behind that is gone, and the next signal ends the process; status 5 is no test to run
-EACH ?= 'for file; do $(BIN)/python -m pytest -q -m "not slow" "$$file" || [ $$? = 5 ] || exit 1; done' --
+# two test files at a time, one thread each: threads of two processes on two cores wait for one another
+PARALLEL ?= --numprocesses 2 --dist loadfile
 test: export OMP_NUM_THREADS = 1
 BIN    := $(VENV)/bin
 
@@ -44,7 +43,7 @@ ifneq ($(SERVE),0)
 endif
 
 test: $(VENV)/.installed-all,test
-	find tests -name 'test_*.py' | sort | xargs -n 1 -P 2 sh -c $(EACH)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-all: $(VENV)/.installed-all,test
 	$(BIN)/python -m pytest

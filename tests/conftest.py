@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -15,29 +13,6 @@ from toolkit.machine.cuda import device_count
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared"
 FASHION_MNIST = Path("/usr/share/datasets")
-
-
-class SignalStack(ctypes.Structure):
-    """`stack_t` of <signal.h>."""
-
-    _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
-_DISABLED = 2  # SS_DISABLE of <signal.h>
-
-
-@pytest.fixture(autouse=True)
-def signals_on_the_threads_own_stack() -> None:
-    """Have Python's signal handlers run on the main thread's own stack.
-
-    With every package of the tests in one process one of them leaves an alternate signal stack behind that is
-    no memory any more; the next signal that a test sends to its process then ends it (SIGSEGV by the kernel).
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "sigaltstack"):
-        libc.sigaltstack(ctypes.byref(SignalStack(flags=_DISABLED)), None)
-    # an event loop of a package may have left its own ear for children that end, on that stack
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
