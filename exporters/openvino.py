@@ -9,21 +9,18 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from exporters.graphs.form import wanted_answers
-from exporters.proving.parity import compare, judge
+from exporters.proving.parity import judge
 from exporters.proving.proof import make_proof
 from exporters.run.context import RunContext, context_of
-from exporters.run.int8 import drop_record, judge_engine, refusal
+from exporters.run.engine import compare_engine, hold_engine
 from exporters.run.publish import inherited, publish_folder
 from exporters.run.source import export_path
-from toolkit.answering import answers
 from toolkit.artifacts import Artifact
-from toolkit.backends import BACKENDS, Engine, EngineOptions
+from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.backends.openvino import GRAPH_FILE, IR
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CorruptError, UnavailableError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need
-from toolkit.exporting.heldout import hold_out
 from toolkit.graphs import GRAPH
 from toolkit.machine.packages import package_version
 from toolkit.passports import Format, Passport, Precision, Target
@@ -99,42 +96,17 @@ def _prove(
     drafted: Artifact, source: Artifact, name: str, options: ExportOptions, run: RunContext
 ) -> tuple[Passport, bytes | None]:
     """Compare what was written with the reference, and hold bf16 and int8 to what they may lose."""
-    evidence = run.evidence_for(options.precision, source)
-    reference, passport = run.reference, drafted.passport
-    wanted = wanted_answers(reference, evidence, passport, model_file=options.model_file)
+    passport = drafted.passport
     with BACKENDS.load(OpenVinoExporter.name).open(drafted, EngineOptions()) as engine:
-        found = answers(engine, evidence.inputs_for(passport))
-        parity = compare(
-            wanted,
-            found,
-            source=f"{reference.path.name} ({evidence.told(reference.passport)})",
-            precision=options.precision,
-            labels=evidence.labels,
-            probable=passport.softmax,
-            random_inputs=evidence.why_random is not None,
-        )
+        compared = compare_engine(engine, passport, source, options, run)
         # where every value is rounded, near ties fall either way: those are judged on pictures below
-        judge(parity, options.precision, name, ties=options.precision == "bf16")
-        passport = _gated(engine, passport, reference, options)
-        passport = dataclasses.replace(passport, parity=parity, engine_types=engine.arithmetic)
-    return passport, make_proof(passport, evidence, wanted, found)
-
-
-def _gated(engine: Engine, passport: Passport, reference: Artifact, options: ExportOptions) -> Passport:
-    """Hold an engine to the accuracy drop that is allowed. Raises GateError.
-
-    Without pictures that training held out nothing is judged, as of an int8 graph.
-    """
-    if options.precision not in GATED:
-        return passport
-    held = hold_out(passport, images=1, seed=options.seed, data_dir=options.data_dir)
-    if held.validation is None:
-        return passport
-    allowed = options.allowed_points
-    drop = judge_engine(engine, reference, held, allowed, model_file=options.model_file)
-    if drop.judge(allowed) != "pass":
-        raise refusal(drop, allowed, [], on=" by OpenVINO on this processor", precision=options.precision)
-    return dataclasses.replace(passport, engine_accuracy_drop=drop_record(drop, allowed, held))
+        judge(compared.parity, options.precision, name, ties=options.precision == "bf16")
+        if options.precision in GATED:
+            where = " by OpenVINO on this processor"
+            passport = hold_engine(engine, passport, run.reference, options, on=where)
+        passport = dataclasses.replace(passport, parity=compared.parity, engine_types=engine.arithmetic)
+    evidence = run.evidence_for(options.precision, source)
+    return passport, make_proof(passport, evidence, compared.wanted, compared.found, beside=compared.beside)
 
 
 def _passport(source: Artifact, options: ExportOptions, run: RunContext) -> Passport:

@@ -12,21 +12,17 @@ from exporters.engines.targets import TrtOptions, choose_flavour, choose_targets
 from exporters.graphs.emulated import emulate
 from exporters.graphs.form import wanted_answers
 from exporters.graphs.half import to_bfloat16
-from exporters.proving.further import compare_further
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof, proof_path
 from exporters.run.context import RunContext, context_of
-from exporters.run.int8 import drop_record, judge_engine, refusal
+from exporters.run.engine import compare_engine, hold_engine
 from exporters.run.publish import inherited, publish
 from exporters.run.source import export_path
-from toolkit.answering import answers
 from toolkit.artifacts import Artifact
-from toolkit.backends import BACKENDS, Engine, EngineOptions
+from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, own_options
-from toolkit.exporting.further import further_of
-from toolkit.exporting.heldout import hold_out
 from toolkit.graphs import GRAPH
 from toolkit.graphs.reading import read_graph
 from toolkit.graphs.running import logits
@@ -173,41 +169,12 @@ def _prove(
         engine = backend.open(drafted, EngineOptions())
     except UnavailableError as error:  # built for other GPUs than the one that is here
         return dataclasses.replace(passport, parity_why=f"not run: {error}"), proof
-    evidence, reference = run.evidence_for(options.precision, source), run.reference
-    wanted = wanted_answers(reference, evidence, passport, model_file=options.model_file)
     with engine:
-        found = answers(engine, evidence.inputs_for(passport))
-        further = further_of(engine, evidence.inputs_for(passport))
-        passport = _gated(engine, passport, reference, options)
-    parity = compare(
-        wanted,
-        found,
-        source=f"{reference.path.name} ({evidence.told(reference.passport)})",
-        precision=options.precision,
-        labels=evidence.labels,
-        probable=passport.softmax,
-        random_inputs=evidence.why_random is not None,
-        further=compare_further(evidence.further[reference.passport.sha256], further),
-    )
-    judge(parity, options.precision, drafted.path.name)
-    return dataclasses.replace(passport, parity=parity, parity_why=None), proof
-
-
-def _gated(engine: Engine, passport: Passport, reference: Artifact, options: ExportOptions) -> Passport:
-    """Hold an int8 engine that runs here to the accuracy drop that is allowed, as its graph was.
-
-    Raises GateError. Without pictures that training held out nothing is judged, as of the graph.
-    """
-    if options.precision != "int8":
-        return passport
-    held = hold_out(passport, images=1, seed=options.seed, data_dir=options.data_dir, beside=reference.path)
-    if held.validation is None:
-        return passport
-    allowed = options.allowed_points
-    drop = judge_engine(engine, reference, held, allowed, model_file=options.model_file)
-    if drop.judge(allowed) != "pass":
-        raise refusal(drop, allowed, [], on=" as an engine on this GPU")
-    return dataclasses.replace(passport, engine_accuracy_drop=drop_record(drop, allowed, held))
+        compared = compare_engine(engine, passport, source, options, run)
+        if options.precision == "int8":
+            passport = hold_engine(engine, passport, run.reference, options, on=" as an engine on this GPU")
+    judge(compared.parity, options.precision, drafted.path.name)
+    return dataclasses.replace(passport, parity=compared.parity, parity_why=None), proof
 
 
 def _emulated(

@@ -45,7 +45,7 @@ class GrpcListener:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        self.server.add_generic_rpc_handlers((Servicer(self.app, self.app.access).handlers(),))
+        self.server.add_generic_rpc_handlers((Servicer(self.app).handlers(),))
         try:
             self.port = self.server.add_insecure_port(f"{self.host}:{self.port}")
         except RuntimeError:

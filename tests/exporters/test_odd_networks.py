@@ -68,6 +68,17 @@ def test_int8_keeps_what_makes_an_output(tmp_path: Path, model: Any) -> None:
     assert cnnkit_json("verify", made / "net.int8.onnx")["ok"] is True
 
 
+def test_openvino_compares_every_output_and_carries_it_in_its_proof(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
+    path = odd.save(behind(outputs=["raw", "act"]), tmp_path / "net.onnx")
+    asked = ("export", path, "--format", "openvino", *FEW, "--artifacts", tmp_path / "out")
+    (row,) = [one for one in cnnkit_json(*asked)["artifacts"] if one["format"] == "openvino"]
+    artifact = open_artifact(Path(row["path"]))
+    assert artifact.passport.parity is not None
+    assert [one.name for one in artifact.passport.parity.further] == ["act"]
+    assert cnnkit_json("verify", artifact.path)["ok"]
+
+
 def test_a_further_output_that_is_wrong_fails_its_proof(tmp_path: Path) -> None:
     made = exported(behind(outputs=["raw", "act"]), tmp_path)
     path = made / "net.onnx"

@@ -57,6 +57,15 @@ def test_both_protocols_answer_alike(client: Any, server: Server, rows: Rows) ->
     assert (response.id, response.model_name, response.model_version) == ("mine", MODEL, "fp32")
 
 
+def alike(over_http: Any, found: Any) -> bool:
+    """Tell whether gRPC's JSON says the same: whole numbers are texts there, 0 and empty are left out."""
+    if isinstance(over_http, dict):
+        return all(alike(value, found.get(key)) for key, value in over_http.items())
+    if isinstance(over_http, list):
+        return len(over_http) == len(found or []) and all(map(alike, over_http, found or []))
+    return str(over_http) == str(found) or (not over_http and found is None)
+
+
 def test_health_and_descriptions_are_the_same(client: Any, server: Server) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
@@ -68,8 +77,7 @@ def test_health_and_descriptions_are_the_same(client: Any, server: Server) -> No
     ):
         over_http = server.ask("GET", f"/v2/models/{MODEL}{path}", headers=TOKEN).json
         found = call(MODEL, headers=TOKEN, as_json=True)
-        found = found.get("config", found)
-        assert set(over_http) <= set(found) | {"model_stats"}
+        assert alike(over_http, found.get("config", found)), path
     shape = client.get_model_metadata(MODEL, headers=TOKEN).inputs[0].shape
     assert list(shape) == [-1, 1, 28, 28]
     assert client.get_model_config(MODEL, headers=TOKEN).config.max_batch_size == 32

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.listings import LeftOut
-from toolkit.listings.looking import is_leftover, is_picture_name, readable, starts_like_a_picture
+from toolkit.listings.looking import is_leftover, is_picture, readable
 
 LEFTOVER = "a leftover of an archive or a system"
-_LOOKED_INTO = 16  # bytes of a file whose ending does not tell
 
 
 @dataclass(kw_only=True)
@@ -101,7 +100,7 @@ class _Walk:
                 self.links.append((tree, path))
             elif not one.is_file():
                 self.leave_out(path, "a link to nothing" if one.is_symlink() else "no file")
-            elif _is_picture(path):
+            elif is_picture(path):
                 tree.pictures.append(path)
             else:
                 self.leave_out(path, f"no picture, by its {'ending' if path.suffix else 'first bytes'}")
@@ -110,14 +109,3 @@ class _Walk:
 def _identity(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_dev, found.st_ino
-
-
-def _is_picture(path: Path) -> bool:
-    known = is_picture_name(path.name)
-    if known is not None:
-        return known
-    try:
-        with path.open("rb") as file:
-            return starts_like_a_picture(file.read(_LOOKED_INTO))
-    except OSError:
-        return False

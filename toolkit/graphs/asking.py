@@ -24,7 +24,7 @@ from toolkit.graphs.running import (
     session,
     widest_bytes,
 )
-from toolkit.graphs.scores import Kind, choose_scores, kind_of, may_be_bounded
+from toolkit.graphs.scores import PROBABLE, Kind, choose_scores, kind_of, may_be_bounded
 
 ROWS = 4
 # relative to the largest of a row's values: what another order of summation explains
@@ -52,7 +52,7 @@ class Nature:
     @property
     def probabilities(self) -> bool:
         """Whether its scores are probabilities as they are."""
-        return self.kind in ("probabilities", "shares")
+        return self.kind in PROBABLE
 
 
 def ask(model: Any, *, output: str | None = None, seed: int = 0) -> Nature:

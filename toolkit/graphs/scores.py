@@ -12,6 +12,8 @@ from toolkit.errors import CnnkitError, NotFoundError
 # scores of any size · each row sums to 1 · each lies in 0 to 1 · logarithms of the second
 Kind = Literal["logits", "probabilities", "shares", "log-probabilities"]
 
+# those that are probabilities as they are, of which no softmax is taken
+PROBABLE: frozenset[Kind] = frozenset({"probabilities", "shares"})
 SUMS_TO_ONE = 5e-3
 # operators that hand on the values that they are given
 PASSED_ON = frozenset(

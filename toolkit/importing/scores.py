@@ -13,6 +13,7 @@ from toolkit.errors import CnnkitError, unknown_name
 from toolkit.figures import shape_text
 from toolkit.graphs.naming import rename
 from toolkit.graphs.running import session
+from toolkit.graphs.scores import PROBABLE, kind_of, may_be_bounded
 from toolkit.importing.inputs import inputs_of_graph
 from toolkit.passports import TensorSpec
 from toolkit.telling import Tell
@@ -71,14 +72,9 @@ def place_scores(
     if found[name][0].ndim != 2 or found[name][0].shape[0] != ran:
         _flatten(model, name, alone=found[name][0].ndim == 1)
     _declare(model, takes.shape[0], scores[name])
-    answered = np.concatenate([one.reshape(ran, -1) for one in found[name]]).astype(np.float64)
-    return ScoreOutput(name=name, columns=scores[name], probabilities=are_probabilities(answered)), takes
-
-
-def are_probabilities(rows: NDArray[np.float64]) -> bool:
-    """Tell whether (N, K) answers to noise of several scales are probabilities; one column needs no sum."""
-    inside = bool(((rows >= 0) & (rows <= 1)).all())
-    return inside and (rows.shape[1] == 1 or bool((np.abs(rows.sum(axis=1) - 1) < 1e-3).all()))
+    answered = np.concatenate([one.reshape(ran, -1) for one in found[name]])
+    kind = kind_of(answered, bounded=may_be_bounded(model, name))
+    return ScoreOutput(name=name, columns=scores[name], probabilities=kind in PROBABLE), takes
 
 
 def _probe(model: Any, takes: TensorSpec) -> Probe:

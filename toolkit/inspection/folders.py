@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from toolkit.listings.looking import is_leftover, is_picture_name, starts_like_a_picture
-
-_LOOKED_INTO = 16  # bytes of a file whose ending does not tell
+from toolkit.listings.looking import is_leftover, is_picture
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -28,16 +26,5 @@ def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
         folders[:] = sorted(name for name in folders if not is_leftover(name))
         for name in sorted(name for name in names if not is_leftover(name)):
             path = Path(at, name)
-            (pictures if _is_picture(path) else others).append(path)
+            (pictures if is_picture(path) else others).append(path)
     return pictures, others
-
-
-def _is_picture(path: Path) -> bool:
-    known = is_picture_name(path.name)
-    if known is not None:
-        return known
-    try:
-        with path.open("rb") as file:
-            return starts_like_a_picture(file.read(_LOOKED_INTO))
-    except OSError:
-        return False

@@ -56,6 +56,7 @@ _STARTS = (
     *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\xff\x0a"),
     *(b"\0\0\0\x0cJXL ", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
 )
+_LOOKED_INTO = 16
 _BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
@@ -86,6 +87,18 @@ def starts_like_a_picture(data: bytes) -> bool:
     riff = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     boxed = data[4:8] == b"ftyp" and data[8:12] in _BRANDS
     return riff or boxed or data.startswith(_STARTS)
+
+
+def is_picture(path: Path) -> bool:
+    """Tell whether a file is a picture: by its ending, by its first bytes where the ending does not tell."""
+    known = is_picture_name(path.name)
+    if known is not None:
+        return known
+    try:
+        with path.open("rb") as file:
+            return starts_like_a_picture(file.read(_LOOKED_INTO))
+    except OSError:
+        return False
 
 
 def is_leftover(name: str) -> bool:

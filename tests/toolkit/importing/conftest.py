@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
-
-from cnnkit import front_door
 
 onnx = pytest.importorskip("onnx")
 helper, numpy_helper, TensorProto = onnx.helper, onnx.numpy_helper, onnx.TensorProto
@@ -23,19 +21,6 @@ COLOURS = ((30, 50, 210), (40, 190, 60), (200, 40, 30), (200, 190, 40))
 SIZE = 8
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run() -> Run:
-    """Return what runs `cnnkit` with words, paths and numbers."""
-
-    def type_in(*words: object) -> Result:
-        result = CliRunner().invoke(front_door.main, [str(word) for word in words])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return type_in
 
 
 @dataclass(kw_only=True)
@@ -147,6 +132,7 @@ ODD: dict[str, Odd] = {
     "probabilities": Odd(
         after=[node("Softmax", ["scores"], ["answers"], axis=1)], outputs=[value("answers", ["n", 4])]
     ),
+    "shares": Odd(after=[node("Sigmoid", ["scores"], ["answers"])], outputs=[value("answers", ["n", 4])]),
     "said-wrong": Odd(outputs=[value("scores", ["n", 7])]),
     "batch-of-1": Odd(
         after=[node("Reshape", ["scores", "one"], ["answers"])],

@@ -18,19 +18,6 @@ from toolkit.datasets.fashion_mnist_sample import load
 Run = Callable[..., Result]
 
 
-@pytest.fixture
-def run() -> Run:
-    """Return a function that types a cnnkit command."""
-
-    def type_in(*words: object) -> Result:
-        result = CliRunner().invoke(front_door.main, [str(word) for word in words])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return type_in
-
-
 @pytest.fixture(scope="session")
 def sample() -> Dataset:
     """Return the sample of Fashion-MNIST that ships."""
