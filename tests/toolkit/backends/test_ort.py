@@ -210,4 +210,4 @@ def test_the_kernels_of_a_loops_body_stand_on_its_row_once(tmp_path: Path) -> No
     (row,) = [row for row in run.rows if row.modules == ("loop",)]
     assert "loop" in row.cells["ort"].nodes
     assert sum(name.startswith("loop › ") for name in row.cells["ort"].nodes) >= 2
-    assert [row.type for row in run.rows if not row.modules] == ["layout"]
+    assert {row.type for row in run.rows if not row.modules} <= {"layout", "overhead"}
