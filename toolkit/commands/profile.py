@@ -74,6 +74,12 @@ def _short(word: str) -> click.Option:
 @click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows as CSV.")
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Write a Perfetto trace.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the JSON to a file.")
+@click.option(
+    "--top",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Rows shown, costliest first [default: 20 of more than 30]; 0: all, in the network's order.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 4 when a figure is red.")
 @cli.options(
     cli.pretrained_option,
@@ -99,6 +105,7 @@ def profile_command(
     csv: Path | None,
     trace: Path | None,
     output: Path | None,
+    top: int | None,
     strict: bool,
     pretrained: Path | None,
     untrained: bool,
@@ -148,7 +155,7 @@ def profile_command(
             tell=cli.say,
         )
     _write(found, html=html, csv=csv, trace=trace, output=output)
-    _show(found, against=against is not None, as_json=as_json)
+    _show(found, against=against is not None, as_json=as_json, top=top)
     _gate(found, named=words != [ALL], strict=strict)
     if against and not found.partial:
         from toolkit.profiling.comparing.differences import refuse_unpaired
@@ -159,7 +166,7 @@ def profile_command(
 profile_command.params += [_short("fp16"), _short("int8")]
 
 
-def _show(found: Profile, *, against: bool, as_json: bool) -> None:
+def _show(found: Profile, *, against: bool, as_json: bool, top: int | None) -> None:
     from toolkit.profiling.comparing.differences import compare_columns
 
     turns = compare_columns(found) if against else None
@@ -168,7 +175,7 @@ def _show(found: Profile, *, against: bool, as_json: bool) -> None:
         return
     from toolkit.profiling.reports.table import print_profile
 
-    print_profile(found, cli.stdout)
+    print_profile(found, cli.stdout, top=top)
     if turns and turns.differences:
         from toolkit.profiling.reports.comparison import print_comparison
 

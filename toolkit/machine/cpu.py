@@ -38,6 +38,12 @@ class Cpu:
     instruction_sets: tuple[str, ...]
 
     @property
+    def lanes(self) -> int | None:
+        """How many fp32 numbers a vector holds; None where the instruction sets are not known."""
+        sizes = (("AVX-512", 16), ("AVX2", 8))
+        return next((count for name, count in sizes if name in self.instruction_sets), None)
+
+    @property
     def wide_int8(self) -> bool:
         """Whether int8 products are summed without saturating."""
         return bool(WIDE_INT8 & set(self.instruction_sets))

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from toolkit.allocation import reuse_freed_memory
 from toolkit.artifacts import artifacts_root
+from toolkit.machine.cpu import cpu
 from toolkit.opening import describe, take_weights
 from toolkit.passports import Precision
 from toolkit.profiling.bench import ProfileSettings, run_columns
 from toolkit.profiling.columns import ColumnsWanted, backends_of, find_columns
+from toolkit.profiling.judging.explaining import with_explanations
 from toolkit.profiling.judging.findings import with_findings
 from toolkit.profiling.judging.roofline import exceeded, with_roofline
 from toolkit.profiling.measuring.peaks import peaks
@@ -74,4 +76,4 @@ def judged(found: Profile) -> Profile:
         rated = with_roofline(found, peaks(found.threads))
         again = exceeded(rated)
         found = with_roofline(found, peaks(found.threads, anew=True)) if again else rated
-    return with_findings(found)
+    return with_explanations(with_findings(found), lanes=cpu().lanes)

@@ -167,6 +167,17 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why one of a column's costliest rows costs what it does; `advice` is what to try, where anything is."""
+
+    row: str
+    latency_ms: Amount
+    share: Amount | None = None
+    why: str
+    advice: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SkippedColumn:
     """A column that was asked for, or is there by default, and why it was not measured."""
 
@@ -232,6 +243,7 @@ class Run:
     `agreement` is each column's largest difference from the answers of the column that `reference`
     names, the first of its network, as a share of the largest of those; None where they are all 0, and in
     the JSON also where either's are no finite numbers (`findings` says which).
+    `explanations` tell of each timed column why its costliest rows cost what they do.
     `yardstick` is the median milliseconds of fixed work that was timed in between (yardstick.py).
     """
 
@@ -240,6 +252,7 @@ class Run:
     rows: tuple[Row, ...]
     skipped: tuple[SkippedColumn, ...] = ()
     findings: tuple[str, ...] = ()
+    explanations: Mapping[str, tuple[Explanation, ...]] = field(default_factory=dict)
     agreement: Mapping[str, Amount | None] = field(default_factory=dict)
     reference: Mapping[str, str] = field(default_factory=dict)
     yardstick: Mapping[str, Rate] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from toolkit.profiling.result import (
     Cell,
     CellMemory,
     Column,
+    Explanation,
     Latency,
     MachineFacts,
     Memory,
@@ -67,6 +68,9 @@ FULL = Profile(
     runs=(
         Run(
             batch=1, backends={"ort": COLUMN, "ort:int8": COLUMN}, skipped=SKIPPED, findings=("f",),
+            explanations={
+                "ort": (Explanation(row="conv1 + act1", latency_ms=0.5, share=0.6, why="so", advice="or"),)
+            },
             agreement={"ort:int8": 0.01}, reference={"ort:int8": "ort"}, yardstick={"compute_ms": 0.7},
             rows=(
                 Row(
@@ -220,7 +224,7 @@ def test_numbers_that_json_has_not_are_null_in_it() -> None:
 def test_a_file_without_the_keys_that_came_later_opens() -> None:
     later = {
         "device", "unmatched_ms", "upload_ms", "download_ms", "macs", "ideal_bytes", "reference", "yardstick",
-        "first_call_ms", "peaks",
+        "first_call_ms", "peaks", "explanations",
     }  # fmt: skip
     old = copy.deepcopy(JSON)
     (run,) = old["runs"]

@@ -45,7 +45,7 @@ def named(name: str) -> Profile:
 def test_a_profile_shows_its_rows_and_sums() -> None:
     read = Read(FULL._repr_html_())
     assert read.tags == {"table", "caption", "thead", "tbody", "tr", "th", "td", "ul", "li"}
-    assert "net, batch 1, cpu, threads: 2" in read.texts
+    assert "net, batch 1, cpu, threads: 2; costliest first by their mean share" in read.texts
     assert {"conv1 + act1", "0.5000", "12 B", "= layers", "0.8000", "ort:int8 (fp32)"} <= set(read.texts)
 
 
