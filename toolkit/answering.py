@@ -188,21 +188,25 @@ def answers(
     inputs: Inputs,
     *,
     batch: int = BATCH,
-    on_batch: Callable[[int], None] = lambda done: None,
+    on_batch: Callable[[int], object] = lambda done: None,
+    enough: Callable[[int], bool] = lambda answered: False,
 ) -> Floats:
     """Return an engine's first output for all inputs as (N, K) float32, run in batches that it takes.
 
-    `on_batch` is told how many inputs each batch answered.
+    `on_batch` is told how many inputs each batch answered; `enough`, told how many are answered, ends it.
     """
     least, most = engine.batch_sizes
     step = max(least, min(batch, most or batch))
-    parts = []
+    parts, done = [], 0
     for start in range(0, len(inputs), step):
         part = inputs[start : start + step]
         # the filling's answers are dropped
         parts.append(engine.logits(filled(part, least))[: len(part)])
         on_batch(len(part))
-    return np.concatenate(parts).reshape(len(inputs), -1)
+        done += len(part)
+        if enough(done):
+            break
+    return np.concatenate(parts).reshape(done, -1)
 
 
 def filled(batch: NDArray[Any], least: int) -> NDArray[Any]:

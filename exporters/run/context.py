@@ -17,7 +17,6 @@ from toolkit.telling import Tell, silent
 # noise that is answered in so long, by the reference and as long again by each file, is enough of it
 PASS_S = 10.0
 FEWEST = 64
-SAMPLE = 8
 
 
 class RunContext:
@@ -74,12 +73,17 @@ class RunContext:
 
     def _limited(self, found: Evidence) -> Evidence:
         """Return as much random evidence as the reference answers in its time: more would prove nothing."""
-        sample = dataclasses.replace(found.first(SAMPLE), batch=found.batch or SAMPLE // 2)
-        answers_of(self.reference, sample, model_file=self.options.model_file)
-        count = max(FEWEST, int(PASS_S / max(1e-9, sample.seconds_each or 0.0)))
-        if count >= len(found.inputs):
+        answered = answers_of(
+            self.reference,
+            found,
+            model_file=self.options.model_file,
+            tell=self.tell,
+            seconds=PASS_S,
+            fewest=FEWEST,
+        )
+        if len(answered) == len(found.inputs):
             return found
-        limited = found.first(count)
+        limited = found.first(len(answered))
         return dataclasses.replace(limited, source=f"{limited.source}, as many as fit {2 * PASS_S:g} s")
 
     def calibrated(self, graph: Artifact) -> Calibrated:

@@ -11,12 +11,14 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct, field
 
 from toolkit.datasets import DatasetSpec
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.listings import PLAIN, LeftOut, Listing, Reading
+from toolkit.listings.kept import of_file
 from toolkit.listings.looking import is_leftover, is_picture_name
 from toolkit.listings.parts import part_of_word
 from toolkit.listings.places import FileBytes
@@ -28,18 +30,25 @@ _MOST_LABEL_BYTES = 1 << 20
 _KEYS = ("label", "cls", "class", "class_name", "category")
 
 
-@dataclass(kw_only=True)
-class _Sample:
-    """What lies in a shard under one name."""
+class _Sample(Struct, kw_only=True):
+    """What lies in a shard under one name: `offset` and `length` are the picture's, None without one."""
 
     name: str
-    place: FileBytes | None = None
+    offset: int | None = None
+    length: int = 0
     labels: dict[str, str] = field(default_factory=dict)
     folder: str = ""
 
     @property
     def label(self) -> str:
         return next((self.labels[ending] for ending in _LABELS if ending in self.labels), self.folder)
+
+
+class _Shard(Struct, kw_only=True):
+    """What a shard holds, and what of it was left out: name and reason."""
+
+    samples: list[_Sample]
+    left_out: list[tuple[str, str]]
 
 
 def listing(name: str, reading: Reading = PLAIN) -> Listing:
@@ -76,45 +85,46 @@ def _shards(pattern: Path) -> list[Path]:
 
 def _rows(shard: Path, left_out: list[LeftOut], *, several: bool) -> Iterator[TableRow]:
     part = part_of_word(re.sub(r"\d+", "", shard.stem)) or ""
-    for sample in _samples(shard, left_out):
-        if sample.place is None:
+    found = of_file(shard, "tar 1", _Shard, lambda: _look_into(shard))
+    left_out += [LeftOut(name=f"{shard.name}/{name}", why=why) for name, why in found.left_out]
+    for sample in found.samples:
+        if sample.offset is None:
             continue
         name = f"{shard.name}/{sample.name}" if several else sample.name
-        yield TableRow(name=name, place=sample.place, label=sample.label, part=part)
+        place = FileBytes(shard, sample.offset, sample.length)
+        yield TableRow(name=name, place=place, label=sample.label, part=part)
 
 
-def _samples(shard: Path, left_out: list[LeftOut]) -> list[_Sample]:
+def _look_into(shard: Path) -> _Shard:
+    """Read the headers of a shard, and its labels. Raises CorruptError."""
     found: dict[str, _Sample] = {}
+    left_out: list[tuple[str, str]] = []
     try:
         with tarfile.open(shard, "r:") as file:
             for member in file:
-                _take(shard, file, member, found, left_out)
+                why = _take(file, member, found)
+                if why:
+                    left_out.append((member.name, why))
     except (tarfile.TarError, EOFError, OSError) as error:
         raise CorruptError(
             f"{shard} is no tar file whose pictures can be reached ({error}); unpack compressed ones first"
         ) from None
-    return list(found.values())
+    return _Shard(samples=list(found.values()), left_out=left_out)
 
 
-def _take(
-    shard: Path,
-    file: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    found: dict[str, _Sample],
-    left_out: list[LeftOut],
-) -> None:
+def _take(file: tarfile.TarFile, member: tarfile.TarInfo, found: dict[str, _Sample]) -> str | None:
+    """Add what a member is to its sample; say why, where it is left out."""
     path = PurePosixPath(member.name)
     if not member.isfile() or any(is_leftover(one) for one in path.parts if one != "."):
-        return
+        return None
     stem, dot, ending = path.name.partition(".")
     key = str(path.parent / stem)
     sample = found.setdefault(key, _Sample(name=member.name, folder=path.parent.name))
     last = f"{dot}{ending.rpartition('.')[2]}".lower()
     if is_picture_name(path.name):
-        if sample.place is not None:
-            left_out.append(LeftOut(name=f"{shard.name}/{member.name}", why="a second picture of one name"))
-            return
-        sample.name, sample.place = member.name, FileBytes(shard, member.offset_data, member.size)
+        if sample.offset is not None:
+            return "a second picture of one name"
+        sample.name, sample.offset, sample.length = member.name, member.offset_data, member.size
     elif last in _LABELS and member.size <= _MOST_LABEL_BYTES:
         inside = file.extractfile(member)
         assert inside is not None  # it is a file
@@ -122,7 +132,8 @@ def _take(
         if label:
             sample.labels[last] = label
     else:
-        left_out.append(LeftOut(name=f"{shard.name}/{member.name}", why="no picture and no label"))
+        return "no picture and no label"
+    return None
 
 
 def _label(ending: str, data: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,10 +36,9 @@ class Evidence:
 
     `pixels` (N, C, H, W) uint8 at the network's size, or None for a network without preprocessing;
     `inputs` (N, C, H, W) of the network's dtype; `source` says in words what they are, `why_random`
-    why they are not real. `batch` is the one that all are run in, None where each file may choose;
-    `seconds_each` is what an input took the file that was run last. `answered` holds artifacts' (N, K)
-    answers to them, by their files' hashes, `further` their other outputs, `as_read` the hashes of those that
-    do not run as they lie.
+    why they are not real. `batch` is the one that all are run in, None where each file may choose.
+    `answered` holds artifacts' (N, K) answers to them, by their files' hashes, `further` their other outputs,
+    `as_read` the hashes of those that do not run as they lie.
     """
 
     inputs: Inputs
@@ -48,7 +47,6 @@ class Evidence:
     labels: NDArray[np.int64] | None = None
     why_random: str | None = None
     batch: int | None = None
-    seconds_each: float | None = None
     answered: dict[str, Floats] = field(default_factory=dict)
     further: dict[str, Further] = field(default_factory=dict)
     as_read: set[str] = field(default_factory=set)
@@ -64,15 +62,16 @@ class Evidence:
         return f"{self.source}; as it was read" if passport.sha256 in self.as_read else self.source
 
     def first(self, count: int) -> Evidence:
-        """Return the first inputs of seeded random evidence, answered by nobody yet."""
+        """Return the first inputs of seeded random evidence, with what was answered to so many at least."""
         whole = self.pixels if self.pixels is not None else self.inputs
         assert isinstance(whole, Noise)
         part = dataclasses.replace(whole, count=min(count, len(whole)))
         source = self.source.replace(str(len(whole)), str(len(part)), 1)
+        answered = {key: found[:count] for key, found in self.answered.items() if len(found) >= count}
+        changed = dataclasses.replace(self, source=source, answered=answered)
         if self.pixels is None or not isinstance(self.inputs, PictureInputs):
-            return dataclasses.replace(self, inputs=part, source=source, answered={}, further={})
-        inputs = dataclasses.replace(self.inputs, images=part)
-        return dataclasses.replace(self, inputs=inputs, pixels=part, source=source, answered={}, further={})
+            return dataclasses.replace(changed, inputs=part)
+        return dataclasses.replace(changed, inputs=dataclasses.replace(self.inputs, images=part), pixels=part)
 
 
 def gather(
@@ -192,9 +191,17 @@ def fitting_batch(passport: Passport) -> int:
 
 
 def answers_of(
-    artifact: Artifact, evidence: Evidence, *, model_file: Path | None = None, tell: Tell = silent
+    artifact: Artifact,
+    evidence: Evidence,
+    *,
+    model_file: Path | None = None,
+    tell: Tell = silent,
+    seconds: float | None = None,
+    fewest: int = 1,
 ) -> Floats:
     """Return an artifact's answers to the evidence on the CPU, computed once in this process.
+
+    After `seconds` it ends, with answers to the first inputs alone, `fewest` of them at least.
 
     A file from elsewhere that its runtime does not take as it lies, as one whose nodes share names, is run
     as it was put right when it was read; that is noted in `evidence.as_read` and told.
@@ -203,17 +210,22 @@ def answers_of(
     if known.sha256 in evidence.answered:
         return evidence.answered[known.sha256]
     options = EngineOptions(model_file=model_file)
+    began = time.perf_counter()
+
+    def enough(done: int) -> bool:
+        return seconds is not None and done >= fewest and time.perf_counter() - began > seconds
+
     elsewhere = known.format == GRAPH and known.source_sha256 is None
     try:
         # products of 8-bit weights are rounded by the runtime, too, which no file of floats could answer like
         if elsewhere and read_normalised(artifact.path).decoded:
             raise CorruptError("its weights are kept in 8 bits")
-        found, further = _answered(artifact, evidence, options, tell)
+        found, further = _answered(artifact, evidence, options, tell, enough)
     except CorruptError as error:
         if not elsewhere:
             raise
         graph = dataclasses.replace(options, graph=read_graph(artifact.path).SerializeToString())
-        found, further = _answered(artifact, evidence, graph, tell)
+        found, further = _answered(artifact, evidence, graph, tell, enough)
         evidence.as_read.add(known.sha256)
         tell(f"{artifact.path.name} is run as it was put right when it was read: {error}")
     evidence.answered[known.sha256], evidence.further[known.sha256] = found, further
@@ -221,20 +233,12 @@ def answers_of(
 
 
 def _answered(
-    artifact: Artifact, evidence: Evidence, options: EngineOptions, tell: Tell
+    artifact: Artifact, evidence: Evidence, options: EngineOptions, tell: Tell, enough: Callable[[int], bool]
 ) -> tuple[Floats, Further]:
     known = artifact.passport
     inputs = evidence.inputs_for(known)
     pace = Pace(f"running {artifact.path.name.lstrip('.')}", len(inputs), tell)
-    marks = [(0, time.perf_counter())]
-
-    def on_batch(count: int) -> None:
-        pace.step(count)
-        marks.append((count, time.perf_counter()))
-
     with opener(known.format).open(artifact, options) as engine:
         batch = evidence.batch or fitting_batch(known)
-        found = answers(engine, inputs, batch=batch, on_batch=on_batch)
-        # the first batch pays for what is set up once
-        evidence.seconds_each = (marks[-1][1] - marks[-2][1]) / marks[-1][0]
+        found = answers(engine, inputs, batch=batch, on_batch=pace.step, enough=enough)
         return found, further_of(engine, inputs)

@@ -1,8 +1,4 @@
-"""What pictures contain, as SHA-256 of their bytes: computed when asked for, kept in the user's cache.
-
-A kept hash holds for a file of that path, size and time of change. One that changed within the last
-seconds is hashed again next time: a second change may have left all three as they were.
-"""
+"""What pictures contain, as SHA-256 of their bytes: computed when asked for, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -11,15 +7,14 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from toolkit.artifacts import cache_root
 from toolkit.errors import CnnkitError
 from toolkit.listings import Entry
+from toolkit.listings.kept import database, is_settled
 
-_SETTLED_NS = 2_000_000_000
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS hashes (path BLOB, within TEXT, size INTEGER, changed INTEGER, sha256 TEXT, "
     "PRIMARY KEY (path, within)) WITHOUT ROWID"
@@ -36,7 +31,7 @@ def hash_entries(
     An entry that cannot be read gets one of its name: reading it again will say why.
     """
     states = _states(entries)
-    with _cache() as cache:
+    with database(_TABLE) as cache:
         known = _known(cache, states)
         places = [(entry.place.path, entry.place.within) for entry in entries]
         # in the order in which they lie in their files
@@ -50,7 +45,7 @@ def hash_entries(
             for at, digest in zip(missing, pool.map(_hash, (entries[at] for at in missing)), strict=True):
                 known[places[at]] = digest or _of_name(entries[at])
                 size, changed = states.get(entries[at].place.path, (0, now))
-                if digest and now - changed > _SETTLED_NS:
+                if digest and is_settled(changed):
                     fresh.append((os.fsencode(places[at][0]), places[at][1], size, changed, digest))
                 on_hashed(1)
         _keep(cache, fresh)
@@ -81,22 +76,6 @@ def _states(entries: Sequence[Entry]) -> dict[Path, State]:
             state = path.stat()
             found[path] = (state.st_size, state.st_mtime_ns)
     return found
-
-
-@contextlib.contextmanager
-def _cache() -> Iterator[sqlite3.Connection | None]:
-    """Open the kept hashes; None where there can be none: then every picture is read."""
-    connection = None
-    # a cache that is full, damaged or another's makes nothing wrong, only slower
-    with contextlib.suppress(OSError, sqlite3.Error):
-        cache_root().mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(cache_root() / "hashes.sqlite", timeout=5)
-        connection.execute(_TABLE)
-    try:
-        yield connection
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 def _known(cache: sqlite3.Connection | None, states: dict[Path, State]) -> dict[tuple[Path, str], str]:
