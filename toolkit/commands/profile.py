@@ -13,6 +13,7 @@ from toolkit.errors import CnnkitError
 from toolkit.passports import Precision, as_precision
 
 if TYPE_CHECKING:
+    from toolkit.allocation import Allocator
     from toolkit.profiling.result import Profile
 
 
@@ -65,6 +66,13 @@ def _short(word: str) -> click.Option:
 )
 @click.option("--duration", type=click.FloatRange(0.05), default=1.0, show_default=True, metavar="SECONDS")
 @backend_settings
+@click.option(
+    "--allocator",
+    type=click.Choice(["system", "keep"]),
+    default="system",
+    show_default=True,
+    help="keep: freed memory is kept for the next call (mallopt), for those who serve so.",
+)
 @click.option("--against", metavar="MODEL|FILE", help="A second one, timed in turn with the first.")
 @click.option(
     "--import", "layers", type=click.Path(path_type=Path), help="Layers or a profile from elsewhere."
@@ -98,6 +106,7 @@ def profile_command(
     batches: tuple[int, ...] | None,
     precisions: tuple[Precision, ...],
     duration: float,
+    allocator: Allocator,
     against: str | None,
     layers: Path | None,
     import_times: Path | None,
@@ -139,6 +148,7 @@ def profile_command(
             seed=seed,
             model_file=model_file,
             turns=bool(against),
+            allocator=allocator,
         )
         words = (
             [word.strip() for word in backend.split(",") if word.strip()] if backend is not None else [ALL]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.allocation import Allocator, allocator
 from toolkit.artifacts import CHECKPOINT, now
 from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions
 from toolkit.errors import CnnkitError, ShapeError, UnavailableError
@@ -51,6 +52,7 @@ class ProfileSettings:
 
     `batches` None is the one that a file fixes, else 1; `device` None each backend's own; `chosen` are
     backends' own settings by name. `turns` traces each column in turn with the others, whatever that costs.
+    `allocator`: `keep` has the C library keep freed memory, as training does, from now on in this process.
     """
 
     batches: tuple[int, ...] | None = None
@@ -61,6 +63,7 @@ class ProfileSettings:
     seed: int = 0
     model_file: Path | None = None
     turns: bool = False
+    allocator: Allocator = "system"
 
 
 def run_columns(chosen: ColumnSources, settings: ProfileSettings, tell: Tell) -> Profile:
@@ -254,6 +257,7 @@ class _Bench:
         )
         for key, latency in latencies.items():
             self.seen[key].process_peak_bytes = peaks[key]
+            self.seen[key].allocator = allocator()
             if latency is None:
                 continue
             first = self.seen[key].first_call_ms

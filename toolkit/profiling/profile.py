@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.allocation import reuse_freed_memory
+from toolkit.allocation import allocator, reuse_freed_memory
 from toolkit.artifacts import artifacts_root
+from toolkit.errors import CnnkitError
 from toolkit.machine.cpu import cpu
 from toolkit.opening import describe, take_weights
 from toolkit.passports import Precision
@@ -59,11 +60,20 @@ def profile(
         model_file=asked.model_file,
     )
     chosen = find_columns(wanted, tell)
-    # where the heap happens to end would decide whether a row's output is faulted in on every call
-    reuse_freed_memory()
+    _allocate_as(asked, tell)
     for artifact in {target.artifact.path: target.artifact for target in chosen.targets}.values():
         tell(f"opened {describe(artifact)}")
     return judged(run_columns(chosen, asked, tell))
+
+
+def _allocate_as(asked: ProfileSettings, tell: Tell) -> None:
+    """Have freed memory kept where that was asked for; say where this process keeps it already."""
+    if asked.allocator == "keep" and not reuse_freed_memory():
+        raise CnnkitError(
+            "`--allocator keep` sets glibc's mallopt, which the C library here lacks; leave it out"
+        )
+    if asked.allocator == "system" and allocator() == "keep":
+        tell("this process was told to keep freed memory and cannot be told otherwise: the columns say so")
 
 
 def judged(found: Profile) -> Profile:

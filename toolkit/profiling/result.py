@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit import schema
+from toolkit.allocation import Allocator
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.schema import Amount, Count, Positive, Rate, Signed
 
@@ -60,7 +61,8 @@ class Memory:
 class Column:
     """One artifact on one backend: end to end = layers + layout + unmatched + residual, never rescaled.
 
-    `device` is where it ran, None where it did not run here. `unmatched_ms` is what kernels that nothing
+    `device` is where it ran, None where it did not run here. `allocator` is what the C library did with freed
+    memory meanwhile. `unmatched_ms` is what kernels that nothing
     explains took. `overhead_ms` is what the profiled run spent outside its nodes (residual + distortion);
     it is below 0 where nodes overlap in time. `upload_ms` and `download_ms` are the copies between host and
     device, which are in none of the other figures.
@@ -71,6 +73,7 @@ class Column:
     precision: str
     measured: bool
     device: str | None = None
+    allocator: Allocator | None = None
     why_not: str | None = None
     latency_ms: Latency | None = None
     layer_sum_ms: Amount | None = None
@@ -91,8 +94,10 @@ class Column:
 
     @property
     def kind(self) -> str:
-        """What it computes in, and where that is not the CPU."""
-        return self.precision if self.device in (None, "cpu") else f"{self.precision}, {self.device}"
+        """What it computes in, where that is not the CPU, and whether freed memory was kept."""
+        device = None if self.device == "cpu" else self.device
+        kept = "allocator keep" if self.allocator == "keep" else None
+        return ", ".join(part for part in (self.precision, device, kept) if part)
 
     @property
     def static(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,28 @@ def test_a_profile_in_python_is_the_commands() -> None:
     assert told[0].startswith("opened ")
     assert "conv1" in " ".join(Read(found._repr_html_()).texts)
     assert found.html().startswith("<!doctype html>")
+
+
+SCRIPT = """
+import sys, cnnkit
+from toolkit.allocation import allocator
+how = sys.argv[2]
+settings = cnnkit.ProfileSettings(duration_s=0.05, threads=1, allocator=how)
+run = cnnkit.profile(
+    "lenet-maxpool", backends=["pytorch"], settings=settings, untrained=True, root=sys.argv[1]
+)
+column = run.runs[0].backends["pytorch"]
+print(allocator(), column.allocator, column.kind, sep=";")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings exist on Linux alone")
+@pytest.mark.parametrize("how", ["system", "keep"])
+def test_freed_memory_is_kept_on_request_alone_and_the_column_says_so(how: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), how]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    kind = "fp32" if how == "system" else "fp32, allocator keep"
+    assert done.stdout.strip() == f"{how};{how};{kind}"
 
 
 def test_a_comparison_takes_profiles_and_files_and_raises_when_it_is_required(tmp_path: Path) -> None:

@@ -96,11 +96,13 @@ def _differing(before: Profile, after: Profile) -> Iterable[str]:
 
 
 def _conditions(profile: Profile) -> dict[str, str]:
-    """Return the processor, its cores, the GPUs where a column ran on one, and each column's precision."""
+    """Return processor, cores, GPUs where a column ran on one, each column's precision and allocator."""
     machine = profile.machine
     columns = [(key, column) for run in profile.runs for key, column in run.backends.items()]
     found = {"processor": machine.processor, "usable cores": machine.usable_cores}
     if any(column.device not in (None, "cpu") for _, column in columns):
         found["GPUs"] = ", ".join(machine.gpus or ()) or None
     found |= {f"precision of {key}": column.precision for key, column in columns}
+    # profiles that do not tell it are of a release that had freed memory kept
+    found |= {f"allocator of {key}": column.allocator or "keep" for key, column in columns if column.measured}
     return {name: str(value) for name, value in found.items() if value is not None}

@@ -168,6 +168,7 @@ def _column(key: str, column: ObservedColumn, rows: Sequence[Row]) -> Column:
         precision=target.artifact.passport.precision,
         measured=latency is not None,
         device=column.device,
+        allocator=column.allocator,
         why_not=target.static_why or (None if latency else UNREACHED),
         latency_ms=latency,
         layer_sum_ms=sums.layers if sums else None,

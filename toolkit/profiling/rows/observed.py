@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from toolkit.allocation import Allocator
 from toolkit.graphs.counting import SourceGraph
 from toolkit.profiling.columns import ColumnSource
 from toolkit.profiling.network.modules import Module
@@ -21,6 +22,7 @@ class ObservedColumn:
 
     target: ColumnSource
     device: str | None = None
+    allocator: Allocator | None = None
     latency: Latency | None = None
     trace: Trace | None = None
     graph: SourceGraph | None = None

@@ -235,6 +235,14 @@ def test_another_processor_or_precision_is_said() -> None:
     )
 
 
+def test_memory_that_was_kept_on_one_side_is_said_a_profile_that_does_not_tell_had_it_kept() -> None:
+    first, second = profile_of(ROWS, 0), profile_of(ROWS, 1)
+    (run,) = second.runs
+    column = dataclasses.replace(run.backends["ort"], allocator="system")
+    second = dataclasses.replace(second, runs=(dataclasses.replace(run, backends={"ort": column}),))
+    assert mismatch_of(first, second).lines == ("not alike: allocator of ort keep before, system after",)
+
+
 def on_gpu(profile: Profile) -> Profile:
     (run,) = profile.runs
     column = dataclasses.replace(run.backends["ort"], device="cuda")
