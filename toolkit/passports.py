@@ -49,7 +49,8 @@ class DatasetRef:
     """The data that weights were trained on: its name as given, and the hash of its content.
 
     Of people's own pictures, how they were read, and `trained_on`, the hash of the list of pictures that
-    lies beside the checkpoint (toolkit/listings/records.py); None where none was written.
+    lies beside the checkpoint (toolkit/listings/records.py); None where none was written. `named` tells that
+    somebody named the data when the network was imported: what it was trained on is not known then.
     """
 
     name: str
@@ -59,6 +60,7 @@ class DatasetRef:
     columns: str | None = None
     skip_damaged: bool = False
     max_pixels: Positive | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

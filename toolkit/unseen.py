@@ -193,6 +193,9 @@ def _changes(
         return [f"note: {listing.word} changed since the training: {words}"] if words else []
     if known.trained_on is not None:
         return ["note: the list of pictures that it was trained on lies neither beside it nor in a run of it"]
+    if known.named:
+        same = known.fingerprint in (None, fingerprint(listing.classes, everything))
+        return [] if same else [f"note: {listing.word} changed since it was named for the network"]
     if known.fingerprint is not None:
         return [
             "note: it was trained before pictures were noted one by one: whether the data changed since is "
@@ -207,7 +210,7 @@ def _insist_on_named_parts(listing: Listing, passport: Passport) -> None:
     assert known is not None  # or the listing were not its own
     if known.fingerprint is None or all(entry.part is not None for entry in listing.entries):
         return
-    if known.trained_on is not None:
+    if known.trained_on is not None or known.named:
         return  # which are for the test has not changed since: that comes from their content
     raise NotFoundError(
         f"which pictures of {listing.word} {passport.model} was trained on is not known: it was trained "

@@ -119,6 +119,8 @@ def _difference(known: DatasetRef, found: Dataset) -> str:
     """Say in words how data differs from what a network was trained on; nothing where it is the same."""
     if known.fingerprint in (None, found.fingerprint):
         return ""
+    if known.named:
+        return ", which changed since it was named for the network"
     if found.listing is not None and known.trained_on is None:
         return ", which are not comparable with what it was trained on: their files were not noted then"
     return ", which differs from what it was trained on"

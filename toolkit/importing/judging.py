@@ -76,7 +76,7 @@ def with_pictures(drafted: Passport, pictures: Samples) -> Passport:
     grey = prepared is not None and prepared.channels == 1 and images.shape[1] == 1
     if prepared is not None and grey and prepared.ground in (None, "mixed"):
         prepared = dataclasses.replace(prepared, ground=ground_of(np.asarray(images)))
-    reference = DatasetRef(name=pictures.name, fingerprint=pictures.fingerprint)
+    reference = DatasetRef(name=pictures.name, fingerprint=pictures.fingerprint, named=True)
     return dataclasses.replace(drafted, dataset=reference, preprocessing=prepared)
 
 

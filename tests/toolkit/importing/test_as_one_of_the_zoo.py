@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,28 @@ def test_export_with_pictures_and_classes_imports_first(run: Run, colours: Path,
     assert "--dataset and --classes are for an .onnx file from elsewhere" in refused.stderr
 
 
+def test_pictures_without_named_parts_are_judged_as_the_import_judged_them(
+    colours: Path, tmp_path: Path
+) -> None:
+    """The part of a picture comes from its content: nothing was trained on here that would have to be known."""
+    for name in NAMES:
+        (tmp_path / "flat" / name).mkdir(parents=True)
+        for picture in sorted((colours / "train" / name).iterdir()):
+            shutil.copy(picture, tmp_path / "flat" / name / picture.name)
+    word = f"folder:{tmp_path / 'flat'}"
+    made = cnnkit.import_(ODD["plain"].save(tmp_path / "a.onnx"), dataset=word, root=tmp_path, scale=1 / 255)
+    with cnnkit.load("a", root=tmp_path) as network:
+        assert network.evaluate().images == made.images
+    shutil.copy(next((colours / "test" / NAMES[0]).iterdir()), tmp_path / "flat" / NAMES[0] / "new.png")
+    with cnnkit.load("a", root=tmp_path) as network:
+        assert network.evaluate().accuracy == 1.0
+    options = ExportOptions(root=tmp_path)
+    (one,) = cnnkit.export("a", formats=("onnx",), options=options).require().artifacts
+    assert one.artifact.passport.parity is not None
+    assert one.artifact.passport.parity.accuracy == 1.0
+    assert "which changed since it was named for the network" in one.artifact.passport.parity.source
+
+
 def test_other_content_never_takes_a_name_in_silence(colours: Path, tmp_path: Path) -> None:
     options = ExportOptions(root=tmp_path, calibration_images=16, max_accuracy_drop=20.0)
     one, other = ODD["plain"].save(tmp_path / "one.onnx"), ODD["squeezed"].save(tmp_path / "other.onnx")
@@ -96,8 +119,6 @@ def test_other_content_never_takes_a_name_in_silence(colours: Path, tmp_path: Pa
 
 
 def test_a_checkpoint_is_never_given_up_for_a_file(tmp_path: Path) -> None:
-    import shutil
-
     from toolkit.artifacts import shipped_root
 
     shutil.copytree(shipped_root() / "lenet-maxpool", tmp_path / "lenet-maxpool")
