@@ -82,7 +82,7 @@ def test_export_with_pictures_and_classes_imports_first(run: Run, colours: Path,
 def test_pictures_without_named_parts_are_judged_as_the_import_judged_them(
     colours: Path, tmp_path: Path
 ) -> None:
-    """The part of a picture comes from its content: nothing was trained on here that would have to be known."""
+    """The part of a picture comes from its content: what it was trained on need not be known."""
     for name in NAMES:
         (tmp_path / "flat" / name).mkdir(parents=True)
         for picture in sorted((colours / "train" / name).iterdir()):
