@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,20 +76,26 @@ class OpenVinoExporter(Exporter):
         run, path = context_of(source, options, context), export_path(source, options, self)
         made = publish_folder(
             path,
-            lambda folder: _save(source.path, folder),
+            lambda folder: _save(source.path, folder, lambda: run.evidence_for(options.precision, source)),
             _passport(source, options, run),
             lambda drafted: _prove(drafted, source, path.name, options, run),
         )
         return Exported(artifact=made, seconds=time.perf_counter() - start)
 
 
-def _save(graph: Path, folder: Path) -> None:
-    """Write a graph as IR. Raises CorruptError for one that OpenVINO cannot read."""
+def _save(graph: Path, folder: Path, meanwhile: Callable[[], object]) -> None:
+    """Write a graph as IR, doing something else meanwhile. Raises CorruptError where OpenVINO cannot read it."""
     # -P: a file of that name in the folder that the user works in is not OpenVINO
     command = [sys.executable, "-P", "-c", SAVE, str(graph), str(folder / GRAPH_FILE)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("-- ")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as saving:
+        try:
+            meanwhile()
+        except BaseException:
+            saving.kill()
+            raise
+        said = saving.communicate()[1]
+    if saving.returncode:
+        why = (said.strip().splitlines() or ["no reason given"])[-1].removeprefix("-- ")
         raise CorruptError(f"OpenVINO cannot read {graph}: {why}")
 
 
