@@ -84,7 +84,7 @@ class OpenVinoExporter(Exporter):
 
 
 def _save(graph: Path, folder: Path, meanwhile: Callable[[], object]) -> None:
-    """Write a graph as IR, doing something else meanwhile. Raises CorruptError where OpenVINO cannot read it."""
+    """Write a graph as IR, doing more meanwhile. Raises CorruptError where OpenVINO cannot read it."""
     # -P: a file of that name in the folder that the user works in is not OpenVINO
     command = [sys.executable, "-P", "-c", SAVE, str(graph), str(folder / GRAPH_FILE)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as saving:
