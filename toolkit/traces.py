@@ -23,7 +23,8 @@ class ExecutedNode:
     modules (PyTorch); `origins` names the nodes of the source graph where the runtime says them
     (TensorRT's metadata). `moves_data` marks steps that only reorder, cast or copy. `read_bytes` and
     `written_bytes` are the activations that it reads and writes, in place or not. What the runtime does
-    not tell is None. A node of an If's or a Loop's body is `inside` that one, whose own time is without it.
+    not tell is None; `uncounted` says why `macs` is. A node of an If's or a Loop's body is `inside` that
+    one, whose own time is without it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ExecutedNode:
     weights_bytes: int | None = None
     parameters: int | None = None
     macs: int | None = None
+    uncounted: str | None = None
     read_bytes: int | None = None
     written_bytes: int | None = None
 

@@ -17,6 +17,8 @@ from toolkit.passports import Precision
 CONSTANT, INPUT, OUTPUT = "Const", "Input", "Output"
 # they only change a layout or a type
 MOVES = frozenset({"Reorder", "Convert"})
+# they run graphs of their own, of which the runtime model tells nothing
+BODIES = frozenset({"If", "Loop", "TensorIterator"})
 # they multiply: what they compute in is what a network computes in
 PRODUCTS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
 ITEM_BYTES = {

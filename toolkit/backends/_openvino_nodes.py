@@ -7,11 +7,11 @@ what is left of a batch norm), the tensor is the one that the layer behind it wa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.backends._openvino_layers import CONSTANT, INPUT, MOVES, Layer
+from toolkit.backends._openvino_layers import BODIES, CONSTANT, INPUT, MOVES, Layer
 from toolkit.traces import ExecutedNode
 
 Port = tuple[str, int]
@@ -49,6 +49,7 @@ def executed_nodes(layers: Sequence[Layer], operations: Operations) -> tuple[Exe
     tensors = _tensors(layers, operations)
     weights = {layer.name: layer.sizes[0] for layer in layers if layer.kind == CONSTANT}
     constant = {layer.name for layer in layers if layer.constant}
+    readers = {name: layer.name for layer in reversed(layers) if layer.computes for name, _ in layer.inputs}
     return tuple(
         ExecutedNode(
             name=layer.name,
@@ -59,16 +60,18 @@ def executed_nodes(layers: Sequence[Layer], operations: Operations) -> tuple[Exe
             output_shape=layer.shape,
             output_dtype=layer.dtype,
             output_bytes=None if None in layer.sizes else sum(size or 0 for size in layer.sizes),
-            weights_bytes=_sum(weights[name] for name, _ in layer.inputs if name in weights),
+            weights_bytes=_weights(layer, weights, readers),
         )
         for layer in layers
         if layer.computes
     )
 
 
-def _sum(sizes: Iterator[int | None]) -> int | None:
-    known = list(sizes)
-    return None if None in known else sum(size or 0 for size in known)
+def _weights(layer: Layer, weights: Mapping[str, int | None], readers: Mapping[str, str]) -> int | None:
+    """Return the bytes of the constants that a layer is the first to read; None where bodies hide theirs."""
+    read = dict.fromkeys(name for name, _ in layer.inputs)
+    own = [weights[name] for name in read if name in weights and readers[name] == layer.name]
+    return None if None in own or layer.kind in BODIES else sum(size or 0 for size in own)
 
 
 def _ports(layer: Layer) -> list[Port]:

@@ -10,14 +10,17 @@ import dataclasses
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import CorruptError
+from toolkit.graphs.ordering import inner_graphs, reads_of
 from toolkit.graphs.reading import load_graph
 from toolkit.schema import Amount
 from toolkit.traces import ExecutedNode, NodeSpelling, Trace, trimmed_mean
@@ -98,24 +101,51 @@ def read_events(path: Path) -> tuple[Event, ...]:
         raise CorruptError(f"ONNX Runtime's profile {path} cannot be read: {error}") from None
 
 
-def read_optimized(path: Path) -> dict[str, ExecutedNode]:
-    """Read an optimized graph; return its nodes by name, with the bytes of the constants that each reads."""
+@dataclass(frozen=True, kw_only=True)
+class OptimizedGraph:
+    """What ONNX Runtime made of a graph: its nodes by name, those of bodies too; the bytes of all weights.
+
+    Each node has the bytes of the constants that it is the first to read.
+    """
+
+    nodes: Mapping[str, ExecutedNode] = field(default_factory=dict)
+    weights_bytes: int | None = None
+
+
+def read_optimized(path: Path) -> OptimizedGraph:
+    """Read an optimized graph. A weight that several nodes read is there once."""
+    found: dict[str, ExecutedNode] = {}
+    whole = _read_nodes(load_graph(path, weights=False).graph, {}, "", found)
+    return OptimizedGraph(nodes=found, weights_bytes=whole)
+
+
+def _read_nodes(graph: Any, around: dict[str, int], prefix: str, found: dict[str, ExecutedNode]) -> int:
+    """Add the nodes of a graph and of its bodies to `found`; return the bytes of the weights in them.
+
+    `around` are the weights of the graphs around it that no node has read yet.
+    """
     from onnx.helper import tensor_dtype_to_np_dtype as dtype_of
 
-    graph = load_graph(path, weights=False).graph
-    sizes = {t.name: int(prod(t.dims)) * dtype_of(t.data_type).itemsize for t in graph.initializer}
+    own = {t.name: int(prod(t.dims)) * dtype_of(t.data_type).itemsize for t in graph.initializer}
+    whole: int = sum(own.values())
+    unread = around | own
     nameless: Counter[str] = Counter()
-    found: dict[str, ExecutedNode] = {}
     for node in graph.node:
-        name = node.name or nameless_key(node.op_type, nameless)
+        name = prefix + (node.name or nameless_key(node.op_type, nameless))
+        fresh = sum(unread.pop(one, 0) for one in node.input)
+        twice = name in found  # both branches of an If may have a node of that name, of which one runs
         found[name] = ExecutedNode(
             name=name,
             type=node.op_type,
-            inputs=tuple(name for name in node.input if name),
+            inputs=tuple(dict.fromkeys([*filter(None, node.input), *sorted(reads_of(node))])),
             outputs=tuple(name for name in node.output if name),
-            weights_bytes=sum(sizes.get(name, 0) for name in node.input),
+            weights_bytes=None if twice else fresh,
         )
-    return found
+        for body in inner_graphs(node):
+            whole += _read_nodes(body, unread, f"{name}{INSIDE}", found)
+    for name in around.keys() - unread.keys():
+        del around[name]
+    return whole
 
 
 def nameless_key(kind: str, counts: Counter[str]) -> str:
@@ -126,7 +156,7 @@ def nameless_key(kind: str, counts: Counter[str]) -> str:
 
 def read_profile(
     events: Sequence[Event],
-    graph: Mapping[str, ExecutedNode],
+    graph: OptimizedGraph,
     *,
     windows: int,
     runs: int,
@@ -143,10 +173,12 @@ def read_profile(
     durations = (np.array([event.ms for event in own[warm[name] :]]) for name, own in calls.items())
     times = np.array([_by_window(each, windows=windows, runs=runs) for each in durations])
     memory, unknown = _memory([own[0] for own in calls.values()])
+    if graph.weights_bytes is not None:
+        memory["weights_bytes"] = graph.weights_bytes
     if not timed:
         unknown["note"] = LAUNCHES
     return Trace(
-        nodes=_nodes(calls, graph),
+        nodes=_nodes(calls, graph.nodes),
         node_ms=times.reshape(-1, windows).T if timed else None,
         total_ms=totals,
         runs=windows * runs,
@@ -157,12 +189,13 @@ def read_profile(
 
 def _nodes(calls: Mapping[str, list[Event]], graph: Mapping[str, ExecutedNode]) -> tuple[ExecutedNode, ...]:
     """Return the executed nodes; one that the profile numbers is the graph's next nameless one."""
-    nameless: Counter[str] = Counter()
+    nameless: dict[str, Counter[str]] = defaultdict(Counter)
     found = []
     for name, own in calls.items():
         kind, known = own[0].facts.op_name or "", graph.get(name)
-        if known is None and name.removeprefix(f"{kind}_").isdigit():
-            known = graph.get(nameless_key(kind, nameless))
+        body, inside, plain = name.rpartition(INSIDE)
+        if known is None and plain.removeprefix(f"{kind}_").isdigit():
+            known = graph.get(body + inside + nameless_key(kind, nameless[body]))
         found.append(executed(name, own[0], known))
     return tuple(found)
 

@@ -58,6 +58,7 @@ def _node(row: ModuleRow) -> ExecutedNode:
         weights_bytes=row.weights_bytes,
         parameters=row.parameters,
         macs=row.macs,
+        uncounted=row.uncounted,
         read_bytes=row.read_bytes,
         written_bytes=row.written_bytes,
     )

@@ -11,7 +11,8 @@ from typing import Any
 
 from toolkit.errors import CorruptError
 from toolkit.graphs.naming import MODULES, TYPE
-from toolkit.graphs.products import multiply_adds, precision_of
+from toolkit.graphs.ordering import inner_graphs, reads_of
+from toolkit.graphs.products import KnownSizes, precision_of, products, shape_of
 from toolkit.graphs.reading import load_graph
 from toolkit.graphs.weights import weights_as_inputs
 from toolkit.passports import Precision
@@ -22,7 +23,12 @@ CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 
 @dataclass(frozen=True, kw_only=True)
 class SourceNode:
-    """One node. `modules` is empty for a node that only converts or moves data."""
+    """One node. `modules` is empty for a node that only converts or moves data.
+
+    `inputs` are also what the bodies of an If or a Loop read around them. `parameters` and `weights_bytes`
+    are those of bodies too, and of each constant only on the first node that reads it. `uncounted` says why
+    `macs` is None.
+    """
 
     name: str
     op: str
@@ -36,6 +42,7 @@ class SourceNode:
     parameters: int = 0
     weights_bytes: int = 0
     macs: int | None = None
+    uncounted: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +82,15 @@ def count_graph(path: Path, *, batch: int) -> SourceGraph:
         raise CorruptError(f"{path} is no usable ONNX model: its graph has no nodes")
     renamed = _name_nodes(model)
     types, notes = _inferred(model, batch)
-    constants = _constants(model)
+    constants = _constants(model.graph)
     computing = _fold(model, types, constants)
-    shapes = {name: kind.shape for name, kind in types.items()}
+    sizes = KnownSizes(
+        shapes={name: kind.shape for name, kind in types.items()},
+        counts={name: one.elements for name, one in constants.items()},
+    )
+    held: set[str] = set()  # what a node before has counted
     return SourceGraph(
-        nodes=tuple(_node(node, types, shapes, constants) for node in computing),
+        nodes=tuple(_node(node, types, sizes, constants, held) for node in computing),
         inputs=_inputs(model),
         outputs=tuple(value.name for value in model.graph.output),
         constants=frozenset(constants),
@@ -94,6 +105,15 @@ def count_graph(path: Path, *, batch: int) -> SourceGraph:
 class _Type:
     shape: tuple[int, ...] | None
     item_bytes: int | None
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A constant's elements and bytes; `weighs` unless it holds extents, places or switches."""
+
+    elements: int
+    bytes: int
+    weighs: bool = True
 
 
 def _name_nodes(model: Any) -> bool:
@@ -124,34 +144,42 @@ def _inputs(model: Any) -> dict[str, tuple[str, tuple[int | None, ...]]]:
     return found
 
 
-def _constants(model: Any) -> dict[str, tuple[int, int]]:
-    """Return elements and bytes of every constant: initializers and the outputs of Constant nodes."""
+def _constants(graph: Any) -> dict[str, _Constant]:
+    """Return every constant of a graph: initializers and the outputs of Constant nodes."""
     import onnx
 
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
         if node.op_type == "Constant":
             value = next((a.t for a in node.attribute if a.name == "value"), None)
             tensors[node.output[0]] = value
-    sizes = {}
+    found = {}
     for name, tensor in tensors.items():
         count = 1 if tensor is None else int(prod(tensor.dims))
         kind = onnx.TensorProto.FLOAT if tensor is None else tensor.data_type
-        sizes[name] = (count, count * onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
-    return sizes
+        size = count * onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
+        plain = kind not in (onnx.TensorProto.INT64, onnx.TensorProto.BOOL)
+        found[name] = _Constant(count, size, weighs=tensor is not None and plain)
+    return found
 
 
-def _fold(model: Any, types: Mapping[str, _Type], constants: dict[str, tuple[int, int]]) -> list[Any]:
+def _fold(model: Any, types: Mapping[str, _Type], constants: dict[str, _Constant]) -> list[Any]:
     """Return the nodes that depend on an input; what only depends on constants is one itself."""
     kept = []
     for node in model.graph.node:
         read = [name for name in node.input if name]
-        subgraphs = any(a.HasField("g") or a.graphs for a in node.attribute)
-        if subgraphs or any(name not in constants for name in read) or node.op_type.startswith("Random"):
+        if (
+            _has_body(node)
+            or any(name not in constants for name in read)
+            or node.op_type.startswith("Random")
+        ):
             kept.append(node)
         else:
             kinds = {name: types.get(name) for name in node.output if name not in constants}
-            constants.update({name: (_count(kind) or 0, _bytes(kind) or 0) for name, kind in kinds.items()})
+            weighs = any(constants[name].weighs for name in read)
+            constants.update(
+                {n: _Constant(_count(kind) or 0, _bytes(kind) or 0, weighs) for n, kind in kinds.items()}
+            )
     return kept
 
 
@@ -179,12 +207,9 @@ def _type(value: Any) -> _Type:
     import onnx
 
     tensor = value.type.tensor_type
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
-    known_dims = tuple(extent for extent in dims if extent is not None)
-    shape = known_dims if tensor.HasField("shape") and len(known_dims) == len(dims) else None
     known = tensor.elem_type != onnx.TensorProto.UNDEFINED
     size = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize if known else None
-    return _Type(shape, size)
+    return _Type(shape_of(value), size)
 
 
 def _bytes(kind: _Type | None) -> int | None:
@@ -196,28 +221,48 @@ def _bytes(kind: _Type | None) -> int | None:
 def _node(
     node: Any,
     types: Mapping[str, _Type],
-    shapes: Mapping[str, tuple[int, ...] | None],
-    constants: Mapping[str, tuple[int, int]],
+    known: KnownSizes,
+    constants: Mapping[str, _Constant],
+    counted: set[str],
 ) -> SourceNode:
     outputs = tuple(name for name in node.output if name)
     kind = types.get(outputs[0]) if outputs else None
-    held = [constants[name] for name in dict.fromkeys(node.input) if name in constants]
+    read = tuple(dict.fromkeys([*filter(None, node.input), *sorted(reads_of(node))]))
+    fresh = [name for name in read if name in constants and name not in counted]
+    counted.update(fresh)
+    held = [*(constants[name] for name in fresh), *_inside(node)]
     carried = {entry.key: entry.value for entry in node.metadata_props}
     sizes = [_bytes(types.get(name)) for name in outputs]
+    work = products(node, known)
     return SourceNode(
         name=node.name,
         op=node.op_type,
         domain=node.domain,
-        inputs=tuple(name for name in node.input if name),
+        inputs=read if _has_body(node) else tuple(name for name in node.input if name),
         outputs=outputs,
         modules=_modules(node, carried),
         type=carried.get(TYPE, node.op_type),
         output_shape=kind.shape if kind else None,
         output_bytes=None if None in sizes else sum(size or 0 for size in sizes),
-        parameters=sum(count for count, _ in held),
-        weights_bytes=sum(size for _, size in held),
-        macs=multiply_adds(node, shapes, constants),
+        parameters=sum(one.elements for one in held if one.weighs),
+        weights_bytes=sum(one.bytes for one in held),
+        macs=work.macs,
+        uncounted=work.uncounted,
     )
+
+
+def _has_body(node: Any) -> bool:
+    return next(inner_graphs(node), None) is not None
+
+
+def _inside(node: Any) -> list[_Constant]:
+    """Return the constants of a node's bodies, and of bodies inside those."""
+    found: list[_Constant] = []
+    for graph in inner_graphs(node):
+        found += _constants(graph).values()
+        for inner in graph.node:
+            found += _inside(inner)
+    return found
 
 
 def _modules(node: Any, carried: Mapping[str, str]) -> tuple[str, ...]:

@@ -116,12 +116,13 @@ def _origins(program: ExportedProgram, module: nn.Module) -> dict[str, Origin]:
     found: dict[str, Origin] = {}
     calls: dict[str, list[str]] = defaultdict(list)
     parts = module.named_modules(remove_duplicate=False)
-    leaves = {path for path, part in parts if path and not any(True for _ in part.children())}
+    leaves = {path for path, part in parts if path and _is_leaf(part)}
     for node in program.graph.nodes:
         stack = list(node.meta.get("nn_module_stack", {}).items())
         if node.op != "call_function" or not stack or stack[-1][0].startswith("_empty"):
             continue
-        key, (path, kind) = stack[-1]
+        # the outermost layer: what one calls inside is its own business
+        key, (path, kind) = next((entry for entry in stack if entry[1][0] in leaves), stack[-1])
         if path in leaves:
             name, call, kind = path, key, kind.rpartition(".")[2]
         else:
@@ -132,6 +133,13 @@ def _origins(program: ExportedProgram, module: nn.Module) -> dict[str, Origin]:
         index = calls[name].index(call)
         found[node.name] = Origin(module=f"{name}#{index + 1}" if index else name, type=kind)
     return found
+
+
+def _is_leaf(part: nn.Module) -> bool:
+    """Tell whether a module is one layer, as the walk does (toolkit/modules/calls.py)."""
+    from torch.nn import MultiheadAttention
+
+    return isinstance(part, MultiheadAttention) or not any(True for _ in part.children())
 
 
 def _function(node: fx.Node) -> tuple[str, str]:

@@ -17,24 +17,21 @@ def rows_of_graph(path: Path, batch: int) -> tuple[tuple[int, ...], tuple[Module
     graph = count_graph(path, batch=batch)
     _, extents = next(iter(graph.inputs.values()))
     shape = (batch, *(extent or 1 for extent in extents[1:]))
-    seen: set[str] = set()
-    return shape, tuple(_row(node, graph, seen) for node in graph.nodes)
+    return shape, tuple(_row(node, graph) for node in graph.nodes)
 
 
-def _row(node: SourceNode, graph: SourceGraph, seen: set[str]) -> ModuleRow:
-    held = {name for name in node.inputs if name in graph.constants}
-    again = bool(held) and held <= seen
-    seen |= held
+def _row(node: SourceNode, graph: SourceGraph) -> ModuleRow:
     read = [graph.tensor_bytes.get(name, 0) for name in node.inputs if name not in graph.constants]
     return ModuleRow(
         name=node.name,
         call=1,
         type=node.type,
         output_shape=node.output_shape or (),
-        parameters=0 if again else node.parameters,
-        macs=node.macs or 0,
-        weights_bytes=0 if again else node.weights_bytes,
+        parameters=node.parameters,
+        macs=node.macs,
+        weights_bytes=node.weights_bytes,
         activation_bytes=node.output_bytes or 0,
         read_bytes=sum(read),
         written_bytes=node.output_bytes or 0,
+        uncounted=node.uncounted,
     )

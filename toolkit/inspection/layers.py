@@ -44,9 +44,10 @@ class Layers:
         return sum(row.parameters for row in self.rows)
 
     @property
-    def macs(self) -> int:
-        """Return the multiply-adds of the whole batch."""
-        return sum(row.macs for row in self.rows)
+    def macs(self) -> int | None:
+        """Return the multiply-adds of the whole batch; None where those of a row are not known."""
+        found = [row.macs for row in self.rows if row.macs is not None]
+        return sum(found) if len(found) == len(self.rows) else None
 
     @property
     def weights_bytes(self) -> int:
@@ -78,7 +79,7 @@ class Layers:
 
     def hungriest(self) -> ModuleRow:
         """Return the layer that needs most multiply-adds."""
-        return max(self.rows, key=lambda row: row.macs)
+        return max(self.rows, key=lambda row: row.macs or 0)
 
     @property
     def step_bytes(self) -> int | None:
@@ -149,9 +150,11 @@ class Layers:
         lines = [
             f"most weights: {weighty.name} ({_size(weighty.weights_bytes)})",
             f"most memory: {heavy.name} ({holds})",
-            f"most compute: {hungry.name} ({_count(hungry.macs)} multiply-adds, "
-            f"{hungry.macs / max(1, self.macs):.0%} of all)",
+            f"most compute: {hungry.name} ({_count(hungry.macs or 0)} multiply-adds{self._share(hungry)})",
         ]
+        unknown = [f"{row.name} ({row.uncounted or row.type})" for row in self.rows if row.macs is None]
+        if unknown:
+            lines.append(f"multiply-adds not counted: {', '.join(unknown)}")
         if held:
             sizes = map(
                 _size, (self.weights_bytes, held.gradient_bytes, held.optimizer_bytes, held.saved_bytes)
@@ -161,6 +164,11 @@ class Layers:
             step = f"a training step ({held.recipe}, {held.optimizer}, fp32)"
             lines.append(f"{step}: {parts} = {_size(self.step_bytes)}")
         return lines
+
+    def _share(self, row: ModuleRow) -> str:
+        """Return which share of all multiply-adds a layer does, in words; nothing where not all are known."""
+        whole = self.macs
+        return "" if whole is None else f", {(row.macs or 0) / max(1, whole):.0%} of all"
 
     def _repr_html_(self) -> str:
         return self.table().html() + listed(self.sentences())
@@ -254,7 +262,7 @@ def dissect(module: nn.Module, input_shape: tuple[int, ...], *, training: Recipe
     )
 
 
-def _figures(parameters: int, macs: int, weights_bytes: int, activation_bytes: int) -> tuple[str, ...]:
+def _figures(parameters: int, macs: int | None, weights_bytes: int, activation_bytes: int) -> tuple[str, ...]:
     return _count(parameters), count_text(macs or None), _size(weights_bytes), _size(activation_bytes)
 
 

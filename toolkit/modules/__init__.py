@@ -21,8 +21,9 @@ class ModuleRow:
 
     `call` counts from 1. `output_shape` is the first output's, with the batch. `parameters` and
     `weights_bytes` (parameters and buffers) stand on the first call that uses them and are 0 on
-    later ones. `macs` are the multiply-adds of convolutions, dense layers and matrix products; other
-    operations have none. `activation_bytes` is the new memory of all outputs: 0 for a view and for
+    later ones. `macs` are the multiply-adds of convolutions, dense and recurrent layers, attention and matrix
+    products; other operations have none. None where an operation's are not worked out, which `uncounted`
+    names. `activation_bytes` is the new memory of all outputs: 0 for a view and for
     an operation in place. `read_bytes` and `written_bytes` are the tensors that it was given, parameters
     aside, and those that it wrote, in place or not: both 0 for a view, and for what computes nothing.
     """
@@ -32,11 +33,12 @@ class ModuleRow:
     type: str
     output_shape: tuple[int, ...]
     parameters: int
-    macs: int
+    macs: int | None
     weights_bytes: int
     activation_bytes: int
     read_bytes: int
     written_bytes: int
+    uncounted: str | None = None
 
 
 def shadow(build: Callable[[int, int], nn.Module], channels: int, classes: int) -> nn.Module:

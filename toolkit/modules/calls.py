@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from toolkit.modules import ModuleRow
+from toolkit.modules.work import WorkCounter
 
 # `x += y` and `x + y` are one op to the exporter
 _IN_PLACE = re.compile(r"^i(?=(?:add|sub|mul|truediv|div|and|or|matmul)$)")
@@ -40,7 +39,7 @@ class Calls:
         # outputs are held until the walk ends, so that no freed address is taken for an old one
         self._held: list[Tensor] = []
         self._hooks: list[Any] = []
-        self._functions, self._work = _Functions(self), _Work()
+        self._functions, self._work = _Functions(self), WorkCounter()
         self._modes = contextlib.ExitStack()
 
     def __enter__(self) -> None:
@@ -57,7 +56,7 @@ class Calls:
 
     def counts(self) -> bool:
         """Tell whether a functional call is the network's own: not a layer's inner one, nor a watcher's."""
-        return not self._showing and not (self._owners and _is_leaf(self._owners[-1]))
+        return not self._showing and not any(map(is_leaf, self._owners))
 
     def function(self, name: str, given: list[Tensor], result: Any) -> None:
         """Write the row of a functional call in the module that is running."""
@@ -70,7 +69,7 @@ class Calls:
 
     def _after(self, module: nn.Module, given: Any, named: Any, result: Any) -> None:
         self._owners.pop()
-        if _is_leaf(module) and result is not None:
+        if is_leaf(module) and result is not None and not any(map(is_leaf, self._owners)):
             held = [*module.parameters(), *module.buffers()]
             read = tensors_of((given, named))
             self._write(self._names[module] or "/", type(module).__name__, read, result, held)
@@ -84,18 +83,19 @@ class Calls:
         fresh = [tensor for tensor in held if id(tensor) not in self._counted]
         self._counted.update(id(tensor) for tensor in fresh)
         read = {id(tensor): tensor for tensor in given if id(tensor) not in self._parameters}
-        macs, wrote = self._work.take()
+        work = self._work.take()
         row = ModuleRow(
             name=base if call == 1 else f"{base}#{call}",
             call=call,
             type=kind,
             output_shape=tuple(outputs[0].shape),
             parameters=sum(t.numel() for t in fresh if isinstance(t, nn.Parameter)),
-            macs=macs,
+            macs=work.macs,
+            uncounted=work.uncounted,
             weights_bytes=sum(t.nbytes for t in fresh),
             activation_bytes=self._new_bytes(outputs),
-            read_bytes=sum(tensor.nbytes for tensor in read.values()) if wrote else 0,
-            written_bytes=sum(tensor.nbytes for tensor in outputs) if wrote else 0,
+            read_bytes=sum(tensor.nbytes for tensor in read.values()) if work.wrote else 0,
+            written_bytes=sum(tensor.nbytes for tensor in outputs) if work.wrote else 0,
         )
         self.rows.append(row)
         if self._on_output:
@@ -136,39 +136,6 @@ def function_name(func: Any, given: Any, result: Any) -> str | None:
     return plain
 
 
-class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts multiply-adds by torch's own formulas, half of each operation's FLOPs; sees what only views."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.macs, self.wrote = 0, False
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # True, torch's default, imports its compiler (1.4 s) at the first call, to keep it out of this
-        return False
-
-    def take(self) -> tuple[int, bool]:
-        """Return the multiply-adds since the last call, and whether any operation wrote a tensor."""
-        taken = self.macs, self.wrote
-        self.macs, self.wrote = 0, False
-        return taken
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        packet = func._overloadpacket
-        if packet not in flop_registry:
-            with self:
-                inner = func.decompose(*args, **kwargs)
-            if inner is not NotImplemented:
-                return inner
-        result = func(*args, **kwargs)
-        self.wrote = self.wrote or not func.is_view
-        if packet in flop_registry:
-            self.macs += flop_registry[packet](*args, **kwargs, out_val=result) // 2
-        return result
-
-
 def tensors_of(value: Any) -> list[Tensor]:
     """Return every tensor in a possibly nested result or argument, in order."""
     if isinstance(value, torch.Tensor):
@@ -180,8 +147,9 @@ def tensors_of(value: Any) -> list[Tensor]:
     return []
 
 
-def _is_leaf(module: nn.Module) -> bool:
-    return not any(True for _ in module.children())
+def is_leaf(module: nn.Module) -> bool:
+    """Tell whether a module is one layer: it has no modules of its own, or is attention, which calls none."""
+    return isinstance(module, nn.MultiheadAttention) or not any(True for _ in module.children())
 
 
 def _storage(tensor: Tensor) -> int:

@@ -145,13 +145,17 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the table, the same modules for every column; a figure is None where networks differ."""
+    """One row of the table, the same modules for every column; a figure is None where networks differ.
+
+    `uncounted` says why the multiply-adds of a row are not known.
+    """
 
     modules: tuple[str, ...]
     type: str
     output_shape: tuple[Count, ...] | None = None
     parameters: Count | None = None
     macs: Count | None = None
+    uncounted: str | None = None
     ideal_bytes: Count | None = None
     saved_bytes: Count | None = None
     caused_by: str | None = None

@@ -39,6 +39,9 @@ _TYPE = re.compile(
 _BORROWED = re.compile(r"(?:^|/)(?:Constant(?:_\d+)?|Broadcast_\d+)(?:_clone_\d+)?$|^Broadcast_\d+$")
 _SUFFIX = re.compile(r"(?:\.1)?_\d+_myl\d+$|\.1_myl\d+$|\.\d+_\d+_myl\d+$|_myl\d+$")
 SPELLING = NodeSpelling(region=_FOREIGN, nameless=re.compile(r"^__my"), kernel_number=re.compile(r"_\d+$"))
+_KERNEL = re.compile(r"^__myl_([A-Za-z]+)_")
+# as Myelin shortens them in the names of its kernels
+MOVING_WORDS = frozenset({"Move", "Mov", "Tran", "Tra", "Resh", "Res", "Copy", "Cop", "Cast", "Cas"})
 MOVES = frozenset({"Reformat", "NoOp", "shape_call", "signal", "wait", "CopyNode"})
 
 
@@ -175,10 +178,18 @@ def node_of(
         inputs=tuple(tensor_of(text) for text in inputs),
         outputs=tuple(tensor_of(text) for text in outputs),
         origins=known or parts_of(name),
-        moves_data=kind in MOVES or _REFORMAT.match(name) is not None or name.startswith(("[", "__mye")),
+        moves_data=kind in MOVES or _only_moves(name),
         output_shape=tuple(shape) if shape is not None and whole else None,
         output_dtype=_type_in(dtype),
     )
+
+
+def _only_moves(name: str) -> bool:
+    """Tell whether a layer's name says that it copies: Myelin's kernels list what they do."""
+    kernel = _KERNEL.match(name)
+    words = set(re.findall("[A-Z][a-z]*", kernel[1])) if kernel else set()
+    listed = bool(words) and words <= MOVING_WORDS
+    return listed or _REFORMAT.match(name) is not None or name.startswith(("[", "__mye"))
 
 
 def _type_in(text: str | None) -> str | None:

@@ -13,6 +13,7 @@ from toolkit.backends._ort_profile import (
     SPELLING,
     Event,
     EventFacts,
+    OptimizedGraph,
     calls_by_node,
     executed,
     read_events,
@@ -41,7 +42,7 @@ def profile(durations: dict[str, list[float]], **facts: object) -> list[Event]:
 
 def test_the_first_run_is_left_out_and_the_rest_are_means_by_window() -> None:
     events = profile({"conv": [900, 10, 20, 30, 50], "relu": [500, 1, 1, 2, 4]})
-    trace = read_profile(events, {}, windows=2, runs=2, totals=(0.05, 0.1))
+    trace = read_profile(events, OptimizedGraph(), windows=2, runs=2, totals=(0.05, 0.1))
     assert [node.name for node in trace.nodes] == ["conv", "relu"]
     np.testing.assert_allclose(trace.node_ms, [[0.015, 0.001], [0.04, 0.003]])  # type: ignore[arg-type]
     assert (trace.total_ms, trace.runs) == ((0.05, 0.1), 4)
@@ -49,14 +50,16 @@ def test_the_first_run_is_left_out_and_the_rest_are_means_by_window() -> None:
 
 def test_a_window_has_no_hiccup_of_its_slowest_tenth() -> None:
     spent = [10.0] * 19 + [100_000.0]
-    trace = read_profile(profile({"conv": [900, *spent]}), {}, windows=1, runs=20, totals=(1.0,))
+    trace = read_profile(
+        profile({"conv": [900, *spent]}), OptimizedGraph(), windows=1, runs=20, totals=(1.0,)
+    )
     np.testing.assert_allclose(trace.node_ms, [[0.01]])  # type: ignore[arg-type]
 
 
 def test_a_node_in_a_loop_costs_all_its_calls_of_a_run() -> None:
     """Three calls in each of four runs and in the warm-up, of which none counts."""
     events = [event("body", float(ts), 900.0 if ts < 3 else 6.0) for ts in range(15)]
-    trace = read_profile(events, {}, windows=2, runs=2, totals=(1.0, 1.0))
+    trace = read_profile(events, OptimizedGraph(), windows=2, runs=2, totals=(1.0, 1.0))
     np.testing.assert_allclose(trace.node_ms, [[0.018], [0.018]])  # type: ignore[arg-type]
 
 
@@ -70,7 +73,7 @@ def test_what_runs_in_a_loops_body_is_told_apart_and_counted_once() -> None:
                 event("copy", start + 95 + 100 * turn, 5.0),
             ]
         events.append(event("conv", start + 600, 40.0))
-    trace = read_profile(events, {}, windows=1, runs=1, totals=(1.0,))
+    trace = read_profile(events, OptimizedGraph(), windows=1, runs=1, totals=(1.0,))
     assert trace.node_ms is not None
     found = {
         node.name: (node.inside, round(ms, 6)) for node, ms in zip(trace.nodes, trace.node_ms[0], strict=True)
@@ -90,7 +93,7 @@ def test_a_node_that_the_optimizer_left_without_a_name_is_found_by_its_kind_and_
         for key, written in ((" Mul 1", "a"), (" Mul 2", "b"))
     }
     events = profile({"Mul_7": [1, 2], "Mul_9": [1, 2]}, op_name="Mul")
-    trace = read_profile(events, graph, windows=1, runs=1, totals=(1.0,))
+    trace = read_profile(events, OptimizedGraph(nodes=graph), windows=1, runs=1, totals=(1.0,))
     assert [(node.name, node.outputs) for node in trace.nodes] == [("Mul_7", ("a",)), ("Mul_9", ("b",))]
 
 
@@ -118,14 +121,14 @@ def test_the_arenas_peak_is_what_the_first_run_took_beyond_what_was_held_before(
         event("a", 2, 1, mem_bytes_in_use="9064", mem_in_use_delta="64", mem_in_use_peak="9999"),
         event("b", 3, 1),
     ]
-    trace = read_profile(events, {}, windows=1, runs=1, totals=(0.002,))
+    trace = read_profile(events, OptimizedGraph(), windows=1, runs=1, totals=(0.002,))
     # 1,064 in use less 64 that the node itself took were there before it
     assert trace.memory == {"peak_activation_bytes": 1500 - 1064 + 64, "arena_held_bytes": 4096}
     assert trace.unknown == {}
 
 
 def test_memory_that_is_not_told_is_unknown_with_its_reason() -> None:
-    trace = read_profile(profile({"a": [1, 1]}), {}, windows=1, runs=1, totals=(0.001,))
+    trace = read_profile(profile({"a": [1, 1]}), OptimizedGraph(), windows=1, runs=1, totals=(0.001,))
     assert trace.memory["peak_activation_bytes"] is None
     assert "no arena events" in trace.unknown["peak_activation_bytes"]
 
@@ -163,7 +166,7 @@ def test_a_damaged_profile_is_one_line(tmp_path: Path) -> None:
 
 def test_lenets_layers_hold_their_known_weights() -> None:
     graph = read_optimized(next(shipped_root().glob("lenet-maxpool/*.onnx")))
-    found = {name: node.weights_bytes for name, node in graph.items() if node.type in ("Conv", "Gemm")}
+    found = {name: node.weights_bytes for name, node in graph.nodes.items() if node.type in ("Conv", "Gemm")}
     figures = [6 * 26, 16 * 151, 120 * 401, 84 * 121, 10 * 85]
     assert list(found.values()) == [4 * count for count in figures]
     assert sum(figures) == 61_706
@@ -214,3 +217,34 @@ def test_copies_are_numbered_and_moved_tensors_say_so() -> None:
 def test_what_vanishes_into_a_kernel_is_more_than_what_follows_one() -> None:
     assert {"Relu", "Add", "Clip"} <= SPELLING.follows
     assert SPELLING.folds - SPELLING.follows == {"BatchNormalization", "Mul"}
+
+
+def test_a_weight_that_two_nodes_read_counts_once_and_those_of_bodies_count(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    w = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    own = numpy_helper.from_array(np.ones((4, 4), np.float32), "own")
+    value = helper.make_tensor_value_info("u", TensorProto.FLOAT, [2, 4])
+    bodies = [
+        helper.make_graph(
+            [helper.make_node("MatMul", ["b", weight], ["u"], name="fc")], name, [], [value], held
+        )
+        for name, weight, held in (("then", "own", [own]), ("else", "w", []))
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="one"),
+        helper.make_node("MatMul", ["a", "w"], ["b"], name="two"),
+        helper.make_node("If", ["c"], ["y"], name="if", then_branch=bodies[0], else_branch=bodies[1]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 4]) for name in "xy"]
+    switch = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+    graph = helper.make_graph(nodes, "g", [ends[0], switch], ends[1:], [w])
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph), path)
+    found = read_optimized(path)
+    assert found.weights_bytes == 128
+    sizes = {name: node.weights_bytes for name, node in found.nodes.items()}
+    # both branches have a node of that name, of which one runs: whose weights those are is not known
+    assert sizes == {"one": 64, "two": 0, "if": 0, "if › fc": None}
+    assert "b" in found.nodes["if"].inputs

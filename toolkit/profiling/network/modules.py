@@ -26,6 +26,7 @@ class Module:
 
     `activation_bytes` is new memory. `read_bytes` and `written_bytes` are what an ideal kernel moves of
     activations, in place or not; `flow` names the tensors, None where no graph tells them.
+    `uncounted` says why `macs` is None.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Module:
     output_shape: tuple[int, ...] | None = None
     parameters: int | None = None
     macs: int | None = None
+    uncounted: str | None = None
     weights_bytes: int | None = None
     activation_bytes: int | None = None
     read_bytes: int | None = None
@@ -41,6 +43,7 @@ class Module:
     source: str | None = None
 
 
+ELSEWHERE = "PyTorch counts it with another module"
 FIGURES = tuple(field.name for field in fields(Module) if field.name not in ("name", "type", "source"))
 
 
@@ -66,7 +69,12 @@ def modules_of(
     names = {module.name for module in own}
     if not names & found.keys():  # another network under a name of the zoo
         return tuple(found.values())
-    return (*known, *(module for name, module in found.items() if name not in names))
+    # what they compute and hold is counted where the walk saw it
+    others = (module for name, module in found.items() if name not in names)
+    return (
+        *known,
+        *(replace(m, macs=None, parameters=0, weights_bytes=0, uncounted=ELSEWHERE) for m in others),
+    )
 
 
 NetworkKey = tuple[object, ...]
@@ -131,6 +139,7 @@ def _of_row(row: ModuleRow) -> Module:
         output_shape=row.output_shape,
         parameters=row.parameters,
         macs=row.macs,
+        uncounted=row.uncounted,
         weights_bytes=row.weights_bytes,
         activation_bytes=row.activation_bytes,
         read_bytes=row.read_bytes,
@@ -145,6 +154,7 @@ def _of_call(node: ExecutedNode) -> Module:
         output_shape=node.output_shape,
         parameters=node.parameters,
         macs=node.macs,
+        uncounted=node.uncounted,
         weights_bytes=node.weights_bytes,
         activation_bytes=node.output_bytes,
         read_bytes=node.read_bytes,
@@ -176,6 +186,7 @@ def _module(graph: SourceGraph, name: str, indices: list[int], flow: Flow) -> Mo
         output_shape=last.output_shape if last else None,
         parameters=sum(node.parameters for node in nodes),
         macs=total(node.macs for node in nodes),
+        uncounted=next((node.uncounted for node in nodes if node.uncounted), None),
         weights_bytes=sum(node.weights_bytes for node in nodes),
         activation_bytes=last.output_bytes if last else 0,
         read_bytes=total(flow.reads.values()),

@@ -36,7 +36,8 @@ def align(modules: Sequence[Module], claims: Mapping[str, Sequence[Claim]]) -> t
             for name in entry.modules:
                 if name not in order:
                     order[name] = len(every)
-                    every.append(Module(name=name, type=entry.node.type))
+                    node = entry.node
+                    every.append(Module(name=name, type=node.type, output_shape=node.output_shape))
     roots = _joined(len(every), ([order[n] for n in c.modules] for b in claims.values() for c in b))
     members: dict[int, list[int]] = {}
     for index in range(len(every)):

@@ -38,12 +38,16 @@ def rows_of(parts: Sequence[Part], seen: Mapping[str, ObservedColumn]) -> tuple[
 def _row(part: Part, seen: Mapping[str, ObservedColumn], traffic: Traffic, own: Mapping[str, Traffic]) -> Row:
     modules = part.modules
     last = next((m for m in reversed(modules) if m.activation_bytes), modules[-1] if modules else None)
+    # what only a runtime's kernels tell of has the kernel's type: one kernel of several says it once
+    told = all(module.activation_bytes is None for module in modules)
+    types = [module.type for module in modules]
     return Row(
         modules=tuple(module.name for module in modules),
-        type=" + ".join(module.type for module in modules) if modules else part.kind,
+        type=" + ".join(dict.fromkeys(types) if told else types) if modules else part.kind,
         output_shape=last.output_shape if last else None,
         parameters=total(m.parameters for m in modules) if modules else None,
         macs=total(m.macs for m in modules) if modules else None,
+        uncounted=next((m.uncounted for m in modules if m.uncounted), None),
         ideal_bytes=traffic.ideal(modules),
         saved_bytes=traffic.saved(modules),
         caused_by=part.caused_by,

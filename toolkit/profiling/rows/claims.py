@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -41,15 +42,29 @@ def module_of(node_name: str) -> str:
 def own_claims(nodes: Sequence[ExecutedNode], spelling: NodeSpelling) -> Iterable[Claim]:
     """Yield claims by the runtime's own names, where there is no source graph to lay them over."""
     known = {name for node in nodes for name in node.origins if len(node.origins) > 1 or node.type != "layer"}
-    for node in nodes:
+    named = [tuple(_known(name, known, spelling) for name in node.origins) for node in nodes]
+    shared = _scopes(name for names in named for name in names)
+    for node, names in zip(nodes, named, strict=True):
         modules = node.modules or tuple(
-            dict.fromkeys(module_of(_known(n, known, spelling)) for n in node.origins)
+            dict.fromkeys(n if _scope(n) in shared else module_of(n) for n in names)
         )
         if node.moves_data:
             yield Claim(node=node, layout=True, caused_by=next(iter(modules), None), match="inferred")
         else:
             match: Match | None = ("name" if node.modules else "metadata") if modules else None
             yield Claim(node=node, modules=modules, match=match)
+
+
+def _scope(name: str) -> str | None:
+    """Return the scope of a node whose name another exporter wrote (`/a/MatMul`); None for other names."""
+    scope, slash, _ = name.rpartition("/")
+    return scope if slash and name.startswith("/") else None
+
+
+def _scopes(names: Iterable[str]) -> set[str]:
+    """Return the scopes with several nodes, which are no layers then: each node stands for itself."""
+    counts = Counter(_scope(name) for name in set(names))
+    return {scope for scope, count in counts.items() if scope is not None and count > 1}
 
 
 def _known(name: str, known: set[str], spelling: NodeSpelling) -> str:

@@ -29,7 +29,7 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor) -> Compu
         return ComputeChoice(compute=possible[0], why="asked for")
     if job.arithmetic == "measured":
         return measure(job, module, inputs, labels, possible)
-    macs = sum(row.macs for row in walk(module, (1, *inputs.shape[1:])))
+    macs = sum(row.macs or 0 for row in walk(module, (1, *inputs.shape[1:])))
     wanted = _fitting(possible, job, module, macs * len(inputs))
     plain = next(c for c in possible if c.channels_last == wanted.channels_last)
     if wanted.arithmetic != plain.arithmetic:
