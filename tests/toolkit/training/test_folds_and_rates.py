@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
@@ -15,6 +16,7 @@ from toolkit.datasets import Split  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.listings import Entry  # noqa: E402
 from toolkit.listings.parts import Member  # noqa: E402
+from toolkit.training import Watcher  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
 from toolkit.training.finder import find_rate, suggest  # noqa: E402
 from toolkit.training.folds import Fold  # noqa: E402
@@ -45,6 +47,29 @@ def test_a_group_is_never_torn_apart_by_folds(tmp_path: Path) -> None:
         learned, held = Fold(number=number, count=3).split(data)
         groups = [{member.entry.group for member in split.members or ()} for split in (learned, held)]
         assert not groups[0] & groups[1]
+
+
+def test_a_validation_part_that_the_source_names_is_folded_with_the_rest(
+    make_job: Any, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    for part, count in (("train", 8), ("val", 4), ("test", 4)):
+        for kind in ("cat", "dog"):
+            (tmp_path / part / kind).mkdir(parents=True)
+            for at in range(count):
+                pixels = draw.integers(0, 256, (28, 28), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / kind / f"{at}.png")
+    said: list[str] = []
+
+    class Hears(Watcher):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    prepared = prepare(make_job(dataset=f"folder:{tmp_path}", fold="1/3"), Hears())
+    assert prepared.held is not None
+    assert len(prepared.learned) + len(prepared.held) == 24  # two classes of 8 and 4
+    assert len(prepared.dataset.test) == 8
+    assert any("validation part are in the folds, too" in line for line in said)
 
 
 def test_a_fold_takes_the_place_of_the_share_held_out(make_job: Any) -> None:

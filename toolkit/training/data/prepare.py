@@ -52,6 +52,8 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     else:
         listing = spec.listed(job.dataset_name, job.reading)
         held = listed_members(listing, watcher)
+        if job.fold is not None:
+            held = _folded_together(held, watcher)
         data, levels = load_own(listing, held, job, size, watcher)
     if len(data.classes) < 2 or not len(data.train) or not len(data.test):
         raise CnnkitError(
@@ -88,6 +90,15 @@ def _refuse_options_of_own(job: Job) -> None:
                 f"{option} goes with pictures of your own (`--dataset folder:PATH`); {job.dataset_name} is "
                 "the same for everybody"
             )
+
+
+def _folded_together(held: tuple[Member, ...], watcher: Watcher) -> tuple[Member, ...]:
+    """Return members of which those that the source holds out for validation are folded, too."""
+    named = sum(member.part == "validation" for member in held)
+    if not named:
+        return held
+    watcher.say(f"--fold: the {named:,} pictures of the source's validation part are in the folds, too")
+    return tuple(replace(one, part="train") if one.part == "validation" else one for one in held)
 
 
 def _held_out(job: Job, pool: Split, named: Split | None) -> tuple[Split, Split | None]:
