@@ -53,7 +53,8 @@ class Trace:
     `node_ms` is (windows, nodes): the trimmed mean of a node's milliseconds in each window of runs;
     None where nothing was timed. `total_ms` is each window's end-to-end mean under the profiler, whose
     cost is in it. `resolution_ms` is the unit of a runtime that counts in whole ones: 0 is less than that.
-    `memory` maps a name (`peak_activation_bytes` …) to bytes, or to None with a reason
+    `alive_bytes` is the most that was held beyond input and weights while each node ran; empty where that was
+    not measured. `memory` maps a name (`peak_activation_bytes` …) to bytes, or to None with a reason
     in `unknown`.
     """
 
@@ -63,6 +64,7 @@ class Trace:
     total_ms: tuple[float, ...] = ()
     runs: int = 0
     memory: Mapping[str, int | None] = field(default_factory=dict)
+    alive_bytes: tuple[int, ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,30 +1,27 @@
-"""Times each call of a layer in a running torch module, and watches its allocator.
+"""Times each call of a layer in a running torch module, and says what it holds meanwhile.
 
-A leaf module's `forward` is replaced by one that takes the time around it, which costs less than
-hooks do; functional calls are seen by a function mode, which is entered only where a network has
-some. On a GPU the same places record CUDA events, read after the run.
+On a GPU the same places record CUDA events, read after the run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
+from toolkit.backends._torch_memory import held_memory, unused, weights_bytes
+from toolkit.backends._torch_watch import watched
 from toolkit.modules import ModuleRow, visit
-from toolkit.modules.calls import function_name
 from toolkit.traces import ExecutedNode, Trace, timed, trimmed_mean
 
 Clock = Callable[[], Any]
+ANEW = "rows have no times: the network does not make the same calls in every run"
 
 
 def trace_module(
@@ -36,15 +33,18 @@ def trace_module(
     current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
     with current, torch.inference_mode():
         rows = visit(module, given)
-        memory, unknown = _memory(module, given)
-        times, totals = _timed(module, given, rows, windows=windows, runs=runs)
+        functional = any("/" in row.name for row in rows)
+        held = held_memory(module, given, functional=functional)
+        times, totals = _timed(module, given, len(rows), windows=windows, runs=runs, functional=functional)
+    notes = [text for text in (unused(module, rows), ANEW if times is None else None) if text]
     return Trace(
         nodes=tuple(_node(row) for row in rows),
         node_ms=times,
         total_ms=totals,
         runs=windows * runs,
-        memory=memory,
-        unknown=unknown,
+        memory={"peak_activation_bytes": held.peak_bytes, "weights_bytes": weights_bytes(module)},
+        alive_bytes=held.alive if len(held.alive) == len(rows) else (),
+        unknown={**held.unknown, **({"note": "; ".join(notes)} if notes else {})},
     )
 
 
@@ -65,27 +65,30 @@ def _node(row: ModuleRow) -> ExecutedNode:
 
 
 def _timed(
-    module: nn.Module, given: torch.Tensor, rows: tuple[ModuleRow, ...], *, windows: int, runs: int
-) -> tuple[NDArray[np.float64], tuple[float, ...]]:
+    module: nn.Module, given: torch.Tensor, rows: int, *, windows: int, runs: int, functional: bool
+) -> tuple[NDArray[np.float64] | None, tuple[float, ...]]:
+    """Return the rows' times by window, None where the calls are not the same ones in every run."""
     marks: list[Any] = []
     cuda = given.device.type == "cuda"
     clock: Clock = _event if cuda else time.perf_counter_ns
     wait: Callable[[], object] = torch.cuda.synchronize if cuda else lambda: None
-    samples = np.zeros((windows, len(rows), runs))
+    samples = np.zeros((windows, rows, runs))
+    alike = True
     totals: list[float] = []
-    functional = any("/" in row.name for row in rows)
 
     def call() -> None:
         module(given)
         wait()
 
-    with _watched(module, clock, marks, functional=functional):
+    with watched(module, clock, marks, functional=functional):
         call()  # the first call pays for lazy set-up
         for window in range(windows):
             marks.clear()
             totals.append(float(trimmed_mean(np.array(timed(call, runs)))))
-            samples[window] = _spans(marks, cuda=cuda).reshape(runs, len(rows)).T
-    return trimmed_mean(samples), tuple(totals)
+            alike = alike and len(marks) == 2 * runs * rows
+            if alike:
+                samples[window] = _spans(marks, cuda=cuda).reshape(runs, rows).T
+    return trimmed_mean(samples) if alike else None, tuple(totals)
 
 
 def _event() -> Any:
@@ -101,73 +104,3 @@ def _spans(marks: list[Any], *, cuda: bool) -> NDArray[np.float64]:
         return np.array([start.elapsed_time(end) for start, end in pairs])
     stamps = np.array(marks, dtype=np.int64)
     return (stamps[1::2] - stamps[::2]) / 1e6
-
-
-@contextlib.contextmanager
-def _watched(module: nn.Module, clock: Clock, marks: list[Any], *, functional: bool) -> Iterator[None]:
-    leaves = [part for part in module.modules() if not any(True for _ in part.children())]
-    mode = _FunctionTimer(clock, marks) if functional else None
-    for part in leaves:
-        part.forward = _around(part.forward, clock, marks, mode)
-    try:
-        with mode or contextlib.nullcontext():
-            yield
-    finally:
-        for part in leaves:
-            del part.forward
-
-
-def _around(forward: Callable[..., Any], clock: Clock, marks: list[Any], mode: _FunctionTimer | None) -> Any:
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        marks.append(clock())
-        result = forward(*args, **kwargs)
-        marks.append(clock())
-        return result
-
-    def timed_inside(*args: Any, **kwargs: Any) -> Any:
-        # what a leaf calls inside is its own business: the mode is off there, and costs nothing
-        with torch._C.DisableTorchFunction():
-            return timed(*args, **kwargs)
-
-    return timed_inside if mode else timed
-
-
-class _FunctionTimer(TorchFunctionMode):
-    """Takes the time of each function that is called on tensors outside leaf modules."""
-
-    def __init__(self, clock: Clock, marks: list[Any]) -> None:
-        super().__init__()
-        self.clock, self.marks = clock, marks
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        start = self.clock()
-        result = func(*args, **(kwargs or {}))
-        if function_name(func, (args, kwargs), result):
-            self.marks += (start, self.clock())
-        return result
-
-
-def _memory(module: nn.Module, given: torch.Tensor) -> tuple[dict[str, int | None], dict[str, str]]:
-    """Return the most that the allocator held beyond the input and the weights during one call."""
-    if given.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        base = torch.cuda.memory_allocated()
-        module(given)
-        torch.cuda.synchronize()
-        return {"peak_activation_bytes": torch.cuda.max_memory_allocated() - base}, {}
-    if given.device.type != "cpu":
-        return {"peak_activation_bytes": None}, {
-            "peak_activation_bytes": "no allocator events on this device"
-        }
-    # libkineto tells its start, and that no GPU is here, on stderr
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    # not torch.profiler's, which imports torch's compiler (1.4 s) to ask whether it is in use
-    from torch.autograd.profiler import profile
-
-    with profile(profile_memory=True) as profiler:
-        output = module(given)
-    del output
-    events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
-    # what is freed is negative
-    sizes = [int(e.nbytes()) for e in sorted(events, key=lambda e: e.start_ns())]
-    return {"peak_activation_bytes": max(accumulate(sizes, initial=0))}, {}

@@ -66,8 +66,102 @@ def test_a_batch_of_four_computes_four_times_as_much() -> None:
 def test_the_allocators_peak_is_what_is_held_at_once() -> None:
     """A ReLU's input and output live together, the output before them does not."""
     trace = traced(nn.Sequential(*(nn.ReLU() for _ in range(5))), 1, 1, 64, 64)
-    assert trace.memory == {"peak_activation_bytes": 2 * 64 * 64 * 4}
+    one = 64 * 64 * 4
+    assert trace.memory == {"peak_activation_bytes": 2 * one, "weights_bytes": 0}
+    assert trace.alive_bytes == (one, *[2 * one] * 4)
     assert trace.unknown == {}
+
+
+class Wide(nn.Module):  # type: ignore[misc, name-defined]
+    """Keeps its first output until the end; what is widest in between is not what holds most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.wide, self.narrow = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 16, 1), nn.Conv2d(16, 4, 1)
+        self.last = nn.Conv2d(4, 18, 1)
+
+    def forward(self, x: object) -> object:
+        kept = self.first(x)
+        return torch.cat([kept, self.last(self.narrow(self.wide(kept)))], 1)
+
+
+def test_what_is_alive_beside_a_call_counts_as_long_as_someone_holds_it() -> None:
+    plane = 64 * 64 * 4
+    trace = traced(Wide(), 1, 1, 64, 64)
+    alive = dict(zip((node.name for node in trace.nodes), trace.alive_bytes, strict=True))
+    # 1x1 convolutions need no workspace to speak of; a kernel may take a little
+    floor = {"first": 4, "wide": 20, "narrow": 24, "last": 26, "/cat": 44}
+    assert list(alive) == list(floor)
+    assert all(planes * plane <= alive[name] < (planes + 4) * plane for name, planes in floor.items())
+
+
+class Quiet(nn.Module):  # type: ignore[misc, name-defined]
+    """A leaf that answers no tensor."""
+
+    def forward(self, x: object) -> object:
+        return {"shape": tuple(x.shape)}  # type: ignore[attr-defined]
+
+
+class Odd(nn.Module):  # type: ignore[misc, name-defined]
+    """Calls a leaf by `.forward`, and leaves one and a buffer unused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.quiet, self.relu = nn.Conv2d(3, 4, 3), Quiet(), nn.ReLU()
+        self.unused = nn.Linear(10, 10)
+        self.register_buffer("buffer", torch.zeros(7))
+
+    def forward(self, x: object) -> object:
+        x = self.conv.forward(x)
+        self.quiet(x)
+        return self.relu(x)
+
+
+def test_a_leaf_that_answers_no_tensor_or_is_called_by_forward_is_no_row() -> None:
+    trace = traced(Odd(), 1, 3, 8, 8)
+    assert list(times(trace)) == ["/conv2d", "relu"]
+    assert [node.macs for node in trace.nodes] == [4 * 36 * 27, 0]
+    assert len(trace.alive_bytes) == 2
+
+
+def test_all_weights_count_and_what_no_call_uses_is_said() -> None:
+    trace = traced(Odd(), 1, 3, 8, 8)
+    assert trace.memory["weights_bytes"] == 4 * (4 * 27 + 4 + 110 + 7)
+    assert trace.unknown["note"] == f"{4 * (110 + 7)} bytes of its weights belong to no call"
+
+
+def test_a_weight_of_two_layers_and_a_layer_that_is_called_twice_count_once() -> None:
+    class Tied(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.two.weight, self.again = self.one.weight, self.one
+
+        def forward(self, x: object) -> object:
+            return self.again(self.two(self.one(x)))
+
+    trace = traced(Tied(), 2, 4)
+    assert [(node.name, node.weights_bytes) for node in trace.nodes] == [
+        ("one", 80),
+        ("two", 16),
+        ("one#2", 0),
+    ]
+    assert trace.memory["weights_bytes"] == 96
+
+
+def test_a_network_of_other_calls_in_each_run_has_rows_without_times() -> None:
+    class Turns(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu, self.tanh, self.count = nn.ReLU(), nn.Tanh(), 0
+
+        def forward(self, x: object) -> object:
+            self.count += 1
+            return self.relu(x) if self.count % 2 else self.tanh(self.relu(x))
+
+    trace = traced(Turns(), 1, 4)
+    assert trace.node_ms is None
+    assert "the network does not make the same calls in every run" in trace.unknown["note"]
 
 
 class Nap(nn.Module):  # type: ignore[misc, name-defined]
@@ -135,7 +229,7 @@ def test_a_module_is_left_as_it_was_also_after_an_error(calls: int) -> None:
     else:
         traced(module, 1, 2, windows=1, runs=5)
     for part in module.modules():
-        assert "forward" not in vars(part)
+        assert "_call_impl" not in vars(part)
         assert not part._forward_hooks
         assert not part._forward_pre_hooks
 

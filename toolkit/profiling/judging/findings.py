@@ -116,10 +116,10 @@ def _weights(run: Run) -> Iterable[str]:
 def _peak(run: Run) -> Iterable[str]:
     for key, column in run.backends.items():
         memory = column.memory
-        if memory.peak_module and memory.predicted_peak_activation_bytes and column.measured:
-            size = bytes_text(memory.predicted_peak_activation_bytes)
-            measured = bytes_text(memory.peak_activation_bytes)
-            said = f"{size} by shapes, {measured} measured"
+        predicted, measured = memory.predicted_peak_activation_bytes, memory.peak_activation_bytes
+        sizes = ((predicted, "by shapes"), (measured, "measured"))
+        said = ", ".join(f"{bytes_text(size)} {how}" for size, how in sizes if size is not None)
+        if memory.peak_module and said and column.measured:
             yield f"`{memory.peak_module}` sets {key}'s activation peak: {said}"
 
 

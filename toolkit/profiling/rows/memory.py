@@ -12,14 +12,24 @@ from toolkit.traces import ExecutedNode
 
 
 def memory_of(column: ObservedColumn) -> Memory:
-    """Return measured figures beside those predicted from shapes; unknown ones carry their reason."""
+    """Return measured figures beside those predicted from shapes; unknown ones carry their reason.
+
+    The timeline is the measured one where the runtime's allocator tells it for every node.
+    """
     trace = column.trace
     if trace is None:
         return Memory(why_null={"weights_bytes": "the profiled run was not reached"})
     why = dict(trace.unknown)
     weights = trace.memory.get("weights_bytes", _weights(trace.nodes))
-    timeline = live_timeline(trace.nodes, [_place(entry) for entry in column.claims])
-    predicted = max((size for _, size in timeline), default=None)
+    places = [_place(entry) for entry in column.claims]
+    timeline = live_timeline(trace.nodes, places)
+    predicted = most = max((size for _, size in timeline), default=None)
+    if trace.alive_bytes and len(trace.alive_bytes) == len(places):
+        names = [place[0] if place else node.name for place, node in zip(places, trace.nodes, strict=True)]
+        timeline = list(zip(names, trace.alive_bytes, strict=True))
+        most = max(trace.alive_bytes)
+    if predicted is None:
+        why["predicted_peak_activation_bytes"] = "the tensors between the nodes, or their sizes, are not told"
     known = {key: trace.memory.get(key) for key in ("peak_activation_bytes", "workspace_bytes")}
     if known["workspace_bytes"] is None and "workspace_bytes" not in why:
         why["workspace_bytes"] = "this backend does not tell scratch memory apart from activations"
@@ -35,7 +45,7 @@ def memory_of(column: ObservedColumn) -> Memory:
         workspace_bytes=known["workspace_bytes"],
         process_peak_bytes=column.process_peak_bytes,
         predicted_peak_activation_bytes=predicted,
-        peak_module=next((name for name, size in timeline if size == predicted), None),
+        peak_module=next((name for name, size in timeline if size == most), None),
         timeline=tuple(timeline),
         why_null=why,
     )
@@ -55,20 +65,19 @@ def _weights(nodes: Sequence[ExecutedNode]) -> int | None:
 def live_timeline(nodes: Sequence[ExecutedNode], modules: Sequence[tuple[str, ...]]) -> list[tuple[str, int]]:
     """Return the bytes of tensors alive while each node runs, by the node's first module.
 
-    A tensor lives from the node that writes it to the last one that reads it. Where a backend tells
-    no tensors (PyTorch), each output lives until the next call has read it: a chain. Empty where a
-    size is unknown.
+    A tensor lives from the node that writes it to the last one that reads it. Empty where a size is unknown,
+    and where nobody tells who reads what.
     """
     timed = [(i, node) for i, node in enumerate(nodes) if node.type != "CONSTANT"]
-    if any(node.output_bytes is None for _, node in timed):
+    told = any(node.inputs for _, node in timed)
+    if not told or any(node.output_bytes is None for _, node in timed):
         return []
-    chained = not any(node.inputs for _, node in timed)
     last: dict[str, int] = {}
     for place, (_, node) in enumerate(timed):
         for name in node.inputs:
             last[name] = place
         for name in node.outputs or (f"#{place}",):
-            last.setdefault(name, place + 1 if chained else place)
+            last.setdefault(name, place)
     found: list[tuple[str, int]] = []
     live: dict[str, int] = {}
     for place, (index, node) in enumerate(timed):
