@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,41 @@ def test_a_bare_path_says_its_scheme(root: Path) -> None:
     for name, word in (("folder", "folder"), ("table.csv", "csv"), ("table.parquet", "parquet")):
         with pytest.raises(NotFoundError, match=f"pictures of your own there are `{word}:{root / name}`"):
             dataset_of(str(root / name))
+
+
+def test_what_a_shard_holds_is_kept_until_the_shard_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def write(label: str) -> None:
+        with tarfile.open(tmp_path / "one.tar", "w") as file:
+            put(file, "a.png", b"a picture")
+            put(file, "a.cls", label.encode())
+            put(file, "b.png", b"a picture")
+            put(file, "b.cls", b"shirt")
+            put(file, "notes.bin", b"more")
+
+    def labels() -> list[str]:
+        found = dataset_of("tar:x").listed(f"tar:{tmp_path}/one.tar")
+        assert [one.name for one in found.left_out] == ["one.tar/notes.bin"]
+        assert [entry.place.read() for entry in found.entries] == [b"a picture"] * 2
+        return [found.classes[entry.label] for entry in found.entries]
+
+    opened: list[object] = []
+    whole = tarfile.open
+
+    def counted(name: Any, *rest: Any, **more: Any) -> tarfile.TarFile:
+        opened.append(name)
+        return whole(name, *rest, **more)
+
+    monkeypatch.setattr(tarfile, "open", counted)
+    write("hat")
+    os.utime(tmp_path / "one.tar", (1_000_000, 1_000_000))
+    opened.clear()
+    assert labels() == labels() == ["hat", "shirt"]
+    assert len(opened) == 1
+    write("bag")  # of the same size, just now
+    assert labels() == ["bag", "shirt"]
+    (tmp_path / "cache" / "cnnkit" / "hashes.sqlite").write_bytes(b"no database" * 100)
+    assert labels() == ["bag", "shirt"]
