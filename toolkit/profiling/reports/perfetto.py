@@ -1,10 +1,13 @@
 """A profile as a Perfetto (Chrome-trace) file: a track a column, rows laid end to end by their medians.
 
-The tracks show proportions, not one recorded call: each slice is the median of its row.
+The tracks show proportions, not one recorded call: each slice is the median of its row. Beside each stand
+counters of memory: the tensors that are alive, and the weights that were read so far. speedscope opens the
+same file and shows the tracks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toolkit.profiling.result import Cell, Profile, Row, Run
@@ -23,24 +26,39 @@ def perfetto_trace(profile: Profile) -> dict[str, Any]:
     return {"traceEvents": events, "displayTimeUnit": "ns"}
 
 
-def _track(run: Run, key: str, process: int, thread: int) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = []
-    held = dict(run.backends[key].memory.timeline)
-    clock = 0.0
+def _track(run: Run, key: str, process: int, thread: int) -> Iterator[dict[str, Any]]:
+    """Yield a column's slices, and counters where each of them begins; both end at 0."""
+    live, read, clock = _live(run, key), 0, 0.0
+    names: dict[str, int] = {}
     for row in run.rows:
         cell = row.cells.get(key)
         if cell is None or cell.latency_ms is None:
             continue
         place = {"pid": process, "ts": clock}
         times = {"tid": thread, "dur": cell.latency_ms * 1e3}
-        events.append(
-            {"ph": "X", "name": row.label, "cat": row.type, **place, **times, "args": _facts(row, cell)}
-        )
-        size = next((held[name] for name in row.modules if name in held), None)
-        if size is not None:
-            events.append({"ph": "C", "name": f"{key} live tensors", **place, "args": {"bytes": size}})
+        yield {"ph": "X", "name": row.label, "cat": row.type, **place, **times, "args": _facts(row, cell)}
+        read += cell.memory.weights_bytes or 0
+        sizes = {"live tensors": live.get(row.label), "weights read": read if row.modules else None}
+        for name, size in sizes.items():
+            if size is not None:
+                names[name] = size
+                yield _counter(f"{key} {name}", place, size)
         clock += times["dur"]
-    return events
+    yield from (_counter(f"{key} {name}", {"pid": process, "ts": clock}, 0) for name in names)
+
+
+def _counter(name: str, place: Mapping[str, Any], size: int) -> dict[str, Any]:
+    return {"ph": "C", "name": name, **place, "args": {"bytes": size}}
+
+
+def _live(run: Run, key: str) -> dict[str, int]:
+    """Return the most bytes of tensors that are alive during each row, by its label, where that is known."""
+    rows = {name: row.label for row in run.rows for name in row.modules}
+    found: dict[str, int] = {}
+    for name, size in run.backends[key].memory.timeline:
+        label = rows.get(name, name)
+        found[label] = max(size, found.get(label, 0))
+    return found
 
 
 def _facts(row: Row, cell: Cell) -> dict[str, Any]:
