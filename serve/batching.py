@@ -2,7 +2,8 @@
 
 A lone caller never waits: a batch leaves at once when the engine is idle, unless the last batch had
 company. Then it waits until as many rows are there as were around when the last one ended, but never
-longer than `delay_ms`, nor than half of what the engine took: waiting must cost less than it saves.
+longer than `delay_ms`, nor than half of what the engine took: waiting must cost less than it saves. Where
+`cnnkit choose` measured what batches take, that tells what waiting saves, and how many rows pay together.
 
 An engine that takes less than a hand-over to its thread costs (`HERE_S`) runs on the event loop itself, with
 all rows that came in the loop's turn.
@@ -15,7 +16,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.settings import BatchingSettings
+from toolkit.choices import CurvePoint
 
 Arrays = list[NDArray[Any]]
 Run = Callable[[NDArray[Any]], Arrays]
@@ -32,6 +34,8 @@ Run = Callable[[NDArray[Any]], Arrays]
 # What an engine may hold up the event loop: a few times what two threads take to hand a batch over and back
 # (a LeNet's batch of 16 takes 0.1 ms, the hand-over up to 0.2 ms of a busy loop).
 HERE_S = 0.000_5
+# of the most rows a second: what larger batches add is not worth their latency
+NEAR_BEST = 0.97
 
 
 class QueueFullError(Exception):
@@ -85,6 +89,7 @@ class Batcher:
     ) -> None:
         """`on_batch` is told of each batch's rows and seconds."""
         self.settings = settings
+        self._most = min(settings.max_batch, best_batch(settings.curve) or settings.max_batch)
         self._on_batch = on_batch
         self._waiting: deque[_Caller] = deque()
         self.rows_waiting = 0
@@ -141,9 +146,9 @@ class Batcher:
         if self._is_quick():
             self._turn_ends = asyncio.get_running_loop().call_soon(self._run_here)
             return
-        fewer = self.rows_waiting < min(self.settings.max_batch, self._around)
+        fewer = self.rows_waiting < min(self._most, self._around)
         if self._company and fewer and not self._stopped:
-            window = min(self.settings.delay_ms / 1e3, (self._last_s or 0.0) / 2)
+            window = self._window_s()
             left = window - (time.perf_counter() - self._waiting[0].came)
             if left > 0:
                 if self._alarm is None:
@@ -151,9 +156,16 @@ class Batcher:
                 return
         self._start()
 
+    def _window_s(self) -> float:
+        """Return how long those who wait may wait for more."""
+        if self.settings.curve:
+            whole = min(self._most, self._around)
+            return saved_s(self.settings.curve, self.rows_waiting, whole)
+        return min(self.settings.delay_ms / 1e3, (self._last_s or 0.0) / 2)
+
     def _is_quick(self) -> bool:
         """Tell whether the engine takes less for what waits than the hand-over to its thread."""
-        rows = min(self.rows_waiting, self.settings.max_batch)
+        rows = min(self.rows_waiting, self._most)
         return (
             self._last_s is not None
             and self._last_s < HERE_S
@@ -191,7 +203,7 @@ class Batcher:
             alike = not batch or (
                 caller.run == batch[0].run and caller.rows.shape[1:] == batch[0].rows.shape[1:]
             )
-            full = batch and count + len(caller.rows) > self.settings.max_batch
+            full = batch and count + len(caller.rows) > self._most
             if full or not alike:
                 break
             self._waiting.popleft()
@@ -233,6 +245,30 @@ class Batcher:
         while self._busy or self._waiting:
             await asyncio.sleep(0.005)
         self._pool.shutdown(wait=True)
+
+
+def best_batch(curve: Sequence[CurvePoint]) -> int | None:
+    """Return the smallest batch that answers all but the most rows a second; None without a curve."""
+    rates = {point.batch: point.batch / point.latency_ms for point in curve}
+    enough = NEAR_BEST * max(rates.values(), default=0.0)
+    return next((batch for batch, rate in rates.items() if rate >= enough), None)
+
+
+def taken_ms(curve: Sequence[CurvePoint], rows: int) -> float:
+    """Return what a batch takes, between the measured ones in proportion, beyond the last at its rate."""
+    last = curve[-1]
+    if rows > last.batch:
+        return last.latency_ms * rows / last.batch
+    batches, times = ([point.batch for point in curve], [point.latency_ms for point in curve])
+    return float(np.interp(rows, batches, times))
+
+
+def saved_s(curve: Sequence[CurvePoint], waiting: int, whole: int) -> float:
+    """Return the seconds that one batch of `whole` rows takes less than those waiting and then the others."""
+    if waiting >= whole:
+        return 0.0
+    apart = taken_ms(curve, waiting) + taken_ms(curve, whole - waiting)
+    return max(0.0, apart - taken_ms(curve, whole)) / 1e3
 
 
 def smoothed(old: float | None, new: float) -> float:

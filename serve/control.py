@@ -41,7 +41,9 @@ class ModelControl:
         opening = replace(self.settings.opening, untrained=False, model_file=None)
         if not find_artifacts(opening.root, name):
             raise NotFoundError(f"there is no artifact of that name in {opening.root}")
-        (model,) = line_up((name,), self.settings.backend, opening, others=False)
+        (model,) = line_up(
+            (name,), self.settings.backend, opening, others=False, choices=self.settings.choices
+        )
         model.classifier()
         model.look()
         return model

@@ -69,7 +69,7 @@ def assemble(served: Sequence[ServedModel], settings: ServeSettings, tell: Tell 
         observers.append(traced[0])
         atexit.register(traced[1])
     front = Front.of(settings.public_names, settings.root_path, settings.trust_proxy)
-    registry = Registry(served, settings.backend, settings.batching, metrics.batch)
+    registry = Registry(served, settings.batching, metrics.batch)
     return App(
         registry,
         metrics,

@@ -45,16 +45,15 @@ class Registry:
     def __init__(
         self,
         served: Sequence[ServedModel],
-        backend: str,
         batching: BatchingSettings,
         on_batch: Callable[[str, str, int, float], None],
     ) -> None:
-        """Serve the models of `backend`; the others are the page's, which opens them when they are asked.
+        """Serve the main models; the others are the page's, which opens them when they are asked.
 
         `on_batch` is told of each batch's model, version, rows and seconds.
         """
-        self.models = {model.name: model for model in served if model.backend.name == backend}
-        self.others = [model for model in served if model.backend.name != backend]
+        self.models = {model.name: model for model in served if model.main}
+        self.others = [model for model in served if not model.main]
         self.batching = batching
         self.queues: dict[tuple[str, str], Queue] = {}
         self.ready = False
@@ -109,10 +108,11 @@ class Registry:
     def _version(self, model: ServedModel, name: str, classifier: Classifier) -> Version:
         queue = self.queues.get((model.name, name))
         if queue is None:
-            queue = self.queues[model.name, name] = self._queue(model.name, name, classifier)
+            queue = self.queues[model.name, name] = self._queue(model, name, classifier)
         return Version(model, classifier, queue)
 
-    def _queue(self, model: str, version: str, classifier: Classifier) -> Queue:
+    def _queue(self, served: ServedModel, version: str, classifier: Classifier) -> Queue:
+        model = served.name
         least, most = classifier.engine.batch_sizes
         # what takes no fewer than so many rows, as a graph with a fixed batch, callers cannot share
         together = min(self.batching.max_batch, most or self.batching.max_batch)
@@ -123,7 +123,9 @@ class Registry:
             tally.ran(rows, seconds)
             self._on_batch(model, version, rows, seconds)
 
-        batcher = Batcher(replace(self.batching, max_batch=shared), on_batch=ran)
+        # the curve is that of the file that was chosen
+        curve = served.choice.curve if served.choice and version == served.default else ()
+        batcher = Batcher(replace(self.batching, max_batch=shared, curve=curve), on_batch=ran)
         return Queue(batcher=batcher, tally=tally, most_rows=max(together, least))
 
     async def close(self) -> None:

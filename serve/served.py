@@ -14,8 +14,11 @@ from serve.classifier import Classifier
 from serve.settings import OpeningSettings
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, Backend, backend_names
+from toolkit.choices import ChoiceFile
 from toolkit.errors import CnnkitError, NotFoundError
-from toolkit.opening import as_asked, fits, is_path, newest_name, readings
+from toolkit.opening import as_asked, describe, fits, is_path, newest_name, readings
+from toolkit.resolving import resolve_choice, said_choice
+from toolkit.telling import Tell, silent
 
 # a file that could not be opened is tried anew this much later: it may be whole by then, a device free
 RETRY_S = 30.0
@@ -37,7 +40,8 @@ class ServedModel:
     A version is a precision of the model in the artifacts folder. `artifact` is the file of the default
     version, None where the model cannot be served by this backend, and `why_not` says why; `files` are
     the versions' newest files. A model that was named by its path is `pinned`: it stays that file,
-    whatever else has its name.
+    whatever else has its name. `main` tells the API's from those that the page has beside it; `choice` is
+    the one that it is served by.
     """
 
     name: str
@@ -46,6 +50,8 @@ class ServedModel:
     artifact: Artifact | None = None
     why_not: str | None = None
     pinned: bool = False
+    main: bool = True
+    choice: ChoiceFile | None = None
     files: dict[str, Artifact] = field(default_factory=dict)
     opened: dict[str, Classifier] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
@@ -55,6 +61,12 @@ class ServedModel:
     def label(self) -> str:
         """Return what people read: model and backend."""
         return f"{self.name} · {self.backend.title}"
+
+    @property
+    def said(self) -> str:
+        """Say in words which file is served and, where it was chosen, as what."""
+        file = describe(self.artifact) if self.artifact else self.label
+        return f"{file}, as chosen: {said_choice(self.choice)}" if self.choice else file
 
     @property
     def default(self) -> str:
@@ -174,30 +186,57 @@ class ServedModel:
 
 
 def line_up(
-    models: Sequence[str], backend: str, opening: OpeningSettings, *, others: bool
+    models: Sequence[str],
+    backend: str,
+    opening: OpeningSettings,
+    *,
+    others: bool,
+    choices: bool = False,
+    tell: Tell = silent,
 ) -> list[ServedModel]:
     """Resolve every model for `backend`, which must work, and with `others` for the rest, which may not.
 
-    Raises CnnkitError when a model cannot be served by `backend`.
+    With `choices` a name is resolved to what `cnnkit choose` chose, where that holds here. Raises CnnkitError
+    when a model cannot be served by `backend`.
     """
     opener = BACKENDS.load(backend)
     opener.require(instead=f"`cnnkit serve --backend {DEFAULT_BACKEND}` runs here")
     found: dict[str, list[ServedModel]] = {}
     for model in list(models) or [newest_name(opening.selection(backend))]:
-        artifact = opening.find(model, backend)
-        name = artifact.name
+        served = _chosen(model, opening, tell) if choices else None
+        if served is None:
+            artifact = opening.find(model, backend)
+            served = ServedModel(
+                name=artifact.name, backend=opener, opening=opening, artifact=artifact, pinned=is_path(model)
+            )
+        name = served.name
         if name in found:
             raise CnnkitError(f"{name} is named twice; each model is served once")
-        served = ServedModel(
-            name=name, backend=opener, opening=opening, artifact=artifact, pinned=is_path(model)
-        )
-        rest = [other for other in backend_names() if others and other != backend]
+        rest = [other for other in backend_names() if others and other != served.backend.name]
         found[name] = [served, *(_optional(name, BACKENDS.load(other), opening) for other in rest)]
     return [served for row in found.values() for served in row]
 
 
+def _chosen(model: str, opening: OpeningSettings, tell: Tell) -> ServedModel | None:
+    """Return a name as `cnnkit choose` chose it; None where nothing was, or it does not hold here (told)."""
+    found = resolve_choice(model, opening, tell)
+    if found is None or found.choice is None:
+        return None
+    one = found.choice.chosen
+    own = replace(
+        opening, precision=one.precision, threads=opening.threads or one.threads, chosen=dict(one.settings)
+    )
+    return ServedModel(
+        name=found.artifact.name,
+        backend=BACKENDS.load(found.backend),
+        opening=own,
+        artifact=found.artifact,
+        choice=found.choice,
+    )
+
+
 def _optional(model: str, backend: Backend, opening: OpeningSettings) -> ServedModel:
-    served = ServedModel(name=model, backend=backend, opening=opening)
+    served = ServedModel(name=model, backend=backend, opening=opening, main=False)
     if not backend.installed():
         served.why_not = f"cannot run here: {backend.availability().why_not}"
         return served

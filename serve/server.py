@@ -14,7 +14,6 @@ from serve.served import line_up
 from serve.settings import ServeSettings
 from toolkit.artifacts import artifacts_root
 from toolkit.errors import CnnkitError, MissingExtraError
-from toolkit.opening import describe
 from toolkit.telling import Tell, aloud
 
 # With the default of 5 ms an engine's thread waits that long for a busy event loop to let go.
@@ -77,10 +76,17 @@ def serve(
             "`--auth USER:PASSWORD` or `--token TOKEN` changes that"
         )
     with contextlib.closing(listen(settings.host, settings.port)) as sock:
-        served = line_up(tuple(map(str, models)), settings.backend, settings.opening, others=settings.page)
+        served = line_up(
+            tuple(map(str, models)),
+            settings.backend,
+            settings.opening,
+            others=settings.page,
+            choices=settings.choices,
+            tell=tell,
+        )
         for model in served:
-            if model.backend.name == settings.backend and model.artifact:
-                tell(f"opened {describe(model.artifact)}")
+            if model.main and model.artifact:
+                tell(f"opened {model.said}")
         sys.setswitchinterval(SWITCH_S)
         Server(
             assemble(served, settings, tell),

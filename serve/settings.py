@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.artifacts import Artifact, artifacts_root
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, EngineOptions
+from toolkit.choices import CurvePoint
 from toolkit.images import MAX_BYTES, MAX_PIXELS
 from toolkit.opening import Selection, open_model
 
@@ -26,16 +28,23 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchingSettings:
-    """How callers are put together. `max_batch` 1 turns batching off; `max_waiting` counts rows."""
+    """How callers are put together. `max_batch` 1 turns batching off; `max_waiting` counts rows.
+
+    `curve` is what batches were measured to take, where the network was chosen: then callers wait no longer
+    than that saves, in place of `delay_ms`, and no more run together than answer the most rows a second.
+    """
 
     max_batch: int = 32
     delay_ms: float = 2.0
     max_waiting: int = 512
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpeningSettings(Selection):
     """Which artifacts are opened, and how, and what pictures for them may weigh.
+
+    `chosen` are the backend's own settings that are not its defaults.
 
     Their formats are each backend's own.
     """
@@ -43,13 +52,18 @@ class OpeningSettings(Selection):
     root: Path = field(default_factory=lambda: artifacts_root(None))
     device: str | None = None
     threads: int | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
     def options(self) -> EngineOptions:
         """Return how engines are opened."""
         # a server shares its cores with the event loop, so idle engine threads must not spin
         return EngineOptions(
-            device=self.device, threads=self.threads, model_file=self.model_file, yields=True
+            device=self.device,
+            threads=self.threads,
+            model_file=self.model_file,
+            yields=True,
+            chosen=self.chosen,
         )
 
     def selection(self, backend: str) -> Selection:
@@ -73,6 +87,7 @@ class ServeSettings:
     long a connection may wait for its next request; `stop_delay_s` how long a server that is to stop says
     that it is not ready, and goes on, before it listens no more. `log_requests` writes a line of JSON for
     each request on standard output; with `model_control` the API loads and unloads models of the folder.
+    With `choices` a name is served as `cnnkit choose` chose it, by that backend, where that holds here.
     `grpc_port` is where the protocol is spoken over gRPC, 0 for any free one, None for nowhere.
     """
 
@@ -93,6 +108,7 @@ class ServeSettings:
     log_requests: bool = False
     model_control: bool = False
     grpc_port: int | None = None
+    choices: bool = False
 
     @property
     def drain_s(self) -> int:

@@ -15,6 +15,7 @@ import cnnkit
 REPO = Path(__file__).parents[1]
 FUNCTIONS = [
     "check",
+    "choose",
     "compare",
     "datasets",
     "doctor",
@@ -30,6 +31,7 @@ FUNCTIONS = [
     "verify",
 ]
 RESULTS = [
+    "Choice",
     "Comparison",
     "Findings",
     "Imported",
@@ -51,7 +53,7 @@ CONTRACTS = [
     "Passport",
     "Preprocessing",
 ]
-SETTINGS = ["ProfileSettings", "Recipe", "ServeSettings", "Watcher"]
+SETTINGS = ["Budget", "ChooseSettings", "ProfileSettings", "Recipe", "ServeSettings", "Watcher"]
 # those that neither read nor write artifacts
 ROOTLESS = {"compare", "datasets", "doctor", "models"}
 

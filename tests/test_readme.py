@@ -22,6 +22,7 @@ QUICK = {
     "train": ["--dataset", "fashion-mnist-sample", "--epochs", "1"],
     "export": ["--images", "100"],
     "profile": ["--duration", "0.2"],
+    "choose": ["--time", "5", "--backend", "ort", "--allow-noise"],
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -192,6 +193,14 @@ precision_option = options(
     _short("fp16"),
     _short("int8"),
 )
+
+
+def takes_choice(*, backend: str | None, device: str | None) -> bool:
+    """Tell whether nothing was typed that overrules a choice: no backend, precision or device."""
+    context = click.get_current_context()
+    short = any(context.meta.get(f"cnnkit.{word}") for word in ("fp16", "int8"))
+    typed = short or context.get_parameter_source("precision") is ParameterSource.COMMANDLINE
+    return backend is None and device is None and not typed
 
 
 def emit(payload: Any) -> None:

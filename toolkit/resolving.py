@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, is_shipped, open_artifact
+from toolkit.artifacts import (
+    CHECKPOINT,
+    Artifact,
+    artifact_name,
+    find_artifacts,
+    is_shipped,
+    open_artifact,
+)
 from toolkit.backends import (
     BACKENDS,
     DEFAULT_BACKEND,
@@ -15,21 +22,71 @@ from toolkit.backends import (
     opener,
     openers,
 )
+from toolkit.choices import ChoiceFile, chosen_path, find_choice
 from toolkit.errors import CnnkitError
-from toolkit.opening import Selection, as_asked, is_path, open_model
+from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model
+from toolkit.telling import Tell
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """An artifact, the backend that opens it, and in words why this one; None where it was named."""
+    """An artifact, the backend that opens it, and in words why this one; None where it was named.
+
+    `choice` is the one of `cnnkit choose` that it was taken by.
+    """
 
     artifact: Artifact
     backend: str
     why: str | None = None
+    choice: ChoiceFile | None = None
 
     def open(self, options: EngineOptions) -> Engine:
-        """Open the artifact. Raises UnavailableError when backend or device is not here."""
+        """Open the artifact, as it was chosen. Raises UnavailableError when backend or device is not here."""
+        if self.choice is not None:
+            chosen = self.choice.chosen
+            options = replace(
+                options,
+                threads=options.threads or chosen.threads,
+                chosen={**chosen.settings, **options.chosen},
+            )
         return BACKENDS.load(self.backend).open(self.artifact, options)
+
+
+def release_of(backend: str) -> str | None:
+    """Return the release of a backend's runtime on this machine; None where it is not here, or unknown."""
+    return BACKENDS.load(backend).availability().version if backend in BACKENDS.names() else None
+
+
+def resolve_choice(text: str | None, selection: Selection, tell: Tell) -> Resolved | None:
+    """Open what was chosen for a name; None where nothing was, or where that does not hold (told)."""
+    if (text is not None and is_path(text)) or selection.untrained:
+        return None
+    name = artifact_name(newest_name(selection) if text is None else text)
+    found = find_choice(selection.root, name, release_of)
+    if found is None:
+        return None
+    path = chosen_path(found.file, selection.root) if found.file else None
+    if found.file is None or path is None:
+        tell(
+            f"{found.path} is not taken: {found.why_not}; `cnnkit choose {name}` chooses again, and "
+            "until then the usual file is opened"
+        )
+        return None
+    chosen = found.file.chosen
+    asked = BACKENDS.load(chosen.backend).opens(replace(selection, precision=chosen.precision))
+    return Resolved(
+        artifact=as_asked(open_artifact(path), asked),
+        backend=chosen.backend,
+        why=f"as chosen: {said_choice(found.file)}",
+        choice=found.file,
+    )
+
+
+def said_choice(file: ChoiceFile) -> str:
+    """Say a choice in words: what it runs with, what that gains, and how to overrule it."""
+    one = file.chosen
+    gain = f", {one.gain:.2f} times the baseline's speed" if one.gain_ci95 and one.gain else ""
+    return f"{one.label}{gain}, {file.created[:10] or 'undated'} (`--backend` or `--precision` overrules it)"
 
 
 def resolve(text: str | None, *, backend: str | None, selection: Selection) -> Resolved:

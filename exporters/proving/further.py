@@ -11,6 +11,7 @@ from exporters.proving.parity import FLOORS, MARGIN
 from toolkit.backends import Engine
 from toolkit.errors import GateError
 from toolkit.exporting.further import Further, further_of
+from toolkit.exporting.tolerances import rms_ratio
 from toolkit.images import Inputs
 from toolkit.passports import FurtherParity, Precision
 
@@ -47,13 +48,6 @@ def _compared(name: str, wanted: NDArray[Any], have: NDArray[Any]) -> FurtherPar
         largest=_finite(float(np.abs(first).max(initial=0.0)), name),
         rms_ratio=_finite(ratio, name),
     )
-
-
-def rms_ratio(wanted: NDArray[Any], have: NDArray[Any]) -> float:
-    """Return the size of the difference of two arrays (root mean square) relative to the first one's."""
-    first, second = wanted.astype(np.float64).ravel(), have.astype(np.float64).ravel()
-    size = float(np.sqrt(np.square(first).mean())) if first.size else 0.0
-    return float(np.sqrt(np.square(second - first).mean())) / (size or 1.0) if first.size else 0.0
 
 
 def _finite(value: float, name: str) -> float:

@@ -7,17 +7,14 @@ from numpy.typing import NDArray
 
 from toolkit.answering import decisions
 from toolkit.errors import GateError
+from toolkit.exporting.tolerances import FP32_TOLERANCE, FURTHER_RMS
 from toolkit.images import softmax
 from toolkit.passports import FurtherParity, Parity, Precision
 
-# relative to max(1, largest |logit|): what rounding in another order of summation can do in fp32
-FP32_TOLERANCE = 1e-4
 # relative to max(1, largest |logit|), for networks without labelled pictures
 SMALL_GAP: dict[Precision, float] = {"fp16": 0.01, "bf16": 0.05}
 # the share of pictures whose first answer is the source's
 AGREEMENT: dict[Precision, float] = {"fp32": 1.0, "fp16": 0.999, "bf16": 0.99}
-# the size of the difference (RMS) relative to the output's own, for outputs beside the scores
-FURTHER_RMS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8": 0.5}
 # relative to max(1, largest |logit|): how far a file may be from its proof on another machine, whose order
 # of summation and rounding differ
 FLOORS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 4e-2, "int8": 5e-2}

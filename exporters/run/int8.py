@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from exporters.graphs.quantized import heavy_nodes, quantize, unquantizable
 from exporters.graphs.ranges import Range, measure
-from exporters.proving.accuracy import Drop, paired_drop
 from toolkit.allocation import give_back_freed_memory
 from toolkit.answering import answers, decisions, inputs_for
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine, EngineOptions, opener
 from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import ExportOptions, RangeMethod
+from toolkit.exporting.accuracy import Drop, paired_drop
 from toolkit.exporting.heldout import HeldOut, hold_out
 from toolkit.exporting.noise import Scale
 from toolkit.graphs.asking import scale_of

@@ -148,6 +148,7 @@ def serve(
         log_requests=log_requests,
         model_control=model_control,
         grpc_port=grpc_port,
+        choices=cli.takes_choice(backend=backend, device=device),
     )
     server.serve(*models, settings=settings, tell=cli.say)
 

@@ -40,7 +40,7 @@ class Running:
     def start(cls, entries: Sequence[ServedModel], backend: str = "counting") -> Running:
         said: list[str] = []
         metrics = ServerMetrics()
-        registry = Registry(entries, backend, BatchingSettings(), metrics.batch)
+        registry = Registry(entries, BatchingSettings(), metrics.batch)
         registry.start()
         return cls(registry=registry, reloader=Reloader(registry, metrics, said.append), said=said)
 

@@ -100,7 +100,7 @@ def test_a_version_that_opens_slowly_is_504_first_and_there_later(shipped: Path,
     model = Slow(
         name=MODEL, backend=BACKENDS.load("ort"), opening=opening, artifact=opening.find(MODEL, "ort")
     )
-    registry = Registry([model], "ort", BatchingSettings(), lambda name, rows, seconds: None)
+    registry = Registry([model], BatchingSettings(), lambda name, rows, seconds: None)
     registry.start()
     protocol = Protocol(registry, Admission(ServerMetrics(), 10))
 

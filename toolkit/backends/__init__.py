@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -46,11 +47,15 @@ class Examination:
 
 @dataclass(frozen=True, kw_only=True)
 class BackendSetting:
-    """One thing that a backend lets people choose when an artifact is opened, and what it may be."""
+    """One thing that a backend lets people choose when an artifact is opened, and what it may be.
+
+    `tries` are the values beside the default with which some networks are faster.
+    """
 
     choices: tuple[str, ...]
     default: str
     help: str
+    tries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +233,16 @@ class Backend(ABC):
     def tells_static(self) -> bool:
         """Whether something can be said of artifacts that cannot run here."""
         return type(self).static is not Backend.static
+
+    def variants(self, artifact: Artifact, *, threads: int, batch: int) -> Iterator[Mapping[str, str]]:
+        """Yield its own settings with which an artifact may be faster on so many threads, all defaults first.
+
+        `cnnkit choose` measures each; values that are the default's are left out.
+        """
+        axes = [(name, (one.default, *one.tries)) for name, one in self.settings.items() if one.tries]
+        for values in itertools.product(*(values for _, values in axes)):
+            named = zip(axes, values, strict=True)
+            yield {name: value for (name, choices), value in named if value != choices[0]}
 
     def device_for(self, options: EngineOptions) -> str:
         """Return the device that an artifact is opened on. Raises UnavailableError for a word of none."""

@@ -15,6 +15,7 @@ from toolkit.backends._openvino_cache import compile_model
 from toolkit.backends._openvino_files import GRAPH_FILE, WEIGHTS_FILE, core, reason, refuse
 from toolkit.backends._openvino_layers import computed_in, layer_times, mismatch, read_layers, said
 from toolkit.backends._openvino_nodes import executed_nodes, read_operations
+from toolkit.backends._openvino_streams import StreamedBatch
 from toolkit.errors import CorruptError, UnavailableError
 from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
@@ -48,6 +49,7 @@ class OpenVinoEngine(Engine):
             warnings.warn(wrong, RuntimeWarning, stacklevel=4)
         self.model: Any = self._read()
         self._requests: dict[int | None, Any] = {}
+        self._streamed: dict[int, StreamedBatch] = {}
         self._shared_is_known = False  # what the one for all other sizes computes in shows when it has run
         self._request(artifact.passport.input.shape[0] or 1)  # what cannot be compiled is told now
 
@@ -112,6 +114,19 @@ class OpenVinoEngine(Engine):
             self._requests[key] = self._fed(self._compiled(key))
         return self._requests[key]
 
+    def _streams(self, size: int) -> StreamedBatch | None:
+        """Return what divides a batch among streams; None with one stream, or where the rows do not divide.
+
+        Only of the first two sizes, as each holds the weights once more.
+        """
+        streams = int(self.options.chosen.get("streams", "1"))
+        if streams < 2 or size % streams or (size not in self._streamed and len(self._streamed) > 1):
+            return None
+        if size not in self._streamed:
+            compiled = self._compiled(size // streams, NUM_STREAMS=streams)
+            self._streamed[size] = StreamedBatch([self._fed(compiled) for _ in range(streams)])
+        return self._streamed[size]
+
     def _fed(self, compiled: Any) -> Any:
         """Return a request of a compiled model with the values of further inputs in it."""
         request = compiled.create_infer_request()
@@ -132,6 +147,10 @@ class OpenVinoEngine(Engine):
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         self.check(batch)
+        streamed = self._streams(len(batch))
+        if streamed is not None:
+            self._first_call(streamed.bind(batch), batch)
+            return streamed.outputs()
         request = self._request(len(batch))
         self._first_call(_bound(request, batch), batch)
         shared = request is self._requests.get(None)
@@ -151,13 +170,18 @@ class OpenVinoEngine(Engine):
 
     def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
         self.check(batch)
-        call = _bound(self._request(len(batch)), batch)
+        streamed = self._streams(len(batch))
+        call = streamed.bind(batch) if streamed else _bound(self._request(len(batch)), batch)
         self._first_call(call, batch)
         return call
 
     def trace(self, batch: NDArray[Any], *, windows: int, runs: int) -> Trace:
         """Compile the graph anew for each window: a layer's mean is one since then and is never reset."""
         self.check(batch)
+        if self._streams(len(batch)) is not None:
+            raise UnavailableError(
+                "OpenVINO tells no layers' times of several streams; leave out `--streams`"
+            )
         times, totals = [], []
         for _ in range(windows):
             compiled = self._compiled(len(batch), PERF_COUNT=True)
@@ -183,6 +207,7 @@ class OpenVinoEngine(Engine):
 
     def close(self) -> None:
         self._requests.clear()
+        self._streamed.clear()
         self.model = None
 
 

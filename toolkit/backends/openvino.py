@@ -6,12 +6,12 @@ always told, and what it compiled is read back and held against the name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import ClassVar
 
 from toolkit.artifacts import Artifact
-from toolkit.backends import Availability, Backend, Engine, EngineOptions
+from toolkit.backends import Availability, Backend, BackendSetting, Engine, EngineOptions
 from toolkit.backends._openvino_engine import OpenVinoEngine
 from toolkit.backends._openvino_files import GRAPH_FILE, IR, PACKAGE, lacks, release
 from toolkit.graphs import GRAPH
@@ -32,6 +32,21 @@ class OpenVino(Backend):
     formats: ClassVar[Mapping[Format, str | None]] = {GRAPH: GRAPH, IR: IR}
     computes: ClassVar[Mapping[Precision, Precision]] = {"bf16": "fp32"}
     order = 2
+    settings: ClassVar[Mapping[str, BackendSetting]] = {
+        "streams": BackendSetting(
+            choices=("1", "2", "4", "8"),
+            default="1",
+            help="Among how many of OpenVINO's streams a batch's rows are divided.",
+            tries=("2", "4", "8"),
+        )
+    }
+
+    def variants(self, artifact: Artifact, *, threads: int, batch: int) -> Iterator[Mapping[str, str]]:
+        for one in super().variants(artifact, threads=threads, batch=batch):
+            streams = int(one.get("streams", "1"))
+            # a stream needs a thread, and rows that it does not share
+            if streams == 1 or (streams <= threads and batch % streams == 0 and batch >= 2 * streams):
+                yield one
 
     def availability(self) -> Availability:
         if find_spec(PACKAGE) is None:
@@ -44,6 +59,7 @@ class OpenVino(Backend):
     def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
         self.require()
         self.device_for(options)
+        self.setting(options, "streams")
         return OpenVinoEngine(artifact, options)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,7 +59,9 @@ class OrtEngine(Engine):
         settings.log_severity_level = 3
         if self.options.threads:
             settings.intra_op_num_threads = self.options.threads
-        if self.options.yields:
+        # a server's idle workers must not spin, unless that was measured to pay and chosen
+        spins = BACKEND.setting(self.options, "spinning") == "on"
+        if not spins or (self.options.yields and "spinning" not in self.options.chosen):
             settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         level = LEVELS[BACKEND.setting(self.options, "level")]
         settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
@@ -183,9 +185,23 @@ class Ort(Backend):
     foreign = ("ONNX Runtime's own profile (`enable_profiling`)",)
     settings: ClassVar[Mapping[str, BackendSetting]] = {
         "level": BackendSetting(
-            choices=tuple(LEVELS), default="all", help="How far ONNX Runtime optimises the graph."
-        )
+            choices=tuple(LEVELS),
+            default="all",
+            help="How far ONNX Runtime optimises the graph.",
+            tries=("extended",),
+        ),
+        "spinning": BackendSetting(
+            choices=("on", "off"),
+            default="on",
+            help="Whether ONNX Runtime's idle workers spin for their next work.",
+            tries=("off",),
+        ),
     }
+
+    def variants(self, artifact: Artifact, *, threads: int, batch: int) -> Iterator[Mapping[str, str]]:
+        for one in super().variants(artifact, threads=threads, batch=batch):
+            if threads > 1 or "spinning" not in one:  # a single thread has nobody to wait for
+                yield one
 
     def availability(self) -> Availability:
         try:

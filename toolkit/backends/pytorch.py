@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.artifacts import CHECKPOINT, Artifact
-from toolkit.backends import Availability, Backend, Engine, EngineOptions
+from toolkit.backends import Availability, Backend, BackendSetting, Engine, EngineOptions
 from toolkit.checkpoints import load_module
 from toolkit.errors import UnavailableError, needs_extra
 from toolkit.machine.arithmetic import plain_fp32
@@ -59,13 +60,30 @@ class PyTorchEngine(Engine):
 
             torch.set_num_threads(options.threads)  # of the whole process: torch knows no other way
         self.module = load_module(artifact, model_file=options.model_file, lean=True).to(self.device)
+        self.channels_last = BACKEND.setting(options, "channels_last") == "yes"
+        if self.channels_last:
+            import torch
+
+            self.module = self.module.to(memory_format=torch.channels_last)
+        self.call: Callable[[Any], Any] = self.module
+        if BACKEND.setting(options, "compile") == "yes":
+            import torch
+
+            self.call = torch.compile(self.module)
+
+    def _laid_out(self, given: Any) -> Any:
+        """Return an input in the order that the module's weights lie in."""
+        import torch
+
+        turned = self.channels_last and given.ndim == 4
+        return given.contiguous(memory_format=torch.channels_last) if turned else given
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         import torch
 
         self.check(batch)
         with torch.inference_mode():
-            output = self.module(torch.from_numpy(writable(batch)).to(self.device))
+            output = self.call(self._laid_out(torch.from_numpy(writable(batch)).to(self.device)))
         outputs = output if isinstance(output, (list, tuple)) else [output]
         return [value.cpu().numpy() for value in outputs]
 
@@ -73,7 +91,7 @@ class PyTorchEngine(Engine):
         import torch
 
         self.check(batch)
-        module, device = self.module, self.device
+        module, device, laid_out = self.call, self.device, self._laid_out
         given = torch.from_numpy(writable(batch)).to(device)
         waits: dict[str, Callable[[], object]] = {
             "cuda": partial(torch.cuda.synchronize, device),
@@ -83,7 +101,7 @@ class PyTorchEngine(Engine):
 
         def call() -> object:
             with torch.inference_mode():
-                output = module(given)
+                output = module(laid_out(given))
             wait()
             return output
 
@@ -93,6 +111,8 @@ class PyTorchEngine(Engine):
         from toolkit.backends._torch_trace import trace_module
 
         self.check(batch)
+        if self.call is not self.module:
+            raise UnavailableError("a compiled module tells no time per layer; leave out `--compile`")
         return trace_module(self.module, batch, self.device, windows=windows, runs=runs)
 
 
@@ -106,6 +126,26 @@ class PyTorch(Backend):
     formats: ClassVar[Mapping[Format, str | None]] = {CHECKPOINT: None}
     device_words = ("cpu", "cuda", "cuda:N", "mps")
     order = 0
+    settings: ClassVar[Mapping[str, BackendSetting]] = {
+        "channels_last": BackendSetting(
+            choices=("no", "yes"),
+            default="no",
+            help="Whether PyTorch's weights and inputs lie channels last.",
+            tries=("yes",),
+        ),
+        "compile": BackendSetting(
+            choices=("no", "yes"),
+            default="no",
+            help="Whether PyTorch compiles the module, which takes a C++ compiler.",
+            tries=("yes",),
+        ),
+    }
+
+    def variants(self, artifact: Artifact, *, threads: int, batch: int) -> Iterator[Mapping[str, str]]:
+        compiles = any(shutil.which(word) for word in ("c++", "g++", "clang++"))
+        for one in super().variants(artifact, threads=threads, batch=batch):
+            if compiles or "compile" not in one:
+                yield one
 
     def installed(self) -> bool:
         return find_spec("torch") is not None  # importing it takes over a second

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("model", required=False)
 @cli.backend_option("[default: the usual one if it has a file here].")
+@click.option("--choice", is_flag=True, help="Measure what `cnnkit choose` chose for MODEL.")
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test pictures.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--include-trained", is_flag=True, help="Measure all pictures, those trained on, too.")
@@ -40,6 +41,7 @@ def evaluate(
     *,
     model: str | None,
     backend: str | None,
+    choice: bool,
     first: int | None,
     batch: int,
     include_trained: bool,
@@ -57,10 +59,12 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure MODEL, a name or a file, on test pictures: accuracy, its interval, who is taken for whom."""
-    from toolkit.errors import GateError
+    from toolkit.errors import CnnkitError, GateError
     from toolkit.inspection.network import load
     from toolkit.passports import as_precision
 
+    if choice and not cli.takes_choice(backend=backend, device=device):
+        raise click.UsageError("--choice names backend, precision and device: leave those out")
     opened = load(
         model,
         backend=backend,
@@ -70,8 +74,13 @@ def evaluate(
         pretrained=pretrained,
         root=root,
         model_file=model_file,
+        choice=choice,
         tell=cli.say,
     )
+    if choice and opened.choice is None:
+        opened.close()
+        name = opened.artifact.name
+        raise CnnkitError(f"no choice of {name} holds here: `cnnkit choose {name}` makes one")
     with opened as network, cli.progress() as progress:
         task = progress.add_task("evaluating", total=None)
         found = network.evaluate(

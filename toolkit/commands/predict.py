@@ -94,6 +94,7 @@ def predict(
         untrained=untrained,
         seed=seed,
         model_file=model_file,
+        choice=cli.takes_choice(backend=backend, device=device),
         tell=cli.say,
     )
     with opened as network:

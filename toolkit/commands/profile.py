@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -14,6 +15,7 @@ from toolkit.passports import Precision, as_precision
 
 if TYPE_CHECKING:
     from toolkit.allocation import Allocator
+    from toolkit.profiling.bench import ProfileSettings
     from toolkit.profiling.result import Profile
 
 
@@ -65,6 +67,7 @@ def _short(word: str) -> click.Option:
     help="Default: fp32.",
 )
 @click.option("--duration", type=click.FloatRange(0.05), default=1.0, show_default=True, metavar="SECONDS")
+@click.option("--choice", is_flag=True, help="MODEL as `cnnkit choose` chose it: file, backend, settings.")
 @backend_settings
 @click.option(
     "--allocator",
@@ -106,6 +109,7 @@ def profile_command(
     batches: tuple[int, ...] | None,
     precisions: tuple[Precision, ...],
     duration: float,
+    choice: bool,
     allocator: Allocator,
     against: str | None,
     layers: Path | None,
@@ -150,6 +154,9 @@ def profile_command(
             turns=bool(against),
             allocator=allocator,
         )
+        if choice:
+            typed = backend is not None or bool(precisions != ("fp32",)) or device is not None
+            models, backend, precisions, settings = _chosen(models, settings, root, typed=typed)
         words = (
             [word.strip() for word in backend.split(",") if word.strip()] if backend is not None else [ALL]
         )
@@ -174,6 +181,26 @@ def profile_command(
 
 
 profile_command.params += [_short("fp16"), _short("int8")]
+
+
+def _chosen(
+    models: tuple[str, ...], settings: ProfileSettings, root: Path, *, typed: bool
+) -> tuple[tuple[str, ...], str, tuple[Precision, ...], ProfileSettings]:
+    """Return what a choice names in place of what was typed. Raises CnnkitError where none holds here."""
+    from toolkit.opening import Selection
+    from toolkit.resolving import resolve_choice
+
+    if typed or len(models) > 1:
+        raise click.UsageError("--choice names file, backend, precision and device: type one MODEL alone")
+    found = resolve_choice(models[0] if models else None, Selection(root=root), cli.say)
+    if found is None or found.choice is None:
+        name = models[0] if models else "MODEL"
+        raise CnnkitError(f"no choice of {name} holds here: `cnnkit choose {name}` makes one")
+    cli.say(f"{found.artifact.path.name}, {found.why}")
+    one = found.choice.chosen
+    chosen = {**one.settings, **settings.chosen}
+    asked = dataclasses.replace(settings, threads=settings.threads or one.threads, chosen=chosen)
+    return (str(found.artifact.path),), one.backend, (one.precision,), asked
 
 
 def _show(found: Profile, *, against: bool, as_json: bool, top: int | None) -> None:

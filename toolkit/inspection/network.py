@@ -17,6 +17,7 @@ from PIL import Image
 from toolkit.answering import Invert, check_classes, data_word
 from toolkit.artifacts import Artifact, artifacts_root, path_of
 from toolkit.backends import Engine, EngineOptions
+from toolkit.choices import ChoiceFile
 from toolkit.errors import CnnkitError
 from toolkit.figures import shape_text
 from toolkit.images import PictureSource
@@ -31,7 +32,7 @@ from toolkit.inspection.prediction import (
 from toolkit.markup import html_table
 from toolkit.opening import Selection, describe, quality_of, take_weights
 from toolkit.passports import Passport, Precision
-from toolkit.resolving import resolve
+from toolkit.resolving import resolve, resolve_choice
 from toolkit.telling import Tell, silent
 from toolkit.unseen import UnseenPictures, unseen_pictures
 
@@ -50,9 +51,13 @@ def load(
     pretrained: Path | str | None = None,
     seed: int = 0,
     model_file: Path | str | None = None,
+    choice: bool = False,
     tell: Tell = silent,
 ) -> Network:
     """Open a network: a name's newest file that the backend opens, or the very file that a path names.
+
+    With `choice` a name opens what `cnnkit choose` chose for it, where that holds for this machine and the
+    newest weights, and `backend` and `precision` are for where it does not.
 
     `model` None is the network that was trained or exported last. `backend` None is the default one where
     it has a file of the newest weights, else the one that runs the checkpoint; `Network.why` says which
@@ -70,20 +75,26 @@ def load(
         seed=seed,
         model_file=path_of(model_file),
     )
-    choice = resolve(None if model is None else str(model), backend=backend, selection=selection)
-    tell(f"opened {describe(choice.artifact)}")
-    if choice.why:
-        tell(choice.why)
-    engine = choice.open(EngineOptions(device=device, threads=threads, model_file=selection.model_file))
-    return Network(engine, why=choice.why)
+    text = None if model is None else str(model)
+    found = resolve_choice(text, selection, tell) if choice else None
+    if found is not None:
+        tell(f"opened {describe(found.artifact)}, {found.why}")
+    else:
+        found = resolve(text, backend=backend, selection=selection)
+        tell(f"opened {describe(found.artifact)}")
+        if found.why:
+            tell(found.why)
+    engine = found.open(EngineOptions(device=device, threads=threads, model_file=selection.model_file))
+    return Network(engine, why=found.why, choice=found.choice)
 
 
 class Network:
     """An artifact opened by a backend. Use as a context manager, or `close` it; threads must take turns."""
 
-    def __init__(self, engine: Engine, *, why: str | None = None) -> None:
+    def __init__(self, engine: Engine, *, why: str | None = None, choice: ChoiceFile | None = None) -> None:
         self.engine = engine
         self.why = why
+        self.choice = choice
 
     @property
     def artifact(self) -> Artifact:

@@ -31,7 +31,7 @@ def machine() -> Machine:
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
         cpu=cpu(),
-        memory_bytes=_memory(),
+        memory_bytes=physical_memory(),
         gpus=gpus(),
         driver_cuda=driver_version(),
         packages={one.package: one.version for one in requirements() if one.version},
@@ -39,7 +39,8 @@ def machine() -> Machine:
     )
 
 
-def _memory() -> int | None:
+def physical_memory() -> int | None:
+    """Return the bytes of memory that this machine has; None where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):

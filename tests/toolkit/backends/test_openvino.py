@@ -314,3 +314,19 @@ def test_a_signal_is_heard_after_engines_were_let_go(lenet: Artifact, tmp_path: 
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
     )
     assert (done.returncode, done.stdout) == (0, "[2]\n"), done.stderr
+
+
+def test_streams_divide_a_batch_and_answer_as_one_does(lenet: Artifact) -> None:
+    given = pictures(8)
+    with (
+        BACKEND.open(lenet, EngineOptions(threads=2)) as one,
+        BACKEND.open(lenet, EngineOptions(threads=2, chosen={"streams": "2"})) as two,
+    ):
+        for count in (8, 7, 1, 8):  # an odd batch is not divided
+            assert np.allclose(two.run(given[:count])[0], one.run(given[:count])[0], atol=1e-5)
+        two.bind(given)()
+        with pytest.raises(UnavailableError, match="leave out `--streams`"):
+            two.trace(given, windows=1, runs=1)
+    found = list(BACKEND.variants(lenet, threads=2, batch=8))
+    assert found == [{}, {"streams": "2"}]
+    assert list(BACKEND.variants(lenet, threads=2, batch=1)) == [{}]

@@ -52,6 +52,11 @@ class Yardstick:
         """On how many threads it works."""
         return self._threads
 
+    @property
+    def latest(self) -> Mapping[str, float]:
+        """Return each piece of work's milliseconds when it was last timed; empty before the first call."""
+        return {name: times[-1] for name, times in self._taken.items() if times}
+
     def medians(self) -> Mapping[str, float]:
         """Return the median milliseconds of each piece of work; empty before the first call."""
         return {name: float(np.median(times)) for name, times in self._taken.items() if times}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from exporters.proving.accuracy import Drop, paired_drop
+from toolkit.exporting.accuracy import Drop, paired_drop
 
 
 def answers(lost: int, won: int, count: int) -> tuple[np.ndarray, np.ndarray]:

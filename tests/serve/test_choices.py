@@ -1,0 +1,110 @@
+"""A name is served as it was chosen, where the choice holds; batching follows the curve that was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.batching import best_batch, saved_s, taken_ms
+from serve.served import line_up
+from serve.settings import OpeningSettings
+from tests.serve.conftest import MODEL, serving, tensor
+from toolkit.artifacts import read_passport
+from toolkit.choices import (
+    ChoiceFile,
+    Contender,
+    CurvePoint,
+    choice_path,
+    this_machine,
+    weights_of,
+    write_choice,
+)
+from toolkit.resolving import release_of
+
+CURVE = tuple(
+    CurvePoint(batch=n, latency_ms=ms)
+    for n, ms in ((1, 1.0), (2, 1.2), (4, 1.6), (8, 2.4), (16, 4.8), (32, 9.9))
+)
+
+
+@pytest.fixture
+def chosen(shipped: Path, tmp_path: Path) -> ChoiceFile:
+    one = Contender(
+        backend="ort", artifact=str(shipped), precision="fp32", settings={"level": "extended"}, threads=1
+    )
+    made = ChoiceFile(
+        model=MODEL,
+        file=shipped.name,
+        sha256=read_passport(shipped).sha256,
+        weights=weights_of(tmp_path, MODEL),
+        chosen=one,
+        baseline=one,
+        machine=this_machine({"ort": release_of("ort") or ""}),
+        curve=CURVE,
+        created="2026-11-28T12:00:00+00:00",
+    )
+    write_choice(choice_path(tmp_path, MODEL), made)
+    return made
+
+
+def test_a_choice_opens_with_its_settings_and_is_overruled_by_threads(
+    chosen: ChoiceFile, tmp_path: Path
+) -> None:
+    opening = OpeningSettings(root=tmp_path)
+    (model,) = line_up([MODEL], "ort", opening, others=False, choices=True)
+    options = model.opening.options()
+    assert (options.threads, dict(options.chosen), options.yields) == (1, {"level": "extended"}, True)
+    assert model.choice == chosen
+    assert "as chosen: ort fp32, 1 thread, level extended, 2026-11-28" in model.said
+    (model,) = line_up([MODEL], "ort", dataclasses.replace(opening, threads=2), others=False, choices=True)
+    assert model.opening.threads == 2
+    (model,) = line_up([MODEL], "ort", opening, others=False)
+    assert model.choice is None
+
+
+def test_a_choice_that_does_not_hold_is_told_and_the_usual_file_is_served(
+    chosen: ChoiceFile, tmp_path: Path
+) -> None:
+    write_choice(choice_path(tmp_path, MODEL), dataclasses.replace(chosen, weights="0"))
+    told: list[str] = []
+    opening = OpeningSettings(root=tmp_path)
+    (model,) = line_up([MODEL], "ort", opening, others=False, choices=True, tell=told.append)
+    assert model.choice is None
+    assert "is not taken: it was made of other weights than the newest; `cnnkit choose" in told[0]
+
+
+def test_a_server_of_a_choice_answers(chosen: ChoiceFile, tmp_path: Path) -> None:
+    with serving(tmp_path, MODEL, "--no-page") as server:
+        rows = np.zeros((3, 1, 28, 28), np.float32)
+        found = server.infer({"inputs": [tensor(rows)]})
+    assert (found.status, found.json["outputs"][0]["shape"]) == (200, [3, 10])
+
+
+def test_waiting_pays_what_one_batch_saves_over_two() -> None:
+    assert saved_s(CURVE, 1, 2) == pytest.approx((1.0 + 1.0 - 1.2) / 1e3)
+    assert saved_s(CURVE, 4, 4) == 0
+    assert taken_ms(CURVE, 3) == pytest.approx(1.4)
+    assert taken_ms(CURVE, 64) == pytest.approx(19.8)
+
+
+def test_no_more_rows_run_together_than_answer_the_most_a_second() -> None:
+    # 8 rows take 2.4 ms, 3.33 a millisecond; 16 and 32 are no faster a row
+    assert best_batch(CURVE) == 8
+    assert best_batch(()) is None
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=7), st.integers(1, 70), st.integers(1, 70))
+def test_any_curve_gives_a_window_that_is_no_longer_than_its_batches(
+    times: list[float], waiting: int, whole: int
+) -> None:
+    curve = tuple(CurvePoint(batch=2**n, latency_ms=ms) for n, ms in enumerate(times))
+    window = saved_s(curve, waiting, whole)
+    assert window >= 0
+    if waiting < whole:
+        assert window <= (taken_ms(curve, waiting) + taken_ms(curve, whole - waiting)) / 1e3 + 1e-12
+    assert best_batch(curve) in {point.batch for point in curve}

@@ -1,0 +1,128 @@
+"""Runtimes that are quick, noisy, wrong in bf16, that hang and that crash, each as one file that is found."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import toolkit.backends
+from tests.conftest import REPO
+
+SHARED = """
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from toolkit.backends import BackendSetting, Engine, EngineOptions
+from toolkit.backends.ort import Ort, OrtEngine
+"""
+# answers like ONNX Runtime, and its calls take no time
+QUICK = """
+class QuickEngine(OrtEngine):
+    backend = "quick"
+
+    def bind(self, batch):
+        self.check(batch)
+        pace = self.options.chosen.get("pace", "brisk")
+        return (lambda: time.sleep(0.004)) if pace == "slow" else (lambda: None)
+
+
+class Quick(Ort):
+    name = "quick"
+    title = "Quick"
+    computes: ClassVar[Mapping[Any, Any]] = {"bf16": "fp32"}
+    settings = {"pace": BackendSetting(choices=("brisk", "slow"), default="brisk", help="x", tries=("slow",))}
+
+    def lacks(self, precision):
+        return None if precision in ("fp32", "int8") else "it is not for that"
+
+    def open(self, artifact, options):
+        return QuickEngine(artifact, options)
+
+
+BACKEND = Quick()
+"""
+FAULTY = """
+class FaultyEngine(OrtEngine):
+    backend = "{word}"
+
+    def run(self, batch):
+        found = super().run(batch)
+        if {when}:
+            {fault}
+        return found
+
+    def bind(self, batch):
+        self.check(batch)
+        sound = self.artifact.passport.precision == "fp32" and "{word}" == "broken"
+        return super().bind(batch) if sound else lambda: None
+
+
+class Faulty(Ort):
+    name = "{word}"
+    title = "{word}"
+    computes: ClassVar[Mapping[Any, Any]] = {{"bf16": "fp32"}}
+    settings: ClassVar[Mapping[str, BackendSetting]] = {{}}
+
+    def lacks(self, precision):
+        return None if precision in {precisions} else "it is not for that"
+
+    def open(self, artifact, options):
+        return FaultyEngine(artifact, options)
+
+
+BACKEND = Faulty()
+"""
+FAULTS = {  # when it goes wrong, how, and in which precisions it runs
+    "noisy": (
+        "True",
+        "found[0] = np.random.default_rng().random(found[0].shape, np.float32)",
+        ("fp32",),
+    ),
+    "broken": ("self.artifact.passport.precision == 'bf16'", "found[0][:] = np.nan", ("fp32", "bf16")),
+    "hanging": ("True", "time.sleep(1000)", ("fp32",)),
+    "crashing": ("True", "os.abort()", ("fp32",)),
+}
+# read by every Python that starts with the folder on its path, as candidates' processes do
+SITE = """
+import toolkit.backends
+
+toolkit.backends.__path__.append({folder!r})
+"""
+
+
+@pytest.fixture(scope="session")
+def runtimes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the runtimes into a folder."""
+    folder = tmp_path_factory.mktemp("runtimes")
+    (folder / "quick.py").write_text(SHARED + QUICK)
+    for word, (when, fault, kinds) in FAULTS.items():
+        text = FAULTY.format(word=word, when=when, fault=fault, precisions=kinds)
+        (folder / f"{word}.py").write_text(SHARED + text)
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(SITE.format(folder=str(folder)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plugged(runtimes: Path) -> Iterator[dict[str, str]]:
+    """Let this process and those that it starts find the runtimes; yield the environment of the latter."""
+    before = os.environ.get("PYTHONPATH")
+    paths = [str(runtimes / "site"), str(REPO), *([before] if before else [])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    toolkit.backends.__path__.append(str(runtimes))
+    yield dict(os.environ)
+    toolkit.backends.__path__.remove(str(runtimes))
+    for word in ("quick", *FAULTS):
+        sys.modules.pop(f"toolkit.backends.{word}", None)
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before

@@ -1,0 +1,231 @@
+"""A whole choosing over runtimes that are quick, noisy, wrong, that hang and that crash."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cnnkit import front_door
+from toolkit.artifacts import open_artifact, shipped_root
+from toolkit.choices import find_choice, read_choice
+from toolkit.choosing import ChooseSettings
+from toolkit.choosing.choose import choose, only_one
+from toolkit.choosing.judging import pictures_for
+from toolkit.errors import CnnkitError
+from toolkit.resolving import release_of
+
+MODEL = "lenet-maxpool"
+DATA = ("--dataset", "fashion-mnist-sample")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("chosen")
+
+
+@pytest.fixture(scope="module")
+def chosen(plugged: dict[str, str], root: Path) -> Any:
+    """Choose among all of the runtimes; one that hangs gets three seconds."""
+    found = choose(
+        MODEL,
+        dataset="fashion-mnist-sample",
+        settings=ChooseSettings(
+            backends=("ort", "quick", "noisy", "broken", "hanging", "crashing"), time_s=10, limit_s=3
+        ),
+        root=root,
+    )
+    return found.to_json()
+
+
+def why(chosen: Any, backend: str, precision: str = "fp32") -> str:
+    entry = next(
+        one for one in chosen["rejected"] if (one["backend"], one["precision"]) == (backend, precision)
+    )
+    return str(entry["why"])
+
+
+def test_the_fastest_that_answers_like_the_baseline_is_chosen(chosen: Any) -> None:
+    assert (chosen["chosen"]["backend"], chosen["chosen"]["precision"]) == ("quick", "fp32")
+    assert chosen["chosen"]["gain_ci95"][0] > 1.02
+    assert chosen["baseline"]["backend"] == "ort"
+    assert chosen["chosen"]["accuracy"] == chosen["baseline"]["accuracy"] > 0.9
+    assert chosen["chosen"]["memory_bytes"] > 20e6
+    assert chosen["chosen"]["settings"] == {}
+    assert not chosen["partial"]
+    assert {"processor", "cores", "memory_bytes", "versions"} <= set(chosen["machine"])
+    assert [point["batch"] for point in chosen["curve"]][:3] == [1, 2, 4]
+
+
+def test_noise_is_rejected_by_its_accuracy(chosen: Any) -> None:
+    assert "it loses +" in why(chosen, "noisy")
+    assert "over the 0.5 allowed" in why(chosen, "noisy")
+
+
+def test_nan_is_rejected_in_the_precision_that_has_it_and_nowhere_else(chosen: Any) -> None:
+    assert why(chosen, "broken", "bf16") == "its answers hold NaN or infinity (200 of 200 pictures)"
+    assert "not judged" in why(chosen, "broken", "fp32")
+
+
+def test_one_that_hangs_and_one_that_crashes_end_alone_and_are_rejected_with_the_reason(chosen: Any) -> None:
+    assert why(chosen, "hanging") == "answering pictures took over 3 s and was ended"
+    assert "answering pictures ended its process by SIGABRT" in why(chosen, "crashing")
+
+
+def test_what_no_picture_can_decide_is_rejected_as_undecided(chosen: Any) -> None:
+    # 200 pictures cannot tell half a point
+    assert "undecided" in why(chosen, "quick", "int8")
+
+
+def test_the_choice_is_written_and_holds_for_this_machine_and_these_weights(chosen: Any, root: Path) -> None:
+    path = root / MODEL / f"{MODEL}.choice.json"
+    assert chosen["choice_file"] == str(path)
+    file = read_choice(path)
+    assert file is not None
+    assert file.chosen.backend == "quick"
+    weights = open_artifact(shipped_root() / MODEL / f"{MODEL}.safetensors").passport.sha256
+    assert file.weights == weights
+    found = find_choice(root, MODEL, release_of)
+    assert found is not None
+    assert found.why_not is None
+
+
+def test_confirming_measures_the_choice_again_and_changes_nothing(chosen: Any, root: Path) -> None:
+    path = root / MODEL / f"{MODEL}.choice.json"
+    before = path.read_bytes()
+    done = cnnkit("choose", MODEL, "--confirm", *DATA, "--artifacts", root, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["chosen"]["backend"] == "quick"
+    assert path.read_bytes() == before
+
+
+def test_a_budget_that_the_choice_does_not_keep_is_told_with_the_nearest(chosen: Any, root: Path) -> None:
+    words = ("choose", MODEL, "--confirm", *DATA, "--artifacts", root, "--p95", "0.00000001")
+    done = cnnkit(*words)
+    assert done.exit_code == 4
+    assert "nothing keeps to the budget; the nearest: p95 within" in " ".join(done.stderr.split())
+
+
+def cnnkit(*words: object) -> Result:
+    return CliRunner().invoke(front_door.main, [str(word) for word in words])
+
+
+def test_without_pictures_only_what_is_numerically_equal_is_chosen(
+    plugged: dict[str, str], tmp_path: Path
+) -> None:
+    page = tmp_path / "choice.html"
+    words = ("choose", MODEL, "--untrained", "--backend", "ort,quick", "--time", 5, "--artifacts", tmp_path)
+    done = cnnkit(*words, "--html", page, "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["chosen"]["backend"] == "quick"
+    assert found["chosen"]["accuracy"] is None
+    assert "not numerically equal" in why(found, "quick", "int8")
+    assert "the network is untrained" in why(found, "quick", "int8")
+    assert "No accuracy was measured" in page.read_text()
+
+
+def test_ctrl_c_leaves_what_is_complete_marked_partial_and_no_process(
+    plugged: dict[str, str], tmp_path: Path
+) -> None:
+    words = ("choose", MODEL, *DATA, "--backend", "ort", "--artifacts", str(tmp_path), "--json")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnkit", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=plugged,
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("judging"):
+            break
+    workers = children(process.pid)
+    assert workers
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    found = json.loads(stdout)
+    assert (found["partial"], found["chosen"]) == (True, None)
+    assert not list(tmp_path.rglob("*.choice.json"))
+    assert "interrupted" in stderr
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in listed.read_text().split()] if listed.exists() else []
+
+
+def test_two_choosings_take_turns(tmp_path: Path) -> None:
+    told: list[str] = []
+    inside, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with only_one(told.append):
+            inside.set()
+            leave.wait(10)
+
+    holder = threading.Thread(target=first)
+    holder.start()
+    inside.wait(10)
+    threading.Timer(0.2, leave.set).start()
+    with only_one(told.append):
+        assert leave.is_set()
+    holder.join()
+    assert told == ["another `cnnkit choose` measures on this machine; waiting until it is done …"]
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    source = open_artifact(shipped_root() / MODEL / f"{MODEL}.safetensors")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with (
+            pytest.raises(CnnkitError, match=r"cannot write the validation pictures .*free some space"),
+            pictures_for(source, ChooseSettings(), "fashion-mnist-sample"),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+SLIPS: dict[tuple[str, ...], tuple[int, str]] = {
+    ("--p95", "3", "--quantile", "0.9", "3"): (2, "name one of them"),
+    ("--batch", "0"): (2, "whole numbers of 1 or more"),
+    ("--batch", "1,8"): (1, "add `--throughput`, or name one"),
+    ("--backend", "orrt"): (1, "no backend 'orrt'; known: .* Did you mean 'ort'"),
+    ("--threads", "99999"): (2, "at most 1024"),
+    ("--confirm",): (1, "no choice of lenet-maxpool is here: `cnnkit choose lenet-maxpool` makes one"),
+}
+
+
+@pytest.mark.parametrize("words", SLIPS, ids=lambda words: words[0])
+def test_slips_are_told_in_one_line(
+    words: tuple[str, ...], run: Callable[..., Result], tmp_path: Path
+) -> None:
+    status, said = SLIPS[words]
+    done = run("choose", MODEL, *DATA, *words, "--artifacts", tmp_path)
+    assert done.exit_code == status
+    assert re.search(said, " ".join(done.stderr.split())), done.stderr

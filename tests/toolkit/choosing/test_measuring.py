@@ -1,0 +1,82 @@
+"""What ratios of windows say: gains with intervals over sets of processes, quantiles that will hold."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from toolkit.choosing.measuring import Timekeeper, Track, Window, gain, ratio
+
+
+def track(key: str, factors: list[float], *, noise: float = 0.0, seed: int = 0, rounds: int = 6) -> Track:
+    """Return windows of about a millisecond × each set's factor."""
+    random = np.random.default_rng(seed)
+    made = Track(key=key, batch=1)
+    for number, factor in enumerate(factors, 1):
+        for place in range(rounds):
+            ms = factor * np.exp(noise * random.standard_normal(20))
+            made.windows.append(Window(generation=number, round=place, ms=tuple(ms.tolist())))
+    return made
+
+
+def test_a_gain_is_the_baseline_over_the_track_with_its_interval() -> None:
+    found = gain(track("a", [2.0, 2.02, 1.98]), track("b", [1.0, 1.0, 1.0]), set())
+    assert found is not None
+    assert found.times == pytest.approx(2.0, rel=0.01)
+    assert 1.9 < found.low < found.times < found.high < 2.1
+    assert found.generations == 3
+
+
+def test_sets_that_agree_by_luck_are_no_surer_than_their_rounds() -> None:
+    base, other = track("a", [1.0] * 3, noise=0.5, seed=1), track("b", [1.0] * 3, noise=0.5, seed=2)
+    found = gain(base, other, set())
+    assert found is not None
+    assert found.high / found.low > 1.02
+
+
+def test_one_set_of_processes_tells_no_interval() -> None:
+    assert gain(track("a", [2.0]), track("b", [1.0]), set()) is None
+
+
+def test_disturbed_rounds_are_left_out_unless_all_are() -> None:
+    base, other = track("a", [1.0] * 3), track("b", [1.0] * 3)
+    spoilt = {(1, 0), (2, 3)}
+    for windows in (other.windows,):
+        for at, one in enumerate(windows):
+            if (one.generation, one.round) in spoilt:
+                windows[at] = Window(generation=one.generation, round=one.round, ms=(9.0,) * 20)
+    found = gain(base, other, spoilt)
+    assert found is not None
+    assert found.times == pytest.approx(1.0)
+    every = {(one.generation, one.round) for one in base.windows}
+    assert ratio(base, other, every) == pytest.approx(1.0)
+
+
+def test_a_quantile_that_a_next_process_keeps_lies_above_what_was_seen() -> None:
+    made = track("a", [1.0, 1.1, 0.9, 1.05], noise=0.02)
+    assert made.worst(0.95) > 1.1
+    latency = made.latency(0.99)
+    assert latency is not None
+    assert latency.p95 < (latency.quantile_ms or 0)
+    assert math.isinf(Track(key="b", batch=1).worst(0.95))
+
+
+def test_intervals_hold_as_often_as_they_say() -> None:
+    """Of sets whose processes differ by 3 %, about 95 % of the intervals hold the true gain."""
+    random, held = np.random.default_rng(0), 0
+    for seed in range(200):
+        factors = np.exp(0.03 * random.standard_normal((2, 3)))
+        base = track("a", (1.5 * factors[0]).tolist(), noise=0.01, seed=seed, rounds=3)
+        found = gain(base, track("b", factors[1].tolist(), noise=0.01, seed=seed + 999, rounds=3), set())
+        assert found is not None
+        held += found.low <= 1.5 <= found.high
+    assert held >= 180
+
+
+def test_the_yardstick_tells_which_rounds_were_disturbed() -> None:
+    keeper = Timekeeper()
+    keeper.run([], {}, rounds=3, window_s=0.01)
+    assert 0 <= keeper.noisy() <= 1
+    assert keeper.noisy(since=1) == 0

@@ -1,0 +1,225 @@
+"""Which finalist is chosen under which budget, without one clock: standings are made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from toolkit.artifacts import Artifact, open_artifact, shipped_root
+from toolkit.choosing import Budget, Candidate, ChooseSettings
+from toolkit.choosing.contest import Contest
+from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, Ruling, apart
+from toolkit.choosing.measuring import Gain, Track, Window
+from toolkit.choosing.requests import AnswerPictures, PictureAnswers
+from toolkit.choosing.result import frontier
+from toolkit.choosing.selection import select
+from toolkit.choosing.standing import Entrant, Standing
+from toolkit.errors import CnnkitError, GateError
+from toolkit.exporting.accuracy import Drop
+from toolkit.telling import silent
+
+
+@pytest.fixture(scope="module")
+def artifact() -> Artifact:
+    return open_artifact(shipped_root() / "lenet-maxpool" / "lenet-maxpool.onnx")
+
+
+def entrant(
+    artifact: Artifact,
+    name: str,
+    ms: float,
+    times: tuple[float, float, float] | None,
+    memory: int = 50_000_000,
+) -> Entrant:
+    found = Entrant(candidate=Candidate(backend=name, artifact=artifact), tracks={}, memory_bytes=memory)
+    windows = [Window(generation=g, round=r, ms=(ms,) * 10) for g in (1, 2, 3) for r in range(3)]
+    found.confirmed = Track(key=found.key, batch=1, windows=windows)
+    found.tracks = {1: found.confirmed}
+    found.ruling = Ruling(accuracy=0.9)
+    if times:
+        found.gain = Gain(low=times[0], times=times[1], high=times[2], generations=3)
+    return found
+
+
+def contest(artifact: Artifact, budget: Budget, *others: Entrant, disturbed: float = 0.0) -> Contest:
+    baseline = entrant(artifact, "base", 2.0, None)
+    pictures = ChoicePictures(file=Path("none"), source="none", count=0)
+    made = Contest([baseline.candidate], pictures, budget, ChooseSettings(), silent)
+    made.standing = Standing(
+        budget=budget,
+        entrants=[baseline, *others],
+        baseline=baseline,
+        finalists=list(others),
+        disturbed=disturbed,
+    )
+    return made
+
+
+def test_the_surest_gain_wins(artifact: Artifact) -> None:
+    fast, faster = entrant(artifact, "a", 1.5, (1.2, 1.33, 1.4)), entrant(artifact, "b", 1.0, (1.9, 2.0, 2.1))
+    found = select(contest(artifact, Budget(), fast, faster))
+    assert found.entrant is faster
+    assert "2.00 times as fast as the baseline (1.90 to 2.10 in fresh processes)" in found.why
+
+
+def test_a_gain_whose_interval_reaches_two_per_cent_is_none(artifact: Artifact) -> None:
+    near = entrant(artifact, "a", 1.9, (1.01, 1.05, 1.1))
+    found = select(contest(artifact, Budget(), near))
+    assert found.entrant.candidate.backend == "base"
+    assert "nothing is surely over 2% faster than the baseline: a fp32 came nearest" in found.why
+
+
+def test_a_noisy_machine_is_told_where_the_gain_is_not_clear_and_only_there(artifact: Artifact) -> None:
+    near, clear = entrant(artifact, "a", 1.9, (0.9, 1.3, 1.9)), entrant(artifact, "b", 1.0, (1.9, 2.0, 2.1))
+    with pytest.raises(CnnkitError, match="too noisy to choose: 50% of the rounds were disturbed"):
+        select(contest(artifact, Budget(), near, disturbed=0.5))
+    allowed = contest(artifact, Budget(), near, disturbed=0.5)
+    allowed.settings = ChooseSettings(allow_noise=True)
+    assert select(allowed).entrant.candidate.backend == "base"
+    assert select(contest(artifact, Budget(), near, clear, disturbed=0.5)).entrant is clear
+    slower = entrant(artifact, "c", 9.0, (0.1, 0.2, 0.3))
+    assert select(contest(artifact, Budget(), slower, disturbed=0.5)).entrant.candidate.backend == "base"
+
+
+def test_a_latency_budget_rules_out_the_baseline_and_needs_no_gain(artifact: Artifact) -> None:
+    near = entrant(artifact, "a", 1.9, (1.01, 1.05, 1.1))
+    found = select(contest(artifact, Budget(within_ms=1.95), near))
+    assert found.entrant is near
+    assert "the baseline does not keep to the budget" in found.why
+
+
+def test_budgets_that_cannot_be_met_name_the_nearest(artifact: Artifact) -> None:
+    fast = entrant(artifact, "a", 1.5, (1.2, 1.33, 1.4), memory=70_000_000)
+    lossy = entrant(artifact, "c", 0.5, None)
+    lossy.why_not = "it loses"
+    lossy.ruling = Ruling(
+        accuracy=0.8, drop=Drop(points=9.0, low=8.0, high=10.0, images=1000), why_not="it loses"
+    )
+    asked = contest(artifact, Budget(within_ms=1.0), fast)
+    asked.standing.entrants.append(lossy)
+    with pytest.raises(GateError, match=r"p95 within 1\.500 ms \(a fp32; 1\.000 asked\); or .* loses \+9"):
+        select(asked)
+    with pytest.raises(GateError, match=r"50 MB \(base fp32; 10 asked\)"):
+        select(contest(artifact, Budget(memory_bytes=10_000_000), fast))
+
+
+class FakeBay:
+    """Answers what it was given; counts what it was asked."""
+
+    def __init__(self, artifact: Artifact, scores: Any, *further: Any) -> None:
+        self.candidate = Candidate(backend="fake", artifact=artifact)
+        self.scores, self.further, self.asked = scores, further, 0
+
+    def get(self, request: AnswerPictures) -> PictureAnswers:
+        self.asked = max(self.asked, request.stop)
+        return PictureAnswers(
+            scores=self.scores[request.start : request.stop], further=() if request.start else self.further
+        )
+
+
+def judge(base: FakeBay, labels: Any, points: float = 0.5, **more: Any) -> ChoiceJudge:
+    pictures = ChoicePictures(
+        file=Path("none"), source="fakes", count=len(base.scores), labels=labels, why_unjudged="none are here"
+    )
+    baseline: Any = base
+    return ChoiceJudge(baseline=baseline, pictures=pictures, budget=Budget(max_accuracy_drop=points), **more)
+
+
+def one_hot(classes: Any) -> Any:
+    return np.eye(10, dtype=np.float32)[classes]
+
+
+def test_more_pictures_are_asked_until_a_drop_is_decided(artifact: Artifact) -> None:
+    labels = np.arange(8000) % 10
+    base = FakeBay(artifact, one_hot(labels))
+    equal, poor = FakeBay(artifact, one_hot(labels)), labels.copy()
+    poor[::10] = (poor[::10] + 1) % 10
+    few = labels.copy()
+    few[::400] = (few[::400] + 1) % 10
+    asked: Any = equal
+    assert judge(base, labels).judge(asked).why_not is None
+    assert equal.asked == 1000
+    lossy: Any = FakeBay(artifact, one_hot(poor))
+    assert "it loses +10.00 points" in (judge(base, labels).judge(lossy).why_not or "")
+    assert lossy.asked == 1000
+    near: Any = FakeBay(artifact, one_hot(few))
+    assert judge(base, labels).judge(near).why_not is None
+    assert near.asked > 1000
+    strict: Any = FakeBay(artifact, one_hot(few))
+    found = judge(base, labels, points=0).judge(strict)
+    assert "undecided" in (found.why_not or "")
+    assert strict.asked == 8000
+
+
+def test_equal_numbers_pass_on_few_pictures(artifact: Artifact) -> None:
+    labels = np.arange(50) % 10
+    base, same = FakeBay(artifact, one_hot(labels)), FakeBay(artifact, one_hot(labels) + 1e-6)
+    asked: Any = same
+    assert judge(base, labels).judge(asked).why_not is None
+
+
+def test_every_output_counts(artifact: Artifact) -> None:
+    labels = np.arange(1000) % 10
+    maps = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)
+    base = FakeBay(artifact, one_hot(labels), maps)
+    off: Any = FakeBay(artifact, one_hot(labels), maps * 2)
+    lacking: Any = FakeBay(artifact, one_hot(labels))
+    good: Any = FakeBay(artifact, one_hot(labels), maps)
+    assert "its output 2 differs by 1 of its size" in (judge(base, labels).judge(off).why_not or "")
+    assert "other outputs" in (judge(base, labels).judge(lacking).why_not or "")
+    assert judge(base, labels).judge(good).why_not is None
+
+
+def test_without_labels_only_equal_numbers_pass_unless_unjudged(artifact: Artifact) -> None:
+    scores = np.random.default_rng(0).standard_normal((64, 10)).astype(np.float32)
+    base = FakeBay(artifact, scores)
+    near: Any = FakeBay(artifact, scores * np.float32(1.01))
+    said = judge(base, None).judge(near).why_not
+    assert said is not None
+    assert "not numerically equal" in said
+    assert "none are here; --unjudged allows it" in said
+    assert judge(base, None, unjudged=True).judge(near).why_not is None
+    assert apart(scores, scores[:, :9]) == float("inf")
+
+
+def test_the_frontier_is_what_nothing_beats_in_both(artifact: Artifact) -> None:
+    asked = contest(artifact, Budget())
+    made = []
+    for name, ms, accuracy in (("a", 1.0, 0.8), ("b", 2.0, 0.9), ("c", 3.0, 0.85), ("d", 4.0, 0.95)):
+        one = entrant(artifact, name, ms, None)
+        one.ruling = Ruling(accuracy=accuracy)
+        made.append(asked.standing.contender(one))
+    assert [one.backend for one in frontier(made)] == ["a", "b", "d"]
+
+
+def test_the_batch_of_the_most_pictures_a_second_keeps_to_the_latency(artifact: Artifact) -> None:
+    one = entrant(artifact, "a", 1.0, None)
+    one.confirmed = None
+    one.tracks = {
+        batch: Track(key=one.key, batch=batch, windows=[Window(generation=0, round=1, ms=(ms,) * 5)])
+        for batch, ms in ((1, 1.0), (8, 4.0), (32, 12.0))
+    }
+    free, bound = (Standing(budget=Budget(throughput=True, within_ms=ms)) for ms in (None, 5.0))
+    assert (free.best_batch(one), bound.best_batch(one)) == (32, 8)
+    assert free.score(one) == pytest.approx(12 / 32)
+    assert bound.contender(one).images_per_second == pytest.approx(2000)
+
+
+def test_scores_are_told_beside_the_baseline_so_that_a_slower_hour_counts_for_nobody(
+    artifact: Artifact,
+) -> None:
+    base, early, late = (entrant(artifact, name, 1.0, None) for name in ("base", "a", "b"))
+    windows = {"base": (2.0, 4.0), "a": (1.0, None), "b": (None, 2.2)}
+    for one in (base, early, late):
+        found = [
+            Window(generation=0, round=place, ms=(ms,))
+            for place, ms in enumerate(windows[one.candidate.backend])
+            if ms is not None
+        ]
+        one.tracks = {1: Track(key=one.key, batch=1, windows=found)}
+    standing = Standing(budget=Budget(), baseline=base)
+    # 2 and 1.82 times the baseline's speed, though the second took more than twice as long
+    assert standing.score(early) < standing.score(late) < 1.15 * standing.score(early)

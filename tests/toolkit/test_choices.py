@@ -1,0 +1,100 @@
+"""A choice holds for the machine, the weights and the file that it was made with, and for no others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from toolkit.artifacts import read_passport, shipped_root
+from toolkit.choices import (
+    ChoiceFile,
+    Contender,
+    choice_path,
+    find_choice,
+    read_choice,
+    this_machine,
+    weights_of,
+    write_choice,
+)
+from toolkit.errors import CorruptError
+
+MODEL = "lenet-maxpool"
+HERE = {"ort": "9.9"}.get
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> ChoiceFile:
+    file = shipped_root() / MODEL / f"{MODEL}.onnx"
+    one = Contender(
+        backend="ort", artifact=str(file), precision="fp32", settings={"spinning": "off"}, threads=1
+    )
+    made = ChoiceFile(
+        model=MODEL,
+        file=file.name,
+        sha256=read_passport(file).sha256,
+        weights=weights_of(tmp_path, MODEL),
+        chosen=one,
+        baseline=one,
+        machine=this_machine({"ort": "9.9"}),
+    )
+    write_choice(choice_path(tmp_path, MODEL), made)
+    return made
+
+
+def test_a_choice_is_read_as_it_was_written(kept: ChoiceFile, tmp_path: Path) -> None:
+    assert read_choice(choice_path(tmp_path, MODEL)) == kept
+    assert kept.chosen.label == "ort fp32, 1 thread, spinning off"
+    found = find_choice(tmp_path, MODEL, HERE)
+    assert found is not None
+    assert (found.file, found.why_not) == (kept, None)
+    assert find_choice(tmp_path, "another", HERE) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"processor": "Elsewhere"}, r"another machine \(its processor was Elsewhere, here "),
+        ({"cores": 999}, r"its cores were 999, here "),
+        ({"instruction_sets": ("X",)}, r"its instruction sets were X, here "),
+        ({"memory_bytes": 2**60}, r"it had more memory"),
+        ({"versions": {"ort": "1.0"}}, r"its release of ort was 1\.0, here 9\.9"),
+    ],
+)
+def test_on_another_machine_it_does_not_hold(
+    kept: ChoiceFile, tmp_path: Path, changes: dict[str, object], why: str
+) -> None:
+    machine = dataclasses.replace(kept.machine, **changes)  # type: ignore[arg-type]  # fields by name
+    write_choice(choice_path(tmp_path, MODEL), dataclasses.replace(kept, machine=machine))
+    found = find_choice(tmp_path, MODEL, HERE)
+    assert found is not None
+    assert found.file is None
+    with pytest.raises(AssertionError, match=why):
+        raise AssertionError(found.why_not)
+
+
+def test_for_newer_weights_or_another_file_it_does_not_hold(kept: ChoiceFile, tmp_path: Path) -> None:
+    for changes, why in (
+        ({"weights": "0"}, "other weights than the newest"),
+        ({"sha256": "0"}, "not here any"),
+    ):
+        write_choice(choice_path(tmp_path, MODEL), dataclasses.replace(kept, **changes))
+        found = find_choice(tmp_path, MODEL, HERE)
+        assert found is not None
+        assert why in (found.why_not or "")
+
+
+def test_a_damaged_choice_is_one_line_with_the_path_of_what_is_wrong(
+    kept: ChoiceFile, tmp_path: Path
+) -> None:
+    path = choice_path(tmp_path, MODEL)
+    data = json.loads(path.read_text())
+    data["chosen"]["batch"] = "two"
+    path.write_text(json.dumps(data))
+    with pytest.raises(CorruptError, match=r"`chosen\.batch` is \"two\"; a whole number.*choose again"):
+        read_choice(path)
+    found = find_choice(tmp_path, MODEL, HERE)
+    assert found is not None
+    assert "damaged" in (found.why_not or "")

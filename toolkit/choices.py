@@ -1,0 +1,217 @@
+"""`<name>.choice.json`: what `cnnkit choose` confirmed for a network, and whether it holds here."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from toolkit import schema
+from toolkit.artifacts import CHECKPOINT, find_artifacts, write_json
+from toolkit.errors import CorruptError
+from toolkit.machine.cpu import cpu
+from toolkit.machine.survey import physical_memory
+from toolkit.passports import SYMMETRIC, Dialect, Passport, Precision
+from toolkit.schema import Amount, Count, Positive, Rate, Share, Signed
+
+SCHEMA = 1
+SUFFIX = ".choice.json"
+AGAIN = "choose again"
+# a virtual machine's memory differs by some pages from one start to the next
+MEMORY_SHARE = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceMachine:
+    """The kind of machine that a choice holds for; `versions` are those of the runtimes by backend."""
+
+    processor: str
+    instruction_sets: tuple[str, ...]
+    cores: Positive
+    memory_bytes: Count | None = None
+    system: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def differs(self, here: ChoiceMachine, backend: str) -> str | None:
+        """Say how a machine differs from the one that a backend was chosen on; None where it does not."""
+        wanted, have = self.versions.get(backend), here.versions.get(backend)
+        pairs = {
+            "processor": (self.processor, here.processor),
+            "instruction sets": (", ".join(self.instruction_sets), ", ".join(here.instruction_sets)),
+            "cores": (str(self.cores), str(here.cores)),
+            f"release of {backend}": (wanted or "unknown", have or "none"),
+        }
+        for what, (then, now) in pairs.items():
+            if then != now:
+                return (
+                    f"its {what} were {then}, here {now}"
+                    if what[-1] == "s"
+                    else f"its {what} was {then}, here {now}"
+                )
+        least = MEMORY_SHARE * (self.memory_bytes or 0)
+        return "it had more memory" if here.memory_bytes is not None and here.memory_bytes < least else None
+
+
+def this_machine(versions: Mapping[str, str]) -> ChoiceMachine:
+    """Return this machine as choices are held for; imports no runtime."""
+    here = cpu()
+    return ChoiceMachine(
+        processor=here.name,
+        instruction_sets=here.instruction_sets,
+        cores=here.cores,
+        memory_bytes=physical_memory(),
+        system=f"{platform.system()} {platform.machine()}",
+        versions=dict(versions),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceLatency:
+    """Milliseconds of one call of a batch; `quantile_ms` is that of the budget's own quantile."""
+
+    median: Amount
+    p95: Amount
+    quantile_ms: Amount | None = None
+    windows: Count = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to run a network, and what was measured of it; what was not is None.
+
+    `accuracy_drop` is in points, with its interval; `gain` how many times faster than the baseline it is.
+    `settings` are those of the backend's own that are not its defaults, `threads` None its default.
+    """
+
+    backend: str
+    artifact: str
+    precision: Precision
+    dialect: Dialect | None = None
+    threads: Positive | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    batch: Positive = 1
+    latency_ms: ChoiceLatency | None = None
+    images_per_second: Rate | None = None
+    accuracy: Share | None = None
+    accuracy_drop: Signed | None = None
+    accuracy_drop_ci95: tuple[Signed, Signed] | None = None
+    images: Count | None = None
+    max_difference: Amount | None = None
+    memory_bytes: Count | None = None
+    gain: Rate | None = None
+    gain_ci95: tuple[Rate, Rate] | None = None
+
+    @property
+    def label(self) -> str:
+        """What people call it: `ort int8, 1 thread, spinning off`."""
+        kind = f" {self.dialect}" if self.dialect == SYMMETRIC else ""
+        parts = [f"{self.backend} {self.precision}{kind}"]
+        if self.threads is not None:
+            parts.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
+        parts += [f"{name.replace('_', '-')} {value}" for name, value in self.settings.items()]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """The median milliseconds of a call of so many pictures."""
+
+    batch: Positive
+    latency_ms: Rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceFile:
+    """What `choose` wrote for a name: the chosen `file`, its hash, and that of its `weights`."""
+
+    model: str
+    file: str
+    sha256: str
+    weights: str | None
+    chosen: Contender
+    baseline: Contender
+    machine: ChoiceMachine
+    curve: tuple[CurvePoint, ...] = ()
+    pictures: str | None = None
+    created: str = ""
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundChoice:
+    """A choice that holds here, or in words why the one that lies here does not."""
+
+    file: ChoiceFile | None
+    path: Path
+    why_not: str | None = None
+
+
+def choice_path(root: Path, name: str) -> Path:
+    """Return where a name's choice lies."""
+    return root / name / f"{name}{SUFFIX}"
+
+
+def write_choice(path: Path, choice: ChoiceFile) -> None:
+    """Write a choice whole or not at all. Raises CnnkitError."""
+    write_json(path, schema.plain(choice))
+
+
+def read_choice(path: Path) -> ChoiceFile | None:
+    """Return a name's choice; None where there is none. Raises CorruptError in one line."""
+    try:
+        data = schema.read_json(path, again=AGAIN)
+    except FileNotFoundError:
+        return None
+    if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
+        raise CorruptError(f"{path} has schema {data['schema']!r}; this release reads {SCHEMA}: {AGAIN}")
+    return schema.convert(ChoiceFile, data, what=str(path), again=AGAIN)
+
+
+def weights_of(root: Path, name: str) -> str | None:
+    """Return the hash of a name's newest finished weights: its checkpoint's, else its graph's source's."""
+    finished = [known for _, known in find_artifacts(root, name) if known.trained is not False]
+    return weights_in(finished) if finished else None
+
+
+def weights_in(newest_first: list[Passport]) -> str | None:
+    """Return the hash of the weights that artifacts of one name descend from, by the newest of them."""
+    checkpoint = next((known for known in newest_first if known.format == CHECKPOINT), None)
+    if checkpoint is not None:
+        return checkpoint.sha256
+    whole = [known for known in newest_first if known.precision == "fp32"] or newest_first
+    return next((known.source_sha256 or known.sha256 for known in whole), None)
+
+
+def find_choice(root: Path, name: str, release: Callable[[str], str | None]) -> FoundChoice | None:
+    """Return a name's choice, held against this machine and the folder's files; None where there is none.
+
+    `release` tells which release of a backend's runtime is here, None for none.
+    """
+    path = choice_path(root, name)
+    try:
+        found = read_choice(path)
+    except CorruptError as error:
+        return FoundChoice(file=None, path=path, why_not=str(error))
+    if found is None:
+        return None
+    backend = found.chosen.backend
+    version = release(backend)
+    here = this_machine({backend: version} if version else {})
+    why = found.machine.differs(here, backend)
+    if why is not None:
+        return FoundChoice(file=None, path=path, why_not=f"it was made on another machine ({why})")
+    if found.weights != weights_of(root, name):
+        return FoundChoice(file=None, path=path, why_not="it was made of other weights than the newest")
+    if chosen_path(found, root) is None:
+        return FoundChoice(
+            file=None, path=path, why_not=f"{found.file}, which was chosen, is not here any more"
+        )
+    return FoundChoice(file=found, path=path)
+
+
+def chosen_path(choice: ChoiceFile, root: Path) -> Path | None:
+    """Return where the chosen file lies under a folder, or among what ships; None where it does not."""
+    here = find_artifacts(root, choice.model)
+    same = (path for path, known in here if (path.name, known.sha256) == (choice.file, choice.sha256))
+    return next(same, None)

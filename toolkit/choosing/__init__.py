@@ -1,0 +1,105 @@
+"""Choosing the fastest way to run a network here that keeps its accuracy: what is asked and tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from toolkit.artifacts import Artifact
+from toolkit.choices import Contender
+from toolkit.errors import CnnkitError
+from toolkit.exporting import ALLOWED_POINTS
+
+# at 0 points the whole interval must lie within this: no number of pictures makes one of no width
+NOTHING_LOST_POINTS = 0.3
+
+
+class LostError(CnnkitError):
+    """A candidate that failed, hung or crashed: it is not tried any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a choice must keep: a quantile of the calls' latency, points of accuracy, the process's memory.
+
+    `throughput` asks for the most pictures a second instead of the least median latency.
+    """
+
+    within_ms: float | None = None
+    quantile: float = 0.95
+    throughput: bool = False
+    max_accuracy_drop: float = ALLOWED_POINTS
+    memory_bytes: int | None = None
+
+    @property
+    def points(self) -> float:
+        """The points below which the whole interval of a drop must lie."""
+        return max(self.max_accuracy_drop, NOTHING_LOST_POINTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChooseSettings:
+    """How to choose: what is tried, in how many seconds, and whether what no picture can judge may be chosen.
+
+    `backends` None are all that run here, `batches` None is 1 or what a file fixes (with the throughput 1, 8
+    and 32), `threads` None each runtime's default and fewer. `image_limit` is on how many pictures at most.
+    With `allow_noise` what a noisy machine cannot tell is no error: the baseline is chosen. Without `expand`
+    no other settings are tried than those of the candidates. `limit_s` is how long one may take to open, or
+    to answer, before it is taken to hang.
+    """
+
+    batches: tuple[int, ...] | None = None
+    backends: tuple[str, ...] | None = None
+    threads: tuple[int, ...] | None = None
+    time_s: float = 60.0
+    unjudged: bool = False
+    allow_noise: bool = False
+    seed: int = 0
+    data_dir: Path | None = None
+    model_file: Path | None = None
+    image_limit: int = 10_000
+    expand: bool = True
+    limit_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One way to run a network: a file by a backend, with settings of its own and a number of threads."""
+
+    backend: str
+    artifact: Artifact
+    settings: Mapping[str, str] = field(default_factory=dict)
+    threads: int | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other candidate of one run."""
+        settings = ",".join(f"{name}={value}" for name, value in sorted(self.settings.items()))
+        known = self.artifact.passport
+        return f"{self.backend}:{known.precision}:{self.artifact.path.name}:{settings}:{self.threads or ''}"
+
+    @property
+    def file_key(self) -> str:
+        """What candidates share that run one file in one precision by one backend."""
+        return f"{self.backend}:{self.artifact.passport.precision}:{self.artifact.path.name}"
+
+    def contender(self, batch: int) -> Contender:
+        """Return it with nothing measured yet."""
+        return Contender(
+            backend=self.backend,
+            artifact=str(self.artifact.path),
+            precision=self.artifact.passport.precision,
+            dialect=self.artifact.passport.int8_dialect,
+            threads=self.threads,
+            settings=dict(self.settings),
+            batch=batch,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """A way to run the network that was not chosen, and why."""
+
+    contender: Contender
+    why: str

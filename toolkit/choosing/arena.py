@@ -1,0 +1,130 @@
+"""Where candidates are measured: their processes, the turns that they take, and what each of them holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from toolkit.choices import CurvePoint
+from toolkit.choosing import Candidate, ChooseSettings, LostError
+from toolkit.choosing.bays import Bay, close_all, open_bays
+from toolkit.choosing.judging import ChoicePictures
+from toolkit.choosing.measuring import Timekeeper, Track
+from toolkit.choosing.requests import OpenEngine, PeakTold, TellPeak
+from toolkit.choosing.standing import Entrant, Standing
+from toolkit.machine.cpu import cpu
+
+# the batches of the curve, and seconds of each of its windows
+CURVE = (1, 2, 4, 8, 16, 32, 64)
+CURVE_S = 0.05
+
+
+class Arena:
+    """The processes of one contest, and the time that it has."""
+
+    def __init__(self, pictures: ChoicePictures, settings: ChooseSettings, standing: Standing) -> None:
+        self.pictures, self.settings, self.standing = pictures, settings, standing
+        self.times = Timekeeper()
+        self.bays: dict[str, Bay] = {}
+        self.ends = time.monotonic() + settings.time_s
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() > self.ends
+
+    def enter(self, candidates: Sequence[Candidate], batches: Sequence[int]) -> list[Entrant]:
+        """Open candidates in processes of their own; what cannot be is out, with its reason."""
+        lost = self._opened(candidates)
+        found = [
+            Entrant(
+                candidate=one,
+                tracks={batch: Track(key=one.key, batch=batch) for batch in batches},
+                why_not=lost.get(one.key),
+            )
+            for one in candidates
+        ]
+        self.standing.entrants += found
+        return found
+
+    def reopen(self, entrants: Sequence[Entrant]) -> None:
+        """Open entrants in fresh processes; what cannot be is out."""
+        lost = self._opened([one.candidate for one in entrants])
+        for one in entrants:
+            one.why_not = lost.get(one.key)
+
+    def _opened(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+        lost: dict[str, str] = {}
+        asked = [self._opening(one) for one in candidates]
+        self.bays |= open_bays(asked, lost, at_once=cpu().cores, limit_s=self.settings.limit_s)
+        return lost
+
+    def _opening(self, candidate: Candidate) -> OpenEngine:
+        return OpenEngine(
+            candidate=candidate,
+            pictures=self.pictures.file,
+            ready=self.pictures.ready,
+            seed=self.settings.seed,
+            model_file=self.settings.model_file,
+        )
+
+    def take_turns(
+        self,
+        entrants: Sequence[Entrant],
+        tracks: Sequence[Track],
+        *,
+        rounds: int,
+        window_s: float,
+        bounded: bool,
+    ) -> None:
+        """Time tracks of entrants in turn, `bounded` only as long as there is time; who fails is out."""
+        enough = (lambda: self.late) if bounded else (lambda: False)
+        self.times.run(tracks, self.bays, rounds=rounds, window_s=window_s, enough=enough)
+        self.standing.spoilt = self.times.disturbed
+        for one in entrants:
+            if one.why_not is None:
+                one.why_not = self.times.lost.get(one.key)
+
+    def weigh(self, entrants: Sequence[Entrant], batch: int) -> None:
+        """Have each process tell its memory at a batch; who holds more than the budget allows is out."""
+        for one in [each for each in entrants if each.why_not is None]:
+            try:
+                told = self.bays[one.key].get(TellPeak(batch=batch))
+            except LostError as error:
+                self.out(one, str(error))
+                continue
+            assert isinstance(told, PeakTold)
+            one.memory_bytes = told.peak_bytes
+            self._hold_memory(one)
+
+    def _hold_memory(self, one: Entrant) -> None:
+        most, held = self.standing.budget.memory_bytes, one.memory_bytes
+        if most is not None and one is not self.standing.baseline and (held is None or held > most):
+            told = "its memory is not known" if held is None else f"its process holds {held / 1e6:.0f} MB"
+            self.out(one, f"{told}, over the {most / 1e6:.0f} allowed")
+
+    def out(self, one: Entrant, why: str) -> None:
+        """Take an entrant out, and end its process."""
+        one.why_not = why
+        bay = self.bays.pop(one.key, None)
+        if bay is not None:
+            bay.close()
+
+    def curve(self, one: Entrant) -> tuple[CurvePoint, ...]:
+        """Time the batches that callers may be put together in, in one more fresh process."""
+        lost = self._opened([one.candidate])
+        points = []
+        try:
+            for batch in () if lost else CURVE:
+                track = Track(key=one.key, batch=batch)
+                self.times.run([track], self.bays, rounds=2, window_s=CURVE_S)
+                if not track.windows or track.median_ms <= 0:
+                    break
+                points.append(CurvePoint(batch=batch, latency_ms=track.median_ms))
+        finally:
+            self.close()
+        return tuple(points)
+
+    def close(self) -> None:
+        """End every process."""
+        close_all(self.bays)

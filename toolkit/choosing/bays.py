@@ -1,0 +1,160 @@
+"""A candidate in a process of its own, from outside: asked with a time limit, and ended where it hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import toolkit
+from toolkit.choosing import Candidate, LostError
+from toolkit.choosing.requests import OpenEngine, Request, RequestFailed, Response
+
+WORKER = "toolkit.choosing.worker"
+
+
+class Bay:
+    """The process of one candidate. Use as a context manager, or `close` it."""
+
+    def __init__(self, candidate: Candidate, limit_s: float) -> None:
+        """Start the process; `limit_s` is how long it may take to answer."""
+        self.candidate, self.limit_s = candidate, limit_s
+        ours, theirs = socket.socketpair()
+        self._told = tempfile.TemporaryFile()  # noqa: SIM115  (it is closed with the process)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", WORKER, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._told,
+                stderr=self._told,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                start_new_session=True,
+            )
+        self._pipe: Connection[Request, Response] = Connection(ours.detach())
+        self._asked = ""
+
+    def ask(self, request: Request) -> None:
+        """Send a request without waiting for its answer. Raises LostError."""
+        self._asked = _said(request)
+        try:
+            self._pipe.send(request)
+        except OSError:
+            raise LostError(self._ended()) from None
+
+    def take(self, more_s: float = 0.0) -> Response:
+        """Return the answer to what was asked, waiting so many seconds more than usual.
+
+        Raises LostError where it failed, crashed, or takes longer.
+        """
+        limit_s = self.limit_s + more_s
+        try:
+            if not self._pipe.poll(limit_s):
+                self.close()
+                raise LostError(f"{self._asked} took over {limit_s:g} s and was ended")
+            reply = self._pipe.recv()
+        except (EOFError, OSError):
+            raise LostError(self._ended()) from None
+        if isinstance(reply, RequestFailed):
+            raise LostError(reply.why)
+        return reply
+
+    def get(self, request: Request, more_s: float = 0.0) -> Any:
+        """Return the answer to a request. Raises LostError."""
+        self.ask(request)
+        return self.take(more_s)
+
+    def _ended(self) -> str:
+        """Say how the process ended, with the last thing that it said."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        code = self._process.returncode
+        how = f"with status {code}" if code is None or code >= 0 else f"by {signal.Signals(-code).name}"
+        said = ""
+        if not self._told.closed:
+            self._told.seek(0)
+            lines = self._told.read().decode(errors="replace").strip().splitlines()
+            said = f": {lines[-1]}" if lines else ""
+        self.close()
+        return f"{self._asked} ended its process {how}{said}"
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._pipe.close()
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._told.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment, with the source that it runs first on the path of modules."""
+    source = str(Path(toolkit.__file__).parents[1])
+    paths = [source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in dict.fromkeys(paths) if path)}
+
+
+def _said(request: Request) -> str:
+    words = {"OpenEngine": "opening", "AnswerPictures": "answering pictures", "TimeCalls": "a call"}
+    return words.get(type(request).__name__, "a call")
+
+
+def open_bays(
+    openings: Sequence[OpenEngine], lost: dict[str, str], *, at_once: int, limit_s: float
+) -> dict[str, Bay]:
+    """Start candidates' processes, `at_once` at a time, and open them; note in `lost` why one could not be.
+
+    They are keyed as the candidates are. Nothing is left running where this raises.
+    """
+    bays: dict[str, Bay] = {}
+    try:
+        for start in range(0, len(openings), at_once):
+            some = openings[start : start + at_once]
+            for one in some:
+                bays[one.candidate.key] = Bay(one.candidate, limit_s)
+            for one in some:
+                _try(bays, one.candidate.key, lost, one)
+            for one in some:
+                _try(bays, one.candidate.key, lost, None)
+    except BaseException:
+        close_all(bays)
+        raise
+    return bays
+
+
+def _try(bays: dict[str, Bay], key: str, lost: dict[str, str], request: Request | None) -> None:
+    """Ask a bay, or take its answer for no request; one that is lost is noted and left out."""
+    bay = bays.get(key)
+    if bay is None:
+        return
+    try:
+        if request is None:
+            bay.take()
+        else:
+            bay.ask(request)
+    except LostError as error:
+        lost[key] = str(error)
+        bays.pop(key).close()
+
+
+def close_all(bays: dict[str, Bay]) -> None:
+    """End every process."""
+    while bays:
+        bays.popitem()[1].close()

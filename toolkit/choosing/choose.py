@@ -1,0 +1,292 @@
+"""A whole choosing in one call: files are found or made, judged and timed, the best is written down."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from toolkit.artifacts import (
+    CHECKPOINT,
+    Artifact,
+    artifacts_root,
+    cache_root,
+    find_artifacts,
+    now,
+    open_artifact,
+)
+from toolkit.backends import BACKENDS, backend_names
+from toolkit.choices import (
+    ChoiceFile,
+    Contender,
+    CurvePoint,
+    choice_path,
+    find_choice,
+    this_machine,
+    weights_of,
+    write_choice,
+)
+from toolkit.choosing import Budget, Candidate, ChooseSettings, Rejection
+from toolkit.choosing.candidates import CandidateFiles, find_files
+from toolkit.choosing.contest import Contest
+from toolkit.choosing.explaining import why_slower
+from toolkit.choosing.judging import pictures_for
+from toolkit.choosing.packs import SUFFIX, open_pack
+from toolkit.choosing.result import Choice, frontier
+from toolkit.choosing.selection import Elected, select
+from toolkit.errors import CnnkitError, GateError, NotFoundError
+from toolkit.graphs import GRAPH
+from toolkit.opening import Selection, as_asked, describe, is_path, open_model
+from toolkit.resolving import release_of
+from toolkit.telling import Tell, silent
+
+
+def choose(
+    model: str | Path | None = None,
+    *,
+    budget: Budget | None = None,
+    dataset: str | None = None,
+    settings: ChooseSettings | None = None,
+    untrained: bool = False,
+    root: Path | str | None = None,
+    tell: Tell = silent,
+) -> Choice:
+    """Find the fastest way to run a network on this machine that keeps to a budget, and write it down.
+
+    `model` is a name or a file; None is the network that was trained or exported last. Without a budget it
+    is the least median latency that surely loses no more than 0.5 points of accuracy. Files that are missing
+    are exported first; every candidate runs in a process of its own and is judged on validation pictures,
+    those of `dataset` where the network names none. Latency is in milliseconds, memory in bytes.
+
+    Ctrl-C returns what is complete, marked partial, and writes nothing. Raises GateError, with the nearest
+    that can be met, for a budget that nothing keeps to; CnnkitError where the machine is too noisy to tell;
+    NotFoundError for a network or backend that is not there.
+    """
+    start = time.monotonic()
+    asked, given = budget or Budget(), settings or ChooseSettings()
+    folder = artifacts_root(root)
+    if model is not None and Path(model).suffix == SUFFIX:
+        return _choose_packed(Path(model), asked, given, folder, tell)
+    source = find_source(model, folder, given, untrained=untrained)
+    tell(f"opened {describe(source)}")
+    if model is not None and is_path(str(model)) and source.path.parent.name == source.name:
+        folder = source.path.parent.parent
+    given = _fitting(source, asked, given)
+    with only_one(tell), pictures_for(source, given, dataset) as pictures:
+        if pictures.why_unjudged is not None:
+            tell(f"no picture can judge the answers ({pictures.why_unjudged}): {_consequence(given)}")
+        files = find_files(source, folder, given, asked, tell, judged=pictures.labels is not None)
+        contest = Contest(_lined_up(files), pictures, asked, given, tell)
+        return compete(contest, source, files.rejected, root=folder, start=start)
+
+
+def _choose_packed(path: Path, budget: Budget, settings: ChooseSettings, root: Path, tell: Tell) -> Choice:
+    """Choose among the files of a pack, by its pictures; they are laid out in the artifacts folder."""
+    start = time.monotonic()
+    with only_one(tell), open_pack(path, root) as pack:
+        tell(f"opened {path}: {len(pack.manifest.files)} files of {pack.source.name}, {pack.pictures.source}")
+        given, judged = _fitting(pack.source, budget, settings), pack.pictures.labels is not None
+        files = find_files(pack.source, root, given, budget, tell, judged=judged, makes=False)
+        contest = Contest(_lined_up(files), pack.pictures, budget, given, tell)
+        return compete(contest, pack.source, files.rejected, root=root, start=start)
+
+
+def _consequence(settings: ChooseSettings) -> str:
+    return (
+        "every precision may be chosen"
+        if settings.unjudged
+        else "only what is numerically equal may be chosen"
+    )
+
+
+def find_source(
+    model: str | Path | None, root: Path, settings: ChooseSettings, *, untrained: bool = False
+) -> Artifact:
+    """Return what candidates are made of: a name's checkpoint, else its whole graph; a path's file."""
+    text = None if model is None else str(model)
+    if text is not None and is_path(text):
+        return open_artifact(Path(text))
+    selection = Selection(
+        root=root,
+        formats=(CHECKPOINT,),
+        untrained=untrained,
+        seed=settings.seed,
+        model_file=settings.model_file,
+    )
+    try:
+        return open_model(text, selection)
+    except NotFoundError:
+        with contextlib.suppress(NotFoundError):
+            return open_model(text, replace(selection, formats=(GRAPH,)))
+        raise
+
+
+def _fitting(source: Artifact, budget: Budget, settings: ChooseSettings) -> ChooseSettings:
+    """Return the settings with the batches that a file takes. Raises CnnkitError for others."""
+    fixed = source.passport.input.shape[0] if source.passport.input.shape else None
+    asked = settings.batches
+    if fixed is not None and asked not in (None, (fixed,)):
+        raise CnnkitError(
+            f"{source.path.name} takes batches of {fixed} only: `--batch {fixed}`, or leave it out"
+        )
+    if asked is not None and len(asked) > 1 and not budget.throughput:
+        raise CnnkitError(
+            "several batches are compared by pictures a second: add `--throughput`, or name one `--batch`"
+        )
+    return replace(settings, batches=(fixed,)) if fixed is not None else settings
+
+
+@contextlib.contextmanager
+def only_one(tell: Tell) -> Iterator[None]:
+    """Wait until no other choosing measures on this machine: each would be the other's noise."""
+    path = cache_root() / "choosing.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a")
+    except OSError:  # a home that cannot be written to has no other one waiting there either
+        yield
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            tell("another `cnnkit choose` measures on this machine; waiting until it is done …")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def versions() -> Mapping[str, str | None]:
+    """Return the release of every backend that may run here, by its name."""
+    loaded = {name: BACKENDS.load(name) for name in backend_names()}
+    return {name: one.availability().version for name, one in loaded.items() if one.installed()}
+
+
+def compete(
+    contest: Contest, source: Artifact, rejected: list[Rejection], *, root: Path, start: float
+) -> Choice:
+    """Hold the contest of a network's files and write down what is chosen; it began at `start`."""
+    selected: Elected | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    try:
+        contest.run()
+        selected = select(contest)
+        curve = contest.arena.curve(selected.entrant)
+    except KeyboardInterrupt:
+        contest.tell("interrupted: what follows is partial, and nothing was chosen")
+    found = _outcome(source, contest, rejected, selected, time.monotonic() - start)
+    if selected is None or found.chosen is None or found.baseline is None:
+        return found
+    path = choice_path(root, source.name)
+    file = selected.entrant.candidate.artifact
+    record = ChoiceFile(
+        model=source.name,
+        file=file.path.name,
+        sha256=file.passport.sha256,
+        weights=weights_of(root, source.name) or source.passport.sha256,
+        chosen=found.chosen,
+        baseline=found.baseline,
+        machine=found.machine,
+        curve=curve,
+        pictures=found.pictures,
+        created=now(),
+    )
+    write_choice(path, record)
+    return replace(found, choice_file=path, file=record, notes=why_slower(contest))
+
+
+def _lined_up(files: CandidateFiles) -> list[Candidate]:
+    if not files.candidates:
+        why = "; ".join(f"{one.contender.label}: {one.why}" for one in files.rejected)
+        raise CnnkitError(f"nothing can be tried: {why or 'no backend here opens it'}")
+    return files.candidates
+
+
+def _outcome(
+    source: Artifact,
+    contest: Contest,
+    rejected: list[Rejection],
+    selected: Elected | None,
+    seconds: float,
+) -> Choice:
+    """Return what a contest came to, whole or interrupted."""
+    standing = contest.standing
+    alive = [one for one in standing.entrants if one.why_not is None and one.ruling is not None]
+    named = {one.key: standing.contender(one) for one in alive}
+    baseline = named.get(standing.baseline.key) if standing.baseline else None
+    chosen = named[selected.entrant.key] if selected else None
+    judged = [standing.contender(one) for one in standing.entrants if one.ruling is not None]
+    return Choice(
+        model=source.name,
+        machine=this_machine({name: text for name, text in versions().items() if text}),
+        budget=contest.budget,
+        baseline=baseline,
+        chosen=chosen,
+        frontier=frontier(judged),
+        measured=tuple(sorted(named.values(), key=_picture_ms)),
+        rejected=(*standing.rejections(), *rejected),
+        seconds=seconds,
+        why=selected.why if selected else "interrupted before anything was chosen",
+        pictures=contest.pictures.source,
+        disturbed=standing.disturbed,
+        partial=selected is None,
+    )
+
+
+def _picture_ms(one: Contender) -> float:
+    return one.latency_ms.median / one.batch if one.latency_ms else float("inf")
+
+
+def confirm_choice(
+    model: str | Path | None = None,
+    *,
+    budget: Budget | None = None,
+    dataset: str | None = None,
+    settings: ChooseSettings | None = None,
+    untrained: bool = False,
+    root: Path | str | None = None,
+    tell: Tell = silent,
+) -> Choice:
+    """Measure a name's choice again beside the baseline and judge its answers again; write nothing.
+
+    Raises NotFoundError where there is no choice, GateError where it does not keep to the budget any more, or
+    is not faster than the baseline by now.
+    """
+    start = time.monotonic()
+    asked, given = budget or Budget(), settings or ChooseSettings()
+    folder = artifacts_root(root)
+    source = find_source(model, folder, given, untrained=untrained)
+    found = find_choice(folder, source.name, release_of)
+    if found is None:
+        raise NotFoundError(f"no choice of {source.name} is here: `cnnkit choose {source.name}` makes one")
+    if found.file is None:
+        raise CnnkitError(f"{found.path} does not hold here: {found.why_not}; `cnnkit choose {source.name}`")
+    given = replace(given, batches=(found.file.chosen.batch,))
+    tell(f"confirming {found.file.chosen.label}, chosen {found.file.created}")
+    with only_one(tell), pictures_for(source, given, dataset) as pictures:
+        chosen, baseline = (
+            _again(one, found.file, folder) for one in (found.file.chosen, found.file.baseline)
+        )
+        candidates = {one.key: one for one in (baseline, chosen)}
+        contest = Contest(list(candidates.values()), pictures, asked, replace(given, expand=False), tell)
+        contest.run()
+        selected = select(contest)
+        outcome = _outcome(source, contest, [], selected, time.monotonic() - start)
+    if selected.entrant.candidate.key != chosen.key:
+        raise GateError(
+            f"the choice is not confirmed: {selected.why}; `cnnkit choose {source.name}` chooses again"
+        )
+    return replace(outcome, choice_file=None)
+
+
+def _again(one: Contender, file: ChoiceFile, root: Path) -> Candidate:
+    """Return a contender of a choice as a candidate, its file opened as it lies there now."""
+    name = Path(one.artifact).name
+    path = next((path for path, _ in find_artifacts(root, file.model) if path.name == name), None)
+    if path is None:
+        raise NotFoundError(f"{name} is not here any more: `cnnkit choose {file.model}` chooses again")
+    backend = BACKENDS.load(one.backend)
+    artifact = as_asked(open_artifact(path), backend.opens(Selection(root=root, precision=one.precision)))
+    return Candidate(backend=one.backend, artifact=artifact, settings=dict(one.settings), threads=one.threads)

@@ -1,0 +1,84 @@
+"""Why an int8 file is slower than the fp32 one on a backend: rows of a short profile that take longer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from toolkit.choosing import Candidate
+from toolkit.choosing.contest import Contest
+from toolkit.choosing.standing import Entrant
+from toolkit.errors import CnnkitError
+from toolkit.figures import ms_text
+from toolkit.profiling.bench import ProfileSettings, run_columns
+from toolkit.profiling.columns import ColumnSource, ColumnSources, graph_of
+from toolkit.profiling.result import Run
+from toolkit.telling import silent
+
+# a file counts as slower from here on; so many rows are told, of so many seconds' profile
+SLOWER, ROWS, DURATION_S = 1.1, 3, 0.3
+PLAIN, CHEAPER = "fp32", "int8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlowerRow:
+    """A row of the profile, and what it takes in either file, in milliseconds."""
+
+    label: str
+    plain_ms: float
+    cheaper_ms: float
+
+
+def why_slower(contest: Contest) -> tuple[str, ...]:
+    """Say of each backend whose int8 file takes longer than its fp32 one which rows do."""
+    plain = [one for one in contest.standing.entrants if not one.candidate.settings and one.tracks]
+    said = []
+    for backend in dict.fromkeys(one.candidate.backend for one in plain):
+        own = [one for one in plain if one.candidate.backend == backend]
+        first, second = (_fastest(own, kind, contest) for kind in (PLAIN, CHEAPER))
+        if first is None or second is None:
+            continue
+        times = contest.standing.score(second) / contest.standing.score(first)
+        if not math.isfinite(times) or times <= SLOWER:
+            continue
+        rows = slower_rows(first.candidate, second.candidate, contest.batches[-1], contest.settings.seed)
+        told = "; ".join(
+            f"{row.label} takes {ms_text(row.cheaper_ms)} ms, in {PLAIN} {ms_text(row.plain_ms)}"
+            for row in rows
+        )
+        rest = f": {told}" if told else ""
+        said.append(f"{CHEAPER} is {times:.1f} times slower than {PLAIN} on {backend}{rest}")
+    return tuple(said)
+
+
+def _fastest(entrants: list[Entrant], precision: str, contest: Contest) -> Entrant | None:
+    own = [one for one in entrants if one.candidate.artifact.passport.precision == precision]
+    return min(own, key=contest.standing.score, default=None)
+
+
+def slower_rows(plain: Candidate, cheaper: Candidate, batch: int, seed: int) -> tuple[SlowerRow, ...]:
+    """Profile two files of one backend for a moment; return the rows that take longer in the second.
+
+    Empty where the runtime tells no time per layer.
+    """
+    targets = [
+        ColumnSource(key=key, backend=one.backend, artifact=one.artifact, graph=graph_of(one.artifact))
+        for key, one in ((PLAIN, plain), (CHEAPER, cheaper))
+    ]
+    settings = ProfileSettings(batches=(batch,), duration_s=DURATION_S, seed=seed)
+    try:
+        found = run_columns(ColumnSources(named=True, targets=targets), settings, silent)
+    except CnnkitError:
+        return ()
+    return _longer(found.runs[0])
+
+
+def _longer(run: Run) -> tuple[SlowerRow, ...]:
+    rows = []
+    for row in run.rows:
+        first, second = (row.cells.get(key) for key in (PLAIN, CHEAPER))
+        plain_ms = (first.latency_ms if first else None) or 0.0
+        cheaper_ms = (second.latency_ms if second else None) or 0.0
+        if cheaper_ms > plain_ms:
+            rows.append(SlowerRow(label=row.label, plain_ms=plain_ms, cheaper_ms=cheaper_ms))
+    return tuple(sorted(rows, key=lambda one: one.plain_ms - one.cheaper_ms)[:ROWS])

@@ -1,0 +1,247 @@
+"""Whether a candidate answers as the baseline does: on labelled pictures by accuracy, else by its numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.answering import decisions, fitted
+from toolkit.artifacts import Artifact
+from toolkit.choices import Contender
+from toolkit.choosing import Budget, ChooseSettings, LostError
+from toolkit.choosing.bays import Bay
+from toolkit.choosing.requests import AnswerPictures, PictureAnswers
+from toolkit.errors import CnnkitError
+from toolkit.exporting.accuracy import Drop, paired_drop
+from toolkit.exporting.evidence import random_evidence
+from toolkit.exporting.heldout import hold_out
+from toolkit.exporting.tolerances import FP32_TOLERANCE, FURTHER_RMS, rms_ratio
+from toolkit.passports import DatasetRef, Passport
+
+FIRST_IMAGES = 1000
+# inputs of a network without pictures, and pictures on which settings of one file are held against each other
+NOISE, SAMPLE = 64, 64
+# pictures of one request, which has a time limit
+AT_ONCE = 500
+# relative to max(1, largest |score|): what another number of threads or another fusion does to one file
+ALIKE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoicePictures:
+    """What candidates are judged on: a file of pixels (`ready`: of inputs), and their labels, (N,).
+
+    Where nothing can be judged on, `labels` is None, `why_unjudged` says why and the inputs are random.
+    """
+
+    file: Path
+    source: str
+    count: int
+    labels: NDArray[np.int64] | None = None
+    ready: bool = False
+    why_unjudged: str | None = None
+
+
+@contextlib.contextmanager
+def pictures_for(source: Artifact, settings: ChooseSettings, dataset: str | None) -> Iterator[ChoicePictures]:
+    """Yield a network's validation pictures in a file that candidates' processes read."""
+    with tempfile.TemporaryDirectory(prefix="cnnkit-choose-") as folder:
+        file = Path(folder) / "pictures.npy"
+        try:
+            written = _written(file, source, settings, dataset)
+        except OSError as error:
+            raise CnnkitError(
+                f"cannot write the validation pictures to {folder}: {error.strerror or error}; free some "
+                "space or set TMPDIR"
+            ) from None
+        yield written
+
+
+def _written(file: Path, source: Artifact, settings: ChooseSettings, dataset: str | None) -> ChoicePictures:
+    passport = source.passport
+    if dataset is not None and (passport.dataset is None or passport.dataset.name != dataset):
+        passport = replace(passport, dataset=DatasetRef(name=dataset))
+    held = hold_out(passport, images=1, seed=settings.seed, data_dir=settings.data_dir, beside=source.path)
+    if held.validation is None or passport.preprocessing is None or len(held.validation) == 0:
+        why = held.why_unjudged or "it has no validation pictures"
+        return noise_in(file, passport, settings.seed, why)
+    chosen = held.validation.take(slice(settings.image_limit))
+    pixels = fitted(chosen, passport.preprocessing)
+    np.save(file, pixels)
+    return ChoicePictures(
+        file=file,
+        source=f"{len(chosen):,} {held.validation_source}",
+        count=len(chosen),
+        labels=np.asarray(chosen.labels),
+    )
+
+
+def noise_in(file: Path, passport: Passport, seed: int, why: str) -> ChoicePictures:
+    """Write seeded random inputs of a network, which tell equal numbers and nothing else."""
+    drawn = random_evidence(passport, NOISE, seed, why)
+    ready = drawn.pixels is None
+    values = drawn.inputs if drawn.pixels is None else drawn.pixels
+    np.save(file, np.asarray(values[:NOISE]))
+    return ChoicePictures(
+        file=file, source=f"{NOISE} seeded random inputs", count=NOISE, ready=ready, why_unjudged=why
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """What was found of a candidate's answers; `why_not` says why it may not be chosen, None where it may."""
+
+    accuracy: float | None = None
+    drop: Drop | None = None
+    max_difference: float | None = None
+    why_not: str | None = None
+
+    def onto(self, contender: Contender) -> Contender:
+        """Return a contender with this in it."""
+        drop = self.drop
+        return replace(
+            contender,
+            accuracy=self.accuracy,
+            accuracy_drop=drop.points if drop else None,
+            accuracy_drop_ci95=(drop.low, drop.high) if drop else None,
+            images=drop.images if drop else None,
+            max_difference=self.max_difference,
+        )
+
+
+@dataclass(kw_only=True)
+class ChoiceJudge:
+    """Holds candidates against the baseline's answers, which it asks for as they are needed.
+
+    `first` is on how many pictures it begins.
+    """
+
+    baseline: Bay
+    pictures: ChoicePictures
+    budget: Budget
+    unjudged: bool = False
+    first: int = FIRST_IMAGES
+    _right: list[NDArray[np.bool_]] = field(default_factory=list)
+    _first: PictureAnswers | None = None
+
+    def own(self) -> Ruling:
+        """Return what the baseline's own answers are worth. Raises LostError."""
+        scores = self.sample().scores
+        if not np.isfinite(scores).all():
+            return Ruling(why_not="its answers hold NaN or infinity")
+        if self.pictures.labels is None:
+            return Ruling(max_difference=0.0)
+        right = self._right_before(min(self.first, self.pictures.count))
+        nothing = Drop(points=0.0, low=0.0, high=0.0, images=len(right))
+        return Ruling(accuracy=float(right.mean()), drop=nothing, max_difference=0.0)
+
+    def judge(self, bay: Bay) -> Ruling:
+        """Judge a candidate. Raises LostError where it, or the baseline, answers nothing."""
+        count = min(self.first, self.pictures.count)
+        wanted = self.sample()
+        found = _asked(bay, 0, count)
+        if not np.isfinite(found.scores).all():
+            bad = int((~np.isfinite(found.scores).all(axis=1)).sum())
+            return Ruling(why_not=f"its answers hold NaN or infinity ({bad} of {count} pictures)")
+        shapes = (found.scores.shape[1:], len(found.further))
+        if shapes != (wanted.scores.shape[1:], len(wanted.further)):
+            return Ruling(why_not="it answers with other outputs than the baseline")
+        first = self._sample_size
+        gap = apart(wanted.scores[:first], found.scores[:first])
+        for place, (right, have) in enumerate(zip(wanted.further, found.further, strict=True)):
+            allowed = FURTHER_RMS[bay.candidate.artifact.passport.precision]
+            off = rms_ratio(right, have) if right.shape == have.shape else np.inf
+            if not off <= allowed:
+                return Ruling(
+                    max_difference=gap,
+                    why_not=f"its output {place + 2} differs by {off:.2g} of its size, over {allowed:g}",
+                )
+        if self.pictures.labels is None:
+            return self._by_numbers(gap)
+        return self._by_accuracy(bay, found.scores, gap)
+
+    @property
+    def _sample_size(self) -> int:
+        return min(SAMPLE, self.pictures.count)
+
+    def sample(self) -> PictureAnswers:
+        """Return the baseline's answers to the first pictures."""
+        if self._first is None:
+            self._first = _asked(self.baseline, 0, self._sample_size)
+        return self._first
+
+    def _by_numbers(self, gap: float) -> Ruling:
+        if gap <= FP32_TOLERANCE or self.unjudged:
+            return Ruling(max_difference=gap)
+        return Ruling(
+            max_difference=gap,
+            why_not=f"not numerically equal (off by {gap:.2g} of the largest score), and no picture can "
+            f"judge it: {self.pictures.why_unjudged}; --unjudged allows it",
+        )
+
+    def _by_accuracy(self, bay: Bay, scores: NDArray[np.float32], gap: float) -> Ruling:
+        """Measure the paired drop on more and more pictures until it is decided or none are left."""
+        labels, allowed = self.pictures.labels, self.budget.points
+        assert labels is not None
+        probable = bay.candidate.artifact.passport.softmax
+        while True:
+            count = len(scores)
+            right = decisions(scores, probable=probable) == labels[:count]
+            before = self._right_before(count)
+            drop = paired_drop(before, right)
+            answer = drop.judge(allowed)
+            if answer != "undecided" or count == len(labels):
+                break
+            more = _asked(bay, count, min(2 * count, len(labels))).scores
+            if not np.isfinite(more).all():
+                return Ruling(why_not="its answers hold NaN or infinity")
+            scores = np.concatenate([scores, more])
+        why = None
+        if answer == "fail":
+            why = f"it loses {drop.words()}, over the {allowed:g} allowed"
+        elif answer == "undecided" and (gap > FP32_TOLERANCE or not np.array_equal(right, before)):
+            why = f"undecided: it loses {drop.words()}; there are no more pictures to tell {allowed:g}"
+        return Ruling(accuracy=float(right.mean()), drop=drop, max_difference=gap, why_not=why)
+
+    def _right_before(self, count: int) -> NDArray[np.bool_]:
+        """Return which of the first `count` pictures the baseline gets right."""
+        labels = self.pictures.labels
+        assert labels is not None
+        known = sum(map(len, self._right))
+        if known < count:
+            scores = _asked(self.baseline, known, count).scores
+            probable = self.baseline.candidate.artifact.passport.softmax
+            self._right.append(decisions(scores, probable=probable) == labels[known:count])
+        return np.concatenate(self._right)[:count]
+
+
+def alike(first: Bay, second: Bay, count: int) -> bool:
+    """Tell whether two ways to run one file answer alike, but for rounding. Raises LostError."""
+    wanted, found = (_asked(bay, 0, min(SAMPLE, count)) for bay in (first, second))
+    return apart(wanted.scores, found.scores) <= ALIKE
+
+
+def apart(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """Return the largest difference relative to max(1, largest |score|); infinite for other shapes."""
+    if wanted.shape != found.shape or not np.isfinite(found).all():
+        return float("inf")
+    largest = max(1.0, float(np.abs(wanted).max(initial=0.0)))
+    return float(np.abs(wanted.astype(np.float64) - found).max(initial=0.0)) / largest
+
+
+def _asked(bay: Bay, start: int, stop: int) -> PictureAnswers:
+    """Return a candidate's answers, asked for in parts that each have their time. Raises LostError."""
+    parts: list[PictureAnswers] = []
+    for first in range(start, stop, AT_ONCE):
+        reply = bay.get(AnswerPictures(start=first, stop=min(first + AT_ONCE, stop)))
+        assert isinstance(reply, PictureAnswers)
+        parts.append(reply)
+    if len({part.scores.shape[1:] for part in parts}) != 1:
+        raise LostError("its answers change their shape from one picture to the next")
+    return PictureAnswers(scores=np.concatenate([part.scores for part in parts]), further=parts[0].further)

@@ -1,0 +1,205 @@
+"""Candidates timed in turn, window by window, beside the yardstick; and their ratios to the baseline."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from toolkit.choices import ChoiceLatency
+from toolkit.choosing import LostError
+from toolkit.choosing.bays import Bay
+from toolkit.choosing.requests import CallTimes, TimeCalls
+from toolkit.profiling.measuring.latency import IDLE_S
+from toolkit.profiling.measuring.yardstick import Yardstick
+
+# of a window, untimed, before it: its workers were asleep, and the caches were others'
+WAKE = 0.15
+# the yardstick's own scatter on an idle machine is some per cent
+DISTURBED, AROUND = 1.15, 12
+# two-sided 95 % quantiles of Student's t by degrees of freedom
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The milliseconds of the calls of one window, and in which round of which set of processes."""
+
+    generation: int
+    round: int
+    ms: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The window's median."""
+        return statistics.median(self.ms)
+
+
+@dataclass(kw_only=True, eq=False)
+class Track:
+    """One candidate at one batch size while it is measured."""
+
+    key: str
+    batch: int
+    windows: list[Window] = field(default_factory=list)
+
+    @property
+    def median_ms(self) -> float:
+        """The median of the windows' medians; infinite before the first."""
+        return statistics.median(one.median for one in self.windows) if self.windows else math.inf
+
+    def latency(self, quantile: float) -> ChoiceLatency | None:
+        """Summarise all calls of the windows; None where there is none."""
+        if not self.windows:
+            return None
+        every = np.concatenate([np.array(one.ms) for one in self.windows])
+        p95, own = (float(value) for value in np.percentile(every, [95, 100 * quantile]))
+        return ChoiceLatency(
+            median=float(np.median(every)), p95=p95, quantile_ms=own, windows=len(self.windows)
+        )
+
+    def worst(self, quantile: float) -> float:
+        """Return what a quantile of the calls in a next process will hardly exceed, in milliseconds.
+
+        It is the upper end of the prediction interval from the quantiles of each set of processes.
+        """
+        found: dict[int, list[float]] = {}
+        for one in self.windows:
+            found.setdefault(one.generation, []).extend(one.ms)
+        logs = [math.log(float(np.quantile(ms, quantile))) for ms in found.values()]
+        if len(logs) < 2:
+            return math.exp(logs[0]) * DISTURBED if logs else math.inf
+        spread = statistics.stdev(logs) * math.sqrt(1 + 1 / len(logs))
+        return math.exp(statistics.fmean(logs) + _t95(len(logs) - 1) / 2 * spread)
+
+
+@dataclass(kw_only=True)
+class Timekeeper:
+    """Times tracks in turn, round after round, and notes in which rounds the machine was disturbed."""
+
+    yardstick: Yardstick = field(default_factory=lambda: Yardstick(None))
+    disturbed: set[tuple[int, int]] = field(default_factory=set)
+    lost: dict[str, str] = field(default_factory=dict)
+    _taken: dict[tuple[int, int], float] = field(default_factory=dict)
+    _rounds: int = 0
+    generation: int = 0
+
+    def run(
+        self,
+        tracks: Sequence[Track],
+        bays: dict[str, Bay],
+        *,
+        rounds: int,
+        window_s: float,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Time each track for `rounds` windows in turn. A candidate that is lost is noted and left out."""
+        for _ in range(rounds):
+            self._rounds += 1
+            before = self._yard()
+            for track in tracks:
+                if track.key in bays:
+                    self._window(track, bays, window_s)
+            self._taken[self.generation, self._rounds] = max(before, self._yard())
+            if enough():
+                break
+        self._judge_rounds()
+
+    def _yard(self) -> float:
+        """Return the yardstick's time now, both of its pieces, in milliseconds."""
+        self.yardstick()
+        return math.prod(self.yardstick.latest.values()) ** (1 / len(self.yardstick.latest))
+
+    def _judge_rounds(self) -> None:
+        places, times = list(self._taken), np.array(list(self._taken.values()))
+        self.disturbed = set()
+        for at, place in enumerate(places):
+            # the fastest tenth of those around it is the machine undisturbed: by one lucky time all others
+            # would look disturbed, and a laptop that throttles is slower for good, not disturbed
+            usual = float(np.quantile(times[max(0, at - AROUND) : at + AROUND + 1], 0.1))
+            if times[at] > DISTURBED * usual:
+                self.disturbed.add(place)
+
+    def _window(self, track: Track, bays: dict[str, Bay], window_s: float) -> None:
+        wake_s = WAKE * window_s
+        try:
+            found = bays[track.key].get(
+                TimeCalls(batch=track.batch, seconds=window_s, wake_s=wake_s), window_s
+            )
+        except LostError as error:
+            self.lost[track.key] = str(error)
+            bays.pop(track.key).close()
+            return
+        assert isinstance(found, CallTimes)
+        track.windows.append(Window(generation=self.generation, round=self._rounds, ms=found.ms))
+        time.sleep(IDLE_S)
+
+    def noisy(self, *, since: int = 0) -> float:
+        """Return the share of the rounds, of the sets of processes from `since` on, that were disturbed."""
+        asked = [place for place in self._taken if place[0] >= since]
+        return len(self.disturbed & set(asked)) / len(asked) if asked else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """How many times faster than the baseline, with the 95 % interval; from sets of fresh processes."""
+
+    times: float
+    low: float
+    high: float
+    generations: int
+
+
+def ratio(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> float | None:
+    """Return how many times faster a track is: the median over the rounds that both have."""
+    found = _ratios(baseline, track, disturbed) or _ratios(baseline, track, set())
+    return math.exp(statistics.median(found)) if found else None
+
+
+def gain(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> Gain | None:
+    """Return the gain over sets of fresh processes, each of which is one draw; None of fewer than two sets.
+
+    A set whose rounds were all disturbed counts with them: what is left out must not be chosen by its result.
+    """
+    by_set: list[float] = []
+    within: list[float] = []
+    for one in sorted({window.generation for window in track.windows}):
+        first, second = (_of(side, one) for side in (baseline, track))
+        found = _ratios(first, second, disturbed) or _ratios(first, second, set())
+        if found:
+            by_set.append(statistics.median(found))
+            within += [value - by_set[-1] for value in found]
+    count = len(by_set)
+    if count < 2:
+        return None
+    # sets that happen to agree better than their own rounds do are no surer than those
+    rounds = max(1, len(within) // count)
+    least = statistics.pstdev(within) / math.sqrt(rounds) if len(within) > 1 else 0.0
+    spread = max(statistics.stdev(by_set), least)
+    middle, half = statistics.fmean(by_set), _t95(count - 1) * spread / math.sqrt(count)
+    return Gain(
+        times=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half), generations=count
+    )
+
+
+def _of(track: Track, generation: int) -> Track:
+    own = [one for one in track.windows if one.generation == generation]
+    return Track(key=track.key, batch=track.batch, windows=own)
+
+
+def _ratios(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> list[float]:
+    """Return the logarithms of baseline / track of each round."""
+    known = {(one.generation, one.round): one.median for one in baseline.windows}
+    return [
+        math.log(known[place] / one.median)
+        for one in track.windows
+        if (place := (one.generation, one.round)) in known and place not in disturbed and one.median > 0
+    ]
+
+
+def _t95(freedom: int) -> float:
+    return T95[min(freedom, len(T95)) - 1]

@@ -1,0 +1,170 @@
+"""A pack: a network's files with their proofs, and the pictures that choosing judges on, as one file.
+
+It holds `manifest.json`, the files with their passports and proofs as an artifacts folder does,
+`pictures.npy` (N, C, H, W) and `labels.npy` (N,). Another machine needs no torch and no data set to choose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from toolkit import schema
+from toolkit.artifacts import Artifact, check_name, hash_file, open_artifact, sidecar, writing
+from toolkit.choosing.judging import ChoicePictures
+from toolkit.errors import CnnkitError, CorruptError
+from toolkit.passports import Dialect, Precision
+from toolkit.schema import Positive
+
+SUFFIX = ".pack"
+SCHEMA = 1
+MANIFEST, PICTURES, LABELS = "manifest.json", "pictures.npy", "labels.npy"
+AGAIN = "pack it again"
+# equal content gives equal bytes
+_DATE = (2020, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpacked:
+    """A file that could not be made for the pack, and why."""
+
+    precision: Precision
+    dialect: Dialect | None
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackManifest:
+    """What a pack holds: `files` are the artifacts, the first of which the others were made of."""
+
+    model: str
+    files: tuple[str, ...]
+    pictures: str
+    count: Positive
+    ready: bool = False
+    why_unjudged: str | None = None
+    lacking: tuple[Unpacked, ...] = ()
+    schema: int = SCHEMA
+
+
+def write_pack(
+    path: Path,
+    files: Sequence[Artifact],
+    beside: Sequence[Path],
+    pictures: ChoicePictures,
+    lacking: Sequence[Unpacked],
+) -> None:
+    """Write a pack at `path`; `beside` are further files, as proofs, that lie where the artifacts do."""
+    manifest = PackManifest(
+        model=files[0].name,
+        files=tuple(one.path.name for one in files),
+        pictures=pictures.source,
+        count=pictures.count,
+        ready=pictures.ready,
+        why_unjudged=pictures.why_unjudged,
+        lacking=tuple(lacking),
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as pack, tempfile.TemporaryDirectory() as folder:
+        _add(pack, MANIFEST, schema_bytes(manifest))
+        for one in files:
+            for each in (one.path, sidecar(one.path)):
+                _add(pack, each.name, each.read_bytes())
+        for each in beside:
+            _add(pack, each.name, each.read_bytes())
+        _add(pack, PICTURES, pictures.file.read_bytes())
+        if pictures.labels is not None:
+            labels = Path(folder) / LABELS
+            np.save(labels, pictures.labels)
+            _add(pack, LABELS, labels.read_bytes())
+
+
+def schema_bytes(manifest: PackManifest) -> bytes:
+    """Return a manifest as JSON."""
+    import json
+
+    return (json.dumps(schema.plain(manifest), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _add(pack: zipfile.ZipFile, name: str, data: bytes) -> None:
+    info = zipfile.ZipInfo(name, _DATE)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    pack.writestr(info, data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedPack:
+    """A pack laid out under a folder: what its files were made of, its pictures, and what it lacks."""
+
+    source: Artifact
+    pictures: ChoicePictures
+    manifest: PackManifest
+
+
+@contextlib.contextmanager
+def open_pack(path: Path, root: Path) -> Iterator[OpenedPack]:
+    """Lay a pack's files out under a folder, where they stay, and yield them with the pictures, which do not.
+
+    Raises CorruptError for what is no pack or damaged, CnnkitError where other content has the name.
+    """
+    open_artifact_or_plain(path)
+    with tempfile.TemporaryDirectory(prefix="cnnkit-choose-") as folder:
+        try:
+            with zipfile.ZipFile(path) as pack:
+                opened = _laid_out(pack, path, Path(folder), root)
+        except (zipfile.BadZipFile, KeyError, EOFError) as error:
+            raise CorruptError(f"{path} is no pack, or damaged: {error}; {AGAIN}") from None
+        yield opened
+
+
+def open_artifact_or_plain(path: Path) -> None:
+    """Check a pack's hash where its passport came with it; the files inside have hashes of their own."""
+    if not path.is_file():
+        raise CnnkitError(f"no file {path}; `cnnkit export MODEL --format pack` makes one")
+    if sidecar(path).exists():
+        open_artifact(path)
+
+
+def _laid_out(pack: zipfile.ZipFile, path: Path, folder: Path, root: Path) -> OpenedPack:
+    (folder / MANIFEST).write_bytes(pack.read(MANIFEST))
+    manifest = schema.convert(
+        PackManifest, schema.read_json(folder / MANIFEST, again=AGAIN), what=f"{path}'s manifest", again=AGAIN
+    )
+    if manifest.schema != SCHEMA:
+        raise CorruptError(f"{path} has schema {manifest.schema}; this release reads {SCHEMA}: {AGAIN}")
+    if not manifest.files:
+        raise CorruptError(f"{path} holds no network; {AGAIN}")
+    home = root / check_name(manifest.model)
+    own = [name for name in pack.namelist() if name not in (MANIFEST, PICTURES, LABELS)]
+    for name in own:
+        if PurePosixPath(name).name != name or not name.startswith(f"{manifest.model}."):
+            raise CorruptError(f"{path} holds {name!r}, which is no file of {manifest.model}; {AGAIN}")
+        (folder / name).write_bytes(pack.read(name))
+    for name in manifest.files:  # checked before anything is put in its place
+        open_artifact(folder / name)
+        if (home / name).exists() and hash_file(home / name) != hash_file(folder / name):
+            raise CnnkitError(
+                f"{home / name} is there already and is another file; name another folder with `--artifacts`"
+            )
+    for name in own:
+        with writing(home / name) as part:
+            part.write_bytes((folder / name).read_bytes())
+    (folder / PICTURES).write_bytes(pack.read(PICTURES))
+    labels = None
+    if LABELS in pack.namelist():
+        (folder / LABELS).write_bytes(pack.read(LABELS))
+        labels = np.load(folder / LABELS, allow_pickle=False)
+    pictures = ChoicePictures(
+        file=folder / PICTURES,
+        source=manifest.pictures,
+        count=manifest.count,
+        labels=labels,
+        ready=manifest.ready,
+        why_unjudged=manifest.why_unjudged,
+    )
+    return OpenedPack(source=open_artifact(home / manifest.files[0]), pictures=pictures, manifest=manifest)

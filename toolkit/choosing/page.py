@@ -1,0 +1,149 @@
+"""A choosing as one HTML page: accuracy against latency, the frontier, and why each one was rejected."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from toolkit.choices import Contender
+from toolkit.choosing.result import Choice
+from toolkit.figures import ms_text
+from toolkit.markup import escaped, listed
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 360, 70, 46, 18, 16
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}
+body{color:#1c2430;background:#fff}
+table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
+th,td{text-align:left;padding:.25rem .7rem;border-bottom:1px solid #d7dce2;vertical-align:top}
+svg{max-width:100%;height:auto}.hint{color:#566070}
+@media(prefers-color-scheme:dark){body{color:#e4e8ee;background:#14181e}th,td{border-color:#303844}.hint{color:#9aa5b4}}
+"""
+# what lies lower than the most accurate by more stands at the foot: noise would leave no room for the others
+LOWEST = 0.1
+# drawn in colours that both light and dark pages show
+INK, ACCENT, BAD = "#7b8794", "#1f8f6b", "#c4553a"
+
+
+def choice_page(choice: Choice) -> str:
+    """Return the page, which loads nothing."""
+    where = choice.machine
+    facts = f"{where.processor}, {where.cores} cores, {', '.join(where.instruction_sets)}"
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<title>{escaped(choice.model)}: choice</title><style>{STYLE}</style></head><body>"
+        f"<h1>{escaped(choice.model)}</h1><p>{escaped(choice.why)}.</p>"
+        f"<p class='hint'>{escaped(facts)}. Judged on {escaped(choice.pictures)}, "
+        f"in {choice.seconds:.0f} s.</p>"
+        f"{plot(choice)}{choice.table().html()}{choice.rejected_table().html()}"
+        f"{listed(choice.notes)}</body></html>"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spot:
+    """A contender on the plot: its latency, its accuracy, and whether it may be chosen."""
+
+    contender: Contender
+    ms: float
+    accuracy: float
+    why: str | None
+
+
+def plot(choice: Choice) -> str:
+    """Return accuracy against latency (log scale) as SVG; what was not judged is not on it."""
+    kept = [(one, None) for one in choice.measured]
+    pairs = [*kept, *((entry.contender, entry.why) for entry in choice.rejected)]
+    spots = [
+        Spot(contender=one, ms=one.latency_ms.median / one.batch, accuracy=one.accuracy, why=why)
+        for one, why in pairs
+        if one.latency_ms and one.accuracy is not None
+    ]
+    if not spots:
+        return "<p class='hint'>No accuracy was measured, so there is nothing to draw.</p>"
+    axes = _Axes.around(spots)
+    marks = "".join(_mark(spot, axes, choice) for spot in spots)
+    steps = [
+        axes.at(one.latency_ms.median / one.batch, one.accuracy or 0)
+        for one in choice.frontier
+        if one.latency_ms
+    ]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in steps)
+    drawn = (
+        f"<polyline fill='none' stroke='{ACCENT}' stroke-width='2' points='{line}'/>"
+        if len(steps) > 1
+        else ""
+    )
+    legend = "green: may be chosen, ring: chosen, square: baseline; red: rejected; line: the frontier"
+    return (
+        f"<figure style='margin:0'><svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' "
+        f"aria-label='Accuracy against latency'>{axes.frame()}{drawn}{marks}</svg>"
+        f"<figcaption class='hint'>Milliseconds a picture, log scale. {legend}</figcaption></figure>"
+    )
+
+
+def _mark(spot: Spot, axes: _Axes, choice: Choice) -> str:
+    x, y = axes.at(spot.ms, spot.accuracy)
+    one, colour = spot.contender, BAD if spot.why else ACCENT
+    said = f"{one.label}: {ms_text(spot.ms)} ms, {spot.accuracy:.4f}{f'; {spot.why}' if spot.why else ''}"
+    title = f"<title>{escaped(said)}</title>"
+    if choice.baseline is not None and one == choice.baseline:
+        mark = f"<rect x='{x - 5:.1f}' y='{y - 5:.1f}' width='10' height='10' fill='{INK}'>{title}</rect>"
+    else:
+        mark = f"<circle cx='{x:.1f}' cy='{y:.1f}' r='5' fill='{colour}' fill-opacity='.8'>{title}</circle>"
+    if choice.chosen is not None and one == choice.chosen:
+        ring = f"<circle cx='{x:.1f}' cy='{y:.1f}' r='10' fill='none' stroke='{ACCENT}' stroke-width='2.5'/>"
+        anchor = "end" if x > WIDTH * 0.6 else "start"
+        at = f"x='{x:.1f}' y='{y + 28:.1f}' text-anchor='{anchor}'"
+        return f"{mark}{ring}<text {at} {_TEXT}>{escaped(one.label)}</text>"
+    return mark
+
+
+_TEXT = f"font-size='12' fill='{INK}'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Axes:
+    """Latency to the right on a log scale, accuracy upwards."""
+
+    low_ms: float
+    high_ms: float
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, spots: list[Spot]) -> _Axes:
+        times = [spot.ms for spot in spots]
+        shares = [spot.accuracy for spot in spots]
+        high = max(shares)
+        low = max(min(shares), high - LOWEST)
+        pad = max(0.002, 0.15 * (high - low))
+        return cls(
+            low_ms=min(times) / 1.2,
+            high_ms=max(times) * 1.2,
+            low=max(0.0, low - pad),
+            high=min(1.0, high + pad),
+        )
+
+    def at(self, ms: float, accuracy: float) -> tuple[float, float]:
+        right = math.log(ms / self.low_ms) / math.log(self.high_ms / self.low_ms)
+        up = max(0.0, (accuracy - self.low) / ((self.high - self.low) or 1.0))
+        x = LEFT + right * (WIDTH - LEFT - RIGHT)
+        return x, HEIGHT - BOTTOM - up * (HEIGHT - BOTTOM - TOP)
+
+    def frame(self) -> str:
+        foot = HEIGHT - BOTTOM
+        lines = f"<path d='M{LEFT},{TOP}V{foot}H{WIDTH - RIGHT}' fill='none' stroke='{INK}'/>"
+        ticks = []
+        for place in range(5):
+            share = self.low + (self.high - self.low) * place / 4
+            y = self.at(self.low_ms, share)[1]
+            ticks.append(f"<text x='{LEFT - 8}' y='{y + 4:.1f}' text-anchor='end' {_TEXT}>{share:.3f}</text>")
+            ms = self.low_ms * (self.high_ms / self.low_ms) ** (place / 4)
+            x = self.at(ms, self.low)[0]
+            anchor = "middle" if place < 4 else "end"
+            ticks.append(
+                f"<text x='{x:.1f}' y='{foot + 18}' text-anchor='{anchor}' {_TEXT}>{ms_text(ms)}</text>"
+            )
+        return lines + "".join(ticks)

@@ -1,0 +1,115 @@
+"""Which of the finalists is chosen under a budget; what is the nearest where none keeps to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolkit.choosing import Budget
+from toolkit.choosing.contest import TOO_NOISY, WORTH, Contest
+from toolkit.choosing.standing import Entrant, Standing
+from toolkit.errors import CnnkitError, GateError
+from toolkit.figures import ms_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elected:
+    """Who was chosen, and in words why."""
+
+    entrant: Entrant
+    why: str
+
+
+def select(contest: Contest) -> Elected:
+    """Return the fastest that keeps to the budget and surely beats the baseline, else the baseline.
+
+    Raises GateError with the nearest that can be met where none keeps to it, CnnkitError where the machine
+    was too noisy to tell.
+    """
+    standing, budget = contest.standing, contest.budget
+    baseline = standing.baseline
+    assert baseline is not None
+    able = [one for one in [baseline, *standing.finalists] if one.why_not is None and keeps(one, budget)]
+    if not able:
+        raise GateError(nearest(contest))
+    rivals = [one for one in able if one is not baseline and one.gain is not None]
+    surely = [one for one in rivals if one.gain is not None and one.gain.low > WORTH]
+    best = max(surely or rivals, key=_times, default=None)
+    if best is not None and (surely or baseline not in able):
+        return Elected(entrant=best, why=_said(best, baseline not in able))
+    unclear = best is not None and _times(best) > WORTH
+    if best is not None and unclear and standing.disturbed > TOO_NOISY and not contest.settings.allow_noise:
+        raise CnnkitError(
+            f"too noisy to choose: {standing.disturbed:.0%} of the rounds were disturbed by other work, and "
+            f"{_label(best, standing)} may be {_interval(best)} times faster; try again on a quiet machine, "
+            "for longer with `--time`, or have the baseline chosen with `--allow-noise`"
+        )
+    near = f": {_label(best, standing)} came nearest, {_interval(best)} times" if best else ""
+    return Elected(
+        entrant=baseline, why=f"nothing is surely over {WORTH - 1:.0%} faster than the baseline{near}"
+    )
+
+
+def keeps(one: Entrant, budget: Budget) -> bool:
+    """Tell whether its latency and its memory are surely within the budget."""
+    if budget.memory_bytes is not None and (
+        one.memory_bytes is None or one.memory_bytes > budget.memory_bytes
+    ):
+        return False
+    if budget.within_ms is None:
+        return True
+    return one.confirmed is not None and one.confirmed.worst(budget.quantile) <= budget.within_ms
+
+
+def nearest(contest: Contest) -> str:
+    """Say what comes nearest to a budget that nothing keeps to."""
+    standing, budget = contest.standing, contest.budget
+    baseline = standing.baseline
+    assert baseline is not None
+    parts = []
+    pool = [one for one in [baseline, *standing.finalists] if one.confirmed is not None]
+    if budget.within_ms is not None and pool:
+        one = min(pool, key=lambda each: each.confirmed.worst(budget.quantile) if each.confirmed else 0)
+        assert one.confirmed is not None
+        worst = one.confirmed.worst(budget.quantile)
+        parts.append(
+            f"p{100 * budget.quantile:g} within {ms_text(worst)} ms ({_label(one, standing)}; "
+            f"{ms_text(budget.within_ms)} asked)"
+        )
+    if budget.memory_bytes is not None:
+        held = [one for one in standing.entrants if one.memory_bytes is not None]
+        least = min(held, key=lambda each: each.memory_bytes or 0, default=None)
+        if least is not None and least.memory_bytes is not None:
+            parts.append(
+                f"{least.memory_bytes / 1e6:.0f} MB ({_label(least, standing)}; "
+                f"{budget.memory_bytes / 1e6:.0f} asked)"
+            )
+    lossy = [
+        one for one in standing.entrants if one.ruling and one.ruling.drop and one.ruling.why_not is not None
+    ]
+    if budget.within_ms is not None and lossy:
+        fast = min(lossy, key=standing.score)
+        assert fast.ruling is not None
+        assert fast.ruling.drop is not None
+        parts.append(
+            f"{ms_text(standing.score(fast))} ms in the median by {_label(fast, standing)}, which loses "
+            f"{fast.ruling.drop.words()}"
+        )
+    return f"nothing keeps to the budget; the nearest: {'; or '.join(parts)}"
+
+
+def _times(one: Entrant) -> float:
+    return one.gain.times if one.gain else 0.0
+
+
+def _label(one: Entrant, standing: Standing) -> str:
+    return one.candidate.contender(standing.batch).label
+
+
+def _interval(one: Entrant) -> str:
+    return f"{one.gain.low:.2f} to {one.gain.high:.2f}" if one.gain else "an unknown number of"
+
+
+def _said(best: Entrant, alone: bool) -> str:
+    beside = "; the baseline does not keep to the budget" if alone else ""
+    times = f"{_times(best):.2f}" if best.gain else "an unknown number of"
+    return f"{times} times as fast as the baseline ({_interval(best)} in fresh processes){beside}"

@@ -1,0 +1,113 @@
+"""Who takes part in a contest, what was found of each so far, and how they compare."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from toolkit.choices import Contender
+from toolkit.choosing import Budget, Candidate, Rejection
+from toolkit.choosing.judging import Ruling
+from toolkit.choosing.measuring import Gain, Track, ratio
+
+
+@dataclass(kw_only=True, eq=False)
+class Entrant:
+    """A candidate with all that was found of it; `why_not` says why it is out.
+
+    `tracks` are by batch, from the process that it was screened in, `confirmed` is from fresh ones.
+    """
+
+    candidate: Candidate
+    tracks: dict[int, Track]
+    confirmed: Track | None = None
+    ruling: Ruling | None = None
+    memory_bytes: int | None = None
+    why_not: str | None = None
+    gain: Gain | None = None
+
+    @property
+    def key(self) -> str:
+        """Its candidate's key."""
+        return self.candidate.key
+
+
+@dataclass(kw_only=True)
+class Standing:
+    """What a contest came to so far: everyone that entered, the baseline and the finalists at one batch.
+
+    `spoilt` are the rounds that others disturbed, `disturbed` their share of the confirming ones.
+    """
+
+    budget: Budget
+    entrants: list[Entrant] = field(default_factory=list)
+    baseline: Entrant | None = None
+    finalists: list[Entrant] = field(default_factory=list)
+    batch: int = 1
+    spoilt: set[tuple[int, int]] = field(default_factory=set)
+    disturbed: float = 0.0
+
+    @property
+    def alive(self) -> list[Entrant]:
+        """Those that are not out."""
+        return [one for one in self.entrants if one.why_not is None]
+
+    def score(self, one: Entrant) -> float:
+        """Return its milliseconds a picture at its best batch; a call's where throughput does not count."""
+        return min(self._per(one).values(), default=math.inf)
+
+    def best_batch(self, one: Entrant) -> int:
+        """Return the batch at which an entrant scores best; 1 where nothing was timed."""
+        per = self._per(one)
+        return min(per, key=per.__getitem__) if per else 1
+
+    def _per(self, one: Entrant) -> dict[int, float]:
+        """Return its milliseconds by batch, of those that keep to the budget's latency, if any does."""
+        per = {
+            batch: self._ms(track, batch) / (batch if self.budget.throughput else 1)
+            for batch, track in one.tracks.items()
+        }
+        most, share = self.budget.within_ms, self.budget.quantile
+        if most is None or len(per) < 2:
+            return per
+        found = {batch: track.latency(share) for batch, track in one.tracks.items()}
+        kept = {batch for batch, known in found.items() if known and (known.quantile_ms or 0) <= most}
+        return {batch: ms for batch, ms in per.items() if batch in kept} or per
+
+    def _ms(self, track: Track, batch: int) -> float:
+        """Return a track's milliseconds as they would be beside all of the baseline's windows.
+
+        Tracks were timed at different times, each in turn with the baseline: what the machine did meanwhile
+        is taken off.
+        """
+        beside = self.baseline.tracks.get(batch) if self.baseline else None
+        if beside is None or beside is track:
+            return track.median_ms
+        times = ratio(beside, track, self.spoilt)
+        return track.median_ms if times is None else beside.median_ms / times
+
+    def contender(self, one: Entrant) -> Contender:
+        """Return an entrant with all that is known of it, at the batch of the confirming or at its best."""
+        batch = one.confirmed.batch if one.confirmed else self.best_batch(one)
+        found = one.candidate.contender(batch)
+        screened, known = one.tracks.get(batch), one.gain
+        track = one.confirmed or screened
+        latency = track.latency(self.budget.quantile) if track else None
+        beside = self.baseline.tracks.get(batch) if self.baseline else None
+        times = known.times if known else None
+        if times is None and screened and beside:
+            times = ratio(beside, screened, self.spoilt)
+        found = replace(
+            found,
+            latency_ms=latency,
+            images_per_second=1e3 * batch / latency.median if latency and latency.median > 0 else None,
+            memory_bytes=one.memory_bytes,
+            gain=1.0 if one is self.baseline else times,
+            gain_ci95=(known.low, known.high) if known else None,
+        )
+        return one.ruling.onto(found) if one.ruling else found
+
+    def rejections(self) -> list[Rejection]:
+        """Return everyone that is out, and why."""
+        out = [one for one in self.entrants if one.why_not is not None]
+        return [Rejection(contender=self.contender(one), why=str(one.why_not)) for one in out]

@@ -1,0 +1,115 @@
+"""The process that one candidate runs in: it opens, answers and times as asked, and ends with its pipe.
+
+    python -m toolkit.choosing.worker FD
+
+A runtime that hangs or crashes takes this process with it and no other.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from toolkit.answering import answers, inputs_of_fitted
+from toolkit.backends import BACKENDS, Engine, EngineOptions
+from toolkit.choosing.requests import (
+    AnswerPictures,
+    CallTimes,
+    EngineOpened,
+    OpenEngine,
+    PeakTold,
+    PictureAnswers,
+    Request,
+    RequestFailed,
+    Response,
+    TellPeak,
+    TimeCalls,
+)
+from toolkit.errors import CnnkitError
+from toolkit.exporting.further import further_of
+from toolkit.profiling.measuring.batches import feed
+from toolkit.profiling.measuring.latency import timed_for
+from toolkit.profiling.measuring.memory import process_peak
+
+
+class _Bay:
+    """One engine and what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: OpenEngine | None = None
+        self.engine: Engine | None = None
+        self.calls: dict[int, Callable[[], object]] = {}
+
+    def answer(self, request: Request) -> Response:
+        """Do what is asked. Raises what the runtime raises."""
+        match request:
+            case OpenEngine():
+                return self._open(request)
+            case AnswerPictures():
+                return self._pictures(request)
+            case TimeCalls():
+                call = self._call(request.batch)
+                if request.wake_s:
+                    timed_for(call, request.wake_s)
+                return CallTimes(ms=tuple(timed_for(call, request.seconds)))
+            case TellPeak():
+                return PeakTold(peak_bytes=process_peak(self._call(request.batch)))
+
+    def _open(self, asked: OpenEngine) -> EngineOpened:
+        one = asked.candidate
+        options = EngineOptions(threads=one.threads, model_file=asked.model_file, chosen=dict(one.settings))
+        self.asked, self.engine = asked, BACKENDS.load(one.backend).open(one.artifact, options)
+        least, most = self.engine.batch_sizes
+        return EngineOpened(least=least, most=most)
+
+    @property
+    def _opened(self) -> tuple[OpenEngine, Engine]:
+        assert self.asked is not None
+        assert self.engine is not None
+        return self.asked, self.engine
+
+    def _pictures(self, request: AnswerPictures) -> PictureAnswers:
+        asked, engine = self._opened
+        pictures: Any = np.load(asked.pictures, mmap_mode="r")[request.start : request.stop]
+        passport = asked.candidate.artifact.passport
+        inputs = pictures if asked.ready else inputs_of_fitted(pictures, passport)
+        scores = answers(engine, inputs)
+        further = further_of(engine, inputs).values if request.start == 0 else ()
+        return PictureAnswers(scores=scores, further=tuple(further))
+
+    def _call(self, batch: int) -> Callable[[], object]:
+        asked, engine = self._opened
+        if batch not in self.calls:
+            takes = asked.candidate.artifact.passport.input
+            self.calls[batch] = engine.bind(feed(takes.shape, takes.dtype, batch=batch, seed=asked.seed))
+        return self.calls[batch]
+
+
+def main() -> None:
+    """Answer requests on the pipe that the command line names, until it is closed."""
+    # Ctrl-C is for the process that chooses; it ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection: Connection[Response, Request] = Connection(int(sys.argv[1]))
+    bay = _Bay()
+    while True:
+        try:
+            request = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            reply: Response = bay.answer(request)
+        except CnnkitError as error:
+            reply = RequestFailed(why=str(error))
+        except Exception as error:  # a runtime's own errors share no base class
+            first = (str(error).strip().splitlines() or ["no reason given"])[0]
+            reply = RequestFailed(why=f"{type(error).__name__}: {first}")
+        connection.send(reply)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""`cnnkit choose`: the fastest way to run a network on this machine that keeps the accuracy asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit import cli
+from toolkit.errors import CnnkitError
+from toolkit.machine.cpu import MOST_THREADS
+
+if TYPE_CHECKING:
+    from toolkit.choosing.result import Choice
+
+
+def _numbers(value: str) -> tuple[int, ...]:
+    words = cli.words(value)
+    if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ValueError("whole numbers of 1 or more separated by commas, as in 1,8,32")
+    return tuple(map(int, words))
+
+
+def _threads(value: str) -> tuple[int, ...]:
+    found = _numbers(value)
+    if max(found) > MOST_THREADS:
+        raise ValueError(f"at most {MOST_THREADS} threads")
+    return found
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option(
+    "--p95", type=click.FloatRange(0, min_open=True), metavar="MS", help="95 % of the calls within."
+)
+@click.option(
+    "--quantile",
+    type=(click.FloatRange(0, 1, min_open=True, max_open=True), click.FloatRange(0, min_open=True)),
+    metavar="Q MS",
+    help="Another share of the calls within: 0.99 20.",
+)
+@click.option("--throughput", is_flag=True, help="The most pictures a second, instead of the least median.")
+@click.option(
+    "--max-accuracy-drop",
+    type=click.FloatRange(0),
+    default=0.5,
+    show_default=True,
+    metavar="POINTS",
+    help="The whole interval must lie within; 0 stands for 0.3.",
+)
+@click.option("--memory", type=click.FloatRange(0, min_open=True), metavar="MB", help="Of the whole process.")
+@click.option(
+    "--batch",
+    "batches",
+    callback=cli.checked(_numbers),
+    metavar="N,…",
+    help="[default: 1, or what the file fixes; 1,8,32 with --throughput]",
+)
+@cli.backend_option("or several by commas [default: all that run here].")
+@click.option(
+    "--threads",
+    callback=cli.checked(_threads),
+    metavar="N,…",
+    help="[default: each runtime's own, and fewer]",
+)
+@click.option(
+    "--time",
+    "time_s",
+    type=click.FloatRange(5),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For measuring; files that are missing are made before.",
+)
+@click.option("--unjudged", is_flag=True, help="Choose what no picture can judge, too.")
+@click.option("--allow-noise", is_flag=True, help="The baseline where the machine is too noisy to tell.")
+@click.option("--confirm", is_flag=True, help="Measure the choice that is here again, and change nothing.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file, with a plot."
+)
+@cli.options(
+    cli.dataset_option,
+    cli.data_dir_option,
+    cli.untrained_option,
+    cli.seed_option,
+    cli.root_option,
+    cli.model_file_option,
+    cli.json_option,
+)
+def choose_command(
+    *,
+    model: str | None,
+    p95: float | None,
+    quantile: tuple[float, float] | None,
+    throughput: bool,
+    max_accuracy_drop: float,
+    memory: float | None,
+    batches: tuple[int, ...] | None,
+    backend: str | None,
+    threads: tuple[int, ...] | None,
+    time_s: float,
+    unjudged: bool,
+    allow_noise: bool,
+    confirm: bool,
+    html: Path | None,
+    dataset: str | None,
+    data_dir: Path | None,
+    untrained: bool,
+    seed: int,
+    root: Path,
+    model_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Choose how MODEL runs fastest here: backend, precision, threads and settings, within a budget.
+
+    `serve` and `predict` take the choice. Exit 4: nothing keeps to the budget, and the nearest is told.
+    """
+    from toolkit.choosing import Budget, ChooseSettings
+    from toolkit.choosing.choose import choose, confirm_choice
+
+    if p95 is not None and quantile is not None:
+        raise click.UsageError("--p95 MS is --quantile 0.95 MS: name one of them")
+    share, within = quantile if quantile is not None else (0.95, p95)
+    budget = Budget(
+        within_ms=within,
+        quantile=share,
+        throughput=throughput,
+        max_accuracy_drop=max_accuracy_drop,
+        memory_bytes=None if memory is None else round(memory * 1e6),
+    )
+    settings = ChooseSettings(
+        batches=batches,
+        backends=cli.words(backend) or None,
+        threads=threads,
+        time_s=time_s,
+        unjudged=unjudged,
+        allow_noise=allow_noise,
+        seed=seed,
+        data_dir=data_dir,
+        model_file=model_file,
+    )
+    do = confirm_choice if confirm else choose
+    found = do(
+        model,
+        budget=budget,
+        dataset=dataset,
+        settings=settings,
+        untrained=untrained,
+        root=root,
+        tell=cli.say,
+    )
+    if html is not None:
+        from toolkit.artifacts import write_bytes
+
+        write_bytes(html, found.html().encode())
+        cli.say(f"wrote {html}")
+    if as_json:
+        cli.emit(found.to_json())
+    else:
+        _show(found)
+    if found.partial:
+        raise CnnkitError("interrupted: nothing was chosen or written")
+
+
+def _show(found: Choice) -> None:
+    cli.print_table(cli.as_rich(found.table()))
+    if found.rejected:
+        cli.print_table(cli.as_rich(found.rejected_table()))
+    for note in found.notes:
+        cli.stdout.print(f"note: {note}", markup=False, soft_wrap=True)
+    if found.chosen is not None:
+        cli.stdout.print(f"chosen: {found.chosen.label}, {found.why}", markup=False, soft_wrap=True)
+    if found.choice_file is not None:
+        cli.say(f"wrote {found.choice_file} in {found.seconds:.0f} s; `cnnkit serve {found.model}` takes it")
+
+
+COMMAND = choose_command
