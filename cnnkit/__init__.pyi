@@ -11,7 +11,7 @@ from toolkit.backends import Backend as Backend
 from toolkit.backends import Engine as Engine
 from toolkit.checking import Findings as Findings
 from toolkit.checking.check import check as check
-from toolkit.choosing import Budget as Budget
+from toolkit.choices import Budget as Budget
 from toolkit.choosing import ChooseSettings as ChooseSettings
 from toolkit.choosing.choose import choose as choose
 from toolkit.choosing.result import Choice as Choice

@@ -13,7 +13,8 @@ from exporters.run.publish import inherited, publish
 from exporters.run.source import export_path
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import tool_versions
-from toolkit.choosing import Budget, ChooseSettings
+from toolkit.choices import Budget
+from toolkit.choosing import ChooseSettings
 from toolkit.choosing.candidates import FileFinder
 from toolkit.choosing.judging import pictures_for
 from toolkit.choosing.packs import SUFFIX, Unpacked, write_pack

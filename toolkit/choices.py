@@ -13,11 +13,15 @@ from toolkit.errors import CorruptError
 from toolkit.machine.cpu import cpu
 from toolkit.machine.survey import physical_memory
 from toolkit.passports import SYMMETRIC, Dialect, Passport, Precision
-from toolkit.schema import Amount, Count, Positive, Rate, Share, Signed
+from toolkit.schema import Amount, Count, Magnitude, Positive, Rate, Share, Signed
 
 SCHEMA = 1
 SUFFIX = ".choice.json"
 AGAIN = "choose again"
+# points of accuracy that a lower precision may lose where nothing else was typed
+ALLOWED_POINTS = 0.5
+# at 0 points the whole interval must lie within this: no number of pictures makes one of no width
+NOTHING_LOST_POINTS = 0.3
 # a virtual machine's memory differs by some pages from one start to the next
 MEMORY_SHARE = 0.9
 
@@ -122,6 +126,25 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a choice must keep: a quantile of the calls' latency, points of accuracy, the process's memory.
+
+    `throughput` asks for the most pictures a second instead of the least median latency.
+    """
+
+    within_ms: Rate | None = None
+    quantile: Share = 0.95
+    throughput: bool = False
+    max_accuracy_drop: Magnitude = ALLOWED_POINTS
+    memory_bytes: Count | None = None
+
+    @property
+    def points(self) -> float:
+        """The points below which the whole interval of a drop must lie."""
+        return max(self.max_accuracy_drop, NOTHING_LOST_POINTS)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChoiceFile:
     """What `choose` wrote for a name: the chosen `file`, its hash, and that of its `weights`."""
 
@@ -132,6 +155,7 @@ class ChoiceFile:
     chosen: Contender
     baseline: Contender
     machine: ChoiceMachine
+    budget: Budget = field(default_factory=Budget)
     curve: tuple[CurvePoint, ...] = ()
     pictures: str | None = None
     created: str = ""

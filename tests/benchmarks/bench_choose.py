@@ -32,7 +32,8 @@ import numpy as np
 from exporters.run.export import export
 from toolkit.artifacts import CHECKPOINT, Artifact, artifact_name, open_artifact
 from toolkit.backends import BACKENDS
-from toolkit.choosing import Budget, Candidate, ChooseSettings
+from toolkit.choices import Budget
+from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.bays import Bay, close_all, open_bays
 from toolkit.choosing.candidates import FileFinder
 from toolkit.choosing.choose import choose

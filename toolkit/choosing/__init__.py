@@ -9,33 +9,10 @@ from pathlib import Path
 from toolkit.artifacts import Artifact
 from toolkit.choices import Contender
 from toolkit.errors import CnnkitError
-from toolkit.exporting import ALLOWED_POINTS
-
-# at 0 points the whole interval must lie within this: no number of pictures makes one of no width
-NOTHING_LOST_POINTS = 0.3
 
 
 class LostError(CnnkitError):
     """A candidate that failed, hung or crashed: it is not tried any more."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What a choice must keep: a quantile of the calls' latency, points of accuracy, the process's memory.
-
-    `throughput` asks for the most pictures a second instead of the least median latency.
-    """
-
-    within_ms: float | None = None
-    quantile: float = 0.95
-    throughput: bool = False
-    max_accuracy_drop: float = ALLOWED_POINTS
-    memory_bytes: int | None = None
-
-    @property
-    def points(self) -> float:
-        """The points below which the whole interval of a drop must lie."""
-        return max(self.max_accuracy_drop, NOTHING_LOST_POINTS)
 
 
 @dataclass(frozen=True, kw_only=True)

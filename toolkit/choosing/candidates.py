@@ -10,8 +10,8 @@ from typing import get_args
 
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact
 from toolkit.backends import BACKENDS, Backend, backend_names
-from toolkit.choices import Contender
-from toolkit.choosing import Budget, Candidate, ChooseSettings, Rejection
+from toolkit.choices import Budget, Contender
+from toolkit.choosing import Candidate, ChooseSettings, Rejection
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, make, reaches
 from toolkit.machine.cpu import usual_threads

@@ -20,6 +20,7 @@ from toolkit.artifacts import (
 )
 from toolkit.backends import BACKENDS, backend_names
 from toolkit.choices import (
+    Budget,
     ChoiceFile,
     Contender,
     CurvePoint,
@@ -29,7 +30,7 @@ from toolkit.choices import (
     weights_of,
     write_choice,
 )
-from toolkit.choosing import Budget, Candidate, ChooseSettings, Rejection
+from toolkit.choosing import Candidate, ChooseSettings, Rejection
 from toolkit.choosing.candidates import CandidateFiles, find_files
 from toolkit.choosing.contest import Contest
 from toolkit.choosing.explaining import why_slower
@@ -189,6 +190,7 @@ def compete(
         chosen=found.chosen,
         baseline=found.baseline,
         machine=found.machine,
+        budget=found.budget,
         curve=curve,
         pictures=found.pictures,
         created=now(),
@@ -251,11 +253,12 @@ def confirm_choice(
 ) -> Choice:
     """Measure a name's choice again beside the baseline and judge its answers again; write nothing.
 
+    `budget` None is the one that it was chosen under.
+
     Raises NotFoundError where there is no choice, GateError where it does not keep to the budget any more, or
     is not faster than the baseline by now.
     """
-    start = time.monotonic()
-    asked, given = budget or Budget(), settings or ChooseSettings()
+    start, given = time.monotonic(), settings or ChooseSettings()
     folder = artifacts_root(root)
     source = find_source(model, folder, given, untrained=untrained)
     found = find_choice(folder, source.name, release_of)
@@ -263,6 +266,7 @@ def confirm_choice(
         raise NotFoundError(f"no choice of {source.name} is here: `cnnkit choose {source.name}` makes one")
     if found.file is None:
         raise CnnkitError(f"{found.path} does not hold here: {found.why_not}; `cnnkit choose {source.name}`")
+    asked = budget or found.file.budget
     given = replace(given, batches=(found.file.chosen.batch,))
     tell(f"confirming {found.file.chosen.label}, chosen {found.file.created}")
     with only_one(tell), pictures_for(source, given, dataset) as pictures:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 
 from toolkit.backends import DEFAULT_BACKEND
-from toolkit.choosing import Budget, Candidate, ChooseSettings, LostError
+from toolkit.choices import Budget
+from toolkit.choosing import Candidate, ChooseSettings, LostError
 from toolkit.choosing.arena import Arena
 from toolkit.choosing.candidates import variants
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, alike

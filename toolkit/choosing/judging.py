@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from toolkit.answering import decisions, fitted
 from toolkit.artifacts import Artifact
-from toolkit.choices import Contender
-from toolkit.choosing import Budget, ChooseSettings, LostError
+from toolkit.choices import Budget, Contender
+from toolkit.choosing import ChooseSettings, LostError
 from toolkit.choosing.bays import Bay
 from toolkit.choosing.requests import AnswerPictures, PictureAnswers
 from toolkit.errors import CnnkitError

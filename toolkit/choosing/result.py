@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import schema
-from toolkit.choices import ChoiceFile, ChoiceMachine, Contender
-from toolkit.choosing import Budget, Rejection
+from toolkit.choices import Budget, ChoiceFile, ChoiceMachine, Contender
+from toolkit.choosing import Rejection
 from toolkit.figures import UNKNOWN, bytes_text, ms_text
 from toolkit.tables import TextTable
 

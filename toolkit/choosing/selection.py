@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolkit.choosing import Budget
+from toolkit.choices import Budget
 from toolkit.choosing.contest import TOO_NOISY, WORTH, Contest
 from toolkit.choosing.standing import Entrant, Standing
 from toolkit.errors import CnnkitError, GateError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from toolkit.choices import Contender
-from toolkit.choosing import Budget, Candidate, Rejection
+from toolkit.choices import Budget, Contender
+from toolkit.choosing import Candidate, Rejection
 from toolkit.choosing.judging import Ruling
 from toolkit.choosing.measuring import Gain, Track, ratio
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from toolkit import cli
 from toolkit.errors import CnnkitError
@@ -13,6 +14,10 @@ from toolkit.machine.cpu import MOST_THREADS
 
 if TYPE_CHECKING:
     from toolkit.choosing.result import Choice
+
+
+# the options that make up a budget
+BUDGETS = ("p95", "quantile", "throughput", "max_accuracy_drop", "memory")
 
 
 def _numbers(value: str) -> tuple[int, ...]:
@@ -116,7 +121,8 @@ def choose_command(
 
     `serve` and `predict` take the choice. Exit 4: nothing keeps to the budget, and the nearest is told.
     """
-    from toolkit.choosing import Budget, ChooseSettings
+    from toolkit.choices import Budget
+    from toolkit.choosing import ChooseSettings
     from toolkit.choosing.choose import choose, confirm_choice
 
     if p95 is not None and quantile is not None:
@@ -141,9 +147,11 @@ def choose_command(
         model_file=model_file,
     )
     do = confirm_choice if confirm else choose
+    source = click.get_current_context().get_parameter_source
+    typed = any(source(name) is ParameterSource.COMMANDLINE for name in BUDGETS)
     found = do(
         model,
-        budget=budget,
+        budget=budget if typed else None,
         dataset=dataset,
         settings=settings,
         untrained=untrained,

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_type_hints
 
 from toolkit.artifacts import Artifact, artifacts_root
 from toolkit.catalog import Shelf
+from toolkit.choices import ALLOWED_POINTS
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.exporting.evidence import Evidence
 from toolkit.passports import Dialect, Format, Precision
@@ -18,9 +19,6 @@ from toolkit.telling import Tell
 
 Own = TypeVar("Own")
 RangeMethod = Literal["minmax", "entropy", "percentile"]
-
-# points of accuracy that int8 may lose where nothing else was typed
-ALLOWED_POINTS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

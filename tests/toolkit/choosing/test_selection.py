@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from toolkit.artifacts import Artifact, open_artifact, shipped_root
-from toolkit.choosing import Budget, Candidate, ChooseSettings
+from toolkit.choices import Budget
+from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.contest import Contest
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, Ruling, apart
 from toolkit.choosing.measuring import Gain, Track, Window
