@@ -159,9 +159,10 @@ class Batcher:
     def _window_s(self) -> float:
         """Return how long those who wait may wait for more."""
         if self.settings.curve:
-            whole = min(self._most, self._around)
-            return saved_s(self.settings.curve, self.rows_waiting, whole)
-        return min(self.settings.delay_ms / 1e3, (self._last_s or 0.0) / 2)
+            saved = saved_s(self.settings.curve, self.rows_waiting, min(self._most, self._around))
+            given_ms = self.settings.delay_ms
+            return saved if given_ms is None else min(saved, given_ms / 1e3)
+        return min(self.settings.most_delay_ms / 1e3, (self._last_s or 0.0) / 2)
 
     def _is_quick(self) -> bool:
         """Tell whether the engine takes less for what waits than the hand-over to its thread."""

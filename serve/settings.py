@@ -18,6 +18,10 @@ from toolkit.opening import Selection, open_model
 KEEP_ALIVE_S = 150.0
 
 
+# callers in company wait so long where nobody measured what waiting saves
+USUAL_DELAY_MS = 2.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a picture may weigh before it is decoded."""
@@ -31,13 +35,19 @@ class BatchingSettings:
     """How callers are put together. `max_batch` 1 turns batching off; `max_waiting` counts rows.
 
     `curve` is what batches were measured to take, where the network was chosen: then callers wait no longer
-    than that saves, in place of `delay_ms`, and no more run together than answer the most rows a second.
+    than that saves, nor than a given `delay_ms` (None: USUAL_DELAY_MS), and no more run together than
+    answer the most rows a second.
     """
 
     max_batch: int = 32
-    delay_ms: float = 2.0
+    delay_ms: float | None = None
     max_waiting: int = 512
     curve: tuple[CurvePoint, ...] = ()
+
+    @property
+    def most_delay_ms(self) -> float:
+        """How long callers in company wait at most, whatever waiting saves."""
+        return USUAL_DELAY_MS if self.delay_ms is None else self.delay_ms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,7 +140,7 @@ class Protocol:
                 max_batch_size=queue.most_rows,
                 input=[_configured(classifier.artifact.passport.input)],
                 output=[_configured(spec) for spec in classifier.outputs.values()],
-                dynamic_batching=BatchingConfiguration(round(queue.batcher.settings.delay_ms * 1e3)),
+                dynamic_batching=BatchingConfiguration(round(queue.batcher.settings.most_delay_ms * 1e3)),
             )
         )
 

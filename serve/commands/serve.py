@@ -26,9 +26,7 @@ from toolkit.passports import Precision
 @click.option(
     "--max-delay",
     type=click.FloatRange(0),
-    default=2.0,
-    show_default=True,
-    help="Milliseconds that callers in company wait for more.",
+    help="Milliseconds that callers in company wait for more [default: 2, or what a choice's curve saves].",
 )
 @click.option(
     "--max-waiting",
@@ -94,7 +92,7 @@ def serve(
     auth: str | None,
     token: str | None,
     max_batch: int,
-    max_delay: float,
+    max_delay: float | None,
     max_waiting: int,
     deadline: float,
     public_names: tuple[str, ...],

@@ -139,6 +139,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--points", type=lambda text: [float(n) for n in text.split(",")], default=[0, 0.5, 2]
     )
+    parser.add_argument("--sets", type=int, default=SETS, help="of fresh processes, for the table")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of windows in each set")
     return parser.parse_args()
 
 
@@ -212,10 +214,10 @@ def timed_in_sets(
     return tracks
 
 
-def table(ones: Sequence[Candidate], pictures: ChoicePictures, batch: int) -> list[TableEntry]:
+def table(ones: Sequence[Candidate], pictures: ChoicePictures, batch: int, asked: Any) -> list[TableEntry]:
     """Judge and time every configuration."""
     base = ones[0]
-    tracks = timed_in_sets(ones, pictures, batch, sets=SETS)
+    tracks = timed_in_sets(ones, pictures, batch, sets=asked.sets, rounds=asked.rounds)
     entries = []
     rulings: dict[str, Ruling] = {}
     with Bay(base, 300) as baseline:
@@ -277,7 +279,7 @@ def compared(network: Trained, root: Path, batch: int, asked: Any) -> list[dict[
     rows = []
     with pictures_for(source, ChooseSettings(), None) as pictures:
         start = time.monotonic()
-        entries = table(ones, pictures, batch)
+        entries = table(ones, pictures, batch, asked)
         table_s = time.monotonic() - start
         print(f"  batch {batch}: {len(entries)} rows in {table_s:.0f} s on {pictures.source}", flush=True)
         graph = open_artifact(root / source.name / f"{source.name}.onnx")
@@ -361,6 +363,24 @@ def said(row: Mapping[str, Any]) -> str:
     )
 
 
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of the docs: the picks without a latency budget, beside the exhaustive table."""
+    lines = [
+        "| network | batch | points | pick | ms | table's best | ms | times ONNX Runtime's defaults | s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if "pick" not in row or row["within_ms"] is not None:
+            continue
+        best = (row.get("best", "–"), f"{row['best_ms']:.4g}" if "best_ms" in row else "–")
+        cells = (
+            *(row["network"], row["batch"], f"{row['points']:g}", row["pick"], f"{row['pick_ms']:.4g}"),
+            *(*best, f"{row['gain']:.2f}", f"{row['seconds']:.0f}"),
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
 def summary(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print what was wanted beside what was found."""
     if not rows:
@@ -381,6 +401,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> None:
         f"against the best of four usual ways: at most {max(usual, default=1):.2f} of its time "
         f"(wanted {SLOWER:g}), over in {sum(one > SLOWER for one in usual)} cases"
     )
+    print(markdown(rows))
     if gains:
         mean = math.exp(statistics.fmean(map(math.log, gains)))
         print(f"gain over ONNX Runtime's defaults at 0.5 points: {mean:.2f} (geometric mean of {len(gains)})")

@@ -14,7 +14,6 @@ from toolkit.artifacts import (
     Artifact,
     artifacts_root,
     cache_root,
-    find_artifacts,
     now,
     open_artifact,
 )
@@ -25,7 +24,6 @@ from toolkit.choices import (
     Contender,
     CurvePoint,
     choice_path,
-    find_choice,
     this_machine,
     weights_of,
     write_choice,
@@ -38,10 +36,9 @@ from toolkit.choosing.judging import pictures_for
 from toolkit.choosing.packs import SUFFIX, open_pack
 from toolkit.choosing.result import Choice, frontier
 from toolkit.choosing.selection import Elected, select
-from toolkit.errors import CnnkitError, GateError, NotFoundError
+from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.graphs import GRAPH
-from toolkit.opening import Selection, as_asked, describe, is_path, open_model
-from toolkit.resolving import release_of
+from toolkit.opening import Selection, describe, is_path, open_model
 from toolkit.telling import Tell, silent
 
 
@@ -177,7 +174,7 @@ def compete(
         curve = contest.arena.curve(selected.entrant)
     except KeyboardInterrupt:
         contest.tell("interrupted: what follows is partial, and nothing was chosen")
-    found = _outcome(source, contest, rejected, selected, time.monotonic() - start)
+    found = outcome_of(source, contest, rejected, selected, time.monotonic() - start)
     if selected is None or found.chosen is None or found.baseline is None:
         return found
     path = choice_path(root, source.name)
@@ -206,7 +203,7 @@ def _lined_up(files: CandidateFiles) -> list[Candidate]:
     return files.candidates
 
 
-def _outcome(
+def outcome_of(
     source: Artifact,
     contest: Contest,
     rejected: list[Rejection],
@@ -239,58 +236,3 @@ def _outcome(
 
 def _picture_ms(one: Contender) -> float:
     return one.latency_ms.median / one.batch if one.latency_ms else float("inf")
-
-
-def confirm_choice(
-    model: str | Path | None = None,
-    *,
-    budget: Budget | None = None,
-    dataset: str | None = None,
-    settings: ChooseSettings | None = None,
-    untrained: bool = False,
-    root: Path | str | None = None,
-    tell: Tell = silent,
-) -> Choice:
-    """Measure a name's choice again beside the baseline and judge its answers again; write nothing.
-
-    `budget` None is the one that it was chosen under.
-
-    Raises NotFoundError where there is no choice, GateError where it does not keep to the budget any more, or
-    is not faster than the baseline by now.
-    """
-    start, given = time.monotonic(), settings or ChooseSettings()
-    folder = artifacts_root(root)
-    source = find_source(model, folder, given, untrained=untrained)
-    found = find_choice(folder, source.name, release_of)
-    if found is None:
-        raise NotFoundError(f"no choice of {source.name} is here: `cnnkit choose {source.name}` makes one")
-    if found.file is None:
-        raise CnnkitError(f"{found.path} does not hold here: {found.why_not}; `cnnkit choose {source.name}`")
-    asked = budget or found.file.budget
-    given = replace(given, batches=(found.file.chosen.batch,))
-    tell(f"confirming {found.file.chosen.label}, chosen {found.file.created}")
-    with only_one(tell), pictures_for(source, given, dataset) as pictures:
-        chosen, baseline = (
-            _again(one, found.file, folder) for one in (found.file.chosen, found.file.baseline)
-        )
-        candidates = {one.key: one for one in (baseline, chosen)}
-        contest = Contest(list(candidates.values()), pictures, asked, replace(given, expand=False), tell)
-        contest.run()
-        selected = select(contest)
-        outcome = _outcome(source, contest, [], selected, time.monotonic() - start)
-    if selected.entrant.candidate.key != chosen.key:
-        raise GateError(
-            f"the choice is not confirmed: {selected.why}; `cnnkit choose {source.name}` chooses again"
-        )
-    return replace(outcome, choice_file=None)
-
-
-def _again(one: Contender, file: ChoiceFile, root: Path) -> Candidate:
-    """Return a contender of a choice as a candidate, its file opened as it lies there now."""
-    name = Path(one.artifact).name
-    path = next((path for path, _ in find_artifacts(root, file.model) if path.name == name), None)
-    if path is None:
-        raise NotFoundError(f"{name} is not here any more: `cnnkit choose {file.model}` chooses again")
-    backend = BACKENDS.load(one.backend)
-    artifact = as_asked(open_artifact(path), backend.opens(Selection(root=root, precision=one.precision)))
-    return Candidate(backend=one.backend, artifact=artifact, settings=dict(one.settings), threads=one.threads)

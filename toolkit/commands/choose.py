@@ -123,7 +123,8 @@ def choose_command(
     """
     from toolkit.choices import Budget
     from toolkit.choosing import ChooseSettings
-    from toolkit.choosing.choose import choose, confirm_choice
+    from toolkit.choosing.choose import choose
+    from toolkit.choosing.confirm import confirm_choice
 
     if p95 is not None and quantile is not None:
         raise click.UsageError("--p95 MS is --quantile 0.95 MS: name one of them")

@@ -20,8 +20,9 @@ from click.testing import CliRunner, Result
 from cnnkit import front_door
 from toolkit.artifacts import open_artifact, shipped_root
 from toolkit.choices import find_choice, read_choice
-from toolkit.choosing import ChooseSettings
+from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.choose import choose, only_one
+from toolkit.choosing.explaining import slower_rows
 from toolkit.choosing.judging import pictures_for
 from toolkit.errors import CnnkitError
 from toolkit.resolving import release_of
@@ -108,6 +109,33 @@ def test_confirming_measures_the_choice_again_and_changes_nothing(chosen: Any, r
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["chosen"]["backend"] == "quick"
     assert path.read_bytes() == before
+
+
+def test_eval_and_profile_look_at_the_choice_and_nothing_beside_it(chosen: Any, root: Path) -> None:
+    for words, wanted in (
+        (("eval", MODEL, "--choice", *DATA, "--first", 20), "quick"),
+        (("profile", MODEL, "--choice", "--duration", 0.05), "quick"),
+    ):
+        done = cnnkit(*words, "--artifacts", root, "--json")
+        assert done.exit_code == 0, done.stderr
+        found = json.loads(done.stdout)
+        backends = [found["backend"]] if "backend" in found else list(found["runs"][0]["backends"])
+        assert backends == [wanted]
+        assert "as chosen: quick fp32" in " ".join(done.stderr.split())
+    refused = cnnkit("eval", MODEL, "--choice", "--backend", "ort", "--artifacts", root)
+    assert (refused.exit_code, "leave those out" in refused.stderr) == (2, True)
+    none = cnnkit("eval", MODEL, "--choice", "--artifacts", root / "elsewhere")
+    assert (none.exit_code, "`cnnkit choose lenet-maxpool` makes one" in none.stderr) == (1, True)
+
+
+def test_rows_tell_why_one_file_is_slower_than_the_other(chosen: Any, root: Path) -> None:
+    plain, cheaper = (
+        Candidate(backend="ort", artifact=open_artifact(path))
+        for path in (shipped_root() / MODEL / f"{MODEL}.onnx", root / MODEL / f"{MODEL}.int8.onnx")
+    )
+    rows = slower_rows(plain, cheaper, 1, 0)
+    assert 0 < len(rows) <= 3
+    assert all(row.cheaper_ms > row.plain_ms for row in rows)
 
 
 def test_a_budget_that_the_choice_does_not_keep_is_told_with_the_nearest(chosen: Any, root: Path) -> None:
