@@ -20,7 +20,7 @@ svg{max-width:100%;height:auto}.hint{color:#566070}
 @media(prefers-color-scheme:dark){body{color:#e4e8ee;background:#14181e}th,td{border-color:#303844}.hint{color:#9aa5b4}}
 """
 # what lies lower than the most accurate by more stands at the foot: noise would leave no room for the others
-LOWEST = 0.1
+LOWEST = 10.0
 # drawn in colours that both light and dark pages show
 INK, ACCENT, BAD = "#7b8794", "#1f8f6b", "#c4553a"
 
@@ -43,29 +43,32 @@ def choice_page(choice: Choice) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Spot:
-    """A contender on the plot: its latency, its accuracy, and whether it may be chosen."""
+    """A contender on the plot: its latency, the points that it is more accurate by, and why it is out."""
 
     contender: Contender
     ms: float
-    accuracy: float
+    points: float
     why: str | None
 
 
 def plot(choice: Choice) -> str:
-    """Return accuracy against latency (log scale) as SVG; what was not judged is not on it."""
+    """Return accuracy against latency (log scale) as SVG; what was not judged is not on it.
+
+    Accuracy is told in points beside the baseline's on the same pictures, so that all are comparable.
+    """
     kept = [(one, None) for one in choice.measured]
     pairs = [*kept, *((entry.contender, entry.why) for entry in choice.rejected)]
     spots = [
-        Spot(contender=one, ms=one.latency_ms.median / one.batch, accuracy=one.accuracy, why=why)
+        Spot(contender=one, ms=one.latency_ms.median / one.batch, points=-one.accuracy_drop, why=why)
         for one, why in pairs
-        if one.latency_ms and one.accuracy is not None
+        if one.latency_ms and one.accuracy_drop is not None
     ]
     if not spots:
         return "<p class='hint'>No accuracy was measured, so there is nothing to draw.</p>"
     axes = _Axes.around(spots)
     marks = "".join(_mark(spot, axes, choice) for spot in spots)
     steps = [
-        axes.at(one.latency_ms.median / one.batch, one.accuracy or 0)
+        axes.at(one.latency_ms.median / one.batch, -(one.accuracy_drop or 0))
         for one in choice.frontier
         if one.latency_ms
     ]
@@ -79,14 +82,17 @@ def plot(choice: Choice) -> str:
     return (
         f"<figure style='margin:0'><svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' "
         f"aria-label='Accuracy against latency'>{axes.frame()}{drawn}{marks}</svg>"
-        f"<figcaption class='hint'>Milliseconds a picture, log scale. {legend}</figcaption></figure>"
+        f"<figcaption class='hint'>Points of accuracy beside the baseline's on the same pictures, against "
+        f"milliseconds a picture (log scale). {legend}</figcaption></figure>"
     )
 
 
 def _mark(spot: Spot, axes: _Axes, choice: Choice) -> str:
-    x, y = axes.at(spot.ms, spot.accuracy)
+    x, y = axes.at(spot.ms, spot.points)
     one, colour = spot.contender, BAD if spot.why else ACCENT
-    said = f"{one.label}: {ms_text(spot.ms)} ms, {spot.accuracy:.4f}{f'; {spot.why}' if spot.why else ''}"
+    said = (
+        f"{one.label}: {ms_text(spot.ms)} ms, {spot.points:+.2f} points{f'; {spot.why}' if spot.why else ''}"
+    )
     title = f"<title>{escaped(said)}</title>"
     if choice.baseline is not None and one == choice.baseline:
         mark = f"<rect x='{x - 5:.1f}' y='{y - 5:.1f}' width='10' height='10' fill='{INK}'>{title}</rect>"
@@ -115,20 +121,20 @@ class _Axes:
     @classmethod
     def around(cls, spots: list[Spot]) -> _Axes:
         times = [spot.ms for spot in spots]
-        shares = [spot.accuracy for spot in spots]
+        shares = [spot.points for spot in spots]
         high = max(shares)
         low = max(min(shares), high - LOWEST)
-        pad = max(0.002, 0.15 * (high - low))
+        pad = max(0.1, 0.15 * (high - low))
         return cls(
             low_ms=min(times) / 1.2,
             high_ms=max(times) * 1.2,
-            low=max(0.0, low - pad),
-            high=min(1.0, high + pad),
+            low=low - pad,
+            high=high + pad,
         )
 
-    def at(self, ms: float, accuracy: float) -> tuple[float, float]:
+    def at(self, ms: float, points: float) -> tuple[float, float]:
         right = math.log(ms / self.low_ms) / math.log(self.high_ms / self.low_ms)
-        up = max(0.0, (accuracy - self.low) / ((self.high - self.low) or 1.0))
+        up = max(0.0, (points - self.low) / ((self.high - self.low) or 1.0))
         x = LEFT + right * (WIDTH - LEFT - RIGHT)
         return x, HEIGHT - BOTTOM - up * (HEIGHT - BOTTOM - TOP)
 
@@ -139,7 +145,9 @@ class _Axes:
         for place in range(5):
             share = self.low + (self.high - self.low) * place / 4
             y = self.at(self.low_ms, share)[1]
-            ticks.append(f"<text x='{LEFT - 8}' y='{y + 4:.1f}' text-anchor='end' {_TEXT}>{share:.3f}</text>")
+            ticks.append(
+                f"<text x='{LEFT - 8}' y='{y + 4:.1f}' text-anchor='end' {_TEXT}>{share:+.2f}</text>"
+            )
             ms = self.low_ms * (self.high_ms / self.low_ms) ** (place / 4)
             x = self.at(ms, self.low)[0]
             anchor = "middle" if place < 4 else "end"

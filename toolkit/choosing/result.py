@@ -67,7 +67,7 @@ class Choice:
                     _gain_text(one),
                 )
             )
-        head = ("", "", "median ms", "p95 ms", "images/s", "accuracy", "points lost", "memory", "times")
+        head = ("", "", "median ms", "p95 ms", "images/s", "accuracy", "points lost (95 %; pictures)", "memory", "times")
         return TextTable(head=head, rows=tuple(rows), title=f"{self.model}: {self.why}", figures=7)
 
     def rejected_table(self) -> TextTable:
@@ -95,11 +95,15 @@ class Choice:
 
 
 def frontier(contenders: list[Contender]) -> tuple[Contender, ...]:
-    """Return those that no other one is both faster and more accurate than, the fastest first."""
-    known = [one for one in contenders if one.latency_ms and one.accuracy is not None]
+    """Return those that no other one is both faster and more accurate than, the fastest first.
+
+    Accuracies are compared by the points lost beside the baseline, on the same pictures as it: some were
+    decided on more pictures than others.
+    """
+    known = [one for one in contenders if one.latency_ms and one.accuracy_drop is not None]
     found: list[Contender] = []
-    for one in sorted(known, key=lambda each: (_picture_ms(each), -(each.accuracy or 0.0))):
-        if not found or (one.accuracy or 0.0) > (found[-1].accuracy or 0.0):
+    for one in sorted(known, key=lambda each: (_picture_ms(each), each.accuracy_drop or 0.0)):
+        if not found or (one.accuracy_drop or 0.0) < (found[-1].accuracy_drop or 0.0):
             found.append(one)
     return tuple(found)
 
@@ -112,7 +116,7 @@ def _drop_text(one: Contender) -> str:
     if one.accuracy_drop is None or one.accuracy_drop_ci95 is None:
         return UNKNOWN
     low, high = one.accuracy_drop_ci95
-    return f"{one.accuracy_drop:+.2f} ({low:+.2f} to {high:+.2f})"
+    return f"{one.accuracy_drop:+.2f} ({low:+.2f} to {high:+.2f}; {one.images:,})"
 
 
 def _gain_text(one: Contender) -> str:

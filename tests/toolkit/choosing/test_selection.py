@@ -191,7 +191,8 @@ def test_the_frontier_is_what_nothing_beats_in_both(artifact: Artifact) -> None:
     made = []
     for name, ms, accuracy in (("a", 1.0, 0.8), ("b", 2.0, 0.9), ("c", 3.0, 0.85), ("d", 4.0, 0.95)):
         one = entrant(artifact, name, ms, None)
-        one.ruling = Ruling(accuracy=accuracy)
+        lost = 100 * (1 - accuracy)
+        one.ruling = Ruling(accuracy=0.5, drop=Drop(points=lost, low=lost, high=lost, images=9))
         made.append(asked.standing.contender(one))
     assert [one.backend for one in frontier(made)] == ["a", "b", "d"]
 
