@@ -67,7 +67,17 @@ class Choice:
                     _gain_text(one),
                 )
             )
-        head = ("", "", "median ms", "p95 ms", "images/s", "accuracy", "points lost (95 %; pictures)", "memory", "times")
+        head = (
+            "",
+            "",
+            "median ms",
+            "p95 ms",
+            "images/s",
+            "accuracy",
+            "points lost (95 %; pictures)",
+            "memory",
+            "times",
+        )
         return TextTable(head=head, rows=tuple(rows), title=f"{self.model}: {self.why}", figures=7)
 
     def rejected_table(self) -> TextTable:

@@ -7,6 +7,7 @@ A runtime that hangs or crashes takes this process with it and no other.
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import sys
 from collections.abc import Callable
@@ -35,6 +36,9 @@ from toolkit.exporting.further import further_of
 from toolkit.profiling.measuring.batches import feed
 from toolkit.profiling.measuring.latency import timed_for
 from toolkit.profiling.measuring.memory import process_peak
+
+# <sys/prctl.h>: the signal that the kernel sends when the parent ends
+PR_SET_PDEATHSIG = 1
 
 
 class _Bay:
@@ -94,6 +98,8 @@ def main() -> None:
     """Answer requests on the pipe that the command line names, until it is closed."""
     # Ctrl-C is for the process that chooses; it ends this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # where that one is killed, a runtime that hangs in here ends, too
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     connection: Connection[Response, Request] = Connection(int(sys.argv[1]))
     bay = _Bay()
     while True:
