@@ -72,7 +72,7 @@ def choose(
     tell(f"opened {describe(source)}")
     if model is not None and is_path(str(model)) and source.path.parent.name == source.name:
         folder = source.path.parent.parent
-    given = _fitting(source, asked, given)
+    given = fitting(source, asked, given)
     with only_one(tell), pictures_for(source, given, dataset) as pictures:
         if pictures.why_unjudged is not None:
             tell(f"no picture can judge the answers ({pictures.why_unjudged}): {_consequence(given)}")
@@ -86,7 +86,7 @@ def _choose_packed(path: Path, budget: Budget, settings: ChooseSettings, root: P
     start = time.monotonic()
     with only_one(tell), open_pack(path, root) as pack:
         tell(f"opened {path}: {len(pack.manifest.files)} files of {pack.source.name}, {pack.pictures.source}")
-        given, judged = _fitting(pack.source, budget, settings), pack.pictures.labels is not None
+        given, judged = fitting(pack.source, budget, settings), pack.pictures.labels is not None
         files = find_files(pack.source, root, given, budget, tell, judged=judged, makes=False)
         contest = Contest(_lined_up(files), pack.pictures, budget, given, tell)
         return compete(contest, pack.source, files.rejected, root=root, start=start)
@@ -122,7 +122,7 @@ def find_source(
         raise
 
 
-def _fitting(source: Artifact, budget: Budget, settings: ChooseSettings) -> ChooseSettings:
+def fitting(source: Artifact, budget: Budget, settings: ChooseSettings) -> ChooseSettings:
     """Return the settings with the batches that a file takes. Raises CnnkitError for others."""
     fixed = source.passport.input.shape[0] if source.passport.input.shape else None
     asked = settings.batches

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from toolkit.choosing.measuring import Timekeeper, Track, Window, gain, ratio
+from toolkit.profiling.measuring.yardstick import Yardstick
 
 
 def track(key: str, factors: list[float], *, noise: float = 0.0, seed: int = 0, rounds: int = 6) -> Track:
@@ -80,3 +81,35 @@ def test_the_yardstick_tells_which_rounds_were_disturbed() -> None:
     keeper.run([], {}, rounds=3, window_s=0.01)
     assert 0 <= keeper.noisy() <= 1
     assert keeper.noisy(since=1) == 0
+
+
+class Scripted(Yardstick):
+    """A yardstick whose times are written down."""
+
+    def __init__(self, times: list[float]) -> None:
+        super().__init__(1)
+        self.times = times
+
+    def __call__(self) -> None:
+        self.now = self.times.pop(0)
+
+    @property
+    def latest(self) -> dict[str, float]:
+        return {"compute_ms": self.now, "stream_ms": self.now}
+
+
+def noise_of(by_round: list[float]) -> Timekeeper:
+    keeper = Timekeeper(yardstick=Scripted([ms for ms in by_round for _ in range(2)]))
+    keeper.run([], {}, rounds=len(by_round), window_s=0.01)
+    return keeper
+
+
+def test_rounds_that_others_disturbed_are_told() -> None:
+    keeper = noise_of([1.0, 1.02, 1.5, 1.01, 1.0, 2.0, 1.03, 1.0])
+    assert {number for _, number in keeper.disturbed} == {3, 6}
+    assert keeper.noisy() == pytest.approx(2 / 8)
+
+
+def test_a_laptop_that_throttles_is_slower_for_good_and_not_disturbed() -> None:
+    keeper = noise_of([1.0 + 0.01 * place for place in range(60)])
+    assert keeper.noisy() == 0

@@ -1,0 +1,82 @@
+"""What is tried of which network: its own files of its own weights, at batches that it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from toolkit.artifacts import Artifact, open_artifact, shipped_root, stamp
+from toolkit.backends import BACKENDS
+from toolkit.choices import Budget
+from toolkit.choosing import Candidate, ChooseSettings
+from toolkit.choosing.candidates import find_files, variants
+from toolkit.choosing.choose import fitting
+from toolkit.choosing.contest import baseline_of
+from toolkit.errors import CnnkitError
+from toolkit.telling import silent
+
+MODEL = "lenet-maxpool"
+
+
+@pytest.fixture
+def source() -> Artifact:
+    return open_artifact(shipped_root() / MODEL / f"{MODEL}.safetensors")
+
+
+def of_batch(source: Artifact, batch: int | None) -> Artifact:
+    known = source.passport
+    taken = dataclasses.replace(known.input, shape=(batch, *known.input.shape[1:]))
+    return dataclasses.replace(source, passport=dataclasses.replace(known, input=taken))
+
+
+def test_a_fixed_batch_is_the_one_that_is_measured(source: Artifact) -> None:
+    fixed = of_batch(source, 4)
+    assert fitting(fixed, Budget(), ChooseSettings()).batches == (4,)
+    assert fitting(fixed, Budget(throughput=True), ChooseSettings(batches=(4,))).batches == (4,)
+    with pytest.raises(CnnkitError, match="takes batches of 4 only: `--batch 4`"):
+        fitting(fixed, Budget(), ChooseSettings(batches=(1,)))
+    assert fitting(source, Budget(), ChooseSettings()).batches is None
+
+
+def test_files_of_other_weights_are_none_of_its_own(source: Artifact, tmp_path: Path) -> None:
+    graph = open_artifact(shipped_root() / MODEL / f"{MODEL}.onnx")
+    folder = tmp_path / MODEL
+    folder.mkdir()
+    for name, weights in (("fp16", "0" * 64), ("int8", graph.passport.sha256)):
+        path = folder / f"{MODEL}.{name}.onnx"
+        path.write_bytes(graph.path.read_bytes())
+        stamp(path, dataclasses.replace(graph.passport, precision=name, source_sha256=weights, created=None))
+    settings = ChooseSettings(backends=("ort",))
+    found = find_files(source, tmp_path, settings, Budget(), silent, judged=False, makes=False)
+    assert [(one.backend, one.artifact.passport.precision) for one in found.candidates] == [
+        ("ort", "fp32"),
+        ("ort", "int8"),
+    ]
+    assert ("ort", "fp16", "no such file came with it") in {
+        (one.contender.backend, one.contender.precision, one.why) for one in found.rejected
+    }
+
+
+def test_the_baseline_is_the_usual_backend_in_fp32(source: Artifact) -> None:
+    half = dataclasses.replace(source, passport=dataclasses.replace(source.passport, precision="fp16"))
+    ones = [
+        Candidate(backend="openvino", artifact=source),
+        Candidate(backend="ort", artifact=half),
+        Candidate(backend="ort", artifact=source),
+    ]
+    assert baseline_of(ones) is ones[2]
+    assert baseline_of(ones[:1]) is ones[0]
+
+
+def test_settings_are_tried_on_each_number_of_threads_and_never_the_defaults_again(source: Artifact) -> None:
+    graph = open_artifact(shipped_root() / MODEL / f"{MODEL}.onnx")
+    one = Candidate(backend="ort", artifact=graph, threads=2)
+    found = list(variants(one, ChooseSettings(threads=(2, 1)), 1))
+    assert one.key not in {other.key for other in found}
+    tried = [(other.threads, dict(other.settings)) for other in found]
+    declared = [dict(each) for each in BACKENDS.load("ort").variants(graph, threads=2, batch=1)]
+    assert [settings for threads, settings in tried if threads == 2] == declared[1:]
+    assert (1, {}) in tried
+    assert all("spinning" not in settings for threads, settings in tried if threads == 1)
