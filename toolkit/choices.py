@@ -141,7 +141,7 @@ class Budget:
     @property
     def points(self) -> float:
         """The points below which the whole interval of a drop must lie."""
-        return max(self.max_accuracy_drop, NOTHING_LOST_POINTS)
+        return self.max_accuracy_drop or NOTHING_LOST_POINTS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,9 @@ from toolkit.profiling.measuring.yardstick import Yardstick
 WAKE = 0.15
 # the yardstick's own scatter on an idle machine is some per cent
 DISTURBED, AROUND = 1.15, 12
-# two-sided 95 % quantiles of Student's t by degrees of freedom
-T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
+# Student's t by degrees of freedom, for intervals of 95 % with two ends and with one
+T_TWO_SIDED = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365)
+T_ONE_SIDED = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Track:
     def worst(self, quantile: float) -> float:
         """Return what a quantile of the calls in a next process will hardly exceed, in milliseconds.
 
-        It is the upper end of the prediction interval from the quantiles of each set of processes.
+        It is the upper end of the one-sided 95 % prediction interval from the quantiles of each process.
         """
         found: dict[int, list[float]] = {}
         for one in self.windows:
@@ -74,7 +75,7 @@ class Track:
         if len(logs) < 2:
             return math.exp(logs[0]) * DISTURBED if logs else math.inf
         spread = statistics.stdev(logs) * math.sqrt(1 + 1 / len(logs))
-        return math.exp(statistics.fmean(logs) + _t95(len(logs) - 1) / 2 * spread)
+        return math.exp(statistics.fmean(logs) + _quantile(T_ONE_SIDED, len(logs) - 1) * spread)
 
 
 @dataclass(kw_only=True)
@@ -180,7 +181,7 @@ def gain(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> Gain
     rounds = max(1, len(within) // count)
     least = statistics.pstdev(within) / math.sqrt(rounds) if len(within) > 1 else 0.0
     spread = max(statistics.stdev(by_set), least)
-    middle, half = statistics.fmean(by_set), _t95(count - 1) * spread / math.sqrt(count)
+    middle, half = statistics.fmean(by_set), _quantile(T_TWO_SIDED, count - 1) * spread / math.sqrt(count)
     return Gain(
         times=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half), generations=count
     )
@@ -201,5 +202,5 @@ def _ratios(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> l
     ]
 
 
-def _t95(freedom: int) -> float:
-    return T95[min(freedom, len(T95)) - 1]
+def _quantile(table: Sequence[float], freedom: int) -> float:
+    return table[min(freedom, len(table)) - 1]

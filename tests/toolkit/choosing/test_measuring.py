@@ -113,3 +113,12 @@ def test_rounds_that_others_disturbed_are_told() -> None:
 def test_a_laptop_that_throttles_is_slower_for_good_and_not_disturbed() -> None:
     keeper = noise_of([1.0 + 0.01 * place for place in range(60)])
     assert keeper.noisy() == 0
+
+
+def test_a_next_process_keeps_the_quantile_as_often_as_is_said() -> None:
+    random, kept = np.random.default_rng(1), 0
+    for _ in range(300):
+        factors = np.exp(0.05 * random.standard_normal(4))
+        made = track("a", factors[:3].tolist(), rounds=2)
+        kept += factors[3] <= made.worst(0.95)
+    assert kept >= 0.91 * 300
