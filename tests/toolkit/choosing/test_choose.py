@@ -138,6 +138,7 @@ def test_rows_tell_why_one_file_is_slower_than_the_other(chosen: Any, root: Path
     assert all(row.cheaper_ms > row.plain_ms for row in rows)
 
 
+@pytest.mark.slow  # test_selection.py has the words
 def test_a_budget_that_the_choice_does_not_keep_is_told_with_the_nearest(chosen: Any, root: Path) -> None:
     words = ("choose", MODEL, "--confirm", *DATA, "--artifacts", root, "--p95", "0.00000001")
     done = cnnkit(*words)
@@ -149,6 +150,7 @@ def cnnkit(*words: object) -> Result:
     return CliRunner().invoke(front_door.main, [str(word) for word in words])
 
 
+@pytest.mark.slow  # test_selection.py has the rule
 def test_without_pictures_only_what_is_numerically_equal_is_chosen(
     plugged: dict[str, str], tmp_path: Path
 ) -> None:
