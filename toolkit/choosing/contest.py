@@ -30,6 +30,8 @@ LEAST_SETS, MOST_SETS = 3, 8
 RESERVE = 0.45
 # a choice pays where all of its gain's interval lies above
 WORTH = 1.02
+# what could gain less than this is not measured on to be sure of: the baseline is as good
+INDIFFERENT = 1.05
 # of the rounds: beyond it, what is not clear is not told
 TOO_NOISY = 0.34
 
@@ -215,12 +217,12 @@ class Contest:
         return time.monotonic() > self.arena.ends + (0.5 * self.settings.time_s if disturbed else 0.0)
 
     def _decided(self) -> bool:
-        """Tell whether the fastest finalist's gain lies wholly on one side of what is worth a choice."""
+        """Tell whether the fastest finalist surely is worth a choice, or surely gains next to nothing."""
         found = [one.gain for one in self.standing.finalists if one.why_not is None and one.gain]
         if not found:
             return True
         best = max(found, key=lambda one: one.times)
-        return best.low > WORTH or best.high < WORTH
+        return best.low > WORTH or best.high < INDIFFERENT
 
 
 def _require(baseline: Entrant, what: str) -> None:
