@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from serve.registry import Registry
 from serve.served import ServedModel, line_up
@@ -12,6 +13,16 @@ from serve.settings import ServeSettings
 from toolkit.artifacts import check_name, find_artifacts
 from toolkit.errors import NotFoundError
 from toolkit.opening import describe
+
+
+class Control(Protocol):
+    """What loads and unloads models: of this process, or of all that answer on one port."""
+
+    async def load(self, name: str) -> None:
+        """Serve the newest artifact of a name. Raises CnnkitError; what was served before then goes on."""
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no more, once whoever waits for it is answered."""
 
 
 class ModelControl:
@@ -29,12 +40,16 @@ class ModelControl:
         Whoever came to the former one is answered by it. Raises CnnkitError where there is none, or it cannot
         be opened; what was served before goes on.
         """
-        check_name(name)
         async with self._one:
-            model = await asyncio.to_thread(self._open, name)
+            model = await self.opened(name)
             self.registry.take_up(model)
         assert model.artifact is not None
         self.say(f"loaded {describe(model.artifact)}")
+
+    async def opened(self, name: str) -> ServedModel:
+        """Return a model of the folder, opened, which is not served yet. Raises CnnkitError."""
+        check_name(name)
+        return await asyncio.to_thread(self._open, name)
 
     def _open(self, name: str) -> ServedModel:
         # names mean artifacts here: a network that nobody exported or trained is not made for a request

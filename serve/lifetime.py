@@ -10,13 +10,15 @@ import math
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from serve.api import Application
 from serve.api.access import Access, is_loopback
 from serve.api.app import App
 from serve.api.connection import MOST_CONNECTIONS, begin_to_stop, bounded
@@ -24,7 +26,8 @@ from serve.api.front import Front
 from serve.api.metrics import ServerMetrics
 from serve.api.observing import Observer, RequestLog, tracing
 from serve.api.shortages import SHORTAGES, shortage
-from serve.control import ModelControl
+from serve.control import Control, ModelControl
+from serve.counts import Counts
 from serve.page.guard import PageGuard
 from serve.page.mount import end_streams, page_app
 from serve.registry import Registry
@@ -37,8 +40,23 @@ from toolkit.telling import Tell, aloud
 # how long a listener that takes nobody new takes up those who came before
 ACCEPT_S = 0.05
 SAY_EVERY_S = 10.0
+# With the default of 5 ms an engine's thread waits that long for a busy event loop to let go.
+SWITCH_S = 0.0005
 # files that an engine's opening, a picture or an upload may need while all connections are open
 FILES_KEPT = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Among:
+    """A process's place among several on one port: its number, and what concerns all of them.
+
+    `page` passes the page's requests on to the process that has the page; None in that one.
+    """
+
+    number: int
+    control: Control
+    counts: Callable[[], Awaitable[Counts]]
+    page: Application | None
 
 
 def most_connections() -> int:
@@ -57,12 +75,15 @@ def _open_files() -> int:
     return len(list(handles.iterdir())) if handles.is_dir() else 32
 
 
-def assemble(served: Sequence[ServedModel], settings: ServeSettings, tell: Tell = aloud) -> App:
+def assemble(
+    served: Sequence[ServedModel], settings: ServeSettings, tell: Tell = aloud, among: Among | None = None
+) -> App:
     """Put the API, and the page where it is wanted, before what is served; nothing is opened yet.
 
-    `tell` hears of models that are loaded and unloaded.
+    `tell` hears of models that are loaded and unloaded. `among` is what others do for a process that is not
+    alone.
     """
-    metrics = ServerMetrics()
+    metrics = ServerMetrics(among.number if among else 0)
     observers: list[Observer] = [RequestLog()] if settings.log_requests else []
     traced = tracing()
     if traced is not None:
@@ -70,6 +91,10 @@ def assemble(served: Sequence[ServedModel], settings: ServeSettings, tell: Tell 
         atexit.register(traced[1])
     front = Front.of(settings.public_names, settings.root_path, settings.trust_proxy)
     registry = Registry(served, settings.batching, metrics.batch)
+    control: Control = among.control if among else ModelControl(registry, settings, tell)
+    page = among.page if among else None
+    if settings.page and page is None:
+        page = page_app(served, settings.opening.limits, front.root_path)
     return App(
         registry,
         metrics,
@@ -78,15 +103,16 @@ def assemble(served: Sequence[ServedModel], settings: ServeSettings, tell: Tell 
         ),
         deadline_s=settings.deadline_s,
         observers=observers,
-        control=ModelControl(registry, settings, tell) if settings.model_control else None,
-        page=page_app(served, settings.opening.limits, front.root_path) if settings.page else None,
+        control=control if settings.model_control else None,
+        page=page,
+        all_counts=among.counts if among else None,
     )
 
 
 class Server(uvicorn.Server):
     """Runs until a signal, then until everyone who was let in has an answer, or the time for that passed."""
 
-    reloading: asyncio.Task[None]
+    reloading: asyncio.Task[None] | None = None
     _told = False
     _said_at = -math.inf
 
@@ -107,7 +133,9 @@ class Server(uvicorn.Server):
         self.app = app
         self.stop_delay_s = settings.stop_delay_s
         self.grpc = (
-            None if settings.grpc_port is None else GrpcListener(app, settings.host, settings.grpc_port)
+            None
+            if settings.grpc_port is None
+            else GrpcListener(app, settings.host, settings.grpc_port, shared=settings.processes > 1)
         )
         self.say = say
         self.where = where
@@ -138,13 +166,19 @@ class Server(uvicorn.Server):
             await self.grpc.start()
             where = f"{where} and gRPC on port {self.grpc.port}"
         gc.freeze()  # what lives as long as the server is not looked through again
+        self.begin(where)
+
+    def begin(self, where: str) -> None:
+        """Say that requests are taken, and look for newer artifacts from now on."""
+        registry = self.app.registry
         self.reloading = asyncio.create_task(Reloader(registry, self.app.metrics, self.say).run())
         self.say(f"serving {', '.join(registry.models)} {where} (Ctrl-C stops)")
 
     async def shutdown(self, sockets: Any = None) -> None:
         """Drain, then free the engines and end the threads."""
         self.app.registry.ready = False
-        self.reloading.cancel()
+        if self.reloading is not None:
+            self.reloading.cancel()
         if self.grpc is not None:
             await self.grpc.stop(self.config.timeout_graceful_shutdown or 0)
         for sock in sockets or []:
@@ -170,9 +204,9 @@ class Server(uvicorn.Server):
                 asyncio.get_running_loop().add_signal_handler(number, self.stop)
         yield
 
-    def stop(self) -> None:
-        """Be not ready at once, then drain; a second signal stops without waiting."""
-        again, self._told = self._told, True
+    def stop(self, *, at_once: bool = False) -> None:
+        """Be not ready at once, then drain; a second signal, or `at_once`, stops without waiting."""
+        again, self._told = self._told or at_once, True
         self.app.registry.ready = False
         if not again and self.stop_delay_s:
             self.say(f"stopping in {self.stop_delay_s:g} s: not ready, and still answering")

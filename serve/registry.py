@@ -56,6 +56,7 @@ class Registry:
         self.others = [model for model in served if not model.main]
         self.batching = batching
         self.queues: dict[tuple[str, str], Queue] = {}
+        self.unloaded: set[str] = set()
         self.ready = False
         self._on_batch = on_batch
         self._openings: dict[tuple[str, str], asyncio.Future[Classifier]] = {}
@@ -74,10 +75,12 @@ class Registry:
     def take_up(self, model: ServedModel) -> None:
         """Serve an opened model, in the place of one of its name; its queues stay, and who waits in them."""
         self.models[model.name] = model
+        self.unloaded.discard(model.name)
 
     async def give_up(self, name: str) -> None:
         """Serve a model no more, and answer whoever waits for it first. Raises KeyError."""
         del self.models[name]
+        self.unloaded.add(name)
         for key in [key for key in self.queues if key[0] == name]:
             await self.queues.pop(key).batcher.close()
 

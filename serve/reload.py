@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from serve.api.metrics import ServerMetrics
 from serve.classifier import Classifier
@@ -50,6 +51,15 @@ def open_newer(model: ServedModel, version: str) -> Classifier | None:
     return model.open(artifact)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Newer:
+    """What is to take over from an opened version, warmed up."""
+
+    model: ServedModel
+    version: str
+    classifier: Classifier
+
+
 class Reloader:
     """Looks for newer artifacts now and then; a bad one is said once and the old one goes on."""
 
@@ -67,15 +77,30 @@ class Reloader:
 
     async def look(self) -> None:
         """Look at every model once; what goes wrong is said, and ends neither this look nor the next."""
-        for model in self.registry.models.values():
+        for newer in await self.find():
+            self.take_up(newer)
+
+    async def find(self) -> list[Newer]:
+        """Return what is to take over, opened, and have the page's other models follow."""
+        found: list[Newer] = []
+        for model in list(self.registry.models.values()):
             with self._saying(model.name):
                 await asyncio.to_thread(model.look)
             for version in list(model.opened):
                 with self._saying(f"{model.name} {version}"):
-                    await self._take_up(model, version)
+                    made = await asyncio.to_thread(open_newer, model, version)
+                    found += [Newer(model=model, version=version, classifier=made)] if made else []
         for model in self.registry.others:  # else the page would show old and new weights side by side
             with self._saying(model.label):
                 await asyncio.to_thread(model.follow)
+        return found
+
+    def take_up(self, newer: Newer, *, counts: bool = True) -> None:
+        """Answer with what was found; it is counted once, however many processes do so."""
+        newer.model.replace(newer.version, newer.classifier)
+        if counts:
+            self.metrics.reloaded(newer.model.name)
+            self.say(f"reloaded {describe(newer.classifier.artifact)}")
 
     @contextlib.contextmanager
     def _saying(self, what: str) -> Iterator[None]:
@@ -86,10 +111,3 @@ class Reloader:
             if why not in self._refused:
                 self._refused.add(why)
                 self.say(f"not reloaded: {why}")
-
-    async def _take_up(self, model: ServedModel, version: str) -> None:
-        made = await asyncio.to_thread(open_newer, model, version)
-        if made is not None:
-            model.replace(version, made)
-            self.metrics.reloaded(model.name)
-            self.say(f"reloaded {describe(made.artifact)}")

@@ -1,39 +1,44 @@
-"""One process, one port: what is served, behind the API and the page, on a socket."""
+"""One port: what is served, behind the API and the page, on a socket, by one process or several."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from serve.api.access import is_loopback
-from serve.served import line_up
+from serve.served import ServedModel, line_up
 from serve.settings import ServeSettings
 from toolkit.artifacts import artifacts_root
 from toolkit.errors import CnnkitError, MissingExtraError
 from toolkit.telling import Tell, aloud
 
-# With the default of 5 ms an engine's thread waits that long for a busy event loop to let go.
-SWITCH_S = 0.0005
 
+def listen(
+    host: str, port: int, *, shared: bool = False, what: str = "", option: str = "--port"
+) -> socket.socket:
+    """Return a socket bound to host and port, which others may bind, too, where it is `shared`.
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket bound to host and port. Raises CnnkitError in words when that cannot be."""
+    Raises CnnkitError in words when that cannot be: `what` is the socket for, which `option` its port's.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR, 1)
             sock.bind((host, port))
         except OSError:
             sock.close()
             raise
     except OSError as error:
         raise CnnkitError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; `--port 0` takes any free one"
+            f"cannot listen on {host}:{port}{what and ' '}{what}: {error.strerror or error}; "
+            f"`{option} 0` takes any free one"
         ) from None
     return sock
 
@@ -68,8 +73,7 @@ def serve(
         from serve.rpc.listener import require_grpc
 
         require_grpc()
-    from serve.lifetime import Server, assemble
-
+    _check_processes(settings)
     if not is_loopback(settings.host) and settings.auth is None and settings.token is None:
         tell(
             f"warning: {settings.host} can be reached by other machines and nobody is asked who they are; "
@@ -87,10 +91,66 @@ def serve(
         for model in served:
             if model.main and model.artifact:
                 tell(f"opened {model.said}")
-        sys.setswitchinterval(SWITCH_S)
-        Server(
-            assemble(served, settings, tell),
-            tell,
-            where=f"on {address(sock, settings.host)}",
-            settings=settings,
-        ).run([sock])
+        where = f"on {address(sock, settings.host)}"
+        if settings.processes > 1:
+            names = tuple(map(str, models)) or (served[0].name,)
+            _serve_by_several(names, settings, sock, tell, where)
+        else:
+            _serve_alone(served, settings, sock, tell, where)
+
+
+def _serve_alone(
+    served: Sequence[ServedModel], settings: ServeSettings, sock: socket.socket, tell: Tell, where: str
+) -> None:
+    from serve.lifetime import SWITCH_S, Server, assemble
+
+    sys.setswitchinterval(SWITCH_S)
+    Server(assemble(served, settings, tell), tell, where=where, settings=settings).run([sock])
+
+
+def _serve_by_several(
+    models: tuple[str, ...], settings: ServeSettings, sock: socket.socket, tell: Tell, where: str
+) -> None:
+    from serve.processes.parent import Parent
+
+    cores, asked = usable_cores(), settings.opening.threads
+    if settings.processes > cores:
+        tell(f"warning: {settings.processes} processes on {cores} cores wait for one another")
+    threads = asked or max(1, cores // settings.processes)
+    with contextlib.ExitStack() as stack:
+        if settings.grpc_port is not None:
+            reserved = stack.enter_context(contextlib.closing(shared_port(settings.host, settings.grpc_port)))
+            port = reserved.getsockname()[1]
+            settings = replace(settings, grpc_port=port)
+            where = f"{where} and gRPC on port {port}"
+        settings = replace(settings, opening=replace(settings.opening, threads=threads))
+        Parent(models, settings, sock, tell, where=where).run()
+
+
+def usable_cores() -> int:
+    """Return on how many cores this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_processes(settings: ServeSettings) -> None:
+    """Raise CnnkitError where this system cannot do what several processes need."""
+    if settings.processes == 1:
+        return
+    if settings.processes < 1:
+        raise CnnkitError(f"{settings.processes} processes cannot serve; `--processes 1` is the least")
+    if not hasattr(socket, "send_fds") or sys.platform == "win32":
+        raise CnnkitError(
+            "several processes need a system that hands connections from one to another, as Linux does; "
+            "`cnnkit serve --processes 1` runs here"
+        )
+    if settings.grpc_port is not None and sys.platform != "linux":
+        raise CnnkitError(
+            "Linux alone divides a gRPC port among processes; leave out --grpc-port, or `--processes 1`"
+        )
+
+
+def shared_port(host: str, port: int) -> socket.socket:
+    """Return a socket that keeps a free port for processes which then share it. Raises CnnkitError."""
+    with contextlib.closing(listen(host, port, what="for gRPC", option="--grpc-port")) as free:
+        port = free.getsockname()[1]  # one that nobody listens on, sharing it or not
+    return listen(host, port, shared=True, what="for gRPC", option="--grpc-port")

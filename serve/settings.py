@@ -99,6 +99,8 @@ class ServeSettings:
     each request on standard output; with `model_control` the API loads and unloads models of the folder.
     With `choices` a name is served as `cnnkit choose` chose it, by that backend, where that holds here.
     `grpc_port` is where the protocol is spoken over gRPC, 0 for any free one, None for nowhere.
+    `grpc_port` is where the protocol is spoken over gRPC, 0 for any free one, None for nowhere. Each of
+    several `processes` opens the models; where no `threads` are asked for, they divide the cores.
     """
 
     backend: str = DEFAULT_BACKEND
@@ -119,6 +121,7 @@ class ServeSettings:
     model_control: bool = False
     grpc_port: int | None = None
     choices: bool = False
+    processes: int = 1
 
     @property
     def drain_s(self) -> int:

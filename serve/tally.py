@@ -22,6 +22,11 @@ class Span(Struct):
         self.count += 1
         self.ns += round(seconds * 1e9)
 
+    def merge(self, other: Span) -> None:
+        """Add another's."""
+        self.count += other.count
+        self.ns += other.ns
+
 
 class RequestSpans(Struct):
     """Requests, and the steps of those that were answered; `compute_…` are body to rows, engine, and back."""
@@ -71,6 +76,16 @@ class ModelStatistics(Struct):
         spans.compute_output.add(write_s)
         spans.success.add(read_s + queue_s + infer_s + write_s)
 
+    def add(self, other: ModelStatistics) -> None:
+        """Add what another process counted of the same version."""
+        self.inference_count += other.inference_count
+        self.execution_count += other.execution_count
+        self.last_inference = max(self.last_inference, other.last_inference)
+        for name in RequestSpans.__struct_fields__:
+            getattr(self.inference_stats, name).merge(getattr(other.inference_stats, name))
+        for batch in other.batch_stats:
+            self._batch(batch.batch_size).merge(batch.compute_infer)
+
     def failed(self, seconds: float) -> None:
         """Count a request that was refused once its body was there."""
         self.inference_stats.fail.add(seconds)
@@ -78,12 +93,16 @@ class ModelStatistics(Struct):
     def ran(self, rows: int, seconds: float) -> None:
         """Count one run of the engine; batch sizes are kept in their order."""
         self.execution_count += 1
+        self._batch(rows).add(seconds)
+
+    def _batch(self, rows: int) -> Span:
+        """Return the span of a batch size; one that is thrown away where there are too many sizes."""
         at = bisect_left(self.batch_stats, rows, key=lambda batch: batch.batch_size)
         if at == len(self.batch_stats) or self.batch_stats[at].batch_size != rows:
             if len(self.batch_stats) >= MOST_SIZES:
-                return
+                return Span()
             self.batch_stats.insert(at, BatchSpan(rows, Span()))
-        self.batch_stats[at].compute_infer.add(seconds)
+        return self.batch_stats[at].compute_infer
 
 
 class StatisticsReply(Struct):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from serve.api import (
@@ -24,13 +24,14 @@ from serve.api.access import Access
 from serve.api.admission import Admission
 from serve.api.bodies import BodyBudget, error_reply, read_body, request_id, respond
 from serve.api.classify import Classify
-from serve.api.metrics import ServerMetrics
+from serve.api.metrics import ServerMetrics, metrics_page
 from serve.api.observing import AnsweredRequest, Observer
 from serve.api.openapi import LOAD, MODEL, REPOSITORY, UNLOAD, VERSION, documentation
 from serve.api.protocol import Protocol
 from serve.api.repository import Repository, refused
 from serve.api.shortages import short_of, shortage
-from serve.control import ModelControl
+from serve.control import Control
+from serve.counts import Counts
 from serve.registry import Registry
 
 MAX_BODY = 32 * 1024 * 1024
@@ -60,11 +61,13 @@ class App:
         deadline_s: float,
         page: Application | None = None,
         observers: Sequence[Observer] = (),
-        control: ModelControl | None = None,
+        control: Control | None = None,
+        all_counts: Callable[[], Awaitable[Counts]] | None = None,
     ) -> None:
         """`page` answers every path that is no API's; what stands before the server is in `access`.
 
-        `observers` are told of every answered request; `control` loads and unloads models, where allowed.
+        `observers` are told of every answered request; `control` loads and unloads models, where allowed;
+        `all_counts` gives what was counted by all processes, where this one is not alone.
         """
         self.registry = registry
         self.metrics = metrics
@@ -75,7 +78,8 @@ class App:
         self.bodies = BodyBudget()
         self.protocol = protocol = Protocol(registry, Admission(metrics, deadline_s))
         self.classify = Classify(protocol)
-        self.repository = Repository(protocol, control)
+        self.all_counts = all_counts or self._own_counts
+        self.repository = Repository(protocol, control, self.all_counts)
         self.routes = self._routes(protocol, self.repository, self.classify)
 
     def _routes(
@@ -109,11 +113,21 @@ class App:
             **{path: {"POST": handler} for path, handler in posts.items()},
         }
 
+    def counts(self) -> Counts:
+        """Return what this process counted, and what waits in it now."""
+        queues = self.registry.queues
+        counts = self.metrics.counts(
+            {version: queue.batcher.rows_waiting for version, queue in queues.items()},
+            self.classify.decoders.waiting,
+        )
+        counts.models = {version: queue.tally for version, queue in queues.items()}
+        return counts
+
+    async def _own_counts(self) -> Counts:
+        return self.counts()
+
     async def _metrics(self, request: HttpRequest) -> Reply:
-        for (model, version), queue in self.registry.queues.items():
-            self.metrics.waiting.labels(model, version).set(queue.batcher.rows_waiting)
-        self.metrics.waiting_pictures.set(self.classify.decoders.waiting)
-        return self.metrics.page()
+        return metrics_page(await self.all_counts())
 
     def match(self, path: str) -> Match | None:
         """Return what answers a path of the API; None for the page's. Raises RefusedError (400, 404)."""
@@ -201,6 +215,20 @@ class App:
             for observe in self.observers:
                 observe(asked)
 
+    async def show_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the page answer what another process let in and counts."""
+        headers = dict(scope["headers"])
+        try:
+            await self._show_page(scope, receive, send)
+            return
+        except RefusedError as refused:
+            reply = error_reply(refused)
+        except GoneError:
+            return
+        except Exception as error:
+            reply = error_reply(self._mistake(error))
+        await respond(send, scope, reply, request_id(headers), headers.get(b"accept-encoding", b""))
+
     async def _show_page(self, scope: Scope, receive: Receive, send: Send) -> int:
         """Have the page answer, and return its status, 499 where its visitor left before it had one.
 
@@ -221,6 +249,9 @@ class App:
 
         try:
             await self.page(scope, receive, watched)
+        except GoneError:
+            if not begun:
+                raise
         except Exception:
             if begun:
                 traceback.print_exc()

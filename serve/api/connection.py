@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import httptools
@@ -84,6 +84,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
     parser: Any
     unread_s: ClassVar[float] = UNREAD_S
     quiet_s: ClassVar[float] = QUIET_S
+    on_lost: Callable[[], None] | None = None
     _alarm: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _answering: tuple[Any, asyncio.Task[None]] | None = None
@@ -120,6 +121,8 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
                 if cycle.scope.get("cnnkit.cancellable"):
                     task.cancel()
         super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
         self._head_came()
         self._read_on()
         self._held.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
@@ -10,7 +10,8 @@ from serve.api import HttpRequest, RefusedError, Reply
 from serve.api.bodies import json_reply, read
 from serve.api.messages import ControlRequest, Done, IndexEntry, IndexRequest
 from serve.api.protocol import Protocol
-from serve.control import ModelControl
+from serve.control import Control
+from serve.counts import Counts
 from serve.served import ServedModel
 from serve.tally import ModelStatistics, StatisticsReply
 from toolkit.errors import CnnkitError
@@ -42,11 +43,13 @@ INDEX = msgspec.json.Decoder(IndexRequest)
 class Repository:
     """The handlers over the protocol's registry."""
 
-    def __init__(self, protocol: Protocol, control: ModelControl | None) -> None:
-        """Without `control`, which models are served stays as it is."""
+    def __init__(
+        self, protocol: Protocol, control: Control | None, counts: Callable[[], Awaitable[Counts]]
+    ) -> None:
+        """Without `control`, which models are served stays as it is; `counts` are of all processes."""
         self.protocol = protocol
         self.control = control
-        self._unloaded: set[str] = set()
+        self.counts = counts
 
     async def load(self, request: HttpRequest) -> Reply:
         """Serve a model of the folder, or open its newest artifact anew. Raises RefusedError (400)."""
@@ -55,7 +58,6 @@ class Repository:
             await control.load(request.model)
         except CnnkitError as error:
             raise RefusedError(400, f"{request.model[:80]} cannot be loaded: {error}") from None
-        self._unloaded.discard(request.model)
         return json_reply(Done())
 
     async def unload(self, request: HttpRequest) -> Reply:
@@ -63,10 +65,9 @@ class Repository:
         control = await self._controlled(request)
         self.protocol.model(request.model)
         await control.unload(request.model)
-        self._unloaded.add(request.model)
         return json_reply(Done())
 
-    async def _controlled(self, request: HttpRequest) -> ModelControl:
+    async def _controlled(self, request: HttpRequest) -> Control:
         body = await request.read()
         if self.control is None:
             raise RefusedError(400, CLOSED)
@@ -85,28 +86,27 @@ class Repository:
         ]
         rows += [
             IndexEntry(name=name, version="", state="UNAVAILABLE", reason="unloaded")
-            for name in sorted(self._unloaded)
+            for name in sorted(registry.unloaded)
         ]
         return json_reply([row for row in rows if row.state == "READY" or not only_ready])
 
     async def all_statistics(self, request: HttpRequest) -> Reply:
         """Answer the statistics of every model."""
-        return self._statistics(self.protocol.registry.models.values(), None)
+        return await self._statistics(self.protocol.registry.models.values(), None)
 
     async def statistics(self, request: HttpRequest) -> Reply:
         """Answer the statistics of a model, or of one version. Raises RefusedError (404)."""
-        return self._statistics([self.protocol.known(request)], request.version)
+        return await self._statistics([self.protocol.known(request)], request.version)
 
-    def _statistics(self, models: Iterable[ServedModel], asked: str | None) -> Reply:
-        queues = self.protocol.registry.queues
+    async def _statistics(self, models: Iterable[ServedModel], asked: str | None) -> Reply:
+        tallies = (await self.counts()).models
         return json_reply(
             StatisticsReply(
                 [
-                    queue.tally if queue else ModelStatistics.none_yet(model.name, version)
+                    tallies.get((model.name, version)) or ModelStatistics.none_yet(model.name, version)
                     for model in models
                     for version in model.versions
                     if asked in (None, version)
-                    for queue in (queues.get((model.name, version)),)
                 ]
             )
         )

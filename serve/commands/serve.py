@@ -1,4 +1,4 @@
-"""`cnnkit serve`: the page and the API of one or several models, in one process on one port."""
+"""`cnnkit serve`: the page and the API of one or several models, on one port."""
 
 from __future__ import annotations
 
@@ -73,6 +73,13 @@ from toolkit.passports import Precision
 @click.option(
     "--grpc-port", type=click.IntRange(0, 65535), help="Port for the protocol over gRPC; 0: any free one."
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that answer on the port; each opens the models.",
+)
 @click.option("--model-control", is_flag=True, help="Let the API load and unload models of the folder.")
 @click.option("--log-requests", is_flag=True, help="A line of JSON for each request, on standard output.")
 @cli.precision_option
@@ -103,6 +110,7 @@ def serve(
     log_requests: bool,
     model_control: bool,
     grpc_port: int | None,
+    processes: int,
     precision: Precision,
     device: str,
     threads: int | None,
@@ -147,6 +155,7 @@ def serve(
         model_control=model_control,
         grpc_port=grpc_port,
         choices=cli.takes_choice(backend=backend, device=device),
+        processes=processes,
     )
     server.serve(*models, settings=settings, tell=cli.say)
 

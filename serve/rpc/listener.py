@@ -25,11 +25,12 @@ def require_grpc() -> None:
 class GrpcListener:
     """A port on which the protocol is spoken over gRPC."""
 
-    def __init__(self, app: App, host: str, port: int) -> None:
-        """Port 0 is any free one."""
+    def __init__(self, app: App, host: str, port: int, *, shared: bool = False) -> None:
+        """Port 0 is any free one; one that is `shared` is other processes', too."""
         self.app = app
         self.host = f"[{host}]" if ":" in host else host
         self.port = port
+        self.shared = shared
 
     async def start(self) -> None:
         """Take calls; `port` is the one that was found. Raises CnnkitError where it is taken."""
@@ -42,7 +43,7 @@ class GrpcListener:
             options=[
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", limit),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(self.shared)),
             ]
         )
         self.server.add_generic_rpc_handlers((Servicer(self.app).handlers(),))
