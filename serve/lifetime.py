@@ -59,6 +59,29 @@ class Among:
     page: Application | None
 
 
+@contextlib.contextmanager
+def stopped_at_exit(stop: Callable[[], None]) -> Iterator[None]:
+    """Have the interpreter's end stop what another thread than the main one runs, and wait for that.
+
+    A thread that is inside an event loop's library when the interpreter goes ends the process with SIGSEGV.
+    """
+    if threading.current_thread() is threading.main_thread():
+        yield
+        return
+    ended = threading.Event()
+
+    def end() -> None:
+        stop()
+        ended.wait()
+
+    atexit.register(end)
+    try:
+        yield
+    finally:
+        ended.set()
+        atexit.unregister(end)
+
+
 def most_connections() -> int:
     """Raise the process's limit of open files; return how many connections then leave room for files."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -145,8 +168,14 @@ class Server(uvicorn.Server):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            super().run(sockets)
+            pass
+        else:
+            self._run_beside(sockets)
             return
+        with stopped_at_exit(lambda: setattr(self, "should_exit", True)):
+            super().run(sockets)
+
+    def _run_beside(self, sockets: Any) -> None:
         with ThreadPoolExecutor(max_workers=1) as pool:
             running = pool.submit(super().run, sockets)
             try:

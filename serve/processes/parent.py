@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.counts import Counts
+from serve.lifetime import stopped_at_exit
 from serve.processes.handover import Door
 from serve.processes.line import LineClosedError
 from serve.processes.member import Member
@@ -78,8 +79,14 @@ class Parent:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            asyncio.run(self._serve())
+            pass
+        else:
+            self._run_beside()
             return
+        with stopped_at_exit(lambda: self._loop.call_soon_threadsafe(self.stop)):
+            asyncio.run(self._serve())
+
+    def _run_beside(self) -> None:
         with ThreadPoolExecutor(max_workers=1) as pool:
             running = pool.submit(asyncio.run, self._serve())
             try:
