@@ -113,18 +113,18 @@ def _serve_by_several(
 ) -> None:
     from serve.processes.parent import Parent
 
-    cores, asked = usable_cores(), settings.opening.threads
+    cores, opening = usable_cores(), settings.opening
     if settings.processes > cores:
         tell(f"warning: {settings.processes} processes on {cores} cores wait for one another")
-    threads = asked or max(1, cores // settings.processes)
+    if opening.threads is None:
+        opening = replace(opening, most_threads=max(1, cores // settings.processes))
     with contextlib.ExitStack() as stack:
         if settings.grpc_port is not None:
             reserved = stack.enter_context(contextlib.closing(shared_port(settings.host, settings.grpc_port)))
             port = reserved.getsockname()[1]
             settings = replace(settings, grpc_port=port)
             where = f"{where} and gRPC on port {port}"
-        settings = replace(settings, opening=replace(settings.opening, threads=threads))
-        Parent(models, settings, sock, tell, where=where).run()
+        Parent(models, replace(settings, opening=opening), sock, tell, where=where).run()
 
 
 def usable_cores() -> int:

@@ -54,7 +54,8 @@ class BatchingSettings:
 class OpeningSettings(Selection):
     """Which artifacts are opened, and how, and what pictures for them may weigh.
 
-    `chosen` are the backend's own settings that are not its defaults.
+    `chosen` are the backend's own settings that are not its defaults; `most_threads` is what an engine may take
+    of the cores where others have their part of them.
 
     Their formats are each backend's own.
     """
@@ -62,6 +63,7 @@ class OpeningSettings(Selection):
     root: Path = field(default_factory=lambda: artifacts_root(None))
     device: str | None = None
     threads: int | None = None
+    most_threads: int | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
@@ -70,7 +72,7 @@ class OpeningSettings(Selection):
         # a server shares its cores with the event loop, so idle engine threads must not spin
         return EngineOptions(
             device=self.device,
-            threads=self.threads,
+            threads=min((n for n in (self.threads, self.most_threads) if n), default=None),
             model_file=self.model_file,
             yields=True,
             chosen=self.chosen,

@@ -83,8 +83,11 @@ class Parent:
         else:
             self._run_beside()
             return
-        with stopped_at_exit(lambda: self._loop.call_soon_threadsafe(self.stop)):
+        with stopped_at_exit(self._stop_from_elsewhere):
             asyncio.run(self._serve())
+
+    def _stop_from_elsewhere(self) -> None:
+        self._loop.call_soon_threadsafe(self.stop)
 
     def _run_beside(self) -> None:
         with ThreadPoolExecutor(max_workers=1) as pool:
@@ -155,7 +158,7 @@ class Parent:
     def _say_serving(self, started: list[Started]) -> None:
         held = [one.memory_bytes for one in started if one.memory_bytes]
         memory = f" of up to {mebibytes_text(max(held))}" if held else ""
-        threads = self.settings.opening.threads
+        threads = self.settings.opening.options().threads
         self.tell(
             f"serving {', '.join(started[0].names)} {self.where} by {len(started)} processes{memory} with "
             f"{threads} engine thread{'' if threads == 1 else 's'} each (Ctrl-C stops)"
