@@ -54,8 +54,8 @@ class BatchingSettings:
 class OpeningSettings(Selection):
     """Which artifacts are opened, and how, and what pictures for them may weigh.
 
-    `chosen` are the backend's own settings that are not its defaults; `most_threads` is what an engine may take
-    of the cores where others have their part of them.
+    `chosen` are the backend's own settings that are not its defaults; `most_threads` is what an engine may
+    take of the cores where others have their part of them.
 
     Their formats are each backend's own.
     """

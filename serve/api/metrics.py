@@ -31,7 +31,7 @@ Step = Literal["queue", "infer", "decode_wait", "decode", "preprocess"]
 
 
 @dataclass(frozen=True)
-class Told:
+class Described:
     """One metric: its name, what it is, its labels, and the buckets of one that is spread over some."""
 
     name: str
@@ -41,24 +41,24 @@ class Told:
 
 
 SPREADS = (
-    Told("request_seconds", "Time from a request's head to its reply", ("route",), SECONDS),
-    Told("queue_seconds", "Time in the queue", VERSION, SECONDS),
-    Told("infer_seconds", "Time of a batch in the engine", VERSION, SECONDS),
-    Told("decode_wait_seconds", "Time that a picture waited for a decoder", VERSION, SECONDS),
-    Told("decode_seconds", "Time to decode a picture", VERSION, SECONDS),
-    Told("preprocess_seconds", "Time to bring a picture to the input", VERSION, SECONDS),
-    Told("batch_rows", "Rows that ran together", VERSION, ROWS),
+    Described("request_seconds", "Time from a request's head to its reply", ("route",), SECONDS),
+    Described("queue_seconds", "Time in the queue", VERSION, SECONDS),
+    Described("infer_seconds", "Time of a batch in the engine", VERSION, SECONDS),
+    Described("decode_wait_seconds", "Time that a picture waited for a decoder", VERSION, SECONDS),
+    Described("decode_seconds", "Time to decode a picture", VERSION, SECONDS),
+    Described("preprocess_seconds", "Time to bring a picture to the input", VERSION, SECONDS),
+    Described("batch_rows", "Rows that ran together", VERSION, ROWS),
 )
 TOTALS = (
-    Told("requests", "Answered requests", ("route", "status")),
-    Told("errors", "Requests answered with 4xx or 5xx", ("route", "status")),
-    Told("shed", "Requests refused for lack of room or time", (*VERSION, "reason")),
-    Told("reloads", "Newer artifacts taken up while serving", ("model",)),
+    Described("requests", "Answered requests", ("route", "status")),
+    Described("errors", "Requests answered with 4xx or 5xx", ("route", "status")),
+    Described("shed", "Requests refused for lack of room or time", (*VERSION, "reason")),
+    Described("reloads", "Newer artifacts taken up while serving", ("model",)),
 )
 LEVELS = (
-    Told("waiting_rows", "Rows in the queue", VERSION),
-    Told("waiting_pictures", "Pictures that wait for a decoder"),
-    Told("memory_bytes", "Memory of a process that answers", ("process",)),
+    Described("waiting_rows", "Rows in the queue", VERSION),
+    Described("waiting_pictures", "Pictures that wait for a decoder"),
+    Described("memory_bytes", "Memory of a process that answers", ("process",)),
 )
 
 
@@ -123,11 +123,11 @@ def resident_bytes(process: int | None = None) -> int | None:
 def metrics_page(counts: Counts) -> Reply:
     """Return what was counted in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Page(counts))
+    registry.register(_MetricsPage(counts))
     return Reply(body=generate_latest(registry), content_type=b"text/plain; version=0.0.4; charset=utf-8")
 
 
-class _Page(Collector):
+class _MetricsPage(Collector):
     def __init__(self, counts: Counts) -> None:
         self.counts = counts
 
@@ -135,26 +135,26 @@ class _Page(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        for told in SPREADS:
-            spreads = HistogramMetricFamily(f"cnnkit_{told.name}", told.text, labels=told.labels)
-            for labels, spread in _of(told, self.counts.spreads):
+        for metric in SPREADS:
+            spreads = HistogramMetricFamily(f"cnnkit_{metric.name}", metric.text, labels=metric.labels)
+            for labels, spread in _of(metric, self.counts.spreads):
                 *fell, total = spread
-                edges = [*map(str, told.buckets), "+Inf"]
+                edges = [*map(str, metric.buckets), "+Inf"]
                 spreads.add_metric(labels, list(zip(edges, accumulate(fell), strict=True)), total)
             yield spreads
-        for told in TOTALS:
-            totals = CounterMetricFamily(f"cnnkit_{told.name}", told.text, labels=told.labels)
-            for labels, value in _of(told, self.counts.totals):
+        for metric in TOTALS:
+            totals = CounterMetricFamily(f"cnnkit_{metric.name}", metric.text, labels=metric.labels)
+            for labels, value in _of(metric, self.counts.totals):
                 totals.add_metric(labels, value)
             yield totals
-        for told in LEVELS:
-            levels = GaugeMetricFamily(f"cnnkit_{told.name}", told.text, labels=told.labels)
-            for labels, value in _of(told, self.counts.levels):
+        for metric in LEVELS:
+            levels = GaugeMetricFamily(f"cnnkit_{metric.name}", metric.text, labels=metric.labels)
+            for labels, value in _of(metric, self.counts.levels):
                 levels.add_metric(labels, value)
             yield levels
 
 
-def _of(told: Told, found: dict[Key, Value]) -> Iterator[tuple[list[str], Value]]:
+def _of(metric: Described, found: dict[Key, Value]) -> Iterator[tuple[list[str], Value]]:
     for key, value in found.items():
-        if key[0] == told.name:
+        if key[0] == metric.name:
             yield list(key[1:]), value

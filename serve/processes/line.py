@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from serve.processes.messages import DECODER, ENCODER, Done, Frame, Message, Refused
+from serve.processes.messages import DECODER, ENCODER, Frame, Message, Obeyed, Refused
 from toolkit.errors import CnnkitError
 
 LENGTH = struct.Struct("<I")
@@ -86,7 +86,7 @@ class Line:
 
     async def _reply(self, frame: Frame) -> None:
         try:
-            reply = await self._answer(frame.message) or Done()
+            reply = await self._answer(frame.message) or Obeyed()
         except CnnkitError as error:
             reply = Refused(str(error), error.exit_status)
         except Exception as error:

@@ -22,10 +22,12 @@ START = (
 ENDS_S = 10.0
 
 
-class Member:
+class ServingProcess:
     """A process, the line to it, and the way by which it is given connections."""
 
-    def __init__(self, begin: Begin, answer: Callable[[Member, Message], Awaitable[Message | None]]) -> None:
+    def __init__(
+        self, begin: Begin, answer: Callable[[ServingProcess, Message], Awaitable[Message | None]]
+    ) -> None:
         """Start the process; `answer` answers what it asks."""
         self.begin = begin
         self.number = begin.number

@@ -41,7 +41,7 @@ class Refused(Struct, tag=True):
     exit_status: int
 
 
-class Done(Struct, tag=True):
+class Obeyed(Struct, tag=True):
     """What was asked is done."""
 
 
@@ -51,7 +51,7 @@ class Said(Struct, tag=True):
     text: str
 
 
-class Ready(Struct, tag=True):
+class BeReady(Struct, tag=True):
     """Whether to be ready."""
 
     ready: bool
@@ -74,7 +74,7 @@ class FoundVersion(Struct):
     newer: str | None
 
 
-class Found(Struct, tag=True):
+class FoundVersions(Struct, tag=True):
     """Every version that is open."""
 
     versions: list[FoundVersion]
@@ -86,7 +86,7 @@ class Load(Struct, tag=True):
     name: str
 
 
-class Opened(Struct, tag=True):
+class OpenedModel(Struct, tag=True):
     """What was opened, in words."""
 
     what: str
@@ -127,15 +127,15 @@ Message = (
     Begin
     | Started
     | Refused
-    | Done
+    | Obeyed
     | Said
-    | Ready
+    | BeReady
     | Count
     | Counts
     | Look
-    | Found
+    | FoundVersions
     | Load
-    | Opened
+    | OpenedModel
     | TakeUp
     | Unload
     | Stop

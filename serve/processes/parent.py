@@ -18,15 +18,15 @@ from serve.counts import Counts
 from serve.lifetime import stopped_at_exit
 from serve.processes.handover import Door
 from serve.processes.line import LineClosedError
-from serve.processes.member import Member
+from serve.processes.member import ServingProcess
 from serve.processes.messages import (
     Begin,
+    BeReady,
     Count,
-    Done,
     Load,
     Message,
+    Obeyed,
     OthersEnded,
-    Ready,
     Said,
     Started,
     Stop,
@@ -67,7 +67,7 @@ class Parent:
         self.listener = listener
         self.tell = tell
         self.where = where
-        self.members: list[Member] = []
+        self.members: list[ServingProcess] = []
         self.together = Together(self._here, tell)
         self._gone = Counts()
         self._listens = False
@@ -144,7 +144,7 @@ class Parent:
                     group.create_task(self._start(member))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        self._tell_all(Ready(True))
+        self._tell_all(BeReady(True))
         self.listener.setblocking(False)
         self.listener.listen(BACKLOG)
         self._listens = True
@@ -164,8 +164,8 @@ class Parent:
             f"{threads} engine thread{'' if threads == 1 else 's'} each (Ctrl-C stops)"
         )
 
-    def _made(self, number: int) -> Member:
-        return Member(
+    def _made(self, number: int) -> ServingProcess:
+        return ServingProcess(
             Begin(
                 models=self.models,
                 settings=self.settings,
@@ -177,7 +177,7 @@ class Parent:
             self._answer,
         )
 
-    async def _start(self, member: Member) -> None:
+    async def _start(self, member: ServingProcess) -> None:
         try:
             await member.start()
         except LineClosedError:
@@ -186,7 +186,7 @@ class Parent:
                 "`--processes 1` shows why"
             ) from None
 
-    async def _watch(self, member: Member) -> None:
+    async def _watch(self, member: ServingProcess) -> None:
         """Replace a process once it has ended, and its successors, each later than the one before."""
         pause_s = FIRST_PAUSE_S
         while True:
@@ -203,7 +203,7 @@ class Parent:
             member = await self._replaced(member, pause_s)
             self.tell(f"process {member.number} is there again")
 
-    async def _replaced(self, member: Member, pause_s: float) -> Member:
+    async def _replaced(self, member: ServingProcess, pause_s: float) -> ServingProcess:
         """Return what takes a process's place, once it is there."""
         while True:
             async with self.together.one:
@@ -211,7 +211,7 @@ class Parent:
                 self.members[member.number] = new
                 try:
                     await new.start()
-                    new.line.tell(Ready(True))
+                    new.line.tell(BeReady(True))
                     self._door.watch()
                     return new
                 except CnnkitError as error:
@@ -223,7 +223,7 @@ class Parent:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
-    async def _answer(self, member: Member, message: Message) -> Message | None:
+    async def _answer(self, member: ServingProcess, message: Message) -> Message | None:
         match message:
             case Count():
                 return await self.counts()
@@ -237,15 +237,15 @@ class Parent:
                 self.together.say(text)
             case ToldToStop():
                 self._task(self._let_go(member))
-        return Done()
+        return Obeyed()
 
-    async def _let_go(self, member: Member) -> None:
+    async def _let_go(self, member: ServingProcess) -> None:
         """End one process that was told to by a signal of its own; another takes its place."""
         await asyncio.sleep(ACCEPT_S)  # a signal to all of them comes to the parent, too
         if not self._told.is_set() and not self._signals:
             self._end(member)
 
-    def _end(self, member: Member) -> None:
+    def _end(self, member: ServingProcess) -> None:
         member.leaving = True
         member.way.end()
         member.line.tell(Stop())
@@ -259,7 +259,7 @@ class Parent:
         return total
 
     async def _count(self) -> None:
-        async def of(member: Member) -> None:
+        async def of(member: ServingProcess) -> None:
             with contextlib.suppress(LineClosedError, TimeoutError, CnnkitError):
                 counts = await member.line.ask(Count(), Counts, timeout_s=COUNT_S)
                 # one that ended meanwhile was counted with those that are gone
@@ -268,7 +268,7 @@ class Parent:
 
         await asyncio.gather(*(of(member) for member in self._here()))
 
-    def _here(self) -> list[Member]:
+    def _here(self) -> list[ServingProcess]:
         return [member for member in self.members if member.started and not member.line.closed]
 
     def _tell_all(self, message: Message) -> None:
@@ -279,7 +279,7 @@ class Parent:
         """Be not ready at once, then drain; a second signal stops without waiting."""
         self._signals += 1
         if self._signals == 1:
-            self._tell_all(Ready(False))
+            self._tell_all(BeReady(False))
             delay_s = self.settings.stop_delay_s
             if delay_s:
                 self.tell(f"stopping in {delay_s:g} s: not ready, and still answering")

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from serve.processes.line import LineClosedError
-from serve.processes.member import Member
+from serve.processes.member import ServingProcess
 from serve.processes.messages import (
-    Done,
-    Found,
     FoundVersion,
+    FoundVersions,
     Load,
     Look,
     Message,
-    Opened,
+    Obeyed,
+    OpenedModel,
     TakeUp,
     Unload,
 )
@@ -53,7 +53,7 @@ class Together:
 
     every_s = EVERY_S
 
-    def __init__(self, members: Callable[[], list[Member]], tell: Tell) -> None:
+    def __init__(self, members: Callable[[], list[ServingProcess]], tell: Tell) -> None:
         """`members` are the processes that are there."""
         self.one = asyncio.Lock()
         self.loaded: dict[str, None] = {}
@@ -74,7 +74,7 @@ class Together:
     async def look(self) -> None:
         """Have all look for newer artifacts, and take up those that all could open."""
         async with self.one:
-            found = await self._all(Look(), Found)
+            found = await self._all(Look(), FoundVersions)
             alike, others = agreed(one.versions for one in found)
             for version in others:
                 if (
@@ -89,9 +89,9 @@ class Together:
         """Have all open a model of the folder, then answer with it. Raises CnnkitError where one cannot."""
         async with self.one:
             try:
-                opened = await self._all(Load(name), Opened)
+                opened = await self._all(Load(name), OpenedModel)
             except CnnkitError:
-                await self._all(TakeUp([], loaded=False), Done)
+                await self._all(TakeUp([], loaded=False), Obeyed)
                 raise
             await self._take_up([])
             self.loaded[name] = None
@@ -103,13 +103,13 @@ class Together:
         async with self.one:
             self.loaded.pop(name, None)
             self.unloaded.add(name)
-            await self._all(Unload(name), Done)
+            await self._all(Unload(name), Obeyed)
         self._tell(f"unloaded {name}")
 
     async def _take_up(self, versions: list[tuple[str, str]]) -> None:
         members = self._members()
         await asyncio.gather(
-            *(self._ask(member, TakeUp(versions, counts=member is members[0]), Done) for member in members)
+            *(self._ask(member, TakeUp(versions, counts=member is members[0]), Obeyed) for member in members)
         )
 
     async def _all(self, message: Message, kind: type[Kind]) -> list[Kind]:
@@ -122,7 +122,7 @@ class Together:
                 raise one
         return [one for one in found if one is not None and not isinstance(one, BaseException)]
 
-    async def _ask(self, member: Member, message: Message, kind: type[Kind]) -> Kind | None:
+    async def _ask(self, member: ServingProcess, message: Message, kind: type[Kind]) -> Kind | None:
         try:
             return await member.line.ask(message, kind)
         except LineClosedError:

@@ -25,17 +25,17 @@ from serve.processes.handover import Taking
 from serve.processes.line import Line, LineClosedError, receive, send
 from serve.processes.messages import (
     Begin,
+    BeReady,
     Count,
-    Done,
-    Found,
     FoundVersion,
+    FoundVersions,
     Frame,
     Load,
     Look,
     Message,
-    Opened,
+    Obeyed,
+    OpenedModel,
     OthersEnded,
-    Ready,
     Refused,
     Said,
     Started,
@@ -64,11 +64,11 @@ class Asked:
 
     async def load(self, name: str) -> None:
         """Have all serve a model. Raises CnnkitError."""
-        await self.line.ask(Load(name), Done)
+        await self.line.ask(Load(name), Obeyed)
 
     async def unload(self, name: str) -> None:
         """Have all serve a model no more."""
-        await self.line.ask(Unload(name), Done)
+        await self.line.ask(Unload(name), Obeyed)
 
 
 class Worker(Server):
@@ -175,17 +175,17 @@ class Worker(Server):
     async def _answer(self, message: Message) -> Message | None:
         registry = self.app.registry
         match message:
-            case Ready(ready):
+            case BeReady(ready):
                 registry.ready = ready
             case Count():
                 return self.app.counts()
             case Look():
                 self.newer = await self.reloader.find()
-                return Found(self._versions())
+                return FoundVersions(self._versions())
             case Load(name):
                 self.held = await self.control.opened(name)
                 assert self.held.artifact is not None
-                return Opened(describe(self.held.artifact))
+                return OpenedModel(describe(self.held.artifact))
             case TakeUp():
                 self._take_up(message)
             case Unload(name):
@@ -195,7 +195,7 @@ class Worker(Server):
                 await self._end(now)
             case OthersEnded():
                 self._others_ended.set()
-        return Done()
+        return Obeyed()
 
     def _versions(self) -> list[FoundVersion]:
         newer = {(one.model.name, one.version): one.classifier.artifact.passport.sha256 for one in self.newer}
