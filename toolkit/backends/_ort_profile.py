@@ -30,11 +30,13 @@ LAUNCHES = (
     "rows have no times: ONNX Runtime tells how long it took to launch a GPU's kernels, not to run them"
 )
 # ONNX Runtime's blocked kernels take other kernels into themselves after they are named
-FOLLOWS = frozenset({"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"})
+FOLLOWS = frozenset(
+    {"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish"}
+)
 SPELLING = NodeSpelling(
     made_for=re.compile(r"^(?:fused )?(.+?)(?:_(?:bn|mul))?_nchwc(?:_token_\d+)?$"),
     # what takes other kernels into itself says so
-    taken_in=re.compile(r"^fused |/MatMulAddFusion|_token_\d+$"),
+    taken_in=re.compile(r"^fused |/MatMulAddFusion|/QuickGeluFusion/|_token_\d+$"),
     # what layout transformation copies is numbered
     numbered=re.compile(r"_token_\d+$"),
     # what it moves between fp16 and fp32, and what it moves a quantization across
@@ -140,6 +142,7 @@ def _read_nodes(graph: Any, around: dict[str, int], prefix: str, found: dict[str
             inputs=tuple(dict.fromkeys([*filter(None, node.input), *sorted(reads_of(node))])),
             outputs=tuple(name for name in node.output if name),
             weights_bytes=None if twice else fresh,
+            activation=next((a.s.decode() for a in node.attribute if a.name == "activation"), None),
         )
         for body in inner_graphs(node):
             whole += _read_nodes(body, unread, f"{name}{INSIDE}", found)

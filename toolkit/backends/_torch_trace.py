@@ -32,6 +32,7 @@ def trace_module(
     # events are recorded, and the allocator is asked, on the GPU that is current
     current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
     with current, torch.inference_mode():
+        module(given)  # some networks keep what their first call works out
         rows = visit(module, given)
         functional = any("/" in row.name for row in rows)
         held = held_memory(module, given, functional=functional)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from toolkit.graphs.naming import MODULES, TYPE
 from toolkit.graphs.ordering import inner_graphs, reads_of
 from toolkit.graphs.products import KnownSizes, precision_of, products, shape_of
 from toolkit.graphs.reading import load_graph
+from toolkit.graphs.scopes import ScopedNode, scoped_nodes
 from toolkit.graphs.weights import weights_as_inputs
 from toolkit.passports import Precision
 
@@ -89,8 +90,9 @@ def count_graph(path: Path, *, batch: int) -> SourceGraph:
         counts={name: one.elements for name, one in constants.items()},
     )
     held: set[str] = set()  # what a node before has counted
+    scoped = scoped_nodes(model.graph)
     return SourceGraph(
-        nodes=tuple(_node(node, types, sizes, constants, held) for node in computing),
+        nodes=tuple(_placed(_node(node, types, sizes, constants, held), scoped) for node in computing),
         inputs=_inputs(model),
         outputs=tuple(value.name for value in model.graph.output),
         constants=frozenset(constants),
@@ -249,6 +251,14 @@ def _node(
         macs=work.macs,
         uncounted=work.uncounted,
     )
+
+
+def _placed(node: SourceNode, scoped: Mapping[str, ScopedNode]) -> SourceNode:
+    """Return a node with the modules that torch's exporter noted, where it is no export of ours."""
+    found = scoped.get(node.name)
+    if found is None or node.modules != (node.name,):
+        return node
+    return replace(node, modules=found.modules, type=found.type or node.type)
 
 
 def _has_body(node: Any) -> bool:

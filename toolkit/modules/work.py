@@ -43,6 +43,9 @@ UNCOUNTED = (
 )
 
 
+SUMS = ("linalg_vector_norm", "linalg_cross")
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkDone:
     """Multiply-adds, None with the reason where an operation's are not known; `wrote`: more than views."""
@@ -101,7 +104,7 @@ def _multiplies(func: Any) -> bool:
     name = str(func.name())
     space, _, plain = name.partition("::")
     if space == "aten":
-        return plain.startswith(UNCOUNTED)
+        return plain.startswith(UNCOUNTED) and not plain.startswith(SUMS)
     return not name.startswith(HARMLESS)
 
 

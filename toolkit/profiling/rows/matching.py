@@ -16,6 +16,8 @@ from toolkit.traces import PLAIN, ExecutedNode, NodeSpelling, matches, without
 
 # put in by runtimes to convert; a node of these operators that claims no module is layout
 CONVERTING = frozenset({"Cast", "Transpose", "QuantizeLinear", "DequantizeLinear", "Identity", "Reshape"})
+# x times one of these of x is an activation of its own (SiLU, HardSwish), which kernels take in as one
+GATES = frozenset({"Sigmoid", "HardSigmoid"})
 # converts what a quantised node wrote back to floats
 DEQUANTIZES = "DequantizeLinear"
 
@@ -171,8 +173,13 @@ class Cut:
         # what a node reads that tells no tensors was written before it
         read = {self.known[name] for name in node.inputs if name in self.known} if told else self.held
         taken = self.spelling.follows if told else self.spelling.folds
+        taken = taken | ({node.activation} if node.activation else set())
         while True:
             readers = self.readers.get(tensor, [])
+            gated = self._gated(tensor, readers) if not told or node.activation else None
+            if gated is not None:
+                tensor = gated
+                continue
             after = self.graph.nodes[readers[0]] if len(readers) == 1 else None
             if after is None or after.op not in taken or set(after.outputs) & self.written:
                 return tensor
@@ -180,6 +187,18 @@ class Cut:
             if not others <= read or tensor in self.graph.outputs:
                 return tensor
             tensor = after.outputs[0]
+
+    def _gated(self, tensor: str, readers: Sequence[int]) -> str | None:
+        """Return the product of a tensor and its gate (`x · sigmoid(x)`), which no other node writes."""
+        nodes = [self.graph.nodes[index] for index in readers]
+        gate = next((node for node in nodes if node.op in GATES), None)
+        product = next((node for node in nodes if node.op == "Mul"), None)
+        if len(nodes) != 2 or gate is None or product is None or tensor in self.graph.outputs:
+            return None
+        alone = len(self.readers.get(gate.outputs[0], [])) == 1 and gate.outputs[0] not in self.graph.outputs
+        made = {*gate.outputs, *product.outputs} & self.written
+        inputs = set(product.inputs) - self.graph.constants
+        return product.outputs[0] if alone and not made and inputs == {tensor, gate.outputs[0]} else None
 
     def claims(self) -> tuple[Claim, ...]:
         covered: dict[int, list[int]] = {}

@@ -242,3 +242,67 @@ def test_a_custom_domain_is_refused_in_words_by_the_runtime(tmp_path: Path) -> N
     onnx.save(model, path)
     with pytest.raises(CorruptError, match=r"strange\.onnx: .*own\.domain.*export without this one"):
         BACKENDS.load("ort").open(open_any(path), EngineOptions())
+
+
+def activated(
+    folder: Path, nodes: list[onnx.NodeProto], extra: list[onnx.TensorProto], channels: int
+) -> Aligned:
+    """Run Conv, an activation from `p` to `q`, and Conv, in ONNX Runtime at its highest level."""
+    draw = np.random.default_rng(0).standard_normal
+    weights = [
+        onnx.numpy_helper.from_array(draw((channels, channels, 3, 3)).astype(np.float32), name)
+        for name in ("w1", "w2")
+    ]
+    convs = [
+        onnx.helper.make_node("Conv", [given, w], [made], name=name, pads=[1] * 4)
+        for given, w, made, name in (("x", "w1", "p", "conv1"), ("q", "w2", "y", "conv2"))
+    ]
+    ends = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, channels, 8, 8]) for n in "xy"]
+    graph = onnx.helper.make_graph([convs[0], *nodes, convs[1]], "g", ends[:1], ends[1:], [*weights, *extra])
+    path = folder / "net.onnx"
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), path
+    )
+    return aligned(open_any(path), own=True)
+
+
+ACTIVATIONS = ["Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish"]
+
+
+@pytest.mark.parametrize("channels", [8, 32])
+@pytest.mark.parametrize("op", ACTIVATIONS)
+def test_an_activation_that_the_kernel_took_in_stands_on_its_row(
+    op: str, channels: int, tmp_path: Path
+) -> None:
+    found = activated(tmp_path, [onnx.helper.make_node(op, ["p"], ["q"], name="act")], [], channels)
+    assert_partition(found)
+    assert groups(found) == {("conv1", "act"), ("conv2",)}
+
+
+@pytest.mark.parametrize("channels", [8, 32])
+def test_an_activation_of_two_nodes_that_the_kernel_took_in_stands_on_its_row(
+    channels: int, tmp_path: Path
+) -> None:
+    gate = onnx.helper.make_node("HardSigmoid", ["p"], ["g"], name="gate", alpha=1 / 6, beta=0.5)
+    product = onnx.helper.make_node("Mul", ["p", "g"], ["q"], name="product")
+    found = activated(tmp_path, [gate, product], [], channels)
+    assert_partition(found)
+    assert groups(found) == {("conv1", "gate", "product"), ("conv2",)}
+
+
+@pytest.mark.parametrize("op", ["Elu", "Softplus", "Gelu"])
+def test_an_activation_with_a_kernel_of_its_own_has_a_row_of_its_own(op: str, tmp_path: Path) -> None:
+    found = activated(tmp_path, [onnx.helper.make_node(op, ["p"], ["q"], name="act")], [], 8)
+    assert groups(found) == {("conv1",), ("act",), ("conv2",)}
+
+
+def test_a_split_has_a_row_of_its_own_and_glues_nothing(tmp_path: Path) -> None:
+    sizes = onnx.numpy_helper.from_array(np.array([4, 4], np.int64), "sizes")
+    nodes = [
+        onnx.helper.make_node("Split", ["p", "sizes"], ["a", "b"], name="split", axis=1),
+        onnx.helper.make_node("Relu", ["a"], ["c"], name="relu"),
+        onnx.helper.make_node("Concat", ["c", "b"], ["q"], name="cat", axis=1),
+    ]
+    found = activated(tmp_path, nodes, [sizes], 8)
+    assert_partition(found)
+    assert groups(found) == {("conv1",), ("split",), ("relu",), ("cat",), ("conv2",)}
