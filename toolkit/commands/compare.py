@@ -25,6 +25,9 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 @click.argument("before", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("after", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--fail-over", callback=_share, metavar="5%", help="Exit with 4 if a module is slower by more.")
+@click.option(
+    "--allow-noise", is_flag=True, help="Let --fail-over pass rows that are too noisy to judge, and say so."
+)
 @click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write both into one HTML file."
@@ -35,15 +38,16 @@ def compare_command(
     before: Path,
     after: Path,
     fail_over: float | None,
+    allow_noise: bool,
     markdown: bool,
     html: Path | None,
     as_json: bool,
 ) -> None:
     """Compare two JSON profiles row by row: BEFORE.json with AFTER.json."""
     from toolkit.profiling.comparing.differences import compare
-    from toolkit.profiling.reports.comparison import markdown_report, print_comparison
+    from toolkit.profiling.reports.comparison import markdown_report, passed_in_noise, print_comparison
 
-    found = compare(before, after, fail_over=fail_over)
+    found = compare(before, after, fail_over=fail_over, allow_noise=allow_noise)
     if as_json:
         told = {"differences": found.differences, "regressions": found.regressions(over=fail_over or 0.0)}
         cli.emit({"before": before, "after": after, **told, **schema.plain(found.mismatch)})
@@ -58,6 +62,9 @@ def compare_command(
         write_bytes(html, html_report(found.after, found).encode())
         cli.say(f"wrote {html}")
     found.require()
+    said = passed_in_noise(found)
+    if said:
+        cli.say(said)
 
 
 COMMAND = compare_command

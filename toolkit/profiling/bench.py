@@ -17,6 +17,7 @@ from toolkit.allocation import Allocator, allocator
 from toolkit.artifacts import CHECKPOINT, now
 from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions
 from toolkit.errors import CnnkitError, ShapeError, UnavailableError
+from toolkit.figures import ms_text
 from toolkit.graphs.counting import SourceGraph, count_graph
 from toolkit.profiling.columns import ColumnSources
 from toolkit.profiling.judging.agreement import difference
@@ -264,7 +265,7 @@ class _Bench:
             self.seen[key].latency = dataclasses.replace(latency, first_call_ms=first)
             if latency.runs < TRACE_WINDOWS:
                 self.seen[key].notes.append(
-                    f"one call lasts {latency.median / 1e3:.1f} s: {latency.runs} runs only"
+                    f"one call lasts {ms_text(latency.median)} ms: {latency.runs} runs only"
                 )
 
     def _warn_of_patience(self, engines: Iterable[str]) -> None:

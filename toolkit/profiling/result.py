@@ -22,6 +22,10 @@ LEVELS = ("L2", "L3", "memory")
 BUSY_CORES = 0.25  # of others, beyond the cores that a measurement left free: a system is never idle
 
 
+# of windows' medians, from which on a column's times are not to be relied on
+RED_SPREAD = 0.05
+
+
 @dataclass(frozen=True, kw_only=True)
 class Latency:
     """End-to-end latency of a clean run; `windows` are the medians of its windows.
@@ -41,6 +45,11 @@ class Latency:
     warmup_runs: Count = 0
     stable: bool = True
     first_call_ms: Amount | None = None
+
+    @property
+    def red(self) -> bool:
+        """Whether its windows spread too far to rely on it."""
+        return self.spread is not None and self.spread > RED_SPREAD
 
 
 @dataclass(frozen=True, kw_only=True)

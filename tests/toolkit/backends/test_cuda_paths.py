@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toolkit.artifacts import Artifact, open_artifact, shipped_root
 from toolkit.backends import BACKENDS, Engine, EngineOptions
 from toolkit.backends import ort as ort_backend
-from toolkit.backends._ort_profile import LAUNCHES, Event, EventFacts, read_profile
+from toolkit.backends._ort_profile import LAUNCHES, Event, EventFacts, OptimizedGraph, read_profile
 from toolkit.backends._ort_providers import load_cuda_libraries, providers
 from toolkit.errors import UnavailableError
 
@@ -40,10 +40,10 @@ def test_a_run_whose_ends_lie_on_the_device_answers_like_one_from_host_memory() 
 def test_nodes_that_were_only_launched_have_no_times() -> None:
     args = EventFacts(op_name="Conv", output_type_shape=({"float": (1, 2)},))
     events = [Event(cat="Node", name="c_kernel_time", ts=ts, dur=5, args=args) for ts in range(1 + 4)]
-    known = read_profile(events, {}, windows=2, runs=2, totals=(1.0, 1.0))
+    known = read_profile(events, OptimizedGraph(), windows=2, runs=2, totals=(1.0, 1.0))
     assert known.node_ms is not None
     assert known.node_ms.tolist() == [[0.005], [0.005]]
-    launched = read_profile(events, {}, windows=2, runs=2, totals=(1.0, 1.0), timed=False)
+    launched = read_profile(events, OptimizedGraph(), windows=2, runs=2, totals=(1.0, 1.0), timed=False)
     assert launched.node_ms is None
     assert launched.nodes == known.nodes
     assert launched.unknown["note"] == LAUNCHES

@@ -12,6 +12,7 @@ from typing import Literal, Self
 import numpy as np
 
 from toolkit.errors import CnnkitError
+from toolkit.figures import change_text
 from toolkit.profiling.comparing.mismatch import Mismatch, mismatch_of, refuse_unlike, timed_columns
 from toolkit.profiling.comparing.pairs import pairs
 from toolkit.profiling.judging.drift import (
@@ -21,17 +22,24 @@ from toolkit.profiling.judging.drift import (
     drift_of_machine,
     drift_of_rows,
     interval_of,
+    margin_of,
     whole_of,
 )
 from toolkit.profiling.measuring.latency import LEAST_WINDOWS
 from toolkit.profiling.result import Peaks, Profile, Run
 
-Verdict = Literal["slower", "faster", "no change", "too few windows", "only before", "only after"]
+Verdict = Literal[
+    "slower", "faster", "no change", "too noisy to judge", "too few windows", "only before", "only after"
+]
 # differences below both are of no use to anyone and within a shared machine's drift
 SMALLEST_SHARE, SMALLEST_MS = 0.10, 0.002
 INTERLEAVED_SHARE = 0.05
 END_TO_END = "end to end"
 TOO_FEW: Verdict = "too few windows"
+TOO_NOISY: Verdict = "too noisy to judge"
+# a row that became slower by this much and cannot be told from the machine is not judged; nor is one in which
+# that other change might stay unseen; rows of less than that share of the call are not asked for either
+SEEN_CHANGE, UNSEEN_CHANGE, LEAST_SHARE = 0.15, 0.25, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +70,14 @@ class Comparison:
     """Two profiles held against each other; both are one where two of its columns were timed in turn.
 
     `fail_over` is by which share a row may become slower before `require` raises; None asks for nothing.
+    `allow_noise` lets `require` pass rows that are too noisy to judge.
     """
 
     before: Profile
     after: Profile
     differences: tuple[Difference, ...]
     fail_over: float | None = None
+    allow_noise: bool = False
 
     @property
     def mismatch(self) -> Mismatch:
@@ -96,7 +106,8 @@ class Comparison:
         return comparison_table(self)
 
     def refuse_unjudged(self) -> None:
-        """Raise CnnkitError where rows have too few windows, so that a gate would pass whatever they did."""
+        """Raise CnnkitError for rows that nobody can judge, so that a gate would pass whatever they did."""
+        self._refuse_noise()
         few = [d for d in self.differences if d.verdict == TOO_FEW]
         if not few:
             return
@@ -111,6 +122,23 @@ class Comparison:
             f"too few to judge ({few[0].row} on {few[0].backend}, batch {few[0].batch}); {again}"
         )
 
+    @property
+    def noisy(self) -> tuple[Difference, ...]:
+        """The rows whose change would not have been seen, or was seen and may be the machine's."""
+        return tuple(entry for entry in self.differences if entry.verdict == TOO_NOISY)
+
+    def _refuse_noise(self) -> None:
+        if not self.noisy or self.allow_noise:
+            return
+        first = max(self.noisy, key=lambda entry: abs(entry.change or 0.0))
+        low, high = first.interval or (0.0, 0.0)
+        raise CnnkitError(
+            f"{len(self.noisy)} of {len(self.differences)} rows are too noisy to judge ({first.row} on "
+            f"{first.backend}, batch {first.batch}: {change_text(first.change)}, anything from "
+            f"{change_text(low)} to {change_text(high)}); profile both again with fewer neighbours, "
+            "`--threads 1` or a longer `--duration`; `--allow-noise` lets them pass"
+        )
+
 
 def _beyond(entry: Difference) -> float:
     return math.inf if entry.beyond is None else entry.beyond
@@ -121,13 +149,15 @@ def compare(
     after: Profile | Path | str,
     *,
     fail_over: float | None = None,
+    allow_noise: bool = False,
     seed: int = 0,
 ) -> Comparison:
     """Compare what both profiles, or files of profiles, measured: columns of one name with each other.
 
     `fail_over` is the share from which on a change is one, 0.1 where it is None; rows that are slower by more
-    are raised by the comparison's `require`. The profiles were taken by two processes, between which a
-    shared machine drifts. What only one of them measured is left out (`Comparison.mismatch` tells it).
+    are raised by the comparison's `require`; so are rows that are too noisy to judge, unless `allow_noise`.
+    The profiles were taken by two processes, between which a shared machine drifts. What only one of them
+    measured is left out (`Comparison.mismatch` tells it).
     Raises CnnkitError when they share nothing, or were taken on other devices or with other numbers of
     threads; CorruptError for a file that is no profile.
     """
@@ -149,7 +179,13 @@ def compare(
             "the two profiles share no batch size and backend that both measured: "
             f"{_what(first)} against {_what(second)}"
         )
-    return Comparison(before=first, after=second, differences=tuple(found), fail_over=fail_over)
+    return Comparison(
+        before=first,
+        after=second,
+        differences=tuple(found),
+        fail_over=fail_over,
+        allow_noise=allow_noise,
+    )
 
 
 def compare_columns(profile: Profile) -> Comparison:
@@ -200,7 +236,8 @@ def _differences(
     first, second = columns
     rows = pairs(run, other, first, second, peaks)
     drift = _drift(rows, run, other, peaks) if apart else None
-    judge = _Judge(run.batch, second, len(rows) + 1, smallest, np.random.default_rng(seed))
+    whole_ms = sum(min(pair.medians) for pair in rows.values() if pair.medians)
+    judge = _Judge(run.batch, second, len(rows) + 1, smallest, np.random.default_rng(seed), whole_ms)
     found = []
     a, b = run.backends[first].latency_ms, other.backends[second].latency_ms
     if a and b:
@@ -230,6 +267,7 @@ class _Judge:
     tests: int
     smallest: float
     random: np.random.Generator
+    whole_ms: float
 
     def __call__(self, row: str, pair: Pair, drift: MachineDrift | None) -> Difference:
         a, b = (float(np.median(side)) if side else None for side in (pair.before, pair.after))
@@ -249,7 +287,23 @@ class _Judge:
             return told(verdict="slower", beyond=float(np.expm1(middle - slowest)))
         if high < fastest and middle < less + fastest and _counts(a, b, fastest):
             return told(verdict="faster", beyond=float(np.expm1(middle - fastest)))
-        return told(verdict="no change")
+        noisy = drift is not None and self._noisy(pair, drift, middle - slowest, high - slowest)
+        return told(verdict=TOO_NOISY if noisy else "no change")
+
+    def _noisy(self, pair: Pair, drift: MachineDrift, beyond: float, high: float) -> bool:
+        """Tell whether a slower row may stay unseen, or was seen and cannot be told from the machine.
+
+        A row waits for memory by more or less in every pair, which is no noise of these two: only what they
+        showed counts.
+        """
+        ms = min(pair.medians or (0.0, 0.0))
+        if ms < LEAST_SHARE * self.whole_ms or ms * UNSEEN_CHANGE < SMALLEST_MS:
+            return False
+        seen = beyond > math.log1p(max(self.smallest, SEEN_CHANGE)) and high > 0
+        unseen = margin_of(drift.noise(pair), tests=self.tests) > math.log1p(
+            max(self.smallest, UNSEEN_CHANGE)
+        )
+        return seen or unseen
 
 
 def _from_nothing(before: float, after: float) -> Verdict:

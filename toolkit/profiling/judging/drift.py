@@ -89,6 +89,15 @@ class MachineDrift:
     first: float = 0.0
     gbytes_s: float = STREAM_GBYTES_S
 
+    def noise(self, pair: Pair) -> float:
+        """Return the part of `deviation` that these two processes showed, beyond what any pair may show."""
+        ms = min(pair.medians or (0.0, 0.0))
+        if not ms:
+            return 0.0
+        own = [_wander(windows) for windows in pair.steady or (pair.before, pair.after)]
+        more = np.sqrt(max(0.0, self.exposed**2 - EXPOSED_SCATTER**2)) * pair.exposed(self.gbytes_s)
+        return float(np.linalg.norm((self.scatter, self.scatter_ms / ms, float(more), *own)))
+
     def deviation(self, pair: Pair) -> float:
         """Return the standard deviation of the logarithm of a row's change that the machine explains."""
         ms = min(pair.medians or (0.0, 0.0))
@@ -183,8 +192,13 @@ def interval_of(
     if drift is None:
         return low, high
     middle = float(np.log(np.median(pair.after) / np.median(pair.before)))
-    margin = NormalDist().inv_cdf(1 - tail) * drift.deviation(pair)
+    margin = margin_of(drift.deviation(pair), tests=tests)
     return min(low, middle - margin), max(high, middle + margin)
+
+
+def margin_of(deviation: float, *, tests: int) -> float:
+    """Return how far a row strays by a deviation, at the level that holds for all rows at once."""
+    return NormalDist().inv_cdf(1 - LEVEL / max(1, tests) / 2) * deviation
 
 
 def _wander(windows: Sequence[float]) -> float:

@@ -43,6 +43,7 @@ def summary(found: Comparison) -> str:
     """Say in one line what changed."""
     counts = Counter(d.verdict for d in found.differences)
     rest = {
+        "too noisy to judge": counts["too noisy to judge"],
         "with too few windows to judge": counts["too few windows"],
         "only before": counts["only before"],
         "only after": counts["only after"],
@@ -76,7 +77,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
             overflow="fold",
             min_width=14 if name == "module" else None,
         )
-    styles = {"slower": "bold red", "faster": "green"}
+    styles = {"slower": "bold red", "faster": "green", "too noisy to judge": "yellow"}
     for entry in found.differences:
         table.add_row(*map(escape, cells_of(entry)[first:]), style=styles.get(entry.verdict))
     console.print(table)
@@ -119,3 +120,12 @@ def gate(found: Comparison, over: float) -> None:
         raise GateError(f"slower by more than {over:.0%}: {names}{more}")
     refuse_incomplete(found.mismatch)
     found.refuse_unjudged()
+
+
+def passed_in_noise(found: Comparison) -> str | None:
+    """Say which rows a gate let pass though they are too noisy to judge; None where there are none."""
+    if found.fail_over is None or not found.allow_noise or not found.noisy:
+        return None
+    names = ", ".join(f"{entry.row} on {entry.backend}" for entry in found.noisy[:5])
+    more = f" and {len(found.noisy) - 5} more" if len(found.noisy) > 5 else ""
+    return f"--allow-noise: not judged, as too noisy: {names}{more}"

@@ -9,12 +9,12 @@ import numpy as np
 
 from toolkit.profiling.network.modules import Module, total
 from toolkit.profiling.network.traffic import Traffic
-from toolkit.profiling.result import UNREACHED, Cell, CellMemory, Column, Row
+from toolkit.profiling.result import RED_SPREAD, UNREACHED, Cell, CellMemory, Column, Row
 from toolkit.profiling.rows.align import Part, coverage
 from toolkit.profiling.rows.memory import memory_of
 from toolkit.profiling.rows.observed import ObservedColumn
 
-RED_SPREAD, RED_RESIDUAL = 0.05, 0.10
+RED_RESIDUAL = 0.10
 # below this ONNX Runtime's own hooks cost more than the layers do
 RESIDUAL_FROM_MS = 2.0
 ORDER = ("name", "tensor", "metadata", "inferred")
@@ -210,7 +210,7 @@ def _judged(latency: object, residual: float | None) -> tuple[tuple[str, ...], t
     notes: list[str] = []
     if not isinstance(latency, Latency):
         return (), ()
-    if latency.spread is not None and latency.spread > RED_SPREAD:
+    if latency.red:
         flags.append(f"window medians spread over {latency.spread:.0%} (red above {RED_SPREAD:.0%})")
     if not latency.stable:
         ended = f"ended at its cap after {latency.warmup_runs} runs, not stable"

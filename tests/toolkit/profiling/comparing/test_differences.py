@@ -25,6 +25,7 @@ from toolkit.profiling.comparing.pairs import matched
 from toolkit.profiling.reports.comparison import (
     gate,
     markdown_report,
+    passed_in_noise,
     print_comparison,
     summary,
     verdict_text,
@@ -241,6 +242,38 @@ def test_memory_that_was_kept_on_one_side_is_said_a_profile_that_does_not_tell_h
     column = dataclasses.replace(run.backends["ort"], allocator="system")
     second = dataclasses.replace(second, runs=(dataclasses.replace(run, backends={"ort": column}),))
     assert mismatch_of(first, second).lines == ("not alike: allocator of ort keep before, system after",)
+
+
+def test_a_change_that_cannot_be_told_from_the_machine_ends_a_gate_unless_noise_is_allowed() -> None:
+    # a busy machine: windows wander by half of their time
+    before = profile_of({**ROWS, "conv1": 0.13}, 0, noise=0.4)
+    after = profile_of({**ROWS, "conv1": 0.18}, 1, noise=0.4)
+    found = compare(before, after, fail_over=0.05)
+    verdicts = {entry.row: entry.verdict for entry in found.differences}
+    assert verdicts["conv1"] == "too noisy to judge"
+    assert "too noisy to judge" in summary(found)
+    with pytest.raises(
+        CnnkitError, match=r"rows are too noisy to judge \(.* on ort, batch 1: .*--allow-noise"
+    ):
+        found.require()
+    allowed = compare(before, after, fail_over=0.05, allow_noise=True)
+    assert allowed.require() is allowed
+    said = passed_in_noise(allowed)
+    assert said is not None
+    assert "conv1 on ort" in said
+    assert passed_in_noise(found) is None
+
+
+def test_on_a_quiet_machine_almost_every_pair_is_judged() -> None:
+    pairs = [compare(profile_of(ROWS, 2 * n), profile_of(ROWS, 2 * n + 1)) for n in range(20)]
+    assert sum(bool(found.noisy) for found in pairs) <= 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_change_that_noise_hides_is_never_called_no_change(seed: int) -> None:
+    found = compare(profile_of(ROWS, seed, noise=0.3), profile_of({**ROWS, "fc1": 1.0}, seed + 50, noise=0.3))
+    (entry,) = [entry for entry in found.differences if entry.row == "fc1"]
+    assert entry.verdict in ("slower", "too noisy to judge")
 
 
 def on_gpu(profile: Profile) -> Profile:

@@ -297,3 +297,26 @@ def test_no_figure_is_cut_on_a_narrow_screen(width: int) -> None:
     assert all(f"{key} (fp32)" in printed for key in keys)
     assert printed.count("1,234.5") >= 2 * len(keys)
     assert "features.13.block.0" in printed.replace("\n", "") or width < 80
+
+
+def test_a_finding_that_quotes_a_column_which_wandered_says_so() -> None:
+    cell = Cell(latency_ms=1.0, share=0.9, nodes=("conv",), ops=("Conv",))
+    row = Row(modules=("conv",), type="Conv2d", parameters=10, cells={"ort": cell})
+    quiet = Column(
+        backend="ort",
+        artifact=None,
+        precision="fp32",
+        measured=True,
+        latency_ms=latency_of(1.0),
+        layer_sum_ms=1.0,
+    )
+    wandering = dataclasses.replace(quiet, latency_ms=latency_of(1.0, spread=0.31))
+    for column, said in ((quiet, []), (wandering, ["`conv` takes 90% of ort's profiled time"])):
+        run = Run(batch=1, backends={"ort": column}, rows=(row,))
+        profile = Profile(model="net", device="cpu", threads=1, runs=(run,))
+        findings = with_findings(profile).runs[0].findings
+        marked = [
+            text for text in findings if text.endswith("(ort's windows spread over 31%: not to be relied on)")
+        ]
+        assert [text.partition(" (")[0] for text in marked] == said
+        assert any("holds 100% of the weights" in text for text in findings)
