@@ -265,7 +265,7 @@ class _Bench:
             self.seen[key].latency = dataclasses.replace(latency, first_call_ms=first)
             if latency.runs < TRACE_WINDOWS:
                 self.seen[key].notes.append(
-                    f"one call lasts {ms_text(latency.median)} ms: {latency.runs} runs only"
+                    f"one call lasts {_lasting(latency.median)}: {latency.runs} runs only"
                 )
 
     def _warn_of_patience(self, engines: Iterable[str]) -> None:
@@ -321,6 +321,10 @@ class _Bench:
             return _Plan(left=max(least, int(possible)), windows=1, runs=1)
         runs = max(1, min(MOST_RUNS, round(possible / TRACE_WINDOWS)))
         return _Plan(left=TRACE_WINDOWS, windows=TRACE_WINDOWS // TURNS, runs=runs)
+
+
+def _lasting(ms: float) -> str:
+    return f"{ms / 1e3:.1f} s" if ms >= 100 else f"{ms_text(ms)} ms"
 
 
 @dataclass(kw_only=True)

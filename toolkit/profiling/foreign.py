@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from toolkit.artifacts import Artifact, artifacts_root, now
@@ -63,10 +63,23 @@ def recognised(
         if found is not None:
             return backend, found
         known = [*backend.foreign, *known]
+    own = _told(files)
+    if own:
+        raise CorruptError(f"{source} {own}")
     either = "neither" if len(known) > 1 else "not"
     raise CorruptError(
         f"{source} is {f'{either} ' + ' nor '.join(known) if known else 'known to no backend'}"
     )
+
+
+def _told(files: ForeignFiles) -> str | None:
+    """Say what a file is that belongs elsewhere; None where nobody knows it."""
+    for file in (files.layers, files.times):
+        if file is not None and isinstance(file.data, Mapping) and {"schema", "runs"} <= file.data.keys():
+            return "is a profile of cnnkit: `cnnkit compare` takes it; --import takes what others wrote"
+        if file is not None and file.path.suffix == f".{GRAPH}":
+            return f"is an ONNX graph: `cnnkit profile {file.path}` measures it here"
+    return None
 
 
 def _agreed(asked: int | None, told: int | None, fixed: int | None, source: Path, path: Path) -> int:

@@ -14,6 +14,7 @@ from toolkit.opening import describe, take_weights
 from toolkit.passports import Precision
 from toolkit.profiling.bench import ProfileSettings, run_columns
 from toolkit.profiling.columns import ColumnsWanted, backends_of, find_columns
+from toolkit.profiling.comparing.elsewhere import writer_of
 from toolkit.profiling.judging.explaining import with_explanations
 from toolkit.profiling.judging.findings import with_findings
 from toolkit.profiling.judging.roofline import exceeded, with_roofline
@@ -59,11 +60,25 @@ def profile(
         seed=asked.seed,
         model_file=asked.model_file,
     )
+    for model in wanted.models:
+        _refuse_profiles(Path(model))
     chosen = find_columns(wanted, tell)
     _allocate_as(asked, tell)
     for artifact in {target.artifact.path: target.artifact for target in chosen.targets}.values():
         tell(f"opened {describe(artifact)}")
     return judged(run_columns(chosen, asked, tell))
+
+
+def _refuse_profiles(path: Path) -> None:
+    """Raise CnnkitError for what a runtime wrote of a run elsewhere, which is no network."""
+    if path.suffix not in (".json", ".log", ".txt") or not path.is_file():
+        return
+    title = writer_of(path)
+    if title is not None:
+        raise CnnkitError(
+            f"{path} is what {title} wrote of a run elsewhere, no network: "
+            f"`cnnkit profile --import {path}` reads it"
+        )
 
 
 def _allocate_as(asked: ProfileSettings, tell: Tell) -> None:

@@ -9,6 +9,7 @@ the inspector's one-line form. Names are taken apart as the builder joins them: 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +26,7 @@ _PROFILE = re.compile(r" \[profile \d+\]")
 _REFORMAT = re.compile(r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ (?:to|from) (.+)$")
 _MYELIN = re.compile(r"_myl\d+_\d+$")
 _FOREIGN = re.compile(r"\{?ForeignNode\[(.+?)\.\.\.(.+?)\]\}?")
-_TIMING = re.compile(r"^Timing:\s*(\d+(?:\.\d*)?)us -> (.+)$", re.M)
+_TIMING = re.compile(r"^Timing:\s*(\S+)us -> (.+)$", re.M)
 _TEXT = re.compile(
     r"^Name: (.+?), LayerType: (\w*), Inputs: \[(.*?)\], Outputs: \[(.*?)\](?:, (?=[A-Z]\w*:)|$)(.*)$", re.M
 )
@@ -219,7 +220,7 @@ def read_times(text: str, *, what: str) -> tuple[tuple[str, ...], list[list[floa
     for microseconds, name in _TIMING.findall(text):
         if not runs or name in runs[-1]:
             runs.append({})
-        runs[-1][name] = float(microseconds) / 1e3
+        runs[-1][name] = _duration(microseconds, name, what) / 1e3
     if not runs:
         return _exported_times(text, what)
     names = tuple(dict.fromkeys(name for run in runs for name in run))
@@ -257,10 +258,22 @@ def _posted_times(table: re.Match[str], what: str) -> tuple[tuple[str, ...], lis
     for line in table[2].splitlines():
         cells = line.split(None, len(columns) - 1)
         if len(cells) == len(columns) and cells[-1] != "Total":
-            found[cells[-1].strip()] = float(cells[columns.index(wanted)])
+            name = cells[-1].strip()
+            found[name] = _duration(cells[columns.index(wanted)], name, what)
     if not found:
         raise CorruptError(f"{what} holds a table without a layer")
     return tuple(found), [list(found.values())]
+
+
+def _duration(text: str, name: str, what: str) -> float:
+    """Return a time that a log tells. Raises CorruptError for NaN, less than 0 and what is no number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise CorruptError(f"{what} tells the time {text!r} of {name!r}; a number of 0 or more belongs there")
+    return value
 
 
 def key_of(name: str) -> str:

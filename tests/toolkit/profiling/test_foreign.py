@@ -16,9 +16,12 @@ from tests.toolkit.profiling.rows.test_matching import LIGHT
 from tests.toolkit.profiling.test_result import places, replaced
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, Availability, Backend, Engine, EngineOptions
-from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.errors import CnnkitError, CorruptError, GateError, NotFoundError
 from toolkit.profiling.columns import open_any
+from toolkit.profiling.comparing.differences import compare
 from toolkit.profiling.foreign import import_profile, recognised
+from toolkit.profiling.profile import profile
+from toolkit.profiling.reports.comparison import summary, verdict_text
 from toolkit.profiling.result import Profile
 from toolkit.tensorrt.layers import parts_of, read_layers, read_times
 from toolkit.traces import ExecutedNode, ForeignFile, ForeignFiles, ForeignTrace, Trace
@@ -327,10 +330,22 @@ def test_a_file_with_any_one_value_replaced_is_read_or_refused_in_one_line(
     assert all(len(text.splitlines()) == 1 and "odd.json" in text for text in said)
 
 
+TABLE = """=== Profile (10 iterations) ===
+   Time(ms)     Avg.(ms)   Median(ms)   Time(%)   Layer
+       6.36       0.0053       0.0051       100.0   conv
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("Timing: 1.2.3us -> a", "is neither"),
+        ("Timing: 1.2.3us -> a", r"tells the time '1\.2\.3' of 'a'"),
+        ("Timing: 1us -> a\nTiming: -2us -> b", "tells the time '-2' of 'b'; a number of 0 or more"),
+        ("Timing: nanus -> a", "tells the time 'nan' of 'a'"),
+        (TABLE.replace("0.0051", "-0.005"), "tells the time '-0.005' of 'conv'"),
+        (TABLE.replace("0.0051", "nan"), "tells the time 'nan' of 'conv'"),
+        ('[{"name": "a", "medianMs": NaN}]', "a finite number belongs there"),
+        ('[{"name": "a", "medianMs": -1}]', ">= 0.0 belongs there"),
         (
             "Timing: 1us -> a\nTiming: 1us -> b\nTiming: 1us -> a\nTiming: 1us -> c",
             "no run in which every layer",
@@ -476,3 +491,35 @@ def test_a_kernel_whose_name_lists_only_moves_is_layout(tmp_path: Path) -> None:
     (run,) = import_profile(tmp_path / "times.json", None, None, batch=1).runs
     assert [(row.type, row.caused_by) for row in run.rows] == [("layer", None), ("layout", "conv")]
     assert run.rows[0].cells["trt"].nodes == ("conv/Conv", "__myl_TranAdd_myl0_4")
+
+
+def test_a_file_in_the_wrong_place_is_told_what_it_is(exported: Exported, tmp_path: Path) -> None:
+    times, own = tmp_path / "times.json", tmp_path / "own.json"
+    write_times(times, ["conv"], 1.0)
+    own.write_text(json.dumps(import_profile(times, None, None).to_json()))
+    with pytest.raises(CorruptError, match=r"own\.json is a profile of cnnkit: `cnnkit compare` takes it"):
+        import_profile(own, None, None)
+    with pytest.raises(
+        CorruptError, match=r"times\.json is what TensorRT wrote .*`cnnkit profile --import .*NEW\.json"
+    ):
+        compare(own, times)
+    with pytest.raises(CnnkitError, match=r"times\.json is what TensorRT wrote .* no network"):
+        profile(times)
+    graph = exported("lenet-maxpool").path
+    with pytest.raises(CorruptError, match=r"is an ONNX graph: `cnnkit profile"):
+        import_profile(graph, None, None)
+
+
+def test_imports_of_one_window_compare_by_plain_differences_and_say_so(tmp_path: Path) -> None:
+    profiles = []
+    for name, milliseconds in (("a", 1.0), ("b", 1.3), ("c", 1.02)):
+        write_times(tmp_path / f"{name}.json", ["conv/Conv", "fc/Gemm"], milliseconds)
+        profiles.append(import_profile(tmp_path / f"{name}.json", None, None))
+    first, second, third = profiles
+    found = compare(first, second, fail_over=0.05)
+    assert [(d.verdict, d.plain) for d in found.differences] == [("slower", True)] * 2
+    assert verdict_text(found.differences[0]) == "slower, plain difference"
+    assert "by plain differences: an import holds one number a row" in summary(found)
+    with pytest.raises(GateError, match=r"conv on trt \+30\.0%.* \(plain differences of imports\)"):
+        found.require()
+    assert {d.verdict for d in compare(first, third, fail_over=0.05).require().differences} == {"no change"}

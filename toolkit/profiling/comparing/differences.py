@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 
 from toolkit.errors import CnnkitError
 from toolkit.figures import change_text
+from toolkit.profiling.comparing.elsewhere import read_profile
 from toolkit.profiling.comparing.mismatch import Mismatch, mismatch_of, refuse_unlike, timed_columns
 from toolkit.profiling.comparing.pairs import pairs
 from toolkit.profiling.judging.drift import (
@@ -46,7 +47,8 @@ SEEN_CHANGE, UNSEEN_CHANGE, LEAST_SHARE = 0.15, 0.25, 0.01
 class Difference:
     """One row in one column: medians before and after, the relative change and its interval.
 
-    `beyond` is the change beyond what the machine did to all rows alike, where that decided.
+    `beyond` is the change beyond what the machine did to all rows alike, where that decided. `plain` tells
+    that each side is one number of an import, of which nothing but the difference is known.
     """
 
     batch: int
@@ -58,6 +60,7 @@ class Difference:
     change: float | None = None
     interval: tuple[float, float] | None = None
     beyond: float | None = None
+    plain: bool = False
 
     @property
     def end_to_end(self) -> bool:
@@ -162,7 +165,7 @@ def compare(
     threads; CorruptError for a file that is no profile.
     """
     first, second = (
-        side if isinstance(side, Profile) else Profile.read(Path(side)) for side in (before, after)
+        side if isinstance(side, Profile) else read_profile(Path(side)) for side in (before, after)
     )
     smallest = SMALLEST_SHARE if fail_over is None else fail_over
     refuse_unlike(first, second)
@@ -237,7 +240,8 @@ def _differences(
     rows = pairs(run, other, first, second, peaks)
     drift = _drift(rows, run, other, peaks) if apart else None
     whole_ms = sum(min(pair.medians) for pair in rows.values() if pair.medians)
-    judge = _Judge(run.batch, second, len(rows) + 1, smallest, np.random.default_rng(seed), whole_ms)
+    plain = not run.backends[first].measured and not other.backends[second].measured
+    judge = _Judge(run.batch, second, len(rows) + 1, smallest, np.random.default_rng(seed), whole_ms, plain)
     found = []
     a, b = run.backends[first].latency_ms, other.backends[second].latency_ms
     if a and b:
@@ -268,12 +272,15 @@ class _Judge:
     smallest: float
     random: np.random.Generator
     whole_ms: float
+    imported: bool
 
     def __call__(self, row: str, pair: Pair, drift: MachineDrift | None) -> Difference:
         a, b = (float(np.median(side)) if side else None for side in (pair.before, pair.after))
         told = partial(Difference, batch=self.batch, backend=self.backend, row=row, before_ms=a, after_ms=b)
         if a is None or b is None:
             return told(verdict="only before" if pair.before else "only after")
+        if self.imported and len(pair.before) == len(pair.after) == 1:
+            return self._plain(a, b, told)
         if min(len(pair.before), len(pair.after)) < LEAST_WINDOWS:
             return told(verdict=TOO_FEW, change=b / a - 1 if a > 0 else None)
         if a <= 0 or b <= 0:  # below the clock's resolution: there is no ratio, but there may be a difference
@@ -287,8 +294,20 @@ class _Judge:
             return told(verdict="slower", beyond=float(np.expm1(middle - slowest)))
         if high < fastest and middle < less + fastest and _counts(a, b, fastest):
             return told(verdict="faster", beyond=float(np.expm1(middle - fastest)))
-        noisy = drift is not None and self._noisy(pair, drift, middle - slowest, high - slowest)
+        # a file beside itself is one measurement
+        apart = drift if pair.before != pair.after else None
+        noisy = apart is not None and self._noisy(pair, apart, middle - slowest, high - slowest)
         return told(verdict=TOO_NOISY if noisy else "no change")
+
+    def _plain(self, a: float, b: float, told: Callable[..., Difference]) -> Difference:
+        """Return the verdict on one number each, by their difference alone."""
+        if a <= 0 or b <= 0:
+            return told(verdict=_from_nothing(a, b), plain=True)
+        change = b / a - 1
+        counts = abs(b - a) >= SMALLEST_MS
+        slower, faster = change > self.smallest, change < -min(self.smallest, 0.99)
+        verdict: Verdict = "slower" if counts and slower else "faster" if counts and faster else "no change"
+        return told(verdict=verdict, change=change, beyond=change, plain=True)
 
     def _noisy(self, pair: Pair, drift: MachineDrift, beyond: float, high: float) -> bool:
         """Tell whether a slower row may stay unseen, or was seen and cannot be told from the machine.

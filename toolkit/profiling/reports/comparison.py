@@ -34,6 +34,8 @@ def cells_of(entry: Difference) -> list[str]:
 
 def verdict_text(entry: Difference) -> str:
     """Return the verdict, with the change that it rests on where that is not the measured one."""
+    if entry.plain:
+        return f"{entry.verdict}, plain difference"
     if entry.beyond is None or entry.change is None or abs(entry.beyond - entry.change) < 0.01:
         return entry.verdict
     return f"{entry.verdict}, {change_text(entry.beyond)} beyond the machine's own change"
@@ -49,6 +51,8 @@ def summary(found: Comparison) -> str:
         "only after": counts["only after"],
     }
     others = "".join(f", {count} {words}" for words, count in rest.items() if count)
+    if any(entry.plain for entry in found.differences):
+        others += ", by plain differences: an import holds one number a row, which tells no noise"
     if not counts["slower"] and not counts["faster"]:
         return f"no change in {counts['no change']} rows{others}"
     worst = found.regressions()[:1]
@@ -117,7 +121,8 @@ def gate(found: Comparison, over: float) -> None:
     if slower:
         names = ", ".join(_named(entry) for entry in slower[:5])
         more = f" and {len(slower) - 5} more" if len(slower) > 5 else ""
-        raise GateError(f"slower by more than {over:.0%}: {names}{more}")
+        plain = " (plain differences of imports)" if any(entry.plain for entry in slower) else ""
+        raise GateError(f"slower by more than {over:.0%}: {names}{more}{plain}")
     refuse_incomplete(found.mismatch)
     found.refuse_unjudged()
 
