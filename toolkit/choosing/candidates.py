@@ -14,7 +14,7 @@ from toolkit.choices import Budget, Contender
 from toolkit.choosing import Candidate, ChooseSettings, Rejection
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, make, reaches
-from toolkit.machine.cpu import usual_threads
+from toolkit.machine.cpu import cpu
 from toolkit.opening import Selection, as_asked
 from toolkit.passports import SYMMETRIC, UNSIGNED, Dialect, Passport, Precision
 from toolkit.telling import Tell
@@ -187,7 +187,8 @@ class FileFinder:
 
 def variants(candidate: Candidate, settings: ChooseSettings, batch: int) -> Iterator[Candidate]:
     """Yield other settings and numbers of threads of a candidate's file; not the candidate itself."""
-    backend, usual = BACKENDS.load(candidate.backend), usual_threads()
+    # not what $OMP_NUM_THREADS says: some runtimes heed it and some do not
+    backend, usual = BACKENDS.load(candidate.backend), cpu().cores
     counts: tuple[int | None, ...] = settings.threads or ((None, 1) if usual > 1 else (None,))
     if settings.threads is None and usual > 3:
         counts = (None, usual // 2, 1)
