@@ -29,7 +29,7 @@ from toolkit.answering import (
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, Engine, EngineOptions
 from toolkit.errors import CnnkitError, CorruptError, ImageError
-from toolkit.images import top_classes
+from toolkit.images import PictureSource, top_classes
 from toolkit.passports import TensorSpec
 
 
@@ -108,7 +108,7 @@ class Classifier:
                     found[at] = TensorSpec(name=name, shape=(fixed, *first.shape[1:]), dtype=str(first.dtype))
         return found
 
-    def prepare(self, picture: bytes, *, invert: Invert = "auto") -> PreparedPicture:
+    def prepare(self, picture: PictureSource, *, invert: Invert = "auto") -> PreparedPicture:
         """Decode a picture under limits and bring it to the network's input. Raises ImageError."""
         start = time.perf_counter()
         read = read_picture(
@@ -132,13 +132,17 @@ class Classifier:
         except CorruptError:
             raise ImageError(f"{self.artifact.name} has no finite answer to this picture") from None
 
-    def classify(self, picture: bytes, *, top: int = 3, invert: Invert = "auto") -> Answer:
-        """Classify one picture. Raises ImageError."""
-        prepared = self.prepare(picture, invert=invert)
+    def timed_run(self, batch: NDArray[Any]) -> tuple[list[NDArray[Any]], float]:
+        """Run as `run` does; return the outputs, and the engine's own milliseconds."""
         with self._alone() as engine:
             start = time.perf_counter()  # the wait for other callers is none of the engine's time
-            answers = engine.run(prepared.rows)
-            infer_ms = (time.perf_counter() - start) * 1e3
+            answers = engine.run(batch)
+            return answers, (time.perf_counter() - start) * 1e3
+
+    def classify(self, picture: PictureSource, *, top: int = 3, invert: Invert = "auto") -> Answer:
+        """Classify one picture. Raises ImageError."""
+        prepared = self.prepare(picture, invert=invert)
+        answers, infer_ms = self.timed_run(prepared.rows)
         row = self.probabilities(answers[0])[0]
         return Answer(top=tuple(top_classes(row, self.classes, top)), prepared=prepared, infer_ms=infer_ms)
 

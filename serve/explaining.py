@@ -20,7 +20,7 @@ from toolkit.answering import Invert, preprocessing_of, read_picture
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
-from toolkit.images import Pixels
+from toolkit.images import Pixels, PictureSource
 from toolkit.outputs import logits_of
 from toolkit.preprocessing import normalise
 
@@ -58,7 +58,7 @@ class Explainer:
         self.preprocessing = preprocessing_of(artifact)
         self.module = load_module(artifact, model_file=model_file)
 
-    def look(self, data: bytes, *, layer: str | None = None, invert: Invert = "auto") -> Insight:
+    def look(self, data: PictureSource, *, layer: str | None = None, invert: Invert = "auto") -> Insight:
         """Explain the network's answer to one picture; by default by its last layer that is a picture.
 
         Raises ImageError, NotFoundError for an unknown layer, CnnkitError where none is a picture.

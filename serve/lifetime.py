@@ -29,7 +29,7 @@ from serve.api.shortages import SHORTAGES, shortage
 from serve.control import Control, ModelControl
 from serve.counts import Counts
 from serve.page.guard import PageGuard
-from serve.page.mount import end_streams, page_app
+from serve.page.mount import page_app
 from serve.registry import Registry
 from serve.reload import Reloader
 from serve.rpc.listener import GrpcListener
@@ -215,12 +215,12 @@ class Server(uvicorn.Server):
         # who connected before is taken up: closing the listener would reset those that wait in its queue
         await asyncio.sleep(ACCEPT_S)
         begin_to_stop(self.server_state)
-        if isinstance(self.app.page, PageGuard):
-            end_streams(self.app.page.app)
         await super().shutdown(sockets=sockets)
         if not self.force_exit:
             await self.app.registry.close()
         self.app.classify.decoders.close()
+        if isinstance(self.app.page, PageGuard):
+            self.app.page.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -35,6 +35,7 @@ MAX_BYTES = 20 * 1024 * 1024
 BAND_PIXELS = 1_000_000  # a picture is brought to 8 bits so many pixels at a time
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
+FAINT = 16  # values that differ by no more are one shade to people
 AGREEING = 0.95  # the share of a data set's pictures that must have one ground for it to be theirs
 
 
@@ -55,7 +56,7 @@ def read_image(
 ) -> Image.Image:
     """Decode a picture's first frame, turned upright by its EXIF tag; return mode L or RGB.
 
-    Transparency is laid on white; 16 bits a channel are brought to 8, as `wide` says. Size and pixel count
+    Transparency is laid on white, or on black where a figure would vanish on white; 16 bits a channel are brought to 8, as `wide` says. Size and pixel count
     are checked before a pixel is decoded. Raises ImageError for what is no picture or is too large.
     """
     label = name or (str(source) if isinstance(source, Path) else "the picture")
@@ -181,21 +182,34 @@ def _is_wide(image: Image.Image) -> bool:
 
 
 def _flatten(image: Image.Image, label: str, wide: Wide) -> Image.Image:
-    """Bring any mode to L or RGB, transparency on white."""
+    """Bring any mode to L or RGB, transparency on white, a white figure's on black."""
     if _is_wide(image):
         if wide == "guess":
             return _narrow(image)
         return _levelled(image, _told_range(image, label) if wide == "refuse" else wide)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        flat = Image.new("L" if image.mode in ("LA", "La") else "RGB", image.size)
-        for top, band in _bands(image):
-            rgba = band.convert("RGBA")
-            paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-            flat.paste(Image.alpha_composite(paper, rgba).convert(flat.mode), (0, top))
-        return flat
+        flat = _laid_on(image, 255)
+        # a white figure is seen on black only
+        return flat if _is_seen(flat) else next(filter(_is_seen, [_laid_on(image, 0)]), flat)
     if image.mode in ("L", "1"):
         return image.convert("L")
     return image.convert("RGB")
+
+
+def _laid_on(image: Image.Image, paper: int) -> Image.Image:
+    """Lay a transparent picture on paper of one grey."""
+    flat = Image.new("L" if image.mode in ("LA", "La") else "RGB", image.size)
+    for top, band in _bands(image):
+        rgba = band.convert("RGBA")
+        ground = Image.new("RGBA", rgba.size, (paper, paper, paper, 255))
+        flat.paste(Image.alpha_composite(ground, rgba).convert(flat.mode), (0, top))
+    return flat
+
+
+def _is_seen(image: Image.Image) -> bool:
+    """Tell whether a picture in mode L or RGB is more than one shade."""
+    extremes: Any = image.getextrema()
+    return any(high - low > FAINT for low, high in ([extremes] if image.mode == "L" else extremes))
 
 
 def _narrow(image: Image.Image) -> Image.Image:

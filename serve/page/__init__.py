@@ -1,1 +1,1 @@
-"""The page that people use: Gradio blocks over `serve.classifier`, mounted without a way outside."""
+"""The page that people use: a Gradio frame, and requests that leave nothing of a visitor behind."""

@@ -6,55 +6,31 @@ The commands that make it again are worked out from what the passport says of it
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from typing import Any
 
-from serve.served import ServedModel
 from toolkit import zoo
-from toolkit.artifacts import CHECKPOINT, Artifact
+from toolkit.artifacts import CHECKPOINT, Artifact, size_bytes
 from toolkit.figures import shape_text
 from toolkit.passports import Passport
 
 
-def headline(usable: Sequence[ServedModel]) -> str:
-    """Return the page's title and one line about what is served."""
-    parts = []
-    for artifact in {e.name: e.artifact for e in reversed(usable) if e.artifact}.values():
-        passport, accuracy = artifact.passport, artifact.passport.metrics.test_accuracy
-        known = "accuracy unknown" if accuracy is None else f"test accuracy {accuracy:.2%}"
-        quality = "untrained: its answers mean nothing" if passport.trained is False else known
-        parts.append(f"**{artifact.name}** ({passport.precision}, {quality})")
-    return "# cnnkit\n" + " · ".join(reversed(parts))
-
-
-def cards(usable: Sequence[ServedModel]) -> str:
-    """Return the cards of everything that is served, one below the other."""
-    return "\n\n".join(card(entry.artifact, entry.label) for entry in usable if entry.artifact)
-
-
-def card(artifact: Artifact, title: str | None = None) -> str:
-    """Return a table of what an artifact's passport says; its title is the artifact's name by default."""
+def card_rows(artifact: Artifact) -> list[tuple[str, str]]:
+    """Return what an artifact's passport says, as names and values; what it does not say is left out."""
     passport = artifact.passport
-    again = commands(artifact)
     rows = {
         "model": passport.model,
-        "file": f"`{artifact.path.name}`, {artifact.path.stat().st_size:,} bytes",
+        "file": f"{artifact.path.name}, {size_bytes(artifact.path):,} bytes",
         "format and precision": f"{passport.format}, {passport.precision}",
         "input": shape_text(passport.input.shape),
         "classes": ", ".join(passport.classes),
         "test accuracy": _accuracy(passport),
         "data set": passport.dataset.name if passport.dataset else None,
         "parity": _parity(passport),
-        "to make it again": f"`{again}`" if again else None,
+        "to make it again": commands(artifact),
         "made": passport.created or "not known",
-        "SHA-256": f"`{passport.sha256}`",
+        "SHA-256": passport.sha256,
     }
-    lines = [
-        f"| {name} | {value.replace('|', chr(92) + '|')} |"
-        for name, value in rows.items()
-        if value is not None
-    ]
-    return "\n".join([f"| {title or artifact.name} | |", "|:--|:--|", *lines])
+    return [(name, value) for name, value in rows.items() if value is not None]
 
 
 def _accuracy(passport: Passport) -> str:

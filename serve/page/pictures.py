@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
+from serve.page.figures import FigureLie, lie_of
 from toolkit import zoo
-from toolkit.answering import Invert
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels, picture_of
@@ -16,37 +15,28 @@ from toolkit.inspection.sheet import png_of
 from toolkit.unseen import unseen_pictures
 
 PER_CLASS = 3
+MOST = 600
+# so many pictures say how the figures of their data set lie
+LOOKED_AT = 500
 # the whole set's pictures need a download; the sample of the same pictures ships
 SHIPPED = {"fashion-mnist": "fashion-mnist-sample"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplePictures:
-    """Pictures (C, H, W) uint8 that the network was not trained on, with their true labels."""
+    """Pictures (C, H, W) uint8 that the network was not trained on, with their true labels.
+
+    The first of each class come first. `lie` is how their figures lie, None where that says nothing.
+    """
 
     images: tuple[Pixels, ...]
     labels: tuple[str, ...]
     source: str
-
-    def as_pil(self, index: int) -> Image.Image:
-        """Return one picture in mode L or RGB."""
-        return picture_of(self.images[index])
+    lie: FigureLie | None = None
 
     def as_png(self, index: int) -> bytes:
         """Return one picture as a PNG file's bytes."""
-        return png_of(self.as_pil(index))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChosenPicture:
-    """The picture that the page is about: a file's bytes, and whether the page itself offered it."""
-
-    data: bytes
-    ours: bool = False
-
-    def resolve(self, invert: Invert) -> Invert:
-        """Return how the picture is inverted: one that the page offers is like the ones in training."""
-        return "no" if self.ours and invert == "auto" else invert
+        return png_of(picture_of(self.images[index]))
 
 
 def sample_pictures(artifact: Artifact) -> SamplePictures | str:
@@ -66,8 +56,11 @@ def sample_pictures(artifact: Artifact) -> SamplePictures | str:
     labels = data.test.labels
     chosen = [i for k in range(len(data.classes)) for i in np.flatnonzero(labels == k)[:PER_CLASS]]
     chosen.sort(key=lambda i: (np.flatnonzero(labels == labels[i]).tolist().index(i), labels[i]))
+    grey = artifact.passport.preprocessing is not None and artifact.passport.preprocessing.channels == 1
+    first = [data.test.images[i] for i in range(min(LOOKED_AT, len(data.test.images)))] if grey else []
     return SamplePictures(
-        images=tuple(data.test.images[i] for i in chosen),
-        labels=tuple(data.classes[int(labels[i])] for i in chosen),
+        images=tuple(data.test.images[i] for i in chosen[:MOST]),
+        labels=tuple(data.classes[int(labels[i])] for i in chosen[:MOST]),
         source=name,
+        lie=lie_of([pixels for pixels in first if len(pixels) == 1]),
     )
