@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from serve.settings import Limits
 from toolkit.answering import Invert, preprocessing_of, read_picture
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
-from toolkit.images import Pixels, PictureSource
+from toolkit.images import PictureSource, Pixels
 from toolkit.outputs import logits_of
 from toolkit.preprocessing import normalise
 
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
-
-SIDE = 280
-MOST_MAPS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,23 +106,3 @@ def _choose(layer: str | None, kept: dict[str, Tensor], model: str) -> str:
     if layer is not None and layer not in kept:
         raise unknown_name(f"layer of {model}", layer, kept)
     return layer or list(kept)[-1]
-
-
-def overlay(insight: Insight) -> Image.Image:
-    """Draw the heat in red over the picture in grey, SIDE pixels wide."""
-    pixels = insight.pixels[0] if len(insight.pixels) == 1 else insight.pixels.mean(axis=0)
-    height, width = pixels.shape
-    size = (SIDE, max(1, round(SIDE * height / width)))
-    grey = Image.fromarray(pixels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-    heat = Image.fromarray((insight.heat * 255).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
-    strength = np.asarray(heat, dtype=np.float32)[..., None] / 255 * 0.65
-    base = np.repeat(np.asarray(grey, dtype=np.float32)[..., None], 3, axis=2)
-    red = np.array([255.0, 40.0, 20.0], dtype=np.float32)
-    return Image.fromarray((base * (1 - strength) + red * strength).astype(np.uint8))
-
-
-def map_tiles(insight: Insight) -> list[tuple[Image.Image, str]]:
-    """Return each channel as a grey picture with its number, on one scale; at most MOST_MAPS."""
-    low, high = float(insight.maps.min()), float(insight.maps.max())
-    grey = ((insight.maps[:MOST_MAPS] - low) * (255 / ((high - low) or 1.0))).astype(np.uint8)
-    return [(Image.fromarray(channel), str(index)) for index, channel in enumerate(grey)]

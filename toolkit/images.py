@@ -56,8 +56,9 @@ def read_image(
 ) -> Image.Image:
     """Decode a picture's first frame, turned upright by its EXIF tag; return mode L or RGB.
 
-    Transparency is laid on white, or on black where a figure would vanish on white; 16 bits a channel are brought to 8, as `wide` says. Size and pixel count
-    are checked before a pixel is decoded. Raises ImageError for what is no picture or is too large.
+    Transparency is laid on white, or on black where a figure would vanish on white; 16 bits a channel are
+    brought to 8, as `wide` says. Size and pixel count are checked before a pixel is decoded. Raises
+    ImageError for what is no picture or is too large.
     """
     label = name or (str(source) if isinstance(source, Path) else "the picture")
     return _flatten(_decoded(source, label, max_pixels, max_bytes), label, wide)

@@ -5,13 +5,21 @@ The commands that make it again are worked out from what the passport says of it
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
+from pathlib import Path
 from typing import Any
 
 from toolkit import zoo
 from toolkit.artifacts import CHECKPOINT, Artifact, size_bytes
+from toolkit.exporting import ExportOptions
 from toolkit.figures import shape_text
-from toolkit.passports import Passport
+from toolkit.graphs import GRAPH
+from toolkit.images import MAX_PIXELS
+from toolkit.passports import Passport, TrainingOptions
+
+# what a checkpoint is captured in where nobody asks otherwise
+OPSET = 20
 
 
 def card_rows(artifact: Artifact) -> list[tuple[str, str]]:
@@ -63,11 +71,31 @@ def commands(artifact: Artifact) -> str | None:
     trained = _training(passport, name)
     if passport.trained is None or (passport.trained and trained is None):
         return None
-    words = ["cnnkit", "export", name.removesuffix("-untrained")]
-    words += ["--untrained"] if passport.trained is False else []
-    words += _unusual("precision", passport.precision, "fp32")
+    words = ["cnnkit", "export", name.removesuffix("-untrained"), *_export_options(passport)]
     export = None if passport.format == CHECKPOINT else shlex.join(words)
     return " && ".join(line for line in (trained, export) if line) or None
+
+
+def _export_options(passport: Passport) -> list[str]:
+    """Return what an export was asked that changes its file."""
+    usual, made = ExportOptions(root=Path()), passport.calibration
+    words = ["--untrained", *_unusual("seed", passport.seed, usual.seed)] if passport.trained is False else []
+    words += _unusual("format", passport.format, GRAPH)
+    words += _unusual("precision", passport.precision, usual.precision)
+    words += _unusual("batch", passport.input.shape[0] if passport.input.shape else None, None)
+    words += _unusual("input", passport.input.dtype if passport.input.dtype == "uint8" else None, None)
+    words += ["--softmax"] if passport.softmax else []
+    if (passport.format, passport.precision) == (GRAPH, usual.precision):
+        words += _unusual("opset", passport.opset, OPSET)
+    if made is not None:
+        words += _unusual("calibration", made.method, usual.calibration)
+        words += _unusual("calibration-images", made.images, usual.calibration_images)
+    return words + _model_file(passport)
+
+
+def _model_file(passport: Passport) -> list[str]:
+    # where the file lay is not written down
+    return ["--model-file", "MODEL.py"] if passport.model_file_sha256 else []
 
 
 def _training(passport: Passport, name: str) -> str | None:
@@ -80,10 +108,38 @@ def _training(passport: Passport, name: str) -> str | None:
     words += _unusual("recipe", recipe.name, "default")
     for field in recipe.changed:
         words += _option(field, getattr(recipe, field, None))
-    words += _unusual("dataset", passport.dataset and passport.dataset.name, spec and spec.dataset)
-    words += _unusual("pretrained", passport.pretrained, None)
+    words += _data_options(passport, spec.dataset if spec else None)
     words += _unusual("seed", passport.seed, 0)
+    words += _asked(passport.options, passport.pretrained)
+    words += _model_file(passport)
     return shlex.join(words)
+
+
+def _data_options(passport: Passport, usual: str | None) -> list[str]:
+    """Return which data a training had, and how they were read."""
+    data = passport.dataset
+    if data is None:
+        return []
+    words = _unusual("dataset", data.name, usual)
+    words += _unusual("group", data.group, None) + _unusual("columns", data.columns, None)
+    words += ["--skip-damaged"] if data.skip_damaged else []
+    return words + _unusual("max-pixels", data.max_pixels, MAX_PIXELS)
+
+
+def _asked(options: TrainingOptions | None, pretrained: str | None) -> list[str]:
+    """Return what a training was asked beside recipe, data and seed, where it differs from the usual."""
+    if options is None:
+        return _unusual("pretrained", pretrained, None)
+    usual = TrainingOptions(dataset="")
+    words = []
+    for field in dataclasses.fields(TrainingOptions):
+        value, known = getattr(options, field.name), getattr(usual, field.name)
+        if field.name == "dataset" or value in (None, known):
+            continue
+        # a square is named by its side
+        value = max(value) if isinstance(value, tuple) else value
+        words += _option(field.name, value)
+    return words
 
 
 def _unusual(option: str, value: Any, usual: Any) -> list[str]:

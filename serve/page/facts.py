@@ -33,7 +33,10 @@ def page_facts(models: PageModels) -> PageFacts:
 def model_facts(model: PageModel, models: PageModels) -> ModelFacts:
     """Return what the page shows of one model."""
     artifact, pictures = model.artifact, models.pictures(model)
-    known = isinstance(pictures, SamplePictures)
+    labels: tuple[str, ...] = ()
+    source = str(pictures)
+    if isinstance(pictures, SamplePictures):
+        labels, source = pictures.labels, pictures.source
     checkpoint, why = heat_checkpoint(model)
     return ModelFacts(
         name=model.name,
@@ -43,8 +46,8 @@ def model_facts(model: PageModel, models: PageModels) -> ModelFacts:
         colours=_channels(artifact) == 3,
         engines=_engines(model),
         absent=absent(model.entries),
-        examples=[ExampleFacts(index, label) for index, label in enumerate(pictures.labels)] if known else [],
-        examples_from=pictures.source if known else str(pictures),
+        examples=[ExampleFacts(index, label) for index, label in enumerate(labels)],
+        examples_from=source,
         card=card_rows(artifact),
         choice=chosen_why(model.serving),
         figure_why=_figure_why(artifact, pictures),

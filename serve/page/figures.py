@@ -53,7 +53,7 @@ class FigureLie:
 
 @dataclass(frozen=True, kw_only=True)
 class CentredPicture:
-    """A picture whose figure was brought to lie otherwise: how much larger it is now, and whether it moved."""
+    """A picture whose figure was brought to lie otherwise: how much larger it is now, and if it moved."""
 
     image: Image.Image
     enlarged: float
@@ -135,6 +135,8 @@ def centred(image: Image.Image, lie: FigureLie, size: tuple[int, int]) -> Centre
     enlarged, moved = before / frame_high, offset / before > ALIKE
     if abs(enlarged - 1) <= ALIKE and not moved:
         return None
-    frame = Image.new(image.mode, (max(1, round(frame_wide)), max(1, round(frame_high))), border_colour(image))
+    frame = Image.new(
+        image.mode, (max(1, round(frame_wide)), max(1, round(frame_high))), border_colour(image)
+    )
     frame.paste(image, (-round(left), -round(top)))
     return CentredPicture(image=frame, enlarged=enlarged, moved=moved)

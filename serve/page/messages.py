@@ -119,7 +119,7 @@ class InsideAnswer(Struct):
 
 
 class HeatAnswer(Struct):
-    """Where the evidence lies: base64 of `height` × `width` bytes; None, and `said`, where it lies nowhere."""
+    """Where the evidence lies: base64 of `height` × `width` bytes; None, with `said`, for nowhere."""
 
     model: str
     label: str

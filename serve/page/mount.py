@@ -1,4 +1,4 @@
-"""Mount the page: Gradio's frame with every way outside, and every route that the page does not need, shut."""
+"""Mount the page: Gradio's frame with every way outside, and every route that is not needed, shut."""
 
 from __future__ import annotations
 

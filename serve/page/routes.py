@@ -18,7 +18,7 @@ from serve.api import Receive, RefusedError, Reply, Scope, Send
 from serve.api.bodies import BodyBudget, json_reply, read_body, request_id, respond
 from serve.api.pictures import Decoders
 from serve.batching import DeadlineError, QueueFullError
-from serve.explaining import Explainer
+from serve.explaining import Explainer, Insight
 from serve.page.answers import BLANK, ReadPicture, answer, read
 from serve.page.asked import PageQuery, read_query
 from serve.page.facts import heat_checkpoint, page_facts
@@ -104,7 +104,9 @@ class PageRoutes:
         except QueueFullError as full:
             raise RefusedError(503, str(full), {b"retry-after": b"%d" % full.retry_after_s}) from None
         except DeadlineError:
-            raise RefusedError(504, f"no answer within {WORK_S:g} s; try again, or ask less at once") from None
+            raise RefusedError(
+                504, f"no answer within {WORK_S:g} s; try again, or ask less at once"
+            ) from None
         except NotFoundError as error:
             raise RefusedError(404, str(error)) from None
         except ImageError as error:
@@ -184,15 +186,19 @@ class PageRoutes:
             f"{artifact.path}\0{artifact.passport.sha256}",
             lambda: Explainer(artifact, opening.limits, model_file=opening.model_file),
         )
-        seen = explainer.look(picture.image, layer=query.layer, invert=query.way)
-        told = HeatAnswer(model=model.name, label=seen.label, layer=seen.layer, said="")
-        if not seen.heat.any():
-            told.said = f"No region speaks for {seen.label} at {seen.layer}: the map is zero everywhere."
-            return told
-        told.height, told.width = seen.heat.shape
-        told.heat = base64.b64encode((seen.heat * 255).round().astype("uint8").tobytes()).decode()
-        told.said = f"Grad-CAM at {seen.layer}, by {artifact.path.name}: what speaks for {seen.label}."
+        return heat_answer(model, explainer.look(picture.image, layer=query.layer, invert=query.way))
+
+
+def heat_answer(model: PageModel, seen: Insight) -> HeatAnswer:
+    """Return a heat map as the page paints it; one that is zero everywhere is said."""
+    told = HeatAnswer(model=model.name, label=seen.label, layer=seen.layer, said="")
+    if not seen.heat.any():
+        told.said = f"No region speaks for {seen.label} at {seen.layer}: the map is zero everywhere."
         return told
+    told.height, told.width = seen.heat.shape
+    told.heat = base64.b64encode((seen.heat * 255).round().astype("uint8").tobytes()).decode()
+    told.said = f"Grad-CAM at {seen.layer}, by the checkpoint of {model.name}: what speaks for {seen.label}."
+    return told
 
 
 @functools.cache

@@ -9,9 +9,11 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -184,6 +186,25 @@ def page(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     with serving(tmp_path_factory.mktemp("page"), MODEL, denied=denied) as server:
         yield server
     assert not denied.exists(), denied.read_text()
+
+
+@pytest.fixture(scope="session")
+def axe(pytestconfig: pytest.Config) -> str:
+    """Return the source of axe-core, which looks for what keeps people out; npm brings it once."""
+    folder = pytestconfig.cache.mkdir("axe-core")  # type: ignore[union-attr]
+    script = folder / "package" / "axe.min.js"
+    if not script.is_file():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm, which brings axe-core, is not installed")
+        got = subprocess.run(
+            [npm, "pack", "axe-core@4", "--silent"], cwd=folder, capture_output=True, text=True, check=False
+        )
+        if got.returncode:
+            pytest.skip("npm cannot fetch axe-core here")
+        with tarfile.open(folder / got.stdout.split()[-1]) as packed:
+            packed.extractall(folder, filter="data")
+    return script.read_text("utf-8")
 
 
 @pytest.fixture(scope="session")

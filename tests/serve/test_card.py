@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from cnnkit import front_door
-from serve.page.card import card, commands
+from serve.page.card import card_rows, commands
 from toolkit.artifacts import Artifact, open_artifact
+from toolkit.passports import CalibrationRecord, DatasetRef, TrainingOptions
 from toolkit.recipes import Recipe
 
 RECIPE = Recipe(name="textbook", lr=0.5, clip_norm=None, flip=False, epochs=3)
@@ -28,12 +29,12 @@ def artifact(shipped: Path) -> Artifact:
 
 
 def test_the_card_has_accuracy_parity_size_and_hash(artifact: Artifact) -> None:
-    text = card(artifact)
-    assert artifact.passport.sha256 in text
-    assert f"{artifact.path.stat().st_size:,} bytes" in text
-    assert f"{artifact.passport.metrics.test_accuracy:.4f} on 10,000 images" in text
-    assert "same first answer as" in text
-    assert f"cnnkit export {artifact.name}" in text
+    rows = dict(card_rows(artifact))
+    assert rows["SHA-256"] == artifact.passport.sha256
+    assert f"{artifact.path.stat().st_size:,} bytes" in rows["file"]
+    assert f"{artifact.passport.metrics.test_accuracy:.4f} on 10,000 images" in rows["test accuracy"]
+    assert "same first answer as" in rows["parity"]
+    assert f"cnnkit export {artifact.name}" in rows["to make it again"]
 
 
 def test_commands_repeat_what_was_set_otherwise(artifact: Artifact) -> None:
@@ -52,6 +53,28 @@ def test_commands_repeat_what_was_set_otherwise(artifact: Artifact) -> None:
     )
 
 
+def test_commands_repeat_how_data_were_read_and_what_was_asked_beside(artifact: Artifact) -> None:
+    data = DatasetRef(name="folder:/data/birds", group=r"clip\d+", skip_damaged=True)
+    options = TrainingOptions(
+        dataset="folder:/data/birds", size=(64, 64), threads=2, fold="1/5", teacher="big", grey=True
+    )
+    made = changed(artifact, recipe=RECIPE, dataset=data, options=options, model_file_sha256="ab")
+    assert commands(changed(made, format="safetensors")) == (
+        "cnnkit train lenet-maxpool --recipe textbook --dataset folder:/data/birds --group 'clip\\d+' "
+        "--skip-damaged --size 64 --threads 2 --fold 1/5 --teacher big --grey --model-file MODEL.py"
+    )
+
+
+def test_commands_repeat_what_an_export_was_asked(artifact: Artifact) -> None:
+    record = CalibrationRecord(images=64, source="", method="entropy", seed=0, per_channel=True)
+    taken = dataclasses.replace(artifact.passport.input, shape=(8, 1, 28, 28), dtype="uint8")
+    made = changed(artifact, trained=False, precision="int8", calibration=record, softmax=True, input=taken)
+    assert commands(made) == (
+        "cnnkit export lenet-maxpool --untrained --precision int8 --batch 8 --input uint8 --softmax "
+        "--calibration entropy --calibration-images 64"
+    )
+
+
 def test_commands_are_understood_by_the_command_line(artifact: Artifact) -> None:
     text = commands(artifact)
     assert text is not None
@@ -65,7 +88,7 @@ def test_commands_are_understood_by_the_command_line(artifact: Artifact) -> None
 def test_what_is_not_known_is_not_told(artifact: Artifact, facts: dict[str, Any]) -> None:
     made = changed(artifact, **facts)
     assert commands(made) is None
-    assert "to make it again" not in card(made)
+    assert "to make it again" not in dict(card_rows(made))
 
 
 def test_untrained_weights_need_one_command(artifact: Artifact) -> None:

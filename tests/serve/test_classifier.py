@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from serve.classifier import Classifier
+from serve.page.asked import PageQuery
 from serve.served import line_up
 from serve.settings import Limits, OpeningSettings
 from tests.serve.conftest import MODEL
@@ -62,13 +63,10 @@ def test_when_a_picture_is_inverted(
     assert read_picture(picture(shade), settings, invert).inverted is expected
 
 
-def test_the_pages_own_test_pictures_are_inverted_only_when_told(classifier: Classifier) -> None:
-    pytest.importorskip("gradio", reason="Gradio is not installed (extra page)")
-    from serve.page.pictures import ChosenPicture
-
-    ours, theirs = ChosenPicture(data=b"", ours=True), ChosenPicture(data=b"")
-    assert [ours.resolve(how) for how in get_args(Invert)] == ["no", "yes", "no"]
-    assert [theirs.resolve(how) for how in get_args(Invert)] == ["auto", "yes", "no"]
+def test_the_pages_own_test_pictures_are_inverted_only_when_told() -> None:
+    ours = [PageQuery(invert=how, ours=True).way for how in get_args(Invert)]
+    theirs = [PageQuery(invert=how).way for how in get_args(Invert)]
+    assert (ours, theirs) == (["no", "yes", "no"], ["auto", "yes", "no"])
 
 
 def test_limits_hold_before_decoding() -> None:

@@ -1,7 +1,8 @@
-"""The picture that shows where the evidence lies: known heat gives known colours."""
+"""The map that shows where the evidence lies: known networks give known heat."""
 
 from __future__ import annotations
 
+import base64
 import io
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.explaining import SIDE, Explainer, Insight, overlay
+from serve.explaining import Explainer, Insight
+from serve.page.models import PageModel
+from serve.page.routes import heat_answer
 from serve.settings import Limits
 from toolkit.preprocessing import Preprocessing
 
@@ -19,22 +22,17 @@ if TYPE_CHECKING:
     from toolkit.artifacts import Artifact
 
 
-def test_heat_is_seen_as_red_over_a_picture_that_stays_visible() -> None:
-    pixels = np.full((1, 28, 28), 100, dtype=np.uint8)
-    heat = np.array([[0.0, 0.0], [0.0, 1.0]], dtype=np.float32)
-    insight = Insight(
-        label="Bag",
-        layer="pool",
-        layers=("pool",),
-        pixels=pixels,
-        heat=heat,
-        maps=heat[None],
-    )
-    drawn = np.asarray(overlay(insight))
-    assert drawn.shape == (SIDE, SIDE, 3)
-    # no heat leaves the grey as it was; full heat keeps 35 % of it: 100 · 0.35 + (255, 40, 20) · 0.65
-    assert drawn[0, 0].tolist() == [100, 100, 100]
-    assert drawn[-1, -1].tolist() == [200, 61, 48]
+def test_a_map_that_is_zero_everywhere_is_said() -> None:
+    heat = np.zeros((2, 2), dtype=np.float32)
+    pixels = np.zeros((1, 28, 28), dtype=np.uint8)
+    insight = Insight(label="Bag", layer="pool", layers=("pool",), pixels=pixels, heat=heat, maps=heat[None])
+    model = PageModel(name="toy", entries=())
+    told = heat_answer(model, insight)
+    assert told.said == "No region speaks for Bag at pool: the map is zero everywhere."
+    assert told.heat is None
+    heat[1, 1] = 1
+    told = heat_answer(model, insight)
+    assert (base64.b64decode(told.heat or ""), told.height, told.width) == (b"\0\0\0\xff", 2, 2)
 
 
 def test_the_heat_is_each_channel_weighted_by_its_mean_gradient() -> None:

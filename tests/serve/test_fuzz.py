@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import psutil
@@ -106,14 +107,15 @@ def test_compressed_bodies_with_tails(api: Server, body: bytes, tail: bytes, nam
 
 
 @FUZZ
-@given(path=st.text(max_size=60))
-def test_gradio_events_that_name_files(page: Server, path: str) -> None:
-    body = {
-        "data": [{"path": path, "meta": {"_type": "gradio.FileData"}}],
-        "fn_index": 1,
-        "session_hash": "s",
-    }
-    assert page.ask("POST", "/gradio_api/queue/join", body).status == 400
+@given(
+    what=st.sampled_from(["answer", "inside", "heat", "layer", "x"]),
+    query=st.dictionaries(
+        st.sampled_from(["model", "engine", "invert", "centre", "index", "layer"]), st.text(max_size=20)
+    ),
+    body=st.binary(max_size=200),
+)
+def test_the_pages_own_requests(page: Server, what: str, query: dict[str, str], body: bytes) -> None:
+    fine(page.ask("POST", f"/page/{what}?{urlencode(query)}", body))
 
 
 def waiting_rows(api: Server) -> float:

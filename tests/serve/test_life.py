@@ -145,20 +145,6 @@ def test_a_second_signal_waits_for_nobody(shipped: Path, tmp_path: Path, number:
         assert server.process.wait(20) == 0
 
 
-def test_an_open_page_does_not_hold_up_the_end(shipped: Path, tmp_path: Path) -> None:
-    pytest.importorskip("gradio", reason="Gradio is not installed (extra page)")
-    with serving(tmp_path, MODEL, "--deadline", "3600") as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
-            sock.sendall(b"GET /gradio_api/heartbeat/visitor HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            found = b""
-            while b"ALIVE" not in found:
-                found += sock.recv(4096)
-            server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(20) == 0
-        assert server.process.stderr is not None
-        assert server.process.stderr.read() == ""
-
-
 def test_a_newer_artifact_takes_over_with_no_failed_request(shipped: Path, tmp_path: Path) -> None:
     copy_of(shipped, tmp_path)
     with serving(tmp_path, MODEL, "--no-page") as server:

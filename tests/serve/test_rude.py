@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import socket
 import struct
@@ -233,29 +232,3 @@ def test_few_file_handles_are_never_a_pictures_fault_and_all_goes_on_after(
         for _ in range(3):
             assert server.ask("POST", "/v1/classify", png()).status == 200
     assert server.log == ""
-
-
-def test_a_full_disk_for_uploads_is_told_as_such(shipped: Path, tmp_path: Path) -> None:
-    pytest.importorskip("gradio", reason="Gradio is not installed (extra page)")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip("this user cannot mount a small disk")
-    try:
-        with serving(tmp_path, MODEL, env={**os.environ, "TMPDIR": str(disk)}) as server:
-            form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-            body = form + png() + b"\r\n--b--\r\n"
-            kind = {"Content-Type": "multipart/form-data; boundary=b"}
-            (disk / "full").write_bytes(b"x" * (4 * MIB - 200_000))
-            with contextlib.suppress(OSError):
-                (disk / "more").write_bytes(b"x" * 4 * MIB)
-            full = server.ask("POST", "/gradio_api/upload", body, kind)
-            assert (full.status, "disk" in full.json["error"]) == (503, True)
-            (disk / "full").unlink()
-            (disk / "more").unlink()
-            assert server.ask("POST", "/gradio_api/upload", body, kind).status == 200
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=False)

@@ -101,6 +101,15 @@ def test_transparency_is_laid_on_white() -> None:
     np.testing.assert_array_equal(np.asarray(read_image(encoded(image))), 255)
 
 
+@pytest.mark.parametrize(("ink", "paper"), [(255, 0), (250, 0), (128, 255), (0, 255)])
+def test_a_white_figure_on_transparency_is_laid_on_black(ink: int, paper: int) -> None:
+    image = Image.new("RGBA", (20, 20), (ink, ink, ink, 0))
+    image.paste((ink, ink, ink, 255), (5, 5, 15, 15))
+    found = np.asarray(read_image(encoded(image)))
+    assert found[0, 0].tolist() == [paper] * 3
+    assert found[10, 10].tolist() == [ink] * 3
+
+
 def test_exif_orientation_turns_the_picture_upright() -> None:
     image = Image.new("L", (40, 20))
     exif = Image.Exif()

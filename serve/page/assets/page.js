@@ -12,13 +12,16 @@ import { Camera, wireFiles } from "./sources.js";
 import { describe, paint, paintHeat, Work } from "./work.js";
 
 const NOTHING_YET = "Draw something, or pick one of the pictures above.";
+// a drawing is brought to lie as in training unless that is switched off; a picture from elsewhere goes as it is,
+// as in the API and in `cnnkit predict`
+const centre = { paper: true, elsewhere: false };
 const state = { epoch: 0, turn: 0, facts: null, model: null, picture: null, layer: null, page: 0, failing: false };
 let paper, camera, files, work, selectSource, askers;
 
 function query(more = {}) {
   const ours = state.picture?.ours ? 1 : null;
   return { model: state.model.name, invert: $("invert").value, ours,
-    centre: $("centre").checked && !$("centre").disabled ? 1 : null, ...more };
+    centre: state.picture && centre[kindOf(state.picture.from)] && !$("centre").disabled ? 1 : null, ...more };
 }
 
 /* ---- what is shown ---- */
@@ -95,7 +98,7 @@ function showEngines(answers) {
       make("div", { class: "ck-num", "data-what": difference ? "difference" : null }, difference),
       make("div", { class: "ck-num" }, said ? milliseconds(said.infer_ms) : ""));
   });
-  const head = make("div", { class: "ck-engine ck-headrow" }, ...["Runtime and precision", "Answer", "Probability", "Largest difference", "Time"]
+  const head = make("div", { class: "ck-engine ck-headrow" }, ...["Runtime and precision", "Answer", "Probability", "Largest difference", $("compare").checked ? "Median time" : "Time"]
     .map((text, at) => make("div", { class: at > 1 ? "ck-num" : null }, text)));
   $("engines").replaceChildren(head, ...rows);
 }
@@ -187,10 +190,10 @@ const poke = () => Promise.all(Object.values(askers).map((one) => one()));
 
 function setPicture(picture, goesOn = false) {
   say("source-why", "");
+  showCentre(picture ? picture.from : "paper");
   const same = goesOn && state.picture?.from === picture?.from;
   state.picture = picture;
   pressExample(picture?.index);
-  // only pictures from outside may lie otherwise than those in training
   return same && !state.failing ? moved() : changed();
 }
 
@@ -214,6 +217,13 @@ function take(blob, name, goesOn = false) {
     showPhoto(blob, name);
   }
   return setPicture({ blob, from: name }, goesOn);
+}
+
+const kindOf = (from) => (from === "paper" ? "paper" : "elsewhere");
+
+function showCentre(from) {
+  $("centre").dataset.kind = kindOf(from);
+  $("centre").checked = centre[kindOf(from)];
 }
 
 function showPhoto(blob, name) {
@@ -363,7 +373,7 @@ function wire() {
   askers = makeAskers();
   paper = new Paper(drawn);
   camera = new Camera(take);
-  files = new Files(() => query({ ours: null }), () => state.model);
+  files = new Files(() => query({ ours: null, centre: null }), () => state.model);
   wireFiles(take, (many) => files.take(many));
   tabs(["try", "files", "profile", "card"], (name) => {
     if (name === "profile") showReport();
@@ -372,9 +382,14 @@ function wire() {
   });
   selectSource = tabs(["draw", "upload", "camera"], (name) => {
     say("source-why", "");
+    showCentre(name === "draw" ? "paper" : name);
     if (name !== "camera") camera.stop();
   });
-  for (const name of ["invert", "centre"]) $(name).addEventListener("change", changed);
+  $("invert").addEventListener("change", changed);
+  $("centre").addEventListener("change", () => {
+    centre[$("centre").dataset.kind || "paper"] = $("centre").checked;
+    changed();
+  });
   $("compare").addEventListener("change", () => { showEngines([]); changed(); });
   $("heat-on").addEventListener("change", () => {
     if (!$("heat-on").checked) { $("heat").hidden = true; say("heat-note", ""); }
