@@ -13,6 +13,7 @@ from serve.served import ServedModel
 from toolkit.artifacts import CHECKPOINT, Artifact, size_bytes
 from toolkit.figures import bytes_text
 from toolkit.passports import Passport
+from toolkit.resolving import said_choice
 
 NO_LIE = "which way the training pictures lie is not known: none of them are here"
 IN_COLOUR = "figures are centred for networks of one channel only"
@@ -51,7 +52,7 @@ def model_facts(model: PageModel, models: PageModels) -> ModelFacts:
         card=card_rows(artifact),
         choice=chosen_why(model.serving),
         figure_why=_figure_why(artifact, pictures),
-        inside_why=why_no_interior(artifact),
+        inside_why=interior_artifact(model)[1],
         heat_why=why_no_heat(checkpoint, why),
     )
 
@@ -100,9 +101,15 @@ def absent(entries: Sequence[ServedModel]) -> list[str]:
 
 
 def chosen_why(entry: ServedModel) -> str | None:
-    """Return what the serving entry itself says of the choice that it stands for; None without one."""
-    why = getattr(entry, "chosen_why", None)
-    return str(why) if why else None
+    """Return what the choice is that a model is served by, and what that gains; None without one."""
+    return f"Served as chosen: {said_choice(entry.choice)}" if entry.choice else None
+
+
+def interior_artifact(model: PageModel) -> tuple[Artifact, str | None]:
+    """Return the file whose layers are shown: what serves, else another engine's; and why none can be."""
+    files = [engine.artifact for engine in model.engines()]
+    able = next((file for file in files if why_no_interior(file) is None), model.artifact)
+    return able, why_no_interior(able)
 
 
 def heat_checkpoint(model: PageModel) -> tuple[Artifact | None, str | None]:

@@ -21,7 +21,7 @@ from serve.batching import DeadlineError, QueueFullError
 from serve.explaining import Explainer, Insight
 from serve.page.answers import BLANK, ReadPicture, answer, read
 from serve.page.asked import PageQuery, read_query
-from serve.page.facts import heat_checkpoint, page_facts
+from serve.page.facts import heat_checkpoint, interior_artifact, page_facts
 from serve.page.inside import Interior, drawn, drawn_large, open_interior
 from serve.page.messages import HeatAnswer, InsideAnswer, LayerPicture, TimesAnswer
 from serve.page.models import PageModel, PageModels, Remembered
@@ -149,14 +149,14 @@ class PageRoutes:
         return read(data, model.artifact, limits, query, self.models.pictures(model))
 
     def _interior(self, model: PageModel) -> Interior:
-        artifact = model.artifact
+        artifact, _ = interior_artifact(model)
         key = f"{artifact.path}\0{artifact.passport.sha256}"
         model_file = model.serving.opening.model_file
         return self.interiors.get(key, lambda: open_interior(artifact, model_file))
 
     def _inside(self, query: PageQuery, data: bytes) -> InsideAnswer:
         model = self._model(query)
-        told = InsideAnswer(model=model.name, file=model.artifact.path.name)
+        told = InsideAnswer(model=model.name, file=interior_artifact(model)[0].path.name)
         picture = self._read(query, data)
         if picture is None:
             told.nothing = BLANK

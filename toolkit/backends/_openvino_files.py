@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 from toolkit.artifacts import Artifact
@@ -28,7 +29,7 @@ def core() -> Any:
     a SIGTERM, would end the process with SIGSEGV (seen with 2026.4.1).
     """
     # the first import would tell Google Analytics of it: without that package OpenVINO takes its own stub
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how Python bars a module
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # so Python bars a module
     from openvino import Core
 
     return Core()
