@@ -126,7 +126,8 @@ def _run(classifier: Classifier, rows: NDArray[Any], *, compared: bool) -> tuple
     answers, spent_ms = classifier.timed_run(rows)
     if not compared:
         return answers, spent_ms
-    taken, end = [], time.perf_counter() + COMPARED_S
+    taken: list[float] = []
+    end = time.perf_counter() + COMPARED_S
     while len(taken) < COMPARED_RUNS and (not taken or time.perf_counter() < end):
         taken.append(classifier.timed_run(rows)[1])
     return answers, median(taken)

@@ -190,7 +190,7 @@ const poke = () => Promise.all(Object.values(askers).map((one) => one()));
 
 function setPicture(picture, goesOn = false) {
   say("source-why", "");
-  showCentre(picture ? picture.from : "paper");
+  if (picture && picture.from !== "example") showCentre(picture.from);
   const same = goesOn && state.picture?.from === picture?.from;
   state.picture = picture;
   pressExample(picture?.index);
