@@ -255,34 +255,21 @@ def paged(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def test_the_page_is_one_whichever_process_is_asked(paged: Server) -> None:
-    form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-    upload = form + png() + b"\r\n--b--\r\n"
     with kept(paged, 4) as connections:
         one, other = {connection.process(): connection for connection in connections}.values()
         app_ids = [json.loads(each.ask("/config", None)[2])["app_id"] for each in (one, other)]
         assert app_ids[0] == app_ids[1]
+        shown = []
         for each in (one, other):
-            kind = {"Content-Type": "multipart/form-data; boundary=b"}
-            status, _, body = each.ask("/gradio_api/upload", upload, **kind)
+            status, _, picture = each.ask("/page/example?index=1", None)
             assert status == 200
-            (path,) = json.loads(body)
-            # what one process took, the other shows
-            for reader in (one, other):
-                status, _, picture = reader.ask(f"/gradio_api/file={path}", None)
-                assert (status, picture) == (200, png())
+            status, _, body = each.ask("/page/answer?ours=1", picture)
+            assert (status, json.loads(body)["answers"][0]["top"][0][0]) == (200, "Trouser")
+            shown.append(json.loads(body)["seen"]["png"])
             assert each.ask("/gradio_api/file=/etc/passwd", None)[0] == 404
-            assert each.ask("/gradio_api/queue/join", b"no JSON")[0] == 400
-    assert total(paged, 'cnnkit_requests_total{route="page",status="200"}') >= 8
-
-
-def test_a_stream_passes_between_processes_as_it_comes_and_ends_with_its_visitor(paged: Server) -> None:
-    with kept(paged, 3) as connections:
-        for one in connections[:2]:
-            one.connection.request("GET", "/gradio_api/heartbeat/visitor")
-            reply = one.connection.getresponse()
-            assert b"ALIVE" in reply.read1(100)
-            one.connection.close()
-        assert connections[2].ask()[0] == 200
+            assert each.ask("/page/answer", b"no picture")[0] == 422
+        assert shown[0] == shown[1]
+    assert total(paged, 'cnnkit_requests_total{route="page",status="200"}') >= 6
 
 
 def test_both_processes_answer_over_grpc(paged: Server) -> None:
@@ -396,20 +383,19 @@ def test_who_comes_while_no_process_is_there_waits_and_goes_to_whoever_has_fewes
     asyncio.run(go())
 
 
-def test_an_upload_in_chunks_passes_and_one_too_large_is_refused_between_processes(paged: Server) -> None:
-    form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-    parts = [form, png(), b"\r\n--b--\r\n"]
-    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+def test_a_picture_in_chunks_passes_and_one_too_large_is_refused_between_processes(paged: Server) -> None:
+    picture = png()
     with kept(paged, 2) as connections:
         for one in connections:
             one.connection.request(
-                "POST", "/gradio_api/upload", body=iter(parts), headers=kind, encode_chunked=True
+                "POST", "/page/answer", body=iter([picture[:20], picture[20:]]), encode_chunked=True
             )
             reply = one.connection.getresponse()
-            assert (reply.status, reply.read()[:1]) == (200, b"[")
-            length = {"Content-Length": str(2**40), **kind}
+            assert (reply.status, "nothing to look at" in json.load(reply)["nothing"]) == (200, True)
             one.connection.close()
-            one.connection.request("POST", "/gradio_api/upload", body=b"--b", headers=length)
+            one.connection.request(
+                "POST", "/page/answer", body=b"--b", headers={"Content-Length": str(2**40)}
+            )
             reply = one.connection.getresponse()
             assert (reply.status, "over the limit" in json.load(reply)["error"]) == (413, True)
             one.connection.close()
