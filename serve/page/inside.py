@@ -132,7 +132,8 @@ class CheckpointInterior(Interior):
 
 def why_no_interior(artifact: Artifact) -> str | None:
     """Return why the layers of a file cannot be shown here; None where they can."""
-    needs = {GRAPH: ("onnx", "export"), CHECKPOINT: ("torch", "train")}.get(artifact.passport.format)
+    # the package that reads graphs has their format's name
+    needs = {GRAPH: (GRAPH, "export"), CHECKPOINT: ("torch", "train")}.get(artifact.passport.format)
     if needs is None:
         return f"{artifact.path.name} does not tell what its layers put out"
     package, extra = needs
