@@ -32,6 +32,8 @@ from toolkit.preprocessing import Preprocessing as Preprocessing
 from toolkit.profiling.bench import ProfileSettings as ProfileSettings
 from toolkit.profiling.comparing.differences import Comparison as Comparison
 from toolkit.profiling.comparing.differences import compare as compare
+from toolkit.profiling.comparing.networks import NetworkComparison as NetworkComparison
+from toolkit.profiling.comparing.networks import compare_networks as compare_networks
 from toolkit.profiling.profile import profile as profile
 from toolkit.profiling.result import Profile as Profile
 from toolkit.recipes import Recipe as Recipe

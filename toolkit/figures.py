@@ -70,3 +70,12 @@ def count_text(value: float | None, *, exact: int = 1000) -> str:
 def shape_text(shape: Sequence[int | None] | None) -> str:
     """Return `1×6×28×28`; N stands for an extent that is left open."""
     return "×".join("N" if extent is None else str(extent) for extent in shape) if shape else UNKNOWN
+
+
+def names_text(names: Sequence[str]) -> str:
+    """Return paths with what the later share with the first told once: `a.b.conv + norm + relu`."""
+    if not names:
+        return ""
+    first = names[0]
+    prefix = first[: max(first.rfind("."), first.rfind("/")) + 1]
+    return " + ".join((first, *(name.removeprefix(prefix) for name in names[1:])))

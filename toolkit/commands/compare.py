@@ -1,4 +1,4 @@
-"""`cnnkit compare`: which module became slower between two profiles."""
+"""`cnnkit compare`: which module became slower between two profiles, or what differs between two networks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 import click
 
 from toolkit import cli, schema
+from toolkit.errors import CnnkitError
+
+MOST_CHANGES = 20  # of each kind, on the terminal
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -22,8 +25,8 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 @click.command("compare")
-@click.argument("before", type=click.Path(path_type=Path, dir_okay=False))
-@click.argument("after", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
 @click.option("--fail-over", callback=_share, metavar="5%", help="Exit with 4 if a module is slower by more.")
 @click.option(
     "--allow-noise", is_flag=True, help="Let --fail-over pass rows that are too noisy to judge, and say so."
@@ -32,7 +35,8 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write both into one HTML file."
 )
-@cli.json_option
+@click.option("--strict", is_flag=True, help="Of networks: exit with 4 when they differ.")
+@cli.options(cli.root_option, cli.json_option)
 def compare_command(
     *,
     before: Path,
@@ -41,9 +45,18 @@ def compare_command(
     allow_noise: bool,
     markdown: bool,
     html: Path | None,
+    strict: bool,
+    root: Path,
     as_json: bool,
 ) -> None:
-    """Compare two JSON profiles row by row: BEFORE.json with AFTER.json."""
+    """Compare two profiles row by row, or two networks (ONNX files, weights, names): BEFORE with AFTER."""
+    if _are_networks(before, after):
+        if fail_over is not None:
+            raise click.UsageError("--fail-over is of profiles; networks have no times: --strict")
+        _compare_networks(before, after, strict=strict, markdown=markdown, html=html, root=root, json=as_json)
+        return
+    if strict:
+        raise click.UsageError("--strict is of networks; the gate of profiles is `--fail-over 5%`")
     from toolkit.profiling.comparing.differences import compare
     from toolkit.profiling.reports.comparison import markdown_report, passed_in_noise, print_comparison
 
@@ -65,6 +78,48 @@ def compare_command(
     said = passed_in_noise(found)
     if said:
         cli.say(said)
+
+
+def _are_networks(before: Path, after: Path) -> bool:
+    """Tell by what the files hold whether networks are compared. Raises CnnkitError for one of each kind."""
+    from toolkit.opening import is_path
+    from toolkit.profiling.comparing.parts import kind_of
+
+    kinds = ["name" if not p.exists() and not is_path(str(p)) else kind_of(p) for p in (before, after)]
+    if kinds.count("profile") == 1:
+        profile, other = (before, after) if kinds[0] == "profile" else (after, before)
+        raise CnnkitError(
+            f"{profile} is a profile and {other} is a network; two of a kind are compared: "
+            f"`cnnkit profile {other} --output after.json` makes a profile of it"
+        )
+    return "profile" not in kinds
+
+
+def _compare_networks(
+    before: Path, after: Path, *, strict: bool, markdown: bool, html: Path | None, root: Path, json: bool
+) -> None:
+    from rich.box import SIMPLE_HEAD
+
+    from toolkit.profiling.comparing.networks import compare_networks
+
+    found = compare_networks(before, after, root=root, tell=cli.say)
+    if json:
+        cli.emit({**schema.plain(found), "equal": found.equal})
+    elif markdown:
+        click.echo(found.markdown())
+    else:
+        if found.changes:
+            cli.stdout.print(cli.as_rich(found.table(most=MOST_CHANGES), box=SIMPLE_HEAD, pad_edge=False))
+        for line in (found.summary(), *found.notes):
+            cli.stdout.print(line, markup=False)
+    if html:
+        from toolkit.artifacts import write_bytes
+        from toolkit.profiling.reports.networks import network_page
+
+        write_bytes(html, network_page(found).encode())
+        cli.say(f"wrote {html}")
+    if strict:
+        found.require()
 
 
 COMMAND = compare_command

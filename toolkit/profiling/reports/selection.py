@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from toolkit.figures import names_text
 from toolkit.profiling.result import Cell, CellMemory, Row, Run
 
 # more rows than MANY are not read: the TOP costliest are shown, and what the others sum to
@@ -102,11 +103,7 @@ def _known(values: Iterable[Number | None]) -> Number | None:
 
 def short_name(row: Row) -> str:
     """Return a row's label without what its later modules share with the first: `a.b.conv + norm + relu`."""
-    if len(row.modules) < 2:
-        return row.label
-    first = row.modules[0]
-    prefix = first[: max(first.rfind("."), first.rfind("/")) + 1]
-    return JOIN.join((first, *(name.removeprefix(prefix) for name in row.modules[1:])))
+    return names_text(row.modules) or row.label
 
 
 def fitted_name(text: str, width: int) -> str:
