@@ -143,7 +143,7 @@ def _of_graph(path: Path) -> ReadNetwork:
     ends = {f"input {name}": f"{kind} {shape_text(shape)}" for name, (kind, shape) in graph.inputs.items()}
     ends |= {f"output {value.name}": _told(value) for value in model.graph.output}
     return ReadNetwork(
-        name=str(path), dialect="onnx", parts=tuple(parts.values()), ends=ends, conversions=conversions
+        name=str(path), dialect=GRAPH, parts=tuple(parts.values()), ends=ends, conversions=conversions
     )
 
 
