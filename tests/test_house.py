@@ -21,6 +21,7 @@ WORDS_MEANT = {
         "toolkit/tensorrt/__init__.py",
         "trt",
     ): "the format of engines, which their backend and two exporters share",
+    ("toolkit/sites.py", "web"): "the format of folders that an exporter writes and the server shows",
 }
 # modules that are imported by a name in a variable: what no checker of imports can see
 IMPORTS_BY_NAME = {

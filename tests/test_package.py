@@ -59,6 +59,7 @@ def test_wheel_holds_code_sample_and_shipped_model_and_nothing_else(wheel: Path)
     }
     assert "toolkit/datasets/fashion_mnist_sample.npz" in names
     assert {f"{package}/py.typed" for package in ("cnnkit", "toolkit", "exporters", "serve")} <= set(names)
+    assert "exporters/browser/page/index.html" in names
     assert "cnnkit/__init__.pyi" in names  # from which the names of the public surface are read
     shipped = [name for name in names if name.startswith("toolkit/shipped/lenet-maxpool/")]
     assert any(name.endswith(".safetensors") for name in shipped)

@@ -281,6 +281,8 @@ class Passport:
     builder_memory: BuilderMemory | None = None
     # of what another server loads
     server: str | None = None
+    # of what chose its precision by measuring
+    precision_why: str | None = None
 
     schema: int = SCHEMA
     kept: Mapping[str, Any] = field(default_factory=dict)

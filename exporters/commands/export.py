@@ -159,8 +159,7 @@ def export(
     reuse_freed_memory(largest=64 << 20, kept=512 << 20)
     context = click.get_current_context()
     short = tuple(as_precision(p) for p, on in (("fp16", fp16), ("int8", int8)) if on)
-    # what stands in --precision by default is not meant where a short form was typed
-    named = context.get_parameter_source("precisions") is ParameterSource.COMMANDLINE or not short
+    named = context.get_parameter_source("precisions") is ParameterSource.COMMANDLINE
     wanted = tuple(dict.fromkeys((*(precisions if named else ()), *short)))
     options = ExportOptions(
         root=root,
@@ -183,7 +182,7 @@ def export(
     report = export_network(
         model,
         formats=formats or None,
-        precisions=wanted,
+        precisions=wanted or None,
         options=options,
         pretrained=pretrained,
         untrained=untrained,

@@ -243,13 +243,19 @@ def _inputs(passport: Passport, proof: Proof) -> NDArray[Any]:
     return proof.given
 
 
-def recorded(passport: Passport, verdict: Verdict, device: str, when: str) -> Passport:
-    """Return a passport with this verification added: machine, versions and date."""
+def recorded(
+    passport: Passport, verdict: Verdict, device: str, when: str, tools: Mapping[str, str] | None = None
+) -> Passport:
+    """Return a passport with this verification added: machine, versions and date.
+
+    `tools` None are the versions of what exporters use here.
+    """
+    packages = (package for one in EXPORTERS.all() for package in one.packages)
     entry = Verification(
         date=when,
         machine=platform.node(),
         device=device,
-        tools=tool_versions(*(package for one in EXPORTERS.all() for package in one.packages)),
+        tools=tool_versions(*packages) if tools is None else tools,
         images=verdict.images,
         agree=verdict.agree,
         # JSON knows no NaN; what a broken engine answers differs by no number

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property
 
 from exporters.run.int8 import NOISE, Calibrated, calibrate
 from toolkit.artifacts import Artifact
-from toolkit.exporting import Context, ExportOptions
+from toolkit.exporting import Context, ExportOptions, Need, make
 from toolkit.exporting.evidence import Evidence, answers_of, gather, random_evidence
 from toolkit.graphs.asking import scale_of
 from toolkit.graphs.reading import read_graph
@@ -23,7 +24,8 @@ class RunContext:
     """The context of one export command, or of a single export that was asked for alone.
 
     `reference` is the artifact that the run began with; `key` the hash that its present step is stored
-    under, None where nothing is stored.
+    under, None where nothing is stored. `made` returns what a step needs besides its source, and raises
+    CnnkitError where that cannot be made.
     """
 
     def __init__(self, reference: Artifact, options: ExportOptions, tell: Tell = silent) -> None:
@@ -31,6 +33,7 @@ class RunContext:
         self.options = options
         self.tell = tell
         self.key: str | None = None
+        self.made: Callable[[Need, ExportOptions], Artifact] = self._made_alone
         self._calibrated: Calibrated | None = None
         self._narrow: Evidence | None = None
 
@@ -70,6 +73,9 @@ class RunContext:
             )
             self._narrow.batch = found.batch
         return self._narrow
+
+    def _made_alone(self, need: Need, options: ExportOptions) -> Artifact:
+        return make(self.reference, need.exporter, need.options(options), self.tell)
 
     def _limited(self, found: Evidence) -> Evidence:
         """Return as much random evidence as the reference answers in its time: more would prove nothing."""

@@ -23,7 +23,7 @@ def export(
     model: str | Path | None = None,
     *,
     formats: Sequence[str] | None = None,
-    precisions: Sequence[Precision] = ("fp32",),
+    precisions: Sequence[Precision] | None = None,
     options: Mapping[str, Mapping[str, Any]] | ExportOptions | None = None,
     untrained: bool = False,
     pretrained: Path | str | None = None,
@@ -36,7 +36,8 @@ def export(
     """Export a network and check what came of it: a name's checkpoint, else its fp32 graph, or a path's file.
 
     `model` None is the network that was trained or exported last; `formats` None are those that are made by
-    default. `pretrained` is a file of published weights of the package's network that `model` names.
+    default; `precisions` None are fp32, but for a format that chooses by what it measures. `pretrained`
+    is a file of published weights of the package's network that `model` names.
     `options` holds exporters' own options by their words, {"trt": {"flavour": "classic"}}, or is
     all that an export is asked (batches, pictures for the proof, seed …). `fresh` makes again what
     an identical export has left. `dataset` and `classes` are of an .onnx file from elsewhere, which they
@@ -49,6 +50,7 @@ def export(
     for name in formats or ():
         EXPORTERS.origin(name)  # an unknown word gets its nearest match
     asked = options if isinstance(options, ExportOptions) else ExportOptions(own=own_by_word(options or {}))
+    asked = dataclasses.replace(asked, open_precision=precisions is None)
     if root is not None:
         asked = dataclasses.replace(asked, root=artifacts_root(root))
     selection = Selection(
@@ -67,7 +69,7 @@ def export(
     meant = {one.name for one in EXPORTERS.all() if asked.own_of(one.options) != one.options()}
     request = ExportRequest(
         formats=tuple(formats or default_formats()),
-        precisions=tuple(precisions),
+        precisions=("fp32",) if precisions is None else tuple(precisions),
         options=asked,
         named=frozenset(formats or ()) | meant,
         fresh=fresh,

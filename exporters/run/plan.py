@@ -54,6 +54,7 @@ class ExportRun:
         self.source, self.request, self.tell = source, request, tell
         self.report = Report(named=request.named)
         self.context = RunContext(source, request.options, tell)
+        self.context.made = self._made_beside
         self._made: dict[Step, Artifact | None] = {}
 
     def run(self) -> Report:
@@ -143,6 +144,22 @@ class ExportRun:
         if made is not None:
             self.report.artifacts.append(made)
         return made.artifact if made else None
+
+    def _made_beside(self, need: Need, options: ExportOptions) -> Artifact:
+        """Make what a step needs besides its source, or take it as it was made. Raises CnnkitError."""
+        asked = need.options(options)
+        step = (need.exporter, asked.precision, asked.dialect)
+        known = self._made.get(step)
+        if known is not None:
+            return known
+        exporter = EXPORTERS.load(need.exporter)
+        given = self._given(need_of(exporter, self.source, asked), asked)
+        if given is None:
+            raise CnnkitError(f"what {need.exporter} {need.precision} is made of could not be made")
+        made = self._make(exporter, given, asked)
+        self._made[step] = made.artifact
+        self.report.artifacts.append(made)
+        return made.artifact
 
     def _given(self, need: Need | None, options: ExportOptions) -> Artifact | None:
         """Return what an export is made from; None where making that failed, which was reported."""

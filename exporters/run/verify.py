@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from exporters.proving.proof import Verdict, check_proof, read_proof, recorded
@@ -47,13 +48,10 @@ def verify(
     """
     artifact = open_artifact(Path(path))
     able = openers(artifact.passport.format)
-    if artifact.passport.format == CHECKPOINT or not able:
-        raise CnnkitError(
-            f"{path} is {artifact.passport.format}, which carries no proof; "
-            "verify takes what `cnnkit export` makes to be run: .onnx and .engine files"
-        )
     if rebuild:
         artifact = build_again(artifact, artifacts_root(root))
+    if artifact.passport.format == CHECKPOINT or not able:
+        return _by_its_consumer(artifact, device, threads, tell)
     proof = read_proof(artifact)
     with able[0].open(artifact, EngineOptions(device=device, threads=threads)) as engine:
         verdict, ran_on = check_proof(engine, proof), engine.device_name
@@ -61,7 +59,33 @@ def verify(
     return verdict
 
 
-def record(artifact: Artifact, verdict: Verdict, device: str, tell: Tell) -> None:
+def _by_its_consumer(artifact: Artifact, device: str | None, threads: int | None, tell: Tell) -> Verdict:
+    """Let what an artifact was made for answer its proof, where no backend opens it; note the record."""
+    exporter = next((one for one in EXPORTERS.all() if one.format == artifact.passport.format), None)
+    checked = exporter.check(artifact, threads, tell) if exporter else None
+    if checked is None:
+        raise CnnkitError(
+            f"{artifact.path} is {artifact.passport.format}, which carries no proof; "
+            "verify takes what `cnnkit export` makes to be run: .onnx and .engine files"
+        )
+    if device is not None:
+        raise CnnkitError(f"{artifact.path.name} ran by {checked.device}: leave --device away")
+    verdict = Verdict(
+        path=artifact.path,
+        images=checked.images,
+        agree=checked.agree,
+        max_abs_diff=checked.max_abs_diff,
+        latency_ms=checked.latency_ms,
+        batch=checked.batch,
+        wrong=checked.wrong,
+    )
+    record(artifact, verdict, checked.device, tell, checked.tools)
+    return verdict
+
+
+def record(
+    artifact: Artifact, verdict: Verdict, device: str, tell: Tell, tools: Mapping[str, str] | None = None
+) -> None:
     """Write machine, versions and date into the passport; say so where that cannot be.
 
     An export may have put another file in place meanwhile, and another verify a record: the passport
@@ -74,7 +98,7 @@ def record(artifact: Artifact, verdict: Verdict, device: str, tell: Tell) -> Non
         with take_turn(artifact.path.parent):
             known = read_passport(artifact.path)
             if known.sha256 == artifact.passport.sha256:
-                write_json(sidecar(artifact.path), recorded(known, verdict, device, now()).to_json())
+                write_json(sidecar(artifact.path), recorded(known, verdict, device, now(), tools).to_json())
             else:
                 tell("not recorded: another file was exported to this place meanwhile; verify it, too")
     except (CnnkitError, OSError) as error:

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
+from serve.commands._site import serve_site
 from serve.settings import KEEP_ALIVE_S
 from toolkit import cli
 from toolkit.passports import Precision
@@ -20,6 +22,9 @@ from toolkit.passports import Precision
     "--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0: any free one."
 )
 @click.option("--page/--no-page", default=True, help="--no-page: the API alone, without Gradio.")
+@click.option(
+    "--web", "as_site", is_flag=True, help="The folder of `export --format web` instead: browsers run it."
+)
 @click.option("--auth", metavar="USER:PASSWORD", envvar="CNNKIT_AUTH", help="Ask for this name and password.")
 @click.option("--token", envvar="CNNKIT_TOKEN", help="Ask programs for this bearer token.")
 @click.option("--max-batch", type=click.IntRange(1), default=32, show_default=True, help="Rows run together.")
@@ -96,6 +101,7 @@ def serve(
     host: str,
     port: int,
     page: bool,
+    as_site: bool,
     auth: str | None,
     token: str | None,
     max_batch: int,
@@ -120,6 +126,10 @@ def serve(
     root: Path,
 ) -> None:
     """Serve MODELs (default: the newest): a page for people, an API for programs."""
+    if as_site:
+        _refuse_beside_web(models)
+        serve_site(next(iter(models), None), host=host, port=port, root=root, tell=cli.say)
+        return
     from serve import server
     from serve.settings import BatchingSettings, OpeningSettings, ServeSettings
     from toolkit.backends import DEFAULT_BACKEND
@@ -158,6 +168,19 @@ def serve(
         processes=processes,
     )
     server.serve(*models, settings=settings, tell=cli.say)
+
+
+def _refuse_beside_web(models: tuple[str, ...]) -> None:
+    """Refuse what a folder of files knows nothing of: people would rely on it."""
+    if len(models) > 1:
+        raise click.UsageError("--web takes one MODEL")
+    context = click.get_current_context()
+    typed = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    known = {"models", "as_site", "host", "port", "root"}
+    others = [n for n in context.params if n not in known and context.get_parameter_source(n) in typed]
+    if others:
+        word = f"--{others[0].replace('_', '-')}"
+        raise click.UsageError(f"--web goes with --host, --port and --artifacts, not with {word}")
 
 
 def _refuse_empty(option: str, value: str | None) -> None:

@@ -12,10 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cnnkit import front_door
+from exporters.browser.runtime import runtime
 from toolkit import zoo
-from toolkit.artifacts import Artifact, artifact_path
+from toolkit.artifacts import Artifact, artifact_path, cache_root
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.datasets import dataset_of
+from toolkit.errors import UnavailableError
 from toolkit.exporting import EXPORTERS, ExportOptions, own_options
 from toolkit.passports import DatasetRef
 from toolkit.preprocessing import Preprocessing, normalise
@@ -56,6 +58,20 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # most tests begin from the fp32 graph on 64 images: it is captured once, and then a stored result
     cnnkit_json("export", "lenet-maxpool", "--format", "onnx", "--images", 64, "--artifacts", root)
     return root
+
+
+@pytest.fixture(scope="session")
+def web_runtime(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """Lay what browsers run networks with into the tests' cache, from the user's own or npm; None without."""
+    try:
+        here = runtime()
+    except UnavailableError:
+        return None
+    linked = tmp_path_factory.getbasetemp() / "home" / "cache" / "cnnkit" / here.relative_to(cache_root())
+    linked.parent.mkdir(parents=True, exist_ok=True)
+    if not linked.exists():
+        linked.symlink_to(here)
+    return linked
 
 
 @pytest.fixture

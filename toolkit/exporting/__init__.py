@@ -45,7 +45,8 @@ class ExportOptions:
     compared, None for all. `pixels` makes a graph that takes raw uint8 pixels, `softmax` one that gives
     probabilities. `max_accuracy_drop` None is ALLOWED_POINTS, judged where there are pictures to judge
     on. `path` names the very file to write. `size` closes an open height and width of a file from elsewhere,
-    `output` names its output that holds the scores. `own` holds exporters' own options, one instance of a
+    `output` names its output that holds the scores. `open_precision` says that nobody asked for `precision`:
+    an exporter that has a choice may take another. `own` holds exporters' own options, one instance of a
     class.
     """
 
@@ -67,6 +68,7 @@ class ExportOptions:
     explain: bool = False
     size: tuple[int, int] | None = None
     output: str | None = None
+    open_precision: bool = False
     own: tuple[Any, ...] = ()
 
     @property
@@ -89,7 +91,9 @@ class Need:
 
     def options(self, options: ExportOptions) -> ExportOptions:
         """Return the options with which the needed artifact is made."""
-        return dataclasses.replace(options, precision=self.precision, dialect=self.dialect, path=None)
+        return dataclasses.replace(
+            options, precision=self.precision, dialect=self.dialect, path=None, open_precision=False
+        )
 
 
 class Context(Protocol):
@@ -114,6 +118,24 @@ class Exported:
     artifact: Artifact
     seconds: float
     cached: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """How an artifact's consumer answered its proof; `wrong` are the numbers of pictures that disagree.
+
+    `max_abs_diff` is NaN where an answer was none; `latency_ms` is that of a batch of `batch`. `device` says
+    what answered, `tools` with which versions.
+    """
+
+    images: int
+    agree: int
+    max_abs_diff: float
+    latency_ms: float
+    batch: int
+    wrong: tuple[int, ...]
+    device: str
+    tools: Mapping[str, str]
 
 
 class Exporter(ABC):
@@ -156,6 +178,13 @@ class Exporter(ABC):
         """Return the options that make an artifact again in its place, as far as this machine has a say.
 
         None for what is the same on every machine.
+        """
+        return None
+
+    def check(self, artifact: Artifact, threads: int | None, tell: Tell) -> Checked | None:
+        """Let an artifact that no backend opens answer the proof it carries, by what it was made for.
+
+        None where it carries none. Raises UnavailableError where what runs it is not here.
         """
         return None
 

@@ -1,0 +1,1 @@
+"""What browsers need to answer by themselves: runtime, page, folder; and one that tries it."""

@@ -1,0 +1,130 @@
+"""Which ONNX file goes into the folder: each is answered in a browser, and the smallest good one stays."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporters.browser.folder import WebFacts, change_facts, fill_folder
+from exporters.browser.visiting import Browser, ProofRecord, visit
+from toolkit.artifacts import Artifact
+from toolkit.errors import CnnkitError, GateError
+from toolkit.figures import bytes_text, ms_text
+from toolkit.passports import Precision
+from toolkit.telling import Tell
+
+# the smaller precisions in the order of their size
+SMALLER: tuple[Precision, ...] = ("int8", "fp16")
+# networks that answer sooner lose more by waking a second thread than it computes
+THREADS_FROM_MS = 5.0
+MOST_THREADS = 4
+# more threads are taken where they need this share of one thread's time at most
+FASTER = 0.95
+# a smaller file is taken unless it needs so many times fp32's time: each is timed in a visit of its own
+SLOWER = 1.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilledFolder:
+    """The ONNX file in a folder, how a browser answered its proof (None without one), and why this one."""
+
+    graph: Artifact
+    record: ProofRecord | None
+    why: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderMaker:
+    """Fills one folder. `made` returns the ONNX file at a precision; raises CnnkitError where none can be."""
+
+    folder: Path
+    runtime: Path
+    browser: Browser | None
+    made: Callable[[Precision], Artifact]
+    tell: Tell
+
+    def fill(self, source: Artifact, open_precision: bool) -> FilledFolder:
+        """Fill the folder with a file, or with a smaller one of it where its precision is open.
+
+        Raises GateError where the browser answers differently, CnnkitError where it cannot run the file.
+        """
+        chosen = self._answered(source)
+        if open_precision and source.passport.precision == "fp32":
+            chosen = self._smallest(chosen)
+        facts = WebFacts(why=chosen.why)
+        self._write(chosen.graph, facts)
+        threaded = self._threaded(chosen)
+        if threaded is not None:
+            change_facts(self.folder, dataclasses.replace(facts, threads=threaded.threads))
+            chosen = dataclasses.replace(chosen, record=threaded)
+        if chosen.why:
+            self.tell(f"{chosen.graph.passport.precision} was taken: {chosen.why}")
+        return chosen
+
+    def _answered(self, graph: Artifact) -> FilledFolder:
+        """Fill the folder and let the browser answer. Raises GateError where it disagrees."""
+        if self.browser is None:
+            return FilledFolder(graph=graph, record=None)
+        self._write(graph, WebFacts())
+        record = visit(self.folder, self.browser)
+        said = f"{record.agree} of {record.images} agree in {self.browser.version}"
+        self.tell(f"{graph.path.name}: {said}, {ms_text(record.latency_ms)} ms a picture")
+        if record.agree < record.images:
+            raise GateError(f"{graph.path.name}: only {said}; nothing was written")
+        return FilledFolder(graph=graph, record=record)
+
+    def _smallest(self, plain: FilledFolder) -> FilledFolder:
+        """Return the smallest file that holds the budget and is not clearly slower, and why."""
+        if plain.record is None:
+            return dataclasses.replace(plain, why="no browser was here to try smaller ones in")
+        rejected: list[str] = []
+        for precision in SMALLER:
+            why, found = self._rival(precision, plain.graph, plain.record)
+            if found is not None:
+                return dataclasses.replace(found, why="; ".join((*rejected, f"{precision}: {why}")))
+            rejected.append(f"{precision} {why}")
+        return dataclasses.replace(plain, why="; ".join(rejected))
+
+    def _rival(
+        self, precision: Precision, plain: Artifact, before: ProofRecord
+    ) -> tuple[str, FilledFolder | None]:
+        """Return what is to be said of a smaller file, and the file where it may be taken."""
+        try:
+            graph = self.made(precision)
+            drop = graph.passport.accuracy_drop
+            if precision == "int8" and drop is None:
+                return f"was not judged ({graph.passport.accuracy_drop_why or 'no pictures'})", None
+            found = self._answered(graph)
+        except CnnkitError as error:
+            return f"failed ({error})", None
+        assert found.record is not None
+        after_ms, before_ms = found.record.latency_ms, before.latency_ms
+        times = f"{ms_text(after_ms)} ms in {precision} and {ms_text(before_ms)} in fp32"
+        if after_ms > SLOWER * before_ms:
+            return f"is slower here ({times})", None
+        sizes = " and ".join(bytes_text(one.path.stat().st_size) for one in (graph, plain))
+        lost = f"loses {drop.points:.2f} points of {drop.allowed:g} allowed, " if drop else ""
+        return f"{lost}{times}, {sizes}", found
+
+    def _threaded(self, chosen: FilledFolder) -> ProofRecord | None:
+        """Return how the folder is answered on more threads, where they are faster here."""
+        one, cores = chosen.record, min(MOST_THREADS, os.cpu_count() or 1)
+        if self.browser is None or one is None or one.latency_ms < THREADS_FROM_MS or cores < 2:
+            return None
+        try:
+            more = visit(self.folder, self.browser, threads=cores)
+        except CnnkitError as error:
+            self.tell(f"one thread: {error}")
+            return None
+        times = f"{ms_text(more.latency_ms)} ms on {cores} threads, {ms_text(one.latency_ms)} on one"
+        self.tell(f"{chosen.graph.path.name}: {times}")
+        faster = more.agree == more.images and more.latency_ms < FASTER * one.latency_ms
+        return more if faster else None
+
+    def _write(self, graph: Artifact, facts: WebFacts) -> None:
+        for path in self.folder.iterdir():
+            path.unlink()
+        fill_folder(self.folder, graph, self.runtime, facts)

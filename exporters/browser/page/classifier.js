@@ -1,0 +1,262 @@
+// A network in the browser: `const net = await load("."); await net.classify(image)`. No server answers,
+// nothing leaves the device. Types stand in classifier.d.ts.
+import { ClassifierError, decode } from "./decoding.js";
+import { fit, groundDiffers, tensorOf } from "./pixels.js";
+
+export { ClassifierError };
+
+// a module of one function that needs v128
+const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+const WASM = "ort-wasm-simd-threaded.wasm.gz";
+const WINDOW_MS = 100; // clocks of browsers are coarse: times are means over so long
+
+function refuseOldBrowser() {
+  const able =
+    typeof WebAssembly === "object" &&
+    WebAssembly.validate(new Uint8Array(SIMD)) &&
+    typeof DecompressionStream === "function";
+  if (able) return;
+  throw new ClassifierError(
+    "old",
+    "This browser is too old: it takes Chrome or Edge 91, Firefox 113, Safari 16.4 or newer.",
+  );
+}
+
+async function fetched(url) {
+  let reply;
+  try {
+    reply = await fetch(url);
+  } catch {
+    reply = null;
+  }
+  if (reply?.ok) return new Uint8Array(await reply.arrayBuffer());
+  const file = url.pathname.split("/").pop();
+  const got = reply ? `the host answers ${reply.status}` : "the network is not there";
+  throw new ClassifierError("missing", `${file} cannot be loaded: ${got}.`, { file });
+}
+
+/** Unpack what a host has not unpacked already on the way here. */
+async function unpacked(bytes) {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  try {
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch {
+    throw mixed(WASM);
+  }
+}
+
+function mixed(file) {
+  const text = `${file} is not the file that this folder was made with: it is damaged, or of another export; copy the whole folder anew.`;
+  return new ClassifierError("mixed", text, { file });
+}
+
+/** Compare bytes with their SHA-256; return false where a page without https cannot. */
+async function checked(file, bytes, wanted) {
+  if (!globalThis.crypto?.subtle) return false;
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  if (Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("") !== wanted) throw mixed(file);
+  return true;
+}
+
+function parsed(file, bytes) {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    throw mixed(file);
+  }
+}
+
+/** Open the folder at `base`, beside the page by default. */
+export async function load(base = ".", options = {}) {
+  refuseOldBrowser();
+  const root = new URL(base.endsWith("/") ? base : `${base}/`, globalThis.document?.baseURI ?? location.href);
+  const at = (file) => new URL(file, root);
+  const runtime = import(/* webpackIgnore: true */ /* @vite-ignore */ at("ort.wasm.min.mjs").href).catch(() => {
+    throw new ClassifierError("missing", "ort.wasm.min.mjs cannot be loaded.", { file: "ort.wasm.min.mjs" });
+  });
+  const files = ["web.json", "passport.json", "model.onnx", WASM].map((file) => fetched(at(file)));
+  const [ort, facts, passport, model, packed] = await Promise.all([runtime, ...files]);
+  const about = parsed("web.json", facts);
+  const wasm = await unpacked(packed);
+  const sure = await checked("passport.json", passport, about.sha256["passport.json"]);
+  const known = parsed("passport.json", passport);
+  await Promise.all([checked("model.onnx", model, known.sha256), checked(WASM, wasm, about.sha256[WASM])]);
+  const threads = globalThis.crossOriginIsolated ? (options.threads ?? about.threads) : 1;
+  ort.env.wasm.numThreads = threads;
+  ort.env.wasm.wasmBinary = wasm.buffer;
+  let session;
+  try {
+    session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+  } catch (error) {
+    throw new ClassifierError("unable", `This browser cannot run the network: ${error.message ?? error}`, {});
+  } finally {
+    ort.env.wasm.wasmBinary = undefined;
+  }
+  return new Classifier({ ort, session, passport: known, about, threads, root, checked: sure });
+}
+
+/** A network that is ready to answer; `load` makes one. */
+class Classifier {
+  constructor(parts) {
+    Object.assign(this, parts);
+    const { shape } = this.passport.input;
+    this.batch = shape[0] ?? 1; // where a network takes no other
+    this.shape = shape.slice(1);
+    this.turn = Promise.resolve();
+  }
+
+  /** Answer one input, as it goes into the network; return its scores, K of them. */
+  async run(values) {
+    const { ort, passport, batch } = this;
+    const kind = passport.input.dtype;
+    let given = values;
+    if (batch > 1) {
+      given = new values.constructor(values.length * batch);
+      for (let i = 0; i < batch; i++) given.set(values, i * values.length);
+    }
+    const feeds = { [passport.input.name]: new ort.Tensor(kind, given, [batch, ...this.shape]) };
+    const name = passport.output.name;
+    const mine = this.turn.then(() => this.session.run(feeds, [name]));
+    this.turn = mine.catch(() => {});
+    const scores = (await mine)[name].data;
+    return scores.subarray(0, scores.length / batch);
+  }
+
+  /** Turn scores into probabilities, one a class. */
+  probabilities(scores) {
+    if (!scores.every(Number.isFinite)) {
+      throw new ClassifierError("nan", "The network answers with something that is no number.");
+    }
+    if (scores.length === 1) {
+      const likely = this.passport.softmax ? scores[0] : 1 / (1 + Math.exp(-scores[0]));
+      return Float64Array.of(1 - likely, likely);
+    }
+    if (this.passport.softmax) return Float64Array.from(scores);
+    const most = Math.max(...scores);
+    const weights = Float64Array.from(scores, (score) => Math.exp(score - most));
+    const sum = weights.reduce((a, b) => a + b);
+    return weights.map((weight) => weight / sum);
+  }
+
+  /** Bring a picture to the network's size; `inverted` tells whether its ground was turned. */
+  async prepare(image, { invert = "auto" } = {}) {
+    const how = this.passport.preprocessing;
+    const picture = await decode(image, how);
+    const inverted = invert === "auto" ? groundDiffers(picture, how) : invert === true || invert === "yes";
+    return { ...fit(picture, how, inverted), inverted };
+  }
+
+  /** Classify a picture: a Blob, an <img>, <canvas> or <video>, an ImageBitmap, ImageData, encoded bytes. */
+  async classify(image, { top = 5, invert = "auto" } = {}) {
+    const start = performance.now();
+    const seen = await this.prepare(image, { invert });
+    const input = tensorOf(seen, this.passport.preprocessing, this.passport.input);
+    const ready = performance.now();
+    const probabilities = this.probabilities(await this.run(input));
+    const ms = { prepare: ready - start, run: performance.now() - ready };
+    const classes = this.passport.classes;
+    const ranked = Array.from(probabilities, (probability, index) => ({ label: classes[index], probability, index }));
+    ranked.sort((a, b) => b.probability - a.probability || a.index - b.index);
+    return { ...ranked[0], top: ranked.slice(0, top), probabilities, seen, inverted: seen.inverted, ms };
+  }
+
+  /** Milliseconds of one answer: the median of five means over a tenth of a second each. */
+  async time(input = this.blank()) {
+    for (let i = 0; i < 3; i++) await this.run(input);
+    const means = [];
+    for (let window = 0; window < 5; window++) {
+      const start = performance.now();
+      let runs = 0;
+      let spent = 0;
+      while (spent < WINDOW_MS) {
+        await this.run(input);
+        runs++;
+        spent = performance.now() - start;
+      }
+      means.push(spent / runs);
+    }
+    return means.sort((a, b) => a - b)[2];
+  }
+
+  blank() {
+    const size = this.shape.reduce((a, b) => a * b, 1);
+    return this.passport.input.dtype === "uint8" ? new Uint8Array(size) : new Float32Array(size);
+  }
+
+  /** Answer the proof that lies in the folder, and compare with what its checkpoint answered. */
+  async verify({ progress = () => {} } = {}) {
+    const proof = await this.proof();
+    const wrong = [];
+    let most = 0;
+    for (let i = 0; i < proof.images; i++) {
+      const scores = await this.run(proof.input(i));
+      const wanted = proof.logits(i);
+      const apart = scores.reduce((far, score, k) => Math.max(far, Math.abs(score - wanted[k])), 0);
+      most = Number.isNaN(apart) ? apart : Math.max(most, apart);
+      if (!agrees(scores, wanted, apart, proof.tolerance, this.passport.softmax)) wrong.push(i);
+      progress(i + 1, proof.images);
+    }
+    const latency = await this.time(proof.input(0));
+    return {
+      images: proof.images,
+      agree: proof.images - wrong.length,
+      wrong,
+      max_abs_diff: Number.isFinite(most) ? most : null,
+      tolerance: proof.tolerance,
+      latency_ms: latency,
+      batch: this.batch,
+      threads: this.threads,
+      cores: navigator.hardwareConcurrency ?? null,
+      isolated: globalThis.crossOriginIsolated === true,
+      browser: navigator.userAgent,
+      precision: this.passport.precision,
+      onnxruntime_web: this.about.onnxruntime_web,
+    };
+  }
+
+  /** Read `proof.safetensors`. */
+  async proof() {
+    const bytes = await fetched(new URL("proof.safetensors", this.root));
+    await checked("proof.safetensors", bytes, this.passport.proof_sha256);
+    const view = new DataView(bytes.buffer);
+    const long = Number(view.getBigUint64(0, true));
+    const head = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + long)));
+    const part = (name) => bytes.slice(8 + long + head[name].data_offsets[0], 8 + long + head[name].data_offsets[1]);
+    const { shape, dtype } = head.given;
+    const raw = part("given");
+    const given = dtype === "U8" ? raw : new Float32Array(raw.buffer);
+    const logits = new Float32Array(part("logits").buffer);
+    const [size, classes] = [given.length / shape[0], head.logits.shape[1]];
+    const how = this.passport.preprocessing;
+    const [, channels, height, width] = shape;
+    return {
+      images: shape[0],
+      tolerance: Number(head.__metadata__.tolerance),
+      logits: (i) => logits.subarray(i * classes, (i + 1) * classes),
+      input: (i) => {
+        const one = given.slice(i * size, (i + 1) * size);
+        if (dtype !== "U8" || !how) return one;
+        const data = new Uint8Array(size);
+        const area = height * width;
+        for (let k = 0; k < size; k++) data[(k % area) * channels + Math.floor(k / area)] = one[k];
+        return tensorOf({ width, height, channels, data }, how, this.passport.input);
+      },
+    };
+  }
+
+  /** Give the memory back. */
+  async dispose() {
+    await this.turn;
+    await this.session.release();
+  }
+}
+
+/** The rule of `cnnkit verify`: within the tolerance, and the same class or one that was near. */
+function agrees(scores, wanted, apart, tolerance, probable) {
+  const sorted = Float64Array.from(wanted).sort();
+  const second = sorted.length > 1 ? sorted[sorted.length - 2] : probable ? 0.5 : 0;
+  const near = Math.abs(sorted[sorted.length - 1] - second) <= 2 * tolerance;
+  const decide = (row) => (row.length > 1 ? row.indexOf(Math.max(...row)) : Number(row[0] > (probable ? 0.5 : 0)));
+  return apart <= tolerance && (near || decide(scores) === decide(wanted));
+}

@@ -1,0 +1,41 @@
+// Keeps the folder on the device: after one visit it works without a network. `kept` stands above.
+const PREFIX = `cnnkit ${registration.scope} `;
+const NAME = PREFIX + kept.version;
+const INDEX = new URL("./", registration.scope).href;
+
+self.addEventListener("install", (event) => {
+  const keep = async () => {
+    const cache = await caches.open(NAME);
+    try {
+      await cache.addAll(kept.files.map((file) => new Request(file, { cache: "no-cache" })));
+    } catch (error) {
+      await caches.delete(NAME);
+      for (const client of await clients.matchAll({ includeUncontrolled: true })) {
+        client.postMessage({ notKept: error.name });
+      }
+      throw error;
+    }
+    await skipWaiting();
+  };
+  event.waitUntil(keep());
+});
+
+self.addEventListener("activate", (event) => {
+  const clear = async () => {
+    const old = (await caches.keys()).filter((name) => name.startsWith(PREFIX) && name !== NAME);
+    await Promise.all(old.map((name) => caches.delete(name)));
+    await clients.claim();
+  };
+  event.waitUntil(clear());
+});
+
+self.addEventListener("fetch", (event) => {
+  const { request } = event;
+  if (request.method !== "GET" || !request.url.startsWith(registration.scope)) return;
+  const answer = async () => {
+    const cache = await caches.open(NAME);
+    const wanted = request.mode === "navigate" ? INDEX : request;
+    return (await cache.match(wanted, { ignoreSearch: true, ignoreVary: true })) ?? fetch(request);
+  };
+  event.respondWith(answer());
+});

@@ -1,0 +1,199 @@
+"""A headless browser of this machine opens a folder's page, which answers its proof and sends the record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from exporters.browser.folder import MODEL
+from toolkit.errors import CnnkitError, UnavailableError
+from toolkit.sites import SiteServer, site
+
+# names a browser's program, or none at all
+NAMED = "CNNKIT_BROWSER"
+NOBODY = "none"
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
+FIREFOXES = ("firefox", "firefox-esr")
+# a page that says nothing for so long is stuck; large networks get the time that their size takes to load
+VISIT_S = 120.0
+BYTES_PER_S = 2_000_000
+
+
+class ProofRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """How the proof was answered in a browser, as its page sends it."""
+
+    images: int
+    agree: int
+    wrong: tuple[int, ...]
+    max_abs_diff: float | None
+    latency_ms: float
+    batch: int
+    threads: int
+    browser: str
+    isolated: bool = False
+
+
+class TroubleRecord(msgspec.Struct, frozen=True):
+    """What went wrong in a page, in its own sentence."""
+
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Browser:
+    """A browser's program, and its release as it tells it."""
+
+    program: str
+    version: str
+
+    @property
+    def is_firefox(self) -> bool:
+        """Whether it takes Firefox's options rather than Chromium's."""
+        return "firefox" in Path(self.program).name
+
+
+def find_browser() -> Browser | None:
+    """Return a browser that runs headless here: the one that $CNNKIT_BROWSER names, else Chromium or Firefox.
+
+    Raises UnavailableError where the named one is not there.
+    """
+    named = os.environ.get(NAMED, "").strip()
+    if named == NOBODY:
+        return None
+    for program in (named,) if named else (*CHROMIUMS, *FIREFOXES):
+        found = shutil.which(program)
+        if found:
+            return Browser(program=found, version=_version(found))
+    if named:
+        raise UnavailableError(f"${NAMED} names {named}, which is not here; {NOBODY} stands for no browser")
+    return None
+
+
+def require_browser() -> Browser:
+    """Return a browser. Raises UnavailableError with what to install where none is here."""
+    found = find_browser()
+    if found is None:
+        raise UnavailableError(
+            "no browser is here to answer the proof in: install Chromium or Firefox (Debian: "
+            f"`apt-get install chromium`), name one by ${NAMED}, or "
+            "open the page's address with #verify on any device"
+        )
+    return found
+
+
+def _version(program: str) -> str:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True)
+        return " ".join(told.stdout.split()[:2])
+    return Path(program).name
+
+
+def visit(folder: Path, browser: Browser, *, threads: int | None = None) -> ProofRecord:
+    """Open a folder's page in a browser without a window; return how it answered its proof.
+
+    `threads` None is what the folder says. Raises CnnkitError with the page's own sentence where it could not
+    answer, or was silent.
+    """
+    word, told = secrets.token_hex(16), _Told()
+    seconds = VISIT_S + (folder / MODEL).stat().st_size / BYTES_PER_S
+
+    def take(path: str, body: bytes) -> bool:
+        return path == f"/record/{word}" and told.take(body)
+
+    with site(folder, take) as server, _opened(browser, _address(server, word, threads)) as process:
+        told.wait(process, seconds)
+    if told.record is None:
+        ended = "ended" if process.poll() is not None else f"sent nothing for {seconds:.0f} s"
+        raise CnnkitError(f"{browser.version} {ended} before it answered the proof of {folder.name}")
+    if isinstance(told.record, TroubleRecord):
+        raise CnnkitError(f"{folder.name} does not run in {browser.version}: {told.record.error}")
+    return told.record
+
+
+def _address(server: SiteServer, word: str, threads: int | None) -> str:
+    asked = f"?threads={threads}" if threads else ""
+    return f"{server.url}{asked}#verify={word}"
+
+
+class _Told:
+    """What the page sent, once it did."""
+
+    def __init__(self) -> None:
+        self.record: ProofRecord | TroubleRecord | None = None
+        self._came = threading.Event()
+
+    def take(self, body: bytes) -> bool:
+        try:
+            self.record = _read(body)
+        except msgspec.DecodeError:
+            return False
+        self._came.set()
+        return True
+
+    def wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        for _ in range(int(seconds * 5)):
+            if self._came.wait(0.2) or process.poll() is not None:
+                return
+
+
+def _read(body: bytes) -> ProofRecord | TroubleRecord:
+    try:
+        return msgspec.json.decode(body, type=TroubleRecord)
+    except msgspec.ValidationError:
+        return msgspec.json.decode(body, type=ProofRecord)
+
+
+@contextlib.contextmanager
+def _opened(browser: Browser, address: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a browser with a profile of its own until the block ends; nothing of either stays."""
+    with tempfile.TemporaryDirectory(prefix="cnnkit-browser-", ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen(
+            _command(browser, profile, address),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # its children are ended with it
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            _end(process)
+
+
+def _command(browser: Browser, profile: str, address: str) -> Sequence[str]:
+    if browser.is_firefox:
+        return [browser.program, "--headless", "--no-remote", "--profile", profile, address]
+    # Chromium refuses to run for root within its sandbox
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    quiet = [
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
+    place = [f"--user-data-dir={profile}", "--disable-dev-shm-usage", "--disable-gpu"]
+    return [browser.program, "--headless=new", *sandbox, *quiet, *place, address]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+            if number == signal.SIGTERM:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            return

@@ -1,0 +1,210 @@
+"""The page in a real Chromium: it answers, proves itself, works offline, and asks no other host."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from exporters.browser.folder import MODEL
+from tests.exporters.browser.conftest import Open
+from toolkit.sites import site
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+AXE = "async () => (await axe.run(document)).violations.map((one) => `${one.id}: ${one.nodes[0].html}`)"
+
+
+def draw(tab: Any) -> None:
+    box = tab.locator("#paper").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x - 40, y - 80)
+    tab.mouse.down()
+    for dx, dy in ((40, -80), (90, -50), (50, -10), (50, 90), (-50, 90), (-50, -10), (-90, -50), (-40, -80)):
+        tab.mouse.move(x + dx, y + dy, steps=3)
+    tab.mouse.up()
+
+
+def said(tab: Any, pattern: str, where: str = "#answer") -> str:
+    """Wait until the page says something like this, and return it."""
+    found = tab.locator(where).filter(has_text=re.compile(pattern))
+    found.wait_for(timeout=30_000)
+    return str(found.inner_text())
+
+
+def choose(tab: Any, data: bytes, name: str = "picture.png") -> None:
+    tab.locator("#file").set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    into = io.BytesIO()
+    image.save(into, kind)
+    return into.getvalue()
+
+
+def test_a_drawing_is_answered_seen_and_timed(open_tab: Open, address: str) -> None:
+    tab = open_tab(address)
+    draw(tab)
+    said(tab, r"\(\d+(\.\d)?%\)")
+    assert tab.locator("#bars li").count() == 5
+    assert tab.evaluate(
+        "[document.querySelector('#seen').width, document.querySelector('#seen').height]"
+    ) == [
+        28,
+        28,
+    ]
+    assert tab.locator("#invert").is_checked()  # black on white, and it learned white on black
+    said(tab, r"28 × 28 pixels of grey", "#size")
+    said(tab, r"^[\d.e-]+ ms a picture, one thread$", "#speed")
+    tab.locator("#clear").click()
+    said(tab, "Draw something")
+
+
+def test_the_proof_is_answered_in_the_page_by_button_and_by_fragment(open_tab: Open, address: str) -> None:
+    tab = open_tab(f"{address}#verify")
+    first = said(tab, "64 of 64 agree", "#verdict")
+    assert re.search(
+        r"largest difference [\d.e-]+, [\d.e-]+ ms\n.*cores · one thread · ONNX Runtime Web", first
+    )
+    tab.locator("#verify").click()
+    said(tab, "64 of 64 agree", "#verdict")
+
+
+def test_the_second_visit_needs_no_network(open_tab: Open, web_folder: Path) -> None:
+    with site(web_folder) as server:
+        tab = open_tab(server.url)
+        tab.locator("html[data-kept=yes]").wait_for(timeout=30_000)
+        said(tab, "works without a network", "#kept")
+    tab.context.set_offline(True)
+    again = tab.context.new_page()
+    again.goto(server.url)
+    again.locator("html[data-state=ready]").wait_for(timeout=30_000)
+    draw(again)
+    said(again, r"\(\d+(\.\d)?%\)")
+    again.locator("#verify").click()
+    said(again, "64 of 64 agree", "#verdict")
+
+
+def test_a_phone_gets_one_column_in_its_own_language(open_tab: Open, address: str) -> None:
+    tab = open_tab(address, locale="zh-CN", **PHONE)
+    assert tab.locator("html").get_attribute("lang") == "zh"
+    said(tab, "请绘制")
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    small = (
+        "[...document.querySelectorAll('button')].filter((b) => b.offsetHeight && b.offsetHeight < 44).length"
+    )
+    assert tab.evaluate(small) == 0
+
+
+def test_uploads_are_answered_or_refused_in_one_sentence(open_tab: Open, address: str) -> None:
+    tab = open_tab(address)
+    choose(tab, encoded(Image.new("RGB", (60, 40), "navy")))
+    said(tab, r"\(\d+(\.\d)?%\)")
+    assert tab.locator("#photo").is_visible()
+    for data, sentence in BAD.items():
+        choose(tab, data)
+        assert "\n" not in said(tab, sentence, "#trouble")
+    choose(tab, encoded(Image.new("L", (28, 28), 0)))
+    said(tab, r"\(\d+(\.\d)?%\)")
+    assert tab.locator("#trouble").is_hidden()
+
+
+GIVEN = """async ([kind, letters]) => {
+  const bytes = Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], "one.png", { type: "image/png" }));
+  const event = kind === "paste" ? new ClipboardEvent("paste", { clipboardData: data })
+    : new DragEvent("drop", { dataTransfer: data, bubbles: true });
+  (kind === "paste" ? window : document.querySelector("#stage")).dispatchEvent(event);
+}"""
+
+
+@pytest.mark.parametrize("kind", ["paste", "drop"])
+def test_a_picture_is_pasted_and_dropped(open_tab: Open, address: str, kind: str) -> None:
+    tab = open_tab(address)
+    picture = base64.b64encode(encoded(Image.new("RGB", (50, 30), "white"))).decode()
+    tab.evaluate(GIVEN, [kind, picture])
+    said(tab, r"\(\d+(\.\d)?%\)")
+    assert tab.locator("#photo").is_visible()
+
+
+def test_the_camera_takes_a_picture_as_it_is(open_tab: Open, address: str) -> None:
+    tab = open_tab(address)
+    tab.locator("#camera").click()
+    tab.locator("#shoot").click()
+    said(tab, r"\(\d+(\.\d)?%\)")
+    assert tab.locator("#video").is_hidden()
+    assert tab.evaluate("getComputedStyle(document.querySelector('#video')).transform") == "none"
+    seen = "new Set(document.querySelector('#photo').getContext('2d').getImageData(0, 0, 99, 99).data).size"
+    assert tab.evaluate(seen) > 2  # a picture, taken before the camera was let go
+
+
+def png_head(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
+    """Return a PNG that says how large it is, and holds no pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = (head, b"IEND")
+    chunks = [struct.pack(">I", len(p) - 4) + p + struct.pack(">I", zlib.crc32(p)) for p in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+BAD = {
+    b"": "empty",
+    png_head(10_000, 5_000): "10000×5000 pixels, over the limit of 25,000,000",
+    b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64): "HEIC",
+    encoded(Image.effect_noise((64, 64), 90).convert("RGB"), "JPEG")[:-300]: "damaged or cut short",
+    encoded(Image.new("CMYK", (8, 8)), "JPEG"): "CMYK",
+    encoded(Image.new("I;16", (8, 8), 900)): "16 bits of grey",
+    b"no picture at all": "no picture that this browser reads",
+}
+
+
+def test_a_damaged_or_mixed_folder_is_refused(open_tab: Open, web_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed.web"
+    shutil.copytree(web_folder, folder)
+    data = bytearray((folder / MODEL).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / MODEL).write_bytes(data)
+    with site(folder) as server:
+        tab = open_tab(server.url, state="trouble")
+        said(tab, r"^model.onnx is not the file that this folder was made with", "#trouble")
+        (folder / "passport.json").write_text("{}")
+        tab.reload()
+        said(tab, r"^passport.json is not the file", "#trouble")
+        (folder / MODEL).unlink()
+        tab.reload()
+        said(tab, r"^model.onnx cannot be loaded: the host answers 404", "#trouble")
+
+
+def test_it_is_a_module_that_any_page_can_use(open_tab: Open, address: str) -> None:
+    tab = open_tab(address)
+    found = tab.evaluate(
+        """async () => {
+          const { load } = await import("./classifier.js");
+          const net = await load(".", { threads: 2 });
+          const image = new ImageData(28, 28);
+          const answer = await net.classify(image, { top: 3 });
+          const again = await net.classify(await createImageBitmap(image), { top: 3 });
+          const told = [answer.top.length, answer.label === again.label, net.threads, crossOriginIsolated];
+          await net.dispose();
+          return told;
+        }"""
+    )
+    assert found == [3, True, 2, True]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(open_tab: Open, address: str, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    tab = open_tab(address, color_scheme=scheme, bypass_csp=True)
+    draw(tab)
+    said(tab, r"\(\d+(\.\d)?%\)")
+    tab.wait_for_timeout(300)
+    tab.add_script_tag(path=str(Path(axe.__file__).parent / "axe.min.js"))
+    assert tab.evaluate(AXE) == []
