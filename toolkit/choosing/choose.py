@@ -36,6 +36,7 @@ from toolkit.choosing.judging import pictures_for
 from toolkit.choosing.packs import SUFFIX, open_pack
 from toolkit.choosing.result import Choice, frontier
 from toolkit.choosing.selection import Elected, select
+from toolkit.choosing.stopping import kill_as_ctrl_c
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.graphs import GRAPH
 from toolkit.opening import Selection, describe, is_path, open_model
@@ -73,7 +74,7 @@ def choose(
     if model is not None and is_path(str(model)) and source.path.parent.name == source.name:
         folder = source.path.parent.parent
     given = fitting(source, asked, given)
-    with only_one(tell), pictures_for(source, given, dataset) as pictures:
+    with kill_as_ctrl_c(), only_one(tell), pictures_for(source, given, dataset) as pictures:
         if pictures.why_unjudged is not None:
             tell(f"no picture can judge the answers ({pictures.why_unjudged}): {_consequence(given)}")
         files = find_files(source, folder, given, asked, tell, judged=pictures.labels is not None)
@@ -84,7 +85,7 @@ def choose(
 def _choose_packed(path: Path, budget: Budget, settings: ChooseSettings, root: Path, tell: Tell) -> Choice:
     """Choose among the files of a pack, by its pictures; they are laid out in the artifacts folder."""
     start = time.monotonic()
-    with only_one(tell), open_pack(path, root) as pack:
+    with kill_as_ctrl_c(), only_one(tell), open_pack(path, root) as pack:
         tell(f"opened {path}: {len(pack.manifest.files)} files of {pack.source.name}, {pack.pictures.source}")
         given, judged = fitting(pack.source, budget, settings), pack.pictures.labels is not None
         files = find_files(pack.source, root, given, budget, tell, judged=judged, makes=False)

@@ -15,6 +15,7 @@ from toolkit.choosing.contest import Contest
 from toolkit.choosing.judging import pictures_for
 from toolkit.choosing.result import Choice
 from toolkit.choosing.selection import select
+from toolkit.choosing.stopping import kill_as_ctrl_c
 from toolkit.errors import CnnkitError, GateError, NotFoundError
 from toolkit.opening import Selection, as_asked
 from toolkit.resolving import release_of
@@ -49,7 +50,7 @@ def confirm_choice(
     asked = budget or found.file.budget
     given = replace(given, batches=(found.file.chosen.batch,))
     tell(f"confirming {found.file.chosen.label}, chosen {found.file.created}")
-    with only_one(tell), pictures_for(source, given, dataset) as pictures:
+    with kill_as_ctrl_c(), only_one(tell), pictures_for(source, given, dataset) as pictures:
         chosen, baseline = (
             _again(one, found.file, folder) for one in (found.file.chosen, found.file.baseline)
         )

@@ -166,16 +166,19 @@ def test_without_pictures_only_what_is_numerically_equal_is_chosen(
     assert "No accuracy was measured" in page.read_text()
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_leaves_what_is_complete_marked_partial_and_no_process(
-    plugged: dict[str, str], tmp_path: Path
+    plugged: dict[str, str], tmp_path: Path, stop: signal.Signals
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     words = ("choose", MODEL, *DATA, "--backend", "ort", "--artifacts", str(tmp_path), "--json")
     process = subprocess.Popen(
         [sys.executable, "-m", "cnnkit", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=plugged,
+        env={**plugged, "TMPDIR": str(temporary)},
         cwd=tmp_path,
         start_new_session=True,
     )
@@ -185,12 +188,13 @@ def test_ctrl_c_leaves_what_is_complete_marked_partial_and_no_process(
             break
     workers = children(process.pid)
     assert workers
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 1, stderr
     found = json.loads(stdout)
     assert (found["partial"], found["chosen"]) == (True, None)
     assert not list(tmp_path.rglob("*.choice.json"))
+    assert not list(temporary.glob("cnnkit-choose-*"))
     assert "interrupted" in stderr
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
