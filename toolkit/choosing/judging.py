@@ -17,7 +17,7 @@ from toolkit.choices import Budget, Contender
 from toolkit.choosing import ChooseSettings, LostError
 from toolkit.choosing.bays import Bay
 from toolkit.choosing.requests import AnswerPictures, PictureAnswers
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, ShapeError
 from toolkit.exporting.accuracy import Drop, paired_drop
 from toolkit.exporting.evidence import random_evidence
 from toolkit.exporting.heldout import hold_out
@@ -72,6 +72,12 @@ def _written(file: Path, source: Artifact, settings: ChooseSettings, dataset: st
         why = held.why_unjudged or "it has no validation pictures"
         return noise_in(file, passport, settings.seed, why)
     chosen = held.validation.take(slice(settings.image_limit))
+    most = max(2, len(passport.classes))  # a single score tells two classes
+    if int(chosen.labels.max()) >= most:
+        raise ShapeError(
+            f"{passport.model} tells {most} classes, and the labels of {held.validation_source} go up to "
+            f"{int(chosen.labels.max())}: name the data set that it was trained on with `--dataset`"
+        )
     pixels = fitted(chosen, passport.preprocessing)
     np.save(file, pixels)
     return ChoicePictures(

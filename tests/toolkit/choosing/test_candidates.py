@@ -14,7 +14,8 @@ from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.candidates import find_files, variants
 from toolkit.choosing.choose import fitting
 from toolkit.choosing.contest import baseline_of
-from toolkit.errors import CnnkitError
+from toolkit.choosing.judging import pictures_for
+from toolkit.errors import CnnkitError, ShapeError
 from toolkit.telling import silent
 
 MODEL = "lenet-maxpool"
@@ -57,6 +58,15 @@ def test_files_of_other_weights_are_none_of_its_own(source: Artifact, tmp_path: 
     assert ("ort", "fp16", "no such file came with it") in {
         (one.contender.backend, one.contender.precision, one.why) for one in found.rejected
     }
+
+
+def test_pictures_of_other_classes_judge_nobody(source: Artifact) -> None:
+    few = dataclasses.replace(source.passport, classes=source.passport.classes[:4])
+    with (
+        pytest.raises(ShapeError, match=r"tells 4 classes, and the labels .* go up to 9: name the data set"),
+        pictures_for(dataclasses.replace(source, passport=few), ChooseSettings(), "fashion-mnist-sample"),
+    ):
+        pass
 
 
 def test_the_baseline_is_the_usual_backend_in_fp32(source: Artifact) -> None:
