@@ -216,7 +216,8 @@ def find_choice(root: Path, name: str, release: Callable[[str], str | None]) -> 
     try:
         found = read_choice(path)
     except CorruptError as error:
-        return FoundChoice(file=None, path=path, why_not=str(error))
+        told = str(error).removesuffix(f"; {AGAIN}").removeprefix(f"{path} ")
+        return FoundChoice(file=None, path=path, why_not=f"it {told}")
     if found is None:
         return None
     backend = found.chosen.backend

@@ -17,6 +17,7 @@ from toolkit.telling import silent
 
 # a file counts as slower from here on; so many rows are told, of so many seconds' profile
 SLOWER, ROWS, DURATION_S = 1.1, 3, 0.3
+LAYOUT = "layout"
 PLAIN, CHEAPER = "fp32", "int8"
 
 
@@ -76,6 +77,8 @@ def slower_rows(plain: Candidate, cheaper: Candidate, batch: int, seed: int) -> 
 def _longer(run: Run) -> tuple[SlowerRow, ...]:
     rows = []
     for row in run.rows:
+        if not row.modules and row.type != LAYOUT:
+            continue  # what passes between nodes is no reason
         first, second = (row.cells.get(key) for key in (PLAIN, CHEAPER))
         plain_ms = (first.latency_ms if first else None) or 0.0
         cheaper_ms = (second.latency_ms if second else None) or 0.0
