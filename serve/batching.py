@@ -70,6 +70,7 @@ class _Caller:
     run: Run
     came: float
     done: asyncio.Future[tuple[Arrays, Timing]]
+    deadline_s: float | None
     waiting: bool = True
     alarm: asyncio.TimerHandle | None = None
 
@@ -121,14 +122,22 @@ class Batcher:
         if full and not let_in:
             raise QueueFullError(self.rows_waiting, self.rows_waiting * (self._seconds_per_row or 0.0))
         loop = asyncio.get_running_loop()
-        caller = _Caller(rows=rows, run=run, came=time.perf_counter(), done=loop.create_future())
-        if deadline_s is not None:
-            caller.alarm = loop.call_later(deadline_s, _expire, caller.done)
+        caller = _Caller(
+            rows=rows, run=run, came=time.perf_counter(), done=loop.create_future(), deadline_s=deadline_s
+        )
         caller.done.add_done_callback(lambda _: self._left(caller))
         self._waiting.append(caller)
         self.rows_waiting += len(rows)
         self._consider()
+        # who is answered at the end of this turn of the loop needs no alarm, which costs as much as a row
+        if self._turn_ends is None or self.rows_waiting > self._most:
+            self._set_alarm(caller)
         return caller.done
+
+    def _set_alarm(self, caller: _Caller) -> None:
+        if caller.deadline_s is not None and caller.alarm is None:
+            loop = asyncio.get_running_loop()
+            caller.alarm = loop.call_later(caller.deadline_s, _expire, caller.done)
 
     def _left(self, caller: _Caller) -> None:
         """Note that a caller has its answer, or waits for none any more."""
@@ -190,6 +199,8 @@ class Batcher:
         batch = self._take()
         if not batch:
             return
+        for caller in batch:
+            self._set_alarm(caller)
         self._busy = True
         self._company = len(batch) > 1
         self._pool.submit(self._work, asyncio.get_running_loop(), batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -220,10 +221,15 @@ def _answer(asked: AskedInference, answers: Answers, version: Version) -> Reply:
 def headers_of(classifier: Classifier) -> dict[bytes, bytes]:
     """Return what every answer says of the engine that gave it."""
     passport = classifier.artifact.passport
+    return dict(_headers(passport.sha256, classifier.backend, passport.precision))
+
+
+@functools.lru_cache(maxsize=64)
+def _headers(sha256: str, backend: str, precision: str) -> dict[bytes, bytes]:
     return {
-        b"x-model-sha256": passport.sha256.encode(),
-        b"x-backend": classifier.backend.encode(),
-        b"x-precision": passport.precision.encode(),
+        b"x-model-sha256": sha256.encode(),
+        b"x-backend": backend.encode(),
+        b"x-precision": precision.encode(),
     }
 
 

@@ -1,4 +1,7 @@
-"""Load by wrk, where it is installed: a client that takes a tenth of the cores that one in Python takes."""
+"""Load by wrk where it is installed, else by `load`: one request again and again, what came of it.
+
+wrk takes a tenth of the cores that a client in Python takes, which shares them with the server.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.benchmarks import load
 
 # Lua's own way of writing what may hold any byte
 SCRIPT = """
@@ -48,13 +53,24 @@ def available() -> bool:
     return shutil.which("wrk") is not None
 
 
-def drive(asked: Asked, *, seconds: float, connections: int) -> Driven:
-    """Send the request over some connections for whole seconds, from one thread."""
+def drive(asked: Asked, *, requests: int, connections: int) -> Driven:
+    """Send the request over some connections: for a second by wrk, else so many times."""
+    if available():
+        return _by_wrk(asked, connections)
+    headers = [f"{name}: {value}" for name, value in asked.headers]
+    request = load.http_request(asked.port, asked.path, asked.body, *headers)
+    found = load.drive(asked.port, request, requests=requests, connections=connections)
+    return Driven(
+        rate=found.rate, p50_ms=found.median_ms, p99_ms=found.percentile(0.99), failures=found.failures
+    )
+
+
+def _by_wrk(asked: Asked, connections: int) -> Driven:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "asked.lua"
         headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in asked.headers)
         script.write_text(SCRIPT.format(body=_lua(asked.body), headers=headers))
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(script)]
+        command = ["wrk", "-t1", f"-c{connections}", "-d1s", "-s", str(script)]
         done = subprocess.run(
             [*command, f"http://127.0.0.1:{asked.port}{asked.path}"],
             capture_output=True,
