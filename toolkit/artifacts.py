@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -80,6 +81,19 @@ def writing(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise CnnkitError where a file could not be written: asked before the work that fills it."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=folder):  # permissions, full disks and odd file systems alike
+            pass
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise CnnkitError(f"cannot write {path}: {why}; name another file") from None
 
 
 def _cannot_write(path: Path, error: OSError) -> CnnkitError:

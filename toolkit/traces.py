@@ -143,12 +143,13 @@ class ForeignFiles:
     """What was given of a run elsewhere: a file of layers, or with their times too, and one of times.
 
     `shape` is that of the network's input where its graph is at hand. Without a graph it is None, and
-    nodes can only stand for themselves.
+    nodes can only stand for themselves. `batch` is the one that was asked for, of files that hold several.
     """
 
     layers: ForeignFile | None
     times: ForeignFile | None
     shape: tuple[int | None, ...] | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

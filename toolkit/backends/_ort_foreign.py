@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit import schema
 from toolkit.backends._ort_profile import NODE, Event, Shapes, calls_by_node, closed, executed
-from toolkit.errors import CorruptError
+from toolkit.errors import CnnkitError, CorruptError
 from toolkit.traces import ForeignFiles, ForeignTrace, Trace, trimmed_mean
 
 RUN = "model_run"  # the event of one call of the network
@@ -29,6 +29,8 @@ def read_foreign(files: ForeignFiles) -> ForeignTrace | None:
         raise CorruptError(
             f"{file.path} holds no kernel's time; `enable_profiling` of ONNX Runtime writes them"
         )
+    events = _of_one_batch(events, files)
+    calls = calls_by_node(events)
     trace = _trace(events, calls)
     if files.shape is None:
         nodes = tuple(dataclasses.replace(node, origins=(node.name,)) for node in trace.nodes)
@@ -38,8 +40,7 @@ def read_foreign(files: ForeignFiles) -> ForeignTrace | None:
 
 def _trace(events: Sequence[Event], calls: Mapping[str, list[Event]]) -> Trace:
     runs = [event for event in events if event.name == RUN]
-    # a profile that lacks its runs' own events is cut where the node that opens each of them is called
-    starts = np.sort([event.ts for event in runs or next(iter(calls.values()))])
+    starts = _starts(events, calls)
     times = np.array([_by_run(own, starts) for own in calls.values()])
     # the first run pays for arenas and packing
     skip = 1 if times.shape[1] > 1 else 0
@@ -50,6 +51,36 @@ def _trace(events: Sequence[Event], calls: Mapping[str, list[Event]]) -> Trace:
         total_ms=(float(trimmed_mean(totals)),) if len(totals) else (),
         runs=times.shape[1] - skip,
     )
+
+
+def _starts(events: Sequence[Event], calls: Mapping[str, list[Event]]) -> NDArray[np.float64]:
+    """Return when each run began: where the node that opens one is called, where runs have no events."""
+    runs = [event for event in events if event.name == RUN]
+    return np.sort([event.ts for event in runs or next(iter(calls.values()))])
+
+
+def _of_one_batch(events: tuple[Event, ...], files: ForeignFiles) -> tuple[Event, ...]:
+    """Return the events of the runs at the batch that was asked for, of a profile of several.
+
+    Raises CnnkitError where none was asked for, or one that is not there.
+    """
+    calls = calls_by_node(events)
+    starts = _starts(events, calls)
+    places = np.searchsorted(starts, [event.ts for event in events], side="right") - 1
+    runs: dict[int, list[Event]] = {}
+    for event, place in zip(events, places.tolist(), strict=True):
+        runs.setdefault(place, []).append(event)
+    kernels = {place: [e for e in own if e.cat == NODE] for place, own in runs.items()}
+    batches = {place: _batch(own, files.shape) for place, own in kernels.items() if own}
+    known = sorted({batch for batch in batches.values() if batch is not None})
+    if len(known) < 2:
+        return events
+    if files.batch not in known:
+        given = files.layers or files.times
+        assert given is not None
+        said = " and ".join(map(str, known))
+        raise CnnkitError(f"{given.path} holds runs at batch {said}: `--batch {known[0]}` reads those of one")
+    return tuple(e for place, own in runs.items() if batches.get(place) == files.batch for e in own)
 
 
 def _by_run(calls: Sequence[Event], starts: NDArray[np.float64]) -> NDArray[np.float64]:

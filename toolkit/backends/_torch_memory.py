@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ def _on_cpu(module: nn.Module, given: torch.Tensor, *, functional: bool) -> Held
     # not torch.profiler's, which imports torch's compiler (1.4 s) to ask whether it is in use
     from torch.autograd.profiler import profile, record_function
 
+    gc.collect()  # what the walk before has left would be freed meanwhile, and torch warns of that
     marks: list[int] = []
     looks: list[None] = []
 

@@ -60,6 +60,10 @@ def compare_command(
     from toolkit.profiling.comparing.differences import compare
     from toolkit.profiling.reports.comparison import markdown_report, passed_in_noise, print_comparison
 
+    if html:
+        from toolkit.artifacts import refuse_unwritable
+
+        refuse_unwritable(html)
     found = compare(before, after, fail_over=fail_over, allow_noise=allow_noise)
     if as_json:
         told = {"differences": found.differences, "regressions": found.regressions(over=fail_over or 0.0)}

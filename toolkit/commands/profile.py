@@ -135,6 +135,7 @@ def profile_command(
     from toolkit.profiling.foreign import import_profile
     from toolkit.profiling.profile import judged, profile
 
+    _refuse_places((html, csv, trace, output), read=(layers, import_times, *map(Path, models)))
     if layers or import_times:
         model = models[0] if models else None
         if batches is not None and len(batches) > 1:
@@ -201,6 +202,19 @@ def _chosen(
     chosen = {**one.settings, **settings.chosen}
     asked = dataclasses.replace(settings, threads=settings.threads or one.threads, chosen=chosen)
     return (str(found.artifact.path),), one.backend, (one.precision,), asked
+
+
+def _refuse_places(written: tuple[Path | None, ...], *, read: tuple[Path | None, ...]) -> None:
+    """Raise CnnkitError, before anything is measured, for a report that cannot be written or is read here."""
+    from toolkit.artifacts import refuse_unwritable
+
+    sources = {path.resolve() for path in read if path is not None and path.is_file()}
+    for path in written:
+        if path is None:
+            continue
+        if path.resolve() in sources:
+            raise CnnkitError(f"{path} is read here and would be overwritten: name another file")
+        refuse_unwritable(path)
 
 
 def _show(found: Profile, *, against: bool, as_json: bool, top: int | None) -> None:

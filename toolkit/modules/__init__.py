@@ -52,7 +52,22 @@ def shadow(build: Callable[[int, int], nn.Module], channels: int, classes: int) 
         with torch.device("meta"):
             return build(channels, classes)
     except (RuntimeError, NotImplementedError):  # what a tensor without values cannot do
-        return build(channels, classes).to("meta")
+        return _without_values(build(channels, classes))
+
+
+def _without_values(module: nn.Module) -> nn.Module:
+    """Move a module to torch's `meta` device; weights of two names stay one, which `.to` alone breaks up."""
+    firsts: dict[int, str] = {}
+    tied = []
+    for path, tensor in module.named_parameters(remove_duplicate=False):
+        first = firsts.setdefault(id(tensor), path)
+        if first != path:
+            tied.append((path, first))
+    module.to("meta")
+    for path, first in tied:
+        owner, _, name = path.rpartition(".")
+        setattr(module.get_submodule(owner), name, module.get_parameter(first))
+    return module
 
 
 def walk(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModuleRow, ...]:

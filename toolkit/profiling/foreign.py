@@ -42,7 +42,7 @@ def import_profile(
     source = layers or times
     if source is None:
         raise CnnkitError("--import takes a file of layers or a profile that a runtime wrote")
-    files = ForeignFiles(layers=_read(layers), times=_read(times))
+    files = ForeignFiles(layers=_read(layers), times=_read(times), batch=batch)
     artifact = _artifact(model, root or artifacts_root(), source)
     is_graph = artifact.path.suffix == f".{GRAPH}"
     if is_graph:

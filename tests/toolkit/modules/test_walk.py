@@ -6,7 +6,7 @@ import pytest
 
 from toolkit import zoo
 from toolkit.errors import ShapeError
-from toolkit.modules import visit, walk
+from toolkit.modules import shadow, visit, walk
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -131,3 +131,22 @@ def test_what_a_watcher_computes_is_no_row() -> None:
     rows = visit(module, torch.ones(1, 1, 8, 8), lambda row, output: seen.append(float((output + 1).sum())))
     assert rows == walk(module, (1, 1, 8, 8))
     assert len(seen) == len(rows)
+
+
+class Decides(nn.Module):
+    """Is built with values (as torchvision's RegNet is), and shares a weight between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [int(width.item()) for width in torch.linspace(4, 4, 2)]
+        self.one, self.two = (nn.Linear(width, width) for width in widths)
+        self.two.weight = self.one.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(self.one(x))
+
+
+def test_a_network_that_is_built_with_values_is_walked_without_data_and_its_shared_weights_stay_one() -> None:
+    module = shadow(lambda channels, classes: Decides(), 3, 10)
+    assert all(tensor.is_meta for tensor in module.parameters())
+    assert [row.weights_bytes for row in walk(module.eval(), (2, 4))] == [4 * 20, 4 * 4]

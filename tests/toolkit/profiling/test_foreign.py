@@ -523,3 +523,21 @@ def test_imports_of_one_window_compare_by_plain_differences_and_say_so(tmp_path:
     with pytest.raises(GateError, match=r"conv on trt \+30\.0%.* \(plain differences of imports\)"):
         found.require()
     assert {d.verdict for d in compare(first, third, fail_over=0.05).require().differences} == {"no change"}
+
+
+def test_runs_at_several_batches_are_kept_apart(exported: Exported, tmp_path: Path) -> None:
+    import onnxruntime
+
+    path = exported("lenet-maxpool").path
+    settings = onnxruntime.SessionOptions()
+    settings.enable_profiling, settings.profile_file_prefix = True, str(tmp_path / "profile")
+    session = onnxruntime.InferenceSession(path, settings)
+    for batch in (1, 8, 1, 8, 8):
+        session.run(None, {session.get_inputs()[0].name: np.zeros((batch, 1, 28, 28), np.float32)})
+    made = Path(session.end_profiling())
+    for model in (None, str(path)):
+        with pytest.raises(CnnkitError, match=r"holds runs at batch 1 and 8: `--batch 1` reads those of one"):
+            import_profile(made, None, model)
+        for batch, runs in ((1, 1), (8, 2)):  # the first of each pays for arenas and packing
+            (run,) = import_profile(made, None, model, batch=batch).runs
+            assert (run.batch, run.backends["ort"].profiled_runs) == (batch, runs)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cnnkit import front_door
-from tests.toolkit.profiling.conftest import Exported
+from tests.toolkit.profiling.conftest import Exported, write_times
 from toolkit import zoo
 from toolkit.backends import BACKENDS
 
@@ -482,3 +482,26 @@ def test_answers_that_are_no_numbers_are_said(tmp_path: Path) -> None:
     assert only["agreement"] == {"ort:log": None}
     assert "ort:log's answers or ort's hold NaN or infinite numbers: check parity first" in only["findings"]
     assert "its answers hold NaN or infinite numbers" in only["backends"]["ort:log"]["notes"]
+
+
+@pytest.mark.parametrize("option", ["--csv", "--html", "--trace", "--output"])
+def test_a_report_that_cannot_be_written_is_found_before_anything_is_measured(
+    option: str, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("a file, no folder")
+    for place in (tmp_path / "file" / "report", Path("/proc/report")):
+        result = run("profile", "lenet-maxpool", "--untrained", "--artifacts", root, *SHORT, option, place)
+        assert result.exit_code == 1
+        assert f"cannot write {place}: " in result.stderr
+        assert "name another file" in result.stderr
+        assert "timing" not in result.stderr
+
+
+def test_a_report_never_overwrites_what_it_is_made_of(tmp_path: Path) -> None:
+    times = tmp_path / "times.json"
+    write_times(times, ["conv/Conv"], 1.0)
+    before = times.read_bytes()
+    result = run("profile", "--import-times", times, "--output", times)
+    assert result.exit_code == 1
+    assert "times.json is read here and would be overwritten: name another file" in result.stderr
+    assert times.read_bytes() == before
