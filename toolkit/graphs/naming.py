@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MODULES = "cnnkit.modules"
 TYPE = "cnnkit.type"
 
+_PART = re.compile(r"_split_\d+$")
 _IN_PLACE = re.compile(r"^i(?=(?:add|sub|mul|truediv|div|and|or|matmul)$)")
 
 
@@ -153,7 +154,9 @@ def _traced(node: Any, origins: dict[str, Origin]) -> str | None:
     """Return the fx name that an exported node was made for; None where the exporter does not say."""
     told = (entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes")
     scopes = ast.literal_eval(next(told, "[]"))
-    return next((str(name) for name in (*scopes[-1:], *node.output) if name in origins), None)
+    # a Split has no scopes: its outputs are called after the operation that was traced
+    outputs = (name for output in node.output for name in (output, _PART.sub("", output)))
+    return next((str(name) for name in (*scopes[-1:], *outputs) if name in origins), None)
 
 
 def _carried(model: Any, program: ExportedProgram, origins: dict[str, Origin]) -> dict[str, list[Origin]]:

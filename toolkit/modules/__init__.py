@@ -112,7 +112,8 @@ def visit(
     modes = {part: part.training for part in module.modules()}
     calls = Calls(module, inputs, on_output)
     try:
-        module.train(training)
+        if any(mode is not training for mode in modes.values()):
+            module.train(training)  # some networks throw away there what they have worked out
         with calls, torch.set_grad_enabled(training):
             module(inputs)
     finally:

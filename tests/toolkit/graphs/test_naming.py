@@ -142,3 +142,21 @@ def test_weights_over_two_gigabytes_are_refused_before_any_work() -> None:
 
 def test_the_graph_passes_the_full_check(graph: Any) -> None:
     onnx.checker.check_model(graph, full_check=True)
+
+
+def test_a_split_bears_the_name_of_the_call_that_split() -> None:
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first, second = x.chunk(2, 1)
+            return torch.cat([self.conv(first), second], 1)
+
+    model = capture(Halves().eval(), (4, 8, 8), opset=20)
+    assert [(node.op_type, modules_of(node)) for node in model.graph.node] == [
+        ("Split", ["/chunk"]),
+        ("Conv", ["conv"]),
+        ("Concat", ["/cat"]),
+    ]
