@@ -157,6 +157,8 @@ class TrainingOptions:
     levels: str | None = None
     grey: bool = False
     flip_test: bool = False
+    ranks: Positive = 1
+    sync_batch_norm: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

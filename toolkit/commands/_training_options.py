@@ -30,6 +30,8 @@ def _choice(name: str) -> Callable[[cli.Function], cli.Function]:
 training_options = cli.options(
     cli.name_option(options()["name"].help),
     _option("resume", is_flag=True),
+    _option("ranks", metavar="N"),
+    _option("sync_batch_norm", is_flag=True),
     _option("flip_test", is_flag=True),
     _option("save_every_s", type=click.FloatRange(0), default=10.0, show_default=True, metavar="SECONDS"),
     _option("stall_limit_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS"),

@@ -9,6 +9,7 @@ import click
 from toolkit import cli
 from toolkit.commands._recipe_options import recipe_options
 from toolkit.commands._training_options import training_options
+from toolkit.training.compute.seats import ToldError, seat_of
 from toolkit.training.jobs import WORKERS_WITHOUT_LOADER
 
 if TYPE_CHECKING:
@@ -45,8 +46,14 @@ def train(*, model: str, find_lr: bool, as_json: bool, **options: Any) -> None:
             curve = find_rate(model, watcher=screen, **given)
         show_curve(curve, as_json=as_json)
         return
-    with Screen() as screen:
-        outcome = run(model, watcher=screen, **given)
+    leads = seat_of().leads
+    try:
+        with Screen() as screen:
+            outcome = run(model, watcher=screen, **given)
+    except ToldError as error:
+        raise SystemExit(error.exit_status) from None  # the first rank says it
+    if not leads:
+        return
     if as_json:
         cli.emit(outcome.report())
     else:

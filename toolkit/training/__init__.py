@@ -28,6 +28,7 @@ Store = Literal["on", "off"]
 
 # more are a slip of the finger, which would take the whole machine down before any error could be told
 MOST_WORKERS = 256
+MOST_RANKS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,13 @@ class Job:
         Store,
         About("on: your own pictures are decoded once, into the cache; off: whenever they are needed."),
     ] = "on"
+    ranks: Annotated[
+        int,
+        About("Train with so many processes of this machine, which share every batch out.", 1, MOST_RANKS),
+    ] = 1
+    sync_batch_norm: Annotated[
+        bool, About("Batch norm of the whole batch where ranks share it out, as one process has it.")
+    ] = False
     resume: Annotated[bool, About("Go on with the newest unfinished run of this command.")] = False
     save_every_s: Annotated[
         float, About("How often the state is saved within an epoch.", 0, word="save-every")

@@ -5,17 +5,19 @@ Imports no torch, so that a command line can be made from the options.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import zoo
-from toolkit.artifacts import artifacts_root
+from toolkit.artifacts import artifacts_root, open_artifact
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
 from toolkit.models import ModelSpec
 from toolkit.published import cached, where_to_bring
-from toolkit.training import Job, Outcome, Watcher, recipes
+from toolkit.training import Job, Outcome, TrainingFigures, Watcher, recipes
+from toolkit.training.compute.seats import insist_that_batches_suffice, seat_of
 from toolkit.training.folds import Fold
 from toolkit.training.recipes import FieldSpec
 from toolkit.transfer import IMAGENET
@@ -71,9 +73,29 @@ def train(
     recipe fields (epochs=3, lr=0.1) and options (seed=1, threads=2, device="cuda") by name. Nobody need
     watch. Raises CnnkitError for what can be foreseen.
     """
+    job = make_job(model, dataset=dataset, recipe=recipe, root=root, **fields)
+    if job.ranks > 1 and seat_of().alone:
+        insist_that_batches_suffice(job.recipe.batch, job.ranks)
+        asked = {"model": model, "dataset": dataset, "recipe": recipe, "root": str(job.root), **fields}
+        return _on_ranks(job, asked, watcher or Watcher())
     from toolkit.training.run import train as run
 
-    return run(make_job(model, dataset=dataset, recipe=recipe, root=root, **fields), watcher)
+    return run(job, watcher)
+
+
+def _on_ranks(job: Job, arguments: Mapping[str, Any], watcher: Watcher) -> Outcome:
+    """Train a job in processes of this machine, and return what the first one reports."""
+    from toolkit.training.process.launching import train_on_ranks
+
+    report = train_on_ranks(job.ranks, arguments, watcher, stall_limit_s=job.stall_limit_s)
+    figures = {one.name: getattr(report, one.name) for one in dataclasses.fields(TrainingFigures)}
+    return Outcome(
+        job=job,
+        checkpoint=open_artifact(Path(report.checkpoint)),
+        folder=Path(report.run),
+        records=report.history,
+        **figures,
+    )
 
 
 def find_rate(
@@ -88,6 +110,10 @@ def find_rate(
     """Try learning rates on a network's own pictures, in the words of `train`; nothing is trained."""
     from toolkit.training.finder import find_rate as run
 
+    if fields.get("ranks", 1) not in (1, None) or not seat_of().alone:
+        raise CnnkitError(
+            "--find-lr tries rates in one process; leave out --ranks, and start without torchrun"
+        )
     return run(make_job(model, dataset=dataset, recipe=recipe, root=root, **fields), watcher)
 
 

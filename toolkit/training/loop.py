@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -14,9 +15,15 @@ from torch import Tensor, nn, optim
 from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
 from toolkit.outputs import logits_of
+from toolkit.recipes import Metric
 from toolkit.schema import Count, Magnitude, Positive, Share
 from toolkit.training import EpochRecord, Watcher, seeding
+from toolkit.training.compute.draws import GlobalDraws
 from toolkit.training.compute.format import Compute
+from toolkit.training.compute.norms import SharedNorms, running_figures
+from toolkit.training.compute.ranks import Ranks
+from toolkit.training.compute.seats import BatchPart
+from toolkit.training.compute.sums import Accord, Sums
 from toolkit.training.data.batches import Batches
 from toolkit.training.data.features import FrozenFeatures, frozen_features
 from toolkit.training.data.mixing import mixed, mixes
@@ -61,6 +68,23 @@ class Progress:
     records: list[EpochRecord] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
 
+    def take(self, record: EpochRecord, metric: Metric) -> bool:
+        """Take in what an epoch came to; tell whether it is the best one yet."""
+        best_yet = next((one for one in self.records if one.epoch == self.best_epoch), None)
+        self.records.append(record)
+        if best_yet is not None and not record.better_than(best_yet, metric):
+            return False
+        self.best_epoch = record.epoch
+        self.best_accuracy, self.best_loss = record.val_accuracy, record.val_loss
+        return True
+
+    def selected(self, select: str) -> EpochRecord:
+        """Return the epoch whose weights are kept, "best" or "last". Raises CnnkitError."""
+        if not self.records:
+            raise CnnkitError("no epoch was finished, so there are no weights to keep; lower --lr")
+        number = self.best_epoch if select == "best" else self.records[-1].epoch
+        return next(record for record in self.records if record.epoch == number)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSetup:
@@ -75,6 +99,28 @@ class LoopSetup:
     teacher: Teacher | None = None
     guard: DivergenceGuard | None
     watcher: Watcher
+    ranks: Ranks = field(default_factory=Ranks)
+    sync_batch_norm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepAnswers:
+    """What a step came to: this rank's part of the loss, its logits with their labels, all labels' number."""
+
+    loss: Tensor
+    logits: Tensor
+    labels: Tensor
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What some steps came to on all ranks: their losses, right answers, and both by class."""
+
+    losses: list[float]
+    right: float
+    seen: list[int]
+    hits: list[int]
 
 
 class Loop:
@@ -89,12 +135,14 @@ class Loop:
         self._features: FrozenFeatures | None = None
         self._learner = module
         self._tried_features = False
-        self.optimizer = optimizer_of(recipe, module)
+        self._sums: Sums | None = None
+        self._begin_optimizer()
         self.enter_phase()
+        self.accord = Accord(setup.ranks)
         self.average = Average(module, recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = setup.compute.scaler()
         self._can_lose_classes = rectifies_scores(module)
-        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._pending: list[StepAnswers] = []
         self._wall = self._busy = 0.0
 
     def weights(self) -> dict[str, Tensor]:
@@ -120,9 +168,21 @@ class Loop:
                     if divergence:
                         return divergence
                 after_step()
-        finally:
-            self.settle()
+        except BaseException:
+            if setup.ranks.alone:  # others would have to settle, too, and may not have failed
+                self.settle()
+            raise
+        self.settle()
         return None
+
+    def _begin_optimizer(self) -> None:
+        """Make an optimizer at rest for what learns, and what sums its gradients over ranks."""
+        self.optimizer = optimizer_of(self.setup.recipe, self.module)
+        if self.setup.ranks.alone:
+            return
+        if self._sums is not None:
+            self._sums.close()
+        self._sums = Sums(self.module, self.setup.ranks)
 
     def enter_phase(self) -> None:
         """Freeze or thaw the body as the present epoch has it; what learns from then on starts at rest."""
@@ -136,7 +196,7 @@ class Loop:
             setup.watcher.say(self.frozen.thaw())
             self.frozen = None
         self._forget_features()
-        self.optimizer = optimizer_of(setup.recipe, self.module)
+        self._begin_optimizer()
 
     def _forget_features(self) -> None:
         """Let what frozen layers answer be computed anew: they are others, or learn."""
@@ -163,12 +223,13 @@ class Loop:
         return self._features or setup.batches
 
     def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix a step's pictures where the recipe does, on the training device."""
+        """Mix a step's pictures where the recipe does, on the training device; return a rank's own."""
         setup, done = self.setup, self.progress
         if not mixes(setup.recipe):
             return images, labels
         classes, place = len(setup.objective.shares), (setup.seed, done.epoch, done.step)
-        return mixed(images, labels, setup.recipe, classes=classes, place=place)
+        images, labels = mixed(images, labels, setup.recipe, classes=classes, place=place)
+        return images[setup.ranks.share(len(labels)).rows], labels
 
     def next_epoch(self) -> None:
         """Move the progress from a finished epoch to the start of the next one."""
@@ -182,7 +243,7 @@ class Loop:
         """Begin again from other weights; nothing of the optimizer or the progress is left."""
         give(self.module, weights)
         self._forget_features()
-        self.optimizer = optimizer_of(self.setup.recipe, self.module)
+        self._begin_optimizer()
         if self.average:
             self.average = Average(self.module, self.average.decay)
         self.scaler = self.setup.compute.scaler()
@@ -198,21 +259,44 @@ class Loop:
         """Take one step at a rate of its own; return its loss. Nothing of it is counted."""
         self._step(*self._mixed(images, labels), rate=rate)
         self.progress.step += 1
-        loss, _, _ = self._pending.pop()
-        return float(loss)
+        return float(self._pending.pop().loss)
 
     def _step(self, images: Tensor, labels: Tensor, rate: float | None = None) -> None:
+        """Take a step; `images` are this rank's, `labels` those of the whole batch."""
         done = self.progress
+        share = self.setup.ranks.share(len(labels))
+        own = labels[share.rows]
         self.optimizer.rate = self.rate(done.step) if rate is None else rate
         seeding.reseed(self.setup.compute.device, self.setup.seed, seeding.DROPOUT, done.epoch, done.step)
-        with self.setup.compute.autocast():
+        with self.setup.compute.autocast(), self._as_one(share):
             logits = logits_of(self._learner(images))
-        loss = self.setup.objective.loss(logits.float(), labels)
+        loss = self.setup.objective.loss(_wide(logits), own)
         self.optimizer.zero_grad()
-        self._backward(self._taught(loss, images, logits))
+        self._backward(_part(self._taught(loss, images, logits), share), share)
         if self.average:
             self.average.update(self.module)
-        self._pending.append((loss.detach(), logits.detach(), labels))
+        counted = slice(None) if share.counts else slice(0)
+        self._pending.append(
+            StepAnswers(
+                loss=_part(loss.detach(), share),
+                logits=logits.detach()[counted],
+                labels=own[counted],
+                total=share.total,
+            )
+        )
+
+    @contextlib.contextmanager
+    def _as_one(self, share: BatchPart) -> Iterator[None]:
+        """Draw and, where asked for, normalise as one process would of the whole batch; alone, do nothing."""
+        setup = self.setup
+        if setup.ranks.alone:
+            yield
+            return
+        with contextlib.ExitStack() as modes:
+            modes.enter_context(GlobalDraws(share))
+            if setup.sync_batch_norm:
+                modes.enter_context(SharedNorms(setup.ranks, share))
+            yield
 
     def _taught(self, loss: Tensor, images: Tensor, logits: Tensor) -> Tensor:
         """Return what the weights learn from: the labels' loss, and the teacher's in its share."""
@@ -220,12 +304,13 @@ class Loop:
         if teacher is None:
             return loss
         with self.setup.compute.autocast():
-            told = teacher.loss(images, logits.float(), recipe.teacher_temperature)
+            told = teacher.loss(images, _wide(logits), recipe.teacher_temperature)
         return (1 - recipe.teacher_share) * loss + recipe.teacher_share * told
 
-    def _backward(self, loss: Tensor) -> None:
+    def _backward(self, loss: Tensor, share: BatchPart) -> None:
         norm, scaler = self.setup.recipe.clip_norm, self.scaler
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+        self._add_up(share)
         # the scaler asks an optimizer for no more than ours has
         optimizer = cast("optim.Optimizer", self.optimizer)
         if norm is not None:
@@ -238,6 +323,18 @@ class Loop:
             scaler.step(optimizer)
             scaler.update()
 
+    def _add_up(self, share: BatchPart) -> None:
+        """Make gradients, and what else a step moves, those of all ranks; hear what the others want."""
+        if self._sums is None:
+            return
+        wishes = self.accord.wishes()
+        # the ranks' mean of batch norm's running figures: with it, the first rank's state is everybody's
+        figures = [] if self.setup.sync_batch_norm else running_figures(self.module)
+        for value in figures:
+            value.mul_(share.weight)
+        self._sums.finish([*figures, wishes])
+        self.accord.hear(wishes)
+
     def start_clock(self) -> None:
         """Count training time from now on: what went before was scoring or saving."""
         self._wall, self._busy = time.perf_counter(), time.process_time()
@@ -247,33 +344,49 @@ class Loop:
         if not self._pending:
             return  # time without steps is not training
         done = self.progress
-        losses = torch.stack([loss for loss, _, _ in self._pending]).tolist()
-        for loss, (_, _, labels) in zip(losses, self._pending, strict=True):
-            done.loss_sum += loss * len(labels)
-        logits, labels = (torch.cat([row[part] for row in self._pending]) for part in (1, 2))
-        truth, scores = main_labels(labels), right_answers(logits, labels)
-        whole = labels.ndim == 1
-        done.right += int(scores.sum()) if whole else round(float(scores.double().sum()), 6)
-        self._count_answers(truth, logits.argmax(1) == truth)
-        done.seen += len(truth)
-        done.trained_images += len(truth)
-        done.unjudged += losses
+        tally = self._tally()
+        for loss, step in zip(tally.losses, self._pending, strict=True):
+            done.loss_sum += loss * step.total
+        whole = self._pending[0].labels.ndim == 1
+        done.right += int(tally.right) if whole else round(tally.right, 6)
+        self._count_answers(tally)
+        images = sum(step.total for step in self._pending)
+        done.seen += images
+        done.trained_images += images
+        done.unjudged += tally.losses
         self._pending.clear()
         wall, busy = time.perf_counter(), time.process_time()
         done.trained_seconds += wall - self._wall
         done.busy_seconds += busy - self._busy
         self._wall, self._busy = wall, busy
 
-    def _count_answers(self, truth: Tensor, right: Tensor) -> None:
+    def _tally(self) -> Tally:
+        """Return what the last steps came to, added up over the ranks."""
+        steps, classes = self._pending, len(self.setup.objective.shares)
+        losses = torch.stack([step.loss for step in steps]).cpu().double()
+        logits = torch.cat([step.logits for step in steps])
+        labels = torch.cat([step.labels for step in steps])
+        scores, truth = right_answers(logits, labels).cpu().double(), main_labels(labels).cpu()
+        right = logits.argmax(1).cpu() == truth
+        seen, hits = (torch.bincount(found, minlength=classes) for found in (truth, truth[right]))
+        figures = torch.cat([losses, scores.sum()[None], seen.double(), hits.double()])
+        self.setup.ranks.add(figures)
+        by_class = figures[len(steps) + 1 :].long().tolist()
+        return Tally(
+            losses=figures[: len(steps)].tolist(),
+            right=float(figures[len(steps)]),
+            seen=by_class[:classes],
+            hits=by_class[classes:],
+        )
+
+    def _count_answers(self, tally: Tally) -> None:
         """Count what was answered, and how much of it rightly, by class, until the guard looks."""
-        classes = len(self.setup.objective.shares)
-        seen, hits = (torch.bincount(found, minlength=classes).tolist() for found in (truth, truth[right]))
         done = self.progress
-        for label in range(classes):
-            if seen[label]:
+        for label, (seen, hits) in enumerate(zip(tally.seen, tally.hits, strict=True)):
+            if seen:
                 key = str(label)
-                done.unjudged_seen[key] = done.unjudged_seen.get(key, 0) + seen[label]
-                done.unjudged_right[key] = done.unjudged_right.get(key, 0) + hits[label]
+                done.unjudged_seen[key] = done.unjudged_seen.get(key, 0) + seen
+                done.unjudged_right[key] = done.unjudged_right.get(key, 0) + hits
 
     def _insist_on_numbers(self, losses: list[float]) -> None:
         """End a run that nothing guards once its weights are no numbers: none of them will ever be one again.
@@ -291,7 +404,7 @@ class Loop:
 
     def _look(self) -> Divergence | None:
         """Show the guard what came of the steps since the last look."""
-        _, scores, labels = self._pending[-1]  # the step just made
+        last = self._pending[-1]  # the step just made
         self.settle()
         done, guard = self.progress, self.setup.guard
         losses, done.unjudged = done.unjudged, []
@@ -300,5 +413,18 @@ class Loop:
         if guard is None:
             self._insist_on_numbers(losses)
             return None
-        heard = heard_classes(scores, main_labels(labels)) if self._can_lose_classes else {}
+        heard: dict[int, bool] = {}
+        if self._can_lose_classes:
+            for found in self.setup.ranks.gather(heard_classes(last.logits, main_labels(last.labels))):
+                heard |= {label: is_open or heard.get(label, False) for label, is_open in found.items()}
         return guard.verdict(done.watch, losses, dead_layers(self.module), heard)
+
+
+def _part(loss: Tensor, share: BatchPart) -> Tensor:
+    """Return what a rank's mean loss adds to that of the whole batch."""
+    return loss if share.weight == 1 else loss * share.weight
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Return logits in a format that a loss is computed in: fp32, or the wider one that they have."""
+    return logits if logits.dtype == torch.float64 else logits.float()

@@ -13,7 +13,10 @@ from toolkit.machine.arithmetic import plain_fp32
 from toolkit.training import Job, Watcher
 from toolkit.training.compute.candidates import ComputeChoice
 from toolkit.training.compute.format import Compute, find_device
+from toolkit.training.compute.norms import has_batch_norm
+from toolkit.training.compute.ranks import Ranks
 from toolkit.training.compute.rule import choose
+from toolkit.training.compute.seats import Seat
 from toolkit.training.data.balance import objective_of
 from toolkit.training.data.batches import Batches, InputTransform, MemoryBatches, tensors
 from toolkit.training.data.prepare import PreparedData
@@ -40,11 +43,15 @@ def make_ready(
     *,
     begun: Compute | None = None,
     chosen: Callable[[Compute], None] = lambda compute: None,
+    ranks: Ranks | None = None,
 ) -> Ready:
     """Build a job's loop; `begun` is what a run that goes on computes in, `chosen` hears of a choice.
 
+    Of several ranks the first one chooses, by the whole batch, as one process would.
+
     Raises CnnkitError where the network does not fit the data.
     """
+    ranks = ranks or Ranks()
     device = find_device(job.device)
     be_deterministic(job.device)
     transform = input_transform(job, prepared)
@@ -53,15 +60,21 @@ def make_ready(
     judge = fresh_network(job, prepared).to(device)
     insist_that_it_fits(judge, job.model, prepared, device)
     if begun is None:
-        images, labels = tensors(prepared.learned.take(slice(0, job.recipe.batch)))
-        choice = choose(job, module, transform(images), labels)
-        chosen(choice.compute)
+
+        def found() -> ComputeChoice:
+            images, labels = tensors(prepared.learned.take(slice(0, job.recipe.batch)))
+            choice = choose(job, module, transform(images), labels)
+            chosen(choice.compute)
+            return choice
+
+        choice = ranks.lead(found)
     else:
         choice = ComputeChoice(compute=begun, why="as begun")
     watcher.say(choice.sentence)
     compute = choice.compute
     forget_device_peak(job.device)  # the candidates' copies are not the training's
-    batches = _batches(job, prepared, dataclasses.replace(transform, channels_last=compute.channels_last))
+    transform = dataclasses.replace(transform, channels_last=compute.channels_last)
+    batches = _batches(job, prepared, transform, ranks.seat)
     objective = objective_of(job.recipe, prepared.learned.labels, prepared.dataset.classes)
     guard = guard_for(
         module,
@@ -71,7 +84,8 @@ def make_ready(
         epoch_steps=batches.steps,
     )
     setup = _setup(job, compute, batches, guard, watcher)
-    setup = dataclasses.replace(setup, teacher=teacher_for(job, prepared, compute))
+    setup = dataclasses.replace(setup, teacher=teacher_for(job, prepared, compute), ranks=ranks)
+    _tell_of_ranks(job, module, ranks, watcher)
     loop = Loop(compute.place(module), setup)
     if loop.frozen is not None:
         watcher.say(loop.frozen.sentence)
@@ -90,7 +104,25 @@ def _setup(
         freeze=job.freeze,
         guard=guard if job.recipe.guard else None,
         watcher=watcher,
+        sync_batch_norm=job.sync_batch_norm,
     )
+
+
+def _tell_of_ranks(job: Job, module: torch.nn.Module, ranks: Ranks, watcher: Watcher) -> None:
+    """Say how a batch is shared out, and what of that changes the weights."""
+    batch, count = job.recipe.batch, ranks.seat.count
+    if ranks.alone:
+        return
+    at_work = sum(Seat(rank=rank, count=count).share(batch).counts for rank in range(count))
+    watcher.say(
+        f"{count} ranks share each batch of {batch} out"
+        + ("" if at_work == count else f"; it suffices for {at_work} of them, --batch {2 * count} for all")
+    )
+    if has_batch_norm(module) and not job.sync_batch_norm:
+        watcher.say(
+            f"note: batch norm takes mean and deviation of each rank's {batch // at_work} pictures, so the "
+            "weights end otherwise than those of one process; --sync-batch-norm takes them of the whole batch"
+        )
 
 
 def input_transform(job: Job, prepared: PreparedData) -> InputTransform:
@@ -113,14 +145,14 @@ def be_deterministic(device: str) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def _batches(job: Job, prepared: PreparedData, transform: InputTransform) -> Batches:
+def _batches(job: Job, prepared: PreparedData, transform: InputTransform, seat: Seat) -> Batches:
     learned = prepared.learned
     # a loader's processes cost more than they bring where nothing is to be decoded
     decoding = isinstance(learned.images, DecodedRows)
     if job.loader == "memory" and not decoding:
-        return MemoryBatches(learned, job.recipe, job.seed, transform)
+        return MemoryBatches(learned, job.recipe, job.seed, transform, seat)
     from toolkit.training.data.workers import WorkerBatches
 
-    usual = decoders() if decoding else 0
+    usual = max(1, decoders() // seat.here) if decoding else 0
     workers = usual if job.workers is None else job.workers
-    return WorkerBatches(learned, job.recipe, job.seed, transform, workers=workers)
+    return WorkerBatches(learned, job.recipe, job.seed, transform, workers=workers, seat=seat)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 
 from toolkit.artifacts import check_name
+from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError
+from toolkit.machine.cpu import cpu, usual_threads
 from toolkit.opening import require_torch
 from toolkit.training import Job, Outcome, Watcher, recipes
 from toolkit.training.compute.format import find_device
+from toolkit.training.compute.ranks import LostRankError, Ranks, joined
 from toolkit.training.data.describing import describe
 from toolkit.training.data.prepare import PreparedData, prepare, pretrained_input
 from toolkit.training.process.failures import explained
@@ -18,7 +23,7 @@ from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import release
 from toolkit.training.process.watchdog import Watchdog
 from toolkit.training.record import left_out
-from toolkit.training.record.facts import identity
+from toolkit.training.record.facts import RunFacts, differences, identity
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.pictures import note_pictures
 
@@ -30,10 +35,51 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
     """
     started = time.perf_counter()
     require_torch()
+    with explained(job, begun=False), joined(job) as ranks:
+        return _train(job, (watcher if ranks.leads else None) or Watcher(), ranks, started)
+
+
+def _train(job: Job, watcher: Watcher, ranks: Ranks, started: float) -> Outcome:
     from toolkit.training.session import Session
 
-    watcher = watcher or Watcher()
     watcher.say(f"training {job.model.name}, recipe {recipes.summary(recipes.check(job.recipe))}")
+    _tell_of_the_start(job, watcher)
+    if job.recipe.unfreeze_at is not None and not job.freeze:
+        raise CnnkitError("--unfreeze-at needs --freeze: without it all layers learn from the start")
+    find_device(job.device)
+    with explained(job, begun=False):
+        prepared = ranks.together(lambda: prepare(job, watcher))
+        for text in (describe(prepared), pretrained_input(job, prepared), left_out()):
+            if text:
+                watcher.say(text)
+        asked = ranks.together(lambda: _asked(job, prepared))
+        insist_on_one_job(ranks, asked)
+        folder = ranks.only_lead(lambda: _folder(job, asked, watcher, ranks))
+        _threads(ranks.lead(lambda: folder.facts().threads if folder else None))
+        if folder:
+            note_pictures(folder.path, prepared)
+    with explained(job, begun=True):
+        try:
+            session = Session(job, prepared, folder, watcher, ranks)
+            with (
+                Watchdog(watcher.say, give_up_s=job.stall_limit_s) as dog,
+                Interrupts() as interrupts,
+                _stopped_together(interrupts),
+            ):
+                return session.train(started, dog.step, interrupts)
+        except Exception:
+            if folder:
+                folder.abandon()
+            raise
+        finally:
+            if folder:
+                folder.close()
+            kept = release(job.device)
+            if kept:
+                watcher.say(kept)
+
+
+def _tell_of_the_start(job: Job, watcher: Watcher) -> None:
     if not job.pretrained and job.model.published:
         watcher.say(
             f"{job.model.name} starts from scratch; --pretrained starts from its published weights where "
@@ -44,54 +90,52 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
             "note: --freeze without --pretrained keeps random weights in all layers but the last; "
             "--pretrained FILE starts from trained ones"
         )
-    if job.recipe.unfreeze_at is not None and not job.freeze:
-        raise CnnkitError("--unfreeze-at needs --freeze: without it all layers learn from the start")
-    find_device(job.device)
-    with explained(job, begun=False):
-        prepared = prepare(job, watcher)
-        for text in (describe(prepared), pretrained_input(job, prepared), left_out()):
-            if text:
-                watcher.say(text)
-        folder = _folder(job, prepared, watcher)
-        note_pictures(folder.path, prepared)
-    with explained(job, begun=True):
-        try:
-            session = Session(job, prepared, folder, watcher)
-            with Watchdog(watcher.say, give_up_s=job.stall_limit_s) as dog, Interrupts() as interrupts:
-                return session.train(started, dog.step, interrupts)
-        except Exception:
-            folder.abandon()
-            raise
-        finally:
-            folder.close()
-            kept = release(job.device)
-            if kept:
-                watcher.say(kept)
 
 
-def _folder(job: Job, prepared: PreparedData, watcher: Watcher) -> RunFolder:
-    """Make the run's folder, or open the one to resume; its choice of threads and format comes first."""
+@contextlib.contextmanager
+def _stopped_together(interrupts: Interrupts) -> Iterator[None]:
+    """Take a lost rank for the stop that it is, where all were asked to: one of them is the first to end."""
+    try:
+        yield
+    except LostRankError:
+        if interrupts.asked:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _asked(job: Job, prepared: PreparedData) -> RunFacts:
+    """Return what makes a run of the job the run it is."""
     from toolkit.training.data.balance import objective_of
     from toolkit.training.teacher import teacher_hash
 
-    runs = job.root / check_name(job.artifact_name) / "runs"
     objective = objective_of(job.recipe, prepared.learned.labels, prepared.dataset.classes)
-    asked = identity(
+    return identity(
         job,
         prepared.dataset.fingerprint,
         prepared.record,
         weights=objective.weights,
         teacher=teacher_hash(job),
     )
+
+
+def _folder(job: Job, asked: RunFacts, watcher: Watcher, ranks: Ranks) -> RunFolder:
+    """Make the run's folder, or open the one to resume; its choice of threads and format comes first."""
+    runs = job.root / check_name(job.artifact_name) / "runs"
     if not job.resume:
         folder = RunFolder.new(runs)
-        folder.begin(replace(asked, threads=_threads(job.threads), torch=version("torch")))
+        threads = _threads(job.threads or _divided(ranks, watcher))
+        count = ranks.seat.count
+        folder.begin(replace(asked, threads=threads, ranks=count, torch=version("torch")))
         return folder
     folder = RunFolder.unfinished(runs, asked)
     begun = folder.facts()
     watcher.say(f"resuming {folder.path}")
     other_torch = f"torch {begun.torch} and goes on with {version('torch')}"
     others = [other_torch] if begun.torch != version("torch") else []
+    if begun.ranks != ranks.seat.count:
+        others.append(
+            f"{begun.ranks} rank{'s' if begun.ranks > 1 else ''} and goes on with {ranks.seat.count}"
+        )
     if any(begun.kept.get("compute", {}).values()):
         others.append("kernels that this release does not have")
     for what in others:
@@ -109,8 +153,45 @@ def _folder(job: Job, prepared: PreparedData, watcher: Watcher) -> RunFolder:
                 f"--{option} {now} is not used: a run goes on as it was begun, with {then}, to end with the "
                 "same weights"
             )
+    if begun.ranks != ranks.seat.count:
+        # as many threads a rank as before would be too many, or too few, for the machine
+        threads = _threads(job.threads or _divided(ranks, watcher) or usual_threads())
+        folder.begin(replace(begun, threads=threads, ranks=ranks.seat.count))
+        return folder
     _threads(begun.threads)
     return folder
+
+
+def _divided(ranks: Ranks, watcher: Watcher) -> int | None:
+    """Return how many threads each rank of this machine computes with, and say so; None for torch's own."""
+    if ranks.alone:
+        return None
+    here, threads = ranks.seat.here, max(1, cpu().cores // ranks.seat.here)
+    watcher.say(
+        f"{here} ranks on this machine's {cpu().cores} cores compute with {threads} "
+        f"thread{'s' if threads > 1 else ''} each (--threads takes others)"
+    )
+    return threads
+
+
+def insist_on_one_job(ranks: Ranks, asked: RunFacts) -> None:
+    """Raise CnnkitError, on every rank, where one has other data, another seed, recipe or release."""
+    if ranks.alone:
+        return
+    releases = ranks.gather(" with ".join(f"{n} {v}" for n, v in tool_versions("cnnkit", "torch").items()))
+    facts = ranks.gather(asked)
+
+    def compare() -> None:
+        for rank in range(1, ranks.seat.count):
+            wrong = differences(facts[rank], facts[0])
+            if releases[rank] != releases[0]:
+                wrong = [f"{releases[0]}, now {releases[rank]}"]
+            if wrong:
+                # differences speaks of what was begun and what is asked now: here, of the first and this rank
+                told = "; ".join(wrong).replace(", now ", f" on rank 0, on rank {rank} ")
+                raise CnnkitError(f"rank {rank} trains something else: {told}; start all ranks alike")
+
+    ranks.only_lead(compare)
 
 
 def _threads(wanted: int | None) -> int:

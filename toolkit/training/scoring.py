@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.datasets import Split
+    from toolkit.training.compute.ranks import Ranks
     from toolkit.training.data.batches import InputTransform
 
 
@@ -101,10 +102,11 @@ def score(
     batch: int,
     flip: bool = False,
     moved: Callable[[], None] = lambda: None,
+    ranks: Ranks | None = None,
 ) -> Score:
     """Run a module over a split in fp32; with `flip`, average with the mirror image.
 
-    `moved` is called after each batch.
+    `moved` is called after each batch. Ranks share the batches out, and all return the score of the whole.
     """
     import torch
     from torch.nn import functional
@@ -113,10 +115,11 @@ def score(
 
     was_training = module.training
     module.eval()
-    loss = 0.0
+    losses: list[float] = []
     confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    starts = range(0, len(data), batch)
     with torch.inference_mode():
-        for start in range(0, len(data), batch):
+        for start in starts if ranks is None else [starts[turn] for turn in ranks.seat.of(len(starts))]:
             inputs = transform(tensor_of(np.asarray(data.images[start : start + batch])))
             truth = torch.from_numpy(np.array(data.labels[start : start + batch]))
             logits = logits_of(module(inputs))
@@ -125,8 +128,20 @@ def score(
                     logits.log_softmax(1), logits_of(module(inputs.flip(3))).log_softmax(1)
                 ) - math.log(2)
             logits = logits.float().cpu()
-            loss += float(functional.cross_entropy(logits, truth, reduction="sum"))
+            losses.append(float(functional.cross_entropy(logits, truth, reduction="sum")))
             moved()
             confusion += torch.bincount(truth * classes + logits.argmax(1), minlength=classes * classes)
     module.train(was_training)
-    return Score(images=len(data), loss=loss / len(data), confusion=confusion.view(classes, classes).numpy())
+    if ranks is not None and not ranks.alone:
+        # by batch and in their order, so that the sum is one process's to the bit
+        parts = ranks.gather((losses, confusion))
+        losses = [loss for found, _ in parts for loss in found]
+        confusion = torch.stack([counts for _, counts in parts]).sum(0)
+    total = 0.0
+    for loss in losses:
+        total += loss
+    return Score(
+        images=len(data),
+        loss=total / len(data),
+        confusion=confusion.view(classes, classes).numpy(),
+    )

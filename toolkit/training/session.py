@@ -6,11 +6,14 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from toolkit.checkpoints import load_state
 from toolkit.datasets import Split
 from toolkit.errors import CnnkitError
 from toolkit.training import EpochRecord, Job, Outcome, Watcher
+from toolkit.training.compute.format import Compute
+from toolkit.training.compute.ranks import Ranks
 from toolkit.training.data.prepare import PreparedData
 from toolkit.training.guard import RETRIES, Divergence
 from toolkit.training.process.interrupts import Interrupts
@@ -30,20 +33,29 @@ _SCORING_PIXELS = 4_000_000  # of a batch when scoring; larger pictures are scor
 class Session:
     """One training with what it needs at hand."""
 
-    def __init__(self, job: Job, prepared: PreparedData, folder: RunFolder, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        job: Job,
+        prepared: PreparedData,
+        folder: RunFolder | None,
+        watcher: Watcher,
+        ranks: Ranks | None = None,
+    ) -> None:
+        """Make everything ready; of several ranks the first one alone has a folder."""
         self._job, self._prepared, self._folder, self._watcher = job, prepared, folder, watcher
+        self._ranks = ranks = ranks or Ranks()
         self._transform = input_transform(job, prepared)
-        facts = folder.facts()
-        ready = make_ready(
-            job,
-            prepared,
-            watcher,
-            begun=facts.compute,
-            chosen=lambda compute: folder.begin(dataclasses.replace(facts, compute=compute)),
-        )
+
+        def keep(compute: Compute) -> None:
+            if folder:
+                folder.begin(dataclasses.replace(folder.facts(), compute=compute))
+
+        begun = ranks.lead(lambda: folder.facts().compute if folder else None)
+        ready = make_ready(job, prepared, watcher, begun=begun, chosen=keep, ranks=ranks)
         self._loop, self._guard, self._judge = ready.loop, ready.guard, ready.judge
-        self._snapshots = Snapshots(folder.path, job.save_every_s)
-        self._recorder = RunRecorder(job, prepared, folder, self._loop.setup.compute)
+        self._snapshots = Snapshots(folder.path if folder else None, job.save_every_s, ranks)
+        compute = self._loop.setup.compute
+        self._recorder = RunRecorder(job, prepared, folder, compute, ranks.seat) if folder else None
 
     def train(self, started: float, moved: Callable[[], None], interrupts: Interrupts) -> Outcome:
         """Go through the epochs, then finish; `moved` is called whenever something was done."""
@@ -56,17 +68,21 @@ class Session:
         def seconds() -> float:
             return before + time.perf_counter() - started
 
-        def alive() -> None:
+        def alive(stops: Callable[[], bool] = lambda: interrupts.asked) -> None:
             moved()
             loop.progress.seconds = seconds()
-            if interrupts.asked:
+            if stops():
                 self._snapshots.save(loop, self._snapshots.latest)
                 raise KeyboardInterrupt
 
         def after_step() -> None:
-            alive()
+            alive(lambda: loop.accord.stop)
             self._snapshots.tick(loop)
 
+        loop.accord.wants_stop = lambda: interrupts.asked
+        loop.accord.wants_save = self._snapshots.due
+
+        self._ranks.begin(steps=True)
         batches = loop.setup.batches
         done = loop.progress.epoch * batches.images + loop.progress.step * recipe.batch
         self._watcher.start(epochs=recipe.epochs, images=batches.images, done=done)
@@ -77,8 +93,11 @@ class Session:
             if divergence is not None:
                 self._recover(divergence)
         self._tell_if_at_chance()
-        outcome = dataclasses.replace(self._end(alive), seconds=seconds())
-        self._folder.finish(outcome.report())
+        self._ranks.begin(steps=False)  # the first one draws and writes while the others wait
+        outcome = self._end(alive)
+        if self._folder:
+            outcome = dataclasses.replace(outcome, seconds=seconds())
+            self._folder.finish(outcome.report())
         self._snapshots.clear()
         return outcome
 
@@ -102,7 +121,9 @@ class Session:
             val_macro_f1=held.macro_f1 if held else None,
             seconds=done.trained_seconds - done.epoch_began_s,
         )
-        self._recorder.epoch(done, record, self._judge.state_dict())
+        best = done.take(record, recipe.metric)
+        if self._recorder:
+            self._recorder.epoch(done.records, self._judge.state_dict(), best=best)
         self._watcher.epoch(record)
         loop.next_epoch()
         waited = record.epoch - (done.best_epoch or 0)
@@ -112,7 +133,7 @@ class Session:
         guard = loop.setup.guard
         sound = guard is None or guard.is_sound(done.watch)
         if loop.progress.epoch < recipe.epochs and not done.stopped:
-            if sound:
+            if sound and self._recorder:
                 self._recorder.hold_best()
             self._snapshots.save(loop, self._snapshots.good if sound else self._snapshots.latest)
         else:
@@ -141,7 +162,7 @@ class Session:
         loop, lr = self._loop, self._job.recipe.lr
         was, watch = loop.progress, loop.progress.watch
         where = f"epoch {was.epoch + 1}, step {was.step}"
-        afresh = not self._snapshots.good.exists()
+        afresh = not self._snapshots.has_good()
         scale = (
             watch.fresh_scale(was.rate_scale, divergence) if afresh else was.rate_scale * divergence.factor
         )
@@ -164,7 +185,8 @@ class Session:
             )
         else:
             restore(loop, self._snapshots.good)
-            self._recorder.return_to_held_best()
+            if self._recorder:
+                self._recorder.return_to_held_best()
             origin = f"back to the end of epoch {loop.progress.epoch}"
         done = loop.progress
         done.ticks, done.attempt, done.events = was.ticks, was.attempt + 1, was.events
@@ -180,14 +202,28 @@ class Session:
 
     def _end(self, alive: Callable[[], None]) -> Outcome:
         """Take the chosen weights to the test set and keep them."""
-        progress = self._loop.progress
-        record, chosen = self._recorder.chosen(progress)
-        give(self._judge, load_state(chosen))
+        progress, recorder = self._loop.progress, self._recorder
+        record = progress.selected(self._job.recipe.select)
 
         def test(flip: bool) -> Score:
             return self._score(self._prepared.dataset.test, alive, flip=flip)
 
-        return self._recorder.finish(progress, record, self._judge.state_dict(), test)
+        if recorder:
+            chosen = recorder.chosen()
+            self._ranks.only_lead(lambda: give(self._judge, load_state(chosen)))
+        else:
+            self._ranks.only_lead(lambda: None)
+        self._ranks.spread(list(self._judge.state_dict().values()))
+        figures: dict[str, Any] = {}
+        if recorder:
+            outcome = recorder.finish(progress, record, self._judge.state_dict(), test)
+            # but for the job, whose network may be of a file that cannot be sent
+            figures = {f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)}
+            del figures["job"]
+        else:
+            for flip in (False, True) if self._job.flip_test else (False,):
+                test(flip)
+        return Outcome(job=self._job, **self._ranks.lead(lambda: figures))
 
     def _score(
         self,
@@ -205,4 +241,5 @@ class Session:
             batch=max(1, min(_SCORING_BATCH, _SCORING_PIXELS // (height * width))),
             flip=flip,
             moved=alive,
+            ranks=self._ranks,
         )

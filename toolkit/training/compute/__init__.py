@@ -1,1 +1,1 @@
-"""What a training computes with: number format and memory layout."""
+"""What a training computes with: number format and memory layout, ranks."""

@@ -22,12 +22,18 @@ from toolkit.listings.rows import PictureRows
 from toolkit.models import Recipe
 from toolkit.preprocessing import FIXED_POINT, Preprocessing, resize_weights
 from toolkit.training import seeding
+from toolkit.training.compute.seats import ALONE, Seat
 from toolkit.training.data.augmentation import augment
 from toolkit.training.data.balance import balanced_order
+from toolkit.training.data.mixing import mixes
 
 
 class Batches(Protocol):
-    """A training split dealt out in batches; `steps` an epoch, `images` a whole epoch's."""
+    """A training split dealt out in batches; `steps` an epoch, `images` a whole epoch's.
+
+    Where several ranks train, the input is of a rank's own pictures, or of all where the recipe mixes them;
+    the labels are always those of the whole batch.
+    """
 
     steps: int
     images: int
@@ -116,14 +122,19 @@ def steps_in(images: int, batch: int) -> int:
 
 
 class Dealer:
-    """Deals a training split out as (uint8 pictures, labels), augmented: one step of an epoch at a time."""
+    """Deals a training split out as (uint8 pictures, labels), augmented: one step of an epoch at a time.
 
-    def __init__(self, data: Split, recipe: Recipe, seed: int) -> None:
+    A rank is dealt its own pictures with the whole batch's labels, or all pictures where the recipe mixes.
+    """
+
+    def __init__(self, data: Split, recipe: Recipe, seed: int, seat: Seat = ALONE) -> None:
         held = data.images
         # pictures in memory are indexed by torch, which copies them several times as fast as numpy
         self._images = held if isinstance(held, PictureRows) else tensor_of(held)
         self._labels = torch.from_numpy(np.array(data.labels))
         self.recipe, self._seed = recipe, seed
+        self._shares = not seat.alone and not mixes(recipe)
+        self._seat = seat
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
         self.steps = steps_in(len(data), recipe.batch)
         self.images = min(len(data), self.steps * recipe.batch)
@@ -138,8 +149,15 @@ class Dealer:
             self._epoch, self._order = epoch, epoch_order(self._labels, self.recipe, self._seed, epoch)
         chosen = self._order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
         random = seeding.generator(self._seed, seeding.AUGMENT, epoch, step)
-        pictures, labels = self.chosen(chosen)
-        return augment(pictures, self.recipe, random), labels
+        if not self._shares:
+            pictures, labels = self.chosen(chosen)
+            return augment(pictures, self.recipe, random), labels
+        rows = self._seat.share(len(chosen)).rows
+        own, _ = self.chosen(chosen[rows])
+        # augmentation draws for all pictures of a batch at once: those of other ranks are left empty
+        pictures = own.new_zeros((len(chosen), *own.shape[1:]))
+        pictures[rows] = own
+        return augment(pictures, self.recipe, random)[rows], self._labels.index_select(0, chosen)
 
     def chosen(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pictures and labels at these places, nothing augmented."""
@@ -153,8 +171,11 @@ class Dealer:
 class MemoryBatches:
     """A training split dealt out in batches by this process; `count` is how many pictures it has."""
 
-    def __init__(self, data: Split, recipe: Recipe, seed: int, transform: InputTransform) -> None:
-        self._dealer = Dealer(data, recipe, seed)
+    def __init__(
+        self, data: Split, recipe: Recipe, seed: int, transform: InputTransform, seat: Seat = ALONE
+    ) -> None:
+        self._dealer = Dealer(data, recipe, seed, seat)
+        self.seat = seat
         self._transform = transform
         self.steps, self.images = self._dealer.steps, self._dealer.images
         self.count = len(data)

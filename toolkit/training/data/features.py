@@ -27,15 +27,16 @@ class FrozenFeatures:
     def __init__(self, features: Tensor, labels: Tensor, recipe: Recipe, seed: int, batches: MemoryBatches):
         self._features, self._labels = features, labels
         self._recipe, self._seed = recipe, seed
-        self.steps, self.images = batches.steps, batches.images
+        self.steps, self.images, self._seat = batches.steps, batches.images, batches.seat
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (features, labels) from step `first` of an epoch on."""
+        """Yield (features, labels) from step `first` of an epoch on; the features are a rank's own."""
         order = epoch_order(self._labels.cpu(), self._recipe, self._seed, epoch).to(self._features.device)
         size = self._recipe.batch
         for step in range(first, self.steps):
             chosen = order[step * size : (step + 1) * size]
-            yield self._features[chosen], self._labels[chosen]
+            own = chosen[self._seat.share(len(chosen)).rows]
+            yield self._features[own], self._labels[chosen]
 
 
 def frozen_features(

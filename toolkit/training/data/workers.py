@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from toolkit.datasets import Split
 from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
+from toolkit.training.compute.seats import ALONE, Seat
 from toolkit.training.data.batches import Dealer, InputTransform
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -70,9 +71,16 @@ class WorkerBatches:
     """
 
     def __init__(
-        self, data: Split, recipe: Recipe, seed: int, transform: InputTransform, *, workers: int
+        self,
+        data: Split,
+        recipe: Recipe,
+        seed: int,
+        transform: InputTransform,
+        *,
+        workers: int,
+        seat: Seat = ALONE,
     ) -> None:
-        dealer = Dealer(data, recipe, seed)
+        dealer = Dealer(data, recipe, seed, seat)
         self._transform = transform
         self._places = Places(dealer.steps)
         self._loader: DataLoader[tuple[Tensor, Tensor] | CnnkitError] = DataLoader(

@@ -17,7 +17,7 @@ from toolkit.training import Job, Loader
 from toolkit.training.compute.format import Compute
 
 # what an equal run need not share: what it was begun with, and what only describes a recipe
-_BEGUN_WITH = {"threads", "torch", "compute", "kept"}
+_BEGUN_WITH = {"threads", "ranks", "torch", "compute", "kept"}
 # the same batches come from all of them
 _LOADING = {"loader"}
 _DESCRIPTIVE = {"changed", "name", "source", "assumed"}
@@ -46,8 +46,10 @@ class RunFacts:
     teacher_sha256: str | None = None
     model_file_sha256: str | None = None
     loss_weights: tuple[float, ...] | None = None  # of the classes, as a file of weights had them
+    sync_batch_norm: bool = False
 
     threads: Positive | None = None
+    ranks: Positive = 1
     torch: str | None = None
     compute: Compute | None = None
     kept: Mapping[str, Any] = field(default_factory=dict)
@@ -79,6 +81,7 @@ def identity(
         teacher_sha256=teacher,
         model_file_sha256=model_file_hash(job.model, job.model_file),
         loss_weights=weights,
+        sync_batch_norm=job.sync_batch_norm,
     )
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from toolkit.artifacts import Artifact, artifact_path, open_artifact, sidecar, writing
 from toolkit.checkpoints import new_passport, save_checkpoint
-from toolkit.errors import CnnkitError
 from toolkit.listings.records import SUFFIX
 from toolkit.passports import ComputeRecord, DatasetRef, Metrics, TrainingOptions
 from toolkit.training import EpochRecord, Job, Outcome
 from toolkit.training.compute.format import Compute
+from toolkit.training.compute.seats import Seat
 from toolkit.training.data.prepare import PreparedData
 from toolkit.training.loop import Progress
 from toolkit.training.process import usage as gauges
@@ -32,8 +32,11 @@ _HELD = "good.safetensors"  # the best checkpoint as it was when good.state was 
 class RunRecorder:
     """Writes one run's results."""
 
-    def __init__(self, job: Job, prepared: PreparedData, folder: RunFolder, compute: Compute) -> None:
+    def __init__(
+        self, job: Job, prepared: PreparedData, folder: RunFolder, compute: Compute, seat: Seat
+    ) -> None:
         self._job = job
+        self._ranks = seat.count
         self._prepared = prepared
         self._folder = folder
         self._compute = compute
@@ -42,18 +45,14 @@ class RunRecorder:
         # of the file as it was run, which may be edited while the run goes on
         self._code = folder.facts().model_file_sha256
 
-    def epoch(self, progress: Progress, record: EpochRecord, weights: dict[str, Tensor]) -> None:
-        """Keep an epoch's weights as the last, and as the best when they are; write the logs."""
-        last, best = self._folder.path / _LAST, self._folder.path / _BEST
-        self._save(last, weights, Metrics(val_accuracy=record.val_accuracy))
-        best_yet = next((r for r in progress.records if r.epoch == progress.best_epoch), None)
-        progress.records.append(record)
-        if best_yet is None or record.better_than(best_yet, self._job.recipe.metric):
-            progress.best_epoch = record.epoch
-            progress.best_accuracy, progress.best_loss = record.val_accuracy, record.val_loss
-            _give_name(last, best)
-        write_csv(self._folder.path, progress.records)
-        write_tensorboard(self._folder.path, progress.records)
+    def epoch(self, records: list[EpochRecord], weights: dict[str, Tensor], *, best: bool) -> None:
+        """Keep the last epoch's weights, as the best, too, when they are; write the logs."""
+        last = self._folder.path / _LAST
+        self._save(last, weights, Metrics(val_accuracy=records[-1].val_accuracy))
+        if best:
+            _give_name(last, self._folder.path / _BEST)
+        write_csv(self._folder.path, records)
+        write_tensorboard(self._folder.path, records)
 
     def hold_best(self) -> None:
         """Remember the best checkpoint of now: later epochs may be undone, however well they scored."""
@@ -63,14 +62,9 @@ class RunRecorder:
         """Let the best checkpoint be the remembered one again."""
         _give_name(self._folder.path / _HELD, self._folder.path / _BEST)
 
-    def chosen(self, progress: Progress) -> tuple[EpochRecord, Artifact]:
-        """Return the epoch whose weights the recipe selects, and its checkpoint."""
-        if not progress.records:
-            raise CnnkitError("no epoch was finished, so there are no weights to keep; lower --lr")
-        best = self._job.recipe.select == "best"
-        number = progress.best_epoch if best else progress.records[-1].epoch
-        record = next(record for record in progress.records if record.epoch == number)
-        return record, open_artifact(self._folder.path / (_BEST if best else _LAST))
+    def chosen(self) -> Artifact:
+        """Return the checkpoint of the epoch whose weights the recipe selects."""
+        return open_artifact(self._folder.path / (_BEST if self._job.recipe.select == "best" else _LAST))
 
     def finish(
         self,
@@ -168,7 +162,7 @@ class RunRecorder:
             training_images=len(self._prepared.learned),
             compute=ComputeRecord(**dataclasses.asdict(self._compute)),
             pretrained=self._job.pretrained,
-            options=_options(self._job),
+            options=_options(self._job, self._ranks),
             model_file_sha256=self._code,
         )
         return save_checkpoint(path, weights, passport)
@@ -190,7 +184,7 @@ class RunRecorder:
         )
 
 
-def _options(job: Job) -> TrainingOptions:
+def _options(job: Job, ranks: int) -> TrainingOptions:
     return TrainingOptions(
         dataset=job.dataset_name,
         images=job.images,
@@ -208,6 +202,8 @@ def _options(job: Job) -> TrainingOptions:
         levels=job.levels,
         grey=job.grey,
         flip_test=job.flip_test,
+        ranks=ranks,
+        sync_batch_norm=job.sync_batch_norm,
     )
 
 
