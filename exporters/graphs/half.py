@@ -18,6 +18,9 @@ from toolkit.graphs.naming import modules_of, name_nodes, name_values, note_modu
 from toolkit.graphs.ordering import sort_nodes
 from toolkit.graphs.weights import LARGEST_HALF, bfloat16, halve_weights
 
+# what the type of a value that stays in fp32 may be noted as, before the converter and after it
+_FLOATS = (1, 10)  # FLOAT and FLOAT16 of onnx.TensorProto
+
 
 def to_half(model: Any, *, keep: Iterable[str] = (), in_place: bool = False) -> Any:
     """Return an fp16 copy of an fp32 onnx.ModelProto; nodes named in `keep` stay in fp32.
@@ -81,12 +84,17 @@ def _join_kept(model: Any) -> None:
             graph.node.remove(node)
         seen.update(node.output)
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
     direct: dict[str, str] = {}
     for name, node in casts.items():
         there = casts.get(node.input[0])
         back = node.attribute[0].i == onnx.TensorProto.FLOAT
-        if there is not None and back and there.attribute[0].i == onnx.TensorProto.FLOAT16:
+        if there is None or not back or there.attribute[0].i != onnx.TensorProto.FLOAT16:
+            continue
+        if types.get(there.input[0], onnx.TensorProto.FLOAT) in _FLOATS:
             direct[name] = there.input[0]
+        else:  # a cast of the network's own, of truth values or whole numbers
+            node.input[0] = there.input[0]
     outputs = {value.name for value in graph.output}
     ends = {direct.pop(name): name for name in outputs & set(direct)}
     for name in ends.values():  # a kept node that makes an output makes it itself

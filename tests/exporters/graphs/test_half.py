@@ -132,3 +132,23 @@ def test_nodes_that_stay_in_fp32_are_not_rounded_between(loud: Any) -> None:
     assert not np.isfinite(logits(emulate(loud, "fp16"), inputs)).all()
     kept = emulate(loud, "fp16", keep=["loud/Gemm", "calm/Gemm"])
     np.testing.assert_allclose(logits(kept, inputs), exact, rtol=2e-2)
+
+
+class Counting(nn.Module):
+    """Counts along a row how many values are above zero, as masks of positions do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc((x > 0).float().cumsum(1))
+
+
+def test_truth_values_are_still_cast_before_what_stays_in_fp32() -> None:
+    torch.manual_seed(0)
+    graph = capture(Counting().eval(), (8,), opset=20)
+    half = to_half(graph)
+    onnx.checker.check_model(half, full_check=True)
+    inputs = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
+    np.testing.assert_allclose(logits(half, inputs), logits(graph, inputs), atol=1e-2)
