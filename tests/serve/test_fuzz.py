@@ -147,3 +147,27 @@ def test_clients_that_vanish_leave_nothing_behind(api: Server) -> None:
         time.sleep(0.1)
     assert waiting == 0.0
     assert api.infer({"inputs": [tensor(np.zeros((1, 1, 28, 28), np.float32))]}).status == 200
+
+
+# five minutes together
+EACH_S = 50.0
+LONG = [
+    test_json_of_any_shape,
+    test_binary_that_lies,
+    test_sizes_that_lie,
+    test_pictures_of_any_bytes,
+    test_paths_of_any_text,
+    test_compressed_bodies_with_tails,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fuzz", LONG, ids=lambda fuzz: fuzz.__name__.removeprefix("test_"))
+def test_for_minutes(api: Server, fuzz: Any) -> None:
+    process = psutil.Process(api.process.pid)
+    fuzz(api=api)
+    before = process.memory_info().rss
+    end = time.monotonic() + EACH_S
+    while time.monotonic() < end:
+        fuzz(api=api)
+    assert process.memory_info().rss - before < 64 * 2**20
