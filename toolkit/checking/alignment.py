@@ -16,6 +16,13 @@ WAYS = ((False, False), (False, True), (True, False), (True, True))
 _BLUR = 2
 # what storing with losses changes, in levels
 _LOSS = 4.0
+# where one may lie on the other: of stripes the likeliest place may be a wrong one, so others are tried where
+# more levels are left of the fit
+_PLACES, _LITTLE = 3, 1.0
+# rows or columns by which two pictures can be told to be alike
+_LEAST = 4
+# rows and columns (M, 2) on either side of pictures that only repeat their edge
+Borders = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,23 +71,45 @@ def turned(grey: Floats, way: int) -> Floats:
     return grey[..., :: -1 if down else 1, :: -1 if across else 1]
 
 
-def align(first: Floats, second: Floats, *, furthest: int) -> Alignment:
-    """Lay the second of each pair on the first, both (M, S, S) and smooth, moved `furthest` at most."""
+def align(first: Floats, second: Floats, borders: Borders, *, furthest: int) -> Alignment:
+    """Lay the second of each pair on the first, both (M, S, S) and smooth, moved `furthest` at most.
+
+    `borders` (M, 2) are the rows and columns that no picture has of its own, on either side.
+    """
     side = first.shape[-1]
+    moves = np.r_[0 : furthest + 1, -furthest:0]
+    places = _likeliest(first, second, moves)
+    found = _laid(first, second, places[:, 0], moves, borders)
+    for at in range(1, _PLACES):
+        open_ = np.flatnonzero(found.difference > _LITTLE)
+        other = _laid(first[open_], second[open_], places[open_, at], moves, borders[open_])
+        better = other.difference < found.difference[open_]
+        for field in fields(Alignment):
+            getattr(found, field.name)[open_[better]] = getattr(other, field.name)[better]
+    return found
+
+
+def _likeliest(first: Floats, second: Floats, moves: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return of each pair the likeliest places (M, 3) among ways × moves × moves, the best first."""
+    side, count = first.shape[-1], len(moves) ** 2
     ours, theirs = _flattened(first), _flattened(second)
-    best = np.full(len(first), -np.inf, dtype=np.float32)
-    way, place = (np.zeros(len(first), dtype=np.int64) for _ in range(2))
-    steps = np.r_[0 : furthest + 1, side - furthest : side]
+    values, places = [], []
     for number, spectrum in enumerate(_turned_spectra(theirs, side)):
         crossed = np.fft.irfft2(ours * spectrum.conj(), s=(side, side))
-        reached = crossed[:, steps[:, None], steps].reshape(len(first), -1)
-        top = reached.argmax(axis=1)
-        value = np.take_along_axis(reached, top[:, None], axis=1)[:, 0]
-        better = value > best
-        best[better], way[better], place[better] = value[better], number, top[better]
-    moves = np.r_[0 : furthest + 1, -furthest:0]
-    down, across = moves[place // len(steps)], moves[place % len(steps)]
-    agreement, difference = _agree(first, second, way, down, across)
+        reached = crossed[:, moves[:, None], moves].reshape(len(first), -1)
+        top = np.argpartition(-reached, _PLACES, axis=1)[:, :_PLACES]
+        values.append(np.take_along_axis(reached, top, axis=1))
+        places.append(top + number * count)
+    order = np.argsort(-np.concatenate(values, axis=1), axis=1, kind="stable")[:, :_PLACES]
+    return np.take_along_axis(np.concatenate(places, axis=1), order, axis=1)
+
+
+def _laid(
+    first: Floats, second: Floats, places: NDArray[np.int64], moves: NDArray[np.int64], borders: Borders
+) -> Alignment:
+    way, move = np.divmod(places, len(moves) ** 2)
+    down, across = moves[move // len(moves)], moves[move % len(moves)]
+    agreement, difference = _agree(first, second, way, down, across, borders)
     return Alignment(way=way, down=down, across=across, agreement=agreement, difference=difference)
 
 
@@ -106,29 +135,41 @@ def _turned_spectra(spectra: NDArray[np.complex64], side: int) -> Iterator[NDArr
 
 
 def _agree(
-    first: Floats, second: Floats, way: NDArray[np.int64], down: NDArray[np.int64], across: NDArray[np.int64]
+    first: Floats,
+    second: Floats,
+    way: NDArray[np.int64],
+    down: NDArray[np.int64],
+    across: NDArray[np.int64],
+    borders: Borders,
 ) -> tuple[Floats, Floats]:
     agreement, difference = (np.empty(len(first), dtype=np.float32) for _ in range(2))
-    keys = np.stack([way, down, across], axis=1)
+    keys = np.stack([way, down, across, *borders.T], axis=1)
     for key in np.unique(keys, axis=0):
         pairs = np.flatnonzero((keys == key).all(axis=1))
-        one, other = overlapping(first[pairs], turned(second[pairs], int(key[0])), int(key[1]), int(key[2]))
+        turn, *moved, high, wide = map(int, key)
+        one, other = overlapping(first[pairs], turned(second[pairs], turn), (moved[0], moved[1]), (high, wide))
         agreement[pairs], difference[pairs] = correlate(one, other)
     return agreement, difference
 
 
-def overlapping(first: Floats, second: Floats, down: int, across: int) -> tuple[Floats, Floats]:
+def overlapping(
+    first: Floats, second: Floats, moved: tuple[int, int], border: tuple[int, int]
+) -> tuple[Floats, Floats]:
     """Return what of (…, H, W) pictures lies on one another when the second is moved by so many pixels.
 
-    Where they were moved, what came in at the border was smoothed into what lies beside it: that is left out.
+    Where they were moved, what came in at their edge was smoothed into what lies beside it, and repeated as
+    their border: both are left out.
     """
-    rows, columns = (_spans(*ends) for ends in zip(first.shape[-2:], (down, across), strict=True))
+    ends = zip(first.shape[-2:], moved, border, strict=True)
+    rows, columns = (_spans(*end) for end in ends)
     return first[..., rows[0], columns[0]], second[..., rows[1], columns[1]]
 
 
-def _spans(size: int, moved: int) -> tuple[slice, slice]:
-    blurred = _BLUR if moved else 0
-    start, stop = max(moved, 0) + blurred, size + min(moved, 0) - blurred
+def _spans(size: int, moved: int, border: int) -> tuple[slice, slice]:
+    unlike = border + _BLUR if moved else 0
+    start, stop = max(moved, 0) + unlike, size + min(moved, 0) - unlike
+    if stop - start < _LEAST:  # of a strip too little would be left
+        start, stop = max(moved, 0), size + min(moved, 0)
     return slice(start, stop), slice(start - moved, stop - moved)
 
 

@@ -16,19 +16,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit.checking import LIKENESSES, DuplicateGroup, Likeness
-from toolkit.checking.alignment import WAYS, Alignment, align, joined, smooth, turned
+from toolkit.checking.alignment import WAYS, Alignment, Borders, align, joined, smooth, turned
 from toolkit.checking.pictures import Gallery, Step, counter, unwatched
 from toolkit.checking.spectra import SIDE, Pairs, describe, luma, near
 from toolkit.checking.survey import Survey, bordered
 from toolkit.errors import ImageError
 from toolkit.images import Floats, Pixels
 
-# Chosen on planted copies of CIFAR-10 and Fashion-MNIST: of pictures saved again at quality 75, mirrored, or,
-# of CIFAR-10, moved by up to 3 pixels, 0.92 and more are found; of Fashion-MNIST's moved ones two thirds.
+# Chosen on planted copies of CIFAR-10 and Fashion-MNIST: of pictures saved again at quality 75, mirrored or
+# moved by up to 3 pixels 0.92 and more are found.
 _AGREE, _DIFFER, _TINT = 0.985, 2.5, 8.0
 # before a second look at full size, where small copies have lost the detail that tells pictures apart
 _AGREE_SMALL, _DIFFER_SMALL = 0.93, 8.0
 _FURTHEST = 6
+# small pictures lie in so much border, and are no smaller with it than amplitudes need
+_BORDER, _LEAST_SIDE = 4, 24
 _AT_ONCE = 1024
 # the side at which larger pictures are laid over one another
 _CLOSE_SIDE = 256
@@ -49,7 +51,8 @@ def find_alike(pictures: Gallery, seen: Survey, on_step: Step = unwatched) -> Li
     # one of each set of copies stands for all
     rest = np.setdiff1d(np.flatnonzero(~seen.plain), np.searchsorted(seen.rows, copies[:, 1]))
     small = seen.small if len(rest) == len(seen.small) else seen.small[rest]
-    pairs, found = _near_duplicates(small, on_step)
+    small, borders = _trimmed(small, seen.sizes[rest])
+    pairs, found = _near_duplicates(small, borders, on_step)
     kinds = np.zeros(len(copies), dtype=np.int64)
     if found is None:
         return Likenesses(pairs=copies, kinds=kinds)
@@ -69,7 +72,20 @@ def _copies(pictures: Gallery, seen: Survey) -> Pairs:
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
-def _near_duplicates(small: Pixels, on_step: Step) -> tuple[Pairs, Alignment | None]:
+def _trimmed(small: Pixels, sizes: NDArray[np.int64]) -> tuple[Pixels, Borders]:
+    """Cut off most of the border that all pictures have; return how much of one is left to each, (N, 2).
+
+    `sizes` (N, 2) are their own widths and heights, what is returned rows and columns.
+    """
+    # of some border each copy is kept, over which windows fade; colours are compared in 4 × 4 parts
+    side = int(np.clip((int(sizes.max(initial=0)) + 3) // 4 * 4 + _BORDER, _LEAST_SIDE, SIDE))
+    cut = (SIDE - side) // 2
+    own = np.where((sizes.max(axis=1) <= SIDE)[:, None], sizes[:, ::-1], SIDE)
+    above = (SIDE - own) // 2 - cut
+    return small[..., cut : cut + side, cut : cut + side], np.maximum(above, side - own - above).clip(0)
+
+
+def _near_duplicates(small: Pixels, borders: Borders, on_step: Step) -> tuple[Pairs, Alignment | None]:
     """Return the pairs of (N, C, S, S) pictures that may be alike, and how one lies on the other."""
     if len(small) < 2:
         return np.empty((0, 2), dtype=np.int64), None
@@ -79,7 +95,7 @@ def _near_duplicates(small: Pixels, on_step: Step) -> tuple[Pairs, Alignment | N
     parts = [proposed[start : start + _AT_ONCE] for start in range(0, len(proposed), _AT_ONCE)]
     found = []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for part, one in zip(parts, pool.map(lambda part: _laid(small, part), parts), strict=True):
+        for part, one in zip(parts, pool.map(lambda part: _laid(small, borders, part), parts), strict=True):
             loose = (one.agreement >= _AGREE_SMALL) & (one.difference <= _DIFFER_SMALL)
             loose &= _tint(small, part, one.way) <= _TINT
             found.append((part[loose], one.take(loose)))
@@ -89,9 +105,9 @@ def _near_duplicates(small: Pixels, on_step: Step) -> tuple[Pairs, Alignment | N
     return np.concatenate([part for part, _ in found]), joined([one for _, one in found])
 
 
-def _laid(small: Pixels, pairs: Pairs) -> Alignment:
+def _laid(small: Pixels, borders: Borders, pairs: Pairs) -> Alignment:
     first, second = (smooth(luma(small[pairs[:, side]])) for side in (0, 1))
-    return align(first, second, furthest=_FURTHEST)
+    return align(first, second, borders[pairs].max(axis=1), furthest=_FURTHEST)
 
 
 def _tint(small: Pixels, pairs: Pairs, way: NDArray[np.int64]) -> Floats:
@@ -153,7 +169,8 @@ class _Closer:
         scale = side / max(least)
         size = (max(1, round(least[0] * scale)), max(1, round(least[1] * scale)))
         grey = [self._at(image, size, side) for image in (one, other)]
-        return align(smooth(grey[0]), smooth(grey[1]), furthest=side * _FURTHEST // SIDE)
+        borders = np.array([[(side + 1 - size[1]) // 2, (side + 1 - size[0]) // 2]])
+        return align(smooth(grey[0]), smooth(grey[1]), borders, furthest=side * _FURTHEST // SIDE)
 
     @staticmethod
     def _at(image: Image.Image, size: tuple[int, int], side: int) -> Floats:

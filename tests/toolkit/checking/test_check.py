@@ -53,6 +53,23 @@ def test_a_picture_that_comes_again_in_the_test_part_is_found(folder: Path, way:
     assert found.count == 1
 
 
+@pytest.mark.parametrize(("down", "across"), [(0, 1), (1, 0), (-1, 1), (2, 0), (0, -2)])
+def test_pictures_smaller_than_their_small_copies_are_found_where_they_were_moved(
+    tmp_path: Path, down: int, across: int
+) -> None:
+    """What comes in at an edge is repeated by the border that such a picture is laid into."""
+    fill(tmp_path, 12, side=28)
+    for at in range(4):
+        pixels = np.asarray(Image.open(tmp_path / "lying" / f"{at:03d}.png"))
+        Image.fromarray(np.roll(pixels, (down, across), (0, 1))).save(tmp_path / "lying" / f"m{at}.png")
+    found = looked_at(tmp_path)
+    pairs = {(f"lying/{at:03d}.png", f"lying/m{at}.png") for at in range(4)}
+    seen = {tuple(sorted(one.files)) for one in found.duplicates}
+    assert seen <= pairs
+    assert len(seen) >= 3
+    assert {one.kind for one in found.duplicates} == {"moved"}
+
+
 def test_pictures_that_only_look_alike_are_no_duplicates(folder: Path) -> None:
     found = looked_at(folder)
     assert found.ok
