@@ -76,7 +76,6 @@ def align(first: Floats, second: Floats, borders: Borders, *, furthest: int) -> 
 
     `borders` (M, 2) are the rows and columns that no picture has of its own, on either side.
     """
-    side = first.shape[-1]
     moves = np.r_[0 : furthest + 1, -furthest:0]
     places = _likeliest(first, second, moves)
     found = _laid(first, second, places[:, 0], moves, borders)
@@ -109,7 +108,8 @@ def _laid(
 ) -> Alignment:
     way, move = np.divmod(places, len(moves) ** 2)
     down, across = moves[move // len(moves)], moves[move % len(moves)]
-    agreement, difference = _agree(first, second, way, down, across, borders)
+    moved = np.stack([down, across], axis=1)
+    agreement, difference = _agree(first, second, way, moved, borders)
     return Alignment(way=way, down=down, across=across, agreement=agreement, difference=difference)
 
 
@@ -138,16 +138,17 @@ def _agree(
     first: Floats,
     second: Floats,
     way: NDArray[np.int64],
-    down: NDArray[np.int64],
-    across: NDArray[np.int64],
+    moves: NDArray[np.int64],
     borders: Borders,
 ) -> tuple[Floats, Floats]:
     agreement, difference = (np.empty(len(first), dtype=np.float32) for _ in range(2))
-    keys = np.stack([way, down, across, *borders.T], axis=1)
+    keys = np.concatenate([way[:, None], moves, borders], axis=1)
     for key in np.unique(keys, axis=0):
         pairs = np.flatnonzero((keys == key).all(axis=1))
         turn, *moved, high, wide = map(int, key)
-        one, other = overlapping(first[pairs], turned(second[pairs], turn), (moved[0], moved[1]), (high, wide))
+        one, other = overlapping(
+            first[pairs], turned(second[pairs], turn), (moved[0], moved[1]), (high, wide)
+        )
         agreement[pairs], difference[pairs] = correlate(one, other)
     return agreement, difference
 
