@@ -10,6 +10,12 @@ from pathlib import Path
 from toolkit.errors import CorruptError
 
 _READ_BYTES = 1024
+# how files begin that are neither networks nor weights, though they may be called so
+_MAGIC = {
+    b"\x89png\r\n": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x1f\x8b": "packed by gzip: `gunzip` it first",
+}
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
@@ -27,6 +33,9 @@ def _impostor(start: bytes) -> str | None:
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not text:
         return "empty; copy it anew"
+    for magic, what in _MAGIC.items():
+        if start.lower().startswith(magic):
+            return what
     if text.startswith(b"version https://git-lfs.github.com/spec"):
         return "a Git LFS pointer and not the file itself; `git lfs pull` in its repository fetches that"
     if text.startswith((b"/annex/objects/", b"../.git/annex/", b".git/annex/")):

@@ -90,6 +90,7 @@ def quantize(
 def unquantizable(model: Any) -> dict[str, str]:
     """Return the nodes that the quantizer has no right form for, each with what it is."""
     found = {}
+    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         group = next((a.i for a in node.attribute if a.name == "group"), 1)
         if node.op_type == "ConvTranspose" and group > 1:
@@ -98,6 +99,8 @@ def unquantizable(model: Any) -> dict[str, str]:
             found[node.name] = f"{node.op_type} of {node.domain}"
         elif node.op_type == "GroupNormalization":
             found[node.name] = node.op_type
+        elif node.op_type == "LayerNormalization" and ranks.get(node.input[1], 1) > 1:
+            found[node.name] = "LayerNormalization over several extents"
     return found
 
 

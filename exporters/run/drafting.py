@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporters.graphs.capture import capture, finish
-from exporters.graphs.ends import require_provable, shape_ends, squeeze_scores
+from exporters.graphs.ends import require_provable
 from exporters.graphs.form import PROBABILITIES, in_form, refuse_softmax
 from exporters.run.context import RunContext
 from toolkit.artifacts import Artifact
@@ -19,6 +19,7 @@ from toolkit.graphs.completing import complete
 from toolkit.graphs.ends import close_extents
 from toolkit.graphs.reading import read_graph
 from toolkit.graphs.recognising import form_of
+from toolkit.graphs.shaping import shape_ends, squeeze_scores
 
 
 @dataclass(frozen=True, kw_only=True)

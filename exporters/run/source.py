@@ -25,7 +25,7 @@ from toolkit.exporting import Exporter, ExportOptions
 from toolkit.graphs import GRAPH
 from toolkit.graphs.asking import Nature, ask
 from toolkit.graphs.ends import close_extents
-from toolkit.graphs.facts import DTYPES, input_spec, scores_spec
+from toolkit.graphs.facts import input_spec, scores_spec
 from toolkit.graphs.reading import hash_graph, read_normalised
 from toolkit.graphs.recognising import dialect_of
 from toolkit.opening import Selection, is_path, open_model
@@ -114,9 +114,7 @@ def _asked(model: Any, path: Path, output: str | None) -> Nature:
     try:
         return ask(model, output=output)
     except CnnkitError as error:
-        doubles = any(DTYPES.get(tensor.data_type) == "float64" for tensor in model.graph.initializer)
-        hint = "; it computes in float64: export the network in float32" if doubles else ""
-        raise type(error)(f"{path}: {error}{hint}") from None
+        raise type(error)(f"{path}: {error}") from None
 
 
 def _said(nature: Nature, what: str, taken: TensorSpec, batch: int | None) -> list[str]:

@@ -27,6 +27,17 @@ def _choice(name: str) -> Callable[[cli.Function], cli.Function]:
     return _option(name, default="auto", show_default=True)
 
 
+# how people's own pictures are read, of trainings and sweeps alike
+reading_options = cli.options(
+    _option("group", metavar="REGEX"),
+    _option("exclude", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE"),
+    _option("columns", metavar="ROLE=NAME,…"),
+    _option("skip_damaged", is_flag=True),
+    _option("max_pixels", default=MOST_PIXELS),
+    _option("levels", metavar="LOW,HIGH"),
+    _option("grey", is_flag=True),
+)
+
 training_options = cli.options(
     cli.name_option(options()["name"].help),
     _option("resume", is_flag=True),
@@ -47,13 +58,7 @@ training_options = cli.options(
     ),
     cli.dataset_option,
     cli.data_dir_option,
-    _option("group", metavar="REGEX"),
-    _option("exclude", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE"),
-    _option("columns", metavar="ROLE=NAME,…"),
-    _option("skip_damaged", is_flag=True),
-    _option("max_pixels", default=MOST_PIXELS),
-    _option("levels", metavar="LOW,HIGH"),
-    _option("grey", is_flag=True),
+    reading_options,
     _option("images"),
     _option("fold", metavar="I/K"),
     _option("size"),

@@ -9,6 +9,7 @@ import click
 
 from toolkit import cli
 from toolkit.commands._recipe_options import option_names
+from toolkit.commands._training_options import reading_options
 from toolkit.errors import CnnkitError
 from toolkit.training.folds import MOST_FOLDS
 from toolkit.training.recipes import FieldSpec
@@ -46,6 +47,7 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
 @click.argument("model")
 @cli.dataset_option
 @cli.data_dir_option
+@reading_options
 @click.option(
     "--cell-timeout",
     "cell_timeout_s",

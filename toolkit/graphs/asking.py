@@ -7,6 +7,7 @@ already, is read off the values.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import CnnkitError, CorruptError
+from toolkit.graphs.facts import DTYPES
 from toolkit.graphs.running import (
     LIVE_BYTES,
     LIVE_VALUES,
@@ -27,6 +29,8 @@ from toolkit.graphs.running import (
 from toolkit.graphs.scores import PROBABLE, Kind, choose_scores, kind_of, may_be_bounded
 
 ROWS = 4
+# the largest batch that is looked for in a graph that takes neither any nor one
+MOST_ROWS = 256
 # relative to the largest of a row's values: what another order of summation explains
 EXPLAINED = 1e-3
 # rows are drawn at these scales in turn: what is bounded at the last is bounded by its last operator
@@ -40,6 +44,7 @@ class Nature:
     `outputs` are their names, that of the scores first; `columns` how many scores an input gets. `batch` is
     the only batch that it takes, None where any. `mixes` is the node by which an answer depends on the other
     inputs of its batch, `changes` the one by which it differs from call to call; None where it does not.
+    `rivals` are outputs that could be the scores, too.
     """
 
     outputs: tuple[str, ...]
@@ -48,6 +53,7 @@ class Nature:
     batch: int | None = None
     mixes: str | None = None
     changes: str | None = None
+    rivals: tuple[str, ...] = ()
 
     @property
     def probabilities(self) -> bool:
@@ -55,21 +61,24 @@ class Nature:
         return self.kind in PROBABLE
 
 
-def ask(model: Any, *, output: str | None = None, seed: int = 0) -> Nature:
+def ask(model: Any, *, output: str | None = None, classes: int | None = None, seed: int = 0) -> Nature:
     """Run a normalised graph on a few inputs. `output` names the one that holds the scores.
+
+    `classes` is how many there are, where that is known.
 
     Raises CorruptError where it cannot run at all, NotFoundError for an output that is not there, CnnkitError
     where no output has one row of scores an input, or where its answers are no numbers.
     """
-    opened = session(model, lean=True)
+    opened = _opened(model)
     given = opened.session.get_inputs()[0]
     count = max(2, min(ROWS, LIVE_BYTES // max(1, LIVE_VALUES * widest_bytes(model))))
     drawn = probes([*given.shape], given.type, seed, count)
-    batch, found = _taken(opened, drawn)
+    batch, drawn, found = _taken(model, opened, drawn)
     inputs = drawn[: len(drawn) if batch is None else batch]
     again = _run(opened, inputs)
-    names = [told.name for told in opened.session.get_outputs()]
-    scores = choose_scores(model, dict(zip(names, found, strict=True)), len(inputs), output)
+    names = [value.name for value in opened.session.get_outputs()]
+    told = dict(zip(names, found, strict=True))
+    scores, *rivals = choose_scores(model, told, len(inputs), output, classes)
     place = names.index(scores)
     rows, repeated = (one[place].reshape(len(inputs), -1) for one in (found, again))
     parts = range(len(inputs), len(drawn) - len(inputs) + 1, len(inputs))
@@ -87,6 +96,7 @@ def ask(model: Any, *, output: str | None = None, seed: int = 0) -> Nature:
         batch=batch,
         mixes=mixes,
         changes=changes,
+        rivals=tuple(rivals),
     )
 
 
@@ -123,19 +133,52 @@ def _run(opened: Opened, inputs: NDArray[Any]) -> list[NDArray[Any]]:
         raise CorruptError(f"ONNX Runtime cannot run the graph: {first}") from None
 
 
-def _taken(opened: Opened, inputs: NDArray[Any]) -> tuple[int | None, list[NDArray[Any]]]:
-    """Return the only batch that a graph takes (None: any), and its answers to the inputs in that batch."""
+def _opened(model: Any) -> Opened:
+    try:
+        return session(model, lean=True)
+    except CorruptError as error:
+        doubles = any(DTYPES.get(tensor.data_type) == "float64" for tensor in model.graph.initializer)
+        hint = "; it computes in float64: export the network in float32" if doubles else ""
+        raise CorruptError(f"{error}{hint}") from None
+
+
+def _taken(
+    model: Any, opened: Opened, inputs: NDArray[Any]
+) -> tuple[int | None, NDArray[Any], list[NDArray[Any]]]:
+    """Return the only batch that a graph takes (None: any), whole batches of inputs, and what it answers."""
     declared = opened.session.get_inputs()[0].shape[0]
     if isinstance(declared, int):
-        return declared, _run(opened, inputs[:declared])
+        return declared, inputs, _run(opened, inputs[:declared])
     try:
         found = _run(opened, inputs)
-    except CorruptError:
-        # the batch that it was written with is baked in somewhere, which is nearly always 1
-        return 1, _run(opened, inputs[:1])
+    except CorruptError as error:
+        return _baked(model, opened, inputs, error)
     if any(value.ndim and len(value) == len(inputs) for value in found):
-        return None, found
-    return 1, _run(opened, inputs[:1])
+        return None, inputs, found
+    return 1, inputs, _run(opened, inputs[:1])
+
+
+def _baked(
+    model: Any, opened: Opened, inputs: NDArray[Any], error: CorruptError
+) -> tuple[int, NDArray[Any], list[NDArray[Any]]]:
+    """Find the batch that a graph was written with, which is nearly always 1, among what it reshapes to."""
+    for batch in (1, *_reshaped_to(model)):
+        given = np.resize(inputs, (max(batch, len(inputs) // batch * batch), *inputs.shape[1:]))
+        with contextlib.suppress(CorruptError):
+            return batch, given, _run(opened, given[:batch])
+    raise error
+
+
+def _reshaped_to(model: Any) -> list[int]:
+    """Return the first extents that a graph brings values to, for good."""
+    import onnx
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    shapes = [
+        n.input[1] for n in model.graph.node if n.op_type in ("Reshape", "Expand") and n.input[1] in stored
+    ]
+    firsts = [onnx.numpy_helper.to_array(stored[name]).reshape(-1)[:1].tolist() for name in shapes]
+    return sorted({first[0] for first in firsts if first and 1 < first[0] <= MOST_ROWS})
 
 
 def scale_of(model: Any) -> Literal["normal", "pixels"]:

@@ -20,6 +20,8 @@ PASSED_ON = frozenset(
     {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Transpose"}
     | {"QuantizeLinear", "DequantizeLinear"}
 )
+# operators that find the best of several
+BEST_OF = frozenset({"ReduceMax", "ReduceMin", "Max", "Min", "Gather", "GatherElements", "GatherND"})
 # operators whose values have no upper bound
 UNBOUNDED = frozenset(
     {"Gemm", "MatMul", "Conv", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
@@ -27,20 +29,31 @@ UNBOUNDED = frozenset(
 )
 
 
-def choose_scores(model: Any, answered: dict[str, NDArray[Any]], rows: int, output: str | None) -> str:
-    """Return the output that holds one row of scores an input. Raises NotFoundError, CnnkitError."""
+def choose_scores(
+    model: Any, answered: dict[str, NDArray[Any]], rows: int, output: str | None, classes: int | None = None
+) -> tuple[str, ...]:
+    """Return the output that holds one row of scores an input, then others that could be it.
+
+    `output` is its name, `classes` how many scores there are, where that is known. Raises NotFoundError,
+    CnnkitError.
+    """
     if output is not None and output not in answered:
         raise NotFoundError(f"the graph has no output {output!r}; it has: {', '.join(answered)}")
-    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    makers = {name: node for node in model.graph.node for name in node.output}
     names = [output] if output is not None else list(answered)
-    fit = [name for name in names if _is_scores(answered[name], rows) and makers.get(name) != "TopK"]
+    widths = {name: width for name in names if (width := columns_of(answered[name], rows))}
+    fit = [name for name in widths if output is not None or not _is_best_of(makers, name, widths[name])]
+    # a single number an input is its score only where nothing else is
+    fit = [name for name in fit if answered[name].ndim > 1] or fit
     if not fit:
-        told = "; ".join(_described(name, answered[name], makers.get(name)) for name in names)
-        choice = " or name another output with --output NAME" if output is not None else ""
+        told = "; ".join(_described(name, answered[name], rows, makers.get(name)) for name in names)
+        what = "no output holds" if output is None else f"the output {output!r} does not hold"
         raise CnnkitError(
-            f"no output holds one row of scores an input, (N, K): {told}; cnnkit takes classifiers: export "
-            f"the network before its last step, where the scores are{choice}"
+            f"{what} one row of scores an input, (N, K): {told}; cnnkit takes classifiers: export the "
+            "network before its last step, where the scores are"
+            f"{' or name another output' if output is not None else ''}"
         )
+    fit = [name for name in fit if widths[name] == classes] or fit
     above = {name: _ancestors(model, name) for name in fit}
     # features that other scores are computed from are no scores themselves
     last = [
@@ -48,21 +61,39 @@ def choose_scores(model: Any, answered: dict[str, NDArray[Any]], rows: int, outp
         for name in fit
         if not any(name in above[o] and answered[o].size != answered[name].size for o in fit if o != name)
     ]
-    return (last or fit)[0]
+    return tuple(last or fit)
 
 
-def _is_scores(value: NDArray[Any], rows: int) -> bool:
-    """Tell whether an output is (N, K), or squeezes to it: (N, K, 1, 1), or K alone for a batch of one."""
-    if not np.issubdtype(value.dtype, np.floating):
-        return False
-    if value.ndim >= 2:
-        return len(value) == rows and bool(np.prod(value.shape[2:], dtype=np.int64) == 1)
-    return rows == 1 and value.ndim == 1 and value.size > 1
+def columns_of(value: NDArray[Any], rows: int) -> int | None:
+    """Return how many scores an input has; None for what is no row of them.
+
+    A row is (N, K), or squeezes to it, as (N, K, 1, 1) and (N, 1, K) do; a number an input, (N,), is one
+    score; K alone is a row where the batch is one.
+    """
+    if not np.issubdtype(value.dtype, np.floating) or not value.size:
+        return None
+    if value.ndim == 1:
+        return 1 if len(value) == rows else len(value) if rows == 1 else None
+    extents = [extent for extent in value.shape[1:] if extent != 1]
+    if value.ndim == 0 or len(value) != rows or len(extents) > 1:
+        return None
+    return int(extents[0]) if extents else 1
 
 
-def _described(name: str, value: NDArray[Any], maker: str | None) -> str:
-    shape = "×".join(map(str, ("N", *value.shape[1:]))) if value.ndim else "a single number"
-    why = f", made by {maker}" if maker in ("TopK", "ArgMax") else ""
+def _is_best_of(makers: dict[str, Any], name: str, columns: int) -> bool:
+    """Tell whether an output is the best of each input's scores rather than all of them."""
+    node = makers.get(name)
+    while node is not None and node.op_type in PASSED_ON and node.input:
+        node = makers.get(node.input[0])
+    return node is not None and (node.op_type == "TopK" or (columns == 1 and node.op_type in BEST_OF))
+
+
+def _described(name: str, value: NDArray[Any], rows: int, maker: Any) -> str:
+    batch = "N" if len(value.shape) and len(value) == rows else None
+    shape = (
+        "×".join(map(str, (batch or value.shape[0], *value.shape[1:]))) if value.ndim else "a single number"
+    )
+    why = f", made by {maker.op_type}" if maker is not None and maker.op_type in ("TopK", "ArgMax") else ""
     return f"{name!r} is {shape} of {value.dtype}{why}"
 
 

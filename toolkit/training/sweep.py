@@ -15,6 +15,7 @@ from toolkit import schema, zoo
 from toolkit.artifacts import artifact_name, artifacts_root, write_json
 from toolkit.datasets import dataset_of, dataset_words
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, needs_extra, unknown_name
+from toolkit.listings import MOST_PIXELS
 from toolkit.machine.cpu import usual_threads
 from toolkit.models import Recipe
 from toolkit.schema import Positive
@@ -42,6 +43,8 @@ _OPTIONS = (
     "size",
     "fold",
 )
+# those by which every cell reads people's own pictures alike
+_READING = ("group", "exclude", "columns", "skip_damaged", "max_pixels", "levels", "grey")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +119,16 @@ def sweep(
     `folds` varies the fold that is held out. `search` draws so many trials instead of trying every
     combination: of the recipe fields in `over`, in the ranges that they declare, and of options with several
     values; poor trials are given up early.
-    Cells that could not be trained are in the table with their errors. Raises CnnkitError for what would
-    fail in every cell, and when stopped; `resume` goes on with the newest sweep of the same arguments.
+    `group`, `exclude`, `columns`, `skip_damaged`, `max_pixels`, `levels` and `grey` are those of `train`, the
+    same in every cell. Cells that could not be trained are in the table with their errors. Raises CnnkitError
+    for what would fail in every cell, and when stopped; `resume` goes on with the newest sweep of the same
+    arguments.
     """
     if on != "local":
         raise unknown_name("place for cells", on, ["local"])
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
     fixed = tuple(part for word, value in wanted.items() if value is not None for part in (word, str(value)))
+    fixed += _read_by({name: varied.pop(name) for name in _READING if name in varied})
     if folds is not None:
         varied = {**varied, "fold": [f"{number}/{folds}" for number in range(1, folds + 1)]}
     chosen = dict(_axis(word, values) for word, values in varied.items())
@@ -148,6 +154,17 @@ def sweep(
     if plan.search is not None:
         table = replace(table, metric=plan.search.metric)
     return replace(table, files=table.write())
+
+
+def _read_by(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the arguments of `cnnkit train` that say how pictures are read, but for what is usual."""
+    told: list[str] = []
+    for name, value in given.items():
+        setting = jobs.options()[name]
+        if value is None or value is False or (name == "max_pixels" and value == MOST_PIXELS):
+            continue
+        told += [f"--{setting.word}"] if value is True else [f"--{setting.word}", str(value)]
+    return tuple(told)
 
 
 def _search(

@@ -12,7 +12,10 @@ from onnx import TensorProto
 from tests import odd_graphs as odd
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.graphs.asking import Nature, ask, scale_of
+from toolkit.graphs.completing import complete
 from toolkit.graphs.normalising import normalise
+from toolkit.graphs.running import session
+from toolkit.graphs.shaping import squeeze_scores
 
 
 def asked(model: Any, **more: Any) -> Nature:
@@ -85,7 +88,43 @@ def test_a_batch_that_is_baked_in_is_found() -> None:
     assert (found.batch, found.columns, found.mixes) == (1, 4, None)
 
 
-@pytest.mark.parametrize("extents", [[0, 4, 1, 1], [0, 4, 1]])
+def test_a_larger_batch_that_is_baked_in_is_found_among_what_it_reshapes_to() -> None:
+    shape = odd.stored("shape", [7, 4], np.int64)
+    found = asked(ending(odd.node("Reshape", ["raw", "shape"], "scores"), constants=[shape]))
+    assert (found.batch, found.columns) == (7, 4)
+
+
+def test_one_number_an_input_is_its_score_and_is_brought_to_a_column() -> None:
+    mean = odd.node("ReduceMean", ["raw"], "mean", axes=[1], keepdims=0)
+    model = normalise(ending(mean, odd.node("Sigmoid", ["mean"], "scores"))).model
+    found = ask(model)
+    assert (found.columns, found.kind, found.batch) == (1, "shares", None)
+    squeeze_scores(complete(model))
+    opened = session(model).session
+    assert opened.get_outputs()[0].name == "scores"
+    assert opened.run(None, {"pictures": np.zeros((3, 3, 8, 8), np.float32)})[0].shape == (3, 1)
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_the_best_of_the_scores_is_not_taken_for_them(keep: int) -> None:
+    outputs = [odd.end("best", None), odd.end("scores", None)]
+    nodes = [
+        odd.node("Softmax", ["raw"], "scores"),
+        odd.node("ReduceMax", ["scores"], "best", axes=[1], keepdims=keep),
+    ]
+    assert asked(ending(*nodes, outputs=outputs)).outputs == ("scores", "best")
+
+
+def test_outputs_that_could_be_the_scores_as_well_are_told_unless_their_number_is_known() -> None:
+    two = odd.stored("two", np.ones((6, 2)))
+    nodes = [odd.node("MatMul", ["flat", "two"], "other")]
+    outputs = [odd.end("raw", None), odd.end("other", None)]
+    model = ending(*nodes, outputs=outputs, constants=[two])
+    assert asked(model).rivals == ("other",)
+    assert (asked(model, classes=2).outputs[0], asked(model, classes=2).rivals) == ("other", ())
+
+
+@pytest.mark.parametrize("extents", [[0, 4, 1, 1], [0, 4, 1], [0, 1, 4], [0, 1, 1, 4]])
 def test_scores_that_squeeze_to_a_row_are_scores(extents: list[int]) -> None:
     shape = odd.stored("shape", extents, np.int64)
     found = asked(ending(odd.node("Reshape", ["raw", "shape"], "scores"), constants=[shape]))

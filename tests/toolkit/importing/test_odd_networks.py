@@ -95,7 +95,7 @@ def test_a_column_alone_is_the_second_of_two_classes(colours: Path, tmp_path: Pa
         (ODD["scaled-by-another"], {"fixed": {"times": "a"}}, "--fix times=a is no number"),
         (ODD["scaled-by-another"], {"fixed": {"times": "1,2"}}, "gives 2 numbers for 1"),
         (ODD["plain"], {"logits": "score"}, "no output 'score'; known: scores"),
-        (ODD["labels-first"], {"logits": "label"}, "the output label holds no row of scores"),
+        (ODD["labels-first"], {"logits": "label"}, "the output 'label' does not hold one row of scores"),
         (ODD["plain"], {"mean": (123.7,)}, "is of pixels from 0 to 255: add --scale 1"),
         (ODD["plain"], {"mean": (0.1, 0.2)}, "--mean takes one figure, or one for each of the 3 channels"),
         (ODD["plain"], {"std": (0.0,)}, "std holds a 0"),
@@ -124,12 +124,12 @@ def test_what_does_not_fit_is_refused_in_words_and_leaves_nothing(
         (
             [node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0)],
             [value("label", ["n"], onnx.TensorProto.INT64)],
-            r"no output holds a row of class scores .* label \(int64 2\)",
+            "no output holds one row of scores .* 'label' is N of int64, made by ArgMax",
         ),
         (
             [node("Identity", ["x"], ["maps"])],
             [value("maps", ["n", 3, SIZE, SIZE])],
-            "no output holds a row of class scores",
+            "no output holds one row of scores",
         ),
         (
             [node("Neg", ["scores"], ["others"])],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -17,7 +18,7 @@ from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.models import Recipe
 from toolkit.training.cells import cell_name
 from toolkit.training.record.folder import lock
-from toolkit.training.sweep import SweepPlan, open_folder, run_sweep
+from toolkit.training.sweep import SweepPlan, open_folder, run_sweep, sweep
 from toolkit.training.table import Table, varied
 
 pytest.importorskip("torch")
@@ -32,6 +33,29 @@ def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
     assert list(varied(plan.axes)) == ["batch", "seed"]
     assert cell_name({"recipe": "a/b.toml", "lr": "1e-3"}) == "recipe-a-b.toml_lr-1e-3"
     assert cell_name({}) == "only"
+
+
+def test_every_cell_reads_pictures_as_the_sweep_was_told(tmp_path: Path) -> None:
+    said = {
+        "group": "clip.",
+        "skip_damaged": True,
+        "grey": False,
+        "levels": "0,4095",
+        "max_pixels": 25_000_000,
+    }
+    with contextlib.suppress(CnnkitError):  # no cell ends in so short a time
+        sweep(
+            "lenet",
+            dataset="fashion-mnist-sample",
+            lr=[0.1],
+            cell_timeout_s=0.01,
+            root=tmp_path,
+            **said,  # type: ignore[arg-type]
+        )
+    (plan,) = tmp_path.glob("lenet/sweeps/*/sweep.json")
+    assert json.loads(plan.read_text())["fixed"][2:] == [
+        *("--group", "clip.", "--skip-damaged", "--max-pixels", "25000000", "--levels", "0,4095")
+    ]
 
 
 def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Path) -> None:
