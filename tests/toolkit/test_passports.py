@@ -44,6 +44,7 @@ FULL = passport(
     source_parity=PARITY,
     created="2026-11-01T00:00:00+00:00",
     seed=3,
+    precision_why="smallest within the accuracy budget",
     training_images=1000,
     compute=ComputeRecord(device="cpu", threads=1, arithmetic="fp32", channels_last=False),
     pretrained="imagenet",

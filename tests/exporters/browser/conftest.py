@@ -45,8 +45,9 @@ def address(web_folder: Path) -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Any]:
+    """Start Chromium; Playwright runs an event loop in this thread, which no other module's tests may see."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (extra test)")
     with sync_api.sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=chromium, args=ARGS)
