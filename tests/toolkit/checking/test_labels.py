@@ -46,6 +46,7 @@ def test_small_sets_are_learnt_more_often() -> None:
     assert epochs_for(10**7) == 4
 
 
+@pytest.mark.slow
 def test_moved_pictures_are_found_by_a_network_trained_here_and_left_out_by_the_list(tmp_path: Path) -> None:
     data = tmp_path / "data"
     fill(data, 60)

@@ -27,7 +27,8 @@ def test_a_profile_in_python_is_the_commands() -> None:
     assert found.runs[0].backends["ort"].measured
     assert not found.runs[0].backends["ort"].static
     assert found.machine.peaks is not None  # its rows were held against the machine
-    assert told[0].startswith("opened ")
+    # before it may stand that this process keeps freed memory, where a training of this test run was in it
+    assert any(line.startswith("opened ") for line in told[:2])
     assert "conv1" in " ".join(Read(found._repr_html_()).texts)
     assert found.html().startswith("<!doctype html>")
 

@@ -141,7 +141,7 @@ def far(found: dict[str, Any], wanted: dict[str, Any]) -> float:
 
 @pytest.mark.parametrize(
     ("changes", "count", "taken"),
-    [(MIXED, 2, 30), (BALANCED, 3, 30), pytest.param(DROPOUT, 4, 100)],
+    [(MIXED, 2, 30), pytest.param(BALANCED, 3, 30, marks=pytest.mark.slow), (DROPOUT, 4, 100)],
 )
 def test_ranks_end_with_one_process_s_weights(
     changes: dict[str, Any], count: int, taken: int, tmp_path: Path
