@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from serve.classifier import Classifier
 from serve.settings import OpeningSettings
@@ -183,6 +184,29 @@ class ServedModel:
         """Free the engines that were opened."""
         while self.opened:
             self.opened.popitem()[1].close()
+
+
+def files_under(folder: Path, backend: str, opening: OpeningSettings) -> tuple[str, ...]:
+    """Return the newest file of each name anywhere under a folder that a backend opens at the precision.
+
+    They are files rather than names: nothing that ships, and nothing elsewhere, takes their place. Raises
+    NotFoundError where there is none, CorruptError for a passport that cannot be read.
+    """
+    placed = [path.with_suffix("") for path in sorted(folder.rglob("*.json"))]
+    known = [Artifact(path=path, passport=read_passport(path)) for path in placed if path.exists()]
+    selection = opening.selection(backend)
+    wanted = (selection.precision, selection.computed.get(selection.precision))
+    fitting = [
+        one for one in known if one.passport.format in selection.formats and one.passport.precision in wanted
+    ]
+    if not fitting:
+        there = ", ".join(f"{one.path.name} ({one.passport.precision})" for one in known)
+        lies = f"there are {there}: try --precision or --backend" if known else "no file there has a passport"
+        raise NotFoundError(
+            f"no artifact under {folder} that {backend} opens in {selection.precision}; {lies}"
+        )
+    newest = {one.name: one for one in sorted(fitting, key=lambda one: one.passport.created or "")}
+    return tuple(str(one.path) for _, one in sorted(newest.items()))
 
 
 def line_up(

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from serve.api.access import is_loopback
-from serve.served import ServedModel, line_up
+from serve.served import ServedModel, files_under, line_up
 from serve.settings import ServeSettings
 from toolkit.artifacts import artifacts_root
 from toolkit.errors import CnnkitError, MissingExtraError
@@ -79,6 +79,8 @@ def serve(
             f"warning: {settings.host} can be reached by other machines and nobody is asked who they are; "
             "`--auth USER:PASSWORD` or `--token TOKEN` changes that"
         )
+    if settings.model_dir is not None:
+        models = models or files_under(settings.model_dir, settings.backend, settings.opening)
     with contextlib.closing(listen(settings.host, settings.port)) as sock:
         served = line_up(
             tuple(map(str, models)),

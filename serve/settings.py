@@ -100,7 +100,7 @@ class ServeSettings:
     that it is not ready, and goes on, before it listens no more. `log_requests` writes a line of JSON for
     each request on standard output; with `model_control` the API loads and unloads models of the folder.
     With `choices` a name is served as `cnnkit choose` chose it, by that backend, where that holds here.
-    `grpc_port` is where the protocol is spoken over gRPC, 0 for any free one, None for nowhere.
+    `model_dir` is a folder of which every artifact is served, where no model is named.
     `grpc_port` is where the protocol is spoken over gRPC, 0 for any free one, None for nowhere. Each of
     several `processes` opens the models; where no `threads` are asked for, they divide the cores.
     """
@@ -123,6 +123,7 @@ class ServeSettings:
     model_control: bool = False
     grpc_port: int | None = None
     choices: bool = False
+    model_dir: Path | None = None
     processes: int = 1
 
     @property

@@ -208,7 +208,7 @@ def check_proof(engine: Engine, proof: Proof, *, runs: int = 50) -> Verdict:
     A picture agrees when no logit differs by more than the tolerance and the first answer is the
     same, or was closer to the second than twice the tolerance.
     """
-    inputs = _inputs(engine.artifact.passport, proof)
+    inputs = proof_inputs(engine.artifact.passport, proof)
     found = answers(engine, inputs)
     differences = np.abs(found.astype(np.float64) - proof.logits).max(axis=1)
     probable = engine.artifact.passport.softmax
@@ -237,7 +237,8 @@ def latency_ms(engine: Engine, batch: NDArray[Any], *, runs: int) -> float:
     return statistics.median(timed(call, runs))
 
 
-def _inputs(passport: Passport, proof: Proof) -> NDArray[Any]:
+def proof_inputs(passport: Passport, proof: Proof) -> NDArray[Any]:
+    """Return what a proof holds as a network's input: pictures go through its preprocessing."""
     if proof.given.dtype == np.uint8 and passport.preprocessing is not None:
         return inputs_of_fitted(proof.given, passport)[:]
     return proof.given

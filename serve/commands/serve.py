@@ -19,7 +19,16 @@ from toolkit.passports import Precision
 @cli.backend_option("[default: the usual one].")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0: any free one."
+    *("--port", "--http-port", "port"),
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="0: any free one.",
+)
+@click.option(
+    "--model-dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Every artifact under a folder instead of MODELs, as a cluster mounts it.",
 )
 @click.option("--page/--no-page", default=True, help="--no-page: the API alone, without Gradio.")
 @click.option(
@@ -100,6 +109,7 @@ def serve(
     backend: str | None,
     host: str,
     port: int,
+    model_dir: Path | None,
     page: bool,
     as_site: bool,
     auth: str | None,
@@ -138,10 +148,12 @@ def serve(
     _refuse_empty("token", token)
     if auth is not None and not all(auth.partition(":")[::2]):
         raise click.UsageError("--auth takes USER:PASSWORD")
+    if model_dir is not None and models:
+        raise click.UsageError(f"--model-dir serves all that is in {model_dir}: leave {models[0]} away")
     settings = ServeSettings(
         backend=DEFAULT_BACKEND if backend is None else backend,
         opening=OpeningSettings(
-            root=root,
+            root=model_dir or root,
             precision=precision,
             untrained=untrained,
             seed=seed,
@@ -165,6 +177,7 @@ def serve(
         model_control=model_control,
         grpc_port=grpc_port,
         choices=cli.takes_choice(backend=backend, device=device),
+        model_dir=model_dir,
         processes=processes,
     )
     server.serve(*models, settings=settings, tell=cli.say)

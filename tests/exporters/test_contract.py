@@ -37,7 +37,9 @@ def cases() -> list[object]:
 def test_every_exporter_makes_every_precision_it_claims_of_every_model(
     model: str, tmp_path: Path, web_runtime: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CNNKIT_BROWSER", "none")  # a browser for each would take minutes
+    # a browser and a server for each would take minutes
+    monkeypatch.setenv("CNNKIT_BROWSER", "none")
+    monkeypatch.setenv("CNNKIT_TRIAL", "none")
     command = (
         *("export", model, "--untrained", "--format", ",".join(EXPORTERS.names())),
         *("--precision", ",".join(precisions()), "--images", 8, "--calibration-images", 8),
