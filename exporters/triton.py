@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from exporters.repository.config import labels_text, model_config
+from exporters.repository.config import FILES, ModelRunner, labels_text, model_config
 from exporters.run.context import context_of
 from exporters.run.publish import inherited, publish_folder
 from exporters.run.source import export_path
-from toolkit.artifacts import Artifact
+from toolkit.artifacts import Artifact, hash_file
+from toolkit.backends import BACKENDS
 from toolkit.checkpoints import tool_versions
+from toolkit.choices import SUFFIX
 from toolkit.errors import UnavailableError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
 from toolkit.graphs import GRAPH
+from toolkit.opening import Selection
 from toolkit.passports import Format, Passport, Precision
+from toolkit.resolving import resolve_choice
+from toolkit.telling import Tell
 from toolkit.tensorrt import PLAN
 from toolkit.tensorrt.flavours import FlavourName
-
-FILES = {GRAPH: "model.onnx", PLAN: "model.plan"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,25 +58,43 @@ class TritonExporter(Exporter):
         if options.own_of(TritonOptions).flavour == "rtx":
             raise refusal("an engine of TensorRT-RTX")
 
+    def machine(self, options: ExportOptions) -> Mapping[str, Any]:
+        choices = sorted(options.root.glob(f"*/*{SUFFIX}"))
+        return {"choices": {path.name: hash_file(path) for path in choices}}
+
     def export(self, source: Artifact, options: ExportOptions, context: Context | None = None) -> Exported:
         start = time.perf_counter()
         target = source.passport.target
         if source.passport.format == PLAN and (target is None or target.flavour != "classic"):
             raise refusal(source.path.name)
         path = export_path(source, options, self)
-        model = path.name.split(".")[0]
+        model, run = path.name.split(".")[0], context_of(source, options, context)
+        runner = _chosen(model, source, options, run.tell)
 
         def fill(folder: Path) -> None:
             version = folder / model / "1"
             version.mkdir(parents=True)
             (version / FILES[source.passport.format]).write_bytes(source.path.read_bytes())
-            config = model_config(model, source, options.batches)
+            config = model_config(model, source, options.batches, runner)
             (folder / model / "config.pbtxt").write_text(config, encoding="utf-8")
             (folder / model / "labels.txt").write_text(labels_text(source.passport.classes), encoding="utf-8")
 
-        key = context_of(source, options, context).key
-        made = publish_folder(path, fill, _passport(source, key))
+        made = publish_folder(path, fill, _passport(source, run.key))
         return Exported(artifact=made, seconds=time.perf_counter() - start)
+
+
+def _chosen(model: str, source: Artifact, options: ExportOptions, tell: Tell) -> ModelRunner | None:
+    """Return what was measured to run this very file fastest here; None where that was not chosen (told)."""
+    found = resolve_choice(model, Selection(root=options.root), tell)
+    if found is None or found.choice is None:
+        return None
+    if found.choice.sha256 != source.passport.sha256:
+        tell(
+            f"chosen for {model} is {found.choice.file} ({found.choice.chosen.label}), which is not what is "
+            "served: --precision exports that one"
+        )
+        return None
+    return ModelRunner(platform=BACKENDS.load(found.backend).platform, why=found.why)
 
 
 def refusal(what: str) -> UnavailableError:

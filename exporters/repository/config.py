@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from toolkit.artifacts import Artifact
+from toolkit.backends import opener
 from toolkit.errors import CnnkitError
 from toolkit.graphs import GRAPH
 from toolkit.passports import TensorSpec
@@ -15,15 +17,35 @@ TYPES = {
     **{"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8", "int8": "TYPE_INT8"},
     **{"int32": "TYPE_INT32", "int64": "TYPE_INT64", "float64": "TYPE_FP64", "bool": "TYPE_BOOL"},
 }
-RUNTIMES = {GRAPH: "onnxruntime", PLAN: "tensorrt"}
+FILES = {GRAPH: "model.onnx", PLAN: "model.plan"}
 # how long a request may wait for others to share its batch, and for its turn at all
 QUEUE_DELAY_MICROSECONDS = 500
 TIMEOUT_MICROSECONDS = 1_000_000
 QUEUE_LENGTH = 1024
 
 
-def model_config(name: str, source: Artifact, batches: Sequence[int]) -> str:
-    """Return the text of config.pbtxt. Triton's dims exclude the batch, unless the graph's is fixed."""
+@dataclass(frozen=True, kw_only=True)
+class ModelRunner:
+    """The backend of this server that runs a model, by its platform there, and in words why that one."""
+
+    platform: str
+    why: str | None = None
+
+    @property
+    def word(self) -> str:
+        """Return the server's name of it: a platform's first word."""
+        return self.platform.partition("_")[0]
+
+
+def model_config(
+    name: str, source: Artifact, batches: Sequence[int], runner: ModelRunner | None = None
+) -> str:
+    """Return the text of config.pbtxt. Triton's dims exclude the batch, unless the graph's is fixed.
+
+    `runner` None is the first backend that opens the file. The file's name stands there, since each backend
+    has another one that it looks for by itself.
+    """
+    runner = runner or ModelRunner(platform=opener(source.passport.format).platform)
     passport = source.passport
     dynamic = passport.input.shape[0] is None
     largest = max(batches) if dynamic else 0
@@ -34,7 +56,9 @@ def model_config(name: str, source: Artifact, batches: Sequence[int]) -> str:
     warmed = sorted({min(batches), *batches[1:2]}) if dynamic else []
     parts = [
         f"name: {_text(name)}",
-        f"backend: {_text(RUNTIMES[passport.format])}",
+        *([f"# {runner.why}"] if runner.why else []),
+        f"backend: {_text(runner.word)}",
+        f"default_model_filename: {_text(FILES[passport.format])}",
         f"max_batch_size: {largest}",
         f"input [ {{ {_tensor(passport.input, dynamic=dynamic)} }} ]",
         f"output [ {{ {_tensor(passport.output, dynamic=dynamic)}{labels} }} ]",

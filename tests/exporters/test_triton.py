@@ -11,7 +11,10 @@ import pytest
 from exporters.repository.config import labels_text, model_config
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from toolkit.artifacts import Artifact, open_artifact, sidecar
+from toolkit.backends import DEFAULT_BACKEND, openers
+from toolkit.choices import ChoiceFile, Contender, choice_path, this_machine, weights_of, write_choice
 from toolkit.passports import Target
+from toolkit.resolving import release_of
 
 
 @pytest.fixture
@@ -29,6 +32,7 @@ def parsed(text: str) -> Any:
 def test_the_config_is_what_nvidias_schema_reads(graph: Artifact) -> None:
     config = parsed(model_config("lenet", graph, (1, 32, 256)))
     assert (config.name, config.backend, config.max_batch_size) == ("lenet", "onnxruntime", 256)
+    assert config.default_model_filename == "model.onnx"
     assert config.input[0].name == "input"
     assert list(config.input[0].dims) == [1, 28, 28]
     assert config.output[0].label_filename == "labels.txt"
@@ -97,3 +101,31 @@ def test_a_classic_plan_names_the_server_that_it_needs(root: Path) -> None:
 
 def test_labels_stay_one_a_line() -> None:
     assert labels_text(("a b", "c\nd")) == "a b\nc d\n"
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_what_was_chosen_for_the_file_runs_it(graph: Artifact, root: Path, same: bool) -> None:
+    """A backend that a measurement chose is named by its platform; one chosen for another file is told."""
+    other = next(one for one in openers(graph.passport.format) if one.name != DEFAULT_BACKEND)
+    one = Contender(backend=other.name, artifact=graph.path.name, precision="fp32")
+    choice = ChoiceFile(
+        model=graph.name,
+        file=graph.path.name if same else f"{graph.name}.safetensors",
+        sha256=(
+            graph if same else open_artifact(root / graph.name / f"{graph.name}.safetensors")
+        ).passport.sha256,
+        weights=weights_of(root, graph.name),
+        chosen=one,
+        baseline=one,
+        machine=this_machine({other.name: release_of(other.name) or "none"}),
+    )
+    write_choice(choice_path(root, graph.name), choice)
+    result = cnnkit_run("export", graph.name, "--format", "triton", "--images", "64", "--artifacts", root)
+    config = (root / graph.name / f"{graph.name}.triton" / graph.name / "config.pbtxt").read_text()
+    assert result.exit_code == 0
+    if same:
+        assert parsed(config).backend == other.platform.partition("_")[0]
+        assert f"# as chosen: {other.name} fp32" in config
+    else:
+        assert parsed(config).backend == "onnxruntime"
+        assert "--precision exports that one" in result.stderr
