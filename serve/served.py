@@ -18,7 +18,7 @@ from toolkit.backends import BACKENDS, DEFAULT_BACKEND, Backend, backend_names
 from toolkit.choices import ChoiceFile
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import as_asked, describe, fits, is_path, newest_name, readings
-from toolkit.resolving import resolve_choice, said_choice
+from toolkit.resolving import resolve_choice, said_choice, settings_of
 from toolkit.telling import Tell, silent
 
 # a file that could not be opened is tried anew this much later: it may be whole by then, a device free
@@ -248,7 +248,10 @@ def _chosen(model: str, opening: OpeningSettings, tell: Tell) -> ServedModel | N
         return None
     one = found.choice.chosen
     own = replace(
-        opening, precision=one.precision, threads=opening.threads or one.threads, chosen=dict(one.settings)
+        opening,
+        precision=one.precision,
+        threads=opening.threads or one.threads,
+        chosen=settings_of(found.choice),
     )
     return ServedModel(
         name=found.artifact.name,

@@ -54,7 +54,7 @@ class BatchingSettings:
 class OpeningSettings(Selection):
     """Which artifacts are opened, and how, and what pictures for them may weigh.
 
-    `chosen` are the backend's own settings that are not its defaults; `most_threads` is what an engine may
+    `chosen` are the backend's own settings by name; `most_threads` is what an engine may
     take of the cores where others have their part of them.
 
     Their formats are each backend's own.
@@ -69,7 +69,8 @@ class OpeningSettings(Selection):
 
     def options(self) -> EngineOptions:
         """Return how engines are opened."""
-        # a server shares its cores with the event loop, so idle engine threads must not spin
+        # a server shares its cores with the event loop, so idle engine threads must not spin, unless
+        # that was chosen
         return EngineOptions(
             device=self.device,
             threads=min((n for n in (self.threads, self.most_threads) if n), default=None),

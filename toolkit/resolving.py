@@ -47,9 +47,16 @@ class Resolved:
             options = replace(
                 options,
                 threads=options.threads or chosen.threads,
-                chosen={**chosen.settings, **options.chosen},
+                chosen={**settings_of(self.choice), **options.chosen},
             )
         return BACKENDS.load(self.backend).open(self.artifact, options)
+
+
+def settings_of(choice: ChoiceFile) -> dict[str, str]:
+    """Return every setting of a choice's backend as it was measured, defaults too: a server has its own."""
+    chosen = choice.chosen
+    known = BACKENDS.load(chosen.backend).settings
+    return {**{name: one.default for name, one in known.items()}, **chosen.settings}
 
 
 def release_of(backend: str) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -23,17 +24,53 @@ from toolkit.telling import Tell
 PARITY_IMAGES = 64
 
 
+@dataclass(frozen=True, kw_only=True)
+class LaterFile:
+    """A file's other dialect, which is made only where the file, `beside`, is fast: it computes as much.
+
+    `make` returns it, or why it cannot be had.
+    """
+
+    beside: Candidate
+    dialect: Dialect
+    make: Callable[[], Candidate | Rejection]
+
+    def not_made(self, times: float) -> Rejection:
+        """Say why it was not made: what it lies beside is so many times slower than the best."""
+        known = self.beside.contender(1)
+        slow = (
+            f"{times:.1f} times slower than one that may be chosen" if math.isfinite(times) else "not running"
+        )
+        return rejected_file(
+            self.beside.backend, known.precision, f"not made: {known.label} is {slow}", self.dialect
+        )
+
+
+def rejected_file(backend: str, precision: Precision, why: str, dialect: Dialect | None = None) -> Rejection:
+    """Return a file that cannot be had as a rejection."""
+    contender = Contender(backend=backend, artifact="", precision=precision, dialect=dialect)
+    return Rejection(contender=contender, why=why)
+
+
 @dataclass(kw_only=True)
 class CandidateFiles:
-    """A candidate with its defaults for each file that a backend runs, and what could not be had, and why."""
+    """A candidate with its defaults for each file that a backend runs, and what could not be had, and why.
+
+    `later` are those that are made only where they may be worth it.
+    """
 
     candidates: list[Candidate] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
+    later: list[LaterFile] = field(default_factory=list)
 
-    def reject(self, backend: str, precision: Precision, why: str) -> None:
-        """Note a file that cannot be had."""
-        contender = Contender(backend=backend, artifact="", precision=precision)
-        self.rejected.append(Rejection(contender=contender, why=why))
+    def add(self, file: Candidate | Rejection) -> Candidate | None:
+        """Add a file as a candidate, each once, or why it cannot be had; return the candidate."""
+        if isinstance(file, Rejection):
+            self.rejected.append(file)
+            return None
+        if file.key not in {one.key for one in self.candidates}:
+            self.candidates.append(file)
+        return file
 
 
 def backends_asked(settings: ChooseSettings) -> tuple[str, ...]:
@@ -65,7 +102,7 @@ def find_files(
         backend = BACKENDS.load(name)
         state = backend.availability()
         if not state.available:
-            found.reject(name, "fp32", f"{state.why_not}")
+            found.add(rejected_file(name, "fp32", f"{state.why_not}"))
             continue
         for precision in get_args(Precision):
             finder.add(found, backend, precision)
@@ -95,35 +132,42 @@ class FileFinder:
         """Add the candidates of a backend in a precision, or note why there is none."""
         stored = backend.computes.get(precision, precision)
         why = backend.lacks(precision)
-        if self.source.passport.format in backend.formats and self.source.passport.precision == stored:
-            if why is None:
-                self._append(found, backend, self.source, precision)
-            else:
-                found.reject(backend.name, precision, why)
-            return
-        words = [word for word in backend.formats.values() if word and self._can(word, stored)]
-        if not words:
+        own = self.source.passport.format in backend.formats and self.source.passport.precision == stored
+        words = [word for word in backend.formats.values() if not own and word and self._can(word, stored)]
+        if not (own or words):
             return
         if why is not None:
-            found.reject(backend.name, precision, why)
-            return
-        dialects: tuple[Dialect | None, ...] = (UNSIGNED, SYMMETRIC) if stored == "int8" else (None,)
-        for dialect in dialects:
-            file = self.file(words[0], stored, dialect)
-            if isinstance(file, Artifact):
-                self._append(found, backend, file, precision)
-            else:
-                found.reject(backend.name, precision, file)
+            found.add(rejected_file(backend.name, precision, why))
+        elif own:
+            found.add(self._candidate(backend, self.source, precision))
+        else:
+            self._add_dialects(found, backend, words[0], precision)
 
-    def _append(self, found: CandidateFiles, backend: Backend, file: Artifact, precision: Precision) -> None:
+    def _add_dialects(self, found: CandidateFiles, backend: Backend, word: str, precision: Precision) -> None:
+        """Add a file in each of its dialects; a second one that does not lie here is put off."""
+        stored = backend.computes.get(precision, precision)
+        dialects: tuple[Dialect | None, ...] = (UNSIGNED, SYMMETRIC) if stored == "int8" else (None,)
+        beside: Candidate | None = None
+        for dialect in dialects:
+
+            def make(dialect: Dialect | None = dialect) -> Candidate | Rejection:
+                file = self.file(word, stored, dialect)
+                if isinstance(file, Artifact):
+                    return self._candidate(backend, file, precision)
+                return rejected_file(backend.name, precision, file, dialect)
+
+            if beside and dialect and self.makes and self._lying(word, stored, dialect) is None:
+                found.later.append(LaterFile(beside=beside, dialect=dialect, make=make))
+            else:
+                beside = found.add(make())
+
+    def _candidate(self, backend: Backend, file: Artifact, precision: Precision) -> Candidate:
         selection = backend.opens(Selection(root=self.root, precision=precision))
-        candidate = Candidate(
+        return Candidate(
             backend=backend.name,
             artifact=as_asked(file, selection),
             threads=self.settings.threads[0] if self.settings.threads else None,
         )
-        if candidate.key not in {one.key for one in found.candidates}:
-            found.candidates.append(candidate)
 
     def _options(self, precision: Precision, dialect: Dialect | None = None) -> ExportOptions:
         return ExportOptions(

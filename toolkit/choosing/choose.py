@@ -30,15 +30,17 @@ from toolkit.choices import (
 )
 from toolkit.choosing import Candidate, ChooseSettings, Rejection
 from toolkit.choosing.candidates import CandidateFiles, find_files
-from toolkit.choosing.contest import Contest
+from toolkit.choosing.contest import TOO_NOISY, Contest
 from toolkit.choosing.explaining import why_slower
 from toolkit.choosing.judging import pictures_for
 from toolkit.choosing.packs import SUFFIX, open_pack
 from toolkit.choosing.result import Choice, frontier
 from toolkit.choosing.selection import Elected, select
+from toolkit.choosing.standing import Standing
 from toolkit.choosing.stopping import kill_as_ctrl_c
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.graphs import GRAPH
+from toolkit.machine.cpu import cpu
 from toolkit.opening import Selection, describe, is_path, open_model
 from toolkit.telling import Tell, silent
 
@@ -78,7 +80,7 @@ def choose(
         if pictures.why_unjudged is not None:
             tell(f"no picture can judge the answers ({pictures.why_unjudged}): {_consequence(given)}")
         files = find_files(source, folder, given, asked, tell, judged=pictures.labels is not None)
-        contest = Contest(_lined_up(files), pictures, asked, given, tell)
+        contest = Contest(_lined_up(files), pictures, asked, given, tell, later=files.later)
         return compete(contest, source, files.rejected, root=folder, start=start)
 
 
@@ -169,13 +171,16 @@ def compete(
     """Hold the contest of a network's files and write down what is chosen; it began at `start`."""
     selected: Elected | None = None
     curve: tuple[CurvePoint, ...] = ()
+    stage = contest.standing.stage
+    contest.standing.stages["files"] = time.monotonic() - start
     try:
         contest.run()
         selected = select(contest)
-        curve = contest.arena.curve(selected.entrant)
+        with stage("curve"):
+            curve = contest.arena.curve(selected.entrant)
     except KeyboardInterrupt:
         contest.tell("interrupted: what follows is partial, and nothing was chosen")
-    found = outcome_of(source, contest, rejected, selected, time.monotonic() - start)
+    found = outcome_of(source, contest, rejected, selected, start)
     if selected is None or found.chosen is None or found.baseline is None:
         return found
     path = choice_path(root, source.name)
@@ -194,7 +199,16 @@ def compete(
         created=now(),
     )
     write_choice(path, record)
-    return replace(found, choice_file=path, file=record, notes=why_slower(contest))
+    with stage("explaining"):
+        notes = (*found.notes, *why_slower(contest))
+    return replace(
+        found,
+        choice_file=path,
+        file=record,
+        notes=notes,
+        seconds=time.monotonic() - start,
+        stages=_rounded(contest),
+    )
 
 
 def _lined_up(files: CandidateFiles) -> list[Candidate]:
@@ -209,9 +223,9 @@ def outcome_of(
     contest: Contest,
     rejected: list[Rejection],
     selected: Elected | None,
-    seconds: float,
+    start: float,
 ) -> Choice:
-    """Return what a contest came to, whole or interrupted."""
+    """Return what a contest that began at `start` came to, whole or interrupted."""
     standing = contest.standing
     alive = [one for one in standing.entrants if one.why_not is None and one.ruling is not None]
     named = {one.key: standing.contender(one) for one in alive}
@@ -227,11 +241,28 @@ def outcome_of(
         frontier=frontier(judged),
         measured=tuple(sorted(named.values(), key=_picture_ms)),
         rejected=(*standing.rejections(), *rejected),
-        seconds=seconds,
+        seconds=time.monotonic() - start,
         why=selected.why if selected else "interrupted before anything was chosen",
         pictures=contest.pictures.source,
         disturbed=standing.disturbed,
+        others_cores=standing.others_cores,
+        stages=_rounded(contest),
+        notes=_company(standing),
         partial=selected is None,
+    )
+
+
+def _rounded(contest: Contest) -> dict[str, float]:
+    return {name: round(seconds, 2) for name, seconds in contest.standing.stages.items()}
+
+
+def _company(standing: Standing) -> tuple[str, ...]:
+    """Say that the machine did other work while the finalists were measured; nothing where it did not."""
+    if standing.disturbed <= TOO_NOISY:
+        return ()
+    return (
+        f"{standing.disturbed:.0%} of the confirming rounds were disturbed: other work kept "
+        f"{standing.others_cores:.1f} of {cpu().cores} cores busy, and the figures hold beside such work",
     )
 
 

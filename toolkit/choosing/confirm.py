@@ -48,7 +48,9 @@ def confirm_choice(
     if found.file is None:
         raise CnnkitError(f"{found.path} does not hold here: {found.why_not}; `cnnkit choose {source.name}`")
     asked = budget or found.file.budget
-    given = replace(given, batches=(found.file.chosen.batch,))
+    # where pictures a second count, the baseline has a best batch of its own
+    batches = {found.file.chosen.batch, *([found.file.baseline.batch] if asked.throughput else [])}
+    given = replace(given, batches=tuple(sorted(batches)))
     tell(f"confirming {found.file.chosen.label}, chosen {found.file.created}")
     with kill_as_ctrl_c(), only_one(tell), pictures_for(source, given, dataset) as pictures:
         chosen, baseline = (
@@ -58,7 +60,7 @@ def confirm_choice(
         contest = Contest(list(candidates.values()), pictures, asked, replace(given, expand=False), tell)
         contest.run()
         selected = select(contest)
-        outcome = outcome_of(source, contest, [], selected, time.monotonic() - start)
+        outcome = outcome_of(source, contest, [], selected, start)
     if selected.entrant.candidate.key != chosen.key:
         raise GateError(
             f"the choice is not confirmed: {selected.why}; `cnnkit choose {source.name}` chooses again"

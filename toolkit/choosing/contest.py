@@ -8,30 +8,27 @@ from collections.abc import Sequence
 
 from toolkit.backends import DEFAULT_BACKEND
 from toolkit.choices import Budget
-from toolkit.choosing import Candidate, ChooseSettings, LostError
+from toolkit.choosing import Candidate, ChooseSettings, LostError, Rejection
 from toolkit.choosing.arena import Arena
-from toolkit.choosing.candidates import variants
+from toolkit.choosing.candidates import LaterFile, variants
+from toolkit.choosing.deciding import decided, staying
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, alike
 from toolkit.choosing.measuring import Track, gain
 from toolkit.choosing.standing import Entrant, Standing
 from toolkit.errors import CnnkitError
 from toolkit.telling import Tell
 
-# seconds of a window, and windows in turn: to thin out, to rank what is left, to confirm
-SCREEN_S, SCREENS = 0.03, 4
-RANK_S, RANKS = 0.06, 5
-CONFIRM_S, CONFIRMS = 0.1, 6
-# slower than the best that may be chosen by so much, a file's settings, or its answers, are not looked at
-HOPELESS, EXPANDED = 2.5, 1.6
-FINALISTS, RANKED = 3, 8
+# windows in turn, and the seconds of each: to look, to thin out, to rank what is left, to confirm
+LOOK, SCREEN, RANK, CONFIRM = (1, 0.04), (2, 0.04), (3, 0.06), (4, 0.08)
+# slower than the best that may be chosen by so much, a file's answers, or its settings, are not looked at
+HOPELESS, EXPANDED = 2.0, 1.6
+# so near to the best of a file's settings, and of all that is ranked, one is timed again
+NEAR_FILE, NEAR = 1.3, 1.15
+RANKED, FINALISTS = 6, 3
 # sets of fresh processes: the least that tell an interval, and the most that are taken
 LEAST_SETS, MOST_SETS = 3, 8
 # of the time: what confirming takes at least
-RESERVE = 0.45
-# a choice pays where all of its gain's interval lies above
-WORTH = 1.02
-# what could gain less than this is not measured on to be sure of: the baseline is as good
-INDIFFERENT = 1.05
+RESERVE = 0.4
 # of the rounds: beyond it, what is not clear is not told
 TOO_NOISY = 0.34
 
@@ -46,8 +43,11 @@ class Contest:
         budget: Budget,
         settings: ChooseSettings,
         tell: Tell,
+        *,
+        later: Sequence[LaterFile] = (),
     ) -> None:
-        self.candidates, self.pictures, self.budget = candidates, pictures, budget
+        """`later` are files that are made only where what lies beside them is fast."""
+        self.candidates, self.later, self.pictures, self.budget = candidates, later, pictures, budget
         self.settings, self.tell = settings, tell
         self.batches = settings.batches or ((1, 8, 32) if budget.throughput else (1,))
         self.standing = Standing(budget=budget)
@@ -55,57 +55,79 @@ class Contest:
 
     def run(self) -> Standing:
         """Hold the contest. Raises CnnkitError where the baseline itself does not run."""
+        stage, arena = self.standing.stage, self.arena
         try:
-            baseline = self._enter()
+            with stage("opening"):
+                baseline = self._enter()
+            with stage("timing"):
+                self._look(baseline)
             judge = ChoiceJudge(
-                baseline=self.arena.bays[baseline.key],
+                baseline=arena.bays[baseline.key],
                 pictures=self.pictures,
                 budget=self.budget,
                 unjudged=self.settings.unjudged,
+                late=lambda: arena.late,
             )
-            self._judge(judge, baseline)
+            with stage("judging"):
+                self._judge(judge, baseline)
+            with stage("later files"):
+                self._make_later(judge, baseline)
+            with stage("timing"):
+                self._time(self._within(self.standing.alive, EXPANDED), SCREEN)
             if self.settings.expand:
-                self._expand(judge, baseline)
-            self._rank(baseline)
+                with stage("settings"):
+                    self._expand(judge, baseline)
+            with stage("ranking"):
+                self._rank(baseline)
         finally:
-            self.arena.close()
-        self._confirm(baseline)
-        self.standing.disturbed = self.arena.times.noisy(since=1)
+            arena.close()
+        with stage("confirming"):
+            self._confirm(baseline)
         return self.standing
 
     def _enter(self) -> Entrant:
-        """Open every file with its defaults and time all in turn; return the baseline."""
+        """Open every file with its defaults; return the baseline."""
         first = baseline_of(self.candidates)
         self.tell(f"opening {len(self.candidates)} files on their backends …")
         entrants = self.arena.enter(self.candidates, self.batches)
         baseline = next(one for one in entrants if one.candidate is first)
         self.standing.baseline = baseline
         _require(baseline, "does not run")
-        self.tell(f"timing {len(self.standing.alive)} of them in turn …")
-        self._time(entrants, rounds=SCREENS, window_s=SCREEN_S)
-        _require(baseline, "does not run")
-        self.arena.weigh(entrants, max(self.batches))
         return baseline
 
-    def _time(self, entrants: Sequence[Entrant], *, rounds: int, window_s: float) -> None:
+    def _look(self, baseline: Entrant) -> None:
+        """Time every file once in turn, and see what its process holds."""
+        self.tell(f"timing {len(self.standing.alive)} of them in turn …")
+        self._time(self.standing.alive, LOOK)
+        _require(baseline, "does not run")
+        self.arena.weigh(self.standing.alive, max(self.batches))
+
+    def _time(self, entrants: Sequence[Entrant], turns: tuple[int, float]) -> None:
         alive = [one for one in entrants if one.why_not is None]
-        tracks = [track for one in alive for track in one.tracks.values()]
-        self.arena.take_turns(alive, tracks, rounds=rounds, window_s=window_s, bounded=True)
+        if alive:
+            tracks = [track for one in alive for track in one.tracks.values()]
+            self.arena.take_turns(alive, tracks, rounds=turns[0], window_s=turns[1], bounded=True)
+
+    def _within(self, entrants: Sequence[Entrant], times: float) -> list[Entrant]:
+        """Return the baseline and those alive that are slower than the best of them by so much at most."""
+        score, baseline = self.standing.score, self.standing.baseline
+        alive = [one for one in entrants if one.why_not is None]
+        most = times * min(map(score, alive), default=math.inf)
+        return [one for one in alive if one is baseline or score(one) <= most]
 
     def _judge(self, judge: ChoiceJudge, baseline: Entrant) -> None:
         """Judge the fast ones first; what is hopelessly slower than one that may be chosen is not judged."""
         self.tell(f"judging answers on {self.pictures.source} …")
-        best, score = math.inf, self.standing.score
-        order = sorted(self.standing.alive, key=score)
+        score = self.standing.score
         # the baseline's own accuracy is told beside the others'
-        for one in [baseline, *(other for other in order if other is not baseline)]:
+        self._judge_baseline(judge, baseline)
+        best = score(baseline)
+        for one in sorted((other for other in self.standing.alive if other is not baseline), key=score):
             own = score(one)
-            if one is baseline:
-                self._judge_baseline(judge, one)
-            elif own > HOPELESS * best:
+            if own > HOPELESS * best:
                 self.arena.out(one, f"{own / best:.1f} times slower than one that may be chosen; not judged")
-            else:
-                self._judge_one(judge, one)
+                continue
+            self._judge_one(judge, one)
             if one.why_not is None:
                 best = min(best, own)
 
@@ -126,6 +148,21 @@ class Contest:
         if one.ruling.why_not is not None:
             self.arena.out(one, one.ruling.why_not)
 
+    def _make_later(self, judge: ChoiceJudge, baseline: Entrant) -> None:
+        """Make and judge what was put off, where the file that it is another dialect of is near the best."""
+        known, score = {one.key: one for one in self.standing.entrants}, self.standing.score
+        for late in self.later:
+            times = score(known[late.beside.key]) / min(map(score, self.standing.alive))
+            made = late.make() if times <= HOPELESS else late.not_made(times)
+            if isinstance(made, Rejection):
+                self.standing.unmade.append(made)
+                continue
+            (one,) = self.arena.enter([made], self.batches)
+            self._time([baseline, one], LOOK)
+            self.arena.weigh([one], max(self.batches))
+            if one.why_not is None:
+                self._judge_one(judge, one)
+
     def _expand(self, judge: ChoiceJudge, baseline: Entrant) -> None:
         """Try the settings of each file that comes near the best, the fastest file first."""
         score = self.standing.score
@@ -145,22 +182,29 @@ class Contest:
     def _try(self, judge: ChoiceJudge, one: Entrant, baseline: Entrant, others: Sequence[Candidate]) -> None:
         """Time settings of one file beside it and the baseline; keep the two best of them open."""
         entrants = self.arena.enter(others, self.batches)
-        beside = {each.key: each for each in (baseline, one)}
-        self._time([*beside.values(), *entrants], rounds=SCREENS, window_s=SCREEN_S)
+        beside = [*{each.key: each for each in (baseline, one)}.values()]
+        self._time([*beside, *entrants], LOOK)
+        self._keep(self._within([one, *entrants], NEAR_FILE), entrants)
+        self._time([*beside, *entrants], SCREEN)
         self.arena.weigh(entrants, max(self.batches))
         alive = [other for other in entrants if other.why_not is None]
-        known = one.candidate
-        for other in sorted(alive, key=self.standing.score)[2:]:
-            precision = known.artifact.passport.precision
-            self.arena.out(other, f"slower than other settings of {known.backend} {precision}")
-        for other in alive:
+        self._keep(sorted(alive, key=self.standing.score)[:2], entrants)
+        for other in entrants:
             if other.why_not is None:
                 self._judge_beside(judge, one, other)
 
+    def _keep(self, kept: Sequence[Entrant], entrants: Sequence[Entrant]) -> None:
+        for other in entrants:
+            if other.why_not is None and other not in kept:
+                known = other.candidate
+                precision = known.artifact.passport.precision
+                self.arena.out(other, f"slower than other settings of {known.backend} {precision}")
+
     def _judge_beside(self, judge: ChoiceJudge, one: Entrant, other: Entrant) -> None:
         """Give other settings of a file its ruling where they answer alike; else judge them by themselves."""
+        bays = self.arena.bays
         try:
-            same = alike(self.arena.bays[one.key], self.arena.bays[other.key], self.pictures.count)
+            same = one.key in bays and alike(bays[one.key], bays[other.key], self.pictures.count)
         except LostError as error:
             self.arena.out(other, str(error))
             return
@@ -171,34 +215,46 @@ class Contest:
 
     def _rank(self, baseline: Entrant) -> None:
         """Time those near the best for longer, and take the half of them, until a few are left."""
-        score = self.standing.score
-        alive = sorted(self.standing.alive, key=score)[:RANKED]
+        alive = sorted(self.standing.alive, key=self._order)[:RANKED]
         while True:
             everyone = {one.key: one for one in (baseline, *alive)}
-            self._time([*everyone.values()], rounds=RANKS, window_s=RANK_S)
-            alive = sorted((one for one in alive if one.why_not is None), key=score)
+            self._time([*everyone.values()], RANK)
+            alive = sorted((one for one in alive if one.why_not is None), key=self._order)
             if len(alive) <= FINALISTS or self.arena.late:
                 break
             alive = alive[: max(FINALISTS, len(alive) // 2)]
-        self.standing.finalists = [one for one in alive[:FINALISTS] if one is not baseline]
-        best = min([baseline, *self.standing.finalists], key=score)
-        self.standing.batch = self.standing.best_batch(best)
+        self.standing.finalists = [one for one in self._last(alive) if one is not baseline]
+
+    def _order(self, one: Entrant) -> tuple[bool, float]:
+        """Sort what the calls seen so far say keeps to the latency asked for first, then by time."""
+        return self.standing.misses(one), self.standing.score(one)
+
+    def _last(self, ranked: Sequence[Entrant]) -> list[Entrant]:
+        """Return who is confirmed: those near the best; where a latency is asked for, all that are left."""
+        if self.budget.within_ms is not None:
+            return list(ranked[:FINALISTS])
+        return [one for one in self._within(ranked, NEAR) if one in ranked[:FINALISTS]]
 
     def _confirm(self, baseline: Entrant) -> None:
         """Measure the finalists and the baseline in sets of fresh processes until the gain is decided."""
-        standing, batch = self.standing, self.standing.batch
+        standing = self.standing
         everyone = [baseline, *standing.finalists]
-        names = ", ".join(one.candidate.contender(batch).label for one in everyone)
+        own = {one.key: Track(key=one.key, batch=standing.best_batch(one)) for one in everyone}
+        names = ", ".join(one.candidate.contender(own[one.key].batch).label for one in everyone)
         self.tell(f"confirming {names} in fresh processes …")
-        own = {one.key: Track(key=one.key, batch=batch) for one in everyone}
         for number in range(1, MOST_SETS + 1):
             self._confirm_once(number, [one for one in everyone if one.why_not is None], own)
             for one in everyone:  # what was complete counts, after Ctrl-C, too
                 one.confirmed = own[one.key]
                 one.gain = gain(own[baseline.key], own[one.key], standing.spoilt)
             baseline.gain = None
-            if number >= LEAST_SETS and (self._decided() or self._over()):
-                break
+            standing.disturbed = self.arena.times.noisy(since=1)
+            standing.others_cores = self.arena.times.others_cores(since=1)
+            _require(baseline, "does not run in a fresh process")
+            if number >= LEAST_SETS:
+                if decided(standing) or self._over():
+                    break
+                everyone = staying(everyone, standing)
 
     def _confirm_once(self, number: int, everyone: Sequence[Entrant], own: dict[str, Track]) -> None:
         """Measure everyone in one set of fresh processes; its windows are taken whatever the time is."""
@@ -206,23 +262,17 @@ class Contest:
         try:
             self.arena.reopen(everyone)
             tracks = [own[one.key] for one in everyone]
-            self.arena.take_turns(everyone, tracks, rounds=CONFIRMS, window_s=CONFIRM_S, bounded=False)
-            self.arena.weigh(everyone, self.standing.batch)
+            rounds, window_s = CONFIRM
+            self.arena.take_turns(everyone, tracks, rounds=rounds, window_s=window_s, bounded=False)
+            for one in everyone:
+                self.arena.weigh([one], own[one.key].batch)
         finally:
             self.arena.close()
 
     def _over(self) -> bool:
         """Tell whether the time is up; on a disturbed machine choosing goes on half as long again."""
-        disturbed = self.arena.times.noisy(since=1) > TOO_NOISY
+        disturbed = self.standing.disturbed > TOO_NOISY
         return time.monotonic() > self.arena.ends + (0.5 * self.settings.time_s if disturbed else 0.0)
-
-    def _decided(self) -> bool:
-        """Tell whether the fastest finalist surely is worth a choice, or surely gains next to nothing."""
-        found = [one.gain for one in self.standing.finalists if one.why_not is None and one.gain]
-        if not found:
-            return True
-        best = max(found, key=lambda one: one.times)
-        return best.low > WORTH or best.high < INDIFFERENT
 
 
 def _require(baseline: Entrant, what: str) -> None:

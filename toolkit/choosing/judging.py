@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +26,11 @@ from toolkit.exporting.heldout import hold_out
 from toolkit.exporting.tolerances import FP32_TOLERANCE, FURTHER_RMS, rms_ratio
 from toolkit.passports import DatasetRef, Passport
 
-FIRST_IMAGES = 1000
+FIRST_IMAGES = 1024
 # inputs of a network without pictures, and pictures on which settings of one file are held against each other
 NOISE, SAMPLE = 64, 64
-# pictures of one request, which has a time limit
-AT_ONCE = 500
+# pictures of one request, which has a time limit: more and more, as long as they take no longer than that
+AT_ONCE, PART_S = 512, 3.0
 # relative to max(1, largest |score|): what another number of threads or another fusion does to one file
 ALIKE = 1e-3
 
@@ -125,7 +127,7 @@ class Ruling:
 class ChoiceJudge:
     """Holds candidates against the baseline's answers, which it asks for as they are needed.
 
-    `first` is on how many pictures it begins.
+    `first` is on how many pictures it begins; once it is `late`, what is undecided gets no more of them.
     """
 
     baseline: Bay
@@ -133,6 +135,7 @@ class ChoiceJudge:
     budget: Budget
     unjudged: bool = False
     first: int = FIRST_IMAGES
+    late: Callable[[], bool] = lambda: False
     _right: list[NDArray[np.bool_]] = field(default_factory=list)
     _first: PictureAnswers | None = None
 
@@ -202,7 +205,7 @@ class ChoiceJudge:
             before = self._right_before(count)
             drop = paired_drop(before, right)
             answer = drop.judge(allowed)
-            if answer != "undecided" or count == len(labels):
+            if answer != "undecided" or count == len(labels) or self.late():
                 break
             more = _asked(bay, count, min(2 * count, len(labels))).scores
             if not np.isfinite(more).all():
@@ -212,7 +215,8 @@ class ChoiceJudge:
         if answer == "fail":
             why = f"it loses {drop.words()}, over the {allowed:g} allowed"
         elif answer == "undecided" and (gap > FP32_TOLERANCE or not np.array_equal(right, before)):
-            why = f"undecided: it loses {drop.words()}; there are no more pictures to tell {allowed:g}"
+            ended = "the time was up" if count < len(labels) else "there are no more pictures"
+            why = f"undecided: it loses {drop.words()}; {ended} to tell {allowed:g}"
         return Ruling(accuracy=float(right.mean()), drop=drop, max_difference=gap, why_not=why)
 
     def _right_before(self, count: int) -> NDArray[np.bool_]:
@@ -230,10 +234,13 @@ class ChoiceJudge:
 def alike(first: Bay, second: Bay, count: int) -> bool:
     """Tell whether two ways to run one file answer alike, but for rounding. Raises LostError."""
     wanted, found = (_asked(bay, 0, min(SAMPLE, count)) for bay in (first, second))
-    return apart(wanted.scores, found.scores) <= ALIKE
+    first_all, second_all = ((one.scores, *one.further) for one in (wanted, found))
+    return len(first_all) == len(second_all) and all(
+        apart(right, have) <= ALIKE for right, have in zip(first_all, second_all, strict=True)
+    )
 
 
-def apart(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+def apart(wanted: NDArray[Any], found: NDArray[Any]) -> float:
     """Return the largest difference relative to max(1, largest |score|); infinite for other shapes."""
     if wanted.shape != found.shape or not np.isfinite(found).all():
         return float("inf")
@@ -244,10 +251,15 @@ def apart(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
 def _asked(bay: Bay, start: int, stop: int) -> PictureAnswers:
     """Return a candidate's answers, asked for in parts that each have their time. Raises LostError."""
     parts: list[PictureAnswers] = []
-    for first in range(start, stop, AT_ONCE):
-        reply = bay.get(AnswerPictures(start=first, stop=min(first + AT_ONCE, stop)))
+    first, count = start, SAMPLE
+    while first < stop:
+        asked = time.monotonic()
+        reply = bay.get(AnswerPictures(start=first, stop=min(first + count, stop)))
         assert isinstance(reply, PictureAnswers)
         parts.append(reply)
+        first += count
+        if time.monotonic() - asked < PART_S:
+            count = min(2 * count, AT_ONCE)
     if len({part.scores.shape[1:] for part in parts}) != 1:
         raise LostError("its answers change their shape from one picture to the next")
     return PictureAnswers(scores=np.concatenate([part.scores for part in parts]), further=parts[0].further)

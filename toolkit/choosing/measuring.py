@@ -14,13 +14,17 @@ from toolkit.choices import ChoiceLatency
 from toolkit.choosing import LostError
 from toolkit.choosing.bays import Bay
 from toolkit.choosing.requests import CallTimes, TimeCalls
+from toolkit.machine.cpu import cpu
 from toolkit.profiling.measuring.latency import IDLE_S
+from toolkit.profiling.measuring.peaks import Others
 from toolkit.profiling.measuring.yardstick import Yardstick
 
 # of a window, untimed, before it: its workers were asleep, and the caches were others'
 WAKE = 0.15
 # the yardstick's own scatter on an idle machine is some per cent
 DISTURBED, AROUND = 1.15, 12
+# of this process's cores: what else a machine does while nobody uses it takes less
+BUSY = 0.15
 # Student's t by degrees of freedom, for intervals of 95 % with two ends and with one
 T_TWO_SIDED = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365)
 T_ONE_SIDED = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895)
@@ -80,12 +84,18 @@ class Track:
 
 @dataclass(kw_only=True)
 class Timekeeper:
-    """Times tracks in turn, round after round, and notes in which rounds the machine was disturbed."""
+    """Times tracks in turn, round after round, and notes in which rounds the machine was disturbed.
+
+    `busy` is the share of the cores that others may take in an undisturbed round: a neighbour that never
+    pauses slows the yardstick of every round alike.
+    """
 
     yardstick: Yardstick = field(default_factory=lambda: Yardstick(None))
+    busy: float = BUSY
     disturbed: set[tuple[int, int]] = field(default_factory=set)
     lost: dict[str, str] = field(default_factory=dict)
     _taken: dict[tuple[int, int], float] = field(default_factory=dict)
+    _others: dict[tuple[int, int], float] = field(default_factory=dict)
     _rounds: int = 0
     generation: int = 0
 
@@ -101,11 +111,12 @@ class Timekeeper:
         """Time each track for `rounds` windows in turn. A candidate that is lost is noted and left out."""
         for _ in range(rounds):
             self._rounds += 1
-            before = self._yard()
+            place, others, before, own_s = (self.generation, self._rounds), Others(), self._yard(), 0.0
             for track in tracks:
                 if track.key in bays:
-                    self._window(track, bays, window_s)
-            self._taken[self.generation, self._rounds] = max(before, self._yard())
+                    own_s += self._window(track, bays, window_s)
+            self._taken[place] = max(before, self._yard())
+            self._others[place] = others.cores(own_s) or 0.0
             if enough():
                 break
         self._judge_rounds()
@@ -122,10 +133,11 @@ class Timekeeper:
             # the fastest tenth of those around it is the machine undisturbed: by one lucky time all others
             # would look disturbed, and a laptop that throttles is slower for good, not disturbed
             usual = float(np.quantile(times[max(0, at - AROUND) : at + AROUND + 1], 0.1))
-            if times[at] > DISTURBED * usual:
+            if times[at] > DISTURBED * usual or self._others[place] > self.busy * cpu().cores:
                 self.disturbed.add(place)
 
-    def _window(self, track: Track, bays: dict[str, Bay], window_s: float) -> None:
+    def _window(self, track: Track, bays: dict[str, Bay], window_s: float) -> float:
+        """Time one window; return the processor seconds that its process spent."""
         wake_s = WAKE * window_s
         try:
             found = bays[track.key].get(
@@ -134,10 +146,16 @@ class Timekeeper:
         except LostError as error:
             self.lost[track.key] = str(error)
             bays.pop(track.key).close()
-            return
+            return 0.0
         assert isinstance(found, CallTimes)
         track.windows.append(Window(generation=self.generation, round=self._rounds, ms=found.ms))
         time.sleep(IDLE_S)
+        return found.cpu_s
+
+    def others_cores(self, *, since: int = 0) -> float:
+        """Return how many cores others kept busy, over the rounds of the sets from `since` on."""
+        found = [cores for place, cores in self._others.items() if place[0] >= since]
+        return statistics.fmean(found) if found else 0.0
 
     def noisy(self, *, since: int = 0) -> float:
         """Return the share of the rounds, of the sets of processes from `since` on, that were disturbed."""
@@ -193,8 +211,9 @@ def _of(track: Track, generation: int) -> Track:
 
 
 def _ratios(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> list[float]:
-    """Return the logarithms of baseline / track of each round."""
-    known = {(one.generation, one.round): one.median for one in baseline.windows}
+    """Return the logarithms of baseline / track of each round, by the picture."""
+    share = track.batch / baseline.batch
+    known = {(one.generation, one.round): share * one.median for one in baseline.windows}
     return [
         math.log(known[place] / one.median)
         for one in track.windows

@@ -68,9 +68,10 @@ class PictureAnswers:
 
 @dataclass(frozen=True, kw_only=True)
 class CallTimes:
-    """Milliseconds of each call."""
+    """Milliseconds of each call, and the processor seconds that the process spent, waking up included."""
 
     ms: tuple[float, ...]
+    cpu_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

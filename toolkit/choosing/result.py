@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from toolkit.tables import TextTable
 class Choice:
     """What was chosen for a model on this machine, and all that it was chosen from.
 
+    `stages` are the seconds of each stage, `others_cores` how many cores others kept busy meanwhile.
     `partial` tells that it was interrupted: `chosen` is then None and nothing was written. `why` says why it
     was chosen, `pictures` what answers were judged on, `disturbed` the share of rounds that others disturbed;
     `notes` say what stands out, as an int8 file that is slower, by its rows.
@@ -34,6 +36,8 @@ class Choice:
     why: str
     pictures: str
     disturbed: float = 0.0
+    others_cores: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)
     choice_file: Path | None = None
     file: ChoiceFile | None = None
     partial: bool = False

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolkit.choices import Budget
-from toolkit.choosing.contest import TOO_NOISY, WORTH, Contest
-from toolkit.choosing.standing import Entrant, Standing
+from toolkit.choosing.contest import TOO_NOISY, Contest
+from toolkit.choosing.deciding import MISSED, WORTH, keeps
+from toolkit.choosing.standing import Entrant
 from toolkit.errors import CnnkitError, GateError
 from toolkit.figures import ms_text
+from toolkit.machine.cpu import cpu
+
+QUIET = "try again on a quiet machine, or for longer with `--time`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,35 +32,25 @@ def select(contest: Contest) -> Elected:
     baseline = standing.baseline
     assert baseline is not None
     able = [one for one in [baseline, *standing.finalists] if one.why_not is None and keeps(one, budget)]
+    noisy = standing.disturbed > TOO_NOISY and not contest.settings.allow_noise
     if not able:
+        if noisy and not all(standing.misses(one, MISSED) for one in [baseline, *standing.finalists]):
+            raise CnnkitError(f"{_noise(contest)}, and {nearest(contest)}; {QUIET}")
         raise GateError(nearest(contest))
     rivals = [one for one in able if one is not baseline and one.gain is not None]
     surely = [one for one in rivals if one.gain is not None and one.gain.low > WORTH]
     best = max(surely or rivals, key=_times, default=None)
     if best is not None and (surely or baseline not in able):
         return Elected(entrant=best, why=_said(best, baseline not in able))
-    unclear = best is not None and _times(best) > WORTH
-    if best is not None and unclear and standing.disturbed > TOO_NOISY and not contest.settings.allow_noise:
+    if best is not None and _times(best) > WORTH and noisy:
         raise CnnkitError(
-            f"too noisy to choose: {standing.disturbed:.0%} of the rounds were disturbed by other work, and "
-            f"{_label(best, standing)} may be {_interval(best)} times faster; try again on a quiet machine, "
-            "for longer with `--time`, or have the baseline chosen with `--allow-noise`"
+            f"{_noise(contest)}, and {_label(best)} may be {_interval(best)} times faster; {QUIET}, or have "
+            "the baseline chosen with `--allow-noise`"
         )
-    near = f": {_label(best, standing)} came nearest, {_interval(best)} times" if best else ""
+    near = f": {_label(best)} came nearest, {_interval(best)} times" if best else ""
     return Elected(
         entrant=baseline, why=f"nothing is surely over {WORTH - 1:.0%} faster than the baseline{near}"
     )
-
-
-def keeps(one: Entrant, budget: Budget) -> bool:
-    """Tell whether its latency and its memory are surely within the budget."""
-    if budget.memory_bytes is not None and (
-        one.memory_bytes is None or one.memory_bytes > budget.memory_bytes
-    ):
-        return False
-    if budget.within_ms is None:
-        return True
-    return one.confirmed is not None and one.confirmed.worst(budget.quantile) <= budget.within_ms
 
 
 def nearest(contest: Contest) -> str:
@@ -72,37 +65,48 @@ def nearest(contest: Contest) -> str:
         assert one.confirmed is not None
         worst = one.confirmed.worst(budget.quantile)
         parts.append(
-            f"p{100 * budget.quantile:g} within {ms_text(worst)} ms ({_label(one, standing)}; "
+            f"p{100 * budget.quantile:g} within {ms_text(worst)} ms ({_label(one)}; "
             f"{ms_text(budget.within_ms)} asked)"
         )
     if budget.memory_bytes is not None:
-        held = [one for one in standing.entrants if one.memory_bytes is not None]
+        held = [one for one in standing.entrants if one.memory_bytes is not None and not _lossy(one)]
         least = min(held, key=lambda each: each.memory_bytes or 0, default=None)
         if least is not None and least.memory_bytes is not None:
+            unknown = "" if least.ruling else ", its answers not judged"
             parts.append(
-                f"{least.memory_bytes / 1e6:.0f} MB ({_label(least, standing)}; "
+                f"{least.memory_bytes / 1e6:.0f} MB ({_label(least)}{unknown}; "
                 f"{budget.memory_bytes / 1e6:.0f} asked)"
             )
-    lossy = [
-        one for one in standing.entrants if one.ruling and one.ruling.drop and one.ruling.why_not is not None
-    ]
+    lossy = [one for one in standing.entrants if _lossy(one) and one.ruling and one.ruling.drop]
     if budget.within_ms is not None and lossy:
         fast = min(lossy, key=standing.score)
         assert fast.ruling is not None
         assert fast.ruling.drop is not None
         parts.append(
-            f"{ms_text(standing.score(fast))} ms in the median by {_label(fast, standing)}, which loses "
+            f"{ms_text(standing.score(fast))} ms in the median by {_label(fast)}, which loses "
             f"{fast.ruling.drop.words()}"
         )
     return f"nothing keeps to the budget; the nearest: {'; or '.join(parts)}"
+
+
+def _lossy(one: Entrant) -> bool:
+    return one.ruling is not None and one.ruling.why_not is not None
+
+
+def _noise(contest: Contest) -> str:
+    standing = contest.standing
+    return (
+        f"too noisy to choose: {standing.disturbed:.0%} of the rounds were disturbed by other work, which "
+        f"kept {standing.others_cores:.1f} of {cpu().cores} cores busy"
+    )
 
 
 def _times(one: Entrant) -> float:
     return one.gain.times if one.gain else 0.0
 
 
-def _label(one: Entrant, standing: Standing) -> str:
-    return one.candidate.contender(standing.batch).label
+def _label(one: Entrant) -> str:
+    return one.candidate.contender(1).label
 
 
 def _interval(one: Entrant) -> str:

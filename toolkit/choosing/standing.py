@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from toolkit.choices import Budget, Contender
@@ -34,18 +37,31 @@ class Entrant:
 
 @dataclass(kw_only=True)
 class Standing:
-    """What a contest came to so far: everyone that entered, the baseline and the finalists at one batch.
+    """What a contest came to so far: everyone that entered, the baseline and the finalists.
 
-    `spoilt` are the rounds that others disturbed, `disturbed` their share of the confirming ones.
+    `unmade` are files that were not made, and why. `spoilt` are the rounds that others disturbed, `disturbed`
+    their share of the confirming ones and `others_cores` how many cores they kept busy meanwhile. `stages`
+    are the seconds that each stage took.
     """
 
     budget: Budget
     entrants: list[Entrant] = field(default_factory=list)
     baseline: Entrant | None = None
     finalists: list[Entrant] = field(default_factory=list)
-    batch: int = 1
+    unmade: list[Rejection] = field(default_factory=list)
     spoilt: set[tuple[int, int]] = field(default_factory=set)
     disturbed: float = 0.0
+    others_cores: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the seconds that the block takes to a stage."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + time.monotonic() - start
 
     @property
     def alive(self) -> list[Entrant]:
@@ -55,6 +71,14 @@ class Standing:
     def score(self, one: Entrant) -> float:
         """Return its milliseconds a picture at its best batch; a call's where throughput does not count."""
         return min(self._per(one).values(), default=math.inf)
+
+    def misses(self, one: Entrant, times: float = 1.0) -> bool:
+        """Tell whether the calls seen so far take longer than the budget allows, by a factor."""
+        if self.budget.within_ms is None:
+            return False
+        track = one.confirmed or one.tracks.get(self.best_batch(one))
+        found = track.latency(self.budget.quantile) if track else None
+        return found is None or (found.quantile_ms or math.inf) > times * self.budget.within_ms
 
     def best_batch(self, one: Entrant) -> int:
         """Return the batch at which an entrant scores best; 1 where nothing was timed."""
@@ -110,4 +134,5 @@ class Standing:
     def rejections(self) -> list[Rejection]:
         """Return everyone that is out, and why."""
         out = [one for one in self.entrants if one.why_not is not None]
-        return [Rejection(contender=self.contender(one), why=str(one.why_not)) for one in out]
+        found = [Rejection(contender=self.contender(one), why=str(one.why_not)) for one in out]
+        return [*found, *self.unmade]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -48,6 +49,7 @@ class _Bay:
         self.asked: OpenEngine | None = None
         self.engine: Engine | None = None
         self.calls: dict[int, Callable[[], object]] = {}
+        self.last_ms: dict[int, float] = {}
 
     def answer(self, request: Request) -> Response:
         """Do what is asked. Raises what the runtime raises."""
@@ -57,10 +59,7 @@ class _Bay:
             case AnswerPictures():
                 return self._pictures(request)
             case TimeCalls():
-                call = self._call(request.batch)
-                if request.wake_s:
-                    timed_for(call, request.wake_s)
-                return CallTimes(ms=tuple(timed_for(call, request.seconds)))
+                return self._times(request)
             case TellPeak():
                 return PeakTold(peak_bytes=process_peak(self._call(request.batch)))
 
@@ -85,6 +84,15 @@ class _Bay:
         scores = answers(engine, inputs)
         further = further_of(engine, inputs).values if request.start == 0 else ()
         return PictureAnswers(scores=scores, further=tuple(further))
+
+    def _times(self, request: TimeCalls) -> CallTimes:
+        call, start = self._call(request.batch), time.process_time()
+        # a call that outlasts a window is not worth another one to wake up for, but for the first
+        if self.last_ms.get(request.batch, 0.0) < request.seconds * 1e3:
+            timed_for(call, request.wake_s)
+        found = timed_for(call, request.seconds)
+        self.last_ms[request.batch] = found[-1]
+        return CallTimes(ms=tuple(found), cpu_s=time.process_time() - start)
 
     def _call(self, batch: int) -> Callable[[], object]:
         asked, engine = self._opened

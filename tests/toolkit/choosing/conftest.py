@@ -1,4 +1,4 @@
-"""Runtimes that are quick, noisy, wrong in bf16, that hang and that crash, each as one file that is found."""
+"""Runtimes that are plain, quick, noisy, wrong in bf16, that hang and that crash, one file each."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ import numpy as np
 from toolkit.backends import BackendSetting, Engine, EngineOptions
 from toolkit.backends.ort import Ort, OrtEngine
 """
+# ONNX Runtime in fp32 and nothing else: no other file is made for it
+PLAIN = """
+class Plain(Ort):
+    name = "plain"
+    title = "Plain"
+
+    def lacks(self, precision):
+        return None if precision == "fp32" else "it is not for that"
+
+
+BACKEND = Plain()
+"""
 # answers like ONNX Runtime, and its calls take no time
 QUICK = """
 class QuickEngine(OrtEngine):
@@ -41,7 +53,7 @@ class Quick(Ort):
     settings = {"pace": BackendSetting(choices=("brisk", "slow"), default="brisk", help="x", tries=("slow",))}
 
     def lacks(self, precision):
-        return None if precision in ("fp32", "int8") else "it is not for that"
+        return None if precision == "fp32" else "it is not for that"
 
     def open(self, artifact, options):
         return QuickEngine(artifact, options)
@@ -49,6 +61,22 @@ class Quick(Ort):
 
 BACKEND = Quick()
 """
+# as quick, in int8
+CHEAP = """
+from toolkit.backends.quick import Quick
+
+
+class Cheap(Quick):
+    name = "cheap"
+    title = "Cheap"
+
+    def lacks(self, precision):
+        return None if precision == "int8" else "it is not for that"
+
+
+BACKEND = Cheap()
+"""
+SOUND = {"plain": PLAIN, "quick": QUICK, "cheap": CHEAP}
 FAULTY = """
 class FaultyEngine(OrtEngine):
     backend = "{word}"
@@ -102,7 +130,8 @@ toolkit.backends.__path__.append({folder!r})
 def runtimes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the runtimes into a folder."""
     folder = tmp_path_factory.mktemp("runtimes")
-    (folder / "quick.py").write_text(SHARED + QUICK)
+    for word, text in SOUND.items():
+        (folder / f"{word}.py").write_text(SHARED + text)
     for word, (when, fault, kinds) in FAULTS.items():
         text = FAULTY.format(word=word, when=when, fault=fault, precisions=kinds)
         (folder / f"{word}.py").write_text(SHARED + text)
@@ -120,7 +149,7 @@ def plugged(runtimes: Path) -> Iterator[dict[str, str]]:
     toolkit.backends.__path__.append(str(runtimes))
     yield dict(os.environ)
     toolkit.backends.__path__.remove(str(runtimes))
-    for word in ("quick", *FAULTS):
+    for word in (*SOUND, *FAULTS):
         sys.modules.pop(f"toolkit.backends.{word}", None)
     if before is None:
         del os.environ["PYTHONPATH"]

@@ -37,6 +37,15 @@ def test_sets_that_agree_by_luck_are_no_surer_than_their_rounds() -> None:
     assert found.high / found.low > 1.02
 
 
+def test_another_batch_is_compared_by_the_picture() -> None:
+    base, other = track("a", [2.0] * 3), track("b", [8.0] * 3)
+    other.batch = 8
+    found = gain(base, other, set())
+    assert found is not None
+    assert found.times == pytest.approx(2.0)
+    assert ratio(base, other, set()) == pytest.approx(2.0)
+
+
 def test_one_set_of_processes_tells_no_interval() -> None:
     assert gain(track("a", [2.0]), track("b", [1.0]), set()) is None
 
@@ -99,7 +108,7 @@ class Scripted(Yardstick):
 
 
 def noise_of(by_round: list[float]) -> Timekeeper:
-    keeper = Timekeeper(yardstick=Scripted([ms for ms in by_round for _ in range(2)]))
+    keeper = Timekeeper(yardstick=Scripted([ms for ms in by_round for _ in range(2)]), busy=math.inf)
     keeper.run([], {}, rounds=len(by_round), window_s=0.01)
     return keeper
 
@@ -108,6 +117,12 @@ def test_rounds_that_others_disturbed_are_told() -> None:
     keeper = noise_of([1.0, 1.02, 1.5, 1.01, 1.0, 2.0, 1.03, 1.0])
     assert {number for _, number in keeper.disturbed} == {3, 6}
     assert keeper.noisy() == pytest.approx(2 / 8)
+
+
+def test_a_neighbour_that_never_pauses_disturbs_every_round() -> None:
+    keeper = Timekeeper(yardstick=Scripted([1.0] * 4), busy=-1.0)  # any work of others is too much
+    keeper.run([], {}, rounds=2, window_s=0.01)
+    assert keeper.noisy() == 1
 
 
 def test_a_laptop_that_throttles_is_slower_for_good_and_not_disturbed() -> None:

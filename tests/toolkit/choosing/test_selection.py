@@ -12,6 +12,7 @@ from toolkit.artifacts import Artifact, open_artifact, shipped_root
 from toolkit.choices import Budget
 from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.contest import Contest
+from toolkit.choosing.deciding import decided
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, Ruling, apart
 from toolkit.choosing.measuring import Gain, Track, Window
 from toolkit.choosing.requests import AnswerPictures, PictureAnswers
@@ -107,6 +108,46 @@ def test_budgets_that_cannot_be_met_name_the_nearest(artifact: Artifact) -> None
         select(contest(artifact, Budget(memory_bytes=10_000_000), fast))
 
 
+def test_a_noisy_machine_refuses_no_budget_that_may_be_kept(artifact: Artifact) -> None:
+    near = entrant(artifact, "a", 1.5, (1.2, 1.33, 1.4))
+    with pytest.raises(
+        CnnkitError, match=r"too noisy to choose: .*; the nearest: p95 within 1\.500 ms"
+    ) as told:
+        select(contest(artifact, Budget(within_ms=1.45), near, disturbed=0.5))
+    assert not isinstance(told.value, GateError)
+    with pytest.raises(GateError):
+        select(contest(artifact, Budget(within_ms=0.5), near, disturbed=0.5))
+
+
+def test_the_nearest_in_memory_is_one_that_may_be_chosen(artifact: Artifact) -> None:
+    small, poor = (entrant(artifact, name, 9.0, None, memory=40_000_000) for name in ("small", "poor"))
+    poor.memory_bytes = 30_000_000
+    poor.ruling = Ruling(accuracy=0.1, why_not="it loses")
+    small.ruling = None
+    asked = contest(artifact, Budget(memory_bytes=10_000_000))
+    asked.standing.entrants += [small, poor]
+    with pytest.raises(GateError, match=r"40 MB \(small fp32, its answers not judged; 10 asked\)"):
+        select(asked)
+
+
+def test_measuring_ends_where_one_is_surely_faster_or_none_can_be(artifact: Artifact) -> None:
+    cases = {
+        (1.03, 1.1, 1.2): True,  # surely worth it
+        (0.98, 1.1, 1.2): False,
+        (0.97, 1.0, 1.04): True,  # gains next to nothing at best
+    }
+    for times, done in cases.items():
+        assert decided(contest(artifact, Budget(), entrant(artifact, "a", 1.8, times)).standing) is done
+    near, sure = entrant(artifact, "a", 1.8, (0.9, 1.2, 1.5)), entrant(artifact, "b", 1.8, (1.1, 1.19, 1.3))
+    slow = entrant(artifact, "c", 1.8, (1.05, 1.1, 1.15))
+    assert decided(contest(artifact, Budget(), near, sure).standing)
+    assert not decided(contest(artifact, Budget(), near, slow).standing)
+    # of a latency asked for, one keeps to it, or all miss it by far
+    assert decided(contest(artifact, Budget(within_ms=1.9), sure).standing)
+    assert not decided(contest(artifact, Budget(within_ms=1.7), sure).standing)
+    assert decided(contest(artifact, Budget(within_ms=1.0), sure).standing)
+
+
 class FakeBay:
     """Answers what it was given; counts what it was asked."""
 
@@ -142,13 +183,13 @@ def test_more_pictures_are_asked_until_a_drop_is_decided(artifact: Artifact) -> 
     few[::400] = (few[::400] + 1) % 10
     asked: Any = equal
     assert judge(base, labels).judge(asked).why_not is None
-    assert equal.asked == 1000
+    assert equal.asked == 1024
     lossy: Any = FakeBay(artifact, one_hot(poor))
-    assert "it loses +10.00 points" in (judge(base, labels).judge(lossy).why_not or "")
-    assert lossy.asked == 1000
+    assert "it loses +10.06 points" in (judge(base, labels).judge(lossy).why_not or "")
+    assert lossy.asked == 1024
     near: Any = FakeBay(artifact, one_hot(few))
     assert judge(base, labels).judge(near).why_not is None
-    assert near.asked > 1000
+    assert near.asked > 1024
     strict: Any = FakeBay(artifact, one_hot(few))
     found = judge(base, labels, points=0).judge(strict)
     assert "undecided" in (found.why_not or "")

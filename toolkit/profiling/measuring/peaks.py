@@ -123,13 +123,16 @@ class Others:
     def __init__(self) -> None:
         self._start = self._now()
 
-    def cores(self) -> float | None:
-        """Return the mean since then; None where the kernel does not tell."""
+    def cores(self, children_s: float = 0.0) -> float | None:
+        """Return the mean since then; None where the kernel does not tell.
+
+        `children_s` are the processor seconds that this process's own children spent meanwhile.
+        """
         end = self._now()
         if self._start is None or end is None:
             return None
         wall, busy, own = (b - a for a, b in zip(self._start, end, strict=True))
-        return max(0.0, busy - own) / wall if wall > 0 else None
+        return max(0.0, busy - own - children_s) / wall if wall > 0 else None
 
     @staticmethod
     def _now() -> tuple[float, float, float] | None:

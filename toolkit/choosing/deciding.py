@@ -1,0 +1,54 @@
+"""When measuring may end: what is worth a choice, what keeps to a budget, and who may still win."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from toolkit.choices import Budget
+from toolkit.choosing.standing import Entrant, Standing
+
+# a choice pays where all of its gain's interval lies above
+WORTH = 1.02
+# what could gain less than this is not measured on to be sure of: the baseline is as good
+INDIFFERENT = 1.05
+# as good as the fastest finalist, and after the least sets not given up beside it
+AS_GOOD, STAYS = 0.98, 0.95
+# a budget that all calls seen so far miss by so much is not kept in further processes either
+MISSED = 1.15
+
+
+def keeps(one: Entrant, budget: Budget) -> bool:
+    """Tell whether its latency and its memory are surely within the budget."""
+    if budget.memory_bytes is not None and (
+        one.memory_bytes is None or one.memory_bytes > budget.memory_bytes
+    ):
+        return False
+    if budget.within_ms is None:
+        return True
+    return one.confirmed is not None and one.confirmed.worst(budget.quantile) <= budget.within_ms
+
+
+def decided(standing: Standing) -> bool:
+    """Tell whether one of the fastest surely is worth a choice, or all surely gain next to nothing.
+
+    Of a latency asked for, one must keep to it, or all miss it by far.
+    """
+    alive = [one for one in standing.finalists if one.why_not is None and one.gain]
+    if standing.budget.within_ms is not None:
+        every = [one for one in (standing.baseline, *alive) if one is not None]
+        able = [one for one in every if keeps(one, standing.budget)]
+        if not able:
+            return all(standing.misses(one, MISSED) for one in every)
+        alive = [one for one in alive if one in able]
+    found = [one.gain for one in alive if one.gain]
+    best = max((one.times for one in found), default=0.0)
+    surely = any(one.low > WORTH and one.times >= AS_GOOD * best for one in found)
+    return surely or all(one.high < INDIFFERENT for one in found)
+
+
+def staying(everyone: Sequence[Entrant], standing: Standing) -> list[Entrant]:
+    """Return who is measured on: the baseline and those that may still turn out as the fastest."""
+    if standing.budget.within_ms is not None:
+        return list(everyone)
+    best = max((one.gain.times for one in everyone if one.gain), default=0.0)
+    return [one for one in everyone if one.gain is None or one.gain.times >= STAYS * best]
