@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ TOO_NOISY: Verdict = "too noisy to judge"
 # a row that became slower by this much and cannot be told from the machine is not judged; nor is one in which
 # that other change might stay unseen; rows of less than that share of the call are not asked for either
 SEEN_CHANGE, UNSEEN_CHANGE, LEAST_SHARE = 0.15, 0.25, 0.01
+# deviations that waiting for memory may move a row by before the change counts as seen
+USUAL_STRAYS = 2.0
+# the whole call tells nothing where rows of this share of it cannot be told from the machine
+NOISY_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +254,11 @@ def _differences(
         whole = whole_of(list(rows.values()), before=a.windows, after=b.windows, drift=own)
         beside = drift_of_machine(run.yardstick, other.yardstick, own) if apart else None
         found.append(judge(END_TO_END, whole, beside))
-    return found + [judge(row, pair, drift) for row, pair in rows.items()]
+    judged = [judge(row, pair, drift) for row, pair in rows.items()]
+    noisy_ms = sum(min(d.before_ms or 0.0, d.after_ms or 0.0) for d in judged if d.verdict == TOO_NOISY)
+    if noisy_ms > NOISY_SHARE * whole_ms:
+        found = [dataclasses.replace(d, verdict=TOO_NOISY, beyond=None) for d in found]
+    return found + judged
 
 
 def _drift(rows: Mapping[str, Pair], run: Run, other: Run, peaks: Peaks | None) -> MachineDrift:
@@ -313,12 +322,13 @@ class _Judge:
         """Tell whether a slower row may stay unseen, or was seen and cannot be told from the machine.
 
         A row waits for memory by more or less in every pair, which is no noise of these two: only what they
-        showed counts.
+        showed beyond that counts.
         """
         ms = min(pair.medians or (0.0, 0.0))
         if ms < LEAST_SHARE * self.whole_ms or ms * UNSEEN_CHANGE < SMALLEST_MS:
             return False
-        seen = beyond > math.log1p(max(self.smallest, SEEN_CHANGE)) and high > 0
+        usual = USUAL_STRAYS * drift.usual(pair)
+        seen = beyond > math.log1p(max(self.smallest, SEEN_CHANGE)) + usual and high > 0
         unseen = margin_of(drift.noise(pair), tests=self.tests) > math.log1p(
             max(self.smallest, UNSEEN_CHANGE)
         )

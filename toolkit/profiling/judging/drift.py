@@ -22,8 +22,11 @@ RESAMPLES = 4000
 LEVEL = 0.05  # chance of any false alarm among all rows
 # of one row in two processes of a machine that nobody else uses (tests/benchmarks/bench_compare.py)
 LEAST_SCATTER = 0.02
-# of a row that waits for memory all the time: what neighbours leave of L3 and bandwidth (the same benchmark)
-EXPOSED_SCATTER = 0.15
+# of a row that waits for memory all the time: what neighbours leave of L3 and bandwidth (the same benchmark;
+# a dense layer of 4 MB changed by 0.17 between processes of a quiet machine, two thirds of it exposed)
+EXPOSED_SCATTER = 0.25
+# the scatter of two or three such rows is only worth a remark from so many times the usual one on
+NOTABLE_SCATTER = 2.0
 # the first row strays by so many times what the rows that wait for memory strayed: their weights have pushed
 # its code and data out of the core's own cache since the last call
 FIRST_STRAYS = 2.0
@@ -89,14 +92,19 @@ class MachineDrift:
     first: float = 0.0
     gbytes_s: float = STREAM_GBYTES_S
 
+    def usual(self, pair: Pair) -> float:
+        """Return the deviation that waiting for memory brings a row in any two processes."""
+        return EXPOSED_SCATTER * pair.exposed(self.gbytes_s)
+
     def noise(self, pair: Pair) -> float:
         """Return the part of `deviation` that these two processes showed, beyond what any pair may show."""
         ms = min(pair.medians or (0.0, 0.0))
         if not ms:
             return 0.0
-        own = [_wander(windows) for windows in pair.steady or (pair.before, pair.after)]
-        more = np.sqrt(max(0.0, self.exposed**2 - EXPOSED_SCATTER**2)) * pair.exposed(self.gbytes_s)
-        return float(np.linalg.norm((self.scatter, self.scatter_ms / ms, float(more), *own)))
+        usual = self.usual(pair)
+        own = [_beyond(_wander(windows), usual) for windows in pair.steady or (pair.before, pair.after)]
+        waiting = _beyond(self.exposed, NOTABLE_SCATTER * EXPOSED_SCATTER) * pair.exposed(self.gbytes_s)
+        return float(np.linalg.norm((self.scatter, self.scatter_ms / ms, waiting, *own)))
 
     def deviation(self, pair: Pair) -> float:
         """Return the standard deviation of the logarithm of a row's change that the machine explains."""
@@ -199,6 +207,11 @@ def interval_of(
 def margin_of(deviation: float, *, tests: int) -> float:
     """Return how far a row strays by a deviation, at the level that holds for all rows at once."""
     return NormalDist().inv_cdf(1 - LEVEL / max(1, tests) / 2) * deviation
+
+
+def _beyond(deviation: float, usual: float) -> float:
+    """Return the deviation that is left of one beside another that is independent of it."""
+    return float(np.sqrt(max(0.0, deviation**2 - usual**2)))
 
 
 def _wander(windows: Sequence[float]) -> float:
