@@ -5,8 +5,8 @@ company. Then it waits until as many rows are there as were around when the last
 longer than `delay_ms`, nor than half of what the engine took: waiting must cost less than it saves. Where
 `cnnkit choose` measured what batches take, that tells what waiting saves, and how many rows pay together.
 
-An engine that takes less than a hand-over to its thread costs (`HERE_S`) runs on the event loop itself, with
-all rows that came in the loop's turn.
+An engine that takes less than a hand-over to its thread costs (`HERE_S`) runs on the event loop itself: at
+once for a lone caller, for callers in company at the end of the loop's turn with all rows that came in it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from serve.settings import BatchingSettings
@@ -34,6 +34,8 @@ Run = Callable[[NDArray[Any]], Arrays]
 # What an engine may hold up the event loop: a few times what two threads take to hand a batch over and back
 # (a LeNet's batch of 16 takes 0.1 ms, the hand-over up to 0.2 ms of a busy loop).
 HERE_S = 0.000_5
+# the quickest of so many last batches tells what an engine takes: others' work makes single ones slow
+RECENT = 8
 # of the most rows a second: what larger batches add is not worth their latency
 NEAR_BEST = 0.97
 
@@ -55,8 +57,7 @@ class StoppedError(Exception):
     """The batcher takes no requests any more."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
+class Timing(Struct, frozen=True, kw_only=True):
     """Where one request's time went in here, and how many rows ran together."""
 
     queue_ms: float
@@ -64,14 +65,14 @@ class Timing:
     rows: int
 
 
-@dataclass(kw_only=True, eq=False)
-class _Caller:
+class _Caller(Struct, kw_only=True, eq=False):
     rows: NDArray[Any]
     run: Run
     came: float
     done: asyncio.Future[tuple[Arrays, Timing]]
     deadline_s: float | None
     waiting: bool = True
+    held: bool = False
     alarm: asyncio.TimerHandle | None = None
 
 
@@ -96,8 +97,10 @@ class Batcher:
         self.rows_waiting = 0
         self._busy = False
         self._company = False
+        self._at_once = 0  # who was answered before the loop's turn ended
         self._around = 0
         self._last_s: float | None = None
+        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)
         self._turn_ends: asyncio.Handle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -125,17 +128,21 @@ class Batcher:
         caller = _Caller(
             rows=rows, run=run, came=time.perf_counter(), done=loop.create_future(), deadline_s=deadline_s
         )
-        caller.done.add_done_callback(lambda _: self._left(caller))
         self._waiting.append(caller)
         self.rows_waiting += len(rows)
         self._consider()
-        # who is answered at the end of this turn of the loop needs no alarm, which costs as much as a row
+        # who is answered at the end of this turn of the loop neither runs out of time nor leaves before
         if self._turn_ends is None or self.rows_waiting > self._most:
-            self._set_alarm(caller)
+            self._hold(caller)
         return caller.done
 
-    def _set_alarm(self, caller: _Caller) -> None:
-        if caller.deadline_s is not None and caller.alarm is None:
+    def _hold(self, caller: _Caller) -> None:
+        """Look after a caller who waits for longer than a turn of the loop."""
+        if caller.held:
+            return
+        caller.held = True
+        caller.done.add_done_callback(lambda _: self._left(caller))
+        if caller.deadline_s is not None:
             loop = asyncio.get_running_loop()
             caller.alarm = loop.call_later(caller.deadline_s, _expire, caller.done)
 
@@ -153,7 +160,10 @@ class Batcher:
         if self._busy or not self._waiting or self._turn_ends is not None:
             return
         if self._is_quick():
-            self._turn_ends = asyncio.get_running_loop().call_soon(self._run_here)
+            self._turn_ends = asyncio.get_running_loop().call_soon(self._end_turn)
+            if not self._company:
+                self._at_once = 1
+                self._run_here(self._take())
             return
         fewer = self.rows_waiting < min(self._most, self._around)
         if self._company and fewer and not self._stopped:
@@ -175,21 +185,26 @@ class Batcher:
 
     def _is_quick(self) -> bool:
         """Tell whether the engine takes less for what waits than the hand-over to its thread."""
+        if not self._recent:
+            return False
         rows = min(self.rows_waiting, self._most)
-        return (
-            self._last_s is not None
-            and self._last_s < HERE_S
-            and (self._seconds_per_row or 0.0) * rows < HERE_S
-        )
+        return min(self._recent)[0] < HERE_S and min(per for _, per in self._recent) * rows < HERE_S
 
-    def _run_here(self) -> None:
-        """Run what came in this turn of the event loop, on the loop."""
+    def _end_turn(self) -> None:
+        """Run who came in this turn of the event loop and has no answer yet."""
         self._turn_ends = None
-        batch = self._take() if not self._busy else []
+        batch = [] if self._busy else self._take()
+        self._company = len(batch) + self._at_once > 1
+        self._at_once = 0
         if batch:
-            self._busy = True
-            self._company = len(batch) > 1
-            self._finish(batch, *_run(batch))
+            self._run_here(batch)
+        for caller in self._waiting:
+            self._hold(caller)
+
+    def _run_here(self, batch: list[_Caller]) -> None:
+        """Run a batch on the event loop."""
+        self._busy = True
+        self._finish(batch, *_run(batch))
 
     def _start(self) -> None:
         """Start a batch while none runs; nothing happens where everyone who waited went away."""
@@ -200,7 +215,7 @@ class Batcher:
         if not batch:
             return
         for caller in batch:
-            self._set_alarm(caller)
+            self._hold(caller)
         self._busy = True
         self._company = len(batch) > 1
         self._pool.submit(self._work, asyncio.get_running_loop(), batch)
@@ -239,6 +254,7 @@ class Batcher:
         if not isinstance(outcome, Exception):
             self._seconds_per_row = smoothed(self._seconds_per_row, seconds / total)
             self._last_s = seconds
+            self._recent.append((seconds, seconds / total))
             self._on_batch(total, seconds)
         for index, caller in enumerate(batch):
             if caller.done.done():
@@ -301,6 +317,8 @@ def _run(batch: list[_Caller]) -> tuple[list[Arrays] | Exception, float, float]:
 
 def _shares(batch: list[_Caller], arrays: Arrays) -> list[Arrays]:
     """Return each caller's own rows; an output with no row for each of theirs goes whole to everyone."""
+    if len(batch) == 1:
+        return [list(arrays)]
     ends = [0, *itertools.accumulate(len(caller.rows) for caller in batch)]
     return [
         [array[start:end] if array.shape[:1] == (ends[-1],) else array for array in arrays]

@@ -5,13 +5,11 @@ With ONNX Runtime this needs neither torch nor a data set: the passport carries 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from serve.settings import Limits
 from toolkit.answering import (
     Invert,
     Picture,
+    filled,
     inputs_of_fitted,
     preprocessing_of,
     probabilities,
@@ -53,6 +52,9 @@ class Answer:
 class Classifier:
     """An artifact opened by a backend. Calls may come from several threads; the engine takes one at a time.
 
+    Callers bring any number of rows up to `most_rows` (None: no bound). An engine that takes no fewer than so
+    many is given the last row as often as one is missing, and its answers to that are dropped.
+
     `close` frees the engine; so does whoever lets go of the classifier last, which after a reload is the
     last of those who came to it.
     """
@@ -71,6 +73,8 @@ class Classifier:
         self.preprocessing = preprocessing_of(artifact)
         self.classes = artifact.passport.classes
         self.engine = BACKENDS.load(backend).open(artifact, options or EngineOptions())
+        self.input = any_batch(artifact.passport.input)
+        self._least_rows, self.most_rows = self.engine.batch_sizes
         # the queue and the page call at once, and an engine may have one set of buffers (TensorRT's have)
         self._lock = threading.Lock()
         self._free = weakref.finalize(self, _close, self.engine, self._lock)
@@ -80,32 +84,34 @@ class Classifier:
 
         Raises ShapeError, or CnnkitError after `close`.
         """
-        with self._alone() as engine:
-            return engine.run(batch)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[Engine]:
         with self._lock:
-            if not self._free.alive:
-                raise CnnkitError(f"{self.artifact.name} was closed: it is served no more")
-            yield self.engine
+            return self._run(batch)
+
+    def _run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+        if not self._free.alive:
+            raise CnnkitError(f"{self.artifact.name} was closed: it is served no more")
+        least, asked = self._least_rows, len(batch)
+        if asked >= least or not asked:
+            return self.engine.run(batch)
+        return [
+            array[:asked] if array.shape[:1] == (least,) else array
+            for array in self.engine.run(filled(batch, least))
+        ]
 
     @functools.cached_property
     def outputs(self) -> dict[int, TensorSpec]:
         """Return what can be asked for by its place in `run`'s list: outputs with a row for each picture."""
-        passport = self.artifact.passport
-        found = {0: passport.output}
+        found = {0: any_batch(self.artifact.passport.output)}
         names = self.engine.output_names
         if len(names) > 1:
-            fixed = passport.input.shape[0]
-            counts = (fixed,) if fixed else (1, 2)
+            counts = (1,) if self.most_rows == 1 else (1, 2)
             tried = [(count, self._run_zeros(count)) for count in counts]
             for at, name in enumerate(names[1:], 1):
                 first = tried[0][1][at]
                 if first.dtype.kind in "fiub" and all(
                     answers[at].shape[:1] == (count,) for count, answers in tried
                 ):
-                    found[at] = TensorSpec(name=name, shape=(fixed, *first.shape[1:]), dtype=str(first.dtype))
+                    found[at] = TensorSpec(name=name, shape=(None, *first.shape[1:]), dtype=str(first.dtype))
         return found
 
     def prepare(self, picture: PictureSource, *, invert: Invert = "auto") -> PreparedPicture:
@@ -134,9 +140,9 @@ class Classifier:
 
     def timed_run(self, batch: NDArray[Any]) -> tuple[list[NDArray[Any]], float]:
         """Run as `run` does; return the outputs, and the engine's own milliseconds."""
-        with self._alone() as engine:
+        with self._lock:
             start = time.perf_counter()  # the wait for other callers is none of the engine's time
-            answers = engine.run(batch)
+            answers = self._run(batch)
             return answers, (time.perf_counter() - start) * 1e3
 
     def classify(self, picture: PictureSource, *, top: int = 3, invert: Invert = "auto") -> Answer:
@@ -152,13 +158,17 @@ class Classifier:
         self.outputs  # noqa: B018  (the outputs are looked at now, because that may run the engine)
 
     def _run_zeros(self, batch: int) -> list[NDArray[Any]]:
-        spec = self.artifact.passport.input
-        shape = (spec.shape[0] or batch, *(n or 1 for n in spec.shape[1:]))
-        return self.run(np.zeros(shape, dtype=spec.dtype))
+        shape = (batch, *(n or 1 for n in self.input.shape[1:]))
+        return self.run(np.zeros(shape, dtype=self.input.dtype))
 
     def close(self) -> None:
         """Free what the engine holds once it has answered whom it is answering; twice is harmless."""
         self._free()
+
+
+def any_batch(spec: TensorSpec) -> TensorSpec:
+    """Return what callers see of an input or output: a batch of any size, whatever the engine's own is."""
+    return replace(spec, shape=(None, *spec.shape[1:]))
 
 
 def _close(engine: Engine, lock: threading.Lock) -> None:

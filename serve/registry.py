@@ -8,6 +8,7 @@ system.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -21,14 +22,15 @@ from serve.tally import ModelStatistics
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """Who waits for a version's engine, and how often it was asked; a reload changes neither.
+    """Who waits for a version's engine, and how often it was asked; neither ends with a reload.
 
-    A request's rows run `most_rows` at a time.
+    A request's rows run `most_rows` at a time. `made_for` is the engine whose limits these are.
     """
 
     batcher: Batcher
     tally: ModelStatistics
     most_rows: int
+    made_for: weakref.ref[Classifier]
 
 
 class Version(NamedTuple):
@@ -110,26 +112,30 @@ class Registry:
 
     def _version(self, model: ServedModel, name: str, classifier: Classifier) -> Version:
         queue = self.queues.get((model.name, name))
-        if queue is None:
-            queue = self.queues[model.name, name] = self._queue(model, name, classifier)
+        if queue is None or queue.made_for() is not classifier:
+            queue = self.queues[model.name, name] = self._queue(model, name, classifier, queue)
         return Version(model, classifier, queue)
 
-    def _queue(self, served: ServedModel, version: str, classifier: Classifier) -> Queue:
-        model = served.name
-        least, most = classifier.engine.batch_sizes
-        # what takes no fewer than so many rows, as a graph with a fixed batch, callers cannot share
-        together = min(self.batching.max_batch, most or self.batching.max_batch)
-        shared = together if least == 1 else 1
-        tally = ModelStatistics.none_yet(model, version)
+    def _queue(
+        self, served: ServedModel, version: str, classifier: Classifier, before: Queue | None
+    ) -> Queue:
+        model, most = served.name, self.batching.max_batch
+        together = min(most, classifier.most_rows or most)
+        # the curve is that of the file that was chosen
+        curve = served.choice.curve if served.choice and version == served.default else ()
+        settings = replace(self.batching, max_batch=together, curve=curve)
+        made_for = weakref.ref(classifier)
+        if before is not None and before.batcher.settings == settings:
+            return replace(before, made_for=made_for)
+        tally = before.tally if before else ModelStatistics.none_yet(model, version)
 
         def ran(rows: int, seconds: float) -> None:
             tally.ran(rows, seconds)
             self._on_batch(model, version, rows, seconds)
 
-        # the curve is that of the file that was chosen
-        curve = served.choice.curve if served.choice and version == served.default else ()
-        batcher = Batcher(replace(self.batching, max_batch=shared, curve=curve), on_batch=ran)
-        return Queue(batcher=batcher, tally=tally, most_rows=max(together, least))
+        # who waits for an engine of other limits is answered by the former batcher, which goes with the last
+        batcher = Batcher(settings, on_batch=ran)
+        return Queue(batcher=batcher, tally=tally, most_rows=together, made_for=made_for)
 
     async def close(self) -> None:
         """Be not ready, answer everyone who waits, and free the engines."""

@@ -1,4 +1,4 @@
-"""Hot reload: a newer artifact of a served name takes over under running traffic."""
+"""Hot reload: a newer artifact of a served name, or a newer choice, takes over under running traffic."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from serve.api.metrics import ServerMetrics
-from serve.classifier import Classifier
+from serve.classifier import Classifier, any_batch
 from serve.registry import Registry
-from serve.served import ServedModel
+from serve.served import ServedModel, rechosen
 from toolkit.artifacts import Artifact, read_passport
 from toolkit.errors import CnnkitError
 from toolkit.opening import describe
+from toolkit.telling import Tell
 
 EVERY_S = 2.0
 
@@ -43,21 +44,43 @@ def open_newer(model: ServedModel, version: str) -> Classifier | None:
     artifact = newer(model, version)
     if artifact is None:
         return None
-    old, new = model.opened[version].artifact.passport, artifact.passport
-    if (new.input, new.output.shape) != (old.input, old.output.shape):
+    _check_alike(model.opened[version].artifact, artifact)
+    return model.open(artifact)
+
+
+def _check_alike(served: Artifact, artifact: Artifact) -> None:
+    old, new = served.passport, artifact.passport
+    # how many rows the engine takes at once is no caller's concern
+    if any_batch(new.input) != any_batch(old.input) or new.output.shape[1:] != old.output.shape[1:]:
         raise CnnkitError(
             f"{artifact.path} takes or gives other shapes than what is served; restart to serve it"
         )
-    return model.open(artifact)
+
+
+def open_rechosen(model: ServedModel, tell: Tell) -> Newer | None:
+    """Return a model as it was chosen since, warmed up; None where nothing new was, or holds (told).
+
+    Raises CnnkitError where the choice cannot be read, or what was chosen must not or cannot take over.
+    """
+    made = rechosen(model, tell)
+    if made is None or made.artifact is None:
+        return None
+    served = model.opened.get(model.default)
+    if served is not None:
+        _check_alike(served.artifact, made.artifact)
+    classifier = made.classifier()
+    made.look()
+    return Newer(model=made, version=made.default, classifier=classifier, chosen=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Newer:
-    """What is to take over from an opened version, warmed up."""
+    """What is to take over from an opened version, warmed up; one that was `chosen` from the whole model."""
 
     model: ServedModel
     version: str
     classifier: Classifier
+    chosen: bool = False
 
 
 class Reloader:
@@ -67,7 +90,7 @@ class Reloader:
         self.registry = registry
         self.metrics = metrics
         self.say = say
-        self._refused: set[str] = set()
+        self._said: set[str] = set()
 
     async def run(self, every_s: float = EVERY_S) -> None:
         """Look until cancelled."""
@@ -86,6 +109,9 @@ class Reloader:
         for model in list(self.registry.models.values()):
             with self._saying(model.name):
                 await asyncio.to_thread(model.look)
+            if chosen := await self._rechosen(model):
+                found.append(chosen)
+                continue
             for version in list(model.opened):
                 with self._saying(f"{model.name} {version}"):
                     made = await asyncio.to_thread(open_newer, model, version)
@@ -95,12 +121,26 @@ class Reloader:
                 await asyncio.to_thread(model.follow)
         return found
 
+    async def _rechosen(self, model: ServedModel) -> Newer | None:
+        told: list[str] = []
+        found = None
+        with self._saying(model.name):
+            found = await asyncio.to_thread(open_rechosen, model, told.append)
+        for text in told:
+            self._once(text)
+        return found
+
     def take_up(self, newer: Newer, *, counts: bool = True) -> None:
         """Answer with what was found; it is counted once, however many processes do so."""
-        newer.model.replace(newer.version, newer.classifier)
+        name = newer.model.name
+        if not newer.chosen:
+            newer.model.replace(newer.version, newer.classifier)
+        elif name in self.registry.models:  # it may have been unloaded since
+            self.registry.take_up(newer.model)
         if counts:
-            self.metrics.reloaded(newer.model.name)
-            self.say(f"reloaded {describe(newer.classifier.artifact)}")
+            self.metrics.reloaded(name)
+            what = newer.model.said if newer.chosen else describe(newer.classifier.artifact)
+            self.say(f"reloaded {what}")
 
     @contextlib.contextmanager
     def _saying(self, what: str) -> Iterator[None]:
@@ -108,6 +148,9 @@ class Reloader:
             yield
         except Exception as error:  # files vanish, and an engine that opens may still fail in its first run
             why = str(error) if isinstance(error, CnnkitError) else f"{what}: {type(error).__name__}: {error}"
-            if why not in self._refused:
-                self._refused.add(why)
-                self.say(f"not reloaded: {why}")
+            self._once(f"not reloaded: {why}")
+
+    def _once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)

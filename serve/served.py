@@ -5,6 +5,7 @@ Engines are opened, kept and let go of here alone; the API's queues, the page an
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ from serve.classifier import Classifier
 from serve.settings import OpeningSettings
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, Backend, backend_names
-from toolkit.choices import ChoiceFile
-from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.choices import ChoiceFile, choice_path, read_choice
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.opening import as_asked, describe, fits, is_path, newest_name, readings
 from toolkit.resolving import resolve_choice, said_choice, settings_of
 from toolkit.telling import Tell, silent
@@ -42,7 +43,8 @@ class ServedModel:
     version, None where the model cannot be served by this backend, and `why_not` says why; `files` are
     the versions' newest files. A model that was named by its path is `pinned`: it stays that file,
     whatever else has its name. `main` tells the API's from those that the page has beside it; `choice` is
-    the one that it is served by.
+    the one that it is served by, `looked_at` the last that was looked at, and `asked` how the name is opened
+    where none holds; without it no choice is looked at.
     """
 
     name: str
@@ -53,6 +55,8 @@ class ServedModel:
     pinned: bool = False
     main: bool = True
     choice: ChoiceFile | None = None
+    asked: OpeningSettings | None = None
+    looked_at: ChoiceFile | None = None
     files: dict[str, Artifact] = field(default_factory=dict)
     opened: dict[str, Classifier] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
@@ -231,14 +235,37 @@ def line_up(
         if served is None:
             artifact = opening.find(model, backend)
             served = ServedModel(
-                name=artifact.name, backend=opener, opening=opening, artifact=artifact, pinned=is_path(model)
+                name=artifact.name,
+                backend=opener,
+                opening=opening,
+                artifact=artifact,
+                pinned=is_path(model),
+                asked=opening if choices and not is_path(model) else None,
             )
+            with contextlib.suppress(CorruptError):  # which was told, too
+                served.looked_at = read_choice(choice_path(opening.root, served.name))
         name = served.name
         if name in found:
             raise CnnkitError(f"{name} is named twice; each model is served once")
         rest = [other for other in backend_names() if others and other != served.backend.name]
         found[name] = [served, *(_optional(name, BACKENDS.load(other), opening) for other in rest)]
     return [served for row in found.values() for served in row]
+
+
+def rechosen(model: ServedModel, tell: Tell) -> ServedModel | None:
+    """Return a model as `cnnkit choose` chose it since; None where nothing new was, or holds here (told).
+
+    Raises CnnkitError where the choice cannot be read.
+    """
+    if model.asked is None:
+        return None
+    found = read_choice(choice_path(model.asked.root, model.name))
+    if found is None or found in (model.choice, model.looked_at):
+        return None
+    made = _chosen(model.name, model.asked, tell)
+    if made is None:
+        model.looked_at = found
+    return made
 
 
 def _chosen(model: str, opening: OpeningSettings, tell: Tell) -> ServedModel | None:
@@ -259,6 +286,7 @@ def _chosen(model: str, opening: OpeningSettings, tell: Tell) -> ServedModel | N
         opening=own,
         artifact=found.artifact,
         choice=found.choice,
+        asked=opening,
     )
 
 

@@ -20,7 +20,7 @@ class Span(Struct):
     def add(self, seconds: float) -> None:
         """Count one more."""
         self.count += 1
-        self.ns += round(seconds * 1e9)
+        self.ns += int(seconds * 1e9)
 
     def merge(self, other: Span) -> None:
         """Add another's."""

@@ -6,8 +6,9 @@ Plain ASGI, because a framework's routing, validation and response classes cost 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,8 +32,7 @@ class GoneError(Exception):
     """The client closed its connection before its request was whole."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """What goes back. `headers` are further ones; length and request id are added when it is sent."""
 
     body: bytes
@@ -41,8 +41,7 @@ class Reply:
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class HttpRequest:
+class HttpRequest(Struct, frozen=True, kw_only=True):
     """A request whose head was read; `read` gives its body, decompressed, under the limit.
 
     `model` and `version` are the path's, where it names them. `came` and `deadline` are on the event loop's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -35,6 +36,8 @@ from serve.counts import Counts
 from serve.registry import Registry
 
 MAX_BODY = 32 * 1024 * 1024
+# paths whose answer is remembered: a client that asks for many others makes nothing grow
+MOST_KEPT, LONGEST_KEPT = 256, 256
 
 
 class Match(NamedTuple):
@@ -81,6 +84,7 @@ class App:
         self.all_counts = all_counts or self._own_counts
         self.repository = Repository(protocol, control, self.all_counts)
         self.routes = self._routes(protocol, self.repository, self.classify)
+        self._matched = functools.lru_cache(MOST_KEPT)(self.match)
 
     def _routes(
         self, protocol: Protocol, repository: Repository, classify: Classify
@@ -171,7 +175,8 @@ class App:
         found: Match | None = OTHER
         try:
             self.access.check(scope["path"], headers)
-            found = self.match(scope["path"])
+            path = scope["path"]
+            found = self._matched(path) if len(path) <= LONGEST_KEPT else self.match(path)
             if found is None:
                 status = await self._show_page(scope, receive, send)
                 self._answered(scope, headers, ident, found=PAGE, status=status, came=came)
@@ -277,12 +282,11 @@ class App:
             raise RefusedError(405, f"this path takes {allowed}", {b"allow": allowed.encode()})
         came = asyncio.get_running_loop().time()
         deadline = came + self.deadline_s
-        whole = scope.get("cnnkit.body_is_whole")
+        there = scope.get("cnnkit.whole_body")
         room = self.bodies.room()
 
         def read() -> Awaitable[bytes]:
-            waits = whole is None or not whole()
-            return read_body(headers, receive, MAX_BODY, deadline if waits else None, room)
+            return read_body(headers, receive, MAX_BODY, deadline, room=room, whole=there and there())
 
         request = HttpRequest(
             query=scope["query_string"].decode("latin-1"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import os
 import re
@@ -29,9 +28,8 @@ SMALL = 65_536
 # of all bodies that are read or worked on; JSON's numbers take eight times one of them for a moment
 MOST_BODY_BYTES = 256 * 1024 * 1024
 TRIM_AFTER_S = 0.25
-UNTIMED = contextlib.nullcontext()
 _ID = re.compile(rb"[\w.:-]{1,128}")
-_boot = os.urandom(4).hex()
+_boot = os.urandom(4).hex().encode()
 _count = itertools.count(1)
 
 
@@ -90,22 +88,23 @@ class BodyBudget:
 
 def request_id(headers: Mapping[bytes, bytes]) -> bytes:
     """Return the caller's own X-Request-Id where it is plain text, else a new one."""
-    given = headers.get(b"x-request-id", b"")
-    return given if _ID.fullmatch(given) else f"{_boot}-{next(_count):x}".encode()
+    given = headers.get(b"x-request-id")
+    return given if given and _ID.fullmatch(given) else b"%s-%x" % (_boot, next(_count))
 
 
 async def read_body(
     headers: Mapping[bytes, bytes],
     receive: Receive,
     limit: int,
-    deadline: float | None,
+    deadline: float,
+    *,
     room: Room | None = None,
+    whole: bytes | None = None,
 ) -> bytes:
     """Return a request's body, decompressed; all of it must have come by `deadline`, on the loop's clock.
 
-    `deadline` is None where nothing has to be waited for: a timeout costs more than the rest of the reading.
-    `room` counts what the body takes of all that bodies may. Raises RefusedError (400, 408, 413, 415, 503)
-    or GoneError.
+    `whole` is a body that is there: waiting for one costs more than all else that is done here. `room` counts
+    what the body takes of all that bodies may. Raises RefusedError (400, 408, 413, 415, 503) or GoneError.
     """
     length = headers.get(b"content-length", b"0")
     if not length.isdigit():
@@ -114,16 +113,13 @@ async def read_body(
         raise _too_large(limit)
     if room is not None:
         room.take(int(length))
-    try:
-        async with UNTIMED if deadline is None else asyncio.timeout_at(deadline):
-            body = await _whole_body(receive, limit, room)
-    except TimeoutError:
-        raise RefusedError(
-            408,
-            "the body did not come in time; send it at once, or raise the server's --deadline",
-            {b"connection": b"close"},
-        ) from None
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    body = await _whole_body(receive, limit, deadline, room) if whole is None else whole
+    if len(body) > limit:
+        raise _too_large(limit)
+    encoding = headers.get(b"content-encoding")
+    if encoding is None:
+        return body
+    encoding = encoding.strip().lower()
     if encoding in (b"identity", b""):
         return body
     if encoding not in _WBITS:
@@ -134,7 +130,19 @@ async def read_body(
     return inflated
 
 
-async def _whole_body(receive: Receive, limit: int, room: Room | None) -> bytes:
+async def _whole_body(receive: Receive, limit: int, deadline: float, room: Room | None) -> bytes:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await _received(receive, limit, room)
+    except TimeoutError:
+        raise RefusedError(
+            408,
+            "the body did not come in time; send it at once, or raise the server's --deadline",
+            {b"connection": b"close"},
+        ) from None
+
+
+async def _received(receive: Receive, limit: int, room: Room | None) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -190,18 +198,14 @@ def compress(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
 async def respond(send: Send, scope: Scope, reply: Reply, ident: bytes, accepted: bytes) -> None:
     """Send one reply whole."""
     body, encoding = compress(reply.body, accepted)
-    headers = [
-        (b"content-type", reply.content_type),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", ident),
-        *reply.headers.items(),
-    ]
+    headers = [(b"content-length", b"%d" % len(body)), (b"x-request-id", ident)]
     if encoding is not None:
         headers += [(b"content-encoding", encoding), (b"vary", b"accept-encoding")]
-    whole = scope.get("cnnkit.reply_whole")
-    if whole is not None and b"connection" not in reply.headers and whole(reply.status, headers, body):
+    shared = ((b"content-type", reply.content_type), *reply.headers.items())
+    whole = None if b"connection" in reply.headers else scope.get("cnnkit.reply_whole")
+    if whole is not None and whole(reply.status, headers, body, shared):
         return
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.start", "status": reply.status, "headers": [*shared, *headers]})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 

@@ -1,6 +1,7 @@
 """uvicorn's protocol, bounded: so many connections, so much of each held; whole replies in one piece.
 
-uvicorn writes head and body apart, each a system call and a packet; waits for ever for a first request, and
+uvicorn writes head and body apart, each a system call and a packet; sets and cancels a timer for the wait
+between any two requests, which costs as much as parsing one; waits for ever for a first request, and
 for a client that does not read; makes a request of everything that is sent behind one which has no answer
 yet; loses the body of a request that asks for another protocol; and tells no handler that its client left.
 """
@@ -40,20 +41,45 @@ FULL = (
 BAD = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
 
 
-def reply_whole(cycle: Any, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+def whole_body(cycle: Any) -> bytes | None:
+    """Return a request's body where all of it is there, and nobody read it or hung up; else None."""
+    if cycle.more_body or cycle.disconnected or cycle.response_complete:
+        return None
+    body = bytes(cycle.body)
+    cycle.body.clear()
+    cycle.message_event.clear()
+    cycle.flow.resume_reading()  # of a long body no more was read; a client that hangs up is to be heard
+    return body
+
+
+@functools.lru_cache(maxsize=256)
+def head_lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Return headers as they are sent. Raises ValueError for one that would begin another."""
+    lines = b"".join([b"%s: %s\r\n" % pair for pair in headers])
+    if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
+        raise ValueError("a header holds a line break")
+    return lines
+
+
+def reply_whole(
+    cycle: Any,
+    status: int,
+    headers: Sequence[tuple[bytes, bytes]],
+    body: bytes,
+    shared: tuple[tuple[bytes, bytes], ...] = (),
+) -> bool:
     """Send a reply whose headers hold its length; False where uvicorn's own, slower way must be taken.
 
-    Two messages through uvicorn's `send`, each header through two regular expressions, cost a tenth
-    of a LeNet's answer. What is rare (a client that went away, a slow reader) is left to it.
+    The lines of `shared` headers, which many replies have in common, are kept. Two messages through uvicorn's
+    `send`, each header through two regular expressions, cost a tenth of a LeNet's answer. What is rare (a
+    client that went away, a slow reader) is left to it.
     """
     rare = cycle.response_started or cycle.disconnected or cycle.flow.write_paused or cycle.access_log
     if rare or cycle.scope["method"] == "HEAD":
         return False
     ending = [] if cycle.keep_alive else [(b"connection", b"close")]
-    lines = [b"%s: %s\r\n" % pair for pair in (*cycle.default_headers, *headers, *ending)]
-    head = b"".join((STATUS_LINE[status], *lines, b"\r\n"))
-    if head.count(b"\n") != len(lines) + 2 or head.count(b"\r") != len(lines) + 2:
-        raise ValueError("a header holds a line break")
+    own = head_lines.__wrapped__((*cycle.default_headers, *headers, *ending))
+    head = b"".join((STATUS_LINE[status], own, head_lines(shared), b"\r\n"))
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
     cycle.transport.write(head + body if len(body) < COPIED else head)
@@ -90,11 +116,13 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
     _answering: tuple[Any, asyncio.Task[None]] | None = None
     _stopping = False
     _quiet_since = 0.0
+    _waits_for_next = False
+    _keeping: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Take up a connection, for which one that is quiet makes room; answer 503 where none is."""
         super().connection_made(transport)
-        self._held = bytearray()
+        self._held = b""
         self._quiet_since = self.loop.time()
         if len(self.connections) > self.most_connections and not self._make_room():
             error = b'{"error":"%d connections are open already; try again soon"}' % self.most_connections
@@ -107,7 +135,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
 
     def _make_room(self) -> bool:
         """Close the connection that waits the longest for its next request; False where none does."""
-        kept = [c for c in self.connections if c.timeout_keep_alive_task and c.is_quiet]
+        kept = [c for c in self.connections if c._waits_for_next and c.is_quiet]
         if kept:
             min(kept, key=lambda connection: connection._quiet_since).transport.close()
         return bool(kept)
@@ -125,7 +153,9 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
             self.on_lost()
         self._head_came()
         self._read_on()
-        self._held.clear()
+        if self._keeping is not None:
+            self._keeping.cancel()
+        self._held = b""
         self.pipeline.clear()
 
     @property
@@ -135,30 +165,40 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
 
     def data_received(self, data: bytes) -> None:
         """Read on, but not beyond a request that waits for another's answer: the bytes behind it are held."""
-        self._unset_keepalive_if_required()
-        self._held += data
+        self._waits_for_next = False
+        if self._held:
+            self._held += data
+        else:
+            self._held = data
         self._parse()
 
     def _parse(self) -> None:
-        while self._held and not self.pipeline and not self.transport.is_closing():
+        """Parse what is held, slice by slice; most often it is one request, of which nothing is copied."""
+        if not self._held:
+            return
+        held, at = memoryview(self._held), 0
+        self._held = b""
+        while at < len(held) and not self.pipeline and not self.transport.is_closing():
             size = BODY_SLICE if self._asked() and self.cycle.more_body else SLICE
-            part = bytes(self._held[:size])
-            del self._held[:size]
+            part = held[at : at + size]
+            at += len(part)
             try:
                 self.parser.feed_data(part)
             except httptools.HttpParserUpgrade as upgrade:
-                self._stay(part[upgrade.args[0] :])
+                held, at = memoryview(self._stay() + held[at - len(part) + upgrade.args[0] :]), 0
             except httptools.HttpParserError as error:
                 self._refuse(error)
+                return
         if self.transport.is_closing():
             return
-        if self._held:
+        if at < len(held):
+            self._held = bytes(held[at:])
             self.flow.pause_reading()
         elif self._alarm is None and not self._asked():
             self._expect_head()
 
-    def _stay(self, behind: bytes) -> None:
-        """Have a request for another protocol parsed again without its wish, which RFC 9110 (7.8) allows.
+    def _stay(self) -> bytes:
+        """Return a request's head without its wish for another protocol, which RFC 9110 (7.8) allows.
 
         The parser stops where the other protocol would begin: before the body.
         """
@@ -173,11 +213,10 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
                 kept.append(b"%s: %s\r\n" % (name, value))
         line = self.parser.get_method(), self.url, self.parser.get_http_version().encode()
         self.parser = httptools.HttpRequestParser(self)
-        self._held[:0] = b"%s %s HTTP/%s\r\n%s\r\n" % (*line, b"".join(kept)) + behind
+        return b"%s %s HTTP/%s\r\n%s\r\n" % (*line, b"".join(kept))
 
     def _refuse(self, error: Exception) -> None:
         """Answer what is no HTTP in words, after the answers that are due, and hang up."""
-        self._held.clear()
         if self.transport.is_closing():
             return
         if self._asked() and not self.cycle.more_body:
@@ -221,7 +260,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
             if before is not None and not before.response_complete:
                 before.keep_alive = True  # the connection ends with the last answer, not before
         scope: Any = cycle.scope  # uvicorn types its own keys alone
-        scope["cnnkit.body_is_whole"] = lambda: not cycle.more_body
+        scope["cnnkit.whole_body"] = functools.partial(whole_body, cycle)
         scope["cnnkit.reply_whole"] = functools.partial(reply_whole, cycle)
 
     def on_message_complete(self) -> None:
@@ -237,13 +276,36 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
 
     def on_response_complete(self) -> None:
         """Go on with the request behind, if there is one; only then is more read."""
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
         self._quiet_since = self.loop.time()
+        behind = self.pipeline.pop() if self.pipeline else None
+        if behind is not None:
+            self._start_asgi_task(*behind)
         if self.pipeline:
             self.flow.pause_reading()
         elif self._held:
-            self._unset_keepalive_if_required()
             self.loop.call_soon(self._parse)
+        elif behind is None:
+            self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
+        self._waits_for_next = True
+        if self._keeping is None:
+            self._keeping = self.loop.call_later(self.timeout_keep_alive, self._keep)
+
+    def _keep(self) -> None:
+        """Close a connection that waited for its next request for too long; look at another one later."""
+        left_s = self.timeout_keep_alive
+        if self._waits_for_next:
+            left_s += self._quiet_since - self.loop.time()
+        self._keeping = None
+        if left_s <= 0:
+            self.transport.close()
+        else:
+            self._keeping = self.loop.call_later(left_s, self._keep)
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read its answer, but not for ever."""

@@ -37,10 +37,9 @@ DECODER = msgspec.json.Decoder(InferRequest)
 
 
 class AskedInference(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request's JSON says, checked; `data` is None where the rows come behind it as bytes."""
+    """What a request's JSON says, checked, but for its data."""
 
     shape: tuple[int, ...]
-    data: list[Any] | None
     wanted: tuple[WantedOutput, ...]
     ident: str | None = None
     deadline_s: float | None = None
@@ -64,6 +63,11 @@ class Parser:
         self.outputs = tuple(outputs)
         self._dtype = np.dtype(spec.dtype)
         self._datatype = datatype(spec)
+        self._row = list(spec.shape[1:])
+        self._everything = {
+            binary: tuple(WantedOutput(name=name, binary=binary) for name in outputs)
+            for binary in (False, True)
+        }
         # clients of binary tensors send the same few bytes of JSON again and again
         self._kept = functools.lru_cache(MOST_KEPT)(self._read)
         one = f"inputs must be a list of one tensor, {spec.name!r}"
@@ -89,24 +93,24 @@ class Parser:
         Raises RefusedError (400).
         """
         if not head:  # the raw binary request: the body is the one input
-            asked = self._raw(len(tail))
-        else:
-            read_head = self._kept if len(tail) and len(head) <= LONGEST_KEPT else self._read
-            asked = read_head(head, len(tail))
-        if asked.data is None:
-            rows = np.frombuffer(tail, dtype=self._dtype).reshape(asked.shape)
-            check_finite(rows, self.spec.name)
-            return rows, asked
+            return self._rows(self._raw(len(tail)), tail)
+        read_head = self._kept if len(tail) and len(head) <= LONGEST_KEPT else self._read
+        asked, data = read_head(head, len(tail))
+        if data is None:
+            return self._rows(asked, tail)
         # a look for a letter that hardly any request has costs a hundredth of a look at every value
         bools = (b"r" in head and b"true" in head) or (b"l" in head and b"false" in head)
-        return from_json(asked.data, asked.shape, self.spec, bools=bools), asked
+        # nobody keeps the data: 784 numbers of each of 16 callers are more than a core's own cache holds
+        return from_json(data, asked.shape, self.spec, bools=bools), asked
 
     def take(self, request: InferRequest, tail: memoryview) -> tuple[NDArray[Any], AskedInference]:
         """Return what `parse` does, of a request that was read already and has its rows behind it as bytes.
 
         Raises RefusedError (400).
         """
-        asked = self._checked(request, len(tail))
+        return self._rows(self._checked(request, len(tail))[0], tail)
+
+    def _rows(self, asked: AskedInference, tail: memoryview) -> tuple[NDArray[Any], AskedInference]:
         rows = np.frombuffer(tail, dtype=self._dtype).reshape(asked.shape)
         check_finite(rows, self.spec.name)
         return rows, asked
@@ -116,27 +120,25 @@ class Parser:
         row_size = math.prod(shape) * self._dtype.itemsize
         if not size or size % row_size:
             raise RefusedError(400, f"{size} bytes are no whole rows of {row_size} bytes")
-        return AskedInference(
-            shape=(size // row_size, *shape), data=None, wanted=self._wanted(None, binary=True)
-        )
+        return AskedInference(shape=(size // row_size, *shape), wanted=self._everything[True])
 
-    def _read(self, head: bytes, behind: int) -> AskedInference:
-        """Check a request's JSON, with so many bytes behind it."""
+    def _read(self, head: bytes, behind: int) -> tuple[AskedInference, list[Any] | None]:
+        """Check a request's JSON, with so many bytes behind it; None where these are its data."""
         return self._checked(read(DECODER, head, self._words), behind)
 
-    def _checked(self, request: InferRequest, behind: int) -> AskedInference:
+    def _checked(self, request: InferRequest, behind: int) -> tuple[AskedInference, list[Any] | None]:
         tensor = request.inputs[0]
         shape, used = self._tensor(tensor, behind)
         if used != behind:
             raise RefusedError(400, f"{behind} binary bytes came, the request speaks of {used}")
         parameters = request.parameters or InferParameters()
-        return AskedInference(
+        asked = AskedInference(
             shape=shape,
-            data=None if tensor.data is msgspec.UNSET else tensor.data,
             wanted=self._wanted(request.outputs, binary=parameters.binary_data_output),
             ident=request.id,
             deadline_s=parameters.timeout / 1e6 or None,
         )
+        return asked, None if tensor.data is msgspec.UNSET else tensor.data
 
     def _tensor(self, tensor: InputTensor, behind: int) -> tuple[tuple[int, ...], int]:
         """Return an input's shape, and how many binary bytes it takes."""
@@ -161,17 +163,18 @@ class Parser:
         return shape, size
 
     def _shape(self, shape: list[int]) -> tuple[int, ...]:
-        asked = self.spec.shape
-        filled = [have if want is None else want for want, have in zip(asked, shape, strict=False)]
-        if len(shape) != len(asked) or filled != shape or min(shape[1:], default=1) <= 0:
-            raise RefusedError(400, f"{self._words['shape']}, not {reprlib.repr(shape)}")
+        if shape[1:] != self._row or self.spec.shape[0] not in (None, shape[0]):
+            asked = self.spec.shape
+            filled = [have if want is None else want for want, have in zip(asked, shape, strict=False)]
+            if len(shape) != len(asked) or filled != shape or min(shape[1:], default=1) <= 0:
+                raise RefusedError(400, f"{self._words['shape']}, not {reprlib.repr(shape)}")
         if not 1 <= shape[0] < 10**9:
             raise RefusedError(400, f"a batch of {shape[0]} is none; send 1 picture or more")
         return tuple(shape)
 
     def _wanted(self, asked: list[RequestedOutput] | None, *, binary: bool) -> tuple[WantedOutput, ...]:
         if not asked:
-            return tuple(WantedOutput(name=name, binary=binary) for name in self.outputs)
+            return self._everything[binary]
         found: dict[str, WantedOutput] = {}
         for output in asked:
             name, parameters = output.name, output.parameters or OutputParameters()

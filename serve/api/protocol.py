@@ -126,7 +126,7 @@ class Protocol:
                 name=model.name,
                 versions=usable(model),
                 platform=model.backend.platform,
-                inputs=[_described(classifier.artifact.passport.input)],
+                inputs=[_described(classifier.input)],
                 outputs=[_described(spec) for spec in classifier.outputs.values()],
             )
         )
@@ -139,7 +139,7 @@ class Protocol:
                 name=model.name,
                 platform=model.backend.platform,
                 max_batch_size=queue.most_rows,
-                input=[_configured(classifier.artifact.passport.input)],
+                input=[_configured(classifier.input)],
                 output=[_configured(spec) for spec in classifier.outputs.values()],
                 dynamic_batching=BatchingConfiguration(round(queue.batcher.settings.most_delay_ms * 1e3)),
             )
@@ -188,7 +188,7 @@ class Protocol:
         found = self._parsers.get(classifier)
         if found is None:
             found = self._parsers[classifier] = Parser(
-                classifier.artifact.passport.input, [spec.name for spec in classifier.outputs.values()]
+                classifier.input, [spec.name for spec in classifier.outputs.values()]
             )
         return found
 

@@ -19,7 +19,7 @@ from serve.page.messages import EngineAnswer, PictureAnswer, SeenPicture
 from serve.page.models import PageEngine, PageModel, PageModels
 from serve.page.pictures import SamplePictures
 from serve.settings import Limits
-from toolkit.answering import filled, preprocessing_of
+from toolkit.answering import preprocessing_of
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError
 from toolkit.images import open_picture, picture_of, top_classes
@@ -101,8 +101,7 @@ def _ask(
     try:
         classifier = engine.classifier()
         prepared = classifier.prepare(picture.image, invert=query.way)
-        least, _ = classifier.engine.batch_sizes
-        answers, infer_ms = _run(classifier, filled(prepared.rows, least), compared=bool(query.engines))
+        answers, infer_ms = _run(classifier, prepared.rows, compared=bool(query.engines))
         row = classifier.probabilities(answers[0])[0]
     except CnnkitError as error:
         if not query.engines:

@@ -91,7 +91,7 @@ class PageRoutes:
         room = self.bodies.room()
         try:
             end = asyncio.get_running_loop().time() + BODY_S
-            data = await read_body(headers, receive, self.max_bytes, end, room)
+            data = await read_body(headers, receive, self.max_bytes, end, room=room)
             return await self._work(lambda: json_reply(self.posts[name](query, data)), len(data))
         finally:
             if room.taken:

@@ -1,148 +1,127 @@
-"""The page's requests, passed on to the one process that has the page, its queue and its visitors."""
+"""The page's requests, passed on to the one process that has the page and its engines.
+
+Each is whole in itself, as is its answer: no stream passes here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httptools
 
-from serve.api import GoneError, Message, Receive, RefusedError, Scope, Send
+from serve.api import Receive, RefusedError, Scope, Send
 from serve.api.app import App
+from serve.api.bodies import BodyBudget, read_body
+from serve.page.routes import BODY_S
 
 # what the process that passes a request on tells of it; from anybody else it counts for nothing
 SCHEME, CLIENT = b"x-cnnkit-scheme", b"x-cnnkit-client"
-# of one connection alone (RFC 9110, 7.6.1), or answered already
+# of one connection alone (RFC 9110, 7.6.1), or of a body as it came
 OWN = frozenset(
-    {b"connection", b"keep-alive", b"upgrade", b"te", b"expect", b"http2-settings", SCHEME, CLIENT}
+    {
+        b"connection",
+        b"keep-alive",
+        b"upgrade",
+        b"te",
+        b"expect",
+        b"http2-settings",
+        b"transfer-encoding",
+        b"content-length",
+        SCHEME,
+        CLIENT,
+    }
 )
-CHUNK = 65_536
 GONE = "the page's process is being replaced; try again soon"
 
 
 class Forward:
     """ASGI that asks the page's process over a Unix socket, a connection a request."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        """`max_bytes` is what a request's body may weigh."""
         self.path = str(path)
+        self.max_bytes = max_bytes
+        self.bodies = BodyBudget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on, and its answer back as it comes. Raises RefusedError (503) or GoneError."""
+        """Pass one request on, and its answer back. Raises RefusedError or GoneError."""
         if scope["type"] != "http":
             raise ValueError(f"no {scope['type']} is served")
+        room = self.bodies.room()
+        try:
+            end = asyncio.get_running_loop().time() + BODY_S
+            body = await read_body(dict(scope["headers"]), receive, self.max_bytes, end, room=room)
+            reply = await self._ask(_head(scope, len(body)) + body)
+        finally:
+            if room.taken:
+                room.give_back()
+        if not reply.is_whole(scope["method"]):
+            raise RefusedError(503, GONE, {b"retry-after": b"1"})
+        headers = [pair for pair in reply.headers if pair[0] not in OWN]
+        if scope["method"] != "HEAD":
+            headers.append((b"content-length", b"%d" % len(reply.body)))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(reply.body)})
+
+    async def _ask(self, request: bytes) -> _Reply:
         try:
             reader, writer = await asyncio.open_unix_connection(self.path)
         except OSError:
             raise RefusedError(503, GONE, {b"retry-after": b"1"}) from None
-        body = _Body(scope, receive, writer)
-        passing = asyncio.create_task(body.pass_on())
-        begun = False
+        reply = _Reply()
         try:
-            writer.write(_head(scope))
-            async for message in _messages(scope, reader, body):
-                begun = True
-                await send(message)
+            writer.write(request)
+            reply.read(await reader.read())
         except (OSError, httptools.HttpParserError):
-            raise GoneError from None
+            raise RefusedError(503, GONE, {b"retry-after": b"1"}) from None
         finally:
-            passing.cancel()
             writer.close()
-        if body.gone:
-            raise GoneError
-        if not begun:
-            raise RefusedError(503, GONE, {b"retry-after": b"1"})
+        return reply
 
 
-def _head(scope: Scope) -> bytes:
+def _head(scope: Scope, length: int) -> bytes:
     query = scope["query_string"]
     target = scope["raw_path"] + (b"?" + query if query else b"")
-    told = [(name, value) for name, value in scope["headers"] if name not in OWN]
+    told = [(n, value) for n, value in scope["headers"] if n not in OWN and n != b"content-encoding"]
     told += [
         (SCHEME, scope["scheme"].encode()),
         (CLIENT, ((scope.get("client") or ("",))[0] or "").encode()),
+        (b"content-length", b"%d" % length),
         (b"connection", b"close"),
     ]
     lines = b"".join(b"%s: %s\r\n" % pair for pair in told)
     return b"%s %s HTTP/1.1\r\n%s\r\n" % (scope["method"].encode(), target, lines)
 
 
-class _Body:
-    """A request's body on its way; `whole` once all of it is passed on, `gone` once its client left."""
-
-    def __init__(self, scope: Scope, receive: Receive, writer: asyncio.StreamWriter) -> None:
-        self.whole = self.gone = False
-        self._chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
-        self._receive, self._writer = receive, writer
-
-    async def pass_on(self) -> None:
-        """Pass the body on, then wait for the client to leave, and leave then, too."""
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.gone = True
-                self._writer.transport.abort()
-                return
-            body = message.get("body", b"")
-            if self._chunked and body:
-                body = b"%x\r\n%s\r\n" % (len(body), body)
-            if not message.get("more_body", False):
-                body += b"0\r\n\r\n" if self._chunked and not self.whole else b""
-                self.whole = True
-            try:
-                self._writer.write(body)
-                await self._writer.drain()
-            except OSError:  # the page answered without all of it
-                return
-
-
 class _Reply:
-    """What the parser has found and nobody has sent on yet."""
+    """An answer as the parser finds it."""
 
     def __init__(self) -> None:
+        self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
-        self.found: list[bytes] = []
-        self.headed = self.whole = False
+        self.body = bytearray()
+        self.ended = False
+
+    def read(self, data: bytes) -> None:
+        """Read all that came. Raises HttpParserError."""
+        parser = httptools.HttpResponseParser(self)
+        parser.feed_data(data)
+        self.status = parser.get_status_code()
+
+    def is_whole(self, method: str) -> bool:
+        """Tell whether the answer did not end on the way; to HEAD there is a head alone."""
+        return self.status > 0 and (self.ended or method == "HEAD")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
 
-    def on_headers_complete(self) -> None:
-        self.headed = True
-
     def on_body(self, body: bytes) -> None:
-        self.found.append(body)
+        self.body += body
 
     def on_message_complete(self) -> None:
-        self.whole = True
-
-
-async def _messages(scope: Scope, reader: asyncio.StreamReader, body: _Body) -> AsyncIterator[Message]:
-    """Yield the answer as ASGI's messages; nothing where the connection ended before there was one."""
-    reply = _Reply()
-    parser = httptools.HttpResponseParser(reply)
-    begun = False
-    while not reply.whole:
-        data = await reader.read(CHUNK)
-        if not data:
-            if begun:
-                raise ConnectionResetError("the page's process ended in the middle of an answer")
-            return
-        parser.feed_data(data)
-        if reply.headed and not begun:
-            begun = True
-            headers = [pair for pair in reply.headers if pair[0] not in OWN | {b"transfer-encoding"}]
-            # what was not read of the body would be taken for the next request
-            headers += [] if body.whole else [(b"connection", b"close")]
-            yield {"type": "http.response.start", "status": parser.get_status_code(), "headers": headers}
-            if scope["method"] == "HEAD":
-                break
-        if reply.found and begun:
-            part = b"".join(reply.found)
-            reply.found.clear()
-            yield {"type": "http.response.body", "body": part, "more_body": True}
-    yield {"type": "http.response.body", "body": b"", "more_body": False}
+        self.ended = True
 
 
 class FromOthers:

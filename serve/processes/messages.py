@@ -66,11 +66,11 @@ class Look(Struct, tag=True):
 
 
 class FoundVersion(Struct):
-    """A version that is open: the hash of its file, and of the one that was opened to take over."""
+    """A version: the hash of the file that is open, and of the one that was opened to take over."""
 
     model: str
     version: str
-    serving: str
+    serving: str | None
     newer: str | None
 
 

@@ -41,7 +41,7 @@ def agreed(found: Iterable[Iterable[FoundVersion]]) -> tuple[list[tuple[str, str
     changes: set[tuple[str, str]] = set()
     for process in found:
         for one in process:
-            wanted.setdefault((one.model, one.version), set()).add(one.newer or one.serving)
+            wanted.setdefault((one.model, one.version), set()).add(one.newer or one.serving or "")
             if one.newer:
                 changes.add((one.model, one.version))
     alike = [version for version in wanted if version in changes and len(wanted[version]) == 1]

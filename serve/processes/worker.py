@@ -95,7 +95,11 @@ class Worker(Server):
             if models
             else []
         )
-        forward = Forward(begin.page_socket) if begin.page_socket and not has_page else None
+        forward = (
+            Forward(begin.page_socket, settings.opening.limits.max_bytes)
+            if begin.page_socket and not has_page
+            else None
+        )
         among = Among(number=begin.number, control=self.asked, counts=self.asked.counts, page=forward)
         return assemble([m for m in served if m.name not in begin.unloaded], settings, self._say, among)
 
@@ -199,13 +203,12 @@ class Worker(Server):
 
     def _versions(self) -> list[FoundVersion]:
         newer = {(one.model.name, one.version): one.classifier.artifact.passport.sha256 for one in self.newer}
-        return [
-            FoundVersion(
-                model.name, version, classifier.artifact.passport.sha256, newer.get((model.name, version))
-            )
+        serving = {
+            (model.name, version): classifier.artifact.passport.sha256
             for model in self.app.registry.models.values()
             for version, classifier in model.opened.items()
-        ]
+        }
+        return [FoundVersion(*key, serving.get(key), newer.get(key)) for key in serving | newer]
 
     def _take_up(self, message: TakeUp) -> None:
         for newer in self.newer:

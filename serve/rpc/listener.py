@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from serve.api.app import MAX_BODY, App
+from serve.api.connection import MOST_CONNECTIONS
 from toolkit.errors import CnnkitError, MissingExtraError
 
 # what a request's other fields add to its rows
@@ -44,7 +45,8 @@ class GrpcListener:
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", limit),
                 ("grpc.so_reuseport", int(self.shared)),
-            ]
+            ],
+            maximum_concurrent_rpcs=MOST_CONNECTIONS,
         )
         self.server.add_generic_rpc_handlers((Servicer(self.app).handlers(),))
         try:

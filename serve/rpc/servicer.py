@@ -2,6 +2,9 @@
 
 What describes a model, a server or its statistics is their JSON, whose names are the protocol's; rows and
 answers go as they are.
+
+How large a message is, nobody knows before it is there. So each call is taken for a stream, whose one message
+is read when there is room: few are on their way at once, the others wait at their clients.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from typing import Any
 
 import grpc
 from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from serve.api import Handler, HttpRequest, RefusedError
-from serve.api.app import App
+from serve.api.app import MAX_BODY, App
+from serve.api.bodies import MOST_BODY_BYTES, Room
 from serve.api.infer_request import AskedInference, Parser
 from serve.api.protocol import Answers
 from serve.api.shortages import shortage
@@ -27,14 +32,19 @@ CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+# messages on their way at once, each of which may be as large as a body gets
+MOST_ARRIVING = MOST_BODY_BYTES // MAX_BODY
+LATE = "the message did not come in time, or too many others are on their way; try again soon"
 STREAMS = "streams are not offered: each request has one answer; call ModelInfer"
-Call = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+# a message, and until when what it asks for is to be done, on the event loop's clock
+Call = Callable[[Any, float], Awaitable[Any]]
 
 
 class Servicer:
@@ -44,6 +54,7 @@ class Servicer:
         """Who may ask is the application's to say; credentials are HTTP's, in `authorization`."""
         self.app = app
         self.protocol = app.protocol
+        self.arriving = asyncio.Semaphore(MOST_ARRIVING)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return what a server dispatches calls by."""
@@ -64,10 +75,8 @@ class Servicer:
         }
         calls[INFER] = self._guarded(INFER, self._infer)
         found = {
-            name: grpc.unary_unary_rpc_method_handler(
-                call,
-                request_deserializer=MESSAGES[name][0].FromString,
-                response_serializer=MESSAGES[name][1].SerializeToString,
+            name: grpc.stream_unary_rpc_method_handler(
+                call, response_serializer=MESSAGES[name][1].SerializeToString
             )
             for name, call in calls.items()
         }
@@ -78,36 +87,47 @@ class Servicer:
         )
         return grpc.method_handlers_generic_handler(SERVICE.full_name, found)
 
-    def _guarded(self, name: str, call: Call) -> Call:
+    def _guarded(self, name: str, call: Call) -> Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]:
         """Refuse as over HTTP: with the status that stands for it, in the same words."""
         open_to_all = name in ("ServerLive", "ServerReady")
+        message = MESSAGES[name][0]
 
-        async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        async def answer(_: Any, context: grpc.aio.ServicerContext) -> Any:
+            room = self.app.bodies.room()
             try:
                 if not open_to_all:
                     self.app.access.check_credentials(_metadata(context))
-                return await call(request, context)
-            except RefusedError as refused:
-                code = CODES.get(refused.status, grpc.StatusCode.INVALID_ARGUMENT)
-                await context.abort(code, str(refused))
+                deadline = self._deadline(context)
+                return await call(message.FromString(await self._arrived(context, deadline, room)), deadline)
             except Exception as error:
-                if isinstance(error, grpc.RpcError | grpc.aio.AbortError):
-                    raise
-                what = shortage(error)
-                if what is not None:
-                    await context.abort(grpc.StatusCode.UNAVAILABLE, f"{what}; try again soon")
-                traceback.print_exc()
-                await context.abort(
-                    grpc.StatusCode.INTERNAL, "this server made a mistake; its log says which"
-                )
+                code, why = _refusal(error)
+            finally:
+                if room.taken:
+                    room.give_back()
+            # An aborted call is kept by itself until garbage is collected. Here, outside of the clause that
+            # caught the error, it does not keep the frames that hold its message, too.
+            return await context.abort(code, why)
 
         return answer
 
-    def _asked(self, request: Any, context: grpc.aio.ServicerContext, body: bytes = b"") -> HttpRequest:
-        came = asyncio.get_running_loop().time()
+    def _deadline(self, context: grpc.aio.ServicerContext) -> float:
         left_s = context.time_remaining()
         limit_s = self.app.deadline_s if left_s is None else min(self.app.deadline_s, left_s)
+        return asyncio.get_running_loop().time() + limit_s
 
+    async def _arrived(self, context: grpc.aio.ServicerContext, deadline: float, room: Room) -> bytes:
+        """Return a call's message once there is room for it. Raises RefusedError (400, 408, 503)."""
+        try:
+            async with asyncio.timeout_at(deadline), self.arriving:
+                data = await context.read()
+        except TimeoutError:
+            raise RefusedError(408, LATE) from None
+        if data is grpc.aio.EOF:
+            raise RefusedError(400, "the call ended without a message")
+        room.take(len(data))
+        return bytes(data)
+
+    def _asked(self, request: Any, deadline: float, body: bytes = b"") -> HttpRequest:
         async def read() -> bytes:
             return body
 
@@ -116,8 +136,8 @@ class Servicer:
         return HttpRequest(
             query="",
             headers={},
-            came=came,
-            deadline=came + limit_s,
+            came=asyncio.get_running_loop().time(),
+            deadline=deadline,
             read=read,
             model=name,
             version=version or None,
@@ -126,8 +146,8 @@ class Servicer:
     def _described(self, name: str, handler: Handler) -> Call:
         response = MESSAGES[name][1]
 
-        async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            reply = await handler(self._asked(request, context, _body(name, request)))
+        async def call(request: Any, deadline: float) -> Any:
+            reply = await handler(self._asked(request, deadline, _body(name, request)))
             said = json.loads(reply.body)
             if isinstance(said, list):
                 said = {"models": said}
@@ -144,8 +164,8 @@ class Servicer:
         repository = self.app.repository
         return await (repository.statistics(request) if request.model else repository.all_statistics(request))
 
-    async def _infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
-        asked = self._asked(request, context)
+    async def _infer(self, request: Any, deadline: float) -> Any:
+        asked = self._asked(request, deadline)
         found = await self.protocol.version(asked, request.model_name, asked.version)
 
         def read(parser: Parser) -> tuple[NDArray[Any], AskedInference]:
@@ -158,9 +178,21 @@ class Servicer:
         return await self.protocol.run(asked, found, read, write)
 
 
+def _refusal(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """Return what a call is answered that got an error for an answer; what nobody foresaw is logged."""
+    if isinstance(error, RefusedError):
+        return CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), str(error)
+    if isinstance(error, DecodeError):
+        return grpc.StatusCode.INVALID_ARGUMENT, f"the message cannot be read: {error}"
+    what = shortage(error)
+    if what is not None:
+        return grpc.StatusCode.UNAVAILABLE, f"{what}; try again soon"
+    traceback.print_exception(error)
+    return grpc.StatusCode.INTERNAL, "this server made a mistake; its log says which"
+
+
 async def _no_streams(requests: Any, context: grpc.aio.ServicerContext) -> None:
-    async for _ in requests:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, STREAMS)
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, STREAMS)
 
 
 def _metadata(context: grpc.aio.ServicerContext) -> Mapping[bytes, bytes]:

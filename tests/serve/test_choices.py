@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve.api.metrics import ServerMetrics
 from serve.batching import best_batch, saved_s, taken_ms
+from serve.registry import Registry, Version
+from serve.reload import Reloader
 from serve.served import line_up
-from serve.settings import OpeningSettings
+from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, serving, tensor
 from toolkit.artifacts import read_passport
 from toolkit.choices import (
@@ -77,6 +81,36 @@ def test_a_choice_that_does_not_hold_is_told_and_the_usual_file_is_served(
     (model,) = line_up([MODEL], "ort", opening, others=False, choices=True, tell=told.append)
     assert model.choice is None
     assert "is not taken: it was made of other weights than the newest; `cnnkit choose" in told[0]
+
+
+def test_a_choice_that_is_made_while_serving_takes_over_and_one_that_does_not_hold_is_told_once(
+    chosen: ChoiceFile, tmp_path: Path
+) -> None:
+    path, said = choice_path(tmp_path, MODEL), []
+    path.unlink()
+    served = line_up([MODEL], "ort", OpeningSettings(root=tmp_path), others=False, choices=True)
+    metrics = ServerMetrics()
+    registry = Registry(served, BatchingSettings(), metrics.batch)
+    registry.start()
+    reloader = Reloader(registry, metrics, said.append)
+
+    def look() -> Version:
+        asyncio.run(reloader.look())
+        found = registry.opened(registry.models[MODEL], None)
+        assert found is not None
+        return found
+
+    first = look()
+    assert (first.model.choice, said) == (None, [])
+    write_choice(path, chosen)
+    second = look()
+    assert second.model.choice == chosen
+    assert second.queue.batcher.settings.curve == CURVE
+    assert second.queue.tally is first.queue.tally
+    assert "as chosen: ort fp32, 1 thread, level extended" in said[0]
+    write_choice(path, dataclasses.replace(chosen, weights="0"))
+    assert look().model is look().model is second.model
+    assert [text.partition(" is ")[2][:9] for text in said[1:]] == ["not taken"]
 
 
 def test_a_server_of_a_choice_answers(chosen: ChoiceFile, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serve.api.app import MAX_BODY
+from serve.api.bodies import MOST_BODY_BYTES
 from tests.serve.conftest import MODEL, Server, serving, tensor
 
 pytest.importorskip("grpc", reason="grpcio is not installed (extra grpc)")
@@ -165,3 +169,44 @@ def test_without_the_extra_its_name_is_said(shipped: Path, tmp_path: Path) -> No
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 3
     assert "pip install 'cnnkit[grpc]'" in done.stderr
+
+
+def test_calls_without_a_message_hold_up_others_until_their_time_is_over(
+    shipped: Path, tmp_path: Path, rows: Rows
+) -> None:
+    import grpc
+
+    # the server's own module cannot be imported beside the client's, whose protocol has the same names
+    most = MOST_BODY_BYTES // MAX_BODY
+    with serving(tmp_path, MODEL, "--no-page", "--grpc-port", "0", "--deadline", "2") as server:
+        address = f"127.0.0.1:{server.grpc_port}"
+        silent = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            silent.wait(30)
+            yield b""
+
+        with grpc.insecure_channel(address) as channel:
+            call = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+            rude = [call.future(nothing()) for _ in range(most)]
+            time.sleep(0.5)
+            polite = grpc_client.InferenceServerClient(address)
+            assert polite.infer(MODEL, asked(rows)).as_numpy("logits").shape == (3, 10)
+            polite.close()
+            for one in rude:
+                error = one.exception(10)
+                assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                assert "did not come in time" in error.details()
+            silent.set()
+    assert "Traceback" not in server.log
+
+
+def test_what_is_no_message_is_refused_in_words(address: str) -> None:
+    import grpc
+
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError, match="the message cannot be read"):
+            call(b"\xff\xff\xff", metadata=tuple(TOKEN.items()))
+        with pytest.raises(grpc.RpcError, match="password or token"):
+            call(b"\xff\xff\xff")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 import warnings
@@ -99,10 +100,13 @@ class OrtEngine(Engine):
 
     def feed(self, batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return what the session is fed for a batch, values of further inputs included."""
-        name = self.session.get_inputs()[0].name
-        return {**self.options.feed, name: np.ascontiguousarray(batch)}
+        return {**self.options.feed, self._input_name: np.ascontiguousarray(batch)}
 
-    @property
+    @functools.cached_property
+    def _input_name(self) -> str:
+        return str(self.session.get_inputs()[0].name)
+
+    @functools.cached_property
     def output_names(self) -> tuple[str, ...]:
         """The outputs' names, that of the scores first: a file from elsewhere may have it anywhere."""
         names = [output.name for output in self.session.get_outputs()]
