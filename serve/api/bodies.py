@@ -116,6 +116,8 @@ async def read_body(
     body = await _whole_body(receive, limit, deadline, room) if whole is None else whole
     if len(body) > limit:
         raise _too_large(limit)
+    if room is not None:
+        room.take(len(body))
     encoding = headers.get(b"content-encoding")
     if encoding is None:
         return body

@@ -16,7 +16,8 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra serve)")
 import uvicorn
 
 from serve.api import Receive, Scope, Send
-from serve.api.connection import Connection, reply_whole
+from serve.api.connection import Connection
+from serve.api.whole import reply_whole
 
 
 class Wire:
