@@ -21,7 +21,9 @@ from toolkit.passports import Precision
 from toolkit.tables import TextTable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
+
+    from toolkit.telling import Step
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -218,6 +220,18 @@ def progress() -> Progress:
     from rich.progress import Progress
 
     return Progress(console=stderr, transient=True, disable=not stderr.is_terminal)
+
+
+def steps_on(progress: Progress) -> Step:
+    """Return what shows each step of some work as a bar of its own."""
+    tasks: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, of: int) -> None:
+        if what not in tasks:
+            tasks[what] = progress.add_task(what, total=of)
+        progress.update(tasks[what], completed=done, total=of)
+
+    return show
 
 
 def print_table(table: Table) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 # takes one sentence for people; `print` is one
 Tell = Callable[[str], None]
+# is told what is being done, and how much of how much of it is done
+Step = Callable[[str, int, int], None]
 
 
 def aloud(text: str) -> None:
@@ -18,6 +20,22 @@ def aloud(text: str) -> None:
 
 def silent(text: str) -> None:
     """Tell nobody."""
+
+
+def unwatched(what: str, done: int, of: int) -> None:
+    """Watch nothing."""
+
+
+def counter(on_step: Step, what: str, of: int) -> Callable[[int], None]:
+    """Return what takes how many more are done, and tells how many that makes."""
+    done = 0
+
+    def told(count: int) -> None:
+        nonlocal done
+        done += count
+        on_step(what, done, of)
+
+    return told
 
 
 # nothing is said of work that is done sooner, and then again each time that so much has passed

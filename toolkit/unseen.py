@@ -15,10 +15,10 @@ from toolkit.datasets import Dataset, Split, absolute_word, dataset_of, split_of
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.figures import count_text
 from toolkit.listings import MOST_PIXELS, Listing, Reading
-from toolkit.listings.decoding import Decoding
 from toolkit.listings.parts import Member, fingerprint, members
 from toolkit.listings.records import Record, find_record
 from toolkit.passports import DatasetRef, Passport
+from toolkit.telling import Step, counter, unwatched
 
 # of a training set of which training held nothing out
 SHARE = 0.1
@@ -68,13 +68,13 @@ def unseen_pictures(
     columns: str | None = None,
     images: int | None = None,
     seed: int | None = None,
-    on_decoded: Decoding = lambda done: None,
+    on_step: Step = unwatched,
 ) -> UnseenPictures:
     """Load the pictures of a data set that a network may be judged by, and no others.
 
     `images` are so many of them: a seeded sample, or the first where `seed` is None. `beside` is the
-    network's file; `columns` names those of a table. Raises NotFoundError where there are none, or where
-    nobody knows which.
+    network's file; `columns` names those of a table, `on_step` is told how far reading has come. Raises
+    NotFoundError where there are none, or where nobody knows which.
     """
     spec = dataset_of(word)
     if spec.listing is None:
@@ -88,11 +88,14 @@ def unseen_pictures(
     reading = reading_of(passport.dataset if _is_own(word, passport) else None)
     if columns is not None:
         reading = replace(reading, columns=columns)
-    choice = _chosen(spec.listed(word, reading), reading, passport, beside, include_trained)
+    listing = spec.listed(word, reading)
+    everything = members(listing, counter(on_step, "reading files", len(listing.entries)))
+    choice = _chosen(listing, everything, passport, beside=beside, include_trained=include_trained)
     picked = choice.members if images is None or seed is not None else choice.members[:images]
     if seed is not None:
         picked = [picked[at] for at in sampled(len(picked), images, seed)]
-    data = spec.decoded(choice.listing, picked, passport.preprocessing, choice.reading, on_decoded=on_decoded)
+    decoded = counter(on_step, "decoding", len(picked))
+    data = spec.decoded(listing, picked, passport.preprocessing, reading, on_decoded=decoded)
     notes = choice.notes
     if data.damaged:
         notes = (*notes, f"{count_text(len(data.damaged))} damaged pictures were skipped, as in training")
@@ -104,8 +107,6 @@ def unseen_pictures(
 class _Choice:
     """Members of a listing that a network is judged by, all as its test part."""
 
-    listing: Listing
-    reading: Reading
     members: list[Member]
     fingerprint: str
     what: str
@@ -119,10 +120,14 @@ def _some(split: Split, images: int | None, seed: int | None) -> Split:
 
 
 def _chosen(
-    listing: Listing, reading: Reading, passport: Passport, beside: Path | None, include_trained: bool
+    listing: Listing,
+    everything: Sequence[Member],
+    passport: Passport,
+    *,
+    beside: Path | None,
+    include_trained: bool,
 ) -> _Choice:
     """Choose before anything is decoded. Members come by their hashes: any first part is a fair sample."""
-    everything = members(listing)
     record = _record(passport, beside)
     own = _was_trained_on(listing, everything, passport, record)
     notes = _changes(listing, everything, passport, record) if own else []
@@ -145,8 +150,6 @@ def _chosen(
             "--include-trained measures all that are there"
         )
     return _Choice(
-        listing=listing,
-        reading=reading,
         members=sorted((replace(one, part="test") for one in chosen), key=lambda one: one.sha256),
         fingerprint=fingerprint(listing.classes, everything),
         what=what,

@@ -146,16 +146,21 @@ class Findings:
     def _kept(self, group: DuplicateGroup) -> str:
         return next(file for file in group.files if file not in group.surplus())
 
-    def table(self) -> TextTable:
-        """Return the classes with their pictures by part, as texts."""
+    def table(self, most: int | None = None) -> TextTable:
+        """Return the classes with their pictures by part, as texts: of `most` the largest and smallest."""
         parts = [
             part for part in ("train", "validation", "test") if any(getattr(c, part) for c in self.classes)
         ]
+        shown = self.classes
+        if most is not None and len(shown) > most:
+            order = sorted(shown, key=lambda one: -one.images)
+            shown = (*order[: most // 2], *order[-(most // 2) :])
         rows = [
-            (one.name, *(f"{getattr(one, part):,}" for part in parts), f"{one.images:,}")
-            for one in self.classes
+            (one.name, *(f"{getattr(one, part):,}" for part in parts), f"{one.images:,}") for one in shown
         ]
-        return TextTable(head=("class", *parts, "images"), rows=tuple(rows), figures=len(parts) + 1)
+        title = f"{len(shown)} of {len(self.classes):,} classes" if len(shown) < len(self.classes) else ""
+        head = ("class", *parts, "images")
+        return TextTable(head=head, rows=tuple(rows), title=title, figures=len(parts) + 1)
 
     def sentences(self) -> tuple[str, ...]:
         """Return what was found, the worst first, a sentence each."""

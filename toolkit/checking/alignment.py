@@ -71,13 +71,14 @@ def turned(grey: Floats, way: int) -> Floats:
     return grey[..., :: -1 if down else 1, :: -1 if across else 1]
 
 
-def align(first: Floats, second: Floats, borders: Borders, *, furthest: int) -> Alignment:
-    """Lay the second of each pair on the first, both (M, S, S) and smooth, moved `furthest` at most.
+def align(pictures: Floats, pairs: NDArray[np.int64], borders: Borders, *, furthest: int) -> Alignment:
+    """Lay the second of each pair (M, 2) of smooth `pictures` (P, S, S) on the first.
 
-    `borders` (M, 2) are the rows and columns that no picture has of its own, on either side.
+    `borders` (M, 2) are the rows and columns that no picture of a pair has of its own, on either side.
     """
     moves = np.r_[0 : furthest + 1, -furthest:0]
-    places = _likeliest(first, second, moves)
+    places = _likeliest(_flattened(pictures), pairs, moves)
+    first, second = pictures[pairs[:, 0]], pictures[pairs[:, 1]]
     found = _laid(first, second, places[:, 0], moves, borders)
     for at in range(1, _PLACES):
         open_ = np.flatnonzero(found.difference > _LITTLE)
@@ -88,19 +89,38 @@ def align(first: Floats, second: Floats, borders: Borders, *, furthest: int) -> 
     return found
 
 
-def _likeliest(first: Floats, second: Floats, moves: NDArray[np.int64]) -> NDArray[np.int64]:
+def _likeliest(
+    spectra: NDArray[np.complex64], pairs: NDArray[np.int64], moves: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Return of each pair the likeliest places (M, 3) among ways × moves × moves, the best first."""
-    side, count = first.shape[-1], len(moves) ** 2
-    ours, theirs = _flattened(first), _flattened(second)
+    side, count = spectra.shape[1], len(moves) ** 2
+    ours, (down, across) = spectra[pairs[:, 0]], _back(side, moves)
     values, places = [], []
-    for number, spectrum in enumerate(_turned_spectra(theirs, side)):
-        crossed = np.fft.irfft2(ours * spectrum.conj(), s=(side, side))
-        reached = crossed[:, moves[:, None], moves].reshape(len(first), -1)
+    for number, theirs in enumerate(_turned_spectra(spectra[pairs[:, 1]], side)):
+        crossed = ours * theirs.conj()
+        rows = (crossed.reshape(-1, crossed.shape[2]) @ across).reshape(len(pairs), side, -1)
+        halves = np.ascontiguousarray(rows.transpose(0, 2, 1)).view(np.float32)
+        columns = (halves.reshape(-1, 2 * side) @ down).reshape(len(pairs), len(moves), -1)
+        reached = columns.transpose(0, 2, 1).reshape(len(pairs), -1)
         top = np.argpartition(-reached, _PLACES, axis=1)[:, :_PLACES]
         values.append(np.take_along_axis(reached, top, axis=1))
         places.append(top + number * count)
     order = np.argsort(-np.concatenate(values, axis=1), axis=1, kind="stable")[:, :_PLACES]
     return np.take_along_axis(np.concatenate(places, axis=1), order, axis=1)
+
+
+def _back(side: int, moves: NDArray[np.int64]) -> tuple[Floats, NDArray[np.complex64]]:
+    """Return the matrices that turn half a spectrum into its values at moves × moves, columns first.
+
+    Few moves are asked for, and two products are less work than an inverse transform to all places. The
+    first matrix (2 · side, moves) takes a real and an imaginary part in turn.
+    """
+    angles = 2 * np.pi / side * np.arange(side)[:, None] * moves
+    # all columns stand for two of the whole spectrum, but for the first, and the last of an even side
+    twice = np.where((np.arange(side // 2 + 1) % (side / 2)) == 0, 1.0, 2.0)[:, None]
+    down = np.stack([np.cos(angles), -np.sin(angles)], axis=1).reshape(2 * side, -1)
+    across = np.exp(1j * angles[: side // 2 + 1]) * twice / side**2
+    return down.astype(np.float32), across.astype(np.complex64)
 
 
 def _laid(
@@ -141,45 +161,46 @@ def _agree(
     moves: NDArray[np.int64],
     borders: Borders,
 ) -> tuple[Floats, Floats]:
-    agreement, difference = (np.empty(len(first), dtype=np.float32) for _ in range(2))
-    keys = np.concatenate([way[:, None], moves, borders], axis=1)
-    for key in np.unique(keys, axis=0):
-        pairs = np.flatnonzero((keys == key).all(axis=1))
-        turn, *moved, high, wide = map(int, key)
-        one, other = overlapping(
-            first[pairs], turned(second[pairs], turn), (moved[0], moved[1]), (high, wide)
-        )
-        agreement[pairs], difference[pairs] = correlate(one, other)
-    return agreement, difference
-
-
-def overlapping(
-    first: Floats, second: Floats, moved: tuple[int, int], border: tuple[int, int]
-) -> tuple[Floats, Floats]:
-    """Return what of (…, H, W) pictures lies on one another when the second is moved by so many pixels.
+    """Return the correlation of pairs where they overlap, and the root mean square that a linear fit leaves.
 
     Where they were moved, what came in at their edge was smoothed into what lies beside it, and repeated as
     their border: both are left out.
     """
-    ends = zip(first.shape[-2:], moved, border, strict=True)
-    rows, columns = (_spans(*end) for end in ends)
-    return first[..., rows[0], columns[0]], second[..., rows[1], columns[1]]
-
-
-def _spans(size: int, moved: int, border: int) -> tuple[slice, slice]:
-    unlike = border + _BLUR if moved else 0
-    start, stop = max(moved, 0) + unlike, size + min(moved, 0) - unlike
-    if stop - start < _LEAST:  # of a strip too little would be left
-        start, stop = max(moved, 0), size + min(moved, 0)
-    return slice(start, stop), slice(start - moved, stop - moved)
-
-
-def correlate(one: Floats, other: Floats) -> tuple[Floats, Floats]:
-    """Return the correlation of (M, h, w) pictures, and the root mean square that a linear fit leaves."""
-    ones, others = (part.reshape(len(part), -1) for part in (one, other))
-    ones, others = (part - part.mean(axis=1, keepdims=True) for part in (ones, others))
-    a, b = (np.einsum("np,np->n", part, part) / part.shape[1] for part in (ones, others))
-    cross = np.einsum("np,np->n", ones, others) / ones.shape[1]
+    side = first.shape[-1]
+    kept = [_kept(side, moves[:, axis], borders[:, axis]) for axis in (0, 1)]
+    inside = kept[0][:, :, None] & kept[1][:, None, :]
+    count = np.maximum(inside.sum(axis=(1, 2)), 1).astype(np.float32)
+    ones = _centred(first, inside, count)
+    others = _centred(_moved(second, way, moves), inside, count)
+    a, b, cross = (
+        np.einsum("mij,mij->m", one, other) / count
+        for one, other in ((ones, ones), (others, others), (ones, others))
+    )
     agreement = cross / np.sqrt(np.maximum(a * b, 1e-12))
     left = np.sqrt(np.maximum(1 - agreement**2, 0) * np.minimum(a, b))
-    return agreement.astype(np.float32), left.astype(np.float32)
+    return agreement, left
+
+
+def _kept(size: int, moved: NDArray[np.int64], border: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of so many rows of the first pictures lie on rows of the second's own, (M, size)."""
+    start, stop = np.maximum(moved, 0), size + np.minimum(moved, 0)
+    unlike = np.where(moved != 0, border + _BLUR, 0)
+    unlike = np.where(stop - start - 2 * unlike < _LEAST, 0, unlike)  # of a strip too little would be left
+    places = np.arange(size)
+    return (places >= (start + unlike)[:, None]) & (places < (stop - unlike)[:, None])
+
+
+def _moved(second: Floats, way: NDArray[np.int64], moves: NDArray[np.int64]) -> Floats:
+    """Return the second pictures, turned and moved to where they lie on the first; edges come in again."""
+    side = second.shape[-1]
+    rows, columns = (np.arange(side)[None] - moves[:, axis, None] for axis in (0, 1))
+    down, across = np.array(WAYS).T
+    rows = np.where(down[way][:, None], side - 1 - rows, rows) % side
+    columns = np.where(across[way][:, None], side - 1 - columns, columns) % side
+    return np.asarray(second[np.arange(len(second))[:, None, None], rows[:, :, None], columns[:, None, :]])
+
+
+def _centred(pictures: Floats, inside: NDArray[np.bool_], count: Floats) -> Floats:
+    """Return (M, S, S) pictures less the mean of what is inside, and 0 outside."""
+    means = np.einsum("mij,mij->m", pictures, inside) / count
+    return np.asarray((pictures - means[:, None, None]) * inside, dtype=np.float32)

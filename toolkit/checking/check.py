@@ -15,12 +15,12 @@ from toolkit.checking.confident import Judgement, judge
 from toolkit.checking.duplicates import Likenesses, families, find_alike, groups
 from toolkit.checking.folds import deal
 from toolkit.checking.labels import Judge, Question, judge_of
-from toolkit.checking.pictures import Gallery, Step, gallery, unwatched
+from toolkit.checking.pictures import Gallery, gallery
 from toolkit.checking.sizes import odd_sizes
 from toolkit.checking.survey import Survey, survey
 from toolkit.errors import CnnkitError
 from toolkit.listings import PLAIN, Reading
-from toolkit.telling import Tell, silent
+from toolkit.telling import Step, Tell, silent, unwatched
 
 
 def check(
@@ -100,7 +100,13 @@ def _judged(
         return None, (
             "labels were not judged: that takes two classes, each of two pictures that are no likenesses",
         )
-    return judge(judging.probabilities(replace(question, folds=folds)), truth), ()
+    judged = judge(judging.probabilities(replace(question, folds=folds)), truth)
+    if judged.guesses(truth):
+        return None, (
+            f"labels were not judged: {judging.title} tells these classes apart no better than guessing; "
+            "`--model NAME` judges by a network of your own",
+        )
+    return judged, ()
 
 
 def _suspects(pictures: Gallery, seen: Survey, judged: Judgement) -> tuple[Suspect, ...]:

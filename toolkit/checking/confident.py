@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Shares = NDArray[np.float64]
 # the label gets a third of the suggested class's probability
 _FAR = 0.25
+# standard deviations
+_BEYOND_CHANCE = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,15 @@ class Judgement:
     suggested: NDArray[np.int64]
     doubted: NDArray[np.bool_]
     likeliest: NDArray[np.int64]
+
+    def guesses(self, labels: NDArray[np.int64]) -> bool:
+        """Tell whether the judge is right no more often than by chance, each class counting alike."""
+        counts = np.bincount(labels)
+        right = np.bincount(labels, self.likeliest == labels, minlength=len(counts))
+        counts, right = counts[counts > 0], right[counts > 0]
+        chance = 1 / len(counts)
+        deviation = np.sqrt(chance * (1 - chance) * (1 / counts).sum()) * chance
+        return bool((right / counts).mean() <= chance + _BEYOND_CHANCE * deviation)
 
 
 def judge(probabilities: Shares, labels: NDArray[np.int64]) -> Judgement:

@@ -17,11 +17,12 @@ from PIL import Image
 
 from toolkit.checking import LIKENESSES, DuplicateGroup, Likeness
 from toolkit.checking.alignment import WAYS, Alignment, Borders, align, joined, smooth, turned
-from toolkit.checking.pictures import Gallery, Step, counter, unwatched
+from toolkit.checking.pictures import Gallery
 from toolkit.checking.spectra import SIDE, Pairs, describe, luma, near
 from toolkit.checking.survey import Survey, bordered
 from toolkit.errors import ImageError
 from toolkit.images import Floats, Pixels
+from toolkit.telling import Step, counter, unwatched
 
 # Chosen on planted copies of CIFAR-10 and Fashion-MNIST: of pictures saved again at quality 75, mirrored or
 # moved by up to 3 pixels 0.92 and more are found.
@@ -106,8 +107,9 @@ def _near_duplicates(small: Pixels, borders: Borders, on_step: Step) -> tuple[Pa
 
 
 def _laid(small: Pixels, borders: Borders, pairs: Pairs) -> Alignment:
-    first, second = (smooth(luma(small[pairs[:, side]])) for side in (0, 1))
-    return align(first, second, borders[pairs].max(axis=1), furthest=_FURTHEST)
+    used, places = np.unique(pairs, return_inverse=True)
+    pictures = smooth(luma(small[used]))
+    return align(pictures, places.reshape(-1, 2), borders[pairs].max(axis=1), furthest=_FURTHEST)
 
 
 def _tint(small: Pixels, pairs: Pairs, way: NDArray[np.int64]) -> Floats:
@@ -168,9 +170,9 @@ class _Closer:
         least = min(one.size, other.size, key=max)
         scale = side / max(least)
         size = (max(1, round(least[0] * scale)), max(1, round(least[1] * scale)))
-        grey = [self._at(image, size, side) for image in (one, other)]
+        grey = np.concatenate([self._at(image, size, side) for image in (one, other)])
         borders = np.array([[(side + 1 - size[1]) // 2, (side + 1 - size[0]) // 2]])
-        return align(smooth(grey[0]), smooth(grey[1]), borders, furthest=side * _FURTHEST // SIDE)
+        return align(smooth(grey), np.array([[0, 1]]), borders, furthest=side * _FURTHEST // SIDE)
 
     @staticmethod
     def _at(image: Image.Image, size: tuple[int, int], side: int) -> Floats:

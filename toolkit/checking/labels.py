@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from toolkit.answering import preprocessing_of
 from toolkit.artifacts import CHECKPOINT, artifacts_root
-from toolkit.checking.pictures import Gallery, Step, counter
+from toolkit.checking.pictures import Gallery
 from toolkit.checking.survey import Survey
 from toolkit.errors import needs_extra
 from toolkit.opening import Selection, describe, open_model
-from toolkit.telling import Tell
+from toolkit.telling import Step, Tell, counter
 
 _FOLDS = 5
 

@@ -16,25 +16,7 @@ from toolkit.listings.decoding import open_entry
 from toolkit.listings.excluding import row_name
 from toolkit.listings.hashing import content_hash
 from toolkit.listings.parts import Member, members
-
-Step = Callable[[str, int, int], None]
-"""Is told what is being done, and how much of how much of it is done."""
-
-
-def unwatched(what: str, done: int, of: int) -> None:
-    """Watch nothing."""
-
-
-def counter(on_step: Step, what: str, of: int) -> Callable[[int], None]:
-    """Return what takes how many more are done, and tells how many that makes."""
-    done = 0
-
-    def told(count: int) -> None:
-        nonlocal done
-        done += count
-        on_step(what, done, of)
-
-    return told
+from toolkit.telling import Step, counter, unwatched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +65,7 @@ def _listed(listing: Listing, reading: Reading, on_step: Step) -> Gallery:
         groups=tuple(one.entry.group for one in held),
         digests=tuple(one.sha256 for one in held),
         left_out=tuple(f"{one.name}: {one.why}" for one in listing.left_out),
-        open=lambda at: open_entry(held[at].entry, reading),
+        open=lambda at: open_entry(held[at].entry, reading, wide="own"),
     )
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit.checking import FaultyPicture
-from toolkit.checking.pictures import Gallery, Step, unwatched
+from toolkit.checking.pictures import Gallery
 from toolkit.checking.spectra import SIDE
 from toolkit.errors import ImageError
 from toolkit.images import Pixels
+from toolkit.telling import Step, unwatched
 
 # a difference between the lightest and the darkest that nobody sees, and that storing with losses makes
 _PLAIN = 4
@@ -96,9 +97,11 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
 
 def bordered(pixels: Pixels, side: int) -> Pixels:
     """Lay (N, C, H, W) pictures that are no larger into the middle of (side, side), their border repeated."""
-    spare = [side - size for size in pixels.shape[2:]]
-    around = [(0, 0), (0, 0), *((one // 2, one - one // 2) for one in spare)]
-    return np.pad(pixels, around, mode="edge") if any(spare) else pixels
+    if pixels.shape[2:] == (side, side):
+        return pixels
+    places = np.arange(side)
+    rows, columns = (np.clip(places - (side - size) // 2, 0, size - 1) for size in pixels.shape[2:])
+    return pixels[:, :, rows[:, None], columns]
 
 
 def _stacked(small: list[Pixels]) -> Pixels:

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import Progress
 
 from toolkit import cli
 from toolkit.listings import MOST_PIXELS
 
 if TYPE_CHECKING:
     from toolkit.checking import Findings
-    from toolkit.checking.pictures import Step
 
-_SHOWN = 10
+_SHOWN, _CLASSES = 10, 30
 
 
 @click.command()
@@ -67,7 +65,7 @@ def check(
     reading = Reading(group=group, columns=columns, exclude=exclude, max_pixels=max_pixels)
     if model and no_labels:
         raise click.UsageError("--model judges labels, which --no-labels leaves out")
-    with _progress() as progress:
+    with cli.progress() as progress:
         found = run(
             data,
             labels=not no_labels,
@@ -77,7 +75,7 @@ def check(
             seed=seed,
             root=root,
             tell=cli.say,
-            on_step=_shown_on(progress),
+            on_step=cli.steps_on(progress),
         )
     if html:
         from toolkit.artifacts import write_bytes
@@ -98,21 +96,6 @@ def check(
         _show(found)
     if strict and not found.ok:
         raise GateError(f"--strict: {found.count:,} findings in {found.dataset}")
-
-
-def _progress() -> Progress:
-    return Progress(console=cli.stderr, transient=True, disable=not cli.stderr.is_terminal)
-
-
-def _shown_on(progress: Progress) -> Step:
-    tasks: dict[str, Any] = {}
-
-    def show(what: str, done: int, of: int) -> None:
-        if what not in tasks:
-            tasks[what] = progress.add_task(what, total=of)
-        progress.update(tasks[what], completed=done, total=of)
-
-    return show
 
 
 def _payload(found: Findings) -> dict[str, Any]:
@@ -151,7 +134,7 @@ def _payload(found: Findings) -> dict[str, Any]:
 
 
 def _show(found: Findings) -> None:
-    cli.print_table(cli.as_rich(found.table()))
+    cli.print_table(cli.as_rich(found.table(most=_CLASSES)))
     lines = list(found.sentences())
     for title, entries in (
         ("damaged", [f"{one.file}: {one.why}" for one in found.faulty]),

@@ -82,7 +82,7 @@ def evaluate(
         name = opened.artifact.name
         raise CnnkitError(f"no choice of {name} holds here: `cnnkit choose {name}` makes one")
     with opened as network, cli.progress() as progress:
-        task = progress.add_task("evaluating", total=None)
+        steps = cli.steps_on(progress)
         found = network.evaluate(
             dataset,
             data_dir=data_dir,
@@ -91,7 +91,8 @@ def evaluate(
             include_trained=include_trained,
             columns=columns,
             tell=cli.say,
-            on_batch=lambda done, of: progress.update(task, completed=done, total=of),
+            on_batch=lambda done, of: steps("evaluating", done, of),
+            on_step=steps,
         )
     if html is not None:
         _write(html, network, found)

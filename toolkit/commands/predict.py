@@ -103,7 +103,10 @@ def predict(
             _say_inverted(made, invert)
             _say_frames(made)
         else:
-            made = network.predict_dataset(dataset, first=first or 10, top=top, data_dir=data_dir)
+            with cli.progress() as progress:
+                made = network.predict_dataset(
+                    dataset, first=first or 10, top=top, data_dir=data_dir, on_step=cli.steps_on(progress)
+                )
     path, by = network.artifact.path, network.backend
     if sheet is not None:
         _draw(sheet, made, f"{path.name}, {by}")

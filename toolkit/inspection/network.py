@@ -33,7 +33,7 @@ from toolkit.markup import html_table
 from toolkit.opening import Selection, describe, quality_of, take_weights
 from toolkit.passports import Passport, Precision
 from toolkit.resolving import resolve, resolve_choice
-from toolkit.telling import Tell, silent
+from toolkit.telling import Step, Tell, silent, unwatched
 from toolkit.unseen import UnseenPictures, unseen_pictures
 
 Picture = PictureSource | str
@@ -143,13 +143,19 @@ class Network:
         return predict_pictures(self.engine, read, top=top, invert=invert, on_refusal=on_refusal)
 
     def predict_dataset(
-        self, dataset: str | None = None, *, first: int = 10, top: int = 3, data_dir: Path | str | None = None
+        self,
+        dataset: str | None = None,
+        *,
+        first: int = 10,
+        top: int = 3,
+        data_dir: Path | str | None = None,
+        on_step: Step = unwatched,
     ) -> Predictions:
         """Classify the first test pictures of a data set, the network's own for None; their truth is told.
 
         Raises NotFoundError where the data is not to be had, ShapeError where its classes are others.
         """
-        found = self._unseen(dataset, data_dir, images=first)
+        found = self._unseen(dataset, data_dir, images=first, on_step=on_step)
         if self.passport.trained is not False:
             check_classes(self.passport, found.dataset)
         return predict_dataset(self.engine, found.dataset, count=first, top=top)
@@ -165,14 +171,16 @@ class Network:
         columns: str | None = None,
         tell: Tell = silent,
         on_batch: Callable[[int, int], None] = lambda done, of: None,
+        on_step: Step = unwatched,
     ) -> Evaluation:
         """Ask about the test pictures of a data set, the network's own for None; `first` are fewer of them.
 
         Of people's own pictures that name no parts and were not trained on, all are asked about. One that
         was trained on is never asked about, unless with `include_trained`, which asks about all there are.
         `columns` names those of a table. `on_batch` is told after each batch how many of how many pictures
-        are done. Raises CnnkitError for an untrained network, NotFoundError where the data is not to be had,
-        ShapeError where its classes are others, CorruptError for answers that are no numbers.
+        are done, `on_step` how far reading them has come. Raises CnnkitError for an untrained network,
+        NotFoundError where the data is not to be had, ShapeError where its classes are others, CorruptError
+        for answers that are no numbers.
         """
         passport = self.passport
         if passport.trained is False:
@@ -180,7 +188,12 @@ class Network:
                 f"{self.artifact.path} is untrained, so it has no accuracy: `cnnkit train {passport.model}`"
             )
         found = self._unseen(
-            dataset, data_dir, images=first, include_trained=include_trained, columns=columns
+            dataset,
+            data_dir,
+            images=first,
+            include_trained=include_trained,
+            columns=columns,
+            on_step=on_step,
         )
         data, split = found.dataset, found.dataset.test
         check_classes(passport, data)

@@ -12,8 +12,9 @@ from PIL import Image, ImageFilter, ImageOps
 
 import cnnkit
 from tests.toolkit.checking.conftest import fill, stripes
-from toolkit.checking import DuplicateGroup, Findings
+from toolkit.checking import ClassCount, DuplicateGroup, Findings
 from toolkit.checking.check import check
+from toolkit.checking.confident import judge
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.listings import Reading
@@ -185,3 +186,29 @@ def test_groups_across_parts_come_first() -> None:
     found = Findings(dataset="d", images=4, classes=(), duplicates=(across, within))
     assert found.sentences()[0] == "1 group of duplicates lies across the parts"
     assert found.surplus() == {"c": "moved; stays: d", "b": "copy; stays: a"}
+
+
+def test_ten_bits_in_sixteen_are_no_pictures_of_one_colour(tmp_path: Path) -> None:
+    fill(tmp_path, 6)
+    for path in tmp_path.rglob("*.png"):
+        grey = np.asarray(Image.open(path).convert("L"), dtype=np.uint16)
+        Image.fromarray(grey * 4).save(path)
+    assert looked_at(tmp_path).ok
+
+
+def test_of_many_classes_the_largest_and_the_smallest_are_shown() -> None:
+    classes = tuple(ClassCount(name=f"k{at}", train=at, validation=0, test=0) for at in range(300))
+    found = Findings(dataset="d", images=9, classes=classes).table(most=30)
+    assert (len(found.rows), found.title) == (30, "30 of 300 classes")
+    assert [found.rows[0][0], found.rows[-1][0]] == ["k299", "k0"]
+
+
+def test_a_judge_that_only_guesses_is_told_from_one_that_knows() -> None:
+    random = np.random.default_rng(0)
+    truth = np.repeat([0, 1], [1000, 40])
+    for answers, guesses in (
+        (np.zeros_like(truth), True),
+        (random.integers(0, 2, 1040), True),
+        (truth, False),
+    ):
+        assert judge(np.eye(2)[answers] * 0.8 + 0.1, truth).guesses(truth) is guesses
