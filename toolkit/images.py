@@ -5,6 +5,7 @@ What a network makes of it stands in toolkit/preprocessing.py.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,8 +26,9 @@ PictureSource = Path | bytes | Image.Image | NDArray[np.uint8]
 Ground = Literal["dark", "light", "mixed"]
 # the values of a file's own, of more than 8 bits, that become 0 and 255
 Levels = tuple[float, float]
-# `guess`: 16 bits by their upper 8, others by 255; `refuse`: values whose range cannot be told
-Wide = Levels | Literal["guess", "refuse"]
+# `guess`: 16 bits by their upper 8, others by 255; `refuse`: values whose range cannot be told; `own`: by the
+# picture's own darkest and lightest
+Wide = Levels | Literal["guess", "refuse", "own"]
 
 # Decoders that are opened at all; the rest of Pillow's are never given bytes of a stranger.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", *(("AVIF",) if features.check("avif") else ()))
@@ -83,7 +85,7 @@ def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) 
         with warnings.catch_warnings():
             # our own limit below is stricter than Pillow's warning
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=_formats(data))
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageSizeError(
@@ -103,15 +105,37 @@ def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) 
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, … on bad bytes
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's own: no file handles, no room; the picture is not to blame
-        raise ImageError(f"{label} is damaged or truncated ({error}); save it again") from None
+        why = " ".join(str(error).split())
+        raise ImageError(f"{label} is damaged or truncated ({why}); save it again") from None
+
+
+def _formats(start: bytes) -> tuple[str, ...]:
+    """Return the decoders for a picture that starts so: a plug-in's own where it is installed."""
+    with contextlib.suppress(ImportError):
+        if _is_heif(start):
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
+            return ("HEIF",)
+        if start.startswith(_JPEG_XL):
+            import pillow_jxl  # noqa: F401  (registers itself)
+
+            return ("JXL",)
+    return FORMATS
+
+
+def _is_heif(start: bytes) -> bool:
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIF
 
 
 def _why_unknown(data: bytes) -> str:
     """Say why bytes are no picture that is read here, and what makes one of those that people have."""
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
-        return "is a HEIC or HEIF picture: `pip install pillow-heif`, then save it as JPEG or PNG"
+    if _formats(data) != FORMATS:
+        return "is damaged or truncated; save it again"
+    if _is_heif(data):
+        return "is a HEIC or HEIF picture, which is read after `pip install pillow-heif`"
     if data.startswith(_JPEG_XL):
-        return "is a JPEG XL picture: `pip install pillow-jxl-plugin`, then save it as JPEG or PNG"
+        return "is a JPEG XL picture, which is read after `pip install pillow-jxl-plugin`"
     if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
         return "is an AVIF picture, and this Pillow was built without it: `pip install -U pillow`"
     return f"is no picture that can be read; known: {', '.join(FORMATS)}"
@@ -160,9 +184,8 @@ def count_frames(source: PictureSource) -> int:
     with warnings.catch_warnings():
         # read_image has refused what is too large
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
-        ) as image:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
             return int(getattr(image, "n_frames", 1))
 
 
@@ -187,14 +210,20 @@ def _flatten(image: Image.Image, label: str, wide: Wide) -> Image.Image:
     if _is_wide(image):
         if wide == "guess":
             return _narrow(image)
+        if wide == "own":
+            low, high = _range(image)
+            return _levelled(image, (low, max(high, low + 1e-9)))
         return _levelled(image, _told_range(image, label) if wide == "refuse" else wide)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         flat = _laid_on(image, 255)
         # a white figure is seen on black only
         return flat if _is_seen(flat) else next(filter(_is_seen, [_laid_on(image, 0)]), flat)
-    if image.mode in ("L", "1"):
-        return image.convert("L")
-    return image.convert("RGB")
+    return in_mode(image, "L" if image.mode in ("L", "1") else "RGB")
+
+
+def in_mode(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
+    """Return a picture in a mode: itself where it is so, for Pillow would copy all of it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _laid_on(image: Image.Image, paper: int) -> Image.Image:
@@ -275,9 +304,17 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 
 
 def _border(image: Image.Image) -> NDArray[np.uint8]:
-    pixels = np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, -1)
-    edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
-    return np.concatenate(edges)
+    width, height = image.size
+    # cut out one by one: an array of all pixels would be a copy of all of them
+    edges = (
+        (0, 0, width, 1),
+        (0, height - 1, width, height),
+        (0, 0, 1, height),
+        (width - 1, 0, width, height),
+    )
+    bands = len(image.getbands())
+    pixels = [np.asarray(image.crop(edge), dtype=np.uint8).reshape(-1, bands) for edge in edges]
+    return np.concatenate(pixels)
 
 
 def border_colour(image: Image.Image) -> int | tuple[int, ...]:

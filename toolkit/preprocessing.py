@@ -24,6 +24,7 @@ from toolkit.images import (
     Wide,
     background_is_light,
     border_colour,
+    in_mode,
     picture_of,
 )
 
@@ -106,7 +107,7 @@ def fit_pixels(image: Image.Image, preprocessing: Preprocessing, *, invert: bool
 
     `invert` turns dark-on-light into light-on-dark.
     """
-    picture = image.convert("L" if preprocessing.channels == 1 else "RGB")
+    picture = in_mode(image, "L" if preprocessing.channels == 1 else "RGB")
     placed = _padded if preprocessing.resize == "pad" else _cut_out
     pixels = np.asarray(placed(picture, preprocessing), dtype=np.uint8)
     pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,10 @@ LEFTOVER = "a leftover of an archive or a system"
 
 @dataclass(kw_only=True)
 class Tree:
-    """A folder's pictures and folders, without those that hold no picture at any depth."""
+    """A folder's pictures and folders, without those that hold no picture at any depth.
+
+    An accent is one letter in `name`, however the system that packed the folder wrote it.
+    """
 
     path: Path
     name: str
@@ -72,7 +76,7 @@ class _Walk:
         self.left_out.append(LeftOut(name=told(path, self.root), why=why))
 
     def enter(self, parent: Tree, path: Path) -> None:
-        child = Tree(path=path, name=readable(path.name))
+        child = Tree(path=path, name=unicodedata.normalize("NFC", readable(path.name)))
         parent.folders.append(child)
         self.seen.add(_identity(path))
         self.waiting.append(child)

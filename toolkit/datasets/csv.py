@@ -6,8 +6,10 @@ The columns are found by their usual names, or named as `--columns image=FILE,la
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,8 +40,9 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
 
 def _table(path: Path) -> Iterator[list[str]]:
     data = path.read_bytes()
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     try:
@@ -58,10 +61,10 @@ def _rows(
         if len(cells) != len(head):
             raise CorruptError(f"{path}, row {number}: {len(cells)} values for {len(head)} columns")
         given = dict(zip(head, cells, strict=True))
-        name = given[roles.image].strip()
-        file = _file(path.parent, name)
+        typed = given[roles.image].strip()
+        name, file = _file(path.parent, typed) or (typed, None)
         if file is None:
-            left_out.append(LeftOut(name=name or f"row {number}", why="no such file"))
+            left_out.append(LeftOut(name=typed or f"row {number}", why="no such file"))
             continue
         yield TableRow(
             name=name,
@@ -72,12 +75,16 @@ def _rows(
         )
 
 
-def _file(folder: Path, name: str) -> Path | None:
-    """Return the file that a row names: as it stands, or with an ending that the table leaves out."""
-    if not name or "\0" in name:
+def _file(folder: Path, typed: str) -> tuple[str, Path] | None:
+    """Return the file that a row names, with an ending that the table leaves out, and its one spelling."""
+    if not typed or "\0" in typed:
         return None
-    path = folder / name
-    return next((one for one in (path, *(Path(f"{path}{e}") for e in _TRIED)) if one.is_file()), None)
+    for spelled in dict.fromkeys((typed, typed.replace("\\", "/"))):  # Windows writes a\b
+        name = os.path.normpath(spelled)
+        for path in (folder / name, *(Path(f"{folder / name}{ending}") for ending in _TRIED)):
+            if path.is_file():
+                return name, path
+    return None
 
 
 DATASET = DatasetSpec(

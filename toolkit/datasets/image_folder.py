@@ -8,6 +8,7 @@ as splits only where all of them are: "train" is a vehicle, too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from toolkit.datasets import DatasetSpec
@@ -15,8 +16,9 @@ from toolkit.datasets._walking import Tree, told, walk
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.listings import PLAIN, Entry, LeftOut, Listing, Part, Reading
 from toolkit.listings.looking import is_leftover
-from toolkit.listings.parts import part_of_word
+from toolkit.listings.parts import part_of_word, part_within, parts_of_words
 from toolkit.listings.places import FileBytes
+from toolkit.listings.tables import in_order
 
 LAYOUT = "PATH/train/<class>/*.png with PATH/test/ or PATH/val/, or PATH/<class>/*.png"
 
@@ -39,7 +41,8 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
     parts = _parts(level)
     labelled = {tree.path: tree for part in parts.values() for tree in part}
     if parts:
-        bare = [tree for tree in level.folders if not _within(tree).folders]
+        bare = _unlabelled(level, parts)
+        parts = _settled(parts)
         left_out += [
             _beside(path, root, "in a split without class folders") for t in bare for path in t.every()
         ]
@@ -66,35 +69,86 @@ def _parts(level: Tree) -> dict[Part | None, list[Tree]]:
 
     Raises CnnkitError where folders are called as splits are, and are not laid out so.
     """
-    words = {tree.path: part_of_word(tree.name) for tree in level.folders}
-    splits = {t.path: _within(t) for t in level.folders if words[t.path] and _within(t).folders}
-    if not all(words.values()):
-        _insist_on_classes(level, [tree for tree in level.folders if tree.path in splits])
-        return {}
+    splits = [tree for tree in level.folders if _within(tree).folders]
+    names = [tree.name for tree in level.folders]
+    # only what holds class folders is looked at loosely: a test_tube beside a train_station is a class
+    words = parts_of_words(names) if len(splits) == len(names) else [part_of_word(name) for name in names]
+    if not all(words):
+        _insist_on_classes(level, splits)
+        return _above_parts(level)
     if not splits:
         if len(level.folders) < 2:
             return {}
-        names = " and ".join(f"{tree.name}/" for tree in level.folders[:3])
-        raise NotFoundError(f"{level.path}: {names} hold pictures and no class folders; wanted is {LAYOUT}")
+        told = " and ".join(f"{name}/" for name in names[:3])
+        raise NotFoundError(f"{level.path}: {told} hold pictures and no class folders; wanted is {LAYOUT}")
     found: dict[Part | None, list[Tree]] = {}
-    for path, tree in splits.items():
-        found.setdefault(words[path], []).append(tree)
-    if "test" not in found and "validation" in found:
-        found["test"] = found.pop("validation")
-    # a lone train/ beside a test/ without classes: its own pictures are split
-    return {None: found["train"]} if list(found) == ["train"] else found
+    for tree, part in zip(level.folders, words, strict=True):
+        if tree in splits:
+            found.setdefault(part, []).append(_within(tree))
+    return found
+
+
+def _above_parts(level: Tree) -> dict[Part | None, list[Tree]]:
+    """Return classes by part where each class holds folders that are splits; none where none does.
+
+    Raises CnnkitError where only some do: a data set that lies beside other folders.
+    """
+    split = [tree for tree in level.folders if _is_split_within(_within(tree))]
+    if split and len(split) < len(level.folders):
+        names = ", ".join(f"{one.name}/" for one in _within(split[0]).folders)
+        raise CnnkitError(
+            f"{split[0].path} holds {names}, as a data set does, and lies beside folders that do not; "
+            f"`folder:{split[0].path}` takes it alone"
+        )
+    found: dict[Part | None, list[Tree]] = {}
+    for tree in split:
+        for one in _within(tree).folders:
+            (top,) = found.setdefault(part_of_word(one.name), [Tree(path=level.path, name=level.name)])
+            top.folders.append(replace(one, name=tree.name))
+    return found
+
+
+def _is_split_within(tree: Tree) -> bool:
+    parts = {part_of_word(one.name) for one in tree.folders}
+    return not tree.pictures and None not in parts and len(parts) > 1
+
+
+def _unlabelled(level: Tree, parts: dict[Part | None, list[Tree]]) -> list[Tree]:
+    """Take out of the parts what has no classes: pictures alone, or all in one folder that is no class."""
+    known = {one.name for tree in parts.get("train", ()) for one in tree.folders}
+    bare = [tree for tree in level.folders if not _within(tree).folders]
+    for part in [part for part in parts if part != "train" and known]:
+        alone = [tree for tree in parts[part] if len(tree.folders) == 1 and tree.folders[0].name not in known]
+        bare += alone
+        parts[part] = [tree for tree in parts[part] if tree not in alone]
+        if not parts[part]:
+            del parts[part]
+    return bare
+
+
+def _settled(parts: dict[Part | None, list[Tree]]) -> dict[Part | None, list[Tree]]:
+    """Return parts of which a lone validation is the test part, and a lone train none: it is split."""
+    if "test" not in parts and "validation" in parts:
+        parts = {"test" if part == "validation" else part: trees for part, trees in parts.items()}
+    return {None: parts["train"]} if list(parts) == ["train"] else parts
 
 
 def _insist_on_classes(level: Tree, splits: list[Tree]) -> None:
     """Raise CnnkitError where some folders are plainly splits and others plainly not."""
-    inside = [{tree.name for tree in _within(split).folders} for split in splits]
-    if len(splits) < 2 or len(set.intersection(*inside)) < 2:
+    called = [tree for tree in splits if part_of_word(tree.name)]
+    loose = {tree.path: part_within(tree.name) for tree in splits if part_within(tree.name)}
+    if len(called) < 2 and len(set(loose.values())) > 1:
+        called = [tree for tree in splits if tree.path in loose]
+    alike = called if len(called) > 1 else level.folders
+    inside = [{tree.name for tree in _within(one).folders} for one in alike]
+    if not called or len(set.intersection(*inside)) < 2:
         return
-    others = ", ".join(f"{tree.name}/" for tree in level.folders if tree not in splits)
-    names = " and ".join(f"{tree.name}/" for tree in splits)
+    others = ", ".join(f"{tree.name}/" for tree in level.folders if tree not in called)
+    names = " and ".join(f"{tree.name}/" for tree in called)
     raise CnnkitError(
-        f"{level.path}: {names} look like splits of the same classes, and {others} like none; "
-        "move what is no split elsewhere"
+        f"{level.path}: {names} {'look like splits' if len(called) > 1 else 'looks like a split'} of the "
+        f"same classes, and {others} like none; move what is no split elsewhere, or name all of them train, "
+        "val and test"
     )
 
 
@@ -102,7 +156,7 @@ def _classes(root: Path, parts: dict[Part | None, list[Tree]]) -> tuple[str, ...
     """Return the classes, sorted. Raises NotFoundError for fewer than two, or where the test has others."""
     learned = [tree for part, trees in parts.items() if part in (None, "train") for tree in trees]
     shown = learned or [tree for trees in parts.values() for tree in trees]
-    classes = tuple(sorted({one.name for tree in shown for one in tree.folders}))
+    classes = tuple(in_order({one.name for tree in shown for one in tree.folders}))
     if len(classes) < 2:
         raise NotFoundError(
             f"{shown[0].path} holds {len(classes)} class folders, two are the least; wanted is {LAYOUT}"

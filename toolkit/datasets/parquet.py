@@ -1,28 +1,28 @@
 """`parquet:FILE`: pictures in columns, as Hugging Face keeps them; FILE may be a pattern or a folder.
 
-The image column holds a file's bytes (`{bytes, path}` or bytes alone), the label column numbers, whose names
-stand in the file's own description, or names. `train-…`, `validation-…` and `test-…` are parts.
+The image column holds a file's bytes (`{bytes, path}` or bytes alone) or its path from the table's folder on,
+the label column numbers, whose names stand in the file's own description, or names. `train-…`, `validation-…`
+and `test-…` are parts, as files or as folders of files.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from toolkit.datasets import DatasetSpec
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
-from toolkit.listings import PLAIN, LeftOut, Listing, Reading
-from toolkit.listings.parts import part_of_word
-from toolkit.listings.tables import Roles, TableRow, find_roles, listing_of_rows
+from toolkit.listings import PLAIN, Listing, Place, Reading
+from toolkit.listings.places import FileBytes
+from toolkit.listings.tables import Roles, TableRow, files_told, find_roles, listing_of_rows, parts_of_files
 
 
 @lru_cache(maxsize=8)
-def _group(path: Path, number: int, column: str) -> Any:
+def _group(path: Path, changed_ns: int, number: int, column: str) -> Any:
     """Return one row group's pictures; the last few are kept, for neighbours are asked for together."""
     import pyarrow.parquet
 
@@ -46,7 +46,7 @@ class TableCell:
 
     def read(self) -> bytes:
         """Return the picture's file. Raises CorruptError where the row holds none."""
-        value = _group(self.path, self.group, self.column)[self.row].as_py()
+        value = _group(self.path, self.path.stat().st_mtime_ns, self.group, self.column)[self.row].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise CorruptError(
@@ -59,9 +59,9 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
     """List the rows. Raises NotFoundError, CorruptError for no Parquet file, MissingExtraError."""
     pattern = Path(name.removeprefix("parquet:")).expanduser().absolute()
     files = _files(pattern)
-    left_out: list[LeftOut] = []
+    told, parts = files_told(files), parts_of_files(files)
     rows: list[TableRow] = []
-    classes: tuple[str, ...] | None = None
+    known: dict[str, None] = {}
     for path in files:
         with needs_extra("data"):
             import pyarrow
@@ -69,11 +69,15 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
                 roles = find_roles(path, file.schema_arrow.names, reading.columns)
-                classes = _class_names(file.schema_arrow.metadata or {}, roles.label) or classes
-                rows += _rows(path, file, roles, classes, several=len(files) > 1)
+                classes = _class_names(file.schema_arrow.metadata or {}, roles.label)
+                known |= dict.fromkeys(classes or ())
+                before = f"{told[path]}/" if len(files) > 1 else ""
+                rows += _rows(path, file, roles, classes, before=before, part=parts[path])
         except (OSError, pyarrow.ArrowException) as error:
             raise CorruptError(f"{path} is no Parquet file that can be read ({error})") from None
-    return listing_of_rows(f"parquet:{pattern}", pattern, rows, left_out, classes=classes)
+    if known:
+        known |= dict.fromkeys(row.label for row in rows if row.label)
+    return listing_of_rows(f"parquet:{pattern}", pattern, rows, [], classes=tuple(known) or None)
 
 
 def _files(pattern: Path) -> list[Path]:
@@ -96,30 +100,64 @@ def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | 
 
 
 def _rows(
-    path: Path, file: Any, roles: Roles, classes: tuple[str, ...] | None, *, several: bool
+    path: Path, file: Any, roles: Roles, classes: tuple[str, ...] | None, *, before: str, part: str
 ) -> Iterator[TableRow]:
-    part = part_of_word(re.sub(r"[-_]?\d+(-of-\d+)?", "", path.stem)) or ""
     columns = [name for name in (roles.label, roles.part, roles.group) if name]
-    kind = file.schema_arrow.field(roles.image).type
-    named = hasattr(kind, "names") and "path" in kind.names
-    if named:
-        columns.append(f"{roles.image}.path")
+    holds = _holds(file, roles.image)
+    if holds != "bytes":
+        columns.append(roles.image if holds == "paths" else f"{roles.image}.path")
+    met: set[str] = set()
     for number in range(file.num_row_groups):
+        outside = holds == "paths" or (holds == "both" and _has_no_bytes(file, number, roles.image))
         for row, cells in enumerate(file.read_row_group(number, columns=columns).to_pylist()):
-            given = cells.pop(roles.image, None) or {}
-            own = given.get("path") or f"row {number}/{row}"
+            given = cells.pop(roles.image, None)
+            own = given.get("path") if isinstance(given, dict) else given
+            place: Place = TableCell(path, number, row, roles.image)
+            if outside and own:
+                place = FileBytes(path.parent / own)
+            # rows of one path are pictures of their own, but where the path is all there is of them
+            name = own if own and (outside or own not in met) else f"row {number}/{row}"
+            met.add(name)
             yield TableRow(
-                name=f"{path.name}/{own}" if several else own,
-                place=TableCell(path, number, row, roles.image),
+                name=f"{before}{name}",
+                place=place,
                 label=_label(path, cells[roles.label], classes),
                 part=str(cells[roles.part] or "") if roles.part else part,
                 group=str(cells[roles.group] or "") if roles.group else "",
             )
 
 
+def _holds(file: Any, image: str) -> Literal["bytes", "paths", "both"]:
+    """Tell what the column of pictures holds. Raises CorruptError for what is neither bytes nor paths."""
+    from pyarrow import types
+
+    kind = file.schema_arrow.field(image).type
+    if types.is_struct(kind) and "bytes" in kind.names:
+        return "both" if "path" in kind.names else "bytes"
+    if types.is_string(kind) or types.is_large_string(kind):
+        return "paths"
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return "bytes"
+    raise CorruptError(
+        f"the column {image!r} holds {kind}; pictures are bytes, paths, or both as {{bytes, path}}: "
+        "--columns image=NAME names another"
+    )
+
+
+def _has_no_bytes(file: Any, number: int, image: str) -> bool:
+    """Tell whether all pictures of a row group lie in files beside the table, by its own statistics."""
+    group = file.metadata.row_group(number)
+    columns = (group.column(at) for at in range(group.num_columns))
+    facts = next((one.statistics for one in columns if one.path_in_schema == f"{image}.bytes"), None)
+    none = file.schema_arrow.field(image).type.field("bytes").type == "null"
+    return none or bool(facts and facts.has_null_count and facts.null_count == group.num_rows)
+
+
 def _label(path: Path, value: Any, classes: tuple[str, ...] | None) -> str:
     if value is None or (isinstance(value, int) and value < 0):  # -1 stands for none
         return ""
+    if isinstance(value, (list, dict)):
+        raise CorruptError(f"{path} has labels such as {value!r:.60}; wanted is one class a picture")
     if classes is None or not isinstance(value, int):
         return str(value)
     if value >= len(classes):

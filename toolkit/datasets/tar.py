@@ -1,7 +1,8 @@
-"""`tar:PATTERN`: shards as WebDataset has them, `train-{000..012}.tar` or `*.tar`, not compressed.
+"""`tar:PATTERN`: shards as WebDataset has them, `train-{000..012}.tar`, `*.tar` or a folder, not compressed.
 
 A picture and its label lie beside each other under one name, `0001.jpg` and `0001.cls`; without labels the
-folders inside are the classes. `classes.txt` beside the shards names the classes that numbers stand for.
+folders inside are the classes, and folders above them may be parts. `classes.txt` beside the shards names the
+classes that numbers stand for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from msgspec import Struct, field
@@ -22,9 +24,11 @@ from toolkit.listings.kept import of_file
 from toolkit.listings.looking import is_leftover, is_picture_name
 from toolkit.listings.parts import part_of_word
 from toolkit.listings.places import FileBytes
-from toolkit.listings.tables import TableRow, listing_of_rows
+from toolkit.listings.tables import TableRow, files_told, listing_of_rows, parts_of_files
 
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_BRACES = re.compile(r"\{([^{}]+)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_ZEROS = bytes(512)  # a block of a tar file behind its last member
 _LABELS = (".cls", ".label", ".txt", ".json")
 _MOST_LABEL_BYTES = 1 << 20
 _KEYS = ("label", "cls", "class", "class_name", "category")
@@ -55,26 +59,31 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
     """List the pictures of shards. Raises NotFoundError, CorruptError for a shard that is damaged."""
     pattern = Path(name.removeprefix("tar:")).expanduser().absolute()
     shards = _shards(pattern)
+    told, parts = files_told(shards), parts_of_files(shards)
     left_out: list[LeftOut] = []
-    several = len(shards) > 1
-    rows = [row for shard in shards for row in _rows(shard, left_out, several=several)]
+    rows: list[TableRow] = []
+    for shard in shards:
+        before = f"{told[shard]}/" if len(shards) > 1 else ""
+        rows += _rows(shard, left_out, before, parts[shard])
+    if not all(row.part for row in rows):
+        rows = _inside(rows)
     classes = _names(shards[0].parent, rows)
     if classes is not None:
-        rows = [TableRow(**{**vars(row), "label": classes[int(row.label)]}) for row in rows]
+        rows = [replace(row, label=classes[int(row.label)]) for row in rows]
     return listing_of_rows(f"tar:{pattern}", pattern, rows, left_out, classes=classes)
 
 
 def _shards(pattern: Path) -> list[Path]:
     """Return the files that a pattern means, in its order. Raises NotFoundError for one that is not there."""
-    ranges = [
-        [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
-        for first, last in _RANGE.findall(str(pattern))
-    ]
-    parts = _RANGE.split(str(pattern))[::3]
     found: list[Path] = []
-    for numbers in itertools.product(*ranges):
-        text = parts[0] + "".join(n + part for n, part in zip(numbers, parts[1:], strict=True))
-        matching = [Path(text)] if Path(text).is_file() else sorted(Path("/").glob(text.lstrip("/")))
+    for chosen in itertools.product(*map(_choices, _BRACES.findall(str(pattern)))):
+        pieces = itertools.zip_longest(_BRACES.split(str(pattern))[::2], chosen, fillvalue="")
+        text = "".join(itertools.chain.from_iterable(pieces))
+        path = Path(text)
+        if path.is_dir():
+            matching = sorted(path.rglob("*.tar"))
+        else:
+            matching = [path] if path.is_file() else sorted(Path("/").glob(text.lstrip("/")))
         found += matching
         if not matching:
             raise NotFoundError(
@@ -83,16 +92,30 @@ def _shards(pattern: Path) -> list[Path]:
     return found
 
 
-def _rows(shard: Path, left_out: list[LeftOut], *, several: bool) -> Iterator[TableRow]:
-    part = part_of_word(re.sub(r"\d+", "", shard.stem)) or ""
-    found = of_file(shard, "tar 1", _Shard, lambda: _look_into(shard))
+def _choices(braces: str) -> list[str]:
+    """Return what stands for braces: numbers of a range (`000..012`), or what commas part."""
+    ends = _RANGE.fullmatch(braces)
+    if ends is None:
+        return braces.split(",")
+    first, last = map(int, ends.groups())
+    step = 1 if first <= last else -1
+    return [f"{number:0{len(ends[1])}}" for number in range(first, last + step, step)]
+
+
+def _rows(shard: Path, left_out: list[LeftOut], before: str, part: str) -> Iterator[TableRow]:
+    found = of_file(shard, "tar 2", _Shard, lambda: _look_into(shard))
     left_out += [LeftOut(name=f"{shard.name}/{name}", why=why) for name, why in found.left_out]
     for sample in found.samples:
         if sample.offset is None:
             continue
-        name = f"{shard.name}/{sample.name}" if several else sample.name
         place = FileBytes(shard, sample.offset, sample.length)
-        yield TableRow(name=name, place=place, label=sample.label, part=part)
+        yield TableRow(name=f"{before}{sample.name}", place=place, label=sample.label, part=part)
+
+
+def _inside(rows: list[TableRow]) -> list[TableRow]:
+    """Return rows in the parts that folders inside the shards name, if every picture lies in such a one."""
+    words = [next(filter(part_of_word, PurePosixPath(row.name).parts[:-1]), "") for row in rows]
+    return [replace(row, part=word) for row, word in zip(rows, words, strict=True)] if all(words) else rows
 
 
 def _look_into(shard: Path) -> _Shard:
@@ -105,11 +128,20 @@ def _look_into(shard: Path) -> _Shard:
                 why = _take(file, member, found)
                 if why:
                     left_out.append((member.name, why))
+            _insist_on_end(shard, file.offset)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise CorruptError(
             f"{shard} is no tar file whose pictures can be reached ({error}); unpack compressed ones first"
         ) from None
     return _Shard(samples=list(found.values()), left_out=left_out)
+
+
+def _insist_on_end(shard: Path, offset: int) -> None:
+    """Raise TarError where a shard's members end before the shard does: `tarfile` stops at a bad header."""
+    with shard.open("rb") as file:
+        file.seek(offset)
+        if file.read(len(_ZEROS)).strip(b"\0"):
+            raise tarfile.ReadError(f"what lies {offset:,} bytes from its start is no member")
 
 
 def _take(file: tarfile.TarFile, member: tarfile.TarInfo, found: dict[str, _Sample]) -> str | None:
@@ -156,8 +188,7 @@ def _names(folder: Path, rows: list[TableRow]) -> tuple[str, ...] | None:
     file = next((one for one in (folder / "classes.txt", folder / "labels.txt") if one.is_file()), None)
     numbers = {row.label for row in rows}
     if file is None or not all(number.isdecimal() for number in numbers):
-        numeric = bool(numbers) and all(number.isdecimal() for number in numbers)
-        return tuple(str(n) for n in range(max(map(int, numbers)) + 1)) if numeric else None
+        return None
     names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
     if max(map(int, numbers)) >= len(names):
         raise CnnkitError(f"{file} names {len(names)} classes, and a label is {max(map(int, numbers))}")

@@ -18,6 +18,7 @@ TEST_SHARE = 0.2
 _SPELLINGS: dict[str, Part] = {
     **dict.fromkeys(("train", "training", "trainset", "traindata", "trn", "learn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev"), "validation"),
+    **dict.fromkeys(("eval", "evaluation", "evaluate"), "validation"),
     **dict.fromkeys(("test", "testing", "tests", "holdout", "heldout"), "test"),
 }
 
@@ -30,6 +31,23 @@ def part_of_word(word: str) -> Part | None:
         if found:
             return found
     return None
+
+
+def parts_of_words(words: Sequence[str]) -> list[Part | None]:
+    """Return the part that each word means: loosely where all name one, and not all of them the same.
+
+    `seg_train` beside `seg_test` are parts, `steam_train` beside `model_train` are not.
+    """
+    strict = [part_of_word(word) for word in words]
+    loose = [part_within(word) for word in words]
+    return loose if None in strict and None not in loose and len(set(loose)) > 1 else strict
+
+
+def part_within(word: str) -> Part | None:
+    """Return the one part that a piece of a word names (`imagenet-val-000`); None for none or several."""
+    pieces = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", word)
+    named = {_SPELLINGS[piece.casefold()] for piece in pieces if piece.casefold() in _SPELLINGS}
+    return part_of_word(word) or (named.pop() if len(named) == 1 else None)
 
 
 @dataclass(frozen=True, kw_only=True)

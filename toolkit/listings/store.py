@@ -26,7 +26,7 @@ from toolkit.artifacts import write_json
 from toolkit.caching import ABOUT, LIMIT, LOCK, cache_folder, limit_bytes, make_room, note_use
 from toolkit.errors import CnnkitError, ImageError
 from toolkit.figures import bytes_text
-from toolkit.listings import LeftOut, Reading
+from toolkit.listings import MOST_PIXELS, LeftOut, Reading
 from toolkit.listings.decoding import Decoded, Decoding, decode, decode_one, left_out
 from toolkit.listings.parts import Member
 from toolkit.listings.rows import DecodedRows, RowFile, StoredRows, decoders
@@ -59,7 +59,7 @@ def gather(
         return _tried(wanted, target, reading, on_decoded)
     small = (whole or len(wanted)) * _row_bytes(target) <= IN_MEMORY_BYTES
     try:
-        store = Store.of(word, target)
+        store = Store.of(word, target, reading.max_pixels)
         damaged = store.fill(wanted, reading, on_decoded)
     except OSError as error:
         if small:  # as quick without a store
@@ -116,10 +116,10 @@ class Store:
         self._row_bytes = _row_bytes(target)
 
     @classmethod
-    def of(cls, word: str, target: Preprocessing) -> Store:
+    def of(cls, word: str, target: Preprocessing, max_pixels: int = MOST_PIXELS) -> Store:
         """Return the store of a source, made where there is none. Raises OSError."""
-        # another Pillow may decode and resize to other pixels
-        told = repr((word, target.geometry, PIL.__version__))
+        # another Pillow may decode and resize to other pixels, and another limit let larger pictures in
+        told = repr((word, target.geometry, PIL.__version__, max_pixels))
         name = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:24]
         store = cls(cache_folder("stores") / name, target)
         store.folder.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.listings import Entry, LeftOut, Listing, Part, Place
-from toolkit.listings.parts import part_of_word, settled
+from toolkit.listings.parts import parts_of_words, settled
 
 # what people call each column, the likeliest first
 USUAL = {
@@ -20,6 +22,8 @@ USUAL = {
     "part": ("part", "split", "set", "subset", "partition", "usage"),
     "group": ("group", "patient", "patient_id", "clip", "camera", "subject", "group_id"),
 }
+# so few pictures may each have a class of its own
+_FEW = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,9 @@ def find_roles(table: Path, columns: Sequence[str], given: str | None) -> Roles:
             )
         found[role] = typed.get(role) or next((folded[word] for word in usual if word in folded), None)
     image, label = found["image"], found["label"]
+    twice = [column for column in (image, label) if columns.count(column) > 1]
+    if twice:
+        raise CnnkitError(f"{table} has several columns {twice[0]!r}; give each a name of its own")
     if image is None or label is None:
         missing = " and ".join(role for role in ("image", "label") if found[role] is None)
         raise CnnkitError(
@@ -87,7 +94,8 @@ def listing_of_rows(
 ) -> Listing:
     """Return the listing of a table; `classes` are its own order of them, else they are sorted.
 
-    Raises NotFoundError where no row names a picture, CorruptError for one picture with two labels.
+    Raises NotFoundError where no row names a picture, CorruptError for one picture with two labels, or where
+    each picture has one of its own.
     """
     held: dict[str, TableRow] = {}
     for row in rows:
@@ -102,16 +110,25 @@ def listing_of_rows(
     if not held:
         first = f", as {left_out[0].name}: {left_out[0].why}" if left_out else ""
         raise NotFoundError(f"{root} names no picture that is there{first}")
-    names = tuple(classes or sorted({row.label for row in held.values()}))
+    names = tuple(classes or in_order({row.label for row in held.values()}))
+    if classes is None and len(names) == len(held) > _FEW:
+        raise CorruptError(
+            f"{root}: each of the {len(held):,} pictures has a label of its own, as {names[0][:60]!r}; those "
+            "are no classes: name what is the label"
+        )
     if len(names) < 2:
-        raise NotFoundError(f"{root} names {len(names)} class, two are the least")
+        first = (
+            f"; left out are {len(left_out):,}, as {left_out[0].name}: {left_out[0].why}" if left_out else ""
+        )
+        raise NotFoundError(f"{root} names {len(names)} class, two are the least{first}")
     places = {name: index for index, name in enumerate(names)}
+    parts = _parts(root, held.values())
     entries = [
         Entry(
             name=row.name,
             place=row.place,
             label=places[row.label],
-            part=_part(root, row),
+            part=parts[row.part],
             group=row.group or None,
         )
         for row in held.values()
@@ -125,10 +142,32 @@ def listing_of_rows(
     )
 
 
-def _part(root: Path, row: TableRow) -> Part | None:
-    if not row.part:
-        return None
-    found = part_of_word(row.part)
-    if found is None:
-        raise CorruptError(f"{root}: {row.name} is in the part {row.part!r}; known: train, val, test")
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Return classes sorted by name; numbers by their value, so that 10 comes after 9."""
+    names = sorted(labels)
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
+
+
+def _parts(root: Path, rows: Iterable[TableRow]) -> dict[str, Part | None]:
+    """Return the part that each word for one means. Raises CorruptError for a word that means none."""
+    words = sorted({row.part for row in rows} - {""})
+    found: dict[str, Part | None] = {"": None, **dict(zip(words, parts_of_words(words), strict=True))}
+    unknown = next((word for word in words if found[word] is None), None)
+    if unknown is not None:
+        raise CorruptError(f"{root}: pictures are in the part {unknown!r}; known: train, val, test")
     return found
+
+
+def files_told(files: Sequence[Path]) -> dict[Path, str]:
+    """Return what the files of one source are called: from the folder on that holds them all."""
+    top = Path(os.path.commonpath([file.parent for file in files]))
+    return {file: file.relative_to(top).as_posix() for file in files}
+
+
+def parts_of_files(files: Sequence[Path]) -> dict[Path, str]:
+    """Return the part that each file's name names, "" for none; else the folders' in which they lie."""
+    stems = parts_of_words([re.sub(r"\d+", "", file.stem) for file in files])
+    folders = [file.parent for file in files]
+    if not any(stems) and len(set(folders)) > 1:
+        stems = parts_of_words([folder.name for folder in folders])
+    return {file: part or "" for file, part in zip(files, stems, strict=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,13 @@ LAYOUTS = {
     "train/a train/b": ("a b", ""),
     "val/a val/b test/a test/b": ("a b", "validation test"),
     "a/x/y b/x __MACOSX/a .hidden/b": ("a b", ""),
+    "seg_train/seg_train/a seg_train/seg_train/b seg_test/seg_test/a": ("a b", "train test"),
+    "train/a train/b PublicTest/a PublicTest/b": ("a b", "train test"),
+    "steam_train/old steam_train/new model_train/old model_train/new": ("model_train steam_train", ""),
+    "test_tube train_station": ("test_tube train_station", ""),
+    "train/a train/b test/unknown": ("a b", ""),
+    "a/train a/test b/train/x b/test": ("a b", "train test"),
+    "9 10 1": ("1 9 10", ""),
 }
 
 
@@ -197,6 +205,12 @@ def class_in(name: str, classes: tuple[str, ...]) -> str:
         (
             "train/a train/b test/a test/b single_prediction",
             "train/ look like splits .*, and single_prediction/",
+        ),
+        ("train/a train/b unseen/a unseen/b", "train/ looks like a split .*, and unseen/ like none"),
+        ("seg_train/a seg_train/b seg_test/a seg_test/b seg_pred", "seg_train/ look like splits .*seg_pred/"),
+        (
+            "data/train/a data/train/b data/test/a sample",
+            r"data holds test/, train/.*`folder:.*data` takes it",
         ),
         ("train test", "train/ hold pictures and no class folders; wanted is"),
         ("a", "holds 1 class folders"),
@@ -253,12 +267,23 @@ def test_a_name_that_is_no_text_is_told_as_latin_1_and_read(tmp_path: Path) -> N
     assert len(data.train) + len(data.test) == 6
 
 
+def test_an_accent_is_one_letter_however_the_folder_was_packed(tmp_path: Path) -> None:
+    for part, form in (("train", "NFC"), ("test", "NFD")):
+        paint(tmp_path / part / unicodedata.normalize(form, "café"), 2, 1)  # type: ignore[arg-type]  # both are
+        paint(tmp_path / part / "tea", 2, 2)
+    assert load(tmp_path).classes == ("café", "tea")
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no folder .*gone; --dataset folder:PATH takes"):
         load(tmp_path / "gone")
 
 
-NAMES = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=6).map(str.casefold)
+def as_one_spelling(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+NAMES = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=6).map(as_one_spelling)
 
 
 @settings(max_examples=25, deadline=None)

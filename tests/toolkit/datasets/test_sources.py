@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import tarfile
@@ -17,7 +18,7 @@ from PIL import Image
 from toolkit.checkpoints import load_state
 from toolkit.datasets import Dataset, dataset_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.listings import Reading
+from toolkit.listings import Listing, Reading
 from toolkit.training.jobs import train
 
 CLASSES = ("bag", "hat", "shirt")
@@ -174,6 +175,97 @@ def test_a_table_says_what_is_wrong_with_it(root: Path) -> None:
     none = write(root / "none.csv", "file,label", "gone.png,bag")
     with pytest.raises(NotFoundError, match=r"names no picture that is there, as gone\.png: no such file"):
         load(none)
+
+
+def listed(word: str) -> Listing:
+    return dataset_of(word).listed(word)
+
+
+def test_a_table_is_read_as_other_programs_write_it(root: Path) -> None:
+    rows = [f"folder/{label}/{n:03}.png" for label in CLASSES for n in range(4)]
+    names = [
+        entry.name
+        for entry in listed(write(root / "plain.csv", "file,y", *(f"{r},{r[7:10]}" for r in rows))).entries
+    ]
+    forms = {
+        "utf-16": "\n".join(["file\ty", *(f"{r}\t{r[7:10]}" for r in rows)]),
+        "utf-8-sig": "\r\n".join(["file;y", *(f"{r};{r[7:10]}" for r in rows)]),
+        "utf-8": "\n".join(["file|y", *(f".\\{r}|{r[7:10]}".replace("/", "\\") for r in rows)]),
+    }
+    for encoding, text in forms.items():
+        (root / "other.csv").write_text(text, encoding=encoding)
+        assert [entry.name for entry in listed(f"csv:{root}/other.csv").entries] == names, encoding
+    with pytest.raises(CorruptError, match=r"folder/bag/000\.png is 'bag' and 'hat'"):
+        listed(write(root / "twice.csv", "file,y", f"{rows[0]},bag", f"./{rows[0]},hat"))
+    with pytest.raises(CnnkitError, match="has several columns 'y'"):
+        listed(write(root / "same.csv", "file,y,y", f"{rows[0]},bag,1"))
+    with pytest.raises(CorruptError, match="each of the 12 pictures has a label of its own, as '0'"):
+        listed(write(root / "captions.csv", "file,y", *(f"{r},{at}" for at, r in enumerate(rows))))
+    numbers = listed(write(root / "numbers.csv", "file,y", *(f"{r},{at % 11}" for at, r in enumerate(rows))))
+    assert numbers.classes == tuple(map(str, range(11)))
+
+
+def test_rows_of_parquet_are_pictures_of_their_own_and_may_lie_beside_it(root: Path, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra data)")
+    import pyarrow.parquet as pq
+
+    files = [root / "folder" / label / f"{n:03}.png" for label in CLASSES for n in range(4)]
+    labels = [path.parent.name for path in files]
+
+    def put_table(name: str, pictures: Any, label: Any) -> str:
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        pq.write_table(pa.table({"image": pictures, "label": label}), tmp_path / name)
+        return f"parquet:{tmp_path / name}"
+
+    one_name = [{"bytes": path.read_bytes(), "path": "image.png"} for path in files]
+    found = listed(put_table("same.parquet", one_name, labels))
+    assert len(found.entries) == 12
+    assert not found.left_out
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    beside = [{"bytes": None, "path": str(path)} for path in files]
+    for pictures in ([str(path) for path in files], beside, pa.array(beside, kind)):
+        data = load(put_table("beside.parquet", pictures, labels))
+        assert len(data.train) + len(data.test) == 12
+        assert len({m.sha256 for part in (data.train, data.test) for m in part.members or ()}) == 12
+    for part in ("train", "test"):
+        put_table(f"both/{part}/0000.parquet", one_name, labels)
+    assert {(e.part, e.name.split("/")[0]) for e in listed(f"parquet:{tmp_path}/both").entries} == {
+        ("train", "train"),
+        ("test", "test"),
+    }
+    for wrong, label, why in (
+        ([[1, 2]] * 12, labels, "the column 'image' holds list"),
+        (one_name, [[1]] * 12, r"labels such as \[1\]; wanted is one class"),
+    ):
+        with pytest.raises(CorruptError, match=why):
+            listed(put_table("wrong.parquet", wrong, label))
+
+
+def test_shards_are_found_by_any_pattern_and_read_to_their_end(root: Path, tmp_path: Path) -> None:
+    data = (root / "folder" / "bag" / "000.png").read_bytes()
+    for name in ("net-train-0", "net-train-1", "net-val-0"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as file:
+            for number in range(3):
+                put(file, f"{number}.png", data)
+                put(file, f"{number}.cls", str(9 + number).encode())
+    every = listed(f"tar:{tmp_path}")
+    assert every.classes == ("9", "10", "11")
+    assert [entry.part for entry in every.entries[:3]] == ["train", "train", "test"]
+    assert listed(f"tar:{tmp_path}/net-{{train-0,train-1,val-0}}.tar").entries == every.entries
+    assert len(listed(f"tar:{tmp_path}/net-train-{{1..0}}.tar").entries) == 6
+    with tarfile.open(tmp_path / "folders.tar", "w") as file:
+        for part, label in itertools.product(("train", "test"), CLASSES):
+            put(file, f"set/{part}/{label}/1.png", data)
+    assert {(e.part, e.name.split("/")[1]) for e in listed(f"tar:{tmp_path}/folders.tar").entries} == {
+        ("train", "train"),
+        ("test", "test"),
+    }
+    whole = bytearray((tmp_path / "net-val-0.tar").read_bytes())
+    at = whole.index(b"2.png")
+    whole[at : at + 512] = b"x" * 512
+    (tmp_path / "net-val-0.tar").write_bytes(whole)
+    with pytest.raises(CorruptError, match="bytes from its start is no member"):
+        listed(f"tar:{tmp_path}/net-val-0.tar")
 
 
 def test_shards_by_folder_or_by_name_have_classes_and_parts(root: Path, tmp_path: Path) -> None:

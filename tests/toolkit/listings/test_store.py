@@ -113,6 +113,14 @@ def test_a_picture_that_is_added_is_the_only_one_that_is_decoded_again(
     assert (found.pixels[:] == plainly(listed(word))).all()
 
 
+def test_a_limit_of_pixels_holds_for_what_another_limit_let_into_a_store(tmp_path: Path) -> None:
+    word = draw(tmp_path / "data")
+    assert not gather(word, listed(word), TARGET, Reading()).damaged
+    found = gather(word, listed(word), TARGET, Reading(max_pixels=1)).damaged
+    assert len(found) == 20
+    assert "over the limit of 1" in found[0].why
+
+
 def test_few_pictures_lie_in_memory_and_are_stored_for_the_next_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

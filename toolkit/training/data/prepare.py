@@ -64,6 +64,7 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     _insist_that_augmentation_fits(job.recipe, data)
     pool = evenly(data.train, job.images) if job.images else data.train
     learned, chose = _held_out(job, pool, data.validation)
+    data = _unlearned(data, (learned, chose), watcher)
     preprocessing = preprocessing_for(job.recipe, learned, size, job.model.published)
     return PreparedData(
         dataset=data,
@@ -108,6 +109,24 @@ def _held_out(job: Job, pool: Split, named: Split | None) -> tuple[Split, Split 
     if named is not None:
         return pool, named
     return split_off(pool, job.recipe.validation_fraction)
+
+
+def _unlearned(data: Dataset, learned: tuple[Split | None, ...], watcher: Watcher) -> Dataset:
+    """Leave test pictures out that are copies of what is learned from: they would measure memory.
+
+    Raises CnnkitError where no test picture is left.
+    """
+    if data.test.members is None:
+        return data
+    known = {one.sha256 for split in learned if split for one in split.members or ()}
+    kept = [at for at, one in enumerate(data.test.members) if one.sha256 not in known]
+    copies = len(data.test) - len(kept)
+    if not copies:
+        return data
+    if not kept:
+        raise CnnkitError(f"every test picture of {data.name} is a copy of one that is trained on")
+    watcher.say(f"note: test pictures left out that are copies of ones trained on: {copies:,}")
+    return replace(data, test=data.test.take(np.array(kept, dtype=np.int64)))
 
 
 def _known(job: Job) -> KnownInput | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ def prepared(root: Path, **options: Any) -> PreparedData:
 
 def colours(random: np.random.Generator) -> Any:
     return random.integers(0, 256, (20, 20, 3)).astype(np.uint8)
+
+
+def others(random: np.random.Generator) -> Any:
+    return 255 - colours(random)
 
 
 def grey(random: np.random.Generator) -> Any:
@@ -81,7 +86,7 @@ def test_one_light_picture_among_dark_ones_is_no_uniform_ground(tmp_path: Path) 
 
 def test_classes_sizes_and_what_was_left_out_are_said_and_listed(tmp_path: Path) -> None:
     paint(tmp_path / "data" / "train", colours, {"few": 2, "many": 40})
-    paint(tmp_path / "data" / "test", colours, {"many": 4})
+    paint(tmp_path / "data" / "test", others, {"many": 4})
     (tmp_path / "data" / "train" / "many" / "notes.txt").write_text("mine")
     Image.new("RGB", (300, 1)).save(tmp_path / "data" / "test" / "many" / "long.png")
     (tmp_path / "data" / "train" / "few" / "bad.png").write_bytes(b"junk")
@@ -102,6 +107,22 @@ def test_classes_sizes_and_what_was_left_out_are_said_and_listed(tmp_path: Path)
     assert (tmp_path / LEFT_OUT).read_text().split("\n")[
         0
     ] == "train/many/notes.txt\tno picture, by its ending"
+
+
+def test_a_test_picture_that_is_a_copy_of_one_that_is_trained_on_measures_nothing(tmp_path: Path) -> None:
+    paint(tmp_path / "data" / "train", colours, {"a": 20, "b": 20})
+    paint(tmp_path / "data" / "test", others, {"a": 10, "b": 10})
+    (tmp_path / "data" / "test" / "a" / "copy.png").write_bytes(
+        (tmp_path / "data" / "train" / "b" / "003.png").read_bytes()
+    )
+    found = prepared(tmp_path)
+    assert len(found.dataset.test) == 20
+    assert found.record is not None
+    assert [one.use for one in found.record.pictures if one.name == "test/a/copy.png"] == ["unused"]
+    shutil.rmtree(tmp_path / "data" / "test")
+    paint(tmp_path / "data" / "test", colours, {"a": 10, "b": 10})
+    with pytest.raises(CnnkitError, match=r"^every test picture of folder:.* is a copy of one that is"):
+        prepared(tmp_path)
 
 
 def test_all_damaged_pictures_are_in_a_file(tmp_path: Path) -> None:
