@@ -312,9 +312,8 @@ def _border(image: Image.Image) -> NDArray[np.uint8]:
         (0, 0, 1, height),
         (width - 1, 0, width, height),
     )
-    bands = len(image.getbands())
-    pixels = [np.asarray(image.crop(edge), dtype=np.uint8).reshape(-1, bands) for edge in edges]
-    return np.concatenate(pixels)
+    pixels = b"".join(image.crop(edge).tobytes() for edge in edges)
+    return np.frombuffer(pixels, dtype=np.uint8).reshape(-1, len(image.getbands()))
 
 
 def border_colour(image: Image.Image) -> int | tuple[int, ...]:

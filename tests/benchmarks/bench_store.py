@@ -49,6 +49,7 @@ OURS = f"""
 import json, sys, time
 import torch
 torch.set_num_threads(1)
+from toolkit.allocation import reuse_freed_memory
 from toolkit.datasets import dataset_of
 from toolkit.listings import Reading
 from toolkit.models import Recipe
@@ -56,6 +57,7 @@ from toolkit.preprocessing import Preprocessing
 from toolkit.training.data.batches import InputTransform, MemoryBatches
 from toolkit.training.data.workers import WorkerBatches
 word, kind, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
+reuse_freed_memory()  # as `cnnkit train` does
 started = time.perf_counter()
 data = dataset_of(word).load(word, None, False, (3, {SIDE}, {SIDE}), Reading(store=kind == "on"))
 loaded = time.perf_counter() - started

@@ -154,7 +154,7 @@ class _Closer:
             self._last.move_to_end(at)
         else:
             try:
-                self._last[at] = self._pictures.open(int(self._seen.rows[at])).convert("L")
+                self._last[at] = self._pictures.open(int(self._seen.rows[at]), "own").convert("L")
             except ImageError:  # it could be read a moment ago: whoever changes it will be asked again
                 self._last[at] = None
             if len(self._last) > _REMEMBERED:

@@ -37,7 +37,9 @@ def features_of(
         if pictures.held is not None:
             pixels = fit_batch(pictures.held[rows], preprocessing)
         else:
-            pixels = np.stack([fit_pixels(pictures.open(int(at)), preprocessing) for at in rows])
+            pixels = np.stack(
+                [fit_pixels(pictures.open(int(at), preprocessing.wide), preprocessing) for at in rows]
+            )
         made.append(ask(normalise(pixels, preprocessing)).reshape(len(rows), -1))
         on_done(len(rows))
     return np.concatenate(made).astype(np.float32)

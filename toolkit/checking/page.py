@@ -107,7 +107,7 @@ class _Page:
 
     def _image(self, name: str) -> str:
         try:
-            image = self._pictures.open(self._at[name])
+            image = self._pictures.open(self._at[name], "own")
         except ImageError:
             return ""  # it could be read a moment ago
         scale = _TILE / max(image.size)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from toolkit.datasets import Dataset, dataset_of, splits_of, without_rows
-from toolkit.images import Pixels, picture_of
+from toolkit.images import Pixels, Wide, picture_of
 from toolkit.listings import Listing, Part, Reading
 from toolkit.listings.decoding import open_entry
 from toolkit.listings.excluding import row_name
@@ -24,7 +24,7 @@ class Gallery:
     """Pictures by number: what they are called and labelled, and `open`, which decodes one.
 
     `digests` are hashes of their content. `held` (N, C, H, W) are the pixels of those that lie in memory.
-    `open` raises ImageError.
+    `open` is told how one of more than 8 bits is read, and raises ImageError.
     """
 
     word: str
@@ -36,7 +36,7 @@ class Gallery:
     groups: tuple[str | None, ...]
     digests: tuple[str, ...]
     left_out: tuple[str, ...]
-    open: Callable[[int], Image.Image]
+    open: Callable[[int, Wide], Image.Image]
     held: Pixels | None = None
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ def _listed(listing: Listing, reading: Reading, on_step: Step) -> Gallery:
         groups=tuple(one.entry.group for one in held),
         digests=tuple(one.sha256 for one in held),
         left_out=tuple(f"{one.name}: {one.why}" for one in listing.left_out),
-        open=lambda at: open_entry(held[at].entry, reading, wide="own"),
+        open=lambda at, wide: open_entry(held[at].entry, reading, wide=wide),
     )
 
 
@@ -82,6 +82,6 @@ def _in_memory(data: Dataset) -> Gallery:
         groups=(None,) * len(pixels),
         digests=tuple(content_hash(one.tobytes()) for one in pixels),
         left_out=(),
-        open=lambda at: picture_of(pixels[at]),
+        open=lambda at, wide: picture_of(pixels[at]),
         held=pixels,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def survey(pictures: Gallery, on_step: Step = unwatched) -> Survey:
 
     def look(at: int) -> _Glance | FaultyPicture:
         try:
-            return _look(pictures.open(at))
+            return _look(pictures.open(at, "own"))
         except ImageError as error:
             name = pictures.names[at]
             return FaultyPicture(file=name, why=str(error).removeprefix(f"{name} ").partition(";")[0])
@@ -99,9 +100,14 @@ def bordered(pixels: Pixels, side: int) -> Pixels:
     """Lay (N, C, H, W) pictures that are no larger into the middle of (side, side), their border repeated."""
     if pixels.shape[2:] == (side, side):
         return pixels
-    places = np.arange(side)
-    rows, columns = (np.clip(places - (side - size) // 2, 0, size - 1) for size in pixels.shape[2:])
+    rows, columns = (_places(size, side) for size in pixels.shape[2:])
     return pixels[:, :, rows[:, None], columns]
+
+
+@cache
+def _places(size: int, side: int) -> NDArray[np.int64]:
+    """Return which of so many rows each of `side` rows repeats."""
+    return np.clip(np.arange(side) - (side - size) // 2, 0, size - 1)
 
 
 def _stacked(small: list[Pixels]) -> Pixels:
