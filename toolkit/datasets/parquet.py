@@ -46,7 +46,7 @@ class TableCell:
 
     def read(self) -> bytes:
         """Return the picture's file. Raises CorruptError where the row holds none."""
-        value = _group(self.path, self.path.stat().st_mtime_ns, self.group, self.column)[self.row].as_py()
+        value = _group(self.path, self.path.stat().st_ctime_ns, self.group, self.column)[self.row].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise CorruptError(

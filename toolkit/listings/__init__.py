@@ -74,7 +74,7 @@ class Listing:
             path = entry.place.path
             if path not in states:
                 found = path.stat()
-                states[path] = (found.st_size, found.st_mtime_ns)
+                states[path] = (found.st_size, found.st_ctime_ns)
             told = (entry.name, entry.place.within, entry.label, entry.part, entry.group, states[path])
             digest.update(repr(told).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()

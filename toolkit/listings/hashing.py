@@ -74,7 +74,7 @@ def _states(entries: Sequence[Entry]) -> dict[Path, State]:
     for path in dict.fromkeys(entry.place.path for entry in entries):
         with contextlib.suppress(OSError):
             state = path.stat()
-            found[path] = (state.st_size, state.st_mtime_ns)
+            found[path] = (state.st_size, state.st_ctime_ns)
     return found
 
 

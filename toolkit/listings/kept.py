@@ -1,7 +1,8 @@
 """What was found out about people's files, kept in the user's cache so that it is not found out again.
 
-It holds for a file of that path, size and time of change. A file that changed within the last seconds is
-looked at again next time: a second change may have left all three as they were. A cache that is full,
+It holds for a file of that path, size and time of change: the system's own, for `cp -p` and archives give a
+file what time of writing they like. A file that changed within the last seconds is looked at again next time:
+a second change may have left all three as they were. A cache that is full,
 damaged or another's makes nothing wrong, only slower.
 """
 
@@ -59,11 +60,11 @@ def of_file(path: Path, kind: str, shape: type[T], find: Callable[[], T]) -> T:
         if kept is not None:
             query = "SELECT found FROM files WHERE path = ? AND kind = ? AND size = ? AND changed = ?"
             with contextlib.suppress(sqlite3.Error, msgspec.MsgspecError):
-                for (found,) in kept.execute(query, (*key, state.st_size, state.st_mtime_ns)):
+                for (found,) in kept.execute(query, (*key, state.st_size, state.st_ctime_ns)):
                     return msgspec.msgpack.decode(found, type=shape)
         made = find()
-        if kept is not None and is_settled(state.st_mtime_ns):
-            row = (key[0], state.st_size, state.st_mtime_ns, kind, msgspec.msgpack.encode(made))
+        if kept is not None and is_settled(state.st_ctime_ns):
+            row = (key[0], state.st_size, state.st_ctime_ns, kind, msgspec.msgpack.encode(made))
             with contextlib.suppress(sqlite3.Error), kept:
                 kept.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", row)
         return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import string
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from toolkit.errors import CorruptError
 from toolkit.listings import Entry, Listing
+from toolkit.listings import kept as kept_files
 from toolkit.listings.hashing import content_hash, hash_entries
 from toolkit.listings.looking import is_leftover, is_picture_name, starts_like_a_picture
 from toolkit.listings.parts import Member, fingerprint, members, part_of_word, settled
@@ -133,13 +135,16 @@ def test_a_hash_is_kept_until_its_file_changes(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "picture.png"
     path.write_bytes(b"first")
-    os.utime(path, (1_000_000, 1_000_000))
+    monkeypatch.setattr(kept_files, "_SETTLED_NS", 0)
     entry = Entry(name="picture.png", place=FileBytes(path), label=0)
     assert hash_entries([entry]) == (content_hash(b"first"),)
     with sqlite3.connect(tmp_path / "cache" / "cnnkit" / "hashes.sqlite") as kept:
         assert kept.execute("SELECT count(*) FROM hashes").fetchone() == (1,)
     kept.close()
-    path.write_bytes(b"other")  # of the same size, just now
+    time.sleep(0.02)  # of a file system's clock some ticks
+    written = path.stat().st_mtime
+    path.write_bytes(b"other")  # of the same size, and made to look as old
+    os.utime(path, (written, written))
     assert hash_entries([entry]) == (content_hash(b"other"),)
     path.unlink()
     assert hash_entries([entry])[0] not in (content_hash(b"first"), content_hash(b"other"))
