@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from exporters.graphs.capture import collected
 from exporters.graphs.emulated import emulate
 from exporters.graphs.form import unmet, wanted_answers
-from exporters.graphs.half import to_half
+from exporters.graphs.half import float_only, to_half
 from exporters.graphs.ranges import measure, overflowing
 from exporters.proving.drift import explain
 from exporters.proving.further import compare_further
@@ -174,6 +174,10 @@ class OnnxExporter(Exporter):
         kept = overflowing(model, measure(model, inputs, histograms=False).ranges, LARGEST_HALF)
         if kept:
             run.tell(f"kept in fp32, as they exceed the range of fp16: {', '.join(kept)}")
+        without = [name for name in float_only(model) if name not in kept]
+        if without:
+            run.tell(f"kept in fp32, as their operators have no fp16: {', '.join(without)}")
+        kept += without
         model = to_half(model, keep=kept, in_place=True)
         return model, dataclasses.replace(_passport(source, model, options, run), kept_fp32=tuple(kept))
 

@@ -24,8 +24,8 @@ from toolkit.passports import Format, Passport
 CHECKPOINT: Format = "safetensors"
 CHECKPOINT_SUFFIX = ".safetensors"
 
-_LONGEST_NAME = 100
-_NAME = re.compile(rf"\w([\w -]{{,{_LONGEST_NAME - 2}}}[\w-])?")
+LONGEST_NAME = 100
+_NAME = re.compile(rf"\w([\w -]{{,{LONGEST_NAME - 2}}}[\w-])?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +236,6 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise CnnkitError(
             f"{name!r} cannot name an artifact: take letters, digits, spaces, - and _, "
-            f"at most {_LONGEST_NAME} of them"
+            f"at most {LONGEST_NAME} of them"
         )
     return name

@@ -48,8 +48,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise NotFoundError(f"no file {path}; weights are .pth, .pt, .ckpt and .safetensors files")
     if path.suffix == ".onnx":
         raise CnnkitError(f"{path} is a whole network: `cnnkit export {path}` takes it")
-    if path.stat().st_size:
-        refuse_impostor(path)
+    refuse_impostor(path)
     found = _of_safetensors(path) if path.suffix == ".safetensors" else _of_torch(path)
     if not isinstance(found, dict):
         raise CnnkitError(f"{path} holds a {type(found).__name__} and no named weights (a state_dict)")

@@ -48,11 +48,31 @@ def to_half(model: Any, *, keep: Iterable[str] = (), in_place: bool = False) -> 
     return finish(_name_casts(half, weights))
 
 
+def float_only(model: Any) -> list[str]:
+    """Return the nodes whose operator takes or makes fp32 and no fp16 at the graph's opset."""
+    import onnx
+
+    opset, found = opset_of(model), []
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+        allowed = {one.type_param_str: one.allowed_type_strs for one in schema.type_constraints}
+        taken = [one.type_str for one, name in zip(schema.inputs, node.input, strict=False) if name]
+        made = [one.type_str for one, name in zip(schema.outputs, node.output, strict=False) if name]
+        # a type that is no parameter, as that of Resize's scales, is cast to by the converter
+        kinds = [allowed[word] for word in taken if word in allowed]
+        kinds += [allowed.get(word, [word]) for word in made]
+        if any("tensor(float)" in kind and "tensor(float16)" not in kind for kind in kinds):
+            found.append(node.name)
+    return found
+
+
 def to_bfloat16(model: Any) -> Any:
     """Return a copy of an fp32 onnx.ModelProto whose weights and values are bf16, its ends fp32."""
     import onnx
 
-    made = to_half(model)
+    made = to_half(model, keep=float_only(model))
     half, brain = onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
     originals = {tensor.name: tensor for tensor in model.graph.initializer}
     for tensor in made.graph.initializer:

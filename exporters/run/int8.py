@@ -19,7 +19,7 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import Engine, EngineOptions, opener
 from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import ExportOptions, RangeMethod
-from toolkit.exporting.accuracy import Drop, paired_drop
+from toolkit.exporting.accuracy import Drop, fewest_images, paired_drop
 from toolkit.exporting.heldout import HeldOut, hold_out
 from toolkit.exporting.noise import Scale
 from toolkit.graphs.asking import scale_of
@@ -125,7 +125,7 @@ def quantize_within(
 ) -> Quantized:
     """Return an int8 graph whose accuracy drop is within `allowed` points, as many layers as can in int8.
 
-    Raises GateError when even the search finds none, or when the pictures do not suffice to tell.
+    Raises GateError when even the search finds none, CnnkitError when the pictures do not suffice to tell.
     Without labelled pictures (untrained and foreign networks) nothing is judged, and the result says so.
     """
     held, method = calibrated.held, calibrated.method
@@ -173,6 +173,9 @@ def _search(
     drop = judge(calibrated, emit([]), allowed)
     if drop.judge(allowed) == "pass":
         return [], drop
+    fewest = fewest_images(allowed)
+    if fewest is None or drop.images < fewest:  # whatever stays in float, the pictures could not tell
+        raise refusal(drop, allowed, [])
     tell(f"int8 loses {drop.words()}: more than {allowed:g} cannot be ruled out; looking for layers to keep")
     ranked = _by_damage(calibrated, emit)[:-1]
     if not ranked:
@@ -269,12 +272,28 @@ def _by_damage(calibrated: Calibrated, emit: Callable[[Sequence[str]], Any]) -> 
 
 def refusal(
     drop: Drop, allowed: float, kept: list[str], *, on: str = "", precision: Precision = "int8"
-) -> GateError:
-    """Return the failed gate in words: how much is lost, with how many layers in float, and `on` what."""
-    state = "undecided" if drop.judge(allowed) == "undecided" else "too much"
+) -> CnnkitError:
+    """Return why nothing is exported: how much is lost, with how many layers in float, and `on` what.
+
+    A GateError where too much is lost; what the pictures cannot tell failed no gate.
+    """
     kept_words = f" even with {len(kept)} layers in float" if kept else ""
+    loses = f"{precision} loses {drop.words()}{on}{kept_words}"
+    if drop.judge(allowed) == "undecided":
+        return CnnkitError(
+            f"{loses}: undecided against the {allowed:g} points allowed; {_lacking(drop, allowed)}, or use "
+            "--precision fp16"
+        )
     calibrated = ", try --calibration entropy or percentile," if precision == "int8" else ""
     return GateError(
-        f"{precision} loses {drop.words()}{on}{kept_words}, {state} against the {allowed:g} points allowed: "
-        f"allow more with --max-accuracy-drop{calibrated} or use --precision fp16"
+        f"{loses}, too much against the {allowed:g} points allowed: allow more with --max-accuracy-drop"
+        f"{calibrated} or use --precision fp16"
     )
+
+
+def _lacking(drop: Drop, allowed: float) -> str:
+    fewest = fewest_images(allowed)
+    if fewest is None:
+        return "no number of images can rule out the smallest loss: allow more with --max-accuracy-drop"
+    count = f"at least {fewest:,}" if drop.images < fewest else "more"
+    return f"{count} held-out images would tell: add pictures, allow more with --max-accuracy-drop"

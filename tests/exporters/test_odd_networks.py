@@ -114,6 +114,14 @@ def test_answers_that_change_from_call_to_call_are_refused(tmp_path: Path) -> No
     assert "answers the same input differently from call to call, by its node" in said(tmp_path)
 
 
+def test_an_operator_without_fp16_stays_in_fp32_and_is_named(tmp_path: Path) -> None:
+    nodes = odd.layers()
+    nodes[1] = odd.node("Celu", ["conv"], "act")
+    made = exported(odd.network(nodes), tmp_path, "--precision", "fp16")
+    assert "kept in fp32, as their operators have no fp16: act/Celu" in said(tmp_path)
+    assert open_artifact(made / "net.fp16.onnx").passport.kept_fp32 == ("act/Celu",)
+
+
 def single(last: str | None) -> Any:
     """Return a network of one score."""
     table = [odd.stored("table", odd.weights()["table"][:, :1]), odd.stored("offset", [0.05])]

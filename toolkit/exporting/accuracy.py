@@ -52,3 +52,8 @@ def paired_drop(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Drop:
         high=100 * (difference + Z95 * spread),
         images=count,
     )
+
+
+def fewest_images(allowed: float) -> int | None:
+    """Return on how many images a drop can pass at least where no answer changes; None where on no number."""
+    return max(1, math.ceil(100 * Z95 / allowed - 2)) if allowed > 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from toolkit.errors import CnnkitError
+from toolkit.graphs.ordering import reads_of
 
 BATCH = "batch"
 DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -38,12 +39,24 @@ def _opset_by_ir(ir: int) -> int:
     return max(int(row[2]) for row in rows)
 
 
-def free_weights(model: Any) -> None:
-    """Take weights out of the graph's inputs, where older files list them, too."""
-    stored = {tensor.name for tensor in model.graph.initializer}
+def free_weights(model: Any) -> str | None:
+    """Take weights out of the graph's inputs, where older files list them, too, and drop what nothing reads.
+
+    Of several of one name the last counts, as ONNX Runtime has it; return that in words.
+    """
+    graph = model.graph
+    read = {value.name for value in graph.output}.union(*(reads_of(node) for node in graph.node))
+    last = {tensor.name: place for place, tensor in enumerate(graph.initializer)}
+    names = [tensor.name for tensor in graph.initializer]
+    for place in reversed(range(len(names))):
+        if names[place] not in read or last[names[place]] != place:
+            del graph.initializer[place]
+    again = sorted({name for place, name in enumerate(names) if last[name] != place and name in read})
+    stored = {*names}
     for value in [value for value in model.graph.input if value.name in stored]:
         model.graph.input.remove(value)
     model.ir_version = max(model.ir_version, 4)  # before it, each weight had to be an input
+    return f"the file holds the weight {again[0]!r} more than once; the last one counts" if again else None
 
 
 def open_batch(model: Any) -> None:

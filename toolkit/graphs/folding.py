@@ -64,7 +64,8 @@ def _value_of(
     import onnx
 
     names = [name for name in node.input if name]
-    plain = node.domain in ("", "ai.onnx") and node.op_type not in RANDOM and not any(inner_graphs(node))
+    own = node.domain in ("", "ai.onnx") or (node.op_type in CODES and node.domain == "com.microsoft")
+    plain = own and node.op_type not in RANDOM and not any(inner_graphs(node))
     if not plain or (node.op_type in CODES and not codes):
         return None
     if any(name not in tensors and name not in computed for name in names):
@@ -121,7 +122,13 @@ def _computed(node: Any, given: dict[str, NDArray[Any]], model: Any) -> dict[str
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
     settings.intra_op_num_threads = 1
+    narrow = any(value.dtype.kind == "V" for value in given.values())
     try:
+        if narrow:  # of 4 bits, or bf16: types that numpy does not know, and the runtime takes none of
+            from onnx.reference import ReferenceEvaluator
+
+            made = ReferenceEvaluator(alone).run(None, given)
+            return {name: np.asarray(value) for name, value in zip(_outputs(node), made, strict=True)}
         opened = ort.InferenceSession(alone.SerializeToString(), settings, providers=["CPUExecutionProvider"])
         made = opened.run(None, given)
     except Exception:  # the runtime's own errors share no base class

@@ -41,15 +41,14 @@ def normalise(model: Any) -> Normalised:
 
     Raises CnnkitError for one whose nodes read what nothing makes.
     """
-    notes = [state_opset(model)]
-    free_weights(model)
+    notes = [state_opset(model), free_weights(model)]
     open_batch(model)
     sort_nodes(model)
     name_missing(model)
     form = form_of(model)
     codes = form is None and any(node.op_type == "DequantizeLinear" for node in model.graph.node)
     if codes:
-        notes.append("its weights were kept in 8 bits; they are read as floats")
+        notes.append("its weights were kept as integers; they are read as floats")
     fold(model, codes=codes)
     if opset_of(model) < OPSET:
         model = modern(model)

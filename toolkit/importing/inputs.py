@@ -58,7 +58,10 @@ def fix_inputs(model: Any, fixed: Mapping[str, str]) -> None:
         model.graph.input.remove(known[name])
     left = inputs_of_graph(model)
     if not left:
-        raise CnnkitError("every input has a value: leave --fix away for the one that takes the pictures")
+        raise CnnkitError(
+            "every input has a value, and none is left to take pictures: leave --fix away for that one, or "
+            "export the network without a value for it"
+        )
     if len(left) > 1:
         told = ", ".join(f"{value.name} ({_told(value)})" for value in left)
         last = left[-1].name
@@ -92,8 +95,20 @@ def _constant(value: Any, text: str) -> NDArray[Any]:
 
 def _told(value: Any) -> str:
     tensor = value.type.tensor_type
-    dtype = DTYPES.get(tensor.elem_type, f"type {tensor.elem_type}")
-    return f"{dtype} {shape_text(_extents(value))}" if tensor.HasField("shape") else dtype
+    if not tensor.HasField("shape"):
+        return _kind(value)
+    return f"{_kind(value)} {shape_text(_extents(value)) if tensor.shape.dim else 'scalar'}"
+
+
+def _kind(value: Any) -> str:
+    """Return what an input takes in words: the type of its elements, or what is no tensor."""
+    from onnx import TensorProto
+
+    word = value.type.WhichOneof("value")
+    if word != "tensor_type":
+        return str(word).removesuffix("_type")
+    number = value.type.tensor_type.elem_type
+    return DTYPES.get(number) or TensorProto.DataType.Name(number).lower()
 
 
 def _extents(value: Any) -> tuple[int | None, ...]:
@@ -111,7 +126,10 @@ def picture_input(
     """
     (value,) = inputs_of_graph(model)
     if value.type.tensor_type.elem_type not in DTYPES:
-        raise CnnkitError(f"the input {value.name!r} is of ONNX type {value.type.tensor_type.elem_type}")
+        raise CnnkitError(
+            f"the input {value.name!r} takes {_kind(value)}, and pictures become floats of 16 to 64 bits or "
+            "integers: export the network with such an input"
+        )
     shape = _extents(value)
     if not shape and (wishes.size or size):
         shape = (None,) * 4  # a tensor of any shape, which pictures of a known size are, too

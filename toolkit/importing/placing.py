@@ -7,6 +7,7 @@ from typing import Any
 
 from toolkit.artifacts import (
     CHECKPOINT,
+    LONGEST_NAME,
     Artifact,
     artifact_path,
     check_name,
@@ -28,7 +29,7 @@ def name_for(path: Path, given: str | None) -> str:
     if given is not None:
         return check_name(given)
     name = "".join(letter if letter.isalnum() or letter in " -_" else "-" for letter in path.stem)
-    return check_name(name.strip(" -") or "network")
+    return check_name(name.strip(" -")[:LONGEST_NAME].strip() or "network")
 
 
 def refuse_taken(root: Path, name: str, imported_sha256: str, *, fresh: bool) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
-from exporters.graphs.quantized import heavy_nodes, quantize, refuse_lost_operators
+from exporters.graphs.quantized import heavy_nodes, quantize, refuse_lost_operators, unquantizable
 from exporters.graphs.ranges import Range, measure
 from tests import odd_graphs as odd
 from toolkit.errors import CnnkitError
+from toolkit.graphs.completing import complete
 from toolkit.graphs.running import logits
 from toolkit.passports import Dialect
 from toolkit.tensorrt.flavours import load
@@ -113,3 +114,23 @@ def test_an_operator_that_was_lost_is_named() -> None:
     with pytest.raises(CnnkitError, match=r"int8 would lose the node 'b' \(Relu\)"):
         refuse_lost_operators(list(source.graph.node), lost)
     refuse_lost_operators(list(source.graph.node), source)
+
+
+def test_a_layer_normalization_over_several_extents_stays_in_float() -> None:
+    draw = np.random.default_rng(0).standard_normal
+    wide = odd.node("LayerNormalization", ["act", "gain", "bias"], "normal", axis=1)
+    nodes = [*odd.layers()[:2], wide, *odd.layers()[2:]]
+    nodes[3].input[0] = "normal"
+    constants = [*odd.plain_weights(), *(odd.stored(name, draw((6, 8, 8))) for name in ("gain", "bias"))]
+    source = complete(odd.network(nodes, constants=constants))
+    for place, one in enumerate(source.graph.node):
+        one.name = f"{one.op_type}_{place}"
+    assert unquantizable(source) == {"LayerNormalization_2": "LayerNormalization over several extents"}
+    pictures = odd.seeded(64)
+    for dialect in get_args(Dialect):
+        made = emit(source, measure(source, pictures).ranges, dialect)
+        (kept,) = (one for one in made.graph.node if one.op_type == "LayerNormalization")
+        assert [*kept.input[1:]] == ["gain", "bias"]
+        assert heavy_nodes(made) == ["Conv_0", "Gemm_5"]
+        wanted, found = logits(source, pictures), logits(made, pictures)
+        assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.98

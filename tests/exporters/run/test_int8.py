@@ -136,9 +136,25 @@ def _all_int8(calibrated: Calibrated) -> Any:
     return quantize(calibrated.model, calibrated.ranges, method="minmax", dialect="U8S8", reduce_range=False)
 
 
-def test_a_drop_that_no_search_can_rule_out_fails_the_gate(calibrated: Calibrated) -> None:
-    with pytest.raises(GateError, match=r"int8 loses .* undecided against the 0 points allowed"):
-        quantize_within(calibrated, dialect="U8S8", allowed=0.0, tell=lambda _: None, here=VNNI)
+@pytest.mark.parametrize(
+    ("allowed", "why"),
+    [
+        (0.0, "no number of images can rule out the smallest loss"),
+        (0.5, "at least 390 held-out images would"),
+    ],
+)
+def test_what_25_pictures_cannot_tell_failed_no_gate_and_is_refused_without_a_search(
+    calibrated: Calibrated, allowed: float, why: str
+) -> None:
+    assert calibrated.held.validation is not None
+    few = dataclasses.replace(calibrated.held, validation=calibrated.held.validation.take(slice(25)))
+    told: list[str] = []
+    with pytest.raises(CnnkitError, match=rf"on 25 images: undecided against the .* {why}") as raised:
+        quantize_within(
+            dataclasses.replace(calibrated, held=few), dialect="U8S8", allowed=allowed, tell=told.append
+        )
+    assert not isinstance(raised.value, GateError)
+    assert not told
 
 
 def test_without_labelled_pictures_nothing_is_judged_and_that_is_said(graph: Artifact, root: Path) -> None:
