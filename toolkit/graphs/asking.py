@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import CnnkitError, CorruptError
-from toolkit.graphs.facts import DTYPES
+from toolkit.graphs.facts import DTYPES, OPEN_EXTENTS, opset_of
 from toolkit.graphs.running import (
     LIVE_BYTES,
     LIVE_VALUES,
@@ -87,8 +87,9 @@ def ask(model: Any, *, output: str | None = None, classes: int | None = None, se
     _refuse_no_numbers(model, whole)
     changes = None if _near(rows, repeated) else _first_change(model, inputs)
     mixes = None
-    if changes is None and batch != 1 and not _alone(opened, inputs, rows, place, batch):
-        mixes = _first_mix(model, inputs, batch)
+    if changes is None and batch != 1:
+        row = _mixed_row(opened, inputs, rows, place, batch)
+        mixes = None if row is None else _first_mix(model, inputs, row, batch)
     return Nature(
         outputs=(scores, *(name for name in names if name != scores)),
         columns=rows.shape[1],
@@ -139,6 +140,8 @@ def _opened(model: Any) -> Opened:
     except CorruptError as error:
         doubles = any(DTYPES.get(tensor.data_type) == "float64" for tensor in model.graph.initializer)
         hint = "; it computes in float64: export the network in float32" if doubles else ""
+        if opset_of(model) < OPEN_EXTENTS:
+            hint = f"; it is of opset {opset_of(model)}: export it again, with opset 13 or newer"
         raise CorruptError(f"{error}{hint}") from None
 
 
@@ -239,28 +242,31 @@ def _others(inputs: NDArray[Any], row: int) -> NDArray[Any]:
     return turned
 
 
-def _alone(opened: Opened, inputs: NDArray[Any], rows: NDArray[Any], place: int, batch: int | None) -> bool:
-    """Tell whether each input gets the same row alone (in a fixed batch: beside others) as together."""
+def _mixed_row(
+    opened: Opened, inputs: NDArray[Any], rows: NDArray[Any], place: int, batch: int | None
+) -> int | None:
+    """Return the first input that gets another row alone (in a fixed batch: beside others); None for none."""
     for row in range(len(inputs)):
         given = inputs[row : row + 1] if batch is None else _others(inputs, row)
         found = _run(opened, given)[place]
         if not _near(found.reshape(len(given), -1)[:1], rows[row : row + 1]):
-            return False
-    return True
+            return row
+    return None
 
 
-def _first_mix(model: Any, inputs: NDArray[Any], batch: int | None) -> str:
+def _first_mix(model: Any, inputs: NDArray[Any], row: int, batch: int | None) -> str:
     """Return the first node whose value for an input differs with what stands beside it in the batch."""
-    other = inputs[:1] if batch is None else _others(inputs, 0)
-    return _first_difference(model, inputs, other)
+    other = inputs[row : row + 1] if batch is None else _others(inputs, row)
+    return _first_difference(model, inputs, other, row)
 
 
 def _first_change(model: Any, inputs: NDArray[Any]) -> str:
     """Return the first node that answers the same inputs differently the second time."""
-    return _first_difference(model, inputs, inputs)
+    return _first_difference(model, inputs, inputs, 0)
 
 
-def _first_difference(model: Any, inputs: NDArray[Any], other: NDArray[Any]) -> str:
+def _first_difference(model: Any, inputs: NDArray[Any], other: NDArray[Any], row: int) -> str:
+    """Return the first node whose value for `inputs[row]` is not that for the first of `other`."""
     import onnx
 
     floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
@@ -271,7 +277,8 @@ def _first_difference(model: Any, inputs: NDArray[Any], other: NDArray[Any]) -> 
     together, apart = (inner_values(opened, batch, wanted) for batch in (inputs, other))
     for name in wanted:
         first, second = together[name], apart[name]
-        rows = [part[:1].reshape(1, -1) for part in (first, second) if part.ndim and len(part)]
-        if len(rows) == 2 and not _near(*rows):
+        if not first.ndim or len(first) <= row or not len(second):
+            continue
+        if not _near(first[row : row + 1].reshape(1, -1), second[:1].reshape(1, -1)):
             return str(makers[name])
     return str(makers[model.graph.output[0].name])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, CorruptError
 from toolkit.graphs.ordering import reads_of
+from toolkit.graphs.weights import dense
 
 BATCH = "batch"
 DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -39,24 +40,41 @@ def _opset_by_ir(ir: int) -> int:
     return max(int(row[2]) for row in rows)
 
 
-def free_weights(model: Any) -> str | None:
+def free_weights(model: Any) -> None:
     """Take weights out of the graph's inputs, where older files list them, too, and drop what nothing reads.
 
-    Of several of one name the last counts, as ONNX Runtime has it; return that in words.
+    Sparse ones become ordinary. Raises CorruptError for two weights of one name.
     """
     graph = model.graph
+    graph.initializer.extend(map(dense, graph.sparse_initializer))
+    del graph.sparse_initializer[:]
     read = {value.name for value in graph.output}.union(*(reads_of(node) for node in graph.node))
-    last = {tensor.name: place for place, tensor in enumerate(graph.initializer)}
-    names = [tensor.name for tensor in graph.initializer]
-    for place in reversed(range(len(names))):
-        if names[place] not in read or last[names[place]] != place:
-            del graph.initializer[place]
-    again = sorted({name for place, name in enumerate(names) if last[name] != place and name in read})
-    stored = {*names}
-    for value in [value for value in model.graph.input if value.name in stored]:
-        model.graph.input.remove(value)
+    kept: dict[str, Any] = {}
+    for place in reversed(range(len(graph.initializer))):
+        tensor = graph.initializer[place]
+        if tensor.name in read and kept.setdefault(tensor.name, tensor) is tensor:
+            continue
+        if tensor.name in read and tensor != kept[tensor.name]:
+            raise CorruptError(
+                f"the file holds two weights called {tensor.name!r}, and which of them counts differs from "
+                "runtime to runtime; write the file again"
+            )
+        del graph.initializer[place]
+    for value in [value for value in graph.input if value.name in kept]:
+        graph.input.remove(value)
     model.ir_version = max(model.ir_version, 4)  # before it, each weight had to be an input
-    return f"the file holds the weight {again[0]!r} more than once; the last one counts" if again else None
+
+
+def drop_sequences(model: Any) -> str | None:
+    """Take outputs that are no tensors out of a graph with others, in place; return that in words."""
+    outputs = model.graph.output
+    others = [v for v in outputs if v.type.WhichOneof("value") not in (None, "tensor_type")]
+    if not others or len(others) == len(outputs):
+        return None
+    told = ", ".join(f"{v.name!r} (a {v.type.WhichOneof('value').removesuffix('_type')})" for v in others)
+    for value in others:
+        outputs.remove(value)
+    return f"left out, as it is no tensor: the output {told}"
 
 
 def open_batch(model: Any) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.passports import Layout, Passport, TensorSpec
 
+# before it an operator says by its attributes how it broadcasts, and converting that takes closed extents
+OPEN_EXTENTS = 7
 # what an ONNX tensor's element type is called in numpy, as passports write it
 DTYPES = {
     1: "float32",
@@ -97,6 +99,26 @@ def opset_of(model: Any) -> int:
     return int(next(own, 1))
 
 
+def _converted_closed(model: Any, opset: int) -> Any:
+    """Convert a graph with a batch of one: what brings older operators to opset 7 takes no open extent."""
+    import onnx
+
+    if any({"axis", "broadcast"} <= {a.name for a in node.attribute} for node in model.graph.node):
+        raise CnnkitError("its operators broadcast along an axis, and the converter makes others of them")
+    closed = copy.deepcopy(model)
+    del closed.graph.value_info[:]
+    ends = [value.type.tensor_type.shape.dim for value in (*closed.graph.input, *closed.graph.output)]
+    for dims in ends:
+        for dim in [dim for dim in dims[:1] if not dim.dim_value]:
+            dim.dim_value = 1
+    made = onnx.version_converter.convert_version(onnx.shape_inference.infer_shapes(closed), opset)
+    del made.graph.value_info[:]
+    for side in ("input", "output"):
+        for value, was in zip(getattr(made.graph, side), getattr(model.graph, side), strict=True):
+            value.CopyFrom(was)
+    return onnx.shape_inference.infer_shapes(made)
+
+
 def modern(model: Any) -> Any:
     """Bring an older graph to opset 13 once, before anything is decided by its nodes' names.
 
@@ -116,6 +138,8 @@ def at_least(model: Any, opset: int) -> Any:
     if own >= opset:
         return copy.deepcopy(model)
     try:
+        if own < OPEN_EXTENTS:
+            return _converted_closed(model, opset)
         return onnx.shape_inference.infer_shapes(onnx.version_converter.convert_version(model, opset))
     except Exception as error:  # the converter raises bare RuntimeErrors
         raise CnnkitError(

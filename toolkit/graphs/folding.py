@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.graphs.ordering import inner_graphs, reads_of, rename_in_node, replace_nodes
+from toolkit.graphs.weights import dense
 
 # a constant may grow this many times when it is folded, and by so much besides: more is a file blown up
 GROWTH = 4
@@ -88,6 +89,7 @@ def _stored(node: Any) -> NDArray[Any] | None:
     import onnx
 
     value = next((a.t for a in node.attribute if a.name == "value"), None)
+    value = next((dense(a.sparse_tensor) for a in node.attribute if a.name == "sparse_value"), value)
     return None if value is None else np.asarray(onnx.numpy_helper.to_array(value))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.graphs.completing import complete, skip_idle_casts
-from toolkit.graphs.ends import forget_output_shapes, free_weights, open_batch, state_opset
+from toolkit.graphs.ends import drop_sequences, forget_output_shapes, free_weights, open_batch, state_opset
 from toolkit.graphs.facts import modern, opset_of
 from toolkit.graphs.folding import fold
 from toolkit.graphs.ordering import name_missing, sort_nodes
@@ -41,7 +41,8 @@ def normalise(model: Any) -> Normalised:
 
     Raises CnnkitError for one whose nodes read what nothing makes.
     """
-    notes = [state_opset(model), free_weights(model)]
+    notes = [state_opset(model), drop_sequences(model)]
+    free_weights(model)
     open_batch(model)
     sort_nodes(model)
     name_missing(model)

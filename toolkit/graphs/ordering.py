@@ -58,7 +58,6 @@ def sort_nodes(model: Any) -> None:
     """
     graph = model.graph
     ready = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
-    ready |= {tensor.values.name for tensor in graph.sparse_initializer}
     waiting = [(node, reads_of(node)) for node in graph.node]
     ordered: list[Any] = []
     while waiting:

@@ -21,6 +21,17 @@ def is_large(tensor: Any) -> bool:
     return math.prod(tensor.dims) >= LARGE_VALUES and bool(tensor.HasField("raw_data"))
 
 
+def dense(sparse: Any) -> Any:
+    """Return a SparseTensorProto as a TensorProto; its places are numbers, or one coordinate an extent."""
+    from onnx import numpy_helper
+
+    values, places = (numpy_helper.to_array(part) for part in (sparse.values, sparse.indices))
+    whole = np.zeros(sparse.dims, values.dtype)
+    flat = places if places.ndim == 1 else np.ravel_multi_index(tuple(places.T), tuple(sparse.dims))
+    whole.reshape(-1)[flat] = values
+    return numpy_helper.from_array(whole, sparse.values.name)
+
+
 def halve_weights(model: Any, *, keep: Collection[str]) -> None:
     """Round the large weights of convolutions and products to fp16, in place, but for nodes in `keep`.
 

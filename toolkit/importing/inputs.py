@@ -64,7 +64,8 @@ def fix_inputs(model: Any, fixed: Mapping[str, str]) -> None:
         )
     if len(left) > 1:
         told = ", ".join(f"{value.name} ({_told(value)})" for value in left)
-        last = left[-1].name
+        # a picture has more extents than what stands beside one
+        last = min(reversed(left), key=lambda value: len(value.type.tensor_type.shape.dim)).name
         raise CnnkitError(
             f"the network has {len(left)} inputs, {told}, and takes pictures by one: give the others a "
             f"value, as in --fix {last}=0"

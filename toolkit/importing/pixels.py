@@ -42,8 +42,8 @@ def settle_pixels(
     if known is not None and known.preprocessing is not None:
         own = known.preprocessing
         if own.channels == taken.channels:
-            tell(f"pixels are prepared as {known.origin} says: {in_words(own)}")
             fitting = dataclasses.replace(own, size=taken.size)
+            tell(f"pixels are prepared as {known.origin} says: {in_words(fitting)}")
             return SettledPixels(preprocessing=replaced(fitting, said), origin=known.origin)
         tell(
             f"{known.origin} prepares {own.channels} channels and the graph takes {taken.channels}: not used"

@@ -60,6 +60,12 @@ def test_an_answer_that_depends_on_its_batch_is_found_with_its_node() -> None:
     assert found.mixes == "scores/Softmax"
 
 
+def test_a_node_that_leaves_the_first_of_a_batch_as_it_is_is_found_too() -> None:
+    sums = odd.node("CumSum", ["raw", "first"], "sums")
+    model = ending(sums, odd.node("Neg", ["sums"], "scores"), constants=[odd.stored("first", 0, np.int64)])
+    assert asked(model).mixes == "sums/CumSum"
+
+
 @pytest.mark.parametrize("first", ["n", 4])
 def test_statistics_of_the_batch_are_found_with_their_node_in_an_open_and_a_fixed_batch(
     first: int | str,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tests import odd_graphs as odd
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, CorruptError
 from toolkit.graphs.normalising import Normalised, normalise
 from toolkit.graphs.reading import load_graph, read_normalised
 from toolkit.graphs.recognising import dialect_of
@@ -138,16 +138,57 @@ def test_weights_in_other_small_types_are_read_as_floats(spelling: str) -> None:
     assert {n.op_type for n in found.model.graph.node} == {n.op_type for n in odd.layers()}
 
 
+@pytest.mark.parametrize("opset", [6, 7])
+def test_graphs_of_before_opset_7_are_brought_to_13(opset: int) -> None:
+    nodes = odd.layers()
+    if opset < 7:
+        nodes[-1].attribute.append(helper.make_attribute("broadcast", 1))
+    listed = [odd.end(t.name, list(t.dims)) for t in odd.plain_weights()]
+    model = odd.network(nodes, inputs=[odd.end("pictures", ["n", 3, 8, 8]), *listed], opset=opset, ir=3)
+    found = passed(model).model
+    assert found.opset_import[0].version == 13
+    np.testing.assert_allclose(odd.answer(found), odd.answer(odd.network()), atol=1e-6)
+
+
 def test_a_large_weight_that_nothing_reads_is_dropped() -> None:
     model = odd.network(constants=[*odd.plain_weights(), odd.stored("idle", np.zeros(5000))])
     assert {t.name for t in same(model).model.graph.initializer} == set(odd.weights())
 
 
-def test_of_two_weights_of_one_name_the_last_counts_and_that_is_said() -> None:
-    first = odd.stored("table", TABLE * 0)
-    found = passed(odd.network(constants=[first, *odd.plain_weights()]))
-    np.testing.assert_array_equal(odd.answer(found.model), odd.answer(odd.network()))
-    assert found.notes == ("the file holds the weight 'table' more than once; the last one counts",)
+def test_two_weights_of_one_name_are_refused_unless_they_are_one() -> None:
+    """Which of them ONNX Runtime takes depends on nothing that a file says."""
+    twice = odd.network(constants=[*odd.plain_weights(), odd.stored("table", TABLE)])
+    assert len(passed(twice).model.graph.initializer) == 4
+    other = odd.network(constants=[*odd.plain_weights(), odd.stored("table", TABLE * 2)])
+    with pytest.raises(CorruptError, match="holds two weights called 'table'"):
+        passed(other)
+
+
+@pytest.mark.parametrize("place", ["stored", "constant"])
+@pytest.mark.parametrize("coordinates", [False, True])
+def test_sparse_weights_are_read_as_ordinary_ones(place: str, coordinates: bool) -> None:
+    table = np.where(np.abs(TABLE) > 0.5, TABLE, 0)
+    at = np.flatnonzero(table)
+    places = np.argwhere(table) if coordinates else at
+    sparse = helper.make_sparse_tensor(
+        odd.stored("table", table.ravel()[at]), odd.stored("places", places, np.int64), table.shape
+    )
+    others = [t for t in odd.plain_weights() if t.name != "table"]
+    node = helper.make_node("Constant", [], ["table"], sparse_value=sparse)
+    model = odd.network([*([node] if place == "constant" else []), *odd.layers()], constants=others)
+    if place == "stored":
+        model.graph.sparse_initializer.append(sparse)
+    wanted = odd.answer(odd.network(constants=[*others, odd.stored("table", table)]))
+    np.testing.assert_array_equal(odd.answer(passed(model).model), wanted)
+
+
+def test_an_output_that_is_a_sequence_is_left_out_and_said() -> None:
+    nodes = [*odd.layers(), odd.node("SequenceConstruct", ["act", "pool"], "features")]
+    sequence = helper.make_tensor_sequence_value_info("features", TensorProto.FLOAT, None)
+    model = odd.network(nodes, outputs=[sequence, odd.end("scores", ["n", 4])])
+    found = passed(model)
+    assert [value.name for value in found.model.graph.output] == ["scores"]
+    assert found.notes == ("left out, as it is no tensor: the output 'features' (a sequence)",)
 
 
 def test_a_constant_that_would_blow_up_a_file_stays_as_it_is() -> None:
