@@ -87,8 +87,8 @@ class Tried:
 
     `accuracy` with its 95 % interval is on `images` pictures of the half that was searched;
     `held_accuracy` and its interval on `held_images` of the other half, for the best and its equals.
-    `told_apart` says that it is clearly worse than the best; None that it is not, and that too many are
-    as good for each to be named.
+    `told_apart` says that it is clearly worse than the best; None that it is not, and is not named: too many
+    are as good, or the time was too short to ask it about as many pictures.
     """
 
     preprocessing: Preprocessing

@@ -220,7 +220,7 @@ def _say_found(tried: tuple[Tried, ...], searched: int, tell: Tell) -> None:
     for one in equal:
         tell(f"not told apart: {in_words(one.preprocessing)}, {one.layout}: right on {_share(one)} others")
     if unnamed:
-        tell(f"{unnamed} more are as good on these pictures; harder ones would tell them apart")
+        tell(f"{unnamed} more are not told apart on as many pictures as there was time for")
 
 
 def _share(one: Tried) -> str:

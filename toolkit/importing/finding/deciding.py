@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-# so sure must be whoever is dropped: out of several equals, the luckiest would else outdo the right one
+# so sure must be whoever is told apart, of all that are compared: out of many equals, the luckiest would else
+# outdo the right one
 SURE = 0.01
-SURE_Z = 2.5758
-# a loss that is less than so much larger, in nats and as a share, says nothing of a preprocessing: a network
-# may be a little surer with more contrast than it learned with, and on every picture
+# a loss that is not surely so much larger, in nats and as a share, says nothing of a preprocessing: a network
+# may be a little surer with sharper pictures than it learned with, and on every one
 LEAST_LOSS, LEAST_SHARE = 0.02, 0.05
 # one that is so many points worse is worse, however few the pictures
 CLEAR_POINTS = 5.0
@@ -80,15 +81,18 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return min(1.0, float(2 * tail / 2**count))
 
 
-def clearly_worse(one: Answers, best: Answers, *, sure: float = SURE, z: float = SURE_Z) -> bool:
-    """Tell whether `one` is worse than `best`: less often right (McNemar), or at a larger loss (paired)."""
+def clearly_worse(one: Answers, best: Answers, *, sure: float = SURE) -> bool:
+    """Tell whether `one` is worse than `best`: less often right (McNemar), or at a larger loss (paired).
+
+    The interval of the difference in loss has to lie beyond what a preference explains, not beyond 0 alone.
+    """
     if one.accuracy < best.accuracy and mcnemar(one.right, best.right) < sure:
         return True
     apart = one.losses - best.losses
-    more = float(apart.mean())
-    if len(apart) < 2 or more < max(LEAST_LOSS, LEAST_SHARE * float(best.losses.mean())):
+    if len(apart) < 2:
         return False
-    return more > z * float(apart.std(ddof=1)) / math.sqrt(len(apart))
+    doubt = NormalDist().inv_cdf(1 - sure / 2) * float(apart.std(ddof=1)) / math.sqrt(len(apart))
+    return float(apart.mean()) - doubt > max(LEAST_LOSS, LEAST_SHARE * float(best.losses.mean()))
 
 
 def points_behind(one: NDArray[np.bool_], best: NDArray[np.bool_]) -> float:

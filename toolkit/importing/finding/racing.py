@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,16 +22,20 @@ from toolkit.passports import TensorSpec
 FIRST = 32
 BATCH = 32
 # so sure is a race before it drops one for good, with pictures still to come
-EARLY, EARLY_Z = 0.001, 3.29
+EARLY = 0.001
 
 
 @dataclass(kw_only=True)
 class Runner:
-    """One combination in the race: its answers to the pool's first pictures, in order."""
+    """One combination in the race: its answers to the pool's first pictures, in order.
+
+    `worse` tells that it left as clearly worse, and not for want of time.
+    """
 
     combination: Combination
     scores: list[NDArray[np.float32]] = field(default_factory=list)
     count: int = 0
+    worse: bool = False
 
 
 @dataclass(kw_only=True)
@@ -90,7 +95,9 @@ class Race:
             more = min(2 * count, self.pool.searched)
             if last or not (affordable := self.affordable(more - count, until)):
                 return alive[:keep]
-            alive, count = alive[: max(2, affordable)], more
+            # each round to come has as much time: fewer runners, and each of them looked at longer
+            rounds = math.ceil(math.log2(self.pool.searched / count))
+            alive, count = alive[: max(2, affordable // rounds)], more
             self.pool.forget([one.combination.preprocessing for one in alive])
 
     def affordable(self, pictures: int, until: float) -> int:
@@ -113,9 +120,7 @@ class Race:
         """Return the best first, then by loss, without those that are clearly worse."""
         found = [self.judged(runner, count) for runner in alive]
         first = best_of(found)
+        for at, runner in enumerate(alive):
+            runner.worse = at != first and clearly_worse(found[at], found[first], sure=EARLY)
         order = sorted(range(len(alive)), key=lambda at: (at != first, found[at].losses.mean()))
-        return [
-            alive[at]
-            for at in order
-            if at == first or not clearly_worse(found[at], found[first], sure=EARLY, z=EARLY_Z)
-        ]
+        return [alive[at] for at in order if not alive[at].worse]

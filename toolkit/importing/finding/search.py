@@ -15,6 +15,7 @@ from toolkit.importing import PixelWishes, Tried
 from toolkit.importing.finding.combinations import Combination, coloured, geometries, heads, scalings
 from toolkit.importing.finding.deciding import (
     CLEAR_POINTS,
+    SURE,
     Answers,
     best_of,
     clearly_worse,
@@ -121,31 +122,18 @@ def _different(pool: Pool, ways: Sequence[Preprocessing]) -> list[Preprocessing]
 
 
 def _report(race: Race, finalists: list[Runner], every: list[Runner], combinations: int) -> Found:
-    """Judge the finalists against each other, and the best and its equals on the half that was held back."""
-    count = min(runner.count for runner in finalists)
-    found = [race.judged(runner, count) for runner in finalists]
-    first = best_of(found)
-    equals = [
-        at
-        for at in sorted(range(len(found)), key=lambda at: found[at].losses.mean())
-        if at != first
-        and not clearly_worse(found[at], found[first])
-        and points_behind(found[at].right, found[first].right) < CLEAR_POINTS
-    ]
-    named = [first, *equals[: max(0, int(NAMED * len(every)) - 1)]]
-    unnamed = {id(finalists[at]) for at in equals} - {id(finalists[at]) for at in named}
-    held = _held(race, [finalists[at] for at in named])
-    best = held[0]
-    _refuse_guesses(best, race.pool, combinations)
+    """Judge against the best what did not leave as clearly worse, and what is named on the other half."""
+    best = finalists[best_of([race.judged(runner, runner.count) for runner in finalists])]
+    equals = _equals(race, best, [runner for runner in every if not runner.worse and runner is not best])
+    near = [runner for runner in equals if _behind(race, runner, best) < CLEAR_POINTS]
+    named = [best, *near[: max(0, int(NAMED * len(every)) - 1)]]
+    held = _held(race, named)
+    _refuse_guesses(held[0], race.pool, combinations)
     rows = []
-    for at, answered in zip(named, held, strict=True):
-        behind = points_behind(
-            np.concatenate([found[at].right, answered.right]),
-            np.concatenate([found[first].right, best.right]),
-        )
-        apart = at != first and behind >= CLEAR_POINTS
-        rows.append(_row(race, finalists[at], told_apart=apart, held=answered))
-    seen = {id(finalists[at]) for at in named}
+    for runner, answered in zip(named, held, strict=True):
+        apart = _behind(race, runner, best, held=(answered, held[0])) >= CLEAR_POINTS
+        rows.append(_row(race, runner, told_apart=apart, held=answered))
+    seen, unnamed = ({id(runner) for runner in some} for some in (named, equals))
     others = [
         _row(race, runner, told_apart=None if id(runner) in unnamed else True)
         for runner in every
@@ -155,6 +143,28 @@ def _report(race: Race, finalists: list[Runner], every: list[Runner], combinatio
     # what is not told apart follows the best, then the others
     rows.sort(key=lambda row: row.told_apart is not False)
     return Found(tried=(*rows, *others), combinations=combinations)
+
+
+def _equals(race: Race, best: Runner, others: Sequence[Runner]) -> list[Runner]:
+    """Return what is not told apart from the best on pictures that both answered, the nearest first."""
+    found = []
+    for runner in others:
+        count = min(runner.count, best.count)
+        one, leader = race.judged(runner, count), race.judged(best, count)
+        if not clearly_worse(one, leader, sure=SURE / len(others)):
+            found.append((float(one.losses.mean() - leader.losses.mean()), runner))
+    return [runner for _, runner in sorted(found, key=lambda pair: pair[0])]
+
+
+def _behind(
+    race: Race, runner: Runner, best: Runner, *, held: tuple[Answers, Answers] | None = None
+) -> float:
+    """Return how many points fewer a runner gets right of what both answered, and of the other half."""
+    count = min(runner.count, best.count)
+    right = [race.judged(one, count).right for one in (runner, best)]
+    if held is not None:
+        right = [np.concatenate([own, more.right]) for own, more in zip(right, held, strict=True)]
+    return points_behind(right[0], right[1])
 
 
 def _held(race: Race, runners: Sequence[Runner]) -> list[Answers]:
