@@ -11,11 +11,12 @@ from toolkit.artifacts import Artifact, open_artifact, shipped_root, stamp
 from toolkit.backends import BACKENDS
 from toolkit.choices import Budget
 from toolkit.choosing import Candidate, ChooseSettings
-from toolkit.choosing.candidates import find_files, variants
+from toolkit.choosing.candidates import LaterFile, find_files, rejected_file, variants
 from toolkit.choosing.choose import fitting
 from toolkit.choosing.contest import baseline_of
 from toolkit.choosing.judging import pictures_for
 from toolkit.errors import CnnkitError, ShapeError
+from toolkit.passports import SYMMETRIC
 from toolkit.telling import silent
 
 MODEL = "lenet-maxpool"
@@ -58,6 +59,17 @@ def test_files_of_other_weights_are_none_of_its_own(source: Artifact, tmp_path: 
     assert ("ort", "fp16", "no such file came with it") in {
         (one.contender.backend, one.contender.precision, one.why) for one in found.rejected
     }
+
+
+def test_a_second_dialect_beside_a_slow_file_is_not_made_and_that_is_said(source: Artifact) -> None:
+    beside = Candidate(backend="ort", artifact=source)
+    late = LaterFile(
+        beside=beside, dialect=SYMMETRIC, make=lambda: rejected_file("ort", "int8", "never asked for")
+    )
+    found = late.not_made(3.04)
+    assert found.why == "not made: ort fp32 is 3.0 times slower than one that may be chosen"
+    assert found.contender.dialect == SYMMETRIC
+    assert late.not_made(float("inf")).why == "not made: ort fp32 is not running"
 
 
 def test_pictures_of_other_classes_judge_nobody(source: Artifact) -> None:
