@@ -20,8 +20,9 @@ from toolkit.telling import Tell
 
 # windows in turn, and the seconds of each: to look, to thin out, to rank what is left, to confirm
 LOOK, SCREEN, RANK, CONFIRM = (1, 0.04), (2, 0.04), (3, 0.06), (4, 0.08)
-# slower than the best that may be chosen by so much, a file's answers, or its settings, are not looked at
-HOPELESS, EXPANDED = 2.0, 1.6
+# slower than the best that may be chosen by so much, a file is not judged, or only its threads are tried: by
+# their number, and by luck in one process, the time of a very small network doubles
+HOPELESS, EXPANDED = 2.5, 1.6
 # so near to the best of a file's settings, and of all that is ranked, one is timed again
 NEAR_FILE, NEAR = 1.3, 1.15
 RANKED, FINALISTS = 6, 3
@@ -167,9 +168,8 @@ class Contest:
         """Try the settings of each file that comes near the best, the fastest file first."""
         score = self.standing.score
         for one in sorted(self.standing.alive, key=score):
-            others = list(variants(one.candidate, self.settings, max(self.batches)))
-            best = min(map(score, self.standing.alive))
-            if one.why_not is not None or score(one) > EXPANDED * best or not others:
+            others = self._others(one) if one.why_not is None else []
+            if not others:
                 continue
             if time.monotonic() > self.arena.ends - RESERVE * self.settings.time_s:
                 why = f"not tried: the time was up (--time {self.settings.time_s:g})"
@@ -178,6 +178,12 @@ class Contest:
                 continue
             self.tell(f"trying {len(others)} settings of {one.candidate.contender(1).label} …")
             self._try(judge, one, baseline, others)
+
+    def _others(self, one: Entrant) -> list[Candidate]:
+        """Return other settings of a file; of one that is not near the best, other thread counts alone."""
+        found = list(variants(one.candidate, self.settings, max(self.batches)))
+        near = one in self._within(self.standing.alive, EXPANDED)
+        return found if near else [other for other in found if not other.settings]
 
     def _try(self, judge: ChoiceJudge, one: Entrant, baseline: Entrant, others: Sequence[Candidate]) -> None:
         """Time settings of one file beside it and the baseline; keep the two best of them open."""
