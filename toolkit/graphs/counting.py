@@ -12,7 +12,7 @@ from typing import Any
 from toolkit.errors import CorruptError
 from toolkit.graphs.naming import MODULES, TYPE
 from toolkit.graphs.ordering import inner_graphs, reads_of
-from toolkit.graphs.products import KnownSizes, precision_of, products, shape_of
+from toolkit.graphs.products import KnownSizes, Products, precision_of, products, shape_of, whole_numbers
 from toolkit.graphs.reading import load_graph
 from toolkit.graphs.scopes import ScopedNode, scoped_nodes
 from toolkit.graphs.weights import weights_as_inputs
@@ -82,17 +82,24 @@ def count_graph(path: Path, *, batch: int) -> SourceGraph:
     if not model.graph.node:
         raise CorruptError(f"{path} is no usable ONNX model: its graph has no nodes")
     renamed = _name_nodes(model)
-    types, notes = _inferred(model, batch)
+    light, notes = _inferred(model, batch)
+    types = {one.name: _type(one) for one in (*light.input, *light.value_info, *light.output)}
+    # inference writes shapes into bodies, too
+    bodies = {node.name: node for node in light.node if _has_body(node)}
     constants = _constants(model.graph)
     computing = _fold(model, types, constants)
     sizes = KnownSizes(
         shapes={name: kind.shape for name, kind in types.items()},
         counts={name: one.elements for name, one in constants.items()},
+        numbers=whole_numbers(model.graph, {}),
     )
+    work = {node.name: products(bodies.get(node.name, node), sizes) for node in computing}
     held: set[str] = set()  # what a node before has counted
     scoped = scoped_nodes(model.graph)
     return SourceGraph(
-        nodes=tuple(_placed(_node(node, types, sizes, constants, held), scoped) for node in computing),
+        nodes=tuple(
+            _placed(_node(node, types, work[node.name], constants, held), scoped) for node in computing
+        ),
         inputs=_inputs(model),
         outputs=tuple(value.name for value in model.graph.output),
         constants=frozenset(constants),
@@ -185,8 +192,8 @@ def _fold(model: Any, types: Mapping[str, _Type], constants: dict[str, _Constant
     return kept
 
 
-def _inferred(model: Any, batch: int) -> tuple[dict[str, _Type], tuple[str, ...]]:
-    """Infer every tensor's shape on a copy without the weights; what fails is said, not raised."""
+def _inferred(model: Any, batch: int) -> tuple[Any, tuple[str, ...]]:
+    """Return a graph without its weights and with every tensor's shape; what fails is said, not raised."""
     import onnx
 
     light = weights_as_inputs(model)
@@ -201,8 +208,7 @@ def _inferred(model: Any, batch: int) -> tuple[dict[str, _Type], tuple[str, ...]
         light = onnx.shape_inference.infer_shapes(light)
     except Exception as error:  # a custom operator or a wrong declaration; shapes then stay unknown
         notes = (f"shapes could not be inferred: {str(error).splitlines()[0]}",)
-    values = (*light.graph.input, *light.graph.value_info, *light.graph.output)
-    return {value.name: _type(value) for value in values}, notes
+    return light.graph, notes
 
 
 def _type(value: Any) -> _Type:
@@ -223,7 +229,7 @@ def _bytes(kind: _Type | None) -> int | None:
 def _node(
     node: Any,
     types: Mapping[str, _Type],
-    known: KnownSizes,
+    work: Products,
     constants: Mapping[str, _Constant],
     counted: set[str],
 ) -> SourceNode:
@@ -235,7 +241,6 @@ def _node(
     held = [*(constants[name] for name in fresh), *_inside(node)]
     carried = {entry.key: entry.value for entry in node.metadata_props}
     sizes = [_bytes(types.get(name)) for name in outputs]
-    work = products(node, known)
     return SourceNode(
         name=node.name,
         op=node.op_type,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -17,6 +17,8 @@ Shape = tuple[int, ...]
 UNCOUNTED = frozenset({"DFT", "STFT", "Det"})
 # a graph with one of these computes on 8 bits; with DequantizeLinear alone it only keeps its weights so
 INTEGER = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"})
+WHOLE = frozenset({6, 7, 9})  # int32, int64 and bool, by onnx.TensorProto's numbers
+PASSED_ON = frozenset({"Identity", "Cast"})
 FLOATS: Mapping[int, Precision] = {1: "fp32", 10: "fp16", 16: "bf16"}  # by onnx.TensorProto's numbers
 
 
@@ -34,10 +36,11 @@ OPEN = Products(macs=None, uncounted="its shapes are not known")
 
 @dataclass(frozen=True, kw_only=True)
 class KnownSizes:
-    """What is known of tensors: shapes, and the elements of constants."""
+    """What is known of tensors: shapes, the elements of constants, and those that are one whole number."""
 
     shapes: Mapping[str, Shape | None]
     counts: Mapping[str, int]
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     def shape(self, name: str) -> Shape:
         """Return a tensor's shape. Raises KeyError where that is not known."""
@@ -55,8 +58,8 @@ def products(node: Any, known: KnownSizes) -> Products:
     """Return the multiply-adds of a convolution, product, recurrent layer or attention; 0 for what has none.
 
     A convolution does |weights| / output channels for each output element; a product of (M, K) and (K, N)
-    does M·K·N. None for shapes that are not known, for bodies with products and for operators that are not
-    ONNX's own.
+    does M·K·N; a body its own as often as it runs. None for shapes that are not known, for bodies with
+    products that run as their own answers decide, and for operators that are not ONNX's own.
     """
     if next(inner_graphs(node), None) is not None:
         return _of_bodies(node, known)
@@ -83,14 +86,67 @@ def _not_known(what: str) -> Products:
 
 
 def _of_bodies(node: Any, known: KnownSizes) -> Products:
-    """Return those of an If whose branches do alike, 0 where no body multiplies; else they are not known."""
+    """Return those of an If whose branches do alike, or of a body for all its turns; 0 without any."""
     found = [_of_graph(graph, known) for graph in inner_graphs(node)]
-    if node.op_type == "If" and len({entry.macs for entry in found}) == 1:
-        return found[0]
     if all(entry.macs == 0 for entry in found):
         return NOTHING
-    unknown = "its branches differ" if node.op_type == "If" else "how often its body runs is not in the file"
-    return Products(macs=None, uncounted=next((e.uncounted for e in found if e.uncounted), unknown))
+    unknown = next((entry for entry in found if entry.macs is None), None)
+    if unknown:
+        return unknown
+    if node.op_type == "If":
+        alike = len({entry.macs for entry in found}) == 1
+        return found[0] if alike else Products(macs=None, uncounted="its branches differ")
+    turns = _turns(node, known)
+    if turns is None:
+        return Products(macs=None, uncounted="how often its body runs is not in the file")
+    return Products(macs=turns * (found[0].macs or 0))
+
+
+def _turns(node: Any, known: KnownSizes) -> int | None:
+    """Return how often the body of a Loop or a Scan runs; None where that is decided on the way."""
+    (body,) = inner_graphs(node)
+    if node.op_type == "Loop":
+        turns = known.numbers.get(node.input[0])
+        return max(0, turns) if turns is not None and _runs_on(node, body, known) else None
+    counts = [a.i for a in node.attribute if a.name == "num_scan_inputs"]
+    axes = next((a.ints for a in node.attribute if a.name == "scan_input_axes"), (0,))
+    if not counts or len(node.input) != len(body.input):  # a Scan of opset 8, which counts otherwise
+        return None
+    shape = known.shapes.get(node.input[-counts[0]])
+    return shape[axes[0]] if shape else None
+
+
+def _runs_on(node: Any, body: Any, known: KnownSizes) -> bool:
+    """Tell whether a Loop's condition is true and stays so, so that the number of turns alone ends it."""
+    begins = node.input[1] if len(node.input) > 1 else ""
+    numbers = whole_numbers(body, known.numbers)
+    goes_on, makers = body.output[0].name, {name: one for one in body.node for name in one.output}
+    while goes_on in makers and makers[goes_on].op_type in PASSED_ON:
+        goes_on = makers[goes_on].input[0]
+    return (not begins or bool(numbers.get(begins))) and (
+        goes_on == body.input[1].name or bool(numbers.get(goes_on))
+    )
+
+
+def whole_numbers(graph: Any, around: Mapping[str, int]) -> dict[str, int]:
+    """Return a graph's constants that are one whole number or switch, beside those of the graph around it."""
+    from onnx import numpy_helper
+
+    found = dict(around)
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        given = {a.name: a for a in node.attribute} if node.op_type == "Constant" else {}
+        if "value" in given:
+            tensors[node.output[0]] = given["value"].t
+        elif "value_int" in given:
+            found[node.output[0]] = given["value_int"].i
+    for name, tensor in tensors.items():
+        if tensor.data_type in WHOLE and prod(tensor.dims) == 1:
+            found[name] = int(numpy_helper.to_array(tensor).item())
+    for node in graph.node:
+        if node.op_type in PASSED_ON and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
 
 
 def shape_of(value: Any) -> Shape | None:
@@ -106,7 +162,8 @@ def _of_graph(graph: Any, known: KnownSizes) -> Products:
     told = {value.name: shape_of(value) for value in (*graph.input, *graph.value_info, *graph.output)}
     held = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     counts = {**known.counts, **{name: prod(shape) for name, shape in held.items()}}
-    inner = KnownSizes(shapes={**known.shapes, **told, **held}, counts=counts)
+    numbers = whole_numbers(graph, known.numbers)
+    inner = KnownSizes(shapes={**known.shapes, **told, **held}, counts=counts, numbers=numbers)
     found = [products(one, inner) for one in graph.node]
     unknown = next((entry for entry in found if entry.macs is None), None)
     return unknown or Products(macs=sum(entry.macs or 0 for entry in found))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -15,75 +14,23 @@ from torch import Tensor, nn, optim
 from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
 from toolkit.outputs import logits_of
-from toolkit.recipes import Metric
-from toolkit.schema import Count, Magnitude, Positive, Share
-from toolkit.training import EpochRecord, Watcher, seeding
-from toolkit.training.compute.draws import GlobalDraws
+from toolkit.training import Watcher, seeding
 from toolkit.training.compute.format import Compute
-from toolkit.training.compute.norms import SharedNorms, running_figures
 from toolkit.training.compute.ranks import Ranks
 from toolkit.training.compute.seats import BatchPart
-from toolkit.training.compute.sums import Accord, Sums
+from toolkit.training.compute.tally import StepAnswers, Tally, tally_of
+from toolkit.training.compute.together import Together
 from toolkit.training.data.batches import Batches
 from toolkit.training.data.features import FrozenFeatures, frozen_features
 from toolkit.training.data.mixing import mixed, mixes
 from toolkit.training.diagnostics import dead_layers, has_finite_weights, heard_classes, rectifies_scores
-from toolkit.training.guard import CHECK_STEPS, Divergence, DivergenceGuard, GuardState
-from toolkit.training.objective import Objective, main_labels, right_answers
+from toolkit.training.guard import CHECK_STEPS, Divergence, DivergenceGuard
+from toolkit.training.objective import Objective, main_labels
 from toolkit.training.optimisation import Average, clip, optimizer_of, rate_at
+from toolkit.training.progress import Progress
 from toolkit.training.teacher import Teacher
 from toolkit.transfer import Frozen, head
 from toolkit.weights import give
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """Where a run stands; all of it is written down for resuming.
-
-    `ticks` counts every step ever made, also those that a return to an earlier state undid.
-    """
-
-    epoch: Count = 0
-    step: Count = 0
-    ticks: Count = 0
-    attempt: Count = 0
-    rate_scale: Magnitude = 1.0
-    loss_sum: float = 0.0
-    right: Magnitude = 0
-    seen: Count = 0
-    trained_images: Count = 0
-    trained_seconds: Magnitude = 0.0
-    busy_seconds: Magnitude = 0.0
-    seconds: Magnitude = 0.0
-    best_epoch: Positive | None = None
-    best_accuracy: Share | None = None
-    best_loss: float | None = None
-    stopped: bool = False
-    epoch_began_s: Magnitude = 0.0
-    unjudged: list[float] = field(default_factory=list)
-    # by class, of the steps that the guard has not looked at yet
-    unjudged_seen: dict[str, Count] = field(default_factory=dict)
-    unjudged_right: dict[str, Count] = field(default_factory=dict)
-    watch: GuardState = field(default_factory=GuardState)
-    records: list[EpochRecord] = field(default_factory=list)
-    events: list[str] = field(default_factory=list)
-
-    def take(self, record: EpochRecord, metric: Metric) -> bool:
-        """Take in what an epoch came to; tell whether it is the best one yet."""
-        best_yet = next((one for one in self.records if one.epoch == self.best_epoch), None)
-        self.records.append(record)
-        if best_yet is not None and not record.better_than(best_yet, metric):
-            return False
-        self.best_epoch = record.epoch
-        self.best_accuracy, self.best_loss = record.val_accuracy, record.val_loss
-        return True
-
-    def selected(self, select: str) -> EpochRecord:
-        """Return the epoch whose weights are kept, "best" or "last". Raises CnnkitError."""
-        if not self.records:
-            raise CnnkitError("no epoch was finished, so there are no weights to keep; lower --lr")
-        number = self.best_epoch if select == "best" else self.records[-1].epoch
-        return next(record for record in self.records if record.epoch == number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,26 +50,6 @@ class LoopSetup:
     sync_batch_norm: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepAnswers:
-    """What a step came to: this rank's part of the loss, its logits with their labels, all labels' number."""
-
-    loss: Tensor
-    logits: Tensor
-    labels: Tensor
-    total: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tally:
-    """What some steps came to on all ranks: their losses, right answers, and both by class."""
-
-    losses: list[float]
-    right: float
-    seen: list[int]
-    hits: list[int]
-
-
 class Loop:
     """A module in training: its optimizer, averaged weights and progress."""
 
@@ -135,10 +62,10 @@ class Loop:
         self._features: FrozenFeatures | None = None
         self._learner = module
         self._tried_features = False
-        self._sums: Sums | None = None
+        self._together = Together(setup.ranks, shares_norms=setup.sync_batch_norm)
+        self.accord = self._together.accord
         self._begin_optimizer()
         self.enter_phase()
-        self.accord = Accord(setup.ranks)
         self.average = Average(module, recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = setup.compute.scaler()
         self._can_lose_classes = rectifies_scores(module)
@@ -178,11 +105,7 @@ class Loop:
     def _begin_optimizer(self) -> None:
         """Make an optimizer at rest for what learns, and what sums its gradients over ranks."""
         self.optimizer = optimizer_of(self.setup.recipe, self.module)
-        if self.setup.ranks.alone:
-            return
-        if self._sums is not None:
-            self._sums.close()
-        self._sums = Sums(self.module, self.setup.ranks)
+        self._together.follow(self.module)
 
     def enter_phase(self) -> None:
         """Freeze or thaw the body as the present epoch has it; what learns from then on starts at rest."""
@@ -268,7 +191,7 @@ class Loop:
         own = labels[share.rows]
         self.optimizer.rate = self.rate(done.step) if rate is None else rate
         seeding.reseed(self.setup.compute.device, self.setup.seed, seeding.DROPOUT, done.epoch, done.step)
-        with self.setup.compute.autocast(), self._as_one(share):
+        with self.setup.compute.autocast(), self._together.as_one(share):
             logits = logits_of(self._learner(images))
         loss = self.setup.objective.loss(_wide(logits), own)
         self.optimizer.zero_grad()
@@ -285,19 +208,6 @@ class Loop:
             )
         )
 
-    @contextlib.contextmanager
-    def _as_one(self, share: BatchPart) -> Iterator[None]:
-        """Draw and, where asked for, normalise as one process would of the whole batch; alone, do nothing."""
-        setup = self.setup
-        if setup.ranks.alone:
-            yield
-            return
-        with contextlib.ExitStack() as modes:
-            modes.enter_context(GlobalDraws(share))
-            if setup.sync_batch_norm:
-                modes.enter_context(SharedNorms(setup.ranks, share))
-            yield
-
     def _taught(self, loss: Tensor, images: Tensor, logits: Tensor) -> Tensor:
         """Return what the weights learn from: the labels' loss, and the teacher's in its share."""
         teacher, recipe = self.setup.teacher, self.setup.recipe
@@ -310,7 +220,7 @@ class Loop:
     def _backward(self, loss: Tensor, share: BatchPart) -> None:
         norm, scaler = self.setup.recipe.clip_norm, self.scaler
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-        self._add_up(share)
+        self._together.add_up(self.module, share)
         # the scaler asks an optimizer for no more than ours has
         optimizer = cast("optim.Optimizer", self.optimizer)
         if norm is not None:
@@ -323,18 +233,6 @@ class Loop:
             scaler.step(optimizer)
             scaler.update()
 
-    def _add_up(self, share: BatchPart) -> None:
-        """Make gradients, and what else a step moves, those of all ranks; hear what the others want."""
-        if self._sums is None:
-            return
-        wishes = self.accord.wishes()
-        # the ranks' mean of batch norm's running figures: with it, the first rank's state is everybody's
-        figures = [] if self.setup.sync_batch_norm else running_figures(self.module)
-        for value in figures:
-            value.mul_(share.weight)
-        self._sums.finish([*figures, wishes])
-        self.accord.hear(wishes)
-
     def start_clock(self) -> None:
         """Count training time from now on: what went before was scoring or saving."""
         self._wall, self._busy = time.perf_counter(), time.process_time()
@@ -344,7 +242,7 @@ class Loop:
         if not self._pending:
             return  # time without steps is not training
         done = self.progress
-        tally = self._tally()
+        tally = tally_of(self._pending, len(self.setup.objective.shares), self.setup.ranks)
         for loss, step in zip(tally.losses, self._pending, strict=True):
             done.loss_sum += loss * step.total
         whole = self._pending[0].labels.ndim == 1
@@ -359,25 +257,6 @@ class Loop:
         done.trained_seconds += wall - self._wall
         done.busy_seconds += busy - self._busy
         self._wall, self._busy = wall, busy
-
-    def _tally(self) -> Tally:
-        """Return what the last steps came to, added up over the ranks."""
-        steps, classes = self._pending, len(self.setup.objective.shares)
-        losses = torch.stack([step.loss for step in steps]).cpu().double()
-        logits = torch.cat([step.logits for step in steps])
-        labels = torch.cat([step.labels for step in steps])
-        scores, truth = right_answers(logits, labels).cpu().double(), main_labels(labels).cpu()
-        right = logits.argmax(1).cpu() == truth
-        seen, hits = (torch.bincount(found, minlength=classes) for found in (truth, truth[right]))
-        figures = torch.cat([losses, scores.sum()[None], seen.double(), hits.double()])
-        self.setup.ranks.add(figures)
-        by_class = figures[len(steps) + 1 :].long().tolist()
-        return Tally(
-            losses=figures[: len(steps)].tolist(),
-            right=float(figures[len(steps)]),
-            seen=by_class[:classes],
-            hits=by_class[classes:],
-        )
 
     def _count_answers(self, tally: Tally) -> None:
         """Count what was answered, and how much of it rightly, by class, until the guard looks."""

@@ -111,25 +111,45 @@ def test_branches_that_do_alike_are_counted_and_others_not_but_their_weights_are
     assert "x" in unlike.inputs  # which the branches read from the graph around them
 
 
-def test_a_loop_is_not_counted_unless_its_body_multiplies_nothing(tmp_path: Path) -> None:
-    def looped(inner: Any, held: Sequence[Any]) -> Any:
-        same = helper.make_node("Identity", ["c"], ["d"], name="same")
-        kinds = [value("i", [], TensorProto.INT64), value("c", [], TensorProto.BOOL), value("v", [2, 4])]
-        ends = [value("d", [], TensorProto.BOOL), value("u", [2, 4])]
-        node = helper.make_node(
-            "Loop",
-            ["turns", "", "x"],
-            ["y"],
-            name="loop",
-            body=helper.make_graph([same, inner], "b", kinds, ends, held),
-        )
-        turns = numpy_helper.from_array(np.int64(5), "turns")
-        return counted(tmp_path, [node], [value("x", [2, 4])], [value("y", [2, 4])], [turns]).nodes[0]
+def looped(folder: Path, inner: Any, held: Sequence[Any] = (), *, turns: str = "turns", on: str = "c") -> Any:
+    """Return the node of a Loop of five turns over (2, 4), which goes on while `on` holds."""
+    kinds = [value("i", [], TensorProto.INT64), value("c", [], TensorProto.BOOL), value("v", [2, 4])]
+    ends = [value("d", [], TensorProto.BOOL), value("u", [2, 4])]
+    nodes = [helper.make_node("Identity", [on], ["d"], name="same"), *inner]
+    body = helper.make_graph(nodes, "b", kinds, ends, held)
+    loop = helper.make_node("Loop", [turns, "", "x"], ["y"], name="loop", body=body)
+    inputs = [value("x", [2, 4]), value("asked", [], TensorProto.INT64)]
+    five = numpy_helper.from_array(np.int64(5), "turns")
+    return counted(folder, [loop], inputs, [value("y", [2, 4])], [five]).nodes[0]
 
-    product = looped(helper.make_node("MatMul", ["v", "w"], ["u"], name="fc"), [weight("w", 4, 4)])
-    assert (product.macs, product.uncounted) == (None, "how often its body runs is not in the file")
-    assert product.parameters == 16  # how many turns there are is no weight
-    assert looped(helper.make_node("Relu", ["v"], ["u"], name="relu"), []).macs == 0
+
+def test_the_body_of_a_loop_is_counted_as_often_as_it_runs(tmp_path: Path) -> None:
+    # a shape in between that only inference tells
+    nodes = [
+        helper.make_node("MatMul", ["v", "w"], ["m"], name="wide"),
+        helper.make_node("MatMul", ["m", "z"], ["u"], name="narrow"),
+    ]
+    held = [weight("w", 4, 6), weight("z", 6, 4)]
+    found = looped(tmp_path, nodes, held)
+    assert (found.macs, found.uncounted) == (5 * 2 * (4 * 6 + 6 * 4), None)
+    assert found.parameters == 48  # how many turns there are is no weight
+    assert looped(tmp_path, [helper.make_node("Relu", ["v"], ["u"], name="relu")]).macs == 0
+    # asked for as an input, or ended by what it computes
+    ends = helper.make_node("Less", ["i", "turns"], ["e"], name="less")
+    for open_end in (
+        looped(tmp_path, nodes, held, turns="asked"),
+        looped(tmp_path, [ends, *nodes], held, on="e"),
+    ):
+        assert (open_end.macs, open_end.uncounted) == (None, "how often its body runs is not in the file")
+
+
+def test_the_body_of_a_scan_is_counted_once_for_each_place_of_its_axis(tmp_path: Path) -> None:
+    product = helper.make_node("MatMul", ["v", "w"], ["u"], name="fc")
+    ends = [value("u", [2, 4])]
+    body = helper.make_graph([product], "b", [value("v", [2, 4])], ends, [weight("w", 4, 4)])
+    node = helper.make_node("Scan", ["x"], ["y"], name="scan", body=body, num_scan_inputs=1)
+    found = counted(tmp_path, [node], [value("x", [7, 2, 4])], [value("y", [7, 2, 4])])
+    assert found.nodes[0].macs == 7 * 2 * 16
 
 
 def test_what_no_formula_knows_is_none_with_a_reason(tmp_path: Path) -> None:

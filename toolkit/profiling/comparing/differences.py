@@ -303,9 +303,10 @@ class _Judge:
             return told(verdict="slower", beyond=float(np.expm1(middle - slowest)))
         if high < fastest and middle < less + fastest and _counts(a, b, fastest):
             return told(verdict="faster", beyond=float(np.expm1(middle - fastest)))
-        # a file beside itself is one measurement
-        apart = drift if pair.before != pair.after else None
-        noisy = apart is not None and self._noisy(pair, apart, middle - slowest, high - slowest)
+        # columns in turn shared whatever the machine did: what may stay unseen is half the interval
+        margin = margin_of(drift.noise(pair), tests=self.tests) if drift else (high - low) / 2
+        usual = USUAL_STRAYS * drift.usual(pair) if drift else 0.0
+        noisy = self._noisy(pair, middle - slowest - usual, high - slowest, margin)
         return told(verdict=TOO_NOISY if noisy else "no change")
 
     def _plain(self, a: float, b: float, told: Callable[..., Difference]) -> Difference:
@@ -318,21 +319,18 @@ class _Judge:
         verdict: Verdict = "slower" if counts and slower else "faster" if counts and faster else "no change"
         return told(verdict=verdict, change=change, beyond=change, plain=True)
 
-    def _noisy(self, pair: Pair, drift: MachineDrift, beyond: float, high: float) -> bool:
+    def _noisy(self, pair: Pair, beyond: float, high: float, margin: float) -> bool:
         """Tell whether a slower row may stay unseen, or was seen and cannot be told from the machine.
 
-        A row waits for memory by more or less in every pair, which is no noise of these two: only what they
-        showed beyond that counts.
+        `margin` is what these two measurements showed alone, `beyond` the change without what may be expected of
+        any two: that a row waits for memory by more or less in every pair is no noise of theirs. A file beside
+        itself is one measurement, of which nothing is noise.
         """
         ms = min(pair.medians or (0.0, 0.0))
-        if ms < LEAST_SHARE * self.whole_ms or ms * UNSEEN_CHANGE < SMALLEST_MS:
+        if pair.before == pair.after or ms < LEAST_SHARE * self.whole_ms or ms * UNSEEN_CHANGE < SMALLEST_MS:
             return False
-        usual = USUAL_STRAYS * drift.usual(pair)
-        seen = beyond > math.log1p(max(self.smallest, SEEN_CHANGE)) + usual and high > 0
-        unseen = margin_of(drift.noise(pair), tests=self.tests) > math.log1p(
-            max(self.smallest, UNSEEN_CHANGE)
-        )
-        return seen or unseen
+        seen = beyond > math.log1p(max(self.smallest, SEEN_CHANGE)) and high > 0
+        return seen or margin > math.log1p(max(self.smallest, UNSEEN_CHANGE))
 
 
 def _from_nothing(before: float, after: float) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,9 +13,8 @@ from toolkit.training.compute.ranks import Ranks
 if TYPE_CHECKING:
     from torch.distributed import Work
 
-_LARGE = (
-    1 << 16
-)  # figures: such a gradient is sent by itself, as soon as all that were sent before it are here
+# figures: such a gradient is sent by itself, as soon as all that were sent before it are here
+_LARGE = 1 << 16
 
 
 class Sums:
@@ -79,35 +78,3 @@ class Sums:
         """Take the hooks off the parameters."""
         for hook in self._hooks:
             hook.remove()
-
-
-class Accord:
-    """What all ranks do after a step because one of them wants to: save the state, or stop.
-
-    Alone, what is wanted at the moment counts; else what was wanted when the step's gradients were summed.
-    """
-
-    def __init__(self, ranks: Ranks) -> None:
-        self._alone = ranks.alone
-        self.wants_stop: Callable[[], bool] = lambda: False
-        self.wants_save: Callable[[], bool] = lambda: False
-        self._heard = (False, False)
-
-    def wishes(self) -> Tensor:
-        """Return this rank's wishes, as figures to be summed."""
-        return torch.tensor([float(self.wants_stop()), float(self.wants_save())])
-
-    def hear(self, wishes: Tensor) -> None:
-        """Take in the sum of all ranks' wishes."""
-        stop, save = (wishes > 0).tolist()
-        self._heard = (stop, save)
-
-    @property
-    def stop(self) -> bool:
-        """Tell whether to stop now."""
-        return self.wants_stop() if self._alone else self._heard[0]
-
-    @property
-    def save(self) -> bool:
-        """Tell whether to save now."""
-        return self.wants_save() if self._alone else self._heard[1]

@@ -18,8 +18,8 @@ from toolkit.training import EpochRecord, Job, Outcome
 from toolkit.training.compute.format import Compute
 from toolkit.training.compute.seats import Seat
 from toolkit.training.data.prepare import PreparedData
-from toolkit.training.loop import Progress
 from toolkit.training.process import usage as gauges
+from toolkit.training.progress import Progress
 from toolkit.training.record.charts import draw_confusion, draw_curves
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.logs import write_csv, write_tensorboard

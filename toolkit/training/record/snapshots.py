@@ -21,7 +21,8 @@ from toolkit import schema
 from toolkit.artifacts import writing
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.training.compute.ranks import Ranks
-from toolkit.training.loop import Loop, Progress
+from toolkit.training.loop import Loop
+from toolkit.training.progress import Progress
 from toolkit.weights import give, unshared
 
 # a save may cost so much of a run's time; large networks are then saved less often than asked

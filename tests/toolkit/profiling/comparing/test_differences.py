@@ -321,6 +321,28 @@ def test_the_whole_call_tells_nothing_where_most_rows_cannot_be_judged() -> None
     assert (whole.verdict, whole.beyond) == ("too noisy to judge", None)
 
 
+def in_turn(rows: Mapping[str, float], after: Mapping[str, float], seed: int, noise: float) -> Comparison:
+    """Return two columns timed in turn, each with the noise of its own windows."""
+    first, second = profile_of(rows, 2 * seed, noise=noise), profile_of(after, 2 * seed + 1, noise=noise)
+    (run,), (other,) = first.runs, second.runs
+    cells = {row.modules: row.cells["ort"] for row in other.rows}
+    joined = tuple(
+        dataclasses.replace(row, cells={**row.cells, "ort:new": cells[row.modules]}) for row in run.rows
+    )
+    columns = {**run.backends, "ort:new": other.backends["ort"]}
+    run = dataclasses.replace(run, backends=columns, rows=joined)
+    return compare_columns(dataclasses.replace(first, runs=(run,)))
+
+
+def test_noise_in_columns_timed_in_turn_is_said_and_on_a_quiet_machine_there_is_none() -> None:
+    slower = {**ROWS, "fc1": 1.0}
+    for seed in range(5):
+        found = {entry.row: entry.verdict for entry in in_turn(ROWS, slower, seed, 0.3).differences}
+        assert found["fc1"] in ("slower", "too noisy to judge")
+    assert sum(bool(in_turn(ROWS, ROWS, seed, 0.02).noisy) for seed in range(20)) <= 1
+    assert sum(bool(in_turn(ROWS, ROWS, seed, 0.4).noisy) for seed in range(20)) >= 19
+
+
 def on_gpu(profile: Profile) -> Profile:
     (run,) = profile.runs
     column = dataclasses.replace(run.backends["ort"], device="cuda")

@@ -21,7 +21,7 @@ from toolkit.training.cells import CellResult, known_result
 from toolkit.training.compute.candidates import ComputeChoice
 from toolkit.training.compute.format import Compute
 from toolkit.training.guard import ClassAnswers, GuardState
-from toolkit.training.loop import Progress
+from toolkit.training.progress import Progress
 from toolkit.training.record.facts import RunFacts
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.sweep import SweepPlan, open_folder
