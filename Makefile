@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV   ?= .venv
 SERVE  ?= 1
-# two test files at a time, one thread each: threads of two processes on two cores wait for one another
-PARALLEL ?= --numprocesses 2 --dist loadfile
+# two test files at a time, one thread each: threads of two processes on two cores wait for one another. A worker
+# that dies is replaced once: xdist gives its file to the next one, which would die of it again, without an end
+PARALLEL ?= --numprocesses 2 --dist loadfile --max-worker-restart 1
+# a test that hangs ends its process with every thread's stack; none takes a third of that
+TIMEOUT := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 test: export OMP_NUM_THREADS = 1
 BIN    := $(VENV)/bin
 
@@ -43,7 +46,7 @@ ifneq ($(SERVE),0)
 endif
 
 test: $(VENV)/.installed-all,test
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(TIMEOUT)
 
 test-all: $(VENV)/.installed-all,test
 	$(BIN)/python -m pytest

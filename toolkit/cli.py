@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -80,7 +81,9 @@ def words(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))
 
 
-def _short(word: str) -> Callable[[Function], Function]:
+def short(word: str) -> Callable[[Function], Function]:
+    """Make the switch that stands for a precision."""
+
     def note(context: click.Context, parameter: click.Parameter, on: bool) -> None:
         context.meta[f"cnnkit.{word}"] = on
 
@@ -97,6 +100,23 @@ def _short(word: str) -> Callable[[Function], Function]:
 def name_option(text: str) -> Callable[[Function], Function]:
     """Make the option that names what is written."""
     return click.option("--name", callback=checked(check_name), help=text)
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; every comparison with NaN is false, so click lets that through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return found
+
+
+def images_or_all(text: str) -> int | None:
+    """Return a number of images; None for `all`. Raises ValueError."""
+    if text != "all" and (not text.isdigit() or int(text) < 1):
+        raise ValueError("a number of images, or all")
+    return None if text == "all" else int(text)
 
 
 class Listed(click.Option):
@@ -192,8 +212,8 @@ precision_option = options(
         callback=_precision,
         help="Number format (default: fp32).",
     ),
-    _short("fp16"),
-    _short("int8"),
+    short("fp16"),
+    short("int8"),
 )
 
 

@@ -36,6 +36,11 @@ def change_text(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:+.1%}"
 
 
+def one_line(text: str) -> str:
+    """Return a name with its line breaks and other signs that move a terminal's cursor written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def bytes_text(value: float | None) -> str:
     """Return bytes with a decimal unit: `612 B`, `18.8 kB`, `104.9 MB`, `2.35 GB`."""
     if value is None:

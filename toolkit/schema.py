@@ -20,6 +20,8 @@ import msgspec
 from msgspec import Meta
 
 from toolkit.errors import CorruptError
+from toolkit.figures import one_line
+from toolkit.traces import paired
 
 Struct = TypeVar("Struct")
 # more than 64 bits are nobody's count, and would not fit a float where a share is taken of them
@@ -81,7 +83,8 @@ def convert(
 def read_json(path: Path, *, again: str = "make it again") -> Any:
     """Return the JSON of a file as plain values. Raises CorruptError; FileNotFoundError as it is."""
     try:
-        return json.loads(path.read_bytes())
+        data = path.read_bytes()
+        return json.loads(paired(data.decode(json.detect_encoding(data), "surrogatepass")))
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -141,7 +144,7 @@ class _Fault:
     lacks: bool = False
 
     def words(self, beside: str | None) -> str:
-        path = _one_line(".".join(name for name in self.path if name != beside))
+        path = one_line(".".join(name for name in self.path if name != beside))
         if self.lacks:
             return f"it lacks `{path}`"
         return f"{f'`{path}`' if path else 'it'} is {_shown(self.value)}; {self.belongs}"
@@ -234,11 +237,7 @@ def _belongs(reason: str, kind: Any) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        text = _one_line(json.dumps(value, ensure_ascii=False, default=str))
+        text = one_line(json.dumps(value, ensure_ascii=False, default=str))
     except RecursionError:
         return "nested too deep"
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,12 +102,34 @@ def trimmed_mean(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     return means
 
 
+# one half of a letter beyond the first 65,536, as JSON escapes it, without the other half beside it
+_HALF_LETTER = re.compile(
+    r"(?<!\\)\\u(?:d[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2}\\u)d[c-f][0-9a-f]{2})",
+    re.IGNORECASE,
+)
+
+
+def paired(text: str) -> str:
+    """Return JSON's text with a mark for each half of a letter, which no file and no terminal can hold."""
+    return _HALF_LETTER.sub(r"\\ufffd", text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForeignFile:
     """A file that another program wrote of a run, as text."""
 
     path: Path
     text: str
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file's text, UTF-16 where its mark says so (PowerShell's `>`), else UTF-8.
+
+        Raises OSError.
+        """
+        data = path.read_bytes()
+        marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return cls(path=path, text=paired(data.decode("utf-16" if marked else "utf-8-sig", errors="replace")))
 
     @cached_property
     def data(self) -> Any:

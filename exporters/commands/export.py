@@ -41,12 +41,6 @@ def _precisions(value: str) -> tuple[Precision, ...]:
     return tuple(map(as_precision, cli.words(value)))
 
 
-def _images(value: str) -> int | None:
-    if value != "all" and (not value.isdigit() or int(value) < 1):
-        raise ValueError("a number of images, or all")
-    return None if value == "all" else int(value)
-
-
 @click.command()
 @click.argument("model", required=False)
 @click.option(
@@ -80,7 +74,7 @@ def _images(value: str) -> int | None:
     "--images",
     default="1000",
     show_default=True,
-    callback=cli.checked(_images),
+    callback=cli.checked(cli.images_or_all),
     metavar="N|all",
     help="For parity.",
 )
@@ -99,7 +93,7 @@ def _images(value: str) -> int | None:
 )
 @click.option("--calibration-images", type=click.IntRange(1), default=512, show_default=True)
 @click.option(
-    "--max-accuracy-drop", type=click.FloatRange(0), help="int8: points that it may lose [default: 0.5]."
+    "--max-accuracy-drop", type=cli.FiniteRange(0), help="int8: points that it may lose [default: 0.5]."
 )
 @click.option(
     "--size",

@@ -39,7 +39,7 @@ from toolkit.passports import Precision
 @click.option("--max-batch", type=click.IntRange(1), default=32, show_default=True, help="Rows run together.")
 @click.option(
     "--max-delay",
-    type=click.FloatRange(0),
+    type=cli.FiniteRange(0),
     help="Milliseconds that callers in company wait for more [default: 2, or what a choice's curve saves].",
 )
 @click.option(
@@ -51,7 +51,7 @@ from toolkit.passports import Precision
 )
 @click.option(
     "--deadline",
-    type=click.FloatRange(0, min_open=True),
+    type=cli.FiniteRange(0, min_open=True),
     default=10.0,
     show_default=True,
     help="Seconds for a request, body and all, then 504.",
@@ -72,14 +72,14 @@ from toolkit.passports import Precision
 )
 @click.option(
     "--keep-alive",
-    type=click.FloatRange(1),
+    type=cli.FiniteRange(1),
     default=KEEP_ALIVE_S,
     show_default=True,
     help="Seconds that a connection may wait for its next request: longer than the proxy keeps it.",
 )
 @click.option(
     "--stop-delay",
-    type=click.FloatRange(0),
+    type=cli.FiniteRange(0),
     default=0.0,
     show_default=True,
     help="Seconds to answer on, not ready, before a stop: as long as a balancer takes to see it.",

@@ -42,6 +42,13 @@ def test_contradicting_precisions_are_wrong_usage() -> None:
         assert "contradict" in result.output
 
 
+@pytest.mark.parametrize("words", [("eval", "x", "--at-least", "nan"), ("profile", "--duration", "inf")])
+def test_a_bound_that_is_no_finite_number_is_wrong_usage(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(front_door.main, words)
+    assert result.exit_code == 2
+    assert "is no finite number" in result.stderr or "is not in the range" in result.stderr
+
+
 def test_artifacts_folder_is_the_option_then_the_variable_then_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(CliRunner().invoke(probe, []).stdout)["root"] == "artifacts"
     monkeypatch.setenv("CNNKIT_ARTIFACTS", "/somewhere")

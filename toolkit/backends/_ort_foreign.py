@@ -21,8 +21,9 @@ def read_foreign(files: ForeignFiles) -> ForeignTrace | None:
     file = files.layers or files.times
     data = file.data if file else None
     entries = data if isinstance(data, list) else []
-    if file is None or not any(isinstance(e, Mapping) and e.get("cat") == NODE for e in entries):
-        return None
+    known = any(isinstance(e, Mapping) and e.get("cat") == NODE for e in entries)
+    if file is None or not known or None not in (files.layers, files.times):
+        return None  # a profile has its times in itself: another file beside it is not its own
     events = schema.convert(tuple[Event, ...], data, what=str(file.path), again="write the profile again")
     calls = calls_by_node(events)
     if not calls:

@@ -36,25 +36,23 @@ def _threads(value: str) -> tuple[int, ...]:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option(
-    "--p95", type=click.FloatRange(0, min_open=True), metavar="MS", help="95 % of the calls within."
-)
+@click.option("--p95", type=cli.FiniteRange(0, min_open=True), metavar="MS", help="95 % of the calls within.")
 @click.option(
     "--quantile",
-    type=(click.FloatRange(0, 1, min_open=True, max_open=True), click.FloatRange(0, min_open=True)),
+    type=(cli.FiniteRange(0, 1, min_open=True, max_open=True), cli.FiniteRange(0, min_open=True)),
     metavar="Q MS",
     help="Another share of the calls within: 0.99 20.",
 )
 @click.option("--throughput", is_flag=True, help="The most pictures a second, instead of the least median.")
 @click.option(
     "--max-accuracy-drop",
-    type=click.FloatRange(0),
+    type=cli.FiniteRange(0),
     default=0.5,
     show_default=True,
     metavar="POINTS",
     help="The whole interval must lie within; 0 stands for 0.3.",
 )
-@click.option("--memory", type=click.FloatRange(0, min_open=True), metavar="MB", help="Of the whole process.")
+@click.option("--memory", type=cli.FiniteRange(0, min_open=True), metavar="MB", help="Of the whole process.")
 @click.option(
     "--batch",
     "batches",
@@ -72,7 +70,7 @@ def _threads(value: str) -> tuple[int, ...]:
 @click.option(
     "--time",
     "time_s",
-    type=click.FloatRange(5),
+    type=cli.FiniteRange(5),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

@@ -21,7 +21,7 @@ _ALL = "all"
 @click.option(
     "--free", metavar="KIND,…", callback=lambda _c, _p, value: cli.words(value), help="Remove these."
 )
-@click.option("--unused-days", type=click.FloatRange(0), default=0.0, help="Only what was not used so long.")
+@click.option("--unused-days", type=cli.FiniteRange(0), default=0.0, help="Only what was not used so long.")
 @cli.json_option
 def clean(*, free: tuple[str, ...], unused_days: float, as_json: bool) -> None:
     """Show what the cache holds, by kind; with --free remove what is of a kind, or `all` but downloads.

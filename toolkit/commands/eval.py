@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--include-trained", is_flag=True, help="Measure all pictures, those trained on, too.")
 @click.option("--columns", metavar="ROLE=NAME,…", help="Columns of a table, as image=FILE,label=KIND.")
-@click.option("--at-least", type=click.FloatRange(0, 1), help="Exit with 4 below this accuracy.")
+@click.option("--at-least", type=cli.FiniteRange(0, 1), help="Exit with 4 below this accuracy.")
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file with the mistakes."
 )

@@ -61,12 +61,6 @@ def _classes(text: str) -> tuple[str, ...]:
     return classes_wanted(text) or ()
 
 
-def _images(text: str) -> int | None:
-    if text != "all" and (not text.isdigit() or int(text) < 1):
-        raise ValueError("a number of images, or all")
-    return None if text == "all" else int(text)
-
-
 _pixel_options = cli.options(
     click.option(
         "--size", metavar="HxW", callback=cli.checked(_size), help="Where the source leaves it open."
@@ -80,7 +74,7 @@ _pixel_options = cli.options(
     ),
     click.option(
         "--crop-share",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=cli.FiniteRange(0, 1, min_open=True),
         help="The size's share of the picture that its centre is cut out of, such as 0.875.",
     ),
     click.option("--interpolation", type=click.Choice(["box-bilinear", "bilinear", "bicubic", "nearest"])),
@@ -129,7 +123,7 @@ _pixel_options = cli.options(
     "--images",
     default="1000",
     show_default=True,
-    callback=cli.checked(_images),
+    callback=cli.checked(cli.images_or_all),
     metavar="N|all",
     help="Test pictures of --dataset that accuracy is measured on.",
 )

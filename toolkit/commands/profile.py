@@ -39,20 +39,6 @@ def _precisions(
         raise click.BadParameter(str(error)) from None
 
 
-def _short(word: str) -> click.Option:
-    def note(context: click.Context, parameter: click.Parameter, on: bool) -> None:
-        context.meta[f"cnnkit.{word}"] = on
-
-    return click.Option(
-        [f"--{word}"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=note,
-        help=f"= --precision {word}",
-    )
-
-
 @click.command("profile")
 @click.argument("models", nargs=-1, metavar="[MODEL|FILE]...")
 @cli.backend_option("or several by commas, or all [default: all that are here].")
@@ -66,7 +52,7 @@ def _short(word: str) -> click.Option:
     metavar=",".join(get_args(Precision)),
     help="Default: fp32.",
 )
-@click.option("--duration", type=click.FloatRange(0.05), default=1.0, show_default=True, metavar="SECONDS")
+@click.option("--duration", type=cli.FiniteRange(0.05), default=1.0, show_default=True, metavar="SECONDS")
 @click.option("--choice", is_flag=True, help="MODEL as `cnnkit choose` chose it: file, backend, settings.")
 @backend_settings
 @click.option(
@@ -101,6 +87,8 @@ def _short(word: str) -> click.Option:
     cli.root_option,
     cli.model_file_option,
     cli.json_option,
+    cli.short("fp16"),
+    cli.short("int8"),
 )
 def profile_command(
     *,
@@ -179,9 +167,6 @@ def profile_command(
         from toolkit.profiling.comparing.differences import refuse_unpaired
 
         refuse_unpaired(found)
-
-
-profile_command.params += [_short("fp16"), _short("int8")]
 
 
 def _chosen(

@@ -51,7 +51,7 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
 @click.option(
     "--cell-timeout",
     "cell_timeout_s",
-    type=click.FloatRange(0, min_open=True),
+    type=cli.FiniteRange(0, min_open=True),
     metavar="SECONDS",
     help="Stop a cell after so long.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from toolkit.profiling.rows.matching import claim
 from toolkit.profiling.rows.observed import ObservedColumn
 from toolkit.traces import ForeignFile, ForeignFiles, ForeignTrace
 
+JSON_BEGINS = re.compile(r'\s*(\[\s*[{\["]|\{\s*")')
 ELSEWHERE = "imported: clean end-to-end latency was not in the file"
 
 
@@ -57,28 +59,34 @@ def recognised(
     files: ForeignFiles, source: Path, backends: Iterable[Backend]
 ) -> tuple[Backend, ForeignTrace]:
     """Return the first backend that knows the files as its own, and what they hold. Raises CorruptError."""
-    known: list[str] = []
+    backends = tuple(backends)
     for backend in backends:
         found = backend.read_foreign(files)
         if found is not None:
             return backend, found
-        known = [*backend.foreign, *known]
-    own = _told(files)
-    if own:
-        raise CorruptError(f"{source} {own}")
-    either = "neither" if len(known) > 1 else "not"
-    raise CorruptError(
-        f"{source} is {f'{either} ' + ' nor '.join(known) if known else 'known to no backend'}"
-    )
+    known = [word for backend in reversed(backends) for word in backend.foreign]
+    given = [file for file in (files.layers, files.times) if file is not None]
+    for file in given:
+        alone = ForeignFiles(layers=file, times=None)
+        if all(backend.read_foreign(alone) is None for backend in backends):
+            either = "neither" if len(known) > 1 else "not"
+            unknown = f"is {either} {' nor '.join(known)}" if known else "is known to no backend"
+            raise CorruptError(f"{file.path} {_told(file) or unknown}")
+    names = " and ".join(str(file.path) for file in given)
+    raise CorruptError(f"{names} do not go together: --import takes layers, --import-times their times")
 
 
-def _told(files: ForeignFiles) -> str | None:
-    """Say what a file is that belongs elsewhere; None where nobody knows it."""
-    for file in (files.layers, files.times):
-        if file is not None and isinstance(file.data, Mapping) and {"schema", "runs"} <= file.data.keys():
-            return "is a profile of cnnkit: `cnnkit compare` takes it; --import takes what others wrote"
-        if file is not None and file.path.suffix == f".{GRAPH}":
-            return f"is an ONNX graph: `cnnkit profile {file.path}` measures it here"
+def _told(file: ForeignFile) -> str | None:
+    """Say what a file is that belongs elsewhere, or that it is damaged; None where nobody knows it."""
+    if file.path.suffix == f".{GRAPH}":
+        return f"is an ONNX graph: `cnnkit profile {file.path}` measures it here"
+    if file.data is None and JSON_BEGINS.match(file.text):
+        return "is cut short or damaged: no readable JSON; write it again"
+    keys = file.data.keys() if isinstance(file.data, Mapping) else ()
+    if {"schema", "runs"} <= set(keys):
+        return "is a profile of cnnkit: `cnnkit compare` takes it; --import takes what others wrote"
+    if "traceEvents" in keys:
+        return "is a trace for viewers (ui.perfetto.dev opens it), which names no layers"
     return None
 
 
@@ -102,7 +110,7 @@ def _read(path: Path | None) -> ForeignFile | None:
     if path is None:
         return None
     try:
-        return ForeignFile(path=path, text=path.read_text("utf-8-sig", errors="replace"))
+        return ForeignFile.read(path)
     except FileNotFoundError:
         raise NotFoundError(f"no file {path}") from None
     except OSError as error:

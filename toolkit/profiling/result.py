@@ -10,6 +10,7 @@ from typing import Any, Literal
 from toolkit import schema
 from toolkit.allocation import Allocator
 from toolkit.errors import CorruptError, NotFoundError
+from toolkit.figures import one_line
 from toolkit.schema import Amount, Count, Positive, Rate, Signed
 
 SCHEMA = 1
@@ -175,8 +176,8 @@ class Row:
     def label(self) -> str:
         """What the row is called in reports: its modules, or what moved data and for whom."""
         if self.modules:
-            return " + ".join(self.modules)
-        ops = ", ".join(dict.fromkeys(op for cell in self.cells.values() for op in cell.ops))
+            return one_line(" + ".join(self.modules))
+        ops = one_line(", ".join(dict.fromkeys(op for cell in self.cells.values() for op in cell.ops)))
         if self.type == "layout":
             return f"{ops or self.type} for {self.caused_by or 'the runtime'}"
         if self.type == "overhead":

@@ -31,7 +31,11 @@ _TEXT = re.compile(
     r"^Name: (.+?), LayerType: (\w*), Inputs: \[(.*?)\], Outputs: \[(.*?)\](?:, (?=[A-Z]\w*:)|$)(.*)$", re.M
 )
 # what a logger writes before a line: `[I]`, `[11/28/2026-10:00:00] [V] [TRT]`
-_LOGGED = re.compile(r"^(?:\[[^\]\n]*\][ \t]*)+(?=Name: |Timing:|=== |[\d.]+ |Time|Total)", re.M)
+_LOGGED = re.compile(r"^(?:\[[^\]\n]*\][ \t]*)+(?=Name: |Timing:|=== |[\d.]+ |Time|Total|Layer\()", re.M)
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+# TensorRT 8 in a verbose log: `Layer(CaskConvolution): a + b, Tactic: 0x1, x[Float(1,3,8)] -> y[Half(1,6,8)]`
+_VERBOSE = re.compile(r"^Layer\((\w+)\): (.+?), Tactic: [^,]*, (.*?) -> (.*)$", re.M)
+_TENSOR = re.compile(r"([^\s,]+?) ?[\[(](\w+)[\[(]([\d,]*)[\])][\])]")
 _TABLE = re.compile(r"^=== Profile \(\d+ iterations\) ===\s*\n(.+)\n((?:.*\d.*(?:\n|$))+)", re.M)
 _TYPE = re.compile(
     r"\b(?:FP\d+\w*|BF16|U?I(?:NT|nt)\d+|BOOL|Float|Half|BFloat16|Bool|float\d*|half|bfloat16|int\d+|bool)\b"
@@ -96,7 +100,8 @@ class TimedLayer(msgspec.Struct, frozen=True, kw_only=True):
 def holds_layers(file: ForeignFile) -> bool:
     """Tell whether a file is an inspector's output."""
     data = file.data
-    return (isinstance(data, Mapping) and LAYERS in data) or _TEXT.search(plain(file.text)) is not None
+    text = plain(file.text)
+    return (isinstance(data, Mapping) and LAYERS in data) or bool(_TEXT.search(text) or _VERBOSE.search(text))
 
 
 def holds_times(file: ForeignFile) -> bool:
@@ -109,13 +114,14 @@ def holds_times(file: ForeignFile) -> bool:
 
 
 def plain(text: str) -> str:
-    """Return a log's text without what the logger wrote before each line."""
-    return _LOGGED.sub("", text)
+    """Return a log's text without colours and what the logger wrote before each line."""
+    return _LOGGED.sub("", _COLOUR.sub("", text))
 
 
 def read_layers(text: str, *, what: str) -> tuple[ExecutedNode, ...]:
     """Read an inspector's output: JSON, or its text form. Raises CorruptError in words."""
-    nodes = tuple(_from_text(match) for match in _TEXT.finditer(plain(text)))
+    logged = plain(text)
+    nodes = tuple(map(_from_text, _TEXT.finditer(logged))) or tuple(map(_from_log, _VERBOSE.finditer(logged)))
     if nodes:
         return nodes
     try:
@@ -157,6 +163,20 @@ def _from_text(match: re.Match[str]) -> ExecutedNode:
         metadata=tail.partition("Metadata:")[2],
         shape=[int(n) for n in shape[1].split(",") if n] if shape else None,
         dtype=dtype[1] if dtype else None,
+    )
+
+
+def _from_log(match: re.Match[str]) -> ExecutedNode:
+    kind, name, inputs, outputs = match.groups()
+    written = _TENSOR.findall(outputs)
+    _, dtype, shape = written[0] if written else ("", None, None)
+    return node_of(
+        name,
+        kind=kind,
+        inputs=[found[0] for found in _TENSOR.findall(inputs)],
+        outputs=[found[0] for found in written],
+        shape=[int(n) for n in shape.split(",") if n] if shape else None,
+        dtype=dtype,
     )
 
 
@@ -257,7 +277,9 @@ def _posted_times(table: re.Match[str], what: str) -> tuple[tuple[str, ...], lis
     found: dict[str, float] = {}
     for line in table[2].splitlines():
         cells = line.split(None, len(columns) - 1)
-        if len(cells) == len(columns) and cells[-1] != "Total":
+        if cells[-1] == "Total":
+            break  # what a log says behind the table is none of it
+        if len(cells) == len(columns):
             name = cells[-1].strip()
             found[name] = _duration(cells[columns.index(wanted)], name, what)
     if not found:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 from typing import IO
@@ -16,9 +13,9 @@ from toolkit.allocation import reuse_freed_memory
 from toolkit.errors import CnnkitError
 from toolkit.training import EpochRecord, Watcher
 from toolkit.training.jobs import train
+from toolkit.training.process.child import end_with_parent
 from toolkit.training.process.launching import Word
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _COUNT_S = 0.1  # so often pictures are told of: a line for each step would cost small steps a share
 
 
@@ -62,16 +59,9 @@ class Teller(Watcher):
         self.tell(Word(kind="epoch", record=record))
 
 
-def end_with_parent() -> None:
-    """Let this process end at the moment that the one that started it is killed."""
-    # fails where the system is not Linux: the ranks then end when their next word finds no reader
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main() -> int:
     """Train with the arguments on stdin; return the exit status."""
-    end_with_parent()
+    end_with_parent()  # without Linux: when the next word finds no reader
     # what libraries print is no word of ours
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -21,6 +21,9 @@ from toolkit.modules import walk
 
 pytest.importorskip("torch")
 
+# values of one picture; alexnet and nin read 224×224, and alexnet28 and the others stand for their layers
+LARGEST_INPUT = 10_000
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -44,7 +47,13 @@ def type_in(*words: object) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("name", list(zoo.models()))
+def cases() -> list[object]:
+    """Return the networks of the zoo; those whose size alone takes long run in `make test-all`."""
+    large = {name for name, spec in zoo.models().items() if np.prod(spec.input_shape) > LARGEST_INPUT}
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in large)) for name in zoo.models()]
+
+
+@pytest.mark.parametrize("name", cases())
 def test_a_network_trains_exports_answers_alike_and_profiles(
     name: str, pictures: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,9 @@ from typing import ClassVar
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 
+from cnnkit import front_door
 from tests.toolkit.profiling.conftest import Exported, aligned, write_times
 from tests.toolkit.profiling.rows.test_matching import LIGHT
 from tests.toolkit.profiling.test_result import places, replaced
@@ -21,10 +23,13 @@ from toolkit.profiling.columns import open_any
 from toolkit.profiling.comparing.differences import compare
 from toolkit.profiling.foreign import import_profile, recognised
 from toolkit.profiling.profile import profile
-from toolkit.profiling.reports.comparison import summary, verdict_text
+from toolkit.profiling.reports.comparison import markdown_report, summary, verdict_text
 from toolkit.profiling.result import Profile
 from toolkit.tensorrt.layers import parts_of, read_layers, read_times
 from toolkit.traces import ExecutedNode, ForeignFile, ForeignFiles, ForeignTrace, Trace
+
+KERNELS = '[{"cat":"Node","name":"%s_kernel_time","ts":1,"dur":3,"ph":"X","args":{"op_name":"Conv"}}]'
+TIMED = '[{"count": 1}, {"name": "a", "averageMs": 1, "medianMs": 1}]'
 
 
 @pytest.fixture
@@ -248,7 +253,7 @@ def test_a_kernel_that_is_called_twice_a_run_costs_both_calls(tmp_path: Path) ->
         ('{"Layers": []}', "holds no layers"),
         ('{"Layers": [{"LayerType": "x"}]}', "a layer without a name"),
         ('[{"cat": "Node", "name": "x"}]', "holds no kernel's time"),
-        ('[{"cat": "Node", "name": "conv_kernel_time"', "neither"),
+        ('[{"cat": "Node", "name": "conv_kernel_time"', "cut short or damaged"),
     ],
 )
 def test_damaged_files_are_refused_in_words(text: str, said: str, tmp_path: Path) -> None:
@@ -350,7 +355,7 @@ TABLE = """=== Profile (10 iterations) ===
             "Timing: 1us -> a\nTiming: 1us -> b\nTiming: 1us -> a\nTiming: 1us -> c",
             "no run in which every layer",
         ),
-        ("[" * 100_000, "is neither"),
+        ("[" * 100_000, "no readable JSON"),
         ('[{"name": "a", "medianMs": null, "count": 1}]', "a layer without a time"),
     ],
 )
@@ -420,6 +425,30 @@ def test_layers_as_text_tell_type_shape_and_batch(tmp_path: Path, prefix: str) -
     assert (found.runs[0].batch, cell.dtype) == (4, "FP16")
     (node,) = read_layers(path.read_text(), what="log")
     assert node.output_shape == (4, 16, 8, 8)
+
+
+def test_layers_in_the_log_of_tensorrt_8_tell_type_shape_and_batch(tmp_path: Path) -> None:
+    path = tmp_path / "build.log"
+    path.write_text(
+        "[08/01/2023-10:00:00] [V] [TRT] Engine Layer Information:\n"
+        "Layer(CaskConvolution): conv + relu, Tactic: 0x1, x[Float(4,3,8,8)] -> y[Half(4,16,8,8)]\n"
+        "[V] Layer(CaskPooling): pool, Tactic: -3, y (Half[4,16,8,8]) -> z (Half[4,16,4,4])\n"
+    )
+    found = import_profile(path, None, None)
+    assert found.runs[0].batch == 4
+    told = [(row.modules, row.output_shape, row.cells["trt"].dtype) for row in found.runs[0].rows]
+    assert told == [(("conv", "relu"), (4, 16, 8, 8), "Half"), (("pool",), (4, 16, 4, 4), "Half")]
+
+
+def test_a_table_ends_with_its_total_and_colours_are_no_part_of_a_log() -> None:
+    table = (
+        "\x1b[32m[I] === Profile (12 iterations) ===\x1b[0m\n"
+        "[I]    Time(ms)     Avg.(ms)   Median(ms)   Time(%)   Layer\n"
+        "[I]        6.36       0.0053       0.0054       9.4   a\n"
+        "[I]        6.36       0.0053       0.0053     100.0   Total\n"
+        "&&&& PASSED TensorRT.trtexec [TensorRT v8601] # trtexec --onnx=8.onnx\n"
+    )
+    assert read_times(table, what="log") == (("a",), [[0.0054]])
 
 
 @pytest.mark.parametrize("prefix", ["", "[I] "], ids=repr)
@@ -510,6 +539,26 @@ def test_a_file_in_the_wrong_place_is_told_what_it_is(exported: Exported, tmp_pa
         import_profile(graph, None, None)
 
 
+@pytest.mark.parametrize(
+    ("layers", "times", "said"),
+    [
+        ('{"Layers": [{"Na', None, "layers is cut short or damaged: no readable JSON"),
+        ('{"Layers": ["a"]}', '[{"co', "times is cut short or damaged: no readable JSON"),
+        ('{"Layers": ["a"]}', "a text", "times is neither the inspector's JSON"),
+        ('{"Layers": ["a"]}', KERNELS % "a", "layers and .*times do not go together"),
+        (KERNELS % "a", TIMED, "layers and .*times do not go together"),
+        ('{"traceEvents": []}', None, "layers is a trace for viewers"),
+    ],
+)
+def test_the_file_that_is_at_fault_is_named(
+    layers: str, times: str | None, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "layers").write_text(layers)
+    (tmp_path / "times").write_text(times or "")
+    with pytest.raises(CorruptError, match=said):
+        import_profile(tmp_path / "layers", tmp_path / "times" if times else None, None)
+
+
 def test_imports_of_one_window_compare_by_plain_differences_and_say_so(tmp_path: Path) -> None:
     profiles = []
     for name, milliseconds in (("a", 1.0), ("b", 1.3), ("c", 1.02)):
@@ -541,3 +590,30 @@ def test_runs_at_several_batches_are_kept_apart(exported: Exported, tmp_path: Pa
         for batch, runs in ((1, 1), (8, 2)):  # the first of each pays for arenas and packing
             (run,) = import_profile(made, None, model, batch=batch).runs
             assert (run.batch, run.backends["ort"].profiled_runs) == (batch, runs)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_other_systems_are_read_in_their_own_encoding(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "windows.json"
+    path.write_text(KERNELS % "ä", encoding)
+    assert nodes_on_rows(import_profile(path, None, None)) == ["ä"]
+
+
+ODD_NAMES = ["a\nb", "a\x1b[31m", "[/]", "</script>", "\ud800", "\u202ex", "", "a|b", "x" * 300, "\U0001f600"]
+
+
+def test_names_with_odd_signs_come_to_every_report_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "odd.json"
+    reports = {f"--{kind}": tmp_path / f"odd.{kind}" for kind in ("html", "csv", "trace", "output")}
+    (event,) = json.loads(KERNELS % "x")
+    events = [event | {"name": f"{name}_kernel_time", "ts": place} for place, name in enumerate(ODD_NAMES)]
+    path.write_text(json.dumps(events))
+    words = ["profile", "--import", path, "--top", "0", *itertools.chain.from_iterable(reports.items())]
+    done = CliRunner().invoke(front_door.main, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    assert "a\\nb" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert all(report.read_text("utf-8") for report in reports.values())
+    told = markdown_report(compare(reports["--output"], reports["--output"]))
+    assert "| a\\nb |" in told
+    assert "a∥b" in told

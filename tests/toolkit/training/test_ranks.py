@@ -141,7 +141,7 @@ def far(found: dict[str, Any], wanted: dict[str, Any]) -> float:
 
 @pytest.mark.parametrize(
     ("changes", "count", "taken"),
-    [(MIXED, 2, 30), pytest.param(BALANCED, 3, 30, marks=pytest.mark.slow), (DROPOUT, 4, 100)],
+    [(MIXED, 2, 30), pytest.param(BALANCED, 3, 30, marks=pytest.mark.slow), (DROPOUT, 4, 40)],
 )
 def test_ranks_end_with_one_process_s_weights(
     changes: dict[str, Any], count: int, taken: int, tmp_path: Path
@@ -249,21 +249,18 @@ def misled(root: Path) -> tuple[str, int, list[str]]:
     return trained(root, other_seed=True)
 
 
-def test_a_killed_training_goes_on_with_as_many_ranks_or_others(tmp_path: Path) -> None:
-    whole = on_ranks(2, trained, tmp_path / "whole")
-    again = on_ranks(2, trained, tmp_path / "again")
-    assert whole[0][0] == again[0][0]
-    assert whole[0][1] == 2 * 1800
-    for count in (2, 3, 1):
-        root = tmp_path / str(count)
-        with pytest.raises(AssertionError, match="ended with -9"):
-            on_ranks(2, killed, root)
-        sha, counted, said = on_ranks(count, resumed, root)[0]
-        done = next(int(text.removeprefix("start at ")) for text in said if text.startswith("start at "))
-        assert 20 * 64 < done < 24 * 64
-        assert done + counted == 2 * 1800
-        assert (sha == whole[0][0]) == (count == 2)
-        assert (count == 2) != any("goes on with" in text for text in said)
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow), 1])
+def test_a_killed_training_goes_on_with_as_many_ranks_or_others(count: int, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="ended with -9"):
+        on_ranks(2, killed, tmp_path)
+    sha, counted, said = on_ranks(count, resumed, tmp_path)[0]
+    done = next(int(text.removeprefix("start at ")) for text in said if text.startswith("start at "))
+    assert 20 * 64 < done < 24 * 64
+    assert done + counted == 2 * 1800
+    assert (count == 2) != any("goes on with" in text for text in said)
+    if count == 2:
+        whole, counted, _ = on_ranks(2, trained, tmp_path / "whole")[0]
+        assert (whole, counted) == (sha, 2 * 1800)
 
 
 def test_ranks_that_train_something_else_are_refused_by_number(tmp_path: Path) -> None:

@@ -288,9 +288,10 @@ def test_two_runs_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None
         folder.close()
 
 
-def test_a_run_keeps_the_thread_count_and_format_that_it_was_begun_with(job: Any, listener: Any) -> None:
+def test_a_run_keeps_the_thread_count_and_format_that_it_was_begun_with(make_job: Any, listener: Any) -> None:
+    job = make_job("lenet-dropout", changes={**FIELDS, "epochs": 1}, images=400, threads=2)
     with pytest.raises(CnnkitError):
-        train(dataclasses.replace(job, threads=2), Stopper(5))
+        train(job, Stopper(2))
     torch.set_num_threads(1)
     outcome = train(dataclasses.replace(job, threads=None, resume=True), listener)
     assert outcome.threads == 2

@@ -133,7 +133,7 @@ def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C", "kill"])
 def test_a_sweep_that_is_stopped_goes_on_within_its_cell(tmp_path: Path, to_all: bool) -> None:
-    words = ["sweep", "lenet-relu", "--dataset", "fashion-mnist-sample", "--epochs", "30", "--threads", "1"]
+    words = ["sweep", "lenet-relu", *FIXED, "--epochs", "30", "--images", "600"]
     # the tests themselves may run in the background of a script, where Ctrl-C is ignored
     heard = (
         "import signal; from cnnkit import front_door; "

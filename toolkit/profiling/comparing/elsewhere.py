@@ -13,7 +13,7 @@ from toolkit.traces import ForeignFile, ForeignFiles
 def writer_of(path: Path) -> str | None:
     """Return the runtime that wrote a file of a run elsewhere; None for any other file."""
     try:
-        file = ForeignFile(path=path, text=path.read_text("utf-8-sig", errors="replace"))
+        file = ForeignFile.read(path)
     except OSError:
         return None
     for backend in map(BACKENDS.load, backend_names()):

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from toolkit import zoo
 from toolkit.artifacts import CHECKPOINT, read_passport, sidecar
-from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
 from toolkit.graphs.counting import SourceNode, count_graph
 from toolkit.graphs.reading import load_graph
+from toolkit.impostors import refuse_impostor
 from toolkit.opening import Selection, is_path, open_model, require_torch
 from toolkit.passports import Format
 from toolkit.weights import read_weights, unwrap
@@ -79,7 +80,7 @@ class ReadNetwork:
 def kind_of(path: Path) -> Kind:
     """Tell by its first bytes what a file is; what is neither JSON nor weights is taken for a graph.
 
-    Raises NotFoundError, CnnkitError for a folder.
+    Raises NotFoundError, CorruptError for other texts and pages, CnnkitError for a folder.
     """
     if path.is_dir():
         raise CnnkitError(f"{path} is a folder; profiles, ONNX files and weights are compared, each one file")
@@ -94,6 +95,9 @@ def kind_of(path: Path) -> Kind:
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] in (b"{", b"[") or not text:
         return "profile"
+    refuse_impostor(path)
+    if text.decode("utf-8", "ignore").replace("\n", "").replace("\r", "").replace("\t", "").isprintable():
+        raise CorruptError(f"{path} is text: neither a profile (JSON) nor a network (ONNX or weights)")
     safetensors = len(start) > 8 and start[8:9] == b"{" and start[6:8] == b"\0\0"
     return "weights" if safetensors or start[:4] == b"PK\x03\x04" or start[:1] == b"\x80" else "graph"
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit.errors import GateError
-from toolkit.figures import UNKNOWN, change_text, ms_text
+from toolkit.figures import UNKNOWN, change_text, ms_text, one_line
 from toolkit.profiling.comparing.differences import Comparison, Difference
 from toolkit.profiling.comparing.mismatch import refuse_incomplete
 
@@ -23,7 +23,7 @@ def cells_of(entry: Difference) -> list[str]:
     return [
         str(entry.batch),
         entry.backend,
-        entry.row,
+        one_line(entry.row),
         ms_text(entry.before_ms),
         ms_text(entry.after_ms),
         change_text(entry.change),
@@ -64,7 +64,7 @@ def summary(found: Comparison) -> str:
 def _named(entry: Difference) -> str:
     from_nothing = f"from 0 to {ms_text(entry.after_ms)} ms"
     by = from_nothing if entry.beyond is None else change_text(entry.beyond)
-    return f"{entry.row} on {entry.backend} {by}"
+    return f"{one_line(entry.row)} on {entry.backend} {by}"
 
 
 def print_comparison(found: Comparison, console: Console) -> None:

@@ -11,7 +11,7 @@ from toolkit import schema
 from toolkit.figures import shape_text
 from toolkit.profiling.comparing.differences import Comparison
 from toolkit.profiling.reports.comparison import verdict_text
-from toolkit.profiling.reports.selection import short_name, stages_of
+from toolkit.profiling.reports.selection import homes_of, owner_of, short_name, stages_of
 from toolkit.profiling.result import Cell, Peaks, Profile, Row, Run
 
 DIGITS = 5  # significant ones of a figure: what a page shows, and no noise of floats
@@ -100,9 +100,9 @@ def drawn_json(profile: Profile, comparison: Comparison | None = None) -> str:
 
 
 def _run(run: Run) -> DrawnRun:
-    homes = {name: row.modules[0] for row in run.rows for name in row.modules}
+    homes = homes_of(run)
     stages = stages_of(run)
-    home = tuple(_home(row, homes) for row in run.rows)
+    home = tuple(owner_of(row, homes) for row in run.rows)
     return DrawnRun(
         batch=run.batch,
         label=tuple(row.label for row in run.rows),
@@ -122,10 +122,6 @@ def _run(run: Run) -> DrawnRun:
 def _type(row: Row) -> str:
     kinds = {"layout": "data moved or converted", "overhead": "between the nodes"}
     return row.type if row.modules else kinds.get(row.type, row.type)
-
-
-def _home(row: Row, homes: Mapping[str, str]) -> str:
-    return row.modules[0] if row.modules else homes.get(row.caused_by or "", "")
 
 
 def _column(run: Run, key: str) -> DrawnColumn:

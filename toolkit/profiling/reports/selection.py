@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from toolkit.figures import names_text
+from toolkit.figures import names_text, one_line
 from toolkit.profiling.result import Cell, CellMemory, Row, Run
 
 # more rows than MANY are not read: the TOP costliest are shown, and what the others sum to
@@ -103,7 +103,7 @@ def _known(values: Iterable[Number | None]) -> Number | None:
 
 def short_name(row: Row) -> str:
     """Return a row's label without what its later modules share with the first: `a.b.conv + norm + relu`."""
-    return names_text(row.modules) or row.label
+    return one_line(names_text(row.modules)) or row.label
 
 
 def fitted_name(text: str, width: int) -> str:
@@ -141,18 +141,18 @@ def by_stage(run: Run) -> tuple[Total, ...]:
 
     Stages are the first parts of the paths; one that takes much is divided into what it holds.
     """
-    stages, homes = stages_of(run), _homes(run)
+    stages, homes = stages_of(run), homes_of(run)
     return _totals(
-        run, lambda row: stages.get(_owner(row, homes)) or _KINDS.get(row.type, row.type), ordered=False
+        run, lambda row: stages.get(owner_of(row, homes)) or _KINDS.get(row.type, row.type), ordered=False
     )
 
 
 def stages_of(run: Run) -> dict[str, str]:
     """Return the stage of each row by the first of its modules."""
-    timed, homes = timed_keys(run), _homes(run)
+    timed, homes = timed_keys(run), homes_of(run)
     weight: dict[str, float] = {}
     for row in run.rows:
-        if owner := _owner(row, homes):
+        if owner := owner_of(row, homes):
             weight[owner] = weight.get(owner, 0.0) + cost(row, timed)
     whole = sum(weight.values())
     stages = _inside(_Stage(depth=0, names=tuple(weight)))
@@ -199,12 +199,12 @@ def _beginning(name: str, depth: int) -> str:
     return name[: ends[depth - 1]] if depth <= len(ends) else name
 
 
-def _homes(run: Run) -> dict[str, str]:
+def homes_of(run: Run) -> dict[str, str]:
     """Return the first module of each module's row."""
     return {name: row.modules[0] for row in run.rows for name in row.modules}
 
 
-def _owner(row: Row, homes: Mapping[str, str]) -> str:
+def owner_of(row: Row, homes: Mapping[str, str]) -> str:
     """Return the first module of a row, or of the row that it moves data for; empty where there is none."""
     return row.modules[0] if row.modules else homes.get(row.caused_by or "", "")
 

@@ -5,9 +5,6 @@ What comes out is what one process deals out by itself, bit for bit, with any nu
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import signal
 from collections.abc import Iterator
 
 import torch
@@ -19,8 +16,7 @@ from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
 from toolkit.training.compute.seats import ALONE, Seat
 from toolkit.training.data.batches import Dealer, InputTransform
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from toolkit.training.process.child import end_with_parent
 
 
 class Places(Sampler[tuple[int, int]]):
@@ -54,16 +50,6 @@ class Told:
             return error
 
 
-def _end_with_parent(worker: int) -> None:
-    """Let a loader's process end at the moment that the training is killed.
-
-    It would decode on for the seconds that torch's own look at the parent takes.
-    """
-    # fails where the system is not Linux, and torch's look then ends the process
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class WorkerBatches:
     """A training split dealt out by a DataLoader with so many worker processes; 0 is this process.
 
@@ -89,7 +75,8 @@ class WorkerBatches:
             sampler=self._places,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_end_with_parent,
+            # a worker would decode on for the seconds that torch's own look at its parent takes
+            worker_init_fn=end_with_parent,
             pin_memory=transform.device.type == "cuda",
             generator=torch.Generator(),  # or it would draw from the one that dropout draws from
         )

@@ -1,8 +1,9 @@
-"""A training in a process of its own, stopped as it stops itself: the step ended, the state saved."""
+"""A process of a training's own, stopped as it stops itself: the step ended, the state saved."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import IO
 
 # a terminal's Ctrl-C reaches the child, too, which then needs no word of ours
 _BY_ITSELF_S, _ASKED_S = 10.0, 60.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOK_S = 0.5  # so often is asked whether the child has done enough
 
 
@@ -33,7 +35,13 @@ def run_child(
     """
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
     try:
-        with _passing_on_a_kill(process) as asked:
+        asked: list[int] = []
+
+        def hand_on(number: int) -> None:
+            asked.append(number)
+            process.send_signal(number)
+
+        with stopped_as_by_ctrl_c(hand_on):
             try:
                 output = _output(process, timeout_s, enough)
             except KeyboardInterrupt:
@@ -64,25 +72,29 @@ def _output(
 
 
 @contextlib.contextmanager
-def _passing_on_a_kill(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Hand a polite kill of this process on to the child, then end as on Ctrl-C; yield what was handed on."""
-    asked: list[int] = []
+def stopped_as_by_ctrl_c(first: Callable[[int], object] = lambda number: None) -> Iterator[None]:
+    """Take a polite kill of this process as Ctrl-C, after `first` was told its number."""
 
     def take(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        process.send_signal(number)
+        first(number)
         raise KeyboardInterrupt
 
     # Python lets only the main thread handle signals; elsewhere, and where ignored, they keep their meaning
     before = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
-        yield asked
+        yield
         return
     signal.signal(signal.SIGTERM, take)
     try:
-        yield asked
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def end_with_parent(_: int = 0) -> None:
+    """Let this process end at the moment that the one that started it is killed; only Linux does that."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _wait(process: subprocess.Popen[bytes], *, asked: bool) -> None:

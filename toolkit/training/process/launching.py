@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import socket
 import subprocess
 import sys
@@ -19,13 +18,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import IO, Any, Literal, NoReturn
 
 from toolkit import schema
 from toolkit.errors import CnnkitError
 from toolkit.schema import Count
 from toolkit.training import EpochRecord, TrainingReport, Watcher
+from toolkit.training.process.child import stopped_as_by_ctrl_c
 
 _LOOK_S = 0.2
 # after the first rank's end: the others find out by themselves, and say which one they miss
@@ -78,7 +77,7 @@ def train_on_ranks(
     """
     words: Words = queue.Queue()
     port = _free_port()
-    with contextlib.ExitStack() as stack, _stopped_as_by_ctrl_c():
+    with contextlib.ExitStack() as stack, stopped_as_by_ctrl_c():
         ranks = [stack.enter_context(_started(number, count, port, arguments)) for number in range(count)]
         for rank in ranks:
             threading.Thread(target=_listen, args=(rank, words), daemon=True).start()
@@ -132,24 +131,6 @@ def _listen(rank: RankProcess, words: Words) -> None:
             with contextlib.suppress(ValueError, CnnkitError):  # a line that was cut off by the rank's end
                 word = schema.convert(Word, json.loads(line), what="a rank's word", finite=False)
                 words.put((rank.number, word))
-
-
-@contextlib.contextmanager
-def _stopped_as_by_ctrl_c() -> Iterator[None]:
-    """Take a polite kill of this process as Ctrl-C, where it is not ignored."""
-
-    def take(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
-        yield
-        return
-    signal.signal(signal.SIGTERM, take)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _followed(

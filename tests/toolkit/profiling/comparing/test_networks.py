@@ -228,7 +228,11 @@ def test_files_are_told_by_what_they_hold(build: Build, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"\x08\x07nonsense", "no readable ONNX"), (b"<!doctype html><p>", "an HTML page and not the file")],
+    [
+        (b"\x08\x07nonsense", "no readable ONNX"),
+        (b"<!doctype html><p>", "an HTML page and not the file"),
+        (b"module,type,output\nconv,Conv,1", "is text: neither a profile"),
+    ],
 )
 def test_a_file_that_is_neither_is_one_line(build: Build, tmp_path: Path, content: bytes, said: str) -> None:
     bad = tmp_path / "bad.onnx"
