@@ -18,8 +18,8 @@ from toolkit.training import Watcher, seeding
 from toolkit.training.compute.format import Compute
 from toolkit.training.compute.ranks import Ranks
 from toolkit.training.compute.seats import BatchPart
+from toolkit.training.compute.step import SharedStep
 from toolkit.training.compute.tally import StepAnswers, Tally, tally_of
-from toolkit.training.compute.together import Together
 from toolkit.training.data.batches import Batches
 from toolkit.training.data.features import FrozenFeatures, frozen_features
 from toolkit.training.data.mixing import mixed, mixes
@@ -62,8 +62,8 @@ class Loop:
         self._features: FrozenFeatures | None = None
         self._learner = module
         self._tried_features = False
-        self._together = Together(setup.ranks, shares_norms=setup.sync_batch_norm)
-        self.accord = self._together.accord
+        self._shared = SharedStep(setup.ranks, shares_norms=setup.sync_batch_norm)
+        self.accord = self._shared.accord
         self._begin_optimizer()
         self.enter_phase()
         self.average = Average(module, recipe.ema_decay) if recipe.ema_decay else None
@@ -105,7 +105,7 @@ class Loop:
     def _begin_optimizer(self) -> None:
         """Make an optimizer at rest for what learns, and what sums its gradients over ranks."""
         self.optimizer = optimizer_of(self.setup.recipe, self.module)
-        self._together.follow(self.module)
+        self._shared.follow(self.module)
 
     def enter_phase(self) -> None:
         """Freeze or thaw the body as the present epoch has it; what learns from then on starts at rest."""
@@ -191,7 +191,7 @@ class Loop:
         own = labels[share.rows]
         self.optimizer.rate = self.rate(done.step) if rate is None else rate
         seeding.reseed(self.setup.compute.device, self.setup.seed, seeding.DROPOUT, done.epoch, done.step)
-        with self.setup.compute.autocast(), self._together.as_one(share):
+        with self.setup.compute.autocast(), self._shared.as_one(share):
             logits = logits_of(self._learner(images))
         loss = self.setup.objective.loss(_wide(logits), own)
         self.optimizer.zero_grad()
@@ -220,7 +220,7 @@ class Loop:
     def _backward(self, loss: Tensor, share: BatchPart) -> None:
         norm, scaler = self.setup.recipe.clip_norm, self.scaler
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-        self._together.add_up(self.module, share)
+        self._shared.add_up(self.module, share)
         # the scaler asks an optimizer for no more than ours has
         optimizer = cast("optim.Optimizer", self.optimizer)
         if norm is not None:

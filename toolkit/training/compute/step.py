@@ -15,7 +15,7 @@ from toolkit.training.compute.seats import BatchPart
 from toolkit.training.compute.sums import Sums
 
 
-class Together:
+class SharedStep:
     """The ranks in a step of one module; alone, nothing is summed and nothing drawn otherwise.
 
     `shares_norms` has batch norm take its figures of the whole batch; without it each rank's running
