@@ -42,16 +42,22 @@ def sources() -> dict[str, ast.Module]:
     return {path.relative_to(REPO).as_posix(): ast.parse(path.read_bytes()) for path in files}
 
 
+@functools.cache
+def nodes(path: str) -> tuple[ast.AST, ...]:
+    """Return every node of a source file."""
+    return tuple(ast.walk(sources()[path]))
+
+
 def walked(kind: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[tuple[str, ast.AST]]:
     """Yield every node of a kind with the file that it stands in."""
-    for path, tree in sources().items():
-        yield from ((path, node) for node in ast.walk(tree) if isinstance(node, kind))
+    for path in sources():
+        yield from ((path, node) for node in nodes(path) if isinstance(node, kind))
 
 
-def docstrings(tree: ast.Module) -> set[ast.AST]:
-    """Return the nodes that are docstrings."""
+def docstrings(path: str) -> set[ast.AST]:
+    """Return a file's nodes that are docstrings."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    bodies = (node.body for node in ast.walk(tree) if isinstance(node, kinds))
+    bodies = (node.body for node in nodes(path) if isinstance(node, kinds))
     return {body[0].value for body in bodies if body and isinstance(body[0], ast.Expr)}
 
 
@@ -78,11 +84,9 @@ def test_no_plugins_word_stands_outside_its_own_file() -> None:
     formats = set(exporters.values()) - set(backends.values())
     own = {path: {word, *formats} for path, word in (*backends.items(), *exporters.items())}
     found = set()
-    for path, tree in sources().items():
-        told = docstrings(tree)
-        literals = {
-            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in told
-        }
+    for path in sources():
+        told = docstrings(path)
+        literals = {node.value for node in nodes(path) if isinstance(node, ast.Constant) and node not in told}
         found |= {(path, word) for word in words & literals - own.get(plugin_of(path, own), set())}
     assert found == set(WORDS_MEANT)
 
@@ -107,12 +111,12 @@ def test_nobody_opens_a_private_door_of_another_folder() -> None:
 
 def test_no_private_name_is_reached_through_an_import() -> None:
     found = []
-    for path, tree in sources().items():
+    for path in sources():
         known = set()
-        for node in ast.walk(tree):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in TOPS:
                 known |= {alias.asname or alias.name for alias in node.names}
-        for node in ast.walk(tree):
+        for node in nodes(path):
             if isinstance(node, ast.Attribute) and node.attr[0] == "_" and node.attr[:2] != "__":
                 root = ast.unparse(node.value).split(".")[0].split("(")[0]
                 if root in known:
@@ -144,29 +148,25 @@ def test_no_import_is_hidden_from_the_checker() -> None:
 def test_no_module_of_the_house_is_handed_on_as_a_value() -> None:
     """What a function does with a module that it is given, no checker of imports sees."""
     found = []
-    for path, tree in sources().items():
+    for path in sources():
         modules = set()
-        for node in ast.walk(tree):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in TOPS:
                 place = REPO.joinpath(*str(node.module).split("."))
                 names = {alias.name: alias.asname or alias.name for alias in node.names}
                 modules |= {
                     name
                     for one, name in names.items()
-                    if any(place.glob(f"{one}.py")) or (place / one).is_dir()
+                    if (place / f"{one}.py").is_file() or (place / one).is_dir()
                 }
         stored = (
-            node
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+            node for node in nodes(path) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
         )
-        own = {node.id for node in stored} | {
-            node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)
-        }
-        opened = {node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        own = {node.id for node in stored} | {node.arg for node in nodes(path) if isinstance(node, ast.arg)}
+        opened = {node.value for node in nodes(path) if isinstance(node, ast.Attribute)}
         found += [
             f"{path}:{node.lineno} {node.id}"
-            for node in ast.walk(tree)
+            for node in nodes(path)
             if isinstance(node, ast.Name) and node.id in modules - own and node not in opened
         ]
     assert found == []
