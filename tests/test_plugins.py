@@ -47,46 +47,63 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-# several commands in one process, as imports cost most of each
-SEVERAL = """
-import json, sys
+# one process for all commands, as imports cost most of each; its stdout is for answers alone
+SHELL = """
+import json, os, sys, traceback
 from click.testing import CliRunner
 from cnnkit.front_door import main
-print(json.dumps([
-    [done.exit_code, done.stdout, done.stderr]
-    for done in (CliRunner().invoke(main, words) for words in json.loads(sys.argv[1]))
-]))
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+for line in sys.stdin:
+    done = CliRunner().invoke(main, json.loads(line))
+    known = done.exception is None or isinstance(done.exception, SystemExit)
+    more = "" if known else "".join(traceback.format_exception(done.exception))
+    print(json.dumps([done.exit_code, done.stdout, done.stderr + more]), file=answers, flush=True)
 """
 
 
 @dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a command came to."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class House:
-    """A copy of the source with the plug-ins in it, and a folder from which a user works."""
+    """A copy of the source with the plug-ins in it, a folder from which a user works, and a process there."""
 
     source: Path
     user: Path
     environment: dict[str, str]
+    shell: subprocess.Popen[str]
 
-    def python(self, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *(str(word) for word in words)]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=cwd or self.user, env=self.environment
+    def run(self, *words: object, status: int = 0) -> Told:
+        """Run a command; return what it said, after checking its exit status."""
+        assert self.shell.stdin is not None
+        assert self.shell.stdout is not None
+        print(json.dumps([str(word) for word in words]), file=self.shell.stdin, flush=True)
+        found = Told(
+            **dict(zip(("status", "stdout", "stderr"), json.loads(self.shell.stdout.readline()), strict=True))
         )
-
-    def run(self, *words: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-        done = self.python("-m", "cnnkit", *words)
-        assert done.returncode == status, done.stderr + done.stdout
-        return done
+        assert found.status == status, found.stderr + found.stdout
+        return found
 
     def json(self, *words: object) -> Any:
         return json.loads(self.run(*words, "--json").stdout)
 
-    def several(self, *commands: str) -> list[tuple[int, str]]:
-        """Run commands in one process; return each one's status, and all that it said in one line."""
-        done = self.python("-c", SEVERAL, json.dumps([command.split() for command in commands]))
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
-        return [(status, " ".join((stdout + stderr).split())) for status, stdout, stderr in found]
+    def said(self, words: str, status: int = 0) -> str:
+        """Run a command; return all that it said in one line."""
+        found = self.run(*words.split(), status=status)
+        return " ".join((found.stdout + found.stderr).split())
+
+    def python(self, *words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *(str(word) for word in words)]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=cwd, env=self.environment
+        )
 
     def contract(self, selection: str, *files: str) -> str:
         """Run contract suites in the copy; return the summary of what passed."""
@@ -122,7 +139,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Any:
         "COLUMNS": "200",
     }
     environment.pop("CNNKIT_ARTIFACTS", None)
-    yield House(source=source, user=user, environment=environment)
+    with subprocess.Popen(
+        [sys.executable, "-c", SHELL],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=user,
+        env=environment,
+    ) as shell:
+        yield House(source=source, user=user, environment=environment, shell=shell)
     assert contents(source) == before | added
 
 
@@ -155,16 +180,14 @@ print(json.dumps([
     [one.name for one in openers("crate")], [one.name for one in openers("onnx")],
 ]))
 """
-    found = json.loads(house.python("-c", code).stdout)
+    found = json.loads(house.python("-c", code, cwd=house.user).stdout)
     assert found[:7] == [True, True, True, "arrays", True, True, ["quartet"]]
     assert (found[7][0], found[7][-1]) == ("ort", "quartet")
 
 
 def test_each_stands_in_help(house: House) -> None:
     commands = ("", "profile", "export", "eval", "predict", "serve", "train", "sweep", "import")
-    found = house.several(*(f"{command} --help" for command in commands))
-    assert {status for status, _ in found} == {0}
-    said = {command: text for command, (_, text) in zip(commands, found, strict=True)}
+    said = {command: house.said(f"{command} --help") for command in commands}
     assert "weigh Say how many bytes FILE has." in said[""]
     backends = ", ".join([*backend_names(), "quartet"])
     assert f"--backend NAME {backends} or several" in said["profile"]
@@ -194,15 +217,13 @@ SLIPS = {
 
 
 def test_each_is_what_a_slip_of_the_finger_meant(house: House) -> None:
-    for (wanted, meant), (status, said) in zip(SLIPS.values(), house.several(*SLIPS), strict=True):
-        assert status == wanted, said
-        assert re.search(meant, said), said
+    for words, (status, meant) in SLIPS.items():
+        assert re.search(meant, house.said(words, status))
 
 
 def test_doctor_models_and_datasets_list_them(house: House) -> None:
-    found = house.several("doctor", "doctor --json", "models --json", "datasets", "datasets --json")
-    assert [status for status, _ in found] == [0] * 5
-    table, state, models, listed, datasets = (text for _, text in found)
+    words = ("doctor", "doctor --json", "models --json", "datasets", "datasets --json")
+    table, state, models, listed, datasets = map(house.said, words)
     assert "│ quartet │ yes" in table
     assert "Quartet: cello" in table
     wanted = {"available": True, "version": "4.4", "devices": ["cpu"], "why_not": None, "how_to_get": None}

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cnnkit import front_door
+from tests.networks import light_models
 from toolkit import zoo
 from toolkit.artifacts import find_artifacts
 from toolkit.backends import BACKENDS, backend_names
@@ -21,7 +22,7 @@ from toolkit.modules import walk
 
 pytest.importorskip("torch")
 
-# values of one picture; alexnet and nin read 224×224, and alexnet28 and the others stand for their layers
+# values of one picture; alexnet and nin read 224×224
 LARGEST_INPUT = 10_000
 
 
@@ -48,9 +49,10 @@ def type_in(*words: object) -> dict[str, object]:
 
 
 def cases() -> list[object]:
-    """Return the networks of the zoo; those whose size alone takes long run in `make test-all`."""
-    large = {name for name, spec in zoo.models().items() if np.prod(spec.input_shape) > LARGEST_INPUT}
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in large)) for name in zoo.models()]
+    """Return the zoo's networks; those that bring no family and no kind of layer run in `make test-all`."""
+    small = [one for one in zoo.models().values() if np.prod(one.input_shape) <= LARGEST_INPUT]
+    short = {*light_models(), *{one.family: one.name for one in reversed(small)}.values()}
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in short)) for name in zoo.models()]
 
 
 @pytest.mark.parametrize("name", cases())
