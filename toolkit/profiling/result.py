@@ -11,17 +11,13 @@ from toolkit import schema
 from toolkit.allocation import Allocator
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.figures import one_line
+from toolkit.profiling.machine import MachineFacts
 from toolkit.schema import Amount, Count, Positive, Rate, Signed
 
 SCHEMA = 1
 AGAIN = "profile again"
 # why a column that a run never came to has no times
 UNREACHED = "it was not reached"
-
-# smaller caches than these are left out: calling numpy costs more than a pass over an L1
-LEVELS = ("L2", "L3", "memory")
-BUSY_CORES = 0.25  # of others, beyond the cores that a measurement left free: a system is never idle
-
 
 # of windows' medians, from which on a column's times are not to be relied on
 RED_SPREAD = 0.05
@@ -203,56 +199,6 @@ class SkippedColumn:
     backend: str
     precision: str
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peaks:
-    """A machine's peaks at a number of threads: GFLOP/s (2 per multiply-add) and GB/s by cache level.
-
-    `gflops` is by precision, None where there is no such product. `others_cores` is how many of this
-    process's `cores` others kept busy meanwhile; None off Linux.
-    """
-
-    threads: Positive
-    gflops: Mapping[str, Rate | None] = field(default_factory=dict)
-    gbytes_s: Mapping[str, Rate] = field(default_factory=dict)
-    cache_bytes: Mapping[str, Count] = field(default_factory=dict)
-    cores: Positive = 1
-    others_cores: Amount | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether others wanted the cores that the measurement ran on, so that the true peaks are higher."""
-        free = max(0, self.cores - self.threads)
-        return self.others_cores is not None and self.others_cores > free + BUSY_CORES
-
-    def bandwidth(self, working_set_bytes: int) -> float | None:
-        """Return the GB/s of the smallest level that a working set fits into."""
-        for level in LEVELS[:-1]:
-            if level in self.gbytes_s and working_set_bytes <= self.cache_bytes.get(level, 0):
-                return self.gbytes_s[level]
-        return self.gbytes_s.get(LEVELS[-1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class MachineFacts:
-    """The machine that a profile was taken on; `affinity` lists the cores that the process might use."""
-
-    processor: str | None = None
-    cores: Positive | None = None
-    threads: Positive | None = None
-    threads_say: str | None = None
-    affinity: tuple[Count, ...] | None = None
-    system: str | None = None
-    python: str | None = None
-    load_average: tuple[Amount, ...] | None = None
-    gpus: tuple[str, ...] | None = None
-    peaks: Peaks | None = None
-
-    @property
-    def usable_cores(self) -> int | None:
-        """How many cores the process might use."""
-        return len(self.affinity) if self.affinity else self.cores
 
 
 @dataclass(frozen=True, kw_only=True)

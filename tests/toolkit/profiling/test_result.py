@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cnnkit import front_door
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.profiling.comparing.differences import compare
+from toolkit.profiling.machine import MachineFacts, Peaks
 from toolkit.profiling.reports.html import html_report
 from toolkit.profiling.result import (
     Cell,
@@ -25,9 +26,7 @@ from toolkit.profiling.result import (
     Column,
     Explanation,
     Latency,
-    MachineFacts,
     Memory,
-    Peaks,
     Profile,
     Row,
     Run,

@@ -27,8 +27,9 @@ from toolkit.profiling.judging.drift import (
     margin_of,
     whole_of,
 )
+from toolkit.profiling.machine import Peaks
 from toolkit.profiling.measuring.latency import LEAST_WINDOWS
-from toolkit.profiling.result import Peaks, Profile, Run
+from toolkit.profiling.result import Profile, Run
 
 Verdict = Literal[
     "slower", "faster", "no change", "too noisy to judge", "too few windows", "only before", "only after"
@@ -322,9 +323,9 @@ class _Judge:
     def _noisy(self, pair: Pair, beyond: float, high: float, margin: float) -> bool:
         """Tell whether a slower row may stay unseen, or was seen and cannot be told from the machine.
 
-        `margin` is what these two measurements showed alone, `beyond` the change without what may be expected of
-        any two: that a row waits for memory by more or less in every pair is no noise of theirs. A file beside
-        itself is one measurement, of which nothing is noise.
+        `margin` is what these two measurements showed alone, `beyond` the change without what may be expected
+        of any two: that a row waits for memory by more or less in every pair is no noise of theirs. A file
+        beside itself is one measurement, of which nothing is noise.
         """
         ms = min(pair.medians or (0.0, 0.0))
         if pair.before == pair.after or ms < LEAST_SHARE * self.whole_ms or ms * UNSEEN_CHANGE < SMALLEST_MS:

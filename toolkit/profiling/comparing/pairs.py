@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from toolkit.profiling.judging.drift import Pair, steadied
-from toolkit.profiling.result import Cell, Peaks, Row, Run
+from toolkit.profiling.machine import Peaks
+from toolkit.profiling.result import Cell, Row, Run
 
 JOIN = " + "  # between the modules of a row
 Windows = tuple[float, ...]

@@ -8,7 +8,8 @@ from functools import cached_property
 from math import ceil, prod
 
 from toolkit.figures import bytes_text, ms_text, percent_text
-from toolkit.profiling.result import Cell, Column, Explanation, Peaks, Profile, Row, Run
+from toolkit.profiling.machine import Peaks
+from toolkit.profiling.result import Cell, Column, Explanation, Profile, Row, Run
 
 COSTLIEST = 3
 # what lies beside a row, or what fusing it would save, is a reason from this share of its time on

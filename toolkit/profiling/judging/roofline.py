@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toolkit.profiling.result import Cell, Peaks, Profile, Row, Run
+from toolkit.profiling.machine import Peaks
+from toolkit.profiling.result import Cell, Profile, Row, Run
 
 # of what is attainable: a row above it was held against peaks that others held down
 MOST = 1.1

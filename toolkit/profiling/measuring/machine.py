@@ -7,7 +7,8 @@ import platform
 
 from toolkit.machine.cpu import cpu
 from toolkit.machine.cuda import gpus
-from toolkit.profiling.result import MachineFacts, threads_text
+from toolkit.profiling.machine import MachineFacts
+from toolkit.profiling.result import threads_text
 
 
 def describe_machine(threads: int | None) -> MachineFacts:

@@ -23,7 +23,7 @@ from toolkit import schema
 from toolkit.artifacts import cache_root, write_json
 from toolkit.errors import CnnkitError
 from toolkit.machine.cpu import cpu
-from toolkit.profiling.result import LEVELS, Peaks
+from toolkit.profiling.machine import LEVELS, Peaks
 from toolkit.schema import Positive
 
 KEEP_S = 24 * 3600

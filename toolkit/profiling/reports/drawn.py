@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from toolkit import schema
 from toolkit.figures import shape_text
 from toolkit.profiling.comparing.differences import Comparison
+from toolkit.profiling.machine import Peaks
 from toolkit.profiling.reports.comparison import verdict_text
 from toolkit.profiling.reports.selection import homes_of, owner_of, short_name, stages_of
-from toolkit.profiling.result import Cell, Peaks, Profile, Row, Run
+from toolkit.profiling.result import Cell, Profile, Row, Run
 
 DIGITS = 5  # significant ones of a figure: what a page shows, and no noise of floats
 

@@ -22,6 +22,7 @@ from toolkit.profiling.comparing.differences import (
 )
 from toolkit.profiling.comparing.mismatch import mismatch_of, refuse_incomplete
 from toolkit.profiling.comparing.pairs import matched
+from toolkit.profiling.machine import MachineFacts, Peaks
 from toolkit.profiling.reports.comparison import (
     gate,
     markdown_report,
@@ -31,7 +32,7 @@ from toolkit.profiling.reports.comparison import (
     verdict_text,
 )
 from toolkit.profiling.reports.html import html_report
-from toolkit.profiling.result import Cell, Column, Latency, MachineFacts, Peaks, Profile, Row, Run
+from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
 
 ROWS = {"conv1": 0.2, "pool1": 0.1, "conv2": 0.5, "pool2": 0.1, "fc1": 0.8, "fc2": 0.15}
 

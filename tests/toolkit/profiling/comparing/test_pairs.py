@@ -9,7 +9,8 @@ import pytest
 from tests.toolkit.profiling.judging.test_verdicts import column
 from toolkit.profiling.comparing.pairs import pairs
 from toolkit.profiling.judging.drift import drift_of_rows
-from toolkit.profiling.result import Cell, CellMemory, Peaks, Row, Run
+from toolkit.profiling.machine import Peaks
+from toolkit.profiling.result import Cell, CellMemory, Row, Run
 
 PEAKS = Peaks(threads=1, gflops={"fp32": 100.0}, gbytes_s={"memory": 20.0})
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.toolkit.profiling.test_result import COLUMN
 from toolkit.profiling.judging.explaining import marked, sentence, with_explanations
-from toolkit.profiling.result import Cell, CellMemory, Explanation, MachineFacts, Peaks, Profile, Row, Run
+from toolkit.profiling.machine import MachineFacts, Peaks
+from toolkit.profiling.result import Cell, CellMemory, Explanation, Profile, Row, Run
 
 PEAKS = Peaks(
     threads=1, gflops={"fp32": 100.0, "bf16": 200.0, "int8": None}, gbytes_s={"L2": 50.0, "memory": 10.0},

@@ -17,9 +17,10 @@ from rich.console import Console
 from toolkit.profiling.judging.agreement import difference
 from toolkit.profiling.judging.findings import with_findings
 from toolkit.profiling.judging.roofline import exceeded, with_roofline
+from toolkit.profiling.machine import Peaks
 from toolkit.profiling.measuring.peaks import identity_of, peaks
 from toolkit.profiling.reports.table import print_profile
-from toolkit.profiling.result import Cell, Column, Latency, Peaks, Profile, Row, Run
+from toolkit.profiling.result import Cell, Column, Latency, Profile, Row, Run
 from toolkit.profiling.rows.cells import _judged
 from toolkit.profiling.rows.memory import live_timeline
 from toolkit.traces import ExecutedNode

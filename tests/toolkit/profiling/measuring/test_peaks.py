@@ -10,9 +10,9 @@ import time
 import pytest
 
 from toolkit.machine.cpu import cpu
+from toolkit.profiling.machine import Peaks
 from toolkit.profiling.measuring.peaks import Others, _products, identity_of
 from toolkit.profiling.measuring.yardstick import Yardstick
-from toolkit.profiling.result import Peaks
 
 
 @pytest.mark.parametrize(
