@@ -43,9 +43,13 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
     if parts:
         bare = _unlabelled(level, parts)
         parts = _settled(parts)
-        left_out += [
-            _beside(path, root, "in a split without class folders") for t in bare for path in t.every()
-        ]
+        for tree in bare:
+            why = (
+                f"whose one folder, {tree.folders[0].name}/, is no class"
+                if tree.folders
+                else "without class folders"
+            )
+            left_out += [_beside(path, root, f"in a split {why}") for path in tree.every()]
     else:
         parts = {None: [level]}
     beside = (p for tree in (level, *labelled.values()) for p in tree.pictures)

@@ -267,6 +267,16 @@ def test_a_name_that_is_no_text_is_told_as_latin_1_and_read(tmp_path: Path) -> N
     assert len(data.train) + len(data.test) == 6
 
 
+def test_an_unlabelled_test_in_one_folder_is_left_out_and_told(tmp_path: Path) -> None:
+    for name in ("train/a", "train/b", "test/unknown"):
+        paint(tmp_path / name, 1, 0)
+    (out,) = dataset_of("folder:x").listed(f"folder:{tmp_path}").left_out
+    assert (out.name, out.why) == (
+        "test/unknown/000.png",
+        "in a split whose one folder, unknown/, is no class",
+    )
+
+
 def test_an_accent_is_one_letter_however_the_folder_was_packed(tmp_path: Path) -> None:
     for part, form in (("train", "NFC"), ("test", "NFD")):
         paint(tmp_path / part / unicodedata.normalize(form, "café"), 2, 1)  # type: ignore[arg-type]  # both are
