@@ -98,10 +98,9 @@ def _likeliest(
     values, places = [], []
     for number, theirs in enumerate(_turned_spectra(spectra[pairs[:, 1]], side)):
         crossed = ours * theirs.conj()
-        rows = (crossed.reshape(-1, crossed.shape[2]) @ across).reshape(len(pairs), side, -1)
-        halves = np.ascontiguousarray(rows.transpose(0, 2, 1)).view(np.float32)
-        columns = (halves.reshape(-1, 2 * side) @ down).reshape(len(pairs), len(moves), -1)
-        reached = columns.transpose(0, 2, 1).reshape(len(pairs), -1)
+        # pair by pair: one large product would wake threads beside those that this runs in
+        halves = np.ascontiguousarray((crossed @ across).transpose(0, 2, 1)).view(np.float32)
+        reached = (halves @ down).transpose(0, 2, 1).reshape(len(pairs), -1)
         top = np.argpartition(-reached, _PLACES, axis=1)[:, :_PLACES]
         values.append(np.take_along_axis(reached, top, axis=1))
         places.append(top + number * count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +20,7 @@ from toolkit.telling import Step, unwatched
 
 # a difference between the lightest and the darkest that nobody sees, and that storing with losses makes
 _PLAIN = 4
-_AT_ONCE = 512
+_AT_ONCE, _OF_A_THREAD = 512, 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,9 @@ def survey(pictures: Gallery, on_step: Step = unwatched) -> Survey:
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(pictures), _AT_ONCE):
             part = range(start, min(start + _AT_ONCE, len(pictures)))
-            found = list(zip(part, pool.map(look, part), strict=True))
+            turns = [part[at : at + _OF_A_THREAD] for at in range(0, len(part), _OF_A_THREAD)]
+            looked = pool.map(lambda turn: [look(at) for at in turn], turns)
+            found = list(zip(part, itertools.chain.from_iterable(looked), strict=True))
             faulty += [one for _, one in found if isinstance(one, FaultyPicture)]
             good = [(at, one) for at, one in found if isinstance(one, _Glance)]
             rows += [at for at, _ in good]

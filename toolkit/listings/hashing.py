@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import sqlite3
 import time
@@ -21,6 +22,8 @@ _TABLE = (
 )
 
 State = tuple[int, int]
+# files that a thread reads in one go: handing them over one by one takes as long as reading them
+_AT_ONCE = 64
 
 
 def hash_entries(
@@ -42,7 +45,9 @@ def hash_entries(
         now = time.time_ns()
         fresh = []
         with ThreadPoolExecutor() as pool:
-            for at, digest in zip(missing, pool.map(_hash, (entries[at] for at in missing)), strict=True):
+            parts = [missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)]
+            hashed = pool.map(lambda part: [_hash(entries[at]) for at in part], parts)
+            for at, digest in zip(missing, itertools.chain.from_iterable(hashed), strict=True):
                 known[places[at]] = digest or _of_name(entries[at])
                 size, changed = states.get(entries[at].place.path, (0, now))
                 if digest and is_settled(changed):
