@@ -14,13 +14,15 @@ class Counts(Struct, tag=True):
     """Everything that was counted.
 
     `totals` only ever grow; `levels` are of now; `spreads` are how many fell into each bucket, and their sum
-    at the end; `models` are a version's statistics by model and version.
+    at the end; `models` are a version's statistics by model and version. `parts` is what each replica of a
+    cluster counted, by its name, where they are told apart.
     """
 
     totals: dict[Key, float] = field(default_factory=dict)
     levels: dict[Key, float] = field(default_factory=dict)
     spreads: dict[Key, list[float]] = field(default_factory=dict)
     models: dict[tuple[str, str], ModelStatistics] = field(default_factory=dict)
+    parts: dict[str, Counts] = field(default_factory=dict)
 
     def add(self, other: Counts) -> None:
         """Add what another process counted."""

@@ -54,7 +54,7 @@ class Among:
     """
 
     number: int
-    control: Control
+    control: Control | None
     counts: Callable[[], Awaitable[Counts]]
     page: Application | None
 
@@ -114,7 +114,7 @@ def assemble(
         atexit.register(traced[1])
     front = Front.of(settings.public_names, settings.root_path, settings.trust_proxy)
     registry = Registry(served, settings.batching, metrics.batch)
-    control: Control = among.control if among else ModelControl(registry, settings, tell)
+    control = among.control if among else ModelControl(registry, settings, tell)
     page = among.page if among else None
     if settings.page and page is None:
         page = page_app(served, settings.opening.limits, front.root_path)

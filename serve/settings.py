@@ -104,6 +104,9 @@ class ServeSettings:
     `model_dir` is a folder of which every artifact is served, where no model is named.
     `grpc_port` is where the protocol is spoken over gRPC, 0 for any free one, None for nowhere. Each of
     several `processes` opens the models; where no `threads` are asked for, they divide the cores.
+
+    `on` is where all that runs, a hosting's word and the address behind it; None is this machine. There are
+    from the first to the second of `replicas` on a cluster, as many as the queue asks for.
     """
 
     backend: str = DEFAULT_BACKEND
@@ -126,6 +129,8 @@ class ServeSettings:
     choices: bool = False
     model_dir: Path | None = None
     processes: int = 1
+    on: str | None = None
+    replicas: tuple[int, int] | None = None
 
     @property
     def drain_s(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -136,25 +136,30 @@ class _MetricsPage(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for metric in SPREADS:
-            spreads = HistogramMetricFamily(f"cnnkit_{metric.name}", metric.text, labels=metric.labels)
-            for labels, spread in _of(metric, self.counts.spreads):
+            spreads = HistogramMetricFamily(f"cnnkit_{metric.name}", metric.text, labels=self._labels(metric))
+            for labels, spread in self._of(metric, lambda counts: counts.spreads):
                 *fell, total = spread
                 edges = [*map(str, metric.buckets), "+Inf"]
                 spreads.add_metric(labels, list(zip(edges, accumulate(fell), strict=True)), total)
             yield spreads
         for metric in TOTALS:
-            totals = CounterMetricFamily(f"cnnkit_{metric.name}", metric.text, labels=metric.labels)
-            for labels, value in _of(metric, self.counts.totals):
+            totals = CounterMetricFamily(f"cnnkit_{metric.name}", metric.text, labels=self._labels(metric))
+            for labels, value in self._of(metric, lambda counts: counts.totals):
                 totals.add_metric(labels, value)
             yield totals
         for metric in LEVELS:
-            levels = GaugeMetricFamily(f"cnnkit_{metric.name}", metric.text, labels=metric.labels)
-            for labels, value in _of(metric, self.counts.levels):
+            levels = GaugeMetricFamily(f"cnnkit_{metric.name}", metric.text, labels=self._labels(metric))
+            for labels, value in self._of(metric, lambda counts: counts.levels):
                 levels.add_metric(labels, value)
             yield levels
 
+    def _labels(self, metric: Described) -> Sequence[str]:
+        return (*metric.labels, "replica") if self.counts.parts else metric.labels
 
-def _of(metric: Described, found: dict[Key, Value]) -> Iterator[tuple[list[str], Value]]:
-    for key, value in found.items():
-        if key[0] == metric.name:
-            yield list(key[1:]), value
+    def _of(
+        self, metric: Described, kind: Callable[[Counts], dict[Key, Value]]
+    ) -> Iterator[tuple[list[str], Value]]:
+        for name, counts in (self.counts.parts or {"": self.counts}).items():
+            for key, value in kind(counts).items():
+                if key[0] == metric.name:
+                    yield [*key[1:], *([name] if name else [])], value

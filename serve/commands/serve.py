@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from serve.commands._site import serve_site
+from serve.hosting import HOSTINGS, replicas_of
 from serve.settings import KEEP_ALIVE_S
 from toolkit import cli
 from toolkit.passports import Precision
@@ -94,6 +95,19 @@ from toolkit.passports import Precision
     show_default=True,
     help="Processes that answer on the port; each opens the models.",
 )
+@click.option(
+    "--on",
+    cls=cli.Listed,
+    listing=HOSTINGS.names,
+    metavar="NAME[:ADDRESS]",
+    help="Where it runs [default: this machine].",
+)
+@click.option(
+    "--replicas",
+    callback=cli.checked(replicas_of),
+    metavar="N|MIN-MAX",
+    help="Of a cluster: replicas that answer, as many as the queue asks for [default: 1].",
+)
 @click.option("--model-control", is_flag=True, help="Let the API load and unload models of the folder.")
 @click.option("--log-requests", is_flag=True, help="A line of JSON for each request, on standard output.")
 @cli.precision_option
@@ -127,6 +141,8 @@ def serve(
     model_control: bool,
     grpc_port: int | None,
     processes: int,
+    on: str | None,
+    replicas: tuple[int, int] | None,
     precision: Precision,
     device: str,
     threads: int | None,
@@ -179,6 +195,8 @@ def serve(
         choices=cli.takes_choice(backend=backend, device=device),
         model_dir=model_dir,
         processes=processes,
+        on=on,
+        replicas=replicas,
     )
     server.serve(*models, settings=settings, tell=cli.say)
 

@@ -120,6 +120,7 @@ def serving(
     limits: str | None = None,
     env: Mapping[str, str] | None = None,
     stdout: Path | None = None,
+    ready_s: float = READY_S,
 ) -> Iterator[Server]:
     """Run `cnnkit serve` until the block ends; with `denied`, note there whoever it tried to reach.
 
@@ -136,7 +137,7 @@ def serving(
         )
     server = Server(process=process, url="", port=0)
     try:
-        line = server.read_line(r"serving .* on http")
+        line = server.read_line(r"serving .* on http", ready_s)
         server.url = re.search(r"http://\S+", line)[0]  # type: ignore[index]
         server.port = int(server.url.rpartition(":")[2])
         server.grpc_port = int((re.search(r"gRPC on port (\d+)", line) or "0" * 2)[1])
@@ -173,7 +174,15 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def api(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return a running `cnnkit serve --no-page` of the network that ships."""
+    """Return a running `cnnkit serve --no-page` of the network that ships.
+
+    $CNNKIT_TEST_API is the port of one that another test hosts elsewhere.
+    """
+    elsewhere = os.environ.get("CNNKIT_TEST_API")
+    if elsewhere:
+        with subprocess.Popen([sys.executable, "-c", ""], text=True) as ended:
+            yield Server(process=ended, url=f"http://127.0.0.1:{elsewhere}", port=int(elsewhere))
+        return
     with serving(tmp_path_factory.mktemp("api"), MODEL, "--no-page") as server:
         yield server
 

@@ -1,0 +1,82 @@
+"""A cluster's machines before anything begins there: whether they see the files, and have room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from serve.hosting._ray_connection import RayNode
+from serve.served import ServedModel
+from serve.settings import ServeSettings
+from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.telling import Tell
+
+# cores are asked for in hundredths
+FEWEST_CPUS = 0.01
+
+
+def cpus_each(machines: Sequence[RayNode], settings: ServeSettings, least: int, tell: Tell) -> float:
+    """Return how many cores a replica books: its engine's threads, less where there are too few.
+
+    Booked is what replicas are placed by, and not what they take.
+    """
+    cpus = float(settings.opening.threads or 1)
+
+    def places(each: float) -> int:
+        return sum(int(machine.cpus / each) for machine in machines)
+
+    if places(cpus) >= least:
+        return cpus
+    cores = sum(machine.cpus for machine in machines)
+    tell(
+        f"warning: {many(least, 'replica')} of {many(int(cpus), 'thread')} on "
+        f"{many(int(cores), 'core')} wait for one another"
+    )
+    while places(cpus) < least and cpus > FEWEST_CPUS:
+        cpus = max(FEWEST_CPUS, round(cpus / 2, 2))
+    if places(cpus) < least:
+        raise CnnkitError(f"no machine of the cluster has cores for replicas: {int(cores)} in all")
+    return cpus
+
+
+def insist_on_files(machines: Sequence[RayNode], served: Sequence[ServedModel]) -> None:
+    """Raise NotFoundError where a machine does not see an artifact, or sees another file in its place."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    wanted = {
+        str(one.artifact.path.absolute()): one.artifact.passport.sha256 for one in served if one.artifact
+    }
+    # a function within a function is sent as it is
+    look = ray.remote(num_cpus=0, max_retries=0)(_looking())
+    asked = [
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(one.id, soft=False)).remote(wanted)
+        for one in machines
+    ]
+    for machine, reference in zip(machines, asked, strict=True):
+        missing = ray.get(reference)
+        if missing:
+            raise NotFoundError(
+                f"{machine.name} of the cluster does not see {missing[0]}, or sees another file there: lay "
+                "the artifacts where every machine has them by the same path, and name that folder by "
+                "--artifacts"
+            )
+
+
+def _looking() -> Callable[[dict[str, str]], list[str]]:
+    def look(wanted: dict[str, str]) -> list[str]:
+        from pathlib import Path
+
+        from toolkit.artifacts import hash_file
+
+        return [
+            path
+            for path, sha256 in wanted.items()
+            if not Path(path).exists() or hash_file(Path(path)) != sha256
+        ]
+
+    return look
+
+
+def many(count: int, what: str) -> str:
+    """Return a number with the noun that it counts."""
+    return f"{count} {what}{'s' if count > 1 else ''}"

