@@ -22,8 +22,8 @@ class ChooseSettings:
     `backends` None are all that run here, `batches` None is 1 or what a file fixes (with the throughput 1, 8
     and 32), `threads` None each runtime's default and fewer. `image_limit` is on how many pictures at most.
     With `allow_noise` what a noisy machine cannot tell is no error: the baseline is chosen. Without `expand`
-    no other settings are tried than those of the candidates. `limit_s` is how long one may take to open, or
-    to answer, before it is taken to hang.
+    no other settings are tried than those of the candidates. `limit_s` is how long one may take to answer
+    before it is taken to hang, and, where that is over a minute, to open.
     """
 
     batches: tuple[int, ...] | None = None

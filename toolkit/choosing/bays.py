@@ -20,6 +20,8 @@ from toolkit.choosing import Candidate, LostError
 from toolkit.choosing.requests import OpenEngine, Request, RequestFailed, Response
 
 WORKER = "toolkit.choosing.worker"
+# at least: a runtime is imported and a network compiled in it, beside other work
+OPENING_S = 60.0
 
 
 class Bay:
@@ -146,7 +148,7 @@ def _try(bays: dict[str, Bay], key: str, lost: dict[str, str], request: Request 
         return
     try:
         if request is None:
-            bay.take()
+            bay.take(max(0.0, OPENING_S - bay.limit_s))
         else:
             bay.ask(request)
     except LostError as error:
