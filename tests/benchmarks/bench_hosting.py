@@ -214,7 +214,6 @@ def bench_soak(root: Path, requests: int, tries: int) -> bool:
     right = [answered_by(one) for one in versions]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second, port, troubles = cluster.add_node(num_cpus=1), free_port(), Troubles()
-    over = threading.Event()
     try:
         command = serve(
             port,
@@ -230,17 +229,13 @@ def bench_soak(root: Path, requests: int, tries: int) -> bool:
         )
         with running(*command, ready=answers(port, "/v2/health/ready")):
             callers = Callers(port, requests, right, tries)
-            trouble = threading.Thread(
-                target=_trouble, args=(over, callers, requests, troubles, graph, versions, cluster, second)
-            )
+            asking = threading.Thread(target=callers.run)
             begun = time.monotonic()
-            trouble.start()
-            callers.run()
-            over.set()
-            trouble.join()
+            asking.start()
+            # Ray begins nodes in the main thread alone
+            _trouble(asking, callers, requests, troubles, graph, versions, cluster, second)
             seconds = time.monotonic() - begun
     finally:
-        over.set()
         cluster.shutdown()
     tally = callers.tally
     apart = [one for one in tally.failures if not troubles.near(*one, spare_s=1.0)]
@@ -255,7 +250,7 @@ def bench_soak(root: Path, requests: int, tries: int) -> bool:
 
 
 def _trouble(
-    over: threading.Event,
+    asking: threading.Thread,
     callers: Callers,
     requests: int,
     troubles: Troubles,
@@ -264,7 +259,8 @@ def _trouble(
     cluster: Any,
     second: Any,
 ) -> None:
-    while not over.wait(KILL_EVERY_S):
+    while asking.is_alive():
+        asking.join(KILL_EVERY_S)
         done = 1 - max(0, callers.left) / requests
         if len(troubles.rolls) < 2 and done > (0.25, 0.75)[len(troubles.rolls)]:
             roll(graph, versions[1 - len(troubles.rolls)])
