@@ -43,6 +43,8 @@ TOO_NOISY: Verdict = "too noisy to judge"
 # a row that became slower by this much and cannot be told from the machine is not judged; nor is one in which
 # that other change might stay unseen; rows of less than that share of the call are not asked for either
 SEEN_CHANGE, UNSEEN_CHANGE, LEAST_SHARE = 0.15, 0.25, 0.01
+# rows that became slower together by more than fixed work beside them: the machine's doing, or the network's
+DRIFT_THAT_HIDES = math.log1p(SMALLEST_SHARE)
 # deviations that waiting for memory may move a row by before the change counts as seen
 USUAL_STRAYS = 2.0
 # the whole call tells nothing where rows of this share of it cannot be told from the machine
@@ -307,7 +309,8 @@ class _Judge:
         # columns in turn shared whatever the machine did: what may stay unseen is half the interval
         margin = margin_of(drift.noise(pair), tests=self.tests) if drift else (high - low) / 2
         usual = USUAL_STRAYS * drift.usual(pair) if drift else 0.0
-        noisy = self._noisy(pair, middle - slowest - usual, high - slowest, margin)
+        together = bool(drift and drift.unexplained > DRIFT_THAT_HIDES and low > 0 and middle > more)
+        noisy = together or self._noisy(pair, middle - slowest - usual, high - slowest, margin)
         return told(verdict=TOO_NOISY if noisy else "no change")
 
     def _plain(self, a: float, b: float, told: Callable[..., Difference]) -> Difference:

@@ -79,6 +79,8 @@ class MachineDrift:
     What lies between both is nobody's change: of the rows it is their common drift, as far as fixed work
     beside them (yardstick.py) bears it out; the rest may be the network's.
 
+    `unexplained` is how much slower the rows became beyond what that fixed work did.
+
     About that rows scatter by a share of their time, by milliseconds (what a late thread costs is the
     same for a short row as for a long one), and by `exposed` as far as they wait for memory; the first row
     by `first` besides.
@@ -86,6 +88,7 @@ class MachineDrift:
 
     fastest: float = 0.0
     slowest: float = 0.0
+    unexplained: float = 0.0
     scatter: float = LEAST_SCATTER
     scatter_ms: float = 0.0
     exposed: float = EXPOSED_SCATTER
@@ -145,6 +148,7 @@ def drift_of_rows(rows: Sequence[Pair], *, gbytes_s: float | None, machine: floa
     return MachineDrift(
         fastest=min(common, max(machine, 0.0)),
         slowest=max(common, min(machine, 0.0)),
+        unexplained=max(0.0, common - max(machine, 0.0)),
         scatter=max(LEAST_SCATTER, float(np.hypot(LEAST_SCATTER, stray) / np.sqrt(2))),
         scatter_ms=float(np.median(np.abs(after - before * np.exp(common))[computes])),
         exposed=max(EXPOSED_SCATTER, MAD_TO_DEVIATION * _weighted_median(strays, weights * exposed)),

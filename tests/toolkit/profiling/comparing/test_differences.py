@@ -344,6 +344,15 @@ def test_noise_in_columns_timed_in_turn_is_said_and_on_a_quiet_machine_there_is_
     assert sum(bool(in_turn(ROWS, ROWS, seed, 0.4).noisy) for seed in range(20)) >= 19
 
 
+def test_a_slower_row_on_a_slower_machine_is_not_judged() -> None:
+    """Most rows became slower by a quarter: the machine did, or several modules. No gate passes that."""
+    after = {name: ms * (1.0 if name == "pool1" else 1.25) for name, ms in ROWS.items()}
+    found = compare(profile_of(ROWS, 1), profile_of(after, 2), fail_over=0.1)
+    assert found.noisy
+    with pytest.raises(CnnkitError, match="too noisy to judge"):
+        found.require()
+
+
 def on_gpu(profile: Profile) -> Profile:
     (run,) = profile.runs
     column = dataclasses.replace(run.backends["ort"], device="cuda")
