@@ -61,7 +61,7 @@ class WebExporter(Exporter):
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     options = WebOptions
     reads: ClassVar[tuple[str, ...]] = ("precision", "open_precision", "name", "max_accuracy_drop")
-    packages: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ("rjsmin",)
 
     def needs(self, options: ExportOptions) -> Need | None:
         return Need(exporter=GRAPH, precision=options.precision)

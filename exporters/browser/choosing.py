@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from exporters.browser.folder import WebFacts, change_facts, fill_folder
-from exporters.browser.visiting import Browser, ProofRecord, visit
+from exporters.browser.visiting import Browser, ProofRecord, RaceRecord, race, visit
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError, GateError
 from toolkit.figures import bytes_text, ms_text
@@ -23,8 +26,8 @@ THREADS_FROM_MS = 5.0
 MOST_THREADS = 4
 # more threads are taken where they need this share of one thread's time at most
 FASTER = 0.95
-# a smaller file is taken unless it needs so many times fp32's time: each is timed in a visit of its own
-SLOWER = 1.25
+# a smaller file is taken unless it needs more than so many times fp32's time: less is a tie
+SLOWER = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,40 +84,37 @@ class FolderMaker:
         if plain.record is None:
             return dataclasses.replace(plain, why="no browser was here to try smaller ones in")
         rejected: list[str] = []
-        for precision in SMALLER:
-            why, found = self._rival(precision, plain.graph, plain.record)
-            if found is not None:
-                return dataclasses.replace(found, why="; ".join((*rejected, f"{precision}: {why}")))
-            rejected.append(f"{precision} {why}")
+        with tempfile.TemporaryDirectory(prefix="cnnkit-web-") as place:
+            beside = Path(shutil.copytree(self.folder, Path(place) / "plain"))
+            for precision in SMALLER:
+                why, found = self._rival(precision, plain.graph, beside)
+                if found is not None:
+                    return dataclasses.replace(found, why="; ".join((*rejected, f"{precision}: {why}")))
+                rejected.append(f"{precision} {why}")
         return dataclasses.replace(plain, why="; ".join(rejected))
 
-    def _rival(
-        self, precision: Precision, plain: Artifact, before: ProofRecord
-    ) -> tuple[str, FilledFolder | None]:
-        """Return what is to be said of a smaller file, and the file where it may be taken."""
+    def _rival(self, precision: Precision, plain: Artifact, beside: Path) -> tuple[str, FilledFolder | None]:
+        """Return what is to be said of a smaller file, and the file where it may be taken.
+
+        `beside` is a folder with fp32: the two are timed in turn, as another moment is no measure.
+        """
         try:
             graph = self.made(precision)
             drop = graph.passport.accuracy_drop
             if precision == "int8" and drop is None:
                 return f"was not judged ({graph.passport.accuracy_drop_why or 'no pictures'})", None
-            found = self._sooner(self._answered(graph), SLOWER * before.latency_ms)
+            found = self._answered(graph)
+            assert self.browser is not None
+            raced = race(beside, self.folder, self.browser)
         except CnnkitError as error:
             return f"failed ({error})", None
-        assert found.record is not None
-        after_ms, before_ms = found.record.latency_ms, before.latency_ms
-        times = f"{ms_text(after_ms)} ms in {precision} and {ms_text(before_ms)} in fp32"
-        if after_ms > SLOWER * before_ms:
+        before_ms, after_ms = median(raced.one_ms), median(raced.other_ms)
+        times = f"{ms_text(after_ms)} ms in {precision} and {ms_text(before_ms)} in fp32, in turn"
+        if _ratio(raced) > SLOWER:
             return f"is slower here ({times})", None
         sizes = " and ".join(bytes_text(one.path.stat().st_size) for one in (graph, plain))
         lost = f"loses {drop.points:.2f} points of {drop.allowed:g} allowed, " if drop else ""
         return f"{lost}{times}, {sizes}", found
-
-    def _sooner(self, found: FilledFolder, limit_ms: float) -> FilledFolder:
-        """Time a file once more that seems too slow: what else ran at that moment may be why."""
-        if self.browser is None or found.record is None or found.record.latency_ms <= limit_ms:
-            return found
-        again = visit(self.folder, self.browser)
-        return dataclasses.replace(found, record=min(found.record, again, key=lambda one: one.latency_ms))
 
     def _threaded(self, chosen: FilledFolder) -> ProofRecord | None:
         """Return how the folder is answered on more threads, where they are faster here."""
@@ -122,16 +122,23 @@ class FolderMaker:
         if self.browser is None or one is None or one.latency_ms < THREADS_FROM_MS or cores < 2:
             return None
         try:
+            raced = race(self.folder, self.folder, self.browser, threads=cores)
+            times = f"{ms_text(median(raced.other_ms))} ms on {cores} threads"
+            self.tell(f"{chosen.graph.path.name}: {times}, {ms_text(median(raced.one_ms))} on one, in turn")
+            if _ratio(raced) > FASTER:
+                return None
             more = visit(self.folder, self.browser, threads=cores)
         except CnnkitError as error:
             self.tell(f"one thread: {error}")
             return None
-        times = f"{ms_text(more.latency_ms)} ms on {cores} threads, {ms_text(one.latency_ms)} on one"
-        self.tell(f"{chosen.graph.path.name}: {times}")
-        faster = more.agree == more.images and more.latency_ms < FASTER * one.latency_ms
-        return more if faster else None
+        return more if more.agree == more.images else None
 
     def _write(self, graph: Artifact, facts: WebFacts) -> None:
         for path in self.folder.iterdir():
             path.unlink()
         fill_folder(self.folder, graph, self.runtime, facts)
+
+
+def _ratio(raced: RaceRecord) -> float:
+    """Return how many times the one's time the other needs: the median over the rounds."""
+    return median(two / one for one, two in zip(raced.one_ms, raced.other_ms, strict=True))

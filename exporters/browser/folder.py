@@ -8,6 +8,7 @@ import hashlib
 import html
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from exporters.browser.runtime import FILES, PACKED_WASM, VERSION, WASM
 from exporters.proving.proof import proof_path
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import tool_versions
+from toolkit.errors import needs_extra
 from toolkit.sites import HEADERS
 
 PAGE = Path(__file__).parent / "page"
 MODEL, PROOF, PASSPORT, ABOUT = "model.onnx", "proof.safetensors", "passport.json", "web.json"
+# what the page says, by language; it becomes a part of index.html
+WORDS = "words.json"
 TEXTS = (".html", ".css", ".js", ".mjs", ".json", ".svg", ".webmanifest", ".ts")
 # a packed copy is worth its place from here on
 WORTH = 0.9
@@ -42,9 +46,11 @@ def fill_folder(folder: Path, source: Artifact, runtime: Path, facts: WebFacts) 
     """
     name = source.passport.model
     for path in sorted(PAGE.iterdir()):
-        (folder / path.name).write_bytes(path.read_bytes())
-    page = (folder / "index.html").read_text("utf-8").replace("{{name}}", html.escape(name))
-    (folder / "index.html").write_text(page, "utf-8")
+        if path.suffix == ".js":
+            (folder / path.name).write_text(_script(path), "utf-8")
+        elif path.name != WORDS:
+            (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "index.html").write_text(_index(name), "utf-8")
     for file in (*FILES, PACKED_WASM):
         if file != WASM:
             (folder / file).write_bytes((runtime / file).read_bytes())
@@ -56,12 +62,30 @@ def fill_folder(folder: Path, source: Artifact, runtime: Path, facts: WebFacts) 
     _write_facts(folder, facts)
 
 
+def _script(path: Path) -> str:
+    """Return a script without comments and blank space; every name in it stays.
+
+    rjsmin (Apache-2.0, no dependencies) does it, as it is Python: npm's minifiers rename as well, and would
+    take Node at each export. Raises MissingExtraError without it.
+    """
+    with needs_extra("export"):
+        from rjsmin import jsmin
+    return str(jsmin(path.read_text("utf-8"))) + "\n"
+
+
+def _index(name: str) -> str:
+    """Return the page with the network's name, and with all that it says in any language."""
+    words = json.dumps(json.loads((PAGE / WORDS).read_text("utf-8")), ensure_ascii=False)
+    page = (PAGE / "index.html").read_text("utf-8").replace("{{words}}", words.replace("</", "<\\/"))
+    return page.replace("{{name}}", html.escape(name))
+
+
 def change_facts(folder: Path, facts: WebFacts) -> None:
     """Write again what the page is told, in a folder that is filled already."""
     for packed in folder.glob("*.gz"):
         if packed.name != PACKED_WASM:
             packed.unlink()
-    (folder / "sw.js").write_bytes((PAGE / "sw.js").read_bytes())
+    (folder / "sw.js").write_text(_script(PAGE / "sw.js"), "utf-8")
     _write_facts(folder, facts)
 
 
@@ -73,6 +97,7 @@ def _write_facts(folder: Path, facts: WebFacts) -> None:
     about = {
         **dataclasses.asdict(facts),
         "onnxruntime_web": VERSION,
+        "scripts": f"shortened by rjsmin {version('rjsmin')}; cnnkit's exporters/browser/page has them whole",
         "tool": f"cnnkit {tool_versions()['cnnkit']}",
         "sha256": hashes,
     }

@@ -13,12 +13,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 
 from exporters.browser.folder import MODEL
 from toolkit.errors import CnnkitError, UnavailableError
-from toolkit.sites import SiteServer, site
+from toolkit.sites import site
 
 # names a browser's program, or none at all
 NAMED = "CNNKIT_BROWSER"
@@ -27,6 +28,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 FIREFOXES = ("firefox", "firefox-esr")
 # a page that says nothing for so long is stuck; large networks get the time that their size takes to load
 VISIT_S = 120.0
+RACE = Path(__file__).parent / "race.html"
 BYTES_PER_S = 2_000_000
 
 
@@ -44,10 +46,20 @@ class ProofRecord(msgspec.Struct, frozen=True, kw_only=True):
     isolated: bool = False
 
 
+class RaceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds of one answer by two networks in one page, round by round."""
+
+    one_ms: tuple[float, ...]
+    other_ms: tuple[float, ...]
+
+
 class TroubleRecord(msgspec.Struct, frozen=True):
     """What went wrong in a page, in its own sentence."""
 
     error: str
+
+
+Record = TypeVar("Record", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,53 +117,69 @@ def visit(folder: Path, browser: Browser, *, threads: int | None = None) -> Proo
     `threads` None is what the folder says. Raises CnnkitError with the page's own sentence where it could not
     answer, or was silent.
     """
-    word, told = secrets.token_hex(16), _Told()
-    seconds = VISIT_S + (folder / MODEL).stat().st_size / BYTES_PER_S
+    asked = f"?threads={threads}" if threads else ""
+    return _told(folder, browser, f"{asked}#verify=", ProofRecord, (folder / MODEL).stat().st_size)
+
+
+def race(one: Path, other: Path, browser: Browser, *, threads: int = 1) -> RaceRecord:
+    """Time the networks of two folders in turn in one page; `threads` are the other's.
+
+    Raises CnnkitError as `visit` does.
+    """
+    with tempfile.TemporaryDirectory(prefix="cnnkit-race-") as place:
+        shutil.copy(RACE, Path(place) / "index.html")
+        for name, folder in (("one", one), ("other", other)):
+            (Path(place) / name).symlink_to(folder.absolute(), target_is_directory=True)
+        size = sum((folder / MODEL).stat().st_size for folder in (one, other))
+        return _told(Path(place), browser, f"?threads={threads}#", RaceRecord, size)
+
+
+def _told(folder: Path, browser: Browser, asked: str, kind: type[Record], size: int) -> Record:
+    """Open a folder's page with a word that nobody else knows; return what the page sends under that word."""
+    word, seconds, sent = secrets.token_hex(16), VISIT_S + size / BYTES_PER_S, _Sent(kind)
 
     def take(path: str, body: bytes) -> bool:
-        return path == f"/record/{word}" and told.take(body)
+        return path == f"/record/{word}" and sent.take(body)
 
-    with site(folder, take) as server, _opened(browser, _address(server, word, threads)) as process:
-        told.wait(process, seconds)
-    if told.record is None:
+    with (
+        site(folder, take) as server,
+        _opened(browser, f"{server.url}{asked}{word}") as process,
+    ):
+        sent.wait(process, seconds)
+    if sent.record is None:
         ended = "ended" if process.poll() is not None else f"sent nothing for {seconds:.0f} s"
         raise CnnkitError(f"{browser.version} {ended} before it answered the proof of {folder.name}")
-    if isinstance(told.record, TroubleRecord):
-        raise CnnkitError(f"{folder.name} does not run in {browser.version}: {told.record.error}")
-    return told.record
+    if isinstance(sent.record, TroubleRecord):
+        raise CnnkitError(f"{folder.name} does not run in {browser.version}: {sent.record.error}")
+    return sent.record
 
 
-def _address(server: SiteServer, word: str, threads: int | None) -> str:
-    asked = f"?threads={threads}" if threads else ""
-    return f"{server.url}{asked}#verify={word}"
-
-
-class _Told:
+class _Sent(Generic[Record]):
     """What the page sent, once it did."""
 
-    def __init__(self) -> None:
-        self.record: ProofRecord | TroubleRecord | None = None
+    def __init__(self, kind: type[Record]) -> None:
+        self.record: Record | TroubleRecord | None = None
+        self._kind = kind
         self._came = threading.Event()
 
     def take(self, body: bytes) -> bool:
         try:
-            self.record = _read(body)
+            self.record = self._read(body)
         except msgspec.DecodeError:
             return False
         self._came.set()
         return True
 
+    def _read(self, body: bytes) -> Record | TroubleRecord:
+        try:
+            return msgspec.json.decode(body, type=TroubleRecord)
+        except msgspec.ValidationError:
+            return msgspec.json.decode(body, type=self._kind)
+
     def wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         for _ in range(int(seconds * 5)):
             if self._came.wait(0.2) or process.poll() is not None:
                 return
-
-
-def _read(body: bytes) -> ProofRecord | TroubleRecord:
-    try:
-        return msgspec.json.decode(body, type=TroubleRecord)
-    except msgspec.ValidationError:
-        return msgspec.json.decode(body, type=ProofRecord)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ PARTS = {
     "model": ("model.onnx",),
     "proof and passport": ("proof.safetensors", "passport.json", "web.json"),
     "page and classifier": (
-        *("app.js", "words.js", "check.js", "classifier.js", "decoding.js", "pixels.js", "sw.js"),
+        *("app.js", "check.js", "classifier.js", "decoding.js", "pixels.js", "sw.js"),
         *("index.html", "style.css"),
     ),
 }

@@ -1,31 +1,35 @@
 // The page around the classifier: draw, choose, photograph, paste or drop a picture; see the answer.
-import { ClassifierError, load } from "./classifier.js";
-import { CHINESE, ENGLISH } from "./words.js";
+import { filled, load } from "./classifier.js";
 
-const chinese = /^zh/i.test(navigator.language);
-const words = chinese ? { ...ENGLISH, ...CHINESE } : ENGLISH;
 const $ = (id) => document.getElementById(id);
-const say = (name, values = {}) => words[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
+const language = /^zh/i.test(navigator.language) ? "zh" : "en";
+const words = JSON.parse($("words").textContent)[language];
+const say = (name, values = {}) => filled(words[name], values);
 const percent = (share) => share.toLocaleString(navigator.language, { style: "percent", maximumFractionDigits: 1 });
 const digits = (value) => {
   if (value === null) return "–";
-  return value && value < 0.001 ? value.toExponential(1) : Number(value.toPrecision(2)).toString();
+  return value && value < 0.001 ? value.toExponential(1) : `${Number(value.toPrecision(2))}`;
 };
 
+const told = document.documentElement.dataset; // what the state is, for styles and tests
 const paper = $("paper");
 const pen = paper.getContext("2d", { willReadFrequently: true });
 let net = null;
 let source = null; // what was last classified
 let stream = null;
 let asked = 0;
-let latency = null;
+
+/** Make an element with text or other elements in it. */
+function make(tag, ...inside) {
+  const made = document.createElement(tag);
+  made.append(...inside);
+  return made;
+}
 
 function translate() {
-  document.documentElement.lang = chinese ? "zh" : "en";
+  document.documentElement.lang = language;
   for (const place of document.querySelectorAll("[data-say]")) place.textContent = say(place.dataset.say);
-  paper.setAttribute("aria-label", say("paper"));
-  $("photo").setAttribute("aria-label", say("yours"));
-  $("seen").setAttribute("aria-label", say("seen"));
+  for (const place of document.querySelectorAll("[data-label]")) place.setAttribute("aria-label", say(place.dataset.label));
 }
 
 /** Tell what went wrong in one sentence; an empty one takes the last away. */
@@ -33,9 +37,9 @@ function trouble(error) {
   const place = $("trouble");
   place.hidden = !error;
   if (!error) return;
-  const known = error instanceof ClassifierError;
-  place.textContent = (known && chinese && CHINESE.errors[error.code]?.(error.values)) || error.message;
-  if (!known) console.error(error);
+  const said = words.errors?.[error.code];
+  place.textContent = said ? filled(said, error.values) : error.message;
+  if (error.stack && !error.values) console.error(error); // nothing that was expected
 }
 
 function none(name) {
@@ -44,31 +48,23 @@ function none(name) {
   $("bars").replaceChildren();
 }
 
-function showSeen(seen) {
-  const canvas = $("seen");
+function showSeen({ width, height, channels, data, inverted }) {
+  const canvas = Object.assign($("seen"), { width, height });
   canvas.parentElement.hidden = false;
-  canvas.width = seen.width;
-  canvas.height = seen.height;
-  const image = new ImageData(seen.width, seen.height);
-  for (let i = 0; i < seen.width * seen.height; i++) {
-    for (let c = 0; c < 3; c++) image.data[i * 4 + c] = seen.data[i * seen.channels + (seen.channels > 1 ? c : 0)];
-    image.data[i * 4 + 3] = 255;
+  const image = new ImageData(width, height);
+  for (let i = 0; i < width * height; i++) {
+    const [red, green = red, blue = red] = data.subarray(i * channels, (i + 1) * channels);
+    image.data.set([red, green, blue, 255], i * 4);
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
-  const size = `${seen.width} × ${seen.height}`;
-  $("size").textContent = say(seen.channels > 1 ? "colours" : "greys", { size });
-  $("invert").checked = seen.inverted;
+  $("size").textContent = say(channels > 1 ? "colours" : "greys", { size: `${width} × ${height}` });
+  $("invert").checked = inverted;
 }
 
 function bar({ label, probability }) {
-  const row = document.createElement("li");
-  const [name, track, filled, share] = ["span", "i", "b", "span"].map((tag) => document.createElement(tag));
-  name.textContent = label;
-  filled.style.transform = `scaleX(${probability})`;
-  track.append(filled);
-  share.textContent = percent(probability);
-  row.append(name, track, share);
-  return row;
+  const share = make("b");
+  share.style.transform = `scaleX(${probability})`;
+  return make("li", make("span", label), make("i", share), make("span", percent(probability)));
 }
 
 /** Classify, of quick changes only the last one. */
@@ -84,7 +80,7 @@ async function classify(image, invert = "auto") {
     $("answer").textContent = say("is", { label: found.label, share: percent(found.probability) });
     $("bars").replaceChildren(...found.top.map(bar));
     showSeen(found.seen);
-    if (latency === null) showSpeed();
+    if (!$("speed").textContent) showSpeed();
   } catch (error) {
     if (mine === asked) {
       none("nothing");
@@ -93,11 +89,12 @@ async function classify(image, invert = "auto") {
   }
 }
 
+const onThreads = ({ threads }) => say(threads > 1 ? "threads" : "thread", { count: threads });
+
 async function showSpeed() {
-  latency = 0;
-  latency = await net.time();
-  const threads = net.threads > 1 ? say("threads", { count: net.threads }) : say("thread");
-  $("speed").textContent = say("speed", { ms: digits(latency), threads });
+  const place = $("speed");
+  place.textContent = "…"; // nobody else begins
+  place.textContent = say("speed", { ms: digits(await net.time()), threads: onThreads(net) });
 }
 
 /* drawing */
@@ -113,7 +110,7 @@ function drawing() {
   let waiting = false;
   const point = (event) => {
     const box = paper.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * paper.width, ((event.clientY - box.top) / box.height) * paper.height];
+    return [event.clientX - box.left, event.clientY - box.top].map((along) => (along * paper.width) / box.width);
   };
   const stroke = (to) => {
     $("hint").hidden = true;
@@ -148,12 +145,12 @@ function drawing() {
   let at = [paper.width / 2, paper.height / 2];
   let down = false;
   paper.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: [-8, 0], ArrowRight: [8, 0], ArrowUp: [0, -8], ArrowDown: [0, 8] }[event.key];
-    if (event.key === " ") down = !down;
-    if (!step && event.key !== " ") return;
+    const step = { ArrowLeft: [-8, 0], ArrowRight: [8, 0], ArrowUp: [0, -8], ArrowDown: [0, 8], " ": [0, 0] }[event.key];
+    if (!step) return;
     event.preventDefault();
+    if (event.key === " ") down = !down;
     last = at;
-    at = at.map((value, axis) => Math.min(paper.width, Math.max(0, value + (step?.[axis] ?? 0))));
+    at = at.map((value, axis) => Math.min(paper.width, Math.max(0, value + step[axis])));
     if (down) stroke(at);
     last = null;
   });
@@ -162,21 +159,22 @@ function drawing() {
 /* where pictures come from */
 
 function show(mode) {
-  for (const [name, place] of [["draw", paper], ["photo", $("photo")], ["video", $("video")]]) place.hidden = name !== mode;
-  $("hint").hidden = mode !== "draw" || source === paper;
-  $("draw").setAttribute("aria-pressed", mode === "draw");
+  for (const name of ["paper", "photo", "video"]) $(name).hidden = name !== mode;
+  const draws = mode === "paper";
+  $("hint").hidden = !draws || source === paper;
+  $("draw").setAttribute("aria-pressed", draws);
   $("camera").setAttribute("aria-pressed", mode === "video");
   $("shoot").hidden = mode !== "video";
-  $("clear").hidden = $("pen").parentElement.hidden = mode !== "draw";
-  if (mode !== "video") stream?.getTracks().forEach((track) => track.stop());
-  if (mode !== "video") stream = null;
+  $("clear").hidden = $("pen").parentElement.hidden = !draws;
+  if (mode === "video") return;
+  stream?.getTracks().forEach((track) => track.stop());
+  stream = null;
 }
 
 function showPhoto(drawable, width, height) {
   const canvas = $("photo");
   const scale = Math.min(1, 1024 / Math.max(width, height));
-  canvas.width = Math.max(1, width * scale);
-  canvas.height = Math.max(1, height * scale);
+  [canvas.width, canvas.height] = [width, height].map((side) => Math.max(1, side * scale));
   canvas.getContext("2d").drawImage(drawable, 0, 0, canvas.width, canvas.height);
   show("photo");
 }
@@ -191,22 +189,21 @@ async function take(file) {
 
 async function openCamera() {
   try {
-    if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     $("video").srcObject = stream;
     await $("video").play();
     trouble(null);
     show("video");
   } catch (error) {
-    const why = { NotAllowedError: "cameraRefused", SecurityError: "cameraHttps" }[error.name] ?? "cameraNone";
-    trouble(new ClassifierError("camera", say(why)));
+    // without https there is nothing to call, which is a TypeError
+    const why = { NotAllowedError: "cameraRefused", TypeError: "cameraHttps" }[error.name] ?? "cameraNone";
+    trouble({ message: say(why) });
   }
 }
 
 async function shoot() {
   const video = $("video");
-  const frame = document.createElement("canvas");
-  [frame.width, frame.height] = [video.videoWidth, video.videoHeight];
+  const frame = Object.assign(make("canvas"), { width: video.videoWidth, height: video.videoHeight });
   frame.getContext("2d").drawImage(video, 0, 0);
   showPhoto(frame, frame.width, frame.height); // which ends the camera
   await classify(frame);
@@ -218,28 +215,26 @@ async function paste() {
       const kind = item.types.find((type) => type.startsWith("image/"));
       if (kind) return take(await item.getType(kind));
     }
-    trouble(new ClassifierError("paste", say("noPicture")));
+    trouble({ message: say("noPicture") });
   } catch {
-    trouble(new ClassifierError("paste", say("pasteKeys")));
+    trouble({ message: say("pasteKeys") });
   }
 }
 
 function listen() {
-  $("draw").onclick = () => show("draw");
-  $("choose").onclick = () => $("file").click();
-  $("file").onchange = () => take($("file").files[0]).then(() => ($("file").value = ""));
-  $("camera").onclick = openCamera;
-  $("shoot").onclick = shoot;
-  $("paste").onclick = paste;
-  $("paste").hidden = !navigator.clipboard?.read;
-  $("clear").onclick = () => {
+  const clear = () => {
     clearPaper();
     asked++;
     source = null;
     none("start");
   };
+  const draw = () => show("paper");
+  const choose = () => $("file").click();
+  const acts = { draw, choose, camera: openCamera, shoot, paste, clear, verify };
+  for (const [id, act] of Object.entries(acts)) $(id).onclick = act;
+  $("file").onchange = () => take($("file").files[0]).then(() => ($("file").value = ""));
+  $("paste").hidden = !navigator.clipboard?.read;
   $("invert").onchange = () => source && classify(source, $("invert").checked);
-  $("verify").onclick = () => verify();
   addEventListener("paste", (event) => take([...(event.clipboardData?.files ?? [])][0]));
   addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -251,7 +246,7 @@ function listen() {
     $("over").hidden = true;
     const [file] = event.dataTransfer.files;
     if (file) take(file);
-    else trouble(new ClassifierError("drop", say("noFile")));
+    else trouble({ message: say("noFile") });
   });
   addEventListener("hashchange", () => location.hash.startsWith("#verify") && net && verify());
 }
@@ -267,16 +262,9 @@ async function verify() {
     const found = await net.verify({ progress });
     const good = found.agree === found.images;
     place.classList.toggle("bad", !good);
-    place.textContent = say("verdict", {
-      agree: found.agree,
-      images: found.images,
-      apart: digits(found.max_abs_diff),
-      ms: digits(found.latency_ms),
-    });
-    const small = document.createElement("small");
-    const threads = found.threads > 1 ? say("threads", { count: found.threads }) : say("thread");
-    small.textContent = `${machine(found)} · ${threads} · ONNX Runtime Web ${found.onnxruntime_web}`;
-    place.append(small);
+    const where = `${machine(found)} · ${onThreads(found)} · ONNX Runtime Web ${found.onnxruntime_web}`;
+    const values = { ...found, apart: digits(found.max_abs_diff), ms: digits(found.latency_ms) };
+    place.replaceChildren(say("verdict", values), make("small", where));
     await report(found);
   } catch (error) {
     place.textContent = "";
@@ -288,10 +276,11 @@ async function verify() {
 }
 
 function machine({ browser, cores }) {
-  const found = /(Firefox|Edg|OPR|Chrome|Version)\/([\d.]+)/.exec(browser.replace(/Chrome\/[\d.]+(?=.*(Edg|OPR)\/)/, ""));
-  const name = { Edg: "Edge", OPR: "Opera", Version: "Safari" }[found?.[1]] ?? found?.[1] ?? "?";
-  const system = /\(([^;)]+(?:; [^;)]+)?)/.exec(browser)?.[1] ?? "";
-  return `${name} ${found?.[2] ?? ""} · ${system} · ${say("cores", { count: cores ?? "?" })}`;
+  // Edge and Opera say that they are Chrome, too
+  const [, word = "?", release = ""] = /(Firefox|Edg|OPR|Chrome|Version)\/([\d.]+)(?!.*(Edg|OPR)\/)/.exec(browser) ?? [];
+  const name = { Edg: "Edge", OPR: "Opera", Version: "Safari" }[word] ?? word;
+  const [, system = ""] = /\(([^;)]+(?:; [^;)]+)?)/.exec(browser) ?? [];
+  return `${name} ${release} · ${system} · ${say("cores", { count: cores ?? "?" })}`;
 }
 
 /** `cnnkit verify` waits on this device for the record: its address carries a word that nobody else has. */
@@ -303,28 +292,23 @@ async function report(found) {
 function showCard() {
   const { passport, about } = net;
   const metrics = passport.metrics ?? {};
-  const known = metrics.test_accuracy != null;
+  const { size, resize, interpolation } = passport.preprocessing;
   const [low, high] = metrics.test_accuracy_ci95 ?? [];
-  const interval = low != null ? ` (95 %: ${percent(low)} – ${percent(high)})` : "";
+  const interval = low == null ? "" : ` (95 %: ${percent(low)} – ${percent(high)})`;
   const rows = {
     model: passport.model,
     classes: passport.classes.join(", "),
-    accuracy: known ? say("accuracyOf", { share: percent(metrics.test_accuracy) + interval, images: metrics.test_images ?? "–" }) : "–",
+    accuracy: metrics.test_accuracy == null ? "–"
+      : say("accuracyOf", { share: percent(metrics.test_accuracy) + interval, images: metrics.test_images ?? "–" }),
     data: passport.dataset?.name ?? "–",
     precision: about.why ? `${passport.precision} – ${about.why}` : passport.precision,
-    input: `${passport.preprocessing.size.join(" × ")}, ${passport.preprocessing.resize}, ${passport.preprocessing.interpolation}`,
+    input: [size.join(" × "), resize, interpolation].join(", "),
     runtime: `ONNX Runtime Web ${about.onnxruntime_web} (WebAssembly, SIMD), ${about.tool}`,
     unchanged: say(net.checked ? "hashesGood" : "hashesUnknown"),
     sha: passport.sha256,
   };
-  const entries = Object.entries(rows).map(([name, value]) => {
-    const [row, term, text] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
-    term.textContent = say(name);
-    text.textContent = value;
-    row.append(term, text);
-    return row;
-  });
-  $("card").replaceChildren(...entries);
+  const row = ([name, value]) => make("div", make("dt", say(name)), make("dd", value));
+  $("card").replaceChildren(...Object.entries(rows).map(row));
 }
 
 /** Keep the folder on the device, or say why it is not kept. */
@@ -338,7 +322,7 @@ async function keep() {
     await navigator.serviceWorker.register("sw.js");
     await navigator.serviceWorker.ready;
     tell("kept");
-    document.documentElement.dataset.kept = "yes";
+    told.kept = "yes";
   } catch (error) {
     tell(error.name === "SecurityError" ? "notKeptPrivate" : "notKept");
   }
@@ -350,17 +334,16 @@ async function start() {
   drawing();
   listen();
   try {
-    const threads = Number(/threads=(\d+)/.exec(location.search)?.[1]);
-    net = await load(".", threads ? { threads } : {});
+    net = await load(".", { threads: Number(/threads=(\d+)/.exec(location.search)?.[1]) });
   } catch (error) {
     none("nothing");
     trouble(error);
-    document.documentElement.dataset.state = "trouble";
+    told.state = "trouble";
     return report({ error: error.message });
   }
   showCard();
   $("verify").disabled = false;
-  document.documentElement.dataset.state = "ready";
+  told.state = "ready";
   if (source) await classify(source);
   else none("start");
   if (location.hash.startsWith("#verify")) return verify();

@@ -1,9 +1,9 @@
 // A network in the browser: `const net = await load("."); await net.classify(image)`. No server answers,
 // nothing leaves the device. Types stand in classifier.d.ts.
-import { ClassifierError, decode } from "./decoding.js";
+import { ClassifierError, decode, filled, refuse } from "./decoding.js";
 import { fit, groundDiffers, tensorOf } from "./pixels.js";
 
-export { ClassifierError };
+export { ClassifierError, filled };
 
 // a module of one function that needs v128
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
@@ -11,28 +11,15 @@ const WASM = "ort-wasm-simd-threaded.wasm.gz";
 const WINDOW_MS = 100; // clocks of browsers are coarse: times are means over so long
 
 function refuseOldBrowser() {
-  const able =
-    typeof WebAssembly === "object" &&
-    WebAssembly.validate(new Uint8Array(SIMD)) &&
-    typeof DecompressionStream === "function";
-  if (able) return;
-  throw new ClassifierError(
-    "old",
-    "This browser is too old: it takes Chrome or Edge 91, Firefox 113, Safari 16.4 or newer.",
-  );
+  const able = globalThis.WebAssembly?.validate(new Uint8Array(SIMD)) && globalThis.DecompressionStream;
+  if (!able) refuse("old");
 }
 
 async function fetched(url) {
-  let reply;
-  try {
-    reply = await fetch(url);
-  } catch {
-    reply = null;
-  }
+  const reply = await fetch(url).catch(() => null);
   if (reply?.ok) return new Uint8Array(await reply.arrayBuffer());
-  const file = url.pathname.split("/").pop();
-  const got = reply ? `the host answers ${reply.status}` : "the network is not there";
-  throw new ClassifierError("missing", `${file} cannot be loaded: ${got}.`, { file });
+  const why = reply ? `the host answers ${reply.status}` : "the network is not there";
+  refuse("missing", { file: url.pathname.split("/").pop(), why });
 }
 
 /** Unpack what a host has not unpacked already on the way here. */
@@ -42,20 +29,15 @@ async function unpacked(bytes) {
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   } catch {
-    throw mixed(WASM);
+    refuse("mixed", { file: WASM });
   }
-}
-
-function mixed(file) {
-  const text = `${file} is not the file that this folder was made with: it is damaged, or of another export; copy the whole folder anew.`;
-  return new ClassifierError("mixed", text, { file });
 }
 
 /** Compare bytes with their SHA-256; return false where a page without https cannot. */
 async function checked(file, bytes, wanted) {
   if (!globalThis.crypto?.subtle) return false;
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  if (Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("") !== wanted) throw mixed(file);
+  if (Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("") !== wanted) refuse("mixed", { file });
   return true;
 }
 
@@ -63,7 +45,7 @@ function parsed(file, bytes) {
   try {
     return JSON.parse(new TextDecoder().decode(bytes));
   } catch {
-    throw mixed(file);
+    refuse("mixed", { file });
   }
 }
 
@@ -72,8 +54,8 @@ export async function load(base = ".", options = {}) {
   refuseOldBrowser();
   const root = new URL(base.endsWith("/") ? base : `${base}/`, globalThis.document?.baseURI ?? location.href);
   const at = (file) => new URL(file, root);
-  const runtime = import(/* webpackIgnore: true */ /* @vite-ignore */ at("ort.wasm.min.mjs").href).catch(() => {
-    throw new ClassifierError("missing", "ort.wasm.min.mjs cannot be loaded.", { file: "ort.wasm.min.mjs" });
+  const runtime = import(/* webpackIgnore: true */ /* @vite-ignore */ at("ort.wasm.min.mjs").href).catch((error) => {
+    refuse("missing", { file: "ort.wasm.min.mjs", why: error.message });
   });
   const files = ["web.json", "passport.json", "model.onnx", WASM].map((file) => fetched(at(file)));
   const [ort, facts, passport, model, packed] = await Promise.all([runtime, ...files]);
@@ -82,14 +64,14 @@ export async function load(base = ".", options = {}) {
   const sure = await checked("passport.json", passport, about.sha256["passport.json"]);
   const known = parsed("passport.json", passport);
   await Promise.all([checked("model.onnx", model, known.sha256), checked(WASM, wasm, about.sha256[WASM])]);
-  const threads = globalThis.crossOriginIsolated ? (options.threads ?? about.threads) : 1;
+  const threads = globalThis.crossOriginIsolated ? options.threads || about.threads : 1;
   ort.env.wasm.numThreads = threads;
   ort.env.wasm.wasmBinary = wasm.buffer;
   let session;
   try {
     session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
   } catch (error) {
-    throw new ClassifierError("unable", `This browser cannot run the network: ${error.message ?? error}`, {});
+    refuse("unable", { why: error.message ?? error });
   } finally {
     ort.env.wasm.wasmBinary = undefined;
   }
@@ -125,9 +107,7 @@ class Classifier {
 
   /** Turn scores into probabilities, one a class. */
   probabilities(scores) {
-    if (!scores.every(Number.isFinite)) {
-      throw new ClassifierError("nan", "The network answers with something that is no number.");
-    }
+    if (!scores.every(Number.isFinite)) refuse("nan");
     if (scores.length === 1) {
       const likely = this.passport.softmax ? scores[0] : 1 / (1 + Math.exp(-scores[0]));
       return Float64Array.of(1 - likely, likely);
@@ -165,15 +145,10 @@ class Classifier {
   async time(input = this.blank()) {
     for (let i = 0; i < 3; i++) await this.run(input);
     const means = [];
-    for (let window = 0; window < 5; window++) {
+    while (means.length < 5) {
       const start = performance.now();
-      let runs = 0;
-      let spent = 0;
-      while (spent < WINDOW_MS) {
-        await this.run(input);
-        runs++;
-        spent = performance.now() - start;
-      }
+      let [runs, spent] = [0, 0];
+      for (; spent < WINDOW_MS; spent = performance.now() - start, runs++) await this.run(input);
       means.push(spent / runs);
     }
     return means.sort((a, b) => a - b)[2];
@@ -219,28 +194,24 @@ class Classifier {
   async proof() {
     const bytes = await fetched(new URL("proof.safetensors", this.root));
     await checked("proof.safetensors", bytes, this.passport.proof_sha256);
-    const view = new DataView(bytes.buffer);
-    const long = Number(view.getBigUint64(0, true));
-    const head = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + long)));
-    const part = (name) => bytes.slice(8 + long + head[name].data_offsets[0], 8 + long + head[name].data_offsets[1]);
-    const { shape, dtype } = head.given;
-    const raw = part("given");
-    const given = dtype === "U8" ? raw : new Float32Array(raw.buffer);
+    const start = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
+    const head = parsed("proof.safetensors", bytes.subarray(8, start));
+    const part = (name) => bytes.slice(...head[name].data_offsets.map((offset) => start + offset));
+    const [images, channels, height, width] = head.given.shape;
+    const pixels = head.given.dtype === "U8";
+    const given = pixels ? part("given") : new Float32Array(part("given").buffer);
     const logits = new Float32Array(part("logits").buffer);
-    const [size, classes] = [given.length / shape[0], head.logits.shape[1]];
-    const how = this.passport.preprocessing;
-    const [, channels, height, width] = shape;
+    const row = (values, i) => values.slice((i * values.length) / images, ((i + 1) * values.length) / images);
     return {
-      images: shape[0],
+      images,
       tolerance: Number(head.__metadata__.tolerance),
-      logits: (i) => logits.subarray(i * classes, (i + 1) * classes),
+      logits: (i) => row(logits, i),
       input: (i) => {
-        const one = given.slice(i * size, (i + 1) * size);
-        if (dtype !== "U8" || !how) return one;
-        const data = new Uint8Array(size);
+        const one = row(given, i);
+        if (!pixels) return one;
         const area = height * width;
-        for (let k = 0; k < size; k++) data[(k % area) * channels + Math.floor(k / area)] = one[k];
-        return tensorOf({ width, height, channels, data }, how, this.passport.input);
+        const data = one.map((_, at) => one[(at % channels) * area + Math.floor(at / channels)]);
+        return tensorOf({ width, height, channels, data }, this.passport.preprocessing, this.passport.input);
       },
     };
   }

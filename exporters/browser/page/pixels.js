@@ -49,17 +49,24 @@ function weightsOf(old, size, filter) {
   return rows;
 }
 
-/** Resize along one axis; `step` and `stride` tell how pixels of that axis and the lines beside it lie. */
+/** One pixel of the old axis for each of the new one. Pillow adds the step up pixel by pixel, and so rounds. */
+function nearestOf(old, size) {
+  const step = old / size;
+  const rows = [];
+  for (let at = step * 0.5; rows.length < size; at += step) {
+    rows.push({ first: Math.min(old - 1, Math.trunc(at)), weights: [2 ** BITS] });
+  }
+  return rows;
+}
+
+/** Resize along one axis; `step` and `from` tell how far its pixels, and the lines beside it, lie apart. */
 function pass(picture, size, across, filter) {
   const { width, height, channels, data } = picture;
-  const made = across
-    ? { width: size, height, channels, data: new Uint8Array(size * height * channels) }
-    : { width, height: size, channels, data: new Uint8Array(width * size * channels) };
-  const rows = weightsOf(across ? width : height, size, filter);
-  const step = across ? channels : width * channels;
+  const made = { ...picture, [across ? "width" : "height"]: size };
+  made.data = new Uint8ClampedArray(made.width * made.height * channels);
+  const rows = (filter ? weightsOf : nearestOf)(across ? width : height, size, filter);
   const lines = across ? height : width;
-  const from = across ? width * channels : channels;
-  const to = across ? size * channels : channels;
+  const [step, from, to] = across ? [channels, width * channels, size * channels] : [width * channels, channels, channels];
   for (let i = 0; i < size; i++) {
     const { first, weights } = rows[i];
     const count = weights.length;
@@ -68,122 +75,76 @@ function pass(picture, size, across, filter) {
         let at = line * from + first * step + c;
         let sum = 2 ** (BITS - 1);
         for (let k = 0; k < count; k++, at += step) sum += data[at] * weights[k];
-        const value = Math.floor(sum / 2 ** BITS);
-        made.data[line * to + i * step + c] = value < 0 ? 0 : value > 255 ? 255 : value;
+        made.data[line * to + i * step + c] = Math.floor(sum / 2 ** BITS);
       }
     }
   }
   return made;
 }
 
-function nearest(picture, width, height) {
-  const { channels, data } = picture;
-  // Pillow adds the step up pixel by pixel, and so rounds
-  const places = (old, size) => {
-    const step = old / size;
-    const found = new Int32Array(size);
-    for (let i = 0, at = step * 0.5; i < size; i++, at += step) found[i] = Math.min(old - 1, Math.trunc(at));
-    return found;
-  };
-  const xs = places(picture.width, width);
-  const ys = places(picture.height, height);
-  const made = new Uint8Array(width * height * channels);
-  let at = 0;
-  for (const y of ys) {
-    for (const x of xs) {
-      for (let c = 0; c < channels; c++) made[at++] = data[(y * picture.width + x) * channels + c];
-    }
-  }
-  return { width, height, channels, data: made };
-}
-
 /** Resize to width × height by the interpolation that a passport names. */
-export function resized(picture, width, height, interpolation) {
+function resized(picture, width, height, interpolation) {
   if (picture.width === width && picture.height === height) return picture;
-  if (interpolation === "nearest") return nearest(picture, width, height);
   const down = width < picture.width || height < picture.height;
   const filter = FILTERS[interpolation === "box-bilinear" ? (down ? "box" : "bilinear") : interpolation];
-  let made = picture;
-  if (width !== made.width) made = pass(made, width, true, filter);
-  if (height !== made.height) made = pass(made, height, false, filter);
-  return made;
+  const made = width === picture.width ? picture : pass(picture, width, true, filter);
+  return height === made.height ? made : pass(made, height, false, filter);
 }
 
 /** The median of each channel along the picture's border, corners counted twice; halves are kept. */
 function border({ width, height, channels, data }) {
-  const counts = Array.from({ length: channels }, () => new Uint32Array(256));
-  const count = (x, y) => {
-    for (let c = 0; c < channels; c++) counts[c][data[(y * width + x) * channels + c]]++;
-  };
-  for (let x = 0; x < width; x++) {
-    count(x, 0);
-    count(x, height - 1);
-  }
-  for (let y = 0; y < height; y++) {
-    count(0, y);
-    count(width - 1, y);
-  }
   const half = width + height;
-  return counts.map((found) => {
-    let seen = 0;
-    let low = -1;
-    for (let value = 0; value < 256; value++) {
-      seen += found[value];
-      if (low < 0 && seen >= half) low = value;
-      if (seen > half) return (low + value) / 2;
-    }
-    return low;
+  return Array.from({ length: channels }, (_, c) => {
+    const found = new Uint8Array(2 * half);
+    const at = (x, y) => data[(y * width + x) * channels + c];
+    for (let x = 0; x < width; x++) found.set([at(x, 0), at(x, height - 1)], 2 * x);
+    for (let y = 0; y < height; y++) found.set([at(0, y), at(width - 1, y)], 2 * (width + y));
+    found.sort();
+    return (found[half - 1] + found[half]) / 2;
   });
 }
 
-function place(onto, picture, left, top) {
-  const { channels } = onto;
-  for (let y = Math.max(0, -top); y < picture.height && y + top < onto.height; y++) {
-    for (let x = Math.max(0, -left); x < picture.width && x + left < onto.width; x++) {
-      for (let c = 0; c < channels; c++) {
-        onto.data[((y + top) * onto.width + x + left) * channels + c] =
-          picture.data[(y * picture.width + x) * channels + c];
+/** The size at which the whole picture is within the network's. */
+function inside(picture, [height, width]) {
+  const scale = Math.min(width / picture.width, height / picture.height);
+  return [picture.width, picture.height].map((side) => Math.max(1, even(side * scale)));
+}
+
+/** The size of which the network's is cut out; rounded as torchvision and timm do. */
+function covering(picture, how) {
+  const [tall, wide] = how.size.map((side) => Math.floor(side / how.crop_share));
+  if (how.resize !== "crop") return [wide, tall];
+  const { width, height } = picture;
+  if (tall !== wide) {
+    const ratio = Math.min(width / wide, height / tall);
+    return [even(width / ratio), even(height / ratio)];
+  }
+  const other = Math.trunc((tall * Math.max(width, height)) / Math.min(width, height));
+  return width <= height ? [tall, other] : [other, tall];
+}
+
+/** Bring a picture to the network's size; colours stay in the order RGB. */
+export function fit(picture, how, invert = false) {
+  const [height, width] = how.size;
+  const { channels } = picture;
+  const pad = how.resize === "pad";
+  const [wide, tall] = pad ? inside(picture, how.size) : covering(picture, how);
+  const from = resized(picture, wide, tall, how.interpolation);
+  const shift = (room, side) => (pad ? Math.floor((room - side) / 2) : -even((side - room) / 2));
+  const [left, top] = [shift(width, wide), shift(height, tall)];
+  const ground = pad ? border(picture).map(Math.trunc) : [0, 0, 0];
+  const data = new Uint8Array(width * height * channels);
+  for (let y = 0, at = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const [column, row] = [x - left, y - top];
+      const outside = column < 0 || row < 0 || column >= wide || row >= tall;
+      for (let c = 0; c < channels; c++, at++) {
+        const value = outside ? ground[c] : from.data[(row * wide + column) * channels + c];
+        data[at] = invert ? 255 - value : value;
       }
     }
   }
-  return onto;
-}
-
-function padded(picture, how) {
-  const [height, width] = how.size;
-  const scale = Math.min(width / picture.width, height / picture.height);
-  const inner = [Math.max(1, even(picture.width * scale)), Math.max(1, even(picture.height * scale))];
-  const small = resized(picture, inner[0], inner[1], how.interpolation);
-  if (inner[0] === width && inner[1] === height) return small;
-  const colour = border(picture).map(Math.trunc);
-  const paper = new Uint8Array(width * height * picture.channels);
-  for (let i = 0; i < paper.length; i++) paper[i] = colour[i % picture.channels];
-  const left = Math.floor((width - inner[0]) / 2);
-  const top = Math.floor((height - inner[1]) / 2);
-  return place({ width, height, channels: picture.channels, data: paper }, small, left, top);
-}
-
-/** Sizes and offsets are rounded as torchvision's and timm's. */
-function cutOut(picture, how) {
-  const [height, width] = how.size;
-  let tall = Math.floor(height / how.crop_share);
-  let wide = Math.floor(width / how.crop_share);
-  if (how.resize === "crop") {
-    const short = Math.min(picture.width, picture.height);
-    const long = Math.max(picture.width, picture.height);
-    if (tall === wide) {
-      const other = Math.trunc((tall * long) / short);
-      [wide, tall] = picture.width <= picture.height ? [tall, other] : [other, tall];
-    } else {
-      const ratio = Math.min(picture.width / wide, picture.height / tall);
-      [wide, tall] = [even(picture.width / ratio), even(picture.height / ratio)];
-    }
-  }
-  const left = even((wide - width) / 2);
-  const top = even((tall - height) / 2);
-  const covering = resized(picture, wide, tall, how.interpolation);
-  const paper = new Uint8Array(width * height * picture.channels);
-  return place({ width, height, channels: picture.channels, data: paper }, covering, -left, -top);
+  return { width, height, channels, data };
 }
 
 /** Lay RGBA pixels on white, in grey or colours, into `data` from pixel `start` on. */
@@ -216,12 +177,6 @@ export function groundDiffers(picture, how) {
   return border(picture)[0] > 127 !== (how.ground === "light");
 }
 
-/** Bring a picture to the network's size; colours stay in the order RGB. */
-export function fit(picture, how, invert = false) {
-  const made = (how.resize === "pad" ? padded : cutOut)(picture, how);
-  return invert ? { ...made, data: made.data.map((value) => 255 - value) } : made;
-}
-
 /** Turn pixels at the network's size into its input, NCHW or NHWC, in float32 or (raw) uint8. */
 export function tensorOf(picture, how, takes) {
   const { channels, data } = picture;
@@ -232,8 +187,8 @@ export function tensorOf(picture, how, takes) {
   const f = Math.fround;
   for (let c = 0; c < channels; c++) {
     const from = how.order === "bgr" && !raw ? channels - 1 - c : c;
-    const mean = f(how.mean[how.mean.length > 1 ? c : 0]);
-    const std = f(how.std[how.std.length > 1 ? c : 0]);
+    const mean = f(how.mean[c] ?? how.mean[0]);
+    const std = f(how.std[c] ?? how.std[0]);
     const factor = f(f(how.scale) / std);
     const less = f(mean / std);
     const table = new Float32Array(256);

@@ -33,9 +33,9 @@ self.addEventListener("fetch", (event) => {
   const { request } = event;
   if (request.method !== "GET" || !request.url.startsWith(registration.scope)) return;
   const answer = async () => {
-    const cache = await caches.open(NAME);
     const wanted = request.mode === "navigate" ? INDEX : request;
-    return (await cache.match(wanted, { ignoreSearch: true, ignoreVary: true })) ?? fetch(request);
+    const settings = { cacheName: NAME, ignoreSearch: true, ignoreVary: true };
+    return (await caches.match(wanted, settings)) ?? fetch(request);
   };
   event.respondWith(answer());
 });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,14 +56,16 @@ def browser(chromium: str) -> Iterator[Any]:
         made.close()
 
 
-@pytest.fixture
-def open_tab(browser: Any) -> Iterator[Open]:
-    """Open a page in a fresh profile; a request to another origin, or a script's error, fails the test."""
+@contextlib.contextmanager
+def watched(browser: Any) -> Iterator[Open]:
+    """Open pages in fresh profiles; a request to another origin, or a script's error, fails at the end."""
     contexts, told = [], []
 
-    def opened(url: str, state: str = "ready", **settings: Any) -> Any:
+    def opened(url: str, state: str = "ready", before: str = "", **settings: Any) -> Any:
         context = browser.new_context(**settings)
         contexts.append(context)
+        if before:
+            context.add_init_script(before)
         tab = context.new_page()
         own = (url.split("/", 3)[2], "blob:", "data:")
         context.on("request", lambda one: own[0] in one.url or one.url[:5] in own or told.append(one.url))
@@ -75,3 +78,17 @@ def open_tab(browser: Any) -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert told == []
+
+
+@pytest.fixture
+def open_tab(browser: Any) -> Iterator[Open]:
+    """Open a page in a fresh profile, before it loads with a script of the test's."""
+    with watched(browser) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Any, address: str) -> Iterator[Any]:
+    """The page in a tab that the tests of a module share: to load it costs a second."""
+    with watched(browser) as opened:
+        yield opened(address)

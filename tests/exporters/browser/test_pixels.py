@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.exporters.browser.conftest import Open
 from toolkit.answering import read_picture
 from toolkit.preprocessing import Preprocessing, normalise
 
@@ -34,8 +33,7 @@ EXIF_ORIENTATION = 0x0112
 
 
 @pytest.fixture
-def mine(open_tab: Open, address: str) -> Any:
-    tab = open_tab(address)
+def mine(tab: Any) -> Any:
     return lambda cases: tab.evaluate(MINE, cases)
 
 
