@@ -45,6 +45,7 @@ class FolderMaker:
 
     folder: Path
     runtime: Path
+    webgpu: Path | None
     browser: Browser | None
     made: Callable[[Precision], Artifact]
     tell: Tell
@@ -61,8 +62,11 @@ class FolderMaker:
         self._write(chosen.graph, facts)
         threaded = self._threaded(chosen)
         if threaded is not None:
-            change_facts(self.folder, dataclasses.replace(facts, threads=threaded.threads))
+            facts = dataclasses.replace(facts, threads=threaded.threads)
+            change_facts(self.folder, facts)
             chosen = dataclasses.replace(chosen, record=threaded)
+        if self.webgpu:
+            chosen = self._on_gpu(chosen, dataclasses.replace(facts, webgpu=True))
         if chosen.why:
             self.tell(f"{chosen.graph.passport.precision} was taken: {chosen.why}")
         return chosen
@@ -133,10 +137,20 @@ class FolderMaker:
             return None
         return more if more.agree == more.images else None
 
-    def _write(self, graph: Artifact, facts: WebFacts) -> None:
+    def _on_gpu(self, chosen: FilledFolder, facts: WebFacts) -> FilledFolder:
+        """Add WebGPU to the folder, and tell what the browser here makes of it."""
+        self._write(chosen.graph, facts, self.webgpu)
+        if self.browser is None:
+            return chosen
+        record = visit(self.folder, self.browser)
+        took = "taken" if record.provider == "webgpu" else record.gpu_why
+        self.tell(f"WebGPU in {self.browser.version}: {took}; each visitor's page tries it anew")
+        return dataclasses.replace(chosen, record=record)
+
+    def _write(self, graph: Artifact, facts: WebFacts, webgpu: Path | None = None) -> None:
         for path in self.folder.iterdir():
             path.unlink()
-        fill_folder(self.folder, graph, self.runtime, facts)
+        fill_folder(self.folder, graph, self.runtime, facts, webgpu)
 
 
 def _ratio(raced: RaceRecord) -> float:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from exporters.browser.runtime import FILES, PACKED_WASM, VERSION, WASM
+from exporters.browser.runtime import FILES, VERSION, WEBGPU_FILES, packed_name
 from exporters.proving.proof import proof_path
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import tool_versions
@@ -20,6 +20,7 @@ from toolkit.errors import needs_extra
 from toolkit.sites import HEADERS
 
 PAGE = Path(__file__).parent / "page"
+WEBGPU = Path(__file__).parent / "webgpu.js"
 MODEL, PROOF, PASSPORT, ABOUT = "model.onnx", "proof.safetensors", "passport.json", "web.json"
 # what the page says, by language; it becomes a part of index.html
 WORDS = "words.json"
@@ -32,17 +33,20 @@ FOR_HOSTS = frozenset({"_headers", "serve.json", "nginx.conf", "classifier.d.ts"
 
 @dataclass(frozen=True, kw_only=True)
 class WebFacts:
-    """What the page is told besides the passport: why this precision, and on how many threads it runs."""
+    """What the page is told besides the passport: the why of its precision, threads, and if with WebGPU."""
 
     why: str | None = None
     threads: int = 1
+    webgpu: bool = False
 
 
-def fill_folder(folder: Path, source: Artifact, runtime: Path, facts: WebFacts) -> None:
+def fill_folder(
+    folder: Path, source: Artifact, runtime: Path, facts: WebFacts, webgpu: Path | None = None
+) -> None:
     """Write everything that a browser needs to run an ONNX file with its proof, and that a host needs.
 
     The wasm lies there packed alone, and the page unpacks it: so 3.7 MB are stored and sent by every host,
-    where 14.2 and a packed copy beside it would be sent small by few.
+    where 14.2 and a packed copy beside it would be sent small by few. `webgpu` is a folder with WEBGPU_FILES.
     """
     name = source.passport.model
     for path in sorted(PAGE.iterdir()):
@@ -51,9 +55,11 @@ def fill_folder(folder: Path, source: Artifact, runtime: Path, facts: WebFacts) 
         elif path.name != WORDS:
             (folder / path.name).write_bytes(path.read_bytes())
     (folder / "index.html").write_text(_index(name), "utf-8")
-    for file in (*FILES, PACKED_WASM):
-        if file != WASM:
-            (folder / file).write_bytes((runtime / file).read_bytes())
+    if webgpu:
+        (folder / WEBGPU.name).write_text(_script(WEBGPU), "utf-8")
+    for place, files in ((runtime, FILES), (webgpu, WEBGPU_FILES)):
+        for file in map(packed_name, files if place else ()):
+            (folder / file).write_bytes((place / file).read_bytes())
     (folder / MODEL).write_bytes(source.path.read_bytes())
     (folder / PROOF).write_bytes(proof_path(source.path).read_bytes())
     _write_json(folder / PASSPORT, source.passport.to_json())
@@ -70,7 +76,7 @@ def _script(path: Path) -> str:
     """
     with needs_extra("export"):
         from rjsmin import jsmin
-    return str(jsmin(path.read_text("utf-8"))) + "\n"
+    return str(jsmin(path.read_text("utf-8")))
 
 
 def _index(name: str) -> str:
@@ -83,7 +89,7 @@ def _index(name: str) -> str:
 def change_facts(folder: Path, facts: WebFacts) -> None:
     """Write again what the page is told, in a folder that is filled already."""
     for packed in folder.glob("*.gz"):
-        if packed.name != PACKED_WASM:
+        if not packed.name.endswith(".wasm.gz"):
             packed.unlink()
     (folder / "sw.js").write_text(_script(PAGE / "sw.js"), "utf-8")
     _write_facts(folder, facts)
@@ -92,7 +98,11 @@ def change_facts(folder: Path, facts: WebFacts) -> None:
 def _write_facts(folder: Path, facts: WebFacts) -> None:
     hashes = {
         PASSPORT: hashlib.sha256((folder / PASSPORT).read_bytes()).hexdigest(),
-        WASM + ".gz": FILES[WASM],
+        **{
+            packed_name(name): known
+            for name, known in (FILES | WEBGPU_FILES).items()
+            if name.endswith(".wasm")
+        },
     }
     about = {
         **dataclasses.asdict(facts),

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from toolkit.artifacts import hash_file, write_bytes, write_json
@@ -28,26 +28,33 @@ FILES = {
     "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
     WASM: "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
+# the same of the build with WebGPU, which lies in the folder beside those, as most visitors never need it
+_WEBGPU = "ort-wasm-simd-threaded.asyncify"
+WEBGPU_FILES = {
+    "ort.webgpu.min.mjs": "3dffff71811bc13a3a3d9591c57ca5ee5735b8f5f3eaf789510b02bb040ae3a0",
+    f"{_WEBGPU}.mjs": "3d1c85995364bb643302fc6fd877a0c3ba5ae72401815e0f24828a53d9191e28",
+    f"{_WEBGPU}.wasm": "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
+}
 NPM_S = 300
 
 
-def runtime_folder() -> Path:
+def runtime_folder(files: Mapping[str, str] = FILES) -> Path:
     """Return where the cache keeps the runtime's files; they need not be there."""
-    return cache_folder("browser") / f"{PACKAGE}-{VERSION}"
+    return cache_folder("browser") / f"{PACKAGE}-{VERSION}{'-webgpu' if files is WEBGPU_FILES else ''}"
 
 
-def runtime(given: Path | None = None, tell: Tell = aloud) -> Path:
+def runtime(given: Path | None = None, tell: Tell = aloud, *, files: Mapping[str, str] = FILES) -> Path:
     """Return a folder with the runtime's scripts and its packed wasm, from `given`, the cache or npm.
 
-    `given` is an unpacked package. Raises UnavailableError, with what to type, where it is nowhere;
-    CorruptError for files that are not the release's.
+    `given` is an unpacked package; `files` are FILES or WEBGPU_FILES. Raises UnavailableError, with what to
+    type, where it is nowhere; CorruptError for files that are not the release's.
     """
-    kept = runtime_folder()
+    kept = runtime_folder(files)
     if given is None and kept.is_dir():
         note_use(kept)
         return kept
     if given is not None:
-        return _kept(_dist(given))
+        return _kept(_dist(given), files)
     if shutil.which("npm") is None:
         raise UnavailableError(
             "the browser's runtime is not in the cache, and npm, which brings it, is not here: on a machine "
@@ -55,7 +62,7 @@ def runtime(given: Path | None = None, tell: Tell = aloud) -> Path:
         )
     tell(f"fetching {PACKAGE} {VERSION} with npm pack (27 MB, once) …")
     with tempfile.TemporaryDirectory() as place:
-        return _kept(_packed(Path(place)))
+        return _kept(_packed(Path(place), files), files)
 
 
 def _by_hand() -> str:
@@ -70,7 +77,7 @@ def _dist(given: Path) -> Path:
     raise NotFoundError(f"{given} holds no {WASM}: unpack what {_by_hand()} brings, and name that folder")
 
 
-def _packed(place: Path) -> Path:
+def _packed(place: Path, files: Iterable[str]) -> Path:
     """Fetch the package and unpack the files that are used. Raises UnavailableError where npm cannot."""
     command = f"npm pack --fetch-retries=0 {PACKAGE}@{VERSION}".split()
     try:
@@ -86,32 +93,37 @@ def _packed(place: Path) -> Path:
     if f"sha512-{found}" != INTEGRITY:
         raise CorruptError(f"what npm brought is not {PACKAGE} {VERSION} as it was published; try again")
     with tarfile.open(archive) as package:
-        for name in FILES:
+        for name in files:
             part = package.extractfile(f"package/dist/{name}")
             assert part is not None
             (place / name).write_bytes(part.read())
     return place
 
 
-def _kept(dist: Path) -> Path:
+def _kept(dist: Path, files: Mapping[str, str]) -> Path:
     """Bring the files into the cache, the wasm packed; compared one by one with what was pinned."""
-    for name, wanted in FILES.items():
+    for name, wanted in files.items():
         path = dist / name
         if not path.is_file() or hash_file(path) != wanted:
             raise CorruptError(
                 f"{path} is not {PACKAGE} {VERSION}'s: take that release, which {_by_hand()} brings"
             )
-    kept = runtime_folder()
+    kept = runtime_folder(files)
     if not kept.is_dir():
-        _fill(kept, lambda part: _copy(dist, part))
+        _fill(kept, lambda part: _copy(dist, part, files))
     return kept
 
 
-def _copy(dist: Path, part: Path) -> None:
-    for name in FILES:
+def packed_name(name: str) -> str:
+    """Return what a file of the runtime is called in a folder: wasm lies there packed."""
+    return f"{name}.gz" if name.endswith(".wasm") else name
+
+
+def _copy(dist: Path, part: Path, files: Iterable[str]) -> None:
+    for name in files:
         data = (dist / name).read_bytes()
-        if name == WASM:
-            write_bytes(part / PACKED_WASM, gzip.compress(data, 9, mtime=0))
+        if packed_name(name) != name:
+            write_bytes(part / packed_name(name), gzip.compress(data, 9, mtime=0))
         else:
             write_bytes(part / name, data)
     write_json(part / ABOUT, {"what": f"{PACKAGE} {VERSION}, for exports to the web"})

@@ -13,11 +13,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from exporters.browser.folder import MODEL
+from exporters.browser.folder import MODEL, WEBGPU
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.sites import site
 
@@ -43,7 +43,8 @@ class ProofRecord(msgspec.Struct, frozen=True, kw_only=True):
     batch: int
     threads: int
     browser: str
-    isolated: bool = False
+    provider: Literal["wasm", "webgpu"] = "wasm"
+    gpu_why: str | None = None
 
 
 class RaceRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +144,7 @@ def _told(folder: Path, browser: Browser, asked: str, kind: type[Record], size: 
 
     with (
         site(folder, take) as server,
-        _opened(browser, f"{server.url}{asked}{word}") as process,
+        _opened(browser, f"{server.url}{asked}{word}", (folder / WEBGPU.name).is_file()) as process,
     ):
         sent.wait(process, seconds)
     if sent.record is None:
@@ -183,11 +184,11 @@ class _Sent(Generic[Record]):
 
 
 @contextlib.contextmanager
-def _opened(browser: Browser, address: str) -> Iterator[subprocess.Popen[bytes]]:
+def _opened(browser: Browser, address: str, webgpu: bool) -> Iterator[subprocess.Popen[bytes]]:
     """Run a browser with a profile of its own until the block ends; nothing of either stays."""
     with tempfile.TemporaryDirectory(prefix="cnnkit-browser-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            _command(browser, profile, address),
+            _command(browser, profile, address, webgpu),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -200,7 +201,7 @@ def _opened(browser: Browser, address: str) -> Iterator[subprocess.Popen[bytes]]
             _end(process)
 
 
-def _command(browser: Browser, profile: str, address: str) -> Sequence[str]:
+def _command(browser: Browser, profile: str, address: str, webgpu: bool) -> Sequence[str]:
     if browser.is_firefox:
         return [browser.program, "--headless", "--no-remote", "--profile", profile, address]
     # Chromium refuses to run for root within its sandbox
@@ -211,7 +212,9 @@ def _command(browser: Browser, profile: str, address: str) -> Sequence[str]:
         "--disable-component-update",
         "--disable-sync",
     ]
-    place = [f"--user-data-dir={profile}", "--disable-dev-shm-usage", "--disable-gpu"]
+    # on Linux Chromium has WebGPU behind a switch
+    graphics = "--enable-unsafe-webgpu" if webgpu else "--disable-gpu"
+    place = [f"--user-data-dir={profile}", "--disable-dev-shm-usage", graphics]
     return [browser.program, "--headless=new", *sandbox, *quiet, *place, address]
 
 

@@ -11,12 +11,13 @@ const digits = (value) => {
   return value && value < 0.001 ? value.toExponential(1) : `${Number(value.toPrecision(2))}`;
 };
 
-const told = document.documentElement.dataset; // what the state is, for styles and tests
+const state = document.documentElement.dataset; // for styles and tests
 const paper = $("paper");
 const pen = paper.getContext("2d", { willReadFrequently: true });
 let net = null;
 let source = null; // what was last classified
 let stream = null;
+let timer;
 let asked = 0;
 
 /** Make an element with text or other elements in it. */
@@ -80,7 +81,8 @@ async function classify(image, invert = "auto") {
     $("answer").textContent = say("is", { label: found.label, share: percent(found.probability) });
     $("bars").replaceChildren(...found.top.map(bar));
     showSeen(found.seen);
-    if (!$("speed").textContent) showSpeed();
+    clearTimeout(timer);
+    if (!$("speed").textContent) timer = setTimeout(showSpeed, 400); // not while answers of a drawing run, too
   } catch (error) {
     if (mine === asked) {
       none("nothing");
@@ -89,12 +91,11 @@ async function classify(image, invert = "auto") {
   }
 }
 
-const onThreads = ({ threads }) => say(threads > 1 ? "threads" : "thread", { count: threads });
+const onThreads = ({ provider, threads }) =>
+  provider === "webgpu" ? "WebGPU" : say(threads > 1 ? "threads" : "thread", { count: threads });
 
 async function showSpeed() {
-  const place = $("speed");
-  place.textContent = "…"; // nobody else begins
-  place.textContent = say("speed", { ms: digits(await net.time()), threads: onThreads(net) });
+  $("speed").textContent = say("speed", { ms: digits(await net.time()), threads: onThreads(net) });
 }
 
 /* drawing */
@@ -162,8 +163,7 @@ function show(mode) {
   for (const name of ["paper", "photo", "video"]) $(name).hidden = name !== mode;
   const draws = mode === "paper";
   $("hint").hidden = !draws || source === paper;
-  $("draw").setAttribute("aria-pressed", draws);
-  $("camera").setAttribute("aria-pressed", mode === "video");
+  for (const [id, name] of [["draw", "paper"], ["camera", "video"]]) $(id).setAttribute("aria-pressed", mode === name);
   $("shoot").hidden = mode !== "video";
   $("clear").hidden = $("pen").parentElement.hidden = !draws;
   if (mode === "video") return;
@@ -187,7 +187,7 @@ async function take(file) {
   if (bitmap) showPhoto(bitmap, bitmap.width, bitmap.height);
 }
 
-async function openCamera() {
+async function camera() {
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     $("video").srcObject = stream;
@@ -229,12 +229,11 @@ function listen() {
     none("start");
   };
   const draw = () => show("paper");
-  const choose = () => $("file").click();
-  const acts = { draw, choose, camera: openCamera, shoot, paste, clear, verify };
+  const acts = { draw, choose: () => $("file").click(), camera, shoot, paste, clear, verify };
   for (const [id, act] of Object.entries(acts)) $(id).onclick = act;
   $("file").onchange = () => take($("file").files[0]).then(() => ($("file").value = ""));
   $("paste").hidden = !navigator.clipboard?.read;
-  $("invert").onchange = () => source && classify(source, $("invert").checked);
+  $("invert").onchange = ({ target }) => source && classify(source, target.checked);
   addEventListener("paste", (event) => take([...(event.clipboardData?.files ?? [])][0]));
   addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -258,13 +257,12 @@ async function verify() {
   $("verify").disabled = true;
   place.className = "verdict";
   try {
-    const progress = (done, images) => done % 8 || (place.textContent = say("proving", { done, images }));
+    const progress = (done, images) => (place.textContent = say("proving", { done, images }));
     const found = await net.verify({ progress });
-    const good = found.agree === found.images;
-    place.classList.toggle("bad", !good);
+    place.classList.toggle("bad", found.agree < found.images);
     const where = `${machine(found)} · ${onThreads(found)} · ONNX Runtime Web ${found.onnxruntime_web}`;
-    const values = { ...found, apart: digits(found.max_abs_diff), ms: digits(found.latency_ms) };
-    place.replaceChildren(say("verdict", values), make("small", where));
+    const told = say("verdict", { ...found, apart: digits(found.max_abs_diff), ms: digits(found.latency_ms) });
+    place.replaceChildren(told, make("small", where));
     await report(found);
   } catch (error) {
     place.textContent = "";
@@ -294,21 +292,22 @@ function showCard() {
   const metrics = passport.metrics ?? {};
   const { size, resize, interpolation } = passport.preprocessing;
   const [low, high] = metrics.test_accuracy_ci95 ?? [];
-  const interval = low == null ? "" : ` (95 %: ${percent(low)} – ${percent(high)})`;
-  const rows = {
+  const interval = low == null ? "" : ` (95%: ${percent(low)} – ${percent(high)})`;
+  const row = ([name, value]) => make("div", make("dt", words[name] ?? name), make("dd", value));
+  const rows = Object.entries({
     model: passport.model,
     classes: passport.classes.join(", "),
     accuracy: metrics.test_accuracy == null ? "–"
-      : say("accuracyOf", { share: percent(metrics.test_accuracy) + interval, images: metrics.test_images ?? "–" }),
+      : say("accuracyOf", { share: percent(metrics.test_accuracy) + interval, images: metrics.test_images?.toLocaleString() ?? "–" }),
     data: passport.dataset?.name ?? "–",
     precision: about.why ? `${passport.precision} – ${about.why}` : passport.precision,
     input: [size.join(" × "), resize, interpolation].join(", "),
-    runtime: `ONNX Runtime Web ${about.onnxruntime_web} (WebAssembly, SIMD), ${about.tool}`,
+    runtime: `ONNX Runtime Web ${about.onnxruntime_web} (${net.provider === "webgpu" ? "WebGPU" : "WebAssembly, SIMD"}), ${about.tool}`,
+    ...(net.gpuWhy && { WebGPU: net.gpuWhy }),
     unchanged: say(net.checked ? "hashesGood" : "hashesUnknown"),
     sha: passport.sha256,
-  };
-  const row = ([name, value]) => make("div", make("dt", say(name)), make("dd", value));
-  $("card").replaceChildren(...Object.entries(rows).map(row));
+  });
+  $("card").replaceChildren(...rows.map(row));
 }
 
 /** Keep the folder on the device, or say why it is not kept. */
@@ -322,7 +321,7 @@ async function keep() {
     await navigator.serviceWorker.register("sw.js");
     await navigator.serviceWorker.ready;
     tell("kept");
-    told.kept = "yes";
+    state.kept = "yes";
   } catch (error) {
     tell(error.name === "SecurityError" ? "notKeptPrivate" : "notKept");
   }
@@ -338,12 +337,12 @@ async function start() {
   } catch (error) {
     none("nothing");
     trouble(error);
-    told.state = "trouble";
+    state.state = "trouble";
     return report({ error: error.message });
   }
   showCard();
   $("verify").disabled = false;
-  told.state = "ready";
+  state.state = "ready";
   if (source) await classify(source);
   else none("start");
   if (location.hash.startsWith("#verify")) return verify();

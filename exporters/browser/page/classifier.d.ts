@@ -49,9 +49,11 @@ export interface ProofRecord {
   tolerance: number;
   latency_ms: number;
   batch: number;
+  provider: "wasm" | "webgpu";
+  /** Why WebGPU was tried and not taken. */
+  gpu_why?: string | null;
   threads: number;
   cores: number | null;
-  isolated: boolean;
   browser: string;
   precision: string;
   onnxruntime_web: string;
@@ -98,6 +100,8 @@ export interface Passport {
 export interface LoadOptions {
   /** Counts on pages that are cross-origin isolated; else one. */
   threads?: number;
+  /** Of a folder with WebGPU: never (false), or wherever it answers the proof (true); else where it is sooner, too. */
+  webgpu?: boolean;
 }
 
 export interface ClassifyOptions {
@@ -110,6 +114,9 @@ export interface ClassifyOptions {
 export interface Classifier {
   readonly passport: Passport;
   readonly threads: number;
+  readonly provider: "wasm" | "webgpu";
+  /** Why WebGPU was tried and not taken. */
+  readonly gpuWhy?: string | null;
   /** Whether the files' hashes could be compared, which takes https (or localhost). */
   readonly checked: boolean;
   classify(image: Picture, options?: ClassifyOptions): Promise<Classified>;

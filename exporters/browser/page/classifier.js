@@ -7,6 +7,7 @@ export { ClassifierError, filled };
 
 // a module of one function that needs v128
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+const SCRIPT = "ort.wasm.min.mjs";
 const WASM = "ort-wasm-simd-threaded.wasm.gz";
 const WINDOW_MS = 100; // clocks of browsers are coarse: times are means over so long
 
@@ -18,18 +19,18 @@ function refuseOldBrowser() {
 async function fetched(url) {
   const reply = await fetch(url).catch(() => null);
   if (reply?.ok) return new Uint8Array(await reply.arrayBuffer());
-  const why = reply ? `the host answers ${reply.status}` : "the network is not there";
+  const why = reply ? `the host answers ${reply.status}` : "there is no network";
   refuse("missing", { file: url.pathname.split("/").pop(), why });
 }
 
 /** Unpack what a host has not unpacked already on the way here. */
-async function unpacked(bytes) {
+async function unpacked(file, bytes) {
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
   try {
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   } catch {
-    refuse("mixed", { file: WASM });
+    refuse("mixed", { file });
   }
 }
 
@@ -54,28 +55,33 @@ export async function load(base = ".", options = {}) {
   refuseOldBrowser();
   const root = new URL(base.endsWith("/") ? base : `${base}/`, globalThis.document?.baseURI ?? location.href);
   const at = (file) => new URL(file, root);
-  const runtime = import(/* webpackIgnore: true */ /* @vite-ignore */ at("ort.wasm.min.mjs").href).catch((error) => {
-    refuse("missing", { file: "ort.wasm.min.mjs", why: error.message });
-  });
-  const files = ["web.json", "passport.json", "model.onnx", WASM].map((file) => fetched(at(file)));
-  const [ort, facts, passport, model, packed] = await Promise.all([runtime, ...files]);
-  const about = parsed("web.json", facts);
-  const wasm = await unpacked(packed);
-  const sure = await checked("passport.json", passport, about.sha256["passport.json"]);
-  const known = parsed("passport.json", passport);
-  await Promise.all([checked("model.onnx", model, known.sha256), checked(WASM, wasm, about.sha256[WASM])]);
+  const module = (file) =>
+    import(/* webpackIgnore: true */ /* @vite-ignore */ at(file).href).catch((error) => {
+      refuse("missing", { file, why: error.message });
+    });
+  const facts = fetched(at("web.json")).then((bytes) => parsed("web.json", bytes));
+  const wasmOf = async (file) => {
+    const bytes = await unpacked(file, await fetched(at(file)));
+    await checked(file, bytes, (await facts).sha256[file]);
+    return bytes.buffer;
+  };
+  const [passport, model] = ["passport.json", "model.onnx"].map((file) => fetched(at(file)));
+  const [ort, about, wasm, said, graph] = await Promise.all([module(SCRIPT), facts, wasmOf(WASM), passport, model]);
+  const sure = await checked("passport.json", said, about.sha256["passport.json"]);
+  const known = parsed("passport.json", said);
+  await checked("model.onnx", graph, known.sha256);
   const threads = globalThis.crossOriginIsolated ? options.threads || about.threads : 1;
-  ort.env.wasm.numThreads = threads;
-  ort.env.wasm.wasmBinary = wasm.buffer;
-  let session;
-  try {
-    session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
-  } catch (error) {
+  Object.assign(ort.env.wasm, { numThreads: threads, wasmBinary: wasm });
+  const session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"] }).catch((error) => {
     refuse("unable", { why: error.message ?? error });
-  } finally {
-    ort.env.wasm.wasmBinary = undefined;
+  });
+  ort.env.wasm.wasmBinary = undefined;
+  const net = new Classifier({ ort, session, passport: known, about, threads, root, checked: sure, provider: "wasm" });
+  if (about.webgpu && options.webgpu !== false) {
+    const { upgrade } = await module("webgpu.js");
+    await upgrade(net, { module, wasmOf, graph, anyhow: options.webgpu });
   }
-  return new Classifier({ ort, session, passport: known, about, threads, root, checked: sure });
+  return net;
 }
 
 /** A network that is ready to answer; `load` makes one. */
@@ -90,18 +96,17 @@ class Classifier {
 
   /** Answer one input, as it goes into the network; return its scores, K of them. */
   async run(values) {
-    const { ort, passport, batch } = this;
-    const kind = passport.input.dtype;
+    const { ort, batch } = this;
+    const { input, output } = this.passport;
     let given = values;
     if (batch > 1) {
       given = new values.constructor(values.length * batch);
       for (let i = 0; i < batch; i++) given.set(values, i * values.length);
     }
-    const feeds = { [passport.input.name]: new ort.Tensor(kind, given, [batch, ...this.shape]) };
-    const name = passport.output.name;
-    const mine = this.turn.then(() => this.session.run(feeds, [name]));
+    const feeds = { [input.name]: new ort.Tensor(input.dtype, given, [batch, ...this.shape]) };
+    const mine = this.turn.then(() => this.session.run(feeds, [output.name]));
     this.turn = mine.catch(() => {});
-    const scores = (await mine)[name].data;
+    const scores = (await mine)[output.name].data;
     return scores.subarray(0, scores.length / batch);
   }
 
@@ -156,7 +161,7 @@ class Classifier {
 
   blank() {
     const size = this.shape.reduce((a, b) => a * b, 1);
-    return this.passport.input.dtype === "uint8" ? new Uint8Array(size) : new Float32Array(size);
+    return new (this.passport.input.dtype === "uint8" ? Uint8Array : Float32Array)(size);
   }
 
   /** Answer the proof that lies in the folder, and compare with what its checkpoint answered. */
@@ -181,9 +186,10 @@ class Classifier {
       tolerance: proof.tolerance,
       latency_ms: latency,
       batch: this.batch,
+      provider: this.provider,
+      gpu_why: this.gpuWhy,
       threads: this.threads,
       cores: navigator.hardwareConcurrency ?? null,
-      isolated: globalThis.crossOriginIsolated === true,
       browser: navigator.userAgent,
       precision: this.passport.precision,
       onnxruntime_web: this.about.onnxruntime_web,

@@ -12,7 +12,7 @@ const SENTENCES = {
   unable: "This browser cannot run the network: {why}",
   nan: "The network answers with something that is no number.",
   empty: "The file is empty; choose a picture.",
-  bytes: "The file is over the limit of 20 MiB; scale the picture down first.",
+  bytes: "The file is over the limit of 20 MiB; scale it down first.",
   pixels: "The picture has {size} pixels, over the limit of 25,000,000; scale it down first.",
   damaged: "The picture is damaged or cut short; save it again.",
   cmyk: "The picture is in CMYK, which browsers turn to RGB each in its own way; save it as RGB.",
@@ -20,7 +20,7 @@ const SENTENCES = {
   unknown: "That is no picture that this browser reads; known: JPEG, PNG, WebP, GIF, AVIF, BMP.",
   levels: "The picture has 16 bits of grey, of which a browser keeps 8; `cnnkit predict` reads all of them.",
   range: "The picture has 16 bits of grey and uses few of them: which values are black and white is not known; bring it to 8 bits first.",
-  nothing: "There is no picture yet: its width or height is 0.",
+  nothing: "There is no picture yet (its width is 0).",
 };
 
 /** Put values into a sentence's {places}. */

@@ -182,7 +182,7 @@ export function tensorOf(picture, how, takes) {
   const { channels, data } = picture;
   const area = picture.width * picture.height;
   const raw = takes.dtype === "uint8";
-  const made = raw ? new Uint8Array(data.length) : new Float32Array(data.length);
+  const made = new (raw ? Uint8Array : Float32Array)(data.length);
   const last = takes.layout === "NHWC";
   const f = Math.fround;
   for (let c = 0; c < channels; c++) {

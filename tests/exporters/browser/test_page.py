@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from exporters.browser.folder import MODEL
-from tests.exporters.browser.conftest import Open
+from exporters.browser.folder import MODEL, WebFacts, fill_folder
+from exporters.browser.runtime import WEBGPU_FILES, runtime
+from tests.exporters.browser.conftest import ARGS, Open, watched
+from toolkit.artifacts import open_artifact
+from toolkit.errors import UnavailableError
 from toolkit.sites import site
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -250,3 +253,33 @@ def test_axe_finds_nothing(tab: Any) -> None:
     for scheme in ("light", "dark"):
         tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         assert tab.evaluate(AXE) == [], scheme
+
+
+SOFTWARE = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+
+
+@pytest.mark.slow
+def test_webgpu_is_taken_only_where_it_answers_the_proof_and_sooner(
+    web_folder: Path, web_runtime: Path, chromium: str, browser: Any, tmp_path: Path
+) -> None:
+    """Chromium's own renderer on the processor stands for a graphics processor, and is slower than wasm."""
+    try:
+        webgpu = runtime(files=WEBGPU_FILES)
+    except UnavailableError:
+        pytest.skip("onnxruntime-web is neither in the cache nor brought by npm")
+    source = open_artifact(web_folder.with_name("lenet-maxpool.onnx"))
+    fill_folder(tmp_path, source, web_runtime, WebFacts(webgpu=True), webgpu)
+    load = "async (options) => (await import('./classifier.js')).load('.', options)"
+    ask = f"async (options) => {{ const net = await ({load})(options); return [net.provider, net.gpuWhy]; }}"
+    drawn = browser.browser_type.launch(executable_path=chromium, args=[*ARGS, *SOFTWARE])
+    with site(tmp_path) as server, watched(drawn) as opened, watched(browser) as bare:
+        tab = opened(server.url)
+        provider, why = tab.evaluate(ask, {})
+        assert (provider, bool(re.match("it agrees and is no faster", why))) == ("wasm", True)
+        assert tab.evaluate(ask, {"webgpu": True}) == ["webgpu", None]
+        assert tab.evaluate(ask, {"webgpu": False})[0] == "wasm"
+        tab.locator("#verify").click()
+        said(tab, "64 of 64 agree", "#verdict")
+        without = bare(server.url)
+        assert without.evaluate(ask, {"webgpu": True}) == ["wasm", "this browser offers no adapter"]
+    drawn.close()
