@@ -49,8 +49,9 @@ class DatasetRef:
     """The data that weights were trained on: its name as given, and the hash of its content.
 
     Of people's own pictures, how they were read, and `trained_on`, the hash of the list of pictures that
-    lies beside the checkpoint (toolkit/listings/records.py); None where none was written. `named` tells that
-    somebody named the data when the network was imported: what it was trained on is not known then.
+    lies beside the checkpoint (toolkit/listings/records.py); None where none was written. `exclude` is the
+    path of the list of pictures that were left out. `named` tells that somebody named the data when the
+    network was imported: what it was trained on is not known then.
     """
 
     name: str
@@ -58,6 +59,7 @@ class DatasetRef:
     trained_on: str | None = None
     group: str | None = None
     columns: str | None = None
+    exclude: str | None = None
     skip_damaged: bool = False
     max_pixels: Positive | None = None
     named: bool = False

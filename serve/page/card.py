@@ -122,6 +122,7 @@ def _data_options(passport: Passport, usual: str | None) -> list[str]:
         return []
     words = _unusual("dataset", data.name, usual)
     words += _unusual("group", data.group, None) + _unusual("columns", data.columns, None)
+    words += _unusual("exclude", data.exclude, None)
     words += ["--skip-damaged"] if data.skip_damaged else []
     return words + _unusual("max-pixels", data.max_pixels, MAX_PIXELS)
 

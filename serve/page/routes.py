@@ -10,6 +10,7 @@ import asyncio
 import base64
 import functools
 import mimetypes
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,18 +56,19 @@ class PageRoutes:
         self.workers = Decoders(MOST_WAITING)
         self.interiors: Remembered[Interior] = Remembered(4)
         self.explainers: Remembered[Explainer] = Remembered(4)
-        self.measured: Remembered[TimesAnswer] = Remembered(16)
+        # two at once would time each other
+        self.measuring = threading.Lock()
         self.gets: dict[str, Callable[[PageQuery], Reply]] = {
             "about": self._about,
             "example": self._example,
             "report": self._report,
-            "times": self._times,
         }
         self.posts: dict[str, Callable[[PageQuery, bytes], Any]] = {
             "answer": lambda query, data: answer(data, self._model(query), self.models, query),
             "inside": self._inside,
             "layer": self._layer,
             "heat": self._heat,
+            "times": self._times,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,11 +140,6 @@ class PageRoutes:
             headers={**FRESH, b"content-security-policy": SANDBOX},
         )
 
-    def _times(self, query: PageQuery) -> Reply:
-        engine = self._model(query).engine(query.engines[0] if query.engines else None)
-        key = f"{engine.id}\0{engine.artifact.path}\0{engine.artifact.passport.sha256}"
-        return json_reply(self.measured.get(key, lambda: times(engine)))
-
     def _read(self, query: PageQuery, data: bytes) -> ReadPicture | None:
         model = self._model(query)
         limits = model.serving.opening.limits
@@ -172,6 +169,19 @@ class PageRoutes:
             raise ImageError(BLANK)
         rows = model.serving.classifier().prepare(picture.image, invert=query.way).rows
         return drawn_large(self._interior(model).outputs(rows), query.layer or "")
+
+    def _times(self, query: PageQuery, data: bytes) -> TimesAnswer:
+        picture = self._read(query, data)
+        if picture is None:
+            raise ImageError(BLANK)
+        engine = self._model(query).engine(query.engines[0] if query.engines else None)
+        rows = engine.classifier().prepare(picture.image, invert=query.way).rows
+        if not self.measuring.acquire(blocking=False):
+            raise RefusedError(503, "another measurement is under way; try again", {b"retry-after": b"2"})
+        try:
+            return times(engine, rows)
+        finally:
+            self.measuring.release()
 
     def _heat(self, query: PageQuery, data: bytes) -> HeatAnswer:
         model = self._model(query)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +26,15 @@ LASTS_S = 0.6
 MOST_RUNS = 60
 
 
-def times(engine: PageEngine) -> TimesAnswer:
+def times(engine: PageEngine, rows: NDArray[Any]) -> TimesAnswer:
     """Trace an engine of its own, so that nobody who is answered by the served one waits.
 
-    Raises CnnkitError where it cannot be opened or tells no times.
+    `rows` are one picture as the engine takes it. Raises CnnkitError where it cannot be opened or tells no
+    times.
     """
     artifact = engine.artifact
     with engine.entry.backend.open(artifact, replace(engine.entry.opening.options(), yields=False)) as opened:
-        trace, runs = _traced(opened, artifact)
+        trace, runs = _traced(opened, rows)
     if trace.node_ms is None:
         raise CnnkitError(f"{engine.title} tells no time by step here")
     return TimesAnswer(
@@ -44,10 +46,8 @@ def times(engine: PageEngine) -> TimesAnswer:
     )
 
 
-def _traced(engine: Engine, artifact: Artifact) -> tuple[Trace, int]:
-    spec = artifact.passport.input
-    shape = (1, *(extent or 1 for extent in spec.shape[1:]))
-    rows = filled(np.zeros(shape, dtype=spec.dtype), engine.batch_sizes[0])
+def _traced(engine: Engine, picture: NDArray[Any]) -> tuple[Trace, int]:
+    rows = filled(picture, engine.batch_sizes[0])
     engine.run(rows)
     start = time.perf_counter()
     engine.run(rows)

@@ -54,14 +54,15 @@ def test_commands_repeat_what_was_set_otherwise(artifact: Artifact) -> None:
 
 
 def test_commands_repeat_how_data_were_read_and_what_was_asked_beside(artifact: Artifact) -> None:
-    data = DatasetRef(name="folder:/data/birds", group=r"clip\d+", skip_damaged=True)
+    data = DatasetRef(name="folder:/data/birds", group=r"clip\d+", exclude="/data/out.txt", skip_damaged=True)
     options = TrainingOptions(
         dataset="folder:/data/birds", size=(64, 64), threads=2, fold="1/5", teacher="big", grey=True
     )
     made = changed(artifact, recipe=RECIPE, dataset=data, options=options, model_file_sha256="ab")
     assert commands(changed(made, format="safetensors")) == (
         "cnnkit train lenet-maxpool --recipe textbook --dataset folder:/data/birds --group 'clip\\d+' "
-        "--skip-damaged --size 64 --threads 2 --fold 1/5 --teacher big --grey --model-file MODEL.py"
+        "--exclude /data/out.txt --skip-damaged --size 64 --threads 2 --fold 1/5 --teacher big --grey "
+        "--model-file MODEL.py"
     )
 
 

@@ -73,7 +73,8 @@ def test_a_step_computes_what_lies_between_what_it_reads_and_what_it_makes() -> 
 def test_every_layer_of_the_network_that_ships_is_timed_once(shipped: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed (extra export)")
     entries = line_up([str(shipped)], DEFAULT_BACKEND, OpeningSettings(root=tmp_path), others=False)
-    found = times(PageModel(name="lenet", entries=entries).engine(None))
+    rows = np.random.default_rng(0).random((1, 1, 28, 28), dtype=np.float32)
+    found = times(PageModel(name="lenet", entries=entries).engine(None), rows)
     timed = [layer for step in found.steps for layer in step.layers]
     assert sorted(timed) == sorted(LAYERS)
     assert all(step.ms > 0 for step in found.steps)

@@ -176,6 +176,7 @@ function changed() {
   calm();
   say("error", "");
   clearShown(state.picture ? "" : NOTHING_YET);
+  forgetTimes();
   return poke();
 }
 
@@ -313,6 +314,10 @@ function useModel(model) {
   $("facts").replaceChildren(...model.card.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, make("code", {}, value)))));
   if (!$("profile").hidden) showReport();
   state.layer = null;
+  forgetTimes();
+}
+
+function forgetTimes() {
   work.timed(null);
   say("times-note", "");
 }
@@ -328,22 +333,24 @@ async function again() {
 const showReport = () => ($("report").src = `page/report?${new URLSearchParams({ model: state.model.name })}`);
 
 async function measure() {
-  const { epoch, model } = state;
+  const { epoch, model, picture } = state;
+  if (!picture) return say("times-note", NOTHING_YET);
   const serving = model.engines.find((engine) => engine.serves);
   $("measure").disabled = true;
   say("times-note", `Measuring ${serving.title} ${serving.precision} …`);
   try {
-    const told = await ask("times", { model: model.name, engine: serving.id });
-    if (state.model.name !== model.name) return;
+    const told = await ask("times", query({ engine: serving.id }), picture.blob);
+    if (state.epoch !== epoch) return undefined;
     work.timed(told);
     const moving = told.steps.filter((step) => !step.layers.length).reduce((sum, step) => sum + step.ms, 0);
     say("times-note", `${serving.title} ${serving.precision} under its own profiler, which slows it down: medians of ${told.runs} runs on ` +
-      `zeros, one picture at a time; moving data between layers ${milliseconds(moving)}. "With" marks what the runtime computes in one step.`);
+      `this picture; moving data between layers ${milliseconds(moving)}. "With" marks what the runtime computes in one step.`);
   } catch (error) {
-    if (epoch === state.epoch || state.model.name === model.name) say("times-note", error.message);
+    if (state.epoch === epoch) say("times-note", error.message);
   } finally {
     $("measure").disabled = false;
   }
+  return undefined;
 }
 
 /* ---- wiring ---- */

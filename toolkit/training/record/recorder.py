@@ -170,7 +170,8 @@ class RunRecorder:
     def _data(self) -> DatasetRef:
         """Return which pictures were trained on, and how those of one's own were read."""
         data, record, job = self._prepared.dataset, self._prepared.record, self._job
-        known = DatasetRef(name=data.name, fingerprint=data.fingerprint)
+        exclude = str(job.exclude.absolute()) if job.exclude else None
+        known = DatasetRef(name=data.name, fingerprint=data.fingerprint, exclude=exclude)
         if record is None:
             return known
         reading = job.reading
