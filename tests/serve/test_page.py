@@ -307,6 +307,10 @@ def test_a_finger_draws_and_nothing_hangs_over_a_phones_edge(browser: Any, page:
     visit.said("Ankle boot")
     assert visit.tab.evaluate("document.documentElement.scrollWidth") == 390
     assert visit.tab.evaluate("document.documentElement.scrollHeight") < 3000
+    visit.tab.locator("#ck-bar").wait_for()  # the answer in sight, on the tab whose answer it is
+    visit.tab.locator("#ck-tab-files").click()
+    assert visit.tab.locator("#ck-bar").is_hidden()
+    visit.tab.locator("#ck-tab-try").click()
     visit.tab.locator("#ck-paper").scroll_into_view_if_needed()
     left, top, side = visit.box()
     touch = context.new_cdp_session(visit.tab)
