@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import html
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -57,15 +58,19 @@ def fill_folder(
     (folder / "index.html").write_text(_index(name), "utf-8")
     if webgpu:
         (folder / WEBGPU.name).write_text(_script(WEBGPU), "utf-8")
-    for place, files in ((runtime, FILES), (webgpu, WEBGPU_FILES)):
-        for file in map(packed_name, files if place else ()):
-            (folder / file).write_bytes((place / file).read_bytes())
+        _copy(webgpu, WEBGPU_FILES, folder)
+    _copy(runtime, FILES, folder)
     (folder / MODEL).write_bytes(source.path.read_bytes())
     (folder / PROOF).write_bytes(proof_path(source.path).read_bytes())
     _write_json(folder / PASSPORT, source.passport.to_json())
     _write_json(folder / "manifest.webmanifest", _manifest(name))
     _write_hosting(folder)
     _write_facts(folder, facts)
+
+
+def _copy(runtime: Path, files: Iterable[str], folder: Path) -> None:
+    for name in map(packed_name, files):
+        (folder / name).write_bytes((runtime / name).read_bytes())
 
 
 def _script(path: Path) -> str:
