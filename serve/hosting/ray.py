@@ -37,8 +37,8 @@ SAY_EVERY_S = 15.0
 RISES_S = 5.0
 # what decides an answer, of one release on every machine
 ANSWERING = ("cnnkit", "numpy", "pillow")
-# what an application needs beyond its drain to end
-SPARE_S = 20.0
+# what an application needs beyond its drain to end: a Ray that runs already may keep replicas for 30 s
+SPARE_S = 45.0
 
 
 class RayHosting(Hosting):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import os
 import shutil
 import signal
 import subprocess
@@ -203,6 +204,8 @@ class Troubles:
 
 def bench_soak(root: Path, requests: int, tries: int) -> bool:
     """Ask two replicas on two nodes of this machine while parts of them are taken away."""
+    # else replicas go on for 30 s once they are to end
+    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
     from ray.cluster_utils import Cluster
 
     placed = root / "served" / MODEL
@@ -215,18 +218,8 @@ def bench_soak(root: Path, requests: int, tries: int) -> bool:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second, port, troubles = cluster.add_node(num_cpus=1), free_port(), Troubles()
     try:
-        command = serve(
-            port,
-            placed.parent,
-            MODEL,
-            "--no-page",
-            "--threads",
-            "1",
-            "--on",
-            f"ray:{cluster.address}",
-            "--replicas",
-            "2",
-        )
+        place = ("--on", f"ray:{cluster.address}", "--replicas", "2")
+        command = serve(port, placed.parent, MODEL, "--no-page", "--threads", "1", *place)
         with running(*command, ready=answers(port, "/v2/health/ready")):
             callers = Callers(port, requests, right, tries)
             asking = threading.Thread(target=callers.run)
@@ -235,18 +228,18 @@ def bench_soak(root: Path, requests: int, tries: int) -> bool:
             # Ray begins nodes in the main thread alone
             _trouble(asking, callers, requests, troubles, graph, versions, cluster, second)
             seconds = time.monotonic() - begun
+            tally = callers.tally
+            apart = [one for one in tally.failures if not troubles.near(*one, spare_s=1.0)]
+            client = "a client without retries" if tries == 1 else "a client that retries"
+            taken = (f"{len(times)} {what}" for what, times in vars(troubles).items())
+            print(
+                f"soak, {client}: {requests} requests in {seconds:.0f} s, {', '.join(taken)}: "
+                f"{tally.wrong} wrong, {len(tally.failures)} failed ({len(apart)} of them not within a "
+                f"second of a kill), {tally.retried} tried again"
+            )
+            return tally.wrong == 0 and not apart and (tries == 1 or not tally.failures)
     finally:
         cluster.shutdown()
-    tally = callers.tally
-    apart = [one for one in tally.failures if not troubles.near(*one, spare_s=1.0)]
-    client = "a client without retries" if tries == 1 else "a client that retries"
-    taken = (f"{len(times)} {what}" for what, times in vars(troubles).items())
-    print(
-        f"soak, {client}: {requests} requests in {seconds:.0f} s, {', '.join(taken)}: {tally.wrong} wrong, "
-        f"{len(tally.failures)} failed ({len(apart)} of them not within a second of a kill), "
-        f"{tally.retried} tried again"
-    )
-    return tally.wrong == 0 and not apart and (tries == 1 or not tally.failures)
 
 
 def _trouble(
