@@ -1,4 +1,4 @@
-"""One file each adds a backend, an exporter, a source of pictures, a family of models and a command.
+"""One file each adds a backend, an exporter, a source of pictures, a family of models, a cluster, a command.
 
 The files of `tests/plugins` are dropped into a copy of the source, not one other file of which is changed,
 source or tests. Everything is then done there as users do it.
@@ -199,6 +199,8 @@ def test_each_stands_in_help(house: House) -> None:
     for command in ("eval", "predict", "serve"):
         assert backends in said[command]
         assert "mps, podium" in said[command]
+    for command in ("train", "sweep"):
+        assert re.search(r"--on CLUSTER local, pair\[:SEATS\], ray\[:ADDRESS\] Where to run", said[command])
     for command in ("train", "eval", "predict", "sweep", "import"):
         assert re.search(r"--dataset NAME\|npy:FILE\|(\S+\|)?folder:PATH", said[command])
 
@@ -210,6 +212,7 @@ SLIPS = {
     "eval pebbel": (1, "known: .*, pebble, .*mean 'pebble'"),
     "eval lenet-maxpool --device podum": (2, "known: .*, podium.*mean 'podium'"),
     "eval lenet-maxpool --device podium": (3, "no device 'podium' for ONNX Runtime"),
+    "sweep pebble --on piar": (2, "known: local, pair, .*mean 'pair'"),
     "wiegh x": (2, "known: .*, weigh.*mean 'weigh'"),
     "export lenet-maxpool --wood ok": (2, "'ok' is not one of 'pine', 'oak'"),
     "profile lenet-maxpool --backend quartet --tempo slw": (1, "no tempo of Quartet 'slw'.*mean 'slow'"),
@@ -241,6 +244,13 @@ def test_the_new_network_learns_from_the_new_source(house: House, trained: Any) 
     passport = json.loads(Path(trained["checkpoint"] + ".json").read_text())
     assert passport["dataset"]["name"] == f"npy:{house.user / 'pictures.npz'}"
     assert house.json("weigh", trained["checkpoint"])["bytes"] > 4 * 628
+
+
+def test_a_sweep_runs_on_the_new_cluster(house: House) -> None:
+    table = house.json(
+        "sweep", "pebble", "--dataset", PICTURES, "--epochs", 1, "--batch", "8,16", "--on", "pair:2"
+    )
+    assert [(cell["status"], cell["where"]) for cell in table["cells"]] == [("done", "a seat")] * 2
 
 
 def test_the_new_format_is_made_and_stored(house: House, exported: Any) -> None:

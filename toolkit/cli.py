@@ -200,6 +200,32 @@ untrained_option = click.option(
 )
 
 
+def _clusters() -> list[str]:
+    from toolkit.clusters import cluster_words
+
+    return cluster_words()
+
+
+def _check_cluster(text: str) -> str:
+    from toolkit.clusters import cluster_of
+
+    cluster_of(text)
+    return text
+
+
+on_options = options(
+    click.option(
+        "--on",
+        metavar="CLUSTER",
+        cls=Listed,
+        listing=_clusters,
+        callback=checked(_check_cluster),
+        help="Where to run (default: local, this machine).",
+    ),
+    click.option("--verbose", is_flag=True, help="Show what the cluster says itself, too."),
+)
+
+
 def backend_option(text: str) -> Callable[[Function], Function]:
     """Make the option that names a backend; `text` says what is taken without it."""
     return click.option("--backend", metavar="NAME", cls=Listed, listing=_backends, help=text)

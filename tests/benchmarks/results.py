@@ -28,10 +28,10 @@ from tests.benchmarks.experiments import EXPERIMENTS, Experiment
 from tests.benchmarks.results_page import write_page
 from toolkit import zoo
 from toolkit.artifacts import write_bytes
+from toolkit.clusters.local import run_child
 from toolkit.errors import unknown_name
 from toolkit.profiling.measuring.machine import describe_machine
 from toolkit.training import recipes
-from toolkit.training.process.child import run_child
 from toolkit.training.record.folder import lock, unfinished_runs
 
 ROOT = Path(__file__).parents[2]

@@ -76,6 +76,23 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
 @click.option(
     "--search-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what is drawn."
 )
+@click.option(
+    "--search-ahead",
+    type=click.IntRange(0, MOST_TRIALS),
+    default=0,
+    show_default=True,
+    metavar="K",
+    help="Draw a trial without the results of the K before it, which may then run along with it.",
+)
+@cli.on_options
+@click.option(
+    "--cell-memory",
+    "cell_memory_bytes",
+    type=click.FloatRange(0, min_open=True),
+    callback=lambda _context, _parameter, value: None if value is None else int(value * 2**30),
+    metavar="GIB",
+    help="Memory that a machine of a cluster must have for a cell.",
+)
 @cli.root_option
 @cli.model_file_option
 @cli.json_option
@@ -83,7 +100,8 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
 def sweep(*, model: str, as_json: bool, **options: Any) -> None:
     """Train MODEL under every combination of comma-separated values, e.g. --batch 8,64 --lr 0.1,0.9.
 
-    With --search N: N trials, drawn by what the earlier ones came to.
+    With --search N: N trials, drawn by what the earlier ones came to. With --on CLUSTER cells run on other
+    machines, as many at once as have a CPU for each thread of theirs; their files come back here.
 
     Each cell is a `cnnkit train` in a process of its own. The result is a table, overlaid curves and,
     for two axes, a heat map, under artifacts/MODEL/sweeps.

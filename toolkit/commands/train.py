@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit import cli
+from toolkit.clusters import DEFAULT_CLUSTER
 from toolkit.commands._recipe_options import recipe_options
 from toolkit.commands._training_options import training_options
 from toolkit.training.compute.seats import ToldError, seat_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @training_options
+@cli.on_options
 @click.option(
     "--find-lr",
     is_flag=True,
@@ -42,6 +44,9 @@ def train(*, model: str, find_lr: bool, as_json: bool, **options: Any) -> None:
         raise click.UsageError(WORKERS_WITHOUT_LOADER)
     reuse_freed_memory()
     if find_lr:
+        if given.pop("on", DEFAULT_CLUSTER) != DEFAULT_CLUSTER:
+            raise click.UsageError("--find-lr tries rates on this machine; leave out --on")
+        del given["verbose"]
         with Screen() as screen:
             curve = find_rate(model, watcher=screen, **given)
         show_curve(curve, as_json=as_json)

@@ -59,7 +59,8 @@ class Dataset:
 
     `validation` is what its source names for choosing the epoch, None where training holds pictures out
     itself. `listing` is what a listed source held, `damaged` what of it could not be read and was skipped,
-    `shapes` (N, 3) the channels, height and width of each picture in its file.
+    `shapes` (N, 3) the channels, height and width of each picture in its file. `files` are what a data set
+    that is the same for everybody was read from, where that does not ship with cnnkit.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Dataset:
     listing: Listing | None = None
     damaged: tuple[LeftOut, ...] = ()
     shapes: NDArray[np.int32] | None = None
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

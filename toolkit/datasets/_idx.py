@@ -63,6 +63,7 @@ def load_idx(
         classes=files.classes,
         source=source,
         fingerprint=fingerprint(train, test),
+        files=tuple(_file(folder, name) for name in files.hashes),
     )
 
 
@@ -136,11 +137,10 @@ def parse(data: bytes, name: str) -> NDArray[np.uint8]:
 
 def read(folder: Path, name: str, sha256: str | None) -> NDArray[np.uint8]:
     """Read `<folder>/<name>` or its .gz, and verify it. Raises NotFoundError or CorruptError."""
-    plain, packed = folder / name, folder / f"{name}.gz"
-    path = plain if plain.is_file() else packed
+    path = _file(folder, name)
     try:
         data = path.read_bytes()
-        if path is packed:
+        if path.name != name:
             data = gzip.decompress(data)
     except FileNotFoundError:
         raise NotFoundError(f"no {name} or {name}.gz in {folder}") from None
@@ -152,6 +152,11 @@ def read(folder: Path, name: str, sha256: str | None) -> NDArray[np.uint8]:
             f"{path} is not the published file (its SHA-256 differs); delete it and fetch it again"
         )
     return parse(data, str(path))
+
+
+def _file(folder: Path, name: str) -> Path:
+    plain = folder / name
+    return plain if plain.is_file() else folder / f"{name}.gz"
 
 
 def holds(folder: Path, files: IdxFiles) -> bool:

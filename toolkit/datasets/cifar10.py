@@ -79,7 +79,8 @@ def load(
 
     Raises NotFoundError with what was tried, CorruptError for a file that is not the published one.
     """
-    files, source = _find(data_dir, fetch)
+    files, place, how = _find(data_dir, fetch)
+    source = f"{place} ({how})"
     batches = [parse(files[part], f"{source}, {part}") for part in HASHES]
     train = Split(
         images=np.concatenate([b.images for b in batches[:-1]]),
@@ -92,16 +93,17 @@ def load(
         classes=CLASSES,
         source=source,
         fingerprint=fingerprint(train, batches[-1]),
+        files=tuple(place / part for part in HASHES) if place.is_dir() else (place,),
     )
 
 
-def _find(data_dir: Path | None, fetch: bool) -> tuple[dict[str, bytes], str]:
+def _find(data_dir: Path | None, fetch: bool) -> tuple[dict[str, bytes], Path, str]:
     tried = []
     for label, folder in given_folders("cifar10", data_dir):
         for place in (folder / FOLDER, folder, folder / ARCHIVE):
             files = _files(place)
             if files is not None:
-                return _verified(files, place), f"{place} ({label})"
+                return _verified(files, place), place, label
         tried.append(f"{folder} ({label}): not there")
         if data_dir is not None and label == "--data-dir" and folder != data_dir:
             raise NotFoundError(
@@ -112,7 +114,7 @@ def _find(data_dir: Path | None, fetch: bool) -> tuple[dict[str, bytes], str]:
         kept = cache_folder() / "cifar10" / ARCHIVE
         try:
             download(URL, kept)
-            return _verified(_files(kept) or {}, kept), f"{kept} (just fetched: {URL})"
+            return _verified(_files(kept) or {}, kept), kept, f"just fetched: {URL}"
         except NotFoundError as error:
             tried.append(f"torchvision's mirror: {error}")
         except CorruptError as error:

@@ -6,21 +6,24 @@ import contextlib
 import csv
 import json
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from toolkit import schema
 from toolkit.artifacts import write_json
+from toolkit.clusters import Demand, Work, Workplace
+from toolkit.clusters.local import stopped_as_by_ctrl_c
 from toolkit.errors import CnnkitError
 from toolkit.schema import Magnitude
 from toolkit.training import TrainingReport
-from toolkit.training.process.child import run_child
 from toolkit.training.record.folder import unfinished_runs
+from toolkit.training.sending import ReadFiles, rooted
+
+T = TypeVar("T")
 
 STALL_S = 600
 _RESULT = "result.json"
@@ -39,6 +42,8 @@ class CellResult:
     error: str | None = None
     report: TrainingReport | None = None
     exit_status: int | None = None
+    # the machine that it ran on; results of older releases lack it
+    where: str | None = None
     # of a search: the held-out figure after each epoch, up to the one at which the trial was given up
     by_epoch: tuple[float, ...] = ()
 
@@ -68,31 +73,81 @@ def known_result(cell: Path) -> CellResult | None:
     return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class CellPlan:
+    """What all cells of a sweep share: a model, arguments of `cnnkit train`, and where they run.
+
+    `read` returns what they read of this machine's files, for cells that run elsewhere.
+    """
+
+    model: str
+    arguments: Sequence[str]
+    place: Workplace
+    timeout_s: float | None = None
+    read: Callable[[], ReadFiles] | None = None
+    memory_bytes: int | None = None
+
+    def need(self, values: Mapping[str, str]) -> Demand:
+        """Return what a cell asks a machine for: a CPU for each thread, a GPU where it computes on one."""
+        told = dict(zip(self.arguments, self.arguments[1:], strict=False))
+        threads = values.get("threads") or told.get("--threads") or "1"
+        gpus = int(values.get("device", "cpu").startswith("cuda"))
+        return Demand(cpus=int(threads), gpus=gpus, memory_bytes=self.memory_bytes)
+
+    def words(self, values: Mapping[str, str], cell: Path, root: str) -> list[str]:
+        """Return the command of a cell, whose paths lie under `root`; it goes on with what the cell holds."""
+        told = ["train", self.model, "--json", "--artifacts", f"{root}{cell.absolute() if root else cell}"]
+        told += ["--stall-limit", str(STALL_S), *rooted([*self.arguments, *_arguments(values)], root)]
+        read = self.read() if root and self.read is not None else None
+        if read is not None and read.data_dir is not None and "--data-dir" not in self.arguments:
+            told += ["--data-dir", f"{root}{read.data_dir}"]
+        # without a result the cell was stopped with its sweep; one that failed starts anew
+        if not (cell / _RESULT).exists() and any(unfinished_runs(runs) for runs in cell.glob("*/runs")):
+            told.append("--resume")
+        return told
+
+
 def run_cell(
-    model: str,
-    fixed: Sequence[str],
-    values: Mapping[str, str],
-    cell: Path,
-    *,
-    timeout_s: float | None,
-    trial: TrialJudge | None = None,
+    plan: CellPlan, values: Mapping[str, str], cell: Path, *, label: str, trial: TrialJudge | None = None
 ) -> CellResult:
     """Train one cell in a process of its own; what the process printed is kept beside the cell's result.
 
     A `trial` of a search is asked after each epoch whether the cell is worth going on with.
     """
-    command = [sys.executable, "-m", "cnnkit", "train", model, "--json", "--artifacts", str(cell)]
-    command += ["--stall-limit", str(STALL_S), *fixed, *_arguments(values)]
-    # without a result the cell was stopped with its sweep; one that failed starts anew
-    if not (cell / _RESULT).exists() and any(unfinished_runs(runs) for runs in cell.glob("*/runs")):
-        command.append("--resume")
     cell.mkdir(parents=True, exist_ok=True)
-    enough = None if trial is None else partial(_given_up, cell, trial)
-    result = _result_of(command, values, cell / "log.txt", timeout_s, enough)
+    work = Work(
+        label=label,
+        folder=cell,
+        log=cell / "log.txt",
+        words=partial(plan.words, values, cell),
+        need=plan.need(values),
+        timeout_s=plan.timeout_s,
+        enough=None if trial is None else partial(_given_up, cell, trial),
+    )
+    result = _result_of(work, values, plan.place)
     if trial is not None:
         result = _judged(result, cell, trial)
     write_json(cell / _RESULT, schema.plain(result))
     return result
+
+
+@contextlib.contextmanager
+def queue(place: Workplace) -> Iterator[Callable[[Callable[[], T]], Callable[[], T]]]:
+    """Yield a function that has calls made, as many at once as a place takes; it returns how to get a result.
+
+    Where that is one, a call is made by this thread when its result is asked for. On the way out by an error
+    or a stop, calls that are at work are stopped, and the others are not made.
+    """
+    if place.at_once == 1:
+        yield lambda call: call
+        return
+    with stopped_as_by_ctrl_c(), ThreadPoolExecutor(place.at_once) as pool:
+        try:
+            yield lambda call: pool.submit(call).result
+        except BaseException:
+            place.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 class TrialJudge(Protocol):
@@ -132,30 +187,23 @@ def _judged(result: CellResult, cell: Path, trial: TrialJudge) -> CellResult:
     by_epoch, pruned = _by_epoch(cell, trial)
     if not pruned:
         return replace(result, by_epoch=by_epoch)
-    return CellResult(values=result.values, status="pruned", wall_s=result.wall_s, by_epoch=by_epoch)
+    return CellResult(
+        values=result.values, status="pruned", wall_s=result.wall_s, by_epoch=by_epoch, where=result.where
+    )
 
 
-def _result_of(
-    command: Sequence[str],
-    values: Mapping[str, str],
-    log: Path,
-    timeout_s: float | None,
-    enough: Callable[[], bool] | None = None,
-) -> CellResult:
-    started = time.monotonic()
-    with log.open("wb") as stream:
-        try:
-            status, output = run_child(command, log=stream, timeout_s=timeout_s, enough=enough)
-        except subprocess.TimeoutExpired:
-            error = f"stopped after {timeout_s:.0f} s (--cell-timeout)"
-            return CellResult(values=values, status="timeout", wall_s=time.monotonic() - started, error=error)
-    wall_s = time.monotonic() - started
-    if status == 0:
+def _result_of(work: Work, values: Mapping[str, str], place: Workplace) -> CellResult:
+    try:
+        ended = place.run(work)
+    except subprocess.TimeoutExpired as late:
+        error = f"stopped after {late.timeout:.0f} s (--cell-timeout)"
+        return CellResult(values=values, status="timeout", wall_s=late.timeout, error=error)
+    found = partial(CellResult, values=values, wall_s=ended.wall_s, where=ended.where)
+    if ended.status == 0:
         with contextlib.suppress(ValueError, CnnkitError):
-            report = schema.convert(TrainingReport, json.loads(output), what="the report of a cell")
-            return CellResult(values=values, status="done", wall_s=wall_s, report=report)
-    error = _last_words(log, status)
-    return CellResult(values=values, status="failed", wall_s=wall_s, error=error, exit_status=status)
+            report = schema.convert(TrainingReport, json.loads(ended.output), what="the report of a cell")
+            return found(status="done", report=report)
+    return found(status="failed", error=last_words(work.log, ended.status), exit_status=ended.status)
 
 
 def _arguments(values: Mapping[str, str]) -> Iterator[str]:
@@ -167,7 +215,8 @@ def _arguments(values: Mapping[str, str]) -> Iterator[str]:
             yield from (f"--{word}", value)
 
 
-def _last_words(log: Path, status: int) -> str:
+def last_words(log: Path, status: int) -> str:
+    """Return why a command failed, by what it said in its log and its exit status."""
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if errors:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import zoo
 from toolkit.artifacts import artifacts_root, open_artifact
+from toolkit.clusters import DEFAULT_CLUSTER, cluster_of
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
 from toolkit.models import ModelSpec
 from toolkit.published import cached, where_to_bring
-from toolkit.training import Job, Outcome, TrainingFigures, Watcher, recipes
+from toolkit.training import Job, Outcome, TrainingFigures, TrainingReport, Watcher, recipes
 from toolkit.training.compute.seats import insist_that_batches_suffice, seat_of
 from toolkit.training.folds import Fold
 from toolkit.training.recipes import FieldSpec
@@ -65,29 +66,59 @@ def train(
     recipe: str = "default",
     watcher: Watcher | None = None,
     root: Path | str | None = None,
+    on: str = DEFAULT_CLUSTER,
+    verbose: bool = False,
     **fields: Any,
 ) -> Outcome:
     """Train a network of that name and write its checkpoint under `root`.
 
     `dataset` None is the model's own; `recipe` names one of the model's, or a TOML file; `fields` are
     recipe fields (epochs=3, lr=0.1) and options (seed=1, threads=2, device="cuda") by name. Nobody need
-    watch. Raises CnnkitError for what can be foreseen.
+    watch. `on` is where ranks run: this machine, or a cluster of others, as `ray:HOST:6379`; with `verbose`
+    it is shown what the cluster says itself. Raises CnnkitError for what can be foreseen.
     """
     job = make_job(model, dataset=dataset, recipe=recipe, root=root, **fields)
-    if job.ranks > 1 and seat_of().alone:
+    cluster, address = cluster_of(on)
+    told = {"dataset": dataset, "recipe": recipe, **fields}
+    if job.ranks > 1 or cluster.address is not None:
         insist_that_batches_suffice(job.recipe.batch, job.ranks)
-        asked = {"model": model, "dataset": dataset, "recipe": recipe, "root": str(job.root), **fields}
-        return _on_ranks(job, asked, watcher or Watcher())
+    if cluster.address is not None:
+        from toolkit.training.elsewhere import train_elsewhere
+
+        watcher = watcher or Watcher()
+        report = train_elsewhere(cluster, address, job, _arguments(told), watcher=watcher, verbose=verbose)
+        return _reported(job, report)
+    if job.ranks > 1 and seat_of().alone:
+        from toolkit.training.process.launching import train_on_ranks
+
+        asked = {"model": model, "root": str(job.root), **told}
+        limit_s = job.stall_limit_s
+        return _reported(job, train_on_ranks(job.ranks, asked, watcher or Watcher(), stall_limit_s=limit_s))
     from toolkit.training.run import train as run
 
     return run(job, watcher)
 
 
-def _on_ranks(job: Job, arguments: Mapping[str, Any], watcher: Watcher) -> Outcome:
-    """Train a job in processes of this machine, and return what the first one reports."""
-    from toolkit.training.process.launching import train_on_ranks
+def _arguments(given: Mapping[str, Any]) -> list[str]:
+    """Return the words of `cnnkit train` for arguments of `jobs.train`."""
+    told: list[str] = []
+    for name, value in given.items():
+        if name in ("dataset", "recipe", "model_file"):
+            told += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+            continue
+        setting = find_option(name)
+        if setting.name == "ranks" or (value is None and not setting.of_recipe):
+            continue
+        if isinstance(value, bool):
+            no = [f"--no-{setting.word}"] if setting.of_recipe else []
+            told += [f"--{setting.word}"] if value else no
+        else:
+            told += [f"--{setting.word}", str(value)]
+    return told
 
-    report = train_on_ranks(job.ranks, arguments, watcher, stall_limit_s=job.stall_limit_s)
+
+def _reported(job: Job, report: TrainingReport) -> Outcome:
+    """Return what other processes have made of a job, as they report it."""
     figures = {one.name: getattr(report, one.name) for one in dataclasses.fields(TrainingFigures)}
     return Outcome(
         job=job,

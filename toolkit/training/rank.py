@@ -10,10 +10,10 @@ from typing import IO
 
 from toolkit import schema
 from toolkit.allocation import reuse_freed_memory
+from toolkit.clusters.local import end_with_parent
 from toolkit.errors import CnnkitError
 from toolkit.training import EpochRecord, Watcher
 from toolkit.training.jobs import train
-from toolkit.training.process.child import end_with_parent
 from toolkit.training.process.launching import Word
 
 _COUNT_S = 0.1  # so often pictures are told of: a line for each step would cost small steps a share

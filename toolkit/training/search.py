@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import CnnkitError, needs_extra
 from toolkit.models import Recipe
 from toolkit.recipes import Metric
-from toolkit.schema import Positive, Seed
+from toolkit.schema import Count, Positive, Seed
 from toolkit.training import recipes
-from toolkit.training.cells import CellResult, cell_name, known_result, run_cell
+from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, queue, run_cell
 
 if TYPE_CHECKING:
     import optuna
@@ -74,17 +75,36 @@ class SearchRange:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
-    """What a search draws: so many trials, by a seed of its own, in a metric of the held-out images."""
+    """What a search draws: so many trials, by a seed of its own, in a metric of the held-out images.
+
+    A trial is drawn without the results of the `ahead` trials before it, so that they may run along with it.
+    """
 
     trials: Positive
     ranges: tuple[SearchRange, ...]
     metric: Metric = "accuracy"
     epochs: Positive = 1
     seed: Seed = 0
+    ahead: Count = 0
+
+    @property
+    def at_random(self) -> int:
+        """Return how many trials are drawn at random, before there is anything to learn from."""
+        return max(3, min(10, self.trials // 3))
+
+    def seen(self, number: int) -> int:
+        """Return by the results of how many trials, from the first on, trial `number` is drawn."""
+        return 0 if number < self.at_random else max(0, number - self.ahead)
 
 
 def plan_search(
-    trials: int, recipe: Recipe, fixed: Mapping[str, tuple[str, ...]], over: Sequence[str], seed: int
+    trials: int,
+    recipe: Recipe,
+    fixed: Mapping[str, tuple[str, ...]],
+    over: Sequence[str],
+    *,
+    seed: int,
+    ahead: int = 0,
 ) -> SearchPlan:
     """Return the search of so many trials around a recipe: what it names in `over`, and given choices.
 
@@ -109,7 +129,12 @@ def plan_search(
     if not given and not declared:
         raise CnnkitError("there is nothing to search over: --over lr,batch, or several values of an option")
     return SearchPlan(
-        trials=trials, ranges=(*given, *declared), metric=own.metric, epochs=own.epochs, seed=seed
+        trials=trials,
+        ranges=(*given, *declared),
+        metric=own.metric,
+        epochs=own.epochs,
+        seed=seed,
+        ahead=ahead,
     )
 
 
@@ -134,39 +159,47 @@ def _declared(word: str, recipe: Recipe) -> SearchRange:
     return SearchRange(word=word, low=low, high=high, log=setting.log, whole=setting.kind is int)
 
 
+Waiting = tuple[Callable[[], CellResult], bool]
+
+
 def run_search(
-    model: str,
-    arguments: Sequence[str],
-    fixed: Mapping[str, str],
-    plan: SearchPlan,
-    folder: Path,
-    *,
-    timeout_s: float | None,
+    cells: CellPlan, fixed: Mapping[str, str], plan: SearchPlan, folder: Path
 ) -> Iterator[tuple[CellResult, bool]]:
-    """Run the trials that have no good result yet; yield each, and whether it was there already."""
+    """Run the trials that have no good result yet; yield each in turn, and if it was there already."""
     with needs_extra("search"):
         import optuna
     optuna.logging.set_verbosity(logging.ERROR)
     results: list[CellResult] = []
-    for number in range(plan.trials):
-        study = _study(plan, number, results)
-        trial = study.ask({one.word: one.distribution() for one in plan.ranges})
-        drawn = {one.word: one.text(trial.params[one.word]) for one in plan.ranges}
-        values = {**fixed, **drawn}
-        cell = folder / "cells" / f"{number:04d}_{cell_name(drawn)}"
-        known = known_result(cell)
-        result = known or run_cell(
-            model, arguments, values, cell, timeout_s=timeout_s, trial=_Pruning(plan, study, trial)
-        )
-        results.append(result)
-        yield result, known is not None
+    begun: list[Waiting] = []
+    with queue(cells.place) as put:
+
+        def begin(number: int) -> Waiting:
+            study = _study(plan, number, results[: plan.seen(number)])
+            trial = study.ask({one.word: one.distribution() for one in plan.ranges})
+            drawn = {one.word: one.text(trial.params[one.word]) for one in plan.ranges}
+            cell = folder / "cells" / f"{number:04d}_{cell_name(drawn)}"
+            known = known_result(cell)
+            if known is not None:
+                return lambda: known, True
+            label = ", ".join(f"{word} {value}" for word, value in drawn.items())
+            judge = _Pruning(plan, study, trial)
+            return put(partial(run_cell, cells, {**fixed, **drawn}, cell, label=label, trial=judge)), False
+
+        for number in range(plan.trials):
+            while len(results) < plan.seen(number):
+                result, known = begun[len(results)]
+                results.append(result())
+                yield results[-1], known
+            begun.append(begin(number))
+        for result, known in begun[len(results) :]:
+            yield result(), known
 
 
 def _study(plan: SearchPlan, number: int, results: Sequence[CellResult]) -> optuna.Study:
     """Return a study that knows the results so far and draws by a seed of this trial's own."""
     import optuna
 
-    first = max(3, min(10, plan.trials // 3))
+    first = plan.at_random
     study = optuna.create_study(
         direction="maximize",
         sampler=optuna.samplers.TPESampler(

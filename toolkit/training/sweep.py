@@ -6,13 +6,16 @@ A cell that fails, runs out of memory or hangs costs that cell; the others go on
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from toolkit import schema, zoo
 from toolkit.artifacts import artifact_name, artifacts_root, write_json
+from toolkit.clusters import DEFAULT_CLUSTER, Demand, Workplace, cluster_of
+from toolkit.clusters.local import LocalWorkplace
 from toolkit.datasets import dataset_of, dataset_words
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, needs_extra, unknown_name
 from toolkit.listings import MOST_PIXELS
@@ -21,11 +24,12 @@ from toolkit.models import Recipe
 from toolkit.schema import Positive
 from toolkit.telling import Tell, silent
 from toolkit.training import jobs, recipes
-from toolkit.training.cells import CellResult, cell_name, known_result, run_cell
+from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, queue, run_cell
 from toolkit.training.folds import Fold
 from toolkit.training.recipes import FieldSpec
 from toolkit.training.record.folder import dated_folder, lock
 from toolkit.training.search import SearchPlan, plan_search, run_search
+from toolkit.training.sending import ReadFiles, read_files
 from toolkit.training.table import Table, cell_label
 
 _PLAN, _LOCK = "sweep.json", "sweep.lock"
@@ -69,6 +73,30 @@ class SweepPlan:
         """Return what every cell's command line holds beside its values."""
         return (*self.fixed, *(("--threads", str(self.threads)) if self.threads else ()))
 
+    @property
+    def need(self) -> Demand:
+        """Return what a machine must have for any cell."""
+        threads = self.axes.get("threads", (str(self.threads or 1),))
+        gpus = any(device.startswith("cuda") for device in self.axes.get("device", ()))
+        return Demand(cpus=max(map(int, threads)), gpus=int(gpus))
+
+    def on(
+        self,
+        place: Workplace,
+        timeout_s: float | None = None,
+        read: Callable[[], ReadFiles] | None = None,
+        memory_bytes: int | None = None,
+    ) -> CellPlan:
+        """Return the plan of the cells as they run at some place."""
+        return CellPlan(
+            model=self.model,
+            arguments=self.arguments,
+            place=place,
+            timeout_s=timeout_s,
+            read=read,
+            memory_bytes=memory_bytes,
+        )
+
     def cells(self) -> list[dict[str, str]]:
         """Return every combination of the axes' values, the last axis changing fastest."""
         return [
@@ -100,11 +128,14 @@ def axis_values(word: str, values: Iterable[Any]) -> tuple[str, ...]:
 def sweep(
     model: str,
     *,
-    on: str = "local",
+    on: str = DEFAULT_CLUSTER,
     search: int | None = None,
     over: Sequence[str] = (),
     folds: int | None = None,
     search_seed: int = 0,
+    search_ahead: int = 0,
+    cell_memory_bytes: int | None = None,
+    verbose: bool = False,
     root: Path | str | None = None,
     dataset: str | None = None,
     data_dir: Path | str | None = None,
@@ -118,16 +149,19 @@ def sweep(
 
     `folds` varies the fold that is held out. `search` draws so many trials instead of trying every
     combination: of the recipe fields in `over`, in the ranges that they declare, and of options with several
-    values; poor trials are given up early.
+    values; poor trials are given up early. `search_ahead` trials may run along with the newest one, drawn
+    without each other's results. `on` is where cells run: this machine, or a cluster of others, as
+    `ray:HOST:6379`, each cell on a machine with as many CPUs as it has threads and `cell_memory_bytes`; with
+    `verbose` it is shown what the cluster says itself.
     `group`, `exclude`, `columns`, `skip_damaged`, `max_pixels`, `levels` and `grey` are those of `train`, the
     same in every cell. Cells that could not be trained are in the table with their errors. Raises CnnkitError
     for what would fail in every cell, and when stopped; `resume` goes on with the newest sweep of the same
     arguments.
     """
-    if on != "local":
-        raise unknown_name("place for cells", on, ["local"])
+    cluster, address = cluster_of(on)
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
     fixed = tuple(part for word, value in wanted.items() if value is not None for part in (word, str(value)))
+    columns = varied.get("columns")
     fixed += _read_by({name: varied.pop(name) for name in _READING if name in varied})
     if folds is not None:
         varied = {**varied, "fold": [f"{number}/{folds}" for number in range(1, folds + 1)]}
@@ -143,13 +177,30 @@ def sweep(
         )
     dataset_of(named)
     found = {name: recipes.find(spec, name) for name in chosen.get("recipe", ("default",))}
-    _insist_on_a_device(chosen.get("device", ("cpu",)))
+    devices = chosen.get("device", ("cpu",))
+    if cluster.address is None:
+        _insist_on_a_device(devices)
+    elif any(":" in device for device in devices):
+        raise CnnkitError(f"--device {','.join(devices)} names GPUs of one machine; --device cuda takes any")
     threads = None if "threads" in chosen else usual_threads()
-    looked = _search(search, over, next(iter(found.values())), chosen, search_seed)
+    looked = _search(search, over, next(iter(found.values())), chosen, seed=search_seed, ahead=search_ahead)
     plan = SweepPlan(model=model, axes=chosen, fixed=fixed, recipes=found, threads=threads, search=looked)
     sweeps = artifacts_root(Path(root) if root else None) / artifact_name(spec.name) / "sweeps"
-    folder, plan = open_folder(sweeps, plan, resume=resume)
-    results = _results(plan, folder, cell_timeout_s, tell)
+    files = cache(
+        partial(
+            read_files,
+            named,
+            Path(data_dir) if data_dir else None,
+            str(columns) if columns else None,
+            fixed,
+            recipes=tuple(found),
+        )
+    )
+    need = replace(plan.need, memory_bytes=cell_memory_bytes)
+    with cluster.open(address, lambda: files().paths, need, tell=tell, verbose=verbose) as place:
+        folder, plan = open_folder(sweeps, plan, resume=resume)
+        cells = plan.on(place, cell_timeout_s, files, cell_memory_bytes)
+        results = _results(plan, cells, folder, tell)
     table = Table(model=model, folder=folder, axes=_tried(plan, results), results=tuple(results))
     if plan.search is not None:
         table = replace(table, metric=plan.search.metric)
@@ -168,7 +219,13 @@ def _read_by(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _search(
-    trials: int | None, over: Sequence[str], recipe: Recipe, chosen: Mapping[str, tuple[str, ...]], seed: int
+    trials: int | None,
+    over: Sequence[str],
+    recipe: Recipe,
+    chosen: Mapping[str, tuple[str, ...]],
+    *,
+    seed: int,
+    ahead: int,
 ) -> SearchPlan | None:
     """Return what a search draws; None for a sweep of every combination."""
     if trials is None:
@@ -177,7 +234,7 @@ def _search(
         return None
     with needs_extra("search"):
         import optuna  # noqa: F401  (only to name the extra when it is missing)
-    return plan_search(trials, recipe, chosen, tuple(over), seed)
+    return plan_search(trials, recipe, chosen, tuple(over), seed=seed, ahead=ahead)
 
 
 def _tried(plan: SweepPlan, results: Sequence[CellResult]) -> Mapping[str, tuple[str, ...]]:
@@ -214,7 +271,7 @@ def _insist_on_a_device(names: tuple[str, ...]) -> None:
     raise absent[0]
 
 
-def _results(plan: SweepPlan, folder: Path, timeout_s: float | None, tell: Tell) -> list[CellResult]:
+def _results(plan: SweepPlan, cells: CellPlan, folder: Path, tell: Tell) -> list[CellResult]:
     """Run the cells to the last one, telling of each."""
     count = plan.search.trials if plan.search else len(plan.cells())
     tell(f"{count} {'trial' if plan.search else 'cell'}{'s' if count > 1 else ''}, results in {folder}")
@@ -222,7 +279,7 @@ def _results(plan: SweepPlan, folder: Path, timeout_s: float | None, tell: Tell)
         tell(f"{one.word}: {one.words}")
     results: list[CellResult] = []
     try:
-        for result, known in run_sweep(plan, folder, timeout_s=timeout_s):
+        for result, known in run_sweep(plan, folder, cells):
             results.append(result)
             place = f"{len(results)} of {count}: {_label(plan, result)}"
             tell(f"{place}: {result.sentence}{', from before' if known else ''}")
@@ -257,23 +314,33 @@ def open_folder(sweeps: Path, plan: SweepPlan, *, resume: bool) -> tuple[Path, S
     )
 
 
-def run_sweep(plan: SweepPlan, folder: Path, *, timeout_s: float | None) -> Iterator[tuple[CellResult, bool]]:
+def run_sweep(
+    plan: SweepPlan, folder: Path, cells: CellPlan | None = None
+) -> Iterator[tuple[CellResult, bool]]:
     """Run the cells that have no good result yet; yield every cell's, and whether it was there already.
 
-    Raises CnnkitError where another process is at work in the folder, and KeyboardInterrupt when stopped.
+    They run where `cells` says, else here. Raises CnnkitError where another process is at work in the folder,
+    and KeyboardInterrupt when stopped.
     """
     held = lock(folder / _LOCK)
     if held is None:
         raise CnnkitError(f"another process works on the sweep in {folder}; wait for it or stop it")
+    cells = cells or plan.on(LocalWorkplace())
     with held:
         if plan.search is not None:
             fixed = {word: values[0] for word, values in plan.axes.items() if len(values) == 1}
-            yield from run_search(plan.model, plan.arguments, fixed, plan.search, folder, timeout_s=timeout_s)
+            yield from run_search(cells, fixed, plan.search, folder)
             return
-        for values in plan.cells():
-            cell = folder / "cells" / cell_name(values)
-            known = known_result(cell)
-            yield (
-                known or run_cell(plan.model, plan.arguments, values, cell, timeout_s=timeout_s),
-                known is not None,
-            )
+        with queue(cells.place) as put:
+            awaited: list[tuple[Callable[[], CellResult], bool]] = []
+            for values in plan.cells():
+                cell = folder / "cells" / cell_name(values)
+                known = known_result(cell)
+                run = partial(run_cell, cells, values, cell, label=cell_label(values, plan.axes))
+                awaited.append((put(run) if known is None else partial(_same, known), known is not None))
+            for result, was_there in awaited:
+                yield result(), was_there
+
+
+def _same(result: CellResult) -> CellResult:
+    return result

@@ -97,6 +97,7 @@ class Table:
                 **{axis: result.values[axis] for axis in self.axes},
                 "status": result.status,
                 **{key: getattr(result.report, key, None) for key in _FIGURES},
+                "where": result.where,
                 "error": result.error,
                 "checkpoint": getattr(result.report, "checkpoint", None),
             }

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from cnnkit import front_door
+from toolkit.clusters.local import run_child
 from toolkit.inspection.augmented import augmented
-from toolkit.training.process.child import run_child
 
 pytest.importorskip("torch")
 

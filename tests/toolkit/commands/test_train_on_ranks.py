@@ -90,12 +90,13 @@ def test_a_killed_rank_ends_the_training_and_is_named(running: subprocess.Popen[
 
 
 @pytest.mark.slow
-def test_a_rank_that_hangs_ends_the_training_and_is_named(running: subprocess.Popen[str]) -> None:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_hangs_ends_the_training_and_is_named(rank: int, running: subprocess.Popen[str]) -> None:
     ranks = ranks_of(running)
-    os.kill(ranks[1], signal.SIGSTOP)
+    os.kill(ranks[rank], signal.SIGSTOP)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 1
-    assert "error: rank 1 did not answer for 6 s; the same command with --resume goes on" in said
+    assert f"error: rank {rank} did not answer for 6 s; the same command with --resume goes on" in said
     assert all(gone(pid) for pid in ranks.values())
 
 

@@ -92,29 +92,24 @@ class Wide:
 
 
 class Reversed(Wide):
-    """Batches whose pictures come in the opposite order."""
+    """Batches whose pictures come in the opposite order, from another picture on."""
 
-    turn = 0
+    def __init__(self, batches: Any, turn: int = 0) -> None:
+        super().__init__(batches)
+        self.turn = turn
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Any, Any]]:
         for images, labels in self._batches.epoch(epoch, first):
             yield images.flip(0).roll(self.turn, 0).contiguous(), labels.flip(0).roll(self.turn, 0)
 
 
-class Turned(Reversed):
-    """Batches whose pictures come in a third order."""
-
-    turn = 7
-
-
-class TurnedFurther(Reversed):
-    """Batches whose pictures come in a fourth order."""
-
-    turn = 23
-
-
 def steps(
-    model: str, root: Path, changes: dict[str, Any], count: int, kind: type[Wide] | None = Wide, **more: Any
+    model: str,
+    root: Path,
+    changes: dict[str, Any],
+    count: int,
+    kind: Callable[[Any], Wide] | None = Wide,
+    **more: Any,
 ) -> dict[str, Any]:
     """Take so many steps; return weights as arrays, and the last epoch's loss and right answers.
 

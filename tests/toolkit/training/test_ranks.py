@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,6 @@ from torch.nn import functional  # noqa: E402  (after the skip)
 
 from tests.toolkit.training.ranks_at_work import (  # noqa: E402
     Reversed,
-    Turned,
-    TurnedFurther,
     job_of,
     on_ranks,
     steps,
@@ -231,8 +231,6 @@ def trained(root: Path, kill: int | None = None, **more: Any) -> tuple[str, int,
 
     counter = Counter()
     changes = {"epochs": 2, "batch": 64, "ema_decay": 0.9, "flip": True}
-    if more.pop("other_seed", False):
-        more["seed"] = int(os.environ["RANK"])
     outcome = train(job_of("lenet-dropout", root, changes, save_every_s=0.0, **more), counter)  # type: ignore[arg-type]
     return hash_file(outcome.checkpoint.path), counter.count, counter.said
 
@@ -245,8 +243,15 @@ def killed(root: Path) -> tuple[str, int, list[str]]:
     return trained(root, kill=23 * 64)
 
 
-def misled(root: Path) -> tuple[str, int, list[str]]:
-    return trained(root, other_seed=True)
+def misled(root: Path, how: str) -> tuple[str, int, list[str]]:
+    rank = int(os.environ["RANK"])
+    if how == "release" and rank:
+        about = root.parent / "other" / "cnnkit-99.dist-info" / "METADATA"
+        about.parent.mkdir(parents=True)
+        about.write_text("Metadata-Version: 2.1\nName: cnnkit\nVersion: 99\n")
+        sys.path.insert(0, str(about.parents[1]))
+    more = {"seed": {"seed": rank}, "images": {"images": 200 + rank}}.get(how, {})
+    return trained(root, **more)
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow), 1])
@@ -263,10 +268,23 @@ def test_a_killed_training_goes_on_with_as_many_ranks_or_others(count: int, tmp_
         assert (whole, counted) == (sha, 2 * 1800)
 
 
-def test_ranks_that_train_something_else_are_refused_by_number(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="rank 1 trains something else: seed 0 on rank 0, on rank 1 1"):
-        on_ranks(2, misled, tmp_path)
-    assert not list(tmp_path.rglob("*"))
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("seed", "seed 0 on rank 0, on rank 1 1;"),
+        pytest.param("images", "images 200 on rank 0, on rank 1 201;", marks=pytest.mark.slow),
+        pytest.param(
+            "release",
+            r"python \S+ with cnnkit \S+ with torch \S+ on rank 0, on rank 1 python \S+ with cnnkit 99 "
+            r"with torch \S+;",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_ranks_that_train_something_else_are_refused_by_number(how: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=f"rank 1 trains something else: {said} start all ranks alike"):
+        on_ranks(2, misled, tmp_path / "runs", how)
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_a_batch_smaller_than_the_ranks_is_refused(tmp_path: Path) -> None:
@@ -284,17 +302,15 @@ def test_a_batch_smaller_than_the_ranks_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "count",
-    [2, pytest.param(4, marks=pytest.mark.xfail(reason="1.1e-4 was seen, beside 2.1e-6 of one other order"))],
-)
+@pytest.mark.parametrize("count", [2, 4])
 def test_in_fp32_ranks_differ_no_more_than_another_order_of_a_batch_s_pictures(
     count: int, tmp_path: Path
 ) -> None:
     changes = {"epochs": 4, "batch": 64, "flip": False, "shift_pixels": 0}
     (one,) = on_ranks(1, steps, "lenet-relu", tmp_path, changes, 100, None)
-    # one order alone may happen to stay near: what rounding grows into has a long tail
-    orders = (Reversed, Turned, TurnedFurther)
+    # most orders end within 3e-6, and of eight that were looked at two within 1.2e-4, as 4 ranks do: where
+    # rounding tips a picture over a ReLU's edge, its gradient is there or not
+    orders = (partial(Reversed, turn=turn) for turn in (1, 7, 11, 23, 50))
     most = max(
         far(on_ranks(1, steps, "lenet-relu", tmp_path, changes, 100, order)[0], one) for order in orders
     )

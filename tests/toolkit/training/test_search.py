@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from toolkit import schema, zoo
+from toolkit.clusters.local import LocalWorkplace
 from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
 from toolkit.training import TrainingReport
 from toolkit.training import search as searching
-from toolkit.training.cells import CellResult, TrialJudge, _judged
+from toolkit.training.cells import CellPlan, CellResult, TrialJudge, _judged
 from toolkit.training.folds import Fold
 from toolkit.training.search import SearchPlan, plan_search, run_search
 from toolkit.training.sweep import sweep
@@ -54,7 +55,7 @@ REPORT = {
 
 def plan(trials: int = 12, epochs: int = 6, **fixed: tuple[str, ...]) -> SearchPlan:
     recipe = Recipe(name="x", lr=0.9, batch=64, optimizer="sgd", epochs=epochs)
-    return plan_search(trials, recipe, fixed, ("lr", "batch"), 0)
+    return plan_search(trials, recipe, fixed, ("lr", "batch"), seed=0)
 
 
 def test_ranges_come_from_the_recipes_declarations_around_its_own_values() -> None:
@@ -64,13 +65,13 @@ def test_ranges_come_from_the_recipes_declarations_around_its_own_values() -> No
     given = plan(optimizer=("sgd", "adam")).ranges
     assert given[0].choices == ("sgd", "adam")
     with pytest.raises(CnnkitError, match="no range for 'epochs'; it knows batch"):
-        plan_search(3, Recipe(name="x"), {}, ("epochs",), 0)
+        plan_search(3, Recipe(name="x"), {}, ("epochs",), seed=0)
     with pytest.raises(CnnkitError, match="holds none out: --validation-fraction"):
-        plan_search(3, zoo.model("lenet").recipe("textbook"), {}, (), 0)
+        plan_search(3, zoo.model("lenet").recipe("textbook"), {}, (), seed=0)
 
 
 def test_every_range_that_a_field_declares_lies_within_what_the_field_may_be() -> None:
-    found = plan_search(3, Recipe(name="x"), {}, tuple(searching.searchable()), 0)
+    found = plan_search(3, Recipe(name="x"), {}, tuple(searching.searchable()), seed=0)
     for one in found.ranges:
         distribution = one.distribution()
         if not one.choices:
@@ -86,14 +87,7 @@ class Bowl:
         self.trained: list[dict[str, str]] = []
 
     def __call__(
-        self,
-        model: str,
-        fixed: object,
-        values: dict[str, str],
-        cell: Path,
-        *,
-        timeout_s: object,
-        trial: TrialJudge,
+        self, cells: CellPlan, values: dict[str, str], cell: Path, *, label: str, trial: TrialJudge
     ) -> CellResult:
         self.trained.append(dict(values))
         figure = 1 / (1 + abs(float(values["lr"]) - 0.1)) - int(values["batch"]) / 10_000
@@ -110,16 +104,17 @@ def run(plan: SearchPlan, folder: Path, bowl: Bowl, monkeypatch: pytest.MonkeyPa
 
     def remember(*args: object, **more: object) -> CellResult:
         result = bowl(*args, **more)  # type: ignore[arg-type]
-        (args[3] / "kept.json").write_text(json.dumps({"status": result.status}))  # type: ignore[operator]
-        kept[args[3]] = result  # type: ignore[index]
+        (args[2] / "kept.json").write_text(json.dumps({"status": result.status}))  # type: ignore[operator]
+        kept[args[2]] = result  # type: ignore[index]
         return result
 
     monkeypatch.setattr(searching, "run_cell", remember)
     monkeypatch.setattr(searching, "known_result", lambda cell: kept.get(cell) or known.get(cell))
-    return [result for result, _ in run_search("lenet", (), {}, plan, folder, timeout_s=None)]
+    return [result for result, _ in run_search(HERE, {}, plan, folder)]
 
 
 kept: dict[Path, CellResult] = {}
+HERE = CellPlan(model="lenet", arguments=(), place=LocalWorkplace())
 
 
 def test_the_same_seed_draws_the_same_trials_and_a_stopped_search_goes_on_with_them(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.clusters.local import LocalWorkplace
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.models import Recipe
 from toolkit.training.cells import cell_name
@@ -62,7 +63,7 @@ def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Pa
     # momentum is refused by AdamW, which the default recipe has
     plan = SweepPlan(model="lenet-relu", axes={"momentum": ("0", "0.9"), "batch": ("32", "64")}, fixed=FIXED)
     folder, _ = open_folder(tmp_path, plan, resume=False)
-    results = [result for result, known in run_sweep(plan, folder, timeout_s=None) if not known]
+    results = [result for result, known in run_sweep(plan, folder) if not known]
     assert [result.status for result in results] == ["done", "done", "failed", "failed"]
     assert "momentum belongs to sgd" in str(results[2].error)
     assert (folder / "cells" / "momentum-0_batch-32" / "lenet-relu" / "lenet-relu.safetensors").is_file()
@@ -79,7 +80,7 @@ def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Pa
 
     again, _ = open_folder(tmp_path, plan, resume=True)
     assert again == folder
-    taken = [known for _, known in run_sweep(plan, again, timeout_s=None)]
+    taken = [known for _, known in run_sweep(plan, again)]
     assert taken == [True, True, False, False]
 
 
@@ -88,7 +89,7 @@ def test_a_cell_that_hangs_is_stopped_after_its_time(tmp_path: Path) -> None:
         model="lenet-relu", axes={}, fixed=("--dataset", "fashion-mnist-sample", "--epochs", "9999")
     )
     folder, _ = open_folder(tmp_path, plan, resume=False)
-    ((result, known),) = run_sweep(plan, folder, timeout_s=0.5)
+    ((result, known),) = run_sweep(plan, folder, plan.on(LocalWorkplace(), 0.5))
     assert (result.status, known) == ("timeout", False)
     assert "--cell-timeout" in str(result.error)
     table = Table(model=plan.model, folder=folder, axes={}, results=(result,))
@@ -128,7 +129,7 @@ def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> 
     held = lock(folder / "sweep.lock")
     assert held is not None
     with held, pytest.raises(CnnkitError, match="another process works on the sweep in"):
-        next(run_sweep(plan, folder, timeout_s=None))
+        next(run_sweep(plan, folder))
 
 
 @pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C", "kill"])
@@ -165,8 +166,8 @@ def test_a_sweep_that_is_stopped_goes_on_within_its_cell(tmp_path: Path, to_all:
 def test_a_damaged_result_is_trained_again(tmp_path: Path) -> None:
     plan = SweepPlan(model="lenet-relu", axes={"momentum": ("0.9",)}, fixed=FIXED)
     folder, _ = open_folder(tmp_path, plan, resume=False)
-    list(run_sweep(plan, folder, timeout_s=None))
+    list(run_sweep(plan, folder))
     (result,) = folder.glob("cells/*/result.json")
     result.write_text("{")
-    ((found, known),) = run_sweep(plan, folder, timeout_s=None)
+    ((found, known),) = run_sweep(plan, folder)
     assert (found.status, known) == ("failed", False)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from toolkit.clusters.local import end_with_parent
 from toolkit.datasets import Split
 from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
 from toolkit.training.compute.seats import ALONE, Seat
 from toolkit.training.data.batches import Dealer, InputTransform
-from toolkit.training.process.child import end_with_parent
 
 
 class Places(Sampler[tuple[int, int]]):

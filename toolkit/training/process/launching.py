@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal, NoReturn
 
 from toolkit import schema
+from toolkit.clusters.local import stopped_as_by_ctrl_c
 from toolkit.errors import CnnkitError
 from toolkit.schema import Count
 from toolkit.training import EpochRecord, TrainingReport, Watcher
-from toolkit.training.process.child import stopped_as_by_ctrl_c
 
 _LOOK_S = 0.2
 # after the first rank's end: the others find out by themselves, and say which one they miss

@@ -1,17 +1,26 @@
-"""A process of a training's own, stopped as it stops itself: the step ended, the state saved."""
+"""This machine, on which one command runs after another, each in a process of its own.
+
+A command is stopped as it stops itself: the step ended, the state saved.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import math
+import os
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import IO
+
+from toolkit.clusters import Cluster, Demand, Ended, Sent, Work, Workplace
+from toolkit.telling import Tell
 
 # a terminal's Ctrl-C reaches the child, too, which then needs no word of ours
 _BY_ITSELF_S, _ASKED_S = 10.0, 60.0
@@ -25,6 +34,7 @@ def run_child(
     log: IO[bytes] | None = None,
     timeout_s: float | None = None,
     enough: Callable[[], bool] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[int, bytes]:
     """Run a command to its end; return its exit status and what it printed on stdout.
 
@@ -33,7 +43,13 @@ def run_child(
     what it needs to go on, or has taken too long to. The child never outlives the call. Where `enough`, which
     is asked now and then, says so, the child is ended, and its status is a signal's.
     """
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | dict(environment or {}),
+    )
     try:
         asked: list[int] = []
 
@@ -106,3 +122,37 @@ def _wait(process: subprocess.Popen[bytes], *, asked: bool) -> None:
         process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.communicate(timeout=_ASKED_S)
+
+
+class LocalWorkplace(Workplace):
+    """This machine."""
+
+    def run(self, work: Work) -> Ended:
+        command = [sys.executable, "-m", "cnnkit", *work.words("")]
+        began = time.monotonic()
+        with work.log.open("wb") as log:
+            status, output = run_child(
+                command,
+                log=log,
+                timeout_s=work.timeout_s,
+                enough=work.enough,
+                environment=work.environment,
+            )
+        wall_s = time.monotonic() - began
+        return Ended(status=status, output=output, where=socket.gethostname(), wall_s=wall_s)
+
+
+class LocalCluster(Cluster):
+    """Runs work here; what it needs is taken as it comes."""
+
+    name = "local"
+    summary = "this machine, one after another"
+
+    @contextlib.contextmanager
+    def open(
+        self, address: str | None, sent: Sent, need: Demand, *, tell: Tell, verbose: bool
+    ) -> Iterator[Workplace]:
+        yield LocalWorkplace()
+
+
+CLUSTER = LocalCluster()

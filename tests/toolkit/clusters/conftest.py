@@ -1,0 +1,56 @@
+"""A cluster of two nodes on this machine, for all tests here."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from toolkit.clusters._ray_connection import hushed
+
+
+class TwoNodes:
+    """A head node with one CPU, and another one with two, `second`."""
+
+    def __init__(self, temp: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        # a lost node is noticed within two seconds rather than fifteen
+        noticing = {
+            "health_check_initial_delay_ms": 1000,
+            "health_check_period_ms": 500,
+            "health_check_timeout_ms": 1000,
+            "health_check_failure_threshold": 3,
+        }
+        small = {"object_store_memory": 80 << 20, "include_dashboard": False}
+        head = {"num_cpus": 1, "_system_config": noticing, "temp_dir": str(temp), **small}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.cluster.add_node(num_cpus=2, **small)
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+
+@contextlib.contextmanager
+def started() -> Iterator[TwoNodes]:
+    """Start a cluster; nothing of it is left behind."""
+    pytest.importorskip("ray", reason="ray is not installed (extra ray)")
+    hushed(verbose=False)
+    # a socket's path may have 107 letters, which pytest's own folders leave too few of
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temp:
+        made = TwoNodes(Path(temp))
+        try:
+            yield made
+        finally:
+            made.cluster.shutdown()
+
+
+@pytest.fixture(scope="package")
+def two_nodes() -> Iterator[TwoNodes]:
+    """Start the cluster once for all tests here."""
+    with started() as made:
+        yield made

@@ -1,0 +1,127 @@
+"""The contract of a cluster file: `CLUSTER`, a Cluster: where a sweep's cells and a training's ranks run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from toolkit.catalog import Shelf
+from toolkit.errors import CnnkitError
+from toolkit.telling import Tell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What one piece of work asks a machine for; `memory_bytes` None is no certain amount."""
+
+    cpus: int = 1
+    gpus: int = 0
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One `cnnkit` command, to be run in a process of its own on some machine.
+
+    `words(root)` are the command's words, asked for anew at each try, which may go on from what an earlier
+    one left: every path P in them is absolute and begins with `root`, which stands for the file system's
+    root on the machine ("" on this one). What the command writes under `folder` comes to lie there on this
+    machine, also what it says on stderr, in `log`; it finds there what `goes_on_from` names, None being all
+    that the folder holds. `enough`, asked now and then, tells to end the command. `label` is what people are
+    told.
+    """
+
+    label: str
+    folder: Path
+    log: Path
+    words: Callable[[str], Sequence[str]]
+    need: Demand = Demand()
+    timeout_s: float | None = None
+    enough: Callable[[], bool] | None = None
+    goes_on_from: Sequence[Path] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def kept(self) -> list[Path]:
+        """Return the files that the command goes on from."""
+        found = self.folder.rglob("*") if self.goes_on_from is None else self.goes_on_from
+        return sorted(path for path in found if path.is_file())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ended: exit status, below 0 for a signal's number; stdout; on which machine; how long."""
+
+    status: int
+    output: bytes
+    where: str
+    wall_s: float
+
+
+# returns files that work reads; asked only where they have to be sent
+Sent = Callable[[], Sequence[Path]]
+
+
+class Workplace(ABC):
+    """A cluster that work may be given to; `at_once` pieces of it run together, each in a call of `run`."""
+
+    at_once: int = 1
+
+    @abstractmethod
+    def run(self, work: Work) -> Ended:
+        """Run a command to its end, again where its machine was lost.
+
+        Raises subprocess.TimeoutExpired after `timeout_s`, KeyboardInterrupt when stopped, once the command
+        has saved what it needs to go on, and CnnkitError where the cluster cannot be used any more.
+        """
+
+    def run_together(self, works: Sequence[Work]) -> list[Ended | None]:
+        """Run commands that need each other, as a launcher does with ranks: all of them at one time.
+
+        They are told in MASTER_ADDR and MASTER_PORT where to meet. Where one fails the others are stopped,
+        and None is returned for each that had to be. Raises CnnkitError where a machine was lost, or where
+        the cluster takes one command at a time.
+        """
+        raise CnnkitError("this cluster runs no ranks; leave out --on, or --ranks")
+
+    def stop(self) -> None:  # noqa: B027  (what runs in the calling thread is stopped by that thread)
+        """Have every call of `run` stop its command, and no other begin."""
+
+
+class Cluster(ABC):
+    """Machines that commands run on. `address` says how an address of one is typed, None where none is."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    address: ClassVar[str | None] = None
+
+    @abstractmethod
+    def open(
+        self, address: str | None, sent: Sent, need: Demand, *, tell: Tell, verbose: bool
+    ) -> AbstractContextManager[Workplace]:
+        """Reach the machines; files `sent` are there for work when it begins. `need` is the largest of any.
+
+        Raises CnnkitError for what would keep all work from running; `verbose` shows what the cluster says.
+        """
+
+
+CLUSTERS = Shelf("toolkit.clusters", "CLUSTER", Cluster, "cluster")
+# runs what nobody named a cluster for
+DEFAULT_CLUSTER = "local"
+
+
+def cluster_words() -> list[str]:
+    """Return what `--on` takes: each cluster's word, with how its address is typed."""
+    return [f"{one.name}[:{one.address}]" if one.address else one.name for one in CLUSTERS.all()]
+
+
+def cluster_of(word: str) -> tuple[Cluster, str | None]:
+    """Return the cluster that `--on` names and its address, None where none was typed. Raises CnnkitError."""
+    name, colon, address = word.partition(":")
+    cluster = CLUSTERS.load(name)
+    if colon and not (cluster.address and address):
+        raise CnnkitError(f"no cluster {word!r}; possible: {', '.join(cluster_words())}")
+    return cluster, address or None

@@ -1,0 +1,63 @@
+"""Which files of this machine a training reads, and its words for them where they lie under another root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.datasets import absolute_word, dataset_of
+from toolkit.listings import Reading
+
+# options whose value is a path, or may be one
+_PATHS = ("--data-dir", "--model-file", "--exclude", "--recipe", "--teacher", "--pretrained")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadFiles:
+    """All that a training reads. `data_dir` is the folder of a data set that is the same for everybody."""
+
+    paths: tuple[Path, ...]
+    data_dir: Path | None = None
+
+
+def read_files(
+    dataset: str,
+    data_dir: Path | None,
+    columns: str | None,
+    arguments: Sequence[str],
+    *,
+    recipes: Sequence[str] = (),
+) -> ReadFiles:
+    """Return the files of a data set, and those that arguments name. Raises NotFoundError, CorruptError."""
+    named = [Path(value) for word, value in _pairs(arguments) if word in _PATHS]
+    own = [path.absolute() for path in (*named, *map(Path, recipes)) if path.is_file()]
+    spec = dataset_of(dataset)
+    if spec.scheme is None:
+        files = [path.absolute() for path in spec.load(dataset, data_dir).files]
+        folder = Path(os.path.commonpath([path.parent for path in files])) if files else None
+        return ReadFiles(paths=(*files, *own), data_dir=folder)
+    listing = spec.listed(dataset, Reading(columns=columns))
+    found = dict.fromkeys(entry.place.path.absolute() for entry in listing.entries)
+    table = [listing.root.absolute()] if listing.root.is_file() else []
+    return ReadFiles(paths=tuple(dict.fromkeys((*found, *table, *own))))
+
+
+def rooted(arguments: Sequence[str], root: str) -> list[str]:
+    """Return arguments whose paths lie under another root; as they are where that is this machine's own."""
+    if not root:
+        return list(arguments)
+    told = list(arguments)
+    for at, (word, value) in enumerate(_pairs(arguments)):
+        if word == "--dataset":
+            scheme, colon, place = absolute_word(value).partition(":")
+            told[at + 1] = f"{scheme}{colon}{root}{place}" if colon else value
+        elif word in _PATHS and Path(value).exists():
+            told[at + 1] = f"{root}{Path(value).absolute()}"
+    return told
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each argument with the next one."""
+    yield from zip(arguments, (*arguments[1:], ""), strict=True)
