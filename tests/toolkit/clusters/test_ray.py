@@ -129,6 +129,7 @@ def test_a_cell_that_no_machine_has_room_for_is_refused_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_ranks_on_a_cluster_train_as_ranks_of_this_machine(
     two_nodes: TwoNodes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
