@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from serve.hosting._ray_connection import RayNode
 from serve.served import ServedModel
 from serve.settings import ServeSettings
+from toolkit.clusters.ray import RayMachine
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.telling import Tell
 
@@ -14,7 +14,7 @@ from toolkit.telling import Tell
 FEWEST_CPUS = 0.01
 
 
-def cpus_each(machines: Sequence[RayNode], settings: ServeSettings, least: int, tell: Tell) -> float:
+def cpus_each(machines: Sequence[RayMachine], settings: ServeSettings, least: int, tell: Tell) -> float:
     """Return how many cores a replica books: its engine's threads, less where there are too few.
 
     Booked is what replicas are placed by, and not what they take.
@@ -38,7 +38,7 @@ def cpus_each(machines: Sequence[RayNode], settings: ServeSettings, least: int, 
     return cpus
 
 
-def insist_on_files(machines: Sequence[RayNode], served: Sequence[ServedModel]) -> None:
+def insist_on_files(machines: Sequence[RayMachine], served: Sequence[ServedModel]) -> None:
     """Raise NotFoundError where a machine does not see an artifact, or sees another file in its place."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

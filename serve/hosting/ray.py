@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 from serve.api.access import is_loopback
 from serve.hosting import Hosting
-from serve.hosting._ray_connection import connected, insist_on_one_release, nodes
 from serve.hosting._ray_machines import cpus_each, insist_on_files, many
 from serve.ports import listen
 from serve.served import line_up
 from serve.settings import ServeSettings
+from toolkit.clusters.ray import connected, insist_on_one_release, nodes
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.opening import is_path
 from toolkit.telling import Tell

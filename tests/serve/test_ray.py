@@ -26,7 +26,6 @@ from click.testing import CliRunner
 from cnnkit import front_door
 from serve.classifier import Classifier
 from serve.hosting import HostingPlace, replicas_of
-from serve.hosting._ray_connection import RayNode, connected, nodes
 from serve.hosting._ray_machines import cpus_each, insist_on_files
 from serve.served import line_up
 from serve.settings import OpeningSettings, ServeSettings
@@ -34,6 +33,7 @@ from tests.benchmarks.bench_hosting import other_version, roll
 from tests.serve.conftest import MODEL, Server, png, serving, tensor
 from toolkit.artifacts import open_artifact, sidecar
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, EngineOptions
+from toolkit.clusters.ray import RayMachine, connected, nodes
 from toolkit.errors import CnnkitError, NotFoundError
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -269,7 +269,8 @@ def test_a_lost_node_costs_its_replica_alone(ray: None, rows: Rows, right: Rows,
 )
 def test_replicas_book_what_their_machines_have(cores: tuple[float, ...], least: int, booked: float) -> None:
     machines = [
-        RayNode(id=str(n), name=str(n), cpus=cpus, gpus=0.0, memory_bytes=0) for n, cpus in enumerate(cores)
+        RayMachine(id=str(n), name=str(n), cpus=cpus, gpus=0.0, memory_bytes=0)
+        for n, cpus in enumerate(cores)
     ]
     threads = 2 if cores == (4.0,) else 1
     said: list[str] = []

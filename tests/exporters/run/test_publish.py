@@ -43,12 +43,12 @@ def test_a_failed_check_leaves_the_older_file_and_passport(root: Path) -> None:
     assert {name: (old.path.parent / name).read_bytes() for name in files(old.path.parent)} == before
 
 
-def test_a_failed_gate_exits_4_and_announces_nothing(root: Path) -> None:
+def test_a_gate_that_nothing_can_judge_exits_1_and_announces_nothing(root: Path) -> None:
     result = cnnkit_run(
         *("export", "lenet-maxpool", "--format", "onnx", "--int8", "--max-accuracy-drop", "0"),
         *("--images", "64", "--artifacts", root, "--json"),
     )
-    assert result.exit_code == 4
+    assert result.exit_code == 1
     payload = json.loads(result.stdout)
     assert [entry["precision"] for entry in payload["artifacts"]] == ["fp32"]
     assert payload["failed"][0]["precision"] == "int8"
