@@ -216,6 +216,7 @@ def test_ctrl_c_leaves_what_is_complete_marked_partial_and_no_process(
     process.send_signal(stop)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 1, stderr
+    assert stdout, stderr
     found = json.loads(stdout)
     assert (found["partial"], found["chosen"]) == (True, None)
     assert not list(tmp_path.rglob("*.choice.json"))
