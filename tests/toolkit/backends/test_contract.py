@@ -258,9 +258,11 @@ def test_a_device_that_is_not_here_is_told(case: Case, device: str) -> None:
 
 
 def test_a_setting_that_a_backend_does_not_have_gets_its_nearest_match(case: Case) -> None:
+    # some compile for seconds: every choice answers for one network, the default for all
+    everything = "residual" in case.artifact.name
     for name, setting in case.backend.settings.items():
         assert setting.default in setting.choices
-        for choice in setting.choices:
+        for choice in setting.choices if everything else (setting.default,):
             with case.open(chosen={name: choice}) as engine:
                 inputs = case.inputs(takes(engine, 1))
                 assert_close(engine.logits(inputs), case.wanted(inputs)[0])
