@@ -38,7 +38,6 @@ BAND_PIXELS = 1_000_000  # a picture is brought to 8 bits so many pixels at a ti
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 FAINT = 16  # values that differ by no more are one shade to people
-AGREEING = 0.95  # the share of a data set's pictures that must have one ground for it to be theirs
 
 
 class Inputs(Protocol):
@@ -301,54 +300,6 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     rows = max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
-
-
-def _border(image: Image.Image) -> NDArray[np.uint8]:
-    width, height = image.size
-    # cut out one by one: an array of all pixels would be a copy of all of them
-    edges = (
-        (0, 0, width, 1),
-        (0, height - 1, width, height),
-        (0, 0, 1, height),
-        (width - 1, 0, width, height),
-    )
-    pixels = b"".join(image.crop(edge).tobytes() for edge in edges)
-    return np.frombuffer(pixels, dtype=np.uint8).reshape(-1, len(image.getbands()))
-
-
-def border_colour(image: Image.Image) -> int | tuple[int, ...]:
-    """Return the median colour of a picture's border, as Pillow takes colours."""
-    colour = tuple(int(v) for v in np.median(_border(image), axis=0))
-    return colour[0] if len(colour) == 1 else colour
-
-
-def background_is_light(image: Image.Image) -> bool:
-    """Tell whether a picture's border is light: a photo or drawing on paper, not a data set's tile."""
-    return bool(np.median(_border(image.convert("L"))) > 127)
-
-
-def ground_of(pixels: Pixels, agreeing: float = AGREEING) -> Ground:
-    """Tell what (N, 1, H, W) uint8 pictures, N ≥ 1, have at their border.
-
-    It is `mixed` where less than that share of them have the same.
-    """
-    light = sum(light_grounds(pixels[start : start + 4096]) for start in range(0, len(pixels), 4096))
-    return ground_from(light, len(pixels), agreeing)
-
-
-def light_grounds(pixels: Pixels) -> int:
-    """Return how many of some (n, 1, H, W) pictures have a light border; a median copies what it orders."""
-    part = pixels[:, 0]
-    edges = np.concatenate([part[:, 0], part[:, -1], part[:, :, 0], part[:, :, -1]], axis=1)
-    return int(np.count_nonzero(np.median(edges, axis=1) > 127))
-
-
-def ground_from(light: int, images: int, agreeing: float = AGREEING) -> Ground:
-    """Return the ground of pictures so many of which are light; `mixed` where too few of them agree."""
-    share = light / images
-    if share >= agreeing:
-        return "light"
-    return "dark" if share <= 1 - agreeing else "mixed"
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -16,14 +16,13 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from PIL import Image
 
+from toolkit.grounds import background_is_light, border_colour
 from toolkit.images import (
     Floats,
     Ground,
     Levels,
     Pixels,
     Wide,
-    background_is_light,
-    border_colour,
     in_mode,
     picture_of,
 )

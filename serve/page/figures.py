@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.images import Pixels, border_colour
+from toolkit.grounds import border_colour
+from toolkit.images import Pixels
 
 # what differs by no more from the ground is ground: paper's shade, a JPEG's ringing
 FAINT = 40

@@ -18,12 +18,11 @@ from PIL import Image
 
 from toolkit import schema
 from toolkit.errors import CorruptError, ImageError
+from toolkit.grounds import background_is_light, ground_of
 from toolkit.images import (
     BAND_PIXELS,
     Ground,
-    background_is_light,
     count_frames,
-    ground_of,
     read_image,
     softmax,
     top_classes,

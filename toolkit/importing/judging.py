@@ -10,7 +10,7 @@ import numpy as np
 
 from toolkit.backends import Engine
 from toolkit.errors import CnnkitError
-from toolkit.images import ground_of
+from toolkit.grounds import ground_of
 from toolkit.importing import ImportRequest, Tried
 from toolkit.importing.finding.pictures import searchable
 from toolkit.importing.finding.search import Found, search

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from toolkit import schema
 from toolkit.artifacts import write_json
 from toolkit.errors import CorruptError
-from toolkit.images import light_grounds
+from toolkit.grounds import light_grounds
 from toolkit.listings.rows import Images, StoredRows
 
 _SLICE_BYTES = 16 << 20
