@@ -6,10 +6,11 @@ curve: the loss, averaged over the last steps, against the rate that rises by a 
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ from toolkit.training.process.failures import explained
 from toolkit.training.record.charts import draw_rates
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from toolkit.training.data.batches import Batches
     from toolkit.training.loop import Loop
 
 _LOWEST, _HIGHEST, _STEPS = 1e-6, 10.0, 200
@@ -104,24 +108,30 @@ def find_rate(job: Job, watcher: Watcher | None = None) -> RateCurve:
 def _tried(loop: Loop) -> tuple[list[float], list[float]]:
     """Take steps at rising rates; return those at which the averaged loss was still sensible, and it."""
     setup = loop.setup
-    batches = chain.from_iterable(setup.batches.epoch(epoch) for epoch in count())
     factor = (_HIGHEST / _LOWEST) ** (1 / (_STEPS - 1))
     setup.watcher.start(epochs=1, images=_STEPS * setup.recipe.batch, done=0)
     loop.module.train()
     rates: list[float] = []
     losses: list[float] = []
     average = 0.0
-    for step, (images, labels) in zip(range(_STEPS), batches, strict=False):
-        rate = _LOWEST * factor**step
-        loss = loop.try_step(images, labels, rate)
-        setup.watcher.images(len(labels))
-        average = _MEMORY * average + (1 - _MEMORY) * loss
-        smooth = average / (1 - _MEMORY ** (step + 1))
-        if not math.isfinite(smooth) or (losses and smooth > _DIVERGED * max(min(losses), 1e-3)):
-            break
-        rates.append(rate)
-        losses.append(smooth)
+    with contextlib.closing(_dealt(setup.batches)) as dealt:
+        for step, (images, labels) in zip(range(_STEPS), dealt, strict=False):
+            rate = _LOWEST * factor**step
+            loss = loop.try_step(images, labels, rate)
+            setup.watcher.images(len(labels))
+            average = _MEMORY * average + (1 - _MEMORY) * loss
+            smooth = average / (1 - _MEMORY ** (step + 1))
+            if not math.isfinite(smooth) or (losses and smooth > _DIVERGED * max(min(losses), 1e-3)):
+                break
+            rates.append(rate)
+            losses.append(smooth)
     return rates, losses
+
+
+def _dealt(batches: Batches) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """Yield the batches of one epoch after the other."""
+    for epoch in count():
+        yield from batches.epoch(epoch)
 
 
 def _picture(job: Job) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -85,16 +86,17 @@ class Loop:
         setup, done = self.setup, self.progress
         self.start_clock()
         try:
-            for images, labels in self._dealt(after_step).epoch(done.epoch, done.step):
-                self._step(*self._mixed(images, labels))
-                done.step += 1
-                done.ticks += 1
-                setup.watcher.images(len(labels))
-                if done.step % CHECK_STEPS == 0 or done.step == setup.batches.steps:
-                    divergence = self._look()
-                    if divergence:
-                        return divergence
-                after_step()
+            with contextlib.closing(self._dealt(after_step).epoch(done.epoch, done.step)) as dealt:
+                for images, labels in dealt:
+                    self._step(*self._mixed(images, labels))
+                    done.step += 1
+                    done.ticks += 1
+                    setup.watcher.images(len(labels))
+                    if done.step % CHECK_STEPS == 0 or done.step == setup.batches.steps:
+                        divergence = self._look()
+                        if divergence:
+                            return divergence
+                    after_step()
         except BaseException:
             if setup.ranks.alone:  # others would have to settle, too, and may not have failed
                 self.settle()

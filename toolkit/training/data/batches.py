@@ -6,7 +6,7 @@ pictures lie, nor on which process reads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -38,7 +38,7 @@ class Batches(Protocol):
     steps: int
     images: int
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield (input, labels) on the training device, from step `first` of an epoch on."""
 
 
@@ -180,14 +180,14 @@ class MemoryBatches:
         self.steps, self.images = self._dealer.steps, self._dealer.images
         self.count = len(data)
 
-    def plain(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def plain(self) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield (input, labels) of every picture in its own order, nothing augmented."""
         size = self._dealer.recipe.batch
         for start in range(0, self.count, size):
             images, labels = self._dealer.chosen(torch.arange(start, min(start + size, self.count)))
             yield self._transform(images), labels.to(self._transform.device)
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield (input, labels) on the training device, from step `first` of an epoch on."""
         for step in range(first, self.steps):
             images, labels = self._dealer[epoch, step]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ class FrozenFeatures:
         self._recipe, self._seed = recipe, seed
         self.steps, self.images, self._seat = batches.steps, batches.images, batches.seat
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield (features, labels) from step `first` of an epoch on; the features are a rank's own."""
         order = epoch_order(self._labels.cpu(), self._recipe, self._seed, epoch).to(self._features.device)
         size = self._recipe.batch

@@ -5,11 +5,12 @@ What comes out is what one process deals out by itself, bit for bit, with any nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from toolkit.clusters.local import end_with_parent
 from toolkit.datasets import Split
@@ -82,11 +83,25 @@ class WorkerBatches:
         )
         self.steps, self.images = dealer.steps, dealer.images
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (input, labels) on the training device, from step `first` of an epoch on."""
+    def epoch(self, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield (input, labels) on the training device, from step `first` of an epoch on.
+
+        Closed before its end, it ends the processes: what they have read ahead is of no use.
+        """
         self._places.epoch, self._places.first = epoch, first
-        for dealt in self._loader:
-            if isinstance(dealt, CnnkitError):
-                raise dealt
-            images, labels = dealt
-            yield self._transform(images), labels.to(self._transform.device, non_blocking=True)
+        try:
+            for dealt in self._loader:
+                if isinstance(dealt, CnnkitError):
+                    raise dealt
+                images, labels = dealt
+                yield self._transform(images), labels.to(self._transform.device, non_blocking=True)
+        except BaseException:
+            self._end_processes()
+            raise
+
+    def _end_processes(self) -> None:
+        """End the workers now: the garbage collector takes their queues first, and waits 5 s for each."""
+        at_work = self._loader._iterator
+        self._loader._iterator = None
+        if isinstance(at_work, _MultiProcessingDataLoaderIter):
+            at_work._shutdown_workers()  # torch has no public word for it
