@@ -30,13 +30,19 @@ _TIMING = re.compile(r"^Timing:\s*(\S+)us -> (.+)$", re.M)
 _TEXT = re.compile(
     r"^Name: (.+?), LayerType: (\w*), Inputs: \[(.*?)\], Outputs: \[(.*?)\](?:, (?=[A-Z]\w*:)|$)(.*)$", re.M
 )
-# what a logger writes before a line: `[I]`, `[11/28/2026-10:00:00] [V] [TRT]`
-_LOGGED = re.compile(r"^(?:\[[^\]\n]*\][ \t]*)+(?=Name: |Timing:|=== |[\d.]+ |Time|Total|Layer\()", re.M)
+# what a logger writes before a line: `[I]`, `[11/28/2026-10:00:00] [V] [TRT]`; loggers of people's own are
+# known by what stands behind, for a layer's name may begin with a bracket, too
+_LOGGED = re.compile(
+    r"^(?:\[(?:[VIWEF]|TRT|[\d/]+-[\d:]+)\][ \t]*)+"
+    r"|^(?:\[[^\]\n]*\][ \t]*)+(?=Name: |Timing:|=== |[\d.]+ .*[^\W\d]|Time|Total|Layer\b)",
+    re.M,
+)
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # TensorRT 8 in a verbose log: `Layer(CaskConvolution): a + b, Tactic: 0x1, x[Float(1,3,8)] -> y[Half(1,6,8)]`
 _VERBOSE = re.compile(r"^Layer\((\w+)\): (.+?), Tactic: [^,]*, (.*?) -> (.*)$", re.M)
 _TENSOR = re.compile(r"([^\s,]+?) ?[\[(](\w+)[\[(]([\d,]*)[\])][\])]")
-_TABLE = re.compile(r"^=== Profile \(\d+ iterations\) ===\s*\n(.+)\n((?:.*\d.*(?:\n|$))+)", re.M)
+_TABLE = re.compile(r"^=== Profile \(\d+ iterations ?\) ===\s*\n(.+)\n((?:.*\d.*(?:\n|$))+)", re.M)
+_COLUMN = re.compile(r"(?:Avg\. |Median )?Time (?:\(ms\)|%)|\S+")
 _TYPE = re.compile(
     r"\b(?:FP\d+\w*|BF16|U?I(?:NT|nt)\d+|BOOL|Float|Half|BFloat16|Bool|float\d*|half|bfloat16|int\d+|bool)\b"
 )
@@ -269,19 +275,26 @@ def _exported_times(text: str, what: str) -> tuple[tuple[str, ...], list[list[fl
 
 
 def _posted_times(table: re.Match[str], what: str) -> tuple[tuple[str, ...], list[list[float]]]:
-    """Read the table that trtexec prints with `--dumpProfile`: the median, else the mean, of each layer."""
-    columns = re.findall(r"\S+", table[1])
-    wanted = next((name for name in ("Median(ms)", "Avg.(ms)") if name in columns), None)
-    if wanted is None or columns[-1] != "Layer":
+    """Read the table that trtexec prints with `--dumpProfile`: the median, else the mean, of each layer.
+
+    Names stand last in TensorRT 8.6 and later, and first before that; 7 prints no median.
+    """
+    columns = _COLUMN.findall(table[1])
+    wanted = [
+        at for kind in ("Median", "Avg.") for at, column in enumerate(columns) if column.startswith(kind)
+    ]
+    names = next((at for at in (0, -1) if columns[at] == "Layer"), None)
+    if not wanted or names is None:
         raise CorruptError(f"{what} holds a table of layers without a median or a mean of each")
     found: dict[str, float] = {}
     for line in table[2].splitlines():
-        cells = line.split(None, len(columns) - 1)
-        if cells[-1] == "Total":
+        # a name has spaces, and a number has none
+        cells = (line.rsplit if names == 0 else line.split)(None, len(columns) - 1)
+        name = cells[names].strip()
+        if name == "Total":
             break  # what a log says behind the table is none of it
         if len(cells) == len(columns):
-            name = cells[-1].strip()
-            found[name] = _duration(cells[columns.index(wanted)], name, what)
+            found[name] = _duration(cells[wanted[0]], name, what)
     if not found:
         raise CorruptError(f"{what} holds a table without a layer")
     return tuple(found), [list(found.values())]

@@ -335,7 +335,7 @@ def test_a_file_with_any_one_value_replaced_is_read_or_refused_in_one_line(
     assert all(len(text.splitlines()) == 1 and "odd.json" in text for text in said)
 
 
-TABLE = """=== Profile (10 iterations) ===
+TABLE = """=== Profile (10 iterations ) ===
    Time(ms)     Avg.(ms)   Median(ms)   Time(%)   Layer
        6.36       0.0053       0.0051       100.0   conv
 """
@@ -408,7 +408,7 @@ LAYER = (
     "Outputs: [ { Name: y, Dimensions: [4,16,8,8], Format/Datatype: Row major linear FP16 }], "
     "ParameterType: Convolution, TacticName: t\n"
 )
-TABLE = """=== Profile (1200 iterations) ===
+TABLE = """=== Profile (1200 iterations ) ===
    Time(ms)     Avg.(ms)   Median(ms)   Time(%)   Layer
        6.36       0.0053       0.0052       9.4   __myl_Move_myl0_0
       61.20       0.0510       0.0508      90.6   conv1/Conv + relu1/Relu
@@ -449,6 +449,27 @@ def test_a_table_ends_with_its_total_and_colours_are_no_part_of_a_log() -> None:
         "&&&& PASSED TensorRT.trtexec [TensorRT v8601] # trtexec --onnx=8.onnx\n"
     )
     assert read_times(table, what="log") == (("a",), [[0.0054]])
+
+
+@pytest.mark.parametrize("prefix", ["", "[06/26/2020-13:30:20] [I] "], ids=repr)
+@pytest.mark.parametrize("median", [True, False])
+def test_older_tables_have_their_names_first(median: bool, prefix: str) -> None:
+    rows = [("Layer", "Time (ms)", "Avg. Time (ms)", *(["Median Time (ms)"] if median else []), "Time %")]
+    rows += [
+        (name, "6.36", mean, *(["0.0052"] if median else []), share)
+        for name, mean, share in (
+            ("[HostToDeviceCopy 0]", "0.0053", "9.4"),
+            ("conv1 + relu 1", "0.0054", "90.6"),
+            ("Total", "0.0107", "100.0"),
+        )
+    ]
+    lines = [
+        "=== Profile (3786 iterations ) ===",
+        *("   ".join(cell.rjust(12) for cell in row) for row in rows),
+    ]
+    names, runs = read_times("".join(f"{prefix}{line}\n" for line in lines), what="log")
+    assert names == ("[HostToDeviceCopy 0]", "conv1 + relu 1")
+    assert runs == [[0.0052, 0.0052] if median else [0.0053, 0.0054]]
 
 
 @pytest.mark.parametrize("prefix", ["", "[I] "], ids=repr)
