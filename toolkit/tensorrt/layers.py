@@ -23,7 +23,11 @@ from toolkit.traces import ExecutedNode, ForeignFile, NodeSpelling
 
 LAYERS = "Layers"  # the inspector's key
 _PROFILE = re.compile(r" \[profile \d+\]")
-_REFORMAT = re.compile(r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ (?:to|from) (.+)$")
+# as TensorRT 8 and later, and as TensorRT 7 call one
+_REFORMAT = re.compile(
+    r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ (?:to|from) (.+)$"
+    r"|^(.+) (?:input|output) reformatter \d+$"
+)
 _MYELIN = re.compile(r"_myl\d+_\d+$")
 _FOREIGN = re.compile(r"\{?ForeignNode\[(.+?)\.\.\.(.+?)\]\}?")
 _TIMING = re.compile(r"^Timing:\s*(\S+)us -> (.+)$", re.M)
@@ -33,15 +37,15 @@ _TEXT = re.compile(
 # what a logger writes before a line: `[I]`, `[11/28/2026-10:00:00] [V] [TRT]`; loggers of people's own are
 # known by what stands behind, for a layer's name may begin with a bracket, too
 _LOGGED = re.compile(
-    r"^(?:\[(?:[VIWEF]|TRT|[\d/]+-[\d:]+)\][ \t]*)+"
-    r"|^(?:\[[^\]\n]*\][ \t]*)+(?=Name: |Timing:|=== |[\d.]+ .*[^\W\d]|Time|Total|Layer\b)",
+    r"^[ \t]*(?:\[(?:[VIWEF]|TRT|[\d/]+-[\d:]+)\][ \t]*)+"
+    r"|^[ \t]*(?:\[[^\]\n]*\][ \t]*)+(?=Name: |Timing:|=== |[\d.]+ .*[^\W\d]|Time|Total|Layer\b)",
     re.M,
 )
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # TensorRT 8 in a verbose log: `Layer(CaskConvolution): a + b, Tactic: 0x1, x[Float(1,3,8)] -> y[Half(1,6,8)]`
 _VERBOSE = re.compile(r"^Layer\((\w+)\): (.+?), Tactic: [^,]*, (.*?) -> (.*)$", re.M)
 _TENSOR = re.compile(r"([^\s,]+?) ?[\[(](\w+)[\[(]([\d,]*)[\])][\])]")
-_TABLE = re.compile(r"^=== Profile \(\d+ iterations ?\) ===\s*\n(.+)\n((?:.*\d.*(?:\n|$))+)", re.M)
+_TABLE = re.compile(r"^=== Profile \((\d+) iterations ?\) ===\s*\n(.+)\n((?:.*\d.*(?:\n|$))+)", re.M)
 _COLUMN = re.compile(r"(?:Avg\. |Median )?Time (?:\(ms\)|%)|\S+")
 _TYPE = re.compile(
     r"\b(?:FP\d+\w*|BF16|U?I(?:NT|nt)\d+|BOOL|Float|Half|BFloat16|Bool|float\d*|half|bfloat16|int\d+|bool)\b"
@@ -61,9 +65,9 @@ def parts_of(name: str) -> tuple[str, ...]:
     name = _PROFILE.sub("", name)
     reformat = _REFORMAT.match(name)
     if reformat:
-        return parts_of(reformat[1])
+        return parts_of(reformat[1] or reformat[2])
     foreign = [end for match in _FOREIGN.finditer(name) for end in match.groups()]
-    pieces = re.split(r" \+ | \|\| |,\s*|PWN\(|[()]", _FOREIGN.sub("", name))
+    pieces = re.split(r" \+ | \|\| |,\s*|PWN\(|[(){}]", _FOREIGN.sub("", name))
     plain = (_MYELIN.sub("", piece.strip()) for piece in pieces)
     named = [part for part in plain if part and not part.startswith(("__my", "[", "(Unnamed"))]
     own = [part for part in named if not _BORROWED.search(part)]
@@ -277,24 +281,25 @@ def _exported_times(text: str, what: str) -> tuple[tuple[str, ...], list[list[fl
 def _posted_times(table: re.Match[str], what: str) -> tuple[tuple[str, ...], list[list[float]]]:
     """Read the table that trtexec prints with `--dumpProfile`: the median, else the mean, of each layer.
 
-    Names stand last in TensorRT 8.6 and later, and first before that; 7 prints no median.
+    Names stand last in TensorRT 8.6 and later, and first before that. TensorRT 7 prints no median, and means
+    of two digits, so that they are taken from the sum over all iterations.
     """
-    columns = _COLUMN.findall(table[1])
-    wanted = [
-        at for kind in ("Median", "Avg.") for at, column in enumerate(columns) if column.startswith(kind)
-    ]
+    columns = _COLUMN.findall(table[2])
+    kinds = [column[:4] for column in columns]
+    wanted = next((kind for kind in ("Medi", "Time") if kind in kinds), None)
     names = next((at for at in (0, -1) if columns[at] == "Layer"), None)
-    if not wanted or names is None:
-        raise CorruptError(f"{what} holds a table of layers without a median or a mean of each")
+    if wanted is None or names is None:
+        raise CorruptError(f"{what} holds a table of layers without a median or a sum of each")
+    runs = 1 if wanted == "Medi" else max(1, int(table[1]))
     found: dict[str, float] = {}
-    for line in table[2].splitlines():
+    for line in table[3].splitlines():
         # a name has spaces, and a number has none
         cells = (line.rsplit if names == 0 else line.split)(None, len(columns) - 1)
         name = cells[names].strip()
         if name == "Total":
             break  # what a log says behind the table is none of it
         if len(cells) == len(columns):
-            found[name] = _duration(cells[wanted[0]], name, what)
+            found[name] = _duration(cells[kinds.index(wanted)], name, what) / runs
     if not found:
         raise CorruptError(f"{what} holds a table without a layer")
     return tuple(found), [list(found.values())]

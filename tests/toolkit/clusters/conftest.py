@@ -6,10 +6,11 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from toolkit.clusters._ray_connection import hushed
+from toolkit.clusters.ray import hushed
 
 
 class TwoNodes:
@@ -25,10 +26,14 @@ class TwoNodes:
             "health_check_timeout_ms": 1000,
             "health_check_failure_threshold": 3,
         }
-        small = {"object_store_memory": 80 << 20, "include_dashboard": False}
-        head = {"num_cpus": 1, "_system_config": noticing, "temp_dir": str(temp), **small}
+        self._small = {"object_store_memory": 80 << 20, "include_dashboard": False}
+        head = {"num_cpus": 1, "_system_config": noticing, "temp_dir": str(temp), **self._small}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.cluster.add_node(num_cpus=2, **small)
+        self.second = self.add()
+
+    def add(self) -> Any:
+        """Add a node with two CPUs, and return it."""
+        return self.cluster.add_node(num_cpus=2, **self._small)
 
     @property
     def address(self) -> str:

@@ -1,0 +1,203 @@
+"""Parts of a Ray cluster that go while work is on them, and commands that are stopped and go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.toolkit.clusters.conftest import TwoNodes, started
+from toolkit.training.jobs import train
+from toolkit.training.record.folder import lock
+from toolkit.training.sweep import sweep
+from toolkit.training.table import Table
+
+pytest.importorskip("ray", reason="ray is not installed (extra ray)")
+pytest.importorskip("torch")
+
+# two threads: only the second machine has room
+CELL = {"dataset": "fashion-mnist-sample", "images": 300, "epochs": 40, "threads": 2}
+
+
+@pytest.fixture
+def mortal() -> Iterator[TwoNodes]:
+    """Start a cluster that a test may break."""
+    with started() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the hash of the cell's weights as this machine alone has them."""
+    return hash_of(sweep("lenet-relu", root=tmp_path_factory.mktemp("here"), seed=[3], **CELL))
+
+
+def hash_of(table: Table) -> str:
+    (result,) = table.results
+    assert result.report is not None
+    return result.report.sha256
+
+
+def wait_for(what: Callable[[], object], seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def epochs(root: Path) -> int:
+    """Return how many epochs have come back of the one cell under a folder."""
+    return sum(max(0, len(path.read_text("utf-8").splitlines()) - 1) for path in root.rglob("epochs.csv"))
+
+
+def test_a_machine_that_is_lost_costs_its_cells_some_work_and_no_weight(
+    mortal: TwoNodes, here: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    found: list[Table] = []
+
+    def search() -> None:
+        on = f"ray:{mortal.address}"
+        found.append(sweep("lenet-relu", on=on, root=tmp_path, seed=[3], tell=said.append, **CELL))
+
+    work = threading.Thread(target=search)
+    work.start()
+    try:
+        wait_for(lambda: epochs(tmp_path) > 3)
+        first = next(line for line in said if line.startswith("seed 3: on "))
+        mortal.cluster.remove_node(mortal.second, allow_graceful=False)
+        wait_for(lambda: any("; it runs again" in line for line in said))
+        mortal.add()
+    finally:
+        work.join()
+    assert hash_of(found[0]) == here
+    lost = next(line for line in said if "; it runs again" in line)
+    assert lost.startswith(f"{first.replace(': on ', ': ')} was lost (")
+    assert f"seed 3: on {found[0].results[0].where}" in said[said.index(lost) :]
+    assert found[0].results[0].where != first.removeprefix("seed 3: on ")
+    assert capfd.readouterr() == ("", "")
+
+
+def command(root: Path, on: str, *words: str) -> list[str]:
+    """Return a sweep's words of the one cell, with what a Ctrl-C does where tests run in the background."""
+    heard = (
+        "import signal; from cnnkit import front_door; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); front_door.main()"
+    )
+    fixed = [word for name, value in CELL.items() for word in (f"--{name}", str(value))]
+    told = ["sweep", "lenet-relu", "--seed", "3", *fixed, "--on", on, "--artifacts", str(root)]
+    return [sys.executable, "-c", heard, *told, *words]
+
+
+def begun(root: Path, on: str) -> subprocess.Popen[str]:
+    """Start the sweep and wait until its cell is in the middle, a state of which has come back."""
+    process = subprocess.Popen(command(root, on), stderr=subprocess.PIPE, text=True, process_group=0)
+    wait_for(lambda: epochs(root) > 3)
+    return process
+
+
+def resumed(root: Path, on: str) -> dict[str, Any]:
+    """Go on with the sweep; return its cell's result as the command tells it."""
+    done = subprocess.run(
+        [*command(root, on), "--resume", "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (cell,) = json.loads(done.stdout)["cells"]
+    (log,) = root.rglob("log.txt")
+    assert "resuming" in log.read_text("utf-8")
+    return dict(cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sweep_goes_on_within_its_cell_on_the_cluster_or_here(
+    number: int, two_nodes: TwoNodes, here: str, tmp_path: Path
+) -> None:
+    process = begun(tmp_path, f"ray:{two_nodes.address}")
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert "stopped after 0 of 1 cells; --resume goes on" in said
+    assert "Traceback" not in said
+    before = epochs(tmp_path)
+    assert 3 < before < 40
+    on = "local" if number == signal.SIGTERM else f"ray:{two_nodes.address}"
+    assert resumed(tmp_path, on)["report"]["sha256"] == here
+
+
+@pytest.mark.slow
+def test_a_head_that_dies_is_one_line_and_another_cluster_goes_on(here: str, tmp_path: Path) -> None:
+    with started() as first:
+        process = begun(tmp_path, f"ray:{first.address}")
+        time.sleep(11)  # a state comes back every 10 s, or with the end
+        first.cluster.remove_node(first.cluster.head_node, allow_graceful=False)
+        _, said = process.communicate(timeout=90)
+    assert process.returncode == 1, said
+    assert f"the head node of Ray at {first.address} does not answer any more" in said
+    assert "--resume goes on" in said
+    assert "Traceback" not in said
+    with started() as second:
+        assert resumed(tmp_path, f"ray:{second.address}")["report"]["sha256"] == here
+
+
+@pytest.mark.slow
+def test_a_sweep_that_another_command_works_on_is_left_to_it(two_nodes: TwoNodes, tmp_path: Path) -> None:
+    on = f"ray:{two_nodes.address}"
+    process = begun(tmp_path, on)
+    second = subprocess.run([*command(tmp_path, on), "--resume"], capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert "another process works on the sweep in" in second.stderr
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=90)
+    (held,) = tmp_path.rglob("sweep.lock")
+    free = lock(held)
+    assert free is not None
+    free.close()
+
+
+@pytest.mark.slow
+def test_a_search_on_a_cluster_draws_the_trials_of_this_machine(two_nodes: TwoNodes, tmp_path: Path) -> None:
+    given = {"dataset": "fashion-mnist-sample", "images": 200, "epochs": 2, "threads": 1, "search": 4}
+    here = sweep("lenet-relu", root=tmp_path / "here", **given)
+    there = sweep("lenet-relu", root=tmp_path / "there", on=f"ray:{two_nodes.address}", **given)
+    told = [(one.values, one.status, one.report and one.report.sha256) for one in here.results]
+    assert [(one.values, one.status, one.report and one.report.sha256) for one in there.results] == told
+    assert len(told) == 4
+
+
+@pytest.mark.slow
+def test_a_rank_whose_machine_is_lost_ends_the_others_in_words_and_a_resume_ends_with_the_same_bytes(
+    mortal: TwoNodes, tmp_path: Path
+) -> None:
+    fixed = {"dataset": "fashion-mnist-sample", "images": 300, "epochs": 40, "threads": 1, "ranks": 3}
+    whole = train("lenet-relu", root=tmp_path / "here", **fixed)
+    there = tmp_path / "there"
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            train("lenet-relu", on=f"ray:{mortal.address}", root=there, **fixed)
+        except BaseException as error:
+            failed.append(error)
+
+    work = threading.Thread(target=run)
+    work.start()
+    try:
+        wait_for(lambda: epochs(there) > 3)
+        mortal.cluster.remove_node(mortal.second, allow_graceful=False)
+    finally:
+        work.join()
+    assert "rank" in str(failed[0])
+    assert "--resume goes on" in str(failed[0])
+    mortal.add()
+    again = train("lenet-relu", on=f"ray:{mortal.address}", root=there, resume=True, **fixed)
+    assert again.checkpoint.passport.sha256 == whole.checkpoint.passport.sha256
