@@ -22,6 +22,8 @@ WORDS_MEANT = {
         "trt",
     ): "the format of engines, which their backend and two exporters share",
     ("toolkit/sites.py", "web"): "the format of folders that an exporter writes and the server shows",
+    ("toolkit/clusters/__init__.py", "local"): "runs what nobody named a cluster for",
+    ("serve/hosting/__init__.py", "local"): "serves what nobody named a place for",
 }
 # modules that are imported by a name in a variable: what no checker of imports can see
 IMPORTS_BY_NAME = {
@@ -79,10 +81,12 @@ def test_no_plugins_word_stands_outside_its_own_file() -> None:
     Its companions (`_<plug-in>_*.py` beside it) are the plug-in's own.
     """
     backends, exporters = plugins("toolkit/backends"), plugins("exporters")
-    words = {*backends.values(), *exporters.values()}
-    assert {"ort", "pytorch", "trt", "triton", "onnx"} <= words
+    places = plugins("toolkit/clusters") | plugins("serve/hosting")
+    words = {*backends.values(), *exporters.values(), *places.values()}
+    assert {"ort", "pytorch", "trt", "triton", "onnx", "ray", "local"} <= words
     formats = set(exporters.values()) - set(backends.values())
     own = {path: {word, *formats} for path, word in (*backends.items(), *exporters.items())}
+    own |= {path: {word} for path, word in places.items()}
     found = set()
     for path in sources():
         told = docstrings(path)

@@ -1,4 +1,4 @@
-"""One file each adds a backend, an exporter, a source of pictures, a family of models, a cluster, a command.
+"""One file each adds a backend, an exporter, a source, a family of models, a cluster, a hosting, a command.
 
 The files of `tests/plugins` are dropped into a copy of the source, not one other file of which is changed,
 source or tests. Everything is then done there as users do it.
@@ -339,7 +339,9 @@ def test_it_is_served_to_many_at_once(house: House, exported: Any, monkeypatch: 
     request = {
         "inputs": [{"name": "input", "shape": [1, 1, 12, 12], "datatype": "FP32", "data": [0.5] * 144}]
     }
-    with serving(house.user / "artifacts", "pebble", "--backend", "quartet", "--no-page") as server:
+    words = ("pebble", "--backend", "quartet", "--no-page", "--on", "cellar:oak")
+    with serving(house.user / "artifacts", *words) as server:
+        assert "down in the cellar, on the shelf oak" in server.said
         about = server.ask("GET", "/v2/models/pebble").json
         with concurrent.futures.ThreadPoolExecutor(12) as pool:
             asked = [pool.submit(server.ask, "POST", "/v2/models/pebble/infer", request) for _ in range(24)]
@@ -350,6 +352,12 @@ def test_it_is_served_to_many_at_once(house: House, exported: Any, monkeypatch: 
     assert {answer.status for answer in answers} == {200}
     assert len({json.dumps(answer.json["outputs"]) for answer in answers}) == 1
     assert (sliced.status, sliced.json["outputs"][0]["shape"][0]) == (200, 5)
+
+
+def test_the_new_place_to_serve_is_listed_and_refuses_in_its_own_words(house: House, exported: Any) -> None:
+    assert "cellar" in house.said("serve --help")
+    assert "Did you mean 'cellar'?" in house.said("serve pebble --on cella", status=1)
+    assert "the top shelf of the cellar is full" in house.said("serve pebble --on cellar:top", status=1)
 
 
 def test_the_contract_suites_run_over_them(house: House) -> None:

@@ -74,6 +74,7 @@ class Server:
     url: str
     port: int
     log: str = ""
+    said: str = ""
     grpc_port: int = 0
 
     def ask(
@@ -105,6 +106,7 @@ class Server:
             if select.select([self.process.stderr], [], [], 0.2)[0]:
                 line = self.process.stderr.readline()
                 lines.append(line)
+                self.said += line
                 if re.search(pattern, line):
                     return line
                 if not line:

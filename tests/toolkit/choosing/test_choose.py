@@ -7,7 +7,6 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cnnkit import front_door
+from tests.hearing import CNNKIT
 from toolkit.artifacts import open_artifact, shipped_root
 from toolkit.choices import find_choice, read_choice
 from toolkit.choosing import Candidate, ChooseSettings
@@ -199,7 +199,7 @@ def test_ctrl_c_leaves_what_is_complete_marked_partial_and_no_process(
     temporary.mkdir()
     words = ("choose", MODEL, *DATA, "--backend", "plain", "--artifacts", str(tmp_path), "--json")
     process = subprocess.Popen(
-        [sys.executable, "-m", "cnnkit", *words],
+        [*CNNKIT, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -214,11 +214,7 @@ def test_ctrl_c_leaves_what_is_complete_marked_partial_and_no_process(
     workers = children(process.pid)
     assert workers
     process.send_signal(stop)
-    try:
-        stdout, stderr = process.communicate(timeout=8)
-    except subprocess.TimeoutExpired:  # whoever sees it go on types it again
-        process.send_signal(stop)
-        stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 1, stderr
     assert stdout, stderr
     found = json.loads(stdout)

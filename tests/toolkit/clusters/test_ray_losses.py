@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.hearing import CNNKIT
 from tests.toolkit.clusters.conftest import TwoNodes, started
 from toolkit.training.jobs import train
 from toolkit.training.record.folder import lock
@@ -88,14 +88,10 @@ def test_a_machine_that_is_lost_costs_its_cells_some_work_and_no_weight(
 
 
 def command(root: Path, on: str, *words: str) -> list[str]:
-    """Return a sweep's words of the one cell, with what a Ctrl-C does where tests run in the background."""
-    heard = (
-        "import signal; from cnnkit import front_door; "
-        "signal.signal(signal.SIGINT, signal.default_int_handler); front_door.main()"
-    )
+    """Return a sweep of the one cell as it is typed."""
     fixed = [word for name, value in CELL.items() for word in (f"--{name}", str(value))]
     told = ["sweep", "lenet-relu", "--seed", "3", *fixed, "--on", on, "--artifacts", str(root)]
-    return [sys.executable, "-c", heard, *told, *words]
+    return [*CNNKIT, *told, *words]
 
 
 def begun(root: Path, on: str) -> subprocess.Popen[str]:

@@ -8,12 +8,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.hearing import CNNKIT
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.models import Recipe
@@ -135,12 +135,7 @@ def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> 
 @pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C", "kill"])
 def test_a_sweep_that_is_stopped_goes_on_within_its_cell(tmp_path: Path, to_all: bool) -> None:
     words = ["sweep", "lenet-relu", *FIXED, "--epochs", "30", "--images", "600"]
-    # the tests themselves may run in the background of a script, where Ctrl-C is ignored
-    heard = (
-        "import signal; from cnnkit import front_door; "
-        "signal.signal(signal.SIGINT, signal.default_int_handler); front_door.main()"
-    )
-    command = [sys.executable, "-c", heard, *words, "--artifacts", str(tmp_path)]
+    command = [*CNNKIT, *words, "--artifacts", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
     assert process.stderr is not None
     deadline = time.monotonic() + 120
