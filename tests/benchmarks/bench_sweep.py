@@ -19,6 +19,7 @@ from pathlib import Path
 
 import click
 
+from toolkit.artifacts import hash_file
 from toolkit.clusters.ray import hushed
 
 CELLS = 8
@@ -38,8 +39,8 @@ def swept(on: str, epochs: int) -> tuple[float, dict[str, str]]:
             check=True,
         )
         seconds = time.perf_counter() - began
-    cells = json.loads(ran.stdout)["cells"]
-    return seconds, {cell["values"]["seed"]: cell["report"]["sha256"] for cell in cells}
+        cells = json.loads(ran.stdout)["cells"]
+        return seconds, {cell["seed"]: hash_file(Path(cell["checkpoint"])) for cell in cells}
 
 
 @click.command()
