@@ -27,7 +27,7 @@ from toolkit.clusters.local import end_with_parent
 PIECE_BYTES = 16 << 20
 # a state of a training is sent so often, and at the end; what is as small as a log whenever it is asked for
 STATES_S, SMALL_BYTES = 10.0, 1 << 18
-_STATE, _LOCK = ".state", ".lock"
+_STATE, _LOCK, _HALF = ".state", ".lock", ".part"
 _BEGINNING = "cnnkit-on-"
 
 
@@ -179,11 +179,11 @@ def _as_a_child() -> None:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int], Path]]:
-    """Yield the files of a folder: name, size and time of change, path."""
+    """Yield the files of a folder that are whole: name, size and time of change, path."""
     for path in sorted(folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
             found = path.stat()
-            if path.is_file() and path.suffix != _LOCK:
+            if path.is_file() and path.suffix not in (_LOCK, _HALF):
                 yield path.relative_to(folder).as_posix(), (found.st_size, found.st_mtime_ns), path
 
 

@@ -188,6 +188,7 @@ class RayWorkplace(Workplace):
                 path.write_bytes(text)
             else:
                 write_bytes(path, text)
+        known |= {name for name, _ in look.files}
         if look.present is not None:
             for name in known - look.present:
                 if (work.folder / name).is_file():

@@ -25,7 +25,7 @@ pytest.importorskip("ray", reason="ray is not installed (extra ray)")
 pytest.importorskip("torch")
 
 # two threads: only the second machine has room
-CELL = {"dataset": "fashion-mnist-sample", "images": 300, "epochs": 40, "threads": 2}
+CELL = {"dataset": "fashion-mnist-sample", "images": 300, "epochs": 60, "threads": 2}
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def hash_of(table: Table) -> str:
     return result.report.sha256
 
 
-def wait_for(what: Callable[[], object], seconds: float = 90) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until
@@ -73,17 +73,18 @@ def test_a_machine_that_is_lost_costs_its_cells_some_work_and_no_weight(
     work.start()
     try:
         wait_for(lambda: epochs(tmp_path) > 3)
-        first = next(line for line in said if line.startswith("seed 3: on "))
+        label, _, first = next(line for line in said if ": on " in line).partition(": on ")
         mortal.cluster.remove_node(mortal.second, allow_graceful=False)
         wait_for(lambda: any("; it runs again" in line for line in said))
         mortal.add()
     finally:
         work.join()
     assert hash_of(found[0]) == here
+    assert not list(tmp_path.rglob("*.part"))
     lost = next(line for line in said if "; it runs again" in line)
-    assert lost.startswith(f"{first.replace(': on ', ': ')} was lost (")
-    assert f"seed 3: on {found[0].results[0].where}" in said[said.index(lost) :]
-    assert found[0].results[0].where != first.removeprefix("seed 3: on ")
+    assert lost.startswith(f"{label}: {first} was lost (")
+    assert f"{label}: on {found[0].results[0].where}" in said[said.index(lost) :]
+    assert found[0].results[0].where != first
     assert capfd.readouterr() == ("", "")
 
 
@@ -125,7 +126,7 @@ def test_a_stopped_sweep_goes_on_within_its_cell_on_the_cluster_or_here(
     assert "stopped after 0 of 1 cells; --resume goes on" in said
     assert "Traceback" not in said
     before = epochs(tmp_path)
-    assert 3 < before < 40
+    assert 3 < before < 60
     on = "local" if number == signal.SIGTERM else f"ray:{two_nodes.address}"
     assert resumed(tmp_path, on) == here
 
