@@ -11,6 +11,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -58,20 +60,21 @@ def connected(address: str | None = None, *, tell: Tell = silent, verbose: bool 
     if address:
         _insist_on_an_answer(address)
     level = logging.WARNING if verbose else logging.CRITICAL
-    with _own_signals(), _in_words(address), _quiet(verbose):
-        ray.init(
-            address=address,
-            include_dashboard=False if address is None else None,
-            log_to_driver=verbose,
-            logging_level=level,
-        )
-    if not verbose:
-        _silence_listener()
-    try:
-        tell(_introduced(address, nodes()))
-        yield
-    finally:
-        ray.shutdown()
+    with _last_words(address):
+        with _own_signals(), _in_words(address), _quiet(verbose):
+            ray.init(
+                address=address,
+                include_dashboard=False if address is None else None,
+                log_to_driver=verbose,
+                logging_level=level,
+            )
+        if not verbose:
+            _silence_listener()
+        try:
+            tell(_introduced(address, nodes()))
+            yield
+        finally:
+            ray.shutdown()
 
 
 def nodes() -> tuple[RayMachine, ...]:
@@ -196,6 +199,28 @@ def _quiet(verbose: bool) -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+@contextlib.contextmanager
+def _last_words(address: str | None) -> Iterator[None]:
+    """Have a process beside this one say what happened where Ray ends this one.
+
+    It does so, silently and with status 1, as soon as its node on this machine is gone.
+    """
+    said = (
+        f"error: this command was ended, by a kill or by Ray, whose {_place(address)} is gone; once there is "
+        "a cluster again, the same command goes on, a training with --resume\n"
+    )
+    words = [sys.executable, "-ISc", "import sys; sys.stdin.read() or sys.stderr.write(sys.argv[1])", said]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as beside:
+        try:
+            yield
+        finally:
+            beside.communicate(b"parted")
+
+
+def _place(address: str | None) -> str:
+    return f"node on this machine, or the head at {address}," if address else "node on this machine"
 
 
 def _silence_listener() -> None:

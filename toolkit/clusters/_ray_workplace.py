@@ -26,6 +26,7 @@ from toolkit.clusters._ray_connection import (
     nodes,
 )
 from toolkit.clusters._ray_site import Piece, Site, SiteNews, pieces
+from toolkit.clusters.local import stopped_as_by_ctrl_c
 from toolkit.errors import CnnkitError
 from toolkit.telling import Tell
 
@@ -108,7 +109,7 @@ class RayWorkplace(Workplace):
             return [None if isinstance(one.exception(), KeyboardInterrupt) else one.result() for one in begun]
 
     def _tried(self, work: Work) -> Ended:
-        with self._site(work.need) as site:
+        with stopped_as_by_ctrl_c(), self._site(work.need) as site:
             return self._ran(site, work, *self._placed(site, work), {})
 
     @contextlib.contextmanager
