@@ -273,6 +273,8 @@ def _in_words(address: str | None) -> Iterator[None]:
             raise UnavailableError(
                 f"{where} is of another version than this machine's: there {told or text}; install one"
             ) from None
+        if "client connection timeout" in text:  # which is all that a client hears where its token is missing
+            text += "; where it asks for a token: RAY_AUTH_MODE=token and the head's ~/.ray/auth_token"
         raise UnavailableError(f"{where} cannot be used: {text[:300] or type(error).__name__}") from None
 
 
