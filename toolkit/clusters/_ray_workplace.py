@@ -82,6 +82,11 @@ class RayWorkplace(Workplace):
         raise CnnkitError(f"{work.label} was lost {_MOST_LOSSES} times, at last because {why}; {_RESUME}")
 
     def run_together(self, works: Sequence[Work]) -> list[Ended | None]:
+        if len(works) > self.at_once:  # those that have a machine would wait for the others without end
+            raise CnnkitError(
+                f"{len(works)} ranks of {_words(works[0].need)} each are more than the cluster has room for, "
+                f"which is {self.at_once}: give fewer --ranks, or add a machine"
+            )
         with contextlib.ExitStack() as stack:
             sites = [stack.enter_context(self._site(work.need)) for work in works]
             try:

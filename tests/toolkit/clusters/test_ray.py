@@ -127,6 +127,8 @@ def test_a_cell_that_no_machine_has_room_for_is_refused_before_anything_starts(
     with pytest.raises(CnnkitError, match="names GPUs of one machine; --device cuda takes any"):
         sweep("lenet-relu", on=on, root=tmp_path, device="cuda:1", **FIXED)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(CnnkitError, match=r"4 ranks of 1 CPU each .* room for, which is 3: give"):
+        train("lenet-relu", on=on, root=tmp_path, epochs=1, ranks=4, **FIXED)
 
 
 @pytest.mark.slow
