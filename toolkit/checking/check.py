@@ -20,6 +20,7 @@ from toolkit.checking.sizes import odd_sizes
 from toolkit.checking.survey import Survey, survey
 from toolkit.errors import CnnkitError
 from toolkit.listings import PLAIN, Reading
+from toolkit.listings.tables import nearly_one_name
 from toolkit.telling import Step, Tell, silent, unwatched
 
 
@@ -157,6 +158,10 @@ def _notes(pictures: Gallery, seen: Survey) -> tuple[str, ...]:
             f"imbalanced: {common} has {most:,} pictures and {rare} {least:,}; balanced accuracy and each "
             "class's recall tell more than accuracy"
         )
+    notes += [
+        f"{' and '.join(map(repr, names))} are classes of their own, and their names nearly one"
+        for names in nearly_one_name(pictures.classes)
+    ]
     if pictures.left_out:
         notes.append(f"{len(pictures.left_out):,} files are left out, the first is {pictures.left_out[0]}")
     return tuple(notes)

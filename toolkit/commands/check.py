@@ -31,7 +31,11 @@ _SHOWN, _CLASSES = 10, 30
 )
 @click.option("--strict", is_flag=True, help="Exit with 4 when anything was found.")
 @click.option("--group", metavar="REGEX", help="Finds a picture's group (clip, patient) in its name.")
-@click.option("--columns", metavar="ROLE=NAME,…", help="Columns of a table, as image=FILE,label=KIND.")
+@click.option(
+    "--columns",
+    metavar="ROLE=NAME,…",
+    help="Columns of a table, as image=FILE,label=KIND; levels of a folder, as label=2.",
+)
 @click.option("--max-pixels", type=click.IntRange(1, MOST_PIXELS), default=MOST_PIXELS, show_default=True)
 @click.option(
     "--exclude",

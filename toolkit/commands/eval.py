@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test pictures.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--include-trained", is_flag=True, help="Measure all pictures, those trained on, too.")
-@click.option("--columns", metavar="ROLE=NAME,…", help="Columns of a table, as image=FILE,label=KIND.")
+@click.option(
+    "--columns",
+    metavar="ROLE=NAME,…",
+    help="Columns of a table, as image=FILE,label=KIND; levels of a folder, as label=2.",
+)
 @click.option("--at-least", type=cli.FiniteRange(0, 1), help="Exit with 4 below this accuracy.")
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file with the mistakes."

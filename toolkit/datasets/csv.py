@@ -9,7 +9,9 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +19,15 @@ from toolkit.datasets import DatasetSpec
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.listings import PLAIN, LeftOut, Listing, Reading
 from toolkit.listings.places import FileBytes
-from toolkit.listings.tables import Roles, TableRow, find_roles, listing_of_rows
+from toolkit.listings.tables import Roles, TableRow, find_roles, listing_of_rows, present
 
 _TRIED = (".jpg", ".jpeg", ".png")  # endings that tables of names without one leave out
-_SNIFFED = 1 << 16
+_SNIFFED, _LOOKED_AT = 1 << 16, 20
+_MARKS = (
+    *((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
+    *((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),
+)
+_NO_TEXT = re.compile(r"[\0-\x08\x0e-\x1f]|^PK\x03")
 
 
 def listing(name: str, reading: Reading = PLAIN) -> Listing:
@@ -30,32 +37,61 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
         raise NotFoundError(f"no file {path}; --dataset csv:FILE takes a table of file names and labels")
     table = _table(path)
     try:
-        head = next(table)
+        head = next(row for row in table if any(row) and not row[0].startswith("#"))
     except (StopIteration, csv.Error):
         raise CorruptError(f"{path} holds no table; its first line names the columns") from None
+    if reading.columns is None and any(_file(path.parent, cell.strip()) for cell in head):
+        raise CorruptError(
+            f"{path}: the first line, {', '.join(head)}, is a picture's; it has to name the columns, as "
+            "`file,label`"
+        )
     left_out: list[LeftOut] = []
     rows = _rows(path, table, head, find_roles(path, head, reading.columns), left_out)
     return listing_of_rows(f"csv:{path}", path, rows, left_out)
 
 
 def _table(path: Path) -> Iterator[list[str]]:
+    text = _text(path)
+    lines = text.splitlines(keepends=True)
+    if lines and (told := re.fullmatch(r"sep=(.)\s*", lines[0])):  # a line that Excel writes and reads
+        return csv.reader(io.StringIO("".join(lines[1:]), newline=""), delimiter=told[1])
+    return csv.reader(io.StringIO(text, newline=""), _dialect(text[:_SNIFFED]))
+
+
+def _text(path: Path) -> str:
+    """Return a table's text in any usual encoding. Raises CorruptError for what is no text."""
     data = path.read_bytes()
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    wide = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    if wide is None and b"\0" in data[:2]:  # of Latin letters one byte of two is none
+        wide = "utf-16-be" if data[0] == 0 else "utf-16-le"
     try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
+        text = data.decode(wide or "utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
-    try:
-        dialect: type[csv.Dialect] = csv.Sniffer().sniff(text[:_SNIFFED].partition("\n")[0], ",;\t|")
-    except csv.Error:
-        dialect = csv.excel
-    return csv.reader(io.StringIO(text, newline=""), dialect)
+    if _NO_TEXT.search(text[:_SNIFFED]):
+        raise CorruptError(f"{path} is no text; save the table as CSV in UTF-8, with names of columns first")
+    return text
+
+
+def _dialect(start: str) -> type[csv.Dialect]:
+    """Return how a table's cells are parted: so that its first rows have most cells, and equally many."""
+    quote = "'" if start.lstrip().startswith("'") else '"'
+    best: tuple[int, type[csv.Dialect]] = (1, csv.excel)
+    for mark in ",;\t|":
+        chosen = type("chosen", (csv.excel,), {"delimiter": mark, "quotechar": quote})
+        rows = list(itertools.islice(csv.reader(io.StringIO(start, newline=""), chosen), _LOOKED_AT))
+        counts = {
+            len(row) for row in rows[: max(1, len(rows) - 1)] if any(row) and not row[0].startswith("#")
+        }
+        if len(counts) == 1 and (count := counts.pop()) > best[0]:
+            best = (count, chosen)
+    return best[1]
 
 
 def _rows(
     path: Path, table: Iterator[list[str]], head: list[str], roles: Roles, left_out: list[LeftOut]
 ) -> Iterator[TableRow]:
-    for number, cells in enumerate(table, 2):
+    for number, cells in enumerate(_read(path, table), 2):
         if not any(cells):
             continue
         if len(cells) != len(head):
@@ -69,10 +105,17 @@ def _rows(
         yield TableRow(
             name=name,
             place=FileBytes(file),
-            label=given[roles.label].strip(),
-            part=given[roles.part].strip() if roles.part else "",
-            group=given[roles.group].strip() if roles.group else "",
+            label=present(given[roles.label]),
+            part=present(given[roles.part]) if roles.part else "",
+            group=present(given[roles.group]) if roles.group else "",
         )
+
+
+def _read(path: Path, table: Iterator[list[str]]) -> Iterator[list[str]]:
+    try:
+        yield from table
+    except csv.Error as error:
+        raise CorruptError(f"{path} cannot be read as a table: {error}") from None
 
 
 def _file(folder: Path, typed: str) -> tuple[str, Path] | None:

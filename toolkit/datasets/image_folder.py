@@ -2,7 +2,8 @@
 
 `PATH/<class>/*`, of which about every fifth picture is for the test, by its content; or splits above the
 classes, `PATH/train/<class>/*` with `PATH/test/`, `PATH/val/` or both, in any usual spelling. Folders count
-as splits only where all of them are: "train" is a vehicle, too.
+as splits only where all of them are: "train" is a vehicle, too. `--columns label=2,part=1` says of other
+layouts which level of folders, the outermost being 1, names what.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolkit.datasets import DatasetSpec
+from toolkit.datasets._levels import by_levels, insist_on_one_level, within
 from toolkit.datasets._walking import Tree, told, walk
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.listings import PLAIN, Entry, LeftOut, Listing, Part, Reading
@@ -37,7 +39,9 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
         count = sum(one.is_dir() and not is_leftover(one.name) for one in root.iterdir())
         what = "no pictures" if count > 1 else f"{count} class folders, two are the least"
         raise NotFoundError(f"{root} holds {what}; wanted is {LAYOUT}")
-    level = _within(top)
+    if reading.columns:
+        return by_levels(root, top, reading.columns, left_out)
+    level = within(top)
     parts = _parts(level)
     labelled = {tree.path: tree for part in parts.values() for tree in part}
     if parts:
@@ -51,6 +55,7 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
             )
             left_out += [_beside(path, root, f"in a split {why}") for path in tree.every()]
     else:
+        insist_on_one_level(root, level)
         parts = {None: [level]}
     beside = (p for tree in (level, *labelled.values()) for p in tree.pictures)
     left_out += [_beside(path, root, "beside the class folders") for path in beside]
@@ -61,19 +66,12 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
     )
 
 
-def _within(tree: Tree) -> Tree:
-    """Step into a folder that holds nothing but one folder, unless that is a class."""
-    while not tree.pictures and len(tree.folders) == 1 and tree.folders[0].folders:
-        tree = tree.folders[0]
-    return tree
-
-
 def _parts(level: Tree) -> dict[Part | None, list[Tree]]:
     """Return the folders that are splits by part; none where these folders are classes.
 
     Raises CnnkitError where folders are called as splits are, and are not laid out so.
     """
-    splits = [tree for tree in level.folders if _within(tree).folders]
+    splits = [tree for tree in level.folders if within(tree).folders]
     names = [tree.name for tree in level.folders]
     # only what holds class folders is looked at loosely: a test_tube beside a train_station is a class
     words = parts_of_words(names) if len(splits) == len(names) else [part_of_word(name) for name in names]
@@ -88,7 +86,7 @@ def _parts(level: Tree) -> dict[Part | None, list[Tree]]:
     found: dict[Part | None, list[Tree]] = {}
     for tree, part in zip(level.folders, words, strict=True):
         if tree in splits:
-            found.setdefault(part, []).append(_within(tree))
+            found.setdefault(part, []).append(within(tree))
     return found
 
 
@@ -97,16 +95,23 @@ def _above_parts(level: Tree) -> dict[Part | None, list[Tree]]:
 
     Raises CnnkitError where only some do: a data set that lies beside other folders.
     """
-    split = [tree for tree in level.folders if _is_split_within(_within(tree))]
+    split = [tree for tree in level.folders if _is_split_within(within(tree))]
     if split and len(split) < len(level.folders):
-        names = ", ".join(f"{one.name}/" for one in _within(split[0]).folders)
+        names = ", ".join(f"{one.name}/" for one in within(split[0]).folders)
         raise CnnkitError(
             f"{split[0].path} holds {names}, as a data set does, and lies beside folders that do not; "
             f"`folder:{split[0].path}` takes it alone"
         )
+    whole = [tree for tree in split if _is_data_set(within(tree))]
+    if whole:
+        names = ", ".join(f"{tree.name}/" for tree in whole[:3])
+        raise CnnkitError(
+            f"{level.path}: {names} {'are data sets' if len(whole) > 1 else 'is a data set'}, with splits "
+            f"that hold class folders; `folder:{whole[0].path}` takes one alone"
+        )
     found: dict[Part | None, list[Tree]] = {}
     for tree in split:
-        for one in _within(tree).folders:
+        for one in within(tree).folders:
             (top,) = found.setdefault(part_of_word(one.name), [Tree(path=level.path, name=level.name)])
             top.folders.append(replace(one, name=tree.name))
     return found
@@ -117,10 +122,16 @@ def _is_split_within(tree: Tree) -> bool:
     return not tree.pictures and None not in parts and len(parts) > 1
 
 
+def _is_data_set(tree: Tree) -> bool:
+    """Tell whether the splits in a folder hold the same class folders, so that the folder is no class."""
+    held = [{one.name for one in part.folders} for part in tree.folders if not part.pictures]
+    return len(held) == len(tree.folders) and len(set.intersection(*held)) > 1
+
+
 def _unlabelled(level: Tree, parts: dict[Part | None, list[Tree]]) -> list[Tree]:
     """Take out of the parts what has no classes: pictures alone, or all in one folder that is no class."""
     known = {one.name for tree in parts.get("train", ()) for one in tree.folders}
-    bare = [tree for tree in level.folders if not _within(tree).folders]
+    bare = [tree for tree in level.folders if not within(tree).folders]
     for part in [part for part in parts if part != "train" and known]:
         alone = [tree for tree in parts[part] if len(tree.folders) == 1 and tree.folders[0].name not in known]
         bare += alone
@@ -144,15 +155,15 @@ def _insist_on_classes(level: Tree, splits: list[Tree]) -> None:
     if len(called) < 2 and len(set(loose.values())) > 1:
         called = [tree for tree in splits if tree.path in loose]
     alike = called if len(called) > 1 else level.folders
-    inside = [{tree.name for tree in _within(one).folders} for one in alike]
+    inside = [{tree.name for tree in within(one).folders} for one in alike]
     if not called or len(set.intersection(*inside)) < 2:
         return
     others = ", ".join(f"{tree.name}/" for tree in level.folders if tree not in called)
     names = " and ".join(f"{tree.name}/" for tree in called)
     raise CnnkitError(
         f"{level.path}: {names} {'look like splits' if len(called) > 1 else 'looks like a split'} of the "
-        f"same classes, and {others} like none; move what is no split elsewhere, or name all of them train, "
-        "val and test"
+        f"same classes, and {others} like none; move what is no split elsewhere, name all of them train, val "
+        "and test, or say which level of folders is the classes (`--columns label=1`, label=2)"
     )
 
 

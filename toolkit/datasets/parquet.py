@@ -18,7 +18,15 @@ from toolkit.datasets import DatasetSpec
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.listings import PLAIN, Listing, Place, Reading
 from toolkit.listings.places import FileBytes
-from toolkit.listings.tables import Roles, TableRow, files_told, find_roles, listing_of_rows, parts_of_files
+from toolkit.listings.tables import (
+    Roles,
+    TableRow,
+    files_told,
+    find_roles,
+    listing_of_rows,
+    parts_of_files,
+    present,
+)
 
 
 @lru_cache(maxsize=8)
@@ -122,8 +130,8 @@ def _rows(
                 name=f"{before}{name}",
                 place=place,
                 label=_label(path, cells[roles.label], classes),
-                part=str(cells[roles.part] or "") if roles.part else part,
-                group=str(cells[roles.group] or "") if roles.group else "",
+                part=_text(cells[roles.part]) if roles.part else part,
+                group=_text(cells[roles.group]) if roles.group else "",
             )
 
 
@@ -134,9 +142,9 @@ def _holds(file: Any, image: str) -> Literal["bytes", "paths", "both"]:
     kind = file.schema_arrow.field(image).type
     if types.is_struct(kind) and "bytes" in kind.names:
         return "both" if "path" in kind.names else "bytes"
-    if types.is_string(kind) or types.is_large_string(kind):
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return "paths"
-    if types.is_binary(kind) or types.is_large_binary(kind):
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind):
         return "bytes"
     raise CorruptError(
         f"the column {image!r} holds {kind}; pictures are bytes, paths, or both as {{bytes, path}}: "
@@ -153,13 +161,19 @@ def _has_no_bytes(file: Any, number: int, image: str) -> bool:
     return none or bool(facts and facts.has_null_count and facts.null_count == group.num_rows)
 
 
+def _text(value: Any) -> str:
+    return "" if value is None else present(value.decode() if isinstance(value, bytes) else str(value))
+
+
 def _label(path: Path, value: Any, classes: tuple[str, ...] | None) -> str:
-    if value is None or (isinstance(value, int) and value < 0):  # -1 stands for none
+    if isinstance(value, float) and value.is_integer():  # a column of whole numbers with gaps
+        value = int(value)
+    if isinstance(value, int) and value < 0:  # -1 stands for none
         return ""
     if isinstance(value, (list, dict)):
         raise CorruptError(f"{path} has labels such as {value!r:.60}; wanted is one class a picture")
     if classes is None or not isinstance(value, int):
-        return str(value)
+        return _text(value)
     if value >= len(classes):
         raise CnnkitError(f"{path} names {len(classes)} classes, and a label is {value}")
     return classes[value]

@@ -16,10 +16,12 @@ from toolkit.listings.hashing import content_hash, hash_entries
 
 TEST_SHARE = 0.2
 _SPELLINGS: dict[str, Part] = {
-    **dict.fromkeys(("train", "training", "trainset", "traindata", "trn", "learn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev"), "validation"),
+    **dict.fromkeys(
+        ("train", "training", "trainset", "traindata", "trainval", "trn", "tr", "learn"), "train"
+    ),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev", "va"), "validation"),
     **dict.fromkeys(("eval", "evaluation", "evaluate"), "validation"),
-    **dict.fromkeys(("test", "testing", "tests", "holdout", "heldout"), "test"),
+    **dict.fromkeys(("test", "testing", "tests", "tst", "te", "ts", "holdout", "heldout"), "test"),
 }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
@@ -16,12 +17,18 @@ from toolkit.listings.parts import parts_of_words, settled
 USUAL = {
     "image": (
         *("image", "file", "filename", "file_name", "path", "filepath", "file_path", "image_path"),
-        *("image_file", "image_name", "img", "image_id", "id", "name"),
+        *("image_file", "image_name", "img", "image_id", "jpg", "png", "webp", "id", "name"),
     ),
-    "label": ("label", "labels", "class", "class_name", "category", "target", "fine_label", "y", "kind"),
+    "label": (
+        *("label", "labels", "class", "class_name", "category", "target", "fine_label", "y", "kind"),
+        *("label_name", "label_id", "class_id", "category_id", "cls"),
+    ),
     "part": ("part", "split", "set", "subset", "partition", "usage"),
     "group": ("group", "patient", "patient_id", "clip", "camera", "subject", "group_id"),
 }
+# what tables have where a value is missing
+_MISSING = frozenset(("nan", "na", "n/a", "#n/a", "<na>", "null", "nat"))
+_WHOLE = re.compile(r"([+-]?)0*(\d+)(\.0*)?")
 # so few pictures may each have a class of its own
 _FEW = 10
 
@@ -52,15 +59,16 @@ def find_roles(table: Path, columns: Sequence[str], given: str | None) -> Roles:
 
     Raises CnnkitError for a column that is not there.
     """
-    typed = _typed(given) if given else {}
+    typed = typed_roles(given) if given else {}
     folded = {column.strip().casefold().replace(" ", "_"): column for column in columns}
     found: dict[str, str | None] = {}
     for role, usual in USUAL.items():
-        if role in typed and typed[role] not in columns:
+        if typed.get(role) and typed[role] not in columns:
             raise CnnkitError(
                 f"--columns: {table} has no column {typed[role]!r}; it has {', '.join(columns) or 'none'}"
             )
-        found[role] = typed.get(role) or next((folded[word] for word in usual if word in folded), None)
+        by_name = next((folded[word] for word in usual if word in folded), None)
+        found[role] = typed.get(role, by_name) or None
     image, label = found["image"], found["label"]
     twice = [column for column in (image, label) if columns.count(column) > 1]
     if twice:
@@ -74,9 +82,13 @@ def find_roles(table: Path, columns: Sequence[str], given: str | None) -> Roles:
     return Roles(image=image, label=label, part=found["part"], group=found["group"])
 
 
-def _typed(given: str) -> dict[str, str]:
+def typed_roles(given: str) -> dict[str, str]:
+    """Return what `image=FILE,label=KIND` names, by role. Raises CnnkitError for a role that is none."""
     pairs = [pair.partition("=") for pair in given.split(",")]
-    if not all(column and role.strip() in USUAL for role, _, column in pairs):
+    optional = ("part", "group")  # `part=` says that no column names parts
+    if not all(
+        (column or (sign and role in optional)) and role.strip() in USUAL for role, sign, column in pairs
+    ):
         raise CnnkitError(
             f"--columns {given!r}: wanted is image=NAME,label=NAME, and part=NAME and group=NAME where there "
             "are such columns"
@@ -98,7 +110,7 @@ def listing_of_rows(
     each picture has one of its own.
     """
     held: dict[str, TableRow] = {}
-    for row in rows:
+    for row in _as_one_spelling(list(rows), classes):
         if not row.label:
             left_out.append(LeftOut(name=row.name, why="no label"))
         elif row.name not in held:
@@ -142,10 +154,37 @@ def listing_of_rows(
     )
 
 
+def present(value: str) -> str:
+    """Return a table's value without blanks around it; "" for what stands for none (`NaN`)."""
+    text = value.strip().strip("\ufeff")
+    return "" if text.casefold() in _MISSING else text
+
+
+def _as_one_spelling(rows: list[TableRow], classes: Sequence[str] | None) -> list[TableRow]:
+    """Spell labels in one way: an accent is one letter, and 1.0 in a column with gaps is 1."""
+    rows = [replace(row, label=unicodedata.normalize("NFC", row.label)) for row in rows]
+    labels = {row.label for row in rows} - {""}
+    whole = {label: found for label in labels if (found := _WHOLE.fullmatch(label))}
+    if classes is not None or len(whole) < len(labels):
+        return rows
+    plain = {label: f"{found[1].strip('+')}{found[2]}" for label, found in whole.items()}
+    if len(set(plain.values())) == len(labels) and not any(found[3] for found in whole.values()):
+        return rows
+    return [replace(row, label=plain.get(row.label, "")) for row in rows]
+
+
 def in_order(labels: Iterable[str]) -> list[str]:
     """Return classes sorted by name; numbers by their value, so that 10 comes after 9."""
     names = sorted(labels)
     return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
+
+
+def nearly_one_name(classes: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the classes whose names differ by nothing but case, blanks or leading zeros."""
+    found: dict[str, list[str]] = {}
+    for name in classes:
+        found.setdefault(re.sub(r"[\s_]|(?<!\d)0+(?=\d)", "", name.casefold()), []).append(name)
+    return [tuple(names) for names in found.values() if len(names) > 1]
 
 
 def _parts(root: Path, rows: Iterable[TableRow]) -> dict[str, Part | None]:
@@ -154,7 +193,10 @@ def _parts(root: Path, rows: Iterable[TableRow]) -> dict[str, Part | None]:
     found: dict[str, Part | None] = {"": None, **dict(zip(words, parts_of_words(words), strict=True))}
     unknown = next((word for word in words if found[word] is None), None)
     if unknown is not None:
-        raise CorruptError(f"{root}: pictures are in the part {unknown!r}; known: train, val, test")
+        raise CorruptError(
+            f"{root}: pictures are in the part {unknown!r}; known: train, val, test; "
+            "`--columns part=` reads no parts from it"
+        )
     return found
 
 

@@ -57,7 +57,8 @@ class Job:
         Path | None, About("List of pictures to leave out, as `cnnkit check --write-list` writes it.")
     ] = None
     columns: Annotated[
-        str | None, About("Columns of a table, as image=FILE,label=KIND[,part=…,group=…].")
+        str | None,
+        About("Columns of a table, image=FILE,label=KIND[,part=…,group=…]; levels of a folder, label=2."),
     ] = None
     levels: Annotated[
         str | None,

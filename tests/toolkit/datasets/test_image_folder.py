@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from toolkit.datasets import Dataset, Split, dataset_of, split_off
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.listings import Reading
+from toolkit.listings import Listing, Reading
 from toolkit.listings.parts import members
 
 
@@ -173,7 +174,12 @@ LAYOUTS = {
     "a/x/y b/x __MACOSX/a .hidden/b": ("a b", ""),
     "seg_train/seg_train/a seg_train/seg_train/b seg_test/seg_test/a": ("a b", "train test"),
     "train/a train/b PublicTest/a PublicTest/b": ("a b", "train test"),
-    "steam_train/old steam_train/new model_train/old model_train/new": ("model_train steam_train", ""),
+    "steam_train/old steam_train/new model_train/thirties": ("model_train steam_train", ""),
+    "tr/a tr/b te/a te/b": ("a b", "train test"),
+    "imagesTr/a imagesTr/b imagesTs/a": ("a b", "train test"),
+    "a/tr a/te b/tr b/te": ("a b", "train test"),
+    "trainval/a trainval/b test/a": ("a b", "train test"),
+    "animal/cat animal/dog vehicle/bus vehicle/car": ("animal vehicle", ""),
     "test_tube train_station": ("test_tube train_station", ""),
     "train/a train/b test/unknown": ("a b", ""),
     "a/train a/test b/train/x b/test": ("a b", "train test"),
@@ -212,6 +218,11 @@ def class_in(name: str, classes: tuple[str, ...]) -> str:
             "data/train/a data/train/b data/test/a sample",
             r"data holds test/, train/.*`folder:.*data` takes it",
         ),
+        ("fold1/a fold1/b fold2/a fold2/b", "fold2/ hold a/ and b/ alike.*label=2` takes the inner"),
+        ("x/set1/pictures/a x/set1/pictures/b x/set2/a x/set2/b x/set3/a x/set3/b/c", "label=4.*label=2 the"),
+        ("data/a data/b figures", "data/ holds a/ and b/, beside pictures in figures/.*label=2`"),
+        ("train/a train/b a b", "train/ holds a/ and b/, beside pictures in a/ and b/"),
+        ("A/train/a A/train/b A/test/a A/test/b B/train/c B/test/c", r"A/ is a data set.*folder:.*A` takes"),
         ("train test", "train/ hold pictures and no class folders; wanted is"),
         ("a", "holds 1 class folders"),
     ],
@@ -221,6 +232,27 @@ def test_a_layout_that_could_mean_two_things_is_refused(tmp_path: Path, layout: 
         paint(tmp_path / folder, 1, 0)
     with pytest.raises(CnnkitError, match=why):
         dataset_of("folder:x").listed(f"folder:{tmp_path}")
+
+
+def test_the_level_of_folders_that_names_classes_can_be_said(tmp_path: Path) -> None:
+    for number, folder in enumerate(["fold1/a", "fold1/b", "fold2/a", "fold2/b", "fold2/b/deep"]):
+        paint(tmp_path / folder, 2, number)
+    paint(tmp_path / "loose", 1, 9)
+
+    def listed(columns: str) -> Listing:
+        return dataset_of("folder:x").listed(f"folder:{tmp_path}", Reading(columns=columns))
+
+    inner = listed("label=2,group=1")
+    assert inner.classes == ("a", "b")
+    assert Counter(entry.group for entry in inner.entries) == {"fold1": 4, "fold2": 6}
+    assert [(one.name, one.why) for one in inner.left_out] == [("loose/000.png", "not 2 folders deep")]
+    assert listed("label=1").classes == ("fold1", "fold2", "loose")
+    for columns, why in (
+        ("label=2,part=1", "in the part 'fold1'; known: train"),
+        ("label=kind", "label=LEVEL"),
+    ):
+        with pytest.raises(CnnkitError, match=why):
+            listed(columns)
 
 
 def test_what_is_left_out_is_listed_with_the_reason(tmp_path: Path) -> None:

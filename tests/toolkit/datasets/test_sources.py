@@ -328,3 +328,62 @@ def test_what_a_shard_holds_is_kept_until_the_shard_changes(
     assert labels() == ["bag", "shirt"]
     (tmp_path / "cache" / "cnnkit" / "hashes.sqlite").write_bytes(b"no database" * 100)
     assert labels() == ["bag", "shirt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("sep=;\nfile;label\n{0};a\n{1};b\n", "a b"),
+        ("# of mine\nfile;label;note, long\n{0};a;0,5\n{1};b;1\n", "a b"),
+        ("file,label,group\n{0},1.0,nan\n{1},0.0,p1\n{2},nan,p2\n", "0 1"),
+        ("file,label\n{0},cafe\u0301\n{1},caf\u00e9\n{2},tea\n", "caf\u00e9 tea"),
+        ("image_id,class_id,split\n{0},1,train\n{1},01,nan\n{2},2,test\n", "1 2"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-32"])
+def test_tables_of_any_program_name_the_same_classes(
+    root: Path, tmp_path: Path, text: str, classes: str, encoding: str
+) -> None:
+    files = sorted(str(path) for path in (root / "folder").rglob("*.png"))
+    table = tmp_path / "table.csv"
+    table.write_bytes(text.format(*files).encode(encoding))
+    found = listed(f"csv:{table}")
+    assert found.classes == tuple(classes.split())
+    assert {entry.group for entry in found.entries} <= {None, "p1", "p2"}
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"PK\3\4spreadsheet", "is no text; save the table as CSV"),
+        (b"file,label\n" + b"x" * 200_000, "cannot be read as a table: field larger"),
+        (b"file,label,split\n%s,a,0\n%s,b,1\n", "the part '0'.*`--columns part=`"),
+        (b"%s,a\n%s,b\n", "the first line, .*, a, is a picture's; it has to name the columns"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_in_a_line(
+    root: Path, tmp_path: Path, data: bytes, why: str
+) -> None:
+    files = [bytes(path) for path in sorted((root / "folder").rglob("*.png"))[:2]]
+    (tmp_path / "table.csv").write_bytes(data % tuple(files) if b"%s" in data else data)
+    with pytest.raises(CnnkitError, match=why):
+        listed(f"csv:{tmp_path / 'table.csv'}")
+
+
+def test_names_with_dots_in_shards_are_pictures_of_their_own_and_levels_can_be_said(tmp_path: Path) -> None:
+    def shard(name: str, *members: str) -> str:
+        with tarfile.open(tmp_path / name, "w") as file:
+            for at, member in enumerate(members):
+                put(file, member, b"%d" % at)
+        return f"tar:{tmp_path / name}"
+
+    folders = listed(shard("a.tar", "a/v.1.png", "a/v.2.png", "b/v.1.png"))
+    assert (folders.classes, len(folders.entries), folders.left_out) == (("a", "b"), 3, ())
+    labelled = listed(shard("b.tar", "x.1.png", "x.1.cls", "x.2.png", "x.2.cls"))
+    assert (labelled.classes, len(labelled.entries)) == (("1", "3"), 2)
+    word = shard("c.tar", "fold1/a/1.png", "fold1/b/2.png", "fold2/a/3.png", "fold2/b/4.png")
+    with pytest.raises(CnnkitError, match=r"fold1/a/ and in fold2/, .*`--columns label=1` takes the outer"):
+        listed(word)
+    found = dataset_of(word).listed(word, Reading(columns="label=2,group=1"))
+    assert found.classes == ("a", "b")
+    assert {entry.group for entry in found.entries} == {"fold1", "fold2"}

@@ -8,6 +8,7 @@ import numpy as np
 
 from toolkit.datasets import Split
 from toolkit.figures import count_text, shape_text
+from toolkit.listings.tables import nearly_one_name
 from toolkit.training.data.prepare import PreparedData
 
 _SHOWN = 30  # classes in the table; of more, the largest and the smallest
@@ -59,6 +60,10 @@ def _classes(prepared: PreparedData) -> list[str]:
             f"note: the classes are uneven: {classes[order[0]]} has {most:,} images to train on, "
             f"{classes[order[-1]]} {least:,}; the accuracy says little of small classes"
         )
+    lines += [
+        f"note: {' and '.join(map(repr, names))} are classes of their own, and their names nearly one"
+        for names in nearly_one_name(classes)
+    ]
     for part, what in (("train", "to train on"), ("test", "for the test")):
         none = [classes[at] for at in range(len(classes)) if not counts[part][at]]
         if none:
