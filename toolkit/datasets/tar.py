@@ -125,7 +125,10 @@ def _rows(
         elif len(folders) < max(levels.values()):
             left_out.append(LeftOut(name=row.name, why=f"not {max(levels.values())} folders deep"))
         else:
-            yield replace(row, **{role: folders[level - 1] for role, level in levels.items()})
+            given = {role: folders[level - 1] for role, level in levels.items()}
+            yield replace(
+                row, label=given["label"], part=given.get("part", part), group=given.get("group", "")
+            )
 
 
 def _folders(name: str) -> list[str]:
@@ -144,8 +147,8 @@ def _insist_on_one_level(pattern: Path, rows: list[TableRow]) -> None:
         (one, inner), (other, _), *_ = outer.items()
         raise CnnkitError(
             f"{pattern}: pictures lie in {one}/{inner}/ and in {other}/, and which folders are classes is "
-            "not known: `--columns label=1` takes the outer ones, label=2 those inside; part=1 or group=1 behind "
-            "label=2 says that the outer ones are parts (train, val, test), or are never torn apart"
+            "not known: `--columns label=1` takes the outer ones, label=2 those inside; part=1 or group=1 "
+            "behind label=2 says that the outer ones are parts (train, val, test), or are never torn apart"
         )
 
 
