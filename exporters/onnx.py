@@ -149,7 +149,13 @@ class OnnxExporter(Exporter):
             return taken.model, dataclasses.replace(passport, int8_dialect=source.passport.int8_dialect)
         if options.precision == "int8":
             dialect, allowed = options.dialect or UNSIGNED, options.allowed_points
-            made = quantize_within(run.calibrated(source), dialect=dialect, allowed=allowed, tell=run.tell)
+            made = quantize_within(
+                run.calibrated(source),
+                dialect=dialect,
+                allowed=allowed,
+                tell=run.tell,
+                search_s=options.search_s,
+            )
             passport = _passport(source, made.model, options, run)
             wide = made.dialect == UNSIGNED and not made.reduced_range
             target = Target(instruction_set=cpu().int8_instructions) if wide else None

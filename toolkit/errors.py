@@ -10,6 +10,7 @@
     ├── ShapeError         1  arrays that do not fit the model
     ├── MissingExtraError  3  a command whose optional packages are not installed
     ├── UnavailableError   3  a named backend, format or device that is not here
+    ├── UndecidedError     1  a check that its pictures, or its time, do not suffice to decide
     └── GateError          4  a check that was asked for and failed: parity, accuracy, regression
 
 Anything else that escapes is a bug and keeps its traceback.
@@ -81,6 +82,10 @@ def needs_extra(extra: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise MissingExtraError((error.name or "a package").partition(".")[0], extra) from None
+
+
+class UndecidedError(CnnkitError):
+    """A check that its pictures, or the time that it was given, do not suffice to decide."""
 
 
 class GateError(CnnkitError):

@@ -61,7 +61,7 @@ def settings_of(choice: ChoiceFile) -> dict[str, str]:
 
 def release_of(backend: str) -> str | None:
     """Return the release of a backend's runtime on this machine; None where it is not here, or unknown."""
-    return BACKENDS.load(backend).availability().version if backend in BACKENDS.names() else None
+    return BACKENDS.load(backend).release() if backend in BACKENDS.names() else None
 
 
 def resolve_choice(text: str | None, selection: Selection, tell: Tell) -> Resolved | None:

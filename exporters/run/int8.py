@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +19,7 @@ from toolkit.allocation import give_back_freed_memory
 from toolkit.answering import answers, decisions, inputs_for
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine, EngineOptions, opener
-from toolkit.errors import CnnkitError, GateError
+from toolkit.errors import CnnkitError, GateError, UndecidedError
 from toolkit.exporting import ExportOptions, RangeMethod
 from toolkit.exporting.accuracy import Drop, fewest_images, paired_drop
 from toolkit.exporting.heldout import HeldOut, hold_out
@@ -47,7 +49,7 @@ class Calibrated:
     seed: int
     images: int
     scale: Scale = "normal"
-    before: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    right: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     @property
     def source(self) -> str:
@@ -58,12 +60,14 @@ class Calibrated:
     def right_before(self, count: int) -> NDArray[np.bool_]:
         """Return which of the first `count` held-out pictures the fp32 graph gets right."""
         assert self.held.validation is not None
-        if count not in self.before:
+        known = len(self.right)
+        if known < count:
             give_back_freed_memory()
             # a second, packed copy of the weights is what a large network has no room for here
-            self.before[count] = logits(self.model, self.held.inputs(0, count), lean=True)
-        decided = decisions(self.before[count], probable=self.held.passport.softmax)
-        return np.asarray(decided == self.held.validation.labels[:count])
+            more = logits(self.model, self.held.inputs(known, count), lean=True)
+            decided = decisions(more, probable=self.held.passport.softmax)
+            self.right = np.concatenate([self.right, decided == self.held.validation.labels[known:count]])
+        return self.right[:count]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +125,18 @@ def calibrate(
 
 
 def quantize_within(
-    calibrated: Calibrated, *, dialect: Dialect, allowed: float, tell: Tell, here: Cpu | None = None
+    calibrated: Calibrated,
+    *,
+    dialect: Dialect,
+    allowed: float,
+    tell: Tell,
+    here: Cpu | None = None,
+    search_s: float | None = None,
 ) -> Quantized:
     """Return an int8 graph whose accuracy drop is within `allowed` points, as many layers as can in int8.
 
-    Raises GateError when even the search finds none, CnnkitError when the pictures do not suffice to tell.
+    Raises GateError when even the search finds none, UndecidedError when the pictures do not suffice to tell,
+    or judging and searching would take longer than `search_s`.
     Without labelled pictures (untrained and foreign networks) nothing is judged, and the result says so.
     """
     held, method = calibrated.held, calibrated.method
@@ -140,7 +151,7 @@ def quantize_within(
         named = ", ".join(f"{name} ({why})" for name, why in unable.items())
         tell(f"left in float, as int8 has no form for them: {named}")
     if held.validation is not None:
-        kept, drop = _search(calibrated, lambda keep: emit(keep=keep), allowed, tell)
+        kept, drop = _search(calibrated, lambda keep: emit(keep=keep), allowed, tell, search_s)
         judged = drop_record(drop, allowed, held)
     return Quantized(
         model=emit(keep=kept),
@@ -161,29 +172,43 @@ def quantize_within(
 
 
 def _search(
-    calibrated: Calibrated, emit: Callable[[Sequence[str]], Any], allowed: float, tell: Tell
+    calibrated: Calibrated,
+    emit: Callable[[Sequence[str]], Any],
+    allowed: float,
+    tell: Tell,
+    search_s: float | None = None,
 ) -> tuple[list[str], Drop]:
     """Return the smallest set of layers to keep in float, and the drop that is left with it.
 
     One layer at least stays in int8: a file without any would be int8 in name only.
     """
     assert calibrated.held.validation is not None
+    ends = math.inf if search_s is None else time.monotonic() + search_s
+
+    def timely(known: Drop) -> None:
+        if time.monotonic() >= ends:
+            raise UndecidedError(
+                f"int8 loses {known.words()}: more than {allowed:g} could not be ruled out in "
+                f"{search_s:.0f} s, on more images or with layers in float; `cnnkit export` takes its time"
+            )
+
     # kept for every judgement to come, and taken while no int8 graph needs memory, too
     calibrated.right_before(min(FIRST_IMAGES, len(calibrated.held.validation)))
-    drop = judge(calibrated, emit([]), allowed)
+    drop = judge(calibrated, emit([]), allowed, timely)
     if drop.judge(allowed) == "pass":
         return [], drop
     fewest = fewest_images(allowed)
     if fewest is None or drop.images < fewest:  # whatever stays in float, the pictures could not tell
         raise refusal(drop, allowed, [])
     tell(f"int8 loses {drop.words()}: more than {allowed:g} cannot be ruled out; looking for layers to keep")
-    ranked = _by_damage(calibrated, emit)[:-1]
+    ranked = _by_damage(calibrated, emit, lambda: timely(drop))[:-1]
     if not ranked:
         raise refusal(drop, allowed, [])
-    low, high, found = 1, len(ranked), None
+    low, high, found, whole = 1, len(ranked), None, drop
     while low <= high:  # the more of the worst layers stay in float, the less is lost
+        timely(whole)
         middle = (low + high) // 2
-        tried = judge(calibrated, emit(ranked[:middle]), allowed)
+        tried = judge(calibrated, emit(ranked[:middle]), allowed, lambda _: timely(whole))
         if tried.judge(allowed) == "pass":
             found, drop, high = ranked[:middle], tried, middle - 1
         else:
@@ -191,6 +216,7 @@ def _search(
     if found is None:
         raise refusal(judge(calibrated, emit(ranked), allowed), allowed, ranked)
     for name in list(found[:-1]):  # a layer that a later one made superfluous goes back to int8
+        timely(whole)  # a set that passes is not taken as it is: the file would depend on the machine's speed
         fewer = [other for other in found if other != name]
         tried = judge(calibrated, emit(fewer), allowed)
         if tried.judge(allowed) == "pass":
@@ -199,11 +225,20 @@ def _search(
     return found, drop
 
 
-def judge(calibrated: Calibrated, model: Any, allowed: float) -> Drop:
-    """Measure the paired drop of an int8 graph against the fp32 one, until it is decided."""
+def judge(
+    calibrated: Calibrated, model: Any, allowed: float, timely: Callable[[Drop], None] = lambda drop: None
+) -> Drop:
+    """Measure the paired drop of an int8 graph against the fp32 one, until it is decided.
+
+    `timely` is told what is known before more images are answered, and raises once the time is up.
+    """
     held = calibrated.held
     return _decided(
-        held, allowed, calibrated.right_before, lambda start, stop: logits(model, held.inputs(start, stop))
+        held,
+        allowed,
+        calibrated.right_before,
+        lambda start, stop: logits(model, held.inputs(start, stop)),
+        timely,
     )
 
 
@@ -231,6 +266,7 @@ def _decided(
     allowed: float,
     right_before: Callable[[int], NDArray[np.bool_]],
     answer: Callable[[int, int], NDArray[np.float32]],
+    timely: Callable[[Drop], None] = lambda drop: None,
 ) -> Drop:
     """Measure a paired drop on more and more held-out pictures until it is decided or none are left."""
     validation = held.validation
@@ -242,6 +278,7 @@ def _decided(
         drop = paired_drop(right_before(count), right)
         if drop.judge(allowed) != "undecided" or count == len(validation):
             return drop
+        timely(drop)
         more = min(2 * count, len(validation))
         answered = np.concatenate([answered, answer(count, more)])
         count = more
@@ -258,13 +295,19 @@ def drop_record(drop: Drop, allowed: float, held: HeldOut) -> AccuracyDrop:
     )
 
 
-def _by_damage(calibrated: Calibrated, emit: Callable[[Sequence[str]], Any]) -> list[str]:
-    """Return the heavy nodes, the one first that moves the logits most when it alone is in int8."""
+def _by_damage(
+    calibrated: Calibrated, emit: Callable[[Sequence[str]], Any], timely: Callable[[], None]
+) -> list[str]:
+    """Return the heavy nodes, the one first that moves the logits most when it alone is in int8.
+
+    `timely` raises once the time is up.
+    """
     names = heavy_nodes(calibrated.model)
     inputs = calibrated.held.inputs(0, SENSITIVITY_IMAGES)
     wanted = logits(calibrated.model, inputs)
     damage = {}
     for name in names:
+        timely()
         alone = emit([other for other in names if other != name])
         damage[name] = float(np.square(logits(alone, inputs) - wanted).mean())
     return sorted(names, key=lambda name: -damage[name])
@@ -275,12 +318,12 @@ def refusal(
 ) -> CnnkitError:
     """Return why nothing is exported: how much is lost, with how many layers in float, and `on` what.
 
-    A GateError where too much is lost; what the pictures cannot tell failed no gate.
+    A GateError where too much is lost; an UndecidedError, which failed no gate, for what they cannot tell.
     """
     kept_words = f" even with {len(kept)} layers in float" if kept else ""
     loses = f"{precision} loses {drop.words()}{on}{kept_words}"
     if drop.judge(allowed) == "undecided":
-        return CnnkitError(
+        return UndecidedError(
             f"{loses}: undecided against the {allowed:g} points allowed; {_lacking(drop, allowed)}, or use "
             "--precision fp16"
         )

@@ -49,13 +49,15 @@ class Examination:
 class BackendSetting:
     """One thing that a backend lets people choose when an artifact is opened, and what it may be.
 
-    `tries` are the values beside the default with which some networks are faster.
+    `tries` are the values beside the default with which some networks are faster; `costly` tells that
+    opening with them takes long, as a compiler runs.
     """
 
     choices: tuple[str, ...]
     default: str
     help: str
     tries: tuple[str, ...] = ()
+    costly: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +208,10 @@ class Backend(ABC):
     def installed(self) -> bool:
         """Tell, without importing the runtime where that takes long, whether it may run here."""
         return self.availability().available
+
+    def release(self) -> str | None:
+        """Return the runtime's release, imported only where that takes no time; None where it is not here."""
+        return self.availability().version
 
     def examine(self) -> Examination:
         """Look closer than `availability` does, for `cnnkit doctor`; may take a second."""

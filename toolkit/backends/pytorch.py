@@ -138,6 +138,7 @@ class PyTorch(Backend):
             default="no",
             help="Whether PyTorch compiles the module, which takes a C++ compiler.",
             tries=("yes",),
+            costly=True,
         ),
     }
 
@@ -149,6 +150,9 @@ class PyTorch(Backend):
 
     def installed(self) -> bool:
         return find_spec("torch") is not None  # importing it takes over a second
+
+    def release(self) -> str | None:
+        return metadata.version("torch") if self.installed() else None
 
     def availability(self) -> Availability:
         try:

@@ -23,7 +23,9 @@ class ChooseSettings:
     and 32), `threads` None each runtime's default and fewer. `image_limit` is on how many pictures at most.
     With `allow_noise` what a noisy machine cannot tell is no error: the baseline is chosen. Without `expand`
     no other settings are tried than those of the candidates. `limit_s` is how long one may take to answer
-    before it is taken to hang, and, where that is over a minute, to open.
+    before it is taken to hang, and, where that is over a minute, to open; `wait_s` how long another
+    choosing on this machine is waited for. `search_s` are the seconds in which an int8 file that is made is
+    judged, and layers that must stay in float are looked for.
     """
 
     batches: tuple[int, ...] | None = None
@@ -38,6 +40,8 @@ class ChooseSettings:
     image_limit: int = 10_000
     expand: bool = True
     limit_s: float = 60.0
+    wait_s: float = 900.0
+    search_s: float = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
 from toolkit.choices import CurvePoint
 from toolkit.choosing import Candidate, ChooseSettings, LostError
 from toolkit.choosing.bays import Bay, close_all, open_bays
-from toolkit.choosing.judging import ChoicePictures
+from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
 from toolkit.choosing.measuring import Timekeeper, Track
 from toolkit.choosing.requests import OpenEngine, PeakTold, TellPeak
 from toolkit.choosing.standing import Entrant, Standing
 from toolkit.machine.cpu import cpu
 
+# windows in turn, and the seconds of each: to look, to thin out, to rank what is left, to confirm
+LOOK, SCREEN, RANK, CONFIRM = (1, 0.04), (2, 0.04), (3, 0.06), (4, 0.08)
 # the batches of the curve, and seconds of each of its windows
 CURVE = (1, 2, 4, 8, 16, 32, 64)
 CURVE_S = 0.05
@@ -33,9 +37,14 @@ class Arena:
         """Whether the time is up."""
         return time.monotonic() > self.ends
 
-    def enter(self, candidates: Sequence[Candidate], batches: Sequence[int]) -> list[Entrant]:
-        """Open candidates in processes of their own; what cannot be is out, with its reason."""
-        lost = self._opened(candidates)
+    def enter(
+        self, candidates: Sequence[Candidate], batches: Sequence[int], *, limit_s: float | None = None
+    ) -> list[Entrant]:
+        """Open candidates in processes of their own; what cannot be is out, with its reason.
+
+        `limit_s` is how long each answer may take, None the settings' own.
+        """
+        lost = self._opened(candidates, limit_s)
         found = [
             Entrant(
                 candidate=one,
@@ -53,10 +62,11 @@ class Arena:
         for one in entrants:
             one.why_not = lost.get(one.key)
 
-    def _opened(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+    def _opened(self, candidates: Sequence[Candidate], limit_s: float | None = None) -> dict[str, str]:
         lost: dict[str, str] = {}
         asked = [self._opening(one) for one in candidates]
-        self.bays |= open_bays(asked, lost, at_once=cpu().cores, limit_s=self.settings.limit_s)
+        within_s = self.settings.limit_s if limit_s is None else limit_s
+        self.bays |= open_bays(asked, lost, at_once=cpu().cores, limit_s=within_s)
         return lost
 
     def _opening(self, candidate: Candidate) -> OpenEngine:
@@ -85,6 +95,23 @@ class Arena:
             if one.why_not is None:
                 one.why_not = self.times.lost.get(one.key)
 
+    def time(self, entrants: Sequence[Entrant], turns: tuple[int, float]) -> None:
+        """Time those that are not out in turn, for so many windows of so many seconds."""
+        alive = [one for one in entrants if one.why_not is None]
+        if alive:
+            tracks = [track for one in alive for track in one.tracks.values()]
+            self.take_turns(alive, tracks, rounds=turns[0], window_s=turns[1], bounded=True)
+
+    def judge(self, judge: ChoiceJudge, one: Entrant) -> None:
+        """Judge an entrant's answers; who may not be chosen is out."""
+        try:
+            one.ruling = judge.judge(self.bays[one.key])
+        except LostError as error:
+            self.out(one, str(error))
+            return
+        if one.ruling.why_not is not None:
+            self.out(one, one.ruling.why_not)
+
     def weigh(self, entrants: Sequence[Entrant], batch: int) -> None:
         """Have each process tell its memory at a batch; who holds more than the budget allows is out."""
         for one in [each for each in entrants if each.why_not is None]:
@@ -111,19 +138,26 @@ class Arena:
             bay.close()
 
     def curve(self, one: Entrant) -> tuple[CurvePoint, ...]:
-        """Time the batches that callers may be put together in, in one more fresh process."""
-        lost = self._opened([one.candidate])
+        """Time the batches that callers may be put together in, in the process that confirmed it."""
+        if one.key not in self.bays:
+            self._opened([one.candidate])
+        fixed = next(iter(one.candidate.artifact.passport.input.shape), None)
+        tracks = [Track(key=one.key, batch=batch) for batch in ((fixed,) if fixed else CURVE)]
+        self.times.run(tracks, self.bays, rounds=2, window_s=CURVE_S)
         points = []
-        try:
-            for batch in () if lost else CURVE:
-                track = Track(key=one.key, batch=batch)
-                self.times.run([track], self.bays, rounds=2, window_s=CURVE_S)
-                if not track.windows or track.median_ms <= 0:
-                    break
-                points.append(CurvePoint(batch=batch, latency_ms=track.median_ms))
-        finally:
-            self.close()
+        for track in tracks:
+            if not track.windows or track.median_ms <= 0:
+                break
+            points.append(CurvePoint(batch=track.batch, latency_ms=track.median_ms))
         return tuple(points)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """End every process."""

@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,28 +43,30 @@ class Bay:
                 env=_environment(),
                 start_new_session=True,
             )
-        self._pipe: Connection[Request, Response] = Connection(ours.detach())
-        self._asked = ""
+        self.pipe: Connection[Request, Response] = Connection(ours.detach())
+        self._asked, self._allowed_s, self._asked_at = "", limit_s, 0.0
 
-    def ask(self, request: Request) -> None:
-        """Send a request without waiting for its answer. Raises LostError."""
-        self._asked = _said(request)
+    def ask(self, request: Request, more_s: float = 0.0) -> None:
+        """Send a request that may take so many seconds more than usual; do not wait. Raises LostError."""
+        self._asked, self._allowed_s = _said(request), self.limit_s + more_s
+        self._asked_at = time.monotonic()
         try:
-            self._pipe.send(request)
+            self.pipe.send(request)
         except OSError:
             raise LostError(self._ended()) from None
 
-    def take(self, more_s: float = 0.0) -> Response:
-        """Return the answer to what was asked, waiting so many seconds more than usual.
+    @property
+    def left_s(self) -> float:
+        """The seconds that it still has for its answer."""
+        return max(0.0, self._asked_at + self._allowed_s - time.monotonic())
 
-        Raises LostError where it failed, crashed, or takes longer.
-        """
-        limit_s = self.limit_s + more_s
+    def take(self) -> Response:
+        """Return the answer to what was asked. Raises LostError where it failed, crashed, or takes longer."""
         try:
-            if not self._pipe.poll(limit_s):
+            if not self.pipe.poll(self.left_s):
                 self.close()
-                raise LostError(f"{self._asked} took over {limit_s:g} s and was ended")
-            reply = self._pipe.recv()
+                raise LostError(f"{self._asked} took over {self._allowed_s:g} s and was ended")
+            reply = self.pipe.recv()
         except (EOFError, OSError):
             raise LostError(self._ended()) from None
         if isinstance(reply, RequestFailed):
@@ -72,8 +75,8 @@ class Bay:
 
     def get(self, request: Request, more_s: float = 0.0) -> Any:
         """Return the answer to a request. Raises LostError."""
-        self.ask(request)
-        return self.take(more_s)
+        self.ask(request, more_s)
+        return self.take()
 
     def _ended(self) -> str:
         """Say how the process ended, with the last thing that it said."""
@@ -91,7 +94,7 @@ class Bay:
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
-        self._pipe.close()
+        self.pipe.close()
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -121,37 +124,39 @@ def _said(request: Request) -> str:
 def open_bays(
     openings: Sequence[OpenEngine], lost: dict[str, str], *, at_once: int, limit_s: float
 ) -> dict[str, Bay]:
-    """Start candidates' processes, `at_once` at a time, and open them; note in `lost` why one could not be.
+    """Start candidates' processes and open them; note in `lost` why one could not be.
 
+    `at_once` are opening at any time: a slow runtime keeps one core busy while the others open the next.
     They are keyed as the candidates are. Nothing is left running where this raises.
     """
     bays: dict[str, Bay] = {}
+    waiting, opening = list(reversed(openings)), list[Bay]()
     try:
-        for start in range(0, len(openings), at_once):
-            some = openings[start : start + at_once]
-            for one in some:
-                bays[one.candidate.key] = Bay(one.candidate, limit_s)
-            for one in some:
-                _try(bays, one.candidate.key, lost, one)
-            for one in some:
-                _try(bays, one.candidate.key, lost, None)
+        while waiting or opening:
+            while waiting and len(opening) < at_once:
+                one = waiting.pop()
+                bay = bays[one.candidate.key] = Bay(one.candidate, limit_s)
+                with _noted(bays, bay, lost):
+                    bay.ask(one, max(0.0, OPENING_S - limit_s))
+                    opening.append(bay)
+            ready = wait([bay.pipe for bay in opening], min((bay.left_s for bay in opening), default=0.0))
+            for bay in [each for each in opening if each.pipe in ready or each.left_s == 0]:
+                opening.remove(bay)
+                with _noted(bays, bay, lost):
+                    bay.take()
     except BaseException:
         close_all(bays)
         raise
     return bays
 
 
-def _try(bays: dict[str, Bay], key: str, lost: dict[str, str], request: Request | None) -> None:
-    """Ask a bay, or take its answer for no request; one that is lost is noted and left out."""
-    bay = bays.get(key)
-    if bay is None:
-        return
+@contextlib.contextmanager
+def _noted(bays: dict[str, Bay], bay: Bay, lost: dict[str, str]) -> Iterator[None]:
+    """Note a bay that is lost inside the block, and leave it out."""
     try:
-        if request is None:
-            bay.take(max(0.0, OPENING_S - bay.limit_s))
-        else:
-            bay.ask(request)
+        yield
     except LostError as error:
+        key = bay.candidate.key
         lost[key] = str(error)
         bays.pop(key).close()
 

@@ -13,7 +13,8 @@ from toolkit.artifacts import Artifact, find_artifacts, open_artifact
 from toolkit.backends import BACKENDS, Backend, backend_names
 from toolkit.choices import Budget, Contender
 from toolkit.choosing import Candidate, ChooseSettings, Rejection
-from toolkit.errors import CnnkitError, unknown_name
+from toolkit.choosing.unmade import recall, remember
+from toolkit.errors import CnnkitError, GateError, UndecidedError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, make, reaches
 from toolkit.machine.cpu import cpu
 from toolkit.opening import Selection, as_asked
@@ -100,9 +101,8 @@ def find_files(
     found = CandidateFiles()
     for name in backends_asked(settings):
         backend = BACKENDS.load(name)
-        state = backend.availability()
-        if not state.available:
-            found.add(rejected_file(name, "fp32", f"{state.why_not}"))
+        if not backend.installed():  # what is installed and does not run tells why when it is opened
+            found.add(rejected_file(name, "fp32", f"{backend.availability().why_not}"))
             continue
         for precision in get_args(Precision):
             finder.add(found, backend, precision)
@@ -179,6 +179,7 @@ class FileFinder:
             data_dir=self.settings.data_dir,
             model_file=self.settings.model_file,
             max_accuracy_drop=self.most_drop,
+            search_s=self.settings.search_s,
         )
 
     def _can(self, word: str, precision: Precision) -> bool:
@@ -195,9 +196,16 @@ class FileFinder:
     def _made(self, word: str, precision: Precision, dialect: Dialect | None) -> Artifact | str:
         if not self.makes:
             return "no such file came with it"
+        options = self._options(precision, dialect)
+        known = recall(self.source.passport.sha256, word, options)
+        if known is not None:
+            return known.words()
         self.tell(f"making {self.source.name} {precision} ({word}{f', {dialect}' if dialect else ''}) …")
         try:
-            return make(self.source, word, self._options(precision, dialect), self.tell, self._needed)
+            return make(self.source, word, options, self.tell, self._needed)
+        except (GateError, UndecidedError) as error:
+            remember(self.source.passport.sha256, word, options, str(error))
+            return str(error)
         except CnnkitError as error:
             return str(error)
 

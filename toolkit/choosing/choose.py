@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from toolkit.artifacts import (
     CHECKPOINT,
     Artifact,
     artifacts_root,
-    cache_root,
     now,
     open_artifact,
 )
@@ -38,6 +36,7 @@ from toolkit.choosing.result import Choice, frontier
 from toolkit.choosing.selection import Elected, select
 from toolkit.choosing.standing import Standing
 from toolkit.choosing.stopping import kill_as_ctrl_c
+from toolkit.choosing.turns import only_one
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.graphs import GRAPH
 from toolkit.machine.cpu import cpu
@@ -76,23 +75,31 @@ def choose(
     if model is not None and is_path(str(model)) and source.path.parent.name == source.name:
         folder = source.path.parent.parent
     given = fitting(source, asked, given)
-    with kill_as_ctrl_c(), only_one(tell), pictures_for(source, given, dataset) as pictures:
+    with (
+        kill_as_ctrl_c(),
+        only_one(source.name, given.wait_s, tell) as waited_s,
+        pictures_for(source, given, dataset) as pictures,
+    ):
         if pictures.why_unjudged is not None:
             tell(f"no picture can judge the answers ({pictures.why_unjudged}): {_consequence(given)}")
         files = find_files(source, folder, given, asked, tell, judged=pictures.labels is not None)
         contest = Contest(_lined_up(files), pictures, asked, given, tell, later=files.later)
-        return compete(contest, source, files.rejected, root=folder, start=start)
+        return compete(contest, source, files.rejected, root=folder, start=start + waited_s)
 
 
 def _choose_packed(path: Path, budget: Budget, settings: ChooseSettings, root: Path, tell: Tell) -> Choice:
     """Choose among the files of a pack, by its pictures; they are laid out in the artifacts folder."""
     start = time.monotonic()
-    with kill_as_ctrl_c(), only_one(tell), open_pack(path, root) as pack:
+    with (
+        kill_as_ctrl_c(),
+        only_one(path.stem, settings.wait_s, tell) as waited_s,
+        open_pack(path, root) as pack,
+    ):
         tell(f"opened {path}: {len(pack.manifest.files)} files of {pack.source.name}, {pack.pictures.source}")
         given, judged = fitting(pack.source, budget, settings), pack.pictures.labels is not None
         files = find_files(pack.source, root, given, budget, tell, judged=judged, makes=False)
         contest = Contest(_lined_up(files), pack.pictures, budget, given, tell)
-        return compete(contest, pack.source, files.rejected, root=root, start=start)
+        return compete(contest, pack.source, files.rejected, root=root, start=start + waited_s)
 
 
 def _consequence(settings: ChooseSettings) -> str:
@@ -140,29 +147,10 @@ def fitting(source: Artifact, budget: Budget, settings: ChooseSettings) -> Choos
     return replace(settings, batches=(fixed,)) if fixed is not None else settings
 
 
-@contextlib.contextmanager
-def only_one(tell: Tell) -> Iterator[None]:
-    """Wait until no other choosing measures on this machine: each would be the other's noise."""
-    path = cache_root() / "choosing.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a")
-    except OSError:  # a home that cannot be written to has no other one waiting there either
-        yield
-        return
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            tell("another `cnnkit choose` measures on this machine; waiting until it is done …")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def versions() -> Mapping[str, str | None]:
     """Return the release of every backend that may run here, by its name."""
     loaded = {name: BACKENDS.load(name) for name in backend_names()}
-    return {name: one.availability().version for name, one in loaded.items() if one.installed()}
+    return {name: one.release() for name, one in loaded.items() if one.installed()}
 
 
 def compete(
@@ -174,10 +162,11 @@ def compete(
     stage = contest.standing.stage
     contest.standing.stages["files"] = time.monotonic() - start
     try:
-        contest.run()
-        selected = select(contest)
-        with stage("curve"):
-            curve = contest.arena.curve(selected.entrant)
+        with contest.arena:
+            contest.run()
+            selected = select(contest)
+            with stage("curve"):
+                curve = contest.arena.curve(selected.entrant)
     except KeyboardInterrupt:
         contest.tell("interrupted: what follows is partial, and nothing was chosen")
     found = outcome_of(source, contest, rejected, selected, start)
@@ -198,7 +187,7 @@ def compete(
         pictures=found.pictures,
         created=now(),
     )
-    write_choice(path, record)
+    _keep(path, record, found.why)
     with stage("explaining"):
         notes = (*found.notes, *why_slower(contest))
     return replace(
@@ -209,6 +198,14 @@ def compete(
         seconds=time.monotonic() - start,
         stages=_rounded(contest),
     )
+
+
+def _keep(path: Path, record: ChoiceFile, why: str) -> None:
+    """Write a choice. Raises CnnkitError that tells what was found where the disk is full."""
+    try:
+        write_choice(path, record)
+    except CnnkitError as error:
+        raise CnnkitError(f"found {record.chosen.label}: {why}; but {error}") from None
 
 
 def _lined_up(files: CandidateFiles) -> list[Candidate]:

@@ -10,12 +10,13 @@ from toolkit.artifacts import artifacts_root, find_artifacts, open_artifact
 from toolkit.backends import BACKENDS
 from toolkit.choices import Budget, ChoiceFile, Contender, find_choice
 from toolkit.choosing import Candidate, ChooseSettings
-from toolkit.choosing.choose import find_source, only_one, outcome_of
+from toolkit.choosing.choose import find_source, outcome_of
 from toolkit.choosing.contest import Contest
 from toolkit.choosing.judging import pictures_for
 from toolkit.choosing.result import Choice
 from toolkit.choosing.selection import select
 from toolkit.choosing.stopping import kill_as_ctrl_c
+from toolkit.choosing.turns import only_one
 from toolkit.errors import CnnkitError, GateError, NotFoundError
 from toolkit.opening import Selection, as_asked
 from toolkit.resolving import release_of
@@ -52,15 +53,20 @@ def confirm_choice(
     batches = {found.file.chosen.batch, *([found.file.baseline.batch] if asked.throughput else [])}
     given = replace(given, batches=tuple(sorted(batches)))
     tell(f"confirming {found.file.chosen.label}, chosen {found.file.created}")
-    with kill_as_ctrl_c(), only_one(tell), pictures_for(source, given, dataset) as pictures:
+    with (
+        kill_as_ctrl_c(),
+        only_one(source.name, given.wait_s, tell) as waited_s,
+        pictures_for(source, given, dataset) as pictures,
+    ):
         chosen, baseline = (
             _again(one, found.file, folder) for one in (found.file.chosen, found.file.baseline)
         )
         candidates = {one.key: one for one in (baseline, chosen)}
         contest = Contest(list(candidates.values()), pictures, asked, replace(given, expand=False), tell)
-        contest.run()
+        with contest.arena:
+            contest.run()
         selected = select(contest)
-        outcome = outcome_of(source, contest, [], selected, start)
+        outcome = outcome_of(source, contest, [], selected, start + waited_s)
     if selected.entrant.candidate.key != chosen.key:
         raise GateError(
             f"the choice is not confirmed: {selected.why}; `cnnkit choose {source.name}` chooses again"

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 
 from toolkit.backends import DEFAULT_BACKEND
 from toolkit.choices import Budget
 from toolkit.choosing import Candidate, ChooseSettings, LostError, Rejection
-from toolkit.choosing.arena import Arena
-from toolkit.choosing.candidates import LaterFile, variants
+from toolkit.choosing.arena import CONFIRM, LOOK, RANK, SCREEN, Arena
+from toolkit.choosing.candidates import LaterFile
 from toolkit.choosing.deciding import decided, staying
-from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, alike
+from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
 from toolkit.choosing.measuring import Track, gain
 from toolkit.choosing.standing import Entrant, Standing
+from toolkit.choosing.tuning import EXPANDED, Tuner
 from toolkit.errors import CnnkitError
 from toolkit.telling import Tell
 
-# windows in turn, and the seconds of each: to look, to thin out, to rank what is left, to confirm
-LOOK, SCREEN, RANK, CONFIRM = (1, 0.04), (2, 0.04), (3, 0.06), (4, 0.08)
-# slower than the best that may be chosen by so much, a file is not judged, or only its threads are tried: by
-# their number, and by luck in one process, the time of a very small network doubles
-HOPELESS, EXPANDED = 2.5, 1.6
-# so near to the best of a file's settings, and of all that is ranked, one is timed again
-NEAR_FILE, NEAR = 1.3, 1.15
+# slower than the best that may be chosen by so much, a file is not judged
+HOPELESS = 2.5
+# so near to the best of all that is ranked, one is confirmed
+NEAR = 1.15
 RANKED, FINALISTS = 6, 3
 # sets of fresh processes: the least that tell an interval, and the most that are taken
 LEAST_SETS, MOST_SETS = 3, 8
-# of the time: what confirming takes at least
-RESERVE = 0.4
 # of the rounds: beyond it, what is not clear is not told
 TOO_NOISY = 0.34
 
@@ -55,33 +50,33 @@ class Contest:
         self.arena = Arena(pictures, settings, self.standing)
 
     def run(self) -> Standing:
-        """Hold the contest. Raises CnnkitError where the baseline itself does not run."""
+        """Hold the contest; the last processes are left open, and end with the arena.
+
+        Raises CnnkitError where the baseline itself does not run.
+        """
         stage, arena = self.standing.stage, self.arena
-        try:
-            with stage("opening"):
-                baseline = self._enter()
-            with stage("timing"):
-                self._look(baseline)
-            judge = ChoiceJudge(
-                baseline=arena.bays[baseline.key],
-                pictures=self.pictures,
-                budget=self.budget,
-                unjudged=self.settings.unjudged,
-                late=lambda: arena.late,
-            )
-            with stage("judging"):
-                self._judge(judge, baseline)
-            with stage("later files"):
-                self._make_later(judge, baseline)
-            with stage("timing"):
-                self._time(self._within(self.standing.alive, EXPANDED), SCREEN)
-            if self.settings.expand:
-                with stage("settings"):
-                    self._expand(judge, baseline)
-            with stage("ranking"):
-                self._rank(baseline)
-        finally:
-            arena.close()
+        with stage("opening"):
+            baseline = self._enter()
+        with stage("timing"):
+            self._look(baseline)
+        judge = ChoiceJudge(
+            baseline=arena.bays[baseline.key],
+            pictures=self.pictures,
+            budget=self.budget,
+            unjudged=self.settings.unjudged,
+            late=lambda: arena.late,
+        )
+        with stage("judging"):
+            self._judge(judge, baseline)
+        with stage("later files"):
+            self._make_later(judge, baseline)
+        with stage("timing"):
+            arena.time(self.standing.within(self.standing.alive, EXPANDED), SCREEN)
+        if self.settings.expand:
+            with stage("settings"):
+                self._tuner(judge, baseline).run()
+        with stage("ranking"):
+            self._rank(baseline)
         with stage("confirming"):
             self._confirm(baseline)
         return self.standing
@@ -99,22 +94,9 @@ class Contest:
     def _look(self, baseline: Entrant) -> None:
         """Time every file once in turn, and see what its process holds."""
         self.tell(f"timing {len(self.standing.alive)} of them in turn …")
-        self._time(self.standing.alive, LOOK)
+        self.arena.time(self.standing.alive, LOOK)
         _require(baseline, "does not run")
         self.arena.weigh(self.standing.alive, max(self.batches))
-
-    def _time(self, entrants: Sequence[Entrant], turns: tuple[int, float]) -> None:
-        alive = [one for one in entrants if one.why_not is None]
-        if alive:
-            tracks = [track for one in alive for track in one.tracks.values()]
-            self.arena.take_turns(alive, tracks, rounds=turns[0], window_s=turns[1], bounded=True)
-
-    def _within(self, entrants: Sequence[Entrant], times: float) -> list[Entrant]:
-        """Return the baseline and those alive that are slower than the best of them by so much at most."""
-        score, baseline = self.standing.score, self.standing.baseline
-        alive = [one for one in entrants if one.why_not is None]
-        most = times * min(map(score, alive), default=math.inf)
-        return [one for one in alive if one is baseline or score(one) <= most]
 
     def _judge(self, judge: ChoiceJudge, baseline: Entrant) -> None:
         """Judge the fast ones first; what is hopelessly slower than one that may be chosen is not judged."""
@@ -128,7 +110,7 @@ class Contest:
             if own > HOPELESS * best:
                 self.arena.out(one, f"{own / best:.1f} times slower than one that may be chosen; not judged")
                 continue
-            self._judge_one(judge, one)
+            self.arena.judge(judge, one)
             if one.why_not is None:
                 best = min(best, own)
 
@@ -140,91 +122,39 @@ class Contest:
             baseline.why_not = str(error)
         _require(baseline, "is no reference")
 
-    def _judge_one(self, judge: ChoiceJudge, one: Entrant) -> None:
-        try:
-            one.ruling = judge.judge(self.arena.bays[one.key])
-        except LostError as error:
-            self.arena.out(one, str(error))
-            return
-        if one.ruling.why_not is not None:
-            self.arena.out(one, one.ruling.why_not)
-
     def _make_later(self, judge: ChoiceJudge, baseline: Entrant) -> None:
         """Make and judge what was put off, where the file that it is another dialect of is near the best."""
         known, score = {one.key: one for one in self.standing.entrants}, self.standing.score
         for late in self.later:
             times = score(known[late.beside.key]) / min(map(score, self.standing.alive))
+            start = time.monotonic()
             made = late.make() if times <= HOPELESS else late.not_made(times)
+            self.arena.ends += time.monotonic() - start  # making files is no measuring
             if isinstance(made, Rejection):
                 self.standing.unmade.append(made)
                 continue
             (one,) = self.arena.enter([made], self.batches)
-            self._time([baseline, one], LOOK)
+            self.arena.time([baseline, one], LOOK)
             self.arena.weigh([one], max(self.batches))
             if one.why_not is None:
-                self._judge_one(judge, one)
+                self.arena.judge(judge, one)
 
-    def _expand(self, judge: ChoiceJudge, baseline: Entrant) -> None:
-        """Try the settings of each file that comes near the best, the fastest file first."""
-        score = self.standing.score
-        for one in sorted(self.standing.alive, key=score):
-            others = self._others(one) if one.why_not is None else []
-            if not others:
-                continue
-            if time.monotonic() > self.arena.ends - RESERVE * self.settings.time_s:
-                why = f"not tried: the time was up (--time {self.settings.time_s:g})"
-                untried = [Entrant(candidate=other, tracks={}, why_not=why) for other in others]
-                self.standing.entrants += untried
-                continue
-            self.tell(f"trying {len(others)} settings of {one.candidate.contender(1).label} …")
-            self._try(judge, one, baseline, others)
-
-    def _others(self, one: Entrant) -> list[Candidate]:
-        """Return other settings of a file; of one that is not near the best, other thread counts alone."""
-        found = list(variants(one.candidate, self.settings, max(self.batches)))
-        near = one in self._within(self.standing.alive, EXPANDED)
-        return found if near else [other for other in found if not other.settings]
-
-    def _try(self, judge: ChoiceJudge, one: Entrant, baseline: Entrant, others: Sequence[Candidate]) -> None:
-        """Time settings of one file beside it and the baseline; keep the two best of them open."""
-        entrants = self.arena.enter(others, self.batches)
-        beside = [*{each.key: each for each in (baseline, one)}.values()]
-        self._time([*beside, *entrants], LOOK)
-        self._keep(self._within([one, *entrants], NEAR_FILE), entrants)
-        self._time([*beside, *entrants], SCREEN)
-        self.arena.weigh(entrants, max(self.batches))
-        alive = [other for other in entrants if other.why_not is None]
-        self._keep(sorted(alive, key=self.standing.score)[:2], entrants)
-        for other in entrants:
-            if other.why_not is None:
-                self._judge_beside(judge, one, other)
-
-    def _keep(self, kept: Sequence[Entrant], entrants: Sequence[Entrant]) -> None:
-        for other in entrants:
-            if other.why_not is None and other not in kept:
-                known = other.candidate
-                precision = known.artifact.passport.precision
-                self.arena.out(other, f"slower than other settings of {known.backend} {precision}")
-
-    def _judge_beside(self, judge: ChoiceJudge, one: Entrant, other: Entrant) -> None:
-        """Give other settings of a file its ruling where they answer alike; else judge them by themselves."""
-        bays = self.arena.bays
-        try:
-            same = one.key in bays and alike(bays[one.key], bays[other.key], self.pictures.count)
-        except LostError as error:
-            self.arena.out(other, str(error))
-            return
-        if same:
-            other.ruling = one.ruling
-        else:
-            self._judge_one(judge, other)
+    def _tuner(self, judge: ChoiceJudge, baseline: Entrant) -> Tuner:
+        return Tuner(
+            arena=self.arena,
+            judge=judge,
+            baseline=baseline,
+            batches=self.batches,
+            settings=self.settings,
+            tell=self.tell,
+        )
 
     def _rank(self, baseline: Entrant) -> None:
         """Time those near the best for longer, and take the half of them, until a few are left."""
         alive = sorted(self.standing.alive, key=self._order)[:RANKED]
         while True:
             everyone = {one.key: one for one in (baseline, *alive)}
-            self._time([*everyone.values()], RANK)
+            self.arena.time([*everyone.values()], RANK)
             alive = sorted((one for one in alive if one.why_not is None), key=self._order)
             if len(alive) <= FINALISTS or self.arena.late:
                 break
@@ -239,7 +169,7 @@ class Contest:
         """Return who is confirmed: those near the best; where a latency is asked for, all that are left."""
         if self.budget.within_ms is not None:
             return list(ranked[:FINALISTS])
-        return [one for one in self._within(ranked, NEAR) if one in ranked[:FINALISTS]]
+        return [one for one in self.standing.within(ranked, NEAR) if one in ranked[:FINALISTS]]
 
     def _confirm(self, baseline: Entrant) -> None:
         """Measure the finalists and the baseline in sets of fresh processes until the gain is decided."""
@@ -264,16 +194,14 @@ class Contest:
 
     def _confirm_once(self, number: int, everyone: Sequence[Entrant], own: dict[str, Track]) -> None:
         """Measure everyone in one set of fresh processes; its windows are taken whatever the time is."""
+        self.arena.close()
         self.arena.times.generation = number
-        try:
-            self.arena.reopen(everyone)
-            tracks = [own[one.key] for one in everyone]
-            rounds, window_s = CONFIRM
-            self.arena.take_turns(everyone, tracks, rounds=rounds, window_s=window_s, bounded=False)
-            for one in everyone:
-                self.arena.weigh([one], own[one.key].batch)
-        finally:
-            self.arena.close()
+        self.arena.reopen(everyone)
+        tracks = [own[one.key] for one in everyone]
+        rounds, window_s = CONFIRM
+        self.arena.take_turns(everyone, tracks, rounds=rounds, window_s=window_s, bounded=False)
+        for one in everyone:
+            self.arena.weigh([one], own[one.key].batch)
 
     def _over(self) -> bool:
         """Tell whether the time is up; on a disturbed machine choosing goes on half as long again."""

@@ -10,13 +10,12 @@ from toolkit.choosing.contest import Contest
 from toolkit.choosing.standing import Entrant
 from toolkit.errors import CnnkitError
 from toolkit.figures import ms_text
-from toolkit.profiling.bench import ProfileSettings, run_columns
+from toolkit.profiling.bench import ProfileSettings, run_batch
 from toolkit.profiling.columns import ColumnSource, ColumnSources, graph_of
 from toolkit.profiling.result import Run
-from toolkit.telling import silent
 
 # a file counts as slower from here on; so many rows are told, of so many seconds' profile
-SLOWER, ROWS, DURATION_S = 1.1, 3, 0.3
+SLOWER, ROWS, DURATION_S = 1.1, 3, 0.15
 LAYOUT = "layout"
 PLAIN, CHEAPER = "fp32", "int8"
 
@@ -44,7 +43,8 @@ def why_slower(contest: Contest) -> tuple[str, ...]:
             continue
         rows = slower_rows(first.candidate, second.candidate, contest.batches[-1], contest.settings.seed)
         told = "; ".join(
-            f"{row.label} takes {ms_text(row.cheaper_ms)} ms, in {PLAIN} {ms_text(row.plain_ms)}"
+            f"{row.label} takes {ms_text(row.cheaper_ms)} ms, in {PLAIN} "
+            f"{ms_text(row.plain_ms) if row.plain_ms else 'nothing'}"
             for row in rows
         )
         rest = f": {told}" if told else ""
@@ -66,12 +66,12 @@ def slower_rows(plain: Candidate, cheaper: Candidate, batch: int, seed: int) -> 
         ColumnSource(key=key, backend=one.backend, artifact=one.artifact, graph=graph_of(one.artifact))
         for key, one in ((PLAIN, plain), (CHEAPER, cheaper))
     ]
-    settings = ProfileSettings(batches=(batch,), duration_s=DURATION_S, seed=seed)
+    settings = ProfileSettings(duration_s=DURATION_S, seed=seed, walks=False)
     try:
-        found = run_columns(ColumnSources(named=True, targets=targets), settings, silent)
+        found = run_batch(ColumnSources(named=True, targets=targets), settings, batch)
     except CnnkitError:
         return ()
-    return _longer(found.runs[0])
+    return _longer(found) if found else ()
 
 
 def _longer(run: Run) -> tuple[SlowerRow, ...]:

@@ -26,7 +26,8 @@ from toolkit.exporting.heldout import hold_out
 from toolkit.exporting.tolerances import FP32_TOLERANCE, FURTHER_RMS, rms_ratio
 from toolkit.passports import DatasetRef, Passport
 
-FIRST_IMAGES = 1024
+# where no answer changes, half a point is told on 391 pictures
+FIRST_IMAGES = 512
 # inputs of a network without pictures, and pictures on which settings of one file are held against each other
 NOISE, SAMPLE = 64, 64
 # pictures of one request, which has a time limit: more and more, as long as they take no longer than that
@@ -128,6 +129,7 @@ class ChoiceJudge:
     """Holds candidates against the baseline's answers, which it asks for as they are needed.
 
     `first` is on how many pictures it begins; once it is `late`, what is undecided gets no more of them.
+    `samples` are the answers to the first pictures by candidate, each asked for once.
     """
 
     baseline: Bay
@@ -136,12 +138,12 @@ class ChoiceJudge:
     unjudged: bool = False
     first: int = FIRST_IMAGES
     late: Callable[[], bool] = lambda: False
+    samples: dict[str, PictureAnswers] = field(default_factory=dict)
     _right: list[NDArray[np.bool_]] = field(default_factory=list)
-    _first: PictureAnswers | None = None
 
     def own(self) -> Ruling:
         """Return what the baseline's own answers are worth. Raises LostError."""
-        scores = self.sample().scores
+        scores = self.sample(self.baseline).scores
         if not np.isfinite(scores).all():
             return Ruling(why_not="its answers hold NaN or infinity")
         if self.pictures.labels is None:
@@ -153,8 +155,7 @@ class ChoiceJudge:
     def judge(self, bay: Bay) -> Ruling:
         """Judge a candidate. Raises LostError where it, or the baseline, answers nothing."""
         count = min(self.first, self.pictures.count)
-        wanted = self.sample()
-        found = _asked(bay, 0, count)
+        wanted, found = self.sample(self.baseline), _asked(bay, 0, count)
         if not np.isfinite(found.scores).all():
             bad = int((~np.isfinite(found.scores).all(axis=1)).sum())
             return Ruling(why_not=f"its answers hold NaN or infinity ({bad} of {count} pictures)")
@@ -162,6 +163,7 @@ class ChoiceJudge:
         if shapes != (wanted.scores.shape[1:], len(wanted.further)):
             return Ruling(why_not="it answers with other outputs than the baseline")
         first = self._sample_size
+        self.samples[bay.candidate.key] = PictureAnswers(scores=found.scores[:first], further=found.further)
         gap = apart(wanted.scores[:first], found.scores[:first])
         for place, (right, have) in enumerate(zip(wanted.further, found.further, strict=True)):
             allowed = FURTHER_RMS[bay.candidate.artifact.passport.precision]
@@ -179,11 +181,25 @@ class ChoiceJudge:
     def _sample_size(self) -> int:
         return min(SAMPLE, self.pictures.count)
 
-    def sample(self) -> PictureAnswers:
-        """Return the baseline's answers to the first pictures."""
-        if self._first is None:
-            self._first = _asked(self.baseline, 0, self._sample_size)
-        return self._first
+    def sample(self, bay: Bay) -> PictureAnswers:
+        """Return a candidate's answers to the first pictures. Raises LostError."""
+        key = bay.candidate.key
+        if key not in self.samples:
+            self.samples[key] = _asked(bay, 0, self._sample_size)
+        return self.samples[key]
+
+    def alike(self, known: str, bay: Bay) -> bool:
+        """Tell whether another way to run the file of a known candidate answers as that one did.
+
+        Rounding may differ. Raises LostError.
+        """
+        if known not in self.samples:
+            return False
+        wanted, found = self.samples[known], self.sample(bay)
+        first_all, second_all = ((one.scores, *one.further) for one in (wanted, found))
+        return len(first_all) == len(second_all) and all(
+            apart(right, have) <= ALIKE for right, have in zip(first_all, second_all, strict=True)
+        )
 
     def _by_numbers(self, gap: float) -> Ruling:
         if gap <= FP32_TOLERANCE or self.unjudged:
@@ -229,15 +245,6 @@ class ChoiceJudge:
             probable = self.baseline.candidate.artifact.passport.softmax
             self._right.append(decisions(scores, probable=probable) == labels[known:count])
         return np.concatenate(self._right)[:count]
-
-
-def alike(first: Bay, second: Bay, count: int) -> bool:
-    """Tell whether two ways to run one file answer alike, but for rounding. Raises LostError."""
-    wanted, found = (_asked(bay, 0, min(SAMPLE, count)) for bay in (first, second))
-    first_all, second_all = ((one.scores, *one.further) for one in (wanted, found))
-    return len(first_all) == len(second_all) and all(
-        apart(right, have) <= ALIKE for right, have in zip(first_all, second_all, strict=True)
-    )
 
 
 def apart(wanted: NDArray[Any], found: NDArray[Any]) -> float:

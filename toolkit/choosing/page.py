@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolkit.choices import Contender
 from toolkit.choosing.result import Choice
@@ -16,7 +16,8 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;paddin
 body{color:#1c2430;background:#fff}
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.25rem .7rem;border-bottom:1px solid #d7dce2;vertical-align:top}
-svg{max-width:100%;height:auto}.hint{color:#566070}
+.wide{overflow-x:auto}.wide td:not(:last-child),.wide th{white-space:nowrap}td:last-child{min-width:9rem}
+svg{width:100%;min-width:560px;height:auto}.hint{color:#566070}
 @media(prefers-color-scheme:dark){body{color:#e4e8ee;background:#14181e}th,td{border-color:#303844}.hint{color:#9aa5b4}}
 """
 # what lies lower than the most accurate by more stands at the foot: noise would leave no room for the others
@@ -29,16 +30,23 @@ def choice_page(choice: Choice) -> str:
     """Return the page, which loads nothing."""
     where = choice.machine
     facts = f"{where.processor}, {where.cores} cores, {', '.join(where.instruction_sets)}"
+    # the sentence that titles the first one in a terminal stands above the plot
+    tables = (replace(choice.table(), title=""), choice.rejected_table())
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{escaped(choice.model)}: choice</title><style>{STYLE}</style></head><body>"
-        f"<h1>{escaped(choice.model)}</h1><p>{escaped(choice.why)}.</p>"
-        f"<p class='hint'>{escaped(facts)}. Judged on {escaped(choice.pictures)}, "
-        f"in {choice.seconds:.0f} s.</p>"
-        f"{plot(choice)}{choice.table().html()}{choice.rejected_table().html()}"
+        f"<h1>{escaped(choice.model)}</h1><p>{escaped(_said(choice))}.</p>"
+        f"<p class='hint'>{escaped(facts)}. Judged on at most {escaped(choice.pictures)}; all of it took "
+        f"{choice.seconds:.0f} s.</p>"
+        f"{plot(choice)}{''.join(f'<div class=wide>{one.html()}</div>' for one in tables)}"
         f"{listed(choice.notes)}</body></html>"
     )
+
+
+def _said(choice: Choice) -> str:
+    """Say what was chosen and why; that nothing was, where it was interrupted."""
+    return f"Chosen: {choice.chosen.label}, {choice.why}" if choice.chosen else f"Partial: {choice.why}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +88,8 @@ def plot(choice: Choice) -> str:
     )
     legend = "green: may be chosen, ring: chosen, square: baseline; red: rejected; line: the frontier"
     return (
-        f"<figure style='margin:0'><svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' "
-        f"aria-label='Accuracy against latency'>{axes.frame()}{drawn}{marks}</svg>"
+        f"<figure style='margin:0'><div class='wide'><svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' "
+        f"aria-label='Accuracy against latency'>{axes.frame()}{drawn}{marks}</svg></div>"
         f"<figcaption class='hint'>Points of accuracy beside the baseline's on the same pictures, against "
         f"milliseconds a picture (log scale). {legend}</figcaption></figure>"
     )

@@ -65,7 +65,7 @@ class Choice:
                     ms_text(one.latency_ms.median) if one.latency_ms else UNKNOWN,
                     ms_text(one.latency_ms.p95) if one.latency_ms else UNKNOWN,
                     f"{one.images_per_second:,.0f}" if one.images_per_second else UNKNOWN,
-                    f"{one.accuracy:.4f}" if one.accuracy is not None else UNKNOWN,
+                    f"{one.accuracy:.4f} of {one.images:,}" if one.accuracy is not None else UNKNOWN,
                     _drop_text(one),
                     bytes_text(one.memory_bytes),
                     _gain_text(one),
@@ -77,10 +77,10 @@ class Choice:
             "median ms",
             "p95 ms",
             "images/s",
-            "accuracy",
-            "points lost (95 %; pictures)",
+            "accuracy (pictures)",
+            "points lost (95 %)",
             "memory",
-            "times",
+            "times as fast",
         )
         return TextTable(head=head, rows=tuple(rows), title=f"{self.model}: {self.why}", figures=7)
 
@@ -130,7 +130,7 @@ def _drop_text(one: Contender) -> str:
     if one.accuracy_drop is None or one.accuracy_drop_ci95 is None:
         return UNKNOWN
     low, high = one.accuracy_drop_ci95
-    return f"{one.accuracy_drop:+.2f} ({low:+.2f} to {high:+.2f}; {one.images:,})"
+    return f"{one.accuracy_drop:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def _gain_text(one: Contender) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from toolkit.choices import Budget, Contender
@@ -67,6 +67,12 @@ class Standing:
     def alive(self) -> list[Entrant]:
         """Those that are not out."""
         return [one for one in self.entrants if one.why_not is None]
+
+    def within(self, entrants: Sequence[Entrant], times: float) -> list[Entrant]:
+        """Return the baseline and those alive that are slower than the best of them by so much at most."""
+        alive = [one for one in entrants if one.why_not is None]
+        most = times * min(map(self.score, alive), default=math.inf)
+        return [one for one in alive if one is self.baseline or self.score(one) <= most]
 
     def score(self, one: Entrant) -> float:
         """Return its milliseconds a picture at its best batch; a call's where throughput does not count."""

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.answering import answers, inputs_of_fitted
 from toolkit.backends import BACKENDS, Engine, EngineOptions
 from toolkit.choosing.requests import (
     AnswerPictures,
@@ -33,7 +32,6 @@ from toolkit.choosing.requests import (
     TimeCalls,
 )
 from toolkit.errors import CnnkitError
-from toolkit.exporting.further import further_of
 from toolkit.profiling.measuring.batches import feed
 from toolkit.profiling.measuring.latency import timed_for
 from toolkit.profiling.measuring.memory import process_peak
@@ -77,6 +75,10 @@ class _Bay:
         return self.asked, self.engine
 
     def _pictures(self, request: AnswerPictures) -> PictureAnswers:
+        # most processes only time calls, and are many: they need none of this
+        from toolkit.answering import answers, inputs_of_fitted
+        from toolkit.exporting.further import further_of
+
         asked, engine = self._opened
         pictures: Any = np.load(asked.pictures, mmap_mode="r")[request.start : request.stop]
         passport = asked.candidate.artifact.passport

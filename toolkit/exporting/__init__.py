@@ -46,8 +46,9 @@ class ExportOptions:
     probabilities. `max_accuracy_drop` None is ALLOWED_POINTS, judged where there are pictures to judge
     on. `path` names the very file to write. `size` closes an open height and width of a file from elsewhere,
     `output` names its output that holds the scores. `open_precision` says that nobody asked for `precision`:
-    an exporter that has a choice may take another. `own` holds exporters' own options, one instance of a
-    class.
+    an exporter that has a choice may take another. `search_s` are the seconds in which int8 is judged and
+    may look for layers that must stay in float, None for as long as that takes. `own` holds exporters' own
+    options, one instance of a class.
     """
 
     root: Path = dataclasses.field(default_factory=artifacts_root)
@@ -66,6 +67,7 @@ class ExportOptions:
     calibration_images: int = 512
     max_accuracy_drop: float | None = None
     explain: bool = False
+    search_s: float | None = None
     size: tuple[int, int] | None = None
     output: str | None = None
     open_precision: bool = False

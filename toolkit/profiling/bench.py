@@ -32,7 +32,7 @@ from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
 from toolkit.profiling.rows.matching import claim
 from toolkit.profiling.rows.observed import ObservedColumn
-from toolkit.telling import Tell
+from toolkit.telling import Tell, silent
 from toolkit.traces import ExecutedNode, Trace
 
 # a machine that others use changes its speed for seconds at a time: windows in pieces, in turn with the
@@ -54,6 +54,7 @@ class ProfileSettings:
     `batches` None is the one that a file fixes, else 1; `device` None each backend's own; `chosen` are
     backends' own settings by name. `turns` traces each column in turn with the others, whatever that costs.
     `allocator`: `keep` has the C library keep freed memory, as training does, from now on in this process.
+    Without `walks` modules are those that the graph names: importing torch takes longer than a short profile.
     """
 
     batches: tuple[int, ...] | None = None
@@ -65,6 +66,7 @@ class ProfileSettings:
     model_file: Path | None = None
     turns: bool = False
     allocator: Allocator = "system"
+    walks: bool = True
 
 
 def run_columns(chosen: ColumnSources, settings: ProfileSettings, tell: Tell) -> Profile:
@@ -75,7 +77,7 @@ def run_columns(chosen: ColumnSources, settings: ProfileSettings, tell: Tell) ->
     runs: list[Run] = []
     batches = batches_of([target.artifact for target in chosen.targets], settings.batches, tell)
     for batch in batches:
-        run = _Bench(chosen, settings, batch, tell).run()
+        run = run_batch(chosen, settings, batch, tell)
         if run is not None:
             runs.append(run)
         if run is None or run.partial:
@@ -93,6 +95,16 @@ def run_columns(chosen: ColumnSources, settings: ProfileSettings, tell: Tell) ->
         skipped=tuple(dict.fromkeys(entry for run in runs for entry in run.skipped)),
         created=now(),
     )
+
+
+def run_batch(
+    chosen: ColumnSources, settings: ProfileSettings, batch: int, tell: Tell = silent
+) -> Run | None:
+    """Profile the chosen columns at one batch size, without a word of the machine; None where nothing ran.
+
+    On Ctrl-C what is complete is returned, marked partial.
+    """
+    return _Bench(chosen, settings, batch, tell).run()
 
 
 class _Bench:
@@ -154,7 +166,7 @@ class _Bench:
             network = network_of(seen.target.artifact)
             found = networks.setdefault(network, {})
             own = modules_of(
-                seen.target.artifact.passport,
+                seen.target.artifact.passport if self.settings.walks or seen.graph is None else None,
                 seen.graph,
                 batch=self.batch,
                 model_file=self.settings.model_file,

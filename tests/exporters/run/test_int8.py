@@ -19,7 +19,7 @@ from toolkit.artifacts import Artifact, open_artifact, stamp
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.checkpoints import load_state, save_checkpoint
 from toolkit.datasets import dataset_of
-from toolkit.errors import CnnkitError, GateError
+from toolkit.errors import CnnkitError, GateError, UndecidedError
 from toolkit.exporting import ExportOptions, RangeMethod
 from toolkit.exporting.heldout import hold_out
 from toolkit.machine.cpu import Cpu
@@ -130,6 +130,8 @@ def test_a_layer_that_int8_ruins_is_found_and_kept_in_float(graph: Artifact, roo
     assert made.drop.points < 2.0
     before = judge(ruined, _all_int8(ruined), allowed=2.0)
     assert before.points > 20
+    with pytest.raises(UndecidedError, match=r"not be ruled out in 0 s.* `cnnkit export` takes its"):
+        quantize_within(ruined, dialect="U8S8", allowed=2.0, tell=print, here=VNNI, search_s=0.0)
 
 
 def _all_int8(calibrated: Calibrated) -> Any:

@@ -141,17 +141,17 @@ def runtimes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plugged(runtimes: Path) -> Iterator[dict[str, str]]:
-    """Let this process and those that it starts find the runtimes; yield the environment of the latter."""
-    before = os.environ.get("PYTHONPATH")
-    paths = [str(runtimes / "site"), str(REPO), *([before] if before else [])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    toolkit.backends.__path__.append(str(runtimes))
-    yield dict(os.environ)
-    toolkit.backends.__path__.remove(str(runtimes))
-    for word in (*SOUND, *FAULTS):
-        sys.modules.pop(f"toolkit.backends.{word}", None)
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+def plugged(runtimes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Let this process and those that it starts find the runtimes; yield the environment of the latter.
+
+    The cache is one of its own: a choosing elsewhere on this machine is not waited for.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        paths = [str(runtimes / "site"), str(REPO), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        toolkit.backends.__path__.append(str(runtimes))
+        yield dict(os.environ)
+        toolkit.backends.__path__.remove(str(runtimes))
+        for word in (*SOUND, *FAULTS):
+            sys.modules.pop(f"toolkit.backends.{word}", None)

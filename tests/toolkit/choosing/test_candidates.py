@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from toolkit import caching
 from toolkit.artifacts import Artifact, open_artifact, shipped_root, stamp
 from toolkit.backends import BACKENDS
 from toolkit.choices import Budget
 from toolkit.choosing import Candidate, ChooseSettings
-from toolkit.choosing.candidates import LaterFile, find_files, rejected_file, variants
+from toolkit.choosing.candidates import FileFinder, LaterFile, find_files, rejected_file, variants
 from toolkit.choosing.choose import fitting
 from toolkit.choosing.contest import baseline_of
 from toolkit.choosing.judging import pictures_for
+from toolkit.choosing.tuning import costly, without_costly
 from toolkit.errors import CnnkitError, ShapeError
-from toolkit.passports import SYMMETRIC
+from toolkit.passports import SYMMETRIC, UNSIGNED, DatasetRef
 from toolkit.telling import silent
 
 MODEL = "lenet-maxpool"
@@ -102,3 +104,33 @@ def test_settings_are_tried_on_each_number_of_threads_and_never_the_defaults_aga
     assert [settings for threads, settings in tried if threads == 2] == declared[1:]
     assert (1, {}) in tried
     assert all("spinning" not in settings for threads, settings in tried if threads == 1)
+
+
+def test_a_file_that_could_not_be_made_is_not_looked_for_again(tmp_path: Path) -> None:
+    graph = open_artifact(shipped_root() / MODEL / f"{MODEL}.onnx")
+    path = tmp_path / MODEL / f"{MODEL}.onnx"
+    path.parent.mkdir()
+    path.write_bytes(graph.path.read_bytes())
+    few = stamp(path, dataclasses.replace(graph.passport, dataset=DatasetRef(name="fashion-mnist-sample")))
+    told: list[str] = []
+
+    def why() -> str:
+        finder = FileFinder(few, tmp_path, ChooseSettings(), Budget(), told.append, judged=True)
+        return str(finder.file("onnx", "int8", UNSIGNED))
+
+    first = why()
+    assert "held-out images would tell" in first
+    assert told == [f"making {MODEL} int8 (onnx, U8S8) …"]
+    assert why().startswith(first)
+    assert "`cnnkit clean --free unmade` has it tried again)" in why()
+    assert len(told) == 1
+    caching.free(["unmade"])
+    assert why() == first
+    assert len(told) == 2
+
+
+def test_what_opens_slowly_is_known_and_stands_beside_the_same_settings_without_it(source: Artifact) -> None:
+    eager = Candidate(backend="pytorch", artifact=source, settings={"channels_last": "yes"}, threads=1)
+    compiled = dataclasses.replace(eager, settings={"channels_last": "yes", "compile": "yes"})
+    assert (costly(compiled), costly(eager)) == (True, False)
+    assert without_costly(compiled) == eager

@@ -183,13 +183,13 @@ def test_more_pictures_are_asked_until_a_drop_is_decided(artifact: Artifact) -> 
     few[::400] = (few[::400] + 1) % 10
     asked: Any = equal
     assert judge(base, labels).judge(asked).why_not is None
-    assert equal.asked == 1024
+    assert equal.asked == 512
     lossy: Any = FakeBay(artifact, one_hot(poor))
-    assert "it loses +10.06 points" in (judge(base, labels).judge(lossy).why_not or "")
-    assert lossy.asked == 1024
+    assert "it loses +10.16 points" in (judge(base, labels).judge(lossy).why_not or "")
+    assert lossy.asked == 512
     near: Any = FakeBay(artifact, one_hot(few))
     assert judge(base, labels).judge(near).why_not is None
-    assert near.asked > 1024
+    assert near.asked > 512
     strict: Any = FakeBay(artifact, one_hot(few))
     found = judge(base, labels, points=0).judge(strict)
     assert "undecided" in (found.why_not or "")

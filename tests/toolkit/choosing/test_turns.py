@@ -1,0 +1,70 @@
+"""Two choosings on one machine: the second one waits, says for whom, and not for ever."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from toolkit.artifacts import cache_root
+from toolkit.choosing.turns import LOCK, only_one
+from toolkit.errors import CnnkitError
+from toolkit.telling import silent
+
+
+@contextmanager
+def held_elsewhere(model: str, leave: threading.Event) -> Iterator[None]:
+    """Let another thread measure until it may leave."""
+    inside = threading.Event()
+
+    def measure() -> None:
+        with only_one(model, 1.0, silent):
+            inside.set()
+            leave.wait(10)
+
+    holder = threading.Thread(target=measure)
+    holder.start()
+    inside.wait(10)
+    yield
+    leave.set()
+    holder.join()
+
+
+def test_two_choosings_take_turns_and_the_second_is_told_who_measures() -> None:
+    told: list[str] = []
+    leave = threading.Event()
+    with held_elsewhere("lenet", leave):
+        threading.Timer(0.3, leave.set).start()
+        with only_one("resnet18", 10.0, told.append) as waited_s:
+            assert leave.is_set()
+            assert waited_s > 0
+            assert "resnet18" in (cache_root() / LOCK).read_text()
+    assert told == [
+        f"`cnnkit choose lenet` (process {os.getpid()}, for 0 s) measures on this machine; waiting until it "
+        "is done, for 10 s at most (Ctrl-C: no longer) …"
+    ]
+    assert (cache_root() / LOCK).read_text() == ""
+
+
+def test_waiting_has_an_end_and_says_what_to_do() -> None:
+    with (
+        held_elsewhere("lenet", threading.Event()),
+        pytest.raises(
+            CnnkitError, match=r"`cnnkit choose lenet` \(process .* 0 s were waited for it; end that"
+        ),
+        only_one("resnet18", 0.0, silent),
+    ):
+        pass
+
+
+def test_a_lock_that_says_nothing_is_waited_for_as_well() -> None:
+    leave, told = threading.Event(), list[str]()
+    with held_elsewhere("lenet", leave):
+        (cache_root() / LOCK).write_text("no JSON")
+        threading.Timer(0.3, leave.set).start()
+        with only_one("resnet18", 10.0, told.append):
+            pass
+    assert told[0].startswith("another `cnnkit choose` measures on this machine")

@@ -1,0 +1,106 @@
+"""Two choosings on one machine take turns: each would be the other's noise. Who waits is told for whom."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from toolkit import schema
+from toolkit.artifacts import cache_root
+from toolkit.errors import CnnkitError
+from toolkit.schema import Count
+from toolkit.telling import Tell
+
+LOCK = "choosing.lock"
+# how often a waiting one looks
+LOOK_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockHolder:
+    """Who measures: the network's name, the process and when it began, as `time.time` tells it."""
+
+    model: str
+    process: Count
+    began: float
+
+    def words(self) -> str:
+        """Say who it is and for how long it has been at it."""
+        taken_s = max(0.0, time.time() - self.began)
+        return f"`cnnkit choose {self.model}` (process {self.process}, for {_lasting(taken_s)})"
+
+
+@contextlib.contextmanager
+def only_one(model: str, limit_s: float, tell: Tell) -> Iterator[float]:
+    """Wait until no other choosing measures on this machine; yield the seconds waited.
+
+    Raises CnnkitError after `limit_s` seconds.
+    """
+    path = cache_root() / LOCK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+    except OSError:  # a home that cannot be written to has no other one waiting there either
+        yield 0.0
+        return
+    with lock:
+        start = time.monotonic()
+        _wait(lock, path, limit_s, tell)
+        _note(lock, LockHolder(model=model, process=os.getpid(), began=time.time()))
+        try:
+            yield time.monotonic() - start
+        finally:
+            _note(lock, None)
+
+
+def _wait(lock: TextIO, path: Path, limit_s: float, tell: Tell) -> None:
+    """Take the lock; say once who has it."""
+    ends, told = time.monotonic() + limit_s, False
+    while not _taken(lock):
+        if time.monotonic() > ends:
+            raise CnnkitError(
+                f"{_who(path)} measures on this machine, and {_lasting(limit_s)} were waited for it; end "
+                "that one, or try again later"
+            )
+        if not told:
+            tell(
+                f"{_who(path)} measures on this machine; waiting until it is done, for "
+                f"{_lasting(limit_s)} at most (Ctrl-C: no longer) …"
+            )
+            told = True
+        time.sleep(LOOK_S)
+
+
+def _taken(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _note(lock: TextIO, holder: LockHolder | None) -> None:
+    """Write who holds the lock into it; on a full disk nobody is told, and the lock holds as well."""
+    import json
+
+    with contextlib.suppress(OSError):
+        lock.seek(0)
+        lock.truncate()
+        lock.write(json.dumps(schema.plain(holder)) if holder else "")
+        lock.flush()
+
+
+def _who(path: Path) -> str:
+    with contextlib.suppress(OSError, CnnkitError):
+        return schema.convert(LockHolder, schema.read_json(path), what=str(path)).words()
+    return "another `cnnkit choose`"
+
+
+def _lasting(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
