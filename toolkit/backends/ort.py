@@ -18,7 +18,7 @@ from toolkit.backends import Availability, Backend, BackendSetting, Engine, Engi
 from toolkit.backends._ort_profile import SPELLING, read_events, read_optimized, read_profile
 from toolkit.backends._ort_providers import load_cuda_libraries
 from toolkit.errors import CorruptError, UnavailableError
-from toolkit.graphs.running import FOREIGN, FOREIGN_HINT
+from toolkit.graphs.reasons import reason_of
 from toolkit.machine.cpu import cpu, saturates
 from toolkit.passports import Format
 from toolkit.traces import ForeignFiles, ForeignTrace, Trace, timed, trimmed_mean
@@ -82,11 +82,10 @@ class OrtEngine(Engine):
             # what it falls back to would be told on stdout
             session = ort.InferenceSession(graph, settings, providers=[(wanted, chosen)], enable_fallback=0)
         except Exception as error:  # the runtime's own errors share no base class
-            first = str(error).strip().splitlines()[0]
-            if kind == "cuda" and "CUDA" in first:
-                raise UnavailableError(f"{NO_CUDA} ({first}){NO_CUDA_HINT}") from None
-            hint = FOREIGN_HINT if any(words in first for words in FOREIGN) else ""
-            raise CorruptError(f"ONNX Runtime cannot open {path}: {first}{hint}") from None
+            why = reason_of(error)
+            if kind == "cuda" and "CUDA" in why:
+                raise UnavailableError(f"{NO_CUDA} ({why}){NO_CUDA_HINT}") from None
+            raise CorruptError(f"ONNX Runtime cannot open {path}: {why}") from None
         # a session that was asked for CUDA falls back to the CPU without a word: look, never assume
         if wanted not in session.get_providers():
             raise UnavailableError(NO_CUDA + NO_CUDA_HINT)
@@ -118,10 +117,9 @@ class OrtEngine(Engine):
         try:
             found = self.session.run(self.output_names, self.feed(batch))
         except Exception as error:  # the runtime's own errors share no base class
-            first = str(error).strip().splitlines()[0]
             shape = "×".join(map(str, batch.shape))
             raise CorruptError(
-                f"ONNX Runtime cannot run {self.artifact.path} on {shape}: {first}; "
+                f"ONNX Runtime cannot run {self.artifact.path} on {shape}: {reason_of(error)}; "
                 "a graph that holds one batch only must name it as its input's"
             ) from None
         return [np.asarray(value) for value in found]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.graphs.facts import DTYPES, OPEN_EXTENTS, opset_of
+from toolkit.graphs.reasons import reason_of
 from toolkit.graphs.running import (
     LIVE_BYTES,
     LIVE_VALUES,
@@ -130,8 +131,7 @@ def _run(opened: Opened, inputs: NDArray[Any]) -> list[NDArray[Any]]:
     try:
         return [np.asarray(value) for value in opened.session.run(None, {name: inputs})]
     except Exception as error:  # the runtime's own errors share no base class
-        first = str(error).strip().splitlines()[0]
-        raise CorruptError(f"ONNX Runtime cannot run the graph: {first}") from None
+        raise CorruptError(f"ONNX Runtime cannot run the graph: {reason_of(error)}") from None
 
 
 def _opened(model: Any) -> Opened:

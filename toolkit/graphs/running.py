@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import CorruptError
+from toolkit.graphs.reasons import reason_of
 from toolkit.graphs.weights import without_weights
 from toolkit.images import Inputs
 
-# how the runtime says that an operator is neither ONNX's nor its own
-FOREIGN = ("No Op registered", "is not a registered function/op")
-FOREIGN_HINT = "; it runs ONNX's own operators only: export without this one, or give the PyTorch model"
 BATCH = 32
 # with every inner value kept, a picture takes many times the memory
 INNER_BATCH = 8
@@ -57,9 +55,7 @@ def session(model: Any, *, lean: bool = False, plain: bool = False) -> Opened:
         settings.add_external_initializers(list(weights), held)
         opened = ort.InferenceSession(light.SerializeToString(), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own errors share no base class
-        first = str(error).strip().splitlines()[0]
-        hint = FOREIGN_HINT if any(words in first for words in FOREIGN) else ""
-        raise CorruptError(f"ONNX Runtime cannot open the graph: {first}{hint}") from None
+        raise CorruptError(f"ONNX Runtime cannot open the graph: {reason_of(error)}") from None
     return Opened(session=opened, weights=weights)
 
 
