@@ -16,6 +16,25 @@ _MAGIC = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x1f\x8b": "packed by gzip: `gunzip` it first",
 }
+_WEIGHTS = "name it so, and say with --model NAME whose they are"
+# what else may be called .onnx; some of it is right as weights
+_OTHERS = {
+    b"PK\x03\x04": f"a zip archive, as torch.save writes weights in: {_WEIGHTS}",
+    b"\x80": f"a pickle, as older torch.save writes weights in: {_WEIGHTS}",
+    b"\x89HDF": "an HDF5 file, as Keras saves: convert it with tf2onnx",
+    b"\x93NUMPY": "a numpy array",
+    b"%PDF": "a PDF document",
+    b"GGUF": "a GGUF file of a language model",
+    b"BZh": "packed by bzip2: `bunzip2` it first",
+    b"\xfd7zXZ": "packed by xz: `unxz` it first",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: `unzstd` it first",
+    **dict.fromkeys((b"ptrt", b"ftrt"), "a TensorRT engine: give the ONNX file that it was built of"),
+}
+# the same behind four bytes
+_NETWORKS = {
+    b"TFL3": "a TensorFlow Lite network: convert it with tf2onnx",
+    b"ORTM": "in ONNX Runtime's own format: give the ONNX file that it was made of",
+}
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
@@ -26,6 +45,21 @@ def refuse_impostor(path: Path) -> None:
     why = _impostor(start)
     if why:
         raise CorruptError(f"{path} is {why}")
+
+
+def other_format(path: Path) -> str | None:
+    """Say which other format of networks, weights or archives a file is in; None where that is not known."""
+    with path.open("rb") as stream:
+        start = stream.read(_READ_BYTES)
+    for magic, what in _OTHERS.items():
+        if start.startswith(magic):
+            return what
+    if start[4:8] in _NETWORKS:
+        return _NETWORKS[start[4:8]]
+    if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < 1 << 30:
+        return f"a safetensors file of weights: {_WEIGHTS}"
+    printable = start.decode("utf-8", "ignore").replace("\n", " ").replace("\r", " ").replace("\t", " ")
+    return "a text file" if printable and printable.isprintable() else None
 
 
 def _impostor(start: bytes) -> str | None:
@@ -42,6 +76,8 @@ def _impostor(start: bytes) -> str | None:
         return "a git-annex pointer and not the file itself; `git annex get` in its repository fetches that"
     if text.startswith(_PAGES) or (text.startswith((b"<?xml", b"<!--")) and b"<html" in text):
         return "an HTML page and not the file itself; fetch it by its download link"
+    if text.startswith(b"<?xml") and b"<net " in text:
+        return "a network of OpenVINO (.xml): give the ONNX file that it was made of"
     if text.startswith((b"<?xml", b"<error")):
         return "an XML message of a web server and not the file itself; fetch it anew"
     if text.startswith((b'{"error', b'{"message', b'{"detail')):

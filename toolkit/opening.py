@@ -145,7 +145,8 @@ def newest_name(selection: Selection) -> str:
 def fits(passport: Passport, selection: Selection) -> bool:
     """Tell whether a name may open an artifact with this passport; untrained ones of one seed, or none."""
     # int8 graphs in TensorRT's dialect are its builder's input; a path opens them elsewhere, too
-    for_builder = passport.int8_dialect == SYMMETRIC and passport.format == GRAPH
+    ours = passport.quantised_by is None
+    for_builder = ours and passport.int8_dialect == SYMMETRIC and passport.format == GRAPH
     asked = (selection.precision, selection.computed.get(selection.precision))
     if for_builder or passport.format not in selection.formats or passport.precision not in asked:
         return False
@@ -183,10 +184,15 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
     finished = [entry for entry in others if entry[1].trained is not False]
     if finished:
         have = ", ".join(sorted({f"{p.format} {p.precision}" for _, p in finished}))
-        wanted = " or ".join(selection.formats)
+        wanted = f"{' or '.join(selection.formats)} {selection.precision}"
+        if own := next((p.precision for _, p in finished if p.quantised_by), None):
+            return NotFoundError(
+                f"{name} came as {own} and is here as {have}, not as {wanted}: leave --precision away, or "
+                "import the fp32 file that it was made of"
+            )
         return NotFoundError(
-            f"{name} is here as {have}, not as {wanted} {selection.precision}: "
-            f"`cnnkit export {name} --precision {selection.precision}` makes exports of a checkpoint"
+            f"{name} is here as {have}, not as {wanted}: "
+            f"`cnnkit export {name} --precision {selection.precision}` makes it of its fp32 weights"
         )
     try:
         spec = zoo.model(name, model_file=selection.model_file)

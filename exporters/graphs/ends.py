@@ -23,10 +23,14 @@ def require_provable(
             f"{what} answers the same input differently from call to call, by its node {nature.changes!r}: "
             "no file of it can be proven; export it in inference mode, without dropout or noise"
         )
-    if nature.mixes is not None and batches != (1,) and form != "dynamic":
-        raise CnnkitError(
-            f"{what} answers an input differently with what else is in its batch, by its node "
-            f"{nature.mixes!r}; export it in inference mode (`model.eval()`), or add `--batch 1` for a file "
-            "that takes one input at a time"
-        )
-    return 1 if nature.mixes is not None else nature.batch
+    if nature.mixes is None or form == "dynamic":
+        return 1 if nature.mixes is not None and nature.batch is None else nature.batch
+    mixed = (
+        f"{what} answers an input differently with what else is in its batch, by its node {nature.mixes!r}"
+    )
+    again = "export it in inference mode (`model.eval()`)"
+    if nature.batch not in (None, 1):
+        raise CnnkitError(f"{mixed}, and takes batches of {nature.batch} only; {again}, or for a batch of 1")
+    if batches != (1,):
+        raise CnnkitError(f"{mixed}; {again}, or add `--batch 1` for a file that takes one input at a time")
+    return 1

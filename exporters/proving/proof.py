@@ -140,6 +140,15 @@ def _telling(reference: NDArray[np.float32], random_inputs: bool) -> NDArray[np.
     return np.flatnonzero(told)[:IMAGES]
 
 
+def _hint(artifact: Artifact) -> str:
+    """Say how a file without its proof gets one."""
+    known = artifact.passport
+    if known.quantised_by is not None and known.source_sha256 == known.imported_sha256:
+        made = f"{artifact.name}.{known.precision}{artifact.path.suffix}"
+        return f"it is as it came; `{again(artifact)}` makes {made} of it, with a proof"
+    return f"copy it along, or make both again with `{again(artifact)}`"
+
+
 def proven(artifact: Artifact) -> bool:
     """Tell whether the proof that an artifact's passport names lies beside it, unaltered."""
     wanted, path = artifact.passport.proof_sha256, proof_path(artifact.path)
@@ -149,11 +158,13 @@ def proven(artifact: Artifact) -> bool:
 def again(artifact: Artifact) -> str:
     """Return the command that makes an export anew, as it is typed."""
     known, name = artifact.passport, artifact.name
-    options = [f"--format {_form(known)}", f"--precision {known.precision}"]
+    options = [f"--format {_form(known)}"]
+    if known.quantised_by is None:  # else it has that one precision
+        options.append(f"--precision {known.precision}")
     if known.input.dtype == "uint8" and name.endswith("-uint8"):
         name = name.removesuffix("-uint8")
         options.append("--input uint8")
-    if known.softmax:
+    if known.softmax and known.imported_sha256 is None:  # what came from elsewhere may be so by itself
         options.append("--softmax")
     if known.trained is False:
         name = name.removesuffix("-untrained")
@@ -163,7 +174,7 @@ def again(artifact: Artifact) -> str:
 
 def _form(known: Passport) -> str:
     """Return the format that is typed to make an artifact; int8 graphs for an engine come with that one."""
-    if known.int8_dialect != SYMMETRIC or known.format != GRAPH:
+    if known.int8_dialect != SYMMETRIC or known.format != GRAPH or known.quantised_by is not None:
         return known.format
     probe = ExportOptions(root=Path(), precision=known.precision)
     needs = {exporter.name: exporter.needs(probe) for exporter in EXPORTERS.all()}
@@ -175,10 +186,7 @@ def read_proof(artifact: Artifact) -> Proof:
     path = proof_path(artifact.path)
     wanted = artifact.passport.proof_sha256
     if not path.exists():
-        raise NotFoundError(
-            f"{artifact.path.name} has no proof beside it ({path.name}): copy it along, "
-            f"or make both again with `{again(artifact)}`"
-        )
+        raise NotFoundError(f"{artifact.path.name} has no proof beside it ({path.name}): {_hint(artifact)}")
     if wanted is not None and hash_file(path) != wanted:
         raise CorruptError(f"{path} is not the proof that was made with {artifact.path.name}: copy it anew")
     from safetensors import SafetensorError, safe_open

@@ -128,6 +128,8 @@ def _said(nature: Nature, what: str, taken: TensorSpec, batch: int | None) -> li
     if batch is not None and taken.shape[0] is None:
         why = "as others change its answers" if nature.mixes else "as the graph itself refuses others"
         said.append(f"it takes batches of {batch} only, {why}")
+    if nature.alike:
+        said.append("it answers everything alike that it was tried on: its weights may be empty")
     if nature.kind != "logits":
         kinds = {
             "probabilities": "probabilities",

@@ -220,3 +220,32 @@ def test_a_file_from_elsewhere_is_shown_and_predict_says_what_to_type(tmp_path: 
     refused = cnnkit_run("predict", path, "--dataset", "fashion-mnist-sample")
     assert refused.exit_code == 1
     assert f"`cnnkit import {path}` makes one" in " ".join(refused.stderr.split())
+
+
+def test_a_row_that_loses_its_batch_is_exported_for_one_picture(tmp_path: Path) -> None:
+    zero = odd.stored("zero", [0], np.int64)
+    model = odd.network(
+        [*odd.layers(out="raw"), odd.node("Squeeze", ["raw", "zero"], "scores")],
+        outputs=[odd.end("scores", None)],
+        constants=[*odd.plain_weights(), zero],
+    )
+    made = exported(model, tmp_path)
+    assert open_artifact(made / "net.onnx").passport.output.shape == (1, 4)
+    assert cnnkit_json("verify", made / "net.onnx")["ok"] is True
+
+
+def test_a_symmetric_int8_file_from_elsewhere_opens_by_its_name(tmp_path: Path) -> None:
+    pair = [
+        odd.node("QuantizeLinear", ["pictures", "step", "zero"], "codes"),
+        odd.node("DequantizeLinear", ["codes", "step", "zero"], "x"),
+    ]
+    constants = [*odd.plain_weights(), odd.stored("step", 0.02), odd.stored("zero", 0, np.int8)]
+    path = odd.save(odd.network([*pair, *odd.layers("x")], constants=constants), tmp_path / "net.onnx")
+    root = ("--artifacts", tmp_path / "out")
+    made = Path(cnnkit_json("import", path, *root)["artifact"])
+    assert cnnkit_run("verify", made).stderr.strip().endswith("makes net.int8.onnx of it, with a proof")
+    (exported_,) = cnnkit_json("export", "net", "--format", "onnx", *FEW, *root)["artifacts"]
+    assert Path(exported_["path"]).name == "net.int8.onnx"
+    refused = cnnkit_run("eval", "net", "--precision", "fp16", "--dataset", "fashion-mnist-sample", *root)
+    assert refused.exit_code == 1
+    assert "net came as int8" in refused.stderr

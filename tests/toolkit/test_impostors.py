@@ -38,3 +38,23 @@ def test_an_impostor_is_named_as_what_it_is(what: str, name: str, tmp_path: Path
     with pytest.raises(CorruptError, match=f"{name} {what}"):
         cnnkit.import_(path, model=model, root=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+OTHERS = {
+    "a zip archive": b"PK\x03\x04" + bytes(40),
+    "a pickle": b"\x80\x02}q",
+    "an HDF5 file": b"\x89HDF\r\n\x1a\n" + bytes(40),
+    "a TensorFlow Lite network": b"\x1c\0\0\0TFL3" + bytes(40),
+    "a safetensors file": (64).to_bytes(8, "little") + b'{"a": 1}' + bytes(56),
+    "a TensorRT engine": b"ptrt" + bytes(40),
+    "a text file": b"no network, but a sentence\n",
+    "truncated": b"\x08\x08\x3a\xff\xff\x01",
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_format_by_the_name_of_onnx_is_called_by_its_own(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(OTHERS[what])
+    with pytest.raises(CorruptError, match=f"no readable ONNX file: it is {what}"):
+        cnnkit.import_(path, root=tmp_path / "out")

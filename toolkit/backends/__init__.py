@@ -116,8 +116,9 @@ class Engine(ABC):
         return {}
 
     def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the first output as (N, K) float32."""
-        return np.asarray(self.run(batch)[0], dtype=np.float32)
+        """Return the first output as (N, K) float32; K alone is the one row of a batch of one."""
+        found = np.asarray(self.run(batch)[0], dtype=np.float32)
+        return found[None] if found.ndim == 1 < found.size and len(batch) == 1 else found
 
     def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
         """Return one call of this batch with nothing around it, for timing; blocks until it is done."""

@@ -57,7 +57,7 @@ class OrtEngine(Engine):
         import onnxruntime as ort
 
         settings = ort.SessionOptions()
-        settings.log_severity_level = 3
+        settings.log_severity_level = 4  # what fails is raised, without lines of its source
         if self.options.threads:
             settings.intra_op_num_threads = self.options.threads
         # a server's idle workers must not spin, unless that was measured to pay and chosen

@@ -219,9 +219,12 @@ def answers_of(
 
     elsewhere = known.format == GRAPH and known.source_sha256 is None
     try:
+        read = read_normalised(artifact.path) if elsewhere else None
         # products of 8-bit weights are rounded by the runtime, too, which no file of floats could answer like
-        if elsewhere and read_normalised(artifact.path).decoded:
-            raise CorruptError("its weights are kept in 8 bits")
+        if read and read.decoded:
+            raise CorruptError("its weights are kept in few bits")
+        if read and read.dropped:
+            raise CorruptError("it has inputs that nothing reads, or outputs that hold no numbers")
         found, further = _answered(artifact, evidence, options, tell, enough)
     except CorruptError as error:
         if not elsewhere:

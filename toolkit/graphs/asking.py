@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import CnnkitError, CorruptError
-from toolkit.graphs.facts import DTYPES, OPEN_EXTENTS, opset_of
+from toolkit.graphs.ends import holds_numbers
+from toolkit.graphs.facts import DTYPES, OPEN_EXTENTS, element_kind, opset_of
 from toolkit.graphs.reasons import reason_of
 from toolkit.graphs.running import (
     LIVE_BYTES,
@@ -27,7 +28,7 @@ from toolkit.graphs.running import (
     session,
     widest_bytes,
 )
-from toolkit.graphs.scores import PROBABLE, Kind, choose_scores, kind_of, may_be_bounded
+from toolkit.graphs.scores import PROBABLE, Kind, ancestors, choose_scores, kind_of, may_be_bounded
 
 ROWS = 4
 # the largest batch that is looked for in a graph that takes neither any nor one
@@ -45,7 +46,7 @@ class Nature:
     `outputs` are their names, that of the scores first; `columns` how many scores an input gets. `batch` is
     the only batch that it takes, None where any. `mixes` is the node by which an answer depends on the other
     inputs of its batch, `changes` the one by which it differs from call to call; None where it does not.
-    `rivals` are outputs that could be the scores, too.
+    `rivals` are outputs that could be the scores, too. `alike` tells that every input got one answer.
     """
 
     outputs: tuple[str, ...]
@@ -55,6 +56,7 @@ class Nature:
     mixes: str | None = None
     changes: str | None = None
     rivals: tuple[str, ...] = ()
+    alike: bool = False
 
     @property
     def probabilities(self) -> bool:
@@ -70,6 +72,9 @@ def ask(model: Any, *, output: str | None = None, classes: int | None = None, se
     Raises CorruptError where it cannot run at all, NotFoundError for an output that is not there, CnnkitError
     where no output has one row of scores an input, or where its answers are no numbers.
     """
+    if not any(map(holds_numbers, model.graph.output)):
+        kinds = ", ".join(f"{value.name!r} is {element_kind(value)}" for value in model.graph.output)
+        raise CnnkitError(f"no output holds numbers: {kinds}; export the network before that step")
     opened = _opened(model)
     given = opened.session.get_inputs()[0]
     count = max(2, min(ROWS, LIVE_BYTES // max(1, LIVE_VALUES * widest_bytes(model))))
@@ -86,6 +91,7 @@ def ask(model: Any, *, output: str | None = None, classes: int | None = None, se
     others = [_run(opened, drawn[at : at + len(inputs)])[place] for at in parts]
     whole = np.concatenate([rows, *(other.reshape(len(inputs), -1) for other in others)])
     _refuse_no_numbers(model, whole)
+    _refuse_idle_input(model, scores)
     changes = None if _near(rows, repeated) else _first_change(model, inputs)
     mixes = None
     if changes is None and batch != 1:
@@ -99,7 +105,17 @@ def ask(model: Any, *, output: str | None = None, classes: int | None = None, se
         mixes=mixes,
         changes=changes,
         rivals=tuple(rivals),
+        alike=len(whole) > 1 and bool((whole == whole[0]).all()),
     )
+
+
+def _refuse_idle_input(model: Any, scores: str) -> None:
+    given = model.graph.input[0].name
+    if given not in ancestors(model, scores):
+        raise CnnkitError(
+            f"its output {scores!r} does not depend on its input {given!r}: it answers every picture alike; "
+            "export the network again, from its input on"
+        )
 
 
 def probes(shape: Sequence[Any], kind: str, seed: int, rows: int = ROWS) -> NDArray[Any]:
@@ -156,9 +172,20 @@ def _taken(
         found = _run(opened, inputs)
     except CorruptError as error:
         return _baked(model, opened, inputs, error)
-    if any(value.ndim and len(value) == len(inputs) for value in found):
-        return None, inputs, found
-    return 1, inputs, _run(opened, inputs[:1])
+    if not any(value.ndim and len(value) == len(inputs) for value in found):
+        return 1, inputs, _run(opened, inputs[:1])
+    return (None if _takes_one(opened, inputs, found) else len(inputs)), inputs, found
+
+
+def _takes_one(opened: Opened, inputs: NDArray[Any], found: list[NDArray[Any]]) -> bool:
+    """Tell whether a graph answers one input alone, too, and not just as many as were tried."""
+    try:
+        alone = _run(opened, inputs[:1])
+    except CorruptError:
+        return False
+    rows = len(inputs)
+    shared = [(one, all_) for one, all_ in zip(alone, found, strict=True) if all_.ndim and len(all_) == rows]
+    return all(one.size * rows == all_.size for one, all_ in shared)
 
 
 def _baked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from toolkit.errors import CnnkitError, CorruptError
+from toolkit.graphs.facts import element_kind
 from toolkit.graphs.ordering import reads_of
 from toolkit.graphs.weights import dense
 
@@ -50,6 +51,7 @@ def free_weights(model: Any) -> None:
     del graph.sparse_initializer[:]
     read = {value.name for value in graph.output}.union(*(reads_of(node) for node in graph.node))
     kept: dict[str, Any] = {}
+    listed = {tensor.name for tensor in graph.initializer}
     for place in reversed(range(len(graph.initializer))):
         tensor = graph.initializer[place]
         if tensor.name in read and kept.setdefault(tensor.name, tensor) is tensor:
@@ -60,21 +62,53 @@ def free_weights(model: Any) -> None:
                 "runtime to runtime; write the file again"
             )
         del graph.initializer[place]
-    for value in [value for value in graph.input if value.name in kept]:
+    for value in [value for value in graph.input if value.name in listed]:
         graph.input.remove(value)
     model.ir_version = max(model.ir_version, 4)  # before it, each weight had to be an input
 
 
 def drop_sequences(model: Any) -> str | None:
-    """Take outputs that are no tensors out of a graph with others, in place; return that in words."""
+    """Take outputs that are no numbers out of a graph with others, in place; return that in words."""
     outputs = model.graph.output
-    others = [v for v in outputs if v.type.WhichOneof("value") not in (None, "tensor_type")]
+    others = [value for value in outputs if not holds_numbers(value)]
     if not others or len(others) == len(outputs):
         return None
-    told = ", ".join(f"{v.name!r} (a {v.type.WhichOneof('value').removesuffix('_type')})" for v in others)
+    told = ", ".join(f"{value.name!r} ({element_kind(value)})" for value in others)
     for value in others:
         outputs.remove(value)
-    return f"left out, as it is no tensor: the output {told}"
+    _drop_unread(model.graph)
+    return f"left out, as it holds no numbers: the output {told}"
+
+
+def drop_idle_inputs(model: Any) -> str | None:
+    """Take inputs that nothing reads out of a graph with others, in place; return that in words."""
+    graph = model.graph
+    read = {value.name for value in graph.output}.union(*(reads_of(node) for node in graph.node))
+    idle = [value for value in graph.input if value.name not in read]
+    if not idle or len(idle) == len(graph.input):
+        return None
+    for value in idle:
+        graph.input.remove(value)
+    return f"left out, as nothing reads it: the input {', '.join(repr(value.name) for value in idle)}"
+
+
+def holds_numbers(value: Any) -> bool:
+    """Tell whether a value is a tensor of numbers, as far as that is told, and no text or sequence."""
+    from onnx import TensorProto
+
+    kind = value.type.WhichOneof("value")
+    return kind is None or (kind == "tensor_type" and value.type.tensor_type.elem_type != TensorProto.STRING)
+
+
+def _drop_unread(graph: Any) -> None:
+    """Drop the nodes that no output needs any more, in place; those are the last in the order of reading."""
+    while True:
+        read = {value.name for value in graph.output}.union(*(reads_of(node) for node in graph.node))
+        idle = [node for node in graph.node if not read & {*node.output}]
+        if not idle:
+            return
+        for node in idle:
+            graph.node.remove(node)
 
 
 def open_batch(model: Any) -> None:

@@ -57,7 +57,9 @@ def input_spec(model: Any) -> TensorSpec:
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
-        hint = f"; `cnnkit import FILE --fix {inputs[-1].name}=VALUE` gives one a value" if inputs else ""
+        # a picture has more extents than what stands beside one
+        beside = min(reversed(inputs), key=lambda v: len(v.type.tensor_type.shape.dim), default=None)
+        hint = f"; `cnnkit import FILE --fix {beside.name}=VALUE` gives one a value" if beside else ""
         told = f"{len(inputs)} ({names})"
         raise CorruptError(f"cnnkit exports networks with one input; this graph has {told}{hint}")
     return _spec(inputs[0], layout=_layout(inputs[0]))
@@ -87,10 +89,22 @@ def _spec(value: Any, *, layout: Layout) -> TensorSpec:
     dtype = DTYPES.get(tensor.elem_type)
     if dtype is None:
         raise CorruptError(
-            f"the tensor {value.name!r} has ONNX type {tensor.elem_type}, which is not supported"
+            f"{value.name!r} is {element_kind(value)}, and cnnkit's networks take and give floats of 16 to "
+            "64 bits, or integers of 8, 32 or 64"
         )
     known = layout if len(shape) == len(layout) else None
     return TensorSpec(name=value.name, shape=shape, dtype=dtype, layout=known)
+
+
+def element_kind(value: Any) -> str:
+    """Return what a value is in words: the type of its elements, or what is no tensor."""
+    from onnx import TensorProto
+
+    word = value.type.WhichOneof("value") or "tensor_type"
+    if word != "tensor_type":
+        return str(word).removesuffix("_type")
+    number = value.type.tensor_type.elem_type
+    return DTYPES.get(number) or str(TensorProto.DataType.Name(number)).lower()
 
 
 def opset_of(model: Any) -> int:

@@ -10,11 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.graphs.completing import complete, skip_idle_casts
-from toolkit.graphs.ends import drop_sequences, forget_output_shapes, free_weights, open_batch, state_opset
+from toolkit.graphs.ends import (
+    drop_idle_inputs,
+    drop_sequences,
+    forget_output_shapes,
+    free_weights,
+    open_batch,
+    state_opset,
+)
 from toolkit.graphs.facts import modern, opset_of
 from toolkit.graphs.folding import fold
 from toolkit.graphs.ordering import name_missing, sort_nodes
-from toolkit.graphs.recognising import Form, form_of, own_precision
+from toolkit.graphs.recognising import Form, form_of, kept_codes, own_precision, refuse_other_codes
 from toolkit.passports import Precision
 
 # later steps need it, and converting to it adds nodes
@@ -26,7 +33,7 @@ class Normalised:
     """A graph put right in place, in words what was done that people may care about, and what it came as.
 
     `form` is how whoever wrote the file quantised it, None where it computes in floats. `decoded` tells that
-    its weights were kept in 8 bits alone, and are floats now.
+    its weights were kept in few bits alone, and are floats now, `dropped` that ends of it were left out.
     """
 
     model: Any
@@ -34,22 +41,29 @@ class Normalised:
     precision: Precision
     form: Form | None
     decoded: bool = False
+    dropped: bool = False
 
 
 def normalise(model: Any) -> Normalised:
     """Put an onnx.ModelProto right, in place as far as its opset allows.
 
-    Raises CnnkitError for one whose nodes read what nothing makes.
+    Raises CnnkitError for one whose nodes read what nothing makes, and for one that was quantised to
+    anything but 8-bit integers.
     """
-    notes = [state_opset(model), drop_sequences(model)]
+    dropped = drop_sequences(model)
+    notes = [state_opset(model), dropped]
     free_weights(model)
+    idle = drop_idle_inputs(model)
+    notes.append(idle)
     open_batch(model)
     sort_nodes(model)
     name_missing(model)
     form = form_of(model)
+    refuse_other_codes(model)
     codes = form is None and any(node.op_type == "DequantizeLinear" for node in model.graph.node)
     if codes:
-        notes.append("its weights were kept as integers; they are read as floats")
+        kept = " and ".join(kept_codes(model)) or "codes"
+        notes.append(f"its weights were kept as {kept}; they are read as floats")
     fold(model, codes=codes)
     if opset_of(model) < OPSET:
         model = modern(model)
@@ -59,4 +73,11 @@ def normalise(model: Any) -> Normalised:
     complete(model)
     skip_idle_casts(model)
     said = tuple(note for note in notes if note)
-    return Normalised(model=model, notes=said, precision=own_precision(model), form=form, decoded=codes)
+    return Normalised(
+        model=model,
+        notes=said,
+        precision=own_precision(model),
+        form=form,
+        decoded=codes,
+        dropped=bool(dropped or idle),
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from toolkit.artifacts import hash_file
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.graphs.normalising import Normalised, normalise
-from toolkit.impostors import refuse_impostor
+from toolkit.impostors import other_format, refuse_impostor
 
 # protobuf cannot hold more in one message; a file beyond it needs external data
 LARGEST_BYTES = 2**31 - 1
@@ -29,7 +29,9 @@ def load_graph(path: Path, *, weights: bool = True) -> Any:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf, OS and onnx errors share no base class
-        raise CorruptError(f"{path} is no readable ONNX file: {_first(error)}") from None
+        other = other_format(path)
+        why = f"it is {other}" if other else f"it is truncated, or no ONNX file at all ({_first(error)})"
+        raise CorruptError(f"{path} is no readable ONNX file: {why}") from None
     outside = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
     sizes = [int(entry.value) for t in outside for entry in t.external_data if entry.key == "length"]
     refuse_too_large(sum(sizes) + path.stat().st_size, path.name)

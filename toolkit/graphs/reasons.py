@@ -10,7 +10,9 @@ FOREIGN_HINT = "; it runs ONNX's own operators only: export without this one, or
 NEWER_HINT = "; install a newer onnxruntime, or write the file with an older opset"
 
 # a line of its source, then the function there with its parameters, or the function's bare name
-_PLACE = re.compile(r"(?:/\S*/)?[\w.]+\.(?:cc|cpp|cu|h|hpp):\d+ (?:[^()]*::[^()]*\([^()]*\)(?: const)? |\w+ )?")
+_PLACE = re.compile(
+    r"(?:/\S*/)?[\w.]+\.(?:cc|cpp|cu|h|hpp):\d+ (?:[^()]*::[^()]*\([^()]*\)(?: const)? |\w+ )?"
+)
 _CONDITION = re.compile(r"(?:^|(?<=: ))[^.:]*(?:[=!<>]=|[<>]|&&|\|\|)[^.:]* was false\. ?")
 _STATUS = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _RUNNING = re.compile(
@@ -27,7 +29,7 @@ _DOMAIN = re.compile(r"No opset import for domain '([^']*)'")
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error of ONNX Runtime says, in one line, with what to do about it where that is known."""
+    """Return what an error of ONNX Runtime says, in one line, and what to do where that is known."""
     lines = str(error).strip().splitlines()
     text = _STATUS.sub("", lines[0] if lines else type(error).__name__)
     text = _OPENING.sub("", text)

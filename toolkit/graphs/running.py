@@ -41,7 +41,7 @@ def session(model: Any, *, lean: bool = False, plain: bool = False) -> Opened:
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4  # what fails is raised, without lines of its source
     # its threads would spin on between two calls and slow whatever is timed next
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if lean:

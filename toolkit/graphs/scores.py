@@ -21,7 +21,9 @@ PASSED_ON = frozenset(
     | {"QuantizeLinear", "DequantizeLinear"}
 )
 # operators that find the best of several
-BEST_OF = frozenset({"ReduceMax", "ReduceMin", "Max", "Min", "Gather", "GatherElements", "GatherND"})
+BEST_OF = frozenset(
+    {"ReduceMax", "ReduceMin", "Max", "Min", "Gather", "GatherElements", "GatherND", "ArgMax", "ArgMin"}
+)
 # operators whose values have no upper bound
 UNBOUNDED = frozenset(
     {"Gemm", "MatMul", "Conv", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
@@ -54,7 +56,7 @@ def choose_scores(
             f"{' or name another output' if output is not None else ''}"
         )
     fit = [name for name in fit if widths[name] == classes] or fit
-    above = {name: _ancestors(model, name) for name in fit}
+    above = {name: ancestors(model, name) for name in fit}
     # features that other scores are computed from are no scores themselves
     last = [
         name
@@ -94,10 +96,11 @@ def _described(name: str, value: NDArray[Any], rows: int, maker: Any) -> str:
         "×".join(map(str, (batch or value.shape[0], *value.shape[1:]))) if value.ndim else "a single number"
     )
     why = f", made by {maker.op_type}" if maker is not None and maker.op_type in ("TopK", "ArgMax") else ""
-    return f"{name!r} is {shape} of {value.dtype}{why}"
+    alone = f" for {rows} inputs" if batch is None and rows > 1 else ""
+    return f"{name!r} is {shape} of {value.dtype}{alone}{why}"
 
 
-def _ancestors(model: Any, name: str) -> set[str]:
+def ancestors(model: Any, name: str) -> set[str]:
     """Return every value that a value is computed from."""
     makers = {made: node for node in model.graph.node for made in node.output}
     found: set[str] = set()

@@ -53,9 +53,14 @@ def settle_classes(
         if len(given) != count:
             raise ShapeError(f"--classes names {len(given)} and the network answers with {_scores(columns)}")
         return given
-    if known is not None and known.classes is not None and len(known.classes) == count:
-        tell(f"classes are those of {known.origin}")
-        return known.classes
+    if known is not None and known.classes is not None:
+        if len(known.classes) == count:
+            tell(f"classes are those of {known.origin}")
+            return known.classes
+        tell(
+            f"{known.origin} names {len(known.classes)} classes, and the network answers with "
+            f"{_scores(columns)}: those names are not used"
+        )
     if request.dataset is not None:
         theirs = classes_of(request.dataset, request.data_dir)
         if len(theirs) != count:

@@ -101,7 +101,7 @@ def _ultralytics(path: Path, props: Mapping[str, str]) -> KnownFacts:
         )
     names, size = _literal(props["names"]), _literal(props.get("imgsz", "None"))
     if isinstance(names, dict):
-        names = [names[key] for key in sorted(names)]
+        names = [names[key] for key in sorted(names, key=_place)]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CorruptError(f"Ultralytics' names are no list of names; {_AGAIN}")
     sides = [size, size] if isinstance(size, int) else size
@@ -124,6 +124,12 @@ def _ultralytics(path: Path, props: Mapping[str, str]) -> KnownFacts:
         classes=tuple(names),
         trained=True,
     )
+
+
+def _place(key: Any) -> tuple[int, str]:
+    """Order class numbers as numbers, be they written as text or not; what is none comes last."""
+    text = str(key).strip()
+    return (int(text), "") if text.isdecimal() else (1 << 62, text)
 
 
 def _literal(text: str) -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.figures import shape_text
-from toolkit.graphs.facts import DTYPES
+from toolkit.graphs.facts import DTYPES, element_kind
 from toolkit.importing import PixelWishes
 from toolkit.passports import Layout, TensorSpec
 
@@ -97,19 +97,8 @@ def _constant(value: Any, text: str) -> NDArray[Any]:
 def _told(value: Any) -> str:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
-        return _kind(value)
-    return f"{_kind(value)} {shape_text(_extents(value)) if tensor.shape.dim else 'scalar'}"
-
-
-def _kind(value: Any) -> str:
-    """Return what an input takes in words: the type of its elements, or what is no tensor."""
-    from onnx import TensorProto
-
-    word = value.type.WhichOneof("value")
-    if word != "tensor_type":
-        return str(word).removesuffix("_type")
-    number = value.type.tensor_type.elem_type
-    return DTYPES.get(number) or TensorProto.DataType.Name(number).lower()
+        return element_kind(value)
+    return f"{element_kind(value)} {shape_text(_extents(value)) if tensor.shape.dim else 'scalar'}"
 
 
 def _extents(value: Any) -> tuple[int | None, ...]:
@@ -128,8 +117,8 @@ def picture_input(
     (value,) = inputs_of_graph(model)
     if value.type.tensor_type.elem_type not in DTYPES:
         raise CnnkitError(
-            f"the input {value.name!r} takes {_kind(value)}, and pictures become floats of 16 to 64 bits or "
-            "integers: export the network with such an input"
+            f"the input {value.name!r} takes {element_kind(value)}, and pictures become floats of 16 to 64 "
+            "bits, or integers of 8, 32 or 64: export the network with such an input"
         )
     shape = _extents(value)
     if not shape and (wishes.size or size):

@@ -8,6 +8,7 @@ from typing import Any
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.graphs.asking import Nature, ask
 from toolkit.graphs.completing import complete
+from toolkit.graphs.recognising import form_of
 from toolkit.graphs.shaping import shape_ends, squeeze_scores
 from toolkit.passports import TensorSpec
 from toolkit.telling import Tell
@@ -40,7 +41,12 @@ def place_scores(
         raise CnnkitError(
             f"{1 + len(nature.rivals)} outputs could be the class scores: {told}; --logits NAME says which"
         )
-    batch = takes.shape[0] or (1 if nature.mixes else nature.batch)
+    batch = takes.shape[0] or nature.batch or (1 if nature.mixes else None)
+    if nature.mixes and batch != 1 and form_of(model) != "dynamic":
+        raise CnnkitError(
+            f"what else is in a batch changes the network's answers, by its node {nature.mixes!r}, and it "
+            f"takes batches of {batch} only: export it in inference mode (`model.eval()`), or for one input"
+        )
     for line in _said(nature, takes.shape[0], batch):
         tell(line)
     shape_ends(model, outputs=nature.outputs, batch=batch)
@@ -60,8 +66,8 @@ def _said(nature: Nature, declared: int | None, batch: int | None) -> list[str]:
         said.append(f"the network is given one picture at a time: {why}")
     elif batch is not None and declared is None:
         said.append(f"the network is given {batch} pictures at a time: its file has it so")
-    elif nature.mixes:
-        said.append(f"what else is in a batch changes the network's answers, by its node {nature.mixes!r}")
+    if nature.alike:
+        said.append("the network answers everything alike that it was tried on: its weights may be empty")
     if nature.changes:
         said.append(
             "the network answers the same picture differently each time, by its node "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from toolkit.errors import CnnkitError
 from toolkit.graphs.counting import SourceGraph, SourceNode, count_graph
 from toolkit.modules import ModuleRow
 
@@ -15,6 +16,9 @@ def rows_of_graph(path: Path, batch: int) -> tuple[tuple[int, ...], tuple[Module
     stand on the first node that reads them. Raises CorruptError.
     """
     graph = count_graph(path, batch=batch)
+    if not graph.inputs or not graph.nodes:
+        what = "takes no input" if not graph.inputs else "computes nothing"
+        raise CnnkitError(f"{path} {what}: there are no layers to show")
     _, extents = next(iter(graph.inputs.values()))
     shape = (batch, *(extent or 1 for extent in extents[1:]))
     return shape, tuple(_row(node, graph) for node in graph.nodes)

@@ -193,3 +193,47 @@ def test_a_graph_that_takes_pixels_is_known_by_its_first_step(op: str, constant:
     model = odd.network(nodes, constants=[*odd.plain_weights(), odd.stored("c", constant)])
     assert scale_of(model) == scale
     assert scale_of(odd.network()) == "normal"
+
+
+@pytest.mark.parametrize("rows", [2, 4, 8])
+def test_a_batch_that_is_baked_in_is_found_however_large(rows: int) -> None:
+    nodes = odd.layers()
+    nodes[3] = odd.node("Reshape", ["pool", "to"], "flat")
+    constants = [*odd.plain_weights(), odd.stored("to", [rows, 6], np.int64)]
+    assert asked(odd.network(nodes, constants=constants)).batch == rows
+
+
+def test_rows_that_a_graph_adds_itself_make_its_batch_and_its_answers_mix() -> None:
+    added = odd.stored("added", np.random.default_rng(3).standard_normal((4, 4)))
+    found = asked(ending(odd.node("Add", ["raw", "added"], "scores"), constants=[added]))
+    assert (found.batch, found.mixes) == (4, "scores/Add")
+
+
+def test_a_label_as_a_float_is_no_score() -> None:
+    nodes = [
+        odd.node("ArgMax", ["raw"], "label", axis=1),
+        odd.node("Cast", ["label"], "scores", to=TensorProto.FLOAT),
+    ]
+    with pytest.raises(CnnkitError, match="no output holds one row of scores"):
+        asked(ending(*nodes))
+
+
+def test_an_output_that_reads_no_picture_is_refused() -> None:
+    given = odd.stored("given", np.full((1, 3, 8, 8), 0.5))
+    model = odd.network(odd.layers("given"), constants=[*odd.plain_weights(), given])
+    with pytest.raises(CnnkitError, match="'scores' does not depend on its input 'pictures'"):
+        asked(model)
+
+
+def test_answers_that_are_all_alike_are_noticed() -> None:
+    empty = [odd.stored(name, values * 0) for name, values in odd.weights().items()]
+    assert asked(odd.network(constants=empty)).alike
+
+
+def test_a_sequence_alone_is_no_output_of_scores() -> None:
+    model = ending(
+        odd.node("SequenceConstruct", ["raw"], "scores"),
+        outputs=[onnx.helper.make_tensor_sequence_value_info("scores", TensorProto.FLOAT, None)],
+    )
+    with pytest.raises(CnnkitError, match="no output holds numbers: 'scores' is sequence"):
+        asked(model)

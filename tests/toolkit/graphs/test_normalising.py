@@ -111,7 +111,7 @@ def test_weights_in_8_bits_are_read_as_floats_and_that_is_said() -> None:
     found = same(behind("DequantizeLinear", "table", codes, (odd.stored("scale", scale),)))
     assert found.precision == "fp32"
     assert found.form is None
-    assert found.notes == ("its weights were kept as integers; they are read as floats",)
+    assert found.notes == ("its weights were kept as int8; they are read as floats",)
     assert "DequantizeLinear" not in {n.op_type for n in found.model.graph.node}
 
 
@@ -188,7 +188,7 @@ def test_an_output_that_is_a_sequence_is_left_out_and_said() -> None:
     model = odd.network(nodes, outputs=[sequence, odd.end("scores", ["n", 4])])
     found = passed(model)
     assert [value.name for value in found.model.graph.output] == ["scores"]
-    assert found.notes == ("left out, as it is no tensor: the output 'features' (a sequence)",)
+    assert found.notes == ("left out, as it holds no numbers: the output 'features' (sequence)",)
 
 
 def test_a_constant_that_would_blow_up_a_file_stays_as_it_is() -> None:
@@ -259,3 +259,67 @@ def test_weights_survive_bit_for_bit() -> None:
     found = passed(odd.network()).model
     for tensor in found.graph.initializer:
         np.testing.assert_array_equal(numpy_helper.to_array(tensor), odd.weights()[tensor.name])
+
+
+def coded(kind: int, opset: int, *, weights: bool) -> Any:
+    """Return the classifier with a Q/DQ pair before its picture, or around its first weights."""
+    name = "kernel" if weights else "pictures"
+    nodes = [
+        odd.node("QuantizeLinear", [name, "step", "zero"], "codes"),
+        odd.node("DequantizeLinear", ["codes", "step", "zero"], "back"),
+        *odd.layers(),
+    ]
+    nodes[2].input[1 if weights else 0] = "back"
+    zero = helper.make_tensor("zero", kind, [], [0])
+    constants = [*odd.plain_weights(), odd.stored("step", 0.02), zero]
+    return odd.network(nodes, constants=constants, opset=opset, ir=10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "opset", "word"),
+    [
+        (TensorProto.FLOAT8E4M3FN, 19, "float8e4m3fn"),
+        (TensorProto.UINT16, 21, "uint16"),
+        (TensorProto.INT4, 21, "int4"),
+    ],
+)
+def test_what_was_quantised_to_other_than_8_bits_is_never_called_int8(
+    kind: int, opset: int, word: str
+) -> None:
+    with pytest.raises(CnnkitError, match=f"quantised to {word} by its source, at its node"):
+        passed(coded(kind, opset, weights=False))
+    found = passed(coded(kind, opset, weights=True))
+    assert (found.precision, found.form, found.decoded) == ("fp32", None, True)
+
+
+def test_weights_behind_a_pair_of_codes_are_floats() -> None:
+    found = same(coded(TensorProto.INT8, 17, weights=True), exact=False)
+    assert (found.precision, found.form) == ("fp32", None)
+    assert {n.op_type for n in found.model.graph.node} == {n.op_type for n in odd.layers()}
+
+
+def test_inputs_that_nothing_reads_are_left_out() -> None:
+    idle = odd.end("idle", [1])
+    found = passed(odd.network(inputs=[idle, odd.end("pictures", ["n", 3, 8, 8])]))
+    assert [value.name for value in found.model.graph.input] == ["pictures"]
+    assert found.notes == ("left out, as nothing reads it: the input 'idle'",)
+    assert found.dropped
+
+
+def test_text_beside_the_scores_is_left_out_with_what_makes_it() -> None:
+    nodes = [
+        *odd.layers(),
+        odd.node("ArgMax", ["scores"], "place", axis=1, keepdims=0),
+        odd.node(
+            "LabelEncoder",
+            ["place"],
+            "word",
+            domain="ai.onnx.ml",
+            keys_int64s=[0, 1, 2, 3],
+            values_strings=["a", "b", "c", "d"],
+        ),
+    ]
+    outputs = [odd.end("word", None, TensorProto.STRING), odd.end("scores", None)]
+    found = passed(odd.network(nodes, outputs=outputs, domains=["ai.onnx.ml"]))
+    assert [value.name for value in found.model.graph.output] == ["scores"]
+    assert [n.op_type for n in found.model.graph.node] == [n.op_type for n in odd.layers()]
