@@ -263,9 +263,8 @@ def held_pictures(
     reading = reading_of(passport.dataset)
     listing = spec.listed(word, reading)
     everything = members(listing)
-    learned, chose = (
-        [m for m in everything if m.sha256 in record.of(use)] for use in ("train", "validation")
-    )
+    trained_on, chosen_by = record.of("train"), record.of("validation")
+    learned, chose = ([m for m in everything if m.sha256 in own] for own in (trained_on, chosen_by))
     picked = [learned[at] for at in sampled(len(learned), images, seed)]
     data = spec.decoded(
         listing,

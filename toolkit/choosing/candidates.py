@@ -127,6 +127,7 @@ class FileFinder:
         self.makes = makes
         self.most_drop = budget.points if judged else None
         self.known: dict[tuple[str, Precision, Dialect | None], Artifact | str] = {}
+        self.lossy: set[tuple[str, Precision]] = set()
 
     def add(self, found: CandidateFiles, backend: Backend, precision: Precision) -> None:
         """Add the candidates of a backend in a precision, or note why there is none."""
@@ -196,14 +197,20 @@ class FileFinder:
     def _made(self, word: str, precision: Precision, dialect: Dialect | None) -> Artifact | str:
         if not self.makes:
             return "no such file came with it"
+        if precision != "fp32" and self.most_drop is None and not self.settings.unjudged:
+            return "not made: no picture can judge it; --unjudged has it made and tried"
         options = self._options(precision, dialect)
+        if (word, precision) in self.lossy:  # the second one rounds more coarsely
+            return "not made: its other dialect, which is the finer one, does not surely keep the accuracy"
         known = recall(self.source.passport.sha256, word, options)
         if known is not None:
+            self.lossy.add((word, precision))
             return known.words()
         self.tell(f"making {self.source.name} {precision} ({word}{f', {dialect}' if dialect else ''}) …")
         try:
             return make(self.source, word, options, self.tell, self._needed)
         except (GateError, UndecidedError) as error:
+            self.lossy.add((word, precision))
             remember(self.source.passport.sha256, word, options, str(error))
             return str(error)
         except CnnkitError as error:

@@ -116,7 +116,9 @@ def test_a_file_that_could_not_be_made_is_not_looked_for_again(tmp_path: Path) -
 
     def why() -> str:
         finder = FileFinder(few, tmp_path, ChooseSettings(), Budget(), told.append, judged=True)
-        return str(finder.file("onnx", "int8", UNSIGNED))
+        found = str(finder.file("onnx", "int8", UNSIGNED))
+        assert "not made: its other dialect" in str(finder.file("onnx", "int8", SYMMETRIC))
+        return found
 
     first = why()
     assert "held-out images would tell" in first
