@@ -13,7 +13,6 @@ from serve.served import ServedModel
 from toolkit.artifacts import CHECKPOINT, Artifact, size_bytes
 from toolkit.figures import bytes_text
 from toolkit.passports import Passport
-from toolkit.resolving import said_choice
 
 NO_LIE = "which way the training pictures lie is not known: none of them are here"
 IN_COLOUR = "figures are centred for networks of one channel only"
@@ -101,8 +100,18 @@ def absent(entries: Sequence[ServedModel]) -> list[str]:
 
 
 def chosen_why(entry: ServedModel) -> str | None:
-    """Return what the choice is that a model is served by, and what that gains; None without one."""
-    return f"Served as chosen: {said_choice(entry.choice)}" if entry.choice else None
+    """Return what the choice is that a model is served by, and why it was made; None without one."""
+    if entry.choice is None:
+        return None
+    one, day = entry.choice.chosen, entry.choice.created[:10]
+    what = f"{entry.backend.title}{one.label.removeprefix(one.backend)}"
+    why = ", which nothing was surely faster than"
+    if one.gain and one.gain_ci95:
+        least, most = one.gain_ci95
+        why = f", {one.gain:.2f} times as fast as the baseline ({least:.2f} to {most:.2f})"
+    if one.accuracy_drop:
+        why += f", for {one.accuracy_drop:.2f} points of accuracy less on {one.images or 0:,} pictures"
+    return f"Served as chosen here{f' on {day}' if day else ''}: {what}{why}."
 
 
 def interior_artifact(model: PageModel) -> tuple[Artifact, str | None]:

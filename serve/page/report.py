@@ -23,8 +23,8 @@ def report_html(model: PageModel) -> str:
     name = escaped(model.name)
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>No profile yet</title>"
-        "<style>:root{color-scheme:light dark}body{font:16px/1.6 system-ui;margin:1.5rem;max-width:46rem}"
-        "code{overflow-wrap:anywhere}</style>"
+        "<style>:root{color-scheme:light dark;background:Canvas}"
+        "body{font:16px/1.6 system-ui;margin:1.5rem;max-width:46rem}code{overflow-wrap:anywhere}</style>"
         f"<p>There is no profile report of {name} yet. This measures it, layer by layer, and puts its report "
         f"here:</p><p><code>cnnkit profile {name} --html {escaped(path)}</code></p></html>"
     )

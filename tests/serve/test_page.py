@@ -486,6 +486,9 @@ def test_each_answer_says_whose_it_is_and_class_names_are_text(context: Any, two
     assert frame.locator("#own").inner_text() == "the profile of odd"
     visit.tab.locator("#ck-model").select_option(MODEL)
     frame.locator(f"code:has-text('cnnkit profile {MODEL} --html')").wait_for()
+    visit.tab.set_viewport_size(PHONE["viewport"])
+    brand, choice = (visit.tab.locator(one).bounding_box() for one in (".ck-brand", "#ck-models"))
+    assert brand["y"] + brand["height"] <= choice["y"]  # neither lies over the other on a phone
     visit.tab.close()
     assert visit.errors == []
 

@@ -14,6 +14,10 @@ export function make(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** Return text in parts, so that no line breaks within an option such as `--epochs`. */
+export const unbroken = (text) =>
+  text.split(/(--[\w-]+)/).map((part) => (part.startsWith("--") ? make("span", { class: "ck-word" }, part) : part));
+
 export function say(name, text) {
   const element = $(name);
   element.textContent = text || "";

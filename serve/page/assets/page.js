@@ -5,7 +5,7 @@
 // is then replaced as soon as the next answer is there, and dimmed until then.
 
 import { ask, newest } from "./asking.js";
-import { $, bytes, make, milliseconds, percent, say, tabs } from "./dom.js";
+import { $, bytes, make, milliseconds, percent, say, tabs, unbroken } from "./dom.js";
 import { Files } from "./files.js";
 import { Paper } from "./paper.js";
 import { Camera, wireFiles } from "./sources.js";
@@ -311,7 +311,7 @@ function useModel(model) {
   say("choice", model.choice);
   $("choice").hidden = !model.choice;
   $("absent").replaceChildren(...model.absent.map((text) => make("li", {}, text)));
-  $("facts").replaceChildren(...model.card.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, make("code", {}, value)))));
+  $("facts").replaceChildren(...model.card.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, make("code", {}, ...unbroken(value))))));
   if (!$("profile").hidden) showReport();
   state.layer = null;
   forgetTimes();
