@@ -232,9 +232,9 @@ def test_a_gate_does_not_pass_what_is_not_there_any_more(
     assert "not in the profile after: pytorch at batch 1; profile again" in result.stderr
 
 
-def test_against_without_a_pair_shows_the_profile_and_says_so(root: Path) -> None:
-    words = ("profile", "lenet-maxpool", "lenet", "--against", "lenet-relu", "--untrained")
-    result = run(*words, "--backend", "pytorch", "--artifacts", root, *SHORT, "--json")
+def test_against_without_a_pair_shows_the_profile_and_says_so(tmp_path: Path) -> None:
+    one, two, three = (product(name, 8, tmp_path / f"{name}.onnx") for name in ("a", "b", "c"))
+    result = run("profile", one, two, "--against", three, "--backend", "ort", *SHORT, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["against"] == []
     assert "--against found no two timed columns of one backend" in result.stderr
