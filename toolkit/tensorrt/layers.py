@@ -44,7 +44,8 @@ _LOGGED = re.compile(
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # TensorRT 8 in a verbose log: `Layer(CaskConvolution): a + b, Tactic: 0x1, x[Float(1,3,8)] -> y[Half(1,6,8)]`
 _VERBOSE = re.compile(r"^Layer\((\w+)\): (.+?), Tactic: [^,]*, (.*?) -> (.*)$", re.M)
-_TENSOR = re.compile(r"([^\s,]+?) ?[\[(](\w+)[\[(]([\d,]*)[\])][\])]")
+# an extent that is open is told as -1, or as the negative of its place among them
+_TENSOR = re.compile(r"([^\s,]+?) ?[\[(](\w+)[\[(]([-\d,]*)[\])][\])]")
 _TABLE = re.compile(r"^=== Profile \((\d+) iterations ?\) ===\s*\n(.+)\n((?:.*\d.*(?:\n|$))+)", re.M)
 _COLUMN = re.compile(r"(?:Avg\. |Median )?Time (?:\(ms\)|%)|\S+")
 _TYPE = re.compile(

@@ -442,6 +442,20 @@ def test_layers_in_the_log_of_tensorrt_8_tell_type_shape_and_batch(tmp_path: Pat
     assert told == [(("conv", "relu"), (4, 16, 8, 8), "Half"), (("pool",), (4, 16, 4, 4), "Half")]
 
 
+def test_open_extents_of_a_log_are_no_shape_and_cost_no_tensor() -> None:
+    (node,) = read_layers(
+        "[05/09/2022-06:10:32] [TRT] [V] Engine Layer Information:\n"
+        "Layer(Shuffle): Transpose_51, Tactic: 0, x[Float(-8,256,-10,19)] -> y[Float(-8,-10,4864)]\n",
+        what="log",
+    )
+    assert (node.inputs, node.outputs, node.output_shape, node.output_dtype) == (
+        ("x",),
+        ("y",),
+        None,
+        "Float",
+    )
+
+
 def test_a_table_ends_with_its_total_and_colours_are_no_part_of_a_log() -> None:
     table = (
         "\x1b[32m[I] === Profile (12 iterations) ===\x1b[0m\n"
