@@ -37,6 +37,7 @@ MAX_BYTES = 20 * 1024 * 1024
 BAND_PIXELS = 1_000_000  # a picture is brought to 8 bits so many pixels at a time
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
+FEW_OF_256 = 64  # shades that are left of colours of 14 bits in 16
 FAINT = 16  # values that differ by no more are one shade to people
 
 
@@ -82,8 +83,9 @@ def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) 
         raise ImageError(f"{label} is empty; send a picture ({', '.join(FORMATS)})")
     try:
         with warnings.catch_warnings():
-            # our own limit below is stricter than Pillow's warning
+            # our own limit below is stricter than Pillow's warning, and a camera's odd notes harm no pixel
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
             image = Image.open(io.BytesIO(data), formats=_formats(data))
             width, height = image.size
             if width * height > max_pixels:
@@ -92,7 +94,13 @@ def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) 
                     "scale it down first"
                 )
             image.seek(0)
+            halved = _has_wide_colours(image)
             image.load()
+            if halved and 0 < max(high for _, high in _extremes(image.convert("RGB"))) < FEW_OF_256:
+                raise ImageError(
+                    f"{label} has colours of 16 bits and values of {FEW_OF_256 * 100 // 256} % at the most, "
+                    "of which little is left in 8 bits; spread them over all 16, or save 8 bits a colour"
+                )
             ImageOps.exif_transpose(image, in_place=True)
         return image
     except ImageError:
@@ -106,6 +114,13 @@ def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) 
             raise  # the system's own: no file handles, no room; the picture is not to blame
         why = " ".join(str(error).split())
         raise ImageError(f"{label} is damaged or truncated ({why}); save it again") from None
+
+
+def _has_wide_colours(image: Any) -> bool:
+    """Tell of a picture that is not loaded yet whether its colours have 16 bits, of which Pillow keeps 8."""
+    told = image.tile[0][3] if image.tile else ""
+    raw = told[0] if isinstance(told, tuple) and told else told
+    return ";16" in str(raw) and not _is_wide(image)
 
 
 def _formats(start: bytes) -> tuple[str, ...]:
@@ -137,6 +152,10 @@ def _why_unknown(data: bytes) -> str:
         return "is a JPEG XL picture, which is read after `pip install pillow-jxl-plugin`"
     if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
         return "is an AVIF picture, and this Pillow was built without it: `pip install -U pillow`"
+    if data.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, and the picture is still to be fetched: `git lfs pull`"
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return "is a TIFF file with pixels of a kind that is not read; save it with 8 bits, or as PNG"
     return f"is no picture that can be read; known: {', '.join(FORMATS)}"
 
 
@@ -237,8 +256,13 @@ def _laid_on(image: Image.Image, paper: int) -> Image.Image:
 
 def _is_seen(image: Image.Image) -> bool:
     """Tell whether a picture in mode L or RGB is more than one shade."""
+    return any(high - low > FAINT for low, high in _extremes(image))
+
+
+def _extremes(image: Image.Image) -> list[tuple[int, int]]:
+    """Return the least and the greatest value of each channel of a picture in mode L or RGB."""
     extremes: Any = image.getextrema()
-    return any(high - low > FAINT for low, high in ([extremes] if image.mode == "L" else extremes))
+    return [extremes] if image.mode == "L" else list(extremes)
 
 
 def _narrow(image: Image.Image) -> Image.Image:

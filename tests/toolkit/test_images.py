@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit import schema
@@ -350,3 +351,36 @@ def test_what_is_not_read_is_named_with_what_reads_it(start: bytes, what: str) -
     # where a plug-in is installed, its picture is a damaged one
     with pytest.raises(ImageError, match=f"{what}|damaged"):
         read_image(start + bytes(40))
+
+
+def sixteen_bits(pixels: NDArray[np.uint16]) -> bytes:
+    """Return (H, W, 3) as a PNG file of 16 bits a colour, which Pillow does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_colours_of_twelve_bits_in_sixteen_are_never_near_black_in_silence() -> None:
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16, 1).repeat(3, axis=2)
+    assert len(np.unique(np.asarray(read_image(sixteen_bits(levels * 256))))) == 256
+    with pytest.raises(ImageError, match=r"dim\.png has colours of 16 bits and values of 25 % at the most"):
+        read_image(sixteen_bits(levels * 16), name="dim.png")
+    assert not np.asarray(read_image(sixteen_bits(levels * 0))).any()
+
+
+@pytest.mark.parametrize(
+    ("start", "why"), [(b"version https://git-lfs", "git lfs pull"), (b"II*\0", "TIFF file with pixels of a")]
+)
+def test_what_looks_like_a_picture_and_is_not_read_is_told(start: bytes, why: str) -> None:
+    with pytest.raises(ImageError, match=why):
+        read_image(start + b"\0" * 64)

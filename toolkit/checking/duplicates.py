@@ -32,7 +32,7 @@ _AGREE_SMALL, _DIFFER_SMALL = 0.93, 8.0
 _FURTHEST = 6
 # small pictures lie in so much border, and are no smaller with it than amplitudes need
 _BORDER, _LEAST_SIDE = 4, 24
-_AT_ONCE = 1024
+_AT_ONCE = 256  # pairs: what is made of them fits the cache of a core
 # the side at which larger pictures are laid over one another
 _CLOSE_SIDE = 256
 _REMEMBERED = 64

@@ -7,7 +7,9 @@ linear or contracts, so pictures that are close, whichever way they are turned, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +22,12 @@ NEIGHBOURS = 8
 _HIGHEST = 10
 _KEPT = 64
 _SAMPLE = 12_000
-_AT_ONCE = 4096
+_AT_ONCE = 1024
 # what of a picture's own amplitudes a copy that is moved by two pixels of 32 keeps, at the least
 _REACH = 0.4
-_ROWS, _COLUMNS, _CHUNK = 512, 8192, 64
+# a chunk by so many rows is so small a product that BLAS wakes no threads for it: it runs in threads here
+_ROWS, _CHUNK = 60, 64
+_NOBODY = np.float32(-1e30)
 
 Pairs = NDArray[np.int64]
 
@@ -64,16 +68,21 @@ def describe(pixels: Pixels, on_done: Callable[[int], None] = lambda done: None)
     few = pixels
     if len(pixels) > _SAMPLE:
         few = pixels[np.sort(random.choice(len(pixels), _SAMPLE, replace=False))]
-    sample = amplitudes(luma(few))
+    sample = np.concatenate([_amplitudes_of(few, start) for start in range(0, len(few), _AT_ONCE)])
     mean = sample.mean(axis=0)
     _, vectors = np.linalg.eigh(np.cov((sample - mean).T) if len(sample) > 1 else np.eye(len(mean)))
     main = np.ascontiguousarray(vectors[:, ::-1][:, :_KEPT], dtype=np.float32)
     made = np.empty((len(pixels), main.shape[1]), dtype=np.float32)
     for start in range(0, len(pixels), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        made[part] = amplitudes(luma(pixels[part])) @ main
+        made[part] = _amplitudes_of(pixels, start) @ main
         on_done(len(made[part]))
     return made
+
+
+def _amplitudes_of(pixels: Pixels, start: int) -> Floats:
+    """Return the amplitudes of some pictures: of all of them, spectra would take much memory."""
+    return amplitudes(luma(pixels[start : start + _AT_ONCE]))
 
 
 def near(
@@ -86,10 +95,10 @@ def near(
     total = -(-len(described) // _CHUNK) * _CHUNK
     # nearness 2xy − y² orders as −(x − y)² does, and is one product
     theirs = np.full((total, described.shape[1] + 1), 0, dtype=np.float32)
-    theirs[:, -1] = -np.inf
+    theirs[:, -1] = _NOBODY
     theirs[: len(described), :-1], theirs[: len(described), -1] = 2 * described, -lengths
-    found = []
-    for start in range(0, len(described), _ROWS):
+
+    def block(start: int) -> Pairs:
         mine = described[start : start + _ROWS]
         rows = np.arange(start, start + len(mine))
         best, nearness = _nearest(mine, theirs, rows, count)
@@ -98,8 +107,13 @@ def near(
         best = np.minimum(best, len(described) - 1)
         close = squared <= _REACH**2 * np.minimum(sizes[rows][:, None], sizes[best])
         at, rank = np.nonzero(close & np.isfinite(nearness))
-        found.append(np.stack([rows[at], best[at, rank]], axis=1))
-        on_done(len(mine))
+        return np.stack([rows[at], best[at, rank]], axis=1)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = []
+        for pairs in pool.map(block, range(0, len(described), _ROWS)):
+            found.append(pairs)
+            on_done(min(_ROWS, len(described) - (len(found) - 1) * _ROWS))
     pairs = np.sort(np.concatenate(found), axis=1) if found else np.empty((0, 2), dtype=np.int64)
     return np.unique(pairs, axis=0)
 
@@ -108,17 +122,13 @@ def _nearest(
     mine: Floats, theirs: Floats, rows: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.int64], Floats]:
     """Return the nearest of each row, but for itself, and how near they are, both (rows, count)."""
-    ones = np.concatenate([mine, np.ones((len(mine), 1), np.float32)], axis=1).T
-    tops = []
-    nearness = np.empty((len(theirs), len(mine)), dtype=np.float32)
-    for start in range(0, len(theirs), _COLUMNS):
-        part = nearness[start : start + _COLUMNS]
-        np.matmul(theirs[start : start + _COLUMNS], ones, out=part)
-        inside = rows[(rows >= start) & (rows < start + len(part))]
-        part[inside - start, inside - rows[0]] = -np.inf
-        # the nearest lie in the chunks whose nearest are nearest
-        tops.append(part.reshape(-1, _CHUNK, len(mine)).max(axis=1))
-    chunks = np.argpartition(-np.concatenate(tops), min(count, len(theirs) // _CHUNK) - 1, axis=0)[:count]
+    ones = np.ascontiguousarray(np.concatenate([mine, np.ones((len(mine), 1), np.float32)], axis=1).T)
+    by_chunk = np.matmul(theirs.reshape(-1, _CHUNK, theirs.shape[1]), ones)
+    nearness = by_chunk.reshape(-1, len(mine))
+    nearness[rows, rows - rows[0]] = -np.inf
+    # the nearest lie in the chunks whose nearest are nearest
+    tops = by_chunk.max(axis=1)
+    chunks = np.argpartition(-tops, min(count, len(tops)) - 1, axis=0)[:count]
     places = (chunks[:, None] * _CHUNK + np.arange(_CHUNK)[:, None]).reshape(-1, len(mine))
     values = np.take_along_axis(nearness, places, axis=0)
     order = np.argpartition(-values, min(count, len(values)) - 1, axis=0)[:count]
