@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from toolkit.artifacts import Artifact
@@ -70,11 +71,29 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
+_MESSAGE = " with a message:"
+
+
+def _blamed(lines: Sequence[str]) -> dict[str, str]:
+    """Return the operators that could not be converted, each with the last line of its own message."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        if line.startswith("-- ") or line == "Summary:":
+            name = line.removeprefix("-- ").removesuffix(_MESSAGE) if line.endswith(_MESSAGE) else ""
+        elif name:
+            found[name] = line
+    return found
+
+
 def reason(error: Exception) -> str:
     """Return what OpenVINO says in one line: its texts begin with where in its source they come from."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    blamed = _blamed(lines)
+    if blamed:
+        return "; ".join(f"{name}: {why}" for name, why in blamed.items())
     listed = [line.removeprefix("-- ") for line in lines if line.startswith("-- ")]
     told = [line for line in lines if not line.startswith(("Exception from ", "Check '"))]
     return next(iter(listed or told or lines), "no reason given")

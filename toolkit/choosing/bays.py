@@ -93,10 +93,11 @@ class Bay:
         return f"{self._asked} ended its process {how}{said}"
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, whatever it is doing, and those that it started, as a compiler."""
         self.pipe.close()
         if self._process.poll() is None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # it leads a session of its own
         self._process.wait()
         self._told.close()
 

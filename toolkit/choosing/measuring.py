@@ -174,8 +174,13 @@ class Gain:
 
 
 def ratio(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> float | None:
-    """Return how many times faster a track is: the median over the rounds that both have."""
-    found = _ratios(baseline, track, disturbed) or _ratios(baseline, track, set())
+    """Return how many times faster a track is: the median over the rounds that both have.
+
+    Of one undisturbed round alone nothing tells whether it is an odd one: all rounds count then.
+    """
+    found = _ratios(baseline, track, disturbed)
+    if len(found) < 2:
+        found = _ratios(baseline, track, set())
     return math.exp(statistics.median(found)) if found else None
 
 

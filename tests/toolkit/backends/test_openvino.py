@@ -282,6 +282,14 @@ def test_a_reason_is_what_was_said_and_not_from_where() -> None:
     )
     assert reason(FileNotFoundError(2, "No such file or directory")) == "No such file or directory"
     assert reason(RuntimeError("")) == "no reason given"
+    unconverted = (
+        "Exception from src/a.cpp:1:\nCheck 'false' failed at src/b.cpp:2:\nModel wasn't fully converted.\n"
+        "-- Conv-17 with a message:\nWhile validating ONNX node 'c2':\nThe rank has to be known\n\n"
+        "-- Dropout-17 with a message:\nCheck 'x' failed at src/d.cpp:20:\nTraining mode is not supported\n\n"
+        "Summary:\n-- Conversion is failed for: Conv-17, Dropout-17\n\n"
+    )
+    said = reason(RuntimeError(unconverted))
+    assert said == "Conv-17: The rank has to be known; Dropout-17: Training mode is not supported"
 
 
 # Opens and lets go of engines that overlap, then sends itself the signal that a Ctrl-C is.

@@ -137,3 +137,9 @@ def test_a_next_process_keeps_the_quantile_as_often_as_is_said() -> None:
         made = track("a", factors[:3].tolist(), rounds=2)
         kept += factors[3] <= made.worst(0.95)
     assert kept >= 0.91 * 300
+
+
+def test_one_undisturbed_round_among_others_tells_no_ratio_alone() -> None:
+    base, other = track("a", [1.0], rounds=3), track("b", [0.5], rounds=3)
+    other.windows[1] = Window(generation=1, round=1, ms=(50.0,) * 20)  # it was suspended, and nobody noticed
+    assert ratio(base, other, {(1, 0), (1, 2)}) == pytest.approx(2.0)
