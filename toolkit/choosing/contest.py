@@ -150,15 +150,10 @@ class Contest:
         )
 
     def _rank(self, baseline: Entrant) -> None:
-        """Time those near the best for longer, and take the half of them, until a few are left."""
+        """Time those near the best for longer; a few are left for the confirming."""
         alive = sorted(self.standing.alive, key=self._order)[:RANKED]
-        while True:
-            everyone = {one.key: one for one in (baseline, *alive)}
-            self.arena.time([*everyone.values()], RANK)
-            alive = sorted((one for one in alive if one.why_not is None), key=self._order)
-            if len(alive) <= FINALISTS or self.arena.late:
-                break
-            alive = alive[: max(FINALISTS, len(alive) // 2)]
+        self.arena.time([*{one.key: one for one in (baseline, *alive)}.values()], RANK)
+        alive = sorted((one for one in alive if one.why_not is None), key=self._order)
         self.standing.finalists = [one for one in self._last(alive) if one is not baseline]
 
     def _order(self, one: Entrant) -> tuple[bool, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,21 @@ def test_what_opens_slowly_is_known_and_stands_beside_the_same_settings_without_
     compiled = dataclasses.replace(eager, settings={"channels_last": "yes", "compile": "yes"})
     assert (costly(compiled), costly(eager)) == (True, False)
     assert without_costly(compiled) == eager
+
+
+def test_a_disk_that_is_full_in_the_middle_is_a_reason_that_nobody_remembers(
+    source: Artifact, tmp_path: Path
+) -> None:
+    def made() -> Artifact | str:
+        finder = FileFinder(source, tmp_path, ChooseSettings(), Budget(), silent, judged=True)
+        return finder.file("onnx", "fp16", None)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        why = made()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert re.search(r"cannot write .*fp16\.onnx.*free some space", str(why))
+    assert not list(tmp_path.rglob("*.fp16.onnx*"))
+    assert isinstance(made(), Artifact)
