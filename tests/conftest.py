@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from toolkit.machine.cuda import device_count
 
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared"
 FASHION_MNIST = Path("/usr/share/datasets")
+# a busy machine draws and computes slowly: no test fails on a clock
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

@@ -202,7 +202,7 @@ class FileFinder:
         options = self._options(precision, dialect)
         if (word, precision) in self.lossy:  # the second one rounds more coarsely
             return "not made: its other dialect, which is the finer one, does not surely keep the accuracy"
-        known = recall(self.source.passport.sha256, word, options)
+        known = recall(self.source, word, options)
         if known is not None:
             self.lossy.add((word, precision))
             return known.words()
@@ -211,7 +211,7 @@ class FileFinder:
             return make(self.source, word, options, self.tell, self._needed)
         except (GateError, UndecidedError) as error:
             self.lossy.add((word, precision))
-            remember(self.source.passport.sha256, word, options, str(error))
+            remember(self.source, word, options, str(error))
             return str(error)
         except CnnkitError as error:
             return str(error)

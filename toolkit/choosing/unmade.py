@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit import schema
-from toolkit.artifacts import now, write_json
+from toolkit.artifacts import Artifact, now, write_json
 from toolkit.caching import cache_folder, note_use
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError
@@ -30,9 +30,9 @@ class Unmade:
         return f"{self.why} (found {self.created[:10]}; `cnnkit clean --free {KIND}` has it tried again)"
 
 
-def recall(source_sha256: str, word: str, options: ExportOptions) -> Unmade | None:
+def recall(source: Artifact, word: str, options: ExportOptions) -> Unmade | None:
     """Return why a file of a source could not be made with these options; None where that is not known."""
-    path = _path(source_sha256, word, options)
+    path = _path(source, word, options)
     with contextlib.suppress(FileNotFoundError, CnnkitError):
         found = schema.convert(Unmade, schema.read_json(path), what=str(path))
         note_use(path)
@@ -40,19 +40,20 @@ def recall(source_sha256: str, word: str, options: ExportOptions) -> Unmade | No
     return None
 
 
-def remember(source_sha256: str, word: str, options: ExportOptions, why: str) -> None:
+def remember(source: Artifact, word: str, options: ExportOptions, why: str) -> None:
     """Keep why a file could not be made; where it cannot be kept it is tried again."""
     with contextlib.suppress(CnnkitError, OSError):
-        write_json(_path(source_sha256, word, options), schema.plain(Unmade(why=why, created=now())))
+        write_json(_path(source, word, options), schema.plain(Unmade(why=why, created=now())))
 
 
-def _path(source_sha256: str, word: str, options: ExportOptions) -> Path:
-    """Return a file named by all that a refusal depends on: weights, options, machine, time and tools."""
+def _path(source: Artifact, word: str, options: ExportOptions) -> Path:
+    """Return a file named by what a refusal depends on: weights, data, options, machine, time and tools."""
     exporter = EXPORTERS.load(word)
     asked = {name: getattr(options, name) for name in exporter.reads}
     known = schema.plain(
         {
-            "source": source_sha256,
+            "source": source.passport.sha256,
+            "dataset": source.passport.dataset,
             "asked": asked,
             "own": [repr(one) for one in options.own],
             "machine": dict(exporter.machine(options)),
