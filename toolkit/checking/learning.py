@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FOLDS = 3
 # a small set is learnt from in smaller batches: 80 pictures at 128 would be one step an epoch
 _BATCH, _LEAST_BATCH, _STEPS = 128, 16, 12
+_ASKED = 256  # pictures at a time: more are no quicker and take more memory
 # so many pictures are learnt from in each fold, whatever there are: a small set in many epochs
 _LEARNT = 160_000
 _MOST_EPOCHS, _LEAST_EPOCHS = 40, 4
@@ -106,5 +107,5 @@ def _ask(network: nn.Module, batch: Callable[[Tensor], Tensor], asked: Tensor) -
 
     network.eval()
     with torch.inference_mode():
-        parts = [network(batch(rows)).double().softmax(dim=1) for rows in torch.split(asked, 1024)]
+        parts = [network(batch(rows)).double().softmax(dim=1) for rows in torch.split(asked, _ASKED)]
     return np.asarray(torch.cat(parts).numpy()) if parts else np.zeros((0, 0))

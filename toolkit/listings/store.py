@@ -27,6 +27,7 @@ from toolkit.caching import ABOUT, LIMIT, LOCK, cache_folder, limit_bytes, make_
 from toolkit.errors import CnnkitError, ImageError
 from toolkit.figures import bytes_text
 from toolkit.listings import MOST_PIXELS, LeftOut, Reading
+from toolkit.listings.decodable import Shape, keep_shapes, known_shapes, way_of
 from toolkit.listings.decoding import Decoded, Decoding, decode, decode_one, left_out
 from toolkit.listings.parts import Member
 from toolkit.listings.rows import DecodedRows, RowFile, StoredRows, decoders
@@ -76,15 +77,20 @@ def gather(
 def _tried(
     wanted: Sequence[Member], target: Preprocessing, reading: Reading, on_decoded: Decoding
 ) -> Decoded:
-    """Decode each picture once and keep none of them."""
-
+    """Decode each picture once, but for those that could be decoded before, and keep none of them."""
     shapes = np.zeros((len(wanted), 3), dtype=np.int32)
+    way = way_of(target, reading)
+    known = known_shapes((one.sha256 for one in wanted), way)
+    fresh: dict[str, Shape] = {}
 
     def bad(at: int) -> LeftOut | None:
+        digest = wanted[at].sha256
         try:
-            _, shapes[at] = decode_one(wanted[at], target, reading)
+            if digest not in known:
+                _, fresh[digest] = decode_one(wanted[at], target, reading)
         except ImageError as error:
             return left_out(wanted[at], error)
+        shapes[at] = known.get(digest) or fresh[digest]
         return None
 
     found = []
@@ -92,6 +98,7 @@ def _tried(
         for one in pool.map(bad, range(len(wanted))):
             found.append(one)
             on_decoded(1)
+    keep_shapes(fresh, way)
     good = [at for at, one in enumerate(found) if one is None]
     members = tuple(wanted[at] for at in good)
     return Decoded(

@@ -96,6 +96,24 @@ def test_stored_pictures_are_evals_pixels_in_any_order(tmp_path: Path) -> None:
         assert (again[:] == whole[order[1:4]]).all()
 
 
+def test_without_a_store_pictures_are_tried_once_and_damaged_ones_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word = draw(tmp_path / "data")
+    one, *others = sorted((tmp_path / "data").rglob("*.jpg"))
+    one.write_bytes(one.read_bytes()[:60])
+    names = counted(monkeypatch)
+    first = store.gather(word, listed(word), TARGET, OFF)
+    assert len(names) == len(others) + 1
+    names.clear()
+    again = store.gather(word, listed(word), TARGET, OFF)
+    assert [Path(name).name for name in names] == [one.name]
+    assert (again.members, again.damaged) == (first.members, first.damaged)
+    assert np.array_equal(again.shapes, first.shapes)
+    limited = store.gather(word, listed(word), TARGET, Reading(store=False, max_pixels=1))
+    assert len(limited.damaged) == len(others) + 1
+
+
 @pytest.mark.usefixtures("big")
 def test_a_picture_that_is_added_is_the_only_one_that_is_decoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
