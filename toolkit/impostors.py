@@ -16,11 +16,11 @@ _MAGIC = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x1f\x8b": "packed by gzip: `gunzip` it first",
 }
-_WEIGHTS = "name it so, and say with --model NAME whose they are"
+_WHOSE = "say with --model NAME whose they are"
 # what else may be called .onnx; some of it is right as weights
 _OTHERS = {
-    b"PK\x03\x04": f"a zip archive, as torch.save writes weights in: {_WEIGHTS}",
-    b"\x80": f"a pickle, as older torch.save writes weights in: {_WEIGHTS}",
+    b"PK\x03\x04": f"a zip archive, as torch.save writes weights in: name it .pth, and {_WHOSE}",
+    b"\x80": f"a pickle, as older torch.save writes weights in: name it .pth, and {_WHOSE}",
     b"\x89HDF": "an HDF5 file, as Keras saves: convert it with tf2onnx",
     b"\x93NUMPY": "a numpy array",
     b"%PDF": "a PDF document",
@@ -57,7 +57,10 @@ def other_format(path: Path) -> str | None:
     if start[4:8] in _NETWORKS:
         return _NETWORKS[start[4:8]]
     if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < 1 << 30:
-        return f"a safetensors file of weights: {_WEIGHTS}"
+        return f"a safetensors file of weights: name it .safetensors, and {_WHOSE}"
+    # an ONNX file begins with its IR version, then a field of text or the graph
+    if start[:1] == b"\x08" and start[1:2] < b"\x40" and start[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a"):
+        return "an ONNX file: name it .onnx" if path.suffix != ".onnx" else None
     printable = start.decode("utf-8", "ignore").replace("\n", " ").replace("\r", " ").replace("\t", " ")
     return "a text file" if printable and printable.isprintable() else None
 

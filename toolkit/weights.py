@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import pickle
 import types
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, unknown_name
-from toolkit.impostors import refuse_impostor
+from toolkit.impostors import other_format, refuse_impostor
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +36,8 @@ _WRAPPERS = ("module.", "_orig_mod.")
 # How many batches, or averaged models, a wrapper has seen; no weight of the network.
 _COUNTERS = ("n_averaged",)
 _DEEPEST = 4
+# how the formats that torch.save writes are told
+_TORCH_FORMATS = ("a zip", "a pickle")
 # in what torch says where a file asks for more than values
 _REFUSALS = ("GLOBAL", "Can only", "unrecognized function")
 
@@ -70,9 +74,12 @@ def _of_torch(path: Path) -> Any:
 
     _refuse_archives(path)
     try:
-        with plain_values_admitted():
+        with plain_values_admitted(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of storages and of slow checks, on which nobody here can act
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if other := _other(path):
+            raise CorruptError(f"{path} is {other}") from None
         classes = _classes_in(path)
         if classes or zipfile.is_zipfile(path) or any(word in str(error) for word in _REFUSALS):
             what = f"Python objects ({few(classes)})" if classes else "Python objects"
@@ -85,7 +92,16 @@ def _of_torch(path: Path) -> Any:
         raise _damaged(path, error) from None
 
 
+def _other(path: Path) -> str | None:
+    """Say in which other format a file is; None for the one that its name says, and for what is not known."""
+    other = other_format(path)
+    own = ("a safetensors",) if path.suffix == ".safetensors" else _TORCH_FORMATS
+    return None if other is not None and other.startswith(own) else other
+
+
 def _damaged(path: Path, error: Exception) -> CorruptError:
+    if other := _other(path):
+        return CorruptError(f"{path} is {other}")
     return CorruptError(f"{path} is no file of weights, or damaged ({type(error).__name__}); copy it anew")
 
 
@@ -101,6 +117,11 @@ def _refuse_archives(path: Path) -> None:
             "torch.save(model.state_dict(), FILE) writes its weights, torch.onnx.export the network"
         )
     if not any(name.endswith("data.pkl") for name in names):
+        if names and all(name.endswith(".npy") for name in names):
+            raise CnnkitError(
+                f"{path} holds numpy arrays (.npz); write them as "
+                "`safetensors.numpy.save_file(dict(numpy.load(FILE)), 'weights.safetensors')`"
+            )
         inner = next((name for name in names if Path(name).suffix in WEIGHTS_SUFFIXES), None)
         more = f": unpack it, weights seem to be in {inner}" if inner else " that holds no weights"
         raise CnnkitError(f"{path} is a zip archive{more}")
@@ -143,6 +164,7 @@ def _plain_values() -> list[Any]:
         types.SimpleNamespace,
         *((kind, f"{place}.{name}") for kind, name in paths for place in ("pathlib", "pathlib._local")),
         *(PurePosixPath, PureWindowsPath),
+        *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
         *(np.dtype, np.ndarray, *dtypes),
         # numpy 1 and 2 keep these two in different places
         *((what, f"numpy.{core}.{name}") for what, name in moved for core in ("core", "_core")),
@@ -158,7 +180,9 @@ def unwrap(found: Mapping[str, Any], said: list[str], *, key: str | None = None)
     import torch
 
     found = _inner(found, said, key)
-    state = {str(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    state = {_text(key): _dense(value, said) for key, value in found.items() if _is_weight(value)}
+    if not state:
+        state = {_text(key): torch.from_numpy(value) for key, value in found.items() if _is_array(value)}
     if not state:
         raise CnnkitError("the file holds no weights: no tensor in it has a name")
     state = _unwrapped(state, said)
@@ -202,6 +226,29 @@ def _inner(found: Mapping[str, Any], said: list[str], wanted: str | None) -> Map
         said.append(f"weights are under {'/'.join(path)!r} in the file{more}")
         found = holding[key]
     return found
+
+
+def _text(key: object) -> str:
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
+
+
+def _is_array(value: Any) -> bool:
+    import numpy as np
+
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
+
+
+def _dense(value: Tensor, said: list[str]) -> Tensor:
+    """Return a weight as an ordinary tensor. Raises CnnkitError for complex numbers."""
+    import torch
+
+    if value.is_complex():
+        raise CnnkitError("the file holds complex numbers, which no network here computes with")
+    if value.is_quantized:
+        note = "quantised weights are read as the floats that they stand for"
+        said.extend([note] if note not in said else [])
+        return value.dequantize()
+    return value if value.layout == torch.strided else value.to_dense()
 
 
 def _is_weight(value: Any) -> bool:

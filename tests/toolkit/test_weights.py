@@ -221,3 +221,48 @@ def test_layers_that_ask_for_the_form_of_their_weights_are_told_it() -> None:
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
     with pytest.raises(RuntimeError, match="Missing key"):
         give(net, {})
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize", "ignore:TypedStorage")
+def test_weights_in_other_forms_are_read_as_the_floats_that_they_are(tmp_path: Path) -> None:
+    state = network().state_dict()
+    coded = torch.quantize_per_tensor(state["fc.weight"], 0.01, 0, torch.qint8)
+    forms = {
+        "fc.weight": (coded, coded.dequantize()),
+        "fc.bias": (state["fc.bias"].to_sparse(), state["fc.bias"]),
+    }
+    found, said = saved(tmp_path / "a.pth", {**state, **{name: given for name, (given, _) in forms.items()}})
+    assert all(torch.equal(found[name], wanted) for name, (_, wanted) in forms.items())
+    assert "quantised weights are read as the floats that they stand for" in said
+    arrays, _ = saved(tmp_path / "b.pth", {name.encode(): value.numpy() for name, value in state.items()})
+    assert arrays.keys() == state.keys()
+    with pytest.raises(CnnkitError, match="complex numbers"):
+        saved(tmp_path / "c.pth", {"fc.weight": torch.ones(2, dtype=torch.complex64)})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "net.pth",
+            (64).to_bytes(8, "little") + b'{"a": 1}',
+            r"is a safetensors file .*name it \.safetensors",
+        ),
+        ("net.safetensors", b"PK\x03\x04" + bytes(40), r"is a zip archive, .* name it \.pth"),
+        ("net.pth", b"\x08\x08\x12\x07pytorch:" + bytes(40), r"is an ONNX file: name it \.onnx"),
+        ("net.bin", b"\x89HDF\r\n\x1a\n" + bytes(40), "is an HDF5 file, as Keras saves"),
+        ("net.safetensors", (64).to_bytes(8, "little") + b'{"a": ', "is no file of weights, or damaged"),
+    ],
+)
+def test_weights_of_another_format_are_called_by_it(
+    name: str, content: bytes, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorruptError, match=told):
+        read_weights(tmp_path / name)
+
+
+def test_numpys_archive_is_told_how_to_become_weights(tmp_path: Path) -> None:
+    np.savez(tmp_path / "net.npz", weight=np.ones(3))
+    with pytest.raises(CnnkitError, match=r"holds numpy arrays \(\.npz\)"):
+        read_weights(tmp_path / "net.npz")

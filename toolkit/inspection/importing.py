@@ -163,6 +163,12 @@ def _fit(job: Import, state: dict[str, Tensor], channels: int, classes: int) -> 
         for key in wanted
         if key in state and state[key].shape != wanted[key].shape
     ]
+    codes = [key for key in wanted if key in state and _is_code(state[key], wanted[key])]
+    if codes:
+        raise ShapeError(
+            f"{job.file} holds whole numbers where {job.model.name} has floats: {few(codes)}; those are "
+            "codes of quantised weights: give the float weights that they were made of"
+        )
     faults = {"missing": missing, "left over": extra, "other shapes": shapes}
     if any(faults.values()):
         told = "; ".join(f"{what}: {few(names)}" for what, names in faults.items() if names)
@@ -172,6 +178,10 @@ def _fit(job: Import, state: dict[str, Tensor], channels: int, classes: int) -> 
         )
     give(module, state)
     return module
+
+
+def _is_code(given: Tensor, wanted: Tensor) -> bool:
+    return wanted.is_floating_point() and not given.is_floating_point()
 
 
 def _hint(

@@ -15,7 +15,7 @@ from tests.toolkit.importing.conftest import NAMES, ODD, Run, replaced
 from toolkit.artifacts import open_artifact
 from toolkit.exporting import ExportOptions
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 
 def odd(name: str) -> object:
@@ -125,3 +125,31 @@ def test_a_checkpoint_is_never_given_up_for_a_file(tmp_path: Path) -> None:
     path = ODD["plain"].save(tmp_path / "lenet-maxpool.onnx")
     with pytest.raises(cnnkit.errors.CnnkitError, match="is a checkpoint, which no file can make again"):
         cnnkit.import_(path, fresh=True, root=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["fashion-mnist-sample", "folder"])
+def test_int8_of_a_bare_file_answers_as_that_of_its_checkpoint(
+    data: str, colours: Path, tmp_path: Path
+) -> None:
+    """Both calibrate on the same pictures, whoever named the data set: equal to the image."""
+    word = f"folder:{colours}" if data == "folder" else data
+    cnnkit.train("lenet-maxpool", dataset=word, epochs=2, root=tmp_path)
+    options = ExportOptions(root=tmp_path, max_accuracy_drop=50.0)
+    asked = {"formats": ("onnx",), "precisions": ("fp32", "int8"), "options": options}
+    cnnkit.export("lenet-maxpool", **asked).require()
+    known = open_artifact(tmp_path / "lenet-maxpool" / "lenet-maxpool.onnx")
+    bare = onnx.load(known.path)
+    del bare.metadata_props[:]
+    onnx.save(bare, tmp_path / "bare.onnx")
+    prepared = known.passport.preprocessing
+    assert prepared is not None
+    said = {name: getattr(prepared, name) for name in ("scale", "mean", "std", "resize", "interpolation")}
+    cnnkit.import_(tmp_path / "bare.onnx", dataset=word, root=tmp_path, **said)
+    cnnkit.export("bare", **asked).require()
+    for precision in ("fp32", "int8"):
+        with (
+            cnnkit.load("lenet-maxpool", backend="ort", precision=precision, root=tmp_path) as first,
+            cnnkit.load("bare", precision=precision, root=tmp_path) as second,
+        ):
+            assert first.evaluate().confusion.tolist() == second.evaluate().confusion.tolist()
