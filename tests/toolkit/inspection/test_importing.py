@@ -200,7 +200,7 @@ def test_files_that_hold_no_usable_weights_are_told_in_one_line(run: Run, tmp_pa
     cases: dict[str, str] = {}
     for name, data in (("cut.pth", good.read_bytes()[:3000]), ("text.pth", b"hello")):
         (tmp_path / name).write_bytes(data)
-        cases[name] = "no file of weights, or damaged"
+        cases[name] = "is a text file" if name == "text.pth" else "no file of weights, or damaged"
     (tmp_path / "junk.safetensors").write_bytes(b"\xff" * 64)
     cases["junk.safetensors"] = "no file of weights, or damaged"
     torch.save([1, 2], tmp_path / "list.pth")
