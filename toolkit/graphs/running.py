@@ -20,8 +20,8 @@ BATCH = 32
 INNER_BATCH = 8
 INNER_VALUES = 40_000_000
 # what inner values that are kept may take, and the values that are alive at once where none are
-INNER_BYTES = 96 << 20
-LIVE_BYTES, LIVE_VALUES = 128 << 20, 3
+INNER_BYTES = 48 << 20
+LIVE_BYTES, LIVE_VALUES = 48 << 20, 3
 
 
 @dataclass(frozen=True, kw_only=True)
