@@ -22,6 +22,10 @@ from toolkit.listings.parts import part_of_word, part_within, parts_of_words
 from toolkit.listings.places import FileBytes
 from toolkit.listings.tables import in_order
 
+# pictures beside what was drawn on them: nobody's classes
+_DRAWN_ON = frozenset(("image", "images", "imgs", "img", "pictures", "photos", "rgb", "input", "inputs"))
+_DRAWN = frozenset(("mask", "masks", "annotations", "labels", "gt", "ground_truth", "segmentation"))
+
 LAYOUT = "PATH/train/<class>/*.png with PATH/test/ or PATH/val/, or PATH/<class>/*.png"
 
 
@@ -175,6 +179,13 @@ def _classes(root: Path, parts: dict[Part | None, list[Tree]]) -> tuple[str, ...
     if len(classes) < 2:
         raise NotFoundError(
             f"{shown[0].path} holds {len(classes)} class folders, two are the least; wanted is {LAYOUT}"
+        )
+    words = {name.casefold() for name in classes}
+    if words & _DRAWN and words <= _DRAWN | _DRAWN_ON:
+        names = " and ".join(f"{name}/" for name in classes)
+        raise CnnkitError(
+            f"{shown[0].path}: {names} are pictures and what was drawn on them, not classes; cnnkit "
+            "learns one label for each picture: a table of them is csv:FILE"
         )
     for tree in (tree for trees in parts.values() for tree in trees):
         extra = sorted({one.name for one in tree.folders} - set(classes))

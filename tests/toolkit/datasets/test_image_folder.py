@@ -225,6 +225,8 @@ def class_in(name: str, classes: tuple[str, ...]) -> str:
         ("A/train/a A/train/b A/test/a A/test/b B/train/c B/test/c", r"A/ is a data set.*folder:.*A` takes"),
         ("train test", "train/ hold pictures and no class folders; wanted is"),
         ("a", "holds 1 class folders"),
+        ("Images Masks", "Images/ and Masks/ are pictures and what was drawn on them"),
+        ("train/images train/masks val/images val/masks", "images/ and masks/ are pictures and what was"),
     ],
 )
 def test_a_layout_that_could_mean_two_things_is_refused(tmp_path: Path, layout: str, why: str) -> None:
