@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 SERVE  ?= 1
-# two test files at a time, one thread each: threads of two processes on two cores wait for one another. A worker
-# that dies is replaced once: xdist gives its file to the next one, which would die of it again, without an end
-PARALLEL ?= --numprocesses 2 --dist loadfile --max-worker-restart 1
+# three test files at a time on two cores, as most tests wait for processes that they start; one thread each:
+# threads of two processes on two cores wait for one another. A worker that dies is replaced once: xdist gives its
+# file to the next one, which would die of it again, without an end
+PARALLEL ?= --numprocesses 3 --dist loadfile --max-worker-restart 1
 # a test that hangs ends its process with every thread's stack; none takes a third of that
 TIMEOUT := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 test: export OMP_NUM_THREADS = 1

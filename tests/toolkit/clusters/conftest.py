@@ -14,9 +14,9 @@ from toolkit.clusters.ray import hushed
 
 
 class TwoNodes:
-    """A head node with one CPU, and another one with two, `second`."""
+    """A head node, and another one, `second`."""
 
-    def __init__(self, temp: Path) -> None:
+    def __init__(self, temp: Path, head_cpus: int, second_cpus: int) -> None:
         from ray.cluster_utils import Cluster
 
         # a lost node is noticed within two seconds rather than fifteen
@@ -26,14 +26,15 @@ class TwoNodes:
             "health_check_timeout_ms": 1000,
             "health_check_failure_threshold": 3,
         }
+        self._cpus = second_cpus
         self._small = {"object_store_memory": 80 << 20, "include_dashboard": False}
-        head = {"num_cpus": 1, "_system_config": noticing, "temp_dir": str(temp), **self._small}
+        head = {"num_cpus": head_cpus, "_system_config": noticing, "temp_dir": str(temp), **self._small}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.second = self.add()
 
     def add(self) -> Any:
-        """Add a node with two CPUs, and return it."""
-        return self.cluster.add_node(num_cpus=2, **self._small)
+        """Add a node like the second, and return it."""
+        return self.cluster.add_node(num_cpus=self._cpus, **self._small)
 
     @property
     def address(self) -> str:
@@ -41,13 +42,13 @@ class TwoNodes:
 
 
 @contextlib.contextmanager
-def started() -> Iterator[TwoNodes]:
+def started(head_cpus: int = 1, second_cpus: int = 2) -> Iterator[TwoNodes]:
     """Start a cluster; nothing of it is left behind."""
     pytest.importorskip("ray", reason="ray is not installed (extra ray)")
     hushed(verbose=False)
     # a socket's path may have 107 letters, which pytest's own folders leave too few of
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temp:
-        made = TwoNodes(Path(temp))
+        made = TwoNodes(Path(temp), head_cpus, second_cpus)
         try:
             yield made
         finally:

@@ -24,14 +24,14 @@ from toolkit.training.table import Table
 pytest.importorskip("ray", reason="ray is not installed (extra ray)")
 pytest.importorskip("torch")
 
-# two threads: only the second machine has room
-CELL = {"dataset": "fashion-mnist-sample", "images": 300, "epochs": 60, "threads": 2}
+CELL = {"dataset": "fashion-mnist-sample", "images": 300, "epochs": 60, "threads": 1}
 
 
 @pytest.fixture
-def mortal() -> Iterator[TwoNodes]:
-    """Start a cluster that a test may break."""
-    with started() as made:
+def mortal(request: pytest.FixtureRequest) -> Iterator[TwoNodes]:
+    """Start a cluster that a test may break; only its second machine has room, for one cell."""
+    head_cpus, second_cpus = getattr(request, "param", (0, 1))
+    with started(head_cpus, second_cpus) as made:
         yield made
 
 
@@ -115,9 +115,9 @@ def resumed(root: Path, on: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_sweep_goes_on_within_its_cell_on_the_cluster_or_here(
-    number: int, two_nodes: TwoNodes, here: str, tmp_path: Path
+    number: int, mortal: TwoNodes, here: str, tmp_path: Path
 ) -> None:
-    process = begun(tmp_path, f"ray:{two_nodes.address}")
+    process = begun(tmp_path, f"ray:{mortal.address}")
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=90)
     assert process.returncode == 1
@@ -125,7 +125,7 @@ def test_a_stopped_sweep_goes_on_within_its_cell_on_the_cluster_or_here(
     assert "Traceback" not in said
     before = epochs(tmp_path)
     assert 3 < before < 60
-    on = "local" if number == signal.SIGTERM else f"ray:{two_nodes.address}"
+    on = "local" if number == signal.SIGTERM else f"ray:{mortal.address}"
     assert resumed(tmp_path, on) == here
     (log,) = tmp_path.rglob("log.txt")
     assert "resuming" in log.read_text("utf-8")
@@ -136,7 +136,7 @@ def test_a_stopped_sweep_goes_on_within_its_cell_on_the_cluster_or_here(
 def test_a_head_that_dies_is_one_line_and_another_cluster_goes_on(
     with_this_node: bool, here: str, tmp_path: Path
 ) -> None:
-    with started() as first:
+    with started(head_cpus=0, second_cpus=1) as first:
         process = begun(tmp_path, f"ray:{first.address}")
         address, head = first.address, first.cluster.head_node
         if with_this_node:  # which the command is connected to: Ray ends the command
@@ -183,6 +183,7 @@ def test_a_search_on_a_cluster_draws_the_trials_of_this_machine(two_nodes: TwoNo
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mortal", [(1, 2)], indirect=True)
 def test_a_rank_whose_machine_is_lost_ends_the_others_in_words_and_a_resume_ends_with_the_same_bytes(
     mortal: TwoNodes, tmp_path: Path
 ) -> None:
