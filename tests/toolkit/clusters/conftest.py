@@ -17,8 +17,11 @@ class TwoNodes:
     """A head node, and another one, `second`."""
 
     def __init__(self, temp: Path, head_cpus: int, second_cpus: int) -> None:
+        from ray._common.utils import get_default_ray_temp_dir
         from ray.cluster_utils import Cluster
 
+        # the head notes its address there, too, and never makes the folder when it has one of its own
+        Path(get_default_ray_temp_dir()).mkdir(parents=True, exist_ok=True)
         # a lost node is noticed within two seconds rather than fifteen
         noticing = {
             "health_check_initial_delay_ms": 1000,

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,8 @@ pytest.importorskip("ray", reason="ray is not installed (extra ray)")
 pytest.importorskip("torch")
 
 CELL = {"dataset": "fashion-mnist-sample", "images": 300, "epochs": 60, "threads": 1}
+# a head's death is noticed after some ten seconds
+LONG = {**CELL, "epochs": 200}
 
 
 @pytest.fixture
@@ -88,24 +91,24 @@ def test_a_machine_that_is_lost_costs_its_cells_some_work_and_no_weight(
     assert capfd.readouterr() == ("", "")
 
 
-def command(root: Path, on: str, *words: str) -> list[str]:
-    """Return a sweep of the one cell as it is typed."""
-    fixed = [word for name, value in CELL.items() for word in (f"--{name}", str(value))]
+def command(root: Path, on: str, cell: dict[str, Any]) -> list[str]:
+    """Return a sweep of one cell as it is typed."""
+    fixed = [word for name, value in cell.items() for word in (f"--{name}", str(value))]
     told = ["sweep", "lenet-relu", "--seed", "3", *fixed, "--on", on, "--artifacts", str(root)]
-    return [*CNNKIT, *told, *words]
+    return [*CNNKIT, *told]
 
 
-def begun(root: Path, on: str) -> subprocess.Popen[str]:
+def begun(root: Path, on: str, cell: dict[str, Any] = CELL) -> subprocess.Popen[str]:
     """Start the sweep and wait until its cell is in the middle."""
-    process = subprocess.Popen(command(root, on), stderr=subprocess.PIPE, text=True, process_group=0)
+    process = subprocess.Popen(command(root, on, cell), stderr=subprocess.PIPE, text=True, process_group=0)
     wait_for(lambda: epochs(root) > 3)
     return process
 
 
-def resumed(root: Path, on: str) -> str:
+def resumed(root: Path, on: str, cell: dict[str, Any] = CELL) -> str:
     """Go on with the sweep; return the hash of its cell's weights."""
     done = subprocess.run(
-        [*command(root, on), "--resume", "--json"], capture_output=True, text=True, check=False
+        [*command(root, on, cell), "--resume", "--json"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     (cell,) = json.loads(done.stdout)["cells"]
@@ -134,10 +137,10 @@ def test_a_stopped_sweep_goes_on_within_its_cell_on_the_cluster_or_here(
 @pytest.mark.slow
 @pytest.mark.parametrize("with_this_node", [True, False])
 def test_a_head_that_dies_is_one_line_and_another_cluster_goes_on(
-    with_this_node: bool, here: str, tmp_path: Path
+    with_this_node: bool, tmp_path: Path
 ) -> None:
     with started(head_cpus=0, second_cpus=1) as first:
-        process = begun(tmp_path, f"ray:{first.address}")
+        process = begun(tmp_path, f"ray:{first.address}", LONG)
         address, head = first.address, first.cluster.head_node
         if with_this_node:  # which the command is connected to: Ray ends the command
             first.cluster.remove_node(head, allow_graceful=False)
@@ -154,14 +157,16 @@ def test_a_head_that_dies_is_one_line_and_another_cluster_goes_on(
     assert "--resume" in error
     assert "Traceback" not in said
     with started() as second:
-        assert resumed(tmp_path, f"ray:{second.address}") == here
+        there = resumed(tmp_path, f"ray:{second.address}", LONG)
+    assert there == hash_of(sweep("lenet-relu", root=tmp_path / "here", seed=[3], **LONG))
 
 
 @pytest.mark.slow
 def test_a_sweep_that_another_command_works_on_is_left_to_it(two_nodes: TwoNodes, tmp_path: Path) -> None:
     on = f"ray:{two_nodes.address}"
     process = begun(tmp_path, on)
-    second = subprocess.run([*command(tmp_path, on), "--resume"], capture_output=True, text=True, check=False)
+    typed = [*command(tmp_path, on, CELL), "--resume"]
+    second = subprocess.run(typed, capture_output=True, text=True, check=False)
     assert second.returncode == 1
     assert "another process works on the sweep in" in second.stderr
     os.killpg(process.pid, signal.SIGTERM)
