@@ -6,6 +6,7 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,9 @@ class Survey:
 
 @dataclass(frozen=True, kw_only=True)
 class _Glance:
-    small: Pixels
+    """`fitted` (H, W) or (H, W, 3) is the picture, no larger than SIDE."""
+
+    fitted: Pixels
     size: tuple[int, int]
     plain: bool
 
@@ -70,7 +73,7 @@ def survey(pictures: Gallery, on_step: Step = unwatched) -> Survey:
             rows += [at for at, _ in good]
             sizes += [one.size for _, one in good]
             plain += [one.plain for _, one in good]
-            small.append(_stacked([one.small for _, one in good]))
+            small.append(_stacked([one.fitted for _, one in good]))
             on_step("decoding", part.stop, len(pictures))
     return Survey(
         rows=np.array(rows, dtype=np.int64),
@@ -82,13 +85,9 @@ def survey(pictures: Gallery, on_step: Step = unwatched) -> Survey:
 
 
 def _look(image: Image.Image) -> _Glance:
-    spans = np.reshape(image.getextrema(), (-1, 2))
-    plain = bool((spans[:, 1] - spans[:, 0] <= _PLAIN).all())
-    pixels = np.asarray(fitted(image, SIDE), dtype=np.uint8)
-    if pixels.ndim == 3 and (pixels[..., :1] == pixels).all():
-        pixels = pixels[..., 0]  # grey in three channels
-    pixels = pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
-    return _Glance(small=bordered(pixels[None], SIDE)[0], size=image.size, plain=plain)
+    spans: Any = image.getextrema()
+    plain = all(high - low <= _PLAIN for low, high in ([spans] if image.mode == "L" else spans))
+    return _Glance(fitted=np.asarray(fitted(image, SIDE), dtype=np.uint8), size=image.size, plain=plain)
 
 
 def fitted(image: Image.Image, side: int) -> Image.Image:
@@ -113,13 +112,27 @@ def _places(size: int, side: int) -> NDArray[np.int64]:
     return np.clip(np.arange(side) - (side - size) // 2, 0, size - 1)
 
 
-def _stacked(small: list[Pixels]) -> Pixels:
-    """Return pictures as one array, in colour where one of them is."""
-    channels = max((len(one) for one in small), default=1)
-    made = np.empty((len(small), channels, SIDE, SIDE), dtype=np.uint8)
-    for at, one in enumerate(small):
-        made[at] = one
+def _stacked(pictures: list[Pixels]) -> Pixels:
+    """Return pictures (H, W) or (H, W, 3) as one array with borders, in colour where one of them is."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for at, one in enumerate(pictures):
+        alike.setdefault(one.shape, []).append(at)
+    # all of one shape at once: a picture alone takes as long as its decoding
+    parts = [(rows, _bordered_alike(np.stack([pictures[at] for at in rows]))) for rows in alike.values()]
+    channels = max((part.shape[1] for _, part in parts), default=1)
+    made = np.empty((len(pictures), channels, SIDE, SIDE), dtype=np.uint8)
+    for rows, part in parts:
+        made[rows] = part
     return made
+
+
+def _bordered_alike(pictures: Pixels) -> Pixels:
+    """Return (N, H, W) or (N, H, W, 3) pictures with borders, of one channel where all of them are grey."""
+    if pictures.ndim == 3:
+        pictures = pictures[..., None]
+    elif (pictures == pictures[..., :1]).all():
+        pictures = pictures[..., :1]
+    return bordered(np.moveaxis(pictures, -1, 1), SIDE)
 
 
 def _joined(parts: list[Pixels]) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,19 @@ class FileBytes:
 
     def read(self) -> bytes:
         """Return the bytes. Raises OSError, ImageSizeError for more than a picture may have."""
-        most = MOST_BYTES if self.length is None else min(self.length, MOST_BYTES)
+        if self.length is None:
+            return self._whole()
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            data = file.read(most)
-            if self.length is not None and len(data) < self.length:
-                raise EOFError(f"{self.path} ends within the picture")
-            if self.length is None and file.read(1):
-                raise ImageSizeError(f"{self.path} is over the limit of {mebibytes_text(MOST_BYTES)}")
+            data = file.read(min(self.length, MOST_BYTES))
+        if len(data) < self.length:
+            raise EOFError(f"{self.path} ends within the picture")
+        return data
+
+    def _whole(self) -> bytes:
+        # without a buffer, which takes as long as reading a small file
+        with self.path.open("rb", buffering=0) as file:
+            data = file.readall() if os.fstat(file.fileno()).st_size <= MOST_BYTES else None
+        if data is None or len(data) > MOST_BYTES:
+            raise ImageSizeError(f"{self.path} is over the limit of {mebibytes_text(MOST_BYTES)}")
         return data
