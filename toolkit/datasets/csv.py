@@ -106,7 +106,7 @@ def _rows(
             name=name,
             place=FileBytes(file),
             label=present(given[roles.label]),
-            part=present(given[roles.part]) if roles.part else "",
+            part=roles.part_word(present(given[roles.part])) if roles.part else "",
             group=present(given[roles.group]) if roles.group else "",
         )
 

@@ -130,7 +130,7 @@ def _rows(
                 name=f"{before}{name}",
                 place=place,
                 label=_label(path, cells[roles.label], classes),
-                part=_text(cells[roles.part]) if roles.part else part,
+                part=roles.part_word(_text(cells[roles.part])) if roles.part else part,
                 group=_text(cells[roles.group]) if roles.group else "",
             )
 

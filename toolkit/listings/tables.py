@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,13 @@ USUAL = {
     "part": ("part", "split", "set", "subset", "partition", "usage"),
     "group": ("group", "patient", "patient_id", "clip", "camera", "subject", "group_id"),
 }
+# columns of yes and no, and the part of a picture where they say either
+_FLAGS: dict[str, tuple[Part, Part]] = {
+    **dict.fromkeys(("is_train", "is_training", "is_training_image"), ("train", "test")),
+    **dict.fromkeys(("is_test", "is_testing"), ("test", "train")),
+    **dict.fromkeys(("is_valid", "is_val", "is_validation"), ("validation", "train")),
+}
+_YES, _NO = frozenset(("1", "1.0", "true", "t", "yes", "y")), frozenset(("0", "0.0", "false", "f", "no", "n"))
 # what tables have where a value is missing
 _MISSING = frozenset(("nan", "na", "n/a", "#n/a", "<na>", "null", "nat"))
 _WHOLE = re.compile(r"([+-]?)0*(\d+)(\.0*)?")
@@ -41,6 +48,13 @@ class Roles:
     label: str
     part: str | None = None
     group: str | None = None
+
+    def part_word(self, cell: str) -> str:
+        """Return the word for a part from a row's cell; a column of yes and no (`is_valid`) means one."""
+        if not self.part or (flag := _FLAGS.get(_folded(self.part))) is None:
+            return cell
+        answer = cell.casefold()
+        return flag[0] if answer in _YES else flag[1] if answer in _NO else cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +74,7 @@ def find_roles(table: Path, columns: Sequence[str], given: str | None) -> Roles:
     Raises CnnkitError for a column that is not there.
     """
     typed = typed_roles(given) if given else {}
-    folded = {column.strip().casefold().replace(" ", "_"): column for column in columns}
+    folded = {_folded(column): column for column in columns}
     found: dict[str, str | None] = {}
     for role, usual in USUAL.items():
         if typed.get(role) and typed[role] not in columns:
@@ -79,7 +93,23 @@ def find_roles(table: Path, columns: Sequence[str], given: str | None) -> Roles:
             f"{table} has the columns {', '.join(columns)}, and which holds {missing} is not known; "
             "--columns image=NAME,label=NAME says so"
         )
-    return Roles(image=image, label=label, part=found["part"], group=found["group"])
+    part = found["part"] if "part" in typed else found["part"] or _flag(table, folded)
+    return Roles(image=image, label=label, part=part, group=found["group"])
+
+
+def _folded(column: str) -> str:
+    return column.strip().casefold().replace(" ", "_")
+
+
+def _flag(table: Path, folded: Mapping[str, str]) -> str | None:
+    """Return the column that tells parts by yes and no. Raises CnnkitError for several."""
+    flags = [column for word, column in folded.items() if word in _FLAGS]
+    if len(flags) > 1:
+        raise CnnkitError(
+            f"{table} has the columns {' and '.join(flags)}; --columns part={flags[0]} takes one of them, "
+            "part= none"
+        )
+    return next(iter(flags), None)
 
 
 def typed_roles(given: str) -> dict[str, str]:

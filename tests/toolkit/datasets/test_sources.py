@@ -177,6 +177,24 @@ def test_a_table_says_what_is_wrong_with_it(root: Path) -> None:
         load(none)
 
 
+@pytest.mark.parametrize(
+    ("column", "yes", "no"),
+    [("is_train", "train", "test"), ("Is Valid", "test", "train"), ("is_test", "test", "train")],
+)
+def test_columns_of_yes_and_no_tell_parts(column: str, yes: str, no: str, root: Path) -> None:
+    files = [f"folder/{label}/{number:03}.png" for label in CLASSES for number in range(4)]
+    answers = ("True", "no", "1", "0")
+    rows = [f"{file},{file[7:10]},{answers[at % 4]}" for at, file in enumerate(files)]
+    word = write(root / "flag.csv", f"file,y,{column}", *rows)
+    parts = {entry.name: entry.part for entry in listed(word).entries}
+    assert [parts[file] for file in files] == [yes, no] * 6
+    unread = dataset_of(word).listed(word, Reading(columns="part="))
+    assert {entry.part for entry in unread.entries} == {None}
+    both = write(root / "both.csv", "file,y,is_valid,is_test", f"{files[0]},bag,0,0", f"{files[4]},hat,1,0")
+    with pytest.raises(CnnkitError, match=r"is_valid and is_test; --columns part=is_valid takes one of them"):
+        listed(both)
+
+
 def listed(word: str) -> Listing:
     return dataset_of(word).listed(word)
 
