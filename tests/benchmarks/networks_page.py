@@ -379,6 +379,8 @@ def write(log: Path, page: Path) -> None:
 
 def main() -> None:
     """Walk or write, as the command line says."""
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
     what, log, place, *more = sys.argv[1:]
     if what == "write":
         write(Path(log), Path(place))
