@@ -153,21 +153,27 @@ def _settled(parts: dict[Part | None, list[Tree]]) -> dict[Part | None, list[Tre
 
 
 def _insist_on_classes(level: Tree, splits: list[Tree]) -> None:
-    """Raise CnnkitError where some folders are plainly splits and others plainly not."""
-    called = [tree for tree in splits if part_of_word(tree.name)]
-    loose = {tree.path: part_within(tree.name) for tree in splits if part_within(tree.name)}
-    if len(called) < 2 and len(set(loose.values())) > 1:
-        called = [tree for tree in splits if tree.path in loose]
-    alike = called if len(called) > 1 else level.folders
-    inside = [{tree.name for tree in within(one).folders} for one in alike]
-    if not called or len(set.intersection(*inside)) < 2:
-        return
+    """Raise CnnkitError where some folders are plainly splits and others plainly not.
+
+    Two called so are enough where one holds class folders. Others have to share some: "train" is a vehicle.
+    """
+    called = [tree for tree in level.folders if part_of_word(tree.name)]
+    two = len({part_of_word(tree.name) for tree in called}) > 1
+    if not (two and any(tree in splits for tree in called)):
+        called = [tree for tree in called if tree in splits]
+        loose = {tree.path: part_within(tree.name) for tree in splits if part_within(tree.name)}
+        if len(called) < 2 and len(set(loose.values())) > 1:
+            called = [tree for tree in splits if tree.path in loose]
+        alike = called if len(called) > 1 else splits
+        inside = [{tree.name for tree in within(one).folders} for one in alike]
+        if not called or len(alike) < 2 or not set.intersection(*inside):
+            return
     others = ", ".join(f"{tree.name}/" for tree in level.folders if tree not in called)
     names = " and ".join(f"{tree.name}/" for tree in called)
     raise CnnkitError(
-        f"{level.path}: {names} {'look like splits' if len(called) > 1 else 'looks like a split'} of the "
-        f"same classes, and {others} like none; move what is no split elsewhere, name all of them train, val "
-        "and test, or say which level of folders is the classes (`--columns label=1`, label=2)"
+        f"{level.path}: {names} {'look like splits' if len(called) > 1 else 'looks like a split'} of one data "
+        f"set, and {others} like none; move what is no split elsewhere, name all of them train, val and test, "
+        "or say which level of folders is the classes (`--columns label=1`, label=2)"
     )
 
 
