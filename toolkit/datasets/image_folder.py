@@ -171,8 +171,8 @@ def _insist_on_classes(level: Tree, splits: list[Tree]) -> None:
     others = ", ".join(f"{tree.name}/" for tree in level.folders if tree not in called)
     names = " and ".join(f"{tree.name}/" for tree in called)
     raise CnnkitError(
-        f"{level.path}: {names} {'look like splits' if len(called) > 1 else 'looks like a split'} of one data "
-        f"set, and {others} like none; move what is no split elsewhere, name all of them train, val and test, "
+        f"{level.path}: {names} {'look like splits' if len(called) > 1 else 'looks like a split'} of one "
+        f"data set, and {others} like none; move what is no split elsewhere, name all train, val and test, "
         "or say which level of folders is the classes (`--columns label=1`, label=2)"
     )
 

@@ -23,6 +23,7 @@ from toolkit.listings.tables import (
     TableRow,
     files_told,
     find_roles,
+    insist_on_part,
     listing_of_rows,
     parts_of_files,
     present,
@@ -77,6 +78,8 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
                 roles = find_roles(path, file.schema_arrow.names, reading.columns)
+                if not roles.part:
+                    insist_on_part(path, parts)
                 classes = _class_names(file.schema_arrow.metadata or {}, roles.label)
                 known |= dict.fromkeys(classes or ())
                 before = f"{told[path]}/" if len(files) > 1 else ""

@@ -26,7 +26,14 @@ from toolkit.listings.kept import of_file
 from toolkit.listings.looking import is_leftover, is_picture_name
 from toolkit.listings.parts import part_of_word
 from toolkit.listings.places import FileBytes
-from toolkit.listings.tables import TableRow, files_told, listing_of_rows, parts_of_files, present
+from toolkit.listings.tables import (
+    TableRow,
+    files_told,
+    insist_on_part,
+    listing_of_rows,
+    parts_of_files,
+    present,
+)
 
 _BRACES = re.compile(r"\{([^{}]+)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -66,6 +73,8 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
     left_out: list[LeftOut] = []
     rows: list[TableRow] = []
     for shard in shards:
+        if not levels or "part" not in levels:
+            insist_on_part(shard, parts)
         before = f"{told[shard]}/" if len(shards) > 1 else ""
         rows += _rows(shard, left_out, before, parts[shard], levels)
     if not levels:

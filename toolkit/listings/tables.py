@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.listings import Entry, LeftOut, Listing, Part, Place
-from toolkit.listings.parts import parts_of_words, settled
+from toolkit.listings.parts import part_within, parts_of_words, settled
 
 # what people call each column, the likeliest first
 USUAL = {
@@ -238,8 +238,27 @@ def files_told(files: Sequence[Path]) -> dict[Path, str]:
 
 def parts_of_files(files: Sequence[Path]) -> dict[Path, str]:
     """Return the part that each file's name names, "" for none; else the folders' in which they lie."""
-    stems = parts_of_words([re.sub(r"\d+", "", file.stem) for file in files])
+    parts = _parts_named([re.sub(r"\d+", "", file.stem) for file in files])
     folders = [file.parent for file in files]
-    if not any(stems) and len(set(folders)) > 1:
-        stems = parts_of_words([folder.name for folder in folders])
-    return {file: part or "" for file, part in zip(files, stems, strict=True)}
+    if not any(parts) and len(set(folders)) > 1:
+        parts = _parts_named([folder.name for folder in folders])
+    return {file: part or "" for file, part in zip(files, parts, strict=True)}
+
+
+def _parts_named(words: Sequence[str]) -> list[Part | None]:
+    """Return the part that each word means; loosely where that tells two apart, though others mean none."""
+    loose = [part_within(word) for word in words]
+    return loose if len(set(loose) - {None}) > 1 else parts_of_words(words)
+
+
+def insist_on_part(file: Path, parts: Mapping[Path, str]) -> None:
+    """Raise CnnkitError for a file that names no part beside one whose pictures are not trained on.
+
+    Its pictures would be of all parts by their content, and so some of them in the test.
+    """
+    held = next((other for other, part in parts.items() if part in ("test", "validation")), None)
+    if held and not parts[file]:
+        raise CnnkitError(
+            f"{file} names no part, and {held} does: name it or its folder after one (train, val, test), or "
+            "name the files without it by a pattern"
+        )

@@ -286,6 +286,35 @@ def test_shards_are_found_by_any_pattern_and_read_to_their_end(root: Path, tmp_p
         listed(f"tar:{tmp_path}/net-val-0.tar")
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("train-00000-of-00001 test-00000-of-00001 extra-00000-of-00001", "extra-00000-of-00001"),
+        ("train-0 test-0 extra-0", "extra-0"),
+        ("train/0 val/0 extra/0", "extra/0"),
+        ("train-0 extra-0", None),
+    ],
+)
+def test_a_file_that_names_no_part_beside_a_test_is_refused(
+    names: str, told: str | None, root: Path, tmp_path: Path
+) -> None:
+    for name in names.split():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as file:
+            for label in CLASSES:
+                put(file, f"{label}/1.png", (root / "folder" / label / "000.png").read_bytes())
+    if told is None:
+        assert {entry.part for entry in listed(f"tar:{tmp_path}").entries} == {None}
+        return
+    with pytest.raises(CnnkitError, match=rf"{told}\.tar names no part, and .* does: name it"):
+        listed(f"tar:{tmp_path}")
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra data)")
+    for name in names.split():
+        pq.write_table(pq.read_table(root / "table.parquet"), tmp_path / f"{name}.parquet")
+    with pytest.raises(CnnkitError, match=rf"{told}\.parquet names no part"):
+        listed(f"parquet:{tmp_path}")
+
+
 def test_shards_by_folder_or_by_name_have_classes_and_parts(root: Path, tmp_path: Path) -> None:
     data = (root / "folder" / "bag" / "000.png").read_bytes()
     for shard in ("train-0", "test-0"):
