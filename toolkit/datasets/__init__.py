@@ -259,26 +259,34 @@ def split_off(data: Split, fraction: float) -> tuple[Split, Split | None]:
 
 
 def _split_off_by_hash(data: Split, held: tuple[Member, ...], fraction: float) -> tuple[Split, Split | None]:
-    """Hold out about that fraction, by content or group: a picture that is added moves no other."""
+    """Hold out about that fraction, by content or group, each whole: a picture that is added moves no other."""
     shares = np.array([member.validation_share for member in held])
-    counts = np.bincount(data.labels)
-    alone = counts[data.labels] < 2
-    if alone.all():
-        raise _none_to_hold_out(data)
     out = shares < fraction
-    if not out.any():
-        out[np.argmin(np.where(alone, 1.0, shares))] = True
     for label in np.unique(data.labels):
         mine = data.labels == label
-        # a class whose pictures would all be held out keeps them for training
-        out[mine] &= not out[mine].all()
-    return (
-        (data, None) if not out.any() else (data.take(np.flatnonzero(~out)), data.take(np.flatnonzero(out)))
-    )
+        if out[mine].all():
+            # a class whose pictures would all be held out keeps them, with their whole groups, for training
+            out &= ~np.isin(shares, shares[mine])
+    if not out.any():
+        out = _first_to_hold_out(data, shares)
+    return data.take(np.flatnonzero(~out)), data.take(np.flatnonzero(out))
+
+
+def _first_to_hold_out(data: Split, shares: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which pictures the group of the smallest share holds that leaves some of every class."""
+    counts = np.bincount(data.labels)
+    for share in np.unique(shares):
+        out = shares == share
+        inside = np.bincount(data.labels[out], minlength=len(counts))
+        if not ((inside > 0) & (inside == counts)).any():
+            return out
+    raise _none_to_hold_out(data)
 
 
 def _none_to_hold_out(data: Split) -> CnnkitError:
+    why = "every class has one training image"
+    if np.bincount(data.labels).max() > 1:
+        why = "every group, or picture and its copies, has all training images of some class"
     return CnnkitError(
-        f"no images can be held out: every class has one training image; --validation-fraction 0 "
-        f"--select last trains on all {len(data)}"
+        f"no images can be held out: {why}; --validation-fraction 0 --select last trains on all {len(data)}"
     )

@@ -16,8 +16,9 @@ from PIL import Image
 
 from toolkit.datasets import Dataset, Split, dataset_of, split_off
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.listings import Listing, Reading
-from toolkit.listings.parts import members
+from toolkit.listings import Entry, Listing, Reading
+from toolkit.listings.parts import Member, members
+from toolkit.listings.places import FileBytes
 
 
 def paint(folder: Path, count: int, colour: int, size: tuple[int, int] = (8, 8)) -> None:
@@ -93,6 +94,43 @@ def test_a_group_is_never_torn_apart(tmp_path: Path) -> None:
         dataset_of("folder:x").load(f"folder:{tmp_path}", reading=Reading(group="patient"))
     with pytest.raises(CnnkitError, match=r"--group '\(' is no regular expression"):
         dataset_of("folder:x").load(f"folder:{tmp_path}", reading=Reading(group="("))
+
+
+def of_groups(*told: tuple[str, str, int]) -> Split:
+    """Return a split of (group, class, pictures), the class being a or b."""
+    members = tuple(
+        Member(
+            entry=Entry(
+                name=f"{group}{index}", place=FileBytes(path=Path("x")), label="ab".index(label), group=group
+            ),
+            sha256=f"{group}{label}{index}",
+            part="train",
+        )
+        for group, label, count in told
+        for index in range(count)
+    )
+    labels = np.array([one.entry.label for one in members])
+    return Split(images=np.zeros((len(labels), 1, 2, 2), np.uint8), labels=labels, members=members)
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.3, 0.5, 0.7, 0.99])
+def test_a_group_is_held_out_whole_however_few_there_are(fraction: float) -> None:
+    for letters in ("xyz", "pqr", "klm"):
+        one, two, three = letters
+        data = of_groups((one, "a", 6), (one, "b", 1), (two, "a", 6), (two, "b", 5), (three, "a", 9))
+        learned, held = split_off(data, fraction)
+        assert held is not None
+        groups = [{one.entry.group for one in part.members or ()} for part in (learned, held)]
+        assert groups[0] | groups[1] == set(letters)
+        assert not groups[0] & groups[1]
+        assert set(learned.labels) == {0, 1}
+
+
+def test_where_every_group_is_all_of_a_class_that_is_said() -> None:
+    said = "no images can be held out: every group.* of some class; --validation-fraction 0 --select last"
+    for fraction in (0.001, 0.5, 0.99):
+        with pytest.raises(CnnkitError, match=said):
+            split_off(of_groups(("x", "a", 6), ("y", "b", 6)), fraction)
 
 
 def test_pictures_of_any_size_come_in_the_networks_size_and_colours(tmp_path: Path) -> None:
