@@ -259,7 +259,7 @@ def split_off(data: Split, fraction: float) -> tuple[Split, Split | None]:
 
 
 def _split_off_by_hash(data: Split, held: tuple[Member, ...], fraction: float) -> tuple[Split, Split | None]:
-    """Hold out about that fraction, by content or group, each whole: a picture that is added moves no other."""
+    """Hold out about that fraction, by content or group, each whole: what is added moves no other."""
     shares = np.array([member.validation_share for member in held])
     out = shares < fraction
     for label in np.unique(data.labels):

@@ -14,13 +14,15 @@ from functools import partial
 from pathlib import Path
 
 from toolkit import schema
+from toolkit.artifacts import CHECKPOINT
 from toolkit.clusters import Cluster, Demand, Ended, Work
 from toolkit.clusters.local import stopped_as_by_ctrl_c
 from toolkit.errors import CnnkitError
+from toolkit.opening import Selection, open_model
 from toolkit.training import Job, TrainingReport, Watcher
 from toolkit.training.cells import last_words
 from toolkit.training.record.folder import unfinished_runs
-from toolkit.training.sending import ReadFiles, read_files, rooted
+from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, read_files, rooted
 
 
 @dataclass(kw_only=True)
@@ -61,6 +63,8 @@ def train_elsewhere(
     if job.threads is None:
         watcher.say(f"{_ranks(job.ranks)} with 1 thread each (--threads takes others)")
         arguments = [*arguments, "--threads", "1"]
+    insist_that_weights_are_typed([job.recipe], arguments)
+    arguments = _as_files(job, arguments)
     read = read_files(job.dataset_name, job.data_dir, job.columns, arguments)
     need = Demand(cpus=threads, gpus=int(job.device.startswith("cuda")))
     folder = job.root / job.artifact_name
@@ -88,6 +92,14 @@ def train_elsewhere(
                 )
             )
         return _report(works, place.run_together(works))
+
+
+def _as_files(job: Job, arguments: Sequence[str]) -> list[str]:
+    """Return arguments that name files where they named what only this machine finds by its name."""
+    selection = Selection(root=job.root, formats=(CHECKPOINT,))
+    teacher = str(open_model(job.teacher, selection).path) if job.teacher else None
+    files = {"--teacher": teacher, "--pretrained": job.pretrained}
+    return [files.get(word) or own for word, own in zip(("", *arguments), arguments, strict=False)]
 
 
 @contextlib.contextmanager

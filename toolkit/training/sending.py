@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.artifacts import sidecar
 from toolkit.datasets import absolute_word, dataset_of
+from toolkit.errors import CnnkitError
 from toolkit.listings import Reading
+from toolkit.recipes import Recipe
+from toolkit.transfer import IMAGENET
 
-# options whose value is a path, or may be one
-_PATHS = ("--data-dir", "--model-file", "--exclude", "--recipe", "--teacher", "--pretrained")
+# options whose value is a path, or may be one, with the words that are none
+_PATHS: Mapping[str, tuple[str, ...]] = {
+    "--data-dir": (),
+    "--model-file": (),
+    "--exclude": (),
+    "--recipe": (),
+    "--teacher": (),
+    "--pretrained": (IMAGENET,),
+    "--class-weights": ("balanced", "effective"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +35,11 @@ class ReadFiles:
 
 
 def read_files(
-    dataset: str,
-    data_dir: Path | None,
-    columns: str | None,
-    arguments: Sequence[str],
-    *,
-    recipes: Sequence[str] = (),
+    dataset: str, data_dir: Path | None, columns: str | None, arguments: Sequence[str]
 ) -> ReadFiles:
     """Return the files of a data set, and those that arguments name. Raises NotFoundError, CorruptError."""
-    named = [Path(value) for word, value in _pairs(arguments) if word in _PATHS]
-    own = [path.absolute() for path in (*named, *map(Path, recipes)) if path.is_file()]
+    own = named_files(arguments).values()
+    own = [path.absolute() for file in own for path in (file, sidecar(file)) if path.is_file()]
     spec = dataset_of(dataset)
     if spec.scheme is None:
         files = [path.absolute() for path in spec.load(dataset, data_dir).files]
@@ -44,6 +51,26 @@ def read_files(
     return ReadFiles(paths=tuple(dict.fromkeys((*found, *table, *own))))
 
 
+def named_files(arguments: Sequence[str]) -> Mapping[str, Path]:
+    """Return the files that arguments name, by their words there."""
+    return {
+        value: Path(value)
+        for word, value in _pairs(arguments)
+        if word in _PATHS and value not in _PATHS[word] and Path(value).is_file()
+    }
+
+
+def insist_that_weights_are_typed(recipes: Iterable[Recipe], arguments: Sequence[str]) -> None:
+    """Raise CnnkitError where a recipe names a file of class weights, which lies on this machine alone."""
+    for recipe in recipes:
+        weights = recipe.class_weights
+        if "--class-weights" not in arguments and weights and named_files(("--class-weights", weights)):
+            raise CnnkitError(
+                f"recipe {recipe.name} names the class weights of a file, which other machines do not have; "
+                f"`--class-weights {weights}` sends it along"
+            )
+
+
 def rooted(arguments: Sequence[str], root: str) -> list[str]:
     """Return arguments whose paths lie under another root; as they are where that is this machine's own."""
     if not root:
@@ -53,7 +80,7 @@ def rooted(arguments: Sequence[str], root: str) -> list[str]:
         if word == "--dataset":
             scheme, colon, place = absolute_word(value).partition(":")
             told[at + 1] = f"{scheme}{colon}{root}{place}" if colon else value
-        elif word in _PATHS and Path(value).exists():
+        elif word in _PATHS and value not in _PATHS[word] and Path(value).exists():
             told[at + 1] = f"{root}{Path(value).absolute()}"
     return told
 

@@ -29,7 +29,7 @@ from toolkit.training.folds import Fold
 from toolkit.training.recipes import FieldSpec
 from toolkit.training.record.folder import dated_folder, lock
 from toolkit.training.search import SearchPlan, plan_search, run_search
-from toolkit.training.sending import ReadFiles, read_files
+from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, read_files
 from toolkit.training.table import Table, cell_label
 
 _PLAN, _LOCK = "sweep.json", "sweep.lock"
@@ -185,6 +185,12 @@ def sweep(
     threads = None if "threads" in chosen else usual_threads()
     looked = _search(search, over, next(iter(found.values())), chosen, seed=search_seed, ahead=search_ahead)
     plan = SweepPlan(model=model, axes=chosen, fixed=fixed, recipes=found, threads=threads, search=looked)
+    typed = (
+        *fixed,
+        *(part for word, texts in chosen.items() for text in texts for part in (f"--{word}", text)),
+    )
+    if cluster.address is not None:
+        insist_that_weights_are_typed(found.values(), typed)
     sweeps = artifacts_root(Path(root) if root else None) / artifact_name(spec.name) / "sweeps"
     files = cache(
         partial(
@@ -192,8 +198,7 @@ def sweep(
             named,
             Path(data_dir) if data_dir else None,
             str(columns) if columns else None,
-            fixed,
-            recipes=tuple(found),
+            typed,
         )
     )
     need = replace(plan.need, memory_bytes=cell_memory_bytes)
