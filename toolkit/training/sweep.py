@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import schema, zoo
-from toolkit.artifacts import artifact_name, artifacts_root, write_json
+from toolkit.artifacts import artifact_name, artifacts_root, hash_file, write_json
 from toolkit.clusters import DEFAULT_CLUSTER, Demand, Workplace, cluster_of
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.datasets import dataset_of, dataset_words
@@ -29,7 +29,7 @@ from toolkit.training.folds import Fold
 from toolkit.training.recipes import FieldSpec
 from toolkit.training.record.folder import dated_folder, lock
 from toolkit.training.search import SearchPlan, plan_search, run_search
-from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, read_files
+from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, named_files, read_files
 from toolkit.training.table import Table, cell_label
 
 _PLAN, _LOCK = "sweep.json", "sweep.lock"
@@ -56,7 +56,8 @@ class SweepPlan:
     """What a sweep consists of: options of `cnnkit train`, those with several values being varied.
 
     `axes` maps an option's word to its values as text; `fixed` are further arguments of every cell;
-    `recipes` holds each recipe whole, since a name stays the same when a recipe is edited. `threads` is
+    `recipes` holds each recipe whole, since a name stays the same when a recipe is edited, and `hashes` the
+    SHA-256 of each other file that is named. `threads` is
     what every cell computes with unless they are an axis: fixed at the start, so that no cell differs by
     what else the machine has to do, or by the machine that it runs on.
     """
@@ -65,6 +66,7 @@ class SweepPlan:
     axes: Mapping[str, tuple[str, ...]]
     fixed: tuple[str, ...] = ()
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
     threads: Positive | None = None
     search: SearchPlan | None = None
 
@@ -184,10 +186,11 @@ def sweep(
         raise CnnkitError(f"--device {','.join(devices)} names GPUs of one machine; --device cuda takes any")
     threads = None if "threads" in chosen else usual_threads()
     looked = _search(search, over, next(iter(found.values())), chosen, seed=search_seed, ahead=search_ahead)
-    plan = SweepPlan(model=model, axes=chosen, fixed=fixed, recipes=found, threads=threads, search=looked)
-    typed = (
-        *fixed,
-        *(part for word, texts in chosen.items() for text in texts for part in (f"--{word}", text)),
+    varying = (part for word, texts in chosen.items() for text in texts for part in (f"--{word}", text))
+    typed = (*fixed, *varying)
+    hashes = {name: hash_file(path) for name, path in named_files(typed).items() if name not in found}
+    plan = SweepPlan(
+        model=model, axes=chosen, fixed=fixed, recipes=found, hashes=hashes, threads=threads, search=looked
     )
     if cluster.address is not None:
         insist_that_weights_are_typed(found.values(), typed)
@@ -314,8 +317,8 @@ def open_folder(sweeps: Path, plan: SweepPlan, *, resume: bool) -> tuple[Path, S
         if replace(begun, threads=plan.threads) == plan:
             return found.parent, begun
     raise NotFoundError(
-        f"no sweep of this command, with its recipes as they are now, in {sweeps} to resume; without "
-        "--resume one starts"
+        f"no sweep of this command, with its recipes and files as they are now, in {sweeps} to resume; "
+        "without --resume one starts"
     )
 
 

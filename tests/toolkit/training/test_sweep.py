@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.hearing import CNNKIT
+from tests.toolkit.training.test_own_code import CODE
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.models import Recipe
@@ -119,8 +120,36 @@ def test_a_sweep_whose_recipe_was_edited_since_is_another_one(tmp_path: Path) ->
         fixed=(),
         recipes={"mine.toml": Recipe(name="mine", lr=0.2, assumed=("lr", "batch"))},
     )
-    with pytest.raises(NotFoundError, match="with its recipes as they are now"):
+    with pytest.raises(NotFoundError, match="with its recipes and files as they are now"):
         open_folder(tmp_path, edited, resume=True)
+
+
+def test_a_sweep_whose_files_were_edited_since_is_another_one(tmp_path: Path) -> None:
+    net, out, weights = (tmp_path / name for name in ("own.py", "out.txt", "w.json"))
+    net.write_text(CODE)
+    for path in (out, weights):
+        path.write_text("")
+
+    def run(*, resume: bool) -> Table:
+        return sweep(
+            "own",
+            dataset="fashion-mnist-sample",
+            root=tmp_path,
+            model_file=net,
+            exclude=out,
+            class_weights=str(weights),
+            cell_timeout_s=0.01,  # no cell ends in so short a time
+            resume=resume,
+        )
+
+    folder = run(resume=False).folder
+    assert run(resume=True).folder == folder
+    for path in (net, out, weights):
+        before = path.read_text()
+        path.write_text(before + "\n")
+        with pytest.raises(NotFoundError, match="with its recipes and files as they are now"):
+            run(resume=True)
+        path.write_text(before)
 
 
 def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> None:
