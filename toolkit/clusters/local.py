@@ -40,8 +40,9 @@ def run_child(
 
     Its stderr goes to `log`, or where ours goes. Raises subprocess.TimeoutExpired after `timeout_s`, and
     KeyboardInterrupt when this process is stopped by Ctrl-C or a polite kill, once the child has saved
-    what it needs to go on, or has taken too long to. The child never outlives the call. Where `enough`, which
-    is asked now and then, says so, the child is ended, and its status is a signal's.
+    what it needs to go on, or has taken too long to. The child never outlives the call, nor, on Linux, the
+    thread that makes it. Where `enough`, which is asked now and then, says so, the child is ended, and its
+    status is a signal's.
     """
     process = subprocess.Popen(
         command,
@@ -49,6 +50,7 @@ def run_child(
         stderr=log,
         stdin=subprocess.DEVNULL,
         env=os.environ | dict(environment or {}),
+        preexec_fn=end_with_parent,  # noqa: PLW1509  (nothing that it needs is another thread's)
     )
     try:
         asked: list[int] = []

@@ -276,7 +276,7 @@ def _first_to_hold_out(data: Split, shares: NDArray[np.float64]) -> NDArray[np.b
     """Return which pictures the group of the smallest share holds that leaves some of every class."""
     counts = np.bincount(data.labels)
     for share in np.unique(shares):
-        out = shares == share
+        out: NDArray[np.bool_] = shares == share
         inside = np.bincount(data.labels[out], minlength=len(counts))
         if not ((inside > 0) & (inside == counts)).any():
             return out

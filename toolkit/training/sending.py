@@ -38,8 +38,8 @@ def read_files(
     dataset: str, data_dir: Path | None, columns: str | None, arguments: Sequence[str]
 ) -> ReadFiles:
     """Return the files of a data set, and those that arguments name. Raises NotFoundError, CorruptError."""
-    own = named_files(arguments).values()
-    own = [path.absolute() for file in own for path in (file, sidecar(file)) if path.is_file()]
+    named = named_files(arguments).values()
+    own = [path.absolute() for file in named for path in (file, sidecar(file)) if path.is_file()]
     spec = dataset_of(dataset)
     if spec.scheme is None:
         files = [path.absolute() for path in spec.load(dataset, data_dir).files]
