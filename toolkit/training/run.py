@@ -115,6 +115,7 @@ def _asked(job: Job, prepared: PreparedData) -> RunFacts:
         prepared.record,
         weights=objective.weights,
         teacher=teacher_hash(job),
+        levels=prepared.preprocessing.levels,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
@@ -88,6 +89,8 @@ class Stopper:
         self.signal = number
 
     def say(self, text: str) -> None: ...
+
+    def read(self, done: int, total: int) -> None: ...
 
     def start(self, *, epochs: int, images: int, done: int) -> None: ...
 
@@ -213,6 +216,43 @@ def test_a_run_is_resumed_only_as_it_was_begun(job: Any, listener: Any) -> None:
         CnnkitError, match=r"begun otherwise: seed 0, now 3; lr 0.004, now 0.5; give the same"
     ):
         train(dataclasses.replace(job, recipe=changed, seed=3, resume=True), listener)
+
+
+def test_a_run_is_resumed_only_on_the_same_pixels_and_from_the_same_weights(
+    make_job: Any, tmp_path: Path
+) -> None:
+    for part, seed in (("train", 0), ("test", 50)):
+        for number in range(24):
+            path = tmp_path / "own" / part / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (28, 28), (seed + number, 9 * number, 7)).save(path)
+    start = train(make_job("lenet-relu", images=100, changes={"epochs": 1})).checkpoint.path
+    weights = tmp_path / "start.safetensors"
+    weights.write_bytes(start.read_bytes())
+    job = make_job(
+        "lenet-relu",
+        changes={"epochs": 3, "batch": 4},
+        dataset=f"folder:{tmp_path / 'own'}",
+        pretrained=str(weights),
+        grey=True,
+        save_every_s=0.0,
+    )
+    with pytest.raises(CnnkitError, match="--resume goes on"):
+        train(job, Stopper(2))
+    again = dataclasses.replace(job, resume=True)
+    with pytest.raises(CnnkitError, match="begun otherwise: grey True, now False"):
+        train(dataclasses.replace(again, grey=False))
+    with pytest.raises(CnnkitError, match=r"begun otherwise: levels None, now \[?\(?0.0, 100.0"):
+        train(dataclasses.replace(again, levels="0,100"))
+    other = weights.with_name("other.safetensors")
+    other.write_bytes(weights.read_bytes())
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CnnkitError, match=r"begun otherwise: pretrained_sha256 '\w+', now '\w+'"):
+        train(again)
+    # the same weights by another path
+    train(dataclasses.replace(again, pretrained=str(other)))
 
 
 def test_runs_begun_otherwise_do_not_stand_in_the_way(job: Any, listener: Any) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta
 
+from toolkit.artifacts import hash_file
 from toolkit.checkpoints import model_file_hash
+from toolkit.images import Levels
 from toolkit.listings.records import Record
 from toolkit.recipes import Recipe
 from toolkit.schema import Positive, Seed
 from toolkit.training import Job, Loader
 from toolkit.training.compute.format import Compute
+from toolkit.transfer import IMAGENET
 
 # what an equal run need not share: what it was begun with, and what only describes a recipe
 _BEGUN_WITH = {"threads", "ranks", "torch", "compute", "kept"}
@@ -47,6 +51,9 @@ class RunFacts:
     model_file_sha256: str | None = None
     loss_weights: tuple[float, ...] | None = None  # of the classes, as a file of weights had them
     sync_batch_norm: bool = False
+    pretrained_sha256: str | None = None  # None where it is no file, or the run is of an older release
+    levels: Levels | None = None
+    grey: bool = False
 
     threads: Positive | None = None
     ranks: Positive = 1
@@ -62,8 +69,13 @@ def identity(
     *,
     weights: tuple[float, ...] | None = None,
     teacher: str | None = None,
+    levels: Levels | None = None,
 ) -> RunFacts:
-    """Return what makes a job's run the run it is; `weights` are the classes', `teacher` is a hash."""
+    """Return what makes a job's run the run it is; `weights` are the classes', `teacher` is a hash.
+
+    `levels` are those that became black and white, typed or measured.
+    """
+    start = Path(job.pretrained) if job.pretrained and job.pretrained != IMAGENET else None
     return RunFacts(
         model=job.model.name,
         recipe=job.recipe,
@@ -82,6 +94,9 @@ def identity(
         model_file_sha256=model_file_hash(job.model, job.model_file),
         loss_weights=weights,
         sync_batch_norm=job.sync_batch_norm,
+        pretrained_sha256=hash_file(start) if start and start.is_file() else None,
+        levels=levels,
+        grey=job.grey,
     )
 
 
@@ -97,6 +112,10 @@ def differences(asked: RunFacts, begun: RunFacts) -> list[str]:
     ignored = _BEGUN_WITH | _LOADING | _DESCRIPTIVE | {"recipe"}
     if asked.fingerprint == begun.fingerprint:
         ignored.add("dataset")  # the same pictures by another path
+    if asked.pretrained_sha256 and asked.pretrained_sha256 == begun.pretrained_sha256:
+        ignored.add("pretrained")
+    if asked.loss_weights and asked.loss_weights == begun.loss_weights:
+        ignored.add("class_weights")
     return [
         f"{key} {then[key]!r}, now {value!r}"
         for key, value in now.items()
