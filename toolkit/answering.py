@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine
-from toolkit.datasets import Dataset, Split, dataset_words
+from toolkit.datasets import Split, dataset_words
 from toolkit.errors import CnnkitError, CorruptError, ShapeError
 from toolkit.images import MAX_BYTES, MAX_PIXELS, Floats, Inputs, PictureSource, Pixels, open_picture, softmax
 from toolkit.listings.rows import Images
@@ -157,18 +157,16 @@ def data_word(passport: Passport, name: str | None, *, fallback: str | None = No
     return word
 
 
-def check_classes(passport: Passport, data: Dataset) -> None:
-    """Raise ShapeError unless a network's classes are a data set's, in the same order."""
-    have, want = passport.classes, data.classes
+def check_classes(passport: Passport, name: str, want: tuple[str, ...]) -> None:
+    """Raise ShapeError unless a network's classes are those of the data set of a name, in the same order."""
+    have, known = passport.classes, passport.dataset
     # a network from elsewhere has numbers for names: the count is all that can be compared
-    same = passport.dataset is None or (
-        passport.imported_sha256 is not None and passport.dataset.name == data.name
-    )
+    same = known is None or ((known.named or passport.imported_sha256 is not None) and known.name == name)
     unnamed = same and have == tuple(str(index) for index in range(len(have)))
     if have == want or (unnamed and len(have) == len(want)):
         return
     raise ShapeError(
-        f"{passport.model} answers with {_few(have)}, and {data.name} has {_few(want)}: "
+        f"{passport.model} answers with {_few(have)}, and {name} has {_few(want)}: "
         "name the data set that it was trained on, or train it on this one"
     )
 

@@ -83,7 +83,7 @@ def writing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(path: Path, *, instead: str = "name another file") -> None:
     """Raise CnnkitError where a file could not be written: asked before the work that fills it."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
@@ -93,7 +93,7 @@ def refuse_unwritable(path: Path) -> None:
             pass
     except OSError as error:
         why = error.strerror or str(error)
-        raise CnnkitError(f"cannot write {path}: {why}; name another file") from None
+        raise CnnkitError(f"cannot write {path}: {why}; {instead}") from None
 
 
 def _cannot_write(path: Path, error: OSError) -> CnnkitError:

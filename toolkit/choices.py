@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit import schema
-from toolkit.artifacts import CHECKPOINT, find_artifacts, write_json
+from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, is_shipped, write_json
 from toolkit.errors import CorruptError
 from toolkit.machine.cpu import cpu
 from toolkit.machine.survey import physical_memory
@@ -44,6 +44,7 @@ class ChoiceMachine:
             "processor": (self.processor, here.processor),
             "instruction sets": (", ".join(self.instruction_sets), ", ".join(here.instruction_sets)),
             "cores": (str(self.cores), str(here.cores)),
+            "system": (self.system or here.system, here.system),
             f"release of {backend}": (wanted or "unknown", have or "none"),
         }
         for what, (then, now) in pairs.items():
@@ -146,7 +147,11 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceFile:
-    """What `choose` wrote for a name: the chosen `file`, its hash, and that of its `weights`."""
+    """What `choose` wrote for a name: the chosen `file`, its hash, and that of its `weights`.
+
+    `pictures_from` is the data set or the pack that was named to judge on, None for the network's own;
+    `unjudged` tells that what they could not judge might be chosen, too.
+    """
 
     model: str
     file: str
@@ -158,6 +163,8 @@ class ChoiceFile:
     budget: Budget = field(default_factory=Budget)
     curve: tuple[CurvePoint, ...] = ()
     pictures: str | None = None
+    pictures_from: str | None = None
+    unjudged: bool = False
     created: str = ""
     schema: int = SCHEMA
 
@@ -193,18 +200,40 @@ def read_choice(path: Path) -> ChoiceFile | None:
 
 
 def weights_of(root: Path, name: str) -> str | None:
-    """Return the hash of a name's newest finished weights: its checkpoint's, else its graph's source's."""
-    finished = [known for _, known in find_artifacts(root, name) if known.trained is not False]
-    return weights_in(finished) if finished else None
+    """Return the hash of a name's newest finished weights: its checkpoint's, else those of its newest graph.
+
+    Weights that ship stand behind what lies in the folder since.
+    """
+    finished = [(path, known) for path, known in find_artifacts(root, name) if known.trained is not False]
+    shipped = {path for path, _ in finished if is_shipped(path)}
+    whole = bool(finished) and finished[0][0] in shipped
+    newest_first = [known for path, known in finished if whole or path not in shipped]
+    checkpoint = (known for known in newest_first if known.format == CHECKPOINT)
+    plain = (known for known in newest_first if known.precision == "fp32")
+    newest = next((known for ones in (checkpoint, plain, newest_first) for known in ones), None)
+    return None if newest is None else _origin(newest, [known for _, known in finished])
 
 
-def weights_in(newest_first: list[Passport]) -> str | None:
-    """Return the hash of the weights that artifacts of one name descend from, by the newest of them."""
-    checkpoint = next((known for known in newest_first if known.format == CHECKPOINT), None)
-    if checkpoint is not None:
-        return checkpoint.sha256
-    whole = [known for known in newest_first if known.precision == "fp32"] or newest_first
-    return next((known.source_sha256 or known.sha256 for known in whole), None)
+def origin_of(root: Path, source: Artifact) -> str | None:
+    """Return the hash of the weights that an artifact descends from, as `weights_of` tells the newest."""
+    return _origin(source.passport, [known for _, known in find_artifacts(root, source.name)])
+
+
+def _origin(known: Passport, here: Sequence[Passport]) -> str | None:
+    """Return the hash of the checkpoint, or else of the graph, that is furthest up what was made of what."""
+    by_hash = {one.sha256: one for one in here}
+    for _ in here:
+        known = by_hash.get(known.source_sha256 or "", known)
+    return known.sha256 if known.format == CHECKPOINT else known.source_sha256 or known.sha256
+
+
+def not_opened(choice: ChoiceFile, root: Path) -> str | None:
+    """Say why the name of a choice does not open it under a folder; None where it does."""
+    if choice.weights != weights_of(root, choice.model):
+        return "it was made of other weights than the newest"
+    if chosen_path(choice, root) is None:
+        return f"{choice.file}, which was chosen, is not here any more"
+    return None
 
 
 def find_choice(root: Path, name: str, release: Callable[[str], str | None]) -> FoundChoice | None:
@@ -226,13 +255,8 @@ def find_choice(root: Path, name: str, release: Callable[[str], str | None]) -> 
     why = found.machine.differs(here, backend)
     if why is not None:
         return FoundChoice(file=None, path=path, why_not=f"it was made on another machine ({why})")
-    if found.weights != weights_of(root, name):
-        return FoundChoice(file=None, path=path, why_not="it was made of other weights than the newest")
-    if chosen_path(found, root) is None:
-        return FoundChoice(
-            file=None, path=path, why_not=f"{found.file}, which was chosen, is not here any more"
-        )
-    return FoundChoice(file=found, path=path)
+    why = not_opened(found, root)
+    return FoundChoice(file=None if why else found, path=path, why_not=why)
 
 
 def chosen_path(choice: ChoiceFile, root: Path) -> Path | None:

@@ -20,8 +20,9 @@ from toolkit.listings.records import Record, find_record
 from toolkit.passports import DatasetRef, Passport
 from toolkit.telling import Step, counter, unwatched
 
-# of a training set of which training held nothing out
-SHARE = 0.1
+# of a training set of which training held nothing out; of one that was only named for the network, where one
+# half calibrates and the other one judges
+SHARE, NAMED_SHARE = 0.1, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,15 @@ class UnseenPictures:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldPictures:
-    """What a network learned from, for calibrating, and what it was not trained on, for choosing by."""
+    """What a network learned from, for calibrating, and what it was not trained on, for choosing by.
+
+    `origin` says whether that is so; `classes` are the data set's.
+    """
 
     learned: Split
     held: Split
     origin: str
+    classes: tuple[str, ...]
 
 
 def reading_of(known: DatasetRef | None) -> Reading:
@@ -246,7 +251,7 @@ def held_pictures(
     where its data is not here.
     """
     assert passport.dataset is not None
-    word = passport.dataset.name
+    word, named = passport.dataset.name, passport.dataset.named
     spec, record = dataset_of(word), _record(passport, beside)
     fraction = passport.recipe.validation_fraction if passport.recipe else 0.0
     if spec.listing is None or record is None or not record.of("validation"):
@@ -255,11 +260,14 @@ def held_pictures(
         held = data.validation
         rest: Split = data.train
         if held is None:
-            rest, held = split_off(data.train, fraction or SHARE)
+            rest, held = split_off(data.train, NAMED_SHARE if named else fraction or SHARE)
         assert held is not None
         # of listed pictures only a list tells: they were split otherwise once
         noted = bool(fraction) and spec.listing is None
-        return HeldPictures(learned=sample(rest, images, seed), held=held, origin=_origin(noted))
+        origin = "of the training set, which it may have been trained on" if named else _origin(noted)
+        return HeldPictures(
+            learned=sample(rest, images, seed), held=held, origin=origin, classes=data.classes
+        )
     reading = reading_of(passport.dataset)
     listing = spec.listed(word, reading)
     everything = members(listing)
@@ -277,7 +285,7 @@ def held_pictures(
         raise CnnkitError(
             f"{listing.word} holds none of the pictures that chose the epoch of {passport.model}"
         )
-    return HeldPictures(learned=data.train, held=data.validation, origin=_origin(True))
+    return HeldPictures(learned=data.train, held=data.validation, origin=_origin(True), classes=data.classes)
 
 
 def _origin(noted: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.conftest import REPO
@@ -79,6 +81,15 @@ def test_a_damaged_pack_or_one_that_climbs_is_refused_in_one_line(pack: Path, tm
     bad.write_bytes(pack.read_bytes()[:-400])
     with pytest.raises(CorruptError, match=r"bad\.pack is no pack, or damaged: .*; pack it again"):
         opened(bad, tmp_path)
+    for name, inside in damaged(pack).items():
+        altered(pack, tmp_path / "altered.pack", name, inside)
+        with pytest.raises(CorruptError, match=r"altered\.pack is no pack, or damaged: it"):
+            opened(tmp_path / "altered.pack", tmp_path / "root")
+    whole = bytearray(pack.read_bytes())
+    for at in range(5_000, len(whole), len(whole) // 7):
+        bad.write_bytes(whole[:at] + bytes(200) + whole[at + 200 :])
+        with pytest.raises(CnnkitError, match=r"bad\.pack|does not describe|is not the file"):
+            opened(bad, tmp_path / "root")
     climbing = tmp_path / "climbing.pack"
     with zipfile.ZipFile(pack) as good, zipfile.ZipFile(climbing, "w") as made:
         for name in good.namelist():
@@ -89,6 +100,22 @@ def test_a_damaged_pack_or_one_that_climbs_is_refused_in_one_line(pack: Path, tm
     assert not (tmp_path / "root").exists()
     with pytest.raises(CnnkitError, match=r"no file .*export MODEL --format pack"):
         opened(tmp_path / "none.pack", tmp_path)
+
+
+def damaged(pack: Path) -> dict[str, bytes]:
+    """Return what a pack must not hold, by the file's name in it."""
+    with zipfile.ZipFile(pack) as good:
+        manifest = json.loads(good.read("manifest.json"))
+    labels = io.BytesIO()
+    np.save(labels, np.zeros(manifest["count"] - 1, np.int64))
+    fewer = json.dumps({**manifest, "count": manifest["count"] - 1}).encode()
+    return {"labels.npy": labels.getvalue(), "manifest.json": fewer}
+
+
+def altered(pack: Path, path: Path, name: str, inside: bytes) -> None:
+    with zipfile.ZipFile(pack) as good, zipfile.ZipFile(path, "w") as made:
+        for each in good.namelist():
+            made.writestr(each, inside if each == name else good.read(each))
 
 
 def test_other_content_of_that_name_is_kept(pack: Path, tmp_path: Path) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from toolkit.artifacts import read_passport, shipped_root
+from toolkit.artifacts import Artifact, open_artifact, read_passport, shipped_root, stamp
 from toolkit.choices import (
     ChoiceFile,
     Contender,
     choice_path,
     find_choice,
+    origin_of,
     read_choice,
     this_machine,
     weights_of,
@@ -73,6 +75,27 @@ def test_on_another_machine_it_does_not_hold(
     assert found.file is None
     with pytest.raises(AssertionError, match=why):
         raise AssertionError(found.why_not)
+
+
+def test_weights_are_told_by_whatever_descends_from_them(tmp_path: Path) -> None:
+    source = open_artifact(shipped_root() / MODEL / f"{MODEL}.safetensors")
+    graph = open_artifact(source.path.with_suffix(".onnx"))
+    own = source.passport.sha256
+    assert weights_of(tmp_path, MODEL) == origin_of(tmp_path, graph) == own
+
+    def lay(ending: str, made_of: str, **facts: Any) -> Artifact:
+        path = tmp_path / MODEL / f"{MODEL}{ending}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(f"{ending}{made_of}".encode())
+        known = dataclasses.replace(graph.passport, source_sha256=made_of, created="2099-01-01", **facts)
+        return stamp(path, known)
+
+    halved = lay(".fp16.onnx", graph.passport.sha256 or "", precision="fp16")
+    assert weights_of(tmp_path, MODEL) == origin_of(tmp_path, halved) == own
+    laid = lay(".onnx", "elsewhere")  # as from a pack: of newer weights than those that ship
+    assert weights_of(tmp_path, MODEL) == origin_of(tmp_path, laid) == "elsewhere"
+    lay(".openvino", laid.passport.sha256 or "", format="openvino")
+    assert weights_of(tmp_path, MODEL) == "elsewhere"
 
 
 def test_for_newer_weights_or_another_file_it_does_not_hold(kept: ChoiceFile, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class Candidate:
         """Return it with nothing measured yet."""
         return Contender(
             backend=self.backend,
-            artifact=str(self.artifact.path),
+            artifact=str(self.artifact.path.absolute()),
             precision=self.artifact.passport.precision,
             dialect=self.artifact.passport.int8_dialect,
             threads=self.threads,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -23,6 +23,8 @@ from toolkit.telling import Tell
 
 # pictures on which a file that is made in passing is held against its source; all of it is judged again here
 PARITY_IMAGES = 64
+# why files are not here, by precision and dialect
+Lacking = Mapping[tuple[Precision, Dialect | None], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +93,13 @@ def find_files(
     tell: Tell,
     *,
     judged: bool,
-    makes: bool = True,
+    lacking: Lacking | None = None,
 ) -> CandidateFiles:
     """Find, or make, what each backend runs of a network. `judged` tells whether pictures can judge int8.
 
-    Without `makes` only what lies there is taken.
+    With `lacking`, the reasons for what is missing, only what lies there is taken.
     """
-    finder = FileFinder(source, root, settings, budget, tell, judged=judged, makes=makes)
+    finder = FileFinder(source, root, settings, budget, tell, judged=judged, lacking=lacking)
     found = CandidateFiles()
     for name in backends_asked(settings):
         backend = BACKENDS.load(name)
@@ -110,7 +112,7 @@ def find_files(
 
 
 class FileFinder:
-    """Finds or makes one file after the other, each once. Without `makes` only what lies there is found."""
+    """Finds or makes one file after the other, each once; with `lacking` only what lies there is found."""
 
     def __init__(
         self,
@@ -121,10 +123,10 @@ class FileFinder:
         tell: Tell,
         *,
         judged: bool,
-        makes: bool = True,
+        lacking: Lacking | None = None,
     ) -> None:
         self.source, self.root, self.settings, self.tell = source, root, settings, tell
-        self.makes = makes
+        self.lacking = lacking
         self.most_drop = budget.points if judged else None
         self.known: dict[tuple[str, Precision, Dialect | None], Artifact | str] = {}
         self.lossy: set[tuple[str, Precision]] = set()
@@ -157,7 +159,7 @@ class FileFinder:
                     return self._candidate(backend, file, precision)
                 return rejected_file(backend.name, precision, file, dialect)
 
-            if beside and dialect and self.makes and self._lying(word, stored, dialect) is None:
+            if beside and dialect and self.lacking is None and self._lying(word, stored, dialect) is None:
                 found.later.append(LaterFile(beside=beside, dialect=dialect, make=make))
             else:
                 beside = found.add(make())
@@ -195,8 +197,8 @@ class FileFinder:
         return self.known[key]
 
     def _made(self, word: str, precision: Precision, dialect: Dialect | None) -> Artifact | str:
-        if not self.makes:
-            return "no such file came with it"
+        if self.lacking is not None:
+            return self.lacking.get((precision, dialect), "no such file came with it")
         if precision != "fp32" and self.most_drop is None and not self.settings.unjudged:
             return "not made: no picture can judge it; --unjudged has it made and tried"
         options = self._options(precision, dialect)

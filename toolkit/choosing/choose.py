@@ -14,6 +14,7 @@ from toolkit.artifacts import (
     artifacts_root,
     now,
     open_artifact,
+    refuse_unwritable,
 )
 from toolkit.backends import BACKENDS, backend_names
 from toolkit.choices import (
@@ -22,15 +23,16 @@ from toolkit.choices import (
     Contender,
     CurvePoint,
     choice_path,
+    not_opened,
+    origin_of,
     this_machine,
-    weights_of,
     write_choice,
 )
 from toolkit.choosing import Candidate, ChooseSettings, Rejection
 from toolkit.choosing.candidates import CandidateFiles, find_files
 from toolkit.choosing.contest import TOO_NOISY, Contest
 from toolkit.choosing.explaining import why_slower
-from toolkit.choosing.judging import pictures_for
+from toolkit.choosing.judging import on_pictures, pictures_for
 from toolkit.choosing.packs import SUFFIX, open_pack
 from toolkit.choosing.result import Choice, frontier
 from toolkit.choosing.selection import Elected, select
@@ -42,6 +44,8 @@ from toolkit.graphs import GRAPH
 from toolkit.machine.cpu import cpu
 from toolkit.opening import Selection, describe, is_path, open_model
 from toolkit.telling import Tell, silent
+
+ELSEWHERE = "name another folder with `--artifacts`"
 
 
 def choose(
@@ -68,12 +72,12 @@ def choose(
     start = time.monotonic()
     asked, given = budget or Budget(), settings or ChooseSettings()
     folder = artifacts_root(root)
-    if model is not None and Path(model).suffix == SUFFIX:
+    if model is not None and is_pack(model, dataset, untrained=untrained):
         return _choose_packed(Path(model), asked, given, folder, tell)
     source = find_source(model, folder, given, untrained=untrained)
     tell(f"opened {describe(source)}")
-    if model is not None and is_path(str(model)) and source.path.parent.name == source.name:
-        folder = source.path.parent.parent
+    folder = folder_of(model, source, folder)
+    refuse_unwritable(choice_path(folder, source.name), instead=ELSEWHERE)
     given = fitting(source, asked, given)
     with (
         kill_as_ctrl_c(),
@@ -82,6 +86,8 @@ def choose(
     ):
         if pictures.why_unjudged is not None:
             tell(f"no picture can judge the answers ({pictures.why_unjudged}): {_consequence(given)}")
+        if source.passport.dataset is None:  # int8 is calibrated and judged on them, too, when it is made
+            source = replace(source, passport=on_pictures(source.passport, dataset))
         files = find_files(source, folder, given, asked, tell, judged=pictures.labels is not None)
         contest = Contest(_lined_up(files), pictures, asked, given, tell, later=files.later)
         return compete(contest, source, files.rejected, root=folder, start=start + waited_s)
@@ -97,9 +103,23 @@ def _choose_packed(path: Path, budget: Budget, settings: ChooseSettings, root: P
     ):
         tell(f"opened {path}: {len(pack.manifest.files)} files of {pack.source.name}, {pack.pictures.source}")
         given, judged = fitting(pack.source, budget, settings), pack.pictures.labels is not None
-        files = find_files(pack.source, root, given, budget, tell, judged=judged, makes=False)
+        files = find_files(pack.source, root, given, budget, tell, judged=judged, lacking=pack.lacking)
         contest = Contest(_lined_up(files), pack.pictures, budget, given, tell)
         return compete(contest, pack.source, files.rejected, root=root, start=start + waited_s)
+
+
+def is_pack(model: str | Path, dataset: str | None, *, untrained: bool) -> bool:
+    """Tell whether MODEL is a pack. Raises CnnkitError for what would be ignored beside one."""
+    packed = Path(model).suffix == SUFFIX
+    if packed and (dataset is not None or untrained):
+        raise CnnkitError(f"{model} holds a network and its pictures: leave out --dataset and --untrained")
+    return packed
+
+
+def folder_of(model: str | Path | None, source: Artifact, root: Path) -> Path:
+    """Return the artifacts folder of a network: that of its file, where a path names one in such a folder."""
+    placed = model is not None and is_path(str(model)) and source.path.parent.name == source.name
+    return source.path.absolute().parent.parent if placed else root
 
 
 def _consequence(settings: ChooseSettings) -> str:
@@ -159,7 +179,8 @@ def compete(
     """Hold the contest of a network's files and write down what is chosen; it began at `start`."""
     selected: Elected | None = None
     curve: tuple[CurvePoint, ...] = ()
-    stage = contest.standing.stage
+    # the weights that were opened: newer ones may be here by the end
+    stage, weights = contest.standing.stage, origin_of(root, source)
     contest.standing.stages["files"] = time.monotonic() - start
     try:
         with contest.arena:
@@ -168,35 +189,49 @@ def compete(
             with stage("curve"):
                 curve = contest.arena.curve(selected.entrant)
     except KeyboardInterrupt:
+        selected = None
         contest.tell("interrupted: what follows is partial, and nothing was chosen")
     found = outcome_of(source, contest, rejected, selected, start)
-    if selected is None or found.chosen is None or found.baseline is None:
+    if selected is None:
         return found
     path = choice_path(root, source.name)
+    record = replace(_record(source, contest, selected, found, weights), curve=curve)
+    why_not = "its weights are untrained" if source.passport.trained is False else not_opened(record, root)
+    notes = [] if why_not is None else [f"{path} was not written: no name would open it, as {why_not}"]
+    if why_not is None:
+        _keep(path, record, found.why)
+    with stage("explaining"):
+        notes += why_slower(contest)
+    return replace(
+        found,
+        choice_file=path if why_not is None else None,
+        file=record,
+        notes=(*found.notes, *notes),
+        seconds=time.monotonic() - start,
+        stages=_rounded(contest),
+    )
+
+
+def _record(
+    source: Artifact, contest: Contest, selected: Elected, found: Choice, weights: str | None
+) -> ChoiceFile:
+    """Return what is written of a choice, but for its curve."""
+    assert found.chosen is not None
+    assert found.baseline is not None
     file = selected.entrant.candidate.artifact
-    record = ChoiceFile(
+    return ChoiceFile(
         model=source.name,
         file=file.path.name,
         sha256=file.passport.sha256,
-        weights=weights_of(root, source.name) or source.passport.sha256,
+        weights=weights,
         chosen=found.chosen,
         baseline=found.baseline,
         machine=found.machine,
         budget=found.budget,
-        curve=curve,
         pictures=found.pictures,
+        pictures_from=contest.pictures.named,
+        unjudged=contest.settings.unjudged,
         created=now(),
-    )
-    _keep(path, record, found.why)
-    with stage("explaining"):
-        notes = (*found.notes, *why_slower(contest))
-    return replace(
-        found,
-        choice_file=path,
-        file=record,
-        notes=notes,
-        seconds=time.monotonic() - start,
-        stages=_rounded(contest),
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from toolkit.choosing import Candidate
 from toolkit.choosing.contest import Contest
 from toolkit.choosing.standing import Entrant
-from toolkit.errors import CnnkitError
 from toolkit.figures import ms_text
 from toolkit.profiling.bench import ProfileSettings, run_batch
 from toolkit.profiling.columns import ColumnSource, ColumnSources, graph_of
@@ -41,15 +40,23 @@ def why_slower(contest: Contest) -> tuple[str, ...]:
         times = contest.standing.score(second) / contest.standing.score(first)
         if not math.isfinite(times) or times <= SLOWER:
             continue
-        rows = slower_rows(first.candidate, second.candidate, contest.batches[-1], contest.settings.seed)
-        told = "; ".join(
-            f"{row.label} takes {ms_text(row.cheaper_ms)} ms, in {PLAIN} "
-            f"{ms_text(row.plain_ms) if row.plain_ms else 'nothing'}"
-            for row in rows
-        )
+        told = _rows_told(first.candidate, second.candidate, contest)
         rest = f": {told}" if told else ""
         said.append(f"{CHEAPER} is {times:.1f} times slower than {PLAIN} on {backend}{rest}")
     return tuple(said)
+
+
+def _rows_told(plain: Candidate, cheaper: Candidate, contest: Contest) -> str:
+    """Say which rows take longer; where they could not be profiled, why: the choice stands by now."""
+    try:
+        rows = slower_rows(plain, cheaper, contest.batches[-1], contest.settings.seed)
+    except Exception as error:  # a runtime's own errors share no base class
+        return f"by which rows is not known ({(str(error) or type(error).__name__).splitlines()[0]})"
+    return "; ".join(
+        f"{row.label} takes {ms_text(row.cheaper_ms)} ms, in {PLAIN} "
+        f"{ms_text(row.plain_ms) if row.plain_ms else 'nothing'}"
+        for row in rows
+    )
 
 
 def _fastest(entrants: list[Entrant], precision: str, contest: Contest) -> Entrant | None:
@@ -60,17 +67,14 @@ def _fastest(entrants: list[Entrant], precision: str, contest: Contest) -> Entra
 def slower_rows(plain: Candidate, cheaper: Candidate, batch: int, seed: int) -> tuple[SlowerRow, ...]:
     """Profile two files of one backend for a moment; return the rows that take longer in the second.
 
-    Empty where the runtime tells no time per layer.
+    Empty where the runtime tells no time per layer. Raises what a runtime raises.
     """
     targets = [
         ColumnSource(key=key, backend=one.backend, artifact=one.artifact, graph=graph_of(one.artifact))
         for key, one in ((PLAIN, plain), (CHEAPER, cheaper))
     ]
     settings = ProfileSettings(duration_s=DURATION_S, seed=seed, walks=False)
-    try:
-        found = run_batch(ColumnSources(named=True, targets=targets), settings, batch)
-    except CnnkitError:
-        return ()
+    found = run_batch(ColumnSources(named=True, targets=targets), settings, batch)
     return _longer(found) if found else ()
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit import schema
 from toolkit.artifacts import Artifact, check_name, hash_file, open_artifact, sidecar, writing
@@ -105,6 +107,11 @@ class OpenedPack:
     pictures: ChoicePictures
     manifest: PackManifest
 
+    @property
+    def lacking(self) -> dict[tuple[Precision, Dialect | None], str]:
+        """Why a file could not be made for it, by precision and dialect."""
+        return {(one.precision, one.dialect): one.why for one in self.manifest.lacking}
+
 
 @contextlib.contextmanager
 def open_pack(path: Path, root: Path) -> Iterator[OpenedPack]:
@@ -117,8 +124,13 @@ def open_pack(path: Path, root: Path) -> Iterator[OpenedPack]:
         try:
             with zipfile.ZipFile(path) as pack:
                 opened = _laid_out(pack, path, Path(folder), root)
-        except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        # a damaged archive raises whatever its first wrong byte leads to
+        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError, RuntimeError) as error:
             raise CorruptError(f"{path} is no pack, or damaged: {error}; {AGAIN}") from None
+        except OSError as error:
+            raise CnnkitError(
+                f"cannot read {path}, or write to {folder}: {error.strerror or error}"
+            ) from None
         yield opened
 
 
@@ -151,14 +163,10 @@ def _laid_out(pack: zipfile.ZipFile, path: Path, folder: Path, root: Path) -> Op
             raise CnnkitError(
                 f"{home / name} is there already and is another file; name another folder with `--artifacts`"
             )
+    labels = _read_pictures(pack, folder, manifest)
     for name in own:
         with writing(home / name) as part:
             part.write_bytes((folder / name).read_bytes())
-    (folder / PICTURES).write_bytes(pack.read(PICTURES))
-    labels = None
-    if LABELS in pack.namelist():
-        (folder / LABELS).write_bytes(pack.read(LABELS))
-        labels = np.load(folder / LABELS, allow_pickle=False)
     pictures = ChoicePictures(
         file=folder / PICTURES,
         source=manifest.pictures,
@@ -166,5 +174,24 @@ def _laid_out(pack: zipfile.ZipFile, path: Path, folder: Path, root: Path) -> Op
         labels=labels,
         ready=manifest.ready,
         why_unjudged=manifest.why_unjudged,
+        named=str(path.absolute()),
     )
     return OpenedPack(source=open_artifact(home / manifest.files[0]), pictures=pictures, manifest=manifest)
+
+
+def _read_pictures(pack: zipfile.ZipFile, folder: Path, manifest: PackManifest) -> NDArray[np.int64] | None:
+    """Lay the pictures out; return their labels, (N,), None where there are none.
+
+    Raises ValueError for anything but as many of each as the manifest says.
+    """
+    (folder / PICTURES).write_bytes(pack.read(PICTURES))
+    count = len(np.load(folder / PICTURES, mmap_mode="r", allow_pickle=False))
+    if count != manifest.count:
+        raise ValueError(f"it says {manifest.count} pictures and holds {count}")
+    if LABELS not in pack.namelist():
+        return None
+    (folder / LABELS).write_bytes(pack.read(LABELS))
+    labels = np.load(folder / LABELS, allow_pickle=False)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise ValueError(f"its labels are {labels.dtype} of {labels.shape}, not a whole number a picture")
+    return np.asarray(labels, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,7 @@ def choose_command(
 
     `serve` and `predict` take the choice. Exit 4: nothing keeps to the budget, and the nearest is told.
     """
+    from toolkit.artifacts import refuse_unwritable, write_bytes
     from toolkit.choices import Budget
     from toolkit.choosing import ChooseSettings
     from toolkit.choosing.choose import choose
@@ -145,6 +147,8 @@ def choose_command(
         data_dir=data_dir,
         model_file=model_file,
     )
+    if html is not None:
+        refuse_unwritable(html)
     do = confirm_choice if confirm else choose
     source = click.get_current_context().get_parameter_source
     typed = any(source(name) is ParameterSource.COMMANDLINE for name in BUDGETS)
@@ -157,15 +161,13 @@ def choose_command(
         root=root,
         tell=cli.say,
     )
-    if html is not None:
-        from toolkit.artifacts import write_bytes
-
-        write_bytes(html, found.html().encode())
-        cli.say(f"wrote {html}")
     if as_json:
         cli.emit(found.to_json())
     else:
         _show(found)
+    if html is not None:  # what was found is told first, whatever becomes of the page
+        write_bytes(html, found.html().encode())
+        cli.say(f"wrote {html}")
     if found.partial:
         raise CnnkitError("interrupted: nothing was chosen or written")
 
@@ -179,7 +181,13 @@ def _show(found: Choice) -> None:
     if found.chosen is not None:
         cli.stdout.print(f"chosen: {found.chosen.label}, {found.why}", markup=False, soft_wrap=True)
     if found.choice_file is not None:
-        cli.say(f"wrote {found.choice_file} in {found.seconds:.0f} s; `cnnkit serve {found.model}` takes it")
+        from toolkit.artifacts import artifacts_root
+
+        folder = found.choice_file.parents[1]
+        usual = folder.resolve() == artifacts_root().resolve()
+        where = "" if usual else f" --artifacts {shlex.quote(str(folder))}"
+        takes = f"`cnnkit serve {found.model}{where}` takes it"
+        cli.say(f"wrote {found.choice_file} in {found.seconds:.0f} s; {takes}")
 
 
 COMMAND = choose_command

@@ -130,9 +130,9 @@ def why_random(passport: Passport) -> str | None:
     """Say why a network cannot be judged on real pictures; None where it can."""
     if passport.trained is False:
         return "the network is untrained"
-    if passport.dataset is None or passport.preprocessing is None:
+    if passport.dataset is None:
         return "its passport names no data set"
-    return None
+    return "its passport names no preprocessing" if passport.preprocessing is None else None
 
 
 def data_fingerprint(passport: Passport, data_dir: Path | None) -> str | None:

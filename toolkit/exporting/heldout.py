@@ -22,7 +22,10 @@ from toolkit.unseen import HeldPictures, held_pictures
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Inputs to calibrate on, and labelled pictures to judge on; None where `why_unjudged` says why."""
+    """Inputs to calibrate on, and labelled pictures to judge on; None where `why_unjudged` says why.
+
+    `classes` are the names that the labels count, by the data set.
+    """
 
     calibration: Inputs
     calibration_source: str
@@ -31,6 +34,7 @@ class HeldOut:
     passport: Passport
     why_unjudged: str | None = None
     on_noise: bool = False
+    classes: tuple[str, ...] = ()
 
     def inputs(self, start: int, stop: int) -> Inputs:
         """Return the network's input for validation pictures `start` to `stop`."""
@@ -81,4 +85,5 @@ def _from(found: HeldPictures, passport: Passport, seed: int) -> HeldOut:
         validation=found.held.take(order),
         validation_source=f"images of {passport.dataset.name} {found.origin}",
         passport=passport,
+        classes=found.classes,
     )

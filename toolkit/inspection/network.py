@@ -157,7 +157,7 @@ class Network:
         """
         found = self._unseen(dataset, data_dir, images=first, on_step=on_step)
         if self.passport.trained is not False:
-            check_classes(self.passport, found.dataset)
+            check_classes(self.passport, found.dataset.name, found.dataset.classes)
         return predict_dataset(self.engine, found.dataset, count=first, top=top)
 
     def evaluate(
@@ -196,7 +196,7 @@ class Network:
             on_step=on_step,
         )
         data, split = found.dataset, found.dataset.test
-        check_classes(passport, data)
+        check_classes(passport, data.name, data.classes)
         tell(f"{len(split):,} {found.what} of {data.name} from {data.source}")
         for note in found.notes:
             tell(note)

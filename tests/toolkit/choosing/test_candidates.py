@@ -17,7 +17,7 @@ from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.candidates import FileFinder, LaterFile, find_files, rejected_file, variants
 from toolkit.choosing.choose import fitting
 from toolkit.choosing.contest import baseline_of
-from toolkit.choosing.judging import pictures_for
+from toolkit.choosing.judging import on_pictures, pictures_for
 from toolkit.choosing.tuning import costly, without_costly
 from toolkit.errors import CnnkitError, ShapeError
 from toolkit.passports import SYMMETRIC, UNSIGNED, DatasetRef
@@ -55,12 +55,13 @@ def test_files_of_other_weights_are_none_of_its_own(source: Artifact, tmp_path: 
         path.write_bytes(graph.path.read_bytes())
         stamp(path, dataclasses.replace(graph.passport, precision=name, source_sha256=weights, created=None))
     settings = ChooseSettings(backends=("ort",))
-    found = find_files(source, tmp_path, settings, Budget(), silent, judged=False, makes=False)
+    lacking = {("bf16", None): "never asked for", ("fp16", None): "its graph cannot be halved"}
+    found = find_files(source, tmp_path, settings, Budget(), silent, judged=False, lacking=lacking)
     assert [(one.backend, one.artifact.passport.precision) for one in found.candidates] == [
         ("ort", "fp32"),
         ("ort", "int8"),
     ]
-    assert ("ort", "fp16", "no such file came with it") in {
+    assert ("ort", "fp16", "its graph cannot be halved") in {
         (one.contender.backend, one.contender.precision, one.why) for one in found.rejected
     }
 
@@ -79,10 +80,37 @@ def test_a_second_dialect_beside_a_slow_file_is_not_made_and_that_is_said(source
 def test_pictures_of_other_classes_judge_nobody(source: Artifact) -> None:
     few = dataclasses.replace(source.passport, classes=source.passport.classes[:4])
     with (
-        pytest.raises(ShapeError, match=r"tells 4 classes, and the labels .* go up to 9: name the data set"),
+        pytest.raises(
+            ShapeError, match=r"with 4 classes .*, and fashion-mnist-sample has 10 classes .*: name"
+        ),
         pictures_for(dataclasses.replace(source, passport=few), ChooseSettings(), "fashion-mnist-sample"),
     ):
         pass
+    other = dataclasses.replace(source.passport, classes=("Boat", *source.passport.classes[1:]))
+    with (
+        pytest.raises(ShapeError, match=r"10 classes \(Boat, .*, and fashion-mnist-sample has 10"),
+        pictures_for(dataclasses.replace(source, passport=other), ChooseSettings(), "fashion-mnist-sample"),
+    ):
+        pass
+
+
+def test_the_data_that_it_was_trained_on_is_its_own_by_any_spelling(
+    source: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = DatasetRef(name=f"csv:{tmp_path.resolve()}/list.csv", columns="image=a", group="b", trained_on="1")
+    known = dataclasses.replace(source.passport, dataset=own)
+    assert on_pictures(known, "csv:list.csv") is on_pictures(known, None) is known
+    assert on_pictures(known, "csv:other.csv").dataset == DatasetRef(
+        name=f"csv:{tmp_path.resolve()}/other.csv", named=True
+    )
+
+
+def test_half_of_what_was_only_named_judges_and_is_not_called_held_out(source: Artifact) -> None:
+    with pictures_for(source, ChooseSettings(), "fashion-mnist-sample") as found:
+        said = "1,000 images of fashion-mnist-sample of the training set, which it may have been trained on"
+        assert found.source == said
+        assert found.named == "fashion-mnist-sample"
 
 
 def test_the_baseline_is_the_usual_backend_in_fp32(source: Artifact) -> None:

@@ -74,7 +74,7 @@ def test_noise_is_rejected_by_its_accuracy(chosen: Any) -> None:
 
 
 def test_nan_is_rejected_in_the_precision_that_has_it_and_nowhere_else(chosen: Any) -> None:
-    assert why(chosen, "broken", "bf16") == "its answers hold NaN or infinity (200 of 200 pictures)"
+    assert why(chosen, "broken", "bf16") == "its answers hold NaN or infinity (512 of 512 pictures)"
     assert "not judged" in why(chosen, "broken", "fp32")
 
 
@@ -108,9 +108,12 @@ def test_the_choice_is_written_and_holds_for_this_machine_and_these_weights(chos
 def test_confirming_measures_the_choice_again_and_changes_nothing(chosen: Any, root: Path) -> None:
     path = root / MODEL / f"{MODEL}.choice.json"
     before = path.read_bytes()
-    done = cnnkit("choose", MODEL, "--confirm", *DATA, "--artifacts", root, "--json")
+    done = cnnkit("choose", MODEL, "--confirm", "--artifacts", root, "--json")
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["chosen"]["backend"] == "quick"
+    found = json.loads(done.stdout)
+    assert found["chosen"]["backend"] == "quick"
+    assert found["pictures"] == chosen["pictures"]  # of the data set that was named then
+    assert Path(found["chosen"]["artifact"]).is_absolute()
     assert path.read_bytes() == before
 
 
@@ -256,6 +259,9 @@ SLIPS: dict[tuple[str, ...], tuple[int, str]] = {
     ("--batch", "1,8"): (1, "add `--throughput`, or name one"),
     ("--backend", "orrt"): (1, "no backend 'orrt'; known: .* Did you mean 'ort'"),
     ("--threads", "99999"): (2, "at most 1024"),
+    ("--confirm", "--backend", "ort", "--batch", "8"): (1, "leave out --backend, --batch"),
+    ("--html", "/dev/null/page.html"): (1, "cannot write /dev/null/page.html: "),
+    ("--artifacts", "/dev/null/here"): (1, "cannot write .*choice.json: .*name another folder with `--artif"),
     ("--confirm",): (1, "no choice of lenet-maxpool is here: `cnnkit choose lenet-maxpool` makes one"),
 }
 
@@ -265,6 +271,6 @@ def test_slips_are_told_in_one_line(
     words: tuple[str, ...], run: Callable[..., Result], tmp_path: Path
 ) -> None:
     status, said = SLIPS[words]
-    done = run("choose", MODEL, *DATA, *words, "--artifacts", tmp_path)
+    done = run("choose", MODEL, *DATA, "--artifacts", tmp_path, *words)
     assert done.exit_code == status
     assert re.search(said, " ".join(done.stderr.split())), done.stderr

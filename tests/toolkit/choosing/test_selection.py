@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,19 @@ import numpy as np
 import pytest
 
 from toolkit.artifacts import Artifact, open_artifact, shipped_root
-from toolkit.choices import Budget
+from toolkit.choices import Budget, CurvePoint
 from toolkit.choosing import Candidate, ChooseSettings
+from toolkit.choosing.choose import compete
 from toolkit.choosing.contest import Contest
 from toolkit.choosing.deciding import decided
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, Ruling, apart
 from toolkit.choosing.measuring import Gain, Track, Window
 from toolkit.choosing.requests import AnswerPictures, PictureAnswers
-from toolkit.choosing.result import frontier
+from toolkit.choosing.result import Choice, frontier
 from toolkit.choosing.selection import select
 from toolkit.choosing.standing import Entrant, Standing
 from toolkit.errors import CnnkitError, GateError
-from toolkit.exporting.accuracy import Drop
+from toolkit.exporting.accuracy import Drop, paired_drop
 from toolkit.telling import silent
 
 
@@ -58,6 +60,43 @@ def contest(artifact: Artifact, budget: Budget, *others: Entrant, disturbed: flo
         disturbed=disturbed,
     )
     return made
+
+
+def told_of(
+    artifact: Artifact, root: Path, *, sha256: str | None = None, interrupted: bool = False
+) -> Choice:
+    """Let a finalist win a made-up contest of the shipped weights, or of others; write down what may be."""
+
+    def curve(entrant: Entrant) -> tuple[CurvePoint, ...]:
+        if interrupted:
+            raise KeyboardInterrupt
+        return ()
+
+    source = open_artifact(artifact.path.with_suffix(".safetensors"))
+    known = replace(source.passport, sha256=sha256 or source.passport.sha256)
+    held: Any = contest(artifact, Budget(), entrant(artifact, "ort", 1.0, (1.9, 2.0, 2.1)))
+    held.run, held.arena.curve = (lambda: None), curve
+    return compete(held, replace(source, passport=known), [], root=root, start=0.0)
+
+
+def test_a_choice_is_written_of_the_newest_weights_and_of_no_others(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    path = tmp_path / artifact.name / f"{artifact.name}.choice.json"
+    other = told_of(artifact, tmp_path, sha256="0" * 64)
+    assert (other.choice_file, path.exists()) == (None, False)
+    assert other.notes == (
+        f"{path} was not written: no name would open it, as it was made of other weights than the newest",
+    )
+    own = told_of(artifact, tmp_path)
+    assert (own.choice_file, own.notes, path.exists()) == (path, (), True)
+
+
+def test_ctrl_c_while_the_curve_is_measured_writes_nothing(artifact: Artifact, tmp_path: Path) -> None:
+    found = told_of(artifact, tmp_path, interrupted=True)
+    assert (found.partial, found.chosen, found.choice_file) == (True, None, None)
+    assert len(found.measured) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_surest_gain_wins(artifact: Artifact) -> None:
@@ -188,8 +227,12 @@ def test_more_pictures_are_asked_until_a_drop_is_decided(artifact: Artifact) -> 
     assert "it loses +10.16 points" in (judge(base, labels).judge(lossy).why_not or "")
     assert lossy.asked == 512
     near: Any = FakeBay(artifact, one_hot(few))
-    assert judge(base, labels).judge(near).why_not is None
+    ruling = judge(base, labels).judge(near)
+    assert ruling.why_not is None
     assert near.asked > 512
+    # each look spends a part of the error
+    count = near.asked
+    assert ruling.drop == paired_drop(np.ones(count, bool), few[:count] == labels[:count], error=0.05 / 2**4)
     strict: Any = FakeBay(artifact, one_hot(few))
     found = judge(base, labels, points=0).judge(strict)
     assert "undecided" in (found.why_not or "")
