@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,21 @@ class Tree:
 def told(path: Path, root: Path) -> str:
     """Return a path as people are told of it: from the root on, with slashes."""
     return readable(path.relative_to(root).as_posix())
+
+
+def tree_of(root: Path, names: Iterable[str]) -> Tree:
+    """Return the tree of folders in which pictures of these names would lie under a root."""
+    trees = {root: Tree(path=root, name=root.name)}
+
+    def grown(path: Path) -> Tree:
+        if path not in trees:
+            trees[path] = Tree(path=path, name=unicodedata.normalize("NFC", path.name))
+            grown(path.parent).folders.append(trees[path])
+        return trees[path]
+
+    for name in sorted(set(names)):
+        grown((root / name).parent).pictures.append(root / name)
+    return trees[root]
 
 
 def walk(root: Path) -> tuple[Tree, list[LeftOut]]:

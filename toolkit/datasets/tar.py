@@ -7,23 +7,22 @@ classes that numbers stand for.
 
 from __future__ import annotations
 
+import functools
 import itertools
-import json
 import re
-import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from dataclasses import field as dataclass_field
 from pathlib import Path, PurePosixPath
 
-from msgspec import Struct, field
-
 from toolkit.datasets import DatasetSpec
+from toolkit.datasets._layout import laid_out
 from toolkit.datasets._levels import typed_levels
-from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.datasets._shard import LABELS, Sample, Shard, look_into
+from toolkit.datasets._walking import tree_of
+from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.listings import PLAIN, LeftOut, Listing, Reading
 from toolkit.listings.kept import of_file
-from toolkit.listings.looking import is_leftover, is_picture_name
 from toolkit.listings.parts import part_of_word
 from toolkit.listings.places import FileBytes
 from toolkit.listings.tables import (
@@ -32,36 +31,10 @@ from toolkit.listings.tables import (
     insist_on_part,
     listing_of_rows,
     parts_of_files,
-    present,
 )
 
 _BRACES = re.compile(r"\{([^{}]+)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_ZEROS = bytes(512)  # a block of a tar file behind its last member
-_LABELS = (".cls", ".label", ".txt", ".json")
-_MOST_LABEL_BYTES = 1 << 20
-_KEYS = ("label", "cls", "class", "class_name", "category")
-
-
-class _Sample(Struct, kw_only=True):
-    """A picture of a shard with the labels that lie beside it; `offset` and `length` say where it is."""
-
-    name: str
-    offset: int
-    length: int
-    labels: dict[str, str] = field(default_factory=dict)
-    folder: str = ""
-
-    @property
-    def label(self) -> str:
-        return next((self.labels[ending] for ending in _LABELS if ending in self.labels), self.folder)
-
-
-class _Shard(Struct, kw_only=True):
-    """What a shard holds, and what of it was left out: name and reason."""
-
-    samples: list[_Sample]
-    left_out: list[tuple[str, str]]
 
 
 def listing(name: str, reading: Reading = PLAIN) -> Listing:
@@ -71,16 +44,20 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
     told, parts = files_told(shards), parts_of_files(shards)
     levels = typed_levels(reading.columns) if reading.columns else None
     left_out: list[LeftOut] = []
-    rows: list[TableRow] = []
-    for shard in shards:
+    found: list[_Found] = []
+    for path in shards:
         if not levels or "part" not in levels:
-            insist_on_part(shard, parts)
-        before = f"{told[shard]}/" if len(shards) > 1 else ""
-        rows += _rows(shard, left_out, before, parts[shard], levels)
-    if not levels:
-        _insist_on_one_level(pattern, rows)
-    if not all(row.part for row in rows):
-        rows = _inside(rows)
+            insist_on_part(path, parts)
+        shard = of_file(path, "tar 4", Shard, functools.partial(look_into, path))
+        left_out += [LeftOut(name=f"{path.name}/{name}", why=why) for name, why in shard.left_out]
+        before = f"{told[path]}/" if len(shards) > 1 else ""
+        found += [_Found(before=before, shard=path, part=parts[path], sample=one) for one in shard.samples]
+    if levels:
+        rows = list(_by_levels(found, levels, left_out))
+    elif any(one.sample.labels for one in found):
+        rows = list(_labelled(found, left_out))
+    else:
+        rows = list(_by_folders(pattern, found, left_out))
     classes = _names(shards[0].parent, rows)
     if classes is not None:
         rows = [replace(row, label=classes[int(row.label)] if row.label.isdecimal() else "") for row in rows]
@@ -116,145 +93,79 @@ def _choices(braces: str) -> list[str]:
     return [f"{number:0{len(ends[1])}}" for number in range(first, last + step, step)]
 
 
-def _rows(
-    shard: Path, left_out: list[LeftOut], before: str, part: str, levels: dict[str, int] | None
-) -> Iterator[TableRow]:
-    found = of_file(shard, "tar 3", _Shard, lambda: _look_into(shard))
-    left_out += [LeftOut(name=f"{shard.name}/{name}", why=why) for name, why in found.left_out]
-    for sample in found.samples:
-        row = TableRow(
-            name=f"{before}{sample.name}",
-            place=FileBytes(shard, sample.offset, sample.length),
-            label=sample.label,
-            part=part,
-        )
-        folders = _folders(sample.name)
-        if levels is None:
-            yield row
-        elif len(folders) < max(levels.values()):
-            left_out.append(LeftOut(name=row.name, why=f"not {max(levels.values())} folders deep"))
-        else:
-            given = {role: folders[level - 1] for role, level in levels.items()}
-            yield replace(
-                row, label=given["label"], part=given.get("part", part), group=given.get("group", "")
-            )
-
-
-def _folders(name: str) -> list[str]:
-    """Return the folders of a member of a shard, the outermost first."""
-    return [one for one in PurePosixPath(name).parts[:-1] if one != "."]
-
-
-def _insist_on_one_level(pattern: Path, rows: list[TableRow]) -> None:
-    """Raise CnnkitError where pictures are labelled by folders that lie in several which name no part."""
-    outer: dict[str, str] = {}
-    for row in rows:
-        folders = [one for one in _folders(re.sub(r"^.*?\.tar/", "", row.name)) if not part_of_word(one)]
-        if len(folders) > 1 and folders[-1] == row.label:
-            outer.setdefault(folders[-2], row.label)
-    if len(outer) > 1:
-        (one, inner), (other, _), *_ = outer.items()
-        raise CnnkitError(
-            f"{pattern}: pictures lie in {one}/{inner}/ and in {other}/, and which folders are classes is "
-            "not known: `--columns label=1` takes the outer ones, label=2 those inside; part=1 or group=1 "
-            "behind label=2 says that the outer ones are parts (train, val, test), or are never torn apart"
-        )
-
-
-def _inside(rows: list[TableRow]) -> list[TableRow]:
-    """Return rows in the parts that folders inside the shards name, if every picture lies in such a one."""
-    words = [next(filter(part_of_word, PurePosixPath(row.name).parts[:-1]), "") for row in rows]
-    return [replace(row, part=word) for row, word in zip(rows, words, strict=True)] if all(words) else rows
-
-
-def _look_into(shard: Path) -> _Shard:
-    """Read the headers of a shard, and its labels. Raises CorruptError."""
-    found = _Found()
-    left_out: list[tuple[str, str]] = []
-    try:
-        with tarfile.open(shard, "r:") as file:
-            for member in file:
-                why = _take(file, member, found)
-                if why:
-                    left_out.append((member.name, why))
-            _insist_on_end(shard, file.offset)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise CorruptError(
-            f"{shard} is no tar file whose pictures can be reached ({error}); unpack compressed ones first"
-        ) from None
-    return found.shard(left_out)
-
-
-def _insist_on_end(shard: Path, offset: int) -> None:
-    """Raise TarError where a shard's members end before the shard does: `tarfile` stops at a bad header."""
-    with shard.open("rb") as file:
-        file.seek(offset)
-        if file.read(len(_ZEROS)).strip(b"\0"):
-            raise tarfile.ReadError(f"what lies {offset:,} bytes from its start is no member")
-
-
-def _take(file: tarfile.TarFile, member: tarfile.TarInfo, found: _Found) -> str | None:
-    """Add what a member is to its sample; say why, where it is left out."""
-    path = PurePosixPath(member.name)
-    if not member.isfile() or any(is_leftover(one) for one in path.parts if one != "."):
-        return None
-    stem, dot, ending = path.name.partition(".")
-    last = f"{dot}{ending.rpartition('.')[2]}".lower()
-    keys = (str(path.parent / stem), str(path.parent / path.stem))
-    if is_picture_name(path.name):
-        found.pictures.append((keys, member.name, member.offset_data, member.size))
-    elif last in _LABELS and member.size <= _MOST_LABEL_BYTES:
-        inside = file.extractfile(member)
-        assert inside is not None  # it is a file
-        label = _label(last, inside.read())
-        if label:
-            found.labels.append((keys, last, label))
-    else:
-        return "no picture and no label"
-    return None
-
-
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Found:
-    """What was met in a shard, each under two keys: its name up to the first dot, and up to the last."""
+    """A picture where it was found; `part` is what its shard's name says, "" for nothing."""
 
-    pictures: list[tuple[tuple[str, str], str, int, int]] = dataclass_field(default_factory=list)
-    labels: list[tuple[tuple[str, str], str, str]] = dataclass_field(default_factory=list)
+    before: str
+    shard: Path
+    part: str
+    sample: Sample
 
-    def shard(self, left_out: list[tuple[str, str]]) -> _Shard:
-        """Lay pictures and labels of one key together.
+    @property
+    def name(self) -> str:
+        return f"{self.before}{self.sample.name}"
 
-        WebDataset's keys end at the first dot. They end at the last (`a.b.1.png`) where else a name had
-        several pictures, and each picture has a label so, or no picture has one.
-        """
-        first = [keys[0] for keys, *_ in self.pictures]
-        labelled = {keys[1] for keys, *_ in self.labels}
-        whole = not self.labels or all(keys[1] in labelled for keys, *_ in self.pictures)
-        by = int(len(set(first)) < len(first) and whole)
-        samples: dict[str, _Sample] = {}
-        for keys, name, offset, length in self.pictures:
-            if keys[by] in samples:
-                left_out.append((name, "a second picture of one name"))
-            else:
-                folder = PurePosixPath(name).parent.name
-                samples[keys[by]] = _Sample(name=name, offset=offset, length=length, folder=folder)
-        for keys, ending, label in self.labels:
-            if keys[by] in samples:
-                samples[keys[by]].labels[ending] = label
-        return _Shard(samples=list(samples.values()), left_out=left_out)
+    @property
+    def folders(self) -> list[str]:
+        """The folders inside the shard in which it lies, the outermost first."""
+        return [one for one in PurePosixPath(self.sample.name).parts[:-1] if one not in (".", "/")]
+
+    def row(self, label: str, part: str = "", group: str = "") -> TableRow:
+        place = FileBytes(self.shard, self.sample.offset, self.sample.length)
+        return TableRow(name=self.name, place=place, label=label, part=part or self.part, group=group)
 
 
-def _label(ending: str, data: bytes) -> str:
-    text = present(data.decode("utf-8", "replace"))
-    if ending != ".json":
-        return text if text.isprintable() else ""
-    try:
-        told = json.loads(text)
-    except ValueError:
-        return ""
-    value = next((told[key] for key in _KEYS if key in told), None) if isinstance(told, dict) else told
-    one = value[0] if isinstance(value, list) and len(value) == 1 else value
-    return "" if one is None or isinstance(one, (list, dict)) else present(str(one))
+def _by_levels(found: list[_Found], levels: dict[str, int], left_out: list[LeftOut]) -> Iterator[TableRow]:
+    """Yield rows by the levels of folders that `--columns label=2,part=1` names."""
+    for one in found:
+        folders = one.folders
+        if len(folders) < max(levels.values()):
+            why = f"not {max(levels.values())} folders deep"
+            left_out.append(LeftOut(name=one.name, why=why))
+        else:
+            yield one.row(**{role: folders[level - 1] for role, level in levels.items()})
+
+
+def _labelled(found: list[_Found], left_out: list[LeftOut]) -> Iterator[TableRow]:
+    """Yield rows by the labels beside pictures, "" for none; folders may name parts, and no classes then.
+
+    Of several endings one counts, for all: the first that half as many pictures have as any.
+    """
+    counts = Counter(ending for one in found for ending in one.sample.labels)
+    most = max(counts.values())
+    ending = next(one for one in LABELS if 2 * counts[one] >= most)
+    labels = [one.sample.labels.get(ending, "") for one in found]
+    words = [next(filter(part_of_word, one.folders), "") for one in found]
+    named = {part_of_word(word) for word, label in zip(words, labels, strict=True) if label}
+    inside = None not in named or len(named) > 2
+    for one, label, word in zip(found, labels, words, strict=True):
+        if one.part or not inside:
+            yield one.row(label)
+        elif word or not label:
+            yield one.row(label, word)
+        else:
+            left_out.append(LeftOut(name=one.name, why="beside the folders that name parts"))
+
+
+def _by_folders(pattern: Path, found: list[_Found], left_out: list[LeftOut]) -> Iterator[TableRow]:
+    """Yield rows by the class folders inside the shards, laid out as `folder:` has them."""
+    if not any(one.folders for one in found):
+        raise NotFoundError(
+            f"{pattern} holds no picture with a label beside it or in a class folder; wanted is 0001.jpg "
+            "with 0001.cls, or <class>/*.jpg"
+        )
+    names = ["/".join((*one.folders, PurePosixPath(one.sample.name).name)) for one in found]
+    beside: list[LeftOut] = []
+    layout = laid_out(pattern, tree_of(pattern, names), beside)
+    placed = {path: (label, part or "") for path, label, part in layout.pictures()}
+    reasons = {one.name: one.why for one in beside}
+    for one, name in zip(found, names, strict=True):
+        if pattern / name in placed:
+            label, part = placed[pattern / name]
+            yield one.row(label, "" if one.part else part)
+        else:
+            left_out.append(LeftOut(name=one.name, why=reasons[name]))
 
 
 def _names(folder: Path, rows: list[TableRow]) -> tuple[str, ...] | None:
@@ -264,7 +175,7 @@ def _names(folder: Path, rows: list[TableRow]) -> tuple[str, ...] | None:
     """
     file = next((one for one in (folder / "classes.txt", folder / "labels.txt") if one.is_file()), None)
     numbers = {row.label for row in rows} - {"", "-1"}
-    if file is None or not all(number.isdecimal() for number in numbers):
+    if file is None or not numbers or not all(number.isdecimal() for number in numbers):
         return None
     names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
     if max(map(int, numbers)) >= len(names):

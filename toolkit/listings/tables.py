@@ -36,7 +36,7 @@ _YES, _NO = frozenset(("1", "1.0", "true", "t", "yes", "y")), frozenset(("0", "0
 # what tables have where a value is missing
 _MISSING = frozenset(("nan", "na", "n/a", "#n/a", "<na>", "null", "nat"))
 _WHOLE = re.compile(r"([+-]?)0*(\d+)(\.0*)?")
-# so few pictures may each have a class of its own
+# so few pictures may have a class for each
 _FEW = 10
 
 
@@ -153,10 +153,10 @@ def listing_of_rows(
         first = f", as {left_out[0].name}: {left_out[0].why}" if left_out else ""
         raise NotFoundError(f"{root} names no picture that is there{first}")
     names = tuple(classes or in_order({row.label for row in held.values()}))
-    if classes is None and len(names) == len(held) > _FEW:
+    if classes is None and 2 * len(names) > len(held) > _FEW:
         raise CorruptError(
-            f"{root}: each of the {len(held):,} pictures has a label of its own, as {names[0][:60]!r}; those "
-            "are no classes: name what is the label"
+            f"{root}: {len(held):,} pictures have {len(names):,} labels, as {names[0][:60]!r}; those are no "
+            "classes, of which pictures have two on average at least: `--columns` names what is the label"
         )
     if len(names) < 2:
         first = (

@@ -1,0 +1,98 @@
+"""Shards of any make are read with the right labels and parts, and what is left out is told."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from toolkit.datasets import dataset_of
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.listings import Listing
+
+
+def put(file: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    file.addfile(info, io.BytesIO(data))
+
+
+def shard(folder: Path, *members: str) -> str:
+    """Write members (`name`, or `name=text`) into a shard, and return its word."""
+    with tarfile.open(folder / "one.tar", "w") as file:
+        for at, member in enumerate(members):
+            name, _, text = member.partition("=")
+            put(file, name, text.encode() or b"%d" % at)
+    return f"tar:{folder / 'one.tar'}"
+
+
+def listed(word: str) -> Listing:
+    return dataset_of(word).listed(word)
+
+
+def test_shards_are_laid_out_as_folders_are_where_no_labels_lie_beside_their_pictures(tmp_path: Path) -> None:
+    both = [f"{part}/{label}/1.png" for part in ("train", "test") for label in "ab"]
+    found = listed(shard(tmp_path, *both, "logo.png"))
+    assert [(one.name, one.part) for one in found.entries] == [
+        (f"{part}/{label}/1.png", part) for label in "ab" for part in ("test", "train")
+    ]
+    assert [(one.name, one.why) for one in found.left_out] == [("logo.png", "beside the class folders")]
+    found = listed(shard(tmp_path, "train/a/1.png", "train/b/1.png", "test/1.png"))
+    assert found.classes == ("a", "b")
+    assert [(one.name, one.why) for one in found.left_out] == [
+        ("test/1.png", "in a split without class folders")
+    ]
+    with pytest.raises(CnnkitError, match=r"test/ and train/ look like splits .*, and sample/ like none"):
+        listed(shard(tmp_path, *both, "sample/1.png"))
+    with pytest.raises(NotFoundError, match="no picture with a label beside it or in a"):
+        listed(shard(tmp_path, "1.png", "2.png"))
+
+
+def test_beside_labels_no_folder_is_a_class(tmp_path: Path) -> None:
+    two = ("train/1.jpg", "train/1.cls=a", "train/2.jpg", "train/2.cls=b")
+    for third in ("train/3.cls= ", 'train/3.json={"label": null}', "train/3.bin"):
+        found = listed(shard(tmp_path, *two, "train/3.jpg", third))
+        assert found.classes == ("a", "b")
+        assert ("train/3.jpg", "no label") in [(one.name, one.why) for one in found.left_out]
+    found = listed(shard(tmp_path, *two, "test/3.jpg", "test/3.cls=a", "more/4.jpg", "more/4.cls=a"))
+    assert {one.name: one.part for one in found.entries} == {
+        "train/1.jpg": "train",
+        "train/2.jpg": "train",
+        "test/3.jpg": "test",
+    }
+    assert [(one.name, one.why) for one in found.left_out] == [
+        ("more/4.jpg", "beside the folders that name parts")
+    ]
+    captioned = []
+    for at in range(12):
+        captioned += [f"{at}.jpg", f"{at}.txt=a photo of {at}", f'{at}.json={{"label": {at % 2}}}']
+    assert listed(shard(tmp_path, *captioned)).classes == ("0", "1")
+    with pytest.raises(CorruptError, match="12 pictures have 12 labels, as 'a photo of 0'"):
+        listed(shard(tmp_path, *(one for one in captioned if "json" not in one)))
+
+
+def test_links_in_shards_are_followed_and_names_may_be_of_any_bytes(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "one.tar", "w", encoding="utf-8", errors="surrogateescape") as file:
+        put(file, "a/\udce9.png", b"one")
+        put(file, "b/2.png", b"two")
+        for name, kind, target in (
+            ("a/hard.png", tarfile.LNKTYPE, "./a/\udce9.png"),
+            ("b/soft.png", tarfile.SYMTYPE, "../a/hard.png"),
+            ("b/gone.png", tarfile.SYMTYPE, "../../elsewhere.png"),
+            ("b/round.png", tarfile.SYMTYPE, "round.png"),
+        ):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, target
+            file.addfile(link)
+    found = listed(f"tar:{tmp_path / 'one.tar'}")
+    assert {one.name: one.place.read() for one in found.entries} == {
+        "a/\xe9.png": b"one",
+        "a/hard.png": b"one",
+        "b/2.png": b"two",
+        "b/soft.png": b"one",
+    }
+    assert [(one.name, one.why) for one in found.left_out] == [
+        (f"one.tar/b/{name}.png", "a link to no file of the shard") for name in ("gone", "round")
+    ]
