@@ -78,6 +78,8 @@ class Explainer:
                             module.register_forward_hook(functools.partial(_keep, kept, name))
                         )
                 logits = logits_of(self.module(rows))[0]
+            if len(logits) == 1:  # of two classes, for the second
+                logits = torch.cat([-logits, logits])
             name = _choose(layer, kept, self.artifact.passport.model)
             winner = int(logits.argmax())
             (gradient,) = torch.autograd.grad(logits[winner], kept[name])

@@ -33,8 +33,12 @@ def new_passport(
     preprocessing: Preprocessing,
     classes: tuple[str, ...],
     trained: bool,
+    columns: int | None = None,
 ) -> Passport:
-    """Return the passport of a fresh checkpoint of `spec`; dataset, recipe and metrics are the caller's."""
+    """Return the passport of a fresh checkpoint of `spec`; dataset, recipe and metrics are the caller's.
+
+    `columns` is how many scores a picture gets, None for one a class.
+    """
     shape = (None, preprocessing.channels, *preprocessing.size)
     return Passport(
         format=CHECKPOINT,
@@ -42,7 +46,7 @@ def new_passport(
         precision="fp32",
         trained=trained,
         input=TensorSpec(name="input", shape=shape, layout="NCHW"),
-        output=TensorSpec(name="logits", shape=(None, len(classes)), layout="NC"),
+        output=TensorSpec(name="logits", shape=(None, columns or len(classes)), layout="NC"),
         classes=classes,
         preprocessing=preprocessing,
         tools=tool_versions("torch", "torchvision", "numpy"),
@@ -79,7 +83,7 @@ def build_module(spec: ModelSpec, passport: Passport) -> nn.Module:
     with needs_extra("train"):
         import torch  # noqa: F401  (only to name the extra when it is missing)
     channels = passport.input.shape[1]
-    return spec.build(channels or spec.input_shape[0], len(passport.classes)).eval()
+    return spec.build(channels or spec.input_shape[0], passport.columns).eval()
 
 
 def load_module(artifact: Artifact, *, model_file: Path | None = None, lean: bool = False) -> nn.Module:

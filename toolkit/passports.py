@@ -291,6 +291,11 @@ class Passport:
     schema: int = SCHEMA
     kept: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> int:
+        """How many scores a picture gets: one a class, or one for two classes."""
+        return (self.output.shape[-1] if len(self.output.shape) > 1 else None) or len(self.classes)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; keys that were kept stand in their places again."""
         data = dataclasses.asdict(self)

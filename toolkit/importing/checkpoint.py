@@ -14,16 +14,13 @@ from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.importing import Imported, ImportRequest
 from toolkit.importing.inputs import PictureInput
 from toolkit.importing.judging import Progress, judge_import
-from toolkit.importing.pixels import SettledPixels, replaced
+from toolkit.importing.pixels import SettledPixels
 from toolkit.importing.placing import refuse_taken
 from toolkit.importing.run import imported
-from toolkit.inspection.importing import Import, import_weights
+from toolkit.importing.weights import WeightsImport, import_weights
 from toolkit.opening import require_torch
 from toolkit.passports import Passport
 from toolkit.telling import Tell
-
-# what the weights' own import makes of a wish
-WEIGHTS = frozenset({"size", "mean", "std"})
 
 
 def import_checkpoint(
@@ -49,21 +46,13 @@ def import_checkpoint(
         if path.exists():
             raise CnnkitError(f"{path} is there already; add --name OTHER to keep both, or --replace")
         refuse_taken(request.root, name, hash_file(request.source), fresh=False)
-    wishes = request.pixels
     with tempfile.TemporaryDirectory(prefix="cnnkit-") as folder:
-        job = Import(
-            file=request.source,
+        job = WeightsImport(
+            request=request,
             model=spec,
-            root=Path(folder),
-            name=name,
+            path=artifact_path(Path(folder), name),
             renames=renames,
-            classes=request.classes,
-            preprocessing=wishes.whole,
-            dataset=request.dataset,
-            mean=wishes.mean,
-            std=wishes.std,
             key=key,
-            size=wishes.size,
         )
         drafted, said = import_weights(job)
         for line in said:
@@ -77,10 +66,9 @@ def import_checkpoint(
             artifact = Artifact(path=drafted.path, passport=passport)
             return opener(passport.format).open(artifact, EngineOptions(model_file=model_file))
 
-        own = drafted.passport.preprocessing
-        assert own is not None
-        prepared = replaced(own, {name: value for name, value in wishes.said.items() if name not in WEIGHTS})
-        passport = dataclasses.replace(drafted.passport, preprocessing=prepared)
+        passport = drafted.passport
+        prepared = passport.preprocessing
+        assert prepared is not None
         taken = PictureInput(
             spec=passport.input, channels=prepared.channels, size=prepared.size, layouts=("NCHW",)
         )

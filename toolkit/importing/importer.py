@@ -102,8 +102,20 @@ def import_(
         fresh=fresh,
     )
     if path.suffix.lower() == f".{GRAPH}":
-        _refuse(model=model, model_file=model_file, rename=renames, key=key)
+        _refuse(
+            "belong to weights; an .onnx file holds its whole network",
+            model=model,
+            model_file=model_file,
+            rename=renames,
+            key=key,
+        )
         return import_graph(request, tell, progress)
+    _refuse(
+        "belong to .onnx files; the input and the scores of --model are known",
+        logits=logits,
+        fix=fixed,
+        input_layout=layout,
+    )
     return import_checkpoint(
         request,
         model=model,
@@ -115,7 +127,7 @@ def import_(
     )
 
 
-def _refuse(**given: object) -> None:
+def _refuse(why: str, **given: object) -> None:
     typed = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
     if typed:
-        raise CnnkitError(f"{' and '.join(typed)} belong to weights; an .onnx file holds its whole network")
+        raise CnnkitError(f"{' and '.join(typed)} {why}")

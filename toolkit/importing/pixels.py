@@ -37,7 +37,8 @@ def settle_pixels(
     if wishes.whole is not None:
         _refuse_other_shape(wishes.whole, taken)
         return SettledPixels(preprocessing=wishes.whole, origin="as given")
-    _refuse_unscaled(wishes, taken)
+    _refuse_scaling_of_whole(wishes, taken)
+    refuse_unscaled(wishes)
     said = {name: value for name, value in wishes.said.items() if name != "size"}
     if known is not None and known.preprocessing is not None:
         own = known.preprocessing
@@ -109,13 +110,16 @@ def replaced(base: Preprocessing, said: Mapping[str, Any]) -> Preprocessing:
         raise CnnkitError(f"pixels cannot be prepared so: {error}") from None
 
 
-def _refuse_unscaled(wishes: PixelWishes, taken: PictureInput) -> None:
-    """Raise CnnkitError for figures in other units than the scale's, or where whole pixels go in."""
+def _refuse_scaling_of_whole(wishes: PixelWishes, taken: PictureInput) -> None:
     if _is_whole(taken) and (wishes.mean or wishes.std or wishes.scale not in (None, 1.0)):
         raise CnnkitError(
             f"the input {taken.spec.name!r} is {taken.spec.dtype}: whole pixels go in, and --scale, --mean "
             "and --std have no place"
         )
+
+
+def refuse_unscaled(wishes: PixelWishes) -> None:
+    """Raise CnnkitError for a mean in other units than the scale's."""
     if wishes.scale is None and any(abs(figure) > LARGEST_SHARE for figure in wishes.mean or ()):
         shown = ",".join(f"{figure:g}" for figure in wishes.mean or ())
         raise CnnkitError(

@@ -244,7 +244,7 @@ def _named(
     passport = open_artifact(path).passport
     spec = zoo.model(passport.model, model_file=model_file)
     channels, height, width = (extent or 1 for extent in passport.input.shape[1:])
-    return spec, (channels, height, width), len(passport.classes)
+    return spec, (channels, height, width), passport.columns
 
 
 def shadow(spec: ModelSpec, channels: int, classes: int) -> nn.Module:

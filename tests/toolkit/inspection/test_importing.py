@@ -16,7 +16,7 @@ from toolkit import zoo
 from toolkit.artifacts import open_artifact
 from toolkit.checkpoints import load_module, load_state
 from toolkit.errors import CnnkitError, NotFoundError
-from toolkit.inspection.importing import _renamed
+from toolkit.importing.weights import _renamed
 
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
@@ -135,9 +135,9 @@ def test_channels_and_classes_are_read_off_the_weights(run: Run, tmp_path: Path)
     assert found["preprocessing"]["std"] == [0.2, 0.2, 0.2]
     artifact = open_artifact(Path(found["checkpoint"]))
     assert load_module(artifact)(torch.zeros(1, 3, 28, 28)).shape == (1, 3)
-    assert "names 2 and the weights answer with 3" in run(*words, "--classes", "a,b").stderr
+    assert "names 2 and the network answers with 3" in run(*words, "--classes", "a,b").stderr
     assert "called by their numbers" in run(*words).stderr
-    assert "one figure or 3" in run(*words, "--mean", "0.1,0.2").stderr
+    assert "one figure, or one for each of the 3 channels" in run(*words, "--mean", "0.1,0.2").stderr
 
 
 def test_an_artifact_of_that_name_is_never_written_over_unasked(run: Run, tmp_path: Path) -> None:

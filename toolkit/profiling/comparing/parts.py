@@ -294,7 +294,7 @@ def _module_of(path: Path) -> tuple[nn.Module | None, tuple[int, ...]]:
     if spec is None:
         return None, ()
     shape = (1, *(extent or 1 for extent in passport.input.shape[1:]))
-    return _shadow(spec.build, shape[1], len(passport.classes) or spec.classes), shape
+    return _shadow(spec.build, shape[1], passport.columns or spec.classes), shape
 
 
 def _shadow(build: Callable[[int, int], nn.Module], channels: int, classes: int) -> nn.Module:

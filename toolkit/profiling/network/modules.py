@@ -85,7 +85,7 @@ def network_of(artifact: Artifact) -> NetworkKey:
     known = artifact.passport
     if not known.sha256:
         return (artifact.path,)
-    return (known.model, known.input.shape, len(known.classes))
+    return (known.model, known.input.shape, known.columns)
 
 
 def shared(networks: Iterable[Iterable[Module]]) -> tuple[Module, ...]:
@@ -122,7 +122,7 @@ def _from_torch(
         return ()
     shape = (batch, *(extent or 1 for extent in passport.input.shape[1:]))
     with watched_construction() as lines:
-        module = shadow(spec.build, shape[1], len(passport.classes) or spec.classes)
+        module = shadow(spec.build, shape[1], passport.columns or spec.classes)
     made_at = {name: lines.get(id(part)) for name, part in module.named_modules()}
     # a walk on the meta device imports torch's compiler, which takes 1.4 s
     try:

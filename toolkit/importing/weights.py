@@ -9,21 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.artifacts import (
-    Artifact,
-    artifact_name,
-    artifact_path,
-    hash_file,
-    read_passport,
-    sidecar,
-)
+from toolkit.artifacts import Artifact, hash_file, read_passport, sidecar
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
+from toolkit.importing import ImportRequest, KnownFacts
+from toolkit.importing.classes import classes_of, settle_classes
+from toolkit.importing.facts import facts_of_passport
+from toolkit.importing.pixels import refuse_unscaled, replaced
 from toolkit.inspection.layers import shadow
 from toolkit.models import ModelSpec
 from toolkit.modules import walk
-from toolkit.passports import DatasetRef, Passport
+from toolkit.passports import DatasetRef
 from toolkit.preprocessing import Preprocessing
 from toolkit.transfer import as_built
 from toolkit.weights import few, give, read_weights, unwrap, without_prefix
@@ -33,58 +30,55 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Import:
-    """What is imported, as which network; None is inferred from the weights or the model's own.
+class WeightsImport:
+    """An import of weights as those of `model`, into the checkpoint `path`.
 
-    `mean` and `std` are in 0–1 units, one figure or one a channel. `renames` maps old names, or
-    beginnings of names, to new ones; one that ends in a dot is taken off where its new one is empty. `key`
-    is the part of the file that holds the weights, `size` the (height, width) that they were trained at.
+    `renames` maps old names, or beginnings of names, to new ones; one that ends in a dot is taken off where
+    its new one is empty. `key` is the part of the file that holds the weights.
     """
 
-    file: Path
+    request: ImportRequest
     model: ModelSpec
-    root: Path
-    name: str | None = None
+    path: Path
     renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    classes: tuple[str, ...] | None = None
-    dataset: str | None = None
-    preprocessing: Preprocessing | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
     key: str | None = None
-    size: tuple[int, int] | None = None
+
+    @property
+    def file(self) -> Path:
+        """The file of weights."""
+        return self.request.source
 
 
-def import_weights(job: Import) -> tuple[Artifact, list[str]]:
+def import_weights(job: WeightsImport) -> tuple[Artifact, list[str]]:
     """Write the checkpoint; return it and, in words, everything that was assumed.
 
     Raises NotFoundError, CorruptError, ShapeError with the keys that do not fit.
     """
-    path = artifact_path(job.root, job.name or artifact_name(job.model.name))
     said: list[str] = []
     weights = unwrap(read_weights(job.file), said, key=job.key)
     state = _renamed(weights, job.renames)
     own = _own_weights(job.model)
     state = as_built(job.model, without_prefix(state, own, said), own)
-    channels, count = _inputs_and_outputs(job.model, state)
-    module = _fit(job, state, channels, count)
-    if job.size:
-        walk(module, (1, channels, *job.size))
-    known = _passport_of(job, said)
-    classes, dataset = _classes(job, count, known, said)
+    channels, columns = _inputs_and_outputs(job.model, state)
+    module = _fit(job, state, channels, columns)
+    if job.request.pixels.size:
+        walk(module, (1, channels, *job.request.pixels.size))
+    known = _passport_facts(job, said)
+    classes, dataset = _classes(job, columns, known, said)
     passport = dataclasses.replace(
         new_passport(
             job.model,
             preprocessing=_preprocessing(job, channels, known, said),
             classes=classes,
-            trained=not known or known.trained is not False,
+            columns=columns,
+            trained=known is None or known.trained is not False,
         ),
         dataset=dataset,
         source_sha256=hash_file(job.file),
         imported_from=job.file.name,
         imported_sha256=hash_file(job.file),
     )
-    return save_checkpoint(path, module.state_dict(), passport), said
+    return save_checkpoint(job.path, module.state_dict(), passport), said
 
 
 def _renamed(state: dict[str, Tensor], renames: Mapping[str, str]) -> dict[str, Tensor]:
@@ -150,7 +144,7 @@ def _own_weights(spec: ModelSpec) -> dict[str, Tensor]:
     return dict(shadow(spec, spec.input_shape[0], spec.classes).state_dict())
 
 
-def _fit(job: Import, state: dict[str, Tensor], channels: int, classes: int) -> nn.Module:
+def _fit(job: WeightsImport, state: dict[str, Tensor], channels: int, classes: int) -> nn.Module:
     module = job.model.build(channels, classes)
     wanted = module.state_dict()
     for key, value in wanted.items():
@@ -197,9 +191,10 @@ def _hint(
     return "; the shapes agree, so try " + " ".join(f"--rename {old}={new}" for old, new in pairs.items())
 
 
-def _passport_of(job: Import, said: list[str]) -> Passport | None:
-    """Return the passport beside the weights, where cnnkit itself wrote them."""
-    if not sidecar(job.file).exists():
+def _passport_facts(job: WeightsImport, said: list[str]) -> KnownFacts | None:
+    """Return what the passport beside the weights says, where cnnkit itself wrote them."""
+    beside = sidecar(job.file)
+    if not beside.exists():
         return None
     try:
         passport = read_passport(job.file)
@@ -207,88 +202,90 @@ def _passport_of(job: Import, said: list[str]) -> Passport | None:
         said.append(f"the passport beside the weights is not used: {error}")
         return None
     if passport.sha256 != hash_file(job.file):
-        said.append(f"{sidecar(job.file)} is not used: it is the passport of other weights")
+        said.append(f"{beside} is not used: it is the passport of other weights")
         return None
-    return passport
+    return facts_of_passport(passport, f"its passport, {beside}")
 
 
 def _classes(
-    job: Import, count: int, known: Passport | None, said: list[str]
+    job: WeightsImport, columns: int, known: KnownFacts | None, said: list[str]
 ) -> tuple[tuple[str, ...], DatasetRef | None]:
-    """Return class names and their data set: as given, as the passport says, the data set's, else numbers."""
-    if known and len(known.classes) == count and job.classes is None and job.dataset is None:
-        said.append(f"classes and data set are those of its passport, {sidecar(job.file)}")
-        return known.classes, known.dataset
-    if job.classes is not None:
-        if len(job.classes) != count:
-            raise ShapeError(f"--classes names {len(job.classes)} and the weights answer with {count}")
-        return job.classes, DatasetRef(name=job.dataset) if job.dataset else None
-    name = job.dataset or job.model.dataset
-    if name is None:
-        return _published_classes(job, count, said), None
-    own = dataset_of(name).classes
-    if job.dataset and own is None:
-        own = dataset_of(name).load(name, None, False, None).classes
-    if own is not None and len(own) == count:
-        if not job.dataset:
+    """Return class names and their data set; where nobody says them, those of the network's own data set."""
+    request, facts = job.request, known or _published_classes(job, columns)
+    name = job.model.dataset
+    if facts is None and name is not None and request.classes is None and request.dataset is None:
+        usual = dataset_of(name).classes
+        if usual is not None and len(usual) == max(2, columns):
             said.append(f"classes are taken to be those of {name} (--dataset or --classes says otherwise)")
-        return own, DatasetRef(name=name)
-    if job.dataset:
-        raise ShapeError(f"{name} has {len(own or ())} classes and the weights answer with {count}")
-    return _numbered(count, said), None
+            return usual, DatasetRef(name=name)
+    classes = settle_classes(request, facts, columns, said.append)
+    if request.dataset is not None:
+        return classes, DatasetRef(name=request.dataset)
+    return classes, known.dataset if known is not None and known.classes == classes else None
 
 
-def _published_classes(job: Import, count: int, said: list[str]) -> tuple[str, ...]:
-    """Return the classes that were published with the network where there are as many, else numbers."""
-    published = job.model.published.classes if job.model.published else None
-    if published is None or len(published) != count:
-        return _numbered(count, said)
-    said.append(f"classes are taken to be those that {job.model.name} was published with (or --classes)")
-    return published
+def _published_classes(job: WeightsImport, columns: int) -> KnownFacts | None:
+    """Return the classes that were published with the network, where these weights may be of them.
+
+    They are not where there are other many, nor where labelled pictures are of any other class.
+    """
+    published, word = job.model.published, job.request.dataset
+    if published is None or published.classes is None or len(published.classes) != columns:
+        return None
+    if word is not None and not set(classes_of(word, job.request.data_dir)) <= set(published.classes):
+        return None
+    return KnownFacts(origin=f"the published weights of {job.model.name}", classes=published.classes)
 
 
-def _numbered(count: int, said: list[str]) -> tuple[str, ...]:
-    said.append(f"its {count} classes are called by their numbers (--classes a,b,… names them)")
-    return tuple(str(index) for index in range(count))
+def _preprocessing(
+    job: WeightsImport, channels: int, known: KnownFacts | None, said: list[str]
+) -> Preprocessing:
+    """Return how pixels become the input: what is typed, on top of what is known or assumed."""
+    wishes = job.request.pixels
+    if wishes.whole is not None:
+        if wishes.whole.channels != channels:
+            raise ShapeError(f"the weights take {channels} channels, preprocessing {wishes.whole.channels}")
+        return dataclasses.replace(wishes.whole, size=wishes.size or wishes.whole.size)
+    refuse_unscaled(wishes)
+    typed = {name: value for name, value in wishes.said.items() if name != "size"}
+    prepared, words = _known_pixels(job, channels, known) or _pixels_of_write_up(job, channels)
+    if words:
+        kept = " and ".join(f"--{name.replace('_', '-')}" for name in typed)
+        said.append(f"{words}{f', but for {kept}' if kept else ''} (--mean and --std say otherwise)")
+    return replaced(dataclasses.replace(prepared, size=wishes.size or prepared.size), typed)
 
 
-def _preprocessing(job: Import, channels: int, known: Passport | None, said: list[str]) -> Preprocessing:
-    if job.preprocessing is not None:
-        if job.preprocessing.channels != channels:
-            raise ShapeError(
-                f"the weights take {channels} channels, preprocessing {job.preprocessing.channels}"
-            )
-        return dataclasses.replace(job.preprocessing, size=job.size or job.preprocessing.size)
-    if known and known.preprocessing and job.mean is None and job.std is None:
-        said.append(f"pixels are prepared as its passport says, {sidecar(job.file)}")
-        return dataclasses.replace(known.preprocessing, size=job.size or known.preprocessing.size)
+def _known_pixels(
+    job: WeightsImport, channels: int, known: KnownFacts | None
+) -> tuple[Preprocessing, str] | None:
+    """Return the preprocessing of the weights' passport, else the published one, and that in words."""
+    if known and known.preprocessing and known.preprocessing.channels == channels:
+        return known.preprocessing, f"pixels are prepared as its passport says, {sidecar(job.file)}"
     published = job.model.published
-    if published and published.preprocessing.channels == channels and job.mean is None and job.std is None:
-        said.append(
-            f"pixels are prepared as for the published weights of {job.model.name} (--mean and --std say "
-            "otherwise)"
-        )
-        return dataclasses.replace(published.preprocessing, size=job.size or published.preprocessing.size)
-    recipe = job.model.recipes.get("textbook")
+    if published and published.preprocessing.channels == channels:
+        words = f"pixels are prepared as for the published weights of {job.model.name}"
+        return published.preprocessing, words
+    return None
+
+
+def _pixels_of_write_up(job: WeightsImport, channels: int) -> tuple[Preprocessing, str]:
+    """Return the preprocessing that the network's write-up has; no words where nothing of it is assumed."""
+    wishes, recipe = job.request.pixels, job.model.recipes.get("textbook")
     assumed = {"unit": (0.0, 1.0), "half": (0.5, 0.5)}.get(recipe.pixels if recipe else "unit")
-    if assumed is None and (job.mean is None or job.std is None):
+    typed = wishes.mean is not None and wishes.std is not None
+    if assumed is None and not typed:
         raise CnnkitError(f"how {job.file} was normalised is not known: add --mean and --std (in 0–1 units)")
-    mean, std = job.mean or ((assumed or (0, 1))[0],), job.std or ((assumed or (0, 1))[1],)
-    if job.mean is None or job.std is None:
-        said.append(
-            f"pixels are taken to be (x / 255 − {mean[0]:g}) / {std[0]:g}, as in the write-up "
-            "(--mean and --std say otherwise)"
-        )
-    if 0 in std or any(len(values) not in (1, channels) for values in (mean, std)):
-        raise CnnkitError(f"--mean and --std take one figure or {channels}, and no deviation of 0")
-    height, width = job.size or job.model.input_shape[1:]
-    return Preprocessing(
+    mean, std = assumed or (0.0, 1.0)
+    height, width = job.model.input_shape[1:]
+    prepared = Preprocessing(
         size=(height, width),
         channels=channels,
-        mean=mean if len(mean) == channels else mean * channels,
-        std=std if len(std) == channels else std * channels,
+        mean=(mean,) * channels,
+        std=(std,) * channels,
         formula="divide",
     )
+    words = f"pixels are taken to be (x / 255 − {mean:g}) / {std:g}, as in the write-up"
+    return prepared, "" if typed else words
 
 
 def _shape(tensor: Tensor) -> str:
