@@ -11,6 +11,7 @@ import numpy as np
 
 from toolkit.errors import CnnkitError, ShapeError
 from toolkit.figures import shape_text
+from toolkit.graphs.ordering import rename_in_node
 from toolkit.importing import KnownFacts, PixelWishes
 from toolkit.importing.inputs import PictureInput, inputs_of_graph
 from toolkit.passports import TensorSpec
@@ -148,7 +149,7 @@ def turn_channels(model: Any, takes: TensorSpec) -> None:
     axis = 3 if takes.layout == "NHWC" else 1
     turned, order = f"{takes.name}/bgr", f"{takes.name}/order"
     for node in model.graph.node:
-        node.input[:] = [turned if name == takes.name else name for name in node.input]
+        rename_in_node(node, lambda name: turned if name == takes.name else name)
     model.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0], np.int64), order))
     node = helper.make_node("Gather", [inputs_of_graph(model)[0].name, order], [turned], axis=axis)
     node.name = f"{takes.name}/Gather"

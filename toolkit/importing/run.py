@@ -24,6 +24,7 @@ from toolkit.importing.pixels import SettledPixels, settle_pixels, turn_channels
 from toolkit.importing.placing import name_for, refuse_taken, write_imported
 from toolkit.importing.scores import ScoreOutput, place_scores
 from toolkit.passports import BY_SOURCE, Metrics, Passport, TensorSpec
+from toolkit.preprocessing import Preprocessing
 from toolkit.telling import Tell, silent
 
 
@@ -55,6 +56,8 @@ def import_graph(request: ImportRequest, tell: Tell, progress: Progress) -> Impo
     shaped = _shaped(request, model, note)
     # what a search begins with is nothing to tell: it says what it found
     settled = settle_pixels(request.pixels, shaped.known, shaped.taken, silent if request.find else note)
+    if _turns(shaped.taken.spec, settled.preprocessing):
+        request, settled = _taking_rgb(request, shaped, settled)
     classes = settle_classes(request, shaped.known, shaped.scores.columns, note)
     drafted = dataclasses.replace(
         _draft(shaped, settled, classes),
@@ -74,10 +77,28 @@ def import_graph(request: ImportRequest, tell: Tell, progress: Progress) -> Impo
     judged = judge_import(request, drafted, shaped.taken, settled, opening, tell=note, progress=progress)
     passport = judged.passport
     prepared = passport.preprocessing
-    if prepared is not None and passport.input.dtype == "uint8" and prepared.order == "bgr":
+    if prepared is not None and _turns(passport.input, prepared):  # a search found that it takes BGR
         turn_channels(shaped.model, passport.input)
+        passport = dataclasses.replace(passport, preprocessing=dataclasses.replace(prepared, order="rgb"))
     made = write_imported(request.root, name, shaped.model, passport, note)
     return imported(made, judged, said)
+
+
+def _turns(takes: TensorSpec, prepared: Preprocessing) -> bool:
+    """Tell whether a graph has to turn channels itself: pixels of uint8 go into it as pictures have them."""
+    return takes.dtype == "uint8" and prepared.order == "bgr"
+
+
+def _taking_rgb(
+    request: ImportRequest, shaped: ShapedGraph, settled: SettledPixels
+) -> tuple[ImportRequest, SettledPixels]:
+    """Make a graph of uint8 take RGB before it is judged; one that cnnkit wrote as BGR turns it already."""
+    own = shaped.known.preprocessing if shaped.known is not None else None
+    if own is None or own.order != "bgr":
+        turn_channels(shaped.model, shaped.taken.spec)
+    wishes = dataclasses.replace(request.pixels, order="rgb")
+    prepared = dataclasses.replace(settled.preprocessing, order="rgb")
+    return dataclasses.replace(request, pixels=wishes), dataclasses.replace(settled, preprocessing=prepared)
 
 
 def imported(made: Artifact, judged: Judged, said: list[str]) -> Imported:

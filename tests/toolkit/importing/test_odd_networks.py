@@ -11,6 +11,7 @@ import pytest
 import cnnkit
 from tests.toolkit.importing.conftest import NAMES, ODD, SIZE, Odd, constant, figure, node, replaced, value
 from toolkit.errors import CnnkitError, NotFoundError, ShapeError
+from toolkit.exporting import ExportOptions
 
 onnx = pytest.importorskip("onnx")
 
@@ -185,3 +186,34 @@ def test_a_network_that_draws_random_numbers_is_told(tmp_path: Path) -> None:
     made = cnnkit.import_(path.save(tmp_path / "a.onnx"), root=tmp_path, tell=told.append)
     assert made.passport.input.shape[0] is None
     assert any("answers the same picture differently each time" in line for line in told)
+
+
+def test_a_graph_of_whole_bgr_pixels_is_turned_once_and_before_it_is_judged(
+    colours: Path, tmp_path: Path
+) -> None:
+    given = {"dataset": f"folder:{colours}", "root": tmp_path}
+    made = cnnkit.import_(
+        ODD["bgr-0-to-255"].save(tmp_path / "a.onnx"), order="bgr", scale=1.0, name="floats", **given
+    )
+    cnnkit.export("floats", formats=("onnx",), options=ExportOptions(root=tmp_path, pixels=True)).require()
+    written = tmp_path / "floats-uint8" / "floats-uint8.onnx"
+    whole = replaced(
+        ODD["bgr-0-to-255"],
+        kind=onnx.TensorProto.UINT8,
+        before=[
+            node("Gather", ["pixels", "turn"], ["turned"], axis=1),
+            node("Cast", ["turned"], ["floats"], to=onnx.TensorProto.FLOAT),
+            node("Div", ["floats", "most"], ["x"]),
+        ],
+    ).save(tmp_path / "b.onnx")
+    for file, said in (
+        (written, {}),
+        (written, {"order": "bgr"}),
+        (whole, {"order": "bgr"}),
+        (whole, {"order": "bgr", "find": True}),
+        (whole, {"find": True}),
+    ):
+        again = cnnkit.import_(file, name="again", fresh=True, **said, **given)
+        assert (again.accuracy, again.passport.preprocessing.order) == (made.accuracy, "rgb")
+        with cnnkit.load("again", root=tmp_path) as network:
+            assert network.evaluate().accuracy == 1.0
