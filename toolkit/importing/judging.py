@@ -180,7 +180,8 @@ def _looked(
     except CnnkitError as error:
         tell(f"what is assumed of the pixels could not be checked: {error}")
         return drafted
-    assumed = next((one for one in found.tried if _same(one, settled)), None)
+    layout = drafted.input.layout
+    assumed = next((o for o in found.tried if o.layout == layout and _same(o, settled)), None)
     best = found.best
     if assumed is None or not assumed.told_apart:
         tell("the pictures do not say otherwise: nothing in use is clearly better")

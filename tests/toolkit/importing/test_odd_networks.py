@@ -217,3 +217,16 @@ def test_a_graph_of_whole_bgr_pixels_is_turned_once_and_before_it_is_judged(
         assert (again.accuracy, again.passport.preprocessing.order) == (made.accuracy, "rgb")
         with cnnkit.load("again", root=tmp_path) as network:
             assert network.evaluate().accuracy == 1.0
+
+
+def test_a_row_of_values_whose_channels_come_last_is_noticed(colours: Path, tmp_path: Path) -> None:
+    path = replaced(
+        ODD["row"],
+        before=[
+            node("Reshape", ["pixels", "to"], ["last"]),
+            node("Transpose", ["last"], ["x"], perm=[0, 3, 1, 2]),
+        ],
+        constants=[constant("to", -1, SIZE, SIZE, 3, dtype=np.int64)],
+    ).save(tmp_path / "a.onnx")
+    made = cnnkit.import_(path, dataset=f"folder:{colours}", root=tmp_path)
+    assert (made.passport.input.layout, made.accuracy) == ("NHWC", 1.0)
