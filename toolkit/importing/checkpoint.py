@@ -15,7 +15,7 @@ from toolkit.importing import Imported, ImportRequest
 from toolkit.importing.inputs import PictureInput
 from toolkit.importing.judging import Progress, judge_import
 from toolkit.importing.pixels import SettledPixels
-from toolkit.importing.placing import refuse_taken
+from toolkit.importing.placing import refuse_taken, remove_outdated
 from toolkit.importing.run import imported
 from toolkit.importing.weights import WeightsImport, import_weights
 from toolkit.opening import require_torch
@@ -74,7 +74,9 @@ def import_checkpoint(
         )
         settled = SettledPixels(preprocessing=prepared, origin="as given")
         judged = judge_import(request, passport, taken, settled, opening, tell=note, progress=progress)
+        same = path.exists() and hash_file(path) == hash_file(drafted.path)
         with writing(path) as part:
             part.write_bytes(drafted.path.read_bytes())
     made = stamp(path, dataclasses.replace(judged.passport, created=None))
+    remove_outdated(request.root, name, made, note, same=same)
     return imported(made, judged, said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,46 @@ def refuse_taken(root: Path, name: str, imported_sha256: str, *, fresh: bool) ->
 def write_imported(root: Path, name: str, model: Any, passport: Passport, tell: Tell) -> Artifact:
     """Write the graph with its passport, and take away what was made of another network of that name."""
     path = artifact_path(root, name, f".{GRAPH}")
-    before = [(beside, found) for beside, found in _own(root, name) if beside != path]
+    before = next((found for beside, found in _own(root, name) if beside == path), None)
+    # one file gives other graphs with other --logits or --fix, and is fed otherwise with another layout
+    same = before is not None and before.input == passport.input and _holds_graph(path, model)
     write_facts(model, passport)
     with writing(path) as part:
         part.write_bytes(model.SerializeToString(deterministic=True))
     made = stamp(path, passport)
-    for beside, found in before:
-        if not _still_holds(found, passport):
-            _remove(beside)
-            tell(f"removed {beside}: it was made of what had the name {name} before")
+    remove_outdated(root, name, made, tell, same=same)
     _proof(path).unlink(missing_ok=True)
     return made
+
+
+def remove_outdated(root: Path, name: str, made: Artifact, tell: Tell, *, same: bool) -> None:
+    """Take away what is beside a new import and was made of another one; `same` is what was imported before.
+
+    All of it was, unless that is the same as now.
+    """
+    for beside, found in _own(root, name):
+        if beside != made.path and not (same and _still_holds(found, made.passport)):
+            _remove(beside)
+            tell(f"removed {beside}: it was made of what had the name {name} before")
+
+
+def _holds_graph(path: Path, model: Any) -> bool:
+    """Tell whether a file computes what a graph does, whatever facts and inferred shapes stand in it."""
+    import onnx
+
+    try:
+        held = onnx.load(path)
+    except Exception:  # protobuf, OS and onnx errors share no base class; what cannot be read is another
+        return False
+    return _computed(held.graph) == _computed(model.graph)
+
+
+def _computed(graph: Any) -> str:
+    """Return the hash of a graph's outputs, nodes and weights."""
+    found = hashlib.sha256(repr([value.name for value in graph.output]).encode())
+    for part in (*graph.node, *graph.initializer):
+        found.update(part.SerializeToString(deterministic=True))
+    return found.hexdigest()
 
 
 def _own(root: Path, name: str) -> list[tuple[Path, Passport]]:
@@ -67,7 +97,9 @@ def _own(root: Path, name: str) -> list[tuple[Path, Passport]]:
 
 def _still_holds(made: Passport, now: Passport) -> bool:
     """Tell whether an export of an earlier import says what the new one says, too."""
-    facts = ("imported_sha256", "preprocessing", "classes", "dataset")
+    facts = ["preprocessing", "classes", "dataset"]
+    if now.format == GRAPH:  # what is made of a checkpoint does not say which file that came from
+        facts.append("imported_sha256")
     return all(getattr(made, fact) == getattr(now, fact) for fact in facts)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import cnnkit
 from serve.classifier import Classifier
-from tests.toolkit.importing.conftest import NAMES, ODD, Run, replaced
+from tests.toolkit.importing.conftest import NAMES, ODD, Run, node, replaced, value
 from toolkit.artifacts import open_artifact
 from toolkit.exporting import ExportOptions
 
@@ -153,3 +153,27 @@ def test_int8_of_a_bare_file_answers_as_that_of_its_checkpoint(
             cnnkit.load("bare", precision=precision, root=tmp_path) as second,
         ):
             assert first.evaluate().confusion.tolist() == second.evaluate().confusion.tolist()
+
+
+def test_exports_of_another_reading_of_a_file_are_removed(tmp_path: Path) -> None:
+    second = [node("Neg", ["scores"], ["other"])]
+    outputs = [value("scores", ["n", 4]), value("other", ["n", 4])]
+    replaced(ODD["plain"], after=second, outputs=outputs).save(tmp_path / "logits.onnx")
+    ODD["scaled-by-another"].save(tmp_path / "fixed.onnx")
+    ODD["row"].save(tmp_path / "layout.onnx")
+    for word, one, other in (
+        ("logits", "scores", "other"),
+        ("fixed", {"times": 1}, {"times": 2}),
+        ("layout", "NCHW", "NHWC"),
+    ):
+        told: list[str] = []
+        words = {"root": tmp_path, "tell": told.append}
+        cnnkit.import_(tmp_path / f"{word}.onnx", **{word: one}, **words)
+        options = ExportOptions(root=tmp_path)
+        cnnkit.export(word, formats=("onnx",), precisions=("fp32", "fp16"), options=options).require()
+        made = tmp_path / word / f"{word}.fp16.onnx"
+        cnnkit.import_(tmp_path / f"{word}.onnx", **{word: one}, **words)
+        assert made.exists(), word
+        cnnkit.import_(tmp_path / f"{word}.onnx", **{word: other}, **words)
+        assert not made.exists(), word
+        assert any("removed" in line and made.name in line for line in told)

@@ -51,6 +51,14 @@ def test_weights_of_one_score_stand_for_two_classes(colours: Path, tmp_path: Pat
     assert {label for label, _ in tops[0]} == {"blue", "red"}
     assert [label for label, _ in tops[0]] == [label for label, _ in tops[1]]
     assert cnnkit.show(str(made.path)).rows[-1].output_shape == (1, 1)
+    # what was exported of it goes where others take its place
+    graph = made.path.with_suffix(".onnx")
+    cnnkit.import_(file, dataset=pair, **given)
+    assert graph.exists()
+    told: list[str] = []
+    cnnkit.import_(saved(tmp_path / "other.pth", 3), tell=told.append, **given)
+    assert not graph.exists()
+    assert any("removed" in line and graph.name in line for line in told)
 
 
 def test_known_classes_stay_in_their_order_beside_pictures_of_some(colours: Path, tmp_path: Path) -> None:
