@@ -222,7 +222,8 @@ class Loop:
     def _backward(self, loss: Tensor, share: BatchPart) -> None:
         norm, scaler = self.setup.recipe.clip_norm, self.scaler
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-        self._shared.add_up(self.module, share)
+        # what does not compute learns no running figures: frozen layers whose answers were computed once
+        self._shared.add_up(self._learner, share)
         # the scaler asks an optimizer for no more than ours has
         optimizer = cast("optim.Optimizer", self.optimizer)
         if norm is not None:

@@ -104,7 +104,7 @@ class Reversed(Wide):
 
 
 def steps(
-    model: str,
+    model: str | ModelSpec,
     root: Path,
     changes: dict[str, Any],
     count: int,

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -183,18 +184,14 @@ def normed(channels: int, classes: int) -> Any:
     )
 
 
-def normed_steps(root: Path, shared: bool) -> dict[str, Any]:
+def spec_of(build: Any) -> ModelSpec:
     from toolkit import zoo
 
-    like = zoo.model("lenet-relu")
-    spec = ModelSpec(
-        **{
-            **{name: getattr(like, name) for name in like.__dataclass_fields__},
-            "name": "normed",
-            "build": normed,
-        }
-    )
-    return steps(spec, root, DROPOUT, 30, sync_batch_norm=shared)  # type: ignore[arg-type]
+    return replace(zoo.model("lenet-relu"), name="normed", build=build)
+
+
+def normed_steps(root: Path, shared: bool) -> dict[str, Any]:
+    return steps(spec_of(normed), root, DROPOUT, 30, sync_batch_norm=shared)
 
 
 def test_batch_norm_of_the_whole_batch_is_one_process_s_and_of_its_parts_is_not(tmp_path: Path) -> None:
@@ -204,6 +201,29 @@ def test_batch_norm_of_the_whole_batch_is_one_process_s_and_of_its_parts_is_not(
     parts = on_ranks(2, normed_steps, tmp_path, False)
     assert far(parts[0], one) > 1e-4
     assert far(parts[1], parts[0]) == 0  # running figures, too
+
+
+def pretrained(channels: int, classes: int) -> Any:
+    from torch import nn
+
+    body = (nn.Conv2d(channels, 8, 5, stride=4), nn.BatchNorm2d(8), nn.Flatten())
+    for name in ("running_mean", "running_var"):
+        setattr(body[1], name, torch.arange(1, 9) / 7)
+    return nn.Sequential(*body, nn.Linear(8 * 6 * 6, classes))
+
+
+def frozen_steps(root: Path, flip: bool) -> dict[str, Any]:
+    changes = {"epochs": 2, "batch": 50, "flip": flip, "shift_pixels": 0}
+    return steps(spec_of(pretrained), root, changes, 8, None, images=200, freeze=True)
+
+
+@pytest.mark.parametrize("augments", [False, True], ids=["answered once", "answered each time"])
+def test_frozen_layers_keep_their_running_figures_on_any_number_of_ranks(
+    augments: bool, tmp_path: Path
+) -> None:
+    kept = (np.arange(1, 9, dtype=np.float32) / 7).tolist()
+    for found in on_ranks(3, frozen_steps, tmp_path, augments):
+        assert found["1.running_mean"].tolist() == found["1.running_var"].tolist() == kept
 
 
 def trained(root: Path, kill: int | None = None, **more: Any) -> tuple[str, int, list[str]]:
