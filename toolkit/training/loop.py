@@ -105,7 +105,11 @@ class Loop:
         return None
 
     def _begin_optimizer(self) -> None:
-        """Make an optimizer at rest for what learns, and what sums its gradients over ranks."""
+        """Make an optimizer at rest for what learns, and what sums its gradients over ranks.
+
+        No gradient is left: one of what does not learn any more would be clipped with all later ones.
+        """
+        self.module.zero_grad()
         self.optimizer = optimizer_of(self.setup.recipe, self.module)
         self._shared.follow(self.module)
 

@@ -13,9 +13,13 @@ from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.checkpoints import load_state  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.models import Recipe  # noqa: E402
-from toolkit.training import Outcome  # noqa: E402
+from toolkit.training import Outcome, Watcher  # noqa: E402
 from toolkit.training.data import features  # noqa: E402
+from toolkit.training.data.prepare import prepare  # noqa: E402
+from toolkit.training.diagnostics import has_finite_weights  # noqa: E402
 from toolkit.training.optimisation import optimizer_of  # noqa: E402
+from toolkit.training.progress import Progress  # noqa: E402
+from toolkit.training.readiness import make_ready  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 from toolkit.transfer import depths  # noqa: E402
 
@@ -92,6 +96,20 @@ def test_a_body_is_frozen_and_then_learns(start: Outcome, make_job: Any, listene
 def test_thawing_what_was_not_frozen_is_refused(make_job: Any) -> None:
     with pytest.raises(CnnkitError, match="--unfreeze-at needs --freeze"):
         train(make_job(changes={"unfreeze_at": 1}))
+
+
+def test_back_in_the_frozen_phase_no_gradient_of_the_body_is_left(make_job: Any) -> None:
+    changes = {**PLAIN, "epochs": 3, "unfreeze_at": 1, "clip_norm": 1.0}
+    job = make_job("lenet-relu", images=200, changes=changes, freeze=True, threads=1)
+    loop = make_ready(job, prepare(job), Watcher()).loop
+    loop.progress.epoch = 1
+    loop.enter_phase()
+    loop.epoch(lambda: None)
+    loop.module.get_parameter("conv1.weight").grad = torch.full((6, 1, 5, 5), torch.nan)
+    loop.progress = Progress()
+    loop.enter_phase()
+    loop.epoch(lambda: None)
+    assert has_finite_weights(loop.module)
 
 
 def test_rates_fall_with_the_depth_of_a_block() -> None:
