@@ -44,8 +44,7 @@ def _train(job: Job, watcher: Watcher, ranks: Ranks, started: float) -> Outcome:
 
     watcher.say(f"training {job.model.name}, recipe {recipes.summary(recipes.check(job.recipe))}")
     _tell_of_the_start(job, watcher)
-    if job.recipe.unfreeze_at is not None and not job.freeze:
-        raise CnnkitError("--unfreeze-at needs --freeze: without it all layers learn from the start")
+    _insist_that_layers_thaw(job)
     find_device(job.device)
     with explained(job, begun=False):
         prepared = ranks.together(lambda: prepare(job, watcher))
@@ -77,6 +76,20 @@ def _train(job: Job, watcher: Watcher, ranks: Ranks, started: float) -> Outcome:
             kept = release(job.device)
             if kept:
                 watcher.say(kept)
+
+
+def _insist_that_layers_thaw(job: Job) -> None:
+    """Raise CnnkitError where --unfreeze-at would do nothing."""
+    at, epochs = job.recipe.unfreeze_at, job.recipe.epochs
+    if at is None:
+        return
+    if not job.freeze:
+        raise CnnkitError("--unfreeze-at needs --freeze: without it all layers learn from the start")
+    if at >= epochs:
+        raise CnnkitError(
+            f"--unfreeze-at {at} lets the body learn after {at} epochs, and there are {epochs}: --epochs "
+            f"{at + 1} or more, an earlier --unfreeze-at, or none, with which only the head learns"
+        )
 
 
 def _tell_of_the_start(job: Job, watcher: Watcher) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from toolkit import zoo  # noqa: E402  (after the skip)
-from toolkit.checkpoints import load_state  # noqa: E402
+from toolkit.checkpoints import load_state, new_passport, save_checkpoint  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
-from toolkit.models import Recipe  # noqa: E402
+from toolkit.models import Published, Recipe  # noqa: E402
+from toolkit.preprocessing import Preprocessing  # noqa: E402
 from toolkit.training import Outcome, Watcher  # noqa: E402
 from toolkit.training.data import features  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
@@ -47,6 +49,38 @@ def test_size_normalisation_and_head_are_those_of_the_pretrained_network(
     assert outcome.test_accuracy == start.test_accuracy
     asked = train(dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, pixels="unit")), listener)
     assert asked.checkpoint.passport.preprocessing.mean == (0.0,)  # type: ignore[union-attr]
+
+
+def test_published_pixels_give_way_to_the_pretrained_network_s_and_typed_ones_keep_its_size(
+    tmp_path: Path, make_job: Any
+) -> None:
+    known = Preprocessing(size=(20, 24), channels=3, mean=(0.0, 0.25, 0.5), std=(0.25, 0.5, 0.75))
+    path = tmp_path / "start.safetensors"
+    spec = zoo.model("lenet-relu")
+    save_checkpoint(path, {}, new_passport(spec, preprocessing=known, classes=("a", "b"), trained=True))
+    job = make_job("lenet-relu", images=40, pretrained=str(path))
+    published = Published(
+        preprocessing=Preprocessing(size=(28, 28), channels=1),
+        classes=None,
+        files=tuple,
+        load=lambda _: torch.nn.Identity(),
+    )
+
+    def prepared(pixels: str, *changed: str) -> Preprocessing:
+        recipe = dataclasses.replace(job.recipe, pixels=pixels, changed=changed)
+        model = dataclasses.replace(spec, published=published)
+        return prepare(dataclasses.replace(job, recipe=recipe, model=model)).preprocessing
+
+    kept, typed, named = prepared("published"), prepared("half", "pixels"), prepared("half")
+    assert (kept.size, kept.mean, kept.std) == ((20, 24), (0.25,), (0.5,))
+    assert (typed.size, typed.mean) == ((20, 24), (0.5,))
+    assert (named.size, named.mean) == ((28, 28), (0.5,))
+
+
+def test_a_body_that_would_never_be_let_learn_is_refused(make_job: Any) -> None:
+    job = make_job("lenet-relu", changes={**PLAIN, "epochs": 4, "unfreeze_at": 4}, freeze=True)
+    with pytest.raises(CnnkitError, match="after 4 epochs, and there are 4: --epochs 5 or more, an earlier"):
+        train(job)
 
 
 def test_frozen_features_computed_once_give_the_weights_of_computing_them_each_time(
@@ -85,7 +119,8 @@ def test_a_body_is_frozen_and_then_learns(start: Outcome, make_job: Any, listene
         freeze=True,
         threads=1,
     )
-    short = dataclasses.replace(job, name="two", recipe=dataclasses.replace(job.recipe, epochs=2))
+    frozen = dataclasses.replace(job.recipe, epochs=2, unfreeze_at=None)
+    short = dataclasses.replace(job, name="two", recipe=frozen)
     two = load_state(train(short).checkpoint)
     given, three = load_state(start.checkpoint), load_state(train(job, listener).checkpoint)
     assert torch.equal(two["conv1.weight"], given["conv1.weight"])

@@ -421,6 +421,13 @@ def test_a_network_with_too_few_answers_is_refused_in_words(make_job: Any, liste
         train(dataclasses.replace(make_job(), model=spec), listener)
 
 
+def test_a_batch_of_one_picture_is_refused_in_words_where_batch_norm_cannot_take_it(make_job: Any) -> None:
+    with pytest.raises(CnnkitError, match=r"a step has one picture, .* batch norm .*: --batch 2 or more"):
+        train(make_job("cifarnet-bn", images=20, changes={"batch": 1}))
+    with pytest.raises(CnnkitError, match=r"batch norm .*: train on two pictures or more"):
+        train(make_job("cifarnet-bn", images=1, changes={"validation_fraction": 0, "select": "last"}))
+
+
 def test_a_bug_keeps_its_traceback(make_job: Any) -> None:
     with pytest.raises(RuntimeError, match="a bug"), explained(make_job(), begun=True):
         raise RuntimeError("a bug")

@@ -20,6 +20,9 @@ from toolkit.training.data.statistics import pixel_figures
 from toolkit.training.folds import Fold
 from toolkit.transfer import KnownInput, known_input
 
+# what a recipe's pixels become whatever weights it starts from
+_OWN_PIXELS = ("unit", "half")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData:
@@ -71,7 +74,7 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
         dataset=data,
         learned=learned,
         held=chose,
-        preprocessing=replace(_as_known(preprocessing, known), levels=levels),
+        preprocessing=replace(_as_known(preprocessing, known, job.recipe), levels=levels),
         wanted=job.images,
         record=record_uses(held, learned, chose, data.test, data.classes) if held else None,
     )
@@ -131,10 +134,12 @@ def _unlearned(data: Dataset, learned: tuple[Split | None, ...], watcher: Watche
 
 
 def _known(job: Job) -> KnownInput | None:
-    """Return what the job's pretrained weights say of their pictures; a recipe that names pixels decides."""
-    if job.pretrained is None or job.recipe.pixels != "standardise":
-        return None
-    return known_input(job.pretrained)
+    """Return what the job's pretrained weights say of their pictures, the size even where pixels were typed.
+
+    A recipe of the zoo that has pixels of its own decides both.
+    """
+    own = job.recipe.pixels in _OWN_PIXELS and "pixels" not in job.recipe.changed
+    return known_input(job.pretrained) if job.pretrained and not own else None
 
 
 def pretrained_input(job: Job, prepared: PreparedData) -> str | None:
@@ -142,12 +147,14 @@ def pretrained_input(job: Job, prepared: PreparedData) -> str | None:
     if _known(job) is None:
         return None
     height, width = prepared.preprocessing.size
+    own = f"pixels as --pixels {job.recipe.pixels} has them"
+    figures = "pixels with the pretrained network's mean and deviation"
     advice = "" if job.size else "; --size N takes other pictures, fewer pixels being faster"
-    return f"input: {height}×{width} pixels with the pretrained network's mean and deviation{advice}"
+    return f"input: {height}×{width} {own if job.recipe.pixels in _OWN_PIXELS else figures}{advice}"
 
 
-def _as_known(preprocessing: Preprocessing, known: KnownInput | None) -> Preprocessing:
-    if known is None:
+def _as_known(preprocessing: Preprocessing, known: KnownInput | None, recipe: Recipe) -> Preprocessing:
+    if known is None or recipe.pixels in _OWN_PIXELS:
         return preprocessing
     same = known.of_channels(preprocessing.channels)
     return replace(preprocessing, mean=same.mean, std=same.std)

@@ -11,8 +11,9 @@ from toolkit.training import Job
 
 @contextlib.contextmanager
 def explained(job: Job, *, begun: bool) -> Iterator[None]:
-    """Turn out of memory, a dead loader worker, a GPU's errors and Ctrl-C into a CnnkitError; others pass.
+    """Raise a CnnkitError for what is no bug; other failures pass.
 
+    That is want of memory, a dead loader worker, batch norm of one picture, a GPU's errors and Ctrl-C.
     `begun` tells whether the run has a folder by now, from which it can go on.
     """
     try:
@@ -25,6 +26,13 @@ def explained(job: Job, *, begun: bool) -> Iterator[None]:
         ) from None
     except MemoryError:
         raise _out_of_memory(job, "this machine") from None
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        more = "--batch 2 or more" if job.recipe.batch == 1 else "train on two pictures or more"
+        raise CnnkitError(
+            f"a step has one picture, and batch norm has nothing to compare it with: {more}"
+        ) from None
     except RuntimeError as error:  # torch raises subclasses of it, and for the CPU the class itself
         text = str(error)
         if is_out_of_memory(error):
