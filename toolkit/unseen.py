@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.datasets import Dataset, Split, absolute_word, dataset_of, split_off
+from toolkit.datasets import Dataset, Split, dataset_of, split_off
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.figures import count_text
-from toolkit.listings import MOST_PIXELS, Listing, Reading
-from toolkit.listings.parts import Member, fingerprint, members
-from toolkit.listings.records import Record, find_record
-from toolkit.passports import DatasetRef, Passport
+from toolkit.listings import Listing
+from toolkit.listings.parts import Member, fingerprint
+from toolkit.listings.records import Record
+from toolkit.passports import Passport
 from toolkit.telling import Step, counter, unwatched
+from toolkit.trained_on import Met, as_trained, is_own, met_data, noted
 
 # of a training set of which training held nothing out; of one that was only named for the network, where one
 # half calibrates and the other one judges
@@ -50,18 +51,6 @@ class HeldPictures:
     classes: tuple[str, ...]
 
 
-def reading_of(known: DatasetRef | None) -> Reading:
-    """Return how a network's own data was read when it was trained."""
-    if known is None:
-        return Reading()
-    return Reading(
-        group=known.group,
-        columns=known.columns,
-        skip_damaged=known.skip_damaged,
-        max_pixels=known.max_pixels or MOST_PIXELS,
-    )
-
-
 def unseen_pictures(
     passport: Passport,
     word: str,
@@ -88,19 +77,19 @@ def unseen_pictures(
                 f"{word} has parts that are the same for everybody; leave out --include-trained"
             )
         data = spec.load(word, data_dir, fetch, passport.preprocessing)
+        notes: tuple[str, ...] = ()
+        if is_own(word, passport):
+            data, notes = as_trained(data, passport)
         data = replace(data, test=_some(data.test, images, seed))
-        return UnseenPictures(dataset=in_order_of(data, passport.classes))
-    reading = reading_of(passport.dataset if _is_own(word, passport) else None)
-    if columns is not None:
-        reading = replace(reading, columns=columns)
-    listing = spec.listed(word, reading)
-    everything = members(listing, counter(on_step, "reading files", len(listing.entries)))
-    choice = _chosen(listing, everything, passport, beside=beside, include_trained=include_trained)
+        return UnseenPictures(dataset=in_order_of(data, passport.classes), notes=notes)
+    record = noted(passport, beside)
+    met = met_data(word, passport, record, columns=columns, on_step=on_step)
+    choice = _chosen(met, passport, record, include_trained=include_trained)
     picked = choice.members if images is None or seed is not None else choice.members[:images]
     if seed is not None:
         picked = [picked[at] for at in sampled(len(picked), images, seed)]
     decoded = counter(on_step, "decoding", len(picked))
-    data = spec.decoded(listing, picked, passport.preprocessing, reading, on_decoded=decoded)
+    data = spec.decoded(met.listing, picked, passport.preprocessing, met.reading, on_decoded=decoded)
     notes = choice.notes
     if data.damaged:
         notes = (*notes, f"{count_text(len(data.damaged))} damaged pictures were skipped, as in training")
@@ -124,28 +113,20 @@ def _some(split: Split, images: int | None, seed: int | None) -> Split:
     return split.take(slice(images)) if seed is None else sample(split, images, seed)
 
 
-def _chosen(
-    listing: Listing,
-    everything: Sequence[Member],
-    passport: Passport,
-    *,
-    beside: Path | None,
-    include_trained: bool,
-) -> _Choice:
+def _chosen(met: Met, passport: Passport, record: Record | None, *, include_trained: bool) -> _Choice:
     """Choose before anything is decoded. Members come by their hashes: any first part is a fair sample."""
-    record = _record(passport, beside)
-    own = _was_trained_on(listing, everything, passport, record)
-    notes = _changes(listing, everything, passport, record) if own else []
+    listing, everything = met.listing, met.members
+    notes = _changes(listing, everything, passport, record) if met.own else []
     chosen, what = list(everything), "pictures"
     if not include_trained:
-        if own and record is None:
+        if met.own and record is None:
             _insist_on_named_parts(listing, passport)
-        chosen, what = _judged(everything, own)
+        chosen, what = _judged(everything, met.own)
         learned = record.learned if record else frozenset()
-        met = [one for one in chosen if one.sha256 in learned]
-        if met:
+        seen = [one for one in chosen if one.sha256 in learned]
+        if seen:
             notes.append(
-                f"{count_text(len(met))} of the {what} were trained on and are left out; --include-trained "
+                f"{count_text(len(seen))} of the {what} were trained on and are left out; --include-trained "
                 "measures them, too"
             )
         chosen = [one for one in chosen if one.sha256 not in learned]
@@ -160,28 +141,6 @@ def _chosen(
         what=what,
         notes=tuple(notes),
     )
-
-
-def _is_own(word: str, passport: Passport) -> bool:
-    """Tell whether a word names the very place of the data that a network was trained on."""
-    return passport.dataset is not None and absolute_word(word) == passport.dataset.name
-
-
-def _record(passport: Passport, beside: Path | None) -> Record | None:
-    known = passport.dataset.trained_on if passport.dataset else None
-    return find_record(beside, known) if known and beside else None
-
-
-def _was_trained_on(
-    listing: Listing, everything: Sequence[Member], passport: Passport, record: Record | None
-) -> bool:
-    """Tell whether a listing is a network's own data: by its name, else by what half of it contains."""
-    if passport.dataset is None:
-        return False
-    if passport.dataset.name == listing.word:
-        return True
-    known = record.of("train", "validation", "test", "unused") if record else frozenset()
-    return bool(everything) and 2 * sum(one.sha256 in known for one in everything) >= len(everything)
 
 
 def _judged(everything: Sequence[Member], own: bool) -> tuple[list[Member], str]:
@@ -251,26 +210,16 @@ def held_pictures(
     where its data is not here.
     """
     assert passport.dataset is not None
-    word, named = passport.dataset.name, passport.dataset.named
-    spec, record = dataset_of(word), _record(passport, beside)
-    fraction = passport.recipe.validation_fraction if passport.recipe else 0.0
-    if spec.listing is None or record is None or not record.of("validation"):
-        data = spec.load(word, data_dir, False, passport.preprocessing, reading_of(passport.dataset))
-        data = in_order_of(data, passport.classes)
-        held = data.validation
-        rest: Split = data.train
-        if held is None:
-            rest, held = split_off(data.train, NAMED_SHARE if named else fraction or SHARE)
-        assert held is not None
-        # of listed pictures only a list tells: they were split otherwise once
-        noted = bool(fraction) and spec.listing is None
-        origin = "of the training set, which it may have been trained on" if named else _origin(noted)
-        return HeldPictures(
-            learned=sample(rest, images, seed), held=held, origin=origin, classes=data.classes
-        )
-    reading = reading_of(passport.dataset)
-    listing = spec.listed(word, reading)
-    everything = members(listing)
+    word = passport.dataset.name
+    spec, record = dataset_of(word), noted(passport, beside)
+    if spec.listing is None:
+        data, _ = as_trained(spec.load(word, data_dir, False, passport.preprocessing), passport)
+        return _held_out(in_order_of(data, passport.classes), passport, images, seed, listed=False)
+    met = met_data(word, passport, record)
+    listing, everything, reading = met.listing, met.members, met.reading
+    if record is None or not record.of("validation"):
+        data = spec.decoded(listing, everything, passport.preprocessing, reading)
+        return _held_out(in_order_of(data, passport.classes), passport, images, seed, listed=True)
     trained_on, chosen_by = record.of("train"), record.of("validation")
     learned, chose = ([m for m in everything if m.sha256 in own] for own in (trained_on, chosen_by))
     picked = [learned[at] for at in sampled(len(learned), images, seed)]
@@ -286,6 +235,20 @@ def held_pictures(
             f"{listing.word} holds none of the pictures that chose the epoch of {passport.model}"
         )
     return HeldPictures(learned=data.train, held=data.validation, origin=_origin(True), classes=data.classes)
+
+
+def _held_out(data: Dataset, passport: Passport, images: int, seed: int, *, listed: bool) -> HeldPictures:
+    named = passport.dataset is not None and passport.dataset.named
+    fraction = passport.recipe.validation_fraction if passport.recipe else 0.0
+    held = data.validation
+    rest: Split = data.train
+    if held is None:
+        rest, held = split_off(data.train, NAMED_SHARE if named else fraction or SHARE)
+    assert held is not None
+    # of listed pictures only a list tells: they were split otherwise once
+    noted = bool(fraction) and not listed
+    origin = "of the training set, which it may have been trained on" if named else _origin(noted)
+    return HeldPictures(learned=sample(rest, images, seed), held=held, origin=origin, classes=data.classes)
 
 
 def _origin(noted: bool) -> str:

@@ -12,10 +12,13 @@ import pytest
 from PIL import Image
 
 from toolkit.artifacts import Artifact
-from toolkit.datasets import dataset_of, split_off
+from toolkit.datasets import dataset_of, split_off, without_rows
 from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.listings.excluding import write_exclusions
 from toolkit.listings.parts import members
 from toolkit.listings.records import find_record
+from toolkit.passports import DatasetRef
+from toolkit.trained_on import is_own
 from toolkit.training.jobs import train
 from toolkit.unseen import UnseenPictures, held_pictures, unseen_pictures
 
@@ -179,6 +182,66 @@ def test_a_network_of_before_the_lists_is_not_measured_on_what_nobody_knows(
     found = unseen(before, pictures, include_trained=True)
     assert len(found.dataset.test) == 2 * COUNT
     assert any("not comparable" in note for note in found.notes)
+
+
+def test_what_was_excluded_or_read_in_a_way_of_its_own_stays_so_wherever_the_data_lies(
+    tmp_path: Path,
+) -> None:
+    here = tmp_path / "here"
+    for seed, label in enumerate(("bag", "#1")):
+        paint(here / label, [f"{clip}-{n}.png" for clip in "abcdefgh" for n in range(4)], seed)
+    (here / "bag" / "damaged.png").write_bytes(b"\x89PNG")
+    names = [f"#1/a-{number}.png" for number in range(4)]
+    write_exclusions(tmp_path / "out.txt", dict.fromkeys([*names, "bag/damaged.png"], ""))
+    rows = [f"{one.relative_to(here)},{one.parent.name}" for one in sorted(here.rglob("*.png"))]
+    (here / "t.csv").write_text("\n".join(["was,ist", *rows]))
+    (tmp_path / "link").symlink_to(here)
+    done = train(
+        "lenet-maxpool",
+        dataset=f"csv:{here / 't.csv'}",
+        root=tmp_path / "artifacts",
+        columns="image=was,label=ist",
+        group=r"/(\w)-",
+        exclude=tmp_path / "out.txt",
+        epochs=1,
+        threads=1,
+        arithmetic="fp32",
+        layout="contiguous",
+    )
+    (tmp_path / "out.txt").unlink()
+    artifact = done.checkpoint
+    shutil.copytree(here, tmp_path / "there")
+    for folder in (here, tmp_path / "link", tmp_path / "there"):
+        found = unseen_pictures(artifact.passport, f"csv:{folder / 't.csv'}", beside=artifact.path)
+        assert (found.notes, len(found.dataset.test)) == ((), artifact.passport.metrics.test_images)
+        every = unseen_pictures(
+            artifact.passport, f"csv:{folder / 't.csv'}", beside=artifact.path, include_trained=True
+        )
+        assert len(every.dataset.test) == 60
+
+
+def test_one_place_is_known_by_all_of_its_paths(original: tuple[Path, Artifact], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    for scheme in ("tar", "parquet"):
+        known = DatasetRef(name=f"{scheme}:{tmp_path}/link/one.{scheme}")  # as such a listing has its word
+        passport = dataclasses.replace(original[1].passport, dataset=known)
+        assert is_own(f"{scheme}:{tmp_path}/link/../{tmp_path.name}/one.{scheme}", passport)
+        assert not is_own(f"{scheme}:{tmp_path}/two.{scheme}", passport)
+
+
+def test_rows_that_were_excluded_are_not_measured(original: tuple[Path, Artifact], tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("test 3\ntest 5\ntrain 0\ntest 99999\n")
+    data, absent = without_rows(dataset_of("fashion-mnist-sample").load("fashion-mnist-sample"), path)
+    assert [(one.name, one.why) for one in absent] == [("test 99999", "excluded, and not there")]
+    known = DatasetRef(name="fashion-mnist-sample", fingerprint=data.fingerprint, exclude=str(path))
+    passport = dataclasses.replace(original[1].passport, dataset=known)
+    found = unseen_pictures(passport, "fashion-mnist-sample")
+    assert (len(found.dataset.test), found.notes) == (len(data.test), ())
+    path.unlink()
+    found = unseen_pictures(passport, "fashion-mnist-sample")
+    assert len(found.dataset.test) == len(data.test) + 2
+    assert "lists what was left out of the training, is not there" in found.notes[0]
 
 
 def test_int8_is_judged_by_exactly_what_chose_the_epoch(made: tuple[Path, Artifact]) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from toolkit.datasets import Dataset, dataset_of, splits_of, without_rows
 from toolkit.images import Pixels, Wide, picture_of
-from toolkit.listings import Listing, Part, Reading
+from toolkit.listings import LeftOut, Listing, Part, Reading
 from toolkit.listings.decoding import open_entry
 from toolkit.listings.excluding import row_name
 from toolkit.listings.hashing import content_hash
@@ -48,7 +48,8 @@ def gallery(word: str, data_dir: Path | None, reading: Reading, on_step: Step = 
     spec = dataset_of(word)
     if spec.listing is None:
         data = spec.load(word, data_dir)
-        return _in_memory(without_rows(data, reading.exclude) if reading.exclude else data)
+        data, absent = without_rows(data, reading.exclude) if reading.exclude else (data, ())
+        return _in_memory(data, absent)
     return _listed(spec.listed(word, reading), reading, on_step)
 
 
@@ -69,7 +70,7 @@ def _listed(listing: Listing, reading: Reading, on_step: Step) -> Gallery:
     )
 
 
-def _in_memory(data: Dataset) -> Gallery:
+def _in_memory(data: Dataset, left_out: tuple[LeftOut, ...]) -> Gallery:
     splits = splits_of(data).items()
     pixels = np.concatenate([split.images for _, split in splits])
     return Gallery(
@@ -81,7 +82,7 @@ def _in_memory(data: Dataset) -> Gallery:
         parts=tuple(part for part, split in splits for _ in range(len(split))),
         groups=(None,) * len(pixels),
         digests=tuple(content_hash(one.tobytes()) for one in pixels),
-        left_out=(),
+        left_out=tuple(f"{one.name}: {one.why}" for one in left_out),
         open=lambda at, wide: picture_of(pixels[at]),
         held=pixels,
     )

@@ -15,7 +15,7 @@ from toolkit.errors import CnnkitError, NotFoundError, unknown_name
 from toolkit.images import Levels
 from toolkit.listings import PARTS, PLAIN, LeftOut, Listing, Part, Reading
 from toolkit.listings.decoding import Decoding
-from toolkit.listings.excluding import kept_rows, read_exclusions, without
+from toolkit.listings.excluding import absent, kept_rows, read_exclusions, row_name, without
 from toolkit.listings.looking import is_text, readable
 from toolkit.listings.parts import Member, grouped, members
 from toolkit.listings.rows import Images, chosen_of
@@ -207,10 +207,11 @@ def fingerprint(*splits: Split) -> str:
     return digest.hexdigest()
 
 
-def without_rows(data: Dataset, path: Path) -> Dataset:
+def without_rows(data: Dataset, path: Path) -> tuple[Dataset, tuple[LeftOut, ...]]:
     """Leave out what a list names of a data set that is the same for everybody (`train 17`).
 
-    Raises NotFoundError, or CnnkitError where it names nothing that is there.
+    Return what it names that is not there, too. Raises NotFoundError, or CnnkitError where it names nothing
+    that is there.
     """
     names = read_exclusions(path)
     rows = {part: kept_rows(names, part, len(split)) for part, split in splits_of(data).items()}
@@ -221,13 +222,15 @@ def without_rows(data: Dataset, path: Path) -> Dataset:
             "are as `train 0`"
         )
     kept = {part: split.take(rows[part]) for part, split in splits_of(data).items()}
-    return replace(
+    left = replace(
         data,
         train=kept["train"],
         validation=kept.get("validation"),
         test=kept["test"],
         fingerprint=fingerprint(*kept.values()),
     )
+    there = {row_name(part, at) for part, split in splits_of(data).items() for at in range(len(split))}
+    return left, absent(names, there)
 
 
 def splits_of(data: Dataset) -> dict[Part, Split]:

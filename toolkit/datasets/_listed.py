@@ -66,7 +66,7 @@ def damaged_error(damaged: Sequence[LeftOut]) -> DamagedError:
     lines = tuple(f"{one.name} {one.why}" for one in damaged)
     more = f"; and {len(lines) - _NAMED:,} more" if len(lines) > _NAMED else ""
     count = f"{len(lines):,} pictures cannot be read: " if len(lines) > 1 else ""
-    text = f"{count}{'; '.join(lines[:_NAMED])}{more}; remove or mend them, or go on with --skip-damaged"
+    text = f"{count}{'; '.join(lines[:_NAMED])}{more}; remove or mend them"
     return DamagedError(text, lines)
 
 

@@ -24,7 +24,8 @@ from toolkit.graphs.reading import read_graph, read_normalised
 from toolkit.images import Floats, Inputs
 from toolkit.passports import DatasetRef, Passport
 from toolkit.telling import Pace, Tell, silent
-from toolkit.unseen import reading_of, unseen_pictures
+from toolkit.trained_on import reading_of
+from toolkit.unseen import unseen_pictures
 
 # the extents of a picture that are still run by the whole batch
 USUAL_AREA = 112 * 112

@@ -58,13 +58,17 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a source holds. `word` is as typed, with an absolute path; `entries` are by label, then name."""
+    """What a source holds. `word` is as typed, with an absolute path; `entries` are by label, then name.
+
+    `excluded` are those that a list of names left out (toolkit/listings/excluding.py).
+    """
 
     word: str
     root: Path
     classes: tuple[str, ...]
     entries: tuple[Entry, ...]
     left_out: tuple[LeftOut, ...] = ()
+    excluded: tuple[Entry, ...] = ()
 
     def state(self) -> str:
         """Return a hash of what lies there by names, sizes and times of change; no file is read for it."""

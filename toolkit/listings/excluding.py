@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,26 +16,44 @@ from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.listings import LeftOut, Listing, Part
 
 _HEAD = "# left out of a training by --exclude: a name a line, why behind a tab; take out what is to stay"
+# what would end a name, or begin a comment
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_ESCAPED = {"\\n": "\n", "\\r": "\r", "\\t": "\t", "\\\\": "\\", "\\#": "#"}
 
 
 def write_exclusions(path: Path, names: Mapping[str, str]) -> None:
     """Write names with the reason for each, whole or not at all."""
-    lines = [_HEAD, *(f"{name}\t{' '.join(why.split())}" for name, why in names.items())]
+    lines = [_HEAD, *(f"{_escaped(name)}\t{' '.join(why.split())}" for name, why in names.items())]
     write_bytes(path, os.fsencode("\n".join(lines) + "\n"))
 
 
 def read_exclusions(path: Path) -> dict[str, str]:
     """Return names with the reason for each, "" for none. Raises NotFoundError, CnnkitError."""
     try:
-        text = os.fsdecode(path.read_bytes())
+        text = os.fsdecode(path.read_bytes()).removeprefix("\ufeff")
     except FileNotFoundError:
         raise NotFoundError(
             f"no file {path}; `cnnkit check DATA --write-list {path}` writes one, a name a line"
         ) from None
     except OSError as error:
         raise CnnkitError(f"--exclude {path} cannot be read: {error.strerror or error}") from None
-    lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    return {name: why for name, _, why in (line.partition("\t") for line in lines)}
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    told = (line for line in lines if line.strip() and not re.match(r"#(\s|$)", line))
+    return {_as_named(name): why for name, _, why in (line.partition("\t") for line in told)}
+
+
+def _escaped(name: str) -> str:
+    text = "".join(_ESCAPES.get(one, one) for one in name)
+    return f"\\{text}" if text.startswith("#") else text
+
+
+def _as_named(text: str) -> str:
+    return re.sub(r"\\[nrt\\#]", lambda found: _ESCAPED[found[0]], text)
+
+
+def absent(names: Iterable[str], there: Container[str]) -> tuple[LeftOut, ...]:
+    """Return what a list names that is not there, so that it is told."""
+    return tuple(LeftOut(name=name, why="excluded, and not there") for name in names if name not in there)
 
 
 def row_name(part: Part, at: int) -> str:
@@ -50,12 +69,16 @@ def kept_rows(names: Mapping[str, str], part: Part, count: int) -> NDArray[np.in
 def without(listing: Listing, path: Path) -> Listing:
     """Leave out what a list names. Raises CnnkitError where it names nothing that is there."""
     names = read_exclusions(path)
-    entries = tuple(entry for entry in listing.entries if entry.name not in names)
-    gone = [entry.name for entry in listing.entries if entry.name in names]
+    gone = {entry.name: entry for entry in listing.entries if entry.name in names}
     if names and not gone:
         raise CnnkitError(
             f"--exclude {path} names {len(names):,} pictures, of which {listing.word} holds none; "
             f"names there are as {listing.entries[0].name if listing.entries else 'nothing'}"
         )
-    out = tuple(LeftOut(name=name, why=names[name] or "excluded") for name in gone)
-    return replace(listing, entries=entries, left_out=(*listing.left_out, *out))
+    out = (LeftOut(name=name, why=names[name] or "excluded") for name in gone)
+    return replace(
+        listing,
+        entries=tuple(entry for entry in listing.entries if entry.name not in gone),
+        left_out=(*listing.left_out, *out, *absent(names, gone)),
+        excluded=tuple(gone.values()),
+    )

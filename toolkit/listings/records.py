@@ -1,11 +1,13 @@
 """What a network was trained on, as a list of its pictures' hashes that lies beside its checkpoint.
 
 A line a picture: part, SHA-256 of its file, class and name, with tabs between. `unused` pictures were for
-training and left out (`--images`); the others chose the epoch (`validation`) or measured it (`test`).
+training and left out (`--images`), `excluded` ones by `--exclude`, unread; the others chose the epoch
+(`validation`) or measured it (`test`).
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,13 @@ from typing import Literal, get_args
 from toolkit.artifacts import hash_file, writing
 from toolkit.errors import CorruptError
 from toolkit.figures import count_text
+from toolkit.listings import Entry
 from toolkit.listings.hashing import content_hash
 from toolkit.listings.parts import Member
 
-Use = Literal["train", "validation", "test", "unused"]
+Use = Literal["train", "validation", "test", "unused", "excluded"]
 SUFFIX = ".trained-on.txt"
+_UNREAD = "-"  # in place of a hash
 _HEAD = "# part, SHA-256 of the file, class, name"
 
 
@@ -72,14 +76,19 @@ class Record:
         return frozenset(one.sha256 for one in self.pictures if one.use in uses)
 
     @property
+    def excluded(self) -> frozenset[str]:
+        """The names of what a list left out of the training."""
+        return frozenset(one.name for one in self.pictures if one.use == "excluded")
+
+    @property
     def learned(self) -> frozenset[str]:
         """The hashes of what was trained on, and of what the epoch was chosen by."""
         return self.of("train", "validation")
 
     def changes(self, held: Sequence[Member], classes: Sequence[str]) -> Changes:
         """Compare with what the data holds now; a picture that was only renamed is no change."""
-        then = {one.name: (one.sha256, one.label) for one in self.pictures}
-        now = {_one_line(m.entry.name): (m.sha256, _one_line(classes[m.entry.label])) for m in held}
+        then = {one.name: (one.sha256, one.label) for one in self.pictures if one.use != "excluded"}
+        now = {one_line(m.entry.name): (m.sha256, one_line(classes[m.entry.label])) for m in held}
         both = then.keys() & now.keys()
         altered = sum(then[name][0] != now[name][0] for name in both)
         relabelled = sum(then[name] != now[name] for name in both) - altered
@@ -99,16 +108,22 @@ class Record:
             part.write_text(self.text(), encoding="utf-8")
 
 
-def record_of(members: Iterable[tuple[Member, Use]], classes: Sequence[str]) -> Record:
+def record_of(
+    members: Iterable[tuple[Member, Use]], classes: Sequence[str], excluded: Sequence[Entry] = ()
+) -> Record:
     """Return the record of what a training uses each picture for, in a fixed order."""
     pictures = [
         Recorded(
             use=use,
             sha256=one.sha256,
-            label=_one_line(classes[one.entry.label]),
-            name=_one_line(one.entry.name),
+            label=one_line(classes[one.entry.label]),
+            name=one_line(one.entry.name),
         )
         for one, use in members
+    ]
+    pictures += [
+        Recorded(use="excluded", sha256=_UNREAD, label=one_line(classes[one.label]), name=one_line(one.name))
+        for one in excluded
     ]
     return Record(
         pictures=tuple(sorted(pictures, key=lambda one: (one.use, one.label, one.sha256, one.name)))
@@ -149,5 +164,6 @@ def _hashes(pictures: Counter[tuple[str, str]]) -> Counter[str]:
     return found
 
 
-def _one_line(name: str) -> str:
-    return name.replace("\t", " ").replace("\n", " ")
+def one_line(name: str) -> str:
+    """Return a name as the list has it, in which tabs and ends of lines part fields."""
+    return re.sub(r"[\t\n\r]", " ", name)

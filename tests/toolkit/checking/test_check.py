@@ -167,6 +167,14 @@ def test_what_a_list_names_is_left_out(folder: Path, tmp_path: Path) -> None:
     listing = dataset_of("folder:x").listed(f"folder:{folder}", Reading(exclude=path))
     assert len(listing.entries) == 58
     assert {"train/lying/000.png", "test/lying/001.png"} <= {one.name for one in listing.left_out}
+    odd = dict.fromkeys(("#1/a.png", "a\tb\nc\rd\u2028e.png", "a\\n.png", " b.png "), "")
+    write_exclusions(path, odd)
+    assert read_exclusions(path) == odd
+    path.write_bytes(b"\xef\xbb\xbf# mine\r\n#1/b.png\r\ntrain/lying/000.png\twhy\r\n")
+    assert read_exclusions(path) == {"#1/b.png": "", "train/lying/000.png": "why"}
+    listing = dataset_of("folder:x").listed(f"folder:{folder}", Reading(exclude=path))
+    assert [one.name for one in listing.excluded] == ["train/lying/000.png"]
+    assert ("#1/b.png", "excluded, and not there") in [(one.name, one.why) for one in listing.left_out]
     path.write_text("elsewhere/1.png\n")
     with pytest.raises(CnnkitError, match=r"names 1 pictures, of which folder:.* holds none"):
         looked_at(folder, reading=Reading(exclude=path))

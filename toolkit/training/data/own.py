@@ -48,7 +48,9 @@ def load_own(
     except DamagedError as error:
         path = artifact_path(job.root, check_name(job.artifact_name)).with_name(DAMAGED)
         write_lines(path, error.lines)
-        raise DamagedError(f"{error}; all are listed in {path}", error.lines) from None
+        raise DamagedError(
+            f"{error}, or go on with --skip-damaged; all are listed in {path}", error.lines
+        ) from None
 
 
 def listed_members(listing: Listing, watcher: Watcher) -> tuple[Member, ...]:
@@ -63,16 +65,19 @@ def listed_members(listing: Listing, watcher: Watcher) -> tuple[Member, ...]:
     return members(listing, advance)
 
 
-def record_uses(
-    held: tuple[Member, ...], learned: Split, chose: Split | None, test: Split, classes: tuple[str, ...]
-) -> Record:
+def record_uses(held: tuple[Member, ...], learned: Split, chose: Split | None, data: Dataset) -> Record:
     """Return what each picture of a listing is used for; those of `--images` and damaged ones for nothing."""
     uses: dict[tuple[str, str], Use] = {}
-    named: tuple[tuple[Use, Split | None], ...] = (("train", learned), ("validation", chose), ("test", test))
+    named: tuple[tuple[Use, Split | None], ...] = (
+        ("train", learned),
+        ("validation", chose),
+        ("test", data.test),
+    )
     for use, split in named:
         for one in (split.members if split else None) or ():
             uses[one.sha256, one.entry.name] = use
-    return record_of(((m, uses.get((m.sha256, m.entry.name), "unused")) for m in held), classes)
+    met = ((m, uses.get((m.sha256, m.entry.name), "unused")) for m in held)
+    return record_of(met, data.classes, data.listing.excluded if data.listing else ())
 
 
 def write_lines(path: Path, lines: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     if spec.listing is None:
         _refuse_options_of_own(job)
         data = spec.load(job.dataset_name, job.data_dir, True, (channels, *size))
-        data = without_rows(data, job.exclude) if job.exclude else data
+        data = _without_rows(data, job.exclude, watcher) if job.exclude else data
     else:
         listing = spec.listed(job.dataset_name, job.reading)
         held = listed_members(listing, watcher)
@@ -76,7 +77,7 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
         held=chose,
         preprocessing=replace(_as_known(preprocessing, known, job.recipe), levels=levels),
         wanted=job.images,
-        record=record_uses(held, learned, chose, data.test, data.classes) if held else None,
+        record=record_uses(held, learned, chose, data) if held else None,
     )
 
 
@@ -95,6 +96,13 @@ def _refuse_options_of_own(job: Job) -> None:
                 f"{option} goes with pictures of your own (`--dataset folder:PATH`); {job.dataset_name} is "
                 "the same for everybody"
             )
+
+
+def _without_rows(data: Dataset, exclude: Path, watcher: Watcher) -> Dataset:
+    data, absent = without_rows(data, exclude)
+    if absent:
+        watcher.say(f"note: {exclude} names {len(absent):,} pictures that are not there, as {absent[0].name}")
+    return data
 
 
 def _folded_together(held: tuple[Member, ...], watcher: Watcher) -> tuple[Member, ...]:
