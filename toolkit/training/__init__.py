@@ -186,21 +186,21 @@ class EpochRecord:
         """Tell whether this epoch is better in a metric, ties by loss; without held-out images, the later."""
         if self.val_accuracy is None or other.val_accuracy is None:
             return True
-        now, then = self._in(metric), other._in(metric)
+        unknown = -math.inf if metric == "loss" else 0.0
+        mine, its = self.figure(metric), other.figure(metric)
+        now, then = (unknown if figure is None else figure for figure in (mine, its))
         if now != then:
             return now > then
         return (self.val_loss or 0.0) < (other.val_loss or 0.0)
 
-    def _in(self, metric: Metric) -> float:
-        """Return the figure of a metric, greater being better."""
-        loss = math.inf if self.val_loss is None else self.val_loss
-        found = {
+    def figure(self, metric: Metric) -> float | None:
+        """Return the held-out figure of a metric, greater being better: a loss with its sign changed."""
+        return {
             "accuracy": self.val_accuracy,
             "balanced-accuracy": self.val_balanced_accuracy,
             "macro-f1": self.val_macro_f1,
-            "loss": -loss,
+            "loss": None if self.val_loss is None else -self.val_loss,
         }[metric]
-        return 0.0 if found is None else found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +247,11 @@ class TrainingReport(TrainingFigures):
     run: str
     settings: Recipe
     history: tuple[EpochRecord, ...]
+
+    def figure(self, metric: Metric) -> float | None:
+        """Return the held-out figure of the epoch that was kept, as EpochRecord.figure; None for none."""
+        kept = [record for record in self.history if record.epoch == self.selected_epoch]
+        return kept[0].figure(metric) if kept else None
 
 
 @dataclass(frozen=True, kw_only=True)

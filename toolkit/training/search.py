@@ -108,13 +108,20 @@ def plan_search(
 ) -> SearchPlan:
     """Return the search of so many trials around a recipe: what it names in `over`, and given choices.
 
-    Raises CnnkitError for what no range is declared for, and where nothing is held out to compare on.
+    Raises CnnkitError for what no range is declared for, for several folds or seeds, which are no choice, and
+    where nothing is held out to compare on.
     """
     if not isinstance(trials, int) or not 1 <= trials <= MOST_TRIALS:
         raise CnnkitError(
             f"no search {trials!r}: it is how many trials, 1 to {MOST_TRIALS:,}; without one, a sweep "
             "tries every combination"
         )
+    for word, typed in (("fold", "--folds 5"), ("seed", "--seed 0,1,2")):
+        if len(fixed.get(word, ())) > 1:
+            raise CnnkitError(
+                f"a search draws one {word} for each trial, and would take the luckiest {word} for the best: "
+                f"search with one {word}, then sweep what it found with {typed}"
+            )
     changed = {word: values[0] for word, values in fixed.items() if len(values) == 1}
     fields = {setting.word for setting in recipes.settings().values()}
     own = recipes.override(recipe, {word: text for word, text in changed.items() if word in fields})
@@ -210,7 +217,9 @@ def _study(plan: SearchPlan, number: int, results: Sequence[CellResult]) -> optu
     )
     distributions = {one.word: one.distribution() for one in plan.ranges}
     for result in results:
-        done = result.status == "done" and result.by_epoch
+        # of the epoch that was kept, which with `--select last` need not be the best one
+        figure = result.report.figure(plan.metric) if result.report else None
+        done = figure is not None
         pruned = result.status == "pruned"
         state = optuna.trial.TrialState
         study.add_trial(
@@ -218,7 +227,7 @@ def _study(plan: SearchPlan, number: int, results: Sequence[CellResult]) -> optu
                 state=state.COMPLETE if done else state.PRUNED if pruned else state.FAIL,
                 params={one.word: one.value(result.values[one.word]) for one in plan.ranges},
                 distributions=distributions,
-                value=max(result.by_epoch) if done else result.by_epoch[-1] if pruned else None,
+                value=figure if done else result.by_epoch[-1] if pruned else None,
                 intermediate_values=dict(enumerate(result.by_epoch, 1)),
             )
         )

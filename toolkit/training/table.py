@@ -34,10 +34,11 @@ Axes = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Values by axis, without the fold, and the held-out figure of each cell that had them."""
+    """Values by axis, without the fold, and each cell's held-out figure in a metric, greater being better."""
 
     values: Mapping[str, str]
     figures: tuple[float, ...]
+    metric: Metric = "accuracy"
 
     @property
     def mean(self) -> float:
@@ -50,7 +51,8 @@ class Setting:
         spread = ""
         if len(self.figures) > 1:
             spread = f" ± {statistics.stdev(self.figures):.4f} over {len(self.figures)} folds"
-        return f"{self.mean:.4f}{spread}{f': {named}' if named else ''}"
+        what = "" if self.metric == "accuracy" else f"{self.metric.replace('-', ' ')} "
+        return f"{what}{abs(self.mean):.4f}{spread}{f': {named}' if named else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +77,22 @@ class Table:
     @property
     def settings(self) -> tuple[Setting, ...]:
         """Return what was held against each other on held-out images: cells, those of all folds as one."""
+        metric = self._compared
         found: dict[tuple[tuple[str, str], ...], list[float]] = {}
         for result in self.results:
-            report = result.report
-            if report is None or report.val_accuracy is None:
-                continue
-            figure = max(result.by_epoch) if result.by_epoch else report.val_accuracy
-            key = tuple((axis, result.values[axis]) for axis in self.axes if axis != _FOLD)
-            found.setdefault(key, []).append(figure)
-        return tuple(Setting(values=dict(key), figures=tuple(figures)) for key, figures in found.items())
+            figure = result.report.figure(metric) if result.report else None
+            if figure is not None:
+                key = tuple((axis, result.values[axis]) for axis in self.axes if axis != _FOLD)
+                found.setdefault(key, []).append(figure)
+        return tuple(
+            Setting(values=dict(key), figures=tuple(figures), metric=metric) for key, figures in found.items()
+        )
+
+    @property
+    def _compared(self) -> Metric:
+        """Return what cells are compared in: what chose their epochs, or accuracy where that differs."""
+        metrics = {result.report.settings.metric for result in self.results if result.report}
+        return self.metric or (metrics.pop() if len(metrics) == 1 else "accuracy")
 
     @property
     def best(self) -> Setting | None:
@@ -155,7 +164,10 @@ class Table:
             draw_overlay(files["curves"], done, f"{self.model}: {len(done)} of {len(self.results)} cells")
         if self.metric is not None:
             files["history"] = self.folder / "history.png"
-            found = [max(r.by_epoch, default=None) for r in self.results]
+            metric = self.metric
+            found = [
+                r.report.figure(metric) if r.report else max(r.by_epoch, default=None) for r in self.results
+            ]
             given_up = [r.status == "pruned" for r in self.results]
             draw_search(files["history"], found, given_up, f"{self.model}: {self.metric} by trial")
         elif len(self.varied) == 2 and done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,18 @@ REPORT = {
     "sha256": "x",
     "run": "x",
     "settings": {"name": "x"},
-    "history": [],
+    "history": [
+        {
+            "epoch": 1,
+            "attempt": 0,
+            "rate": 0.1,
+            "train_loss": 1.0,
+            "train_accuracy": 0.5,
+            "val_loss": 1.0,
+            "val_accuracy": 0.5,
+            "seconds": 1.0,
+        }
+    ],
     "selected_epoch": 1,
     "test_accuracy": 0.5,
     "test_accuracy_ci95": [0.4, 0.6],
@@ -51,6 +63,14 @@ REPORT = {
     "device_peak_memory_bytes": None,
     "device_utilisation": None,
 }
+
+
+def reported(*epochs: dict[str, float], selected: int = 1, **settings: str) -> TrainingReport:
+    """Return a report of these epochs, of which one was kept."""
+    (like,) = REPORT["history"]  # type: ignore[misc]
+    history = [{**like, "epoch": number, **figures} for number, figures in enumerate(epochs, 1)]  # type: ignore[dict-item]
+    found = {"history": history, "selected_epoch": selected, "settings": {"name": "x", **settings}}
+    return schema.convert(TrainingReport, {**REPORT, **found}, what="x")
 
 
 def plan(trials: int = 12, epochs: int = 6, **fixed: tuple[str, ...]) -> SearchPlan:
@@ -95,7 +115,8 @@ class Bowl:
         run.mkdir(parents=True)
         rows = "".join(f"{figure * epoch / 6}\n" for epoch in range(1, 7))
         (run / "epochs.csv").write_text(f"val_accuracy\n{rows}")
-        done = CellResult(values=values, status="done", wall_s=1.0)
+        report = reported(*({"val_accuracy": figure * epoch / 6} for epoch in range(1, 7)), selected=6)
+        done = CellResult(values=values, status="done", wall_s=1.0, report=report)
         return _judged(done, cell, trial)
 
 
@@ -180,7 +201,7 @@ def test_folds_of_one_setting_are_compared_as_one(tmp_path: Path) -> None:
     results = []
     for lr, figures in (("0.1", (0.5, 0.9)), ("0.2", (0.75, 0.8))):
         for fold, figure in zip(("1/2", "2/2"), figures, strict=True):
-            report = schema.convert(TrainingReport, {**REPORT, "val_accuracy": figure}, what="x")
+            report = reported({"val_accuracy": figure})
             values = {"lr": lr, "fold": fold}
             results.append(CellResult(values=values, status="done", wall_s=1.0, report=report))
     axes = {"lr": ("0.1", "0.2"), "fold": ("1/2", "2/2")}
@@ -188,6 +209,53 @@ def test_folds_of_one_setting_are_compared_as_one(tmp_path: Path) -> None:
     assert table.best is not None
     assert table.best.sentence(table.varied) == "0.7750 ± 0.0354 over 2 folds: --lr 0.2"
     assert table.to_json()["best"] == {"lr": "0.2"}
+
+
+def table_of(folder: Path, *reports: TrainingReport) -> Table:
+    results = tuple(
+        CellResult(values={"lr": str(number)}, status="done", wall_s=1.0, report=report)
+        for number, report in enumerate(reports)
+    )
+    return Table(model="lenet", folder=folder, axes={"lr": ("0", "1")}, results=results)
+
+
+def test_the_best_cell_is_best_in_what_its_epochs_were_chosen_by(tmp_path: Path) -> None:
+    often, fair = (
+        {"val_accuracy": 0.9, "val_balanced_accuracy": 0.4, "val_loss": 0.5},
+        {"val_accuracy": 0.8, "val_balanced_accuracy": 0.7, "val_loss": 0.25},
+    )
+    for metric, best in (
+        ("accuracy", "0.9000: --lr 0"),
+        ("balanced-accuracy", "balanced accuracy 0.7000: --lr 1"),
+        ("loss", "loss 0.2500: --lr 1"),
+    ):
+        table = table_of(tmp_path, reported(often, metric=metric), reported(fair, metric=metric))
+        assert table.best is not None
+        assert table.best.sentence(table.varied) == best
+    mixed = table_of(tmp_path, reported(often, metric="loss"), reported(fair, metric="accuracy"))
+    assert mixed.best is not None
+    assert mixed.best.sentence(mixed.varied) == "0.9000: --lr 0"
+
+
+def test_a_trial_counts_as_the_epoch_that_was_kept(tmp_path: Path) -> None:
+    fell = reported({"val_accuracy": 0.9}, {"val_accuracy": 0.2}, selected=2, select="last")
+    rose = reported({"val_accuracy": 0.3}, {"val_accuracy": 0.5}, selected=2, select="last")
+    table = table_of(tmp_path, fell, rose)
+    assert table.best is not None
+    assert table.best.values == {"lr": "1"}
+    given = plan(lr=("0", "1"))
+    results = [
+        replace(one, values={**one.values, "batch": "64"}, by_epoch=(0.9, 0.2)) for one in table.results
+    ]
+    study = searching._study(given, 9, results)
+    assert [trial.value for trial in study.trials] == [0.2, 0.5]
+
+
+@pytest.mark.parametrize(("word", "values"), [("fold", ("1/2", "2/2")), ("seed", ("0", "1", "2"))])
+def test_several_folds_or_seeds_are_no_choice_of_a_search(word: str, values: tuple[str, ...]) -> None:
+    with pytest.raises(CnnkitError, match=f"the luckiest {word} for the best: search with one {word}, then"):
+        plan(**{word: values})
+    assert plan(**{word: values[:1]}).ranges
 
 
 @pytest.mark.parametrize("text", ["", "0/5", "6/5", "1/1", "1/101", "a/b", "1-5"])
