@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
+from safetensors import SafetensorError, safe_open
+
 from toolkit import schema
 from toolkit.artifacts import write_json
 from toolkit.clusters import Demand, Work, Workplace
@@ -20,7 +23,7 @@ from toolkit.clusters.local import stopped_as_by_ctrl_c
 from toolkit.errors import CnnkitError
 from toolkit.schema import Magnitude
 from toolkit.training import TrainingReport
-from toolkit.training.record.folder import unfinished_runs
+from toolkit.training.record.folder import GOOD, unfinished_runs
 from toolkit.training.sending import ReadFiles, rooted
 
 T = TypeVar("T")
@@ -160,16 +163,18 @@ class TrialJudge(Protocol):
         """Tell whether figures so far are worse than its predecessors'."""
 
 
-def _by_epoch(cell: Path, trial: TrialJudge) -> tuple[tuple[float, ...], bool]:
+def _by_epoch(cell: Path, trial: TrialJudge, *, ended: bool) -> tuple[tuple[float, ...], bool]:
     """Return the figures of a cell's epochs up to where its trial gives it up, and whether it does.
 
-    The epochs are judged one by one, however many came since the last look: it changes nothing when that is.
+    The epochs are judged one by one, however many came since the last look, and of a cell at work those alone
+    that the guard cannot take back: it changes nothing when that is.
     """
     tables = sorted(cell.glob("*/runs/*/epochs.csv"))
     found: list[float] = []
     if tables:
+        last = None if ended else _lasting_epochs(tables[-1].parent)
         with contextlib.suppress(OSError), tables[-1].open(newline="") as stream:
-            for row in csv.DictReader(stream):
+            for row in itertools.islice(csv.DictReader(stream), last):
                 figure = trial.figure(row)
                 if figure is None:
                     break
@@ -179,12 +184,19 @@ def _by_epoch(cell: Path, trial: TrialJudge) -> tuple[tuple[float, ...], bool]:
     return tuple(found), False
 
 
+def _lasting_epochs(run: Path) -> int:
+    """Return how many epochs of a run stay whatever comes: those up to where the guard would go back to."""
+    with contextlib.suppress(OSError, SafetensorError), safe_open(run / GOOD, framework="numpy") as state:
+        return int(json.loads(state.metadata()["progress"])["epoch"])
+    return 0
+
+
 def _given_up(cell: Path, trial: TrialJudge) -> bool:
-    return _by_epoch(cell, trial)[1]
+    return _by_epoch(cell, trial, ended=False)[1]
 
 
 def _judged(result: CellResult, cell: Path, trial: TrialJudge) -> CellResult:
-    by_epoch, pruned = _by_epoch(cell, trial)
+    by_epoch, pruned = _by_epoch(cell, trial, ended=True)
     if not pruned:
         return replace(result, by_epoch=by_epoch)
     return CellResult(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import save_file
 
 from toolkit import schema, zoo
 from toolkit.clusters.local import LocalWorkplace
@@ -14,7 +16,7 @@ from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
 from toolkit.training import TrainingReport
 from toolkit.training import search as searching
-from toolkit.training.cells import CellPlan, CellResult, TrialJudge, _judged
+from toolkit.training.cells import CellPlan, CellResult, TrialJudge, _given_up, _judged
 from toolkit.training.folds import Fold
 from toolkit.training.search import SearchPlan, plan_search, run_search
 from toolkit.training.sweep import sweep
@@ -235,6 +237,34 @@ def test_the_best_cell_is_best_in_what_its_epochs_were_chosen_by(tmp_path: Path)
     mixed = table_of(tmp_path, reported(often, metric="loss"), reported(fair, metric="accuracy"))
     assert mixed.best is not None
     assert mixed.best.sentence(mixed.varied) == "0.9000: --lr 0"
+
+
+class Falls:
+    """Gives up what falls below a half."""
+
+    def figure(self, epoch: Mapping[str, str]) -> float | None:
+        return float(epoch["val_accuracy"])
+
+    def gives_up(self, by_epoch: Sequence[float]) -> bool:
+        return by_epoch[-1] < 0.5
+
+
+def test_epochs_that_the_guard_may_take_back_give_no_trial_up(tmp_path: Path) -> None:
+    folder = tmp_path / "lenet" / "runs" / "1"
+    folder.mkdir(parents=True)
+
+    def told(*figures: float, good: int | None = None) -> bool:
+        (folder / "epochs.csv").write_text("val_accuracy\n" + "".join(f"{one}\n" for one in figures))
+        if good is not None:
+            save_file({}, folder / "good.state", metadata={"progress": json.dumps({"epoch": good})})
+        return _given_up(tmp_path, Falls())
+
+    assert not told(0.7, 0.2)
+    assert not told(0.7, 0.2, good=1)
+    done = CellResult(values={}, status="done", wall_s=1.0)
+    assert _judged(done, tmp_path, Falls()).status == "pruned"  # no more epochs come
+    assert not told(0.7, 0.6, 0.3, good=2)
+    assert told(0.7, 0.6, 0.3, good=3)
 
 
 def test_a_trial_counts_as_the_epoch_that_was_kept(tmp_path: Path) -> None:

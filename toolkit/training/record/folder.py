@@ -19,6 +19,8 @@ from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.training import TrainingReport
 from toolkit.training.record.facts import RunFacts, differences
 
+# the state at the end of the last good epoch
+GOOD = "good.state"
 _FACTS, _REPORT, _LOCK = "run.json", "report.json", "run.lock"
 
 

@@ -23,6 +23,7 @@ from toolkit.errors import CnnkitError, CorruptError
 from toolkit.training.compute.ranks import Ranks
 from toolkit.training.loop import Loop
 from toolkit.training.progress import Progress
+from toolkit.training.record.folder import GOOD
 from toolkit.weights import give, unshared
 
 # a save may cost so much of a run's time; large networks are then saved less often than asked
@@ -35,7 +36,7 @@ class Snapshots:
     def __init__(self, folder: Path | None, every_s: float, ranks: Ranks) -> None:
         """Keep states in a folder, which the first rank alone has."""
         here = folder or Path()
-        self.good = here / "good.state"
+        self.good = here / GOOD
         self.latest = here / "latest.state"
         self._ranks = ranks
         self._every_s = every_s
