@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import itertools
 import json
 import subprocess
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 STALL_S = 600
 _RESULT = "result.json"
+# bytes that file systems take, 255, less the number of a search's trial
+_LONGEST_NAME = 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +64,14 @@ class CellResult:
 
 
 def cell_name(values: Mapping[str, str]) -> str:
-    """Return a cell's name, also of its folder."""
-    name = "_".join(f"{axis}-{value}" for axis, value in values.items()) or "only"
-    return "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in name)
+    """Return a cell's name, also of its folder; a long one ends with a hash in place of what is cut off."""
+    told = "_".join(f"{axis}-{value}" for axis, value in values.items()) or "only"
+    name = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in told)
+    data = name.encode()
+    if len(data) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return f"{data[: _LONGEST_NAME - len(digest) - 1].decode('utf-8', 'ignore')}_{digest}"
 
 
 def known_result(cell: Path) -> CellResult | None:

@@ -37,6 +37,15 @@ def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
     assert cell_name({}) == "only"
 
 
+def test_names_that_no_file_system_takes_are_cut_and_still_differ(tmp_path: Path) -> None:
+    longest = {"recipe": "r" * 243}
+    assert cell_name(longest) == f"recipe-{'r' * 243}"
+    cut = [cell_name({"recipe": f"{'ü' * 300}{end}.toml", "lr": "0.1"}) for end in ("a", "b")]
+    assert cut[0] != cut[1]
+    for name in (cell_name(longest), *cut):
+        (tmp_path / f"9999_{name}").mkdir()
+
+
 def test_every_cell_reads_pictures_as_the_sweep_was_told(tmp_path: Path) -> None:
     said = {
         "group": "clip.",
