@@ -25,12 +25,12 @@ from exporters.run.context import RunContext, context_of
 from exporters.run.drafting import fp32_graph, refuse_other_dialect
 from exporters.run.int8 import quantize_within
 from exporters.run.publish import inherited, publish
-from exporters.run.source import export_path
 from toolkit.artifacts import CHECKPOINT, Artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
 from toolkit.exporting.evidence import Evidence, answers_of
+from toolkit.exporting.placing import export_path
 from toolkit.graphs import GRAPH
 from toolkit.graphs.facts import input_spec, opset_of, output_spec, write_facts
 from toolkit.graphs.reading import read_graph

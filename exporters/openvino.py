@@ -15,13 +15,13 @@ from exporters.proving.proof import make_proof
 from exporters.run.context import RunContext, context_of
 from exporters.run.engine import compare_engine, hold_engine
 from exporters.run.publish import inherited, publish_folder
-from exporters.run.source import export_path
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.backends.openvino import GRAPH_FILE, IR
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CorruptError, UnavailableError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need
+from toolkit.exporting.placing import export_path
 from toolkit.graphs import GRAPH
 from toolkit.machine.packages import package_version
 from toolkit.passports import Format, Passport, Precision, Target

@@ -10,7 +10,6 @@ from typing import ClassVar
 from exporters.proving.proof import proof_path
 from exporters.run.context import context_of
 from exporters.run.publish import inherited, publish
-from exporters.run.source import export_path
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.choices import Budget
@@ -19,6 +18,7 @@ from toolkit.choosing.candidates import FileFinder
 from toolkit.choosing.judging import pictures_for
 from toolkit.choosing.packs import SUFFIX, Unpacked, write_pack
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need
+from toolkit.exporting.placing import export_path
 from toolkit.graphs import GRAPH
 from toolkit.passports import SYMMETRIC, UNSIGNED, Dialect, Format, Passport, Precision
 

@@ -12,13 +12,13 @@ from typing import Annotated, Any, ClassVar
 from exporters.repository.config import FILES, ModelRunner, labels_text, model_config
 from exporters.run.context import context_of
 from exporters.run.publish import inherited, publish_folder
-from exporters.run.source import export_path
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import BACKENDS
 from toolkit.checkpoints import tool_versions
 from toolkit.choices import SUFFIX
 from toolkit.errors import UnavailableError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
+from toolkit.exporting.placing import export_path
 from toolkit.graphs import GRAPH
 from toolkit.opening import Selection
 from toolkit.passports import Format, Passport, Precision

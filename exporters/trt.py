@@ -17,12 +17,12 @@ from exporters.proving.proof import make_proof, proof_path
 from exporters.run.context import RunContext, context_of
 from exporters.run.engine import compare_engine, hold_engine
 from exporters.run.publish import inherited, publish
-from exporters.run.source import export_path
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import UnavailableError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, own_options
+from toolkit.exporting.placing import export_path
 from toolkit.graphs import GRAPH
 from toolkit.graphs.reading import read_graph
 from toolkit.graphs.running import logits

@@ -16,11 +16,11 @@ from exporters.browser.visiting import Browser, ProofRecord, find_browser, requi
 from exporters.proving.proof import proof_path, proven
 from exporters.run.context import context_of
 from exporters.run.publish import inherited, publish_folder
-from exporters.run.source import export_path
 from toolkit.artifacts import Artifact, now
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError
 from toolkit.exporting import Checked, Context, Exported, Exporter, ExportOptions, Need, Option
+from toolkit.exporting.placing import export_path
 from toolkit.figures import bytes_text
 from toolkit.graphs import GRAPH
 from toolkit.passports import Format, Passport, Precision, Verification

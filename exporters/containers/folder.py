@@ -18,11 +18,11 @@ from exporters.containers.trial import CALLERS, ServerTrial, ServerUsage, trial,
 from exporters.proving.proof import proof_path, recorded
 from exporters.run.context import RunContext, context_of
 from exporters.run.publish import inherited, publish_folder
-from exporters.run.source import export_path
 from toolkit.artifacts import Artifact, now, open_artifact, sidecar
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, UnavailableError, needs_extra
 from toolkit.exporting import Checked, Context, Exported, Exporter, ExportOptions, Need, Option
+from toolkit.exporting.placing import export_path
 from toolkit.figures import mebibytes_text
 from toolkit.graphs import GRAPH
 from toolkit.machine.cpu import cpu

@@ -13,7 +13,7 @@ from exporters.run.cache import asked, export_key, stored
 from exporters.run.context import RunContext
 from exporters.run.publish import refuse_unwritable
 from exporters.run.report import Missed, Report
-from exporters.run.source import export_path, refuse_another_network, remove_leftovers
+from exporters.run.source import remove_leftovers
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.exporting import (
@@ -28,6 +28,7 @@ from toolkit.exporting import (
     reaches,
 )
 from toolkit.exporting.evidence import data_fingerprint
+from toolkit.exporting.placing import export_path, refuse_another_network
 from toolkit.graphs import GRAPH
 from toolkit.passports import Dialect, Precision
 from toolkit.telling import Tell

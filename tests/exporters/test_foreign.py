@@ -10,8 +10,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from exporters.run.source import adopt
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from toolkit.artifacts import open_artifact
+from toolkit.choices import Budget
+from toolkit.choosing import ChooseSettings
+from toolkit.choosing.candidates import find_files
+from toolkit.errors import CnnkitError
+from toolkit.telling import silent
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx"))
 QUICK = ("light_squeezenet",)
@@ -242,6 +248,9 @@ def test_two_files_of_one_name_never_take_each_others_place_unasked(tmp_path: Pa
         assert "is made of another file (model, from elsewhere)" in result.stderr
         assert "`--name OTHER` keeps both, `--fresh` replaces what is there" in result.stderr
         assert {path: Path(path).read_bytes() for path in before} == before
+    with pytest.raises(CnnkitError, match=r"is made of another file \(model, from elsewhere\)"):
+        find_files(adopt(other), root, ChooseSettings(), Budget(), silent, judged=False)
+    assert {path: Path(path).read_bytes() for path in before} == before
     again = export_onnx(other, root, "--fresh")["artifacts"][0]["path"]
     assert Path(again).read_bytes() != before[again]
     left = sorted(path.name for path in (root / "model").iterdir() if not path.name.startswith("."))

@@ -16,6 +16,7 @@ from toolkit.choosing import Candidate, ChooseSettings, Rejection
 from toolkit.choosing.unmade import recall, remember
 from toolkit.errors import CnnkitError, GateError, UndecidedError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, make, reaches
+from toolkit.exporting.placing import refuse_another_network
 from toolkit.machine.cpu import cpu
 from toolkit.opening import Selection, as_asked
 from toolkit.passports import SYMMETRIC, UNSIGNED, Dialect, Passport, Precision
@@ -97,8 +98,11 @@ def find_files(
 ) -> CandidateFiles:
     """Find, or make, what each backend runs of a network. `judged` tells whether pictures can judge int8.
 
-    With `lacking`, the reasons for what is missing, only what lies there is taken.
+    With `lacking`, the reasons for what is missing, only what lies there is taken. Raises CnnkitError where
+    what is made would take another network's place.
     """
+    if lacking is None:
+        refuse_another_network(source, ExportOptions(root=root))
     finder = FileFinder(source, root, settings, budget, tell, judged=judged, lacking=lacking)
     found = CandidateFiles()
     for name in backends_asked(settings):

@@ -12,6 +12,7 @@ from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, open_artifac
 from toolkit.backends import BACKENDS, Backend, backend_names
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, make, make_need, reaches
+from toolkit.exporting.placing import refuse_another_network
 from toolkit.graphs import GRAPH
 from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model
 from toolkit.passports import Passport, Precision, TensorSpec
@@ -196,6 +197,8 @@ class _Finder:
         words = [word for word in backend.formats.values() if word and _makes(word, source, options)]
         if not words:
             return None
+
+        refuse_another_network(source, options)
 
         def find(need: Need) -> Artifact | None:
             return self._needed(source, need)
