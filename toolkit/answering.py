@@ -141,9 +141,9 @@ def read_picture(
         source, name=name, max_pixels=max_pixels, max_bytes=max_bytes, wide=preprocessing.wide
     )
     decode_ms = (time.perf_counter() - start) * 1e3
-    turned = invert == "yes" or (invert == "auto" and ground_differs(image, preprocessing))
-    pixels = fit_pixels(image, preprocessing, invert=turned)
-    return Picture(pixels=pixels, inverted=turned, decode_ms=decode_ms)
+    pixels = fit_pixels(image, preprocessing)
+    turned = invert == "yes" or (invert == "auto" and ground_differs(pixels, preprocessing))
+    return Picture(pixels=255 - pixels if turned else pixels, inverted=turned, decode_ms=decode_ms)
 
 
 def data_word(passport: Passport, name: str | None, *, fallback: str | None = None) -> str:

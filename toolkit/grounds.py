@@ -30,11 +30,6 @@ def border_colour(image: Image.Image) -> int | tuple[int, ...]:
     return colour[0] if len(colour) == 1 else colour
 
 
-def background_is_light(image: Image.Image) -> bool:
-    """Tell whether a picture's border is light: a photo or drawing on paper, not a data set's tile."""
-    return bool(np.median(_border(image.convert("L"))) > 127)
-
-
 def ground_of(pixels: Pixels, agreeing: float = AGREEING) -> Ground:
     """Tell what (N, 1, H, W) uint8 pictures, N ≥ 1, have at their border.
 

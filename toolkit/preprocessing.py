@@ -16,7 +16,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.grounds import background_is_light, border_colour
+from toolkit.grounds import border_colour, light_grounds
 from toolkit.images import (
     Floats,
     Ground,
@@ -101,16 +101,13 @@ class Preprocessing:
             raise ValueError("std holds a 0, by which nothing can be divided")
 
 
-def fit_pixels(image: Image.Image, preprocessing: Preprocessing, *, invert: bool = False) -> Pixels:
-    """Bring a decoded picture to the network's (C, H, W) as uint8; colours stay in the order RGB.
-
-    `invert` turns dark-on-light into light-on-dark.
-    """
+def fit_pixels(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """Bring a decoded picture to the network's (C, H, W) as uint8; colours stay in the order RGB."""
     picture = in_mode(image, "L" if preprocessing.channels == 1 else "RGB")
     placed = _padded if preprocessing.resize == "pad" else _cut_out
     pixels = np.asarray(placed(picture, preprocessing), dtype=np.uint8)
     pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-    return np.ascontiguousarray(255 - pixels if invert else pixels)
+    return np.ascontiguousarray(pixels)
 
 
 def _padded(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
@@ -157,15 +154,16 @@ def _resized(picture: Image.Image, size: tuple[int, int], preprocessing: Preproc
     return picture.resize(size, _FILTERS[kind])
 
 
-def ground_differs(image: Image.Image, preprocessing: Preprocessing) -> bool:
+def ground_differs(pixels: Pixels, preprocessing: Preprocessing) -> bool:
     """Tell whether a picture must be inverted to have the ground that its network learned on.
 
+    `pixels` are (C, H, W) as `fit_pixels` gives them: of such ones training learned the ground.
     Where no ground was noted it is dark, as in the zoo's own grey data sets. Nothing is inverted for a
     network that learned on either ground, or in colour.
     """
     if preprocessing.channels != 1 or preprocessing.ground == "mixed":
         return False
-    return background_is_light(image) != (preprocessing.ground == "light")
+    return bool(light_grounds(pixels[None])) != (preprocessing.ground == "light")
 
 
 def normalise(pixels: Pixels, preprocessing: Preprocessing) -> Floats:

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from toolkit import schema
+from toolkit.answering import read_picture
 from toolkit.errors import CorruptError, ImageError
-from toolkit.grounds import background_is_light, ground_of
+from toolkit.grounds import ground_of
 from toolkit.images import (
     BAND_PIXELS,
     Ground,
@@ -139,9 +140,7 @@ def test_proportions_are_kept_by_padding_with_the_border() -> None:
 
 
 def test_invert_turns_dark_on_light_around() -> None:
-    image = Image.new("L", (28, 28), 255)
-    assert background_is_light(image)
-    assert fit_pixels(image, GREY, invert=True).max() == 0
+    assert read_picture(encoded(Image.new("L", (28, 28), 255)), GREY, "yes").pixels.max() == 0
 
 
 @pytest.mark.parametrize(
@@ -178,8 +177,19 @@ def test_a_ground_that_the_network_did_not_learn_on_differs(
     channels: int, ground: Ground | None, differing: set[int]
 ) -> None:
     network = Preprocessing(size=(28, 28), channels=channels, ground=ground)
-    found = {shade for shade in (0, 255) if ground_differs(Image.new("L", (9, 9), shade), network)}
+    found = {
+        shade for shade in (0, 255) if ground_differs(np.full((channels, 28, 28), shade, np.uint8), network)
+    }
     assert found == differing
+
+
+def test_a_hairline_around_a_picture_is_not_its_ground() -> None:
+    image = Image.new("L", (256, 256), 230)
+    ImageDraw.Draw(image).rectangle((0, 0, 255, 255), outline=0)
+    network = dataclasses.replace(GREY, ground="light")
+    assert ground_of(fit_pixels(image, network)[None]) == "light"
+    assert not read_picture(encoded(image), network).inverted
+    assert read_picture(encoded(image), GREY).inverted
 
 
 def read(data: dict[str, Any]) -> Preprocessing:

@@ -1,7 +1,7 @@
 // A network in the browser: `const net = await load("."); await net.classify(image)`. No server answers,
 // nothing leaves the device. Types stand in classifier.d.ts.
 import { ClassifierError, decode, filled, refuse } from "./decoding.js";
-import { fit, groundDiffers, tensorOf } from "./pixels.js";
+import { fit, groundDiffers, tensorOf, turned } from "./pixels.js";
 
 export { ClassifierError, filled };
 
@@ -127,9 +127,9 @@ class Classifier {
   /** Bring a picture to the network's size; `inverted` tells whether its ground was turned. */
   async prepare(image, { invert = "auto" } = {}) {
     const how = this.passport.preprocessing;
-    const picture = await decode(image, how);
-    const inverted = invert === "auto" ? groundDiffers(picture, how) : invert === true || invert === "yes";
-    return { ...fit(picture, how, inverted), inverted };
+    const seen = fit(await decode(image, how), how);
+    const inverted = invert === "auto" ? groundDiffers(seen, how) : invert === true || invert === "yes";
+    return { ...(inverted ? turned(seen) : seen), inverted };
   }
 
   /** Classify a picture: a Blob, an <img>, <canvas> or <video>, an ImageBitmap, ImageData, encoded bytes. */

@@ -124,7 +124,7 @@ function covering(picture, how) {
 }
 
 /** Bring a picture to the network's size; colours stay in the order RGB. */
-export function fit(picture, how, invert = false) {
+export function fit(picture, how) {
   const [height, width] = how.size;
   const { channels } = picture;
   const pad = how.resize === "pad";
@@ -139,8 +139,7 @@ export function fit(picture, how, invert = false) {
       const [column, row] = [x - left, y - top];
       const outside = column < 0 || row < 0 || column >= wide || row >= tall;
       for (let c = 0; c < channels; c++, at++) {
-        const value = outside ? ground[c] : from.data[(row * wide + column) * channels + c];
-        data[at] = invert ? 255 - value : value;
+        data[at] = outside ? ground[c] : from.data[(row * wide + column) * channels + c];
       }
     }
   }
@@ -171,10 +170,15 @@ export function flatten(rgba, channels, data, start = 0) {
   }
 }
 
-/** Whether a grey picture must be inverted to have the ground that its network learned on. */
-export function groundDiffers(picture, how) {
+/** Whether a grey picture, at the network's size, must be inverted to have the ground that its network learned on. */
+export function groundDiffers(fitted, how) {
   if (how.channels !== 1 || how.ground === "mixed") return false;
-  return border(picture)[0] > 127 !== (how.ground === "light");
+  return border(fitted)[0] > 127 !== (how.ground === "light");
+}
+
+/** Turn dark-on-light into light-on-dark. */
+export function turned(picture) {
+  return { ...picture, data: picture.data.map((value) => 255 - value) };
 }
 
 /** Turn pixels at the network's size into its input, NCHW or NHWC, in float32 or (raw) uint8. */

@@ -16,14 +16,15 @@ from toolkit.preprocessing import Preprocessing, normalise
 
 MINE = """async (cases) => {
   const { decode } = await import("./decoding.js");
-  const { fit, groundDiffers, tensorOf } = await import("./pixels.js");
+  const { fit, groundDiffers, tensorOf, turned } = await import("./pixels.js");
   const packed = (array) => btoa(String.fromCharCode(...new Uint8Array(array.buffer)));
   const made = [];
   for (const { data, how } of cases) {
     const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
     const picture = await decode(bytes, how);
-    const inverted = groundDiffers(picture, how);
-    const seen = fit(picture, how, inverted);
+    const fitted = fit(picture, how);
+    const inverted = groundDiffers(fitted, how);
+    const seen = inverted ? turned(fitted) : fitted;
     const tensor = tensorOf(seen, how, { dtype: "float32", layout: "NCHW" });
     made.push({ inverted, pixels: packed(seen.data), tensor: packed(tensor) });
   }
