@@ -58,7 +58,9 @@ def _check_alike(served: Artifact, artifact: Artifact) -> None:
 
 
 def open_rechosen(model: ServedModel, tell: Tell) -> Newer | None:
-    """Return a model as it was chosen since, warmed up; None where nothing new was, or holds (told).
+    """Return a model as it was chosen since, or as usual where its choice does not hold any more, warmed up.
+
+    None where nothing new was chosen, or where that does not hold (told).
 
     Raises CnnkitError where the choice cannot be read, or what was chosen must not or cannot take over.
     """
@@ -92,10 +94,10 @@ class Reloader:
         self.say = say
         self._said: set[str] = set()
 
-    async def run(self, every_s: float = EVERY_S) -> None:
+    async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(EVERY_S)
             await self.look()
 
     async def look(self) -> None:
@@ -112,7 +114,8 @@ class Reloader:
             if chosen := await self._rechosen(model):
                 found.append(chosen)
                 continue
-            for version in list(model.opened):
+            # a choice is of one file: another one of that name and precision was not chosen
+            for version in [one for one in model.opened if not (model.choice and one == model.default)]:
                 with self._saying(f"{model.name} {version}"):
                     made = await asyncio.to_thread(open_newer, model, version)
                     found += [Newer(model=model, version=version, classifier=made)] if made else []

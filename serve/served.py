@@ -16,7 +16,7 @@ from serve.classifier import Classifier
 from serve.settings import OpeningSettings
 from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, Backend, backend_names
-from toolkit.choices import ChoiceFile, choice_path, read_choice
+from toolkit.choices import ChoiceFile, choice_path, not_opened, origin_of, read_choice, weights_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.opening import as_asked, describe, fits, is_path, newest_name, readings
 from toolkit.resolving import resolve_choice, said_choice, settings_of
@@ -43,8 +43,8 @@ class ServedModel:
     version, None where the model cannot be served by this backend, and `why_not` says why; `files` are
     the versions' newest files. A model that was named by its path is `pinned`: it stays that file,
     whatever else has its name. `main` tells the API's from those that the page has beside it; `choice` is
-    the one that it is served by, `looked_at` the last that was looked at, and `asked` how the name is opened
-    where none holds; without it no choice is looked at.
+    the one that it is served by, `looked_at` the last that was looked at, `asked` and `usual` how the name is
+    opened where none holds, and by which backend; without these no choice is looked at.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ServedModel:
     main: bool = True
     choice: ChoiceFile | None = None
     asked: OpeningSettings | None = None
+    usual: Backend | None = None
     looked_at: ChoiceFile | None = None
     files: dict[str, Artifact] = field(default_factory=dict)
     opened: dict[str, Classifier] = field(default_factory=dict)
@@ -231,17 +232,9 @@ def line_up(
     opener.require(instead=f"`cnnkit serve --backend {DEFAULT_BACKEND}` runs here")
     found: dict[str, list[ServedModel]] = {}
     for model in list(models) or [newest_name(opening.selection(backend))]:
-        served = _chosen(model, opening, tell) if choices else None
+        served = _chosen(model, opening, opener, tell) if choices else None
         if served is None:
-            artifact = opening.find(model, backend)
-            served = ServedModel(
-                name=artifact.name,
-                backend=opener,
-                opening=opening,
-                artifact=artifact,
-                pinned=is_path(model),
-                asked=opening if choices and not is_path(model) else None,
-            )
+            served = _usual(model, opening, opener, choices=choices)
             with contextlib.suppress(CorruptError):  # which was told, too
                 served.looked_at = read_choice(choice_path(opening.root, served.name))
         name = served.name
@@ -255,20 +248,58 @@ def line_up(
 def rechosen(model: ServedModel, tell: Tell) -> ServedModel | None:
     """Return a model as `cnnkit choose` chose it since; None where nothing new was, or holds here (told).
 
+    Where what it was chosen by does not hold any more, as of older weights, it is opened as usual (told).
+
     Raises CnnkitError where the choice cannot be read.
     """
-    if model.asked is None:
+    if model.asked is None or model.usual is None:
         return None
     found = read_choice(choice_path(model.asked.root, model.name))
-    if found is None or found in (model.choice, model.looked_at):
-        return None
-    made = _chosen(model.name, model.asked, tell)
-    if made is None:
+    if found is not None and found not in (model.choice, model.looked_at):
+        made = _chosen(model.name, model.asked, model.usual, tell)
+        if made is not None:
+            return made
         model.looked_at = found
-    return made
+    return _unchosen(model, model.asked, model.usual, tell)
 
 
-def _chosen(model: str, opening: OpeningSettings, tell: Tell) -> ServedModel | None:
+def _unchosen(model: ServedModel, opening: OpeningSettings, usual: Backend, tell: Tell) -> ServedModel | None:
+    """Return the usual file of a name whose choice does not hold any more (told); None where it does.
+
+    A usual file of other weights than the newest, as one that was not exported again yet, is no better.
+    """
+    why = model.choice and not_opened(model.choice, opening.root)
+    if not why:
+        return None
+    made = _usual(model.name, opening, usual, choices=True)
+    made.looked_at = model.choice
+    newest = made.artifact and origin_of(opening.root, made.artifact) == weights_of(opening.root, model.name)
+    name, until = model.name, f"or until `cnnkit export {model.name}`, what was chosen is served on"
+    if made.artifact and newest:
+        until = f"{made.artifact.path.name} is served"
+    tell(
+        f"what was chosen for {name} does not hold any more: {why}; `cnnkit choose {name}` chooses again, "
+        f"and until then, {until}"
+    )
+    return made if newest else None
+
+
+def _usual(model: str, opening: OpeningSettings, backend: Backend, *, choices: bool) -> ServedModel:
+    """Return a model as its name, or its path, is opened where nothing was chosen. Raises CnnkitError."""
+    artifact = opening.find(model, backend.name)
+    chooses = choices and not is_path(model)
+    return ServedModel(
+        name=artifact.name,
+        backend=backend,
+        opening=opening,
+        artifact=artifact,
+        pinned=is_path(model),
+        asked=opening if chooses else None,
+        usual=backend if chooses else None,
+    )
+
+
+def _chosen(model: str, opening: OpeningSettings, usual: Backend, tell: Tell) -> ServedModel | None:
     """Return a name as `cnnkit choose` chose it; None where nothing was, or it does not hold here (told)."""
     found = resolve_choice(model, opening, tell)
     if found is None or found.choice is None:
@@ -287,6 +318,7 @@ def _chosen(model: str, opening: OpeningSettings, tell: Tell) -> ServedModel | N
         artifact=found.artifact,
         choice=found.choice,
         asked=opening,
+        usual=usual,
     )
 
 

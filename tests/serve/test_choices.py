@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from serve.reload import Reloader
 from serve.served import line_up
 from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, serving, tensor
-from toolkit.artifacts import read_passport
+from toolkit.artifacts import read_passport, stamp
 from toolkit.choices import (
     ChoiceFile,
     Contender,
@@ -88,18 +90,7 @@ def test_a_choice_that_is_made_while_serving_takes_over_and_one_that_does_not_ho
 ) -> None:
     path, said = choice_path(tmp_path, MODEL), []
     path.unlink()
-    served = line_up([MODEL], "ort", OpeningSettings(root=tmp_path), others=False, choices=True)
-    metrics = ServerMetrics()
-    registry = Registry(served, BatchingSettings(), metrics.batch)
-    registry.start()
-    reloader = Reloader(registry, metrics, said.append)
-
-    def look() -> Version:
-        asyncio.run(reloader.look())
-        found = registry.opened(registry.models[MODEL], None)
-        assert found is not None
-        return found
-
+    look = looking(tmp_path, said)
     first = look()
     assert (first.model.choice, said) == (None, [])
     write_choice(path, chosen)
@@ -111,6 +102,57 @@ def test_a_choice_that_is_made_while_serving_takes_over_and_one_that_does_not_ho
     write_choice(path, dataclasses.replace(chosen, weights="0"))
     assert look().model is look().model is second.model
     assert [text.partition(" is ")[2][:9] for text in said[1:]] == ["not taken"]
+
+
+def looking(root: Path, said: list[str]) -> Callable[[], Version]:
+    """Serve the model of a folder; return what looks for newer files, and returns what is served then."""
+    served = line_up([MODEL], "ort", OpeningSettings(root=root), others=False, choices=True)
+    metrics = ServerMetrics()
+    registry = Registry(served, BatchingSettings(), metrics.batch)
+    registry.start()
+    reloader = Reloader(registry, metrics, said.append)
+
+    def look() -> Version:
+        asyncio.run(reloader.look())
+        found = registry.opened(registry.models[MODEL], None)
+        assert found is not None
+        return found
+
+    return look
+
+
+def test_newer_weights_end_a_choice_once_their_file_is_here(
+    chosen: ChoiceFile, shipped: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    look = looking(tmp_path, said)
+    first = look()
+    assert (first.model.choice, said) == (chosen, [])
+    source = shipped.with_suffix(".safetensors")
+    weights = lay(source, tmp_path, source.read_bytes() + b" ")
+    assert look().model is look().model is first.model
+    assert len(said) == 1
+    assert "or until `cnnkit export lenet-maxpool`, what was chosen is served on" in said[0]
+    graph = lay(shipped, tmp_path, shipped.read_bytes(), source_sha256=weights)
+    found = look()
+    assert (found.model.choice, found.model.artifact and found.model.artifact.passport.source_sha256) == (
+        None,
+        weights,
+    )
+    assert (
+        "made of other weights than the newest; `cnnkit choose lenet-maxpool` chooses again, and" in said[1]
+    )
+    assert said[2].startswith("reloaded ")
+    assert look().model is found.model
+    assert (len(said), graph) == (3, read_passport(shipped).sha256)
+
+
+def lay(source: Path, root: Path, content: bytes, **facts: Any) -> str | None:
+    """Put a newer file of an artifact into a folder; return its hash."""
+    path = root / MODEL / source.name
+    path.write_bytes(content)
+    known = dataclasses.replace(read_passport(source), created="2099-01-01T00:00:00+00:00", **facts)
+    return stamp(path, known).passport.sha256
 
 
 def test_a_server_of_a_choice_answers(chosen: ChoiceFile, tmp_path: Path) -> None:
