@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import signal
 import socket
 import threading
@@ -135,7 +136,11 @@ def test_a_cell_that_no_machine_has_room_for_is_refused_before_anything_starts(
 def test_ranks_on_a_cluster_train_as_ranks_of_this_machine(
     two_nodes: TwoNodes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    fixed = {**FIXED, "epochs": 2, "ranks": 2}
+    start = train("lenet-relu", root=tmp_path / "start", epochs=1, **FIXED).checkpoint
+    weights = tmp_path / "weights.json"
+    weights.write_text(json.dumps({name: 1 + len(name) for name in start.passport.classes}))
+    read = {"pretrained": str(start.path), "class_weights": str(weights), "teacher": "lenet-maxpool"}
+    fixed = {**FIXED, **read, "epochs": 2, "ranks": 2}
     watcher = Listener()
     on = f"ray:{two_nodes.address}"
     there = train("lenet-relu", on=on, root=tmp_path / "there", watcher=watcher, **fixed)
