@@ -18,6 +18,7 @@ from PIL import Image
 
 from toolkit.grounds import border_colour, light_grounds
 from toolkit.images import (
+    MAX_PIXELS,
     Floats,
     Ground,
     Levels,
@@ -33,6 +34,8 @@ Interpolation = Literal["box-bilinear", "bilinear", "bicubic", "nearest"]
 Formula = Literal["multiply", "divide"]
 
 FIXED_POINT = 1 << 22  # Pillow weighs 8-bit pixels in 22-bit steps
+# a long thin picture that covers the network's size would have many times its pixels
+_COVERING_PIXELS = 2 * MAX_PIXELS
 _RESIZED_AT_ONCE = 4_000_000  # pixels times channels
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -139,19 +142,36 @@ def _cut_out(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
             ratio = min(picture.width / wide, picture.height / tall)
             wide, tall = round(picture.width / ratio), round(picture.height / ratio)
     left, top = round((wide - width) / 2), round((tall - height) / 2)
+    if wide * tall > _COVERING_PIXELS:
+        return _centre_resized(picture, (wide, tall), preprocessing)
     covering = _resized(picture, (wide, tall), preprocessing)
     return covering.crop((left, top, left + width, top + height))
 
 
+def _centre_resized(
+    picture: Image.Image, covering: tuple[int, int], preprocessing: Preprocessing
+) -> Image.Image:
+    """Return the centre of what a picture of the size `covering`, (width, height), would be.
+
+    Its pixels are those of a cut after the resizing, to the rounding of where each one lies.
+    """
+    height, width = preprocessing.size
+    left, top = round((covering[0] - width) / 2), round((covering[1] - height) / 2)
+    across, down = picture.width / covering[0], picture.height / covering[1]
+    part = (left * across, top * down, (left + width) * across, (top + height) * down)
+    return picture.resize((width, height), _filter(picture, covering, preprocessing), box=part)
+
+
 def _resized(picture: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
     """Resize to (width, height)."""
-    if picture.size == size:
-        return picture
+    return picture if picture.size == size else picture.resize(size, _filter(picture, size, preprocessing))
+
+
+def _filter(picture: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Resampling:
+    if preprocessing.interpolation != "box-bilinear":
+        return _FILTERS[preprocessing.interpolation]
     down = size[0] < picture.width or size[1] < picture.height
-    kind = preprocessing.interpolation
-    if kind == "box-bilinear":
-        return picture.resize(size, Image.Resampling.BOX if down else Image.Resampling.BILINEAR)
-    return picture.resize(size, _FILTERS[kind])
+    return Image.Resampling.BOX if down else Image.Resampling.BILINEAR
 
 
 def ground_differs(pixels: Pixels, preprocessing: Preprocessing) -> bool:

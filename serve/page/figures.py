@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit.grounds import border_colour
-from toolkit.images import Pixels
+from toolkit.images import MAX_PIXELS, Pixels
 
 # what differs by no more from the ground is ground: paper's shade, a JPEG's ringing
 FAINT = 40
@@ -21,6 +22,8 @@ ONE_COLOUR = 8
 LOOKED_AT = 512
 # a figure that lies so nearly as the training pictures do is left alone
 ALIKE = 0.03
+# a long thin picture's square frame would have many times its pixels; that of any other has no more
+FRAME_PIXELS = 2 * MAX_PIXELS
 FEWEST = 20
 
 
@@ -136,6 +139,9 @@ def centred(image: Image.Image, lie: FigureLie, size: tuple[int, int]) -> Centre
     enlarged, moved = before / frame_high, offset / before > ALIKE
     if abs(enlarged - 1) <= ALIKE and not moved:
         return None
+    over = frame_high * frame_wide / FRAME_PIXELS
+    if over > 1:
+        return centred(image.reduce(math.ceil(math.sqrt(over))), lie, size)
     frame = Image.new(
         image.mode, (max(1, round(frame_wide)), max(1, round(frame_high))), border_colour(image)
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.page.figures import FigureLie, centred, figure_of, is_one_colour, lie_of
+from serve.page.figures import FRAME_PIXELS, FigureLie, centred, figure_of, is_one_colour, lie_of
 
 MIDDLE = FigureLie(extent=0.5, middle=(0.5, 0.5), by_mass=False)
 
@@ -77,3 +77,16 @@ def test_a_middle_by_weight_differs_from_that_of_the_box() -> None:
 )
 def test_one_colour_all_over_is_blank(image: Image.Image, blank: bool) -> None:
     assert is_one_colour(image) is blank
+
+
+def test_a_long_thin_pictures_frame_is_no_larger_than_that_of_any_other() -> None:
+    image = Image.new("L", (10_000, 400), "white")
+    image.paste("black", (500, 100, 9_500, 300))
+    found = centred(image, MIDDLE, (28, 28))
+    assert found is not None
+    assert found.image.width == found.image.height
+    assert found.image.width * found.image.height <= FRAME_PIXELS
+    assert found.enlarged == pytest.approx(0.5 * 10_000 / 9_000, rel=0.01)
+    box = figure_of(found.image)
+    assert box is not None
+    assert (box.left, box.right) == pytest.approx((0.25, 0.75), abs=0.01)

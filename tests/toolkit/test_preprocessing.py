@@ -146,3 +146,24 @@ def test_a_batch_is_fitted_exactly_as_its_pictures_one_by_one(
     frames = [Image.fromarray(p[0] if have == 1 else np.moveaxis(p, 0, -1)) for p in pixels]
     singly = np.stack([fit_pixels(frame, network) for frame in frames])
     np.testing.assert_array_equal(fit_batch(pixels, network), singly)
+
+
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
+def test_a_long_thin_picture_is_covered_at_its_centre_only(
+    interpolation: Interpolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Preprocessing(size=(31, 40), channels=3, resize="crop", interpolation=interpolation)
+    image = picture(301, 3)
+    whole = fit_pixels(image, network)
+    monkeypatch.setattr("toolkit.preprocessing._COVERING_PIXELS", 0)
+    part = fit_pixels(image, network)
+    assert np.abs(part.astype(int) - whole).max() <= 1
+
+
+def test_a_line_of_pixels_covers_a_network() -> None:
+    line = Image.new("L", (10_000_000, 1))
+    line.paste(255, (5_000_000, 0, 10_000_000, 1))
+    network = Preprocessing(size=(224, 224), channels=1, resize="crop", interpolation="nearest")
+    pixels = fit_pixels(line, network)
+    assert pixels[0, :, :112].max() == 0
+    assert pixels[0, :, 112:].min() == 255
