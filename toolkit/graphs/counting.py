@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import CorruptError
+from toolkit.graphs.ends import open_batch
 from toolkit.graphs.naming import MODULES, TYPE
 from toolkit.graphs.ordering import inner_graphs, reads_of
 from toolkit.graphs.products import KnownSizes, Products, precision_of, products, shape_of, whole_numbers
@@ -197,7 +198,7 @@ def _inferred(model: Any, batch: int) -> tuple[Any, tuple[str, ...]]:
     import onnx
 
     light = weights_as_inputs(model)
-    del light.graph.value_info[:]  # they hold for the batch that the file was written with
+    open_batch(light)
     constants = {tensor.name for tensor in model.graph.initializer}
     for value in light.graph.input:
         dims = value.type.tensor_type.shape.dim

@@ -152,7 +152,7 @@ def whole_numbers(graph: Any, around: Mapping[str, int]) -> dict[str, int]:
 def shape_of(value: Any) -> Shape | None:
     """Return the shape that a graph tells of a value; None where an extent is open."""
     tensor = value.type.tensor_type
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    dims = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim]
     known = tuple(extent for extent in dims if extent is not None)
     return known if tensor.HasField("shape") and len(known) == len(dims) else None
 

@@ -166,3 +166,17 @@ def test_a_weight_that_two_nodes_read_is_there_once(tmp_path: Path) -> None:
     found = counted(tmp_path, nodes, [value("x", [2, 4])], [value("y", [2, 4])], [weight("w", 4, 4)])
     assert [(node.parameters, node.weights_bytes) for node in found.nodes] == [(16, 64), (0, 0)]
     assert [node.macs for node in found.nodes] == [32, 32]
+
+
+@pytest.mark.parametrize("batch", [-1, 0, None, "n"])
+def test_an_open_batch_is_counted_at_the_one_that_is_asked_for_however_it_is_written(
+    batch: Any, tmp_path: Path
+) -> None:
+    dense = helper.make_node("Gemm", ["x", "w"], ["y"], name="dense")
+    graph = helper.make_graph(
+        [dense], "open", [value("x", [batch, 3])], [value("y", [batch, 5])], [weight("w", 3, 5)]
+    )
+    onnx.save(helper.make_model(graph), tmp_path / "open.onnx")
+    found = count_graph(tmp_path / "open.onnx", batch=2)
+    assert [(node.macs, node.output_shape, node.output_bytes) for node in found.nodes] == [(30, (2, 5), 40)]
+    assert found.tensor_bytes["x"] == 24
