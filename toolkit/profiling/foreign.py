@@ -25,6 +25,8 @@ from toolkit.profiling.rows.observed import ObservedColumn
 from toolkit.traces import ForeignFile, ForeignFiles, ForeignTrace
 
 JSON_BEGINS = re.compile(r'\s*(\[\s*[{\["]|\{\s*")')
+# kernels that compute, of which a profile of the same network names at least so many
+LEAST_COVERAGE = 0.5
 ELSEWHERE = "imported: clean end-to-end latency was not in the file"
 
 
@@ -39,7 +41,7 @@ def import_profile(
     """Align what another machine wrote with the modules of MODEL, or with its own node names.
 
     `batch` None is the one that the files tell, else 1. Raises NotFoundError, CorruptError in words,
-    CnnkitError for a batch other than the one that they were taken at.
+    CnnkitError for a batch other than the one that they were taken at, or another network's profile.
     """
     source = layers or times
     if source is None:
@@ -52,7 +54,19 @@ def import_profile(
     backend, found = recognised(files, source, map(BACKENDS.load, backend_names()))
     size = _agreed(batch, found.batch, fixed_batch(artifact), source, artifact.path)
     graph = count_graph(artifact.path, batch=size) if is_graph else None
-    return _laid_out(backend, found, artifact, graph, batch=size)
+    laid = _laid_out(backend, found, artifact, graph, batch=size)
+    if graph is not None:
+        _refuse_other(laid.runs[0].backends[backend.name].coverage, source, artifact.path)
+    return laid
+
+
+def _refuse_other(coverage: float | None, source: Path, path: Path) -> None:
+    """Raise CnnkitError where hardly a kernel is of the graph that it is said to be of."""
+    if coverage is not None and coverage < LEAST_COVERAGE:
+        raise CnnkitError(
+            f"{source.name} is another network's profile: {coverage:.0%} of its kernels that compute are of "
+            f"{path.name}; name the file that it was taken of, or leave MODEL out for its own names"
+        )
 
 
 def recognised(

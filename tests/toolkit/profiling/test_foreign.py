@@ -232,6 +232,12 @@ def test_an_ort_profile_of_another_file_is_refused(exported: Exported, tmp_path:
         import_profile(taken, None, str(other))
 
 
+def test_an_ort_profile_of_another_network_is_refused(exported: Exported, tmp_path: Path) -> None:
+    taken = ort_profile(exported("lenet-maxpool").path, tmp_path, runs=2)
+    with pytest.raises(CnnkitError, match=r"is another network's profile: 0% .* of light_squeezenet\.onnx"):
+        import_profile(taken, None, str(LIGHT / "light_squeezenet.onnx"))
+
+
 def test_a_kernel_that_is_called_twice_a_run_costs_both_calls(tmp_path: Path) -> None:
     def event(name: str, start: int, duration: int, kind: str = "Node") -> dict[str, object]:
         return {"cat": kind, "name": name, "ts": start, "dur": duration, "args": {"op_name": "Relu"}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from toolkit.errors import CnnkitError
 from toolkit.profiling.result import Profile, Run, threads_text
@@ -96,10 +97,17 @@ def _differing(before: Profile, after: Profile) -> Iterable[str]:
 
 
 def _conditions(profile: Profile) -> dict[str, str]:
-    """Return processor, cores, GPUs where a column ran on one, each column's precision and allocator."""
+    """Return model, machine (its GPUs where a column ran on one), each column's file, precision, allocator.
+
+    An import without MODEL knows no network: its model is the name of what was imported.
+    """
     machine = profile.machine
     columns = [(key, column) for run in profile.runs for key, column in run.backends.items()]
-    found = {"processor": machine.processor, "usable cores": machine.usable_cores}
+    found: dict[str, object] = {}
+    if all(column.precision != "unknown" for _, column in columns):
+        files = {f"file of {key}": Path(column.artifact).name for key, column in columns if column.artifact}
+        found = {"model": profile.model, **files}
+    found |= {"processor": machine.processor, "usable cores": machine.usable_cores}
     if any(column.device not in (None, "cpu") for _, column in columns):
         found["GPUs"] = ", ".join(machine.gpus or ()) or None
     found |= {f"precision of {key}": column.precision for key, column in columns}

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit.errors import GateError
+from toolkit.errors import CnnkitError, GateError
 from toolkit.figures import UNKNOWN, change_text, ms_text, one_line
 from toolkit.profiling.comparing.differences import Comparison, Difference
 from toolkit.profiling.comparing.mismatch import refuse_incomplete
@@ -51,6 +51,7 @@ def summary(found: Comparison) -> str:
         "only after": counts["only after"],
     }
     others = "".join(f", {count} {words}" for words, count in rest.items() if count)
+    others += "".join(f"; {words}" for words in unrelated(found))
     if any(entry.plain for entry in found.differences):
         others += ", by plain differences: an import holds one number a row, which tells no noise"
     if not counts["slower"] and not counts["faster"]:
@@ -59,6 +60,21 @@ def summary(found: Comparison) -> str:
     named = f"; most: {_named(worst[0])}" if worst else ""
     changed = f"{counts['slower']} slower, {counts['faster']} faster, {counts['no change']} unchanged"
     return f"{changed}{others}{named}"
+
+
+def unrelated(found: Comparison) -> list[str]:
+    """Say of each batch and backend where networks differ: most rows of either side are not in the other."""
+    sides: dict[tuple[int, str], Counter[str]] = {}
+    for entry in found.differences:
+        if not entry.end_to_end:
+            side = entry.verdict if entry.verdict.startswith("only") else "both"
+            sides.setdefault((entry.batch, entry.backend), Counter())[side] += 1
+    return [
+        f"of different networks on {backend}, batch {batch}: rows in common {rows['both']}, "
+        f"only before {rows['only before']}, only after {rows['only after']}"
+        for (batch, backend), rows in sides.items()
+        if rows["both"] < min(rows["only before"], rows["only after"])
+    ]
 
 
 def _named(entry: Difference) -> str:
@@ -117,6 +133,17 @@ def _markdown_table(found: Sequence[Difference]) -> list[str]:
 
 def gate(found: Comparison, over: float) -> None:
     """Raise GateError naming what is slower by more than `over`; CnnkitError for what nobody can judge."""
+    others = unrelated(found)
+    if others:
+        raise CnnkitError(
+            f"the profiles are {others[0]}, so nothing was judged; profile one network, with one "
+            "naming of its modules, before and after"
+        )
+    if all(entry.verdict.startswith("only") for entry in found.differences):
+        raise CnnkitError(
+            "no row has a time both before and after, so nothing was judged; profile again with the "
+            "same `--backend`"
+        )
     slower = found.regressions(over=over)
     if slower:
         names = ", ".join(_named(entry) for entry in slower[:5])

@@ -125,6 +125,38 @@ def test_the_gate_names_the_module_and_lets_smaller_ones_pass() -> None:
     gate(found, 0.5)
 
 
+def test_different_networks_are_said_and_no_gate_judges_them() -> None:
+    other = {name.replace("c", "k"): ms / 2 for name, ms in ROWS.items()}  # the pools have the same names
+    before, after = profile_of(ROWS, 0), dataclasses.replace(profile_of(other, 1), model="other")
+    found = compare(before, after)
+    assert "of different networks on ort, batch 1: rows in common 2, only before 4, only after 4" in summary(
+        found
+    )
+    assert mismatch_of(before, after).lines == ("not alike: model net before, other after",)
+    with pytest.raises(CnnkitError, match=r"of different networks on ort.*nothing was judged"):
+        gate(found, 5.0)
+
+
+def test_a_gate_that_judged_no_row_does_not_pass() -> None:
+    found = compare(profile_of(ROWS, 0), profile_of(ROWS, 1))
+    only = [dataclasses.replace(entry, verdict="only before") for entry in found.differences]
+    with pytest.raises(CnnkitError, match="no row has a time both before and after"):
+        gate(dataclasses.replace(found, differences=tuple(only)), 0.05)
+
+
+def test_another_file_is_said_by_its_name_and_of_an_import_without_a_model_nothing() -> None:
+    def of(artifact: str, precision: str = "fp32") -> Profile:
+        found = with_column(profile_of(ROWS, 0), "ort", artifact=artifact, precision=precision)
+        return dataclasses.replace(found, model=artifact)
+
+    said = (
+        "not alike: model /a/net.onnx before, /b/other.onnx after; "
+        "file of ort net.onnx before, other.onnx after",
+    )
+    assert mismatch_of(of("/a/net.onnx"), of("/b/other.onnx")).lines == said
+    assert mismatch_of(of("/a/net.log", "unknown"), of("/b/other.log", "unknown")).lines == ()
+
+
 def test_a_verdict_that_does_not_rest_on_the_measured_change_says_what_it_rests_on() -> None:
     found = Difference(
         batch=1, backend="ort", row="fc1", verdict="slower", before_ms=1.0, after_ms=0.97,
