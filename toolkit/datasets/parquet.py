@@ -8,10 +8,12 @@ and `test-…` are parts, as files or as folders of files.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 from toolkit.datasets import DatasetSpec
@@ -27,16 +29,39 @@ from toolkit.listings.tables import (
     listing_of_rows,
     parts_of_files,
     present,
+    told_apart,
 )
 
+_HELD = 4  # row groups in memory: neighbours are asked for together, by some threads
 
-@lru_cache(maxsize=8)
-def _group(path: Path, changed_ns: int, number: int, column: str) -> Any:
-    """Return one row group's pictures; the last few are kept, for neighbours are asked for together."""
-    import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as file:
-        return file.read_row_group(number, columns=[column]).column(0)
+@dataclass(kw_only=True)
+class _RowGroup:
+    """One row group's pictures, read once however many threads ask for them."""
+
+    path: Path
+    number: int
+    column: str
+    lock: Lock = field(default_factory=Lock)
+    cells: Any = None
+
+    def cell(self, row: int) -> Any:
+        import pyarrow.parquet
+
+        with self.lock:
+            if self.cells is None:
+                with pyarrow.parquet.ParquetFile(self.path) as file:
+                    self.cells = file.read_row_group(self.number, columns=[self.column]).column(0)
+        return self.cells[row].as_py()
+
+
+@lru_cache(maxsize=_HELD)
+def _group(path: Path, changed_ns: int, number: int, column: str) -> _RowGroup:
+    return _RowGroup(path=path, number=number, column=column)
+
+
+# a process that is forked off would wait for ever for a lock that a thread of its parent held
+os.register_at_fork(after_in_child=_group.cache_clear)
 
 
 @dataclass(frozen=True)
@@ -55,7 +80,8 @@ class TableCell:
 
     def read(self) -> bytes:
         """Return the picture's file. Raises CorruptError where the row holds none."""
-        value = _group(self.path, self.path.stat().st_ctime_ns, self.group, self.column)[self.row].as_py()
+        group = _group(self.path, self.path.stat().st_ctime_ns, self.group, self.column)
+        value = group.cell(self.row)
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise CorruptError(
@@ -105,7 +131,7 @@ def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | 
     """Return the names of the classes from what Hugging Face notes of a file; None where it notes none."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return tuple(str(name) for name in features[label]["names"])
+        return told_apart(str(name) for name in features[label]["names"])
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -31,6 +31,7 @@ from toolkit.listings.tables import (
     insist_on_part,
     listing_of_rows,
     parts_of_files,
+    told_apart,
 )
 
 _BRACES = re.compile(r"\{([^{}]+)\}")
@@ -177,7 +178,7 @@ def _names(folder: Path, rows: list[TableRow]) -> tuple[str, ...] | None:
     numbers = {row.label for row in rows} - {"", "-1"}
     if file is None or not numbers or not all(number.isdecimal() for number in numbers):
         return None
-    names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
+    names = told_apart(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
     if max(map(int, numbers)) >= len(names):
         raise CnnkitError(f"{file} names {len(names)} classes, and a label is {max(map(int, numbers))}")
     return names

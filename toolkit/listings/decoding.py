@@ -109,7 +109,7 @@ def decode(
 
     damaged: dict[int, LeftOut] = {}
     # in the order in which they lie in their files
-    order = sorted(range(len(wanted)), key=lambda at: _lies(wanted[at]))
+    order = sorted(range(len(wanted)), key=lambda at: place_of(wanted[at]))
     # Pillow's decoders release the interpreter lock, so threads help
     with ThreadPoolExecutor() as pool:
         for at, found in zip(order, pool.map(read, order), strict=True):
@@ -125,6 +125,7 @@ def decode(
     )
 
 
-def _lies(member: Member) -> tuple[str, str]:
+def place_of(member: Member) -> tuple[str, str]:
+    """Return where a picture lies, to go through many in the order of their files."""
     place = member.entry.place
     return str(place.path), place.within

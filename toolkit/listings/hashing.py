@@ -22,8 +22,9 @@ _TABLE = (
 )
 
 State = tuple[int, int]
-# files that a thread reads in one go: handing them over one by one takes as long as reading them
-_AT_ONCE = 64
+# files that a thread reads in one go: handing them over one by one takes as long as reading them, and threads
+# that are far apart hold many row groups of a Parquet file
+_AT_ONCE = 16
 
 
 def hash_entries(

@@ -28,7 +28,7 @@ from toolkit.errors import CnnkitError, ImageError
 from toolkit.figures import bytes_text
 from toolkit.listings import MOST_PIXELS, LeftOut, Reading
 from toolkit.listings.decodable import Shape, keep_shapes, known_shapes, way_of
-from toolkit.listings.decoding import Decoded, Decoding, decode, decode_one, left_out
+from toolkit.listings.decoding import Decoded, Decoding, decode, decode_one, left_out, place_of
 from toolkit.listings.parts import Member
 from toolkit.listings.rows import DecodedRows, RowFile, StoredRows, decoders
 from toolkit.preprocessing import Preprocessing
@@ -93,18 +93,20 @@ def _tried(
         shapes[at] = known.get(digest) or fresh[digest]
         return None
 
-    found = []
+    damaged: dict[int, LeftOut] = {}
+    order = sorted(range(len(wanted)), key=lambda at: place_of(wanted[at]))
     with ThreadPoolExecutor(decoders()) as pool:
-        for one in pool.map(bad, range(len(wanted))):
-            found.append(one)
+        for at, one in zip(order, pool.map(bad, order), strict=True):
+            if one is not None:
+                damaged[at] = one
             on_decoded(1)
     keep_shapes(fresh, way)
-    good = [at for at, one in enumerate(found) if one is None]
+    good = [at for at in range(len(wanted)) if at not in damaged]
     members = tuple(wanted[at] for at in good)
     return Decoded(
         pixels=DecodedRows(members, target, reading),
         members=members,
-        damaged=tuple(one for one in found if one is not None),
+        damaged=tuple(damaged[at] for at in sorted(damaged)),
         shapes=shapes[good],
     )
 
@@ -149,7 +151,7 @@ class Store:
             on_decoded(len(wanted))
             return ()
         with self._locked():
-            missing = self._missing(wanted)
+            missing = sorted(self._missing(wanted), key=place_of)
             on_decoded(len(wanted) - len(missing))
             self._insist_on_room(len(missing))
             why: dict[str, str] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,7 +135,7 @@ def listing_of_rows(
     *,
     classes: Sequence[str] | None = None,
 ) -> Listing:
-    """Return the listing of a table; `classes` are its own order of them, else they are sorted.
+    """Return the listing of a table; `classes` are its own order of them, told apart, else they are sorted.
 
     Raises NotFoundError where no row names a picture, CorruptError for one picture with two labels, or where
     each picture has one of its own.
@@ -185,9 +186,19 @@ def listing_of_rows(
 
 
 def present(value: str) -> str:
-    """Return a table's value without blanks around it; "" for what stands for none (`NaN`)."""
-    text = value.strip().strip("\ufeff")
+    """Return a table's value without blanks around it, an accent as one letter; "" for none (`NaN`)."""
+    text = unicodedata.normalize("NFC", value.strip().strip("\ufeff"))
     return "" if text.casefold() in _MISSING else text
+
+
+def told_apart(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of classes by number, an accent as one letter; those of one name with their numbers.
+
+    ImageNet has two cranes: `crane (134)` and `crane (517)`.
+    """
+    spelled = [unicodedata.normalize("NFC", name) for name in names]
+    counts = Counter(spelled)
+    return tuple(f"{name} ({at})" if counts[name] > 1 else name for at, name in enumerate(spelled))
 
 
 def _as_one_spelling(rows: list[TableRow], classes: Sequence[str] | None) -> list[TableRow]:

@@ -8,6 +8,7 @@ import itertools
 import json
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from PIL import Image
 from toolkit.checkpoints import load_state
 from toolkit.datasets import Dataset, dataset_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.listings import Listing, Reading, kept
+from toolkit.listings import Listing, Place, Reading, kept
+from toolkit.listings.parts import members
 from toolkit.training.jobs import train
 
 CLASSES = ("bag", "hat", "shirt")
@@ -257,6 +259,47 @@ def test_rows_of_parquet_are_pictures_of_their_own_and_may_lie_beside_it(root: P
     ):
         with pytest.raises(CorruptError, match=why):
             listed(put_table("wrong.parquet", wrong, label))
+
+
+def test_a_row_group_is_read_once_however_many_threads_want_its_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra data)")
+    import pyarrow as pa
+
+    rows = [{"bytes": encoded(number), "path": f"{number}.png"} for number in range(240)]
+    table = pa.table({"image": rows, "label": [number % 2 for number in range(240)]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=20)
+    word = f"parquet:{tmp_path / 't.parquet'}"
+    found = listed(word)
+    held = members(found)  # by label and hash: row groups are all mixed up
+    read: list[int] = []
+    whole = pq.ParquetFile.read_row_group
+
+    def counted(file: Any, number: int, **more: Any) -> Any:
+        read.append(number)
+        time.sleep(0.01)
+        return whole(file, number, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda place: place.read(), sorted((e.place for e in found.entries), key=within)[:80]))
+    assert len(set(read)) == len(read) <= 4
+    for store in (True, False):
+        read.clear()
+        data = dataset_of(word).decoded(found, held, (1, 8, 8), Reading(store=store))
+        assert len(data.train) + len(data.test) == 240
+        assert len(read) < 48  # once for each of two parts, but for threads that are far apart
+
+
+def within(place: Place) -> str:
+    return place.within
+
+
+def encoded(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), number).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_shards_are_found_by_any_pattern_and_read_to_their_end(root: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -71,6 +72,23 @@ def test_beside_labels_no_folder_is_a_class(tmp_path: Path) -> None:
     assert listed(shard(tmp_path, *captioned)).classes == ("0", "1")
     with pytest.raises(CorruptError, match="12 pictures have 12 labels, as 'a photo of 0'"):
         listed(shard(tmp_path, *(one for one in captioned if "json" not in one)))
+
+
+def test_classes_of_one_name_are_told_apart_and_an_accent_is_one_letter(tmp_path: Path) -> None:
+    names = ["crane", "cafe\u0301", "crane"]
+    classes = ("crane (0)", "caf\xe9", "crane (2)")
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    members = [f"{at}.{ending}" for at in range(3) for ending in ("png", f"cls={at}")]
+    found = listed(shard(tmp_path, *members))
+    assert (found.classes, [one.label for one in found.entries]) == (classes, [0, 1, 2])
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra data)")
+    import pyarrow.parquet as pq
+
+    told = json.dumps({"info": {"features": {"label": {"names": names}}}})
+    table = pa.table({"image": [b"0", b"1", b"2"], "label": [0, 1, 2]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": told}), tmp_path / "t.parquet")
+    found = listed(f"parquet:{tmp_path / 't.parquet'}")
+    assert (found.classes, [one.label for one in found.entries]) == (classes, [0, 1, 2])
 
 
 def test_links_in_shards_are_followed_and_names_may_be_of_any_bytes(tmp_path: Path) -> None:
