@@ -12,7 +12,7 @@ from toolkit.choosing.arena import CONFIRM, LOOK, RANK, SCREEN, Arena
 from toolkit.choosing.candidates import LaterFile
 from toolkit.choosing.deciding import decided, staying
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
-from toolkit.choosing.measuring import Track, gain
+from toolkit.choosing.measuring import Track, fewest_calls, gain
 from toolkit.choosing.standing import Entrant, Standing
 from toolkit.choosing.tuning import EXPANDED, Tuner
 from toolkit.errors import CnnkitError
@@ -193,10 +193,20 @@ class Contest:
         self.arena.times.generation = number
         self.arena.reopen(everyone)
         tracks = [own[one.key] for one in everyone]
-        rounds, window_s = CONFIRM
+        rounds, window_s = CONFIRM[0], self.confirming_s(everyone)
         self.arena.take_turns(everyone, tracks, rounds=rounds, window_s=window_s, bounded=False)
         for one in everyone:
             self.arena.weigh([one], own[one.key].batch)
+
+    def confirming_s(self, everyone: Sequence[Entrant]) -> float:
+        """Return the seconds of a confirming window, more for a far quantile, as far as there is time."""
+        rounds, usual_s = CONFIRM
+        if self.budget.within_ms is None:
+            return usual_s
+        slowest_ms = max(one.tracks[self.standing.best_batch(one)].median_ms for one in everyone)
+        wanted_s = fewest_calls(self.budget.quantile) * slowest_ms / 1e3 / (LEAST_SETS * rounds)
+        left_s = (self.arena.ends - time.monotonic()) / (LEAST_SETS * rounds * len(everyone))
+        return max(usual_s, min(wanted_s, left_s))
 
     def _over(self) -> bool:
         """Tell whether the time is up; on a disturbed machine choosing goes on half as long again."""

@@ -19,6 +19,12 @@ MISSED = 1.15
 
 def keeps(one: Entrant, budget: Budget) -> bool:
     """Tell whether its latency and its memory are surely within the budget."""
+    told = one.confirmed is not None and one.confirmed.tells(budget.quantile)
+    return seems(one, budget) and (told or budget.within_ms is None)
+
+
+def seems(one: Entrant, budget: Budget) -> bool:
+    """Tell whether it keeps to the budget as far as its calls tell, be they too few."""
     if budget.memory_bytes is not None and (
         one.memory_bytes is None or one.memory_bytes > budget.memory_bytes
     ):

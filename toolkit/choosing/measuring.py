@@ -30,6 +30,15 @@ T_TWO_SIDED = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365)
 T_ONE_SIDED = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895)
 
 
+# calls that must lie beyond a quantile before that is told: of fewer, one more or less decides
+BEYOND = 3
+
+
+def fewest_calls(quantile: float) -> int:
+    """Return how many calls a quantile is told of at least."""
+    return math.ceil(round(BEYOND / max(1e-9, 1 - quantile), 6))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Window:
     """The milliseconds of the calls of one window, and in which round of which set of processes."""
@@ -66,6 +75,10 @@ class Track:
         return ChoiceLatency(
             median=float(np.median(every)), p95=p95, quantile_ms=own, windows=len(self.windows)
         )
+
+    def tells(self, quantile: float) -> bool:
+        """Tell whether its calls are enough for a quantile to be told of them."""
+        return sum(len(one.ms) for one in self.windows) >= fewest_calls(quantile)
 
     def worst(self, quantile: float) -> float:
         """Return what a quantile of the calls in a next process will hardly exceed, in milliseconds.

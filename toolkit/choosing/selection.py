@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toolkit.choosing.contest import TOO_NOISY, Contest
-from toolkit.choosing.deciding import MISSED, WORTH, keeps
+from toolkit.choosing.deciding import MISSED, WORTH, keeps, seems
+from toolkit.choosing.measuring import fewest_calls
 from toolkit.choosing.standing import Entrant
-from toolkit.errors import CnnkitError, GateError
+from toolkit.errors import CnnkitError, GateError, UndecidedError
 from toolkit.figures import ms_text
 from toolkit.machine.cpu import cpu
 
@@ -26,7 +27,7 @@ def select(contest: Contest) -> Elected:
     """Return the fastest that keeps to the budget and surely beats the baseline, else the baseline.
 
     Raises GateError with the nearest that can be met where none keeps to it, CnnkitError where the machine
-    was too noisy to tell.
+    was too noisy to tell, UndecidedError where too few calls were timed for the budget's quantile.
     """
     standing, budget = contest.standing, contest.budget
     baseline = standing.baseline
@@ -36,6 +37,7 @@ def select(contest: Contest) -> Elected:
     if not able:
         if noisy and not all(standing.misses(one, MISSED) for one in [baseline, *standing.finalists]):
             raise CnnkitError(f"{_noise(contest)}, and {nearest(contest)}; {QUIET}")
+        _refuse_few_calls(contest)
         raise GateError(nearest(contest))
     rivals = [one for one in able if one is not baseline and one.gain is not None]
     surely = [one for one in rivals if one.gain is not None and one.gain.low > WORTH]
@@ -51,6 +53,18 @@ def select(contest: Contest) -> Elected:
     return Elected(
         entrant=baseline, why=f"nothing is surely over {WORTH - 1:.0%} faster than the baseline{near}"
     )
+
+
+def _refuse_few_calls(contest: Contest) -> None:
+    """Raise UndecidedError where someone keeps to the budget as far as too few calls tell."""
+    standing, budget = contest.standing, contest.budget
+    everyone = [one for one in [standing.baseline, *standing.finalists] if one and one.why_not is None]
+    near = [one for one in everyone if one.confirmed is not None and seems(one, budget)]
+    if near:
+        raise UndecidedError(
+            f"p{100 * budget.quantile:g} within {budget.within_ms:g} ms cannot be told of {_label(near[0])}: "
+            f"that takes {fewest_calls(budget.quantile):,} calls, and the time was too short; add `--time S`"
+        )
 
 
 def nearest(contest: Contest) -> str:

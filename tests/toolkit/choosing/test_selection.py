@@ -16,12 +16,12 @@ from toolkit.choosing.choose import compete
 from toolkit.choosing.contest import Contest
 from toolkit.choosing.deciding import decided
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, Ruling, apart
-from toolkit.choosing.measuring import Gain, Track, Window
+from toolkit.choosing.measuring import Gain, Track, Window, fewest_calls
 from toolkit.choosing.requests import AnswerPictures, PictureAnswers
 from toolkit.choosing.result import Choice, frontier
 from toolkit.choosing.selection import select
 from toolkit.choosing.standing import Entrant, Standing
-from toolkit.errors import CnnkitError, GateError
+from toolkit.errors import CnnkitError, GateError, UndecidedError
 from toolkit.exporting.accuracy import Drop, paired_drop
 from toolkit.telling import silent
 
@@ -130,6 +130,28 @@ def test_a_latency_budget_rules_out_the_baseline_and_needs_no_gain(artifact: Art
     found = select(contest(artifact, Budget(within_ms=1.95), near))
     assert found.entrant is near
     assert "the baseline does not keep to the budget" in found.why
+
+
+def test_a_far_quantile_takes_many_calls_before_it_counts_as_kept(artifact: Artifact) -> None:
+    assert [fewest_calls(share) for share in (0.5, 0.95, 0.99, 0.999)] == [6, 60, 300, 3000]
+    near, budget = entrant(artifact, "a", 1.5, (1.2, 1.33, 1.4)), Budget(within_ms=1.6, quantile=0.99)
+    asked = contest(artifact, budget, near)
+    assert not decided(asked.standing)
+    with pytest.raises(UndecidedError, match=r"p99 within 1\.6 ms cannot be told of a fp32: .* 300 calls"):
+        select(asked)
+    assert near.confirmed is not None
+    near.confirmed.windows *= 4
+    assert decided(asked.standing)
+    assert select(asked).entrant is near
+    with pytest.raises(GateError):  # too few calls, and too slow by these
+        select(contest(artifact, budget, entrant(artifact, "a", 1.7, (1.1, 1.2, 1.3))))
+
+
+def test_the_windows_of_a_far_quantile_are_longer_as_far_as_time_allows(artifact: Artifact) -> None:
+    near = entrant(artifact, "a", 1.5, (1.2, 1.33, 1.4))
+    for quantile, least_s, most_s in ((0.95, 0.08, 0.08), (0.999, 0.37, 0.38), (0.999999, 2.4, 2.5)):
+        asked = contest(artifact, Budget(within_ms=1.6, quantile=quantile), near)
+        assert least_s <= asked.confirming_s([near, near]) <= most_s
 
 
 def test_budgets_that_cannot_be_met_name_the_nearest(artifact: Artifact) -> None:
