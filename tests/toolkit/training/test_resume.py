@@ -16,7 +16,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from toolkit.artifacts import hash_file  # noqa: E402  (after the skip)
+from toolkit.artifacts import hash_file, sidecar  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError  # noqa: E402
 from toolkit.training import run, session  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
@@ -249,7 +249,12 @@ def test_a_run_is_resumed_only_on_the_same_pixels_and_from_the_same_weights(
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(CnnkitError, match=r"begun otherwise: pretrained_sha256 '\w+', now '\w+'"):
+    with pytest.raises(CnnkitError, match=r"begun otherwise: pretrained_hash '\w+', now '\w+'"):
+        train(again)
+    weights.write_bytes(other.read_bytes())
+    passport = sidecar(weights)
+    passport.write_bytes(sidecar(start).read_bytes())
+    with pytest.raises(CnnkitError, match="begun otherwise: pretrained_hash"):
         train(again)
     # the same weights by another path
     train(dataclasses.replace(again, pretrained=str(other)))

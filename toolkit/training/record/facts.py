@@ -18,7 +18,7 @@ from toolkit.recipes import Recipe
 from toolkit.schema import Positive, Seed
 from toolkit.training import Job, Loader
 from toolkit.training.compute.format import Compute
-from toolkit.transfer import IMAGENET
+from toolkit.transfer import IMAGENET, known_input
 
 # what an equal run need not share: what it was begun with, and what only describes a recipe
 _BEGUN_WITH = {"threads", "ranks", "torch", "compute", "kept"}
@@ -51,7 +51,7 @@ class RunFacts:
     model_file_sha256: str | None = None
     loss_weights: tuple[float, ...] | None = None  # of the classes, as a file of weights had them
     sync_batch_norm: bool = False
-    pretrained_sha256: str | None = None  # None where it is no file, or the run is of an older release
+    pretrained_hash: str | None = None  # of a file and what its passport says of its input; else None
     levels: Levels | None = None
     grey: bool = False
 
@@ -75,7 +75,6 @@ def identity(
 
     `levels` are those that became black and white, typed or measured.
     """
-    start = Path(job.pretrained) if job.pretrained and job.pretrained != IMAGENET else None
     return RunFacts(
         model=job.model.name,
         recipe=job.recipe,
@@ -94,10 +93,16 @@ def identity(
         model_file_sha256=model_file_hash(job.model, job.model_file),
         loss_weights=weights,
         sync_batch_norm=job.sync_batch_norm,
-        pretrained_sha256=hash_file(start) if start and start.is_file() else None,
+        pretrained_hash=_pretrained_hash(job.pretrained),
         levels=levels,
         grey=job.grey,
     )
+
+
+def _pretrained_hash(source: str | None) -> str | None:
+    if source is None or source == IMAGENET or not Path(source).is_file():
+        return None
+    return hashlib.sha256(f"{hash_file(Path(source))} {known_input(source)}".encode()).hexdigest()
 
 
 def uses_hash(record: Record) -> str:
@@ -112,7 +117,7 @@ def differences(asked: RunFacts, begun: RunFacts) -> list[str]:
     ignored = _BEGUN_WITH | _LOADING | _DESCRIPTIVE | {"recipe"}
     if asked.fingerprint == begun.fingerprint:
         ignored.add("dataset")  # the same pictures by another path
-    if asked.pretrained_sha256 and asked.pretrained_sha256 == begun.pretrained_sha256:
+    if asked.pretrained_hash and asked.pretrained_hash == begun.pretrained_hash:
         ignored.add("pretrained")
     if asked.loss_weights and asked.loss_weights == begun.loss_weights:
         ignored.add("class_weights")
