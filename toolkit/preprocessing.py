@@ -91,6 +91,12 @@ class Preprocessing:
         """Refuse what no picture can be prepared with. Raises ValueError."""
         if self.channels not in (1, 3):
             raise ValueError(f"channels is {self.channels}; pictures have 1 or 3")
+        if min(self.size) < 1:
+            raise ValueError(f"size is {self.size[0]}×{self.size[1]}; each side is at least 1")
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"scale is {self.scale:g}; it is a number above 0, such as 1/255 or 1")
+        if not 0 < self.crop_share <= 1:
+            raise ValueError(f"crop_share is {self.crop_share:g}; it is above 0 and at most 1")
         for name, figures in (("mean", self.mean), ("std", self.std)):
             if len(figures) not in (1, self.channels):
                 raise ValueError(f"{name} has {len(figures)} figures for {self.channels} channels")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,9 +43,12 @@ def _figures(text: str) -> tuple[float, ...]:
 
 def _scale(text: str) -> float:
     try:
-        return _number(text)
+        found = _number(text)
     except (ValueError, ZeroDivisionError):
-        raise ValueError("what a pixel of 0 to 255 is multiplied with, such as 1/255 or 1") from None
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise ValueError("what a pixel of 0 to 255 is multiplied with, above 0, such as 1/255 or 1")
+    return found
 
 
 def _size(text: str) -> tuple[int, int]:

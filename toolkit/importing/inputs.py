@@ -17,6 +17,8 @@ from toolkit.importing import PixelWishes
 from toolkit.passports import Layout, TensorSpec
 
 BATCH = "batch"
+# pixels of 0 to 255 wrap or drown in these
+NARROW = frozenset({"int8", "bool"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,17 +117,17 @@ def picture_input(
     of anything but pictures, and where its size is not known.
     """
     (value,) = inputs_of_graph(model)
-    if value.type.tensor_type.elem_type not in DTYPES:
+    dtype = DTYPES.get(value.type.tensor_type.elem_type)
+    if dtype is None or dtype in NARROW:
         raise CnnkitError(
             f"the input {value.name!r} takes {element_kind(value)}, and pictures become floats of 16 to 64 "
-            "bits, or integers of 8, 32 or 64: export the network with such an input"
+            "bits, integers of 32 or 64, or uint8: export the network with such an input"
         )
     shape = _extents(value)
     if not shape and (wishes.size or size):
         shape = (None,) * 4  # a tensor of any shape, which pictures of a known size are, too
     found = _as_pictures(value.name, shape, wishes, size, channels)
     _write_shape(value, found.spec.shape)
-    dtype = DTYPES[value.type.tensor_type.elem_type]
     spec = TensorSpec(name=value.name, shape=found.spec.shape, dtype=dtype, layout=found.layouts[0])
     return PictureInput(spec=spec, channels=found.channels, size=found.size, layouts=found.layouts)
 

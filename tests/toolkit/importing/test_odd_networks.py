@@ -100,6 +100,11 @@ def test_a_column_alone_is_the_second_of_two_classes(colours: Path, tmp_path: Pa
         (ODD["plain"], {"mean": (123.7,)}, "is of pixels from 0 to 255: add --scale 1"),
         (ODD["plain"], {"mean": (0.1, 0.2)}, "--mean takes one figure, or one for each of the 3 channels"),
         (ODD["plain"], {"std": (0.0,)}, "std holds a 0"),
+        (ODD["plain"], {"scale": float("nan")}, "scale is nan; it is a number above 0"),
+        (ODD["plain"], {"scale": float("inf")}, "scale is inf; it is a number above 0"),
+        (ODD["plain"], {"scale": 0.0}, "scale is 0; it is a number above 0"),
+        (ODD["plain"], {"crop_share": 1.5}, "crop_share is 1.5; it is above 0 and at most 1"),
+        (replaced(ODD["int32"], kind=onnx.TensorProto.INT8), {}, "'pixels' takes int8, and pictures become"),
         (
             ODD["nhwc-uint8"],
             {"mean": (0.5,)},

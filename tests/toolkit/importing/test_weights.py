@@ -97,6 +97,7 @@ def test_a_typed_mean_leaves_the_rest_of_a_known_preparation(tmp_path: Path) -> 
     ("said", "message"),
     [
         ({"mean": (123.675, 116.28, 103.53)}, "is of pixels from 0 to 255: add --scale 1"),
+        ({"scale": -1.0}, "scale is -1; it is a number above 0"),
         ({"logits": "scores"}, "--logits belong to .onnx files"),
         ({"fixed": {"t": "1"}, "layout": "NHWC"}, "--fix and --input-layout belong to .onnx files"),
     ],
