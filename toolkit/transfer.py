@@ -94,8 +94,15 @@ def load_pretrained(model: str, module: nn.Module, source: str, classes: Sequenc
 
 
 def as_built(spec: ModelSpec, given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights under the names of the network that is built; published ones may have older names."""
-    if spec.published is None or wanted.keys() <= given.keys():
+    """Return weights under the names of the network that is built; published ones may have older names.
+
+    What nothing but training reads is left out.
+    """
+    if spec.published is None:
+        return given
+    idle = spec.published.training_only
+    given = {key: value for key, value in given.items() if key in wanted or not key.startswith(idle)}
+    if wanted.keys() <= given.keys():
         return given
     with contextlib.suppress(RuntimeError, KeyError, AttributeError, TypeError, ValueError):
         return dict(spec.published.load(given).state_dict())

@@ -58,7 +58,9 @@ def import_weights(job: WeightsImport) -> tuple[Artifact, list[str]]:
     weights = unwrap(read_weights(job.file), said, key=job.key)
     state = _renamed(weights, job.renames)
     own = _own_weights(job.model)
-    state = as_built(job.model, without_prefix(state, own, said), own)
+    state = without_prefix(state, own, said)
+    _say_published(job.model, state, said)
+    state = as_built(job.model, state, own)
     channels, columns = _inputs_and_outputs(job.model, state)
     module = _fit(job, state, channels, columns)
     if job.request.pixels.size:
@@ -79,6 +81,17 @@ def import_weights(job: WeightsImport) -> tuple[Artifact, list[str]]:
         imported_sha256=hash_file(job.file),
     )
     return save_checkpoint(job.path, module.state_dict(), passport), said
+
+
+def _say_published(spec: ModelSpec, state: Mapping[str, Tensor], said: list[str]) -> None:
+    """Say what is known beside a published network, and which heads of its weights it is built without."""
+    published = spec.published
+    idle = published.training_only if published else ()
+    heads = sorted({key.partition(".")[0] for key in state if key.startswith(idle)})
+    if heads:
+        said.append(f"left out, as only training uses it: {', '.join(heads)}")
+    if published and published.note:
+        said.append(f"{spec.name}: {published.note}")
 
 
 def _renamed(state: dict[str, Tensor], renames: Mapping[str, str]) -> dict[str, Tensor]:

@@ -27,7 +27,8 @@ class Published:
     machine's caches would keep the weights, the likeliest first; nothing is ever fetched. `load(weights)`
     returns the network, with its own channels and classes, that these weights, as they were published,
     belong to; what does not fit raises RuntimeError or KeyError. `note` is what is known beside: a licence,
-    or how the preparation here differs from theirs.
+    or how the preparation here differs from theirs. `training_only` are what the names of weights begin with
+    that the network is built without, since nothing but training reads them.
     """
 
     preprocessing: Preprocessing
@@ -35,6 +36,7 @@ class Published:
     files: Callable[[], Sequence[Path]]
     load: Callable[[dict[str, Tensor]], nn.Module]
     note: str = ""
+    training_only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

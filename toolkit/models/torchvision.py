@@ -29,6 +29,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     for name in ("googlenet", "inception_v3")
 }
 _LEFT_OUT = ("aux1.", "aux2.", "AuxLogits.")
+_SHIFTED = (
+    "it shifts its pixels inside, as torchvision's published weights and all that began with them expect "
+    "(transform_input=True); weights that were trained without need a --model-file that builds it so"
+)
 # DenseNet's files are older than the names of its layers
 _OLD_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\..*)$")
 
@@ -74,6 +78,8 @@ def find(name: str) -> ModelSpec:
             classes=_class_names(chosen),
             files=partial(_files, chosen),
             load=partial(_load, architecture, classes),
+            note=_SHIFTED if architecture in _OPTIONS else "",
+            training_only=_LEFT_OUT if architecture in _OPTIONS else (),
         ),
     )
 

@@ -309,3 +309,16 @@ def test_weights_that_were_trained_on_other_classes_are_imported_as_such(tmp_pat
 def test_networks_that_answer_with_more_while_they_train_answer_with_logits_first() -> None:
     net = zoo.model("torchvision:googlenet").build(3, 7).train()
     assert tuple(net(torch.rand(2, 3, 64, 64)).shape) == (2, 7)
+
+
+@pytest.mark.parametrize("classes", [5, 1000])
+def test_heads_that_only_training_uses_are_left_out_of_an_import(tmp_path: Path, classes: int) -> None:
+    net = torchvision.models.googlenet(num_classes=classes, aux_logits=True, init_weights=False)
+    torch.save(net.state_dict(), tmp_path / "a.pth")
+    words = ("import", tmp_path / "a.pth", "--model", "torchvision:googlenet", "--name", "mine")
+    done = cnnkit(*words, "--size", 64, "--artifacts", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "transform_input=True" in done.stderr
+    assert "as only training uses it: aux1, aux2" in done.stderr
+    kept = load_state(open_artifact(tmp_path / "mine" / "mine.safetensors"))
+    assert kept.keys() == {key for key in net.state_dict() if not key.startswith("aux")}
