@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,15 @@ def read_graph(path: Path) -> Any:
     return read_normalised(path).model
 
 
-def read_normalised(path: Path) -> Normalised:
-    """Read an ONNX file and put it right. Raises as `load_graph` does, CnnkitError for what is no network."""
+def read_normalised(path: Path, *, before: Callable[[Any], None] = lambda model: None) -> Normalised:
+    """Read an ONNX file and put it right; `before` changes it while it is as the file has it.
+
+    Raises as `load_graph` does, CnnkitError for what is no network.
+    """
     model = load_graph(path)
     if not model.graph.output:
         raise CnnkitError(f"{path} has no output: it is no network")
+    before(model)
     return normalise(model)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.graphs.ordering import reads_of
 
 # scores of any size · each row sums to 1 · each lies in 0 to 1 · logarithms of the second
 Kind = Literal["logits", "probabilities", "shares", "log-probabilities"]
@@ -101,13 +102,13 @@ def _described(name: str, value: NDArray[Any], rows: int, maker: Any) -> str:
 
 
 def ancestors(model: Any, name: str) -> set[str]:
-    """Return every value that a value is computed from."""
+    """Return every value that a value is computed from, be it read by a node or by a body inside one."""
     makers = {made: node for node in model.graph.node for made in node.output}
     found: set[str] = set()
     waiting = [name]
     while waiting:
         node = makers.get(waiting.pop())
-        new = [] if node is None else [one for one in node.input if one and one not in found]
+        new = set() if node is None else reads_of(node) - found
         found.update(new)
         waiting.extend(new)
     return found

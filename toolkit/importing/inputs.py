@@ -43,21 +43,31 @@ def inputs_of_graph(model: Any) -> list[Any]:
 def fix_inputs(model: Any, fixed: Mapping[str, str]) -> None:
     """Give inputs a value for good, in place; `fixed` holds numbers as text, several with commas between.
 
-    Raises NotFoundError for an input that there is not, CnnkitError for values that do not fit, or where
-    not one input is left.
+    It is for a graph as its file has it: what is computed of constants, and inputs that have a value unless
+    they are given another, are no inputs any more once it is put right. Raises NotFoundError for an input
+    that there is not, CnnkitError for values that do not fit.
     """
     from onnx import numpy_helper
 
     known = {value.name: value for value in model.graph.input}
     for name, text in fixed.items():
         if name not in known:
-            raise unknown_name("input", name, known)
+            # files from before IR version 4 list every weight as an input, too
+            raise unknown_name("input", name, known if model.ir_version >= 4 else _names(model))
         values = _constant(known[name], text)
         held = [tensor for tensor in model.graph.initializer if tensor.name == name]
         for tensor in held:
             model.graph.initializer.remove(tensor)
         model.graph.initializer.append(numpy_helper.from_array(values, name))
         model.graph.input.remove(known[name])
+
+
+def _names(model: Any) -> list[str]:
+    return [value.name for value in inputs_of_graph(model)]
+
+
+def refuse_several_inputs(model: Any) -> None:
+    """Raise CnnkitError unless a graph takes what it is given by one input."""
     left = inputs_of_graph(model)
     if not left:
         raise CnnkitError(

@@ -18,7 +18,7 @@ from toolkit.graphs.recognising import dialect_of
 from toolkit.importing import Imported, ImportRequest, KnownFacts
 from toolkit.importing.classes import settle_classes
 from toolkit.importing.facts import known_facts
-from toolkit.importing.inputs import PictureInput, fix_inputs, picture_input
+from toolkit.importing.inputs import PictureInput, fix_inputs, picture_input, refuse_several_inputs
 from toolkit.importing.judging import Judged, Progress, judge_import
 from toolkit.importing.pixels import SettledPixels, settle_pixels, turn_channels
 from toolkit.importing.placing import name_for, refuse_taken, write_imported
@@ -40,7 +40,7 @@ class ShapedGraph:
 
 def import_graph(request: ImportRequest, tell: Tell, progress: Progress) -> Imported:
     """Make an artifact of an .onnx file. Raises CnnkitError in words, and then nothing is left behind."""
-    read = read_normalised(request.source)
+    read = read_normalised(request.source, before=lambda model: fix_inputs(model, request.fixed))
     model = read.model
     for told in read.notes:
         tell(told)
@@ -116,7 +116,7 @@ def imported(made: Artifact, judged: Judged, said: list[str]) -> Imported:
 
 def _shaped(request: ImportRequest, model: Any, note: Tell) -> ShapedGraph:
     known = known_facts(request.source, model, note)
-    fix_inputs(model, request.fixed)
+    refuse_several_inputs(model)
     size = known.size or (known.preprocessing.size if known.preprocessing else None) if known else None
     channels = known.preprocessing.channels if known and known.preprocessing else None
     taken = picture_input(model, request.pixels, size, channels)

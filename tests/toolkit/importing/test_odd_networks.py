@@ -235,3 +235,31 @@ def test_a_row_of_values_whose_channels_come_last_is_noticed(colours: Path, tmp_
     ).save(tmp_path / "a.onnx")
     made = cnnkit.import_(path, dataset=f"folder:{colours}", root=tmp_path)
     assert (made.passport.input.layout, made.accuracy) == ("NHWC", 1.0)
+
+
+@pytest.mark.parametrize("default", [False, True])
+def test_a_flag_that_branches_of_the_graph_hang_on_is_fixed(default: bool, tmp_path: Path) -> None:
+    """Exporters keep a training flag so, with or without a value that holds where none is given."""
+
+    def branch(name: str, kind: str, *reads: str) -> onnx.GraphProto:
+        made = value(f"{name}/x", None)
+        return onnx.helper.make_graph([node(kind, [*reads], [made.name])], name, [], [made])
+
+    branches = {
+        "then_branch": branch("training", "Mul", "pixels", "half"),
+        "else_branch": branch("else", "Identity", "pixels"),
+    }
+    held = [figure("half", 0.5), *([onnx.numpy_helper.from_array(np.array(True), "flag")] * default)]
+    path = replaced(
+        ODD["plain"],
+        before=[node("If", ["flag"], ["x"], **branches)],
+        constants=held,
+        inputs=[value("flag", [], onnx.TensorProto.BOOL)],
+    ).save(tmp_path / "a.onnx")
+    for given, halved in (("true", True), ("0", False)):
+        made = cnnkit.import_(path, fixed={"flag": given}, root=tmp_path, fresh=True)
+        kinds = [one.op_type for one in onnx.load(made.path).graph.node]
+        assert "If" not in kinds
+        assert ("Mul" in kinds) is halved
+    with pytest.raises(NotFoundError, match="no input 'flags'; known: flag, pixels"):
+        cnnkit.import_(path, fixed={"flags": "0"}, root=tmp_path)
