@@ -84,6 +84,8 @@ def quantize(
     _free_outputs(made)
     sort_nodes(made)
     refuse_lost_operators(own, made)
+    if not quantised_nodes(made):
+        raise _nothing_quantised(made)
     return finish(made)
 
 
@@ -186,3 +188,21 @@ def _free_outputs(model: Any) -> None:
 def heavy_nodes(model: Any) -> list[str]:
     """Return the names of the convolutions and matrix products, in the order of execution."""
     return [node.name for node in model.graph.node if node.op_type in HEAVY]
+
+
+def quantised_nodes(model: Any) -> list[str]:
+    """Return those of the heavy nodes that compute on 8 bits: what they read is dequantised for them."""
+    nodes = model.graph.node
+    read = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+    return [node.name for node in nodes if node.op_type in HEAVY and read.issuperset(node.input[:2])]
+
+
+def _nothing_quantised(model: Any) -> CnnkitError:
+    others = sorted({f"{node.op_type} of {node.domain}" for node in model.graph.node if node.domain})
+    held = (
+        f"it computes with {', '.join(others)}" if others else "it has none, or of no numbers"
+    )
+    return CnnkitError(
+        f"no convolution or matrix product of the graph has a form in int8 ({held}): a file of int8 would be "
+        "one in name only; use --precision fp16, or write the graph again in ONNX's own operators"
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.graphs.quantized import heavy_nodes, quantize, unquantizable
+from exporters.graphs.quantized import quantised_nodes, quantize, unquantizable
 from exporters.graphs.ranges import Range, measure
 from toolkit.allocation import give_back_freed_memory
 from toolkit.answering import answers, decisions, inputs_for
@@ -298,11 +298,11 @@ def drop_record(drop: Drop, allowed: float, held: HeldOut) -> AccuracyDrop:
 def _by_damage(
     calibrated: Calibrated, emit: Callable[[Sequence[str]], Any], timely: Callable[[], None]
 ) -> list[str]:
-    """Return the heavy nodes, the one first that moves the logits most when it alone is in int8.
+    """Return the nodes that have an int8 form, the one first that moves the logits most when it alone has it.
 
     `timely` raises once the time is up.
     """
-    names = heavy_nodes(calibrated.model)
+    names = quantised_nodes(emit([]))
     inputs = calibrated.held.inputs(0, SENSITIVITY_IMAGES)
     wanted = logits(calibrated.model, inputs)
     damage = {}

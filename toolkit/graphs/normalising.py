@@ -45,11 +45,12 @@ class Normalised:
 
 
 def normalise(model: Any) -> Normalised:
-    """Put an onnx.ModelProto right, in place as far as its opset allows.
+    """Put an onnx.ModelProto right, in place as far as its opset and functions allow.
 
     Raises CnnkitError for one whose nodes read what nothing makes, and for one that was quantised to
     anything but 8-bit integers.
     """
+    model = _without_functions(model)
     dropped = drop_sequences(model)
     notes = [state_opset(model), dropped]
     free_weights(model)
@@ -81,3 +82,19 @@ def normalise(model: Any) -> Normalised:
         decoded=codes,
         dropped=bool(dropped or idle),
     )
+
+
+def _without_functions(model: Any) -> Any:
+    """Return a graph with the nodes of its own functions in the place of their calls.
+
+    A graph of which that cannot be done is left as it is: it still runs, and steps that look at nodes say
+    what they lack.
+    """
+    if not model.functions:
+        return model
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(model, convert_version=True)
+    except Exception:  # the inliner raises bare RuntimeErrors
+        return model

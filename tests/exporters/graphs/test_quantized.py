@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -9,10 +10,18 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from exporters.graphs.quantized import heavy_nodes, quantize, refuse_lost_operators, unquantizable
+import cnnkit
+from exporters.graphs.quantized import (
+    heavy_nodes,
+    quantised_nodes,
+    quantize,
+    refuse_lost_operators,
+    unquantizable,
+)
 from exporters.graphs.ranges import Range, measure
 from tests import odd_graphs as odd
 from toolkit.errors import CnnkitError
+from toolkit.exporting import ExportOptions
 from toolkit.graphs.completing import complete
 from toolkit.graphs.running import logits
 from toolkit.passports import Dialect
@@ -134,3 +143,38 @@ def test_a_layer_normalization_over_several_extents_stays_in_float() -> None:
         assert heavy_nodes(made) == ["Conv_0", "Gemm_5"]
         wanted, found = logits(source, pictures), logits(made, pictures)
         assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.98
+
+
+def test_a_graph_of_operators_without_int8_is_refused(tmp_path: Path) -> None:
+    fused = odd.network(domains=["com.microsoft"])
+    for one in fused.graph.node:
+        if one.op_type in ("Conv", "Gemm"):
+            one.op_type, one.domain = f"Fused{one.op_type}", "com.microsoft"
+            one.attribute.append(onnx.helper.make_attribute("activation", "Relu"))
+    options = ExportOptions(root=tmp_path)
+    report = cnnkit.export(
+        odd.save(fused, tmp_path / "a.onnx"), formats=("onnx",), precisions=("int8",), options=options
+    )
+    with pytest.raises(
+        CnnkitError, match=r"has a form in int8 \(it computes with FusedConv of com.microsoft"
+    ):
+        report.require()
+    assert not (tmp_path / "a" / "a.int8.onnx").exists()
+
+
+def test_functions_of_a_graph_are_quantised_as_their_nodes(tmp_path: Path) -> None:
+    source = odd.network(domains=["own"])
+    for one in source.graph.node:
+        if one.op_type in ("Conv", "Gemm"):
+            body = type(one).FromString(one.SerializeToString())
+            opset = [onnx.helper.make_opsetid("", 17)]
+            name, ends = f"Own{one.op_type}", ([*one.input], [*one.output])
+            source.functions.append(onnx.helper.make_function("own", name, *ends, [body], opset))
+            one.op_type, one.domain = name, "own"
+            del one.attribute[:]
+    options = ExportOptions(root=tmp_path)
+    cnnkit.export(
+        odd.save(source, tmp_path / "a.onnx"), formats=("onnx",), precisions=("int8",), options=options
+    ).require()
+    made = onnx.load(tmp_path / "a" / "a.int8.onnx")
+    assert len(quantised_nodes(made)) == 2
