@@ -199,9 +199,7 @@ def quantised_nodes(model: Any) -> list[str]:
 
 def _nothing_quantised(model: Any) -> CnnkitError:
     others = sorted({f"{node.op_type} of {node.domain}" for node in model.graph.node if node.domain})
-    held = (
-        f"it computes with {', '.join(others)}" if others else "it has none, or of no numbers"
-    )
+    held = f"it computes with {', '.join(others)}" if others else "it has none, or of no numbers"
     return CnnkitError(
         f"no convolution or matrix product of the graph has a form in int8 ({held}): a file of int8 would be "
         "one in name only; use --precision fp16, or write the graph again in ONNX's own operators"
