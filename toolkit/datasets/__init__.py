@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -141,7 +142,10 @@ class DatasetSpec:
                 f"the path of {readable(name)} has bytes that are no UTF-8, which no passport can hold; "
                 "rename it"
             )
-        found = self.listing(name, reading)
+        try:
+            found = self.listing(name, reading)
+        except OSError as error:
+            raise CnnkitError(f"{name} cannot be read: {error.strerror or error}") from None
         if reading.exclude:
             found = without(found, reading.exclude)
         return grouped(found, reading.group) if reading.group else found
@@ -180,7 +184,9 @@ def dataset_of(word: str) -> DatasetSpec:
     found = specs.get(word)
     if found is None or found.scheme is not None:
         path = Path(word).expanduser()
-        meant = [s.scheme for s in specs.values() if s.suits and path.exists() and s.suits(path)]
+        meant = []
+        with contextlib.suppress(OSError):  # raised for names that are too long
+            meant = [s.scheme for s in specs.values() if s.suits and path.exists() and s.suits(path)]
         if meant:
             raise NotFoundError(f"no dataset {word!r}; pictures of your own there are `{meant[0]}:{word}`")
         raise unknown_name("dataset", word, dataset_words())

@@ -92,13 +92,18 @@ class _Walk:
         self.left_out.append(LeftOut(name=told(path, self.root), why=why))
 
     def enter(self, parent: Tree, path: Path) -> None:
+        self.seen.add(_identity(path))
         child = Tree(path=path, name=unicodedata.normalize("NFC", readable(path.name)))
         parent.folders.append(child)
-        self.seen.add(_identity(path))
         self.waiting.append(child)
 
     def follow(self, parent: Tree, link: Path) -> None:
-        if _identity(link) in self.seen:
+        try:
+            known = _identity(link) in self.seen
+        except OSError as error:
+            self.leave_out(link, f"a link that cannot be followed: {error.strerror}")
+            return
+        if known:
             self.leave_out(link, "a link to a folder that is read already")
         else:
             self.enter(parent, link)
@@ -112,18 +117,26 @@ class _Walk:
             return
         for one in found:
             path = tree.path / one.name
-            if is_leftover(one.name):
-                self.leave_out(path, LEFTOVER)
-            elif one.is_dir(follow_symlinks=False):
-                self.enter(tree, path)
-            elif one.is_dir():
-                self.links.append((tree, path))
-            elif not one.is_file():
-                self.leave_out(path, "a link to nothing" if one.is_symlink() else "no file")
-            elif is_picture(path):
-                tree.pictures.append(path)
-            else:
-                self.leave_out(path, f"no picture, by its {'ending' if path.suffix else 'first bytes'}")
+            try:
+                self.sort(tree, one, path)
+            except OSError as error:
+                what = "a link that cannot be followed" if one.is_symlink() else "cannot be looked at"
+                self.leave_out(path, f"{what}: {error.strerror}")
+
+    def sort(self, tree: Tree, one: os.DirEntry[str], path: Path) -> None:
+        """Sort one thing that lies in a folder. Raises OSError where the system refuses to look at it."""
+        if is_leftover(one.name):
+            self.leave_out(path, LEFTOVER)
+        elif one.is_dir(follow_symlinks=False):
+            self.enter(tree, path)
+        elif one.is_dir():
+            self.links.append((tree, path))
+        elif not one.is_file():
+            self.leave_out(path, "a link to nothing" if one.is_symlink() else "no file")
+        elif is_picture(path):
+            tree.pictures.append(path)
+        else:
+            self.leave_out(path, f"no picture, by its {'ending' if path.suffix else 'first bytes'}")
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -7,6 +7,7 @@ The columns are found by their usual names, or named as `--columns image=FILE,la
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import itertools
@@ -125,8 +126,9 @@ def _file(folder: Path, typed: str) -> tuple[str, Path] | None:
     for spelled in dict.fromkeys((typed, typed.replace("\\", "/"))):  # Windows writes a\b
         name = os.path.normpath(spelled)
         for path in (folder / name, *(Path(f"{folder / name}{ending}") for ending in _TRIED)):
-            if path.is_file():
-                return name, path
+            with contextlib.suppress(OSError):  # raised for names that are too long
+                if path.is_file():
+                    return name, path
     return None
 
 

@@ -73,15 +73,23 @@ class Listing:
     def state(self) -> str:
         """Return a hash of what lies there by names, sizes and times of change; no file is read for it."""
         digest = hashlib.sha256(repr(self.classes).encode("utf-8", "surrogateescape"))
-        states: dict[Path, tuple[int, int]] = {}
+        states: dict[Path, tuple[int, int] | None] = {}
         for entry in self.entries:
             path = entry.place.path
             if path not in states:
-                found = path.stat()
-                states[path] = (found.st_size, found.st_ctime_ns)
+                states[path] = _state(path)
             told = (entry.name, entry.place.within, entry.label, entry.part, entry.group, states[path])
             digest.update(repr(told).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return a file's size and time of change; None for one that is not there, which is a state, too."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_size, found.st_ctime_ns)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -302,6 +302,27 @@ def test_the_level_of_folders_that_names_classes_can_be_said(tmp_path: Path) -> 
             listed(columns)
 
 
+def test_links_in_circles_and_names_that_are_too_long_end_nothing(tmp_path: Path) -> None:
+    paint(tmp_path / "a", 1, 0)
+    paint(tmp_path / "b", 1, 1)
+    (tmp_path / "a" / "loop").symlink_to("loop")
+    found = dataset_of("folder:x").listed(f"folder:{tmp_path}")
+    assert [one.name for one in found.left_out] == ["a/loop"]
+    assert found.left_out[0].why.startswith("a link that cannot be followed: ")
+    long = "x" * 300
+    (tmp_path / "t.csv").write_text(f"file,label\na/000.png,a\nb/000.png,b\n{long},a\n")
+    found = dataset_of("csv:x").listed(f"csv:{tmp_path / 't.csv'}")
+    assert [(one.name, one.why) for one in found.left_out] == [(long, "no such file")]
+    state = found.state()
+    (tmp_path / "a" / "000.png").unlink()
+    assert found.state() != state
+    for word in (f"folder:{long}", f"csv:{long}"):
+        with pytest.raises(CnnkitError, match=r"x cannot be read: |no f(older|ile) "):
+            dataset_of(word).listed(word)
+    with pytest.raises(NotFoundError, match="no dataset 'xxx"):
+        dataset_of(long)
+
+
 def test_what_is_left_out_is_listed_with_the_reason(tmp_path: Path) -> None:
     for folder in ("train/a", "train/b", "test", "__MACOSX/train"):
         paint(tmp_path / folder, 1, 0)
