@@ -67,6 +67,7 @@ class Memory:
 class Column:
     """One artifact on one backend: end to end = layers + layout + unmatched + residual, never rescaled.
 
+    `network` tells columns of one network from others; None for a file that does not say whose it is.
     `device` is where it ran, None where it did not run here. `allocator` is what the C library did with freed
     memory meanwhile. `unmatched_ms` is what kernels that nothing
     explains took. `overhead_ms` is what the profiled run spent outside its nodes (residual + distortion);
@@ -78,6 +79,7 @@ class Column:
     artifact: str | None
     precision: str
     measured: bool
+    network: str | None = None
     device: str | None = None
     allocator: Allocator | None = None
     why_not: str | None = None
@@ -222,6 +224,22 @@ class Run:
     reference: Mapping[str, str] = field(default_factory=dict)
     yardstick: Mapping[str, Rate] = field(default_factory=dict)
     partial: bool = False
+
+    def beside(self, key: str) -> dict[str, Column]:
+        """Return the columns of a column's network, itself among them: only these can be held against it."""
+        own = self.backends[key].network
+        return {
+            k: c for k, c in self.backends.items() if k == key or None in (own, c.network) or own == c.network
+        }
+
+    def networks(self) -> tuple[dict[str, Column], ...]:
+        """Return the columns of each network, each column once."""
+        found: list[dict[str, Column]] = []
+        for key in self.backends:
+            if not any(key in known for known in found):
+                taken = {name for known in found for name in known}
+                found.append({k: c for k, c in self.beside(key).items() if k not in taken})
+        return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,12 +77,17 @@ class _Seen:
         return self.cell.latency_ms or 0.0
 
     @cached_property
+    def rivals(self) -> set[str]:
+        """The other columns of its network."""
+        return {*self.run.beside(self.key)} - {self.key}
+
+    @cached_property
     def elsewhere(self) -> str | None:
         """The column that runs the row in least time, where that is much less."""
         others = {
             key: cell.latency_ms
             for key, cell in self.row.cells.items()
-            if key != self.key and cell.latency_ms and self.run.backends[key].measured
+            if key in self.rivals and cell.latency_ms and self.run.backends[key].measured
         }
         best = min(others, key=others.__getitem__, default=None)
         if best is None or not self.row.modules or self.ms < FASTER * others[best]:
@@ -156,7 +161,7 @@ def _unfused(seen: _Seen) -> Told | None:
     fused = [
         (cell.latency_ms, key)
         for key, cell in seen.row.cells.items()
-        if key != seen.key and len(cell.nodes) == 1 and cell.latency_ms
+        if key in seen.rivals and len(cell.nodes) == 1 and cell.latency_ms
     ]
     saved = seen.row.saved_bytes
     if own < 2 or not fused or not saved or not seen.peaks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import isfinite
 
@@ -90,9 +90,13 @@ def _layout(run: Run) -> Iterable[Finding]:
 
 def _conversions(run: Run) -> Iterable[Finding]:
     names = {"QuantizeLinear", "DequantizeLinear", "Cast"}
-    plain = {c.backend: (k, c.latency_ms) for k, c in [*run.backends.items()][::-1] if c.precision == "fp32"}
     for key, column in run.backends.items():
-        clean, (first, fp32) = column.latency_ms, plain.get(column.backend, ("", None))
+        plain = (
+            (other, c.latency_ms)
+            for other, c in run.beside(key).items()
+            if c.backend == column.backend and c.precision == "fp32"
+        )
+        clean, (first, fp32) = column.latency_ms, next(plain, ("", None))
         if column.precision == "fp32" or clean is None or fp32 is None:
             continue
         both = (key, first)
@@ -113,7 +117,18 @@ def _conversions(run: Run) -> Iterable[Finding]:
 
 
 def _slower(run: Run) -> Iterable[Finding]:
-    timed = {key: c.latency_ms.median for key, c in run.backends.items() if c.latency_ms}
+    networks = [{k: c.latency_ms.median for k, c in own.items() if c.latency_ms} for own in run.networks()]
+    for timed in networks:
+        yield from _fastest(timed)
+    if sum(map(len, networks)) < 2:
+        return
+    for key, cells in _timed(run):
+        share = next((cell.share for row, cell in cells if row.type == "overhead"), None)
+        if share and share > OVERHEAD:
+            yield (key,), f"{share:.0%} of {key}'s profiled time passes between its nodes, not in them"
+
+
+def _fastest(timed: Mapping[str, float]) -> Iterable[Finding]:
     if len(timed) < 2:
         return
     fast, slow = min(timed, key=timed.__getitem__), max(timed, key=timed.__getitem__)
@@ -123,13 +138,11 @@ def _slower(run: Run) -> Iterable[Finding]:
             (fast, slow),
             f"{fast} is {ratio:.1f} times as fast as {slow} ({ms_text(timed[fast])} ms a call)",
         )
-    for key, cells in _timed(run):
-        share = next((cell.share for row, cell in cells if row.type == "overhead"), None)
-        if share and share > OVERHEAD:
-            yield (key,), f"{share:.0%} of {key}'s profiled time passes between its nodes, not in them"
 
 
 def _weights(run: Run) -> Iterable[Finding]:
+    if len(run.networks()) > 1:  # a row's parameters are those of any network that has it
+        return
     whole = sum(row.parameters or 0 for row in run.rows)
     for row in run.rows:
         if whole and (row.parameters or 0) >= WEIGHTS * whole:
@@ -148,12 +161,18 @@ def _peak(run: Run) -> Iterable[Finding]:
 
 
 def _fused(run: Run) -> Iterable[Finding]:
-    rows = [row for row in run.rows if row.saved_bytes]
-    fusing = [key for key in run.backends if any(len(r.cells.get(key, Cell()).nodes) == 1 for r in rows)]
-    if fusing:
+    for columns in run.networks():
+        rows = [row for row in run.rows if row.saved_bytes and _runs_in(row, columns)]
+        fusing = [key for key in columns if any(len(r.cells.get(key, Cell()).nodes) == 1 for r in rows)]
+        if not fusing:
+            continue
         groups = "one group" if len(rows) == 1 else f"{len(rows)} groups"
         size = bytes_text(sum(row.saved_bytes or 0 for row in rows))
         yield (), f"fusing {groups} of modules saves {', '.join(fusing)} up to {size} of traffic a call"
+
+
+def _runs_in(row: Row, columns: Iterable[str]) -> bool:
+    return any(row.cells.get(key, Cell()).nodes for key in columns)
 
 
 def _answers(run: Run) -> Iterable[Finding]:

@@ -117,8 +117,8 @@ def _card(key: str, run: Run) -> str:
 
 
 def _beside(key: str, run: Run) -> str:
-    """Say how a column's whole call compares with the slowest one's, or with the fastest one's."""
-    timed = {name: c.latency_ms.median for name, c in run.backends.items() if c.latency_ms}
+    """Say how a column's whole call compares with the slowest one's of its network, or the fastest one's."""
+    timed = {name: c.latency_ms.median for name, c in run.beside(key).items() if c.latency_ms}
     if key not in timed:
         return "latency was not measured"
     fast, slow = min(timed, key=timed.__getitem__), max(timed, key=timed.__getitem__)

@@ -158,6 +158,7 @@ def columns_of(seen: Mapping[str, ObservedColumn], rows: Sequence[Row]) -> dict[
 
 def _column(key: str, column: ObservedColumn, rows: Sequence[Row]) -> Column:
     target, trace, latency = column.target, column.trace, column.latency
+    known = target.artifact.passport
     sums, profiled = _sums(key, column, rows), _profiled(column)
     residual = latency.median - sums.whole if latency and sums else None
     version = None
@@ -169,8 +170,9 @@ def _column(key: str, column: ObservedColumn, rows: Sequence[Row]) -> Column:
     return Column(
         backend=target.backend,
         artifact=str(target.artifact.path.absolute()),
-        precision=target.artifact.passport.precision,
+        precision=known.precision,
         measured=latency is not None,
+        network=f"{known.model}, {known.columns} columns" if known.sha256 else None,
         device=column.device,
         allocator=column.allocator,
         why_not=target.static_why or (None if latency else UNREACHED),

@@ -25,13 +25,19 @@ CONV = Cell(
 
 
 def told(
-    cell: Cell, *others: Row, lanes: int | None = 16, batch: int = 1, column: Any = PLAIN, **row: Any
+    cell: Cell,
+    *others: Row,
+    lanes: int | None = 16,
+    batch: int = 1,
+    column: Any = PLAIN,
+    rival: Any = PLAIN,
+    **row: Any,
 ) -> list[Explanation]:
     own = {"modules": ("conv",), "type": "Conv2d", "output_shape": (1, 64, 50, 50), **row}
     cells = {"ort": cell, **own.pop("cells", {})}
     run = Run(
         batch=batch,
-        backends={"ort": column, "other": dataclasses.replace(PLAIN, backend="other")},
+        backends={"ort": column, "other": dataclasses.replace(rival, backend="other")},
         rows=(Row(cells=cells, **own), *others),
     )
     profile = Profile(
@@ -62,6 +68,15 @@ def test_a_kernel_far_from_the_peak_is_slow_and_a_faster_one_elsewhere_is_named(
     said = first(slow, cells=cells)
     assert "a slow kernel: its arithmetic would take 0.8000 ms here (8 GFLOP/s, 8.0% of" in said
     assert "; try: other runs it in 2.000 ms (5.0 times as fast)" in said
+
+
+def test_another_networks_row_of_the_same_name_is_no_rival() -> None:
+    slow = dataclasses.replace(CONV, gflops=8.0, attainable=0.08)
+    cells = {"other": dataclasses.replace(CONV, latency_ms=2.0)}
+    column = dataclasses.replace(PLAIN, network="small, 10 columns")
+    assert "other runs it" in first(slow, cells=cells, column=column)
+    rival = dataclasses.replace(PLAIN, network="large, 10 columns")
+    assert "other runs it" not in first(slow, cells=cells, column=column, rival=rival)
 
 
 def test_a_dense_layer_at_batch_1_waits_for_its_weights() -> None:

@@ -246,6 +246,34 @@ def test_findings_name_the_module_and_carry_the_numbers() -> None:
     assert "int8 is 1.6 times slower than fp32" in said
 
 
+def test_columns_of_other_networks_are_held_against_none() -> None:
+    small, large = {"network": "small, 10 columns"}, {"network": "large, 10 columns"}
+    columns = {
+        "ort": column(**small),
+        "ort:int8": column("int8", 0.8, **small),
+        "ort:large": column("fp32", 8.0, **large),
+        "ort:large:int8": column("int8", 12.0, **large),
+    }
+    rows = tuple(
+        Row(
+            modules=(key,),
+            type="Linear",
+            parameters=10,
+            saved_bytes=1000,
+            cells={key: Cell(latency_ms=1.0, nodes=("n",))},
+        )
+        for key in columns
+    )
+    said = "\n".join(with_findings(profile_of(rows, columns)).runs[0].findings)
+    assert "int8 is 1.2 times faster than fp32 in ort" in said
+    assert "int8 is 1.5 times slower than fp32 in ort" in said
+    assert "ort:int8 is 1.2 times as fast as ort (" in said
+    assert "ort:large is 1.5 times as fast as ort:large:int8" in said
+    assert "fusing 2 groups of modules saves ort, ort:int8 up to 2.0 kB" in said
+    assert said.count(" times ") == 4
+    assert "of the weights" not in said
+
+
 def test_nothing_is_found_where_nothing_was_timed() -> None:
     row = Row(modules=("fc1",), type="Linear", cells={"trt": Cell(nodes=("fc1",), dtype="HALF")})
     static = dataclasses.replace(column(), measured=False, latency_ms=None, layer_sum_ms=None)
