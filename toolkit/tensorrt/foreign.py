@@ -20,6 +20,8 @@ def read_foreign(files: ForeignFiles) -> ForeignTrace | None:
     times = next((file for file in given if file is not layers and holds_times(file)), None)
     if len(given) != (layers is not None) + (times is not None):
         return None
+    if times is None and layers is not None and holds_times(layers):
+        times = layers  # a log of `--dumpLayerInfo --dumpProfile` holds both
     nodes = read_layers(layers.text, what=str(layers.path)) if layers else ()
     if times is None:
         trace = Trace(nodes=nodes, unknown={"nodes": "no times were imported"})
@@ -29,9 +31,10 @@ def read_foreign(files: ForeignFiles) -> ForeignTrace | None:
     trace = Trace(nodes=timed, node_ms=np.array(runs, dtype=np.float64), runs=len(runs))
     if not layers or not unmatched:
         return ForeignTrace(trace=trace, batch=_batch(nodes))
+    both = "its layers and its times" if times is layers else "the files"
     note = (
         f"{unmatched} of {len(names)} timed layers are not in {layers.path.name}: "
-        "the files are of different builds; those are placed by their names"
+        f"{both} are of different builds; those are placed by their names"
     )
     return ForeignTrace(trace=trace, batch=_batch(nodes), notes=(note,))
 

@@ -512,6 +512,21 @@ def test_what_a_file_holds_tells_what_it_is_whichever_option_it_came_by(tmp_path
         assert (cell.latency_ms, cell.dtype) == (0.25, "FP16")
 
 
+def test_a_log_of_layers_and_times_is_read_for_both(tmp_path: Path) -> None:
+    log, other = tmp_path / "trtexec.log", tmp_path / "other.json"
+    table = TABLE.replace("conv1/Conv + relu1/Relu", "conv + relu")
+    log.write_text(f"[I] Layers:\n{LAYER}\n\n{table}")
+    run = import_profile(log, None, None).runs[0]
+    row = next(row for row in run.rows if row.modules == ("conv", "relu"))
+    assert (row.cells["trt"].latency_ms, row.cells["trt"].dtype) == (0.0508, "FP16")
+    assert (
+        "1 of 2 timed layers are not in trtexec.log: its layers and its times" in run.backends["trt"].notes[0]
+    )
+    other.write_text(json.dumps([{"count": 1}, {"name": "conv + relu", "averageMs": 0.25}]))
+    (row,) = import_profile(log, other, None).runs[0].rows  # times that were named take the log's place
+    assert row.cells["trt"].latency_ms == 0.25
+
+
 def test_a_constant_that_two_layers_borrow_joins_nothing() -> None:
     first, second = (
         parts_of(f"PWN(/a/Constant{n} + Broadcast_4, PWN(/{n or 'a'}/Mul))") for n in ("", "_clone_1")
