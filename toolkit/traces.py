@@ -24,8 +24,9 @@ class ExecutedNode:
     modules (PyTorch); `origins` names the nodes of the source graph where the runtime says them
     (TensorRT's metadata). `moves_data` marks steps that only reorder, cast or copy. `read_bytes` and
     `written_bytes` are the activations that it reads and writes, in place or not. What the runtime does
-    not tell is None; `uncounted` says why `macs` is. `activation` is the operator that it took in. A node of
-    an If's or a Loop's body is `inside` that one, whose own time is without it.
+    not tell is None; `output_sizes` are the bytes of each of `outputs`, empty where not each is told;
+    `uncounted` says why `macs` is. `activation` is the operator that it took in. A node of an If's or a
+    Loop's body is `inside` that one, whose own time is without it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ExecutedNode:
     output_shape: tuple[int, ...] | None = None
     output_dtype: str | None = None
     output_bytes: int | None = None
+    output_sizes: tuple[int, ...] = ()
     weights_bytes: int | None = None
     parameters: int | None = None
     macs: int | None = None

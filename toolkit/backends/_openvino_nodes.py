@@ -60,6 +60,7 @@ def executed_nodes(layers: Sequence[Layer], operations: Operations) -> tuple[Exe
             output_shape=layer.shape,
             output_dtype=layer.dtype,
             output_bytes=None if None in layer.sizes else sum(size or 0 for size in layer.sizes),
+            output_sizes=_output_sizes(layer, tensors),
             weights_bytes=_weights(layer, weights, readers),
         )
         for layer in layers
@@ -72,6 +73,18 @@ def _weights(layer: Layer, weights: Mapping[str, int | None], readers: Mapping[s
     read = dict.fromkeys(name for name, _ in layer.inputs)
     own = [weights[name] for name in read if name in weights and readers[name] == layer.name]
     return None if None in own or layer.kind in BODIES else sum(size or 0 for size in own)
+
+
+def _output_sizes(layer: Layer, tensors: Mapping[Port, Sequence[str]]) -> tuple[int, ...]:
+    """Return the bytes of each name of a layer's outputs, a tensor of several names under its first."""
+    names = [tensors[port] for port in _ports(layer)]
+    if None in layer.sizes or not all(names):
+        return ()
+    return tuple(
+        (size or 0) if at == 0 else 0
+        for size, own in zip(layer.sizes, names, strict=True)
+        for at, _ in enumerate(own)
+    )
 
 
 def _ports(layer: Layer) -> list[Port]:

@@ -245,6 +245,7 @@ def executed(name: str, event: Event, node: ExecutedNode | None = None) -> Execu
     shapes = event.facts.output_type_shape
     first = next(iter(shapes[0].items()), None) if shapes else None
     shape = closed(first[1]) if first else None
+    sizes = _output_sizes(shapes)
     return dataclasses.replace(
         node or ExecutedNode(name=name, type=kind),
         name=name,
@@ -252,16 +253,20 @@ def executed(name: str, event: Event, node: ExecutedNode | None = None) -> Execu
         moves_data=kind in MOVES,
         output_shape=shape,
         output_dtype=first[0] if first else None,
-        output_bytes=_output_bytes(shapes),
+        output_bytes=None if sizes is None else sum(sizes),
+        output_sizes=sizes or (),
     )
 
 
-def _output_bytes(shapes: Sequence[Shapes]) -> int | None:
+def _output_sizes(shapes: Sequence[Shapes]) -> tuple[int, ...] | None:
+    """Return each output's bytes; None where one of them is not told."""
     tensors = [(dtype, closed(shape)) for entry in shapes for dtype, shape in entry.items()]
     known = [
         (ITEM_BYTES[dtype], shape) for dtype, shape in tensors if dtype in ITEM_BYTES and shape is not None
     ]
-    return sum(prod(shape) * size for size, shape in known) if shapes and len(known) == len(tensors) else None
+    return (
+        tuple(prod(shape) * size for size, shape in known) if shapes and len(known) == len(tensors) else None
+    )
 
 
 def closed(shape: Sequence[int | str]) -> tuple[int, ...] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from toolkit.profiling.network.modules import total
 from toolkit.profiling.result import Memory
@@ -22,7 +22,7 @@ def memory_of(column: ObservedColumn) -> Memory:
     why = dict(trace.unknown)
     weights = trace.memory.get("weights_bytes", _weights(trace.nodes))
     places = [_place(entry) for entry in column.claims]
-    timeline = live_timeline(trace.nodes, places)
+    timeline = live_timeline(trace.nodes, places, column.graph.outputs if column.graph else ())
     predicted = most = max((size for _, size in timeline), default=None)
     if trace.alive_bytes and len(trace.alive_bytes) == len(places):
         names = [place[0] if place else node.name for place, node in zip(places, trace.nodes, strict=True)]
@@ -62,11 +62,13 @@ def _weights(nodes: Sequence[ExecutedNode]) -> int | None:
     return total(node.weights_bytes for node in nodes) if nodes else None
 
 
-def live_timeline(nodes: Sequence[ExecutedNode], modules: Sequence[tuple[str, ...]]) -> list[tuple[str, int]]:
+def live_timeline(
+    nodes: Sequence[ExecutedNode], modules: Sequence[tuple[str, ...]], outputs: Collection[str] = ()
+) -> list[tuple[str, int]]:
     """Return the bytes of tensors alive while each node runs, by the node's first module.
 
-    A tensor lives from the node that writes it to the last one that reads it. Empty where a size is unknown,
-    and where nobody tells who reads what.
+    A tensor lives from the node that writes it to the last one that reads it, one of the network's `outputs`
+    to the end. Empty where a size is unknown, and where nobody tells who reads what.
     """
     timed = [(i, node) for i, node in enumerate(nodes) if node.type != "CONSTANT"]
     told = any(node.inputs for _, node in timed)
@@ -74,15 +76,20 @@ def live_timeline(nodes: Sequence[ExecutedNode], modules: Sequence[tuple[str, ..
         return []
     last: dict[str, int] = {}
     for place, (_, node) in enumerate(timed):
-        for name in node.inputs:
-            last[name] = place
-        for name in node.outputs or (f"#{place}",):
-            last.setdefault(name, place)
+        last |= dict.fromkeys(node.inputs, place)
+    last |= dict.fromkeys(outputs, len(timed))
     found: list[tuple[str, int]] = []
-    live: dict[str, int] = {}
+    live: list[tuple[int, int]] = []  # a tensor's bytes, and the last place at which it is needed
     for place, (index, node) in enumerate(timed):
-        live[(node.outputs or (f"#{place}",))[0]] = node.output_bytes or 0
+        live += _written(node, [last.get(name, place) for name in node.outputs] or [place])
         names = modules[index] if index < len(modules) else ()
-        found.append((names[0] if names else node.name, sum(live.values())))
-        live = {name: size for name, size in live.items() if last.get(name, -1) > place}
+        found.append((names[0] if names else node.name, sum(size for size, _ in live)))
+        live = [(size, end) for size, end in live if end > place]
     return found
+
+
+def _written(node: ExecutedNode, ends: Sequence[int]) -> list[tuple[int, int]]:
+    """Return each output's bytes and end; where only their sum is told, that and the last of their ends."""
+    if len(node.output_sizes) == len(ends):
+        return list(zip(node.output_sizes, ends, strict=True))
+    return [(node.output_bytes or 0, max(ends))]

@@ -44,6 +44,26 @@ def test_a_tensor_lives_until_its_last_reader() -> None:
     assert found == [("a", 100), ("b", 150), ("c", 210), ("add", 170)]
 
 
+def test_each_output_lives_to_its_own_last_reader() -> None:
+    halves = ExecutedNode(
+        name="split",
+        type="Split",
+        inputs=("x",),
+        outputs=("left", "right"),
+        output_bytes=100,
+        output_sizes=(70, 30),
+    )
+    nodes = [halves, node("a", "left", "t", 10), node("b", "t", "u", 10), node("add", "u right", "y", 5)]
+    assert live_timeline(nodes, []) == [("split", 100), ("a", 110), ("b", 50), ("add", 45)]
+    nodes[0] = dataclasses.replace(halves, output_sizes=())  # what each of them holds is not told
+    assert live_timeline(nodes, []) == [("split", 100), ("a", 110), ("b", 120), ("add", 115)]
+
+
+def test_a_networks_output_lives_to_the_end() -> None:
+    nodes = [node("a", "x", "first", 100), node("b", "x", "t", 50), node("c", "t", "second", 10)]
+    assert live_timeline(nodes, [], ("first", "second")) == [("a", 100), ("b", 150), ("c", 160)]
+
+
 def test_where_nobody_tells_who_reads_what_no_life_is_made_up() -> None:
     nodes = [ExecutedNode(name=name, type="x", output_bytes=100) for name in "abc"]
     assert live_timeline(nodes, [(n.name,) for n in nodes]) == []
