@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 
 from toolkit.errors import CnnkitError
@@ -44,8 +43,3 @@ def shared_port(host: str, port: int) -> socket.socket:
     with contextlib.closing(listen(host, port, what="for gRPC", option="--grpc-port")) as free:
         port = free.getsockname()[1]  # one that nobody listens on, sharing it or not
     return listen(host, port, shared=True, what="for gRPC", option="--grpc-port")
-
-
-def usable_cores() -> int:
-    """Return on how many cores this process may run."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

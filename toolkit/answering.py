@@ -146,9 +146,9 @@ def read_picture(
     return Picture(pixels=255 - pixels if turned else pixels, inverted=turned, decode_ms=decode_ms)
 
 
-def data_word(passport: Passport, name: str | None, *, fallback: str | None = None) -> str:
+def data_word(passport: Passport, name: str | None) -> str:
     """Return the data set of that name, else a passport's own. Raises CnnkitError where it names none."""
-    word = name or (passport.dataset.name if passport.dataset else fallback)
+    word = name or (passport.dataset.name if passport.dataset else None)
     if word is None:
         raise CnnkitError(
             f"the passport of {passport.model} names no data set; add `--dataset NAME` "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from toolkit import schema
 from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, is_shipped, write_json
 from toolkit.errors import CorruptError
 from toolkit.machine.cpu import cpu
-from toolkit.machine.survey import physical_memory
+from toolkit.machine.survey import physical_memory, system_name
 from toolkit.passports import SYMMETRIC, Dialect, Passport, Precision
 from toolkit.schema import Amount, Count, Magnitude, Positive, Rate, Share, Signed
 
@@ -66,7 +66,7 @@ def this_machine(versions: Mapping[str, str]) -> ChoiceMachine:
         instruction_sets=here.instruction_sets,
         cores=here.cores,
         memory_bytes=physical_memory(),
-        system=f"{platform.system()} {platform.machine()}",
+        system=system_name(),
         versions=dict(versions),
     )
 
@@ -106,6 +106,11 @@ class Contender:
     memory_bytes: Count | None = None
     gain: Rate | None = None
     gain_ci95: tuple[Rate, Rate] | None = None
+
+    @property
+    def picture_ms(self) -> float:
+        """The median milliseconds of a picture; infinite where nothing was measured."""
+        return self.latency_ms.median / self.batch if self.latency_ms else math.inf
 
     @property
     def label(self) -> str:

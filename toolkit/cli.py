@@ -81,6 +81,14 @@ def words(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))
 
 
+def counts(text: str) -> tuple[int, ...]:
+    """Return the whole numbers between a text's commas, each once. Raises ValueError."""
+    found = words(text)
+    if not found or not all(word.isdecimal() and int(word) > 0 for word in found):
+        raise ValueError("whole numbers of 1 or more separated by commas, as in 1,8,32")
+    return tuple(map(int, found))
+
+
 def short(word: str) -> Callable[[Function], Function]:
     """Make the switch that stands for a precision."""
 
@@ -249,6 +257,11 @@ def takes_choice(*, backend: str | None, device: str | None) -> bool:
     short = any(context.meta.get(f"cnnkit.{word}") for word in ("fp16", "int8"))
     typed = short or context.get_parameter_source("precision") is ParameterSource.COMMANDLINE
     return backend is None and device is None and not typed
+
+
+def no_choice(name: str) -> CnnkitError:
+    """Return the error for a name of which nothing that was chosen holds here."""
+    return CnnkitError(f"no choice of {name} holds here: `cnnkit choose {name}` makes one")
 
 
 def emit(payload: Any) -> None:

@@ -30,13 +30,13 @@ def border_colour(image: Image.Image) -> int | tuple[int, ...]:
     return colour[0] if len(colour) == 1 else colour
 
 
-def ground_of(pixels: Pixels, agreeing: float = AGREEING) -> Ground:
+def ground_of(pixels: Pixels) -> Ground:
     """Tell what (N, 1, H, W) uint8 pictures, N ≥ 1, have at their border.
 
-    It is `mixed` where less than that share of them have the same.
+    It is `mixed` where less than AGREEING of them have the same.
     """
     light = sum(light_grounds(pixels[start : start + 4096]) for start in range(0, len(pixels), 4096))
-    return ground_from(light, len(pixels), agreeing)
+    return ground_from(light, len(pixels))
 
 
 def light_grounds(pixels: Pixels) -> int:

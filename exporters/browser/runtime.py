@@ -21,7 +21,6 @@ PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 # what the registry says of the package's archive
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 WASM = "ort-wasm-simd-threaded.wasm"
-PACKED_WASM = f"{WASM}.gz"
 # the SHA-256 of the files that are used, of the package's `dist`
 FILES = {
     "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",

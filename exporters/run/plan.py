@@ -11,7 +11,7 @@ from exporters.graphs.form import unmet
 from exporters.proving.proof import proven
 from exporters.run.cache import asked, export_key, stored
 from exporters.run.context import RunContext
-from exporters.run.publish import refuse_unwritable
+from exporters.run.publish import make_writable
 from exporters.run.report import Missed, Report
 from exporters.run.source import remove_leftovers
 from toolkit.artifacts import Artifact
@@ -65,7 +65,7 @@ class ExportRun:
             refuse_another_network(self.source, options)
         wanted = [(name, precision) for precision in self._precisions() for name in self.request.formats]
         if wanted:
-            refuse_unwritable(export_path(self.source, options, EXPORTERS.load(wanted[0][0])).parent)
+            make_writable(export_path(self.source, options, EXPORTERS.load(wanted[0][0])).parent)
         for name, precision in [step for step in wanted if self._can(*step)]:
             self._step(name, dataclasses.replace(options, precision=precision))
         if self.request.fresh and self.report.artifacts:

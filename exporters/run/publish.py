@@ -31,7 +31,7 @@ def publish(path: Path, draft: Draft, prove: Prove) -> Artifact:
     proven. Whatever `prove` raises leaves the older file and passport as they were. Two exports of one model
     at once take turns, so that a file never stands beside the other one's passport.
     """
-    refuse_unwritable(path.parent)
+    make_writable(path.parent)
     with writing(path) as part:
         drafted = dataclasses.replace(draft(part), sha256=hash_file(part), created=None)
         proven, proof = prove(Artifact(path=part, passport=drafted))
@@ -85,8 +85,8 @@ def remove_export(path: Path) -> None:
             beside.unlink(missing_ok=True)
 
 
-def refuse_unwritable(folder: Path) -> None:
-    """Raise CnnkitError when a folder cannot be made or written, before minutes of work are spent."""
+def make_writable(folder: Path) -> None:
+    """Make a folder. Raises CnnkitError where it cannot be made or written, before minutes of work."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -112,7 +112,7 @@ def publish_folder(
 
     Whatever `fill` or `prove` raises leaves the older one. Without `prove` it has no proof beside it.
     """
-    refuse_unwritable(path.parent)
+    make_writable(path.parent)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         fill(part)

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from serve.hosting import Hosting
 from serve.ports import address as address_of
-from serve.ports import listen, shared_port, usable_cores
+from serve.ports import listen, shared_port
 from serve.served import ServedModel, line_up
 from serve.settings import ServeSettings
 from toolkit.errors import CnnkitError
+from toolkit.processes import usable_cores
 from toolkit.telling import Tell
 
 

@@ -303,7 +303,7 @@ def table(
 def whole(judge: ChoiceJudge, one: Candidate, pictures: ChoicePictures) -> Ruling:
     """Judge a candidate on every picture."""
     try:
-        with Bay(one, 300) as bay:
+        with contextlib.closing(Bay(one, 300)) as bay:
             bay.get(opening(one, pictures))
             return judge.judge(bay)
     except CnnkitError as error:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Artifact, cache_root, size_bytes, write_bytes
+from toolkit.artifacts import Artifact, size_bytes, write_bytes
 from toolkit.backends._openvino_files import DEVICE, core
+from toolkit.caching import cache_folder
 from toolkit.errors import CnnkitError
 
 # an AlexNet of 187 MB compiles in 0.10 s and is read in 0.18, a LeNet in 0.026 and 0.006
@@ -22,11 +23,6 @@ LARGEST_BYTES = 32_000_000
 # of all that is kept: the oldest goes first
 MOST_BYTES = 256_000_000
 DIGEST = 32
-
-
-def cache_folder() -> Path:
-    """Return where compiled models are kept."""
-    return cache_root() / "openvino"
 
 
 def compile_model(model: Any, settings: Mapping[str, Any], artifact: Artifact | None, what: str) -> Any:
@@ -55,7 +51,7 @@ def _place(artifact: Artifact, settings: Mapping[str, Any], what: str) -> Path |
     if not digest or size_bytes(artifact.path) > LARGEST_BYTES:
         return None
     facts = json.dumps([digest, what, get_version(), sorted(settings.items())])
-    return cache_folder() / f"{hashlib.sha256(facts.encode()).hexdigest()}.blob"
+    return cache_folder("openvino") / f"{hashlib.sha256(facts.encode()).hexdigest()}.blob"
 
 
 def _read(place: Path) -> bytes | None:

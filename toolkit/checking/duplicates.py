@@ -6,7 +6,6 @@ agree that differ by no more than storing with losses does, in brightness and in
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from toolkit.checking.spectra import SIDE, Pairs, describe, luma, near
 from toolkit.checking.survey import Survey, bordered
 from toolkit.errors import ImageError
 from toolkit.images import Floats, Pixels
+from toolkit.processes import usable_cores
 from toolkit.telling import Step, counter, unwatched
 
 # Chosen on planted copies of CIFAR-10 and Fashion-MNIST: of pictures saved again at quality 75, mirrored or
@@ -95,7 +95,7 @@ def _near_duplicates(small: Pixels, borders: Borders, on_step: Step) -> tuple[Pa
     tell = counter(on_step, "aligning", len(proposed))
     parts = [proposed[start : start + _AT_ONCE] for start in range(0, len(proposed), _AT_ONCE)]
     found = []
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for part, one in zip(parts, pool.map(lambda part: _laid(small, borders, part), parts), strict=True):
             loose = (one.agreement >= _AGREE_SMALL) & (one.difference <= _DIFFER_SMALL)
             loose &= _tint(small, part, one.way) <= _TINT

@@ -7,7 +7,6 @@ linear or contracts, so pictures that are close, whichever way they are turned, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.images import Floats, Pixels
+from toolkit.processes import usable_cores
 
 SIDE = 32
 NEIGHBOURS = 8
@@ -109,7 +109,7 @@ def near(
         at, rank = np.nonzero(close & np.isfinite(nearness))
         return np.stack([rows[at], best[at, rank]], axis=1)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         found = []
         for pairs in pool.map(block, range(0, len(described), _ROWS)):
             found.append(pairs)

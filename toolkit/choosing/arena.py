@@ -15,6 +15,7 @@ from toolkit.choosing.measuring import Timekeeper, Track
 from toolkit.choosing.requests import OpenEngine, PeakTold, TellPeak
 from toolkit.choosing.standing import Entrant, Standing
 from toolkit.machine.cpu import cpu
+from toolkit.profiling.measuring.batches import fixed_batch
 
 # windows in turn, and the seconds of each: to look, to thin out, to rank what is left, to confirm
 LOOK, SCREEN, RANK, CONFIRM = (1, 0.04), (2, 0.04), (3, 0.06), (4, 0.08)
@@ -141,7 +142,7 @@ class Arena:
         """Time the batches that callers may be put together in, in the process that confirmed it."""
         if one.key not in self.bays:
             self._opened([one.candidate])
-        fixed = next(iter(one.candidate.artifact.passport.input.shape), None)
+        fixed = fixed_batch(one.candidate.artifact)
         tracks = [Track(key=one.key, batch=batch) for batch in ((fixed,) if fixed else CURVE)]
         self.times.run(tracks, self.bays, rounds=2, window_s=CURVE_S)
         points = []

@@ -13,8 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import toolkit
 from toolkit.choosing import Candidate, LostError
@@ -26,7 +25,7 @@ OPENING_S = 60.0
 
 
 class Bay:
-    """The process of one candidate. Use as a context manager, or `close` it."""
+    """The process of one candidate, to be closed."""
 
     def __init__(self, candidate: Candidate, limit_s: float) -> None:
         """Start the process; `limit_s` is how long it may take to answer."""
@@ -100,14 +99,6 @@ class Bay:
                 os.killpg(self._process.pid, signal.SIGKILL)  # it leads a session of its own
         self._process.wait()
         self._told.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _environment() -> dict[str, str]:

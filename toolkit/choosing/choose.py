@@ -20,7 +20,6 @@ from toolkit.backends import BACKENDS, backend_names
 from toolkit.choices import (
     Budget,
     ChoiceFile,
-    Contender,
     CurvePoint,
     choice_path,
     not_opened,
@@ -37,12 +36,13 @@ from toolkit.choosing.packs import SUFFIX, open_pack
 from toolkit.choosing.result import Choice, frontier
 from toolkit.choosing.selection import Elected, select
 from toolkit.choosing.standing import Standing
-from toolkit.choosing.stopping import kill_as_ctrl_c
 from toolkit.choosing.turns import only_one
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.graphs import GRAPH
 from toolkit.machine.cpu import cpu
 from toolkit.opening import Selection, describe, is_path, open_model
+from toolkit.processes import stopped_as_by_ctrl_c
+from toolkit.profiling.measuring.batches import fixed_batch
 from toolkit.telling import Tell, silent
 
 ELSEWHERE = "name another folder with `--artifacts`"
@@ -80,7 +80,7 @@ def choose(
     refuse_unwritable(choice_path(folder, source.name), instead=ELSEWHERE)
     given = fitting(source, asked, given)
     with (
-        kill_as_ctrl_c(),
+        stopped_as_by_ctrl_c(),
         only_one(source.name, given.wait_s, tell) as waited_s,
         pictures_for(source, given, dataset) as pictures,
     ):
@@ -97,7 +97,7 @@ def _choose_packed(path: Path, budget: Budget, settings: ChooseSettings, root: P
     """Choose among the files of a pack, by its pictures; they are laid out in the artifacts folder."""
     start = time.monotonic()
     with (
-        kill_as_ctrl_c(),
+        stopped_as_by_ctrl_c(),
         only_one(path.stem, settings.wait_s, tell) as waited_s,
         open_pack(path, root) as pack,
     ):
@@ -154,7 +154,7 @@ def find_source(
 
 def fitting(source: Artifact, budget: Budget, settings: ChooseSettings) -> ChooseSettings:
     """Return the settings with the batches that a file takes. Raises CnnkitError for others."""
-    fixed = source.passport.input.shape[0] if source.passport.input.shape else None
+    fixed = fixed_batch(source)
     asked = settings.batches
     if fixed is not None and asked not in (None, (fixed,)):
         raise CnnkitError(
@@ -271,7 +271,7 @@ def outcome_of(
         baseline=baseline,
         chosen=chosen,
         frontier=frontier(judged),
-        measured=tuple(sorted(named.values(), key=_picture_ms)),
+        measured=tuple(sorted(named.values(), key=lambda one: one.picture_ms)),
         rejected=(*standing.rejections(), *rejected),
         seconds=time.monotonic() - start,
         why=selected.why if selected else "interrupted before anything was chosen",
@@ -296,7 +296,3 @@ def _company(standing: Standing) -> tuple[str, ...]:
         f"{standing.disturbed:.0%} of the confirming rounds were disturbed: other work kept "
         f"{standing.others_cores:.1f} of {cpu().cores} cores busy, and the figures hold beside such work",
     )
-
-
-def _picture_ms(one: Contender) -> float:
-    return one.latency_ms.median / one.batch if one.latency_ms else float("inf")

@@ -19,10 +19,10 @@ from toolkit.choosing.judging import ChoicePictures, pictures_for
 from toolkit.choosing.packs import SUFFIX, open_pack
 from toolkit.choosing.result import Choice
 from toolkit.choosing.selection import select
-from toolkit.choosing.stopping import kill_as_ctrl_c
 from toolkit.choosing.turns import only_one
 from toolkit.errors import CnnkitError, GateError, NotFoundError
 from toolkit.opening import Selection, as_asked
+from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.resolving import release_of
 from toolkit.telling import Tell, silent
 
@@ -49,7 +49,10 @@ def confirm_choice(
     start, given = time.monotonic(), settings or ChooseSettings()
     _refuse_narrowing(given)
     try:
-        with kill_as_ctrl_c(), _opened(model, dataset, given, artifacts_root(root), untrained) as opened:
+        with (
+            stopped_as_by_ctrl_c(),
+            _opened(model, dataset, given, artifacts_root(root), untrained) as opened,
+        ):
             return _confirm(opened, budget, given, start, tell)
     except KeyboardInterrupt:
         raise CnnkitError("interrupted: nothing was confirmed, and the choice stays as it is") from None

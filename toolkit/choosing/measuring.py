@@ -183,7 +183,6 @@ class Gain:
     times: float
     low: float
     high: float
-    generations: int
 
 
 def ratio(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> float | None:
@@ -218,9 +217,7 @@ def gain(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> Gain
     least = statistics.pstdev(within) / math.sqrt(rounds) if len(within) > 1 else 0.0
     spread = max(statistics.stdev(by_set), least)
     middle, half = statistics.fmean(by_set), _quantile(T_TWO_SIDED, count - 1) * spread / math.sqrt(count)
-    return Gain(
-        times=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half), generations=count
-    )
+    return Gain(times=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half))
 
 
 def _of(track: Track, generation: int) -> Track:

@@ -67,7 +67,7 @@ def plot(choice: Choice) -> str:
     kept = [(one, None) for one in choice.measured]
     pairs = [*kept, *((entry.contender, entry.why) for entry in choice.rejected)]
     spots = [
-        Spot(contender=one, ms=one.latency_ms.median / one.batch, points=-one.accuracy_drop, why=why)
+        Spot(contender=one, ms=one.picture_ms, points=-one.accuracy_drop, why=why)
         for one, why in pairs
         if one.latency_ms and one.accuracy_drop is not None
     ]
@@ -75,11 +75,7 @@ def plot(choice: Choice) -> str:
         return "<p class='hint'>No accuracy was measured, so there is nothing to draw.</p>"
     axes = _Axes.around(spots)
     marks = "".join(_mark(spot, axes, choice) for spot in spots)
-    steps = [
-        axes.at(one.latency_ms.median / one.batch, -(one.accuracy_drop or 0))
-        for one in choice.frontier
-        if one.latency_ms
-    ]
+    steps = [axes.at(one.picture_ms, -(one.accuracy_drop or 0)) for one in choice.frontier if one.latency_ms]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in steps)
     drawn = (
         f"<polyline fill='none' stroke='{ACCENT}' stroke-width='2' points='{line}'/>"

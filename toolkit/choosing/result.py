@@ -116,14 +116,10 @@ def frontier(contenders: list[Contender]) -> tuple[Contender, ...]:
     """
     known = [one for one in contenders if one.latency_ms and one.accuracy_drop is not None]
     found: list[Contender] = []
-    for one in sorted(known, key=lambda each: (_picture_ms(each), each.accuracy_drop or 0.0)):
+    for one in sorted(known, key=lambda each: (each.picture_ms, each.accuracy_drop or 0.0)):
         if not found or (one.accuracy_drop or 0.0) < (found[-1].accuracy_drop or 0.0):
             found.append(one)
     return tuple(found)
-
-
-def _picture_ms(one: Contender) -> float:
-    return one.latency_ms.median / one.batch if one.latency_ms else float("inf")
 
 
 def _drop_text(one: Contender) -> str:

@@ -7,7 +7,6 @@ A runtime that hangs or crashes takes this process with it and no other.
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import sys
 import time
@@ -32,12 +31,10 @@ from toolkit.choosing.requests import (
     TimeCalls,
 )
 from toolkit.errors import CnnkitError
+from toolkit.processes import end_with_parent
 from toolkit.profiling.measuring.batches import feed
 from toolkit.profiling.measuring.latency import timed_for
 from toolkit.profiling.measuring.memory import process_peak
-
-# <sys/prctl.h>: the signal that the kernel sends when the parent ends
-PR_SET_PDEATHSIG = 1
 
 
 class _Bay:
@@ -108,8 +105,7 @@ def main() -> None:
     """Answer requests on the pipe that the command line names, until it is closed."""
     # Ctrl-C is for the process that chooses; it ends this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":  # where that one is killed, a runtime that hangs in here ends, too
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()  # where that one is killed, a runtime that hangs in here ends, too
     connection: Connection[Response, Request] = Connection(int(sys.argv[1]))
     bay = _Bay()
     while True:

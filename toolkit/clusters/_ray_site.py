@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 import toolkit
-from toolkit.clusters.local import end_with_parent
+from toolkit.processes import end_with_parent
 
 PIECE_BYTES = 16 << 20
 # a state of a training is sent so often, and at the end; what is as small as a log whenever it is asked for

@@ -26,8 +26,8 @@ from toolkit.clusters._ray_connection import (
     nodes,
 )
 from toolkit.clusters._ray_site import Piece, Site, SiteNews, pieces
-from toolkit.clusters.local import stopped_as_by_ctrl_c
 from toolkit.errors import CnnkitError
+from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.telling import Tell
 
 MOST_AT_ONCE = 256

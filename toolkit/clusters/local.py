@@ -6,25 +6,21 @@ A command is stopped as it stops itself: the step ended, the state saved.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import FrameType
 from typing import IO
 
 from toolkit.clusters import Cluster, Demand, Ended, Sent, Work, Workplace
+from toolkit.processes import end_with_parent, stopped_as_by_ctrl_c
 from toolkit.telling import Tell
 
 # a terminal's Ctrl-C reaches the child, too, which then needs no word of ours
 _BY_ITSELF_S, _ASKED_S = 10.0, 60.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOK_S = 0.5  # so often is asked whether the child has done enough
 
 
@@ -87,32 +83,6 @@ def _output(
             if enough():
                 process.kill()
                 return process.communicate()[0]
-
-
-@contextlib.contextmanager
-def stopped_as_by_ctrl_c(first: Callable[[int], object] = lambda number: None) -> Iterator[None]:
-    """Take a polite kill of this process as Ctrl-C, after `first` was told its number."""
-
-    def take(number: int, frame: FrameType | None) -> None:
-        first(number)
-        raise KeyboardInterrupt
-
-    # Python lets only the main thread handle signals; elsewhere, and where ignored, they keep their meaning
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
-        yield
-        return
-    signal.signal(signal.SIGTERM, take)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def end_with_parent(_: int = 0) -> None:
-    """Let this process end at the moment that the one that started it is killed; only Linux does that."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _wait(process: subprocess.Popen[bytes], *, asked: bool) -> None:

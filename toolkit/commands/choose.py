@@ -21,15 +21,8 @@ if TYPE_CHECKING:
 BUDGETS = ("p95", "quantile", "throughput", "max_accuracy_drop", "memory")
 
 
-def _numbers(value: str) -> tuple[int, ...]:
-    words = cli.words(value)
-    if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise ValueError("whole numbers of 1 or more separated by commas, as in 1,8,32")
-    return tuple(map(int, words))
-
-
 def _threads(value: str) -> tuple[int, ...]:
-    found = _numbers(value)
+    found = cli.counts(value)
     if max(found) > MOST_THREADS:
         raise ValueError(f"at most {MOST_THREADS} threads")
     return found
@@ -57,7 +50,7 @@ def _threads(value: str) -> tuple[int, ...]:
 @click.option(
     "--batch",
     "batches",
-    callback=cli.checked(_numbers),
+    callback=cli.checked(cli.counts),
     metavar="N,…",
     help="[default: 1, or what the file fixes; 1,8,32 with --throughput]",
 )

@@ -63,7 +63,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure MODEL, a name or a file, on test pictures: accuracy, its interval, who is taken for whom."""
-    from toolkit.errors import CnnkitError, GateError
+    from toolkit.errors import GateError
     from toolkit.inspection.network import load
     from toolkit.passports import as_precision
 
@@ -83,8 +83,7 @@ def evaluate(
     )
     if choice and opened.choice is None:
         opened.close()
-        name = opened.artifact.name
-        raise CnnkitError(f"no choice of {name} holds here: `cnnkit choose {name}` makes one")
+        raise cli.no_choice(opened.artifact.name)
     with opened as network, cli.progress() as progress:
         steps = cli.steps_on(progress)
         found = network.evaluate(

@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from toolkit.profiling.result import Profile
 
 
-def _batches(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    words = [word.strip() for word in value.split(",")]
-    if not all(word.isdigit() and int(word) > 0 for word in words):
-        raise click.BadParameter("sizes of 1 or more separated by commas, as in 1,8,32")
-    return tuple(dict.fromkeys(int(word) for word in words))
-
-
 def _precisions(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> tuple[Precision, ...]:
@@ -43,7 +34,11 @@ def _precisions(
 @click.argument("models", nargs=-1, metavar="[MODEL|FILE]...")
 @cli.backend_option("or several by commas, or all [default: all that are here].")
 @click.option(
-    "--batch", "batches", callback=_batches, metavar="N,…", help="Default: 1, or the one that a file fixes."
+    "--batch",
+    "batches",
+    callback=cli.checked(cli.counts),
+    metavar="N,…",
+    help="Default: 1, or the one that a file fixes.",
 )
 @click.option(
     "--precision",
@@ -180,8 +175,7 @@ def _chosen(
         raise click.UsageError("--choice names file, backend, precision and device: type one MODEL alone")
     found = resolve_choice(models[0] if models else None, Selection(root=root), cli.say)
     if found is None or found.choice is None:
-        name = models[0] if models else "MODEL"
-        raise CnnkitError(f"no choice of {name} holds here: `cnnkit choose {name}` makes one")
+        raise cli.no_choice(models[0] if models else "MODEL")
     cli.say(f"{found.artifact.path.name}, {found.why}")
     one = found.choice.chosen
     chosen = {**one.settings, **settings.chosen}

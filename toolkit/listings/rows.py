@@ -21,6 +21,7 @@ from toolkit.listings import Reading
 from toolkit.listings.decoding import decode_one
 from toolkit.listings.parts import Member
 from toolkit.preprocessing import Preprocessing
+from toolkit.processes import usable_cores
 
 Chosen = int | slice | NDArray[np.int64]
 
@@ -170,4 +171,4 @@ class StoredRows(PictureRows):
 
 def decoders() -> int:
     """Return how many pictures are decoded at a time: one for each core that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return usable_cores()

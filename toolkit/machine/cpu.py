@@ -7,6 +7,8 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.processes import usable_cores
+
 # more threads are a slip of the finger, which would take the whole machine down before any error
 MOST_THREADS = 1024
 
@@ -68,8 +70,7 @@ def cpu(cpuinfo: Path = CPUINFO) -> Cpu:
     name = told.get("model name") or platform.processor() or platform.machine()
     flags = told.get("flags", told.get("Features", "")).split()
     sets = tuple(label for flag, label in FLAGS.items() if flag in flags)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Cpu(name=name, cores=cores, instruction_sets=sets)
+    return Cpu(name=name, cores=usable_cores(), instruction_sets=sets)
 
 
 def usual_threads() -> int:

@@ -25,11 +25,16 @@ class Machine:
     missing: dict[str, str]
 
 
+def system_name() -> str:
+    """Return the operating system and the kind of processor that it is for: `Linux x86_64`."""
+    return f"{platform.system()} {platform.machine()}"
+
+
 def machine() -> Machine:
     """Look at everything; imports no heavy package."""
     return Machine(
         python=platform.python_version(),
-        system=f"{platform.system()} {platform.machine()}",
+        system=system_name(),
         cpu=cpu(),
         memory_bytes=physical_memory(),
         gpus=gpus(),

@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from toolkit import schema
 from toolkit.artifacts import write_json
 from toolkit.clusters import Demand, Work, Workplace
-from toolkit.clusters.local import stopped_as_by_ctrl_c
 from toolkit.errors import CnnkitError
+from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.schema import Magnitude
 from toolkit.training import TrainingReport
 from toolkit.training.record.folder import GOOD, unfinished_runs

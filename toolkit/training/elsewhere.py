@@ -16,9 +16,9 @@ from pathlib import Path
 from toolkit import schema
 from toolkit.artifacts import CHECKPOINT
 from toolkit.clusters import Cluster, Demand, Ended, Work
-from toolkit.clusters.local import stopped_as_by_ctrl_c
 from toolkit.errors import CnnkitError
 from toolkit.opening import Selection, open_model
+from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.training import Job, TrainingReport, Watcher
 from toolkit.training.cells import last_words
 from toolkit.training.record.folder import unfinished_runs

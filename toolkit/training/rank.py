@@ -10,8 +10,8 @@ from typing import IO
 
 from toolkit import schema
 from toolkit.allocation import reuse_freed_memory
-from toolkit.clusters.local import end_with_parent
 from toolkit.errors import CnnkitError
+from toolkit.processes import end_with_parent
 from toolkit.training import EpochRecord, Watcher
 from toolkit.training.jobs import train
 from toolkit.training.process.launching import Word

@@ -81,12 +81,12 @@ def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> tuple[float | 
     return tuple(float(some / of) if of else None for some, of in zip(part, whole, strict=True))
 
 
-def wilson(right: float, images: float, z: float = 1.959964) -> tuple[float, float]:
+def wilson(right: float, images: float) -> tuple[float, float]:
     """Return the interval that holds a share with 95 % confidence.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
     """
-    share = right / images
+    share, z = right / images, 1.959964
     spread = z * math.sqrt(share * (1 - share) / images + z * z / (4 * images * images))
     scale = 1 + z * z / images
     middle = share + z * z / (2 * images)

@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from exporters.browser.choosing import FolderMaker
 from exporters.browser.folder import ABOUT, MODEL, PASSPORT, PROOF
-from exporters.browser.runtime import FILES, PACKED_WASM, WASM, runtime
+from exporters.browser.runtime import FILES, WASM, runtime
 from exporters.browser.visiting import require_browser
 from exporters.proving.proof import proof_path
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
@@ -33,6 +33,8 @@ from toolkit.artifacts import (
 )
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, UnavailableError
 from toolkit.graphs.reading import load_graph
+
+PACKED_WASM = f"{WASM}.gz"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from exporters.proving.proof import read_proof
-from exporters.run.publish import publish, refuse_unwritable
+from exporters.run.publish import make_writable, publish
 from tests.exporters.conftest import cnnkit_run
 from toolkit.artifacts import Artifact, open_artifact, sidecar
 from toolkit.errors import GateError
@@ -96,7 +96,7 @@ def test_a_read_only_folder_is_told_before_any_work() -> None:
             try:
                 if os.geteuid() == 0:
                     os.setuid(65534)
-                refuse_unwritable(Path(name))
+                make_writable(Path(name))
             except BaseException as error:  # whatever it is, it must not run on into the other tests
                 os.write(writer, str(error).encode())
             finally:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact, hash_file, open_artifact, shipped_root
 from toolkit.backends import BACKENDS, EngineOptions
-from toolkit.backends._openvino_cache import MOST_BYTES, cache_folder
+from toolkit.backends._openvino_cache import MOST_BYTES
 from toolkit.backends._openvino_files import reason
 from toolkit.backends._openvino_layers import Layer, computed_in, layer_times, mismatch, said
 from toolkit.backends._openvino_nodes import ReadOperation, executed_nodes
+from toolkit.caching import cache_folder
 from toolkit.errors import CorruptError, ShapeError, UnavailableError
 from toolkit.graphs.counting import count_graph
 from toolkit.opening import Selection, as_asked
@@ -44,7 +45,7 @@ def lenet() -> Artifact:
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of compiled models, empty, of this test alone."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return cache_folder()
+    return cache_folder("openvino")
 
 
 def asked_in(artifact: Artifact, precision: Precision) -> Artifact:

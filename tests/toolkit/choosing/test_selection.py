@@ -44,7 +44,7 @@ def entrant(
     found.tracks = {1: found.confirmed}
     found.ruling = Ruling(accuracy=0.9)
     if times:
-        found.gain = Gain(low=times[0], times=times[1], high=times[2], generations=3)
+        found.gain = Gain(low=times[0], times=times[1], high=times[2])
     return found
 
 

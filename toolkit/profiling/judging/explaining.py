@@ -8,6 +8,7 @@ from functools import cached_property
 from math import ceil, prod
 
 from toolkit.figures import bytes_text, ms_text, percent_text
+from toolkit.graphs.counting import CONVERSIONS
 from toolkit.profiling.machine import Peaks
 from toolkit.profiling.result import Cell, Column, Explanation, Profile, Row, Run
 
@@ -21,7 +22,6 @@ WELL, POORLY = 0.6, 0.4
 FEW_PRODUCTS = 49  # an output of a 7×7 depthwise convolution
 FULL_VECTORS = 0.8
 FASTER = 1.3
-CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 
 Told = tuple[str, str | None]  # why, and what to try
 

@@ -48,11 +48,6 @@ class Yardstick:
         self._taken[name].append(min(found))  # an interruption only ever lengthens one
 
     @property
-    def threads(self) -> int:
-        """On how many threads it works."""
-        return self._threads
-
-    @property
     def latest(self) -> Mapping[str, float]:
         """Return each piece of work's milliseconds when it was last timed; empty before the first call."""
         return {name: times[-1] for name, times in self._taken.items() if times}

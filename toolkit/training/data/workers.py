@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from toolkit.clusters.local import end_with_parent
 from toolkit.datasets import Split
 from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
+from toolkit.processes import end_with_parent
 from toolkit.training.compute.seats import ALONE, Seat
 from toolkit.training.data.batches import Dealer, InputTransform
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal, NoReturn
 
 from toolkit import schema
-from toolkit.clusters.local import stopped_as_by_ctrl_c
 from toolkit.errors import CnnkitError
+from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.schema import Count
 from toolkit.training import EpochRecord, TrainingReport, Watcher
 
