@@ -20,7 +20,7 @@ from toolkit.datasets._layout import laid_out
 from toolkit.datasets._levels import typed_levels
 from toolkit.datasets._shard import LABELS, Sample, Shard, look_into
 from toolkit.datasets._walking import tree_of
-from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.listings import PLAIN, LeftOut, Listing, Reading
 from toolkit.listings.kept import of_file
 from toolkit.listings.parts import part_of_word
@@ -178,10 +178,17 @@ def _names(folder: Path, rows: list[TableRow]) -> tuple[str, ...] | None:
     numbers = {row.label for row in rows} - {"", "-1"}
     if file is None or not numbers or not all(number.isdecimal() for number in numbers):
         return None
-    names = told_apart(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
+    names = told_apart(line.strip() for line in _lines(file) if line.strip())
     if max(map(int, numbers)) >= len(names):
         raise CnnkitError(f"{file} names {len(names)} classes, and a label is {max(map(int, numbers))}")
     return names
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise CorruptError(f"{file} is no text in UTF-8; save it so, a name a line") from None
 
 
 DATASET = DatasetSpec(

@@ -77,10 +77,13 @@ def test_beside_labels_no_folder_is_a_class(tmp_path: Path) -> None:
 def test_classes_of_one_name_are_told_apart_and_an_accent_is_one_letter(tmp_path: Path) -> None:
     names = ["crane", "cafe\u0301", "crane"]
     classes = ("crane (0)", "caf\xe9", "crane (2)")
-    (tmp_path / "classes.txt").write_text("\n".join(names))
+    (tmp_path / "classes.txt").write_text("\n".join(names), encoding="utf-8-sig")
     members = [f"{at}.{ending}" for at in range(3) for ending in ("png", f"cls={at}")]
     found = listed(shard(tmp_path, *members))
     assert (found.classes, [one.label for one in found.entries]) == (classes, [0, 1, 2])
+    (tmp_path / "classes.txt").write_bytes(b"caf\xe9\nb\nc\n")
+    with pytest.raises(CorruptError, match=r"classes\.txt is no text in UTF-8"):
+        listed(f"tar:{tmp_path / 'one.tar'}")
     pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra data)")
     import pyarrow.parquet as pq
 

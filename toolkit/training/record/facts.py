@@ -107,7 +107,7 @@ def _pretrained_hash(source: str | None) -> str | None:
 
 def uses_hash(record: Record) -> str:
     """Return a hash of what each picture is used for, whatever the pictures are called."""
-    uses = sorted((one.use, one.label, one.sha256) for one in record.pictures)
+    uses = sorted((one.use, one.label, one.sha256) for one in record.pictures if one.use != "excluded")
     return hashlib.sha256(repr(uses).encode("utf-8", "surrogateescape")).hexdigest()
 
 
