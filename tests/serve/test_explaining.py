@@ -59,3 +59,10 @@ def test_the_heat_is_each_channel_weighted_by_its_mean_gradient() -> None:
     # 1 · x + 0.25 · (-2 x) = x / 2, then by its maximum
     assert seen.heat.ravel().tolist() == pytest.approx([0.0, 0.2, 0.4, 1.0])
     assert seen.maps[1].ravel().tolist() == pytest.approx([0.0, -0.4, -0.8, -2.0])
+    # one score of two classes speaks for the second, and what lowers it for the first
+    second = net.fc.weight[1:]
+    net.fc = torch.nn.Linear(8, 1, bias=False)
+    for sign, label in ((1, "yes"), (-1, "no")):
+        net.fc.weight = torch.nn.Parameter(sign * second)
+        alone = explainer.look(shown.getvalue(), layer="conv", invert="no")
+        assert (alone.label, alone.heat.tolist()) == (label, seen.heat.tolist())
