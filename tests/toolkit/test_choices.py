@@ -60,6 +60,7 @@ def test_a_choice_is_read_as_it_was_written(kept: ChoiceFile, tmp_path: Path) ->
     [
         ({"processor": "Elsewhere"}, r"another machine \(its processor was Elsewhere, here "),
         ({"cores": 999}, r"its cores were 999, here "),
+        ({"system": "Plan9 mips"}, r"its system was Plan9 mips, here "),
         ({"instruction_sets": ("X",)}, r"its instruction sets were X, here "),
         ({"memory_bytes": 2**60}, r"it had more memory"),
         ({"versions": {"ort": "1.0"}}, r"its release of ort was 1\.0, here 9\.9"),

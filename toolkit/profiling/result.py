@@ -22,6 +22,9 @@ UNREACHED = "it was not reached"
 # of windows' medians, from which on a column's times are not to be relied on
 RED_SPREAD = 0.05
 
+# between the modules of a row
+JOIN = " + "
+
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
@@ -174,7 +177,7 @@ class Row:
     def label(self) -> str:
         """What the row is called in reports: its modules, or what moved data and for whom."""
         if self.modules:
-            return one_line(" + ".join(self.modules))
+            return one_line(JOIN.join(self.modules))
         ops = one_line(", ".join(dict.fromkeys(op for cell in self.cells.values() for op in cell.ops)))
         if self.type == "layout":
             return f"{ops or self.type} for {self.caused_by or 'the runtime'}"

@@ -74,12 +74,6 @@ class Objective:
         return -((1 - self.smoothing) * wanted + spread).mul(logits.log_softmax(1)).sum(1).mean()
 
 
-def objective_for(labels: NDArray[np.int64], *, classes: int, smoothing: float = 0.0) -> Objective:
-    """Return the objective of pictures with these labels, each drawn once an epoch and counted alike."""
-    shares = np.bincount(labels, minlength=classes) / len(labels)
-    return Objective(shares=tuple(map(float, shares)), smoothing=smoothing)
-
-
 def right_answers(logits: Tensor, labels: Tensor) -> Tensor:
     """Return how right each of N answers is, from 0 to 1: of a mixed picture, the answered class's share."""
     answers = logits.argmax(1)

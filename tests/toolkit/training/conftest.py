@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from toolkit import zoo
 from toolkit.training import EpochRecord, Job, Watcher, recipes
+from toolkit.training.objective import Objective
 
 torch = pytest.importorskip("torch")
 
@@ -74,3 +77,9 @@ def make_job(tmp_path: Path) -> MakeJob:
         return Job(model=spec, recipe=recipes.override(recipes.find(spec, recipe), fields), **options)
 
     return make
+
+
+def objective_for(labels: NDArray[np.int64], *, classes: int, smoothing: float = 0.0) -> Objective:
+    """Return the objective of pictures with these labels, each drawn once an epoch and counted alike."""
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    return Objective(shares=tuple(map(float, shares)), smoothing=smoothing)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from tests.toolkit.training.conftest import objective_for  # noqa: E402
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.artifacts import open_artifact  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
@@ -28,7 +29,6 @@ from toolkit.training.guard import (  # noqa: E402
     plateau_steps,
 )
 from toolkit.training.loop import Loop  # noqa: E402
-from toolkit.training.objective import objective_for  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 from toolkit.training.scoring import Score  # noqa: E402
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from tests.toolkit.training.conftest import objective_for  # noqa: E402
 from toolkit.datasets import Dataset, Split, split_off  # noqa: E402  (after the skip)
 from toolkit.training import Job, Outcome, run  # noqa: E402
 from toolkit.training.data.prepare import PreparedData, preprocessing_for  # noqa: E402
 from toolkit.training.guard import CHECK_STEPS, ClassAnswers, GuardState, guard_for  # noqa: E402
-from toolkit.training.objective import Objective, objective_for, right_answers  # noqa: E402
+from toolkit.training.objective import Objective, right_answers  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 
 

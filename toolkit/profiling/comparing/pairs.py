@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from toolkit.profiling.judging.drift import Pair, steadied
 from toolkit.profiling.machine import Peaks
-from toolkit.profiling.result import Cell, Row, Run
+from toolkit.profiling.result import JOIN, Cell, Row, Run
 
-JOIN = " + "  # between the modules of a row
 Windows = tuple[float, ...]
 Timed = Mapping[tuple[str, ...], Windows]  # by the modules of a row
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from toolkit.figures import names_text, one_line
-from toolkit.profiling.result import Cell, CellMemory, Row, Run
+from toolkit.profiling.result import JOIN, Cell, CellMemory, Row, Run
 
 # more rows than MANY are not read: the TOP costliest are shown, and what the others sum to
 TOP, MANY = 20, 30
 # a stage that takes more than this is divided, as long as there are no more than so many
 LARGE_STAGE, MOST_STAGES = 0.4, 16
 Number = TypeVar("Number", int, float)
-JOIN = " + "  # between the modules of a row
 PARTS = re.compile(r"[./]+")
 
 
