@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from toolkit.errors import CorruptError, ImageError
 from toolkit.images import Pixels
 from toolkit.listings import Reading
-from toolkit.listings.decoding import decode_one
+from toolkit.listings.decoding import decode_one, place_of
 from toolkit.listings.parts import Member
 from toolkit.preprocessing import Preprocessing
 from toolkit.processes import usable_cores
@@ -94,17 +94,19 @@ class DecodedRows(PictureRows):
     def read(self, places: NDArray[np.int64]) -> Pixels:
         """Decode the pictures at these places: by threads, but in a loader's worker, which is one of many."""
         pixels = np.empty((len(places), *self.one), dtype=np.uint8)
+        wanted = [self._members[place] for place in places.tolist()]
 
         def one(at: int) -> None:
-            pixels[at], _ = decode_one(self._members[places[at]], self._target, self._reading)
+            pixels[at], _ = decode_one(wanted[at], self._target, self._reading)
 
         try:
+            order = sorted(range(len(places)), key=lambda at: place_of(wanted[at]))
             if multiprocessing.parent_process() is not None or len(places) < 2:
-                for at in range(len(places)):
+                for at in order:
                     one(at)
             else:
                 with ThreadPoolExecutor(decoders()) as pool:
-                    list(pool.map(one, range(len(places))))
+                    list(pool.map(one, order))
         except ImageError as error:
             raise CorruptError(str(error)) from None
         return pixels

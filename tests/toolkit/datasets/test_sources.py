@@ -290,6 +290,9 @@ def test_a_row_group_is_read_once_however_many_threads_want_its_pictures(
         data = dataset_of(word).decoded(found, held, (1, 8, 8), Reading(store=store))
         assert len(data.train) + len(data.test) == 240
         assert len(read) < 48  # once for each of two parts, but for threads that are far apart
+    read.clear()
+    assert len(data.train.images[:]) == len(data.train)  # without a store, decoded when asked for
+    assert len(read) < 24
 
 
 def within(place: Place) -> str:
