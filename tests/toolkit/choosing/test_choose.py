@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import resource
@@ -18,12 +19,13 @@ from click.testing import CliRunner, Result
 from cnnkit import front_door
 from tests.hearing import CNNKIT
 from toolkit.artifacts import open_artifact, shipped_root
-from toolkit.choices import find_choice, read_choice
+from toolkit.choices import choice_path, find_choice, read_choice, this_machine, write_choice
 from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.choose import choose
+from toolkit.choosing.confirm import confirm_choice
 from toolkit.choosing.explaining import slower_rows
 from toolkit.choosing.judging import pictures_for
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, GateError
 from toolkit.resolving import release_of
 
 MODEL = "lenet-maxpool"
@@ -115,6 +117,30 @@ def test_confirming_measures_the_choice_again_and_changes_nothing(chosen: Any, r
     assert found["pictures"] == chosen["pictures"]  # of the data set that was named then
     assert Path(found["chosen"]["artifact"]).is_absolute()
     assert path.read_bytes() == before
+
+
+def test_what_is_not_confirmed_says_why_and_ctrl_c_is_one_line(
+    chosen: Any, root: Path, tmp_path: Path
+) -> None:
+    def interrupt(text: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(
+        CnnkitError, match="interrupted: nothing was confirmed, and the choice stays as it is"
+    ):
+        confirm_choice(MODEL, root=root, tell=interrupt)
+    known = read_choice(root / MODEL / f"{MODEL}.choice.json")
+    assert known is not None
+    poor = dataclasses.replace(known, chosen=dataclasses.replace(known.baseline, backend="noisy"))
+    write_choice(
+        choice_path(tmp_path, MODEL),
+        dataclasses.replace(poor, machine=this_machine({"noisy": release_of("noisy") or ""})),
+    )
+    settings = ChooseSettings(time_s=5, allow_noise=True)
+    with pytest.raises(
+        GateError, match=r"the choice is not confirmed: it loses \+.* over the 0\.5 allowed; `cn"
+    ):
+        confirm_choice(MODEL, root=tmp_path, settings=settings)
 
 
 def test_eval_and_profile_look_at_the_choice_and_nothing_beside_it(chosen: Any, root: Path) -> None:
