@@ -133,6 +133,9 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
             try:
                 self.parser.feed_data(part)
             except httptools.HttpParserUpgrade as upgrade:
+                if not any(name == b"upgrade" for name, _ in self.headers):  # CONNECT alone needs none
+                    self._refuse_tunnel()
+                    return
                 held, at = memoryview(self._stay() + held[at - len(part) + upgrade.args[0] :]), 0
             except httptools.HttpParserError as error:
                 self._refuse(error)
@@ -165,18 +168,28 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
 
     def _refuse(self, error: Exception) -> None:
         """Answer what is no HTTP in words, after the answers that are due, and hang up."""
+        said = str(error) if type(error) is not httptools.HttpParserCallbackError else "its first line"
+        self._hang_up(400, f"the request is no HTTP/1.1 that can be read: {said}")
+
+    def _refuse_tunnel(self) -> None:
+        """Answer who takes this server for a proxy, as those are who sent what is no HTTP."""
+        self._hang_up(405, "CONNECT is for a proxy, which this server is not; GET /openapi.json lists what is")
+
+    def _hang_up(self, status: int, why: str) -> None:
         if self.transport.is_closing():
             return
         if self._asked() and not self.cycle.more_body:
             self.cycle.keep_alive = False
         else:
-            said = str(error) if type(error) is not httptools.HttpParserCallbackError else "its first line"
-            self.send_400_response(f"the request is no HTTP/1.1 that can be read: {said}")
+            self._last_words(status, why)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP as every refusal is answered, and hang up."""
-        body = msgspec.json.encode(ErrorReply(msg))
-        self.transport.write(b"".join((STATUS_LINE[400], BAD % len(body), body)))
+        self._last_words(400, msg)
+
+    def _last_words(self, status: int, why: str) -> None:
+        body = msgspec.json.encode(ErrorReply(why))
+        self.transport.write(b"".join((STATUS_LINE[status], BAD % len(body), body)))
         self.transport.close()
 
     def _asked(self) -> bool:

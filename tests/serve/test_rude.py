@@ -178,6 +178,18 @@ def test_what_is_no_http_gets_the_json_error(server: Server, sent: bytes) -> Non
         assert "no HTTP/1.1" in json.loads(body)["error"]
 
 
+@pytest.mark.parametrize("wish", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["plain", "and more"])
+def test_a_proxys_client_is_refused_in_words_and_others_are_answered(server: Server, wish: bytes) -> None:
+    with connect(server) as sock:
+        sock.sendall(b"CONNECT example.org:443 HTTP/1.1\r\n" + wish + b"\r\n")
+        found = b"".join(iter(lambda: sock.recv(4096), b""))
+        head, _, body = found.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 405")
+        assert b"connection: close" in head
+        assert "CONNECT" in json.loads(body)["error"]
+    assert probe_s(server) < 5
+
+
 def test_a_client_that_leaves_its_answer_unread_is_hung_up_on(shipped: Path) -> None:
     import asyncio
 
