@@ -38,7 +38,7 @@ class TritonOptions:
 
 
 class TritonExporter(Exporter):
-    """Writes `<name>.triton/<name>/{config.pbtxt, labels.txt, 1/model.onnx}`."""
+    """Writes `<name>.triton/<name>/{config.pbtxt, labels.txt, 1/model.onnx}`, labels where a score has one."""
 
     name = "triton"
     source_formats: ClassVar[tuple[Format, ...]] = (GRAPH, PLAN)
@@ -77,7 +77,8 @@ class TritonExporter(Exporter):
             (version / FILES[source.passport.format]).write_bytes(source.path.read_bytes())
             config = model_config(model, source, options.batches, runner)
             (folder / model / "config.pbtxt").write_text(config, encoding="utf-8")
-            (folder / model / "labels.txt").write_text(labels_text(source.passport.classes), encoding="utf-8")
+            if labels := labels_text(source.passport):
+                (folder / model / "labels.txt").write_text(labels, encoding="utf-8")
 
         made = publish_folder(path, fill, _passport(source, run.key))
         return Exported(artifact=made, seconds=time.perf_counter() - start)

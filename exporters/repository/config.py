@@ -10,7 +10,7 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import opener
 from toolkit.errors import CnnkitError
 from toolkit.graphs import GRAPH
-from toolkit.passports import TensorSpec
+from toolkit.passports import Passport, TensorSpec
 from toolkit.tensorrt import PLAN
 
 TYPES = {
@@ -50,7 +50,7 @@ def model_config(
     dynamic = passport.input.shape[0] is None
     largest = max(batches) if dynamic else 0
     outputs = passport.outputs or (passport.output.name,)
-    labels = f" label_filename: {_text('labels.txt')}" if passport.classes else ""
+    labels = f" label_filename: {_text('labels.txt')}" if labels_text(passport) else ""
     # the server fills in the shapes of further outputs from the model itself
     further = [f"# further outputs: {', '.join(map(str, outputs[1:]))}"] if len(outputs) > 1 else []
     warmed = sorted({min(batches), *batches[1:2]}) if dynamic else []
@@ -70,9 +70,14 @@ def model_config(
     return "\n".join(parts) + "\n"
 
 
-def labels_text(classes: Sequence[str]) -> str:
-    """Return labels.txt: one class a line, in the order of the logits."""
-    return "".join(" ".join(label.split()) + "\n" for label in classes)
+def labels_text(passport: Passport) -> str:
+    """Return labels.txt: one class a line, in the order of the logits; empty where these are not one a class.
+
+    The server would call a single score by the first of its two classes, whatever it decides.
+    """
+    if passport.columns != len(passport.classes) or passport.columns == 1:
+        return ""
+    return "".join(" ".join(label.split()) + "\n" for label in passport.classes)
 
 
 def _tensor(spec: TensorSpec, *, dynamic: bool) -> str:

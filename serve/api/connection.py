@@ -173,7 +173,9 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn 
 
     def _refuse_tunnel(self) -> None:
         """Answer who takes this server for a proxy, as those are who sent what is no HTTP."""
-        self._hang_up(405, "CONNECT is for a proxy, which this server is not; GET /openapi.json lists what is")
+        self._hang_up(
+            405, "CONNECT is for a proxy, which this server is not; GET /openapi.json lists what is"
+        )
 
     def _hang_up(self, status: int, why: str) -> None:
         if self.transport.is_closing():

@@ -210,7 +210,7 @@ def _answer(asked: AskedInference, answers: Answers, version: Version) -> Reply:
         outputs=[],
         id=UNSET if asked.ident is None else asked.ident,
     )
-    body, header_length = render(reply, answers, classifier.classes)
+    body, header_length = render(reply, answers, classifier.artifact.passport)
     headers = headers_of(classifier)
     if header_length is None:
         return Reply(body=body, headers=headers)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from serve.api import RefusedError
 from serve.api.messages import InferReply, OutputSize, OutputTensor
-from toolkit.passports import TensorSpec
+from toolkit.answering import decisions
+from toolkit.passports import Passport, TensorSpec
 
 DATATYPES = {
     "float32": "FP32",
@@ -130,12 +131,12 @@ class WantedOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def render(
-    reply: InferReply, answers: Sequence[tuple[WantedOutput, NDArray[Any]]], labels: Sequence[str]
+    reply: InferReply, answers: Sequence[tuple[WantedOutput, NDArray[Any]]], passport: Passport
 ) -> tuple[bytes, int | None]:
     """Return the body of a reply without outputs and, where it has a binary tail, its JSON's length."""
     tails: list[bytes] = []
     for wanted, array in answers:
-        texts = best_labels(array, wanted.classes, labels) if wanted.classes else None
+        texts = best_labels(wanted, array, passport) if wanted.classes else None
         output = OutputTensor(
             name=wanted.name,
             datatype=BY_DTYPE[array.dtype] if texts is None else "BYTES",
@@ -158,12 +159,24 @@ def as_bytes(texts: Sequence[str]) -> bytes:
     return b"".join(struct.pack("<I", len(data)) + data for data in encoded)
 
 
-def best_labels(array: NDArray[Any], count: int, labels: Sequence[str]) -> list[str]:
-    """Return `value:index:label` of each row's `count` largest values, row after row."""
+def best_labels(wanted: WantedOutput, array: NDArray[Any], passport: Passport) -> list[str]:
+    """Return `value:index:label` of each row's largest values, as many as are wanted, row after row.
+
+    One score decides between two classes by its threshold. Only the scores have labels: what is beside them
+    is answered as `value:index`.
+    """
     rows = array.reshape(len(array), -1)
-    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
+    scores, labels = wanted.name == passport.output.name, passport.classes
+    if scores and rows.shape[1] == 1:
+        best = decisions(rows, probable=bool(passport.softmax))[:, None]
+        return [_best(row[0], index[0], labels) for row, index in zip(rows, best, strict=True)]
+    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, : wanted.classes]
+    known = labels if scores and len(labels) == rows.shape[1] else ()
     return [
-        f"{float(row[index]):f}:{index}:{labels[index] if index < len(labels) else ''}"
-        for row, indices in zip(rows, best, strict=True)
-        for index in indices
+        _best(row[index], index, known) for row, indices in zip(rows, best, strict=True) for index in indices
     ]
+
+
+def _best(value: float, index: int, labels: Sequence[str]) -> str:
+    label = f":{labels[index]}" if index < len(labels) else ""
+    return f"{float(value):f}:{index}{label}"

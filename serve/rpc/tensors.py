@@ -125,12 +125,11 @@ def raw_rows(request: Any) -> memoryview:
 
 def response_of(ident: str, answers: Answers, version: Version) -> Any:
     """Return the message of a version's answers; `ident` is the request's own."""
-    classifier = version.classifier
-    passport = classifier.artifact.passport
+    passport = version.classifier.artifact.passport
     response = MESSAGES[INFER][1](model_name=version.model.name, model_version=passport.precision, id=ident)
     for wanted, array in answers:
         if wanted.classes:
-            texts = best_labels(array, wanted.classes, classifier.classes)
+            texts = best_labels(wanted, array, passport)
             shape, datatype, raw = [len(array), len(texts) // len(array)], "BYTES", as_bytes(texts)
         else:
             shape, datatype, raw = list(array.shape), BY_DTYPE[array.dtype], array.tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,18 @@ def test_a_classic_plan_names_the_server_that_it_needs(root: Path) -> None:
     assert "11.4.0" in open_artifact(folder).passport.server
 
 
-def test_labels_stay_one_a_line() -> None:
-    assert labels_text(("a b", "c\nd")) == "a b\nc d\n"
+def test_labels_stay_one_a_line(graph: Artifact) -> None:
+    spec = dataclasses.replace(graph.passport.output, shape=(None, 2))
+    passport = dataclasses.replace(graph.passport, output=spec, classes=("a b", "c\nd"))
+    assert labels_text(passport) == "a b\nc d\n"
+
+
+def test_one_score_for_two_classes_has_no_label_since_it_would_always_be_the_first(graph: Artifact) -> None:
+    spec = dataclasses.replace(graph.passport.output, shape=(None, 1))
+    passport = dataclasses.replace(graph.passport, output=spec, classes=("cat", "dog"))
+    assert labels_text(passport) == ""
+    config = parsed(model_config("lenet", dataclasses.replace(graph, passport=passport), (1,)))
+    assert config.output[0].label_filename == ""
 
 
 @pytest.mark.parametrize("same", [True, False])

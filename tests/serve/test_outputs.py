@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serve.api.tensors import WantedOutput, best_labels
 from serve.classifier import Classifier
 from tests.serve.conftest import Server, serving, tensor
 from toolkit.artifacts import read_passport, stamp
@@ -79,6 +80,8 @@ def test_one_output_can_be_chosen(server: Server, rows: Rows) -> None:
     wanted = [{"name": "winner"}, {"name": "shares", "parameters": {"classification": 1}}]
     request = {"inputs": [tensor(rows)], "outputs": wanted}
     winner, shares = server.ask("POST", "/v2/models/several/infer", request).json["outputs"]
+    # classes are those of the scores
+    assert {text.count(":") for text in shares["data"]} == {1}
     assert [int(text.split(":")[1]) for text in shares["data"]] == winner["data"]
     request["outputs"] = [{"name": "counts"}]
     assert server.ask("POST", "/v2/models/several/infer", request).status == 400
@@ -90,3 +93,19 @@ def test_the_best_of_whole_numbers_are_found(server: Server, rows: Rows) -> None
     answer = server.ask("POST", "/v2/models/several/infer", request)
     assert answer.status == 200
     assert answer.json["outputs"][0]["shape"] == [3, 1]
+
+
+@pytest.mark.parametrize(("probable", "threshold"), [(False, 0.0), (True, 0.5)])
+def test_one_score_is_called_by_the_class_that_it_decides_for(
+    shipped: Path, probable: bool, threshold: float
+) -> None:
+    known = read_passport(shipped)
+    passport = dataclasses.replace(
+        known,
+        output=dataclasses.replace(known.output, shape=(None, 1)),
+        classes=("cat", "dog"),
+        softmax=probable,
+    )
+    scores = np.array([[threshold - 0.25], [threshold + 0.25]], np.float32)
+    found = best_labels(WantedOutput(name=known.output.name, classes=2), scores, passport)
+    assert [text.split(":")[1:] for text in found] == [["0", "cat"], ["1", "dog"]]
