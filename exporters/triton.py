@@ -38,7 +38,7 @@ class TritonOptions:
 
 
 class TritonExporter(Exporter):
-    """Writes `<name>.triton/<name>/{config.pbtxt, labels.txt, 1/model.onnx}`, labels where a score has one."""
+    """Writes `<name>.triton/<name>/{config.pbtxt, labels.txt, 1/model.onnx}`, labels where a score has it."""
 
     name = "triton"
     source_formats: ClassVar[tuple[Format, ...]] = (GRAPH, PLAN)

@@ -62,7 +62,7 @@ class Admission:
             parts.append(arrays)
             queue_ms += timing.queue_ms
             infer_ms += timing.infer_ms
-        per_row = [len(array) == min(most, len(rows)) for array in parts[0]]
+        per_row = [array.shape[:1] == (min(most, len(rows)),) for array in parts[0]]
         joined = [
             np.concatenate([part[at] for part in parts]) if has_rows else parts[0][at]
             for at, has_rows in enumerate(per_row)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import functools
 import math
 import reprlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from serve.api import RefusedError
-from serve.api.bodies import read
+from serve.api.bodies import SMALL, read
 from serve.api.messages import (
     InferParameters,
     InferRequest,
@@ -26,7 +26,14 @@ from serve.api.messages import (
     OutputParameters,
     RequestedOutput,
 )
-from serve.api.tensors import WantedOutput, check_finite, datatype, from_json
+from serve.api.tensors import (
+    WantedOutput,
+    check_finite,
+    datatype,
+    from_json,
+    is_mostly_structure,
+    numbers,
+)
 from toolkit.figures import shape_text
 from toolkit.passports import TensorSpec
 
@@ -34,6 +41,21 @@ MAX_DIGITS = 12
 MOST_KEPT = 64
 LONGEST_KEPT = 1_024
 DECODER = msgspec.json.Decoder(InferRequest)
+
+
+class UnreadTensor(InputTensor, kw_only=True):
+    """An input whose data are not made lists before their number is known."""
+
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]  # lists, once they are
+
+
+class UnreadRequest(InferRequest, kw_only=True):
+    """A request whose data are not made lists yet."""
+
+    inputs: Annotated[list[UnreadTensor], msgspec.Meta(min_length=1, max_length=1)]  # type: ignore[assignment]
+
+
+UNREAD_DECODER = msgspec.json.Decoder(UnreadRequest)
 
 
 class AskedInference(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,12 +125,15 @@ class Parser:
         # nobody keeps the data: 784 numbers of each of 16 callers are more than a core's own cache holds
         return from_json(data, asked.shape, self.spec, bools=bools), asked
 
-    def take(self, request: InferRequest, tail: memoryview) -> tuple[NDArray[Any], AskedInference]:
-        """Return what `parse` does, of a request that was read already and has its rows behind it as bytes.
+    def take(
+        self, request: InferRequest, size: int, rows: Callable[[], memoryview]
+    ) -> tuple[NDArray[Any], AskedInference]:
+        """Return what `parse` does, of a request that was read already and whose rows are so many bytes.
 
-        Raises RefusedError (400).
+        They are made only for a request that speaks of them rightly. Raises RefusedError (400).
         """
-        return self._rows(self._checked(request, len(tail))[0], tail)
+        asked, _ = self._checked(request, size)
+        return self._rows(asked, rows())
 
     def _rows(self, asked: AskedInference, tail: memoryview) -> tuple[NDArray[Any], AskedInference]:
         rows = np.frombuffer(tail, dtype=self._dtype).reshape(asked.shape)
@@ -124,6 +149,8 @@ class Parser:
 
     def _read(self, head: bytes, behind: int) -> tuple[AskedInference, list[Any] | None]:
         """Check a request's JSON, with so many bytes behind it; None where these are its data."""
+        if len(head) > SMALL and is_mostly_structure(head):
+            return self._checked(read(UNREAD_DECODER, head, self._words), behind)
         return self._checked(read(DECODER, head, self._words), behind)
 
     def _checked(self, request: InferRequest, behind: int) -> tuple[AskedInference, list[Any] | None]:
@@ -138,6 +165,8 @@ class Parser:
             ident=request.id,
             deadline_s=parameters.timeout / 1e6 or None,
         )
+        if isinstance(tensor, UnreadTensor) and tensor.data is not msgspec.UNSET:
+            return asked, numbers(tensor.data, shape, self.spec)
         return asked, None if tensor.data is msgspec.UNSET else tensor.data
 
     def _tensor(self, tensor: InputTensor, behind: int) -> tuple[tuple[int, ...], int]:

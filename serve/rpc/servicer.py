@@ -26,7 +26,16 @@ from serve.api.bodies import MOST_BODY_BYTES, Room
 from serve.api.infer_request import AskedInference, Parser
 from serve.api.protocol import Answers
 from serve.api.shortages import shortage
-from serve.rpc.tensors import INFER, MESSAGES, SERVICE, STREAM, infer_request, raw_rows, response_of
+from serve.rpc.tensors import (
+    INFER,
+    MESSAGES,
+    SERVICE,
+    STREAM,
+    infer_request,
+    raw_rows,
+    response_of,
+    size_of_rows,
+)
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -169,8 +178,8 @@ class Servicer:
         found = await self.protocol.version(asked, request.model_name, asked.version)
 
         def read(parser: Parser) -> tuple[NDArray[Any], AskedInference]:
-            rows = raw_rows(request)
-            return parser.take(infer_request(request, len(rows)), rows)
+            size = size_of_rows(request)
+            return parser.take(infer_request(request, size), size, lambda: raw_rows(request))
 
         def write(wanted: AskedInference, answers: Answers) -> Any:
             return response_of(request.id, answers, found)

@@ -97,30 +97,40 @@ def _region(parameters: Any) -> Any:
     return str(_value(parameters["shared_memory_region"]))
 
 
-def raw_rows(request: Any) -> memoryview:
-    """Return the one input's rows as bytes, from the raw contents or from the field of their type.
+def size_of_rows(request: Any) -> int:
+    """Return how many bytes the one input's rows are, from the raw contents or from the field of their type.
 
     Raises RefusedError (400).
     """
     if len(request.inputs) != 1:
         raise RefusedError(400, f"{len(request.inputs)} inputs came; every model here takes one")
-    if request.raw_input_contents:
-        if len(request.raw_input_contents) != 1 or request.inputs[0].HasField("contents"):
-            raise RefusedError(400, "a tensor's rows come once: as one raw content or in contents")
-        return memoryview(request.raw_input_contents[0])
     tensor = request.inputs[0]
-    field = CONTENTS.get(tensor.datatype)
-    if field is None:
+    if request.raw_input_contents:
+        if len(request.raw_input_contents) != 1 or tensor.HasField("contents"):
+            raise RefusedError(400, "a tensor's rows come once: as one raw content or in contents")
+        return len(request.raw_input_contents[0])
+    if tensor.datatype not in CONTENTS:
         raise RefusedError(
             400, f"rows of {tensor.datatype[:80]!r} come as raw contents; known: {', '.join(CONTENTS)}"
         )
-    values = getattr(tensor.contents, field)
+    return len(_values(tensor)) * DTYPES[tensor.datatype].itemsize
+
+
+def raw_rows(request: Any) -> memoryview:
+    """Return those bytes. Raises RefusedError (400) for numbers that are not of their type."""
+    if request.raw_input_contents:
+        return memoryview(request.raw_input_contents[0])
+    tensor = request.inputs[0]
     try:
-        return memoryview(np.array(values, dtype=DTYPES[tensor.datatype]).tobytes())
+        return memoryview(np.array(_values(tensor), dtype=DTYPES[tensor.datatype]).tobytes())
     except OverflowError as error:
         raise RefusedError(
             400, f"input {tensor.name!r} holds what {tensor.datatype} cannot: {error}"
         ) from None
+
+
+def _values(tensor: Any) -> Any:
+    return getattr(tensor.contents, CONTENTS[tensor.datatype])
 
 
 def response_of(ident: str, answers: Answers, version: Version) -> Any:

@@ -95,6 +95,13 @@ def test_the_best_of_whole_numbers_are_found(server: Server, rows: Rows) -> None
     assert answer.json["outputs"][0]["shape"] == [3, 1]
 
 
+def test_more_rows_than_a_batch_are_answered_beside_a_lone_number(server: Server, rows: Rows) -> None:
+    many = np.concatenate([rows] * 12)
+    answer = server.ask("POST", "/v2/models/several/infer", {"inputs": [tensor(many)]})
+    assert answer.status == 200
+    assert answer.json["outputs"][1]["shape"] == [36]
+
+
 @pytest.mark.parametrize(("probable", "threshold"), [(False, 0.0), (True, 0.5)])
 def test_one_score_is_called_by_the_class_that_it_decides_for(
     shipped: Path, probable: bool, threshold: float
