@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class Insight:
 class Explainer:
     """A checkpoint's network of its own, so that hooks and gradients touch no serving engine.
 
-    Threads must take turns.
+    Callers from several threads take turns: hooks see whatever runs through the network.
     """
 
     def __init__(self, artifact: Artifact, limits: Limits, *, model_file: Path | None = None) -> None:
@@ -53,6 +54,7 @@ class Explainer:
         self.limits = limits
         self.preprocessing = preprocessing_of(artifact)
         self.module = load_module(artifact, model_file=model_file)
+        self.turn = threading.Lock()
 
     def look(self, data: PictureSource, *, layer: str | None = None, invert: Invert = "auto") -> Insight:
         """Explain the network's answer to one picture; by default by its last layer that is a picture.
@@ -68,7 +70,7 @@ class Explainer:
             max_pixels=self.limits.max_pixels,
             max_bytes=self.limits.max_bytes,
         )
-        with torch.enable_grad():
+        with self.turn, torch.enable_grad():
             kept: dict[str, Tensor] = {}
             rows = torch.from_numpy(normalise(picture.pixels, self.preprocessing)[None]).requires_grad_()
             with contextlib.ExitStack() as hooks:

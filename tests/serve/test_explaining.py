@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
+import time
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -35,6 +38,38 @@ def test_a_map_that_is_zero_everywhere_is_said() -> None:
     assert (base64.b64decode(told.heat or ""), told.height, told.width) == (b"\0\0\0\xff", 2, 2)
 
 
+def explainer_of(net: Any) -> Explainer:
+    explainer = object.__new__(Explainer)
+    explainer.module, explainer.limits, explainer.turn = net, Limits(), threading.Lock()
+    explainer.preprocessing = Preprocessing(size=(2, 2), channels=1)
+    passport = SimpleNamespace(model="toy", classes=("no", "yes"))
+    explainer.artifact = cast("Artifact", SimpleNamespace(passport=passport))
+    return explainer
+
+
+def shown(pixels: list[list[int]]) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(np.array(pixels, dtype=np.uint8)).save(data, "PNG")
+    return data.getvalue()
+
+
+def test_the_maps_of_two_visitors_do_not_collide() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
+
+    class Slow(torch.nn.Flatten):  # type: ignore[misc, name-defined]
+        def forward(self, given: Any) -> Any:
+            time.sleep(0.05)  # the other visitor's picture comes meanwhile
+            return super().forward(given)
+
+    layers = OrderedDict(conv=torch.nn.Conv2d(1, 2, 1), flat=Slow(), fc=torch.nn.Linear(8, 2))
+    explainer = explainer_of(torch.nn.Sequential(layers))
+    pictures = [shown([[0, 51], [102, 255]]), shown([[255, 0], [0, 0]])]
+    alone = [explainer.look(picture).maps for picture in pictures]
+    with ThreadPoolExecutor(2) as both:
+        together = [seen.maps for seen in both.map(explainer.look, pictures)]
+    assert [maps.tolist() for maps in together] == [maps.tolist() for maps in alone]
+
+
 def test_the_heat_is_each_channel_weighted_by_its_mean_gradient() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
     net = torch.nn.Sequential(
@@ -47,14 +82,8 @@ def test_the_heat_is_each_channel_weighted_by_its_mean_gradient() -> None:
         net.fc.bias.zero_()
         # the second class: channel 0 by 1, channel 1 by 0.25 on average, however it is spread
         net.fc.weight.copy_(torch.tensor([[0.0] * 8, [1.0] * 4 + [1.0, 0.0, 0.0, 0.0]]))
-    explainer = object.__new__(Explainer)
-    explainer.module, explainer.limits = net, Limits()
-    explainer.preprocessing = Preprocessing(size=(2, 2), channels=1)
-    passport = SimpleNamespace(model="toy", classes=("no", "yes"))
-    explainer.artifact = cast("Artifact", SimpleNamespace(passport=passport))
-    shown = io.BytesIO()
-    Image.fromarray(np.array([[0, 51], [102, 255]], dtype=np.uint8)).save(shown, "PNG")
-    seen = explainer.look(shown.getvalue(), layer="conv", invert="no")
+    explainer = explainer_of(net)
+    seen = explainer.look(shown([[0, 51], [102, 255]]), layer="conv", invert="no")
     assert seen.label == "yes"
     # 1 · x + 0.25 · (-2 x) = x / 2, then by its maximum
     assert seen.heat.ravel().tolist() == pytest.approx([0.0, 0.2, 0.4, 1.0])
