@@ -9,7 +9,14 @@ from toolkit.schema import Amount, Count, Positive, Rate
 
 # smaller caches than these are left out: calling numpy costs more than a pass over an L1
 LEVELS = ("L2", "L3", "memory")
+# of a number in memory; a CPU's fp16 graph runs as fp32
+NUMBER_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
 BUSY_CORES = 0.25  # of others, beyond the cores that a measurement left free: a system is never idle
+
+
+def computed_in(precision: str) -> str:
+    """Return what a CPU computes a column of some precision in: `bf16`, `int8`, or fp32 for any other."""
+    return precision if precision in NUMBER_BYTES else "fp32"
 
 
 @dataclass(frozen=True, kw_only=True)

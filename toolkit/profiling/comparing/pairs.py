@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from toolkit.profiling.judging.drift import Pair, steadied
-from toolkit.profiling.machine import Peaks
+from toolkit.profiling.machine import NUMBER_BYTES, Peaks, computed_in
 from toolkit.profiling.result import JOIN, Cell, Row, Run
 
 Windows = tuple[float, ...]
@@ -20,7 +20,7 @@ def pairs(run: Run, other: Run, first: str, second: str, peaks: Peaks | None) ->
         steadied({label: sides[side] for label, sides in rows.items()}) for side in (0, 1)
     )
     # what the roofline holds rows against
-    kind = "int8" if run.backends[first].precision == "int8" else "fp32"
+    kind = computed_in(run.backends[first].precision)
     gflops = peaks.gflops.get(kind) if peaks else None
     opening = next((label for label, (before, _) in rows.items() if before), None)
     for label, (before, after) in rows.items():
@@ -50,7 +50,7 @@ def _bytes(row: Row, key: str, kind: str) -> int:
         return 2 * (cell.memory.activation_bytes or 0)
     ideal = row.ideal_bytes if cell.ideal_bytes is None else cell.ideal_bytes
     if ideal is not None:
-        return ideal // (4 if kind == "int8" else 1)  # it is counted in fp32
+        return ideal * NUMBER_BYTES[kind] // NUMBER_BYTES["fp32"]  # it is counted in fp32
     return (cell.memory.weights_bytes or 0) + (cell.memory.activation_bytes or 0)
 
 

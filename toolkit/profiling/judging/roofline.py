@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toolkit.profiling.machine import Peaks
+from toolkit.profiling.machine import NUMBER_BYTES, Peaks, computed_in
 from toolkit.profiling.result import Cell, Profile, Row, Run
 
 # of what is attainable: a row above it was held against peaks that others held down
@@ -50,10 +50,11 @@ def _cell(cell: Cell, precision: str, machine: Peaks) -> Cell:
     if not cell.latency_ms or cell.macs is None or not cell.ideal_bytes:
         return cell
     seconds = cell.latency_ms / 1e3
-    # bytes are counted in fp32; int8 moves a quarter of them, a CPU's fp16 graph runs as fp32
-    moved = cell.ideal_bytes / (4 if precision == "int8" else 1)
+    kind = computed_in(precision)
+    # bytes are counted in fp32
+    moved = cell.ideal_bytes * NUMBER_BYTES[kind] / NUMBER_BYTES["fp32"]
     gflops, gbytes = 2 * cell.macs / seconds / 1e9, moved / seconds / 1e9
-    peak = machine.gflops.get("int8" if precision == "int8" else "fp32")
+    peak = machine.gflops.get(kind)
     bandwidth = machine.bandwidth(int(moved))
     rated = replace(cell, gflops=gflops, gbytes_s=gbytes)
     if not peak or not bandwidth:

@@ -54,9 +54,11 @@ def test_they_have_no_vote_on_the_drift() -> None:
     assert drift.slowest == pytest.approx(0.0, abs=0.01)
 
 
-def test_int8_moves_a_quarter_and_an_older_profile_falls_back_on_what_a_row_holds() -> None:
+def test_int8_moves_a_quarter_bf16_half_and_an_older_profile_falls_back_on_what_a_row_holds() -> None:
     found = pairs(run_of(precision="int8"), run_of(precision="int8"), "ort", "ort", PEAKS)
     assert found["relu"].bytes == 5_000_000
+    half = pairs(run_of(precision="bf16"), run_of(precision="bf16"), "ort", "ort", PEAKS)
+    assert half["relu"].bytes == 10_000_000
     old = Row(modules=("pool",), type="MaxPool2d", cells={"ort": cell(1.0, activations=7)})
     run = dataclasses.replace(run_of(), rows=(old,))
     assert pairs(run, run, "ort", "ort", PEAKS)["pool"].bytes == 7

@@ -137,6 +137,22 @@ def test_work_bound_and_memory_bound_rows_are_told_apart() -> None:
     assert relu.gbytes_s == pytest.approx(5.0)
 
 
+def test_a_column_is_held_against_the_peak_and_the_bytes_of_what_it_computes_in() -> None:
+    machine = dataclasses.replace(MACHINE, gflops={"fp32": 100.0, "bf16": 200.0, "int8": 400.0})
+    cell = Cell(latency_ms=4.0, macs=10**8, ideal_bytes=10**7)
+    found = {}
+    for precision in ("fp32", "fp16", "bf16", "int8"):
+        row = Row(modules=("conv",), type="Conv2d", cells={"ort": cell})
+        rated = (
+            with_roofline(profile_of((row,), {"ort": column(precision)}), machine)
+            .runs[0]
+            .rows[0]
+            .cells["ort"]
+        )
+        found[precision] = (rated.attainable, rated.gbytes_s)
+    assert found == {"fp32": (0.5, 2.5), "fp16": (0.5, 2.5), "bf16": (0.25, 1.25), "int8": (0.125, 0.625)}
+
+
 def test_rows_without_work_or_bytes_have_no_bound() -> None:
     row = Row(modules=("odd",), type="Odd", cells={"ort": Cell(latency_ms=1.0, ideal_bytes=10)})
     cell = with_roofline(profile_of((row,), {"ort": column()}), MACHINE).runs[0].rows[0].cells["ort"]
