@@ -99,9 +99,12 @@ def _graph_of(artifact: Artifact) -> LayerGraph | None:
 
 
 def steps_of(trace: Trace, graph: LayerGraph | None, spelling: NodeSpelling) -> list[TimedStep]:
-    """Return each executed step with the layers that it computes: those between what it reads and makes."""
+    """Return each executed step with the layers that it computes: those between what it reads and makes.
+
+    What the body of an If or a Loop takes is that one's.
+    """
     assert trace.node_ms is not None
-    spent: NDArray[np.float64] = np.median(trace.node_ms, axis=0)
+    spent: NDArray[np.float64] = np.median(_whole(trace.nodes, trace.node_ms), axis=0)
     made = [_value(node, graph, spelling) for node in trace.nodes]
     ends = {value for value in made if value is not None}
     taken: set[int] = set()
@@ -114,6 +117,18 @@ def steps_of(trace: Trace, graph: LayerGraph | None, spelling: NodeSpelling) -> 
             layers = graph.claim(value, taken, ends - {value})
         steps.append(TimedStep(layers=layers, ms=float(ms)))
     return steps
+
+
+def _whole(nodes: Sequence[ExecutedNode], node_ms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (windows, nodes) milliseconds in which an If or a Loop has those of its body, too."""
+    whole = node_ms.copy()
+    places = {node.name: place for place, node in enumerate(nodes)}
+    for place, node in enumerate(nodes):
+        around = node.inside
+        while around is not None:  # to each that it is inside of
+            whole[:, places[around]] += node_ms[:, place]
+            around = nodes[places[around]].inside
+    return whole
 
 
 def _value(node: ExecutedNode, graph: LayerGraph | None, spelling: NodeSpelling) -> str | None:

@@ -70,6 +70,20 @@ def test_a_step_computes_what_lies_between_what_it_reads_and_what_it_makes() -> 
     assert [(step.layers, step.ms) for step in steps] == [(["conv", "act"], 3.0), ([], 1.0), (["fc"], 3.0)]
 
 
+def test_an_if_or_a_loop_takes_what_its_body_takes() -> None:
+    nodes = (
+        ExecutedNode(name="loop", type="Loop", modules=("loop",)),
+        ExecutedNode(name="loop › if", type="If", inside="loop"),
+        ExecutedNode(name="loop › if › conv", type="Conv", inside="loop › if"),
+        ExecutedNode(name="fc", type="Gemm", modules=("fc",)),
+    )
+    trace = Trace(nodes=nodes, node_ms=np.array([[1.0, 2.0, 4.0, 3.0]]))
+    assert [(step.layers, step.ms) for step in steps_of(trace, None, PLAIN)] == [
+        (["loop"], 7.0),
+        (["fc"], 3.0),
+    ]
+
+
 def test_every_layer_of_the_network_that_ships_is_timed_once(shipped: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed (extra export)")
     entries = line_up([str(shipped)], DEFAULT_BACKEND, OpeningSettings(root=tmp_path), others=False)

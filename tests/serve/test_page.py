@@ -180,6 +180,34 @@ def test_every_layer_of_the_current_picture_is_shown_and_timed(visit: Visit) -> 
     assert visit.text("#ck-times-note") == ""  # the times were the other picture's
 
 
+def test_an_opened_layer_follows_the_picture_after_a_look_at_the_card(visit: Visit) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed (extra export)")
+    visit.tab.locator("#ck-layers button").nth(3).click()
+    visit.said("channels", "#ck-large-note")
+    before = visit.tab.locator("#ck-large-canvas").evaluate("canvas => canvas.toDataURL()")
+    for name in ("card", "try"):
+        visit.tab.locator(f"#ck-tab-{name}").click()
+    visit.tab.locator("#ck-examples button").nth(1).click()
+    visit.said("Trouser")
+    visit.tab.wait_for_function(
+        "before => document.querySelector('#ck-large-canvas').toDataURL() !== before", arg=before
+    )
+    visit.tab.locator("#ck-large-close").click()
+
+
+def test_a_look_at_the_card_asks_anew_where_other_files_are_served_by_now(visit: Visit) -> None:
+    visit.tab.locator("#ck-layers button").nth(3).click()
+    visit.said("channels", "#ck-large-note")
+    told = {**visit.context.request.get(f"{visit.url}/page/about").json(), "served": "others"}
+    visit.tab.route("**/page/about*", lambda route: route.fulfill(json=told))
+    with visit.tab.expect_response("**/page/answer*"), visit.tab.expect_response("**/page/inside*"):
+        visit.tab.locator("#ck-tab-card").click()
+    visit.tab.locator("#ck-tab-try").click()
+    visit.said("Ankle boot")
+    assert visit.tab.locator("#ck-large").is_hidden()
+    visit.tab.unroute("**/page/about*")
+
+
 def test_runtimes_and_precisions_stand_side_by_side(visit: Visit) -> None:
     visit.said("Ankle boot")
     visit.tab.locator("#ck-compare").check()

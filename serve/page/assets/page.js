@@ -38,6 +38,7 @@ function clearShown(text = "") {
   say("bar-share", "");
   $("input").removeAttribute("src");
   work.clear();
+  forgetTimes();
   showEngines([]);
   freshen();
 }
@@ -176,7 +177,6 @@ function changed() {
   calm();
   say("error", "");
   clearShown(state.picture ? "" : NOTHING_YET);
-  forgetTimes();
   return poke();
 }
 
@@ -284,16 +284,21 @@ function pressExample(index) {
 
 /* ---- models ---- */
 
-/** Learn what is served; the model that is shown stays, where it is still there. */
+/** Learn what is served and return whether that is new; the model that is shown stays, where it is still there. */
 async function learn() {
+  const served = state.facts?.served;
   state.facts = await ask("about");
+  const isNew = served !== state.facts.served;
+  if (isNew) state.layer = null;
   const name = state.model?.name;
   $("model").replaceChildren(...state.facts.models.map((model) => make("option", { value: model.name }, model.name)));
   $("models").hidden = state.facts.models.length < 2;
   useModel(state.facts.models.find((model) => model.name === name) || state.facts.models[0]);
+  return isNew;
 }
 
 function useModel(model) {
+  if (model.name !== state.model?.name) state.layer = null;
   state.model = { ...model, maxBytes: state.facts.max_bytes };
   $("model").value = model.name;
   document.title = `${model.name} · cnnkit`;
@@ -313,8 +318,6 @@ function useModel(model) {
   $("absent").replaceChildren(...model.absent.map((text) => make("li", {}, text)));
   $("facts").replaceChildren(...model.card.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, make("code", {}, ...unbroken(value))))));
   if (!$("profile").hidden) showReport();
-  state.layer = null;
-  forgetTimes();
 }
 
 function forgetTimes() {
@@ -322,9 +325,10 @@ function forgetTimes() {
   say("times-note", "");
 }
 
+/** Look whether other files are served by now: what is shown is of those that were. */
 async function again() {
   try {
-    await learn();
+    if (await learn()) await changed();
   } catch (error) {
     fail(error);
   }
