@@ -51,7 +51,8 @@ class DatasetRef:
     Of people's own pictures, how they were read, and `trained_on`, the hash of the list of pictures that
     lies beside the checkpoint (toolkit/listings/records.py); None where none was written. `exclude` is the
     path of the list of pictures that were left out. `named` tells that somebody named the data when the
-    network was imported: what it was trained on is not known then.
+    network was imported: what it was trained on is not known then; `halved` that it was named for choosing,
+    so that one half of its training part calibrates and the other one judges.
     """
 
     name: str
@@ -63,6 +64,7 @@ class DatasetRef:
     skip_damaged: bool = False
     max_pixels: Positive | None = None
     named: bool = False
+    halved: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

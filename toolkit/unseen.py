@@ -11,19 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.datasets import Dataset, Split, dataset_of, split_off
+from toolkit.datasets import Dataset, Split, dataset_of
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.figures import count_text
 from toolkit.listings import Listing
 from toolkit.listings.parts import Member, fingerprint
 from toolkit.listings.records import Record
-from toolkit.passports import Passport
+from toolkit.passports import Passport, TrainingOptions
+from toolkit.splits import evenly, held_out
 from toolkit.telling import Step, counter, unwatched
 from toolkit.trained_on import Met, as_trained, is_own, met_data, noted
 
-# of a training set of which training held nothing out; of one that was only named for the network, where one
+# of a training set of which training held nothing out; of one that was only named for choosing, where one
 # half calibrates and the other one judges
-SHARE, NAMED_SHARE = 0.1, 0.5
+SHARE, HALF = 0.1, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +207,7 @@ def held_pictures(
 ) -> HeldPictures:
     """Return `images` pictures that a network learned from, and those that chose its epoch.
 
-    Without a list of what it was trained on they are as training would hold them out. Raises NotFoundError
+    Without a list of what it was trained on the training set is split as training would. Raises NotFoundError
     where its data is not here.
     """
     assert passport.dataset is not None
@@ -238,16 +239,25 @@ def held_pictures(
 
 
 def _held_out(data: Dataset, passport: Passport, images: int, seed: int, *, listed: bool) -> HeldPictures:
-    named = passport.dataset is not None and passport.dataset.named
-    fraction = passport.recipe.validation_fraction if passport.recipe else 0.0
-    held = data.validation
-    rest: Split = data.train
-    if held is None:
-        rest, held = split_off(data.train, NAMED_SHARE if named else fraction or SHARE)
-    assert held is not None
+    """Split a training set as training did: by its own fold, of as many pictures.
+
+    Where training held nothing out, or the data was only named, a share of all is held out now.
+    """
+    known = passport.dataset
+    assert known is not None
     # of listed pictures only a list tells: they were split otherwise once
-    noted = bool(fraction) and not listed
-    origin = "of the training set, which it may have been trained on" if named else _origin(noted)
+    alone = not listed and not known.named
+    asked = (passport.options if alone else None) or TrainingOptions(dataset=known.name)
+    fraction = passport.recipe.validation_fraction if passport.recipe and not known.halved else 0.0
+    pool = evenly(data.train, asked.images) if asked.images else data.train
+    rest, held = held_out(pool, data.validation, fold=asked.fold, fraction=fraction)
+    then = held is not None and alone
+    if held is None:
+        rest, held = held_out(pool, None, fold=None, fraction=HALF if known.halved else SHARE)
+    assert held is not None
+    origin = _origin(then)
+    if known.named or (alone and data.fingerprint != known.fingerprint):
+        origin = "of the training set, which it may have been trained on"
     return HeldPictures(learned=sample(rest, images, seed), held=held, origin=origin, classes=data.classes)
 
 

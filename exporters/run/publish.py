@@ -23,6 +23,9 @@ Draft = Callable[[Path], Passport]
 # Opens the file that was just written; returns its passport with what was measured, and its proof.
 Prove = Callable[[Artifact], tuple[Passport, bytes | None]]
 
+# what was left in float, and what is known of what int8 lost: as true of whatever is made of that file
+LOSSES = ("kept_fp32", "kept_float", "calibration", "accuracy_drop", "accuracy_drop_why")
+
 
 def publish(path: Path, draft: Draft, prove: Prove) -> Artifact:
     """Write a file beside its place, prove it there, then move it in with its passport.
@@ -51,12 +54,12 @@ def inherited(source: Passport, *facts: str) -> Passport:
     """Return what an export's passport takes over from its source's; the rest is the export's own to say.
 
     That is all up to `created` but what was measured or made of the source alone; of the facts of some
-    artifacts, the seed, the hash of a model file and those that are named. What is made of a graph from
-    elsewhere says where that came from, too.
+    artifacts, the seed and the options of its training, the hash of a model file and those that are named.
+    What is made of a graph from elsewhere says where that came from, too.
     """
     names = [f.name for f in dataclasses.fields(Passport)]
     later = names[names.index("created") :]
-    kept = {"seed", "model_file_sha256", "preprocessing_from", "quantised_by", *facts}
+    kept = {"seed", "options", "model_file_sha256", "preprocessing_from", "quantised_by", *facts}
     if source.format == GRAPH:
         kept |= {"imported_from", "imported_sha256"}
     own = Passport(
@@ -123,9 +126,7 @@ def publish_folder(
         if proof is not None:
             made = dataclasses.replace(made, proof_sha256=hashlib.sha256(proof).hexdigest())
         made = dataclasses.replace(made, created=made.created or now())
-        with take_turn(path.parent):
-            if path.exists():
-                path.rename(part.with_suffix(".old"))
+        with take_turn(path.parent), _put_back(path, part.with_suffix(".old")):
             part.rename(path)
             if proof is not None:
                 write_bytes(proof_path(path), proof)
@@ -136,3 +137,20 @@ def publish_folder(
         for leftover in (part, part.with_suffix(".old")):
             shutil.rmtree(leftover, ignore_errors=True)
     return Artifact(path=path, passport=made)
+
+
+@contextlib.contextmanager
+def _put_back(path: Path, aside: Path) -> Iterator[None]:
+    """Lay an older folder aside; where another cannot take its place whole, put it back with its proof."""
+    older = proof_path(path).read_bytes() if proof_path(path).exists() else None
+    if path.exists():
+        path.rename(aside)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        if aside.exists():
+            aside.rename(path)
+            if older is not None and proof_path(path).read_bytes() != older:
+                write_bytes(proof_path(path), older)
+        raise

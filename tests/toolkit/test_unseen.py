@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from exporters.run.publish import inherited
 from toolkit.artifacts import Artifact
 from toolkit.datasets import dataset_of, split_off, without_rows
-from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.errors import CnnkitError, NotFoundError, ShapeError
+from toolkit.exporting.evidence import gather
+from toolkit.exporting.heldout import hold_out
 from toolkit.listings.excluding import write_exclusions
 from toolkit.listings.parts import members
 from toolkit.listings.records import find_record
 from toolkit.passports import DatasetRef
+from toolkit.splits import Fold, evenly
 from toolkit.trained_on import is_own
 from toolkit.training.jobs import train
 from toolkit.unseen import UnseenPictures, held_pictures, unseen_pictures
@@ -254,6 +258,52 @@ def test_int8_is_judged_by_exactly_what_chose_the_epoch(made: tuple[Path, Artifa
     assert {member.sha256 for member in found.learned.members or ()} < record.of("train")
     assert len(found.learned) == 10
     assert found.origin == "held out by training"
+
+
+def test_int8_is_judged_by_what_a_fold_of_few_pictures_held_out(tmp_path: Path) -> None:
+    (tmp_path / "out.txt").write_text("train 0\ntrain 5\n")
+    made = train(
+        "lenet-maxpool",
+        dataset="fashion-mnist-sample",
+        root=tmp_path,
+        epochs=1,
+        images=60,
+        fold="2/3",
+        exclude=tmp_path / "out.txt",
+    ).checkpoint
+    passport = inherited(made.passport)  # as a graph of it has it
+    data = dataset_of("fashion-mnist-sample").load("fashion-mnist-sample")
+    learned, chose = Fold.parse("2/3").split(evenly(without_rows(data, tmp_path / "out.txt")[0].train, 60))
+    found = held_pictures(passport, beside=made.path, data_dir=None, images=99, seed=0)
+    assert np.array_equal(found.learned.images, learned.images)
+    assert np.array_equal(found.held.images, chose.images)
+    assert found.origin == "held out by training"
+    (tmp_path / "out.txt").unlink()
+    found = held_pictures(passport, beside=made.path, data_dir=None, images=99, seed=0)
+    assert found.origin == "of the training set, which it may have been trained on"
+
+
+@pytest.mark.parametrize(("halved", "count"), [(False, 200), (True, 1000)])
+def test_data_that_was_only_named_is_split_as_training_would_and_halved_for_choosing(
+    original: tuple[Path, Artifact], halved: bool, count: int
+) -> None:
+    known = DatasetRef(name="fashion-mnist-sample", named=True, halved=halved)
+    passport = dataclasses.replace(original[1].passport, dataset=known, recipe=None)
+    found = held_pictures(passport, beside=None, data_dir=None, images=10, seed=0)
+    assert len(found.held) == count
+    assert found.origin == "of the training set, which it may have been trained on"
+
+
+def test_pictures_of_other_classes_than_were_trained_on_judge_no_label(made: tuple[Path, Artifact]) -> None:
+    pictures, artifact = made
+    paint(pictures / "ant", ["1.png", "2.png", "3.png"], 5)
+    with pytest.raises(
+        ShapeError, match=r"answers with 2 classes \(bag, shirt\), and .* has 3 classes \(ant, "
+    ):
+        hold_out(artifact.passport, images=1, seed=0, data_dir=None, beside=artifact.path)
+    found = gather(artifact.passport, images=9, seed=0, data_dir=None, beside=artifact.path)
+    assert (found.why_random, found.labels) == (None, None)
+    assert "without their labels: lenet-maxpool answers with 2 classes" in found.source
 
 
 def test_a_named_validation_part_chooses_the_epoch(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.answering import check_classes, decisions, fitted
+from toolkit.answering import decisions, fitted
 from toolkit.artifacts import Artifact
 from toolkit.choices import Budget, Contender
 from toolkit.choosing import ChooseSettings, LostError
@@ -75,9 +75,6 @@ def _written(file: Path, source: Artifact, settings: ChooseSettings, dataset: st
     if held.validation is None or passport.preprocessing is None or len(held.validation) == 0:
         why = held.why_unjudged or "it has no validation pictures"
         return noise_in(file, passport, settings.seed, why)
-    assert passport.dataset is not None
-    if len(passport.classes) > 1 or len(held.classes) > 2:  # a single score tells two classes
-        check_classes(passport, passport.dataset.name, held.classes)
     chosen = held.validation.take(slice(settings.image_limit))
     pixels = fitted(chosen, passport.preprocessing)
     np.save(file, pixels)
@@ -95,7 +92,7 @@ def on_pictures(passport: Passport, dataset: str | None) -> Passport:
     known = passport.dataset
     if dataset is None or (known is not None and known.name == absolute_word(dataset)):
         return passport
-    return replace(passport, dataset=DatasetRef(name=absolute_word(dataset), named=True))
+    return replace(passport, dataset=DatasetRef(name=absolute_word(dataset), named=True, halved=True))
 
 
 def noise_in(file: Path, passport: Passport, seed: int, why: str) -> ChoicePictures:

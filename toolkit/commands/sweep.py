@@ -11,7 +11,7 @@ from toolkit import cli
 from toolkit.commands._recipe_options import option_names
 from toolkit.commands._training_options import reading_options
 from toolkit.errors import CnnkitError
-from toolkit.training.folds import MOST_FOLDS
+from toolkit.splits import MOST_FOLDS
 from toolkit.training.recipes import FieldSpec
 from toolkit.training.search import MOST_TRIALS, USUAL
 from toolkit.training.sweep import axes, axis_values

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.answering import BATCH, PictureInputs, answers, fitted, inputs_of_fitted
+from toolkit.answering import BATCH, PictureInputs, answers, check_classes, fitted, inputs_of_fitted
 from toolkit.artifacts import Artifact
 from toolkit.backends import EngineOptions, opener
 from toolkit.datasets import Dataset, dataset_of
@@ -107,11 +107,16 @@ def gather(
             dataset, chosen = found.dataset, found.dataset.test
             pixels = fitted(chosen, passport.preprocessing)
             other = _difference(passport.dataset, dataset)
+            labels: NDArray[np.int64] | None = chosen.labels
+            try:
+                check_labels(passport, dataset.classes)
+            except ShapeError as error:  # its answers are compared all the same, but with no label
+                other, labels = f", without their labels: {error}", None
             return Evidence(
                 inputs=inputs_of_fitted(pixels, passport),
                 source=f"{len(chosen)} test images of {dataset.name}{other}",
                 pixels=pixels,
-                labels=chosen.labels,
+                labels=labels,
             )
     return random_evidence(passport, images or 1000, seed, why or "it has no preprocessing")
 
@@ -125,6 +130,13 @@ def _difference(known: DatasetRef, found: Dataset) -> str:
     if found.listing is not None and known.trained_on is None:
         return ", which are not comparable with what it was trained on: their files were not noted then"
     return ", which differs from what it was trained on"
+
+
+def check_labels(passport: Passport, classes: tuple[str, ...]) -> None:
+    """Raise ShapeError where the classes of a network's data are not, or are no longer, those it tells."""
+    assert passport.dataset is not None
+    if len(passport.classes) > 1 or len(classes) > 2:  # a single score tells two classes
+        check_classes(passport, passport.dataset.name, classes)
 
 
 def why_random(passport: Passport) -> str | None:

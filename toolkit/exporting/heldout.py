@@ -13,7 +13,7 @@ import numpy as np
 from toolkit.answering import inputs_for
 from toolkit.datasets import Split
 from toolkit.errors import NotFoundError
-from toolkit.exporting.evidence import random_evidence, why_random
+from toolkit.exporting.evidence import check_labels, random_evidence, why_random
 from toolkit.exporting.noise import Scale
 from toolkit.images import Inputs
 from toolkit.passports import Passport
@@ -54,7 +54,8 @@ def hold_out(
     """Return calibration and validation pictures of a network's own data, else seeded random inputs.
 
     Those are of one scale for a network without preprocessing: ranges of several would fit none. `beside` is
-    the network's file, near which a list of what it was trained on may lie.
+    the network's file, near which a list of what it was trained on may lie. Raises ShapeError where the data
+    has other classes by now than the network answers with: its labels would judge nothing.
     """
     why = why_random(passport)
     if why is None:
@@ -77,6 +78,7 @@ def hold_out(
 
 def _from(found: HeldPictures, passport: Passport, seed: int) -> HeldOut:
     assert passport.dataset is not None
+    check_labels(passport, found.classes)
     # in a seeded order, so that any first part of it is a fair sample
     order = np.random.default_rng(seed).permutation(len(found.held))
     return HeldOut(

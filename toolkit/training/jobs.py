@@ -17,9 +17,9 @@ from toolkit.clusters import DEFAULT_CLUSTER, cluster_of
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
 from toolkit.models import ModelSpec
 from toolkit.published import cached, where_to_bring
+from toolkit.splits import Fold
 from toolkit.training import Job, Outcome, TrainingFigures, TrainingReport, Watcher, recipes
 from toolkit.training.compute.seats import insist_that_batches_suffice, seat_of
-from toolkit.training.folds import Fold
 from toolkit.training.recipes import FieldSpec
 from toolkit.transfer import IMAGENET
 

@@ -22,10 +22,10 @@ from toolkit.listings import MOST_PIXELS
 from toolkit.machine.cpu import usual_threads
 from toolkit.models import Recipe
 from toolkit.schema import Positive
+from toolkit.splits import Fold
 from toolkit.telling import Tell, silent
 from toolkit.training import jobs, recipes
 from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, queue, run_cell
-from toolkit.training.folds import Fold
 from toolkit.training.recipes import FieldSpec
 from toolkit.training.record.folder import dated_folder, lock
 from toolkit.training.search import SearchPlan, plan_search, run_search

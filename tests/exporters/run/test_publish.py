@@ -9,16 +9,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from exporters.proving.proof import read_proof
-from exporters.run.publish import make_writable, publish
+from exporters.run.publish import make_writable, publish, publish_folder
 from tests.exporters.conftest import cnnkit_run
 from toolkit.artifacts import Artifact, open_artifact, sidecar
-from toolkit.errors import GateError
+from toolkit.errors import CnnkitError, GateError
 from toolkit.passports import Passport
 
 
@@ -41,6 +42,34 @@ def test_a_failed_check_leaves_the_older_file_and_passport(root: Path) -> None:
     with pytest.raises(GateError, match="not near enough"):
         publish(old.path, draft, fail)  # type: ignore[arg-type]
     assert {name: (old.path.parent / name).read_bytes() for name in files(old.path.parent)} == before
+
+
+def test_a_folder_whose_passport_cannot_be_written_leaves_the_older_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passport = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx").passport
+    folder = tmp_path / "made"
+    folder.mkdir()
+    path = folder / "net.triton"
+
+    def filled(text: str) -> Callable[[Path], None]:
+        return lambda part: (part / "model").write_text(text) and None
+
+    def proved(proof: bytes) -> Callable[[Artifact], tuple[Passport, bytes]]:
+        return lambda drafted: (drafted.passport, proof)
+
+    first = publish_folder(path, filled("old"), passport, proved(b"first"))
+    kept = {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("exporters.run.publish.write_json", full)
+    with pytest.raises(CnnkitError, match=r"cannot write .*net\.triton: No space left on device"):
+        publish_folder(path, filled("new"), passport, proved(b"second"))
+    assert {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()} == kept
+    assert open_artifact(path).passport == first.passport
+    assert files(folder) == {"net.triton", *(set(kept) - {".turn"})}
 
 
 def test_a_gate_that_nothing_can_judge_exits_1_and_announces_nothing(root: Path) -> None:

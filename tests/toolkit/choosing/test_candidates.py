@@ -102,7 +102,7 @@ def test_the_data_that_it_was_trained_on_is_its_own_by_any_spelling(
     known = dataclasses.replace(source.passport, dataset=own)
     assert on_pictures(known, "csv:list.csv") is on_pictures(known, None) is known
     assert on_pictures(known, "csv:other.csv").dataset == DatasetRef(
-        name=f"csv:{tmp_path.resolve()}/other.csv", named=True
+        name=f"csv:{tmp_path.resolve()}/other.csv", named=True, halved=True
     )
 
 

@@ -16,10 +16,10 @@ from toolkit.datasets import Split  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.listings import Entry  # noqa: E402
 from toolkit.listings.parts import Member  # noqa: E402
+from toolkit.splits import Fold  # noqa: E402
 from toolkit.training import Watcher  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
 from toolkit.training.finder import find_rate, suggest  # noqa: E402
-from toolkit.training.folds import Fold  # noqa: E402
 
 
 def test_each_picture_is_in_one_fold_and_classes_are_even_over_them() -> None:

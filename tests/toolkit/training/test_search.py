@@ -14,10 +14,10 @@ from toolkit import schema, zoo
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
+from toolkit.splits import Fold
 from toolkit.training import TrainingReport
 from toolkit.training import search as searching
 from toolkit.training.cells import CellPlan, CellResult, TrialJudge, _given_up, _judged
-from toolkit.training.folds import Fold
 from toolkit.training.search import SearchPlan, plan_search, run_search
 from toolkit.training.sweep import sweep
 from toolkit.training.table import Table

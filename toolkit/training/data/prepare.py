@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.datasets import Dataset, Split, dataset_of, split_off, without_rows
+from toolkit.datasets import Dataset, Split, dataset_of, without_rows
 from toolkit.errors import CnnkitError
 from toolkit.grounds import AGREEING, ground_from
 from toolkit.images import Levels
@@ -15,10 +15,10 @@ from toolkit.listings.parts import Member
 from toolkit.listings.records import Record
 from toolkit.models import Published, Recipe
 from toolkit.preprocessing import Preprocessing, fit_batch
+from toolkit.splits import evenly, held_out
 from toolkit.training import Job, Watcher
 from toolkit.training.data.own import listed_members, load_own, record_uses
 from toolkit.training.data.statistics import pixel_figures
-from toolkit.training.folds import Fold
 from toolkit.transfer import KnownInput, known_input
 
 # what a recipe's pixels become whatever weights it starts from
@@ -68,7 +68,7 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     data = _proportioned(data, size)
     _insist_that_augmentation_fits(job.recipe, data)
     pool = evenly(data.train, job.images) if job.images else data.train
-    learned, chose = _held_out(job, pool, data.validation)
+    learned, chose = held_out(pool, data.validation, fold=job.fold, fraction=job.recipe.validation_fraction)
     data = _unlearned(data, (learned, chose), watcher)
     preprocessing = preprocessing_for(job.recipe, learned, size, job.model.published)
     return PreparedData(
@@ -112,15 +112,6 @@ def _folded_together(held: tuple[Member, ...], watcher: Watcher) -> tuple[Member
         return held
     watcher.say(f"--fold: the {named:,} pictures of the source's validation part are in the folds, too")
     return tuple(replace(one, part="train") if one.part == "validation" else one for one in held)
-
-
-def _held_out(job: Job, pool: Split, named: Split | None) -> tuple[Split, Split | None]:
-    """Return what is learned from and what chooses the epoch: a fold, the part named so, or a share."""
-    if job.fold is not None:
-        return Fold.parse(job.fold).split(pool)
-    if named is not None:
-        return pool, named
-    return split_off(pool, job.recipe.validation_fraction)
 
 
 def _unlearned(data: Dataset, learned: tuple[Split | None, ...], watcher: Watcher) -> Dataset:
@@ -194,15 +185,6 @@ def _insist_that_augmentation_fits(recipe: Recipe, data: Dataset) -> None:
         raise CnnkitError(f"{asked} would move a picture out of sight: {pictures}, so {side - 1} is the most")
     if recipe.cutout_pixels > side:
         raise CnnkitError(f"--cutout-pixels {recipe.cutout_pixels} is more than a picture: {pictures}")
-
-
-def evenly(data: Split, count: int) -> Split:
-    """Return `count` pictures, as evenly over the classes as they last, in their own order."""
-    rank = np.empty(len(data), dtype=np.int64)
-    for label in np.unique(data.labels):
-        where = np.flatnonzero(data.labels == label)
-        rank[where] = np.arange(len(where))
-    return data.take(np.sort(np.argsort(rank, kind="stable")[:count]))
 
 
 def preprocessing_for(

@@ -14,8 +14,9 @@ from toolkit.errors import CnnkitError, CorruptError  # noqa: E402
 from toolkit.listings.rows import PictureRows  # noqa: E402
 from toolkit.models import Recipe  # noqa: E402
 from toolkit.preprocessing import Preprocessing  # noqa: E402
+from toolkit.splits import evenly  # noqa: E402
 from toolkit.training.data.batches import InputTransform, MemoryBatches, steps_in, tensors  # noqa: E402
-from toolkit.training.data.prepare import evenly, preprocessing_for  # noqa: E402
+from toolkit.training.data.prepare import preprocessing_for  # noqa: E402
 from toolkit.training.data.workers import WorkerBatches  # noqa: E402
 
 FINISH = InputTransform(preprocessing=Preprocessing(size=(6, 6), channels=1), device=torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Folds for cross-validation: which training pictures help choose the epoch, and which are learned from."""
+"""Which training pictures are learned from, and which choose the epoch: a fold, a named part, or a share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from toolkit.datasets import Split
+from toolkit.datasets import Split, split_off
 from toolkit.errors import CnnkitError
 
 MOST_FOLDS = 100
@@ -54,3 +54,23 @@ class Fold:
                 "take fewer folds"
             )
         return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
+
+
+def held_out(
+    pool: Split, named: Split | None, *, fold: str | None, fraction: float
+) -> tuple[Split, Split | None]:
+    """Return what is learned from and what chooses the epoch: a fold, the part named so, or a share."""
+    if fold is not None:
+        return Fold.parse(fold).split(pool)
+    if named is not None:
+        return pool, named
+    return split_off(pool, fraction)
+
+
+def evenly(data: Split, count: int) -> Split:
+    """Return `count` pictures, as evenly over the classes as they last, in their own order."""
+    rank = np.empty(len(data), dtype=np.int64)
+    for label in np.unique(data.labels):
+        where = np.flatnonzero(data.labels == label)
+        rank[where] = np.arange(len(where))
+    return data.take(np.sort(np.argsort(rank, kind="stable")[:count]))
