@@ -11,11 +11,6 @@ const SCRIPT = "ort.wasm.min.mjs";
 const WASM = "ort-wasm-simd-threaded.wasm.gz";
 const WINDOW_MS = 100; // clocks of browsers are coarse: times are means over so long
 
-function refuseOldBrowser() {
-  const able = globalThis.WebAssembly?.validate(new Uint8Array(SIMD)) && globalThis.DecompressionStream;
-  if (!able) refuse("old");
-}
-
 async function fetched(url) {
   const reply = await fetch(url).catch(() => null);
   if (reply?.ok) return new Uint8Array(await reply.arrayBuffer());
@@ -52,7 +47,8 @@ function parsed(file, bytes) {
 
 /** Open the folder at `base`, beside the page by default. */
 export async function load(base = ".", options = {}) {
-  refuseOldBrowser();
+  const able = globalThis.WebAssembly?.validate(new Uint8Array(SIMD)) && globalThis.DecompressionStream;
+  if (!able) refuse("old");
   const root = new URL(base.endsWith("/") ? base : `${base}/`, globalThis.document?.baseURI ?? location.href);
   const at = (file) => new URL(file, root);
   const module = (file) =>

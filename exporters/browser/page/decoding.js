@@ -3,6 +3,7 @@ import { flatten } from "./pixels.js";
 
 const MAX_PIXELS = 25_000_000;
 const MAX_BYTES = 20 * 1024 * 1024;
+const FAINT = 16; // a picture whose values are no further apart is one shade to people
 const BAND_PIXELS = 4_000_000; // phones bound how large a canvas may be: a picture is read in bands
 
 const SENTENCES = {
@@ -10,7 +11,7 @@ const SENTENCES = {
   missing: "{file} cannot be loaded: {why}.",
   mixed: "{file} is not the file that this folder was made with: it is damaged, or of another export; copy the whole folder anew.",
   unable: "This browser cannot run the network: {why}",
-  nan: "The network answers with something that is no number.",
+  nan: "The network's answer is no number.",
   empty: "The file is empty; choose a picture.",
   bytes: "The file is over the limit of 20 MiB; scale it down first.",
   pixels: "The picture has {size} pixels, over the limit of 25,000,000; scale it down first.",
@@ -18,8 +19,8 @@ const SENTENCES = {
   cmyk: "The picture is in CMYK, which browsers turn to RGB each in its own way; save it as RGB.",
   heic: "This browser cannot read HEIC pictures; save it as JPEG (on an iPhone: Settings, Camera, Most Compatible).",
   unknown: "That is no picture that this browser reads; known: JPEG, PNG, WebP, GIF, AVIF, BMP.",
-  levels: "The picture has 16 bits of grey, of which a browser keeps 8; `cnnkit predict` reads all of them.",
-  range: "The picture has 16 bits of grey and uses few of them: which values are black and white is not known; bring it to 8 bits first.",
+  levels: "The picture has 16 bits of grey, of which a browser keeps 8; `cnnkit predict` reads all.",
+  range: "Few of the picture's 16 bits of grey are used: what is black and white is not known; bring it to 8 bits first.",
   nothing: "There is no picture yet (its width is 0).",
 };
 
@@ -90,19 +91,31 @@ function refuseKind(bytes) {
   refuse(bytes[0] === 0xff || /PNG|GIF8|RIFF|BM/.test(text(bytes, 0, 4)) ? "damaged" : "unknown");
 }
 
-/** Read a drawable's pixels, laid on white, with as many channels as asked for. */
-function pixelsOf(source, width, height, channels) {
+/** Lay the RGBA pixels that `read` gives, with their first row, on white; on black where there they would be
+ * one shade, as a white figure is. */
+function laid(width, height, channels, read) {
   refuseSize(width, height);
   const data = new Uint8Array(width * height * channels);
-  const rows = Math.max(1, Math.min(height, Math.floor(BAND_PIXELS / width)));
-  const context = new OffscreenCanvas(width, rows).getContext("2d", { willReadFrequently: true });
-  for (let top = 0; top < height; top += rows) {
-    const tall = Math.min(rows, height - top);
-    context.clearRect(0, 0, width, rows);
-    context.drawImage(source, 0, -top);
-    flatten(context.getImageData(0, 0, width, tall).data, channels, data, top * width);
-  }
+  const isSeen = (paper) => {
+    const range = [255, 255, 255, 0, 0, 0];
+    read((rgba, top = 0) => flatten(rgba, channels, data, paper, range, top * width));
+    return range.some((low, c) => range[c + 3] - low > FAINT);
+  };
+  isSeen(255) || isSeen(0) || isSeen(255);
   return { width, height, channels, data };
+}
+
+/** Read a drawable's pixels, laid on paper, with as many channels as asked for. */
+function pixelsOf(source, width, height, channels) {
+  return laid(width, height, channels, (lay) => {
+    const rows = Math.max(1, Math.min(height, Math.floor(BAND_PIXELS / width)));
+    const context = new OffscreenCanvas(width, rows).getContext("2d", { willReadFrequently: true });
+    for (let top = 0; top < height; top += rows) {
+      context.clearRect(0, 0, width, rows);
+      context.drawImage(source, 0, -top);
+      lay(context.getImageData(0, 0, width, Math.min(rows, height - top)).data, top);
+    }
+  });
 }
 
 async function fromBytes(blob, how) {
@@ -129,15 +142,12 @@ async function fromBytes(blob, how) {
   }
 }
 
-/** Decode anything that shows a picture, upright, on white, with the network's number of channels. */
+/** Decode anything that shows a picture, upright, on paper, with the network's number of channels. */
 export async function decode(source, how) {
   if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) source = new Blob([source]);
   if (source instanceof Blob) return fromBytes(source, how);
   if (source instanceof ImageData) {
-    refuseSize(source.width, source.height);
-    const data = new Uint8Array(source.width * source.height * how.channels);
-    flatten(source.data, how.channels, data);
-    return { width: source.width, height: source.height, channels: how.channels, data };
+    return laid(source.width, source.height, how.channels, (lay) => lay(source.data));
   }
   const width = source?.videoWidth || source?.naturalWidth || source?.width;
   const height = source?.videoHeight || source?.naturalHeight || source?.height;

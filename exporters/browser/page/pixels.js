@@ -95,11 +95,11 @@ function resized(picture, width, height, interpolation) {
 function border({ width, height, channels, data }) {
   const half = width + height;
   return Array.from({ length: channels }, (_, c) => {
-    const found = new Uint8Array(2 * half);
-    const at = (x, y) => data[(y * width + x) * channels + c];
-    for (let x = 0; x < width; x++) found.set([at(x, 0), at(x, height - 1)], 2 * x);
-    for (let y = 0; y < height; y++) found.set([at(0, y), at(width - 1, y)], 2 * (width + y));
-    found.sort();
+    const found = [];
+    const take = (x, y) => found.push(data[(y * width + x) * channels + c]);
+    for (let x = 0; x < width; x++) take(x, 0), take(x, height - 1);
+    for (let y = 0; y < height; y++) take(0, y), take(width - 1, y);
+    found.sort((a, b) => a - b);
     return (found[half - 1] + found[half]) / 2;
   });
 }
@@ -146,27 +146,22 @@ export function fit(picture, how) {
   return { width, height, channels, data };
 }
 
-/** Lay RGBA pixels on white, in grey or colours, into `data` from pixel `start` on. */
-export function flatten(rgba, channels, data, start = 0) {
+/** Lay RGBA pixels on paper of a grey, in grey or colours, into `data` from pixel `start` on.
+ * `range` is widened to the least red, green and blue, and to the greatest. */
+export function flatten(rgba, channels, data, paper, range, start = 0) {
+  const mixed = [0, 0, 0];
   for (let i = 0, at = start * channels; i < rgba.length; i += 4) {
-    let [r, g, b] = [rgba[i], rgba[i + 1], rgba[i + 2]];
-    const alpha = rgba[i + 3];
-    if (alpha < 255) {
-      const mine = alpha * 128;
-      const paper = 255 * (32640 - mine) + 16384;
-      const mixed = (value) => {
-        const sum = value * mine + paper;
-        return (((sum >> 8) + sum) >> 8) >> 7;
-      };
-      [r, g, b] = [mixed(r), mixed(g), mixed(b)];
+    const mine = rgba[i + 3] * 128;
+    const rest = paper * (32640 - mine) + 16384;
+    for (let c = 0; c < 3; c++) {
+      const sum = rgba[i + c] * mine + rest;
+      const value = (mixed[c] = (((sum >> 8) + sum) >> 8) >> 7);
+      range[c] = Math.min(range[c], value);
+      range[c + 3] = Math.max(range[c + 3], value);
+      if (channels > 1) data[at++] = value;
     }
-    if (channels === 1) {
-      data[at++] = (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16; // ITU-R 601, as Pillow weighs it
-    } else {
-      data[at++] = r;
-      data[at++] = g;
-      data[at++] = b;
-    }
+    const [r, g, b] = mixed;
+    if (channels < 2) data[at++] = (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16; // ITU-R 601, as in Pillow
   }
 }
 

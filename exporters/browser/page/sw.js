@@ -1,10 +1,9 @@
 // Keeps the folder on the device: after one visit it works without a network. `kept` stands above.
 const PREFIX = `cnnkit ${registration.scope} `;
 const NAME = PREFIX + kept.version;
-const INDEX = new URL("./", registration.scope).href;
 
-self.addEventListener("install", (event) => {
-  const keep = async () => {
+addEventListener("install", (event) => {
+  event.waitUntil((async () => {
     const cache = await caches.open(NAME);
     try {
       await cache.addAll(kept.files.map((file) => new Request(file, { cache: "no-cache" })));
@@ -16,24 +15,22 @@ self.addEventListener("install", (event) => {
       throw error;
     }
     await skipWaiting();
-  };
-  event.waitUntil(keep());
+  })());
 });
 
-self.addEventListener("activate", (event) => {
-  const clear = async () => {
+addEventListener("activate", (event) => {
+  event.waitUntil((async () => {
     const old = (await caches.keys()).filter((name) => name.startsWith(PREFIX) && name !== NAME);
     await Promise.all(old.map((name) => caches.delete(name)));
     await clients.claim();
-  };
-  event.waitUntil(clear());
+  })());
 });
 
-self.addEventListener("fetch", (event) => {
+addEventListener("fetch", (event) => {
   const { request } = event;
   if (request.method !== "GET" || !request.url.startsWith(registration.scope)) return;
   const answer = async () => {
-    const wanted = request.mode === "navigate" ? INDEX : request;
+    const wanted = request.url.replace(/index\.html(?=$|[?#])/, ""); // kept as the folder itself
     const settings = { cacheName: NAME, ignoreSearch: true, ignoreVary: true };
     return (await caches.match(wanted, settings)) ?? fetch(request);
   };

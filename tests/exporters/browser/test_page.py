@@ -91,9 +91,11 @@ def test_the_second_visit_needs_no_network(open_tab: Open, web_folder: Path) -> 
         tab = open_tab(server.url)
         tab.locator("html[data-kept=yes]").wait_for(timeout=30_000)
         said(tab, "works without a network", "#kept")
+        # what else lies in the folder is its own page's to show
+        assert tab.context.new_page().goto(f"{server.url}other.html").status == 404
     tab.context.set_offline(True)
     again = tab.context.new_page()
-    again.goto(server.url)
+    again.goto(f"{server.url}index.html?threads=1#there")
     again.locator("html[data-state=ready]").wait_for(timeout=30_000)
     draw(again)
     said(again, r"\(\d+(\.\d)?%\)")

@@ -70,6 +70,10 @@ def file_of(kind: str, rng: np.random.Generator) -> bytes:
     if kind == "alpha":
         alpha = np.linspace(0, 255, image.width * image.height).reshape(image.height, image.width)
         image.putalpha(Image.fromarray(alpha.astype(np.uint8)))
+    elif kind == "white figure on alpha":
+        shade = int(rng.integers(240, 256))
+        alpha, image = image.convert("L"), Image.new("RGB", image.size, (shade,) * 3)
+        image.putalpha(alpha)
     elif kind == "grey":
         image = image.convert("L")
     elif kind == "palette":
@@ -85,7 +89,16 @@ def file_of(kind: str, rng: np.random.Generator) -> bytes:
 
 def test_two_hundred_pictures_become_what_they_are_in_python(mine: Any) -> None:
     rng = np.random.default_rng(0)
-    kinds = ["photo", "alpha", "turned", "grey", "palette", "turned-png", "photo", "turned"] * 25
+    kinds = [
+        "photo",
+        "alpha",
+        "turned",
+        "grey",
+        "palette",
+        "turned-png",
+        "photo",
+        "white figure on alpha",
+    ] * 25
     files, ways = [file_of(kind, rng) for kind in kinds], [any_way(rng) for _ in kinds]
     cases = [
         {"data": base64.b64encode(data).decode(), "how": dataclasses.asdict(how)}
