@@ -17,7 +17,7 @@ from exporters.graphs.form import unmet, wanted_answers
 from exporters.graphs.half import float_only, to_half
 from exporters.graphs.ranges import measure, overflowing
 from exporters.proving.drift import explain
-from exporters.proving.further import compare_further
+from exporters.proving.further import compare_further, further_in
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof
 from exporters.proving.speed import compare_speed, speed_words
@@ -30,6 +30,7 @@ from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, GateError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
 from toolkit.exporting.evidence import Evidence, answers_of
+from toolkit.exporting.further import Further
 from toolkit.exporting.placing import export_path
 from toolkit.graphs import GRAPH
 from toolkit.graphs.facts import input_spec, opset_of, output_spec, write_facts
@@ -118,7 +119,7 @@ class OnnxExporter(Exporter):
                 random_inputs=evidence.why_random is not None,
                 further=compare_further(*beside),
             )
-            emulated, rounded = self._emulated(source, drafted, run, options, wanted)
+            emulated, rounded, theirs = self._emulated(source, drafted, run, options, wanted)
             try:
                 judge(parity, strictly, path.name)
                 if emulated:
@@ -135,7 +136,7 @@ class OnnxExporter(Exporter):
                 speed = compare_speed(source, drafted, evidence.inputs_for(drafted.passport))
                 run.tell(speed_words(speed, source.path.name, path.name))
                 proven = dataclasses.replace(proven, speed=speed)
-            return proven, make_proof(proven, evidence, wanted, found, *rounded, beside=beside)
+            return proven, make_proof(proven, evidence, wanted, found, *rounded, beside=(*beside, *theirs))
 
         made = publish(path, draft, prove)
         return Exported(artifact=made, seconds=time.perf_counter() - start)
@@ -194,16 +195,18 @@ class OnnxExporter(Exporter):
         run: RunContext,
         options: ExportOptions,
         wanted: NDArray[np.float32],
-    ) -> tuple[Parity | None, tuple[NDArray[np.float32], ...]]:
-        """Compare fp16 as a GPU computes it, and return its answers, too; other precisions have none.
+    ) -> tuple[Parity | None, tuple[NDArray[np.float32], ...], tuple[Further, ...]]:
+        """Compare fp16 as a GPU computes it; return its scores and further outputs, too. Others have none.
 
         This CPU's runtime computes the file in fp32.
         """
         if options.precision != "fp16" or source.passport.quantised_by is not None:
-            return None, ()
+            return None, (), ()
         kept, evidence = drafted.passport.kept_fp32 or (), run.evidence_for(options.precision, source)
         model = emulate(read_graph(source.path), "fp16", keep=kept, in_place=True)
-        found = logits(model, evidence.inputs_for(source.passport), lean=True)
+        inputs = evidence.inputs_for(source.passport)
+        found = logits(model, inputs, lean=True)
+        theirs = further_in(model, source, inputs)
         parity = compare(
             wanted,
             found,
@@ -212,8 +215,9 @@ class OnnxExporter(Exporter):
             labels=evidence.labels,
             probable=drafted.passport.softmax,
             random_inputs=evidence.why_random is not None,
+            further=compare_further(evidence.further[run.reference.passport.sha256], theirs),
         )
-        return parity, (found,)
+        return parity, (found,), (theirs,)
 
     def _explained(
         self, source: Artifact, drafted: Artifact, evidence: Evidence, options: ExportOptions

@@ -14,7 +14,7 @@ from exporters.proving.parity import judge
 from exporters.proving.proof import make_proof
 from exporters.run.context import RunContext, context_of
 from exporters.run.engine import compare_engine, hold_engine
-from exporters.run.publish import inherited, publish_folder
+from exporters.run.publish import LOSSES, inherited, publish_folder
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.backends.openvino import GRAPH_FILE, IR
@@ -27,10 +27,7 @@ from toolkit.machine.packages import package_version
 from toolkit.passports import Format, Passport, Precision, Target
 
 # facts of the graph that are facts of what is made of it, too
-PASSED_ON = (
-    *("outputs", "softmax", "kept_fp32", "kept_float", "int8_dialect", "reduced_range", "calibration"),
-    *("accuracy_drop", "accuracy_drop_why"),
-)
+PASSED_ON = ("outputs", "softmax", "int8_dialect", "reduced_range", *LOSSES)
 # judged on pictures that training held out, besides by their first answers
 GATED: frozenset[Precision] = frozenset({"bf16", "int8"})
 # OpenVINO numbers what it makes up, from one count a process: equal graphs give equal bytes in a new one
@@ -110,7 +107,7 @@ def _prove(
         judge(compared.parity, options.precision, name, ties=options.precision == "bf16")
         if options.precision in GATED:
             where = " by OpenVINO on this processor"
-            passport = hold_engine(engine, passport, run.reference, options, on=where)
+            passport = hold_engine(engine, passport, options, run, on=where)
         passport = dataclasses.replace(passport, parity=compared.parity, engine_types=engine.arithmetic)
     evidence = run.evidence_for(options.precision, source)
     return passport, make_proof(passport, evidence, compared.wanted, compared.found, beside=compared.beside)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from exporters.repository.config import FILES, ModelRunner, labels_text, model_config
 from exporters.run.context import context_of
-from exporters.run.publish import inherited, publish_folder
+from exporters.run.publish import LOSSES, inherited, publish_folder
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import BACKENDS
 from toolkit.checkpoints import tool_versions
@@ -26,6 +26,11 @@ from toolkit.resolving import resolve_choice
 from toolkit.telling import Tell
 from toolkit.tensorrt import PLAN
 from toolkit.tensorrt.flavours import FlavourName
+
+PASSED_ON = (
+    *("outputs", "softmax", "target", "parity", "parity_why", "source_parity", "engine_accuracy_drop"),
+    *LOSSES,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,7 @@ def _passport(source: Artifact, key: str | None) -> Passport:
     if known.format == PLAN and known.target is not None:
         server = f"a Triton release whose TensorRT is {known.target.version}, on a GPU like the builder's"
     return dataclasses.replace(
-        inherited(known, "outputs", "softmax", "target", "parity", "parity_why", "source_parity"),
+        inherited(known, *PASSED_ON),
         format=TritonExporter.format,
         source_sha256=known.sha256,
         tools=tool_versions(),

@@ -12,11 +12,12 @@ from exporters.engines.targets import TrtOptions, choose_flavour, choose_targets
 from exporters.graphs.emulated import emulate
 from exporters.graphs.form import wanted_answers
 from exporters.graphs.half import to_bfloat16
+from exporters.proving.further import compare_further, further_in
 from exporters.proving.parity import compare, judge
 from exporters.proving.proof import make_proof, proof_path
 from exporters.run.context import RunContext, context_of
 from exporters.run.engine import compare_engine, hold_engine
-from exporters.run.publish import inherited, publish
+from exporters.run.publish import LOSSES, inherited, publish
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.checkpoints import tool_versions
@@ -32,7 +33,7 @@ from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, FLAVOURS, load
 from toolkit.tensorrt.network import ParsedNetwork, parse
 
 # facts of the graph that are facts of its engine, too
-PASSED_ON = ("outputs", "softmax", "emulated_parity", "kept_fp32", "kept_float", "accuracy_drop")
+PASSED_ON = ("outputs", "softmax", "emulated_parity", *LOSSES)
 
 
 class TrtExporter(Exporter):
@@ -82,7 +83,7 @@ class TrtExporter(Exporter):
             return None
         profile = target.shape_profile or {}
         batches = tuple(int(profile[name][0]) for name in ("min", "opt", "max") if name in profile)
-        here = _this_gpu()
+        here, judged = _this_gpu(), made.passport.engine_accuracy_drop or made.passport.accuracy_drop
         own = own_options(
             self,
             {
@@ -96,6 +97,7 @@ class TrtExporter(Exporter):
             root=made.path.parent,
             precision=made.passport.precision,
             batches=batches or (1, 32, 256),
+            max_accuracy_drop=judged.allowed if judged else None,
             path=made.path,
             own=(own,),
         )
@@ -172,7 +174,7 @@ def _prove(
     with engine:
         compared = compare_engine(engine, passport, source, options, run)
         if options.precision == "int8":
-            passport = hold_engine(engine, passport, run.reference, options, on=" as an engine on this GPU")
+            passport = hold_engine(engine, passport, options, run, on=" as an engine on this GPU")
     judge(compared.parity, options.precision, drafted.path.name)
     return dataclasses.replace(passport, parity=compared.parity, parity_why=None), proof
 
@@ -183,9 +185,10 @@ def _emulated(
     """Judge bf16 by an fp32 graph that rounds every value to bf16, as no CPU provider computes in it."""
     evidence, reference = run.evidence_for("bf16", source), run.reference
     wanted = wanted_answers(reference, evidence, passport, model_file=options.model_file)
-    found = logits(
-        emulate(read_graph(source.path), "bf16", in_place=True), evidence.inputs_for(source.passport)
-    )
+    model = emulate(read_graph(source.path), "bf16", in_place=True)
+    inputs = evidence.inputs_for(source.passport)
+    found = logits(model, inputs)
+    beside = evidence.further[reference.passport.sha256], further_in(model, source, inputs)
     parity = compare(
         wanted,
         found,
@@ -194,10 +197,11 @@ def _emulated(
         labels=evidence.labels,
         probable=passport.softmax,
         random_inputs=evidence.why_random is not None,
+        further=compare_further(*beside),
     )
     judge(parity, "bf16", f"{source.name} in bf16", ties=True)
     judged = dataclasses.replace(passport, source_parity=parity)
-    return judged, make_proof(judged, evidence, wanted, found)
+    return judged, make_proof(judged, evidence, wanted, found, beside=beside)
 
 
 def _passport(

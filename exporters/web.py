@@ -15,7 +15,7 @@ from exporters.browser.runtime import PACKAGE, VERSION, WEBGPU_FILES, runtime
 from exporters.browser.visiting import Browser, ProofRecord, find_browser, require_browser, visit
 from exporters.proving.proof import proof_path, proven
 from exporters.run.context import context_of
-from exporters.run.publish import inherited, publish_folder
+from exporters.run.publish import LOSSES, inherited, publish_folder
 from toolkit.artifacts import Artifact, now
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError
@@ -23,6 +23,7 @@ from toolkit.exporting import Checked, Context, Exported, Exporter, ExportOption
 from toolkit.exporting.placing import export_path
 from toolkit.figures import bytes_text
 from toolkit.graphs import GRAPH
+from toolkit.machine.cpu import cpu
 from toolkit.passports import Format, Passport, Precision, Verification
 from toolkit.sites import SITE
 from toolkit.telling import Tell
@@ -30,8 +31,8 @@ from toolkit.telling import Tell
 # what browsers' wasm has room for, weights and what is computed with them
 MOST_BYTES = 2_000_000_000
 PASSED_ON = (
-    *("outputs", "softmax", "kept_fp32", "kept_float", "int8_dialect", "reduced_range", "calibration"),
-    *("accuracy_drop", "accuracy_drop_why", "parity", "parity_why", "source_parity", "target"),
+    *("outputs", "softmax", "int8_dialect", "reduced_range", "parity", "parity_why", "source_parity"),
+    *("target", *LOSSES),
 )
 
 
@@ -69,8 +70,14 @@ class WebExporter(Exporter):
     suffix = ".web"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     options = WebOptions
-    reads: ClassVar[tuple[str, ...]] = ("precision", "open_precision", "name", "max_accuracy_drop")
-    packages: ClassVar[tuple[str, ...]] = ("rjsmin",)
+    # with the precision open, fp16 and int8 files are made on the way, by all that those depend on
+    reads: ClassVar[tuple[str, ...]] = (
+        *("precision", "open_precision", "name", "max_accuracy_drop", "calibration", "calibration_images"),
+        *("images", "seed", "data_dir", "model_file"),
+    )
+    packages: ClassVar[tuple[str, ...]] = (
+        *("rjsmin", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow"),
+    )
 
     def needs(self, options: ExportOptions) -> Need | None:
         return Need(exporter=GRAPH, precision=options.precision)
@@ -80,7 +87,8 @@ class WebExporter(Exporter):
 
     def machine(self, options: ExportOptions) -> Mapping[str, Any]:
         browser = find_browser()
-        return {"runtime": VERSION, "browser": browser.version if browser else None}
+        known = browser.version if browser else None
+        return {"runtime": VERSION, "browser": known, "wide_int8": cpu().wide_int8}
 
     def export(self, source: Artifact, options: ExportOptions, context: Context | None = None) -> Exported:
         start = time.perf_counter()

@@ -17,7 +17,7 @@ from exporters.containers.command import GRPC_PORT, HTTP_PORT, ServerCommand
 from exporters.containers.trial import CALLERS, ServerTrial, ServerUsage, trial, wanted
 from exporters.proving.proof import proof_path, recorded
 from exporters.run.context import RunContext, context_of
-from exporters.run.publish import inherited, publish_folder
+from exporters.run.publish import LOSSES, inherited, publish_folder
 from toolkit.artifacts import Artifact, now, open_artifact, sidecar
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, UnavailableError, needs_extra
@@ -39,6 +39,7 @@ USER = 10001
 # what answered a trial
 DEVICE = "a server on this machine, over HTTP"
 SERVED_BY = ("onnxruntime-gpu", "onnxruntime", "uvicorn")
+PASSED_ON = ("outputs", "softmax", "parity", "parity_why", "source_parity", "int8_dialect", *LOSSES)
 
 Manifest = Mapping[str, Any]
 
@@ -216,7 +217,7 @@ class ContainerExporter(Exporter):
     def _passport(self, source: Artifact, key: str | None) -> Passport:
         known = source.passport
         return dataclasses.replace(
-            inherited(known, "outputs", "softmax", "parity", "parity_why", "source_parity", "int8_dialect"),
+            inherited(known, *PASSED_ON),
             format=self.format,
             source_sha256=known.sha256,
             tools=tool_versions(),

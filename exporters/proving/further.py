@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.proving.parity import FLOORS, MARGIN
-from toolkit.backends import Engine
+from exporters.proving.parity import FLOORS, MARGIN, SHARE
+from toolkit.artifacts import Artifact
+from toolkit.backends import Engine, EngineOptions, opener
 from toolkit.errors import GateError
 from toolkit.exporting.further import Further, further_of
 from toolkit.exporting.tolerances import rms_ratio
+from toolkit.graphs import GRAPH
 from toolkit.images import Inputs
 from toolkit.passports import FurtherParity, Precision
 
@@ -56,20 +58,37 @@ def _finite(value: float, name: str) -> float:
     return value
 
 
-def carried(beside: tuple[Further, Further] | None, precision: Precision) -> dict[str, NDArray[Any]]:
+def further_in(model: Any, source: Artifact, inputs: Inputs) -> Further:
+    """Return the outputs beside its scores of an onnx.ModelProto that was made in memory of a source."""
+    if len(model.graph.output) < 2:
+        return Further(names=(), values=())
+    with opener(GRAPH).open(source, EngineOptions(graph=model.SerializeToString())) as engine:
+        return further_of(engine, inputs)
+
+
+def carried(beside: tuple[Further, ...], precision: Precision, what: str) -> dict[str, NDArray[Any]]:
     """Return what a proof carries of the outputs beside the scores: values, and how far each may be off.
 
-    That is the size of the difference relative to the output's own, of each picture.
+    `beside` are the reference's, then those of the file and of emulations of it. How far is the size of the
+    difference relative to the output's own, of each picture. Raises GateError where that is so large that a
+    proof which allows for it could not fail.
     """
-    if beside is None or not beside[0].values:
+    if not beside or not beside[0].values:
         return {}
-    wanted, found = beside
+    wanted, *found = beside
     arrays: dict[str, NDArray[Any]] = {}
     allowed = []
-    for index, (right, have) in enumerate(zip(wanted.values, found.values, strict=True)):
-        count = min(len(right), len(have))
-        apart = max((rms_ratio(right[i], have[i]) for i in range(count)), default=0.0)
-        allowed.append(max(FLOORS[precision], MARGIN * apart))
+    for index, (name, right) in enumerate(zip(found[0].names, wanted.values, strict=True)):
+        count = min(len(right), *(len(one.values[index]) for one in found))
+        apart = max(
+            (rms_ratio(right[i], one.values[index][i]) for one in found for i in range(count)), default=0.0
+        )
+        if apart > SHARE:
+            raise GateError(
+                f"the output {name!r} of {what} differs by {apart:.2g} of its size on a picture of its "
+                f"proof: one that allows for more than {SHARE:g} could not fail; use --precision fp16"
+            )
+        allowed.append(min(max(FLOORS[precision], MARGIN * apart), SHARE))
         arrays[f"{FURTHER}{index}"] = np.ascontiguousarray(right[:count])
     return {**arrays, f"{FURTHER}allowed": np.array(allowed, np.float64)}
 

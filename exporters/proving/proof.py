@@ -107,12 +107,12 @@ def make_proof(
     evidence: Evidence,
     reference: NDArray[np.float32],
     *found: NDArray[np.float32],
-    beside: tuple[Further, Further] | None = None,
+    beside: tuple[Further, ...] = (),
 ) -> bytes:
     """Return the bytes of a proof from the first pictures of the evidence; equal input, equal bytes.
 
     `reference` (N, K) are the right answers in the file's own form, `found` those of the file and of
-    emulations of it, on the same pictures; `beside` the reference's further outputs and the file's.
+    emulations of it, on the same pictures; `beside` all their further outputs, the reference's first.
     Raises GateError where they are too far apart for a proof.
     """
     from safetensors.numpy import save
@@ -127,7 +127,7 @@ def make_proof(
     whole = reference[np.isfinite(reference).all(axis=1)] if evidence.why_random else reference
     allowed = tolerance(passport.precision, whole, logits, apart, what)
     given = np.ascontiguousarray(raw[: picked[-1] + 1][picked])
-    arrays = {"given": given, "logits": logits, **carried(beside, passport.precision)}
+    arrays = {"given": given, "logits": logits, **carried(beside, passport.precision, what)}
     # one entry alone: safetensors writes several in an order that changes from run to run
     return bytes(save(arrays, metadata={"tolerance": repr(allowed)}))
 

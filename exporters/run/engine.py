@@ -12,7 +12,7 @@ from exporters.graphs.form import wanted_answers
 from exporters.proving.further import compare_further
 from exporters.proving.parity import compare
 from exporters.run.context import RunContext
-from exporters.run.int8 import drop_record, judge_engine, refusal
+from exporters.run.int8 import drop_record, judge_engine, refusal, refuse_unjudged
 from toolkit.answering import answers
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine
@@ -55,15 +55,23 @@ def compare_engine(
 
 
 def hold_engine(
-    engine: Engine, passport: Passport, reference: Artifact, options: ExportOptions, *, on: str
+    engine: Engine, passport: Passport, options: ExportOptions, run: RunContext, *, on: str
 ) -> Passport:
     """Hold an engine to the accuracy drop that is allowed, and note it. GateError says `on` what.
 
-    Without pictures that training held out nothing is judged, as of an int8 graph.
+    Without pictures that training held out nothing is judged, and that is noted, as of an int8 graph. Raises
+    CnnkitError where a drop was asked for all the same and its graph was not judged, either.
     """
+    reference = run.reference
     held = hold_out(passport, images=1, seed=options.seed, data_dir=options.data_dir, beside=reference.path)
-    if held.validation is None:
+    if held.validation is None and passport.accuracy_drop is not None:
+        run.tell(f"only its graph was judged, not the engine: {held.why_unjudged}")
         return passport
+    if held.validation is None:
+        refuse_unjudged(held, options, options.precision)
+        if passport.accuracy_drop_why is None:
+            run.tell(f"{options.precision} is NOT judged, no accuracy gate was applied: {held.why_unjudged}")
+        return dataclasses.replace(passport, accuracy_drop_why=held.why_unjudged)
     allowed = options.allowed_points
     drop = judge_engine(engine, reference, held, allowed, model_file=options.model_file)
     if drop.judge(allowed) != "pass":

@@ -11,9 +11,13 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from exporters.proving.further import carried
 from tests import odd_graphs as odd
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from toolkit.artifacts import open_artifact
+from toolkit.backends import BACKENDS
+from toolkit.errors import GateError
+from toolkit.exporting.further import Further
 
 FEW = ("--images", "64", "--calibration-images", "16")
 ALL = ("--precision", "fp32,fp16,int8")
@@ -94,6 +98,28 @@ def test_a_further_output_that_is_wrong_fails_its_proof(tmp_path: Path) -> None:
     passport["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     Path(f"{path}.json").write_text(json.dumps(passport))
     assert cnnkit_json("verify", path, status=4)["agree"] < 64
+
+
+@pytest.mark.parametrize(("precision", "form"), [("fp16", "onnx"), ("bf16", "trt")])
+def test_a_further_output_that_a_gpu_would_round_away_is_refused(
+    tmp_path: Path, precision: str, form: str
+) -> None:
+    if form == "trt":
+        pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra export)")
+    model = behind(
+        odd.node("Add", ["act", "much"], "sum"), odd.node("Sub", ["sum", "much"], "z"), outputs=["raw", "z"]
+    )
+    model.graph.initializer.append(odd.stored("much", 3000.0))
+    exported(model, tmp_path, "--precision", precision, "--format", form, status=4)
+    assert "the output 'z' of net" in said(tmp_path)
+
+
+def test_a_proof_that_would_allow_for_anything_is_none() -> None:
+    right, other = (Further(names=("z",), values=(np.full((2, 3), value),)) for value in (1.0, 0.4))
+    with pytest.raises(GateError, match=r"'z' of net differs by 0\.6 of its size on a picture of its proof"):
+        carried((right, other), "int8", "net")
+    near = Further(names=("z",), values=(np.full((2, 3), 0.7),))
+    assert carried((right, near), "int8", "net")["further.allowed"] == [0.5]
 
 
 def test_answers_that_depend_on_their_batch_are_exported_one_by_one_or_not_at_all(tmp_path: Path) -> None:
@@ -196,6 +222,35 @@ def test_operators_that_int8_has_no_form_for_are_named_and_stay_in_float(tmp_pat
         assert named in said(tmp_path)
     whole, small = ran(made / "net.onnx")[0], ran(made / "net.int8.onnx")[0]
     assert float(np.abs(small - whole).max()) < 0.1 * float(np.abs(whole).max())
+
+
+def test_what_is_made_of_an_unjudged_int8_graph_says_so_and_may_have_layers_in_float(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra export)")
+    nodes = odd.layers()
+    nodes[1:2] = [odd.node("ConvTranspose", ["conv", "up"], "act", group=3, strides=[2, 2])]
+    up = odd.stored("up", np.random.default_rng(1).standard_normal((6, 2, 2, 2)) * 0.3)
+    model = odd.network(nodes, constants=[*odd.plain_weights(), up])
+    made = exported(model, tmp_path, "--int8", "--format", "trt,triton")
+    for name in ("net.int8.engine", "net.int8.triton"):
+        known = open_artifact(made / name).passport
+        assert known.kept_float == ("act/ConvTranspose",)
+        assert known.accuracy_drop_why == "its passport names no data set"
+        assert known.calibration is not None
+        assert known.calibration.warning is not None
+
+
+def test_a_drop_that_is_asked_for_in_bf16_and_cannot_be_judged_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
+    if why := BACKENDS.load("openvino").lacks("bf16"):
+        pytest.skip(why)
+    model = behind(outputs=["raw"])
+    asked = ("--precision", "bf16", "--format", "openvino")
+    exported(model, tmp_path, *asked, "--max-accuracy-drop", "0.1", status=1)
+    assert "cannot be judged: its passport names no data set; without the option bf16 is" in said(tmp_path)
+    made = exported(model, tmp_path, *asked)
+    assert "bf16 is NOT judged, no accuracy gate was applied" in said(tmp_path)
+    known = open_artifact(made / "net.bf16.openvino").passport
+    assert known.accuracy_drop_why == "its passport names no data set"
 
 
 def test_inputs_of_any_type_and_layout_are_proven(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -58,6 +59,19 @@ def test_a_pack_holds_files_proofs_and_pictures(pack: Path) -> None:
     manifest = json.loads(zipfile.ZipFile(pack).read("manifest.json"))
     assert manifest["files"] == [f"{MODEL}.{kind}" for kind in kinds]
     assert manifest["count"] > 100
+
+
+def test_a_pack_is_made_of_what_is_asked_for_int8(pack: Path, trained_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained_root / MODEL, tmp_path / MODEL)
+    words = ("export", MODEL, "--format", "pack", "--images", 64, "--artifacts", tmp_path)
+    asked = ("--calibration", "percentile", "--calibration-images", 32)
+    rows = {one["format"]: one for one in cnnkit_json(*words)["artifacts"]}
+    assert rows["pack"]["cached"] is True
+    rows = {one["format"]: one for one in cnnkit_json(*words, *asked)["artifacts"]}
+    assert rows["pack"]["cached"] is False
+    with zipfile.ZipFile(rows["pack"]["path"]) as made:
+        known = json.loads(made.read(f"{MODEL}.int8.onnx.json"))["calibration"]
+    assert (known["method"], known["images"]) == ("percentile", 32)
 
 
 def test_another_machine_chooses_from_it_without_torch_and_data(pack: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.exporters.conftest import cnnkit_json, cnnkit_run, export_one
 from toolkit.artifacts import Artifact, hash_file, open_artifact, read_passport, sidecar, stamp
 from toolkit.errors import NotFoundError
 from toolkit.exporting import EXPORTERS
-from toolkit.passports import Target
+from toolkit.passports import AccuracyDrop, Target
 from toolkit.telling import silent
 
 
@@ -202,11 +202,14 @@ def test_a_classic_engine_is_rebuilt_for_this_gpu_with_what_was_asked_for(export
         hardware_compatibility="AMPERE_PLUS",
         version_compatible=True,
     )
-    made = dataclasses.replace(exported, passport=dataclasses.replace(exported.passport, target=target))
+    drop = AccuracyDrop(points=0.1, ci95=(-0.1, 0.3), images=400, allowed=1.5, source=None)
+    known = dataclasses.replace(exported.passport, target=target, accuracy_drop=drop)
+    made = dataclasses.replace(exported, passport=known)
     options = EXPORTERS.load("trt").again(made)
     assert options is not None
     assert options.batches == (1, 4, 8)
     assert options.path == exported.path
+    assert options.max_accuracy_drop == 1.5
     # no target, which classic TensorRT refuses
     assert options.own == (TrtOptions(flavour="classic", compatible="AMPERE_PLUS", version_compatible=True),)
 

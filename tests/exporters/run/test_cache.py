@@ -115,6 +115,15 @@ def test_what_was_judged_on_random_images_is_judged_anew_once_the_data_is_here(
     assert export()["cached"] is False
 
 
+@pytest.mark.parametrize("name", ["web", "pack"])
+def test_what_makes_int8_on_its_way_depends_on_all_that_int8_does(name: str) -> None:
+    exporter, graph = EXPORTERS.load(name), EXPORTERS.load("onnx")
+    forms = {"precision", "dialect", "pixels", "softmax", "size", "output"}  # those that its source has
+    assert set(graph.reads) - forms <= set(exporter.reads)
+    assert "wide_int8" in exporter.machine(ExportOptions())
+    assert {"onnx", "onnxruntime", "numpy", "pillow"} <= set(exporter.packages)
+
+
 def test_a_result_whose_proof_is_gone_is_made_anew_by_the_command_that_verify_names(root: Path) -> None:
     arguments = ("--fp16", "--images", "64", "--format", "onnx", "--artifacts", root)
     made = cnnkit_json("export", "lenet-maxpool", *arguments)["artifacts"][1]

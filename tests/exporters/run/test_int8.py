@@ -21,6 +21,7 @@ from toolkit.checkpoints import load_state, save_checkpoint
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, GateError, UndecidedError
 from toolkit.exporting import ExportOptions, RangeMethod
+from toolkit.exporting.accuracy import Drop
 from toolkit.exporting.heldout import hold_out
 from toolkit.machine.cpu import Cpu
 from toolkit.passports import CalibrationRecord, DatasetRef
@@ -188,6 +189,21 @@ def test_without_its_data_a_trained_network_is_told_to_be_unjudged(checkpoint: A
     refused = cnnkit_run(*arguments, *more, "--max-accuracy-drop", "0.5")
     assert refused.exit_code == 1
     assert "--max-accuracy-drop 0.5 cannot be judged" in " ".join(refused.stderr.split())
+
+
+def test_looking_again_makes_no_interval_miss_more_often(
+    calibrated: Calibrated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.run.int8.FIRST_IMAGES", 100)
+    asked: list[tuple[int, float]] = []
+
+    def noted(before: Any, after: Any, *, error: float) -> Drop:
+        asked.append((len(before), error))
+        return Drop(points=0.0, low=-1.0, high=1.0, images=len(before))
+
+    monkeypatch.setattr("exporters.run.int8.paired_drop", noted)
+    judge(calibrated, calibrated.model, 0.5)
+    assert asked == [(100, 0.025), (200, 0.0125), (400, 0.0125)]
 
 
 def test_one_layer_at_least_stays_in_int8(graph: Artifact, root: Path) -> None:
