@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from exporters.run.ignored import refuse_settled, refuse_unread
 from exporters.run.plan import ExportRequest, ExportRun
 from exporters.run.report import Report
 from exporters.run.source import open_source
@@ -61,15 +62,18 @@ def export(
         model_file=asked.model_file,
     )
     model = take_weights(model, pretrained, asked.root)
+    wanted: tuple[Precision, ...] = ("fp32",) if precisions is None else tuple(precisions)
+    refuse_unread(asked, tuple(formats or default_formats()), wanted)
     if dataset is not None or classes is not None:
         made = _imported(model, asked, dataset=dataset, classes=classes, fresh=fresh, tell=tell)
-        model, fresh = made.path, False
+        model, fresh, asked = made.path, False, dataclasses.replace(asked, size=None, output=None)
     source = open_source(None if model is None else str(model), selection, asked, tell)
     tell(f"opened {describe(source)}")
+    refuse_settled(source, asked)
     meant = {one.name for one in EXPORTERS.all() if asked.own_of(one.options) != one.options()}
     request = ExportRequest(
         formats=tuple(formats or default_formats()),
-        precisions=("fp32",) if precisions is None else tuple(precisions),
+        precisions=wanted,
         options=asked,
         named=frozenset(formats or ()) | meant,
         fresh=fresh,

@@ -11,6 +11,7 @@ from exporters.graphs.form import unmet
 from exporters.proving.proof import proven
 from exporters.run.cache import asked, export_key, stored
 from exporters.run.context import RunContext
+from exporters.run.ignored import typed_fields
 from exporters.run.publish import make_writable
 from exporters.run.report import Missed, Report
 from exporters.run.source import remove_leftovers
@@ -194,8 +195,14 @@ class ExportRun:
         """Return the run's source where it is proven and lies where its own export would.
 
         Made from itself again, it would be proven against itself. Raises CnnkitError where its other
-        form would replace it; None where it has no proof yet.
+        form would replace it, or an option would not be heeded; None where it has no proof yet.
         """
+        own = list(typed_fields(exporter, self.request.options))
+        if own:
+            raise CnnkitError(
+                f"{path.name} is what was named to export from, and stays as it is: leave --{own[0]} away, "
+                "or name the checkpoint that it came from"
+            )
         changed = unmet(self.source.passport, self.request.options)
         if changed:
             raise CnnkitError(

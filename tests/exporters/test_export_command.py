@@ -80,6 +80,14 @@ def test_without_a_trained_network_the_error_says_what_to_type(tmp_path: Path) -
         (["--precision", "fp12"], 2, "no precision 'fp12'"),
         (["--batch", "32,1"], 2, "smallest first"),
         (["--images", "few"], 2, "a number of images, or all"),
+        (
+            ["--format", "onnx", "--target", "sm89"],
+            1,
+            "--target is for trt files, and --format onnx makes",
+        ),
+        (["--cores", "2"], 1, "--cores is for "),
+        (["--size", "64x64"], 1, "and lenet-maxpool.safetensors takes 28x28: leave it away"),
+        (["--output", "act"], 1, "the scores of lenet-maxpool.safetensors are its 'logits': leave it away"),
         (["--format", "trt", "--target", "sm90"], 3, "cannot build for SM90 (classic TensorRT on that GPU"),
         (["--format", "trt", "--target", "sm75"], 3, "no fp32 matrix products"),
         (["--format", "onnx", "--precision", "bf16"], 3, "onnx files have no bf16"),
@@ -206,6 +214,13 @@ def test_a_graph_that_lost_precision_is_no_source(root: Path) -> None:
     result = cnnkit_run("export", made["artifacts"][1]["path"], "--int8", "--artifacts", root)
     assert result.exit_code == 1
     assert "lenet-maxpool.fp16.onnx is fp16 already" in result.stderr
+
+
+def test_a_graph_in_its_own_place_keeps_its_opset(root: Path) -> None:
+    path = root / "lenet-maxpool" / "lenet-maxpool.onnx"
+    refused = cnnkit_run("export", path, "--opset", 18, "--format", "onnx", "--artifacts", root)
+    assert refused.exit_code == 1
+    assert "stays as it is: leave --opset away" in " ".join(refused.stderr.split())
 
 
 def test_a_graph_in_its_own_place_is_its_own_fp32_export(root: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from exporters.proving.drift import drifts
+from exporters.proving.drift import drifts, explain
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
-from toolkit.artifacts import open_artifact
+from toolkit.artifacts import Artifact, open_artifact
 
 OWN = '''
 import torch
@@ -74,6 +75,17 @@ def test_the_module_that_ruins_fp16_is_named_and_nothing_is_announced(own: Path,
     assert not list(tmp_path.rglob("*fp16*"))
     short = cnnkit_run(*arguments, "--fp16", "--artifacts", tmp_path)
     assert "`--explain` names the first module" in short.stderr
+
+
+def test_a_checkpoint_is_compared_with_a_graph_that_runs_fewer_pictures_at_once(
+    checkpoint: Artifact, root: Path
+) -> None:
+    model = onnx.load(root / "lenet-maxpool" / "lenet-maxpool.onnx")
+    weights = next(one for one in model.graph.initializer if one.name == "conv2.weight")
+    weights.CopyFrom(onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(weights), weights.name))
+    pictures = np.random.default_rng(0).standard_normal((64, 1, 28, 28), np.float32)
+    said = explain(checkpoint, model, pictures, "fp32", None)
+    assert said.startswith("the first module that drifts is conv2: its output differs by")
 
 
 def test_a_network_of_ones_own_with_two_outputs_is_exported_whole(own: Path, tmp_path: Path) -> None:
