@@ -38,7 +38,7 @@ class KServeExporter(ContainerExporter):
         runtime = f"cnnkit-{facts.name}"
         spec = {
             "supportedModelFormats": [{"name": GRAPH, "version": "1"}],
-            "protocolVersions": ["v2", "grpc-v2"],
+            "protocolVersions": ["v2"],
             "containers": [facts.container("kserve-container")],
         }
         model = {"modelFormat": {"name": GRAPH}, "protocolVersion": "v2", "runtime": runtime}

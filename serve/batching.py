@@ -270,9 +270,13 @@ class Batcher:
         """Take nobody new, answer everyone who waits, and end the thread."""
         self._stopped = True
         self._consider()
+        await self.emptied()
+        self._pool.shutdown(wait=True)
+
+    async def emptied(self) -> None:
+        """Return once everyone who waits is answered; who was let in before may still come."""
         while self._busy or self._waiting:
             await asyncio.sleep(0.005)
-        self._pool.shutdown(wait=True)
 
 
 def best_batch(curve: Sequence[CurvePoint]) -> int | None:

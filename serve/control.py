@@ -64,7 +64,7 @@ class ModelControl:
         return model
 
     async def unload(self, name: str) -> None:
-        """Take no more requests for a model, answer those that wait, and free it. Raises KeyError."""
+        """Take no more requests for a model, answer those that wait, and free it. Raises NotFoundError."""
         async with self._one:
             await self.registry.give_up(name)
         self.say(f"unloaded {name}")

@@ -208,19 +208,24 @@ class Server(uvicorn.Server):
         self.app.registry.ready = False
         if self.reloading is not None:
             self.reloading.cancel()
-        if self.grpc is not None:
-            await self.grpc.stop(self.config.timeout_graceful_shutdown or 0)
+        # both take nobody new from now on, and end together
+        ending = asyncio.create_task(self._stop_grpc())
         for sock in sockets or []:
             sock.listen(0)
         # who connected before is taken up: closing the listener would reset those that wait in its queue
         await asyncio.sleep(ACCEPT_S)
         begin_to_stop(self.server_state)
         await super().shutdown(sockets=sockets)
+        await ending
         if not self.force_exit:
             await self.app.registry.close()
         self.app.classify.decoders.close()
         if isinstance(self.app.page, PageGuard):
             self.app.page.close()
+
+    async def _stop_grpc(self) -> None:
+        if self.grpc is not None:
+            await self.grpc.stop(self.config.timeout_graceful_shutdown or 0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from serve.classifier import Classifier
 from serve.served import ServedModel
 from serve.settings import BatchingSettings
 from serve.tally import ModelStatistics
+from toolkit.errors import NotFoundError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +81,17 @@ class Registry:
         self.unloaded.discard(model.name)
 
     async def give_up(self, name: str) -> None:
-        """Serve a model no more, and answer whoever waits for it first. Raises KeyError."""
+        """Serve a model no more, and answer whoever waits for it first. Raises NotFoundError.
+
+        Who came before and whose rows are not queued yet is answered by it, too: engine and queue go with the
+        last of them.
+        """
+        if name not in self.models:
+            raise NotFoundError(f"no model {name[:80]!r}; served: {', '.join(self.models)}")
         del self.models[name]
         self.unloaded.add(name)
-        for key in [key for key in self.queues if key[0] == name]:
-            await self.queues.pop(key).batcher.close()
+        for queue in [self.queues.pop(key) for key in list(self.queues) if key[0] == name]:
+            await queue.batcher.emptied()
 
     def opened(self, model: ServedModel, version: str | None) -> Version | None:
         """Return a version, the default for None; None where it is not opened yet."""

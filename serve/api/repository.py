@@ -14,7 +14,7 @@ from serve.control import Control
 from serve.counts import Counts
 from serve.served import ServedModel
 from serve.tally import ModelStatistics, StatisticsReply
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, NotFoundError
 
 CLOSED = (
     "which models are served is fixed when `cnnkit serve MODEL…` starts, unless with --model-control; "
@@ -64,7 +64,10 @@ class Repository:
         """Serve a model no more, once all who wait for it are answered. Raises RefusedError (400, 404)."""
         control = await self._controlled(request)
         self.protocol.model(request.model)
-        await control.unload(request.model)
+        try:
+            await control.unload(request.model)
+        except NotFoundError as error:  # who was first gave it up meanwhile
+            raise RefusedError(404, str(error)) from None
         return json_reply(Done())
 
     async def _controlled(self, request: HttpRequest) -> Control:

@@ -9,6 +9,7 @@ from typing import Any
 from serve.api import GoneError, Message, Receive, RefusedError, Scope, Send
 from serve.api.app import MAX_BODY
 from serve.lifetime import assemble
+from serve.reload import Reloader
 from serve.served import line_up
 from serve.settings import ServeSettings
 from toolkit.telling import aloud
@@ -41,6 +42,8 @@ class PageReplica:
         if self._alive is None:
             self._alive = asyncio.Event()
             self._life = asyncio.create_task(self._live(self._alive))
+            reloader = Reloader(self.app.registry, self.app.metrics, aloud)
+            self._reloading = asyncio.create_task(reloader.run())
         await self._alive.wait()
 
     async def _live(self, alive: asyncio.Event) -> None:

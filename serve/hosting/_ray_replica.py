@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from toolkit.errors import CnnkitError
 from toolkit.telling import aloud
 
 REPORT_S = 0.5
+# of a replica that is silent for so long, what waits in it and its memory are told no more
+GONE_S = 20 * REPORT_S
 # replicas whose counts are remembered: those that are gone count on
 MOST_REPLICAS = 64
 
@@ -30,23 +33,32 @@ class Gatherer:
 
     def __init__(self) -> None:
         self.counts: dict[str, bytes] = {}
+        self.told_at: dict[str, float] = {}
         self.stopping = False
 
     def report(self, replica: str, counts: bytes) -> bool:
         """Take what a replica counted; return whether all are to stop."""
         self.counts.pop(replica, None)
         self.counts[replica] = counts
+        self.told_at[replica] = time.monotonic()
         if len(self.counts) > MOST_REPLICAS:
             del self.counts[next(iter(self.counts))]
         return self.stopping
 
-    def all(self) -> dict[str, bytes]:
-        """Return what each replica counted, by its name."""
-        return self.counts
+    def all(self, gone_s: float = GONE_S) -> dict[str, tuple[bytes, bool]]:
+        """Return what each replica counted, by its name, and whether it told so of late."""
+        since = time.monotonic() - gone_s
+        return {name: (counts, self.told_at[name] >= since) for name, counts in self.counts.items()}
 
     def stop(self) -> None:
         """Have all replicas say that they are not ready."""
         self.stopping = True
+
+
+def counts_of(told: bytes, lives: bool) -> Counts:
+    """Return what a replica told; of one that is gone, what still counts."""
+    counts = msgspec.msgpack.decode(told, type=Counts)
+    return counts if lives else counts.remains()
 
 
 class Replica:
@@ -113,7 +125,7 @@ class Replica:
         """Return what all replicas counted: of others as they told it last, of this one what it is by now."""
         mine = self.app.counts()
         told = dict(await self.gatherer.all.remote())
-        parts = {name: msgspec.msgpack.decode(counts, type=Counts) for name, counts in told.items()}
+        parts = {name: counts_of(*one) for name, one in told.items()}
         parts[self.name] = mine
         found = Counts(parts=parts)
         for counts in parts.values():

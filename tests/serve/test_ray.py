@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import os
@@ -18,15 +19,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner
 
 from cnnkit import front_door
+from serve.api import Scope
 from serve.classifier import Classifier
+from serve.counts import Counts
 from serve.hosting import HostingPlace, replicas_of
 from serve.hosting._ray_machines import cpus_each, insist_on_files
+from serve.hosting._ray_page import PageReplica
+from serve.hosting._ray_replica import Gatherer, counts_of
+from serve.reload import Reloader
 from serve.served import line_up
 from serve.settings import OpeningSettings, ServeSettings
 from tests.benchmarks.bench_hosting import other_version, roll
@@ -117,6 +124,38 @@ class Askers:
                     return data
             time.sleep(0.05)
         return None
+
+
+def test_of_a_replica_that_is_silent_only_what_grows_is_told() -> None:
+    counts = Counts(totals={("requests", "page", "200"): 3.0}, levels={("waiting_pictures",): 2.0})
+    gatherer = Gatherer()
+    gatherer.report("gone", msgspec.msgpack.encode(counts))
+    for gone_s, lives in ((60.0, True), (-1.0, False)):
+        told = counts_of(*gatherer.all(gone_s)["gone"])
+        assert told.totals == counts.totals
+        assert bool(told.levels) == lives
+
+
+def test_the_pages_replica_takes_up_newer_weights(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = asyncio.Event()
+
+    async def run(reloader: Reloader) -> None:
+        looked.set()
+
+    monkeypatch.setattr(Reloader, "run", run)
+    settings = ServeSettings(opening=OpeningSettings(root=tmp_path), page=False)
+    replica = PageReplica((MODEL,), settings)
+
+    async def go() -> None:
+        scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        with contextlib.suppress(Exception):  # there is no page here to answer
+            async for _ in replica.answer(scope, b""):
+                pass
+        await asyncio.wait_for(looked.wait(), 10)
+
+    asyncio.run(go())
 
 
 @pytest.fixture(scope="module")

@@ -123,6 +123,25 @@ def test_a_version_that_opens_slowly_is_504_first_and_there_later(shipped: Path,
     assert model.opens == 1
 
 
+def test_who_came_before_a_model_was_given_up_is_answered_by_it(shipped: Path, tmp_path: Path) -> None:
+    half(shipped, tmp_path)
+    registry = Registry([started(tmp_path)], BatchingSettings(), ServerMetrics().batch)
+    registry.start()
+
+    async def go() -> None:
+        found = registry.opened(registry.models[MODEL], None)
+        assert found is not None
+        await registry.give_up(MODEL)
+        with pytest.raises(NotFoundError, match=f"no model '{MODEL}'"):
+            await registry.give_up(MODEL)
+        rows = np.zeros((40, 1, 28, 28), np.float32)
+        deadline = asyncio.get_running_loop().time() + 60
+        arrays, _ = await Admission(ServerMetrics(), 60).run(found, rows, deadline)
+        assert arrays[0].shape == (40, 10)
+
+    asyncio.run(go())
+
+
 def test_a_version_whose_file_is_gone_is_said(shipped: Path, tmp_path: Path) -> None:
     half(shipped, tmp_path)
     model = started(tmp_path)
