@@ -36,6 +36,8 @@ from serve.counts import Counts
 from serve.registry import Registry
 
 MAX_BODY = 32 * 1024 * 1024
+# what a request is counted as whose client left before its answer
+LEFT = 499
 # paths whose answer is remembered: a client that asks for many others makes nothing grow
 MOST_KEPT, LONGEST_KEPT = 256, 256
 
@@ -179,20 +181,23 @@ class App:
             found = self._matched(path) if len(path) <= LONGEST_KEPT else self.match(path)
             if found is None:
                 status = await self._show_page(scope, receive, send)
-                self._answered(scope, headers, ident, found=PAGE, status=status, came=came)
+                self.answered(scope, headers, ident, found=PAGE, status=status, came=came)
                 return
             scope["cnnkit.cancellable"] = True
             reply = await self._answer(found, scope, headers, receive)
         except RefusedError as refused:
             reply = error_reply(refused)
-        except GoneError:
+        except (GoneError, asyncio.CancelledError) as left:
+            if isinstance(left, asyncio.CancelledError) and not scope.get("cnnkit.cancellable"):
+                raise
+            self.answered(scope, headers, ident, found=found or PAGE, status=LEFT, came=came)
             return
         except Exception as error:
             reply = error_reply(self._mistake(error))
-        self._answered(scope, headers, ident, found=found or PAGE, status=reply.status, came=came)
+        self.answered(scope, headers, ident, found=found or PAGE, status=reply.status, came=came)
         await respond(send, scope, reply, ident, headers.get(b"accept-encoding", b""))
 
-    def _answered(
+    def answered(
         self,
         scope: Scope,
         headers: Mapping[bytes, bytes],
@@ -202,6 +207,7 @@ class App:
         status: int,
         came: float,
     ) -> None:
+        """Count an answered request, and tell those who observe; `came` is on `time.perf_counter`'s clock."""
         seconds = time.perf_counter() - came
         self.metrics.answered(found.pattern, status, seconds)
         if self.observers:
@@ -264,7 +270,7 @@ class App:
             raise
         if failed and not begun:
             raise RefusedError(500, "the page made a mistake; the server's log says which")
-        return begun or 499
+        return begun or LEFT
 
     def _mistake(self, error: Exception) -> RefusedError:
         what = shortage(error)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -20,9 +21,9 @@ from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from serve.api import Handler, HttpRequest, RefusedError
-from serve.api.app import MAX_BODY, App
-from serve.api.bodies import MOST_BODY_BYTES, Room
+from serve.api import Handler, HttpRequest, RefusedError, Scope
+from serve.api.app import LEFT, MAX_BODY, App, Match
+from serve.api.bodies import MOST_BODY_BYTES, Room, request_id
 from serve.api.infer_request import AskedInference, Parser
 from serve.api.protocol import Answers
 from serve.api.shortages import shortage
@@ -90,7 +91,7 @@ class Servicer:
             for name, call in calls.items()
         }
         found[STREAM] = grpc.stream_stream_rpc_method_handler(
-            _no_streams,
+            self._no_streams,
             request_deserializer=MESSAGES[STREAM][0].FromString,
             response_serializer=MESSAGES[STREAM][1].SerializeToString,
         )
@@ -102,22 +103,42 @@ class Servicer:
         message = MESSAGES[name][0]
 
         async def answer(_: Any, context: grpc.aio.ServicerContext) -> Any:
-            room = self.app.bodies.room()
+            room, came, request = self.app.bodies.room(), time.perf_counter(), None
+            status = LEFT
             try:
                 if not open_to_all:
                     self.app.access.check_credentials(_metadata(context))
                 deadline = self._deadline(context)
-                return await call(message.FromString(await self._arrived(context, deadline, room)), deadline)
+                request = message.FromString(await self._arrived(context, deadline, room))
+                answered = await call(request, deadline)
+                status = 200
+                return answered
             except Exception as error:
-                code, why = _refusal(error)
+                status, code, why = _refusal(error)
             finally:
                 if room.taken:
                     room.give_back()
+                self._count(name, context, request, status, came)
             # An aborted call is kept by itself until garbage is collected. Here, outside of the clause that
             # caught the error, it does not keep the frames that hold its message, too.
             return await context.abort(code, why)
 
         return answer
+
+    def _count(
+        self, name: str, context: grpc.aio.ServicerContext, request: Any, status: int, came: float
+    ) -> None:
+        """Count a call, log and trace it as a request over HTTP, with the status that it would have there."""
+        path, headers = f"/{SERVICE.full_name}/{name}", _metadata(context)
+        model, version = _named(request)
+        client = context.peer().partition(":")[2].rpartition(":")[0]
+        scope: Scope = {"method": "POST", "path": path, "client": (client,)}
+        found = Match(path, model, version or None)
+        self.app.answered(scope, headers, request_id(headers), found=found, status=status, came=came)
+
+    async def _no_streams(self, requests: Any, context: grpc.aio.ServicerContext) -> None:
+        self._count(STREAM, context, None, 501, time.perf_counter())
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, STREAMS)
 
     def _deadline(self, context: grpc.aio.ServicerContext) -> float:
         left_s = context.time_remaining()
@@ -140,8 +161,7 @@ class Servicer:
         async def read() -> bytes:
             return body
 
-        name = next((getattr(request, key) for key in ("model_name", "name") if hasattr(request, key)), "")
-        version = getattr(request, "version", "") or getattr(request, "model_version", "")
+        name, version = _named(request)
         return HttpRequest(
             query="",
             headers={},
@@ -187,21 +207,26 @@ class Servicer:
         return await self.protocol.run(asked, found, read, write)
 
 
-def _refusal(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """Return what a call is answered that got an error for an answer; what nobody foresaw is logged."""
+def _refusal(error: Exception) -> tuple[int, grpc.StatusCode, str]:
+    """Return what a call is answered that got an error for an answer, and HTTP's status for that.
+
+    What nobody foresaw is logged.
+    """
     if isinstance(error, RefusedError):
-        return CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), str(error)
+        return error.status, CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), str(error)
     if isinstance(error, DecodeError):
-        return grpc.StatusCode.INVALID_ARGUMENT, f"the message cannot be read: {error}"
+        return 400, CODES[400], f"the message cannot be read: {error}"
     what = shortage(error)
     if what is not None:
-        return grpc.StatusCode.UNAVAILABLE, f"{what}; try again soon"
+        return 503, CODES[503], f"{what}; try again soon"
     traceback.print_exception(error)
-    return grpc.StatusCode.INTERNAL, "this server made a mistake; its log says which"
+    return 500, CODES[500], "this server made a mistake; its log says which"
 
 
-async def _no_streams(requests: Any, context: grpc.aio.ServicerContext) -> None:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, STREAMS)
+def _named(request: Any) -> tuple[str, str]:
+    """Return the model and version that a message names, empty where it names none."""
+    name = next((getattr(request, key) for key in ("model_name", "name") if hasattr(request, key)), "")
+    return name, getattr(request, "version", "") or getattr(request, "model_version", "")
 
 
 def _metadata(context: grpc.aio.ServicerContext) -> Mapping[bytes, bytes]:

@@ -137,6 +137,21 @@ def test_what_is_refused_over_http_is_refused_here(
     assert code in str(refused.value)
 
 
+def test_calls_are_counted_as_requests_are(client: Any, server: Server, rows: Rows) -> None:
+    route = "/inference.GRPCInferenceService/ModelInfer"
+
+    def counted(status: int) -> float:
+        page = server.ask("GET", "/metrics", headers=TOKEN).body.decode()
+        line = f'cnnkit_requests_total{{route="{route}",status="{status}"}} '
+        return sum(float(one.removeprefix(line)) for one in page.splitlines() if one.startswith(line))
+
+    before = counted(200), counted(404), counted(499)
+    client.infer(MODEL, asked(rows), headers=TOKEN)
+    with pytest.raises(Exception, match="no model"):
+        client.infer("none", asked(rows), headers=TOKEN)
+    assert (counted(200), counted(404), counted(499)) == (before[0] + 1, before[1] + 1, before[2])
+
+
 def test_streams_are_refused_in_words(client: Any, rows: Rows) -> None:
     import queue
 

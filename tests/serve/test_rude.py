@@ -91,6 +91,16 @@ def test_requests_of_who_hung_up_cost_nobody_else_a_place(server: Server) -> Non
         assert sock.recv(15) == b"HTTP/1.1 200 OK"
 
 
+def test_who_hung_up_is_counted(server: Server) -> None:
+    with connect(server) as sock:
+        sock.sendall(f"{INFER}Content-Length: 100\r\n\r\n".encode())
+    route = 'cnnkit_requests_total{route="/v2/models/{model}/infer",status="499"}'
+    end = time.monotonic() + 10
+    while route not in server.ask("GET", "/metrics").body.decode():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_a_batch_larger_than_the_engine_runs_in_slices_and_is_answered_as_its_rows_are(
     server: Server,
 ) -> None:
