@@ -26,7 +26,7 @@ import pytest
 from click.testing import CliRunner
 
 from cnnkit import front_door
-from serve.api import Scope
+from serve.api import Receive, Scope, Send
 from serve.classifier import Classifier
 from serve.counts import Counts
 from serve.hosting import HostingPlace, replicas_of
@@ -148,12 +148,14 @@ def test_the_pages_replica_takes_up_newer_weights(
     settings = ServeSettings(opening=OpeningSettings(root=tmp_path), page=False)
     replica = PageReplica((MODEL,), settings)
 
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": f"{scope['type']}.response.start", "status": 200})
+
     async def go() -> None:
+        replica.app.page = page
         scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-        with contextlib.suppress(Exception):  # there is no page here to answer
-            async for _ in replica.answer(scope, b""):
-                pass
-        await asyncio.wait_for(looked.wait(), 10)
+        async for _ in replica.answer(scope, b""):
+            await asyncio.wait_for(looked.wait(), 10)
 
     asyncio.run(go())
 
