@@ -11,7 +11,7 @@ from serve.api.metrics import ServerMetrics
 from serve.classifier import Classifier, any_batch
 from serve.registry import Registry
 from serve.served import ServedModel, rechosen
-from toolkit.artifacts import Artifact, read_passport
+from toolkit.artifacts import Artifact, read_passport, sidecar
 from toolkit.errors import CnnkitError
 from toolkit.opening import describe
 from toolkit.telling import Tell
@@ -22,8 +22,7 @@ EVERY_S = 2.0
 def newer(model: ServedModel, version: str) -> Artifact | None:
     """Return what an opened version would be opened from now, where that is another file than is served.
 
-    Raises CnnkitError for a newer artifact that is damaged, or not whole yet, and when the passport of the
-    served one cannot be read any more.
+    No file is hashed. Raises CnnkitError when the passport of the served one cannot be read any more.
     """
     served = model.opened[version].artifact
     for found in model.candidates():
@@ -31,7 +30,7 @@ def newer(model: ServedModel, version: str) -> Artifact | None:
         if found.passport.precision == version and (later or found.path == served.path):
             # the passports are compared first, because hashing a large file every other second is not free
             same = found.passport.sha256 == served.passport.sha256
-            return None if same else model.reopened(found)
+            return None if same else found
     read_passport(served.path)
     return None
 
@@ -39,13 +38,28 @@ def newer(model: ServedModel, version: str) -> Artifact | None:
 def open_newer(model: ServedModel, version: str) -> Classifier | None:
     """Return what is to take over from an opened version, warmed up; None where nothing newer is there.
 
-    Raises CnnkitError for an artifact that must not, or cannot.
+    Raises CnnkitError for an artifact that must not, or cannot; it is tried again once its file changes.
     """
-    artifact = newer(model, version)
-    if artifact is None:
+    found = newer(model, version)
+    if found is None:
         return None
-    _check_alike(model.opened[version].artifact, artifact)
-    return model.open(artifact)
+    mark = _mark(found)
+    if mark == model.refused.get(version):
+        return None
+    try:
+        _check_alike(model.opened[version].artifact, found)
+        return model.open(model.reopened(found))
+    except (OSError, MemoryError):  # what the system is short of now it may have later
+        raise
+    except Exception:
+        model.refused[version] = mark
+        raise
+
+
+def _mark(artifact: Artifact) -> tuple[int, ...]:
+    """Return what tells that an artifact is another one, without a look into its file."""
+    stats = [path.stat() for path in (artifact.path, sidecar(artifact.path))]
+    return tuple(figure for stat in stats for figure in (stat.st_mtime_ns, stat.st_size))
 
 
 def _check_alike(served: Artifact, artifact: Artifact) -> None:
@@ -68,9 +82,13 @@ def open_rechosen(model: ServedModel, tell: Tell) -> Newer | None:
     if made is None or made.artifact is None:
         return None
     served = model.opened.get(model.default)
-    if served is not None:
-        _check_alike(served.artifact, made.artifact)
-    classifier = made.classifier()
+    try:
+        if served is not None:
+            _check_alike(served.artifact, made.artifact)
+        classifier = made.classifier()
+    except CnnkitError:
+        model.looked_at = made.choice or model.looked_at  # it is not opened again and again
+        raise
     made.look()
     return Newer(model=made, version=made.default, classifier=classifier, chosen=True)
 

@@ -44,7 +44,8 @@ class ServedModel:
     the versions' newest files. A model that was named by its path is `pinned`: it stays that file,
     whatever else has its name. `main` tells the API's from those that the page has beside it; `choice` is
     the one that it is served by, `looked_at` the last that was looked at, `asked` and `usual` how the name is
-    opened where none holds, and by which backend; without these no choice is looked at.
+    opened where none holds, and by which backend; without these no choice is looked at. `refused` tells
+    which newer file of a version could not take over.
     """
 
     name: str
@@ -61,6 +62,7 @@ class ServedModel:
     files: dict[str, Artifact] = field(default_factory=dict)
     opened: dict[str, Classifier] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
+    refused: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property

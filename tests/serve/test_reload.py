@@ -142,10 +142,38 @@ def test_a_newer_one_that_opens_and_cannot_be_run_is_said_once_and_ends_nothing(
         running.look()
     assert running.said == [f"not reloaded: {MODEL} fp32: RuntimeError: out of luck"]
     assert running.served() == old
-    assert [engine.closed for engine in counting.opened] == [0, 1, 1]
+    assert [engine.closed for engine in counting.opened] == [0, 1]
     good = write(tmp_path, b"good", known=known, created=at(3))
     running.look()
     assert running.served() == good
+
+
+@pytest.mark.usefixtures("counting")
+def test_a_newer_one_that_is_refused_is_not_read_again_until_it_changes(
+    tmp_path: Path, known: Passport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = write(tmp_path, b"old", known=known, created=at(1))
+    running = serve(tmp_path)
+    damaged = write(tmp_path, b"damaged", known=known, created=at(2))
+    damaged.path.write_bytes(b"another")
+    read: list[Path] = []
+    reopened = ServedModel.reopened
+
+    def counted(model: ServedModel, found: Artifact) -> Artifact:
+        read.append(found.path)
+        return reopened(model, found)
+
+    monkeypatch.setattr(ServedModel, "reopened", counted)
+    for _ in range(3):
+        running.look()
+    assert read == [damaged.path]
+    assert running.served() == old
+    other = dataclasses.replace(known.output, shape=(None, 7))
+    write(tmp_path, b"seven", known=known, created=at(3), output=other)
+    running.look()
+    assert any("other shapes" in text for text in running.said)
+    # shapes are compared before the file is read
+    assert read == [damaged.path]
 
 
 @pytest.mark.usefixtures("counting")
