@@ -21,10 +21,12 @@ def refuse_unread(
     for exporter in EXPORTERS.all():
         for field in typed_fields(exporter, options):
             if field not in known:
-                word = field.replace("_", "-")
+                having = [
+                    one.name for one in EXPORTERS.all() if field in {own.name for own in own_fields(one)}
+                ]
                 raise CnnkitError(
-                    f"--{word} is for {exporter.name} files, and --format {','.join(formats)} makes none: "
-                    f"leave it away, or add --format {exporter.name}"
+                    f"--{field.replace('_', '-')} is for {' and '.join(having)} files, and --format "
+                    f"{','.join(formats)} makes none: leave it away, or add --format {having[0]}"
                 )
 
 

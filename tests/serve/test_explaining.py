@@ -93,5 +93,5 @@ def test_the_heat_is_each_channel_weighted_by_its_mean_gradient() -> None:
     net.fc = torch.nn.Linear(8, 1, bias=False)
     for sign, label in ((1, "yes"), (-1, "no")):
         net.fc.weight = torch.nn.Parameter(sign * second)
-        alone = explainer.look(shown.getvalue(), layer="conv", invert="no")
+        alone = explainer.look(shown([[0, 51], [102, 255]]), layer="conv", invert="no")
         assert (alone.label, alone.heat.tolist()) == (label, seen.heat.tolist())

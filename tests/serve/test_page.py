@@ -32,7 +32,7 @@ ODD = ("*star*", "<img src=x onerror=alert(1)>", "_x_", "a|b", "`c`", "# d", "&a
 def browser(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Start Chromium with a film as its camera, which a page is given where a test permits it."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (extra test)")
-    film = half_white(tmp_path_factory.mktemp("film") / "half.y4m")
+    film = mostly_white(tmp_path_factory.mktemp("film") / "white.y4m")
     camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
     with sync_api.sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=chromium, args=[*ARGS, *camera])
@@ -40,10 +40,10 @@ def browser(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         made.close()
 
 
-def half_white(path: Path) -> Path:
-    """Write a film whose left half is white, for Chromium to take as a camera."""
+def mostly_white(path: Path) -> Path:
+    """Write a film whose border is mostly white, from the left on, for Chromium to take as a camera."""
     luma = np.full((120, 160), 16, dtype=np.uint8)
-    luma[:, :80] = 235
+    luma[:, :96] = 235
     chroma = np.full((60, 80), 128, dtype=np.uint8)
     frame = b"FRAME\n" + luma.tobytes() + chroma.tobytes() * 2
     path.write_bytes(b"YUV4MPEG2 W160 H120 F10:1 Ip A1:1 C420jpeg\n" + frame * 10)

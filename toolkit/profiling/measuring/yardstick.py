@@ -20,14 +20,14 @@ class Yardstick:
     """Times its two pieces of work whenever it is called: 5 to 10 ms on as many threads as the profile."""
 
     def __init__(self, threads: int | None) -> None:
-        self._threads = threads or cpu().cores  # those that this process may use, as for the peaks
+        self.threads = threads or cpu().cores  # those that this process may use, as for the peaks
         self._small = np.linspace(0, 1, COMPUTE_COUNT, dtype=np.float32)
         self._large = np.ones(STREAM_COUNT, np.float32)
         self._taken: dict[str, list[float]] = {"compute_ms": [], "stream_ms": []}
 
     def __call__(self) -> None:
         """Take each time once more."""
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(self.threads) as pool:
             self._take("compute_ms", self._compute, pool)
             self._take("stream_ms", self._large.sum, pool)
 
@@ -40,7 +40,7 @@ class Yardstick:
         found = []
         for _ in range(REPEATS):
             start = time.perf_counter()
-            others = [pool.submit(work) for _ in range(self._threads - 1)]
+            others = [pool.submit(work) for _ in range(self.threads - 1)]
             work()  # here, on the core that the profile's own thread runs on
             for other in others:
                 other.result()
