@@ -103,6 +103,8 @@ class Visit:
         """Bring tab, switches and picture to where they are on arrival."""
         for name in ("try", "draw"):
             self.tab.locator(f"#ck-tab-{name}").click()
+        if self.tab.locator("#ck-large-close").is_visible():
+            self.tab.locator("#ck-large-close").click()
         if self.tab.locator("#ck-clear").is_enabled():
             self.tab.locator("#ck-clear").click()
         for name, on in (("compare", False), ("heat-on", False), ("centre", True)):
