@@ -15,7 +15,7 @@ const NOTHING_YET = "Draw something, or pick one of the pictures above.";
 // a drawing is brought to lie as in training unless that is switched off; a picture from elsewhere goes as it is,
 // as in the API and in `cnnkit predict`
 const centre = { paper: true, elsewhere: false };
-const state = { epoch: 0, turn: 0, facts: null, model: null, picture: null, layer: null, page: 0, failing: false };
+const state = { epoch: 0, turn: 0, facts: null, model: null, picture: null, picked: null, layer: null, page: 0, failing: false };
 let paper, camera, files, work, selectSource, askers;
 
 function query(more = {}) {
@@ -193,6 +193,7 @@ function setPicture(picture, goesOn = false) {
   say("source-why", "");
   if (picture && picture.from !== "example") showCentre(picture.from);
   const same = goesOn && state.picture?.from === picture?.from;
+  state.picked = null;
   state.picture = picture;
   pressExample(picture?.index);
   return same && !state.failing ? moved() : changed();
@@ -209,7 +210,7 @@ async function drawn(isEmpty) {
 
 function take(blob, name, goesOn = false) {
   if (blob.size > state.facts.max_bytes) {
-    state.picture = null;
+    state.picture = state.picked = null;
     changed();
     return say("error", `${name} is over the limit of ${state.facts.max_bytes.toLocaleString("en")} bytes; scale it down first.`);
   }
@@ -240,17 +241,18 @@ function showPhoto(blob, name) {
 
 async function pick(example) {
   state.picture = null;
+  state.picked = example;
   state.epoch++;
-  const { epoch } = state;
   clearShown();
   pressExample(example.index);
   try {
     const reply = await fetch(exampleUrl(example));
     if (!reply.ok) throw new Error("This test picture is not there any more.");
     const blob = await reply.blob();
-    if (epoch === state.epoch) setPicture({ blob, from: "example", ours: true, truth: example.label, index: example.index });
+    // whatever else changed meanwhile, unless another picture came
+    if (state.picked === example) setPicture({ blob, from: "example", ours: true, truth: example.label, index: example.index });
   } catch (error) {
-    if (epoch !== state.epoch) return;
+    if (state.picked !== example) return;
     const gone = error instanceof TypeError;
     fail(gone ? Object.assign(new Error("The server does not answer. The page goes on by itself when it is back."), { again: 1500 }) : error);
   }
@@ -298,7 +300,7 @@ async function learn() {
 }
 
 function useModel(model) {
-  if (model.name !== state.model?.name) state.layer = null;
+  if (model.name !== state.model?.name) state.layer = state.picked = null;
   state.model = { ...model, maxBytes: state.facts.max_bytes };
   $("model").value = model.name;
   document.title = `${model.name} · cnnkit`;
