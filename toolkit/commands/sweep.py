@@ -12,9 +12,9 @@ from toolkit.commands._recipe_options import option_names
 from toolkit.commands._training_options import reading_options
 from toolkit.errors import CnnkitError
 from toolkit.splits import MOST_FOLDS
+from toolkit.training.axes import axes, axis_values
 from toolkit.training.recipes import FieldSpec
 from toolkit.training.search import MOST_TRIALS, USUAL
-from toolkit.training.sweep import axes, axis_values
 from toolkit.training.table import Table
 
 USUAL_WORDS = ", ".join(USUAL)

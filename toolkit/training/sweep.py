@@ -6,7 +6,7 @@ A cell that fails, runs out of memory or hangs costs that cell; the others go on
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from toolkit.artifacts import artifact_name, artifacts_root, hash_file, write_js
 from toolkit.clusters import DEFAULT_CLUSTER, Demand, Workplace, cluster_of
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.datasets import dataset_of, dataset_words
-from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, needs_extra, unknown_name
+from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, needs_extra
 from toolkit.listings import MOST_PIXELS
 from toolkit.machine.cpu import usual_threads
 from toolkit.models import Recipe
@@ -25,28 +25,14 @@ from toolkit.schema import Positive
 from toolkit.splits import Fold
 from toolkit.telling import Tell, silent
 from toolkit.training import jobs, recipes
+from toolkit.training.axes import named_axis
 from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, queue, run_cell
-from toolkit.training.recipes import FieldSpec
 from toolkit.training.record.folder import dated_folder, lock
 from toolkit.training.search import SearchPlan, plan_search, run_search
 from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, named_files, read_files
 from toolkit.training.table import Table, cell_label
 
 _PLAN, _LOCK = "sweep.json", "sweep.lock"
-# the options of a job that a sweep may vary, beside the recipe and its fields
-_OPTIONS = (
-    "seed",
-    "device",
-    "threads",
-    "precision",
-    "layout",
-    "loader",
-    "workers",
-    "store",
-    "images",
-    "size",
-    "fold",
-)
 # those by which every cell reads people's own pictures alike
 _READING = ("group", "exclude", "columns", "skip_damaged", "max_pixels", "levels", "grey")
 
@@ -106,27 +92,6 @@ class SweepPlan:
         ]
 
 
-def axes() -> Mapping[str, FieldSpec | None]:
-    """Return what a sweep may vary, by its word; None for the recipe, which is any name or file."""
-    by_word = {setting.word: setting for setting in jobs.options().values()}
-    fields = {setting.word: setting for setting in recipes.settings().values()}
-    return {"recipe": None, **{word: by_word[word] for word in _OPTIONS}, **fields}
-
-
-def axis_values(word: str, values: Iterable[Any]) -> tuple[str, ...]:
-    """Return the values of an axis as text, each once. Raises CnnkitError for what the option cannot be."""
-    setting = axes()[word]
-    texts = []
-    for value in values:
-        text = str(value).strip()
-        read = setting.parse(text) if setting else text
-        # a switch and an absent value may be written in several ways, which are one cell
-        texts.append(str(read).lower() if isinstance(read, bool | None) else text)
-    if not texts:
-        raise CnnkitError(f"axis {word} has no values")
-    return tuple(dict.fromkeys(texts))
-
-
 def sweep(
     model: str,
     *,
@@ -167,7 +132,7 @@ def sweep(
     fixed += _read_by({name: varied.pop(name) for name in _READING if name in varied})
     if folds is not None:
         varied = {**varied, "fold": [f"{number}/{folds}" for number in range(1, folds + 1)]}
-    chosen = dict(_axis(word, values) for word, values in varied.items())
+    chosen = dict(named_axis(word, values) for word, values in varied.items())
     for text in chosen.get("fold", ()):
         Fold.parse(text)
     spec = zoo.model(model, model_file=Path(model_file) if model_file else None)
@@ -251,14 +216,6 @@ def _tried(plan: SweepPlan, results: Sequence[CellResult]) -> Mapping[str, tuple
         return plan.axes
     words = dict.fromkeys((*plan.axes, *(one.word for one in plan.search.ranges)))
     return {word: tuple(dict.fromkeys(result.values[word] for result in results)) for word in words}
-
-
-def _axis(name: str, values: Any) -> tuple[str, tuple[str, ...]]:
-    word = name.replace("_", "-")
-    if word not in axes():
-        raise unknown_name("axis of a sweep", name, axes())
-    several = not isinstance(values, str) and isinstance(values, Iterable)
-    return word, axis_values(word, values if several else [values])
 
 
 def _insist_on_a_device(names: tuple[str, ...]) -> None:

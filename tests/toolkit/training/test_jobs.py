@@ -11,9 +11,10 @@ pytest.importorskip("torch")
 
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError
 from toolkit.training import Watcher
+from toolkit.training.axes import axes
 from toolkit.training.jobs import make_job, options, train
 from toolkit.training.recipes import settings
-from toolkit.training.sweep import axes, sweep
+from toolkit.training.sweep import sweep
 
 SMALL: dict[str, Any] = {"dataset": "fashion-mnist-sample", "images": 200, "epochs": 1, "threads": 1}
 

@@ -1,0 +1,55 @@
+"""What a sweep may vary, and the values of one axis as they are typed. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from toolkit.errors import CnnkitError, unknown_name
+from toolkit.training import jobs, recipes
+from toolkit.training.recipes import FieldSpec
+
+# the options of a job that a sweep may vary, beside the recipe and its fields
+_OPTIONS = (
+    "seed",
+    "device",
+    "threads",
+    "precision",
+    "layout",
+    "loader",
+    "workers",
+    "store",
+    "images",
+    "size",
+    "fold",
+)
+
+
+def axes() -> Mapping[str, FieldSpec | None]:
+    """Return what a sweep may vary, by its word; None for the recipe, which is any name or file."""
+    by_word = {setting.word: setting for setting in jobs.options().values()}
+    fields = {setting.word: setting for setting in recipes.settings().values()}
+    return {"recipe": None, **{word: by_word[word] for word in _OPTIONS}, **fields}
+
+
+def axis_values(word: str, values: Iterable[Any]) -> tuple[str, ...]:
+    """Return the values of an axis as text, each once. Raises CnnkitError for what the option cannot be."""
+    setting = axes()[word]
+    texts = []
+    for value in values:
+        text = str(value).strip()
+        read = setting.parse(text) if setting else text
+        # a switch and an absent value may be written in several ways, which are one cell
+        texts.append(str(read).lower() if isinstance(read, bool | None) else text)
+    if not texts:
+        raise CnnkitError(f"axis {word} has no values")
+    return tuple(dict.fromkeys(texts))
+
+
+def named_axis(name: str, values: Any) -> tuple[str, tuple[str, ...]]:
+    """Return an axis by its word with its values, one or several. Raises CnnkitError for what is no axis."""
+    word = name.replace("_", "-")
+    if word not in axes():
+        raise unknown_name("axis of a sweep", name, axes())
+    several = not isinstance(values, str) and isinstance(values, Iterable)
+    return word, axis_values(word, values if several else [values])
