@@ -47,8 +47,10 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
             "`file,label`"
         )
     left_out: list[LeftOut] = []
-    rows = _rows(path, table, head, find_roles(path, head, reading.columns), left_out)
-    return listing_of_rows(f"csv:{path}", path, rows, left_out)
+    absolute: list[str] = []
+    roles = find_roles(path, head, reading.columns)
+    rows = _rows(path, table, head, roles, left_out=left_out, absolute=absolute)
+    return listing_of_rows(f"csv:{path}", path, rows, left_out, files=(path,), absolute=absolute)
 
 
 def _table(path: Path) -> Iterator[list[str]]:
@@ -90,7 +92,13 @@ def _dialect(start: str) -> type[csv.Dialect]:
 
 
 def _rows(
-    path: Path, table: Iterator[list[str]], head: list[str], roles: Roles, left_out: list[LeftOut]
+    path: Path,
+    table: Iterator[list[str]],
+    head: list[str],
+    roles: Roles,
+    *,
+    left_out: list[LeftOut],
+    absolute: list[str],
 ) -> Iterator[TableRow]:
     for number, cells in enumerate(_read(path, table), 2):
         if not any(cells):
@@ -99,6 +107,8 @@ def _rows(
             raise CorruptError(f"{path}, row {number}: {len(cells)} values for {len(head)} columns")
         given = dict(zip(head, cells, strict=True))
         typed = given[roles.image].strip()
+        if Path(typed).is_absolute():  # also one that is not there: elsewhere it may be
+            absolute.append(typed)
         name, file = _file(path.parent, typed) or (typed, None)
         if file is None:
             left_out.append(LeftOut(name=typed or f"row {number}", why="no such file"))

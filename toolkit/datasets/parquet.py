@@ -96,6 +96,7 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
     files = _files(pattern)
     told, parts = files_told(files), parts_of_files(files)
     rows: list[TableRow] = []
+    absolute: list[str] = []
     known: dict[str, None] = {}
     for path in files:
         with needs_extra("data"):
@@ -109,12 +110,17 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
                 classes = _class_names(file.schema_arrow.metadata or {}, roles.label)
                 known |= dict.fromkeys(classes or ())
                 before = f"{told[path]}/" if len(files) > 1 else ""
-                rows += _rows(path, file, roles, classes, before=before, part=parts[path])
+                rows += _rows(path, file, roles, classes, absolute=absolute, before=before, part=parts[path])
         except (OSError, pyarrow.ArrowException) as error:
             raise CorruptError(f"{path} is no Parquet file that can be read ({error})") from None
     if known:
         known |= dict.fromkeys(row.label for row in rows if row.label)
-    return listing_of_rows(f"parquet:{pattern}", pattern, rows, [], classes=tuple(known) or None)
+    return listing_of_rows(
+        *(f"parquet:{pattern}", pattern, rows, []),
+        classes=tuple(known) or None,
+        files=files,
+        absolute=absolute,
+    )
 
 
 def _files(pattern: Path) -> list[Path]:
@@ -137,7 +143,14 @@ def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | 
 
 
 def _rows(
-    path: Path, file: Any, roles: Roles, classes: tuple[str, ...] | None, *, before: str, part: str
+    path: Path,
+    file: Any,
+    roles: Roles,
+    classes: tuple[str, ...] | None,
+    *,
+    absolute: list[str],
+    before: str,
+    part: str,
 ) -> Iterator[TableRow]:
     columns = [name for name in (roles.label, roles.part, roles.group) if name]
     holds = _holds(file, roles.image)
@@ -152,6 +165,8 @@ def _rows(
             place: Place = TableCell(path, number, row, roles.image)
             if outside and own:
                 place = FileBytes(path.parent / own)
+                if Path(own).is_absolute():
+                    absolute.append(own)
             # rows of one path are pictures of their own, but where the path is all there is of them
             name = own if own and (outside or own not in met) else f"row {number}/{row}"
             met.add(name)

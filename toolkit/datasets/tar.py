@@ -59,10 +59,12 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
         rows = list(_labelled(found, left_out))
     else:
         rows = list(_by_folders(pattern, found, left_out))
-    classes = _names(shards[0].parent, rows)
+    told_by = _file_of_names(shards[0].parent)
+    classes = _names(told_by, rows)
     if classes is not None:
         rows = [replace(row, label=classes[int(row.label)] if row.label.isdecimal() else "") for row in rows]
-    return listing_of_rows(f"tar:{pattern}", pattern, rows, left_out, classes=classes)
+    files = [*shards, *([told_by] if told_by else [])]
+    return listing_of_rows(f"tar:{pattern}", pattern, rows, left_out, classes=classes, files=files)
 
 
 def _shards(pattern: Path) -> list[Path]:
@@ -169,12 +171,16 @@ def _by_folders(pattern: Path, found: list[_Found], left_out: list[LeftOut]) -> 
             left_out.append(LeftOut(name=one.name, why=reasons[name]))
 
 
-def _names(folder: Path, rows: list[TableRow]) -> tuple[str, ...] | None:
+def _file_of_names(folder: Path) -> Path | None:
+    """Return the file beside shards that may name the classes."""
+    return next((one for one in (folder / "classes.txt", folder / "labels.txt") if one.is_file()), None)
+
+
+def _names(file: Path | None, rows: list[TableRow]) -> tuple[str, ...] | None:
     """Return the classes that numbers stand for; None where labels are names, or no file names them.
 
     Raises CnnkitError for a number without a name.
     """
-    file = next((one for one in (folder / "classes.txt", folder / "labels.txt") if one.is_file()), None)
     numbers = {row.label for row in rows} - {"", "-1"}
     if file is None or not numbers or not all(number.isdecimal() for number in numbers):
         return None

@@ -60,7 +60,9 @@ class LeftOut:
 class Listing:
     """What a source holds. `word` is as typed, with an absolute path; `entries` are by label, then name.
 
-    `excluded` are those that a list of names left out (toolkit/listings/excluding.py).
+    `excluded` are those that a list of names left out (toolkit/listings/excluding.py). `files` are all that
+    were read to know of the pictures: tables, shards, names of classes. `absolute` is a picture that a table
+    names by an absolute path, where any is: on another machine that path means another file.
     """
 
     word: str
@@ -69,6 +71,8 @@ class Listing:
     entries: tuple[Entry, ...]
     left_out: tuple[LeftOut, ...] = ()
     excluded: tuple[Entry, ...] = ()
+    files: tuple[Path, ...] = ()
+    absolute: str | None = None
 
     def state(self) -> str:
         """Return a hash of what lies there by names, sizes and times of change; no file is read for it."""

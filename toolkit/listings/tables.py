@@ -134,8 +134,12 @@ def listing_of_rows(
     left_out: list[LeftOut],
     *,
     classes: Sequence[str] | None = None,
+    files: Sequence[Path] = (),
+    absolute: Sequence[str] = (),
 ) -> Listing:
     """Return the listing of a table; `classes` are its own order of them, told apart, else they are sorted.
+
+    `files` and the first of `absolute` are the listing's; `absolute` may be filled while rows are read.
 
     Raises NotFoundError where no row names a picture, CorruptError for one picture with two labels, or where
     each picture has one of its own.
@@ -182,6 +186,8 @@ def listing_of_rows(
         classes=names,
         entries=tuple(sorted(settled(entries), key=lambda entry: (entry.label, entry.name))),
         left_out=tuple(left_out),
+        files=tuple(files),
+        absolute=next(iter(absolute), None),
     )
 
 

@@ -108,8 +108,8 @@ class CellPlan:
     def words(self, values: Mapping[str, str], cell: Path, root: str) -> list[str]:
         """Return the command of a cell, whose paths lie under `root`; it goes on with what the cell holds."""
         told = ["train", self.model, "--json", "--artifacts", f"{root}{cell.absolute() if root else cell}"]
-        told += ["--stall-limit", str(STALL_S), *rooted([*self.arguments, *_arguments(values)], root)]
         read = self.read() if root and self.read is not None else None
+        told += ["--stall-limit", str(STALL_S), *rooted([*self.arguments, *_arguments(values)], root, read)]
         if read is not None and read.data_dir is not None and "--data-dir" not in self.arguments:
             told += ["--data-dir", f"{root}{read.data_dir}"]
         # without a result the cell was stopped with its sweep; one that failed starts anew

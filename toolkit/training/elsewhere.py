@@ -117,7 +117,7 @@ def _ranks(count: int) -> str:
 
 def _words(job: Job, arguments: Sequence[str], read: ReadFiles, artifacts: Path, root: str) -> list[str]:
     told = ["train", job.model.name, "--json", "--artifacts", f"{root}{artifacts.absolute()}"]
-    told += rooted(arguments, root)
+    told += rooted(arguments, root, read)
     if root and read.data_dir is not None and job.data_dir is None:
         told += ["--data-dir", f"{root}{read.data_dir}"]
     return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,20 +25,30 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "--pretrained": (IMAGENET,),
     "--class-weights": ("balanced", "effective"),
 }
+# of those, options whose value is a path by its ending alone, and a name otherwise
+_ENDINGS: Mapping[str, str] = {"--recipe": ".toml"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadFiles:
-    """All that a training reads. `data_dir` is the folder of a data set that is the same for everybody."""
+    """All that a training reads.
+
+    `data_dir` is the folder of a data set that is the same for everybody; `source` the word of people's own
+    pictures, whose path is that of the files.
+    """
 
     paths: tuple[Path, ...]
     data_dir: Path | None = None
+    source: str | None = None
 
 
 def read_files(
     dataset: str, data_dir: Path | None, columns: str | None, arguments: Sequence[str]
 ) -> ReadFiles:
-    """Return the files of a data set, and those that arguments name. Raises NotFoundError, CorruptError."""
+    """Return the files of a data set, and those that arguments name.
+
+    Raises NotFoundError, CorruptError, and CnnkitError for pictures that lie elsewhere on another machine.
+    """
     named = named_files(arguments).values()
     own = [path.absolute() for file in named for path in (file, sidecar(file)) if path.is_file()]
     spec = dataset_of(dataset)
@@ -46,9 +57,14 @@ def read_files(
         folder = Path(os.path.commonpath([path.parent for path in files])) if files else None
         return ReadFiles(paths=(*files, *own), data_dir=folder)
     listing = spec.listed(dataset, Reading(columns=columns))
-    found = dict.fromkeys(entry.place.path.absolute() for entry in listing.entries)
-    table = [listing.root.absolute()] if listing.root.is_file() else []
-    return ReadFiles(paths=tuple(dict.fromkeys((*found, *table, *own))))
+    if listing.absolute is not None:
+        raise CnnkitError(
+            f"{dataset} names pictures by absolute paths, as {listing.absolute}, where other machines have "
+            "other files or none; name them from the table's folder on, or train on this machine"
+        )
+    read = (*(entry.place.path for entry in listing.entries), *listing.files)
+    found = dict.fromkeys(path.absolute() for path in read)
+    return ReadFiles(paths=tuple(dict.fromkeys((*found, *own))), source=listing.word)
 
 
 def named_files(arguments: Sequence[str]) -> Mapping[str, Path]:
@@ -56,7 +72,7 @@ def named_files(arguments: Sequence[str]) -> Mapping[str, Path]:
     return {
         value: Path(value)
         for word, value in _pairs(arguments)
-        if word in _PATHS and value not in _PATHS[word] and Path(value).is_file()
+        if _names_path(word, value) and Path(value).is_file()
     }
 
 
@@ -71,20 +87,29 @@ def insist_that_weights_are_typed(recipes: Iterable[Recipe], arguments: Sequence
             )
 
 
-def rooted(arguments: Sequence[str], root: str) -> list[str]:
-    """Return arguments whose paths lie under another root; as they are where that is this machine's own."""
+def rooted(arguments: Sequence[str], root: str, read: ReadFiles | None = None) -> list[str]:
+    """Return arguments whose paths lie under another root; as they are where that is this machine's own.
+
+    The data set's is the path of the files that were `read`, which a link may have been typed for.
+    """
     if not root:
         return list(arguments)
     told = list(arguments)
     for at, (word, value) in enumerate(_pairs(arguments)):
         if word == "--dataset":
-            scheme, colon, place = absolute_word(value).partition(":")
+            source = read.source if read is not None and read.source else absolute_word(value)
+            scheme, colon, place = source.partition(":")
             told[at + 1] = f"{scheme}{colon}{root}{place}" if colon else value
-        elif word in _PATHS and value not in _PATHS[word] and Path(value).exists():
+        elif _names_path(word, value) and Path(value).exists():
             told[at + 1] = f"{root}{Path(value).absolute()}"
     return told
 
 
+def _names_path(word: str, value: str) -> bool:
+    """Tell whether an option's value is a path, and no name that a file may happen to have, too."""
+    return word in _PATHS and value not in _PATHS[word] and value.endswith(_ENDINGS.get(word, ""))
+
+
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each argument with the next one."""
-    yield from zip(arguments, (*arguments[1:], ""), strict=True)
+    yield from itertools.pairwise((*arguments, ""))

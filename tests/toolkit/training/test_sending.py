@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import shutil
+import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from toolkit.artifacts import shipped_root
 from toolkit.clusters import Cluster, Demand, Ended, Sent, Work, Workplace
@@ -58,19 +61,62 @@ def test_class_weights_and_passports_go_along_and_words_stay_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("w.json", "start.safetensors", "start.safetensors.json", "balanced", "imagenet"):
+    names = ("w.json", "start.safetensors", "start.safetensors.json", "balanced", "imagenet", "paper")
+    for name in names:
         Path(name).write_text("{}")
     files = ["--class-weights", "w.json", "--pretrained", "start.safetensors"]
     found = read_files("fashion-mnist-sample", None, None, files).paths
     assert {path.name for path in found} == {"w.json", "start.safetensors", "start.safetensors.json"}
     told = rooted(files, ROOT)
     assert told[1::2] == [f"{ROOT}{tmp_path}/w.json", f"{ROOT}{tmp_path}/start.safetensors"]
-    words = ["--class-weights", "balanced", "--pretrained", "imagenet"]
+    words = ["--class-weights", "balanced", "--pretrained", "imagenet", "--recipe", "paper"]
     assert rooted(words, ROOT) == words
     assert not read_files("fashion-mnist-sample", None, None, words).paths
     insist_that_weights_are_typed([Recipe(name="own", class_weights="w.json")], files)
     with pytest.raises(CnnkitError, match=r"recipe own names .* `--class-weights w.json` sends it along"):
         insist_that_weights_are_typed([Recipe(name="own", class_weights="w.json")], [])
+
+
+def test_all_that_a_listing_was_read_from_goes_along_under_its_own_path(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    png = io.BytesIO()
+    Image.new("L", (4, 4)).save(png, "PNG")
+    for name in ("a/1.png", "b/2.png"):
+        (there / name).parent.mkdir(parents=True)
+        (there / name).write_bytes(png.getvalue())
+    (there / "t.csv").write_text("file,label\na/1.png,a\nb/2.png,b\n")
+    with tarfile.open(there / "s.tar", "w") as shard:
+        for number in (0, 1):
+            for name, data in ((f"{number}.png", png.getvalue()), (f"{number}.cls", b"%d" % number)):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                shard.addfile(info, io.BytesIO(data))
+    (there / "classes.txt").write_text("a\nb\n")
+    (tmp_path / "link").symlink_to(there)
+    table, shards = {"1.png", "2.png", "t.csv"}, {"s.tar", "classes.txt"}
+    for form, expected in (("csv:{}/t.csv", table), ("tar:{}", shards)):
+        word = form.format(tmp_path / "link")
+        read = read_files(word, None, None, [])
+        assert {path.name for path in read.paths} == expected
+        (_, told) = rooted(["--dataset", word], ROOT, read)
+        place = Path(told.partition(":")[2].removeprefix(ROOT))
+        assert all(path.is_relative_to(place if place.is_dir() else place.parent) for path in read.paths)
+    (there / "t.csv").write_text(f"file,label\na/1.png,a\nb/2.png,b\n{there}/gone.png,b\n")
+    with pytest.raises(CnnkitError, match=r"by absolute paths, as .*/gone.png, where other machines"):
+        read_files(f"csv:{there}/t.csv", None, None, [])
+
+
+def test_tables_of_paths_go_along_by_every_file(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra data)")
+    import pyarrow.parquet as pq
+
+    for at in (0, 1):
+        pq.write_table(pa.table({"image": [f"{at}.png"], "label": [at]}), tmp_path / f"{at}.parquet")
+    read = read_files(f"parquet:{tmp_path}", None, None, [])
+    assert {path.name for path in read.paths} == {"0.png", "1.png", "0.parquet", "1.parquet"}
+    pq.write_table(pa.table({"image": ["/0.png"], "label": [0]}), tmp_path / "0.parquet")
+    with pytest.raises(CnnkitError, match=r"by absolute paths, as /0.png"):
+        read_files(f"parquet:{tmp_path}", None, None, [])
 
 
 def test_a_teacher_goes_along_by_its_file_when_it_is_named(tmp_path: Path) -> None:
