@@ -101,9 +101,10 @@ def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) 
                     f"{label} has colours of 16 bits and values of {FEW_OF_256 * 100 // 256} % at the most, "
                     "of which little is left in 8 bits; spread them over all 16, or save 8 bits a colour"
                 )
-            ImageOps.exif_transpose(image, in_place=True)
+            with _exif_forgiven():
+                ImageOps.exif_transpose(image, in_place=True)
         return image
-    except ImageError:
+    except (ImageError, MemoryError):  # a machine without memory says nothing of the picture
         raise
     except UnidentifiedImageError:
         raise NoImageError(f"{label} {_why_unknown(data)}") from None
@@ -114,6 +115,18 @@ def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) 
             raise  # the system's own: no file handles, no room; the picture is not to blame
         why = " ".join(str(error).split())
         raise ImageError(f"{label} is damaged or truncated ({why}); save it again") from None
+
+
+@contextlib.contextmanager
+def _exif_forgiven() -> Iterator[None]:
+    """Leave a picture as it lies where its EXIF block cannot be read."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # parsers of the block raise SyntaxError, ValueError, struct.error, …
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
 
 
 def _has_wide_colours(image: Any) -> bool:
@@ -175,7 +188,9 @@ def open_picture(
         return read_image(source, name=name, max_pixels=max_pixels, max_bytes=max_bytes, wide=wide)
     if isinstance(source, np.ndarray):
         source = _image_of(source, name)
-    return _flatten(ImageOps.exif_transpose(source), name, wide)
+    with _exif_forgiven():
+        source = ImageOps.exif_transpose(source)
+    return _flatten(source, name, wide)
 
 
 def _image_of(pixels: NDArray[Any], name: str) -> Image.Image:
@@ -194,17 +209,29 @@ def _image_of(pixels: NDArray[Any], name: str) -> Image.Image:
 
 
 def count_frames(source: PictureSource) -> int:
-    """Return how many pictures a source that could be read holds: an animation's frames, a TIFF's pages."""
+    """Return how many pictures a source that could be read holds: an animation's frames, a TIFF's pages.
+
+    One, where what lies behind the first cannot be read.
+    """
     if isinstance(source, np.ndarray):
         return 1
     if isinstance(source, Image.Image):
-        return int(getattr(source, "n_frames", 1))
+        return _frames(source)
     with warnings.catch_warnings():
         # read_image has refused what is too large
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         data = source if isinstance(source, bytes) else source.read_bytes()
         with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
-            return int(getattr(image, "n_frames", 1))
+            return _frames(image)
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except MemoryError:
+        raise
+    except Exception:  # decoders raise OSError, IndexError, struct.error, TypeError, … on bad bytes
+        return 1
 
 
 def _read_bytes(source: bytes | Path, label: str, max_bytes: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import struct
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFile
 
 from toolkit import schema
 from toolkit.answering import read_picture
@@ -116,7 +117,12 @@ def test_exif_orientation_turns_the_picture_upright() -> None:
     image = Image.new("L", (40, 20))
     exif = Image.Exif()
     exif[0x0112] = 6  # turned a quarter
-    assert read_image(encoded(image, "JPEG", exif=exif)).size == (20, 40)
+    data = encoded(image, "JPEG", exif=exif)
+    assert read_image(data).size == (20, 40)
+    for junk in (b"nothing!", b"II*\0\xff\xff\xff\xff"):  # the block is broken, and the picture whole
+        broken = data.replace(b"Exif\0\0" + exif.tobytes()[6:14], b"Exif\0\0" + junk)
+        assert broken != data
+        assert read_image(broken).size == (40, 20)
 
 
 def test_a_picture_over_the_limit_names_its_size() -> None:
@@ -128,6 +134,30 @@ def test_only_the_first_frame_of_an_animation_is_read() -> None:
     frames = [Image.new("L", (28, 28), value) for value in (10, 200)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert np.asarray(read_image(data)).max() == 10
+    assert count_frames(data) == 2
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "PNG", "WEBP"])
+def test_an_animation_that_ends_behind_its_first_frame_counts_as_one(format: str) -> None:
+    random = np.random.default_rng(0)
+    frames = [Image.fromarray(random.integers(0, 256, (9, 9), np.uint8)) for _ in range(2)]
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+    read = []
+    for end in range(len(data) // 2, len(data)):
+        with contextlib.suppress(ImageError):
+            read_image(data[:end])
+            read.append(count_frames(data[:end]))
+    assert set(read) <= {1, 2}
+
+
+def test_a_machine_without_memory_says_nothing_of_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(_: object) -> None:
+        raise MemoryError
+
+    data = encoded(ramp())
+    monkeypatch.setattr(ImageFile.ImageFile, "load", short)
+    with pytest.raises(MemoryError):
+        read_image(data)
 
 
 def test_proportions_are_kept_by_padding_with_the_border() -> None:

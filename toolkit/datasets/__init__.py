@@ -183,7 +183,7 @@ def dataset_of(word: str) -> DatasetSpec:
             return spec
     found = specs.get(word)
     if found is None or found.scheme is not None:
-        path = Path(word).expanduser()
+        path = _expanded(word)
         meant = []
         with contextlib.suppress(OSError):  # raised for names that are too long
             meant = [s.scheme for s in specs.values() if s.suits and path.exists() and s.suits(path)]
@@ -195,8 +195,21 @@ def dataset_of(word: str) -> DatasetSpec:
 
 def absolute_word(word: str) -> str:
     """Return a source's word with its place as an absolute path; a data set's name as it is."""
-    scheme, colon, place = word.partition(":")
-    return f"{scheme}:{Path(place).expanduser().resolve()}" if colon else word
+    scheme, colon, _ = word.partition(":")
+    return f"{scheme}:{typed_place(word).resolve()}" if colon else word
+
+
+def typed_place(word: str) -> Path:
+    """Return the place that a source's word names behind its scheme, with `~` as the home that it means."""
+    return _expanded(word.partition(":")[2])
+
+
+def _expanded(typed: str) -> Path:
+    """Return a path with its `~` expanded; as typed where there is no such user, for it may be a name."""
+    try:
+        return Path(typed).expanduser()
+    except RuntimeError:
+        return Path(typed)
 
 
 def _specs() -> dict[str, DatasetSpec]:

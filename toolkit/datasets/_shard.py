@@ -80,6 +80,8 @@ def _take(
     last = f"{dot}{ending.rpartition('.')[2]}".lower()
     keys = (str(path.parent / stem), str(path.parent / path.stem))
     if is_picture_name(path.name):
+        if data.issparse():  # its bytes lie in the shard with their zeros left out
+            return "a sparse file"
         found.pictures.append((keys, str(path), data.offset_data, data.size))
     elif last in LABELS and data.size <= _MOST_LABEL_BYTES:
         inside = file.extractfile(data)

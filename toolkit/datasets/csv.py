@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from toolkit.datasets import DatasetSpec
+from toolkit.datasets import DatasetSpec, typed_place
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.listings import PLAIN, LeftOut, Listing, Reading
 from toolkit.listings.places import FileBytes
@@ -33,7 +33,7 @@ _NO_TEXT = re.compile(r"[\0-\x08\x0e-\x1f]|^PK\x03")
 
 def listing(name: str, reading: Reading = PLAIN) -> Listing:
     """List the pictures of a table. Raises NotFoundError, CorruptError for a table that cannot be read."""
-    path = Path(name.removeprefix("csv:")).expanduser().resolve()
+    path = typed_place(name).resolve()
     if not path.is_file():
         raise NotFoundError(f"no file {path}; --dataset csv:FILE takes a table of file names and labels")
     table = _table(path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolkit.datasets import DatasetSpec
+from toolkit.datasets import DatasetSpec, typed_place
 from toolkit.datasets._layout import LAYOUT, laid_out
 from toolkit.datasets._levels import by_levels
 from toolkit.datasets._walking import told, walk
@@ -25,7 +25,7 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
 
     Raises NotFoundError where it holds none in class folders, CnnkitError where splits and classes are mixed.
     """
-    root = Path(name.removeprefix("folder:")).expanduser()
+    root = typed_place(name)
     if not root.is_dir():
         raise NotFoundError(f"no folder {root}; --dataset folder:PATH takes {LAYOUT}")
     root = root.resolve()

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
-from toolkit.datasets import DatasetSpec
+from toolkit.datasets import DatasetSpec, typed_place
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.listings import PLAIN, Listing, Place, Reading
 from toolkit.listings.places import FileBytes
@@ -75,8 +75,8 @@ class TableCell:
 
     @property
     def within(self) -> str:
-        """Which row of which group; in the order of the file as text, too."""
-        return f"{self.group:06}/{self.row:09}"
+        """Which row of which group, and of which column; in the order of the file as text, too."""
+        return f"{self.group:06}/{self.row:09}/{self.column}"
 
     def read(self) -> bytes:
         """Return the picture's file. Raises CorruptError where the row holds none."""
@@ -92,7 +92,7 @@ class TableCell:
 
 def listing(name: str, reading: Reading = PLAIN) -> Listing:
     """List the rows. Raises NotFoundError, CorruptError for no Parquet file, MissingExtraError."""
-    pattern = Path(name.removeprefix("parquet:")).expanduser().absolute()
+    pattern = typed_place(name).absolute()
     files = _files(pattern)
     told, parts = files_told(files), parts_of_files(files)
     rows: list[TableRow] = []
@@ -159,7 +159,7 @@ def _rows(
     met: set[str] = set()
     for number in range(file.num_row_groups):
         outside = holds == "paths" or (holds == "both" and _has_no_bytes(file, number, roles.image))
-        for row, cells in enumerate(file.read_row_group(number, columns=columns).to_pylist()):
+        for row, cells in enumerate(_cells(path, file.read_row_group(number, columns=columns), number)):
             given = cells.pop(roles.image, None)
             own = given.get("path") if isinstance(given, dict) else given
             place: Place = TableCell(path, number, row, roles.image)
@@ -177,6 +177,37 @@ def _rows(
                 part=roles.part_word(_text(cells[roles.part])) if roles.part else part,
                 group=_text(cells[roles.group]) if roles.group else "",
             )
+
+
+def _cells(path: Path, group: Any, number: int) -> Iterator[dict[str, Any]]:
+    """Yield each row's cells by their columns, bytes as text. Raises CorruptError for what is no text."""
+    names = group.column_names
+    columns = [_values(path, column, name, number) for name, column in zip(names, group.columns, strict=True)]
+    for row in zip(*columns, strict=True):
+        yield dict(zip(names, row, strict=True))
+
+
+def _values(path: Path, column: Any, name: str, number: int) -> list[Any]:
+    try:
+        return [_decoded(value) for value in column.to_pylist()]
+    except UnicodeDecodeError:
+        row = next(at for at, cell in enumerate(column) if not _is_text(cell))
+    raise CorruptError(
+        f"{path}: row {row} of group {number} holds bytes in the column {name!r} that are no text in UTF-8; "
+        "save it so, or name another column with --columns"
+    )
+
+
+def _decoded(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _is_text(cell: Any) -> bool:
+    try:
+        _decoded(cell.as_py())
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _holds(file: Any, image: str) -> Literal["bytes", "paths", "both"]:
@@ -206,18 +237,18 @@ def _has_no_bytes(file: Any, number: int, image: str) -> bool:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else present(value.decode() if isinstance(value, bytes) else str(value))
+    return "" if value is None else present(str(value))
 
 
 def _label(path: Path, value: Any, classes: tuple[str, ...] | None) -> str:
     if isinstance(value, float) and value.is_integer():  # a column of whole numbers with gaps
         value = int(value)
-    if isinstance(value, int) and value < 0:  # -1 stands for none
-        return ""
     if isinstance(value, (list, dict)):
         raise CorruptError(f"{path} has labels such as {value!r:.60}; wanted is one class a picture")
     if classes is None or not isinstance(value, int):
         return _text(value)
+    if value < 0:  # Hugging Face's -1 names no class
+        return ""
     if value >= len(classes):
         raise CnnkitError(f"{path} names {len(classes)} classes, and a label is {value}")
     return classes[value]

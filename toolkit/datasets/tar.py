@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from toolkit.datasets import DatasetSpec
+from toolkit.datasets import DatasetSpec, typed_place
 from toolkit.datasets._layout import laid_out
 from toolkit.datasets._levels import typed_levels
 from toolkit.datasets._shard import LABELS, Sample, Shard, look_into
@@ -40,7 +40,7 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 def listing(name: str, reading: Reading = PLAIN) -> Listing:
     """List the pictures of shards. Raises NotFoundError, CorruptError for a shard that is damaged."""
-    pattern = Path(name.removeprefix("tar:")).expanduser().absolute()
+    pattern = typed_place(name).absolute()
     shards = _shards(pattern)
     told, parts = files_told(shards), parts_of_files(shards)
     levels = typed_levels(reading.columns) if reading.columns else None
@@ -49,7 +49,7 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
     for path in shards:
         if not levels or "part" not in levels:
             insist_on_part(path, parts)
-        shard = of_file(path, "tar 4", Shard, functools.partial(look_into, path))
+        shard = of_file(path, "tar 5", Shard, functools.partial(look_into, path))
         left_out += [LeftOut(name=f"{path.name}/{name}", why=why) for name, why in shard.left_out]
         before = f"{told[path]}/" if len(shards) > 1 else ""
         found += [_Found(before=before, shard=path, part=parts[path], sample=one) for one in shard.samples]
@@ -179,12 +179,20 @@ def _file_of_names(folder: Path) -> Path | None:
 def _names(file: Path | None, rows: list[TableRow]) -> tuple[str, ...] | None:
     """Return the classes that numbers stand for; None where labels are names, or no file names them.
 
-    Raises CnnkitError for a number without a name.
+    Raises CnnkitError for a number without a name, CorruptError for a blank line between names.
     """
     numbers = {row.label for row in rows} - {"", "-1"}
     if file is None or not numbers or not all(number.isdecimal() for number in numbers):
         return None
-    names = told_apart(line.strip() for line in _lines(file) if line.strip())
+    lines = [line.strip() for line in _lines(file)]
+    while lines and not lines[-1]:
+        lines.pop()
+    if "" in lines:  # with it the numbers would mean other names than without it
+        raise CorruptError(
+            f"{file}: line {lines.index('') + 1} is blank, and a class's number is that of its line; "
+            "name the class there, or take the line out"
+        )
+    names = told_apart(lines)
     if max(map(int, numbers)) >= len(names):
         raise CnnkitError(f"{file} names {len(names)} classes, and a label is {max(map(int, numbers))}")
     return names

@@ -17,8 +17,8 @@ from toolkit.listings import Entry
 from toolkit.listings.kept import database, is_settled
 
 _TABLE = (
-    "CREATE TABLE IF NOT EXISTS hashes (path BLOB, within TEXT, size INTEGER, changed INTEGER, sha256 TEXT, "
-    "PRIMARY KEY (path, within)) WITHOUT ROWID"
+    "CREATE TABLE IF NOT EXISTS contents (path BLOB, within TEXT, size INTEGER, changed INTEGER, "
+    "sha256 TEXT, PRIMARY KEY (path, within)) WITHOUT ROWID"
 )
 
 State = tuple[int, int]
@@ -88,7 +88,7 @@ def _known(cache: sqlite3.Connection | None, states: dict[Path, State]) -> dict[
     found: dict[tuple[Path, str], str] = {}
     if cache is None:
         return found
-    query = "SELECT within, sha256 FROM hashes WHERE path = ? AND size = ? AND changed = ?"
+    query = "SELECT within, sha256 FROM contents WHERE path = ? AND size = ? AND changed = ?"
     with contextlib.suppress(sqlite3.Error):
         for path, state in states.items():
             for within, digest in cache.execute(query, (os.fsencode(path), *state)):
@@ -100,4 +100,4 @@ def _keep(cache: sqlite3.Connection | None, rows: list[tuple[bytes, str, int, in
     if cache is None or not rows:
         return
     with contextlib.suppress(sqlite3.Error), cache:
-        cache.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?)", rows)
+        cache.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?)", rows)

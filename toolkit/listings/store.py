@@ -36,7 +36,7 @@ from toolkit.preprocessing import Preprocessing
 # a data set of no more bytes lies in memory while it is used, as those that ship do
 IN_MEMORY_BYTES = 256 << 20
 _BLOCK_BYTES = 32 << 20
-# a hash of zeros stands for a row whose picture could not be decoded
+# a hash of zeros stands for a row without a picture, of which none is written any more
 _RECORD = np.dtype([("sha256", "u1", 32), ("shape", "<i4", 3)])
 _NONE = bytes(32)
 
@@ -211,7 +211,8 @@ class Store:
     def _add(self, some: Sequence[Member], reading: Reading, on_decoded: Decoding) -> dict[str, str]:
         """Decode a block of pictures behind the rows that are there; their records are written last.
 
-        Returns why some cannot be decoded, by the hash of their file.
+        Returns why some cannot be decoded, by the hash of their file. Those take no row: they are tried
+        again each time, and the store would grow by them without end.
         """
         first = len(self._records())
         file = os.open(self._pixels, os.O_WRONLY | os.O_CREAT, 0o644)
@@ -232,8 +233,17 @@ class Store:
             for one in pool.map(add, range(len(some))):
                 found.append(one)
                 on_decoded(1)
-            # a block whose last picture is damaged is as long as others
-            os.ftruncate(file, (first + len(some)) * self._row_bytes)
+            good = [at for at, one in enumerate(found) if one is None]
+            bad = [at for at, one in enumerate(found) if one is not None]
+            # the last good rows close the gaps that damaged pictures left
+            for hole, at in zip(bad, reversed(good), strict=False):
+                if hole > at:
+                    break
+                row = os.pread(file, self._row_bytes, (first + at) * self._row_bytes)
+                _write(file, row, (first + hole) * self._row_bytes)
+                records[hole] = records[at]
+            records = records[: len(good)]
+            os.ftruncate(file, (first + len(good)) * self._row_bytes)
             os.fdatasync(file)
         finally:
             pool.shutdown(cancel_futures=True)

@@ -145,9 +145,13 @@ def listing_of_rows(
     each picture has one of its own.
     """
     held: dict[str, TableRow] = {}
-    for row in _as_one_spelling(list(rows), classes):
+    spelled = _as_one_spelling(list(rows), classes)
+    none = _none_of(row.label for row in spelled)
+    for row in spelled:
         if not row.label:
             left_out.append(LeftOut(name=row.name, why="no label"))
+        elif row.label == none:
+            left_out.append(LeftOut(name=row.name, why=f"no label ({none} beside numbers from 0 on)"))
         elif row.name not in held:
             held[row.name] = row
         elif held[row.name].label == row.label:
@@ -220,10 +224,17 @@ def _as_one_spelling(rows: list[TableRow], classes: Sequence[str] | None) -> lis
     return [replace(row, label=plain.get(row.label, "")) for row in rows]
 
 
+def _none_of(labels: Iterable[str]) -> str | None:
+    """Return the label that stands for none: -1 beside numbers from 0 on; -1 and 1 are two classes."""
+    others = {*labels} - {"", "-1"}
+    return "-1" if others != {"1"} and all(label.isdecimal() for label in others) else None
+
+
 def in_order(labels: Iterable[str]) -> list[str]:
     """Return classes sorted by name; numbers by their value, so that 10 comes after 9."""
     names = sorted(labels)
-    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
+    whole = all(name.removeprefix("-").isdecimal() for name in names)
+    return sorted(names, key=int) if whole else names
 
 
 def nearly_one_name(classes: Iterable[str]) -> list[tuple[str, ...]]:

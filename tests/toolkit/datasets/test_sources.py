@@ -17,9 +17,10 @@ import pytest
 from PIL import Image
 
 from toolkit.checkpoints import load_state
-from toolkit.datasets import Dataset, dataset_of
+from toolkit.datasets import Dataset, absolute_word, dataset_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.listings import Listing, Place, Reading, kept
+from toolkit.listings.hashing import content_hash
 from toolkit.listings.parts import members
 from toolkit.training.jobs import train
 
@@ -225,6 +226,40 @@ def test_a_table_is_read_as_other_programs_write_it(root: Path) -> None:
     assert numbers.classes == tuple(map(str, range(6)))
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [((-1, 0, 1), ("0", "1")), ((-1, 1), ("-1", "1")), ((-2, -1, 10), ("-2", "-1", "10")), ((-1, 0), None)],
+)
+@pytest.mark.parametrize("form", ["csv", "parquet", "tar"])
+def test_minus_one_beside_numbers_from_0_on_is_no_label(
+    form: str, labels: tuple[int, ...], classes: tuple[str, ...] | None, root: Path, tmp_path: Path
+) -> None:
+    given = {f"{number:03}": label for number, label in enumerate(labels * 4)}
+    if form == "csv":
+        rows = [f"{root}/folder/bag/{name}.png,{label}" for name, label in given.items()]
+        word = write(tmp_path / "t.csv", "file,label", *rows)
+    elif form == "tar":
+        with tarfile.open(tmp_path / "t.tar", "w") as file:
+            for name, label in given.items():
+                put(file, f"{name}.png", b"")
+                put(file, f"{name}.cls", str(label).encode())
+        word = f"tar:{tmp_path / 't.tar'}"
+    else:
+        pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra data)")
+        import pyarrow as pa
+
+        table = pa.table({"image": [b""] * len(given), "label": list(given.values())})
+        pq.write_table(table, tmp_path / "t.parquet")
+        word = f"parquet:{tmp_path / 't.parquet'}"
+    if classes is None:
+        with pytest.raises(NotFoundError, match=r"1 class, .* no label \(-1 beside numbers from 0 on\)"):
+            listed(word)
+        return
+    found = listed(word)
+    assert found.classes == classes
+    assert len(found.left_out) == (0 if "-1" in classes else 4)
+
+
 def test_rows_of_parquet_are_pictures_of_their_own_and_may_lie_beside_it(root: Path, tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra data)")
     import pyarrow.parquet as pq
@@ -256,9 +291,25 @@ def test_rows_of_parquet_are_pictures_of_their_own_and_may_lie_beside_it(root: P
     for wrong, label, why in (
         ([[1, 2]] * 12, labels, "the column 'image' holds list"),
         (one_name, [[1]] * 12, r"labels such as \[1\]; wanted is one class"),
+        (one_name, [b"a", b"caf\xe9", b"b"] * 4, r"row 1 of group 0 holds bytes in the column 'label' that"),
     ):
         with pytest.raises(CorruptError, match=why):
             listed(put_table("wrong.parquet", wrong, label))
+
+
+def test_each_column_of_pictures_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra data)")
+    import pyarrow as pa
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "_SETTLED_NS", 0)
+    sides = {"left": [b"0", b"1"], "right": [b"2", b"3"]}
+    pq.write_table(pa.table({**sides, "label": ["a", "b"]}), tmp_path / "t.parquet")
+    time.sleep(0.02)  # of a file system's clock some ticks
+    word = f"parquet:{tmp_path / 't.parquet'}"
+    for side, pictures in sides.items():
+        held = members(dataset_of(word).listed(word, Reading(columns=f"image={side}")))
+        assert [one.sha256 for one in held] == [content_hash(data) for data in pictures]
 
 
 def test_a_row_group_is_read_once_however_many_threads_want_its_pictures(
@@ -382,6 +433,19 @@ def test_a_bare_path_says_its_scheme(root: Path) -> None:
     for name, word in (("folder", "folder"), ("table.csv", "csv"), ("table.parquet", "parquet")):
         with pytest.raises(NotFoundError, match=f"pictures of your own there are `{word}:{root / name}`"):
             dataset_of(str(root / name))
+
+
+@pytest.mark.parametrize("scheme", ["folder", "csv", "parquet", "tar"])
+def test_a_tilde_that_names_no_user_is_a_name(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    word = f"{scheme}:~nobody-of-that-name/x"
+    with pytest.raises(NotFoundError, match="~nobody-of-that-name/x"):
+        listed(word)
+    assert absolute_word(word) == f"{scheme}:{tmp_path}/~nobody-of-that-name/x"
+    with pytest.raises(NotFoundError, match="no dataset '~nobody-of-that-name"):
+        dataset_of("~nobody-of-that-name/x")
 
 
 def test_what_a_shard_holds_is_kept_until_the_shard_changes(

@@ -84,6 +84,11 @@ def test_classes_of_one_name_are_told_apart_and_an_accent_is_one_letter(tmp_path
     (tmp_path / "classes.txt").write_bytes(b"caf\xe9\nb\nc\n")
     with pytest.raises(CorruptError, match=r"classes\.txt is no text in UTF-8"):
         listed(f"tar:{tmp_path / 'one.tar'}")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n\n \n")
+    assert listed(f"tar:{tmp_path / 'one.tar'}").classes == ("a", "b", "c")
+    (tmp_path / "classes.txt").write_text("a\n\nb\nc")  # is 2 b or c?
+    with pytest.raises(CorruptError, match=r"classes\.txt: line 2 is blank, .* or take the line out"):
+        listed(f"tar:{tmp_path / 'one.tar'}")
     pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra data)")
     import pyarrow.parquet as pq
 
@@ -107,6 +112,9 @@ def test_links_in_shards_are_followed_and_names_may_be_of_any_bytes(tmp_path: Pa
             link = tarfile.TarInfo(name)
             link.type, link.linkname = kind, target
             file.addfile(link)
+        sparse = tarfile.TarInfo("b/sparse.png")
+        sparse.type, sparse.pax_headers = tarfile.REGTYPE, {"GNU.sparse.map": "0,0", "GNU.sparse.size": "9"}
+        file.addfile(sparse)
     found = listed(f"tar:{tmp_path / 'one.tar'}")
     assert {one.name: one.place.read() for one in found.entries} == {
         "a/\xe9.png": b"one",
@@ -115,5 +123,7 @@ def test_links_in_shards_are_followed_and_names_may_be_of_any_bytes(tmp_path: Pa
         "b/soft.png": b"one",
     }
     assert [(one.name, one.why) for one in found.left_out] == [
-        (f"one.tar/b/{name}.png", "a link to no file of the shard") for name in ("gone", "round")
+        ("one.tar/b/gone.png", "a link to no file of the shard"),
+        ("one.tar/b/round.png", "a link to no file of the shard"),
+        ("one.tar/b/sparse.png", "a sparse file"),
     ]

@@ -165,6 +165,10 @@ def test_damaged_and_changed_pictures_are_all_named_and_the_others_there(tmp_pat
         ]
         assert len(found.members) == len(found.pixels) == 17
         assert (found.pixels[:] == plainly(found.members)).all()
+    folder = Store.of(word, TARGET).folder
+    for _ in range(2):  # what is damaged takes no room, however often it is tried
+        assert len(gather(word, wanted, TARGET, Reading()).damaged) == 3
+        assert (folder / "pixels.rows").stat().st_size == 17 * 3 * 8 * 10
     decoded = gather(word, found.members, TARGET, OFF).pixels
     found.members[5].entry.place.path.write_bytes(b"another again")
     with pytest.raises(CorruptError, match=r"changed while it was read"):

@@ -14,6 +14,9 @@ from toolkit.training.data.prepare import PreparedData
 _SHOWN = 30  # classes in the table; of more, the largest and the smallest
 _UNEVEN = 10  # times as many pictures in the largest class as in the smallest
 
+# of files whose kind may hold several pictures; others (WebP, PNG) hold one nearly always
+_OF_FRAMES = (".gif", ".apng", ".tif", ".tiff")
+
 
 def describe(prepared: PreparedData) -> str:
     """Say what is trained on, and from where; of pictures of one's own, a line for each thing to be known."""
@@ -30,7 +33,13 @@ def describe(prepared: PreparedData) -> str:
             f"{data.name}; all of them are used"
         )
     if prepared.record is not None:
-        lines += [*_classes(prepared), *_shapes(prepared), *_groups(prepared), *_left_out(prepared)]
+        lines += [
+            *_classes(prepared),
+            *_shapes(prepared),
+            *_frames(prepared),
+            *_groups(prepared),
+            *_left_out(prepared),
+        ]
     return "\n".join(lines)
 
 
@@ -94,6 +103,16 @@ def _shapes(prepared: PreparedData) -> list[str]:
     if long:
         lines.append(f"note: images more than ten times as long as wide: {count_text(long)}")
     return lines
+
+
+def _frames(prepared: PreparedData) -> list[str]:
+    """Return how many files are of a kind that holds several pictures, of which the first is taken."""
+    listing = prepared.dataset.listing
+    entries = listing.entries if listing else ()
+    count = sum(entry.name.lower().endswith(_OF_FRAMES) for entry in entries)
+    if not count:
+        return []
+    return [f"note: GIF, APNG and TIFF files, of whose frames the first is learned from: {count_text(count)}"]
 
 
 def _groups(prepared: PreparedData) -> list[str]:

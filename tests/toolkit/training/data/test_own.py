@@ -88,7 +88,7 @@ def test_classes_sizes_and_what_was_left_out_are_said_and_listed(tmp_path: Path)
     paint(tmp_path / "data" / "train", colours, {"few": 2, "many": 40})
     paint(tmp_path / "data" / "test", others, {"many": 4})
     (tmp_path / "data" / "train" / "many" / "notes.txt").write_text("mine")
-    Image.new("RGB", (300, 1)).save(tmp_path / "data" / "test" / "many" / "long.png")
+    Image.new("RGB", (300, 1)).save(tmp_path / "data" / "test" / "many" / "long.gif")
     (tmp_path / "data" / "train" / "few" / "bad.png").write_bytes(b"junk")
     found = prepared(tmp_path, skip_damaged=True, group=r"(\d)\.png")
     said = describe(found)
@@ -98,6 +98,7 @@ def test_classes_sizes_and_what_was_left_out_are_said_and_listed(tmp_path: Path)
         "note: no image for the test of few",
         "sizes: 2 kinds, heights 1 to 20, widths 20 to 300, most often 20×20 (46); all in colour",
         "note: images more than ten times as long as wide: 1",
+        "note: GIF, APNG and TIFF files, of whose frames the first is learned from: 1",
         "10 groups; 2 images belong to none and count alone; note: groups in more than one of the parts",
         "left out: 1 no picture, by its ending; left-out.txt in the run's folder lists them",
         "note: damaged images left out (--skip-damaged): 1",
