@@ -7,6 +7,7 @@
     ├── ImageError         1  a picture that cannot be read or is refused
     │   ├── ImageSizeError    …  for its bytes or its pixels
     │   └── NoImageError      …  because it is no picture at all
+    ├── OutOfMemoryError   1  a device without memory for what was asked of it
     ├── ShapeError         1  arrays that do not fit the model
     ├── MissingExtraError  3  a command whose optional packages are not installed
     ├── UnavailableError   3  a named backend, format or device that is not here
@@ -58,6 +59,28 @@ class NoImageError(ImageError):
 
 class ShapeError(CnnkitError):
     """Arrays that do not fit the model."""
+
+
+class OutOfMemoryError(CnnkitError):
+    """A device that has no memory left for what was asked of it."""
+
+
+# what PyTorch, ONNX Runtime and CUDA's libraries say of memory that ran out
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "failed to allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "alloc_failed",
+)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether a library says that memory ran out, by class or by words."""
+    of_its_kind = type(error).__name__ in ("OutOfMemoryError", "MemoryError")
+    return of_its_kind or any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 class UnavailableError(CnnkitError):

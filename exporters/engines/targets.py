@@ -10,13 +10,13 @@ from toolkit.errors import UnavailableError
 from toolkit.exporting import Option
 from toolkit.machine.cuda import device_count
 from toolkit.passports import Precision
+from toolkit.tensorrt.fit import ONLY_CLASSIC
 from toolkit.tensorrt.flavours import FLAVOURS, Flavour, FlavourName, flavour
 from toolkit.tensorrt.network import ParsedNetwork
 
 TURING = "SM75"
 # what TensorRT for RTX cannot build for at all
 NEVER: dict[Precision, tuple[str, ...]] = {"bf16": (TURING,)}
-ONLY_CLASSIC = ("SM90", "SM100")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,9 @@ def test_what_lacks_a_package_is_skipped_by_its_name() -> None:
     assert found["train alexnet28"].why_not is None
     assert found["export alexnet28"].why_not == "not installed: onnx"
     assert found["tests marked gpu"].why_not == "not installed: pytest"
+    assert steps("hypothesis")["tests marked gpu"].why_not == "not installed: hypothesis"
+    # a file whose packages are not all here is no reason for the others not to run
+    assert "--continue-on-collection-errors" in found["tests marked gpu"].words
 
 
 def test_without_a_base_package_no_command_runs() -> None:

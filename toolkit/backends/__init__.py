@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from abc import ABC, abstractmethod
@@ -16,7 +17,14 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
 from toolkit.catalog import Shelf
-from toolkit.errors import CnnkitError, ShapeError, UnavailableError, unknown_name
+from toolkit.errors import (
+    CnnkitError,
+    OutOfMemoryError,
+    ShapeError,
+    UnavailableError,
+    is_out_of_memory,
+    unknown_name,
+)
 from toolkit.figures import shape_text
 from toolkit.opening import Selection
 from toolkit.passports import Format, Precision
@@ -150,6 +158,25 @@ class Engine(ABC):
             sizes = f"{least} or more" if most is None else f"{least} to {most}"
             built = f"{self.artifact.path.name} was built for batches of {sizes}, got {asked}"
             raise ShapeError("; ".join(part for part in (built, self.wider(asked)) if part))
+
+    def no_memory(self, batch: NDArray[Any]) -> OutOfMemoryError:
+        """Return the error of a batch for which the device has no memory."""
+        sizes = f"a batch of {len(batch)}"
+        smaller = "; a smaller --batch needs less" if len(batch) > 1 else ""
+        known = self.artifact.passport
+        return OutOfMemoryError(
+            f"{self.device_name} has no memory for {sizes} of {known.model} in {self.backend}{smaller}"
+        )
+
+    @contextlib.contextmanager
+    def within_memory(self, batch: NDArray[Any]) -> Iterator[None]:
+        """Run what needs memory for a batch inside the block. Raises OutOfMemoryError where it runs out."""
+        try:
+            yield
+        except Exception as error:  # runtimes' own errors share no base class
+            if not is_out_of_memory(error):
+                raise
+            raise self.no_memory(batch) from None
 
     def wider(self, asked: int) -> str:
         """Return what to type for one that takes batches of `asked`, too; empty where nobody knows."""

@@ -15,7 +15,7 @@ from toolkit.backends._openvino_cache import compile_model
 from toolkit.backends._openvino_files import GRAPH_FILE, WEIGHTS_FILE, core, reason, refuse
 from toolkit.backends._openvino_layers import computed_in, layer_times, mismatch, read_layers, said
 from toolkit.backends._openvino_nodes import executed_nodes, read_operations
-from toolkit.backends._openvino_streams import StreamedBatch
+from toolkit.backends._openvino_streams import StreamedBatch, put_in
 from toolkit.errors import CorruptError, UnavailableError
 from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
@@ -218,16 +218,19 @@ def _tensor(values: NDArray[Any]) -> Any:
 
 
 def _bound(request: Any, batch: NDArray[Any]) -> Callable[[], object]:
-    """Return one call of a request with a batch in its input, whose memory it shares."""
-    from openvino import Tensor
+    """Return one call of a request with a batch in its input, whose memory it shares.
 
+    Of two calls of one request, each puts its own batch back.
+    """
     # OpenVINO shares memory that it may write to alone; what a request brought may not be written to
     given = np.require(batch, requirements=["C", "W"])
-    request.set_input_tensor(0, Tensor(given, shared_memory=True))
+    put_in(request, given)
     infer = request.infer
 
     def call() -> object:
+        if request.given is not given:
+            put_in(request, given)
         infer()
-        return given  # a tensor does not keep alive the array whose memory it shares
+        return given
 
     return call

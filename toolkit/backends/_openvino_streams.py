@@ -9,6 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def put_in(request: Any, batch: NDArray[Any]) -> None:
+    """Have a request's input share a batch's memory; the request says which, and keeps it alive."""
+    from openvino import Tensor
+
+    request.set_input_tensor(0, Tensor(batch, shared_memory=True))
+    request.given = batch
+
+
 class StreamedBatch:
     """Requests of one compiled model, each of which takes an equal part of a batch's rows."""
 
@@ -17,19 +25,24 @@ class StreamedBatch:
 
     def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
         """Return one call of a batch, whose memory the requests share; it returns when all are done."""
-        from openvino import Tensor
-
         given = np.require(batch, requirements=["C", "W"])
-        for request, part in zip(self.requests, np.split(given, len(self.requests)), strict=True):
-            request.set_input_tensor(0, Tensor(part, shared_memory=True))
+        parts = np.split(given, len(self.requests))
+        first = self.requests[0]
+
+        def put() -> None:
+            for request, part in zip(self.requests, parts, strict=True):
+                put_in(request, part)
 
         def call() -> object:
+            if first.given is not parts[0]:  # another batch was bound since
+                put()
             for request in self.requests:
                 request.start_async()
             for request in self.requests:
                 request.wait()
-            return given  # a tensor does not keep alive the array whose memory it shares
+            return given
 
+        put()
         return call
 
     def outputs(self) -> list[NDArray[Any]]:

@@ -60,6 +60,7 @@ def _on_gpu(module: nn.Module, given: torch.Tensor, *, functional: bool) -> Held
         torch.cuda.reset_peak_memory_stats()
         return most
 
+    gc.collect()  # what the walk before has left would be freed meanwhile, and counted as less than nothing
     marks: list[Any] = []
     torch.cuda.synchronize()
     base = torch.cuda.memory_allocated()
@@ -68,7 +69,7 @@ def _on_gpu(module: nn.Module, given: torch.Tensor, *, functional: bool) -> Held
         module(given)
     most = max([look(), *marks])
     torch.cuda.synchronize()
-    return HeldMemory(peak_bytes=most - base, alive=tuple(value - base for value in marks[1::2]))
+    return HeldMemory(peak_bytes=most - base, alive=tuple(max(0, value - base) for value in marks[1::2]))
 
 
 def _on_cpu(module: nn.Module, given: torch.Tensor, *, functional: bool) -> HeldMemory:

@@ -17,7 +17,7 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import Availability, Backend, BackendSetting, Engine, EngineOptions, Examination
 from toolkit.backends._ort_profile import SPELLING, read_events, read_optimized, read_profile
 from toolkit.backends._ort_providers import load_cuda_libraries
-from toolkit.errors import CorruptError, UnavailableError
+from toolkit.errors import CorruptError, UnavailableError, is_out_of_memory
 from toolkit.graphs.reasons import reason_of
 from toolkit.machine.cpu import cpu, saturates
 from toolkit.passports import Format
@@ -75,8 +75,11 @@ class OrtEngine(Engine):
         wanted, chosen = PROVIDERS[kind], {}
         if kind == "cuda":
             load_cuda_libraries()
-            # by default products are rounded to TF32, too coarse for the proof of an fp32 file
-            chosen = {"use_tf32": "0", **({"device_id": str(index)} if ":" in self.device else {})}
+            # by default products are rounded to TF32, too coarse for the proof of an fp32 file, and each
+            # shape's kernels are those that were fastest once: other ones, and other sums, in each process
+            chosen = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+            if ":" in self.device:
+                chosen["device_id"] = str(index)
         try:
             graph = self.options.graph or path
             # what it falls back to would be told on stdout
@@ -117,6 +120,8 @@ class OrtEngine(Engine):
         try:
             found = self.session.run(self.output_names, self.feed(batch))
         except Exception as error:  # the runtime's own errors share no base class
+            if is_out_of_memory(error):
+                raise self.no_memory(batch) from None
             shape = "×".join(map(str, batch.shape))
             raise CorruptError(
                 f"ONNX Runtime cannot run {self.artifact.path} on {shape}: {reason_of(error)}; "
@@ -132,7 +137,18 @@ class OrtEngine(Engine):
         """Return one run of a session: on a GPU the input lies there already, and the output stays there."""
         feed, (kind, index) = self.feed(batch), self._place
         if kind != "cpu":
-            return bound_run(session, feed, kind, index)
+            with self.within_memory(batch):
+                on_device = bound_run(session, feed, kind, index)
+
+            def call() -> object:
+                try:
+                    return on_device()
+                except Exception as error:  # the runtime's own errors share no base class
+                    if is_out_of_memory(error):
+                        raise self.no_memory(batch) from None
+                    raise
+
+            return call
         run = session.run
         return lambda: run(None, feed)
 
@@ -145,7 +161,8 @@ class OrtEngine(Engine):
             settings.profile_file_prefix = str(Path(folder) / "profile")
             session = self._session(settings)
             run = self._call(session, batch)
-            run()  # the first run pays for arenas and packing
+            with self.within_memory(batch):
+                run()  # the first run pays for arenas and packing
             totals = []
             for _ in range(windows):
                 totals.append(float(trimmed_mean(np.array(timed(run, runs)))))

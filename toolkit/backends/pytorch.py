@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from toolkit.artifacts import CHECKPOINT, Artifact
 from toolkit.backends import Availability, Backend, BackendSetting, Engine, EngineOptions
 from toolkit.checkpoints import load_module
-from toolkit.errors import UnavailableError, needs_extra
+from toolkit.errors import OutOfMemoryError, UnavailableError, is_out_of_memory, needs_extra
 from toolkit.machine.arithmetic import plain_fp32
 from toolkit.passports import Format
 from toolkit.traces import Trace
@@ -59,7 +59,15 @@ class PyTorchEngine(Engine):
             import torch
 
             torch.set_num_threads(options.threads)  # of the whole process: torch knows no other way
-        self.module = load_module(artifact, model_file=options.model_file, lean=True).to(self.device)
+        module = load_module(artifact, model_file=options.model_file, lean=True)
+        try:
+            self.module = module.to(self.device)
+        except Exception as error:  # torch's own, and RuntimeError of CUDA's libraries
+            if is_out_of_memory(error):
+                raise OutOfMemoryError(
+                    f"{self.device} has no memory for the weights of {artifact.path}"
+                ) from None
+            raise
         self.channels_last = BACKEND.setting(options, "channels_last") == "yes"
         if self.channels_last:
             import torch
@@ -82,17 +90,18 @@ class PyTorchEngine(Engine):
         import torch
 
         self.check(batch)
-        with torch.inference_mode():
+        with self.within_memory(batch), torch.inference_mode():
             output = self.call(self._laid_out(torch.from_numpy(writable(batch)).to(self.device)))
-        outputs = output if isinstance(output, (list, tuple)) else [output]
-        return [value.cpu().numpy() for value in outputs]
+            outputs = output if isinstance(output, (list, tuple)) else [output]
+            return [value.cpu().numpy() for value in outputs]
 
     def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
         import torch
 
         self.check(batch)
         module, device, laid_out = self.call, self.device, self._laid_out
-        given = torch.from_numpy(writable(batch)).to(device)
+        with self.within_memory(batch):
+            given = torch.from_numpy(writable(batch)).to(device)
         waits: dict[str, Callable[[], object]] = {
             "cuda": partial(torch.cuda.synchronize, device),
             "mps": torch.mps.synchronize,
@@ -100,9 +109,14 @@ class PyTorchEngine(Engine):
         wait = waits.get(device.type, lambda: None)
 
         def call() -> object:
-            with torch.inference_mode():
-                output = module(laid_out(given))
-            wait()
+            try:
+                with torch.inference_mode():
+                    output = module(laid_out(given))
+                wait()
+            except Exception as error:  # torch's own, and RuntimeError of CUDA's libraries
+                if is_out_of_memory(error):
+                    raise self.no_memory(batch) from None
+                raise
             return output
 
         return call
@@ -113,7 +127,8 @@ class PyTorchEngine(Engine):
         self.check(batch)
         if self.call is not self.module:
             raise UnavailableError("a compiled module tells no time per layer; leave out `--compile`")
-        return trace_module(self.module, batch, self.device, windows=windows, runs=runs)
+        with self.within_memory(batch):
+            return trace_module(self.module, batch, self.device, windows=windows, runs=runs)
 
 
 class PyTorch(Backend):

@@ -18,9 +18,9 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import Availability, Backend, Engine, EngineOptions, opener
 from toolkit.errors import CorruptError, ShapeError, UnavailableError
 from toolkit.graphs import GRAPH
-from toolkit.machine.cuda import Device, device_count, driver_version, gpus
+from toolkit.machine.cuda import Device, device_count, driver_trouble, driver_version, gpus
 from toolkit.passports import Format
-from toolkit.tensorrt.fit import explain_refusal, here, misfit
+from toolkit.tensorrt.fit import GET_CLASSIC, beyond, explain_refusal, here, misfit
 from toolkit.tensorrt.flavours import (
     DEFAULT_FLAVOUR,
     FLAVOURS,
@@ -50,6 +50,9 @@ class TrtEngine(Engine):
         self.log = BuilderLog()
         self._logger = new_logger(self.trt, self.log)
         self.device = Device(_device_index(BACKEND.device_for(options)))
+        # which bound call's batch the context is set to, None for that of a run; and how many were bound
+        self._set_to: str | None = None
+        self._bound = 0
         # RTX only: what it compiled for this GPU, kept from one process to the next
         self.kernels: KernelCache | None = None
         try:
@@ -150,18 +153,31 @@ class TrtEngine(Engine):
         self._upload(batch)
         self._execute()
 
-    def _upload(self, batch: NDArray[Any]) -> None:
-        """Copy a batch to the GPU and tell the context where inputs and outputs lie."""
+    def _upload(self, batch: NDArray[Any], bound: str | None = None) -> int:
+        """Copy a batch to the GPU, set the context to it, and return its address there.
+
+        A batch that is `bound` lies in a buffer of that name, which no other batch is copied to.
+        """
         self.device.activate()
-        name, context = self.inputs[0], self.context
+        name = self.inputs[0]
         values = np.ascontiguousarray(batch, dtype=self.trt.nptype(self.engine.get_tensor_dtype(name)))
-        if not context.set_input_shape(name, values.shape):
-            raise ShapeError(f"TensorRT refused the shape {values.shape}: {self.log.first_error()}")
-        context.set_tensor_address(name, self.device.upload(name, values))
+        with self.within_memory(batch):
+            address = self.device.upload(bound or name, values)
+            self._set(values.shape, address, bound)
+        return address
+
+    def _set(self, shape: tuple[int, ...], address: int, bound: str | None) -> None:
+        """Tell the context an input's shape and address, and where outputs of that size lie."""
+        name, context = self.inputs[0], self.context
+        self._set_to = None  # should the context refuse it
+        if not context.set_input_shape(name, shape):
+            raise ShapeError(f"TensorRT refused the shape {shape}: {self.log.first_error()}")
+        context.set_tensor_address(name, address)
         for output in self.outputs:
-            shape, dtype = self._output(output)
-            size = int(np.prod(shape)) * dtype.itemsize
+            extents, dtype = self._output(output)
+            size = int(np.prod(extents)) * dtype.itemsize
             context.set_tensor_address(output, self.device.buffer(output, size))
+        self._set_to = bound
 
     def _execute(self) -> None:
         if not self.context.execute_async_v3(self.device.stream):
@@ -199,13 +215,22 @@ class TrtEngine(Engine):
         return found
 
     def bind(self, batch: NDArray[Any]) -> Callable[[], object]:
-        """Return one enqueue on the device and the wait for it; copies to and from it are not timed."""
+        """Return one enqueue on the device and the wait for it; copies to and from it are not timed.
+
+        What else was run or bound since, the call sets the context back to its own batch first.
+        """
         self.check(batch)
-        self._enqueue(batch)
+        self._bound += 1
+        own, shape = f"bound {self._bound}", batch.shape
+        address = self._upload(batch, own)
+        self._execute()
         self.device.synchronise()
 
         def call() -> None:
-            self.context.execute_async_v3(self.device.stream)
+            self.device.activate()  # a call may come from another thread than the one that bound it
+            if self._set_to != own:
+                self._set(shape, address, own)
+            self._execute()
             self.device.synchronise()
 
         return call
@@ -282,18 +307,27 @@ class Trt(Backend):
                 why_not="no TensorRT is installed",
                 how_to_get="pip install 'cnnkit[export]' (TensorRT for RTX, x86-64 Linux)",
             )
-        devices = tuple(f"cuda:{gpu.index} {gpu.name} ({gpu.capability})" for gpu in gpus())
-        if not devices:
+        here_are = gpus()
+        if not here_are:
             return Availability(
-                available=False, version=version, why_not=_no_gpu(), how_to_get="run on a machine with one"
+                available=False, version=version, why_not=no_gpu(), how_to_get="run on a machine with one"
             )
+        # each GPU with why no TensorRT here runs on it
+        lacking = {gpu: beyond(gpu.capability, machine.versions) for gpu in here_are}
+        devices = tuple(
+            f"cuda:{gpu.index} {gpu.name} ({gpu.capability})" for gpu, why in lacking.items() if why is None
+        )
+        if not devices:
+            why = next(why for why in lacking.values() if why)
+            return Availability(available=False, version=version, why_not=why, how_to_get=GET_CLASSIC)
         return Availability(available=True, version=version, devices=devices)
 
     def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
-        machine = here(_device_index(self.device_for(options)))
+        index = _device_index(self.device_for(options))
+        machine = here(index)
         why = misfit(artifact, machine)
         if why is None and machine.capability is None:
-            why = f"backend 'trt' cannot run {artifact.path.name} here: {_no_gpu()}"
+            why = f"backend 'trt' cannot run {artifact.path.name} here: {no_gpu(index)}"
             if artifact.passport.model:
                 why += f"; `--backend {opener(GRAPH).name}` runs {artifact.name} on this machine"
         if why is not None:
@@ -301,8 +335,14 @@ class Trt(Backend):
         return TrtEngine(artifact, options)
 
 
-def _no_gpu() -> str:
-    return NO_GPU if driver_version() is None or not device_count() else "its driver shows no GPU"
+def no_gpu(index: int = 0) -> str:
+    """Say why the GPU of that index cannot be used, where it cannot."""
+    count, trouble = device_count(), driver_trouble()
+    if trouble is not None and driver_version() is not None:  # without any driver there is no GPU to speak of
+        return f"it needs an NVIDIA GPU, and {trouble}"
+    if not count:
+        return NO_GPU
+    return f"there is no GPU {index}; `--device` takes {', '.join(f'cuda:{one}' for one in range(count))}"
 
 
 def _device_index(device: str) -> int:

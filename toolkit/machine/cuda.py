@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import UnavailableError
+from toolkit.errors import OutOfMemoryError, UnavailableError
 
 LIBRARY = "libcuda.so.1"
 # CUdevice_attribute: compute capability, major and minor
 _MAJOR, _MINOR = 75, 76
+# a CUresult
+OUT_OF_MEMORY = 2
 
 # every driver function used here, with its argument types; all return a CUresult
 _P, _I, _S, _U = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_uint
@@ -62,7 +64,7 @@ class Gpu:
 
 @cache
 def _driver() -> ctypes.CDLL | None:
-    """Return the driver's library with its signatures set; None where there is no driver."""
+    """Return the driver's library with its signatures set; None where there is none."""
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError:
@@ -70,28 +72,53 @@ def _driver() -> ctypes.CDLL | None:
     for name, arguments in _SIGNATURES.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, _I
-    return library if library.cuInit(0) == 0 else None
+    return library
+
+
+@cache
+def _start() -> int:
+    """Start the driver, which must be here; return its CUresult, 0 where it runs."""
+    driver = _driver()
+    assert driver is not None
+    return int(driver.cuInit(0))
+
+
+def _words(status: int) -> str:
+    """Return what the driver, which must be here, says of a CUresult."""
+    driver, text = _driver(), ctypes.c_char_p()
+    assert driver is not None
+    driver.cuGetErrorString(status, ctypes.byref(text))
+    return f"{text.value.decode()} (error {status})" if text.value else f"error {status}"
+
+
+def driver_trouble() -> str | None:
+    """Say why no GPU can be used through the driver; None where it runs.
+
+    A container without the GPUs' fabric, or a driver of another release than its kernel module, has the
+    library and does not start it.
+    """
+    if _driver() is None:
+        return "no NVIDIA driver is loaded here"
+    return f"the NVIDIA driver does not start: {_words(_start())}" if _start() else None
 
 
 def _call(name: str, *arguments: Any) -> None:
     """Call one driver function. Raises UnavailableError with the driver's own words."""
-    driver = _driver()
-    if driver is None:
-        raise UnavailableError("no NVIDIA driver is loaded here; `cnnkit doctor` says what is here")
-    status = getattr(driver, name)(*arguments)
+    trouble = driver_trouble()
+    if trouble is not None:
+        raise UnavailableError(f"{trouble}; `cnnkit doctor` says what is here")
+    status = getattr(_driver(), name)(*arguments)
+    if status == OUT_OF_MEMORY:
+        raise OutOfMemoryError(f"the NVIDIA driver refused {name}: {_words(status)}")
     if status != 0:
-        text = ctypes.c_char_p()
-        driver.cuGetErrorString(status, ctypes.byref(text))
-        why = text.value.decode() if text.value else f"error {status}"
-        raise UnavailableError(f"the NVIDIA driver refused {name}: {why}")
+        raise UnavailableError(f"the NVIDIA driver refused {name}: {_words(status)}")
 
 
 def driver_version() -> str | None:
-    """Return the newest CUDA that the driver serves, as `13.0`; None without a driver."""
-    if _driver() is None:
+    """Return the newest CUDA that the driver serves, started or not, as `13.0`; None without a driver."""
+    driver, version = _driver(), _I()
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
         return None
-    version = _I()
-    _call("cuDriverGetVersion", ctypes.byref(version))
     return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
 
@@ -99,7 +126,7 @@ def device_count() -> int:
     """Count the GPUs that the driver can use; 0 where there is none or no driver."""
     driver = _driver()
     count = _I()
-    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+    if driver is None or _start() or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
 

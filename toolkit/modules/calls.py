@@ -39,14 +39,15 @@ class Calls:
         # outputs are held until the walk ends, so that no freed address is taken for an old one
         self._held: list[Tensor] = []
         self._hooks: list[Any] = []
-        self._functions, self._work = _Functions(self), WorkCounter()
+        self._work = WorkCounter()
         self._modes = contextlib.ExitStack()
 
     def __enter__(self) -> None:
         for part in self._names:
             self._hooks.append(part.register_forward_pre_hook(self._before))
             self._hooks.append(part.register_forward_hook(self._after, always_call=True, with_kwargs=True))
-        self._modes.enter_context(self._functions)
+        # nothing else holds it: a circle would keep every output until the garbage collector runs
+        self._modes.enter_context(_Functions(self))
         self._modes.enter_context(self._work)
 
     def __exit__(self, *error: Any) -> None:

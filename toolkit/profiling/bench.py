@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from toolkit.allocation import Allocator, allocator
 from toolkit.artifacts import CHECKPOINT, now
 from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions
-from toolkit.errors import CnnkitError, ShapeError, UnavailableError
+from toolkit.errors import CnnkitError, OutOfMemoryError, ShapeError, UnavailableError
 from toolkit.figures import ms_text
 from toolkit.graphs.counting import SourceGraph, count_graph
 from toolkit.profiling.columns import ColumnSources
@@ -34,6 +35,8 @@ from toolkit.profiling.rows.matching import claim
 from toolkit.profiling.rows.observed import ObservedColumn
 from toolkit.telling import Tell, silent
 from toolkit.traces import ExecutedNode, Trace
+
+T = TypeVar("T")
 
 # a machine that others use changes its speed for seconds at a time: windows in pieces, in turn with the
 # other columns, see more of that than as many windows in a row
@@ -77,7 +80,13 @@ def run_columns(chosen: ColumnSources, settings: ProfileSettings, tell: Tell) ->
     runs: list[Run] = []
     batches = batches_of([target.artifact for target in chosen.targets], settings.batches, tell)
     for batch in batches:
-        run = run_batch(chosen, settings, batch, tell)
+        try:
+            run = run_batch(chosen, settings, batch, tell)
+        except OutOfMemoryError as error:
+            if not runs:
+                raise
+            tell(f"batch {batch}: {error}; what was complete before it is kept")
+            break
         if run is not None:
             runs.append(run)
         if run is None or run.partial:
@@ -87,7 +96,7 @@ def run_columns(chosen: ColumnSources, settings: ProfileSettings, tell: Tell) ->
         raise KeyboardInterrupt
     return Profile(
         model=", ".join(dict.fromkeys(target.artifact.passport.model for target in chosen.targets)),
-        device=settings.device or "cpu",
+        device=devices_of(runs) or settings.device or "cpu",
         threads=settings.threads,
         runs=tuple(runs),
         partial=any(run.partial for run in runs) or len(runs) < len(batches),
@@ -95,6 +104,12 @@ def run_columns(chosen: ColumnSources, settings: ProfileSettings, tell: Tell) ->
         skipped=tuple(dict.fromkeys(entry for run in runs for entry in run.skipped)),
         created=now(),
     )
+
+
+def devices_of(runs: Iterable[Run]) -> str:
+    """Name each device that columns ran on, by commas; nothing where none did."""
+    columns = (column for run in runs for column in run.backends.values() if column.measured)
+    return ", ".join(dict.fromkeys(column.device for column in columns if column.device))
 
 
 def run_batch(
@@ -123,9 +138,9 @@ class _Bench:
             with ExitStack() as stack:
                 engines = self._open(stack)
                 agreement, reference = self._agreement(engines)
-                self._clean(engines)
+                self._clean(self._left(engines))
                 if not self.partial:
-                    self._trace(engines)
+                    self._trace(self._left(engines))
         except KeyboardInterrupt:
             self.partial = True
         if not any(seen.latency or seen.trace for seen in self.seen.values()):
@@ -206,8 +221,12 @@ class _Bench:
             engines[key] = engine
         return engines
 
+    def _left(self, engines: Mapping[str, Engine]) -> dict[str, Engine]:
+        """Return the engines of columns that were not left out since."""
+        return {key: engine for key, engine in engines.items() if key in self.seen}
+
     def _leave_out(self, key: str, error: CnnkitError) -> None:
-        """Skip a column that has not this device or batch; raise for one that was named or is alone."""
+        """Skip a column without this device, batch or memory; raise for one that was named or is alone."""
         if self.chosen.named or len(self.seen) == 1:
             raise error
         target = self.seen.pop(key).target
@@ -241,11 +260,15 @@ class _Bench:
             given, start = self._input(key), time.perf_counter()
             try:
                 answer = engine.logits(given)
+            except OutOfMemoryError as error:
+                self._leave_out(key, error)
+                continue
             except (TypeError, ValueError) as error:
                 self.seen[key].notes.append(f"its answer is no array of numbers ({error}); not compared")
                 continue
             finally:  # a runtime compiles, packs and allocates in its first call
-                self.seen[key].first_call_ms = (time.perf_counter() - start) * 1e3
+                if key in self.seen:
+                    self.seen[key].first_call_ms = (time.perf_counter() - start) * 1e3
             if not np.isfinite(answer).all():
                 self.seen[key].notes.append("its answers hold NaN or infinite numbers")
             name, first = firsts.setdefault(self._network(key, firsts), (key, answer))
@@ -263,8 +286,11 @@ class _Bench:
             return  # what is static takes no time to measure
         self.tell(f"batch {self.batch}: timing {', '.join(engines)} …")
         self._warn_of_patience(engines)
-        calls = {key: engine.bind(self._input(key)) for key, engine in engines.items()}
-        peaks = {key: process_peak(call) for key, call in calls.items()}
+        calls = self._where_it_fits(
+            {key: partial(engine.bind, self._input(key)) for key, engine in engines.items()}
+        )
+        peaks = self._where_it_fits({key: partial(process_peak, call) for key, call in calls.items()})
+        calls = {key: call for key, call in calls.items() if key in peaks}
         latencies, self.partial = measure(
             calls, duration_s=self.settings.duration_s, between=self.beside_clean
         )
@@ -279,6 +305,16 @@ class _Bench:
                 self.seen[key].notes.append(
                     f"one call lasts {_lasting(latency.median)}: {latency.runs} runs only"
                 )
+
+    def _where_it_fits(self, work: Mapping[str, Callable[[], T]]) -> dict[str, T]:
+        """Do each column's work and return what comes of it; leave out columns that have no memory for it."""
+        found: dict[str, T] = {}
+        for key, do in work.items():
+            try:
+                found[key] = do()
+            except OutOfMemoryError as error:
+                self._leave_out(key, error)
+        return found
 
     def _warn_of_patience(self, engines: Iterable[str]) -> None:
         """Say beforehand what calls that outlast the duration will take."""
@@ -314,7 +350,12 @@ class _Bench:
     def _piece(self, key: str, engine: Engine, plan: _Plan) -> None:
         """Trace one column's next windows: all that are left, where starting anew would cost too much."""
         seen, start = self.seen[key], time.perf_counter()
-        piece = engine.trace(self._input(key), windows=plan.windows, runs=plan.runs)
+        try:
+            piece = engine.trace(self._input(key), windows=plan.windows, runs=plan.runs)
+        except OutOfMemoryError as error:
+            seen.notes.append(f"no layers' times: {error}")  # a profiler holds more than a call does
+            plan.left = 0
+            return
         start_s = time.perf_counter() - start - sum(piece.total_ms) * plan.runs / 1e3
         seen.trace = joined(seen.trace, piece)
         plan.left -= plan.windows

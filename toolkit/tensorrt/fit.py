@@ -14,6 +14,9 @@ from toolkit.tensorrt.flavours import FLAVOURS
 
 # compute capability 8.0, as `SM80` has it
 AMPERE = 80
+# data centres' GPUs, which TensorRT for RTX has no kernels for
+ONLY_CLASSIC = ("SM90", "SM100", "SM103")
+GET_CLASSIC = "pip install 'cnnkit[tensorrt]' (classic TensorRT)"
 # what TensorRT for RTX says of an engine that it will not open
 DIAGNOSES = {
     "VERSION_MISMATCH": "another release of TensorRT-RTX built it",
@@ -39,6 +42,14 @@ def here(index: int = 0) -> Here:
     found = {name: version for name, one in FLAVOURS.items() if (version := one.version())}
     capability = gpus()[index].capability if index < device_count() else None
     return Here(capability=capability, versions=found)
+
+
+def beyond(capability: str, versions: Mapping[str, str]) -> str | None:
+    """Say why no TensorRT of those here runs on a GPU; None where one does, or where none is here."""
+    if capability not in ONLY_CLASSIC or list(versions) != ["rtx"]:
+        return None
+    rtx, classic = FLAVOURS["rtx"].label, FLAVOURS["classic"].label
+    return f"{rtx}, which is here, does not run on SM {_dotted(capability)}; classic {classic} is needed"
 
 
 def misfit(artifact: Artifact, machine: Here) -> str | None:
@@ -68,6 +79,12 @@ def misfit(artifact: Artifact, machine: Here) -> str | None:
     if name is None or _runs_on(target, name):
         return None
     here = f"{built}; this GPU is SM {_dotted(name)}"
+    if name in ONLY_CLASSIC and flavour.name == "rtx":
+        if "classic" not in machine.versions:
+            return (
+                f"{here}, which {flavour.label} does not run on: {GET_CLASSIC}, then {again}` builds it here"
+            )
+        return f"{here}, which {flavour.label} does not run on: {again} --flavour classic` builds it here"
     if flavour.name == "classic":  # it builds for the GPU that it runs on, so no target can be typed
         return f"{here}: `cnnkit verify {artifact.path} --rebuild` builds it here"
     return f"{here}: {again} --target {name.lower()}`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, is_out_of_memory
 from toolkit.figures import shape_text
 from toolkit.models import ModelSpec
 from toolkit.outputs import logits_of
@@ -13,7 +13,7 @@ from toolkit.recipes import Init
 from toolkit.telling import Tell, silent
 from toolkit.training import Job, seeding
 from toolkit.training.data.prepare import PreparedData
-from toolkit.training.process.failures import is_of_the_gpu, is_out_of_memory
+from toolkit.training.process.failures import is_of_the_gpu
 from toolkit.transfer import load_pretrained
 
 

@@ -198,13 +198,20 @@ def test_arrays_that_are_views_or_may_not_be_written_to_are_answered_alike(case:
     np.testing.assert_array_equal(fixed, inputs)
 
 
-def test_a_bound_call_can_be_repeated(case: Case) -> None:
+def test_bound_calls_can_be_repeated_and_answer_for_their_own_batches(case: Case) -> None:
     with case.open() as engine:
-        inputs = case.inputs(takes(engine, 2))
-        call = engine.bind(inputs)
-        for _ in range(3):
+        batches = [case.inputs(takes(engine, 2), seed=seed) for seed in (1, 2)]
+        first, second = map(engine.bind, batches)
+        wanted = case.wanted(batches[1])[0]
+        for call in (first, second, first):
             call()
-        assert_close(engine.logits(inputs), case.wanted(inputs)[0])
+        assert_close(engine.logits(batches[1]), wanted)
+        # where a call returns answers, they are its own batch's, whatever ran since
+        for call, batch in ((first, batches[0]), (second, batches[1])):
+            answer = call()
+            if isinstance(answer, (list, tuple, torch.Tensor)):
+                scores = answer if isinstance(answer, torch.Tensor) else answer[0]
+                assert_close(np.asarray(scores), case.wanted(batch)[0])
 
 
 def test_a_trace_names_every_node_and_times_it_in_every_window(case: Case) -> None:

@@ -339,3 +339,18 @@ def test_streams_divide_a_batch_and_answer_as_one_does(lenet: Artifact) -> None:
     found = list(BACKEND.variants(lenet, threads=2, batch=8))
     assert found == [{}, {"streams": "2"}]
     assert list(BACKEND.variants(lenet, threads=2, batch=1)) == [{}]
+
+
+@pytest.mark.parametrize("streams", ["1", "2"])
+def test_bound_calls_of_one_size_keep_their_own_batches(lenet: Artifact, streams: str) -> None:
+    """They share a request, whose input is the memory of one batch at a time."""
+    with BACKEND.open(lenet, EngineOptions(threads=2, chosen={"streams": streams})) as engine:
+        batch = pictures(2, seed=1)
+        wanted = engine.logits(batch)
+        first, _ = engine.bind(batch), engine.bind(pictures(2, seed=2))
+        first()
+        if streams == "1":
+            found = engine._requests[2].output_tensors[0].data
+        else:
+            found = engine._streamed[2].outputs()[0]
+        np.testing.assert_array_equal(found, wanted)

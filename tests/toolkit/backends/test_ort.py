@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import cnnkit
 from toolkit.artifacts import Artifact, open_artifact, shipped_root
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.backends.ort import LEVELS
-from toolkit.errors import CorruptError, NotFoundError, UnavailableError
+from toolkit.errors import CorruptError, NotFoundError, OutOfMemoryError, UnavailableError
 from toolkit.passports import Passport, TensorSpec
 from toolkit.traces import Trace
 
@@ -211,3 +212,16 @@ def test_the_kernels_of_a_loops_body_stand_on_its_row_once(tmp_path: Path) -> No
     assert "loop" in row.cells["ort"].nodes
     assert sum(name.startswith("loop › ") for name in row.cells["ort"].nodes) >= 2
     assert {row.type for row in run.rows if not row.modules} <= {"layout", "overhead"}
+
+
+def test_memory_that_ran_out_is_told_with_the_batch_and_is_no_fault_of_the_file(lenet: Artifact) -> None:
+    def run(names: object, feed: object) -> None:
+        raise RuntimeError("[ONNXRuntimeError] : 6 : FAIL : Failed to allocate memory for requested buffer")
+
+    with BACKENDS.load("ort").open(lenet, EngineOptions()) as engine:
+        whole, names = engine.session, engine.output_names
+        engine.session = SimpleNamespace(run=run, get_inputs=whole.get_inputs)
+        said = "cpu has no memory for a batch of 64 of lenet-maxpool in ort; a smaller --batch needs less"
+        with pytest.raises(OutOfMemoryError, match=f"^{said}$"):
+            engine.run(np.zeros((64, 1, 28, 28), np.float32))
+    assert names

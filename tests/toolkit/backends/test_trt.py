@@ -59,8 +59,17 @@ def test_an_engine_that_fits_has_nothing_said_of_it(engine: Artifact) -> None:
     [
         (
             Here(capability="SM90", versions={"rtx": "1.7.1.116"}),
-            "tiny.fp16.engine was built for SM 8.6, 8.9 by TensorRT-RTX 1.7.1.116; this GPU is SM 9.0: "
-            "`cnnkit export tiny --format trt --precision fp16 --target sm90`",
+            "tiny.fp16.engine was built for SM 8.6, 8.9 by TensorRT-RTX 1.7.1.116; this GPU is SM 9.0, which "
+            "TensorRT-RTX does not run on: pip install 'cnnkit[tensorrt]' (classic TensorRT), then "
+            "`cnnkit export tiny --format trt --precision fp16` builds it here",
+        ),
+        (
+            Here(capability="SM100", versions={"rtx": "1.7.1.116", "classic": "11.4.0"}),
+            "`cnnkit export tiny --format trt --precision fp16 --flavour classic` builds it here",
+        ),
+        (
+            Here(capability="SM120", versions={"rtx": "1.7.1.116"}),
+            "this GPU is SM 12.0: `cnnkit export tiny --format trt --precision fp16 --target sm120`",
         ),
         (
             Here(capability="SM120", versions={"rtx": "1.8.0.5"}),
@@ -143,7 +152,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def on_driver(driver: Path, engine: Artifact, code: str) -> object:
+def on_driver(driver: Path, engine: Artifact, code: str, **environment: str) -> object:
     """Run code in a process of its own where the driver and TensorRT are the stand-ins."""
     script = f"""
 import ctypes, importlib.util, json, sys
@@ -166,7 +175,12 @@ left_over = ctypes.CDLL({str(driver)!r}).left_over
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(REPO), "XDG_CACHE_HOME": str(engine.path.parent / "cache")},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPO),
+            "XDG_CACHE_HOME": str(engine.path.parent / "cache"),
+            **environment,
+        },
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -266,14 +280,52 @@ print(json.dumps([said, gpu.name, gpu.capability, cuda.driver_version(), Trt().a
     )
     assert answer == [
         [
-            "the NVIDIA driver refused cuMemAlloc_v2: out of memory",
-            "the NVIDIA driver refused cuDeviceGet: invalid device ordinal",
+            "the NVIDIA driver refused cuMemAlloc_v2: out of memory (error 2)",
+            "the NVIDIA driver refused cuDeviceGet: invalid device ordinal (error 101)",
         ],
         "Stand-in",
         "SM89",
         "13.0",
         ["cuda:0 Stand-in (SM89)"],
     ]
+
+
+def test_a_driver_that_does_not_start_is_told_with_its_own_words(driver: Path, engine: Artifact) -> None:
+    code = """
+said = []
+try: cuda.Device(0)
+except Exception as error: said.append(str(error))
+try: Trt().open(artifact, EngineOptions())
+except Exception as error: said.append(str(error).partition(" here: ")[2])
+print(json.dumps([said, cuda.device_count(), cuda.driver_version(), Trt().availability().why_not]))
+"""
+    (first, second), *known = on_driver(driver, engine, code, DRIVER_STARTS_WITH="802")  # type: ignore[misc]
+    why = "the NVIDIA driver does not start: system not yet initialized (error 802)"
+    assert first == f"{why}; `cnnkit doctor` says what is here"
+    assert second.startswith(f"it needs an NVIDIA GPU, and {why}; `--backend ort`") or "here is" in second
+    assert known == [0, "13.0", f"it needs an NVIDIA GPU, and {why}"]
+
+
+def test_a_gpu_that_tensorrt_for_rtx_does_not_run_on_is_told(driver: Path, engine: Artifact) -> None:
+    code = """
+state = Trt().availability()
+print(json.dumps([state.available, state.why_not, state.how_to_get]))
+"""
+    if importlib.util.find_spec("tensorrt") is not None:
+        pytest.skip("classic TensorRT is here")
+    assert on_driver(driver, engine, code, GPU_CAPABILITY="90") == [
+        False,
+        "TensorRT-RTX, which is here, does not run on SM 9.0; classic TensorRT is needed",
+        "pip install 'cnnkit[tensorrt]' (classic TensorRT)",
+    ]
+
+
+def test_a_gpu_that_is_not_here_is_told_beside_those_that_are(driver: Path, engine: Artifact) -> None:
+    code = """
+from toolkit.backends.trt import no_gpu
+print(json.dumps(no_gpu(3)))
+"""
+    assert on_driver(driver, engine, code) == "there is no GPU 3; `--device` takes cuda:0"
 
 
 @pytest.mark.gpu
@@ -301,6 +353,57 @@ print(json.dumps([names, seen.node_ms.tolist(), seen.runs, dict(seen.memory), fl
     )
     memory = {"weights_bytes": 123, "peak_activation_bytes": 4096}
     assert answer == [["double"], [[0.25], [0.25]], 6, memory, 2.0]
+
+
+def test_bound_calls_keep_their_own_batches_and_tell_what_tensorrt_refuses(
+    driver: Path, engine: Artifact
+) -> None:
+    answer = on_driver(
+        driver,
+        engine,
+        """
+found = []
+with TrtEngine(artifact, EngineOptions()) as opened:
+    def answer():
+        kept = opened._download()[0]
+        opened.device.synchronise()
+        return [*kept.shape, float(kept.max())]
+    batches = [np.full((size, 1, 2, 2), size, np.float32) for size in (2, 8)]
+    first, second = map(opened.bind, batches)
+    for call in (first, second, first):
+        call()
+        found.append(answer())
+    opened.run(np.zeros((4, 1, 2, 2), np.float32))
+    second()
+    found.append(answer())
+    opened.context.execute_async_v3 = lambda stream: False
+    try: second()
+    except Exception as error: found.append(str(error))
+print(json.dumps([found, left_over()]))
+""",
+    )
+    assert answer == [
+        [[2, 4, 4.0], [8, 4, 16.0], [2, 4, 4.0], [8, 4, 16.0], "TensorRT could not run the engine: None"],
+        0,
+    ]
+
+
+def test_a_batch_that_the_gpu_has_no_memory_for_is_told(driver: Path, engine: Artifact) -> None:
+    answer = on_driver(
+        driver,
+        engine,
+        """
+with TrtEngine(artifact, EngineOptions()) as opened:
+    whole = opened.device.buffer
+    opened.device.buffer = lambda name, size: whole(name, 2_000_000_000)
+    try: opened.run(np.zeros((4, 1, 2, 2), np.float32))
+    except Exception as error: print(json.dumps([type(error).__name__, str(error)]))
+""",
+    )
+    assert answer == [
+        "OutOfMemoryError",
+        "cuda:0 Stand-in (SM89) has no memory for a batch of 4 of tiny in trt; a smaller --batch needs less",
+    ]
 
 
 def test_copies_and_layers_of_a_call_are_timed_apart_and_leave_no_event(

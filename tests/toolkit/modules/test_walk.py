@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from toolkit import zoo
@@ -150,3 +153,15 @@ def test_a_network_that_is_built_with_values_is_walked_without_data_and_its_shar
     module = shadow(lambda channels, classes: Decides(), 3, 10)
     assert all(tensor.is_meta for tensor in module.parameters())
     assert [row.weights_bytes for row in walk(module.eval(), (2, 4))] == [4 * 20, 4 * 4]
+
+
+def test_outputs_are_freed_as_the_walk_ends() -> None:
+    """Not when the garbage collector runs next: on a GPU they would count as somebody's memory until then."""
+    seen: list[weakref.ref[torch.Tensor]] = []
+    gc.disable()
+    try:
+        visit(Twice(), torch.zeros(1, 1, 8, 8), lambda row, output: seen.append(weakref.ref(output)))
+        assert seen
+        assert [output for output in seen if output() is not None] == []
+    finally:
+        gc.enable()

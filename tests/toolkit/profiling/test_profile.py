@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 import cnnkit
 from tests.toolkit.profiling.comparing.test_differences import ROWS, profile_of
 from tests.toolkit.profiling.reports.test_notebook import Read
-from toolkit.errors import GateError, NotFoundError
+from toolkit.errors import GateError, NotFoundError, OutOfMemoryError
+from toolkit.profiling.bench import devices_of
 
 SHORT = cnnkit.ProfileSettings(duration_s=0.05, threads=1)
 
@@ -70,3 +72,53 @@ def test_a_comparison_takes_profiles_and_files_and_raises_when_it_is_required(tm
 def test_a_backend_that_is_not_there_names_the_nearest() -> None:
     with pytest.raises(NotFoundError, match=r"no backend 'orrt'; known: all, .* Did you mean 'ort'\?"):
         cnnkit.profile("lenet-maxpool", backends=["orrt"])
+
+
+HUNGRY = """
+import torch
+from torch import nn
+from toolkit.models import ModelSpec
+
+class Hungry(nn.Sequential):
+    def forward(self, x):
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return super().forward(x)
+
+def build(channels, classes):
+    return Hungry(nn.Flatten(), nn.Linear(16 * channels, classes))
+
+MODELS = (ModelSpec(name="hungry", family="own", input_shape=(1, 4, 4), build=build, classes=3),)
+"""
+
+
+def test_a_batch_without_memory_leaves_what_was_complete_before_it(tmp_path: Path) -> None:
+    file = tmp_path / "hungry.py"
+    file.write_text(HUNGRY)
+    settings = cnnkit.ProfileSettings(duration_s=0.02, threads=1, model_file=file)
+    told: list[str] = []
+
+    def profiled(*batches: int) -> cnnkit.Profile:
+        return cnnkit.profile(
+            "hungry", backends=["pytorch"], batches=batches, settings=settings, untrained=True,
+            root=tmp_path, tell=told.append,
+        )  # fmt: skip
+
+    found = profiled(1, 4)
+    assert [run.batch for run in found.runs] == [1]
+    assert found.partial
+    why = "cpu has no memory for a batch of 4 of hungry in pytorch; a smaller --batch needs less"
+    assert told[-1] == f"batch 4: {why}; what was complete before it is kept"
+    with pytest.raises(OutOfMemoryError, match=why):
+        profiled(4)
+
+
+def test_a_profile_names_the_devices_that_its_columns_ran_on() -> None:
+    (run,) = profile_of(ROWS, 0).runs
+    (key, column), *_ = run.backends.items()
+    on_gpu = dataclasses.replace(column, device="cuda", measured=True)
+    mixed = dataclasses.replace(
+        run, backends={key: on_gpu, "other": dataclasses.replace(on_gpu, device="cpu")}
+    )
+    assert devices_of([mixed]) == "cuda, cpu"
+    assert devices_of([dataclasses.replace(run, backends={})]) == ""

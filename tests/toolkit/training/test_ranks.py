@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from toolkit.artifacts import hash_file  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.models import ModelSpec  # noqa: E402
 from toolkit.training import jobs  # noqa: E402
+from toolkit.training.compute import ranks  # noqa: E402
+from toolkit.training.compute.candidates import formats  # noqa: E402
 from toolkit.training.compute.draws import GlobalDraws  # noqa: E402
 from toolkit.training.compute.ranks import joined  # noqa: E402
 from toolkit.training.compute.seats import Seat, seat_of  # noqa: E402
@@ -336,3 +339,30 @@ def test_in_fp32_ranks_differ_no_more_than_another_order_of_a_batch_s_pictures(
     )
     found = on_ranks(count, steps, "lenet-relu", tmp_path, changes, 100, None)[0]
     assert 0 < far(found, one) <= 10 * most
+
+
+@pytest.mark.parametrize(("device", "left"), [("cpu", ["destroyed"]), ("cuda", ["aborted"])])
+def test_an_error_on_gpus_waits_for_no_lost_rank(
+    device: str, left: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL waits for sums that a lost rank never adds to: the group is aborted there, not destroyed."""
+    import torch.distributed as dist
+
+    done: list[str] = []
+    monkeypatch.setattr(ranks, "seat_of", lambda: Seat(rank=0, count=2))
+    monkeypatch.setattr(ranks, "_group", lambda job, seat: ranks.Ranks())
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: done.append("destroyed"))
+    monkeypatch.setattr(dist.distributed_c10d, "_abort_process_group", lambda: done.append("aborted"))
+    job = replace(job_of("lenet-relu", tmp_path, {}), device=device)
+    with pytest.raises(CnnkitError, match="rank 1 ended"), joined(job):
+        raise CnnkitError("rank 1 ended")
+    assert done == left
+
+
+@pytest.mark.parametrize(("major", "wanted"), [(7, ("fp32", "fp16")), (8, ("fp32", "bf16", "fp16"))])
+def test_bf16_is_offered_where_a_gpu_has_it(
+    major: int, wanted: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`is_bf16_supported` is true where it is emulated, too."""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
+    assert formats("cuda:1") == wanted

@@ -46,12 +46,15 @@ def mismatch_of(before: Profile, after: Profile) -> Mismatch:
 
 
 def refuse_unlike(before: Profile, after: Profile) -> None:
-    """Raise CnnkitError where the threads or the device differ: that alone decides the times."""
-    if before.device != after.device:
-        raise CnnkitError(
-            f"the profiles are of other devices, {before.device} before and {after.device} after, and cannot "
-            f"be compared; profile again with `--device {before.device}`"
-        )
+    """Raise CnnkitError where the threads or a column's device differ: that alone decides the times."""
+    later = {(run.batch, key): device for run, key, device in _devices(after)}
+    for run, key, device in _devices(before):
+        other = later.get((run.batch, key), device)
+        if other != device:
+            raise CnnkitError(
+                f"the profiles are of other devices, {device} before and {other} after ({key}), and cannot "
+                f"be compared; profile again with `--device {device}`"
+            )
     if before.threads != after.threads:
         again = f"--threads {before.threads or after.threads}"
         both = "" if before.threads else "both "
@@ -59,6 +62,14 @@ def refuse_unlike(before: Profile, after: Profile) -> None:
             f"the profiles are of other numbers of threads, {threads_text(before.threads)} before and "
             f"{threads_text(after.threads)} after, and cannot be compared; profile {both}again with `{again}`"
         )
+
+
+def _devices(profile: Profile) -> Iterable[tuple[Run, str, str]]:
+    """Yield each column of each run with the device that it ran on; the first GPU is `cuda`, too."""
+    for run in profile.runs:
+        for key in timed_columns(run):
+            device = run.backends[key].device or profile.device
+            yield run, key, device.removesuffix(":0")
 
 
 def refuse_incomplete(found: Mismatch) -> None:

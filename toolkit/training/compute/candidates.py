@@ -15,6 +15,9 @@ from toolkit.schema import Magnitude
 from toolkit.training import Job
 from toolkit.training.compute.format import Compute, first_convolution
 
+# of the compute capability of the first GPUs that compute in bf16, Ampere's
+BF16_MAJOR = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeChoice:
@@ -79,5 +82,7 @@ def formats(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], ...]:
     if device == "mps":
         return ("fp32",)
     if device.startswith("cuda"):
-        return ("fp32", "bf16", "fp16") if torch.cuda.is_bf16_supported() else ("fp32", "fp16")
+        # `is_bf16_supported` counts GPUs that only emulate it, which is slower than fp32
+        has_bf16 = torch.cuda.get_device_properties(device).major >= BF16_MAJOR
+        return ("fp32", "bf16", "fp16") if has_bf16 else ("fp32", "fp16")
     return ("fp32", "bf16")

@@ -250,8 +250,23 @@ def joined(job: Job) -> Iterator[Ranks]:
         yield ranks
         # a rank that leaves while others still talk has torchrun abort now and then
         ranks.gather(None)
-    finally:
+    except BaseException:
+        _leave(job)
+        raise
+    dist.destroy_process_group()
+
+
+def _leave(job: Job) -> None:
+    """Part from the other ranks where something failed, without a wait for those that are lost."""
+    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import _abort_process_group
+
+    if not job.device.startswith("cuda"):
         dist.destroy_process_group()
+        return
+    # NCCL would wait for sums that a lost rank never adds to, and what failed would never be told
+    with contextlib.suppress(Exception):
+        _abort_process_group()
 
 
 def _group(job: Job, seat: Seat) -> Ranks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, is_out_of_memory
 from toolkit.training import Job
 
 
@@ -50,12 +50,6 @@ def explained(job: Job, *, begun: bool) -> Iterator[None]:
                 "`--device cpu` does without"
             ) from None
         raise
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether torch says that memory ran out, by class or, for the CPU, by words."""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    return type(error).__name__ == "OutOfMemoryError" or any(word in str(error).lower() for word in words)
 
 
 def is_of_the_gpu(error: Exception) -> bool:
