@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 IMAGENET = "imagenet"
 # of ImageNet's training pictures, in shares of 255: what torchvision's weights were trained with
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MOST = 0.8  # what holds a greater share of a body's figures is the body, not a block of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,23 +113,21 @@ def as_built(spec: ModelSpec, given: dict[str, Tensor], wanted: Mapping[str, Ten
 class Frozen:
     """A network of which only the head learns: the other layers' weights and running statistics stay.
 
-    A frozen batch norm normalises by its running statistics in training, too. `thaw` undoes all of it.
+    Frozen layers compute as they will when they are used: nothing of them is dropped, no block is skipped,
+    and batch norms normalise by their running statistics. `thaw` undoes all of it.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        from torch import nn
-
         self._module = module
-        kept = {id(parameter) for parameter in head(module).parameters()}
+        last = head(module)
+        kept = {id(parameter) for parameter in last.parameters()}
         self._stopped = [p for p in module.parameters() if p.requires_grad and id(p) not in kept]
         for parameter in self._stopped:
             parameter.requires_grad_(False)
-        # before each call, since train() of the whole network turns it on again
-        self._hooks = [
-            part.register_forward_pre_hook(_stay_in_eval)
-            for part in module.modules()
-            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part is not head(module)
-        ]
+        learning = {id(part) for top in head_with_dropout(module) for part in top.modules()}
+        self._still = [part for part in module.modules() if id(part) not in learning]
+        # before each call, since train() of the whole network turns its parts on again
+        self._hook = module.register_forward_pre_hook(self._hold)
 
     @property
     def sentence(self) -> str:
@@ -140,31 +139,83 @@ class Frozen:
         """Let all layers learn again; say how many figures do."""
         for parameter in self._stopped:
             parameter.requires_grad_(True)
-        for hook in self._hooks:
-            hook.remove()
-        self._stopped, self._hooks = [], []
+        self._hook.remove()
+        self._stopped, self._still = [], []
         count = sum(p.numel() for p in self._module.parameters() if p.requires_grad)
         return f"all layers learn from here on: {count:,} parameters"
 
+    def _hold(self, module: nn.Module, given: Any) -> None:
+        for part in self._still:
+            part.training = False
 
-def _stay_in_eval(module: nn.Module, given: Any) -> None:
-    module.training = False
+
+def head_with_dropout(module: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the head behind the dropout that stands directly before it, in the order of their calls.
+
+    That dropout is part of how the head learns, not of what the layers before it answer.
+    """
+    from torch import nn
+
+    last = head(module)
+    parts = list(module.modules())
+    found: list[nn.Module] = []
+    for part in reversed(parts[: parts.index(last)]):
+        if next(part.children(), None) is not None:
+            continue
+        if not isinstance(part, (nn.modules.dropout._DropoutNd, nn.Flatten, nn.Identity)):
+            break
+        found.append(part)
+    while found and not isinstance(found[-1], nn.modules.dropout._DropoutNd):
+        found.pop()
+    return (*reversed(found), last)
 
 
 def depths(module: nn.Module) -> dict[str, int]:
     """Return for each parameter how many blocks lie between it and the head, whose own are at 0.
 
-    A block is what a path's first word names, with the number that follows: conv1, layer1.0, features.3.
+    A block is a child of the network, such as a convolution. What holds nearly all of the body (`features`,
+    `backbone`), what holds the head and what holds nothing but numbered children (`layer1`) is no block: its
+    children are. A norm, or what a network holds beside its children, belongs to the block before it.
     """
-    names = [name for name, _ in module.named_parameters()]
-    blocks = {name: _block(name) for name in names}
-    order = list(dict.fromkeys(blocks.values()))
-    return {name: len(order) - 1 - order.index(block) for name, block in blocks.items()}
+    top = head_name(module)
+    body = _size(module) - _size(module.get_submodule(top))
+    blocks: list[_Block] = []
+    for block in _blocks(module, "", top, body):
+        if blocks and (block.joins or (blocks[0].joins and len(blocks) == 1 and not block.is_head)):
+            before = blocks.pop()
+            blocks.append(_Block(names=before.names + block.names, joins=block.joins and before.joins))
+        else:
+            blocks.append(block)
+    return {name: depth for depth, block in enumerate(reversed(blocks)) for name in block.names}
 
 
-def _block(name: str) -> str:
-    first, *rest = name.rpartition(".")[0].split(".")
-    return ".".join([first, *rest[:1]]) if rest and rest[0].isdigit() else first
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """Parameters by name that learn at one rate; `joins` tells that they belong to the block before them."""
+
+    names: tuple[str, ...]
+    joins: bool
+    is_head: bool = False
+
+
+def _blocks(part: nn.Module, path: str, top: str, body: int) -> Iterator[_Block]:
+    """Yield the blocks of a part that is none itself, in order; `body` is how much the whole body holds."""
+    own = tuple(name for name, _ in part.named_parameters(path, recurse=False))
+    if own:
+        yield _Block(names=own, joins=path != top, is_head=path == top)
+    for word, child in part.named_children():
+        inner = f"{path}.{word}" if path else word
+        inside = [word for word, one in child.named_children() if next(one.parameters(), None) is not None]
+        numbered = all(word.isdigit() for word in inside) and (not path or not word.isdigit())
+        if inside and (top.startswith(f"{inner}.") or numbered or _size(child) > _MOST * body):
+            yield from _blocks(child, inner, top, body)
+        elif named := dict(child.named_parameters(inner)):
+            thin = all(parameter.ndim < 2 for parameter in named.values())
+            yield _Block(names=tuple(named), joins=thin and inner != top, is_head=inner == top)
+
+
+def _size(part: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
 
 
 def head_name(module: nn.Module) -> str:

@@ -91,7 +91,8 @@ def test_frozen_layers_stay_exactly_as_they_were_while_the_head_learns() -> None
         optimizer.step()
     changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"fc.weight", "fc.bias"}
-    assert module.layer1.training
+    assert module.fc.training
+    assert not module.layer1.training
     assert frozen.thaw() == "all layers learn from here on: 11,181,642 parameters"
     module.train()
     module(torch.rand(4, 3, 32, 32))

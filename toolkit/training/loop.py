@@ -30,7 +30,7 @@ from toolkit.training.objective import Objective, main_labels
 from toolkit.training.optimisation import Average, clip, optimizer_of, rate_at
 from toolkit.training.progress import Progress
 from toolkit.training.teacher import Teacher
-from toolkit.transfer import Frozen, head
+from toolkit.transfer import Frozen
 from toolkit.weights import give
 
 
@@ -131,7 +131,7 @@ class Loop:
         """Let what frozen layers answer be computed anew: they are others, or learn."""
         self._features, self._tried_features, self._learner = None, False, self.module
 
-    def _dealt(self, after_step: Callable[[], None]) -> Batches:
+    def _dealt(self, after_step: Callable[[], None]) -> Batches | FrozenFeatures:
         """Return what an epoch deals out: pictures, or what frozen layers make of them, computed once."""
         setup = self.setup
         if self.frozen is None:
@@ -145,10 +145,10 @@ class Loop:
                 seed=setup.seed,
                 compute=setup.compute,
                 alive=after_step,
+                tell=setup.watcher.say,
             )
             if self._features is not None:
-                self._learner = head(self.module)
-                setup.watcher.say("the frozen layers' answers were computed once, for every epoch")
+                self._learner = self._features.learner
         return self._features or setup.batches
 
     def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,16 @@ _RISE, _START, _END = 0.3, 1 / 25, 1 / 25 / 1e4
 
 
 def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of a step, counted from 0 over the whole run."""
-    total = max(1, recipe.epochs * steps_per_epoch)
+    """Return the learning rate of a step, counted from 0 over the whole run.
+
+    The schedule runs twice where layers are let learn in the middle: what starts to learn at rest would
+    else know its fall alone.
+    """
+    epochs, thawed = recipe.epochs, recipe.unfreeze_at
+    if thawed is not None:
+        before = thawed * steps_per_epoch
+        epochs, step = (thawed, step) if step < before else (max(1, epochs - thawed), step - before)
+    total = max(1, epochs * steps_per_epoch)
     if recipe.schedule == "one-cycle":
         return recipe.lr * _one_cycle(step, total)
     warmup = recipe.warmup_epochs * steps_per_epoch

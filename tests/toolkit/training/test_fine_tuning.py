@@ -86,8 +86,9 @@ def test_a_body_that_would_never_be_let_learn_is_refused(make_job: Any) -> None:
 def test_frozen_features_computed_once_give_the_weights_of_computing_them_each_time(
     start: Outcome, make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # its dropout before the head stays the head's own; the one before that is off, as a frozen body's is
     job = make_job(
-        "lenet-relu",
+        "lenet-dropout",
         images=400,
         changes={**PLAIN, "epochs": 3},
         pretrained=str(start.checkpoint.path),
@@ -95,19 +96,33 @@ def test_frozen_features_computed_once_give_the_weights_of_computing_them_each_t
         arithmetic="fp32",
         threads=1,
     )
-    once = load_state(train(job, listener).checkpoint)
+    once = load_state(train(dataclasses.replace(job, loader="torch"), listener).checkpoint)
     assert any("were computed once" in line for line in listener.said)
-    monkeypatch.setattr(features, "augments", lambda recipe: True)
+    monkeypatch.setattr(features, "augmenting", lambda recipe: ("flip",))
     listener.said.clear()
     each = load_state(train(dataclasses.replace(job, name="each"), listener).checkpoint)
-    assert not any("were computed once" in line for line in listener.said)
+    assert any(
+        "compute in each epoch, since flip would change the pictures" in line for line in listener.said
+    )
     for key, value in once.items():
         torch.testing.assert_close(value, each[key], rtol=1e-5, atol=1e-6)
 
 
+class Noisy(torch.nn.Module):
+    """A network with noise that eval mode does not turn off."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(channels * 28 * 28, classes)
+
+    def forward(self, x: Any) -> Any:
+        return self.head((x + torch.rand_like(x)).flatten(1))
+
+
 def test_what_is_random_before_the_head_is_drawn_anew_each_time(make_job: Any, listener: Any) -> None:
-    train(make_job("lenet-dropout", images=100, changes=PLAIN, freeze=True, threads=1), listener)
-    assert not any("were computed once" in line for line in listener.said)
+    job = make_job(images=100, changes={**PLAIN, "guard": False}, freeze=True, threads=1)
+    train(dataclasses.replace(job, model=dataclasses.replace(job.model, build=Noisy)), listener)
+    assert any("compute in each epoch: something in them is random" in line for line in listener.said)
 
 
 def test_a_body_is_frozen_and_then_learns(start: Outcome, make_job: Any, listener: Any) -> None:
@@ -151,9 +166,6 @@ def test_rates_fall_with_the_depth_of_a_block() -> None:
     module = zoo.model("lenet-relu").build(1, 10)
     assert set(depths(module).values()) == {0, 1, 2, 3, 4}
     assert depths(module)["fc3.weight"] == 0
-    wide = depths(zoo.model("resnet18").build(3, 10))
-    assert wide["fc.bias"] == 0
-    assert wide["layer4.1.conv1.weight"] == wide["layer4.1.bn2.bias"] == 1
     before = {name: value.detach().clone() for name, value in module.named_parameters()}
     recipe = Recipe(name="x", optimizer="sgd", lr=1.0, layer_decay=0.5)
     optimizer = optimizer_of(recipe, module)
@@ -164,3 +176,45 @@ def test_rates_fall_with_the_depth_of_a_block() -> None:
     for name, value in module.named_parameters():
         moved = float((before[name] - value.detach()).mean())
         assert moved == pytest.approx(0.5 ** depths(module)[name], rel=1e-4)
+
+
+class Backboned(torch.nn.Module):
+    """A network of one's own around another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = torch.nn.Sequential(*(torch.nn.Conv2d(4, 4, 3) for _ in range(3)))
+        self.head = torch.nn.Linear(4, 2)
+
+
+BLOCKS = {
+    "resnet18": {"fc.bias": 0, "layer4.1.conv1.weight": 1, "layer4.1.bn2.bias": 1, "bn1.weight": 9},
+    # a stem with its norm, four blocks with three transitions between them, the last norm
+    "densenet121": {
+        "classifier.weight": 0,
+        "features.norm5.weight": 1,
+        "features.denseblock4.denselayer1.norm1.weight": 1,
+        "features.conv0.weight": 8,
+        "features.norm0.weight": 8,
+    },
+    "regnet_y_400mf": {"fc.weight": 0, "stem.1.weight": 5, "trunk_output.block4.block4-0.proj.0.weight": 1},
+    "vit_b_16": {
+        "heads.head.weight": 0,
+        "encoder.ln.weight": 1,
+        "encoder.layers.encoder_layer_11.ln_1.bias": 1,
+        "encoder.pos_embedding": 13,
+        "class_token": 13,
+        "conv_proj.weight": 13,
+    },
+    "efficientnet_b0": {"classifier.1.weight": 0, "features.8.0.weight": 1, "features.0.0.weight": 9},
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_are_found_however_a_network_holds_them(name: str) -> None:
+    models = pytest.importorskip("torchvision").models
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):  # a RegNet computes its widths
+        found = depths(models.get_model(name, weights=None))
+    assert {path: found[path] for path in BLOCKS[name]} == BLOCKS[name]
+    assert len(set(found.values())) == max(BLOCKS[name].values()) + 1
+    assert depths(Backboned())["backbone.0.weight"] == 3

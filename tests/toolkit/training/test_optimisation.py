@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -67,6 +68,19 @@ def test_constant_is_constant_and_warm_up_is_linear() -> None:
     rising = rates(Recipe(name="x", epochs=EPOCHS, lr=0.4, warmup_epochs=2))
     assert rising[: 2 * STEPS] == pytest.approx([0.4 * (i + 1) / (2 * STEPS) for i in range(2 * STEPS)])
     assert set(rising[2 * STEPS :]) == {0.4}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "step"])
+def test_where_layers_are_let_learn_the_schedule_begins_anew(schedule: str) -> None:
+    whole = Recipe(name="x", epochs=EPOCHS, lr=0.4, schedule=schedule, unfreeze_at=4, step_epochs=3)  # type: ignore[arg-type]
+    head, all_layers = (
+        [
+            rate_at(replace(whole, epochs=epochs, unfreeze_at=None), step, STEPS)
+            for step in range(epochs * STEPS)
+        ]
+        for epochs in (4, EPOCHS - 4)
+    )
+    assert rates(whole) == head + all_layers
 
 
 OPTIMIZERS = [

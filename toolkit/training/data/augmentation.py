@@ -21,18 +21,24 @@ from toolkit.training.data.randaugment import randaugment
 
 def augments(recipe: Recipe) -> bool:
     """Tell whether a recipe changes pictures at random."""
-    return bool(
-        recipe.crop_area is not None
-        or recipe.flip
-        or recipe.rotate_degrees
-        or recipe.shift_pixels
-        or recipe.crop_padding
-        or recipe.augmix
-        or recipe.randaugment
-        or recipe.colour
-        or recipe.cutout_pixels
-        or recipe.erasing
-    )
+    return bool(augmenting(recipe))
+
+
+def augmenting(recipe: Recipe) -> tuple[str, ...]:
+    """Return the words of the fields by which a recipe changes pictures at random."""
+    fields = {
+        "crop-area": recipe.crop_area is not None,
+        "flip": recipe.flip,
+        "rotate-degrees": recipe.rotate_degrees,
+        "shift-pixels": recipe.shift_pixels,
+        "crop-padding": recipe.crop_padding,
+        "augmix": recipe.augmix,
+        "randaugment": recipe.randaugment,
+        "colour": recipe.colour,
+        "cutout-pixels": recipe.cutout_pixels,
+        "erasing": recipe.erasing,
+    }
+    return tuple(word for word, asked in fields.items() if asked)
 
 
 def augment(images: Tensor, recipe: Recipe, random: Generator) -> Tensor:

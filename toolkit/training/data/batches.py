@@ -27,9 +27,12 @@ from toolkit.training.data.augmentation import augment
 from toolkit.training.data.balance import balanced_order
 from toolkit.training.data.mixing import mixes
 
+# in the place of an epoch: every picture once in its own order, nothing augmented
+IN_ORDER = -1
+
 
 class Batches(Protocol):
-    """A training split dealt out in batches; `steps` an epoch, `images` a whole epoch's.
+    """A training split dealt out in batches; `steps` an epoch, `images` a whole epoch's, `count` all.
 
     Where several ranks train, the input is of a rank's own pictures, or of all where the recipe mixes them;
     the labels are always those of the whole batch.
@@ -37,6 +40,11 @@ class Batches(Protocol):
 
     steps: int
     images: int
+    count: int
+    seat: Seat
+
+    def plain(self) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield (input, labels) of every picture in its own order, nothing augmented, on every rank."""
 
     def epoch(self, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield (input, labels) on the training device, from step `first` of an epoch on."""
@@ -138,13 +146,22 @@ class Dealer:
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
         self.steps = steps_in(len(data), recipe.batch)
         self.images = min(len(data), self.steps * recipe.batch)
+        self.count = len(data)
+
+    @property
+    def steps_in_order(self) -> int:
+        """How many batches all pictures are, the last one of any size."""
+        return -(-self.count // self.recipe.batch)
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return the pictures and labels of (epoch, step)."""
+        """Return the pictures and labels of (epoch, step), or of all ranks' of (IN_ORDER, step)."""
         epoch, step = place
+        if epoch == IN_ORDER:
+            first = step * self.recipe.batch
+            return self.chosen(torch.arange(first, min(first + self.recipe.batch, self.count)))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, epoch_order(self._labels, self.recipe, self._seed, epoch)
         chosen = self._order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
@@ -177,14 +194,12 @@ class MemoryBatches:
         self._dealer = Dealer(data, recipe, seed, seat)
         self.seat = seat
         self._transform = transform
-        self.steps, self.images = self._dealer.steps, self._dealer.images
-        self.count = len(data)
+        self.steps, self.images, self.count = self._dealer.steps, self._dealer.images, self._dealer.count
 
     def plain(self) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield (input, labels) of every picture in its own order, nothing augmented."""
-        size = self._dealer.recipe.batch
-        for start in range(0, self.count, size):
-            images, labels = self._dealer.chosen(torch.arange(start, min(start + size, self.count)))
+        for step in range(self._dealer.steps_in_order):
+            images, labels = self._dealer[IN_ORDER, step]
             yield self._transform(images), labels.to(self._transform.device)
 
     def epoch(self, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:

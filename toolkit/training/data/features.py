@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any
+import contextlib
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from toolkit.figures import bytes_text
 from toolkit.outputs import logits_of
 from toolkit.recipes import Recipe
+from toolkit.telling import Tell
 from toolkit.training import seeding
 from toolkit.training.compute.format import Compute
-from toolkit.training.data.augmentation import augments
-from toolkit.training.data.batches import MemoryBatches, epoch_order
-from toolkit.training.data.mixing import mixes
-from toolkit.transfer import head
+from toolkit.training.data.augmentation import augmenting
+from toolkit.training.data.batches import Batches, epoch_order
+from toolkit.training.data.mixing import mixing
+from toolkit.transfer import head_with_dropout
 
 # more features than that are computed anew in each epoch
 _MOST_BYTES = 2 << 30
 
 
 class FrozenFeatures:
-    """A training split as the head's inputs, in memory, dealt out in the order of its pictures."""
+    """A training split as the head's inputs, in memory, dealt out in the order of its pictures.
 
-    def __init__(self, features: Tensor, labels: Tensor, recipe: Recipe, seed: int, batches: MemoryBatches):
-        self._features, self._labels = features, labels
+    `learner` is what they are for: the head, behind dropout of its own where it has any.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        learner: nn.Module,
+        *,
+        recipe: Recipe,
+        seed: int,
+        batches: Batches,
+    ) -> None:
+        self._features, self._labels, self.learner = features, labels, learner
         self._recipe, self._seed = recipe, seed
         self.steps, self.images, self._seat = batches.steps, batches.images, batches.seat
 
@@ -41,55 +55,64 @@ class FrozenFeatures:
 
 def frozen_features(
     module: nn.Module,
-    batches: object,
+    batches: Batches,
     recipe: Recipe,
     *,
     seed: int,
     compute: Compute,
     alive: Callable[[], None],
+    tell: Tell,
 ) -> FrozenFeatures | None:
     """Compute the head's inputs of every training picture; None where they are not the same each time.
 
-    They are not where pictures are augmented or mixed, where something random stands before the head, or
-    where more comes after it. `alive` is called after each batch.
+    They are not where pictures are augmented or mixed, where something is random in eval mode, too, or where
+    more than the head comes after them. `tell` hears what came of it, and why. `alive` is called after each
+    batch; the module is left in training mode.
     """
-    if not isinstance(batches, MemoryBatches) or augments(recipe) or mixes(recipe):
+    again = "the frozen layers compute in each epoch"
+    words = [*augmenting(recipe), *mixing(recipe)]
+    if words:
+        changing = ", ".join(words)
+        tell(f"{again}, since {changing} would change the pictures; without, they would compute once")
         return None
+    tail = head_with_dropout(module)
+    learner = nn.Sequential(*tail)
     seen: list[Tensor] = []
-
-    def keep(part: nn.Module, given: Any) -> None:
-        seen.append(given[0])
-
-    module.train()
     found: list[Tensor] = []
     labels: list[Tensor] = []
-    hook = head(module).register_forward_pre_hook(keep)
+    hook = tail[0].register_forward_pre_hook(lambda part, given: seen.append(given[0]))
+    module.eval()
     try:
-        with torch.no_grad(), compute.autocast():
-            for images, truth in batches.plain():
+        with torch.no_grad(), compute.autocast(), contextlib.closing(batches.plain()) as dealt:
+            for images, truth in dealt:
                 seen.clear()
                 seeding.reseed(compute.device, seed, seeding.DROPOUT, 0, len(found))
                 answers = logits_of(module(images))
-                if not found and not _is_all(module, images, answers, seen, compute):
-                    return None
-                if seen[0].numel() * seen[0].element_size() / len(truth) * batches.count > _MOST_BYTES:
+                if not found:
+                    seeding.reseed(compute.device, 1, seeding.DROPOUT, 0, 0)
+                    others = logits_of(module(images))
+                    if not _decides(learner, seen, (answers, others)):
+                        tell(f"{again}: something in them is random, or more than a layer comes after them")
+                        return None
+                size = seen[0].numel() * seen[0].element_size() / len(truth) * batches.count
+                if size > _MOST_BYTES:
+                    tell(f"{again}: to keep their answers would take {bytes_text(size)}")
                     return None
                 found.append(seen[0])
                 labels.append(truth)
                 alive()
     finally:
         hook.remove()
-    return FrozenFeatures(torch.cat(found), torch.cat(labels), recipe, seed, batches)
+        module.train()
+    tell("the frozen layers' answers were computed once, for every epoch")
+    return FrozenFeatures(
+        torch.cat(found), torch.cat(labels), learner, recipe=recipe, seed=seed, batches=batches
+    )
 
 
-def _is_all(module: nn.Module, images: Tensor, answers: Tensor, seen: list[Tensor], compute: Compute) -> bool:
-    """Tell whether the head's input decides the answer, and another draw of what is random does not."""
-    if len(seen) != 1:
+def _decides(learner: nn.Module, seen: Sequence[Tensor], answers: tuple[Tensor, Tensor]) -> bool:
+    """Tell whether what a learner is given decides the answer, and another draw has changed neither."""
+    if len(seen) != 2 or not torch.equal(seen[0], seen[1]) or not torch.equal(*answers):
         return False
-    seeding.reseed(compute.device, 1, seeding.DROPOUT, 0, 0)
-    first = seen[0]
-    again = logits_of(module(images))
-    same = len(seen) == 2 and torch.equal(first, seen[1]) and torch.equal(answers, again)
-    own = head(module)(first)
-    del seen[1:]
-    return same and own.shape == answers.shape and torch.equal(own, answers)
+    own = learner(seen[0])
+    return own.shape == answers[0].shape and torch.equal(own, answers[0])

@@ -15,7 +15,12 @@ from toolkit.training import seeding
 
 def mixes(recipe: Recipe) -> bool:
     """Tell whether a recipe mixes pictures."""
-    return recipe.mixup > 0 or recipe.cutmix > 0
+    return bool(mixing(recipe))
+
+
+def mixing(recipe: Recipe) -> tuple[str, ...]:
+    """Return the words of the fields by which a recipe mixes pictures."""
+    return tuple(word for word, alpha in (("mixup", recipe.mixup), ("cutmix", recipe.cutmix)) if alpha > 0)
 
 
 def mixed(

@@ -17,21 +17,20 @@ from toolkit.errors import CnnkitError
 from toolkit.models import Recipe
 from toolkit.processes import end_with_parent
 from toolkit.training.compute.seats import ALONE, Seat
-from toolkit.training.data.batches import Dealer, InputTransform
+from toolkit.training.data.batches import IN_ORDER, Dealer, InputTransform
 
 
 class Places(Sampler[tuple[int, int]]):
-    """The (epoch, step) places of an epoch from a step on; the epoch is set before each pass."""
+    """The (epoch, step) places of an epoch, whose `steps` are set before each pass."""
 
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self.epoch, self.first = 0, 0
+    def __init__(self) -> None:
+        self.epoch, self.steps = 0, range(0)
 
     def __len__(self) -> int:
-        return self._steps - self.first
+        return len(self.steps)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, step) for step in range(self.first, self._steps))
+        return ((self.epoch, step) for step in self.steps)
 
 
 class Told:
@@ -69,7 +68,7 @@ class WorkerBatches:
     ) -> None:
         dealer = Dealer(data, recipe, seed, seat)
         self._transform = transform
-        self._places = Places(dealer.steps)
+        self._places = Places()
         self._loader: DataLoader[tuple[Tensor, Tensor] | CnnkitError] = DataLoader(
             Told(dealer),  # type: ignore[arg-type]  # DataLoader asks only for the two methods
             batch_size=None,  # the dealer's items are batches
@@ -81,14 +80,22 @@ class WorkerBatches:
             pin_memory=transform.device.type == "cuda",
             generator=torch.Generator(),  # or it would draw from the one that dropout draws from
         )
-        self.steps, self.images = dealer.steps, dealer.images
+        self.steps, self.images, self.count = dealer.steps, dealer.images, dealer.count
+        self.seat, self._in_order = seat, range(dealer.steps_in_order)
+
+    def plain(self) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield (input, labels) of every picture in its own order, nothing augmented."""
+        return self._dealt(IN_ORDER, self._in_order)
 
     def epoch(self, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield (input, labels) on the training device, from step `first` of an epoch on.
 
         Closed before its end, it ends the processes: what they have read ahead is of no use.
         """
-        self._places.epoch, self._places.first = epoch, first
+        return self._dealt(epoch, range(first, self.steps))
+
+    def _dealt(self, epoch: int, steps: range) -> Generator[tuple[Tensor, Tensor], None, None]:
+        self._places.epoch, self._places.steps = epoch, steps
         try:
             for dealt in self._loader:
                 if isinstance(dealt, CnnkitError):
