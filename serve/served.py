@@ -14,12 +14,12 @@ from pathlib import Path
 
 from serve.classifier import Classifier
 from serve.settings import OpeningSettings
-from toolkit.artifacts import Artifact, find_artifacts, open_artifact, read_passport
+from toolkit.artifacts import Artifact, open_artifact, read_passport
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, Backend, backend_names
 from toolkit.choices import ChoiceFile, choice_path, not_opened, origin_of, read_choice, weights_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.opening import as_asked, describe, fits, is_path, newest_name, readings
-from toolkit.resolving import resolve_choice, said_choice, settings_of
+from toolkit.opening import as_asked, describe, fits, is_path, newest_name, readings, standing
+from toolkit.resolving import outdated, resolve_choice, said_choice, settings_of
 from toolkit.telling import Tell, silent
 
 # a file that could not be opened is tried anew this much later: it may be whole by then, a device free
@@ -72,9 +72,14 @@ class ServedModel:
 
     @property
     def said(self) -> str:
-        """Say in words which file is served and, where it was chosen, as what."""
+        """Say in words which file is served, as what it was chosen, or that newer weights are here."""
         file = describe(self.artifact) if self.artifact else self.label
-        return f"{file}, as chosen: {said_choice(self.choice)}" if self.choice else file
+        if self.choice:
+            return f"{file}, as chosen: {said_choice(self.choice)}"
+        if self.artifact is None or self.pinned:
+            return file
+        why = outdated(self.artifact, self.backend.name, self.opening.root)
+        return f"{file}; {why}" if why else file
 
     @property
     def default(self) -> str:
@@ -102,7 +107,7 @@ class ServedModel:
             return [as_asked(Artifact(path=path, passport=read_passport(path)), selection)]
         return [
             Artifact(path=path, passport=reading)
-            for path, passport in find_artifacts(self.opening.root, self.name)
+            for path, passport in standing(self.opening.root, self.name)
             for reading in readings(passport, selection)
             if fits(reading, replace(selection, precision=reading.precision))
         ]
@@ -273,12 +278,15 @@ def _unchosen(model: ServedModel, opening: OpeningSettings, usual: Backend, tell
     why = model.choice and not_opened(model.choice, opening.root)
     if not why:
         return None
-    made = _usual(model.name, opening, usual, choices=True)
-    made.looked_at = model.choice
-    newest = made.artifact and origin_of(opening.root, made.artifact) == weights_of(opening.root, model.name)
+    made = None
+    with contextlib.suppress(NotFoundError):  # as where nothing but what ships is exported
+        made = _usual(model.name, opening, usual, choices=True)
+        made.looked_at = model.choice
+    file = made.artifact if made else None
+    newest = file and origin_of(opening.root, file) == weights_of(opening.root, model.name)
     name, until = model.name, f"or until `cnnkit export {model.name}`, what was chosen is served on"
-    if made.artifact and newest:
-        until = f"{made.artifact.path.name} is served"
+    if file and newest:
+        until = f"{file.path.name} is served"
     tell(
         f"what was chosen for {name} does not hold any more: {why}; `cnnkit choose {name}` chooses again, "
         f"and until then, {until}"

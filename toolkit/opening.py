@@ -18,6 +18,7 @@ from toolkit.artifacts import (
     sidecar,
 )
 from toolkit.checkpoints import model_file_hash, untrained_name, write_untrained
+from toolkit.choices import origin_of, weights_of
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, NotFoundError, needs_extra, unknown_name
 from toolkit.figures import age_text
@@ -63,15 +64,17 @@ def open_model(text: str | None, selection: Selection) -> Artifact:
     """Open what MODEL names. Raises NotFoundError with what to type next.
 
     A name opens the newest artifact in one of the selection's formats and its precision, never an
-    untrained one unless asked. A network of a package of which nothing is here opens its published weights,
-    where this machine's caches hold them. None opens the newest of all names.
+    untrained one unless asked, and none that ships where weights of one's own are newer. A network of a
+    package of which nothing is here opens its published weights, where this machine's caches hold them.
+    None opens the newest of all names.
     """
     if text is not None and is_path(text):
         return as_asked(open_artifact(Path(text)), selection)
     name = newest_name(selection) if text is None else text
     if selection.untrained:
         return _open_untrained(name, selection)
-    fitting = [path for path, passport in find_artifacts(selection.root, name) if fits(passport, selection)]
+    known = standing(selection.root, name)
+    fitting = [path for path, passport in known if fits(passport, selection)]
     if not fitting and selection.precision == "fp32":
         # a network that came halved or quantised has that one precision: its name means it
         own = replace(selection, precision=_own_precision(selection, name))
@@ -80,6 +83,22 @@ def open_model(text: str | None, selection: Selection) -> Artifact:
     if fitting:
         return as_asked(open_artifact(fitting[0]), selection)
     return _open_published(name, selection)
+
+
+def standing(root: Path, name: str) -> list[tuple[Path, Passport]]:
+    """Return a name's artifacts, newest first, without what ships where the newest weights are others.
+
+    Weights that ship would answer in place of one's own, of which no export is here yet.
+    """
+    found = find_artifacts(root, name)
+    if not any(is_shipped(path) for path, _ in found):
+        return found
+    newest = weights_of(root, name)
+
+    def stands(path: Path, passport: Passport) -> bool:
+        return not is_shipped(path) or origin_of(root, Artifact(path=path, passport=passport)) == newest
+
+    return [(path, passport) for path, passport in found if stands(path, passport)]
 
 
 def take_weights(model: str | Path | None, file: Path | str | None, root: Path) -> str | Path | None:
@@ -180,7 +199,8 @@ def _open_untrained(name: str, selection: Selection) -> Artifact:
 
 
 def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
-    others = find_artifacts(selection.root, name)
+    others = standing(selection.root, name)
+    behind = len(find_artifacts(selection.root, name)) > len(others)
     finished = [entry for entry in others if entry[1].trained is not False]
     if finished:
         have = ", ".join(sorted({f"{p.format} {p.precision}" for _, p in finished}))
@@ -190,8 +210,9 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
                 f"{name} came as {own} and is here as {have}, not as {wanted}: leave --precision away, or "
                 "import the fp32 file that it was made of"
             )
+        ships = " (what ships is of other weights)" if behind else ""
         return NotFoundError(
-            f"{name} is here as {have}, not as {wanted}: "
+            f"{name} is here as {have}, not as {wanted}{ships}: "
             f"`cnnkit export {name} --precision {selection.precision}` makes it of its fp32 weights"
         )
     try:

@@ -22,8 +22,9 @@ from toolkit.backends import (
     opener,
     openers,
 )
-from toolkit.choices import ChoiceFile, chosen_path, find_choice
+from toolkit.choices import ChoiceFile, chosen_path, find_choice, origin_of, weights_of
 from toolkit.errors import CnnkitError
+from toolkit.graphs import GRAPH
 from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model
 from toolkit.telling import Tell
 
@@ -107,7 +108,8 @@ def resolve(text: str | None, *, backend: str | None, selection: Selection) -> R
     if backend is not None:
         named = BACKENDS.load(backend)
         named.require()
-        return Resolved(artifact=open_model(text, named.opens(selection)), backend=backend)
+        artifact = open_model(text, named.opens(selection))
+        return Resolved(artifact=artifact, backend=backend, why=outdated(artifact, backend, selection.root))
     usual, reference = BACKENDS.load(DEFAULT_BACKEND), opener(CHECKPOINT)
     artifact = open_model(text, _formats(selection, usual, reference))
     if artifact.passport.format not in usual.formats:
@@ -115,7 +117,23 @@ def resolve(text: str | None, *, backend: str | None, selection: Selection) -> R
     why = f"backend {usual.name}: an ONNX is here (`--backend {reference.name}` asks the checkpoint)"
     if artifact.passport.imported_sha256 is not None:  # it came as a graph: no checkpoint stands behind it
         return Resolved(artifact=artifact, backend=usual.name)
-    return Resolved(artifact=artifact, backend=usual.name, why=why)
+    return Resolved(
+        artifact=artifact, backend=usual.name, why=outdated(artifact, usual.name, selection.root) or why
+    )
+
+
+def outdated(artifact: Artifact, backend: str, root: Path) -> str | None:
+    """Say that what a name opens is of other weights than the newest, and what to type; None where not."""
+    known, name = artifact.passport, artifact.name
+    if known.trained is False or origin_of(root, artifact) == weights_of(root, name):
+        return None
+    word = BACKENDS.load(backend).formats.get(known.format)
+    form = f" --format {word}" if word and word != GRAPH else ""
+    precision = f" --precision {known.precision}" if known.precision != "fp32" else ""
+    return (
+        f"warning: {artifact.path.name} is of other weights than the newest of {name}: "
+        f"`cnnkit export {name}{form}{precision}` makes it anew"
+    )
 
 
 def _formats(selection: Selection, *backends: Backend) -> Selection:

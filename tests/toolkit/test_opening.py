@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.toolkit.test_artifacts import passport
-from toolkit.artifacts import Artifact, artifact_path, stamp, write_bytes
+from toolkit.artifacts import Artifact, artifact_path, read_passport, stamp, write_bytes
 from toolkit.checkpoints import load_module
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.opening import Selection, describe, is_path, newest_name, open_model
@@ -45,6 +45,25 @@ def test_a_missing_precision_says_what_is_here_and_how_to_make_it(tmp_path: Path
     put(tmp_path, "lenet")
     with pytest.raises(NotFoundError, match=r"is here as onnx fp32, not as onnx fp16: `cnnkit export lenet"):
         open_model("lenet", selection(tmp_path, precision="fp16"))
+
+
+def test_weights_of_ones_own_are_never_stood_in_for_by_what_ships(tmp_path: Path) -> None:
+    name = "lenet-maxpool"
+    shipped = open_model(name, selection(tmp_path))
+    halved = {"source_sha256": shipped.passport.sha256, "created": "2099-01-01"}
+    put(tmp_path, name, "fp16", **halved)  # made of what ships, which stays what the name means
+    assert open_model(name, selection(tmp_path)).path == shipped.path
+    own = tmp_path / name / f"{name}.safetensors"
+    write_bytes(own, b"newer weights")
+    stamp(own, passport(format="safetensors", created="2099-01-02"))
+    why = (
+        r"not as onnx fp32 \(what ships is of other weights\): `cnnkit export lenet-maxpool --precision fp32"
+    )
+    with pytest.raises(NotFoundError, match=why):
+        open_model(name, selection(tmp_path))
+    assert open_model(name, selection(tmp_path, formats=("safetensors",))).path == own
+    put(tmp_path, name, source_sha256=read_passport(own).sha256)
+    assert open_model(name, selection(tmp_path)).path.parent == own.parent
 
 
 def test_an_untrained_artifact_is_never_opened_unasked(tmp_path: Path) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import toolkit.backends
-from toolkit.artifacts import stamp
+from serve.served import line_up
+from serve.settings import OpeningSettings
+from toolkit.artifacts import read_passport, stamp
 from toolkit.backends import BACKENDS
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import Selection
-from toolkit.passports import Passport, TensorSpec
+from toolkit.passports import Passport, TensorSpec, as_precision
 from toolkit.resolving import resolve
 
 PLUGIN = """
@@ -79,3 +82,27 @@ def test_a_backend_of_another_format_or_none_at_all_is_refused(graph: Path, tmp_
         resolve(str(graph), backend="pytorch", selection=Selection(root=tmp_path))
     with pytest.raises(NotFoundError, match="Did you mean 'pytorch'"):
         resolve(str(graph), backend="pytorh", selection=Selection(root=tmp_path))
+
+
+def test_a_name_whose_export_is_of_older_weights_says_so_and_what_to_type(
+    graph: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "net"
+    folder.mkdir()
+    weights = folder / "net.safetensors"
+    known = read_passport(graph)
+    for stem, precision, what in ((".onnx", "fp32", ""), (".fp16.onnx", "fp16", " --precision fp16")):
+        weights.write_bytes(b"weights")
+        made_of = stamp(weights, replace(known, format="safetensors")).passport.sha256
+        path = folder / f"net{stem}"
+        path.write_bytes(stem.encode())
+        stamp(path, replace(known, precision=precision, source_sha256=made_of))
+        selection = Selection(root=tmp_path, precision=as_precision(precision))
+        assert resolve("net", backend="ort", selection=selection).why is None
+        weights.write_bytes(b"newer weights")
+        stamp(weights, replace(known, format="safetensors"))
+        why = f"of other weights than the newest of net: `cnnkit export net{what}` makes it anew"
+        assert why in (resolve("net", backend="ort", selection=selection).why or "")
+        (served,) = line_up(["net"], "ort", OpeningSettings(**vars(selection)), others=False)
+        assert why in served.said
+        assert resolve(str(path), backend="ort", selection=selection).why is None
