@@ -109,8 +109,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all; a number that is not finite is refused."""
-    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    write_bytes(path, json_text(data).encode())
+
+
+def json_text(data: Mapping[str, Any]) -> str:
+    """Return JSON as it stands in files. Raises ValueError for a number that is not finite."""
+    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def size_bytes(path: Path) -> int:

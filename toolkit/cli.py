@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -15,10 +15,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit import schema
-from toolkit.artifacts import artifacts_root, check_name
+from toolkit.artifacts import artifacts_root, check_name, refuse_unwritable, write_bytes
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.machine.cpu import MOST_THREADS
-from toolkit.passports import Precision
+from toolkit.passports import Precision, as_precision
 from toolkit.tables import TextTable
 
 if TYPE_CHECKING:
@@ -43,10 +43,17 @@ def options(*decorators: Callable[[Function], Function]) -> Callable[[Function],
     return apply
 
 
+# the precisions that have switches of their own
+SHORT: tuple[Precision, ...] = ("fp16", "int8")
+
+
+def _short_of(context: click.Context) -> list[Precision]:
+    return [word for word in SHORT if context.meta.get(f"cnnkit.{word}")]
+
+
 def _precision(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
     """Fold --fp16 and --int8, which are parsed first, into --precision."""
-    short = [word for word in ("fp16", "int8") if context.meta.get(f"cnnkit.{word}")]
-    asked = {*short, value} - {None}
+    asked = {*_short_of(context), value} - {None}
     if len(asked) > 1:
         raise click.UsageError(
             f"these precisions contradict each other: {', '.join(sorted(map(str, asked)))}"
@@ -246,17 +253,90 @@ precision_option = options(
         callback=_precision,
         help="Number format (default: fp32).",
     ),
-    short("fp16"),
-    short("int8"),
+    *map(short, SHORT),
 )
+
+
+def _precisions(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[Precision, ...]:
+    """Fold --fp16 and --int8, which are parsed first, into several precisions; none where none is typed."""
+    try:
+        return tuple(dict.fromkeys([*map(as_precision, words(value)), *_short_of(context)]))
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=context, param=parameter) from None
+
+
+# for commands of several precisions: `precisions` holds what was typed, nothing where nothing was
+precisions_option = options(
+    click.option(
+        "--precision",
+        "precisions",
+        callback=_precisions,
+        metavar=",".join(get_args(Precision)),
+        help="Number formats (default: fp32).",
+    ),
+    *map(short, SHORT),
+)
+columns_option = click.option(
+    "--columns",
+    metavar="ROLE=NAME,…",
+    help="Columns of a table, as image=FILE,label=KIND; levels of a folder, as label=2.",
+)
+
+
+def _report(ending: str | None) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:
+    def ask(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+        if path is None:
+            return None
+        if ending is not None and path.suffix.lower() != ending:
+            kind = ending.removeprefix(".").upper()
+            raise CnnkitError(f"{path} would be a {kind}; name it {path.with_suffix(ending).name}")
+        refuse_unwritable(path)
+        return path
+
+    return ask
+
+
+def report_option(word: str, text: str, *, ending: str | None = None) -> Callable[[Function], Function]:
+    """Make the option of a file to write; what cannot be written is refused before any work (CnnkitError)."""
+    kind = click.Path(path_type=Path, dir_okay=False)
+    return click.option(word, type=kind, callback=_report(ending), help=text)
+
+
+def refuse_overwriting(*reports: Path | None, read: Iterable[Path | str | None]) -> None:
+    """Raise CnnkitError for a report in the place of what is read, or of another report.
+
+    `read` may hold data sets as they are typed, such as csv:FILE.
+    """
+    named = [str(source) for source in read if source is not None]
+    places = [Path(text) for name in named for text in (name, name.partition(":")[2]) if text]
+    sources = {place.resolve() for place in places if place.is_file()}
+    for path in (path for path in reports if path is not None):
+        if path.resolve() in sources:
+            raise CnnkitError(f"{path} is read here and would be overwritten: name another file")
+        if sum(path.resolve() == other.resolve() for other in reports if other is not None) > 1:
+            raise CnnkitError(f"{path} was named for two reports: name another file")
+
+
+def write_report(path: Path, text: str, more: str = "") -> None:
+    """Write a text that was asked for, whole or not at all, and say so; `more` is said behind its name."""
+    # names of files may be bytes that are no text
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    say(f"wrote {path}{more}")
+
+
+def typed(*names: str) -> bool:
+    """Tell whether any of these parameters of the command that runs was typed."""
+    source = click.get_current_context().get_parameter_source
+    return any(source(name) is ParameterSource.COMMANDLINE for name in names)
 
 
 def takes_choice(*, backend: str | None, device: str | None) -> bool:
     """Tell whether nothing was typed that overrules a choice: no backend, precision or device."""
-    context = click.get_current_context()
-    short = any(context.meta.get(f"cnnkit.{word}") for word in ("fp16", "int8"))
-    typed = short or context.get_parameter_source("precision") is ParameterSource.COMMANDLINE
-    return backend is None and device is None and not typed
+    meta = click.get_current_context().meta
+    short = any(meta.get(f"cnnkit.{word}") for word in SHORT)
+    return backend is None and device is None and not short and not typed("precision", "precisions")
 
 
 def no_choice(name: str) -> CnnkitError:
@@ -266,7 +346,9 @@ def no_choice(name: str) -> CnnkitError:
 
 def emit(payload: Any) -> None:
     """Print one JSON object on stdout, and nothing else there."""
-    click.echo(json.dumps(schema.plain(payload), ensure_ascii=False, allow_nan=False))
+    text = json.dumps(schema.plain(payload), ensure_ascii=False, allow_nan=False)
+    # names of files may be bytes that are no text: written so, they are what JSON reads as those names again
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def say(text: str) -> None:

@@ -18,24 +18,13 @@ _SHOWN, _CLASSES = 10, 30
 
 @click.command()
 @click.argument("data")
-@click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write what was found as a page."
-)
+@cli.report_option("--html", "Write what was found as a page.")
 @click.option("--model", metavar="NAME", help="Judge labels by this trained network's features.")
 @click.option("--no-labels", is_flag=True, help="Do not judge the labels, which takes most of the time.")
-@click.option(
-    "--write-list",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write what to leave out, for `cnnkit train --exclude FILE`.",
-)
+@cli.report_option("--write-list", "Write what to leave out, for `cnnkit train --exclude FILE`.")
 @click.option("--strict", is_flag=True, help="Exit with 4 when anything was found.")
 @click.option("--group", metavar="REGEX", help="Finds a picture's group (clip, patient) in its name.")
-@click.option(
-    "--columns",
-    metavar="ROLE=NAME,…",
-    help="Columns of a table, as image=FILE,label=KIND; levels of a folder, as label=2.",
-)
+@cli.columns_option
 @click.option("--max-pixels", type=click.IntRange(1, MOST_PIXELS), default=MOST_PIXELS, show_default=True)
 @click.option(
     "--exclude",
@@ -69,6 +58,7 @@ def check(
     reading = Reading(group=group, columns=columns, exclude=exclude, max_pixels=max_pixels)
     if model and no_labels:
         raise click.UsageError("--model judges labels, which --no-labels leaves out")
+    cli.refuse_overwriting(html, write_list, read=(data, model, exclude))
     with cli.progress() as progress:
         found = run(
             data,
@@ -81,23 +71,20 @@ def check(
             tell=cli.say,
             on_step=cli.steps_on(progress),
         )
+    if as_json:
+        cli.emit(_payload(found))
+    else:
+        _show(found)
     if html:
-        from toolkit.artifacts import write_bytes
         from toolkit.checking.page import html_page
         from toolkit.checking.pictures import gallery
 
-        page = html_page(found, gallery(data, data_dir, reading))
-        write_bytes(html, page.encode("utf-8", "replace"))
-        cli.say(f"wrote {html}")
+        cli.write_report(html, html_page(found, gallery(data, data_dir, reading)))
     if write_list:
         from toolkit.listings.excluding import write_exclusions
 
         write_exclusions(write_list, found.surplus())
         cli.say(f"wrote {write_list}: {len(found.surplus()):,} pictures to leave out")
-    if as_json:
-        cli.emit(_payload(found))
-    else:
-        _show(found)
     if strict and not found.ok:
         raise GateError(f"--strict: {found.count:,} findings in {found.dataset}")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from toolkit import cli
 from toolkit.errors import CnnkitError
@@ -73,9 +72,7 @@ def _threads(value: str) -> tuple[int, ...]:
 @click.option("--unjudged", is_flag=True, help="Choose what no picture can judge, too.")
 @click.option("--allow-noise", is_flag=True, help="The baseline where the machine is too noisy to tell.")
 @click.option("--confirm", is_flag=True, help="Measure the choice that is here again, and change nothing.")
-@click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file, with a plot."
-)
+@cli.report_option("--html", "Write one HTML file, with a plot.")
 @cli.options(
     cli.dataset_option,
     cli.data_dir_option,
@@ -113,7 +110,6 @@ def choose_command(
 
     `serve` and `predict` take the choice. Exit 4: nothing keeps to the budget, and the nearest is told.
     """
-    from toolkit.artifacts import refuse_unwritable, write_bytes
     from toolkit.choices import Budget
     from toolkit.choosing import ChooseSettings
     from toolkit.choosing.choose import choose
@@ -140,14 +136,11 @@ def choose_command(
         data_dir=data_dir,
         model_file=model_file,
     )
-    if html is not None:
-        refuse_unwritable(html)
+    cli.refuse_overwriting(html, read=(model, dataset))
     do = confirm_choice if confirm else choose
-    source = click.get_current_context().get_parameter_source
-    typed = any(source(name) is ParameterSource.COMMANDLINE for name in BUDGETS)
     found = do(
         model,
-        budget=budget if typed else None,
+        budget=budget if cli.typed(*BUDGETS) else None,
         dataset=dataset,
         settings=settings,
         untrained=untrained,
@@ -159,8 +152,7 @@ def choose_command(
     else:
         _show(found)
     if html is not None:  # what was found is told first, whatever becomes of the page
-        write_bytes(html, found.html().encode())
-        cli.say(f"wrote {html}")
+        cli.write_report(html, found.html())
     if found.partial:
         raise CnnkitError("interrupted: nothing was chosen or written")
 

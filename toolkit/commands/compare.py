@@ -32,9 +32,7 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     "--allow-noise", is_flag=True, help="Let --fail-over pass rows that are too noisy to judge, and say so."
 )
 @click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
-@click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write both into one HTML file."
-)
+@cli.report_option("--html", "Write both into one HTML file.")
 @click.option("--strict", is_flag=True, help="Of networks: exit with 4 when they differ.")
 @cli.options(cli.root_option, cli.json_option)
 def compare_command(
@@ -50,6 +48,7 @@ def compare_command(
     as_json: bool,
 ) -> None:
     """Compare two profiles row by row, or two networks (ONNX files, weights, names): BEFORE with AFTER."""
+    cli.refuse_overwriting(html, read=(before, after))
     if _are_networks(before, after):
         if fail_over is not None:
             raise click.UsageError("--fail-over is of profiles; networks have no times: --strict")
@@ -60,10 +59,6 @@ def compare_command(
     from toolkit.profiling.comparing.differences import compare
     from toolkit.profiling.reports.comparison import markdown_report, passed_in_noise, print_comparison
 
-    if html:
-        from toolkit.artifacts import refuse_unwritable
-
-        refuse_unwritable(html)
     found = compare(before, after, fail_over=fail_over, allow_noise=allow_noise)
     if as_json:
         told = {"differences": found.differences, "regressions": found.regressions(over=fail_over or 0.0)}
@@ -73,11 +68,9 @@ def compare_command(
     else:
         print_comparison(found, cli.stdout)
     if html:
-        from toolkit.artifacts import write_bytes
         from toolkit.profiling.reports.html import html_report
 
-        write_bytes(html, html_report(found.after, found).encode())
-        cli.say(f"wrote {html}")
+        cli.write_report(html, html_report(found.after, found))
     found.require()
     said = passed_in_noise(found)
     if said:
@@ -117,11 +110,9 @@ def _compare_networks(
         for line in (found.summary(), *found.notes):
             cli.stdout.print(line, markup=False)
     if html:
-        from toolkit.artifacts import write_bytes
         from toolkit.profiling.reports.networks import network_page
 
-        write_bytes(html, network_page(found).encode())
-        cli.say(f"wrote {html}")
+        cli.write_report(html, network_page(found))
     if strict:
         found.require()
 

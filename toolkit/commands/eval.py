@@ -21,15 +21,9 @@ if TYPE_CHECKING:
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test pictures.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--include-trained", is_flag=True, help="Measure all pictures, those trained on, too.")
-@click.option(
-    "--columns",
-    metavar="ROLE=NAME,…",
-    help="Columns of a table, as image=FILE,label=KIND; levels of a folder, as label=2.",
-)
+@cli.columns_option
 @click.option("--at-least", type=cli.FiniteRange(0, 1), help="Exit with 4 below this accuracy.")
-@click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file with the mistakes."
-)
+@cli.report_option("--html", "Write one HTML file with the mistakes.")
 @cli.options(
     cli.dataset_option,
     cli.data_dir_option,
@@ -69,6 +63,7 @@ def evaluate(
 
     if choice and not cli.takes_choice(backend=backend, device=device):
         raise click.UsageError("--choice names backend, precision and device: leave those out")
+    cli.refuse_overwriting(html, read=(model, dataset))
     opened = load(
         model,
         backend=backend,
@@ -97,12 +92,15 @@ def evaluate(
             on_batch=lambda done, of: steps("evaluating", done, of),
             on_step=steps,
         )
-    if html is not None:
-        _write(html, network, found)
     if as_json:
         cli.emit(_payload(network, found))
     else:
         _show(found)
+    if html is not None:
+        from toolkit.inspection.mistakes_page import mistakes_page
+
+        title = f"{network.artifact.path.name}, {network.backend}, on {found.dataset}"
+        cli.write_report(html, mistakes_page(found, title))
     if at_least is not None and found.accuracy < at_least:
         name = network.artifact.path.name
         raise GateError(f"{name}: accuracy {found.accuracy:.4f} is below --at-least {at_least}")
@@ -139,15 +137,6 @@ def _mistake(one: Mistake, classes: tuple[str, ...]) -> dict[str, Any]:
         "probability": one.probability,
         "truth_probability": one.likelihood,
     }
-
-
-def _write(path: Path, network: Network, found: Evaluation) -> None:
-    from toolkit.artifacts import write_bytes
-    from toolkit.inspection.mistakes_page import mistakes_page
-
-    title = f"{network.artifact.path.name}, {network.backend}, on {found.dataset}"
-    write_bytes(path, mistakes_page(found, title).encode("utf-8", "replace"))
-    cli.say(f"wrote {path}")
 
 
 def _show(found: Evaluation) -> None:

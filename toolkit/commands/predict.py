@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Swap dark and light; auto: where a picture's border is unlike those that a grey network learned.",
 )
-@click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Draw them into this PNG.")
-@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="Write the answers as CSV.")
+@cli.report_option("--sheet", "Draw them into this PNG.", ending=".png")
+@cli.report_option("--csv", "Write the answers as CSV.")
 @cli.options(
     cli.dataset_option,
     cli.data_dir_option,
@@ -82,6 +82,7 @@ def predict(
     model, files = _sort_out(model, files, dataset)
     _check_usage(files, dataset, first)
     pictures = _pictures(files)
+    cli.refuse_overwriting(sheet, csv, read=(model, dataset, *pictures))
     refused: list[Refusal] = []
     opened = load(
         model,
@@ -108,10 +109,6 @@ def predict(
                     dataset, first=first or 10, top=top, data_dir=data_dir, on_step=cli.steps_on(progress)
                 )
     path, by = network.artifact.path, network.backend
-    if sheet is not None:
-        _draw(sheet, made, f"{path.name}, {by}")
-    if csv is not None:
-        _write_csv(csv, made, refused)
     if as_json:
         cli.emit(
             {
@@ -119,12 +116,18 @@ def predict(
                 "backend": by,
                 "artifact": path,
                 "errors": [{"file": entry.source, "error": entry.error} for entry in refused],
-                "sheet": sheet,
+                "sheet": sheet if made else None,
                 "csv": csv,
             }
         )
     else:
         _show(made)
+    if sheet is not None and made:  # why none could be read is told below
+        _draw(sheet, made, f"{path.name}, {by}")
+    if csv is not None:
+        from toolkit.inspection.prediction import as_csv
+
+        cli.write_report(csv, as_csv(made, refused))
     _fail(refused)
 
 
@@ -156,15 +159,6 @@ def _draw(sheet: Path, made: Predictions, title: str) -> None:
     cli.say(f"drew {sheet}{rest}")
     if warning:
         cli.say(warning)
-
-
-def _write_csv(path: Path, made: Predictions, refused: list[Refusal]) -> None:
-    from toolkit.artifacts import write_bytes
-    from toolkit.inspection.prediction import as_csv
-
-    # names may be bytes that are no text
-    write_bytes(path, as_csv(made, refused).encode("utf-8", "backslashreplace"))
-    cli.say(f"wrote {path}")
 
 
 def _sort_out(

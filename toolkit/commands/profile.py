@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit import cli, schema
+from toolkit.artifacts import json_text
 from toolkit.commands._backend_settings import backend_settings, chosen_settings
 from toolkit.errors import CnnkitError
-from toolkit.passports import Precision, as_precision
+from toolkit.passports import Precision
 
 if TYPE_CHECKING:
     from toolkit.allocation import Allocator
     from toolkit.profiling.bench import ProfileSettings
     from toolkit.profiling.result import Profile
-
-
-def _precisions(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[Precision, ...]:
-    short = [word for word in ("fp16", "int8") if context.meta.get(f"cnnkit.{word}")]
-    words = [word.strip() for word in (value or "").split(",") if word.strip()]
-    try:
-        return tuple(as_precision(word) for word in dict.fromkeys([*words, *short])) or ("fp32",)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command("profile")
@@ -40,13 +30,7 @@ def _precisions(
     metavar="N,…",
     help="Default: 1, or the one that a file fixes.",
 )
-@click.option(
-    "--precision",
-    "precisions",
-    callback=_precisions,
-    metavar=",".join(get_args(Precision)),
-    help="Default: fp32.",
-)
+@cli.precisions_option
 @click.option("--duration", type=cli.FiniteRange(0.05), default=1.0, show_default=True, metavar="SECONDS")
 @click.option("--choice", is_flag=True, help="MODEL as `cnnkit choose` chose it: file, backend, settings.")
 @backend_settings
@@ -62,10 +46,10 @@ def _precisions(
     "--import", "layers", type=click.Path(path_type=Path), help="Layers or a profile from elsewhere."
 )
 @click.option("--import-times", type=click.Path(path_type=Path), help="The layers' times from there.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file.")
-@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows as CSV.")
-@click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Write a Perfetto trace.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the JSON to a file.")
+@cli.report_option("--html", "Write one HTML file.")
+@cli.report_option("--csv", "Write the rows as CSV.")
+@cli.report_option("--trace", "Write a Perfetto trace.")
+@cli.report_option("--output", "Write the JSON to a file.")
 @click.option(
     "--top",
     type=click.IntRange(0),
@@ -82,8 +66,6 @@ def _precisions(
     cli.root_option,
     cli.model_file_option,
     cli.json_option,
-    cli.short("fp16"),
-    cli.short("int8"),
 )
 def profile_command(
     *,
@@ -118,7 +100,7 @@ def profile_command(
     from toolkit.profiling.foreign import import_profile
     from toolkit.profiling.profile import judged, profile
 
-    _refuse_places((html, csv, trace, output), read=(layers, import_times, *map(Path, models)))
+    cli.refuse_overwriting(html, csv, trace, output, read=(layers, import_times, *models, against))
     if layers or import_times:
         model = models[0] if models else None
         if batches is not None and len(batches) > 1:
@@ -139,24 +121,22 @@ def profile_command(
             allocator=allocator,
         )
         if choice:
-            typed = backend is not None or bool(precisions != ("fp32",)) or device is not None
-            models, backend, precisions, settings = _chosen(models, settings, root, typed=typed)
-        words = (
-            [word.strip() for word in backend.split(",") if word.strip()] if backend is not None else [ALL]
-        )
+            free = cli.takes_choice(backend=backend, device=device) and not untrained
+            models, backend, precisions, settings = _chosen(models, settings, root, free=free)
+        words = [ALL] if backend is None else list(cli.words(backend))
         found = profile(
             *models,
             *([against] if against else []),
             backends=words,
-            precisions=precisions,
+            precisions=precisions or ("fp32",),
             settings=settings,
             pretrained=pretrained,
             untrained=untrained,
             root=root,
             tell=cli.say,
         )
-    _write(found, html=html, csv=csv, trace=trace, output=output)
     _show(found, against=against is not None, as_json=as_json, top=top)
+    _write(found, html=html, csv=csv, trace=trace, output=output)
     _gate(found, named=words != [ALL], strict=strict)
     if against and not found.partial:
         from toolkit.profiling.comparing.differences import refuse_unpaired
@@ -165,14 +145,16 @@ def profile_command(
 
 
 def _chosen(
-    models: tuple[str, ...], settings: ProfileSettings, root: Path, *, typed: bool
+    models: tuple[str, ...], settings: ProfileSettings, root: Path, *, free: bool
 ) -> tuple[tuple[str, ...], str, tuple[Precision, ...], ProfileSettings]:
     """Return what a choice names in place of what was typed. Raises CnnkitError where none holds here."""
     from toolkit.opening import Selection
     from toolkit.resolving import resolve_choice
 
-    if typed or len(models) > 1:
-        raise click.UsageError("--choice names file, backend, precision and device: type one MODEL alone")
+    if not free or len(models) > 1:
+        raise click.UsageError(
+            "--choice names file, weights, backend, precision and device: type one MODEL alone"
+        )
     found = resolve_choice(models[0] if models else None, Selection(root=root), cli.say)
     if found is None or found.choice is None:
         raise cli.no_choice(models[0] if models else "MODEL")
@@ -181,19 +163,6 @@ def _chosen(
     chosen = {**one.settings, **settings.chosen}
     asked = dataclasses.replace(settings, threads=settings.threads or one.threads, chosen=chosen)
     return (str(found.artifact.path),), one.backend, (one.precision,), asked
-
-
-def _refuse_places(written: tuple[Path | None, ...], *, read: tuple[Path | None, ...]) -> None:
-    """Raise CnnkitError, before anything is measured, for a report that cannot be written or is read here."""
-    from toolkit.artifacts import refuse_unwritable
-
-    sources = {path.resolve() for path in read if path is not None and path.is_file()}
-    for path in written:
-        if path is None:
-            continue
-        if path.resolve() in sources:
-            raise CnnkitError(f"{path} is read here and would be overwritten: name another file")
-        refuse_unwritable(path)
 
 
 def _show(found: Profile, *, against: bool, as_json: bool, top: int | None) -> None:
@@ -216,26 +185,21 @@ def _write(
     found: Profile, *, html: Path | None, csv: Path | None, trace: Path | None, output: Path | None
 ) -> None:
     """Write every report that was asked for, and say where it is."""
-    from toolkit.artifacts import write_bytes, write_json
-
     if output:
-        write_json(output, found.to_json())
-        cli.say(f"wrote {output}")
+        cli.write_report(output, json_text(found.to_json()))
     if html:
         from toolkit.profiling.reports.html import html_report
 
-        write_bytes(html, html_report(found).encode())
-        cli.say(f"wrote {html}")
+        cli.write_report(html, html_report(found))
     if csv:
         from toolkit.profiling.reports.csv import csv_report
 
-        write_bytes(csv, csv_report(found).encode())
-        cli.say(f"wrote {csv}")
+        cli.write_report(csv, csv_report(found))
     if trace:
         from toolkit.profiling.reports.perfetto import perfetto_trace
 
-        write_json(trace, schema.plain(perfetto_trace(found)))
-        cli.say(f"wrote {trace} (open it at ui.perfetto.dev or chrome://tracing)")
+        more = " (open it at ui.perfetto.dev or chrome://tracing)"
+        cli.write_report(trace, json_text(schema.plain(perfetto_trace(found))), more)
 
 
 def _gate(found: Profile, *, named: bool, strict: bool) -> None:

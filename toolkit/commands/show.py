@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     "--layer", "layers", multiple=True, help="With --features (default: the first two activations)."
 )
 @click.option("--against", metavar="OTHER", help="With --features: a second model beside it.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The PNG to write.")
+@cli.report_option("--out", "The PNG to write.", ending=".png")
 @cli.options(cli.pretrained_option, cli.untrained_option, cli.seed_option)
 @cli.options(cli.root_option, cli.model_file_option, cli.json_option)
 def show(
@@ -81,6 +81,7 @@ def show(
         raise click.UsageError("--layer, --against and --out go with --features PICTURE")
     if not augmented and (changes or dataset or data_dir):
         raise click.UsageError("--set, --dataset and --data-dir go with --augmented")
+    cli.refuse_overwriting(out, read=(features, model, against))
     if augmented:
         options = {"dataset": dataset, "data_dir": data_dir, "model_file": model_file}
         _draw_augmented(model, recipe_name, changes, out, as_json=as_json, seed=seed, root=root, **options)

@@ -24,6 +24,7 @@ from toolkit.backends import Engine
 from toolkit.datasets import Dataset
 from toolkit.errors import ImageError
 from toolkit.images import PictureSource, Pixels, count_frames, top_classes
+from toolkit.listings.looking import readable
 from toolkit.tables import TextTable
 
 _ANSWER = ("label", "probability")
@@ -79,7 +80,7 @@ class Predictions(tuple[Prediction, ...]):
             mark = {True: " ✓", False: " ✗", None: ""}[one.right]
             rest = ", ".join(f"{name} {value:.1%}" for name, value in one.top[1:])
             truth = [one.truth or ""] if known else []
-            rows.append((str(one.source), *truth, f"{one.label} {one.probability:.1%}{mark}", rest))
+            rows.append((readable(str(one.source)), *truth, f"{one.label} {one.probability:.1%}{mark}", rest))
         return TextTable(head=("picture", *(["is"] if known else []), "answer", "then"), rows=tuple(rows))
 
     def counts(self) -> TextTable:

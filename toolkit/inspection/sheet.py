@@ -15,6 +15,7 @@ from toolkit.artifacts import write_bytes
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels, picture_of
 from toolkit.lettering import complaint, font_for
+from toolkit.listings.looking import readable
 from toolkit.markup import Html
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _draw_one(
 
 def _below(prediction: Prediction) -> str:
     if isinstance(prediction.source, Path):
-        return prediction.source.name
+        return readable(prediction.source.name)
     return prediction.source if prediction.truth is None else f"is {prediction.truth}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -191,10 +192,30 @@ def test_a_sheet_frames_right_answers_green_and_wrong_ones_red() -> None:
 
 
 def test_a_sheet_is_a_png_and_never_another_file(run: Run, trained: Path, boot: Path, tmp_path: Path) -> None:
-    refused = run("predict", NAME, boot, "--artifacts", trained, "--sheet", tmp_path / "out.jpg")
-    assert refused.exit_code == 1
-    assert "name it out.png" in refused.stderr
+    before = boot.read_bytes()
+    for place, why in ((tmp_path / "out.jpg", "name it out.png"), (boot, "boot.png is read here")):
+        refused = run("predict", NAME, boot, "--artifacts", trained, "--sheet", place)
+        assert refused.exit_code == 1
+        assert why in refused.stderr
+        assert "opened" not in refused.stderr  # it is found before any work
     assert not (tmp_path / "out.jpg").exists()
+    assert boot.read_bytes() == before
+
+
+def test_a_name_of_any_bytes_is_told_and_of_pictures_that_are_all_refused_each_reason(
+    run: Run, exported: Path, boot: Path, tmp_path: Path
+) -> None:
+    odd = boot.rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    words = ("predict", NAME, odd, "--artifacts", exported, "--sheet", tmp_path / "sheet.png")
+    assert read(run(*words, "--json"))["predictions"][0]["file"] == str(odd)
+    shown = run(*words)
+    assert (shown.exit_code, "café.png" in shown.stdout) == (0, True)
+    odd.write_bytes(b"none")
+    (tmp_path / "sheet.png").unlink()
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert "no picture that can be read" in refused.stderr
+    assert not (tmp_path / "sheet.png").exists()
 
 
 @pytest.mark.parametrize("words", [(), ("x.png", "--dataset", "mnist"), ("x.png", "--first", "3")])
