@@ -24,6 +24,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         found: object = version("cnnkit")
+    elif name == "__all__":  # `from cnnkit import *` asks for it, and imports every one of these
+        found = sorted(_modules())
     elif name.startswith("_") or (module := _modules().get(name)) is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:

@@ -14,14 +14,20 @@ import cnnkit
 
 REPO = Path(__file__).parents[1]
 FUNCTIONS = [
+    "augmented",
     "check",
     "choose",
+    "clean",
     "compare",
     "compare_networks",
+    "confirm_choice",
     "datasets",
     "doctor",
     "export",
+    "features",
+    "find_rate",
     "import_",
+    "import_profile",
     "load",
     "models",
     "profile",
@@ -32,8 +38,12 @@ FUNCTIONS = [
     "verify",
 ]
 RESULTS = [
+    "AugmentedPictures",
+    "CacheContents",
     "Choice",
     "Comparison",
+    "Evaluation",
+    "Features",
     "Findings",
     "Imported",
     "Layers",
@@ -41,23 +51,37 @@ RESULTS = [
     "NetworkComparison",
     "Outcome",
     "Profile",
+    "RateCurve",
     "Report",
     "Table",
     "Verdict",
 ]
 CONTRACTS = [
     "Artifact",
+    "Availability",
     "Backend",
+    "BackendSetting",
     "Engine",
+    "EngineOptions",
     "ExportOptions",
     "Exporter",
     "ModelSpec",
     "Passport",
     "Preprocessing",
 ]
-SETTINGS = ["Budget", "ChooseSettings", "ProfileSettings", "Recipe", "ServeSettings", "Watcher"]
+SETTINGS = [
+    "BatchingSettings",
+    "Budget",
+    "ChooseSettings",
+    "OpeningSettings",
+    "ProfileSettings",
+    "Reading",
+    "Recipe",
+    "ServeSettings",
+    "Watcher",
+]
 # those that neither read nor write artifacts
-ROOTLESS = {"compare", "datasets", "doctor", "models"}
+ROOTLESS = {"clean", "compare", "datasets", "doctor", "models"}
 
 # a user's own file: what it rightly ignores must be an error, or the surface would be Any
 USERS = """
@@ -98,6 +122,9 @@ def main(root: Path) -> float:
 def test_the_surface_is_these_names() -> None:
     wanted = [*FUNCTIONS, *RESULTS, *CONTRACTS, *SETTINGS, "errors", "__version__"]
     assert dir(cnnkit) == sorted(wanted)
+    every: dict[str, object] = {}
+    exec("from cnnkit import *", every)  # what people type into a notebook
+    assert {*every} - {"__builtins__"} == {*wanted} - {"__version__"}
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *RESULTS, *CONTRACTS, *SETTINGS])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
+from toolkit.errors import GateError
 from toolkit.figures import percent_text
 from toolkit.listings import Part
 from toolkit.tables import TextTable
@@ -129,6 +130,12 @@ class Findings:
     def ok(self) -> bool:
         """Tell whether nothing was found."""
         return self.count == 0
+
+    def require(self) -> Self:
+        """Return the findings of data in which nothing was found. Raises GateError, which counts them."""
+        if not self.ok:
+            raise GateError(f"--strict: {self.count:,} findings in {self.dataset}")
+        return self
 
     def surplus(self) -> dict[str, str]:
         """Return what to leave out of a training, by name, with the reason: the list that is written."""

@@ -52,7 +52,6 @@ def check(
 ) -> None:
     """Find what is wrong with DATA, a data set or folder:PATH: damaged files, duplicates, doubtful labels."""
     from toolkit.checking.check import check as run
-    from toolkit.errors import GateError
     from toolkit.listings import Reading
 
     reading = Reading(group=group, columns=columns, exclude=exclude, max_pixels=max_pixels)
@@ -85,8 +84,8 @@ def check(
 
         write_exclusions(write_list, found.surplus())
         cli.say(f"wrote {write_list}: {len(found.surplus()):,} pictures to leave out")
-    if strict and not found.ok:
-        raise GateError(f"--strict: {found.count:,} findings in {found.dataset}")
+    if strict:
+        found.require()
 
 
 def _payload(found: Findings) -> dict[str, Any]:

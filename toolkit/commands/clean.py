@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit import cli
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from toolkit.caching import Kept
-
-_ALL = "all"
+    from toolkit.inspection.cache import CacheContents
 
 
 @click.command()
@@ -29,61 +24,26 @@ def clean(*, free: tuple[str, ...], unused_days: float, as_json: bool) -> None:
     All of it is made anew when it is needed. $CNNKIT_CACHE_GB bounds the cache: what was used longest ago
     goes first.
     """
-    from toolkit import caching
-    from toolkit.artifacts import cache_root
+    from toolkit.inspection.cache import clean as clean_cache
 
-    gone: list[Kept] = []
-    if free:
-        kinds = caching.droppable_kinds() if _ALL in free else free
-        gone = caching.free(kinds, unused_days=unused_days)
-    there = caching.kept_things()
+    found = clean_cache(*free, unused_days=unused_days)
     if as_json:
-        cli.emit(
-            {
-                "cache": cache_root().absolute(),
-                "limit_bytes": caching.limit_bytes(),
-                "size_bytes": sum(one.size_bytes for one in there),
-                "freed_bytes": sum(one.size_bytes for one in gone),
-                "freed": [_row(one) for one in gone],
-                "kept": [_row(one) for one in there],
-            }
-        )
+        cli.emit(found.to_json())
     else:
-        _show(there, gone)
+        _show(found)
 
 
-def _row(one: Kept) -> dict[str, Any]:
-    return {
-        "kind": one.kind,
-        "path": one.path.absolute(),
-        "what": one.what,
-        "size_bytes": one.size_bytes,
-        "unused_days": max(0.0, (time.time() - one.used) / 86400),
-    }
-
-
-def _show(there: Sequence[Kept], gone: Sequence[Kept]) -> None:
-    from toolkit.artifacts import cache_root
-    from toolkit.caching import LIMIT, limit_bytes
+def _show(found: CacheContents) -> None:
     from toolkit.figures import bytes_text
-    from toolkit.tables import TextTable
 
-    if gone:
-        freed = bytes_text(sum(one.size_bytes for one in gone))
-        cli.stdout.print(f"freed {freed}: {len(gone)} things", markup=False)
-    total = sum(one.size_bytes for one in there)
-    limit = limit_bytes()
-    bound = f"of {bytes_text(limit)} that ${LIMIT} allows" if limit is not None else f"no limit (${LIMIT})"
-    rows = tuple(
-        (one.kind, one.what, f"{max(0.0, time.time() - one.used) / 86400:.0f}", bytes_text(one.size_bytes))
-        for one in there
-    )
-    title = f"{cache_root()}: {bytes_text(total)}, {bound}"
-    if not rows:
-        cli.stdout.print(title, markup=False, soft_wrap=True)
+    if found.freed:
+        freed = f"freed {bytes_text(found.freed_bytes)}: {len(found.freed)} things"
+        cli.stdout.print(freed, markup=False)
+    table = found.table()
+    if not table.rows:
+        cli.stdout.print(table.title, markup=False, soft_wrap=True)
         return
-    head = ("kind", "what", "days unused", "size")
-    cli.print_table(cli.as_rich(TextTable(head=head, rows=rows, title=title, figures=2)))
+    cli.print_table(cli.as_rich(table))
     cli.stdout.print(
         "`--free KIND` removes all of a kind, `--free all` everything but downloads", markup=False
     )

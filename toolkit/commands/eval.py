@@ -57,7 +57,6 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure MODEL, a name or a file, on test pictures: accuracy, its interval, who is taken for whom."""
-    from toolkit.errors import GateError
     from toolkit.inspection.network import load
     from toolkit.passports import as_precision
 
@@ -101,9 +100,8 @@ def evaluate(
 
         title = f"{network.artifact.path.name}, {network.backend}, on {found.dataset}"
         cli.write_report(html, mistakes_page(found, title))
-    if at_least is not None and found.accuracy < at_least:
-        name = network.artifact.path.name
-        raise GateError(f"{name}: accuracy {found.accuracy:.4f} is below --at-least {at_least}")
+    if at_least is not None:
+        found.require(at_least)
 
 
 def _payload(network: Network, found: Evaluation) -> dict[str, Any]:

@@ -97,8 +97,7 @@ def profile_command(
     """Time and memory of every module of MODEL, a name or files, in each backend, on the same rows."""
     from toolkit.profiling.bench import ProfileSettings
     from toolkit.profiling.columns import ALL
-    from toolkit.profiling.foreign import import_profile
-    from toolkit.profiling.profile import judged, profile
+    from toolkit.profiling.profile import import_profile, profile
 
     cli.refuse_overwriting(html, csv, trace, output, read=(layers, import_times, *models, against))
     if layers or import_times:
@@ -107,7 +106,7 @@ def profile_command(
             raise CnnkitError("a profile from elsewhere was taken at one batch size: `--batch 1`, say")
         batch = batches[0] if batches else None
         words = [ALL]
-        found = judged(import_profile(layers, import_times, model, batch=batch, root=root))
+        found = import_profile(layers, import_times, model, batch=batch, root=root)
     else:
         settings = ProfileSettings(
             batches=batches,
@@ -204,18 +203,16 @@ def _write(
 
 def _gate(found: Profile, *, named: bool, strict: bool) -> None:
     from toolkit.backends import DEFAULT_BACKEND
-    from toolkit.errors import GateError, UnavailableError
+    from toolkit.errors import UnavailableError
 
-    columns = [(key, column) for run in found.runs for key, column in run.backends.items()]
-    static = [column for _, column in columns if column.static]
+    static = [column for run in found.runs for column in run.backends.values() if column.static]
     if named and static:
         raise UnavailableError(
             f"backend {static[0].backend!r} was named and cannot run here: {static[0].why_not}; what is "
             f"static was shown, latency was not measured (`--backend {DEFAULT_BACKEND}` runs here)"
         )
-    flags = [f"{key}: {flag}" for key, column in columns for flag in column.flags]
-    if strict and flags:
-        raise GateError(f"--strict: {'; '.join(flags)}")
+    if strict:
+        found.require()
 
 
 COMMAND = profile_command

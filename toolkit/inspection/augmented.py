@@ -66,12 +66,14 @@ def augmented(
     *,
     recipe: str = "default",
     changes: Mapping[str, Any] | None = None,
+    root: Path | str | None = None,
     tell: Tell = silent,
     **options: Any,
 ) -> AugmentedPictures:
     """Return the first pictures that a training of these options sees, exactly as it sees them.
 
-    `changes` are recipe fields; `options` those of a training (dataset, data_dir, seed, images, root).
+    `changes` are recipe fields; `options` those of a training (dataset, data_dir, seed, images). Raises what
+    `train` raises before its first step, MissingExtraError without PyTorch.
     """
     require_torch()
     import torch
@@ -81,7 +83,7 @@ def augmented(
     from toolkit.training.data.mixing import mixed, mixes
     from toolkit.training.data.prepare import prepare
 
-    job = make_job(model, recipe=recipe, **options, **(changes or {}))
+    job = make_job(model, recipe=recipe, root=root, **options, **(changes or {}))
     prepared = prepare(job)
     tell(describe(prepared))
     transform = InputTransform(preprocessing=prepared.preprocessing, device=torch.device("cpu"))

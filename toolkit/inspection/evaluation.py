@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from toolkit.answering import answers, fitted, inputs_of, preprocessing_of, probabilities
 from toolkit.backends import Engine
 from toolkit.datasets import Split
+from toolkit.errors import GateError
 from toolkit.figures import UNKNOWN
 from toolkit.images import Pixels
 from toolkit.tables import TextTable
@@ -66,6 +68,12 @@ class Evaluation(Score):
             f"accuracy {self.accuracy:.4f} ({int(self.confusion.trace()):,} of {self.images:,} right; "
             f"95 % interval {low:.4f} to {high:.4f}){balanced} in {self.seconds:.1f} s"
         )
+
+    def require(self, at_least: float) -> Self:
+        """Return an evaluation of this accuracy (0 to 1) or more. Raises GateError below it."""
+        if self.accuracy < at_least:
+            raise GateError(f"accuracy {self.accuracy:.4f} on {self.dataset} is below --at-least {at_least}")
+        return self
 
     def table(self) -> TextTable:
         """Return each class's recall, precision and F1, and what it is most often taken for, as texts."""

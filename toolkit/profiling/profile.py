@@ -12,6 +12,7 @@ from toolkit.errors import CnnkitError
 from toolkit.machine.cpu import cpu
 from toolkit.opening import describe, take_weights
 from toolkit.passports import Precision
+from toolkit.profiling import foreign
 from toolkit.profiling.bench import ProfileSettings, run_columns
 from toolkit.profiling.columns import ColumnsWanted, backends_of, find_columns
 from toolkit.profiling.comparing.elsewhere import writer_of
@@ -89,6 +90,23 @@ def _allocate_as(asked: ProfileSettings, tell: Tell) -> None:
         )
     if asked.allocator == "system" and allocator() == "keep":
         tell("this process was told to keep freed memory and cannot be told otherwise: the columns say so")
+
+
+def import_profile(
+    layers: Path | None = None,
+    times: Path | None = None,
+    model: str | None = None,
+    *,
+    batch: int | None = None,
+    root: Path | str | None = None,
+) -> Profile:
+    """Lay what another machine wrote onto the modules of a network, or onto its own node names.
+
+    `layers` is a file of an engine's layers, or a whole profile of a runtime's; `times` that of the layers'
+    times. `batch` None is the one that the files tell, else 1. Raises NotFoundError, CorruptError in words,
+    CnnkitError for a batch other than the one that they were taken at, or another network's profile.
+    """
+    return judged(foreign.import_profile(layers, times, model, batch=batch, root=artifacts_root(root)))
 
 
 def judged(found: Profile) -> Profile:

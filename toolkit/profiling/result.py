@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from toolkit import schema
 from toolkit.allocation import Allocator
-from toolkit.errors import CorruptError, NotFoundError
+from toolkit.errors import CorruptError, GateError, NotFoundError
 from toolkit.figures import one_line
 from toolkit.profiling.machine import MachineFacts
 from toolkit.schema import Amount, Count, Positive, Rate, Signed
@@ -259,6 +259,14 @@ class Profile:
     notes: tuple[str, ...] = ()
     created: str = ""
     schema: int = SCHEMA
+
+    def require(self) -> Self:
+        """Return the profile where no figure is red. Raises GateError, which says which are, and why."""
+        columns = [pair for run in self.runs for pair in run.backends.items()]
+        flags = [f"{key}: {flag}" for key, column in columns for flag in column.flags]
+        if flags:
+            raise GateError(f"--strict: {'; '.join(flags)}")
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; a row's cells stand beside its other keys, under their column's name.

@@ -138,7 +138,10 @@ def find_rate(
     root: Path | str | None = None,
     **fields: Any,
 ) -> RateCurve:
-    """Try learning rates on a network's own pictures, in the words of `train`; nothing is trained."""
+    """Try learning rates on a network's own pictures, in the words of `train`; nothing is trained.
+
+    Raises what `train` raises before its first step, CnnkitError for several ranks.
+    """
     from toolkit.training.finder import find_rate as run
 
     if fields.get("ranks", 1) not in (1, None) or not seat_of().alone:
