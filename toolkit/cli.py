@@ -158,13 +158,24 @@ def _devices() -> list[str]:
     return device_words()
 
 
+def _dataset_words() -> str:
+    from toolkit.datasets import own_sources
+
+    return "|".join(("NAME", *(str(spec.example) for spec in own_sources())))
+
+
 class DatasetOption(click.Option):
     """Names the sources of people's own pictures in its help, and looks for them only then."""
 
     def make_metavar(self, ctx: click.Context) -> str:
-        from toolkit.datasets import own_sources
+        return _dataset_words()
 
-        return "|".join(("NAME", *(str(spec.example) for spec in own_sources())))
+
+class DatasetArgument(click.Argument):
+    """Does as DatasetOption, in a command's usage."""
+
+    def make_metavar(self, ctx: click.Context) -> str:
+        return _dataset_words()
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")

@@ -144,7 +144,7 @@ def export(
     root: Path,
     as_json: bool,
 ) -> None:
-    """Export MODEL (a name, a checkpoint or an .onnx file) to ONNX and TensorRT, and prove the result.
+    """Export MODEL (a name, a checkpoint or an .onnx file) to the formats of --format, and prove the result.
 
     One from elsewhere is imported first where --dataset or --classes says more of it (`cnnkit import` takes
     all that can be said). A lower precision also makes the fp32 ONNX file that it starts from.

@@ -20,7 +20,7 @@ from toolkit import cli
 def verify(
     *, file: Path, rebuild: bool, device: str | None, threads: int | None, root: Path, as_json: bool
 ) -> None:
-    """Check FILE, an exported ONNX file or engine, against its proof, on this machine.
+    """Check FILE, an export that is made to be run (a file or a folder), against its proof, on this machine.
 
     Needs numpy and the file's own runtime; neither torch nor the data set.
     """

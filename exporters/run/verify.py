@@ -22,7 +22,7 @@ from toolkit.artifacts import (
 )
 from toolkit.backends import EngineOptions, openers
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.exporting import EXPORTERS
+from toolkit.exporting import EXPORTERS, Exporter
 from toolkit.graphs import GRAPH
 from toolkit.telling import Tell, silent
 
@@ -59,6 +59,13 @@ def verify(
     return verdict
 
 
+def _suffixes() -> list[str]:
+    """Return the endings of what carries a proof: a backend opens it, or its exporter lets it answer."""
+    own = [one for one in EXPORTERS.all() if type(one).check is not Exporter.check]
+    opened = [one for one in EXPORTERS.all() if openers(one.format)]
+    return list(dict.fromkeys(one.suffix for one in (*opened, *own)))
+
+
 def _by_its_consumer(artifact: Artifact, device: str | None, threads: int | None, tell: Tell) -> Verdict:
     """Let what an artifact was made for answer its proof, where no backend opens it; note the record."""
     exporter = next((one for one in EXPORTERS.all() if one.format == artifact.passport.format), None)
@@ -66,7 +73,7 @@ def _by_its_consumer(artifact: Artifact, device: str | None, threads: int | None
     if checked is None:
         raise CnnkitError(
             f"{artifact.path} is {artifact.passport.format}, which carries no proof; "
-            "verify takes what `cnnkit export` makes to be run: .onnx and .engine files"
+            f"verify takes what `cnnkit export` makes to be run: {', '.join(_suffixes())}"
         )
     if device is not None:
         raise CnnkitError(f"{artifact.path.name} ran by {checked.device}: leave --device away")

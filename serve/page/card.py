@@ -15,7 +15,7 @@ from toolkit.artifacts import CHECKPOINT, Artifact, size_bytes
 from toolkit.exporting import ExportOptions
 from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
-from toolkit.images import MAX_PIXELS
+from toolkit.listings import MOST_PIXELS
 from toolkit.passports import Passport, TrainingOptions
 
 # what a checkpoint is captured in where nobody asks otherwise
@@ -124,7 +124,7 @@ def _data_options(passport: Passport, usual: str | None) -> list[str]:
     words += _unusual("group", data.group, None) + _unusual("columns", data.columns, None)
     words += _unusual("exclude", data.exclude, None)
     words += ["--skip-damaged"] if data.skip_damaged else []
-    return words + _unusual("max-pixels", data.max_pixels, MAX_PIXELS)
+    return words + _unusual("max-pixels", data.max_pixels, MOST_PIXELS)
 
 
 def _asked(options: TrainingOptions | None, pretrained: str | None) -> list[str]:

@@ -319,15 +319,16 @@ def walk_all(log: Path, folder: Path, pictures: str | None, only: set[str], seco
 HEAD = """# Networks from elsewhere
 
 Networks of timm and torchvision at 64 pixels (96 where said), ten classes, walked by
-`python -m tests.benchmarks.networks_page` on {machine}.
+`python -m tests.benchmarks.networks_page walk LOG FOLDER` on {machine}.
 Each comes in by both of torch's exporters: *dynamo* is `cnnkit export` of its checkpoint, *TorchScript* is
 `cnnkit import` and `export` of an .onnx file that `torch.onnx.export(dynamo=False)` wrote. Export means
 fp32, fp16 and int8 as ONNX, each judged against its source; verify and profile mean every file that was
 made, serve means one request to the fp32 one.
 
-Trained ones learned {training} of CIFAR-10-JPEG75 (a subset of 8,000 + 2,000 lossy pictures, enlarged; no
-figures to compare with published ones), and int8 was judged on pictures that training held out, {allowed:g}
-point allowed. The others have seeded, untrained weights and were judged on random images.
+Trained ones learned {training} of CIFAR-10-JPEG75 (a subset of 8,000 + 2,000 lossy pictures, the last three
+of all 50,000 + 10,000, enlarged; no figures to compare with published ones), of which 40 % were held out;
+int8 was judged on those, {allowed:g} point allowed. The others have seeded, untrained weights and were
+judged on random images.
 
 **{all_yes} of {count} networks: yes at every step, both ways.**{left}
 """

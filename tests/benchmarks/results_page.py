@@ -28,8 +28,8 @@ project asks of itself, and a miss is printed as one.
 *Wall* is the time of the middle run beside other work on a shared machine; *processor* is the processor
 time of the whole command (loading, training, testing), which sharing changes less. Of a run that was stopped
 and gone on with, wall leaves out what was lost in between, and processor is unknown: –. *Computed in* is
-what each run chose by measuring; `--precision`, `--layout` and `--threads` fix it, and a run that chooses
-otherwise ends at another figure.
+what each run chose by measuring, as `--precision measured` does today and the default did then;
+`--precision`, `--layout` and `--threads` fix it, and a run that chooses otherwise ends at another figure.
 
 CIFAR-10-JPEG75 is CIFAR-10 with every picture saved as JPEG of quality 75: figures on it are not CIFAR-10's.
 Give its folder as `--dataset folder:cifar10-jpeg75`.

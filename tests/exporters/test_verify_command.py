@@ -150,6 +150,7 @@ def test_a_checkpoint_carries_no_proof(checkpoint: Artifact) -> None:
     result = cnnkit_run("verify", checkpoint.path)
     assert result.exit_code == 1
     assert "carries no proof" in result.stderr
+    assert {".onnx", ".openvino", ".web", ".kserve"} <= {*result.stderr.replace(",", "").split()}
 
 
 def test_equal_exports_have_equal_files_and_proofs(checkpoint: Artifact, tmp_path: Path) -> None:

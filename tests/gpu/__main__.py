@@ -7,7 +7,6 @@ around that; with 4 when it did not; with 3 where there is no GPU; with 2 for wr
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import tempfile
@@ -25,7 +24,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
     parser.add_argument("--wheels", type=Path, metavar="DIR", help="packages that this Python lacks")
-    parser.add_argument("--page", type=Path, help="where the page goes (default: $OUT/gpu.md, else ./gpu.md)")
+    parser.add_argument("--page", type=Path, help="where the page goes (default: ./gpu.md)")
     parser.add_argument("--device", default="cuda", help="cpu lets a machine without a GPU try the script")
     parser.add_argument("--budget", type=float, default=BUDGET_S, metavar="SECONDS", help="for all steps")
     parser.add_argument("--quick", action="store_true", help="one epoch of few pictures, short profiles")
@@ -43,7 +42,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(words: Sequence[str] | None = None) -> int:
     asked = arguments(words)
-    page = asked.page or Path(os.environ.get("OUT") or ".") / "gpu.md"
+    page = asked.page or Path("gpu.md")
     without_core_files()
     # a polite kill ends the step in progress, too
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -1,4 +1,4 @@
-"""Packages that come as wheels in a folder, laid out for an interpreter that has no registry to ask.
+"""Packages that come as wheels in a folder, laid out for an interpreter on a machine that is not online.
 
 A wheel is a zip of what belongs on the path, so it is unpacked, which needs neither pip nor the right to
 write into the interpreter's own folders. A wheel that is too large to travel in one piece may come in parts,

@@ -38,7 +38,7 @@ def script(
     folder: Path, *words: str, without: tuple[str, ...] = (), **more: str
 ) -> tuple[int, str, subprocess.CompletedProcess[str]]:
     """Run the script in an empty folder; return its status, its page and what it printed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OUT": str(folder / "out"), **more}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
     if without:
         (folder / "sitecustomize.py").write_text(BLOCKED.format(names=set(without)))
     environment["PYTHONPATH"] = os.pathsep.join((str(folder), str(REPO)))
@@ -50,7 +50,7 @@ def script(
         text=True,
         check=False,
     )
-    page = folder / "out" / "gpu.md"
+    page = folder / "gpu.md"
     return ran.returncode, page.read_text("utf-8") if page.is_file() else "", ran
 
 
@@ -71,7 +71,7 @@ def test_pytorch_trains_and_proves_itself_by_the_commands_that_users_type(tmp_pa
     # what was left away by --only was not profiled, so the walk is not complete
     assert status == 4
     assert "**Not complete** on the CPU, which stands in for a GPU: profile lenet-maxpool on PyTorch." in page
-    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "gpu.md"]
 
 
 def test_without_its_packages_every_part_is_skipped_by_name_and_the_status_is_4(tmp_path: Path) -> None:

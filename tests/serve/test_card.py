@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from cnnkit import front_door
 from serve.page.card import card_rows, commands
 from toolkit.artifacts import Artifact, open_artifact
+from toolkit.listings import Reading
 from toolkit.passports import CalibrationRecord, DatasetRef, TrainingOptions
 from toolkit.recipes import Recipe
 
@@ -54,7 +55,13 @@ def test_commands_repeat_what_was_set_otherwise(artifact: Artifact) -> None:
 
 
 def test_commands_repeat_how_data_were_read_and_what_was_asked_beside(artifact: Artifact) -> None:
-    data = DatasetRef(name="folder:/data/birds", group=r"clip\d+", exclude="/data/out.txt", skip_damaged=True)
+    data = DatasetRef(
+        name="folder:/data/birds",
+        group=r"clip\d+",
+        exclude="/data/out.txt",
+        skip_damaged=True,
+        max_pixels=Reading().max_pixels,  # which nobody typed
+    )
     options = TrainingOptions(
         dataset="folder:/data/birds", size=(64, 64), threads=2, fold="1/5", teacher="big", grey=True
     )

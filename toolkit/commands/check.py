@@ -17,7 +17,7 @@ _SHOWN, _CLASSES = 10, 30
 
 
 @click.command()
-@click.argument("data")
+@click.argument("data", cls=cli.DatasetArgument)
 @cli.report_option("--html", "Write what was found as a page.")
 @click.option("--model", metavar="NAME", help="Judge labels by this trained network's features.")
 @click.option("--no-labels", is_flag=True, help="Do not judge the labels, which takes most of the time.")
@@ -50,7 +50,7 @@ def check(
     root: Path,
     as_json: bool,
 ) -> None:
-    """Find what is wrong with DATA, a data set or folder:PATH: damaged files, duplicates, doubtful labels."""
+    """Find what is wrong with a data set or your own pictures: damaged files, duplicates, doubtful labels."""
     from toolkit.checking.check import check as run
     from toolkit.listings import Reading
 
