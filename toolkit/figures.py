@@ -15,6 +15,23 @@ def ms_text(value: float | None, *, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''},.{places}f}"
 
 
+def duration_text(seconds: float | None, *, rough: bool = False) -> str:
+    """Return how long something took: `41.23 ms`, `7.2 s`, `4 min 12 s`, `2 h 5 min`.
+
+    A rough one has whole seconds up to 90, then whole minutes: `45 s`, `3 min`, `2 h 5 min`.
+    """
+    if seconds is None:
+        return UNKNOWN
+    if not rough and seconds < 0.1:
+        return f"{ms_text(1e3 * seconds)} ms"
+    if seconds < (90 if rough else 119.95):
+        return f"{seconds:.0f} s" if rough else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds / 60) * 60 if rough else round(seconds), 60)
+    if minutes < 120:
+        return f"{minutes} min" if rough else f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def age_text(seconds: float) -> str:
     """Return how old something is, in its largest whole unit: `3 days old`, `made just now`."""
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
@@ -52,6 +69,11 @@ def bytes_text(value: float | None) -> str:
         if abs(value) < 1000:
             return f"{value:.1f} {unit}"
     return f"{value / 1000:.2f} GB"
+
+
+def gibibytes_text(value: float | None) -> str:
+    """Return bytes in units of 2**30, as a machine's memory and a format's limit are told: `15.6 GiB`."""
+    return UNKNOWN if value is None else f"{value / 2**30:.1f} GiB"
 
 
 def mebibytes_text(value: float | None) -> str:

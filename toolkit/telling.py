@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from toolkit.figures import duration_text
+
 # takes one sentence for people; `print` is one
 Tell = Callable[[str], None]
 # is told what is being done, and how much of how much of it is done
@@ -62,5 +64,5 @@ class Pace:
             return
         self.spoke = now
         left_s = (now - self.began) / self.done * (self.total - self.done)
-        left = f"{left_s:.0f} s" if left_s < 90 else f"{left_s / 60:.0f} minutes"
+        left = duration_text(left_s, rough=True)
         self.tell(f"{self.what}: {self.done:,} of {self.total:,}, about {left} left")

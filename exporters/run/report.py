@@ -9,7 +9,7 @@ from exporters.proving.parity import words
 from toolkit.artifacts import size_bytes
 from toolkit.errors import CnnkitError, GateError, UnavailableError
 from toolkit.exporting import Exported
-from toolkit.figures import bytes_text
+from toolkit.figures import bytes_text, duration_text
 from toolkit.tables import TextTable
 
 
@@ -63,7 +63,7 @@ class Report:
         for made in self.artifacts:
             path, passport = made.artifact.path, made.artifact.passport
             proof = words(passport.parity) if passport.parity else passport.parity_why or "none"
-            took = "stored result" if made.cached else f"{made.seconds:.1f} s"
+            took = "stored result" if made.cached else duration_text(made.seconds)
             rows.append((path.name, bytes_text(size_bytes(path)), proof, took))
         folders = sorted({str(made.artifact.path.absolute().parent) for made in self.artifacts})
         return TextTable(

@@ -9,6 +9,8 @@ from toolkit.figures import (
     bytes_text,
     change_text,
     count_text,
+    duration_text,
+    gibibytes_text,
     mebibytes_text,
     ms_text,
     percent_text,
@@ -47,6 +49,22 @@ def test_limits_and_a_process_memory_are_told_in_powers_of_two() -> None:
     assert mebibytes_text(20 * 2**20) == "20 MiB"
     assert mebibytes_text(2_000 * 2**20) == "2,000 MiB"
     assert mebibytes_text(None) == "–"
+    assert gibibytes_text(15.62 * 2**30) == "15.6 GiB"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text", "rough"),
+    [
+        (None, "–", "–"),
+        (0.01234, "12.34 ms", "0 s"),
+        (7.25, "7.2 s", "7 s"),
+        (119.97, "2 min 0 s", "2 min"),
+        (252, "4 min 12 s", "4 min"),
+        (7213.4, "2 h 0 min", "2 h 0 min"),
+    ],
+)
+def test_durations_have_the_units_that_people_count_in(seconds: float | None, text: str, rough: str) -> None:
+    assert (duration_text(seconds), duration_text(seconds, rough=True)) == (text, rough)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
 from toolkit.choosing.measuring import Timekeeper, Track
 from toolkit.choosing.requests import OpenEngine, PeakTold, TellPeak
 from toolkit.choosing.standing import Entrant, Standing
+from toolkit.figures import bytes_text
 from toolkit.machine.cpu import cpu
 from toolkit.profiling.measuring.batches import fixed_batch
 
@@ -128,8 +129,8 @@ class Arena:
     def _hold_memory(self, one: Entrant) -> None:
         most, held = self.standing.budget.memory_bytes, one.memory_bytes
         if most is not None and one is not self.standing.baseline and (held is None or held > most):
-            told = "its memory is not known" if held is None else f"its process holds {held / 1e6:.0f} MB"
-            self.out(one, f"{told}, over the {most / 1e6:.0f} allowed")
+            told = "its memory is not known" if held is None else f"its process holds {bytes_text(held)}"
+            self.out(one, f"{told}, over the {bytes_text(most)} allowed")
 
     def out(self, one: Entrant, why: str) -> None:
         """Take an entrant out, and end its process."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from toolkit.choices import Contender
 from toolkit.choosing.result import Choice
-from toolkit.figures import ms_text
+from toolkit.figures import duration_text, ms_text
 from toolkit.markup import escaped, listed
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 360, 70, 46, 18, 16
@@ -38,7 +38,7 @@ def choice_page(choice: Choice) -> str:
         f"<title>{escaped(choice.model)}: choice</title><style>{STYLE}</style></head><body>"
         f"<h1>{escaped(choice.model)}</h1><p>{escaped(_said(choice))}.</p>"
         f"<p class='hint'>{escaped(facts)}. Judged on at most {escaped(choice.pictures)}; all of it took "
-        f"{choice.seconds:.0f} s.</p>"
+        f"{duration_text(choice.seconds, rough=True)}.</p>"
         f"{plot(choice)}{''.join(f'<div class=wide>{one.html()}</div>' for one in tables)}"
         f"{listed(choice.notes)}</body></html>"
     )

@@ -9,7 +9,7 @@ from toolkit.choosing.deciding import MISSED, WORTH, keeps, seems
 from toolkit.choosing.measuring import fewest_calls
 from toolkit.choosing.standing import Entrant
 from toolkit.errors import CnnkitError, GateError, UndecidedError
-from toolkit.figures import ms_text
+from toolkit.figures import bytes_text, ms_text
 from toolkit.machine.cpu import cpu
 
 QUIET = "try again on a quiet machine, or for longer with `--time`"
@@ -88,8 +88,8 @@ def nearest(contest: Contest) -> str:
         if least is not None and least.memory_bytes is not None:
             unknown = "" if least.ruling else ", its answers not judged"
             parts.append(
-                f"{least.memory_bytes / 1e6:.0f} MB ({_label(least)}{unknown}; "
-                f"{budget.memory_bytes / 1e6:.0f} asked)"
+                f"{bytes_text(least.memory_bytes)} ({_label(least)}{unknown}; "
+                f"{bytes_text(budget.memory_bytes)} asked)"
             )
     lossy = [one for one in standing.entrants if _lossy(one) and one.ruling and one.ruling.drop]
     if budget.within_ms is not None and lossy:

@@ -14,6 +14,7 @@ from typing import TextIO
 from toolkit import schema
 from toolkit.artifacts import cache_root
 from toolkit.errors import CnnkitError
+from toolkit.figures import duration_text
 from toolkit.schema import Count
 from toolkit.telling import Tell
 
@@ -33,7 +34,9 @@ class LockHolder:
     def words(self) -> str:
         """Say who it is and for how long it has been at it."""
         taken_s = max(0.0, time.time() - self.began)
-        return f"`cnnkit choose {self.model}` (process {self.process}, for {_lasting(taken_s)})"
+        return (
+            f"`cnnkit choose {self.model}` (process {self.process}, for {duration_text(taken_s, rough=True)})"
+        )
 
 
 @contextlib.contextmanager
@@ -65,13 +68,13 @@ def _wait(lock: TextIO, path: Path, limit_s: float, tell: Tell) -> None:
     while not _taken(lock):
         if time.monotonic() > ends:
             raise CnnkitError(
-                f"{_who(path)} measures on this machine, and {_lasting(limit_s)} were waited for it; end "
-                "that one, or try again later"
+                f"{_who(path)} measures on this machine, and {duration_text(limit_s, rough=True)} were "
+                "waited for it; end that one, or try again later"
             )
         if not told:
             tell(
                 f"{_who(path)} measures on this machine; waiting until it is done, for "
-                f"{_lasting(limit_s)} at most (Ctrl-C: no longer) …"
+                f"{duration_text(limit_s, rough=True)} at most (Ctrl-C: no longer) …"
             )
             told = True
         time.sleep(LOOK_S)
@@ -100,7 +103,3 @@ def _who(path: Path) -> str:
     with contextlib.suppress(OSError, CnnkitError):
         return schema.convert(LockHolder, schema.read_json(path), what=str(path)).words()
     return "another `cnnkit choose`"
-
-
-def _lasting(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

@@ -27,6 +27,7 @@ from toolkit.clusters._ray_connection import (
 )
 from toolkit.clusters._ray_site import Piece, Site, SiteNews, pieces
 from toolkit.errors import CnnkitError
+from toolkit.figures import gibibytes_text, mebibytes_text
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.telling import Tell
 
@@ -216,7 +217,7 @@ class RayWorkplace(Workplace):
         named = [(machine.name, depots[machine.id]) for machine in machines]
         total = sum(path.stat().st_size for path in self._sent)
         if total > 1 << 20:
-            what = f"{total / 2**20:,.0f} MiB of data"
+            what = f"{mebibytes_text(total)} of data"
             self._tell(f"sending {what} to {', '.join(name for name, _ in named)}")
         for held in pieces(self._sent):
             self._give(named, held)
@@ -296,7 +297,7 @@ def _places(need: Demand, machine: RayMachine) -> int:
 def _words(need: Demand) -> str:
     parts = [f"{need.cpus} CPU{'s' if need.cpus != 1 else ''}"]
     parts += [f"{need.gpus} GPU{'s' if need.gpus != 1 else ''}"] if need.gpus else []
-    parts += [f"{need.memory_bytes / 2**30:.1f} GiB of memory"] if need.memory_bytes else []
+    parts += [f"{gibibytes_text(need.memory_bytes)} of memory"] if need.memory_bytes else []
     return " and ".join(parts)
 
 

@@ -9,7 +9,7 @@ from typing import Self
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from toolkit import cli
-from toolkit.figures import UNKNOWN, mebibytes_text
+from toolkit.figures import UNKNOWN, duration_text, mebibytes_text
 from toolkit.training import EpochRecord, Outcome, Watcher
 
 _REFRESH_S = 0.25
@@ -103,7 +103,7 @@ class Screen(Watcher):
             if balanced is not None and abs(balanced - record.val_accuracy) > _UNEVEN:
                 parts.append(f"balanced {balanced:.4f}")
         rate = f"{self._images / record.seconds:,.0f} images/s" if record.seconds else ""
-        cli.say("  ".join([*parts, f"{record.seconds:.1f} s", rate]))
+        cli.say("  ".join([*parts, duration_text(record.seconds), rate]))
         # also right after going back to an earlier epoch
         self._done, self._pending, self._shown = record.epoch * self._images, 0, time.perf_counter()
         self._describe()
@@ -136,7 +136,7 @@ def show_outcome(outcome: Outcome) -> None:
     rate = f", {outcome.images_per_second:,.0f} images/s" if outcome.images_per_second else ""
     peak = outcome.peak_memory_bytes
     memory = f", peak memory {mebibytes_text(peak)}" if peak else ""
-    figures.append(f"{outcome.seconds:.1f} s{rate}{memory}")
+    figures.append(f"{duration_text(outcome.seconds)}{rate}{memory}")
     figures.append(f"checkpoint {outcome.checkpoint.path}")
     figures.append(f"logs, curves and confusion matrix in {outcome.folder}")
     cli.stdout.print("\n".join(figures), markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from toolkit.artifacts import hash_file
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
+from toolkit.figures import gibibytes_text
 from toolkit.graphs.normalising import Normalised, normalise
 from toolkit.impostors import other_format, refuse_impostor
 
@@ -101,7 +102,7 @@ def refuse_too_large(size_bytes: int, what: str) -> None:
     """Raise CnnkitError when weights of that size cannot be one ONNX file."""
     if size_bytes > LARGEST_BYTES:
         raise CnnkitError(
-            f"{what} holds {size_bytes / 2**30:.1f} GiB of weights; one ONNX file ends at 2 GiB, and an "
+            f"{what} holds {gibibytes_text(size_bytes)} of weights; one ONNX file ends at 2 GiB, and an "
             "artifact here is one file: export a smaller network, or convert with torch.onnx.export "
             "(external_data=True) and run that file as it is"
         )

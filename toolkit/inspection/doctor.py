@@ -9,6 +9,7 @@ from typing import Any
 
 from toolkit import schema
 from toolkit.backends import BACKENDS, Availability, Examination, backend_names
+from toolkit.figures import gibibytes_text
 from toolkit.inspection.listing import DatasetState, datasets
 from toolkit.machine.survey import Machine, machine
 from toolkit.tables import TextTable
@@ -82,7 +83,7 @@ class Diagnosis:
             "processor": f"{found.cpu.name}, {found.cpu.cores} cores; {sets}",
             "int8": "full range" if found.cpu.wide_int8 else "reduced range: no VNNI, sums would saturate",
             "bf16": "in hardware" if found.cpu.fast_bf16 else "emulated, slower than fp32",
-            "memory": f"{found.memory_bytes / 2**30:.1f} GiB" if found.memory_bytes else "unknown",
+            "memory": gibibytes_text(found.memory_bytes) if found.memory_bytes else "unknown",
             "NVIDIA GPU": ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in found.gpus) or "none visible",
             "NVIDIA driver": f"serves CUDA {found.driver_cuda}" if found.driver_cuda else "none",
             **{part: why or "works" for part, why in parts.items()},

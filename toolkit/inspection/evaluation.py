@@ -13,7 +13,7 @@ from toolkit.answering import answers, fitted, inputs_of, preprocessing_of, prob
 from toolkit.backends import Engine
 from toolkit.datasets import Split
 from toolkit.errors import GateError
-from toolkit.figures import UNKNOWN
+from toolkit.figures import UNKNOWN, duration_text
 from toolkit.images import Pixels
 from toolkit.tables import TextTable
 from toolkit.training.scoring import Score
@@ -66,7 +66,7 @@ class Evaluation(Score):
         balanced = f"; balanced accuracy {self.balanced_accuracy:.4f}" if uneven else ""
         return (
             f"accuracy {self.accuracy:.4f} ({int(self.confusion.trace()):,} of {self.images:,} right; "
-            f"95 % interval {low:.4f} to {high:.4f}){balanced} in {self.seconds:.1f} s"
+            f"95 % interval {low:.4f} to {high:.4f}){balanced} in {duration_text(self.seconds)}"
         )
 
     def require(self, at_least: float) -> Self:

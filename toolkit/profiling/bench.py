@@ -18,7 +18,7 @@ from toolkit.allocation import Allocator, allocator
 from toolkit.artifacts import CHECKPOINT, now
 from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions
 from toolkit.errors import CnnkitError, OutOfMemoryError, ShapeError, UnavailableError
-from toolkit.figures import ms_text
+from toolkit.figures import duration_text
 from toolkit.graphs.counting import SourceGraph, count_graph
 from toolkit.profiling.columns import ColumnSources
 from toolkit.profiling.judging.agreement import difference
@@ -303,7 +303,7 @@ class _Bench:
             self.seen[key].latency = dataclasses.replace(latency, first_call_ms=first)
             if latency.runs < TRACE_WINDOWS:
                 self.seen[key].notes.append(
-                    f"one call lasts {_lasting(latency.median)}: {latency.runs} runs only"
+                    f"one call lasts {duration_text(latency.median / 1e3)}: {latency.runs} runs only"
                 )
 
     def _where_it_fits(self, work: Mapping[str, Callable[[], T]]) -> dict[str, T]:
@@ -322,8 +322,9 @@ class _Bench:
         slow = {key: seconds for key, seconds in first.items() if seconds > self.settings.duration_s}
         whole_s = CALLS * sum(slow.values())
         if whole_s >= PATIENCE_S:
-            said = ", ".join(f"{key} {seconds:.1f} s a call" for key, seconds in slow.items())
-            self.tell(f"{said}: about {whole_s / 60:.1f} minutes to come; Ctrl-C keeps what is complete")
+            said = ", ".join(f"{key} {duration_text(seconds)} a call" for key, seconds in slow.items())
+            whole = duration_text(whole_s, rough=True)
+            self.tell(f"{said}: about {whole} to come; Ctrl-C keeps what is complete")
 
     def _trace(self, engines: Mapping[str, Engine]) -> None:
         plans = {key: self._plan(self.seen[key].latency) for key in engines}
@@ -374,10 +375,6 @@ class _Bench:
             return _Plan(left=max(least, int(possible)), windows=1, runs=1)
         runs = max(1, min(MOST_RUNS, round(possible / TRACE_WINDOWS)))
         return _Plan(left=TRACE_WINDOWS, windows=TRACE_WINDOWS // TURNS, runs=runs)
-
-
-def _lasting(ms: float) -> str:
-    return f"{ms / 1e3:.1f} s" if ms >= 100 else f"{ms_text(ms)} ms"
 
 
 @dataclass(kw_only=True)

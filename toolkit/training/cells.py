@@ -21,6 +21,7 @@ from toolkit import schema
 from toolkit.artifacts import write_json
 from toolkit.clusters import Demand, Work, Workplace
 from toolkit.errors import CnnkitError
+from toolkit.figures import duration_text
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.schema import Magnitude
 from toolkit.training import TrainingReport
@@ -59,8 +60,8 @@ class CellResult:
         if self.status == "pruned":
             return f"given up after epoch {len(self.by_epoch)}, at {self.by_epoch[-1]:.4f}"
         if self.report is None:
-            return f"{self.status} after {self.wall_s:.0f} s: {self.error}"
-        return f"test accuracy {self.report.test_accuracy:.4f}, {self.report.seconds:.1f} s"
+            return f"{self.status} after {duration_text(self.wall_s, rough=True)}: {self.error}"
+        return f"test accuracy {self.report.test_accuracy:.4f}, {duration_text(self.report.seconds)}"
 
 
 def cell_name(values: Mapping[str, str]) -> str:

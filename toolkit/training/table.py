@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from toolkit.artifacts import write_bytes
 from toolkit.errors import CnnkitError, UnavailableError
-from toolkit.figures import UNKNOWN, mebibytes_text
+from toolkit.figures import UNKNOWN, duration_text, mebibytes_text
 from toolkit.recipes import Metric
 from toolkit.tables import TextTable
 from toolkit.training.cells import CellResult
@@ -196,7 +196,7 @@ def _figures(result: CellResult) -> tuple[str, ...]:
         return (result.status, "", "", "", "", "")
     rate, held = found.images_per_second, found.val_accuracy
     return (
-        f"{found.seconds:.1f} s",
+        duration_text(found.seconds),
         f"{rate:,.0f}" if rate else UNKNOWN,
         f"{found.test_accuracy:.4f}",
         f"{held:.4f}" if held is not None else UNKNOWN,

@@ -165,7 +165,7 @@ def test_budgets_that_cannot_be_met_name_the_nearest(artifact: Artifact) -> None
     asked.standing.entrants.append(lossy)
     with pytest.raises(GateError, match=r"p95 within 1\.500 ms \(a fp32; 1\.000 asked\); or .* loses \+9"):
         select(asked)
-    with pytest.raises(GateError, match=r"50 MB \(base fp32; 10 asked\)"):
+    with pytest.raises(GateError, match=r"50.0 MB \(base fp32; 10.0 MB asked\)"):
         select(contest(artifact, Budget(memory_bytes=10_000_000), fast))
 
 
@@ -187,7 +187,7 @@ def test_the_nearest_in_memory_is_one_that_may_be_chosen(artifact: Artifact) -> 
     small.ruling = None
     asked = contest(artifact, Budget(memory_bytes=10_000_000))
     asked.standing.entrants += [small, poor]
-    with pytest.raises(GateError, match=r"40 MB \(small fp32, its answers not judged; 10 asked\)"):
+    with pytest.raises(GateError, match=r"40.0 MB \(small fp32, its answers not judged; 10.0 MB asked\)"):
         select(asked)
 
 

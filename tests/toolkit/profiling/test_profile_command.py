@@ -417,7 +417,8 @@ def test_a_call_that_outlasts_the_duration_is_announced_and_timed_three_times(
     words = ("profile", "unsteady", "--untrained", "--model-file", file, "--artifacts", tmp_path)
     result = run(*words, "--backend", "pytorch", "--duration", "0.1")
     assert result.exit_code == 0, result.output
-    assert "pytorch 0.3 s a call: about 0.0 minutes to come; Ctrl-C keeps what is complete" in result.stderr
+    assert "pytorch 0.3 s a call: about " in result.stderr
+    assert " s to come; Ctrl-C keeps what is complete" in result.stderr
     assert "one call lasts 0.3 s: 3 runs only" in result.output
     assert "warm-up left out: a call outlasts the duration" in result.output
 

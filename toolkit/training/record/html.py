@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from toolkit.figures import UNKNOWN, mebibytes_text
+from toolkit.figures import UNKNOWN, duration_text, mebibytes_text
 from toolkit.tables import TextTable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def outcome_html(outcome: Outcome) -> str:
         ("test images", f"{outcome.test_images:,}"),
         ("validation accuracy", f"{held:.4f}" if held is not None else UNKNOWN),
         ("weights of epoch", f"{outcome.selected_epoch} of {len(outcome.records)}"),
-        ("time", f"{outcome.seconds:.1f} s" + (f", {rate:,.0f} images/s" if rate else "")),
+        ("time", duration_text(outcome.seconds) + (f", {rate:,.0f} images/s" if rate else "")),
         ("peak memory", mebibytes_text(outcome.peak_memory_bytes)),
         ("checkpoint", str(outcome.checkpoint.path)),
         *(("event", event) for event in outcome.events),
