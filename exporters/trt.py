@@ -96,7 +96,7 @@ class TrtExporter(Exporter):
         return ExportOptions(
             root=made.path.parent,
             precision=made.passport.precision,
-            batches=batches or (1, 32, 256),
+            batches=batches or ExportOptions.batches,
             max_accuracy_drop=judged.allowed if judged else None,
             path=made.path,
             own=(own,),

@@ -12,11 +12,21 @@ import pkgutil
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import ClassVar, Generic, Protocol, TypeVar, cast
 
 from toolkit.errors import CnnkitError, unknown_name
 
 Plugin = TypeVar("Plugin")
+
+
+class Addressed(Protocol):
+    """A plug-in that is typed as WORD or WORD:ADDRESS; `address` says how one is typed, None for never."""
+
+    name: ClassVar[str]
+    address: ClassVar[str | None]
+
+
+Placed = TypeVar("Placed", bound=Addressed)
 
 
 @dataclass(frozen=True)
@@ -70,3 +80,21 @@ class Shelf(Generic[Plugin]):
     def all(self) -> list[Plugin]:
         """Import and return every plug-in, in the order of their words."""
         return [self.load(name) for name in self.names()]
+
+
+def place_words(shelf: Shelf[Placed]) -> list[str]:
+    """Return what may be typed for a place: each one's word, with how its address is."""
+    return [f"{one.name}[:{one.address}]" if one.address else one.name for one in shelf.all()]
+
+
+def place_of(shelf: Shelf[Placed], text: str) -> tuple[Placed, str | None]:
+    """Return the place that WORD or WORD:ADDRESS names, and its address, None where none was typed.
+
+    Raises NotFoundError for an unknown word, CnnkitError for an address that is lacking or that none has.
+    """
+    name, colon, address = text.partition(":")
+    found = shelf.load(name)
+    if colon and not (address and found.address):
+        lacks = f"{name} has no address" if address or not found.address else "its address is lacking"
+        raise CnnkitError(f"{text!r}: {lacks}; possible: {', '.join(place_words(shelf))}")
+    return found, address or None

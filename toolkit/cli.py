@@ -134,6 +134,20 @@ def images_or_all(text: str) -> int | None:
     return None if text == "all" else int(text)
 
 
+def size(text: str) -> tuple[int, int]:
+    """Return height and width, of N alone a square's. Raises ValueError."""
+    height, sign, width = text.lower().replace("×", "x").partition("x")
+    sides = (height, width if sign else height)
+    if not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise ValueError("pixels as HxW, such as 128x96, or one side, such as 128")
+    return int(sides[0]), int(sides[1])
+
+
+def size_option(text: str) -> Callable[[Function], Function]:
+    """Make the option of a network's height and width in pixels."""
+    return click.option("--size", metavar="N|HxW", callback=checked(size), help=text)
+
+
 class Listed(click.Option):
     """An option whose help begins with what there is, which is looked up only then."""
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, get_args
 
 import click
-from click.core import ParameterSource
 
 from exporters.commands._own_options import exporter_options, typed
 from exporters.run.export import export as export_network
@@ -15,9 +13,10 @@ from exporters.run.report import Report
 from toolkit import cli
 from toolkit.allocation import reuse_freed_memory
 from toolkit.artifacts import size_bytes
+from toolkit.choices import ALLOWED_POINTS
 from toolkit.exporting import EXPORTERS, Exported, ExportOptions, RangeMethod, default_formats, own_of_all
 from toolkit.importing.classes import classes_wanted
-from toolkit.passports import Precision, as_precision
+from toolkit.passports import Precision
 
 
 def _sizes(value: str) -> tuple[int, ...]:
@@ -28,17 +27,6 @@ def _sizes(value: str) -> tuple[int, ...]:
     if min(sizes) < 1 or list(sizes) != sorted(sizes):
         raise ValueError("sizes of 1 or more, smallest first, as in 1,32,256")
     return sizes
-
-
-def _size(value: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)[x×](\d+)", value.lower())
-    if found is None or "0" in found.groups():
-        raise ValueError("height and width, as in 224x224")
-    return int(found[1]), int(found[2])
-
-
-def _precisions(value: str) -> tuple[Precision, ...]:
-    return tuple(map(as_precision, cli.words(value)))
 
 
 @click.command()
@@ -52,27 +40,18 @@ def _precisions(value: str) -> tuple[Precision, ...]:
     metavar="NAME,…",
     help=f"[default: {','.join(default_formats())}]",
 )
-@click.option(
-    "--precision",
-    "precisions",
-    default="fp32",
-    show_default=True,
-    callback=cli.checked(_precisions),
-    metavar=",".join(get_args(Precision)),
-)
-@click.option("--fp16", is_flag=True, help="= --precision fp16")
-@click.option("--int8", is_flag=True, help="= --precision int8")
+@cli.precisions_option
 @click.option(
     "--batch",
     "batches",
-    default="1,32,256",
+    default=",".join(map(str, ExportOptions.batches)),
     show_default=True,
     callback=cli.checked(_sizes),
     help="Smallest, usual, largest.",
 )
 @click.option(
     "--images",
-    default="1000",
+    default=str(ExportOptions.images),
     show_default=True,
     callback=cli.checked(cli.images_or_all),
     metavar="N|all",
@@ -88,19 +67,21 @@ def _precisions(value: str) -> tuple[Precision, ...]:
 @click.option(
     "--calibration",
     type=click.Choice(get_args(RangeMethod)),
-    default="minmax",
+    default=ExportOptions.calibration,
     show_default=True,
 )
-@click.option("--calibration-images", type=click.IntRange(1), default=512, show_default=True)
 @click.option(
-    "--max-accuracy-drop", type=cli.FiniteRange(0), help="int8: points that it may lose [default: 0.5]."
+    "--calibration-images",
+    type=click.IntRange(1),
+    default=ExportOptions.calibration_images,
+    show_default=True,
 )
 @click.option(
-    "--size",
-    metavar="HxW",
-    callback=cli.checked(_size),
-    help="Closes an open height and width of an .onnx file from elsewhere.",
+    "--max-accuracy-drop",
+    type=cli.FiniteRange(0),
+    help=f"int8: points that it may lose [default: {ALLOWED_POINTS}].",
 )
+@cli.size_option("Closes an open height and width of an .onnx file from elsewhere.")
 @click.option("--output", metavar="NAME", help="The output of such a file that holds the scores.")
 @click.option("--explain", is_flag=True, help="When parity fails, name the first module that drifts.")
 @exporter_options
@@ -120,8 +101,6 @@ def export(
     model: str | None,
     formats: tuple[str, ...] | None,
     precisions: tuple[Precision, ...],
-    fp16: bool,
-    int8: bool,
     batches: tuple[int, ...],
     images: int | None,
     pixels: str | None,
@@ -152,9 +131,6 @@ def export(
     # larger blocks are weights, worth giving back at once
     reuse_freed_memory(largest=64 << 20, kept=512 << 20)
     context = click.get_current_context()
-    short = tuple(as_precision(p) for p, on in (("fp16", fp16), ("int8", int8)) if on)
-    named = context.get_parameter_source("precisions") is ParameterSource.COMMANDLINE
-    wanted = tuple(dict.fromkeys((*(precisions if named else ()), *short)))
     options = ExportOptions(
         root=root,
         batches=batches,
@@ -176,7 +152,7 @@ def export(
     report = export_network(
         model,
         formats=formats or None,
-        precisions=wanted or None,
+        precisions=precisions or None,
         options=options,
         pretrained=pretrained,
         untrained=untrained,

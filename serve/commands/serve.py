@@ -9,20 +9,26 @@ import click
 from click.core import ParameterSource
 
 from serve.commands._site import serve_site
-from serve.hosting import HOSTINGS, replicas_of
-from serve.settings import KEEP_ALIVE_S
+from serve.hosting import HOSTINGS, HostingPlace, replicas_of
+from serve.settings import USUAL_DELAY_MS, BatchingSettings, OpeningSettings, ServeSettings
 from toolkit import cli
+from toolkit.catalog import place_words
 from toolkit.passports import Precision
+
+
+def _check_place(text: str) -> str:
+    HostingPlace.of(text)
+    return text
 
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @cli.backend_option("[default: the usual one].")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default=ServeSettings.host, show_default=True, help="Address to listen on.")
 @click.option(
     *("--port", "--http-port", "port"),
     type=click.IntRange(0, 65535),
-    default=7860,
+    default=ServeSettings.port,
     show_default=True,
     help="0: any free one.",
 )
@@ -37,23 +43,30 @@ from toolkit.passports import Precision
 )
 @click.option("--auth", metavar="USER:PASSWORD", envvar="CNNKIT_AUTH", help="Ask for this name and password.")
 @click.option("--token", envvar="CNNKIT_TOKEN", help="Ask programs for this bearer token.")
-@click.option("--max-batch", type=click.IntRange(1), default=32, show_default=True, help="Rows run together.")
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1),
+    default=BatchingSettings.max_batch,
+    show_default=True,
+    help="Rows run together.",
+)
 @click.option(
     "--max-delay",
     type=cli.FiniteRange(0),
-    help="Milliseconds that callers in company wait for more [default: 2, or what a choice's curve saves].",
+    help="Milliseconds that callers in company wait for more "
+    f"[default: {USUAL_DELAY_MS:g}, or what a choice's curve saves].",
 )
 @click.option(
     "--max-waiting",
     type=click.IntRange(1),
-    default=512,
+    default=BatchingSettings.max_waiting,
     show_default=True,
     help="Rows in the queue, and pictures to decode; the next is answered 429.",
 )
 @click.option(
     "--deadline",
     type=cli.FiniteRange(0, min_open=True),
-    default=10.0,
+    default=ServeSettings.deadline_s,
     show_default=True,
     help="Seconds for a request, body and all, then 504.",
 )
@@ -74,14 +87,14 @@ from toolkit.passports import Precision
 @click.option(
     "--keep-alive",
     type=cli.FiniteRange(1),
-    default=KEEP_ALIVE_S,
+    default=ServeSettings.keep_alive_s,
     show_default=True,
     help="Seconds that a connection may wait for its next request: longer than the proxy keeps it.",
 )
 @click.option(
     "--stop-delay",
     type=cli.FiniteRange(0),
-    default=0.0,
+    default=ServeSettings.stop_delay_s,
     show_default=True,
     help="Seconds to answer on, not ready, before a stop: as long as a balancer takes to see it.",
 )
@@ -91,15 +104,16 @@ from toolkit.passports import Precision
 @click.option(
     "--processes",
     type=click.IntRange(1),
-    default=1,
+    default=ServeSettings.processes,
     show_default=True,
     help="Processes that answer on the port; each opens the models.",
 )
 @click.option(
     "--on",
     cls=cli.Listed,
-    listing=HOSTINGS.names,
-    metavar="NAME[:ADDRESS]",
+    listing=lambda: place_words(HOSTINGS),
+    metavar="PLACE",
+    callback=cli.checked(_check_place),
     help="Where it runs [default: this machine].",
 )
 @click.option(
@@ -157,7 +171,6 @@ def serve(
         serve_site(next(iter(models), None), host=host, port=port, root=root, tell=cli.say)
         return
     from serve import server
-    from serve.settings import BatchingSettings, OpeningSettings, ServeSettings
     from toolkit.backends import DEFAULT_BACKEND
 
     _refuse_empty("auth", auth)

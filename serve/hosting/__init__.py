@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from serve.settings import ServeSettings
-from toolkit.catalog import Shelf
-from toolkit.errors import CnnkitError, unknown_name
+from toolkit.catalog import Shelf, place_of
 from toolkit.telling import Tell
 
 
 class Hosting(ABC):
     """A place where a server runs: begun there, seen to its end, and drained at SIGTERM or Ctrl-C.
 
-    One that is reached by an address takes it behind its word and a colon.
+    One that is reached by an address takes it behind its word and a colon, and says in `address` how.
     """
 
     name: ClassVar[str]
-    takes_address: ClassVar[bool] = False
+    address: ClassVar[str | None] = None
 
     @abstractmethod
     def host(self, models: Sequence[str], settings: ServeSettings, address: str | None, tell: Tell) -> None:
@@ -46,13 +45,8 @@ class HostingPlace:
     @classmethod
     def of(cls, text: str | None) -> HostingPlace:
         """Read WORD or WORD:ADDRESS. Raises CnnkitError for another."""
-        name, colon, address = (text or USUAL).partition(":")
-        if name not in HOSTINGS.names():
-            raise unknown_name(HOSTINGS.what, name, HOSTINGS.names())
-        if colon and not (address and HOSTINGS.load(name).takes_address):
-            lacks = "is named without its address" if not address else "has no address"
-            raise CnnkitError(f"{text!r}: {name} {lacks}; `--on {name}` is possible")
-        return cls(name=name, address=address or None)
+        hosting, address = place_of(HOSTINGS, text or USUAL)
+        return cls(name=hosting.name, address=address)
 
 
 def replicas_of(text: str) -> tuple[int, int]:

@@ -45,7 +45,7 @@ class RayHosting(Hosting):
     """Ray Serve keeps as many replicas of the app as are asked for, or as the queue wants."""
 
     name = "ray"
-    takes_address: ClassVar[bool] = True
+    address: ClassVar[str | None] = "ADDRESS"
 
     def host(self, models: Sequence[str], settings: ServeSettings, address: str | None, tell: Tell) -> None:
         _refuse(settings)

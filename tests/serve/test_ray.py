@@ -327,8 +327,10 @@ def test_where_it_runs_is_read_or_refused_in_words() -> None:
     assert (replicas_of("2"), replicas_of("1-4")) == ((2, 2), (1, 4))
     with pytest.raises(NotFoundError, match="no place to serve 'rai'; known: local, ray"):
         HostingPlace.of("rai")
-    with pytest.raises(CnnkitError, match="local has no address; `--on local` is possible"):
-        HostingPlace.of("local:here")
+    for text, why in (("local:here", "local has no address"), ("ray:", "its address is lacking")):
+        with pytest.raises(CnnkitError, match=rf"{why}; possible: local, ray\[:ADDRESS\]"):
+            HostingPlace.of(text)
+    assert CliRunner().invoke(front_door.main, ["serve", "--on", "local:here"]).exit_code == 2
     for text in ("0", "3-2", "many"):
         with pytest.raises(ValueError, match="two as in 1-4"):
             replicas_of(text)

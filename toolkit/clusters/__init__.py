@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from toolkit.catalog import Shelf
+from toolkit.catalog import Shelf, place_of, place_words
 from toolkit.errors import CnnkitError
 from toolkit.telling import Tell
 
@@ -115,13 +115,9 @@ DEFAULT_CLUSTER = "local"
 
 def cluster_words() -> list[str]:
     """Return what `--on` takes: each cluster's word, with how its address is typed."""
-    return [f"{one.name}[:{one.address}]" if one.address else one.name for one in CLUSTERS.all()]
+    return place_words(CLUSTERS)
 
 
 def cluster_of(word: str) -> tuple[Cluster, str | None]:
     """Return the cluster that `--on` names and its address, None where none was typed. Raises CnnkitError."""
-    name, colon, address = word.partition(":")
-    cluster = CLUSTERS.load(name)
-    if colon and not (cluster.address and address):
-        raise CnnkitError(f"no cluster {word!r}; possible: {', '.join(cluster_words())}")
-    return cluster, address or None
+    return place_of(CLUSTERS, word)

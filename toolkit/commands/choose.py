@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from toolkit import cli
+from toolkit.choices import ALLOWED_POINTS, NOTHING_LOST_POINTS, Budget
+from toolkit.choosing import ChooseSettings
 from toolkit.errors import CnnkitError
+from toolkit.figures import duration_text
 from toolkit.machine.cpu import MOST_THREADS
 
 if TYPE_CHECKING:
@@ -40,10 +43,10 @@ def _threads(value: str) -> tuple[int, ...]:
 @click.option(
     "--max-accuracy-drop",
     type=cli.FiniteRange(0),
-    default=0.5,
+    default=ALLOWED_POINTS,
     show_default=True,
     metavar="POINTS",
-    help="The whole interval must lie within; 0 stands for 0.3.",
+    help=f"The whole interval must lie within; 0 stands for {NOTHING_LOST_POINTS}.",
 )
 @click.option("--memory", type=cli.FiniteRange(0, min_open=True), metavar="MB", help="Of the whole process.")
 @click.option(
@@ -64,7 +67,7 @@ def _threads(value: str) -> tuple[int, ...]:
     "--time",
     "time_s",
     type=cli.FiniteRange(5),
-    default=60.0,
+    default=ChooseSettings.time_s,
     show_default=True,
     metavar="SECONDS",
     help="For measuring; files that are missing are made before.",
@@ -110,8 +113,6 @@ def choose_command(
 
     `serve` and `predict` take the choice. Exit 4: nothing keeps to the budget, and the nearest is told.
     """
-    from toolkit.choices import Budget
-    from toolkit.choosing import ChooseSettings
     from toolkit.choosing.choose import choose
     from toolkit.choosing.confirm import confirm_choice
 
@@ -172,7 +173,7 @@ def _show(found: Choice) -> None:
         usual = folder.resolve() == artifacts_root().resolve()
         where = "" if usual else f" --artifacts {shlex.quote(str(folder))}"
         takes = f"`cnnkit serve {found.model}{where}` takes it"
-        cli.say(f"wrote {found.choice_file} in {found.seconds:.0f} s; {takes}")
+        cli.say(f"wrote {found.choice_file} in {duration_text(found.seconds, rough=True)}; {takes}")
 
 
 COMMAND = choose_command

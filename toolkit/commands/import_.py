@@ -51,14 +51,6 @@ def _scale(text: str) -> float:
     return found
 
 
-def _size(text: str) -> tuple[int, int]:
-    height, sign, width = text.lower().replace("×", "x").partition("x")
-    sides = (height, width if sign else height)
-    if not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise ValueError("pixels as HxW, such as 128x96, or one side, such as 128")
-    return int(sides[0]), int(sides[1])
-
-
 def _classes(text: str) -> tuple[str, ...]:
     from toolkit.importing.classes import classes_wanted
 
@@ -66,9 +58,7 @@ def _classes(text: str) -> tuple[str, ...]:
 
 
 _pixel_options = cli.options(
-    click.option(
-        "--size", metavar="HxW", callback=cli.checked(_size), help="Where the source leaves it open."
-    ),
+    cli.size_option("Where the source leaves it open."),
     click.option("--input-layout", "layout", type=click.Choice(["nchw", "nhwc"]), help="Of its input."),
     click.option("--order", type=click.Choice(["rgb", "bgr"]), help="Of the channels."),
     click.option(

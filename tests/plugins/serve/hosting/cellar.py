@@ -15,7 +15,7 @@ class Cellar(Hosting):
     """Serves from a shelf that is not the top one."""
 
     name = "cellar"
-    takes_address = True
+    address = "BARREL"
 
     def host(self, models: Sequence[str], settings: ServeSettings, address: str | None, tell: Tell) -> None:
         if address == "top":
