@@ -220,6 +220,7 @@ def count_frames(source: PictureSource) -> int:
     with warnings.catch_warnings():
         # read_image has refused what is too large
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         data = source if isinstance(source, bytes) else source.read_bytes()
         with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
             return _frames(image)

@@ -139,7 +139,7 @@ def test_a_hash_is_kept_until_its_file_changes(tmp_path: Path, monkeypatch: pyte
     entry = Entry(name="picture.png", place=FileBytes(path), label=0)
     assert hash_entries([entry]) == (content_hash(b"first"),)
     with sqlite3.connect(tmp_path / "cache" / "cnnkit" / "hashes.sqlite") as kept:
-        assert kept.execute("SELECT count(*) FROM hashes").fetchone() == (1,)
+        assert kept.execute("SELECT count(*) FROM contents").fetchone() == (1,)
     kept.close()
     time.sleep(0.02)  # of a file system's clock some ticks
     written = path.stat().st_mtime
