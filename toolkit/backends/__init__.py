@@ -241,6 +241,14 @@ class Backend(ABC):
         """Return the runtime's release, imported only where that takes no time; None where it is not here."""
         return self.availability().version
 
+    def import_runtime(self) -> None:  # noqa: B027  (not every runtime may be imported before a fork)
+        """Import the runtime before anything is opened, and start no thread and no device."""
+
+    @property
+    def forks(self) -> bool:
+        """Whether a process that has imported the runtime may fork others that open something."""
+        return type(self).import_runtime is not Backend.import_runtime
+
     def examine(self) -> Examination:
         """Look closer than `availability` does, for `cnnkit doctor`; may take a second."""
         return Examination()

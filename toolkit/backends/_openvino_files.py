@@ -29,11 +29,17 @@ def core() -> Any:
     Two that overlap leave the first one's behind, which is no memory by then: the next signal, a Ctrl-C or
     a SIGTERM, would end the process with SIGSEGV (seen with 2026.4.1).
     """
-    # the first import would tell Google Analytics of it: without that package OpenVINO takes its own stub
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # so Python bars a module
+    import_openvino()
     from openvino import Core
 
     return Core()
+
+
+def import_openvino() -> None:
+    """Import OpenVINO, and start nothing."""
+    # the first import would tell Google Analytics of it: without that package OpenVINO takes its own stub
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # so Python bars a module
+    import openvino  # noqa: F401
 
 
 def refuse(artifact: Artifact) -> None:

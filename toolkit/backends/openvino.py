@@ -13,7 +13,7 @@ from typing import ClassVar
 from toolkit.artifacts import Artifact
 from toolkit.backends import Availability, Backend, BackendSetting, Engine, EngineOptions
 from toolkit.backends._openvino_engine import OpenVinoEngine
-from toolkit.backends._openvino_files import GRAPH_FILE, IR, PACKAGE, lacks, release
+from toolkit.backends._openvino_files import GRAPH_FILE, IR, PACKAGE, import_openvino, lacks, release
 from toolkit.graphs import GRAPH
 from toolkit.passports import Format, Precision
 
@@ -52,6 +52,9 @@ class OpenVino(Backend):
         if find_spec(PACKAGE) is None:
             return Availability(available=False, why_not="OpenVINO is not installed", how_to_get=HOW_TO_GET)
         return Availability(available=True, version=release(), devices=("cpu",))
+
+    def import_runtime(self) -> None:
+        import_openvino()
 
     def lacks(self, precision: Precision) -> str | None:
         return lacks(precision)

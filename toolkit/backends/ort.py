@@ -231,6 +231,9 @@ class Ort(Backend):
             )
         return Availability(available=True, version=str(ort.__version__), devices=("cpu",))
 
+    def import_runtime(self) -> None:
+        import onnxruntime  # noqa: F401
+
     def examine(self) -> Examination:
         from toolkit.backends._ort_providers import problems, providers
 

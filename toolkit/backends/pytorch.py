@@ -183,6 +183,9 @@ class PyTorch(Backend):
             devices.append("mps")
         return Availability(available=True, version=metadata.version("torch"), devices=tuple(devices))
 
+    def import_runtime(self) -> None:
+        import torch  # noqa: F401
+
     def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
         return PyTorchEngine(artifact, options)
 

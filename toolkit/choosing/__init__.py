@@ -39,7 +39,7 @@ class ChooseSettings:
     model_file: Path | None = None
     image_limit: int = 10_000
     expand: bool = True
-    limit_s: float = 60.0
+    limit_s: float = 30.0
     wait_s: float = 900.0
     search_s: float = 30.0
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, TracebackType
 from typing import Self
 
+from toolkit.backends import BACKENDS
 from toolkit.choices import CurvePoint
 from toolkit.choosing import Candidate, ChooseSettings, LostError
-from toolkit.choosing.bays import Bay, close_all, open_bays
+from toolkit.choosing.bays import Bay, close_all, environment, open_bays
+from toolkit.choosing.forking import ForkServer
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
 from toolkit.choosing.measuring import Timekeeper, Track
 from toolkit.choosing.requests import OpenEngine, PeakTold, TellPeak
@@ -23,6 +26,8 @@ LOOK, SCREEN, RANK, CONFIRM = (1, 0.04), (2, 0.04), (3, 0.06), (4, 0.08)
 # the batches of the curve, and seconds of each of its windows
 CURVE = (1, 2, 4, 8, 16, 32, 64)
 CURVE_S = 0.05
+# no batch is timed beyond one whose call takes so long: nobody waits for more company than that
+CURVE_ENDS_MS = 300.0
 
 
 class Arena:
@@ -32,6 +37,7 @@ class Arena:
         self.pictures, self.settings, self.standing = pictures, settings, standing
         self.times = Timekeeper()
         self.bays: dict[str, Bay] = {}
+        self.servers: dict[str, ForkServer] = {}
         self.ends = time.monotonic() + settings.time_s
 
     @property
@@ -46,29 +52,51 @@ class Arena:
 
         `limit_s` is how long each answer may take, None the settings' own.
         """
-        lost = self._opened(candidates, limit_s)
-        found = [
-            Entrant(
-                candidate=one,
-                tracks={batch: Track(key=one.key, batch=batch) for batch in batches},
-                why_not=lost.get(one.key),
-            )
-            for one in candidates
-        ]
+        self._serve(candidates)
+        lost = self._opened(candidates, limit_s, self.servers)
+        found = []
+        for one in candidates:
+            entrant = Entrant(candidate=one, tracks={}, why_not=lost.get(one.key))
+            if entrant.why_not is None:
+                takes = self.bays[one.key].takes
+                entrant.tracks = {
+                    each: Track(key=one.key, batch=each) for each in batches if takes.fits(each)
+                }
+                if not entrant.tracks:
+                    self.out(entrant, f"it takes batches of {takes.words()} only")
+            found.append(entrant)
         self.standing.entrants += found
         return found
 
     def reopen(self, entrants: Sequence[Entrant]) -> None:
-        """Open entrants in fresh processes; what cannot be is out."""
+        """Open entrants in fresh processes in the place of those that they have; what cannot be is out."""
+        for bay in [self.bays.pop(one.key) for one in entrants if one.key in self.bays]:
+            bay.close()
         lost = self._opened([one.candidate for one in entrants])
         for one in entrants:
             one.why_not = lost.get(one.key)
 
-    def _opened(self, candidates: Sequence[Candidate], limit_s: float | None = None) -> dict[str, str]:
+    def _serve(self, candidates: Sequence[Candidate]) -> None:
+        """Start a server for each backend that imports a runtime, to fork the processes of its candidates.
+
+        A forked process shares pages with its server, so that its memory is not what it would be alone: where
+        a budget holds that, each is started afresh.
+        """
+        for name in dict.fromkeys(one.backend for one in candidates):
+            held = self.standing.budget.memory_bytes is not None
+            if not held and name not in self.servers and BACKENDS.load(name).forks:
+                self.servers[name] = ForkServer(name, environment())
+
+    def _opened(
+        self,
+        candidates: Sequence[Candidate],
+        limit_s: float | None = None,
+        servers: Mapping[str, ForkServer] = MappingProxyType({}),
+    ) -> dict[str, str]:
         lost: dict[str, str] = {}
         asked = [self._opening(one) for one in candidates]
         within_s = self.settings.limit_s if limit_s is None else limit_s
-        self.bays |= open_bays(asked, lost, at_once=cpu().cores, limit_s=within_s)
+        self.bays |= open_bays(asked, lost, at_once=cpu().cores, limit_s=within_s, servers=servers)
         return lost
 
     def _opening(self, candidate: Candidate) -> OpenEngine:
@@ -93,6 +121,8 @@ class Arena:
         enough = (lambda: self.late) if bounded else (lambda: False)
         self.times.run(tracks, self.bays, rounds=rounds, window_s=window_s, enough=enough)
         self.standing.spoilt = self.times.disturbed
+        self.ends += self.times.lost_s  # one that hangs takes no time of the others'
+        self.times.lost_s = 0.0
         for one in entrants:
             if one.why_not is None:
                 one.why_not = self.times.lost.get(one.key)
@@ -104,23 +134,29 @@ class Arena:
             tracks = [track for one in alive for track in one.tracks.values()]
             self.take_turns(alive, tracks, rounds=turns[0], window_s=turns[1], bounded=True)
 
-    def judge(self, judge: ChoiceJudge, one: Entrant) -> None:
-        """Judge an entrant's answers; who may not be chosen is out."""
+    def judge(self, judge: ChoiceJudge, one: Entrant, *, briefly: bool = False) -> None:
+        """Judge an entrant's answers, `briefly` on the first pictures alone; who may not be chosen is out."""
+        start = time.monotonic()
         try:
-            one.ruling = judge.judge(self.bays[one.key])
+            one.ruling = judge.judge(self.bays[one.key], briefly=briefly)
         except LostError as error:
-            self.out(one, str(error))
+            self.lose(one, error, start)
             return
         if one.ruling.why_not is not None:
             self.out(one, one.ruling.why_not)
 
-    def weigh(self, entrants: Sequence[Entrant], batch: int) -> None:
-        """Have each process tell its memory at a batch; who holds more than the budget allows is out."""
+    def weigh(self, entrants: Sequence[Entrant]) -> None:
+        """Have each process tell its memory at its largest batch; who holds over the budget is out.
+
+        A runtime that compiles for the first few sizes alone does it for that one, too, as it comes first.
+        """
         for one in [each for each in entrants if each.why_not is None]:
+            batch = one.confirmed.batch if one.confirmed else max(one.tracks)
+            start = time.monotonic()
             try:
                 told = self.bays[one.key].get(TellPeak(batch=batch))
             except LostError as error:
-                self.out(one, str(error))
+                self.lose(one, error, start)
                 continue
             assert isinstance(told, PeakTold)
             one.memory_bytes = told.peak_bytes
@@ -131,6 +167,11 @@ class Arena:
         if most is not None and one is not self.standing.baseline and (held is None or held > most):
             told = "its memory is not known" if held is None else f"its process holds {bytes_text(held)}"
             self.out(one, f"{told}, over the {bytes_text(most)} allowed")
+
+    def lose(self, one: Entrant, error: LostError, start: float) -> None:
+        """Take out an entrant that was lost; what it took since `start` is no time of the others'."""
+        self.ends += time.monotonic() - start
+        self.out(one, str(error))
 
     def out(self, one: Entrant, why: str) -> None:
         """Take an entrant out, and end its process."""
@@ -144,13 +185,16 @@ class Arena:
         if one.key not in self.bays:
             self._opened([one.candidate])
         fixed = fixed_batch(one.candidate.artifact)
-        tracks = [Track(key=one.key, batch=batch) for batch in ((fixed,) if fixed else CURVE)]
-        self.times.run(tracks, self.bays, rounds=2, window_s=CURVE_S)
-        points = []
-        for track in tracks:
-            if not track.windows or track.median_ms <= 0:
+        points: list[CurvePoint] = []
+        for batch in (fixed,) if fixed else CURVE:
+            track = Track(key=one.key, batch=batch)
+            self.times.run([track], self.bays, rounds=2, window_s=CURVE_S)
+            ms = track.undisturbed(self.times.disturbed).median_ms
+            if not 0 < ms < math.inf:
                 break
-            points.append(CurvePoint(batch=track.batch, latency_ms=track.median_ms))
+            points.append(CurvePoint(batch=batch, latency_ms=ms))
+            if ms > CURVE_ENDS_MS:
+                break
         return tuple(points)
 
     def __enter__(self) -> Self:
@@ -164,3 +208,5 @@ class Arena:
     def close(self) -> None:
         """End every process."""
         close_all(self.bays)
+        while self.servers:
+            self.servers.popitem()[1].close()

@@ -10,14 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import toolkit
 from toolkit.choosing import Candidate, LostError
-from toolkit.choosing.requests import OpenEngine, Request, RequestFailed, Response
+from toolkit.choosing.forking import ForkServer
+from toolkit.choosing.requests import EngineOpened, OpenEngine, Request, RequestFailed, Response
 
 WORKER = "toolkit.choosing.worker"
 # at least: a runtime is imported and a network compiled in it, beside other work
@@ -25,25 +27,32 @@ OPENING_S = 60.0
 
 
 class Bay:
-    """The process of one candidate, to be closed."""
+    """The process of one candidate, to be closed; `takes` are its batches once it is open."""
 
-    def __init__(self, candidate: Candidate, limit_s: float) -> None:
-        """Start the process; `limit_s` is how long it may take to answer."""
+    def __init__(self, candidate: Candidate, limit_s: float, server: ForkServer | None = None) -> None:
+        """Start the process, or have a server fork it; `limit_s` is how long it may take to answer."""
         self.candidate, self.limit_s = candidate, limit_s
         ours, theirs = socket.socketpair()
         self._told = tempfile.TemporaryFile()  # noqa: SIM115  (it is closed with the process)
         with theirs:
-            self._process = subprocess.Popen(
+            forked = server.fork(theirs.fileno(), self._told.fileno()) if server else None
+            self._process = forked or subprocess.Popen(
                 [sys.executable, "-P", "-m", WORKER, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=self._told,
                 stderr=self._told,
                 pass_fds=[theirs.fileno()],
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,
             )
         self.pipe: Connection[Request, Response] = Connection(ours.detach())
+        self.takes = EngineOpened(least=1, most=None)
         self._asked, self._allowed_s, self._asked_at = "", limit_s, 0.0
+
+    @property
+    def process(self) -> int:
+        """The process's number."""
+        return self._process.pid
 
     def ask(self, request: Request, more_s: float = 0.0) -> None:
         """Send a request that may take so many seconds more than usual; do not wait. Raises LostError."""
@@ -101,7 +110,7 @@ class Bay:
         self._told.close()
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return this process's environment, with the source that it runs first on the path of modules."""
     source = str(Path(toolkit.__file__).parents[1])
     paths = [source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -114,12 +123,18 @@ def _said(request: Request) -> str:
 
 
 def open_bays(
-    openings: Sequence[OpenEngine], lost: dict[str, str], *, at_once: int, limit_s: float
+    openings: Sequence[OpenEngine],
+    lost: dict[str, str],
+    *,
+    at_once: int,
+    limit_s: float,
+    servers: Mapping[str, ForkServer] = MappingProxyType({}),
 ) -> dict[str, Bay]:
     """Start candidates' processes and open them; note in `lost` why one could not be.
 
-    `at_once` are opening at any time: a slow runtime keeps one core busy while the others open the next.
-    They are keyed as the candidates are. Nothing is left running where this raises.
+    `servers` fork the processes of their backends, the others are started afresh. `at_once` are opening at
+    any time: a slow runtime keeps one core busy while the others open the next. They are keyed as the
+    candidates are. Nothing is left running where this raises.
     """
     bays: dict[str, Bay] = {}
     waiting, opening = list(reversed(openings)), list[Bay]()
@@ -127,7 +142,9 @@ def open_bays(
         while waiting or opening:
             while waiting and len(opening) < at_once:
                 one = waiting.pop()
-                bay = bays[one.candidate.key] = Bay(one.candidate, limit_s)
+                bay = bays[one.candidate.key] = Bay(
+                    one.candidate, limit_s, servers.get(one.candidate.backend)
+                )
                 with _noted(bays, bay, lost):
                     bay.ask(one, max(0.0, OPENING_S - limit_s))
                     opening.append(bay)
@@ -135,7 +152,9 @@ def open_bays(
             for bay in [each for each in opening if each.pipe in ready or each.left_s == 0]:
                 opening.remove(bay)
                 with _noted(bays, bay, lost):
-                    bay.take()
+                    opened = bay.take()
+                    assert isinstance(opened, EngineOpened)
+                    bay.takes = opened
     except BaseException:
         close_all(bays)
         raise

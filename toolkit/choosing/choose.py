@@ -201,7 +201,7 @@ def compete(
     if why_not is None:
         _keep(path, record, found.why)
     with stage("explaining"):
-        notes += why_slower(contest)
+        notes += why_slower(contest, selected.entrant.candidate.backend)
     return replace(
         found,
         choice_file=path if why_not is None else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 
@@ -12,19 +13,21 @@ from toolkit.choosing.arena import CONFIRM, LOOK, RANK, SCREEN, Arena
 from toolkit.choosing.candidates import LaterFile
 from toolkit.choosing.deciding import decided, staying
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
-from toolkit.choosing.measuring import Track, fewest_calls, gain
+from toolkit.choosing.measuring import LEAST_DRAWS, MOST_DRAWS, Track, fewest_calls, gain
 from toolkit.choosing.standing import Entrant, Standing
-from toolkit.choosing.tuning import EXPANDED, Tuner
+from toolkit.choosing.tuning import EXPANDED, SHORT_MS, Tuner
 from toolkit.errors import CnnkitError
 from toolkit.telling import Tell
 
 # slower than the best that may be chosen by so much, a file is not judged
 HOPELESS = 2.5
+# slower than the best that may be chosen by so much, a file gets no more pictures than the first
+SETTLED = 1.3
 # so near to the best of all that is ranked, one is confirmed
 NEAR = 1.15
 RANKED, FINALISTS = 6, 3
-# sets of fresh processes: the least that tell an interval, and the most that are taken
-LEAST_SETS, MOST_SETS = 3, 8
+# where the baseline's processes scatter by so much more than the best finalist's, it alone is drawn again
+LOPSIDED = 2.0
 # of the rounds: beyond it, what is not clear is not told
 TOO_NOISY = 0.34
 
@@ -72,11 +75,13 @@ class Contest:
             self._make_later(judge, baseline)
         with stage("timing"):
             arena.time(self.standing.within(self.standing.alive, EXPANDED), SCREEN)
+        with stage("judging"):
+            self._settle(judge)
         if self.settings.expand:
             with stage("settings"):
                 self._tuner(judge, baseline).run()
         with stage("ranking"):
-            self._rank(baseline)
+            self.rank(baseline)
         with stage("confirming"):
             self._confirm(baseline)
         return self.standing
@@ -92,14 +97,17 @@ class Contest:
         return baseline
 
     def _look(self, baseline: Entrant) -> None:
-        """Time every file once in turn, and see what its process holds."""
+        """See what each file's process holds, and time every file once in turn."""
         self.tell(f"timing {len(self.standing.alive)} of them in turn …")
+        self.arena.weigh(self.standing.alive)
         self.arena.time(self.standing.alive, LOOK)
         _require(baseline, "does not run")
-        self.arena.weigh(self.standing.alive, max(self.batches))
 
     def _judge(self, judge: ChoiceJudge, baseline: Entrant) -> None:
-        """Judge the fast ones first; what is hopelessly slower than one that may be chosen is not judged."""
+        """Judge the fast ones first, on the first pictures alone.
+
+        What is hopelessly slower than one that may be chosen is not judged.
+        """
         self.tell(f"judging answers on {self.pictures.source} …")
         score = self.standing.score
         # the baseline's own accuracy is told beside the others'
@@ -109,6 +117,23 @@ class Contest:
             own = score(one)
             if own > HOPELESS * best:
                 self.arena.out(one, f"{own / best:.1f} times slower than one that may be chosen; not judged")
+                continue
+            self.arena.judge(judge, one, briefly=True)
+            if _may_be_chosen(one):
+                best = min(best, own)
+
+    def _settle(self, judge: ChoiceJudge) -> None:
+        """Judge on more pictures what the first ones left undecided, the fastest first.
+
+        Of calls that take long, what is no rival of one that may be chosen by now is not worth the pictures.
+        """
+        score, alive = self.standing.score, self.standing.alive
+        best = min(score(one) for one in alive if _may_be_chosen(one))
+        for one in sorted((one for one in alive if not _may_be_chosen(one)), key=score):
+            own = score(one)
+            if own > SETTLED * best and own > SHORT_MS:
+                times = f"{own / best:.1f} times slower than one that may be chosen"
+                self.arena.out(one, f"undecided on the first pictures, and {times}")
                 continue
             self.arena.judge(judge, one)
             if one.why_not is None:
@@ -134,10 +159,10 @@ class Contest:
                 self.standing.unmade.append(made)
                 continue
             (one,) = self.arena.enter([made], self.batches)
+            self.arena.weigh([one])
             self.arena.time([baseline, one], LOOK)
-            self.arena.weigh([one], max(self.batches))
             if one.why_not is None:
-                self.arena.judge(judge, one)
+                self.arena.judge(judge, one, briefly=True)
 
     def _tuner(self, judge: ChoiceJudge, baseline: Entrant) -> Tuner:
         return Tuner(
@@ -149,7 +174,7 @@ class Contest:
             tell=self.tell,
         )
 
-    def _rank(self, baseline: Entrant) -> None:
+    def rank(self, baseline: Entrant) -> None:
         """Time those near the best for longer; a few are left for the confirming."""
         alive = sorted(self.standing.alive, key=self._order)[:RANKED]
         self.arena.time([*{one.key: one for one in (baseline, *alive)}.values()], RANK)
@@ -161,20 +186,31 @@ class Contest:
         return self.standing.misses(one), self.standing.score(one)
 
     def _last(self, ranked: Sequence[Entrant]) -> list[Entrant]:
-        """Return who is confirmed: those near the best; where a latency is asked for, all that are left."""
+        """Return who is confirmed: those near the best; where a latency is asked for, all that are left.
+
+        Of short calls the best on each number of threads is, too: by their one process's luck the others may
+        look much faster than they are.
+        """
         if self.budget.within_ms is not None:
             return list(ranked[:FINALISTS])
-        return [one for one in self.standing.within(ranked, NEAR) if one in ranked[:FINALISTS]]
+        standing = self.standing
+        last = [one for one in standing.within(ranked, NEAR) if one in ranked[:FINALISTS]]
+        for one in standing.within(ranked, EXPANDED):
+            on = {other.candidate.threads for other in last}
+            if standing.score(one) < SHORT_MS and one.candidate.threads not in on:
+                last.append(one)
+        return last
 
     def _confirm(self, baseline: Entrant) -> None:
-        """Measure the finalists and the baseline in sets of fresh processes until the gain is decided."""
+        """Measure the finalists and the baseline in fresh processes until the gain is decided."""
         standing = self.standing
         everyone = [baseline, *standing.finalists]
         own = {one.key: Track(key=one.key, batch=standing.best_batch(one)) for one in everyone}
         names = ", ".join(one.candidate.contender(own[one.key].batch).label for one in everyone)
         self.tell(f"confirming {names} in fresh processes …")
-        for number in range(1, MOST_SETS + 1):
-            self._confirm_once(number, [one for one in everyone if one.why_not is None], own)
+        for number in itertools.count(1):
+            anew = [baseline] if number > LEAST_DRAWS and self._lopsided(baseline, everyone) else everyone
+            self._draw(everyone, own, anew=anew)
             for one in everyone:  # what was complete counts, after Ctrl-C, too
                 one.confirmed = own[one.key]
                 one.gain = gain(own[baseline.key], own[one.key], standing.spoilt)
@@ -182,21 +218,38 @@ class Contest:
             standing.disturbed = self.arena.times.noisy(since=1)
             standing.others_cores = self.arena.times.others_cores(since=1)
             _require(baseline, "does not run in a fresh process")
-            if number >= LEAST_SETS:
-                if decided(standing) or self._over():
-                    break
+            everyone = [one for one in (baseline, *standing.finalists) if one.why_not is None]
+            # a baseline without rivals is only told, and no latency of it
+            least = LEAST_DRAWS if len(everyone) > 1 or self.budget.within_ms is not None else 1
+            if number >= least and (decided(standing) or self._over(number)):
+                break
+            if number >= LEAST_DRAWS:
                 everyone = staying(everyone, standing)
 
-    def _confirm_once(self, number: int, everyone: Sequence[Entrant], own: dict[str, Track]) -> None:
-        """Measure everyone in one set of fresh processes; its windows are taken whatever the time is."""
-        self.arena.close()
-        self.arena.times.generation = number
-        self.arena.reopen(everyone)
+    def _lopsided(self, baseline: Entrant, everyone: Sequence[Entrant]) -> bool:
+        """Tell whether the baseline is what scatters: drawn again alone, it tells more in less time.
+
+        A latency asked for is one of the finalists' own, so those are drawn, too.
+        """
+        if self.budget.within_ms is not None or len(everyone) < 2:
+            return False
+        best = max(everyone[1:], key=lambda one: one.gain.times if one.gain else 0.0)
+        first, second = (
+            one.confirmed.undisturbed(self.standing.spoilt).scatter() if one.confirmed else 0.0
+            for one in (baseline, best)
+        )
+        return first > LOPSIDED * second
+
+    def _draw(self, everyone: Sequence[Entrant], own: dict[str, Track], *, anew: Sequence[Entrant]) -> None:
+        """Measure everyone in turn, some in fresh processes; the windows are taken whatever the time is."""
+        if len(anew) == len(everyone):
+            self.arena.close()
+            self.arena.times.generation += 1
+        self.arena.reopen(anew)
         tracks = [own[one.key] for one in everyone]
         rounds, window_s = CONFIRM[0], self.confirming_s(everyone)
         self.arena.take_turns(everyone, tracks, rounds=rounds, window_s=window_s, bounded=False)
-        for one in everyone:
-            self.arena.weigh([one], own[one.key].batch)
+        self.arena.weigh(anew)
 
     def confirming_s(self, everyone: Sequence[Entrant]) -> float:
         """Return the seconds of a confirming window, more for a far quantile, as far as there is time."""
@@ -204,14 +257,22 @@ class Contest:
         if self.budget.within_ms is None:
             return usual_s
         slowest_ms = max(one.tracks[self.standing.best_batch(one)].median_ms for one in everyone)
-        wanted_s = fewest_calls(self.budget.quantile) * slowest_ms / 1e3 / (LEAST_SETS * rounds)
-        left_s = (self.arena.ends - time.monotonic()) / (LEAST_SETS * rounds * len(everyone))
+        wanted_s = fewest_calls(self.budget.quantile) * slowest_ms / 1e3 / (LEAST_DRAWS * rounds)
+        left_s = (self.arena.ends - time.monotonic()) / (LEAST_DRAWS * rounds * len(everyone))
         return max(usual_s, min(wanted_s, left_s))
 
-    def _over(self) -> bool:
-        """Tell whether the time is up; on a disturbed machine choosing goes on half as long again."""
+    def _over(self, draws: int) -> bool:
+        """Tell whether no more draws are taken.
+
+        On a disturbed machine they go on until the time is up and half as long again, however many they are.
+        """
         disturbed = self.standing.disturbed > TOO_NOISY
-        return time.monotonic() > self.arena.ends + (0.5 * self.settings.time_s if disturbed else 0.0)
+        ends = self.arena.ends + (0.5 * self.settings.time_s if disturbed else 0.0)
+        return time.monotonic() > ends or (draws >= MOST_DRAWS and not disturbed)
+
+
+def _may_be_chosen(one: Entrant) -> bool:
+    return one.why_not is None and one.ruling is not None and not one.ruling.undecided
 
 
 def _require(baseline: Entrant, what: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toolkit.choices import Budget
 from toolkit.choosing.standing import Entrant, Standing
 
 # a choice pays where all of its gain's interval lies above
@@ -17,39 +16,37 @@ AS_GOOD, STAYS = 0.98, 0.95
 MISSED = 1.15
 
 
-def keeps(one: Entrant, budget: Budget) -> bool:
+def keeps(one: Entrant, standing: Standing) -> bool:
     """Tell whether its latency and its memory are surely within the budget."""
-    told = one.confirmed is not None and one.confirmed.tells(budget.quantile)
-    return seems(one, budget) and (told or budget.within_ms is None)
+    return seems(one, standing) and (standing.budget.within_ms is None or standing.tells(one))
 
 
-def seems(one: Entrant, budget: Budget) -> bool:
+def seems(one: Entrant, standing: Standing) -> bool:
     """Tell whether it keeps to the budget as far as its calls tell, be they too few."""
+    budget = standing.budget
     if budget.memory_bytes is not None and (
         one.memory_bytes is None or one.memory_bytes > budget.memory_bytes
     ):
         return False
-    if budget.within_ms is None:
-        return True
-    return one.confirmed is not None and one.confirmed.worst(budget.quantile) <= budget.within_ms
+    return budget.within_ms is None or standing.worst(one) <= budget.within_ms
 
 
 def decided(standing: Standing) -> bool:
-    """Tell whether one of the fastest surely is worth a choice, or all surely gain next to nothing.
+    """Tell whether one of the fastest surely is worth a choice, or none will be, or gains next to nothing.
 
     Of a latency asked for, one must keep to it, or all miss it by far.
     """
     alive = [one for one in standing.finalists if one.why_not is None and one.gain]
     if standing.budget.within_ms is not None:
         every = [one for one in (standing.baseline, *alive) if one is not None]
-        able = [one for one in every if keeps(one, standing.budget)]
+        able = [one for one in every if keeps(one, standing)]
         if not able:
             return all(standing.misses(one, MISSED) for one in every)
         alive = [one for one in alive if one in able]
     found = [one.gain for one in alive if one.gain]
     best = max((one.times for one in found), default=0.0)
     surely = any(one.low > WORTH and one.times >= AS_GOOD * best for one in found)
-    return surely or all(one.high < INDIFFERENT for one in found)
+    return surely or all(one.high < INDIFFERENT or one.hope <= WORTH for one in found)
 
 
 def staying(everyone: Sequence[Entrant], standing: Standing) -> list[Entrant]:

@@ -32,7 +32,7 @@ FIRST_IMAGES = 512
 # inputs of a network without pictures, and pictures on which settings of one file are held against each other
 NOISE, SAMPLE = 64, 64
 # pictures of one request, which has a time limit: more and more, as long as they take no longer than that
-AT_ONCE, PART_S = 512, 3.0
+FEW, AT_ONCE, PART_S = 8, 512, 3.0
 # relative to max(1, largest |score|): what another number of threads or another fusion does to one file
 ALIKE = 1e-3
 
@@ -108,12 +108,16 @@ def noise_in(file: Path, passport: Passport, seed: int, why: str) -> ChoicePictu
 
 @dataclass(frozen=True, kw_only=True)
 class Ruling:
-    """What was found of a candidate's answers; `why_not` says why it may not be chosen, None where it may."""
+    """What was found of a candidate's answers; `why_not` says why it may not be chosen, None where it may.
+
+    `undecided` tells that the first pictures leave that open, and more of them were not asked for yet.
+    """
 
     accuracy: float | None = None
     drop: Drop | None = None
     max_difference: float | None = None
     why_not: str | None = None
+    undecided: bool = False
 
     def onto(self, contender: Contender) -> Contender:
         """Return a contender with this in it."""
@@ -156,8 +160,11 @@ class ChoiceJudge:
         nothing = Drop(points=0.0, low=0.0, high=0.0, images=len(right))
         return Ruling(accuracy=float(right.mean()), drop=nothing, max_difference=0.0)
 
-    def judge(self, bay: Bay) -> Ruling:
-        """Judge a candidate. Raises LostError where it, or the baseline, answers nothing."""
+    def judge(self, bay: Bay, *, briefly: bool = False) -> Ruling:
+        """Judge a candidate, `briefly` on the first pictures alone.
+
+        Raises LostError where it, or the baseline, answers nothing.
+        """
         count = min(self.first, self.pictures.count)
         wanted, found = self.sample(self.baseline), _asked(bay, 0, count)
         if not np.isfinite(found.scores).all():
@@ -179,7 +186,7 @@ class ChoiceJudge:
                 )
         if self.pictures.labels is None:
             return self._by_numbers(gap)
-        return self._by_accuracy(bay, found.scores, gap)
+        return self._by_accuracy(bay, found.scores, gap, briefly=briefly)
 
     @property
     def _sample_size(self) -> int:
@@ -214,7 +221,7 @@ class ChoiceJudge:
             f"judge it: {self.pictures.why_unjudged}; --unjudged allows it",
         )
 
-    def _by_accuracy(self, bay: Bay, scores: NDArray[np.float32], gap: float) -> Ruling:
+    def _by_accuracy(self, bay: Bay, scores: NDArray[np.float32], gap: float, *, briefly: bool) -> Ruling:
         """Measure the paired drop on more and more pictures until it is decided or none are left.
 
         Each look spends half of the error that is left, the last one all of it: over all looks together an
@@ -232,6 +239,8 @@ class ChoiceJudge:
             answer = drop.judge(allowed)
             if answer != "undecided" or count == len(labels) or self.late():
                 break
+            if briefly:
+                return Ruling(accuracy=float(right.mean()), drop=drop, max_difference=gap, undecided=True)
             more = _asked(bay, count, min(2 * count, len(labels))).scores
             if not np.isfinite(more).all():
                 return Ruling(why_not="its answers hold NaN or infinity")
@@ -267,7 +276,7 @@ def apart(wanted: NDArray[Any], found: NDArray[Any]) -> float:
 def _asked(bay: Bay, start: int, stop: int) -> PictureAnswers:
     """Return a candidate's answers, asked for in parts that each have their time. Raises LostError."""
     parts: list[PictureAnswers] = []
-    first, count = start, SAMPLE
+    first, count = start, FEW if start == 0 else SAMPLE
     while first < stop:
         asked = time.monotonic()
         reply = bay.get(AnswerPictures(start=first, stop=min(first + count, stop)))

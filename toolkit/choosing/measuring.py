@@ -32,6 +32,8 @@ T_ONE_SIDED = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895)
 
 # calls that must lie beyond a quantile before that is told: of fewer, one more or less decides
 BEYOND = 3
+# draws of fresh processes: the least that tell an interval, and the most that a quiet machine is asked for
+LEAST_DRAWS, MOST_DRAWS = 3, 8
 
 
 def fewest_calls(quantile: float) -> int:
@@ -41,11 +43,15 @@ def fewest_calls(quantile: float) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The milliseconds of the calls of one window, and in which round of which set of processes."""
+    """The milliseconds of the calls of one window, and in which round of which set of processes.
+
+    In one set a candidate may be opened more than once: `process` tells those processes apart.
+    """
 
     generation: int
     round: int
     ms: tuple[float, ...]
+    process: int = 0
 
     @property
     def median(self) -> float:
@@ -66,6 +72,29 @@ class Track:
         """The median of the windows' medians; infinite before the first."""
         return statistics.median(one.median for one in self.windows) if self.windows else math.inf
 
+    def undisturbed(self, disturbed: set[tuple[int, int]]) -> Track:
+        """Return it without the windows of disturbed rounds.
+
+        A process whose rounds were all disturbed counts with them: what is left out must not be chosen by its
+        result.
+        """
+        kept: list[Window] = []
+        for windows in self.processes():
+            kept += [one for one in windows if (one.generation, one.round) not in disturbed] or windows
+        return Track(key=self.key, batch=self.batch, windows=kept)
+
+    def processes(self) -> list[list[Window]]:
+        """Return the windows of each of its processes, in the order that these were opened in."""
+        found: dict[tuple[int, int], list[Window]] = {}
+        for one in self.windows:
+            found.setdefault((one.generation, one.process), []).append(one)
+        return list(found.values())
+
+    def scatter(self) -> float:
+        """Return the standard deviation of its processes' times, as a share; 0 of fewer than two."""
+        logs = [math.log(statistics.median(one.median for one in own)) for own in self.processes()]
+        return statistics.stdev(logs) if len(logs) > 1 else 0.0
+
     def latency(self, quantile: float) -> ChoiceLatency | None:
         """Summarise all calls of the windows; None where there is none."""
         if not self.windows:
@@ -85,10 +114,8 @@ class Track:
 
         It is the upper end of the one-sided 95 % prediction interval from the quantiles of each process.
         """
-        found: dict[int, list[float]] = {}
-        for one in self.windows:
-            found.setdefault(one.generation, []).extend(one.ms)
-        logs = [math.log(float(np.quantile(ms, quantile))) for ms in found.values()]
+        every = [[ms for one in own for ms in one.ms] for own in self.processes()]
+        logs = [math.log(float(np.quantile(ms, quantile))) for ms in every]
         if len(logs) < 2:
             return math.exp(logs[0]) * DISTURBED if logs else math.inf
         spread = statistics.stdev(logs) * math.sqrt(1 + 1 / len(logs))
@@ -100,13 +127,14 @@ class Timekeeper:
     """Times tracks in turn, round after round, and notes in which rounds the machine was disturbed.
 
     `busy` is the share of the cores that others may take in an undisturbed round: a neighbour that never
-    pauses slows the yardstick of every round alike.
+    pauses slows the yardstick of every round alike. `lost_s` are the seconds that lost ones took.
     """
 
     yardstick: Yardstick = field(default_factory=lambda: Yardstick(None))
     busy: float = BUSY
     disturbed: set[tuple[int, int]] = field(default_factory=set)
     lost: dict[str, str] = field(default_factory=dict)
+    lost_s: float = 0.0
     _taken: dict[tuple[int, int], float] = field(default_factory=dict)
     _others: dict[tuple[int, int], float] = field(default_factory=dict)
     _rounds: int = 0
@@ -121,11 +149,15 @@ class Timekeeper:
         window_s: float,
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Time each track for `rounds` windows in turn. A candidate that is lost is noted and left out."""
+        """Time each track for `rounds` windows in turn. A candidate that is lost is noted and left out.
+
+        Each round begins with another track: none always follows the yardstick, or the same neighbour.
+        """
         for _ in range(rounds):
             self._rounds += 1
             place, others, before, own_s = (self.generation, self._rounds), Others(), self._yard(), 0.0
-            for track in tracks:
+            first = self._rounds % max(1, len(tracks))
+            for track in (*tracks[first:], *tracks[:first]):
                 if track.key in bays:
                     own_s += self._window(track, bays, window_s)
             self._taken[place] = max(before, self._yard())
@@ -151,17 +183,20 @@ class Timekeeper:
 
     def _window(self, track: Track, bays: dict[str, Bay], window_s: float) -> float:
         """Time one window; return the processor seconds that its process spent."""
-        wake_s = WAKE * window_s
+        wake_s, start = WAKE * window_s, time.monotonic()
         try:
             found = bays[track.key].get(
                 TimeCalls(batch=track.batch, seconds=window_s, wake_s=wake_s), window_s
             )
         except LostError as error:
-            self.lost[track.key] = str(error)
+            self.lost[track.key], self.lost_s = str(error), self.lost_s + time.monotonic() - start
             bays.pop(track.key).close()
             return 0.0
         assert isinstance(found, CallTimes)
-        track.windows.append(Window(generation=self.generation, round=self._rounds, ms=found.ms))
+        process = bays[track.key].process
+        track.windows.append(
+            Window(generation=self.generation, round=self._rounds, ms=found.ms, process=process)
+        )
         time.sleep(IDLE_S)
         return found.cpu_s
 
@@ -183,6 +218,7 @@ class Gain:
     times: float
     low: float
     high: float
+    hope: float = math.inf
 
 
 def ratio(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> float | None:
@@ -196,33 +232,58 @@ def ratio(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> flo
     return math.exp(statistics.median(found)) if found else None
 
 
-def gain(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> Gain | None:
-    """Return the gain over sets of fresh processes, each of which is one draw; None of fewer than two sets.
+@dataclass(frozen=True, kw_only=True)
+class _Draw:
+    """The logarithms of baseline / track in the rounds of one process of the baseline, in one set."""
 
-    A set whose rounds were all disturbed counts with them: what is left out must not be chosen by its result.
+    generation: int
+    logs: list[float]
+
+    @property
+    def middle(self) -> float:
+        return statistics.median(self.logs)
+
+
+def gain(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> Gain | None:
+    """Return the gain over fresh processes, one draw for each of the baseline's; None of fewer than two.
+
+    Draws of one set share the track's process: what that one's luck adds to the error of their mean is told
+    by how the track's processes scatter, with the degrees of freedom of Welch and Satterthwaite. A draw whose
+    rounds were all disturbed counts with them: what is left out must not be chosen by its result.
     """
-    by_set: list[float] = []
-    within: list[float] = []
-    for one in sorted({window.generation for window in track.windows}):
-        first, second = (_of(side, one) for side in (baseline, track))
-        found = _ratios(first, second, disturbed) or _ratios(first, second, set())
-        if found:
-            by_set.append(statistics.median(found))
-            within += [value - by_set[-1] for value in found]
-    count = len(by_set)
+    draws = _draws(baseline, track, disturbed)
+    count, sets = len(draws), {one.generation for one in draws}
     if count < 2:
         return None
-    # sets that happen to agree better than their own rounds do are no surer than those
-    rounds = max(1, len(within) // count)
-    least = statistics.pstdev(within) / math.sqrt(rounds) if len(within) > 1 else 0.0
-    spread = max(statistics.stdev(by_set), least)
-    middle, half = statistics.fmean(by_set), _quantile(T_TWO_SIDED, count - 1) * spread / math.sqrt(count)
-    return Gain(times=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half))
+    middles = [one.middle for one in draws]
+    within = [value - one.middle for one in draws for value in one.logs]
+    # draws that happen to agree better than their own rounds do are no surer than those
+    least = statistics.pstdev(within) / math.sqrt(max(1, len(within) // count)) if len(within) > 1 else 0.0
+    middle, spread = statistics.fmean(middles), max(statistics.stdev(middles), least)
+    drawn = spread**2 / count
+    weights = [sum(one.generation == each for one in draws) / count for each in sets]
+    shared = track.undisturbed(disturbed).scatter() ** 2 * (sum(one**2 for one in weights) - 1 / count)
+    error, freedom = math.sqrt(drawn + shared), float(count - 1)
+    if shared > 0 and len(sets) > 1:
+        freedom = (drawn + shared) ** 2 / (drawn**2 / (count - 1) + shared**2 / (len(sets) - 1))
+    half = _quantile(T_TWO_SIDED, max(1, int(freedom))) * error
+    last = _quantile(T_TWO_SIDED, MOST_DRAWS - 1) * spread / math.sqrt(MOST_DRAWS)
+    return Gain(
+        times=math.exp(middle),
+        low=math.exp(middle - half),
+        high=math.exp(middle + half),
+        hope=math.exp(middle + error - last),
+    )
 
 
-def _of(track: Track, generation: int) -> Track:
-    own = [one for one in track.windows if one.generation == generation]
-    return Track(key=track.key, batch=track.batch, windows=own)
+def _draws(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> list[_Draw]:
+    found = []
+    for windows in baseline.processes():
+        own = Track(key=baseline.key, batch=baseline.batch, windows=windows)
+        logs = _ratios(own, track, disturbed) or _ratios(own, track, set())
+        if logs:
+            found.append(_Draw(generation=windows[0].generation, logs=logs))
+    return found
 
 
 def _ratios(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> list[float]:

@@ -57,6 +57,15 @@ class EngineOpened:
     least: int
     most: int | None
 
+    def fits(self, batch: int) -> bool:
+        """Tell whether it takes a batch of that many."""
+        return self.least <= batch and (self.most is None or batch <= self.most)
+
+    def words(self) -> str:
+        """Say which batches it takes."""
+        most = "or more" if self.most is None else f"to {self.most}"
+        return f"{self.least}" if self.least == self.most else f"{self.least} {most}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PictureAnswers:

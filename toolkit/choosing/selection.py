@@ -29,10 +29,10 @@ def select(contest: Contest) -> Elected:
     Raises GateError with the nearest that can be met where none keeps to it, CnnkitError where the machine
     was too noisy to tell, UndecidedError where too few calls were timed for the budget's quantile.
     """
-    standing, budget = contest.standing, contest.budget
+    standing = contest.standing
     baseline = standing.baseline
     assert baseline is not None
-    able = [one for one in [baseline, *standing.finalists] if one.why_not is None and keeps(one, budget)]
+    able = [one for one in [baseline, *standing.finalists] if one.why_not is None and keeps(one, standing)]
     noisy = standing.disturbed > TOO_NOISY and not contest.settings.allow_noise
     if not able:
         if noisy and not all(standing.misses(one, MISSED) for one in [baseline, *standing.finalists]):
@@ -59,7 +59,7 @@ def _refuse_few_calls(contest: Contest) -> None:
     """Raise UndecidedError where someone keeps to the budget as far as too few calls tell."""
     standing, budget = contest.standing, contest.budget
     everyone = [one for one in [standing.baseline, *standing.finalists] if one and one.why_not is None]
-    near = [one for one in everyone if one.confirmed is not None and seems(one, budget)]
+    near = [one for one in everyone if one.confirmed is not None and seems(one, standing)]
     if near:
         raise UndecidedError(
             f"p{100 * budget.quantile:g} within {budget.within_ms:g} ms cannot be told of {_label(near[0])}: "
@@ -75,11 +75,9 @@ def nearest(contest: Contest) -> str:
     parts = []
     pool = [one for one in [baseline, *standing.finalists] if one.confirmed is not None]
     if budget.within_ms is not None and pool:
-        one = min(pool, key=lambda each: each.confirmed.worst(budget.quantile) if each.confirmed else 0)
-        assert one.confirmed is not None
-        worst = one.confirmed.worst(budget.quantile)
+        one = min(pool, key=standing.worst)
         parts.append(
-            f"p{100 * budget.quantile:g} within {ms_text(worst)} ms ({_label(one)}; "
+            f"p{100 * budget.quantile:g} within {ms_text(standing.worst(one))} ms ({_label(one)}; "
             f"{ms_text(budget.within_ms)} asked)"
         )
     if budget.memory_bytes is not None:

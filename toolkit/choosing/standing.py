@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from toolkit.choices import Budget, Contender
+from toolkit.choices import Budget, ChoiceLatency, Contender
 from toolkit.choosing import Candidate, Rejection
 from toolkit.choosing.judging import Ruling
 from toolkit.choosing.measuring import Gain, Track, ratio
@@ -83,8 +83,22 @@ class Standing:
         if self.budget.within_ms is None:
             return False
         track = one.confirmed or one.tracks.get(self.best_batch(one))
-        found = track.latency(self.budget.quantile) if track else None
+        found = self.latency(track) if track else None
         return found is None or (found.quantile_ms or math.inf) > times * self.budget.within_ms
+
+    def latency(self, track: Track) -> ChoiceLatency | None:
+        """Summarise a track's calls in undisturbed rounds; None where nothing was timed."""
+        return track.undisturbed(self.spoilt).latency(self.budget.quantile)
+
+    def worst(self, one: Entrant) -> float:
+        """Return what the budget's quantile of a confirmed one will hardly exceed, in milliseconds."""
+        track = one.confirmed
+        return track.undisturbed(self.spoilt).worst(self.budget.quantile) if track else math.inf
+
+    def tells(self, one: Entrant) -> bool:
+        """Tell whether the calls of a confirmed one are enough for the budget's quantile."""
+        track = one.confirmed
+        return track is not None and track.undisturbed(self.spoilt).tells(self.budget.quantile)
 
     def best_batch(self, one: Entrant) -> int:
         """Return the batch at which an entrant scores best; 1 where nothing was timed."""
@@ -97,10 +111,10 @@ class Standing:
             batch: self._ms(track, batch) / (batch if self.budget.throughput else 1)
             for batch, track in one.tracks.items()
         }
-        most, share = self.budget.within_ms, self.budget.quantile
+        most = self.budget.within_ms
         if most is None or len(per) < 2:
             return per
-        found = {batch: track.latency(share) for batch, track in one.tracks.items()}
+        found = {batch: self.latency(track) for batch, track in one.tracks.items()}
         kept = {batch for batch, known in found.items() if known and (known.quantile_ms or 0) <= most}
         return {batch: ms for batch, ms in per.items() if batch in kept} or per
 
@@ -122,7 +136,7 @@ class Standing:
         found = one.candidate.contender(batch)
         screened, known = one.tracks.get(batch), one.gain
         track = one.confirmed or screened
-        latency = track.latency(self.budget.quantile) if track else None
+        latency = self.latency(track) if track else None
         beside = self.baseline.tracks.get(batch) if self.baseline else None
         times = known.times if known else None
         if times is None and screened and beside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,16 +10,19 @@ from dataclasses import dataclass, replace
 from toolkit.backends import BACKENDS
 from toolkit.choosing import Candidate, ChooseSettings, LostError
 from toolkit.choosing.arena import LOOK, SCREEN, Arena
+from toolkit.choosing.bays import OPENING_S
 from toolkit.choosing.candidates import variants
 from toolkit.choosing.judging import ChoiceJudge
 from toolkit.choosing.standing import Entrant
 from toolkit.telling import Tell
 
-# slower than the best that may be chosen by so much, only threads are tried of a file: by their number, and
-# by luck in one process, the time of a very small network doubles
-EXPANDED = 1.6
+# slower than the best that may be chosen by so much, only threads are tried of a file, and of short calls
+# alone: by the number of threads, and by luck in one process, the time of a very small network doubles
+EXPANDED, SHORT_MS = 1.6, 0.5
 # so near to the best of a file's settings, one is timed again
 NEAR_FILE = 1.3
+# halves count as computed faster than fp32 from here on
+GAINS = 1.05
 # settings that are open at once, and how many of a file stay so
 AT_ONCE, KEPT = 8, 2
 # of the time: what confirming takes at least
@@ -52,7 +56,7 @@ class Tuner:
         for first in range(0, len(quick), AT_ONCE):
             self._try(quick[first : first + AT_ONCE], self.settings.limit_s)
         slow = list(self._costly())
-        self._try(slow, min(self.settings.limit_s, self._left_s), least_s=COSTLY_S)
+        self._try(slow, min(OPENING_S, self._left_s), least_s=COSTLY_S)
 
     @property
     def _left_s(self) -> float:
@@ -60,13 +64,26 @@ class Tuner:
         return self.arena.ends - RESERVE * self.settings.time_s - time.monotonic()
 
     def _all(self) -> Iterator[TriedSettings]:
-        """Yield other settings of every file; of one that is not near the best, other thread counts alone."""
+        """Yield other settings of every file near the best; of others threads, where calls are short."""
         standing = self.arena.standing
         near = standing.within(standing.alive, EXPANDED)
-        for one in sorted(standing.alive, key=standing.score):
+        for one in sorted(filter(self._worth_settings, standing.alive), key=standing.score):
             for other in variants(one.candidate, self.settings, max(self.batches)):
-                if one in near or not other.settings:
+                if one in near or (not other.settings and standing.score(one) < SHORT_MS):
                     yield TriedSettings(candidate=other, beside=one)
+
+    def _worth_settings(self, one: Entrant) -> bool:
+        """Tell whether a file is another one than its backend's fp32: halves may be computed as that is."""
+        if one.candidate.artifact.passport.precision != "fp16":
+            return True
+        score = self.arena.standing.score
+        plain = [
+            score(other)
+            for other in self.arena.standing.alive
+            if other.candidate.backend == one.candidate.backend
+            and other.candidate.artifact.passport.precision == "fp32"
+        ]
+        return score(one) < min(plain, default=math.inf) / GAINS
 
     def _costly(self) -> Iterator[TriedSettings]:
         """Yield what opens slowly, only beside the fastest settings of a file that is near the best."""
@@ -92,10 +109,10 @@ class Tuner:
         self.tell(f"trying {len(tried)} settings of {', '.join(files)} …")
         entrants = arena.enter([one.candidate for one in tried], self.batches, limit_s=limit_s)
         paired = [(one.beside, other) for one, other in zip(tried, entrants, strict=True)]
+        arena.weigh(entrants)
         arena.time([self.baseline, *entrants], LOOK)
         self._thin(paired, lambda one, own: standing.within([one, *own], NEAR_FILE))
         arena.time([self.baseline, *entrants], SCREEN)
-        arena.weigh(entrants, max(self.batches))
         self._thin(paired, lambda one, own: sorted(own, key=standing.score)[:KEPT])
         for one, other in paired:
             if other.why_not is None:

@@ -102,11 +102,16 @@ class _Bay:
 
 
 def main() -> None:
-    """Answer requests on the pipe that the command line names, until it is closed."""
+    """Answer requests on the pipe that the command line names."""
     # Ctrl-C is for the process that chooses; it ends this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()  # where that one is killed, a runtime that hangs in here ends, too
-    connection: Connection[Response, Request] = Connection(int(sys.argv[1]))
+    serve(int(sys.argv[1]))
+
+
+def serve(pipe: int) -> None:
+    """Answer requests on a pipe, given by its number, until it is closed."""
+    connection: Connection[Response, Request] = Connection(pipe)
     bay = _Bay()
     while True:
         try:

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from toolkit.choosing.measuring import Timekeeper, Track, Window, gain, ratio
+from toolkit.choosing.requests import CallTimes
 from toolkit.profiling.measuring.yardstick import Yardstick
 
 
-def track(key: str, factors: list[float], *, noise: float = 0.0, seed: int = 0, rounds: int = 6) -> Track:
-    """Return windows of about a millisecond × each set's factor."""
+def track(
+    key: str,
+    factors: list[float],
+    *,
+    noise: float = 0.0,
+    seed: int = 0,
+    rounds: int = 6,
+    sets: int | None = None,
+) -> Track:
+    """Return windows of about a millisecond × each process's factor, in as many sets unless it is said.
+
+    Processes beyond the number of sets are further ones of the last set.
+    """
     random = np.random.default_rng(seed)
     made = Track(key=key, batch=1)
     for number, factor in enumerate(factors, 1):
         for place in range(rounds):
             ms = factor * np.exp(noise * random.standard_normal(20))
-            made.windows.append(Window(generation=number, round=place, ms=tuple(ms.tolist())))
+            of = {"generation": min(number, sets or number), "round": number * rounds + place}
+            made.windows.append(Window(**of, ms=tuple(ms.tolist()), process=number))
     return made
 
 
@@ -51,7 +66,7 @@ def test_one_set_of_processes_tells_no_interval() -> None:
 
 def test_disturbed_rounds_are_left_out_unless_all_are() -> None:
     base, other = track("a", [1.0] * 3), track("b", [1.0] * 3)
-    spoilt = {(1, 0), (2, 3)}
+    spoilt = {(1, 6), (2, 15)}
     for windows in (other.windows,):
         for at, one in enumerate(windows):
             if (one.generation, one.round) in spoilt:
@@ -72,16 +87,58 @@ def test_a_quantile_that_a_next_process_keeps_lies_above_what_was_seen() -> None
     assert math.isinf(Track(key="b", batch=1).worst(0.95))
 
 
-def test_intervals_hold_as_often_as_they_say() -> None:
-    """Of sets whose processes differ by 3 %, about 95 % of the intervals hold the true gain."""
+@pytest.mark.parametrize(("own", "others"), [(0.03, 0.03), (0.3, 0.01), (0.1, 0.1)])
+@pytest.mark.parametrize("drawn", [3, 6])
+def test_intervals_hold_as_often_as_they_say(own: float, others: float, drawn: int) -> None:
+    """About 95 % of the intervals hold the true gain, be the baseline drawn again in the last set or not."""
     random, held = np.random.default_rng(0), 0
     for seed in range(200):
-        factors = np.exp(0.03 * random.standard_normal((2, 3)))
-        base = track("a", (1.5 * factors[0]).tolist(), noise=0.01, seed=seed, rounds=3)
-        found = gain(base, track("b", factors[1].tolist(), noise=0.01, seed=seed + 999, rounds=3), set())
+        base = 1.5 * np.exp(own * random.standard_normal(drawn))
+        other = np.exp(others * random.standard_normal(3))[np.minimum(np.arange(drawn), 2)]
+        first = track("a", base.tolist(), noise=0.01, seed=seed, rounds=2, sets=3)
+        second = track("b", other.tolist(), noise=0.01, seed=seed + 999, rounds=2, sets=3)
+        # in one set it is one process, whatever is beside it
+        second.windows = [replace(one, process=one.generation) for one in second.windows]
+        found = gain(first, second, set())
         assert found is not None
         held += found.low <= 1.5 <= found.high
     assert held >= 180
+
+
+def test_a_baseline_that_is_drawn_again_alone_makes_the_interval_narrower_and_hope_is_told() -> None:
+    random = np.random.default_rng(3)
+    base = (2.0 * np.exp(0.3 * random.standard_normal(8))).tolist()
+    few = gain(track("a", base[:3]), track("b", [1.0] * 3), set())
+    many = gain(track("a", base, sets=3), track("b", [1.0] * 8, sets=3), set())
+    assert few is not None
+    assert many is not None
+    assert many.high / many.low < few.high / few.low
+    assert few.low < few.hope
+    tie = gain(track("a", [1.0, 1.02, 0.98]), track("b", [1.0] * 3), set())
+    assert tie is not None
+    assert tie.hope < 1.02
+
+
+class NotingBay:
+    """Notes who is timed."""
+
+    process = 1
+
+    def __init__(self, key: str, noted: list[str]) -> None:
+        self.key, self.noted = key, noted
+
+    def get(self, request: object, more_s: float) -> CallTimes:
+        self.noted.append(self.key)
+        return CallTimes(ms=(1.0,))
+
+
+def test_each_round_begins_with_another_track() -> None:
+    noted: list[str] = []
+    bays: Any = {key: NotingBay(key, noted) for key in "abc"}
+    tracks = [Track(key=key, batch=1) for key in "abc"]
+    Timekeeper(yardstick=Scripted([1.0] * 6)).run(tracks, bays, rounds=3, window_s=0.0)
+    assert sorted(noted[::3]) == ["a", "b", "c"]
+    assert noted[:3] == ["b", "c", "a"]
 
 
 def test_the_yardstick_tells_which_rounds_were_disturbed() -> None:

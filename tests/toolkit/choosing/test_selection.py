@@ -199,6 +199,10 @@ def test_measuring_ends_where_one_is_surely_faster_or_none_can_be(artifact: Arti
     }
     for times, done in cases.items():
         assert decided(contest(artifact, Budget(), entrant(artifact, "a", 1.8, times)).standing) is done
+    hopeless = entrant(artifact, "a", 1.9, (0.9, 1.03, 1.2))
+    assert hopeless.gain is not None
+    hopeless.gain = replace(hopeless.gain, hope=1.01)  # however often it is drawn, it is worth no choice
+    assert decided(contest(artifact, Budget(), hopeless).standing)
     near, sure = entrant(artifact, "a", 1.8, (0.9, 1.2, 1.5)), entrant(artifact, "b", 1.8, (1.1, 1.19, 1.3))
     slow = entrant(artifact, "c", 1.8, (1.05, 1.1, 1.15))
     assert decided(contest(artifact, Budget(), near, sure).standing)
@@ -259,6 +263,52 @@ def test_more_pictures_are_asked_until_a_drop_is_decided(artifact: Artifact) -> 
     found = judge(base, labels, points=0).judge(strict)
     assert "undecided" in (found.why_not or "")
     assert strict.asked == 8000
+
+
+def test_the_first_pictures_alone_leave_open_what_they_cannot_tell(artifact: Artifact) -> None:
+    labels = np.arange(8000) % 10
+    few, poor = labels.copy(), labels.copy()
+    few[::400] = (few[::400] + 1) % 10
+    poor[::10] = (poor[::10] + 1) % 10
+    base = FakeBay(artifact, one_hot(labels))
+    near: Any = FakeBay(artifact, one_hot(few))
+    lossy: Any = FakeBay(artifact, one_hot(poor))
+    same: Any = FakeBay(artifact, one_hot(labels))
+    first = {one: judge(base, labels).judge(one, briefly=True) for one in (near, lossy, same)}
+    assert [(one.undecided, one.why_not is None) for one in first.values()] == [
+        (True, True),
+        (False, False),
+        (False, True),
+    ]
+    assert near.asked == 512
+
+
+def test_calls_of_disturbed_rounds_break_no_budget(artifact: Artifact) -> None:
+    near = entrant(artifact, "a", 1.5, (1.2, 1.33, 1.4))
+    assert near.confirmed is not None
+    for place in (0, 4):  # a neighbour came in the first set's first round, and in the second set's second
+        near.confirmed.windows[place] = replace(near.confirmed.windows[place], ms=(9.0,) * 10)
+    asked = contest(artifact, Budget(within_ms=1.6), near)
+    with pytest.raises(GateError):
+        select(asked)
+    asked.standing.spoilt = {(1, 0), (2, 1)}
+    assert select(asked).entrant is near
+    told = asked.standing.contender(near).latency_ms
+    assert told is not None
+    assert (told.p95, told.windows) == (1.5, 7)
+
+
+@pytest.mark.parametrize(("ms", "threads"), [(0.02, [None, 1]), (2.0, [None])])
+def test_of_short_calls_the_best_on_each_number_of_threads_is_confirmed(
+    artifact: Artifact, ms: float, threads: list[int | None]
+) -> None:
+    lucky, steady = entrant(artifact, "a", ms, None), entrant(artifact, "b", 1.3 * ms, None)
+    steady.candidate = replace(steady.candidate, threads=1)
+    asked = contest(artifact, Budget(), lucky, steady)
+    assert asked.standing.baseline is not None
+    asked.arena.time = lambda entrants, turns: None  # type: ignore[method-assign]
+    asked.rank(asked.standing.baseline)
+    assert [one.candidate.threads for one in asked.standing.finalists] == threads
 
 
 def test_equal_numbers_pass_on_few_pictures(artifact: Artifact) -> None:

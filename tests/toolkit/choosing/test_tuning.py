@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class MadeUpArena(Arena):
     def time(self, entrants: Sequence[Entrant], turns: tuple[int, float]) -> None:
         pass
 
-    def weigh(self, entrants: Sequence[Entrant], batch: int) -> None:
+    def weigh(self, entrants: Sequence[Entrant]) -> None:
         pass
 
 
@@ -66,12 +67,15 @@ def entrant(candidate: Candidate) -> Entrant:
     return Entrant(candidate=candidate, tracks={1: track}, ruling=Ruling(accuracy=0.9))
 
 
-def tuned(*backends: str, time_s: float = 60.0) -> MadeUpArena:
+def tuned(*backends: str, time_s: float = 60.0, halves: bool = False) -> MadeUpArena:
     files: dict[str, Artifact] = {
         "ort": open_artifact(shipped_root() / MODEL / f"{MODEL}.onnx"),
         "pytorch": open_artifact(shipped_root() / MODEL / f"{MODEL}.safetensors"),
     }
     alive = [entrant(Candidate(backend=name, artifact=files[name])) for name in backends]
+    if halves:
+        known = replace(files["ort"], passport=replace(files["ort"].passport, precision="fp16"))
+        alive.append(entrant(Candidate(backend="ort", artifact=known)))
     standing = Standing(budget=Budget(), entrants=list(alive), baseline=alive[0])
     settings = ChooseSettings(time_s=time_s)
     arena, judge = MadeUpArena(settings, standing), LenientJudge()
@@ -88,6 +92,11 @@ def test_what_is_slower_than_other_settings_of_its_file_is_out_and_the_best_shar
     assert len(left) == 2
     assert all(one.ruling is not None for one in left)
     assert {one.why_not for one in tried} == {None, "slower than other settings of ort fp32"}
+
+
+def test_no_settings_are_tried_of_halves_that_are_computed_as_fp32_is() -> None:
+    entered = tuned("ort", halves=True).entered
+    assert {one.artifact.passport.precision for one, _ in entered} == {"fp32"}
 
 
 @pytest.mark.skipif(not COMPILER, reason="no C++ compiler is here, so nothing is compiled")
