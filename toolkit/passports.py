@@ -142,6 +142,8 @@ class TrainingOptions:
     """The options that a training was asked with, beside its recipe and seed; None where one was not given.
 
     `dataset` is as typed, or the model's own; how a source of pictures was read stands with the data set.
+    The hashes are of the weights that were started from and of the teacher's, `loss_weights` are the classes'
+    as the loss had them, whether computed or read from a file.
     Folders and the run's name are not among them.
     """
 
@@ -163,6 +165,9 @@ class TrainingOptions:
     flip_test: bool = False
     ranks: Positive = 1
     sync_batch_norm: bool = False
+    pretrained_sha256: str | None = None
+    teacher_sha256: str | None = None
+    loss_weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

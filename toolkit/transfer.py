@@ -26,11 +26,16 @@ _MOST = 0.8  # what holds a greater share of a body's figures is the body, not a
 
 @dataclass(frozen=True, kw_only=True)
 class KnownInput:
-    """What a pretrained network was fed with, and told apart: None where the weights do not say so."""
+    """What a pretrained network was fed with, and told apart: None where the weights do not say so.
+
+    `mean` and `std` are of red, green and blue in shares of 255, whatever the network's own units and order
+    are; `turned` tells that it was fed with blue first.
+    """
 
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    turned: bool = False
     classes: tuple[str, ...] | None = None
 
     def of_channels(self, channels: int) -> KnownInput:
@@ -42,7 +47,10 @@ class KnownInput:
 
 
 def known_input(source: str) -> KnownInput | None:
-    """Return what is known of the pictures of pretrained weights: ImageNet's, or a passport's beside them."""
+    """Return what is known of the pictures of pretrained weights: ImageNet's, or a passport's beside them.
+
+    Raises CnnkitError where the passport wants pictures that training does not make.
+    """
     if source == IMAGENET:
         return KnownInput(size=(224, 224), mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
     path = Path(source)
@@ -50,9 +58,23 @@ def known_input(source: str) -> KnownInput | None:
         return None
     passport = open_artifact(path).passport
     found = passport.preprocessing
-    if found is None or found.scale != 1 / 255:
+    if found is None:
         return None
-    return KnownInput(size=found.size, mean=found.mean, std=found.std, classes=passport.classes)
+    if found.invert:
+        raise CnnkitError(
+            f"{source} reads pictures inverted, and training does not: take its passport "
+            f"({sidecar(path).name}) away to start from its weights alone"
+        )
+    # 1 where the passport has shares, too, and exactly so
+    unit, turned = 255 * found.scale, found.order == "bgr"
+    mean, std = (tuple(figure / unit for figure in figures) for figures in (found.mean, found.std))
+    return KnownInput(
+        size=found.size,
+        mean=mean[::-1] if turned else mean,
+        std=std[::-1] if turned else std,
+        turned=turned,
+        classes=passport.classes,
+    )
 
 
 def load_pretrained(model: str, module: nn.Module, source: str, classes: Sequence[str] = ()) -> str:
@@ -74,6 +96,9 @@ def load_pretrained(model: str, module: nn.Module, source: str, classes: Sequenc
     given = as_built(spec, given, body) if spec else given
     known = known_input(source)
     same_classes = known is not None and known.classes == tuple(classes)
+    if known is not None and known.turned:
+        given = _turned(given, wanted, source)
+        said.append("its first layer takes red, green, blue in place of blue, green, red")
     fitting: dict[str, Tensor] = {}
     for key, value in wanted.items():
         found = given.get(key)
@@ -108,6 +133,17 @@ def as_built(spec: ModelSpec, given: dict[str, Tensor], wanted: Mapping[str, Ten
     with contextlib.suppress(RuntimeError, KeyError, AttributeError, TypeError, ValueError):
         return dict(spec.published.load(given).state_dict())
     return given  # what fits of them is said
+
+
+def _turned(given: dict[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Return weights whose first layer takes red first, of a network that was fed with blue first."""
+    first = next((key for key in wanted if key in given and given[key].ndim == 4), None)
+    if first is None or given[first].shape[1] != 3:
+        raise CnnkitError(
+            f"{source} takes blue first, training gives red first, and its first layer is no convolution of "
+            "three colours that could be turned"
+        )
+    return {**given, first: given[first].flip(1)}
 
 
 class Frozen:
@@ -233,6 +269,11 @@ def head_name(module: nn.Module) -> str:
 def head(module: nn.Module) -> nn.Module:
     """Return the last layer that holds parameters."""
     return module.get_submodule(head_name(module))
+
+
+def pretrained_hash(model: str, source: str) -> str:
+    """Return the SHA-256 of the file that pretrained weights are read from."""
+    return hash_file(_imagenet(model) if source == IMAGENET else Path(source))
 
 
 def _imagenet(model: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from click.testing import CliRunner
 
 from cnnkit import front_door
 from toolkit import zoo
-from toolkit.artifacts import open_artifact
-from toolkit.checkpoints import load_state
+from toolkit.artifacts import hash_file, open_artifact
+from toolkit.checkpoints import load_state, new_passport, save_checkpoint
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
-from toolkit.transfer import Frozen, head_name, load_pretrained
+from toolkit.preprocessing import Preprocessing
+from toolkit.transfer import Frozen, head_name, known_input, load_pretrained
 
 torch = pytest.importorskip("torch")
 
@@ -47,6 +49,29 @@ def test_a_grey_network_answers_as_the_colour_one_does_to_a_grey_picture(weights
         load_pretrained("resnet18", module, str(weights))
     picture = torch.rand(1, 1, 32, 32)
     torch.testing.assert_close(grey.conv1(picture), colour.conv1(picture.expand(1, 3, 32, 32)))
+
+
+def test_a_network_that_was_fed_with_blue_first_answers_alike_to_red_first(tmp_path: Path) -> None:
+    spec, path = zoo.model("lenet-relu"), tmp_path / "start.safetensors"
+    fed, module = spec.build(3, 2), spec.build(3, 2)
+    known = Preprocessing(
+        size=(28, 28), channels=3, order="bgr", scale=1.0, mean=(1.0, 2.0, 3.0), std=(51.0, 102.0, 255.0)
+    )
+    passport = new_passport(spec, preprocessing=known, classes=("a", "b"), trained=True)
+    save_checkpoint(path, fed.state_dict(), passport)
+    said = load_pretrained("lenet-relu", module, str(path), ("a", "b"))
+    assert "takes red, green, blue in place of blue, green, red" in said
+    found = known_input(str(path))
+    assert found is not None
+    assert (found.mean[0], found.std) == (pytest.approx(3 / 255), pytest.approx((1.0, 0.4, 0.2)))
+    red = torch.rand(2, 3, 28, 28) * 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (known.mean, known.std))
+    own = (red / 255 - torch.tensor(found.mean)[:, None, None]) / torch.tensor(found.std)[:, None, None]
+    torch.testing.assert_close(module(own), fed((red.flip(1) - mean) / std))
+    inverted = dataclasses.replace(passport, preprocessing=dataclasses.replace(known, invert=True))
+    save_checkpoint(path, fed.state_dict(), inverted)
+    with pytest.raises(CnnkitError, match=r"reads pictures inverted, .* take its passport \(start"):
+        known_input(str(path))
 
 
 def test_a_stem_of_another_shape_keeps_its_start_and_that_is_said(weights: Path) -> None:
@@ -116,6 +141,8 @@ def test_train_starts_from_the_weights_and_changes_only_the_head(weights: Path, 
     assert result.stderr.count("only fc learns: 5,130 parameters") == 1
     artifact = open_artifact(Path(json.loads(result.stdout)["checkpoint"]))
     assert artifact.passport.pretrained == str(weights)
+    assert (artifact.passport.recipe.name, artifact.passport.recipe.lr) == ("finetune", 3e-4)
+    assert artifact.passport.options.pretrained_sha256 == hash_file(weights)
     kept, given = load_state(artifact), torch.load(weights, weights_only=True)
     given["conv1.weight"] = given["conv1.weight"].sum(dim=1, keepdim=True)  # the data is grey
     assert all(torch.equal(kept[key], given[key]) for key in given if not key.startswith("fc."))

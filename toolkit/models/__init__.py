@@ -6,7 +6,7 @@ Model files import torch inside their builders, so that listing the zoo costs no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,10 @@ from toolkit.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+# the recipe that takes the default one's place where training starts from weights
+FINETUNE = "finetune"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,9 @@ class ModelSpec:
     `build(channels, classes)` returns a fresh torch module that maps (N, channels, H, W) float32 to
     (N, classes) logits; it picks neither device nor dtype. `input_shape` is (C, H, W) by default. `dataset`
     is what it is trained on where nobody names another; None where there is none of its own. The recipe
-    `default` trains from the start, one called `finetune` takes its place where training begins with
-    weights from elsewhere. `published` is None where nothing was.
+    `default` trains from the start, `finetune` takes its place where training begins with weights from
+    elsewhere: a network without one has its default at a tenth of the rate. `published` is None where
+    nothing was.
     """
 
     name: str
@@ -63,6 +68,9 @@ class ModelSpec:
 
     def recipe(self, name: str) -> Recipe:
         """Return the recipe of that name. Raises NotFoundError with the nearest match."""
+        start = self.recipes.get("default")
+        if name == FINETUNE and name not in self.recipes and start:
+            return replace(start, name=FINETUNE, lr=start.lr / 10)
         if name not in self.recipes:
             raise unknown_name(f"recipe of {self.name}", name, self.recipes)
         return self.recipes[name]
@@ -87,4 +95,4 @@ FAMILIES: Shelf[tuple[ModelSpec, ...] | Library] = Shelf(
     "toolkit.models", "MODELS", (tuple, Library), "family of models"
 )
 
-__all__ = ["FAMILIES", "Library", "ModelSpec", "Published", "Recipe"]
+__all__ = ["FAMILIES", "FINETUNE", "Library", "ModelSpec", "Published", "Recipe"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.errors import needs_extra
 from toolkit.models import ModelSpec, Recipe
+from toolkit.models._library_recipes import RECIPES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,6 +53,9 @@ _DEFAULT = Recipe(
 # resnet18-cifar: 0.8677 of CIFAR-10-JPEG75's test set, seed 0. Eight epochs reach 0.8569, and with AdamW as
 # above 0.8566.
 _CIFAR = replace(_DEFAULT, epochs=10, optimizer="sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+# weights that were trained elsewhere, by the recipe of other packages' networks; their passport or
+# ImageNet's figures decide the pixels
+_FINETUNE = replace(RECIPES["finetune"], pixels="standardise")
 _TEXTBOOK = Recipe(
     name="textbook",
     epochs=12,
@@ -78,7 +82,7 @@ MODELS = (
         input_shape=(3, 32, 32),
         build=partial(build_resnet18, small_stem=False),
         dataset="cifar10",
-        recipes={"default": _DEFAULT, "textbook": _TEXTBOOK},
+        recipes={"default": _DEFAULT, "finetune": _FINETUNE, "textbook": _TEXTBOOK},
         summary="ImageNet's stem, as the write-up used it",
         source=PAPER,
     ),
@@ -88,7 +92,7 @@ MODELS = (
         input_shape=(3, 32, 32),
         build=partial(build_resnet18, small_stem=True),
         dataset="cifar10",
-        recipes={"default": _CIFAR, "textbook": _TEXTBOOK},
+        recipes={"default": _CIFAR, "finetune": _FINETUNE, "textbook": _TEXTBOOK},
         summary="3×3 stem, no first pool",
         source=PAPER,
     ),

@@ -45,6 +45,7 @@ _SATURATING_PLATEAU_EPOCHS = 8
 _SILENT_SHARE = 0.5
 # of a scale on which guessing is 0 and only right answers are 1, each class counting alike
 _BETTER_THAN_GUESSING, _MOSTLY_RIGHT = 0.1, 0.5
+_GUESSING = 0.05  # of the same scale: below it a whole pass over held-out pictures is called guessing
 _REMEMBERED = 20  # of each class, so many latest pictures tell at least, and all of the last few looks
 # A rate at which nothing ever starts is far too high; one at which things went well for a while, a little.
 _FAR, _LITTLE = 0.1, 0.3
@@ -184,6 +185,11 @@ class DivergenceGuard:
         if loss > self.chance + math.log(max(2, len(self.objective.shares))):
             wanted = _MOSTLY_RIGHT
         return not loss < self.at_chance and (self._skill(watch) or 0.0) < wanted
+
+    def guesses(self, balanced_accuracy: float) -> bool:
+        """Tell whether a mean of the classes' recalls over held-out pictures is about that of guessing."""
+        classes = len(self.objective.present)
+        return classes > 1 and (classes * balanced_accuracy - 1) / (classes - 1) < _GUESSING
 
     def _skill(self, watch: GuardState) -> float | None:
         return watch.answers.skill(len(self.objective.present))

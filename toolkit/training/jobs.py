@@ -15,7 +15,7 @@ from toolkit import zoo
 from toolkit.artifacts import artifacts_root, open_artifact
 from toolkit.clusters import DEFAULT_CLUSTER, cluster_of
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
-from toolkit.models import ModelSpec
+from toolkit.models import FINETUNE, ModelSpec
 from toolkit.published import cached, where_to_bring
 from toolkit.splits import Fold
 from toolkit.training import Job, Outcome, TrainingFigures, TrainingReport, Watcher, recipes
@@ -26,8 +26,6 @@ from toolkit.transfer import IMAGENET
 if TYPE_CHECKING:
     from toolkit.training.finder import RateCurve
 
-# the recipe that takes the default one's place where training starts from weights
-FINETUNE = "finetune"
 WORKERS_WITHOUT_LOADER = "--workers belong to --loader torch; the memory loader has none"
 _SIZE = FieldSpec(
     name="size",
@@ -179,7 +177,7 @@ def make_job(
         chosen["size"] = (chosen["size"],) * 2
     if chosen.get("pretrained") == IMAGENET and zoo.library_of(model):
         chosen["pretrained"] = str(_cached_weights(spec))
-    if recipe == "default" and "pretrained" in chosen and FINETUNE in spec.recipes:
+    if recipe == "default" and "pretrained" in chosen:
         recipe = FINETUNE
     return Job(
         model=spec,

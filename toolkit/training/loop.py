@@ -203,7 +203,7 @@ class Loop:
         self.optimizer.zero_grad()
         self._backward(_part(self._taught(loss, images, logits), share), share)
         if self.average:
-            self.average.update(self.module)
+            self.average.update(self.module, done.epoch * self.setup.batches.steps + done.step)
         counted = slice(None) if share.counts else slice(0)
         self._pending.append(
             StepAnswers(

@@ -167,18 +167,23 @@ def optimizer_of(recipe: Recipe, module: nn.Module) -> Optimizer:
 
 
 class Average:
-    """An exponential moving average of a module's state; integers are copied."""
+    """An exponential moving average of a module's state; integers are copied.
+
+    It begins short, so that the random start is forgotten in a short run, too: after t steps it decays by
+    (1 + t) / (10 + t) at most, as TensorFlow's ExponentialMovingAverage does.
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
 
-    def update(self, module: nn.Module) -> None:
-        """Move the average a step towards the module's state."""
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move the average towards the module's state after a step, counted from 0 over the whole run."""
+        decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
             for name, value in module.state_dict().items():
                 if value.is_floating_point():
-                    self.state[name].lerp_(value, 1 - self.decay)
+                    self.state[name].lerp_(value, 1 - decay)
                 else:
                     self.state[name].copy_(value)
 

@@ -12,6 +12,7 @@ from toolkit.artifacts import check_name
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError
 from toolkit.machine.cpu import cpu, usual_threads
+from toolkit.models import FINETUNE
 from toolkit.opening import require_torch
 from toolkit.training import Job, Outcome, Watcher, recipes
 from toolkit.training.compute.format import find_device
@@ -97,6 +98,12 @@ def _tell_of_the_start(job: Job, watcher: Watcher) -> None:
         watcher.say(
             f"{job.model.name} starts from scratch; --pretrained starts from its published weights where "
             "this machine's cache holds them, --pretrained FILE from a file"
+        )
+    recipe = job.recipe
+    if recipe.name == FINETUNE and FINETUNE not in job.model.recipes and "lr" not in recipe.changed:
+        watcher.say(
+            f"{job.model.name} has no recipe of its own for trained weights: its default one at a tenth of "
+            f"the rate, {recipe.lr:g}; --lr takes another"
         )
     if job.freeze and not job.pretrained:
         watcher.say(

@@ -147,15 +147,29 @@ class Session:
         self._watcher.say(text)
 
     def _tell_if_at_chance(self) -> None:
-        """Say that nothing was learned, where that is how the run ended."""
-        recipe = self._job.recipe
-        loss = next((record.train_loss for record in reversed(self._loop.progress.records)), None)
-        if loss is None or not self._guard.sits_at_chance(loss, self._loop.progress.watch):
+        """Say that nothing was learned, or nothing of it kept, where that is how the run ended."""
+        recipe, progress = self._job.recipe, self._loop.progress
+        if not progress.records:
             return
-        advice = f"try more --epochs, or another --lr (now {recipe.lr:g})"
-        if not recipe.guard:
-            advice += "; --guard watches for this, lowers the rate and starts again"
-        self._tell(f"the loss ended at {loss:.4g}, and guessing gives {self._guard.chance:.4g}; {advice}")
+        loss, kept = progress.records[-1].train_loss, progress.selected(recipe.select)
+        if loss is not None and self._guard.sits_at_chance(loss, progress.watch):
+            advice = f"try more --epochs, or another --lr (now {recipe.lr:g})"
+            if not recipe.guard:
+                advice += "; --guard watches for this, lowers the rate and starts again"
+            self._tell(f"the loss ended at {loss:.4g}, and guessing gives {self._guard.chance:.4g}; {advice}")
+            return
+        held = kept.val_balanced_accuracy
+        if held is None or not self._guard.guesses(held):
+            return
+        advice = "what was learned does not carry over: look at what is held out, and try augmentation"
+        if recipe.ema_decay:
+            advice = (
+                f"the average may be too slow for this run: --ema-decay {recipe.ema_decay:g} lower, or none"
+            )
+        self._tell(
+            f"the weights that were kept (epoch {kept.epoch}) answer held-out pictures about as guessing "
+            f"does: balanced accuracy {held:.4f}; {advice}"
+        )
 
     def _recover(self, divergence: Divergence) -> None:
         """Go back to the last good epoch, or start afresh when there is none, at a lower rate."""

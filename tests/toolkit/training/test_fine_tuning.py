@@ -54,7 +54,9 @@ def test_size_normalisation_and_head_are_those_of_the_pretrained_network(
 def test_published_pixels_give_way_to_the_pretrained_network_s_and_typed_ones_keep_its_size(
     tmp_path: Path, make_job: Any
 ) -> None:
-    known = Preprocessing(size=(20, 24), channels=3, mean=(0.0, 0.25, 0.5), std=(0.25, 0.5, 0.75))
+    known = Preprocessing(
+        size=(20, 24), channels=3, scale=1.0, mean=(0.0, 63.75, 127.5), std=(63.75, 127.5, 191.25)
+    )
     path = tmp_path / "start.safetensors"
     spec = zoo.model("lenet-relu")
     save_checkpoint(path, {}, new_passport(spec, preprocessing=known, classes=("a", "b"), trained=True))

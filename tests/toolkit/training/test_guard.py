@@ -29,6 +29,7 @@ from toolkit.training.guard import (  # noqa: E402
     plateau_steps,
 )
 from toolkit.training.loop import Loop  # noqa: E402
+from toolkit.training.optimisation import Average  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 from toolkit.training.scoring import Score  # noqa: E402
 
@@ -274,6 +275,15 @@ def test_a_guarded_run_too_short_to_judge_says_that_it_ended_at_chance(make_job:
     (event,) = outcome.events
     assert "and guessing gives 2.303" in event
     assert "--guard" not in event
+
+
+def test_kept_weights_that_guess_are_told_though_the_loss_has_fallen(
+    make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Average, "update", lambda *of: None)  # stays at the random start
+    (event,) = train(make_job(changes={"ema_decay": 0.9}), listener).events
+    assert "about as guessing does" in event
+    assert "--ema-decay 0.9 lower, or none" in event
 
 
 def test_a_collapse_goes_back_to_the_last_good_epoch(

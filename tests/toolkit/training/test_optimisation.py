@@ -175,14 +175,16 @@ def test_starting_weights_keep_within_their_bounds() -> None:
     assert torch.equal(layer.weight, kept)
 
 
-def test_the_average_follows_weights_and_copies_counters() -> None:
+def test_the_average_follows_weights_from_a_short_beginning_and_copies_counters() -> None:
     module = torch.nn.BatchNorm1d(2)
     average = Average(module, 0.9)
     with torch.no_grad():
         module.weight.fill_(2.0)
         module.num_batches_tracked.fill_(7)
-    average.update(module)
-    assert average.state["weight"].tolist() == pytest.approx([1.1, 1.1])
+    for step, kept in ((0, 0.1), (2, 0.25), (1000, 0.9)):
+        before = average.state["weight"].clone()
+        average.update(module, step)
+        assert average.state["weight"].tolist() == pytest.approx((kept * before + (1 - kept) * 2).tolist())
     assert average.state["num_batches_tracked"].item() == 7
 
 

@@ -81,7 +81,10 @@ def test_a_run_does_not_go_on_with_an_edited_model_file(job: Job) -> None:
 
 def test_every_option_that_makes_a_checkpoint_stands_in_its_passport(make_job: Any) -> None:
     options = {"images": 200, "threads": 1, "loader": "torch", "arithmetic": "fp32", "freeze": True}
-    outcome = train(make_job(**options, changes={"epochs": 1}))
-    assert outcome.checkpoint.passport.options == TrainingOptions(
+    outcome = train(make_job(**options, changes={"epochs": 1, "class_weights": "balanced"}))
+    found = outcome.checkpoint.passport.options
+    assert found is not None
+    assert found.loss_weights == pytest.approx((1.0,) * 10)
+    assert dataclasses.replace(found, loss_weights=None) == TrainingOptions(
         dataset="fashion-mnist-sample", images=200, threads=1, loader="torch", precision="fp32", freeze=True
     )

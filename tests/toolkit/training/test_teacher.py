@@ -49,6 +49,7 @@ def test_only_a_teacher_and_no_label_teach_the_teachers_answers(taught_by: Outco
     assert outcome.test_accuracy > 0.5
     assert outcome.checkpoint.passport.options is not None
     assert outcome.checkpoint.passport.options.teacher == str(taught_by.checkpoint.path)
+    assert outcome.checkpoint.passport.options.teacher_sha256 == taught_by.checkpoint.passport.sha256
 
 
 class Stopper(Watcher):

@@ -24,6 +24,7 @@ from toolkit.training.record.charts import draw_confusion, draw_curves
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.logs import write_csv, write_tensorboard
 from toolkit.training.scoring import Score
+from toolkit.transfer import pretrained_hash
 
 _BEST, _LAST = "best.safetensors", "last.safetensors"
 _HELD = "good.safetensors"  # the best checkpoint as it was when good.state was saved
@@ -36,14 +37,20 @@ class RunRecorder:
         self, job: Job, prepared: PreparedData, folder: RunFolder, compute: Compute, seat: Seat
     ) -> None:
         self._job = job
-        self._ranks = seat.count
         self._prepared = prepared
         self._folder = folder
         self._compute = compute
         # once, not with every epoch's checkpoint
         self._listed = prepared.record.sha256 if prepared.record else None
-        # of the file as it was run, which may be edited while the run goes on
-        self._code = folder.facts().model_file_sha256
+        # of the files as they were read, which may be edited while the run goes on
+        facts, source = folder.facts(), job.pretrained
+        self._code = facts.model_file_sha256
+        self._options = dataclasses.replace(
+            _options(job, seat.count),
+            pretrained_sha256=pretrained_hash(job.model.name, source) if source else None,
+            teacher_sha256=facts.teacher_sha256,
+            loss_weights=facts.loss_weights,
+        )
 
     def epoch(self, records: list[EpochRecord], weights: dict[str, Tensor], *, best: bool) -> None:
         """Keep the last epoch's weights, as the best, too, when they are; write the logs."""
@@ -162,7 +169,7 @@ class RunRecorder:
             training_images=len(self._prepared.learned),
             compute=ComputeRecord(**dataclasses.asdict(self._compute)),
             pretrained=self._job.pretrained,
-            options=_options(self._job, self._ranks),
+            options=self._options,
             model_file_sha256=self._code,
         )
         return save_checkpoint(path, weights, passport)
