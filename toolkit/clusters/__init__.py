@@ -14,6 +14,10 @@ from toolkit.errors import CnnkitError
 from toolkit.telling import Tell
 
 
+class LostWorkError(CnnkitError):
+    """A piece of work whose machines were lost so often that it is given up; other work may go on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Demand:
     """What one piece of work asks a machine for; `memory_bytes` None is no certain amount."""
@@ -48,7 +52,8 @@ class Work:
     def kept(self) -> list[Path]:
         """Return the files that the command goes on from."""
         found = self.folder.rglob("*") if self.goes_on_from is None else self.goes_on_from
-        return sorted(path for path in found if path.is_file())
+        # one that was being written by a killed command is nothing to go on from
+        return sorted(path for path in found if path.is_file() and path.suffix != ".part")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,8 @@ class Workplace(ABC):
         """Run a command to its end, again where its machine was lost.
 
         Raises subprocess.TimeoutExpired after `timeout_s`, KeyboardInterrupt when stopped, once the command
-        has saved what it needs to go on, and CnnkitError where the cluster cannot be used any more.
+        has saved what it needs to go on, LostWorkError where this command alone is given up, and CnnkitError
+        where the cluster cannot be used any more.
         """
 
     def run_together(self, works: Sequence[Work]) -> list[Ended | None]:

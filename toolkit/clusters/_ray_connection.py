@@ -32,6 +32,10 @@ _SETTINGS_FRAME = 4
 COMPARED = ("cnnkit", "torch", "numpy", "pillow")
 
 
+class UnfitMachineError(CnnkitError):
+    """A machine of a cluster that cannot take work which others can: for its releases, or want of room."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RayMachine:
     """One machine of a cluster, with all that it has, in use or not; `name` is what people are told."""
@@ -44,11 +48,14 @@ class RayMachine:
 
 
 @contextlib.contextmanager
-def connected(address: str | None = None, *, tell: Tell = silent, verbose: bool = False) -> Iterator[None]:
+def connected(
+    address: str | None = None, *, tell: Tell = silent, verbose: bool = False
+) -> Iterator[str | None]:
     """Connect to the Ray at `address`, or start one on this machine; part from it, or end it, on the way out.
 
     `address` is HOST:PORT of a head node, with a node of the cluster on this machine, or ray://HOST:PORT of
-    its client server; None is $RAY_ADDRESS, else a Ray that runs here, else one that is started. Within,
+    its client server; None is $RAY_ADDRESS, else a Ray that runs here, else one that is started. Yielded is
+    the address that this came to, None where no address was said: the Ray is this machine's. Within,
     `ray` may be used; what Ray itself says is shown only when `verbose`. Raises MissingExtraError,
     UnavailableError.
     """
@@ -72,7 +79,7 @@ def connected(address: str | None = None, *, tell: Tell = silent, verbose: bool 
             _silence_listener()
         try:
             tell(_introduced(address, nodes()))
-            yield
+            yield address
         finally:
             ray.shutdown()
 
@@ -101,7 +108,7 @@ def nodes() -> tuple[RayMachine, ...]:
 
 
 def insist_on_one_release(machines: tuple[RayMachine, ...], packages: tuple[str, ...] = COMPARED) -> None:
-    """Raise CnnkitError where a machine lacks cnnkit, or has another release of it or of a package named."""
+    """Raise UnfitMachineError where a machine lacks cnnkit, or has another release of a package named."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -116,7 +123,9 @@ def insist_on_one_release(machines: tuple[RayMachine, ...], packages: tuple[str,
         try:
             found = ray.get(reference, timeout=_NODE_ANSWER_S)
         except ray.exceptions.RayError as error:
-            raise CnnkitError(f"{machine.name} of the cluster runs no work: {first_line(error)}") from None
+            raise UnfitMachineError(
+                f"{machine.name} of the cluster runs no work: {first_line(error)}"
+            ) from None
         _compare(machine.name, found, mine)
 
 
@@ -160,13 +169,15 @@ def _probe() -> Callable[[tuple[str, ...]], Mapping[str, str | None]]:
 
 def _compare(name: str, there: Mapping[str, str | None], here: Mapping[str, str | None]) -> None:
     if there["cnnkit"] is None and here["cnnkit"] is not None:
-        raise CnnkitError(f"{name} has no cnnkit: pip install cnnkit=={here['cnnkit']} there, as it is here")
+        raise UnfitMachineError(
+            f"{name} has no cnnkit: pip install cnnkit=={here['cnnkit']} there, as it is here"
+        )
     other = [
         f"{package} {there[package] or 'missing'}" for package in here if there[package] != here[package]
     ]
     if other:
         mine = ", ".join(f"{package} {here[package]}" for package in here if there[package] != here[package])
-        raise CnnkitError(
+        raise UnfitMachineError(
             f"{name} has {', '.join(other)}, and this machine {mine}: results would differ; install the same "
             "releases"
         )

@@ -10,36 +10,40 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import write_bytes
-from toolkit.clusters import Demand, Ended, Work, Workplace
+from toolkit.clusters import Demand, Ended, LostWorkError, Work, Workplace
 from toolkit.clusters._ray_connection import (
     RayMachine,
+    UnfitMachineError,
     answers,
     first_line,
     insist_on_one_release,
     last_line,
     nodes,
 )
-from toolkit.clusters._ray_site import Piece, Site, SiteNews, pieces
+from toolkit.clusters._ray_pieces import STATE, Piece, SiteNews, pieces
+from toolkit.clusters._ray_return import Return
+from toolkit.clusters._ray_room import RESUME, amount, insist_on_room, places, room_in_words
+from toolkit.clusters._ray_site import Site
 from toolkit.errors import CnnkitError
-from toolkit.figures import gibibytes_text, mebibytes_text
+from toolkit.figures import mebibytes_text
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.telling import Tell
 
 MOST_AT_ONCE = 256
 _LOOK_S, _WAIT_S, _LAST_WORDS_S, _PATIENCE_S, _STOPPING_S = 0.3, 1.0, 6.0, 30.0, 60.0
+# gigabytes of data take so long to be removed
+_CLEARING_S = 60.0
 _HEAD_S, _MOST_LOSSES = 5.0, 5
-_RESUME = "the same command with --resume goes on"
-# files that may tell of paths, in which the machine's root is taken away again
-_TEXTS = (".json", ".csv", ".txt", ".html")
+# which Ray gives to every machine
+_NODE_LABEL = "ray.io/node-id"
 
 
-class _LostError(CnnkitError):
+class LostError(CnnkitError):
     """A machine, or a process of Ray's on it, that is gone; the text says why, as far as Ray knows."""
 
 
@@ -56,44 +60,56 @@ class RayWorkplace(Workplace):
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._supplied: dict[str, Any] = {}
+        self._unfit: set[str] = set()
         machines = nodes()
         insist_on_room(need, machines)
         insist_on_one_release(machines)
         self._supply(machines)
-        self.at_once = min(MOST_AT_ONCE, max(1, sum(_places(need, machine) for machine in machines)))
+        self.at_once = min(MOST_AT_ONCE, max(1, sum(places(need, machine) for machine in machines)))
 
     def close(self) -> None:
         """Remove what was sent from every machine that is still there."""
         import ray
 
-        for depot in self._supplied.values():
-            with contextlib.suppress(ray.exceptions.RayError):
-                ray.get(depot.close.remote(), timeout=_WAIT_S)
+        with contextlib.suppress(ray.exceptions.RayError):
+            closing = [depot.close.remote() for depot in self._supplied.values()]
+            if closing:
+                ray.wait(closing, num_returns=len(closing), timeout=_CLEARING_S)
 
     def stop(self) -> None:
         self._stopped.set()
 
     def run(self, work: Work) -> Ended:
-        for _ in range(_MOST_LOSSES):
+        losses = 0
+        while True:
+            before = _states(work)
             try:
                 return self._tried(work)
-            except _LostError as lost:
-                why = str(lost)
-                self._tell(f"{work.label}: {why}; it runs again")
-        raise CnnkitError(f"{work.label} was lost {_MOST_LOSSES} times, at last because {why}; {_RESUME}")
+            except LostError as lost:
+                losses = losses + 1 if _states(work) == before else 1
+                if losses == _MOST_LOSSES:
+                    raise LostWorkError(
+                        f"{work.label} was lost {losses} times, at last because {lost}; {RESUME}"
+                    ) from None
+                self._tell(f"{work.label}: {lost}; it runs again")
+            except UnfitMachineError as unfit:
+                self._tell(f"{work.label}: {unfit}; until then it runs on another machine")
 
     def run_together(self, works: Sequence[Work]) -> list[Ended | None]:
         if len(works) > self.at_once:  # those that have a machine would wait for the others without end
             raise CnnkitError(
-                f"{len(works)} ranks of {_words(works[0].need)} each are more than the cluster has room for, "
+                f"{len(works)} ranks of {amount(works[0].need)} each are more than the cluster has room for, "
                 f"which is {self.at_once}: give fewer --ranks, or add a machine"
             )
-        with contextlib.ExitStack() as stack:
-            sites = [stack.enter_context(self._site(work.need)) for work in works]
+        with self._room_for(works) as group, contextlib.ExitStack() as stack:
+            sites = [
+                stack.enter_context(self._site(work.need, scheduling_strategy=group(number)))
+                for number, work in enumerate(works)
+            ]
             try:
                 homes = [self._placed(site, work) for site, work in zip(sites, works, strict=True)]
                 address, port = self._get(sites[0].meeting.remote())
-            except _LostError as lost:
+            except LostError as lost:
                 raise CnnkitError(f"{lost} before the ranks began; the same command starts again") from None
             met = {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
 
@@ -108,8 +124,8 @@ class RayWorkplace(Workplace):
                             # the others find out by themselves, and say which one they miss
                             wait(begun, timeout=_LAST_WORDS_S)
                             break
-                except _LostError as lost:
-                    raise CnnkitError(f"{works[begun.index(done)].label}: {lost}; {_RESUME}") from None
+                except LostError as lost:
+                    raise CnnkitError(f"{works[begun.index(done)].label}: {lost}; {RESUME}") from None
                 finally:
                     self.stop()
             return [None if isinstance(one.exception(), KeyboardInterrupt) else one.result() for one in begun]
@@ -119,13 +135,43 @@ class RayWorkplace(Workplace):
             return self._ran(site, work, *self._placed(site, work), {})
 
     @contextlib.contextmanager
-    def _site(self, need: Demand) -> Iterator[Any]:
+    def _room_for(self, works: Sequence[Work]) -> Iterator[Callable[[int], Any]]:
+        """Keep room for all of some works at once; yield how Ray is told the place of each, by its number.
+
+        Two commands whose ranks had a part of their places each would wait for one another.
+        """
+        import ray
+        from ray.util import placement_group, remove_placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        needs = [
+            {"CPU": work.need.cpus, "GPU": work.need.gpus, "memory": work.need.memory_bytes} for work in works
+        ]
+        group = placement_group([{what: many for what, many in need.items() if many} for need in needs])
+        try:
+            waiting = f"{len(works)} ranks wait until {amount(works[0].need)} for each are free at once"
+            self._get(group.ready(), waiting=waiting)
+            yield lambda number: PlacementGroupSchedulingStrategy(group, number)
+        finally:
+            with contextlib.suppress(ray.exceptions.RayError):
+                remove_placement_group(group)
+
+    @contextlib.contextmanager
+    def _site(self, need: Demand, **options: Any) -> Iterator[Any]:
         """Ask for a process on a machine that has what is needed; end it on the way out."""
         import ray
 
+        if self._unfit:
+            options["label_selector"] = {_NODE_LABEL: f"!in({','.join(sorted(self._unfit))})"}
         site: Any = (
             ray.remote(Site)
-            .options(num_cpus=need.cpus, num_gpus=need.gpus, memory=need.memory_bytes, max_restarts=0)
+            .options(
+                num_cpus=need.cpus,
+                num_gpus=need.gpus,
+                memory=need.memory_bytes,
+                max_restarts=0,
+                **options,
+            )
             .remote(self._session)
         )
         try:
@@ -135,17 +181,26 @@ class RayWorkplace(Workplace):
                 ray.kill(site)
 
     def _placed(self, site: Any, work: Work) -> tuple[str, str]:
-        """Wait until a site has a machine, and give it what work goes on from; return its name and root."""
-        node, root = self._get(site.home.remote(), waiting=work)
+        """Wait until a site has a machine, and give it what work goes on from; return its name and root.
+
+        Raises UnfitMachineError where that machine, which came later or is full by now, cannot take the
+        work; no other work is given to it.
+        """
+        waiting = f"{work.label}: waits for a machine with {amount(work.need)} free"
+        node, root = self._get(site.home.remote(), waiting=waiting)
         machine = next((one for one in nodes() if one.id == node), None)
         if machine is None:
-            raise _LostError("its machine was lost")
-        with self._lock:
-            if node not in self._supplied:  # a machine that came later
-                insist_on_one_release((machine,))
-                self._supply((machine,))
-        for held in pieces([path.absolute() for path in work.kept()]):
-            self._give([(machine.name, site)], held)
+            raise LostError("its machine was lost")
+        try:
+            with self._lock:
+                if node not in self._supplied:
+                    insist_on_one_release((machine,))
+                    self._supply((machine,))
+            for held in pieces([path.absolute() for path in work.kept()]):
+                self._give([(machine.name, site)], held)
+        except UnfitMachineError:
+            self._unfit.add(node)
+            raise
         return machine.name, root
 
     def _ran(self, site: Any, work: Work, where: str, root: str, environment: Mapping[str, str]) -> Ended:
@@ -154,55 +209,39 @@ class RayWorkplace(Workplace):
         self._get(site.start.remote(list(work.words(root)), folder, log, told), where=where)
         self._tell(f"{work.label}: on {where}")
         began = time.monotonic()
-        known = {path.relative_to(work.folder).as_posix() for path in work.kept()}
-        try:
-            while True:
-                look = self._looked(site, work, where, root, known)
-                if look.status is not None:
-                    output = look.output.replace(root.encode(), b"")
-                    wall_s = time.monotonic() - began
-                    return Ended(status=look.status, output=output, where=where, wall_s=wall_s)
-                if work.timeout_s is not None and time.monotonic() - began >= work.timeout_s:
-                    raise subprocess.TimeoutExpired(work.label, work.timeout_s)
-                if work.enough is not None and work.enough():
-                    site.stop.remote(at_once=True)
-                self._insist_on_the_head()
-                self._stopped.wait(_LOOK_S)
-                if self._stopped.is_set():
-                    raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            self._save(site, work, where, root, known)
-            raise
+        # looked at in another thread, so that Ctrl-C, which may come at any moment, drops no half of a look
+        with Return(work, root) as back, ThreadPoolExecutor(1) as thread:
 
-    def _save(self, site: Any, work: Work, where: str, root: str, known: set[str]) -> None:
-        """Have a command save its state, and take that back."""
-        site.stop.remote(at_once=False)
-        until = time.monotonic() + _STOPPING_S
-        with contextlib.suppress(CnnkitError):
-            while self._looked(site, work, where, root, known).status is None:
-                if time.monotonic() > until:
-                    return
-                time.sleep(_LOOK_S)
+            def looked() -> SiteNews:
+                return thread.submit(self._looked, site, back, where).result()
 
-    def _looked(self, site: Any, work: Work, where: str, root: str, known: set[str]) -> SiteNews:
-        """Take back what was written since the last look; `known` are files that both sides have."""
-        look: SiteNews = self._get(site.look.remote(), where=where)
-        for name, data in look.files:
-            path = work.folder / name
-            text = data.replace(root.encode(), b"") if path.suffix in _TEXTS else data
-            if path.suffix == ".txt":  # a log that grows is no file that appears whole
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(text)
-            else:
-                write_bytes(path, text)
-        known |= {name for name, _ in look.files}
-        if look.present is not None:
-            for name in known - look.present:
-                if (work.folder / name).is_file():
-                    (work.folder / name).unlink()
-            known.clear()
-            known |= look.present
-        return look
+            try:
+                while True:
+                    look = looked()
+                    enough = work.enough is not None and work.enough()
+                    if look.status is not None:
+                        output = look.output.replace(root.encode(), b"")
+                        wall_s = time.monotonic() - began
+                        return Ended(status=look.status, output=output, where=where, wall_s=wall_s)
+                    if work.timeout_s is not None and time.monotonic() - began >= work.timeout_s:
+                        raise subprocess.TimeoutExpired(work.label, work.timeout_s)
+                    if enough:
+                        site.stop.remote(at_once=True)
+                    self._insist_on_the_head()
+                    self._stopped.wait(_LOOK_S)
+                    if self._stopped.is_set():
+                        raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                _save(site, looked)
+                raise
+
+    def _looked(self, site: Any, back: Return, where: str) -> SiteNews:
+        """Take back what was written since the last look, all of it."""
+        while True:
+            look: SiteNews = self._get(site.look.remote(), where=where)
+            back.take(look)
+            if not look.more:
+                return look
 
     def _supply(self, machines: Sequence[RayMachine]) -> None:
         """Send the files to machines, each piece to all of them at once."""
@@ -229,37 +268,40 @@ class RayWorkplace(Workplace):
         """Have files' pieces written by sites; Ray brings each piece to a machine once."""
         import ray
 
-        with _room_in_words():
+        with room_in_words():
             reference = ray.put(held)
         for name, refused in [(name, site.take.remote(reference)) for name, site in sites]:
             why = self._get(refused, where=name)
             if why is not None:
-                raise CnnkitError(f"{name} cannot take what the work reads: {why}; make room there")
+                raise UnfitMachineError(f"{name} cannot take what the work reads: {why}; make room there")
 
-    def _get(self, reference: Any, *, where: str = "its machine", waiting: Work | None = None) -> Any:
-        """Return what a site answers. Raises _LostError where it is gone, CnnkitError where all are."""
+    def _get(self, reference: Any, *, where: str = "its machine", waiting: str | None = None) -> Any:
+        """Return what a site answers. Raises LostError where it is gone, CnnkitError where all are.
+
+        `waiting` is said after a while of what may take any time, and is stopped by a stop.
+        """
         import ray
 
         began, told = time.monotonic(), False
         while True:
             try:
-                with _room_in_words():
+                with room_in_words():
                     return ray.get(reference, timeout=_WAIT_S)
             except ray.exceptions.GetTimeoutError:
                 if waiting is not None and self._stopped.is_set():
                     raise KeyboardInterrupt from None
                 if waiting is not None and not told and time.monotonic() - began > _PATIENCE_S:
-                    self._tell(f"{waiting.label}: waits for a machine with {_words(waiting.need)} free")
+                    self._tell(waiting)
                     told = True
                 self._insist_on_the_head()
             except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
                 if not answers(self._head):
                     raise self._headless() from None
-                raise _LostError(f"{where} was lost ({first_line(error)})") from None
+                raise LostError(f"{where} was lost ({first_line(error)})") from None
             except (ray.exceptions.RaySystemError, ray.exceptions.LocalRayletDiedError) as error:
                 raise self._headless(first_line(error)) from None
             except ray.exceptions.RayTaskError as error:
-                raise CnnkitError(f"{where} cannot go on: {last_line(error)}; {_RESUME}") from None
+                raise CnnkitError(f"{where} cannot go on: {last_line(error)}; {RESUME}") from None
 
     def _insist_on_the_head(self) -> None:
         """Raise CnnkitError where the head node is gone: Ray would end this process a minute later."""
@@ -272,44 +314,19 @@ class RayWorkplace(Workplace):
     def _headless(self, why: str = "") -> CnnkitError:
         return CnnkitError(
             f"the head node of Ray at {self._head} does not answer any more{why and f' ({why})'}; once there "
-            f"is a cluster again, {_RESUME}, in the middle of what was at work"
+            f"is a cluster again, {RESUME}, in the middle of what was at work"
         )
 
 
-def insist_on_room(need: Demand, machines: Sequence[RayMachine]) -> None:
-    """Raise CnnkitError where no machine has what one piece of work asks for."""
-    if any(_places(need, machine) for machine in machines):
-        return
-    largest = max(machines, key=lambda machine: (machine.gpus, machine.cpus, machine.memory_bytes))
-    has = Demand(cpus=int(largest.cpus), gpus=int(largest.gpus), memory_bytes=largest.memory_bytes)
-    raise CnnkitError(
-        f"no machine of the cluster has {_words(need)}, which a cell asks for; the largest, {largest.name}, "
-        f"has {_words(has)}: give fewer --threads{' or --device cpu' if need.gpus else ''}, or add a machine"
-    )
+def _save(site: Any, looked: Callable[[], SiteNews]) -> None:
+    """Have a command save its state, and take that back."""
+    site.stop.remote(at_once=False)
+    until = time.monotonic() + _STOPPING_S
+    with contextlib.suppress(CnnkitError):
+        while looked().status is None and time.monotonic() < until:
+            time.sleep(_LOOK_S)
 
 
-def _places(need: Demand, machine: RayMachine) -> int:
-    """Return how many pieces of work fit on a machine at once."""
-    asked = [(machine.cpus, need.cpus), (machine.gpus, need.gpus), (machine.memory_bytes, need.memory_bytes)]
-    return int(min(has // want for has, want in asked if want))
-
-
-def _words(need: Demand) -> str:
-    parts = [f"{need.cpus} CPU{'s' if need.cpus != 1 else ''}"]
-    parts += [f"{need.gpus} GPU{'s' if need.gpus != 1 else ''}"] if need.gpus else []
-    parts += [f"{gibibytes_text(need.memory_bytes)} of memory"] if need.memory_bytes else []
-    return " and ".join(parts)
-
-
-@contextlib.contextmanager
-def _room_in_words() -> Iterator[None]:
-    """Turn a full object store, or a full disk behind it, into one line."""
-    import ray
-
-    try:
-        yield
-    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
-        raise CnnkitError(
-            f"Ray's object store is full ({first_line(error)}): start Ray with more --object-store-memory, "
-            f"or make room on its disk; {_RESUME}"
-        ) from None
+def _states(work: Work) -> dict[Path, int]:
+    """Return when each state that work goes on from was written."""
+    return {path: path.stat().st_mtime_ns for path in work.kept() if path.suffix == STATE}

@@ -27,8 +27,8 @@ class RayCluster(Cluster):
     def open(
         self, address: str | None, sent: Sent, need: Demand, *, tell: Tell, verbose: bool
     ) -> Iterator[Workplace]:
-        with connected(address, tell=tell, verbose=verbose):
-            workplace = RayWorkplace(address, sent(), need, tell)
+        with connected(address, tell=tell, verbose=verbose) as reached:
+            workplace = RayWorkplace(reached, sent(), need, tell)
             try:
                 yield workplace
             finally:

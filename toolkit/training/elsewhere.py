@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +23,11 @@ from toolkit.opening import Selection, open_model
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.training import Job, TrainingReport, Watcher
 from toolkit.training.cells import last_words
-from toolkit.training.record.folder import unfinished_runs
+from toolkit.training.record.folder import trained_elsewhere, unfinished_runs
 from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, read_files, rooted
+
+# what a rank says whose own fault it is not (LostRankError)
+_MISSES_OTHERS = re.compile(r"ranks? [\d, ]+ (ended|did not answer)|the ranks lost each other")
 
 
 @dataclass(kw_only=True)
@@ -68,9 +73,9 @@ def train_elsewhere(
     read = read_files(job.dataset_name, job.data_dir, job.columns, arguments)
     need = Demand(cpus=threads, gpus=int(job.device.startswith("cuda")))
     folder = job.root / job.artifact_name
-    folder.mkdir(parents=True, exist_ok=True)
     with (
         _stopped_in_words(),
+        trained_elsewhere(folder / "runs", resume=job.resume),
         tempfile.TemporaryDirectory(prefix="cnnkit-ranks-") as others,
         cluster.open(address, lambda: read.paths, need, tell=watcher.say, verbose=verbose) as place,
     ):
@@ -91,7 +96,7 @@ def train_elsewhere(
                     environment=_seat(rank, job.ranks),
                 )
             )
-        return _report(works, place.run_together(works))
+        return _report(works, place.run_together(works), folder / "runs")
 
 
 def _as_files(job: Job, arguments: Sequence[str]) -> list[str]:
@@ -137,14 +142,27 @@ def _seat(rank: int, count: int) -> Mapping[str, str]:
     return {name: str(value) for name, value in told.items()} if count > 1 else {}
 
 
-def _report(works: Sequence[Work], ended: Sequence[Ended | None]) -> TrainingReport:
-    pairs = zip(works, ended, strict=True)
-    failed = [(end.status, work) for work, end in pairs if end is not None and end.status]
+def _report(works: Sequence[Work], ended: Sequence[Ended | None], runs: Path) -> TrainingReport:
+    failed = {rank: end.status for rank, end in enumerate(ended) if end is not None and end.status}
     if failed:
-        # one that was killed says nothing, and the others whom they miss
-        status, work = next((one for one in failed if one[0] > 0), failed[0])
-        error = CnnkitError(last_words(work.log, status))
-        error.exit_status = max(1, status)
-        raise error
+        raise _failure(works, failed, runs)
     assert ended[0] is not None  # no other failed, so that none was stopped
     return schema.convert(TrainingReport, json.loads(ended[0].output), what="the report of a training")
+
+
+def _failure(works: Sequence[Work], failed: Mapping[int, int], runs: Path) -> CnnkitError:
+    """Return why a training failed: a rank's own fault, its end by a signal, or what others miss.
+
+    The logs of the ranks that failed are kept beside the first one's.
+    """
+    logs = {rank: runs / f"rank-{rank}.txt" if rank else works[0].log for rank in failed}
+    for rank, log in logs.items():
+        if rank and works[rank].log.exists():
+            shutil.copy(works[rank].log, log)
+    said = {rank: last_words(logs[rank], status) for rank, status in failed.items()}
+    own = [rank for rank, status in failed.items() if status > 0 and not _MISSES_OTHERS.match(said[rank])]
+    killed = [rank for rank, status in failed.items() if status < 0]
+    rank = next(iter((*own, *killed, *failed)))
+    error = CnnkitError(f"rank {rank}: {said[rank]}" if rank and rank in (*own, *killed) else said[rank])
+    error.exit_status = max(1, failed[rank])
+    return error

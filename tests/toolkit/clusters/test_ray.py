@@ -7,12 +7,18 @@ import json
 import signal
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.toolkit.clusters.conftest import TwoNodes
-from toolkit.clusters.ray import connected, insist_on_one_release, nodes
+from toolkit.clusters import Demand, Ended, LostWorkError, Work
+from toolkit.clusters._ray_connection import UnfitMachineError
+from toolkit.clusters._ray_pieces import Piece
+from toolkit.clusters._ray_workplace import LostError, RayWorkplace
+from toolkit.clusters.ray import CLUSTER, connected, insist_on_one_release, nodes
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.training import Watcher
 from toolkit.training.jobs import train
@@ -83,6 +89,44 @@ def test_what_is_no_address_is_refused_with_what_one_looks_like(address: str) ->
     said = refusal(address)
     assert said.startswith(f"no address of Ray {address!r}: HOST:PORT of a head node")
     assert said.endswith("or ray://HOST:10001")
+
+
+def test_work_runs_on_machines_that_can_take_it_and_is_given_up_where_it_is_lost_time_and_again(
+    two_nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work(label="word", folder=tmp_path, log=tmp_path / "log.txt", words=lambda root: ["--version"])
+    said: list[str] = []
+    monkeypatch.setenv("RAY_ADDRESS", two_nodes.address)
+    with CLUSTER.open(None, tuple, Demand(), tell=said.append, verbose=False) as place:
+        assert isinstance(place, RayWorkplace)
+        given = place._give
+        refused: list[str] = []
+
+        def give(sites: Sequence[tuple[str, Any]], held: list[Piece]) -> None:
+            if not refused:
+                refused.append(sites[0][0])
+                raise UnfitMachineError(f"{refused[0]} is full; make room there")
+            given(sites, held)
+
+        monkeypatch.setattr(place, "_give", give)
+        (tmp_path / "kept.txt").write_text("begun")
+        ended = place.run(work)
+        assert ended.status == 0
+        assert ended.output.startswith(b"cnnkit")
+        assert ended.where not in refused
+        assert f"word: {refused[0]} is full; make room there; until then it runs on another machine" in said
+        losses: list[int] = []
+
+        def tried(work: Work) -> Ended:
+            losses.append(len(losses))
+            if losses[-1] < 3:
+                (tmp_path / "good.state").write_text(f"{losses}")
+            raise LostError("its machine was lost")
+
+        monkeypatch.setattr(place, "_tried", tried)
+        with pytest.raises(LostWorkError, match="word was lost 5 times, at last because its machine was"):
+            place.run(work)
+        assert len(losses) == 7  # the first three brought newer states
 
 
 FIXED = {"dataset": "fashion-mnist-sample", "images": 200, "threads": 1}

@@ -19,26 +19,29 @@ from toolkit.recipes import Recipe
 from toolkit.telling import Tell
 from toolkit.training import Watcher
 from toolkit.training.elsewhere import train_elsewhere
-from toolkit.training.jobs import make_job
+from toolkit.training.jobs import make_job, train
+from toolkit.training.record.folder import RunFolder, trained_elsewhere
 from toolkit.training.sending import insist_that_weights_are_typed, read_files, rooted
 
 ROOT = "/elsewhere"
 
 
 class Told(Workplace):
-    """Takes note of what it is told, and fails."""
+    """Takes note of what it is told, and fails, with `said` by each rank."""
 
-    def __init__(self) -> None:
+    def __init__(self, *said: str) -> None:
         self.words: Sequence[str] = ()
+        self.said = said or ("error: noted\n",)
 
     def run(self, work: Work) -> Ended:
         raise NotImplementedError
 
     def run_together(self, works: Sequence[Work]) -> list[Ended | None]:
         self.words = works[0].words(ROOT)
-        works[0].log.parent.mkdir(parents=True, exist_ok=True)
-        works[0].log.write_text("error: noted\n")
-        return [Ended(status=1, output=b"", where="there", wall_s=0.0)]
+        for work, text in zip(works, self.said, strict=True):
+            work.log.parent.mkdir(parents=True, exist_ok=True)
+            work.log.write_text(text)
+        return [Ended(status=1, output=b"", where="there", wall_s=0.0) for _ in works]
 
 
 class Noting(Cluster):
@@ -46,8 +49,8 @@ class Noting(Cluster):
 
     name, summary, address = "noting", "nothing", "HOST"
 
-    def __init__(self) -> None:
-        self.place, self.sent = Told(), set[Path]()
+    def __init__(self, *said: str) -> None:
+        self.place, self.sent = Told(*said), set[Path]()
 
     @contextlib.contextmanager
     def open(
@@ -130,3 +133,31 @@ def test_a_teacher_goes_along_by_its_file_when_it_is_named(tmp_path: Path) -> No
         train_elsewhere(cluster, None, job, ["--teacher", "wise"], watcher=Watcher(), verbose=False)
     assert {path, Path(f"{path}.json")} <= cluster.sent
     assert f"--teacher {ROOT}{path}" in " ".join(cluster.place.words)
+
+
+def test_of_failed_ranks_the_one_whose_fault_it_is_is_named_and_its_log_kept(tmp_path: Path) -> None:
+    job = make_job("lenet-relu", root=tmp_path, threads=1, ranks=2)
+    cluster = Noting("error: rank 1 ended; the same command goes on\n", "Traceback\nValueError: odd\n")
+    with pytest.raises(CnnkitError, match=r"^rank 1: exit status 1: ValueError: odd; see .*rank-1.txt"):
+        train_elsewhere(cluster, None, job, [], watcher=Watcher(), verbose=False)
+    assert "ValueError: odd" in (tmp_path / "lenet-relu" / "runs" / "rank-1.txt").read_text()
+
+
+def test_runs_in_which_another_command_trains_are_left_to_it(tmp_path: Path) -> None:
+    job = make_job("lenet-relu", root=tmp_path, threads=1)
+    runs = tmp_path / "lenet-relu" / "runs"
+    with trained_elsewhere(runs):
+        with pytest.raises(CnnkitError, match=r"another process trains on a cluster for .*/runs; wait"):
+            train_elsewhere(Noting(), None, job, [], watcher=Watcher(), verbose=False)
+        given = {"dataset": "fashion-mnist-sample", "images": 20, "threads": 1}
+        with pytest.raises(CnnkitError, match=r"another process trains on a cluster for .*/runs; wait"):
+            train("lenet-relu", root=tmp_path, resume=True, **given)
+    (runs / "one").mkdir()
+    (runs / "one" / "run.json").write_text("{}")
+    held = RunFolder(runs / "one")
+    again = make_job("lenet-relu", root=tmp_path, threads=1, resume=True)
+    with pytest.raises(CnnkitError, match=r"another process is training in .*/one; wait"):
+        train_elsewhere(Noting(), None, again, [], watcher=Watcher(), verbose=False)
+    held.close()
+    with pytest.raises(CnnkitError, match="noted"):
+        train_elsewhere(Noting(), None, again, [], watcher=Watcher(), verbose=False)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import weakref
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,8 @@ from toolkit.training.record.facts import RunFacts, differences
 # the state at the end of the last good epoch
 GOOD = "good.state"
 _FACTS, _REPORT, _LOCK = "run.json", "report.json", "run.lock"
+# held beside the runs while other machines train in one of them, whose own lock is there
+_AWAY = "elsewhere.lock"
 
 
 class RunFolder:
@@ -46,6 +49,9 @@ class RunFolder:
         Raises CnnkitError in words: NotFoundError where nothing is unfinished, CorruptError for a run
         that cannot be read, and where all were begun otherwise, in what the newest of them differs.
         """
+        if (runs / _AWAY).exists():
+            with trained_elsewhere(runs):
+                pass
         refusals: list[CnnkitError] = []
         for path in unfinished_runs(runs):
             try:
@@ -129,6 +135,24 @@ def unfinished_runs(runs: Path) -> list[Path]:
     """Return the folders of runs that were begun and not finished, the newest first."""
     begun = sorted((p.parent for p in runs.glob(f"*/{_FACTS}")), reverse=True)
     return [path for path in begun if not (path / _REPORT).exists()]
+
+
+@contextlib.contextmanager
+def trained_elsewhere(runs: Path, *, resume: bool = False) -> Iterator[None]:
+    """Hold a network's runs while other machines train in them; unfinished ones, too, where one is resumed.
+
+    Raises CnnkitError where another process of this machine is at work there.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    wanted = {runs / _AWAY: "trains on a cluster for"}
+    wanted |= {run / _LOCK: "is training in" for run in (unfinished_runs(runs) if resume else [])}
+    with contextlib.ExitStack() as stack:
+        for path, does in wanted.items():
+            stream = lock(path)
+            if stream is None:
+                raise CnnkitError(f"another process {does} {path.parent}; wait for it or stop it")
+            stack.enter_context(stream)
+        yield
 
 
 def lock(path: Path) -> IO[str] | None:
