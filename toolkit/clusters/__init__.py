@@ -74,6 +74,8 @@ class Workplace(ABC):
     """A cluster that work may be given to; `at_once` pieces of it run together, each in a call of `run`."""
 
     at_once: int = 1
+    # what machines have that others lack and that decides what they compute in, where they are left to choose
+    unlike: str | None = None
 
     @abstractmethod
     def run(self, work: Work) -> Ended:

@@ -14,22 +14,28 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from toolkit.errors import CnnkitError, UnavailableError, needs_extra
+from toolkit.machine.cpu import Cpu
 from toolkit.telling import Tell, silent
+
+T = TypeVar("T")
 
 _ANSWER_S = 5.0
 _NODE_ANSWER_S = 60.0
 # what an HTTP/2 client says first, with its empty settings; a gRPC server, as Ray's head is, sends its own
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 _SETTINGS_FRAME = 4
-# what decides a weight's last bit
+# a resource that only the head node has
+_OF_THE_HEAD = "node:__internal_head__"
+# what decides a weight's last bit; libraries of networks count where both machines have them
 COMPARED = ("cnnkit", "torch", "numpy", "pillow")
+LIBRARIES = ("torchvision", "timm")
 
 
 class UnfitMachineError(CnnkitError):
@@ -38,13 +44,17 @@ class UnfitMachineError(CnnkitError):
 
 @dataclass(frozen=True, kw_only=True)
 class RayMachine:
-    """One machine of a cluster, with all that it has, in use or not; `name` is what people are told."""
+    """One machine of a cluster, with all that it has, in use or not; `name` is what people are told.
+
+    `heads` tells of the head node.
+    """
 
     id: str
     name: str
     cpus: float
     gpus: float
     memory_bytes: int
+    heads: bool = False
 
 
 @contextlib.contextmanager
@@ -62,8 +72,7 @@ def connected(
     hushed(verbose=verbose)
     with needs_extra("ray"):
         import ray
-    address = address or os.environ.get("RAY_ADDRESS")
-    address = None if address == "auto" else address
+    address = resolved(address)
     if address:
         _insist_on_an_answer(address)
     level = logging.WARNING if verbose else logging.CRITICAL
@@ -84,6 +93,20 @@ def connected(
             ray.shutdown()
 
 
+def resolved(address: str | None) -> str | None:
+    """Return the address that is meant, $RAY_ADDRESS where none was typed; None for this machine's Ray."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    return None if address == "auto" else address
+
+
+def began_here() -> bool:
+    """Tell whether the Ray that this process is connected to was started by it, and ends with it."""
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    return node is not None and bool(node.is_head())
+
+
 def nodes() -> tuple[RayMachine, ...]:
     """Return the machines of the cluster that answer, in the order of their names."""
     import ray
@@ -102,6 +125,7 @@ def nodes() -> tuple[RayMachine, ...]:
             cpus=has.get("CPU", 0.0),
             gpus=has.get("GPU", 0.0),
             memory_bytes=int(has.get("memory", 0)),
+            heads=_OF_THE_HEAD in has,
         )
 
     return tuple(sorted(map(named, found, names), key=lambda node: (node.name, node.id)))
@@ -109,24 +133,49 @@ def nodes() -> tuple[RayMachine, ...]:
 
 def insist_on_one_release(machines: tuple[RayMachine, ...], packages: tuple[str, ...] = COMPARED) -> None:
     """Raise UnfitMachineError where a machine lacks cnnkit, or has another release of a package named."""
+    # a function within a function is sent as it is, so that it runs where no cnnkit can be imported
+    asked = (*packages, *LIBRARIES)
+    mine = _probe()(asked)
+    for machine, found in _asked(machines, _probe(), asked).items():
+        _compare(machine.name, found, mine)
+
+
+def processors(machines: Sequence[RayMachine]) -> Mapping[RayMachine, Cpu]:
+    """Return each machine's processor. Raises UnfitMachineError."""
+
+    def look() -> Cpu:
+        from toolkit.machine.cpu import cpu
+
+        return cpu()
+
+    return _asked(machines, look)
+
+
+def unlike(found: Mapping[RayMachine, Cpu]) -> str | None:
+    """Say which machine computes bf16 itself and which does not; None where they are alike in that."""
+    fast = {one.fast_bf16: f"{machine.name} ({one.name})" for machine, one in found.items()}
+    return f"{fast[True]} computes bf16 itself, and {fast[False]} does not" if len(fast) == 2 else None
+
+
+def _asked(machines: Sequence[RayMachine], do: Callable[..., T], *given: Any) -> Mapping[RayMachine, T]:
+    """Have each machine answer. Raises UnfitMachineError where one runs nothing."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # a function within a function is sent as it is, so that it runs where no cnnkit can be imported
-    probe = ray.remote(num_cpus=0, max_retries=0)(_probe())
-    asked = []
+    task = ray.remote(num_cpus=0, max_retries=0)(do)
+    asked = {}
     for machine in machines:
         there = NodeAffinitySchedulingStrategy(machine.id, soft=False)
-        asked.append(probe.options(scheduling_strategy=there).remote(packages))
-    mine = _probe()(packages)
-    for machine, reference in zip(machines, asked, strict=True):
+        asked[machine] = task.options(scheduling_strategy=there).remote(*given)
+    found = {}
+    for machine, reference in asked.items():
         try:
-            found = ray.get(reference, timeout=_NODE_ANSWER_S)
+            found[machine] = ray.get(reference, timeout=_NODE_ANSWER_S)
         except ray.exceptions.RayError as error:
             raise UnfitMachineError(
                 f"{machine.name} of the cluster runs no work: {first_line(error)}"
             ) from None
-        _compare(machine.name, found, mine)
+    return found
 
 
 def first_line(error: BaseException) -> str:
@@ -172,11 +221,15 @@ def _compare(name: str, there: Mapping[str, str | None], here: Mapping[str, str 
         raise UnfitMachineError(
             f"{name} has no cnnkit: pip install cnnkit=={here['cnnkit']} there, as it is here"
         )
-    other = [
-        f"{package} {there[package] or 'missing'}" for package in here if there[package] != here[package]
+    wrong = [
+        package
+        for package in here
+        if there[package] != here[package]
+        and (package not in LIBRARIES or None not in (there[package], here[package]))
     ]
-    if other:
-        mine = ", ".join(f"{package} {here[package]}" for package in here if there[package] != here[package])
+    if wrong:
+        other = [f"{package} {there[package] or 'missing'}" for package in wrong]
+        mine = ", ".join(f"{package} {here[package]}" for package in wrong)
         raise UnfitMachineError(
             f"{name} has {', '.join(other)}, and this machine {mine}: results would differ; install the same "
             "releases"

@@ -24,6 +24,8 @@ from toolkit.clusters._ray_connection import (
     insist_on_one_release,
     last_line,
     nodes,
+    processors,
+    unlike,
 )
 from toolkit.clusters._ray_pieces import STATE, Piece, SiteNews, pieces
 from toolkit.clusters._ray_return import Return
@@ -64,6 +66,8 @@ class RayWorkplace(Workplace):
         machines = nodes()
         insist_on_room(need, machines)
         insist_on_one_release(machines)
+        self._processors = dict(processors(machines))
+        self.unlike = unlike(self._processors)
         self._supply(machines)
         self.at_once = min(MOST_AT_ONCE, max(1, sum(places(need, machine) for machine in machines)))
 
@@ -195,6 +199,9 @@ class RayWorkplace(Workplace):
             with self._lock:
                 if node not in self._supplied:
                     insist_on_one_release((machine,))
+                    self._processors |= processors((machine,))
+                    if self.unlike is None and (other := unlike(self._processors)):
+                        self._tell(f"warning: {other}: with --precision auto they compute in other formats")
                     self._supply((machine,))
             for held in pieces([path.absolute() for path in work.kept()]):
                 self._give([(machine.name, site)], held)

@@ -9,11 +9,30 @@ import contextlib
 from collections.abc import Iterator
 
 from toolkit.clusters import Cluster, Demand, Sent, Workplace
-from toolkit.clusters._ray_connection import RayMachine, connected, hushed, insist_on_one_release, nodes
+from toolkit.clusters._ray_connection import (
+    RayMachine,
+    began_here,
+    connected,
+    hushed,
+    insist_on_one_release,
+    last_line,
+    nodes,
+    resolved,
+)
 from toolkit.clusters._ray_workplace import RayWorkplace
 from toolkit.telling import Tell
 
-__all__ = ["CLUSTER", "RayMachine", "connected", "hushed", "insist_on_one_release", "nodes"]
+__all__ = [
+    "CLUSTER",
+    "RayMachine",
+    "began_here",
+    "connected",
+    "hushed",
+    "insist_on_one_release",
+    "last_line",
+    "nodes",
+    "resolved",
+]
 
 
 class RayCluster(Cluster):

@@ -171,6 +171,7 @@ def sweep(
     )
     need = replace(plan.need, memory_bytes=cell_memory_bytes)
     with cluster.open(address, lambda: files().paths, need, tell=tell, verbose=verbose) as place:
+        insist_on_one_format(place, typed)
         folder, plan = open_folder(sweeps, plan, resume=resume)
         cells = plan.on(place, cell_timeout_s, files, cell_memory_bytes)
         results = _results(plan, cells, folder, tell)
@@ -178,6 +179,17 @@ def sweep(
     if plan.search is not None:
         table = replace(table, metric=plan.search.metric)
     return replace(table, files=table.write())
+
+
+def insist_on_one_format(place: Workplace, typed: Sequence[str]) -> None:
+    """Raise CnnkitError where machines that compute in different formats would choose one for each cell."""
+    told = [value for word, value in itertools.pairwise((*typed, "")) if word == "--precision"]
+    devices = [value for word, value in itertools.pairwise((*typed, "")) if word == "--device"]
+    if place.unlike and "auto" in (told or ["auto"]) and "cpu" in (devices or ["cpu"]):
+        raise CnnkitError(
+            f"{place.unlike}, so that cells of one table would be computed in different number formats; "
+            "`--precision fp32` or bf16 is the same for all"
+        )
 
 
 def _read_by(given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import io
 import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from PIL import Image
 
 from toolkit.artifacts import shipped_root
 from toolkit.clusters import Cluster, Demand, Ended, Sent, Work, Workplace
+from toolkit.clusters._ray_connection import RayMachine, unlike
 from toolkit.errors import CnnkitError
+from toolkit.machine.cpu import Cpu
 from toolkit.recipes import Recipe
 from toolkit.telling import Tell
 from toolkit.training import Watcher
@@ -22,6 +25,7 @@ from toolkit.training.elsewhere import train_elsewhere
 from toolkit.training.jobs import make_job, train
 from toolkit.training.record.folder import RunFolder, trained_elsewhere
 from toolkit.training.sending import insist_that_weights_are_typed, read_files, rooted
+from toolkit.training.sweep import insist_on_one_format
 
 ROOT = "/elsewhere"
 
@@ -161,3 +165,18 @@ def test_runs_in_which_another_command_trains_are_left_to_it(tmp_path: Path) -> 
     held.close()
     with pytest.raises(CnnkitError, match="noted"):
         train_elsewhere(Noting(), None, again, [], watcher=Watcher(), verbose=False)
+
+
+def test_machines_that_would_choose_other_formats_are_refused_unless_one_is_typed() -> None:
+    here = RayMachine(id="1", name="here", cpus=1.0, gpus=0.0, memory_bytes=0)
+    old, new = (Cpu(name=name, cores=1, instruction_sets=(name,)) for name in ("AVX2", "AVX512-BF16"))
+    place = Told()
+    assert unlike({here: old, replace(here, id="2"): old}) is None
+    insist_on_one_format(place, ["--batch", "64"])
+    place.unlike = unlike({here: old, replace(here, name="there"): new})
+    said = r"there \(AVX512-BF16\) computes bf16 itself, and here \(AVX2\) does not, so .* `--precision fp32`"
+    for typed in (["--batch", "64"], ["--precision", "fp32", "--precision", "auto"]):
+        with pytest.raises(CnnkitError, match=said):
+            insist_on_one_format(place, typed)
+    insist_on_one_format(place, ["--precision", "fp32"])
+    insist_on_one_format(place, ["--device", "cuda"])
