@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 
 from serve.served import ServedModel
@@ -14,17 +15,23 @@ from toolkit.telling import Tell
 FEWEST_CPUS = 0.01
 
 
-def cpus_each(machines: Sequence[RayMachine], settings: ServeSettings, least: int, tell: Tell) -> float:
+def cpus_each(machines: Sequence[RayMachine], settings: ServeSettings, tell: Tell) -> float:
     """Return how many cores a replica books: its engine's threads, less where there are too few.
 
-    Booked is what replicas are placed by, and not what they take.
+    Booked is what replicas are placed by, and not what they take. What cannot begin together is told.
     """
+    least, most = settings.replicas or (1, 1)
     cpus = float(settings.opening.threads or 1)
 
     def places(each: float) -> int:
         return sum(int(machine.cpus / each) for machine in machines)
 
     if places(cpus) >= least:
+        if places(cpus) < most:
+            tell(
+                f"warning: {many(places(cpus), 'replica')} of {most} have cores at once; others begin where "
+                "machines are added"
+            )
         return cpus
     cores = sum(machine.cpus for machine in machines)
     tell(
@@ -36,6 +43,34 @@ def cpus_each(machines: Sequence[RayMachine], settings: ServeSettings, least: in
     if places(cpus) < least:
         raise CnnkitError(f"no machine of the cluster has cores for replicas: {int(cores)} in all")
     return cpus
+
+
+def gpus_each(machines: Sequence[RayMachine], settings: ServeSettings) -> int:
+    """Return how many GPUs a replica books: one where it computes on one.
+
+    Raises CnnkitError for a GPU of one machine, and where the replicas are more than the GPUs.
+    """
+    device = settings.opening.device or ""
+    if not device.startswith("cuda"):
+        return 0
+    if ":" in device:
+        raise CnnkitError(f"--device {device} names a GPU of one machine; --device cuda takes any")
+    least, _ = settings.replicas or (1, 1)
+    found = int(sum(machine.gpus for machine in machines))
+    if found < least:
+        raise CnnkitError(
+            f"{many(least, 'replica')} on cuda compute on a GPU each, and the cluster has {found}: give "
+            "fewer --replicas, or --device cpu"
+        )
+    return 1
+
+
+def proxy_place(machines: Sequence[RayMachine], host: str, port: int) -> str:
+    """Return where the proxy listens, which is on the head's machine; that is named where it is another."""
+    shown = f"[{host}]" if ":" in host else host
+    head = next((one.name.partition("/")[0] for one in machines if one.heads), None)
+    there = f" of {head}" if head not in (None, socket.gethostname()) else ""
+    return f"http://{shown}:{port}{there}"
 
 
 def insist_on_files(machines: Sequence[RayMachine], served: Sequence[ServedModel]) -> None:

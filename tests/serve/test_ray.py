@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,9 +31,9 @@ from serve.api import Receive, Scope, Send
 from serve.classifier import Classifier
 from serve.counts import Counts
 from serve.hosting import HostingPlace, replicas_of
-from serve.hosting._ray_machines import cpus_each, insist_on_files
+from serve.hosting._ray_machines import cpus_each, gpus_each, insist_on_files, proxy_place
 from serve.hosting._ray_page import PageReplica
-from serve.hosting._ray_replica import Gatherer, counts_of
+from serve.hosting._ray_replica import GONE_S, MOST_GONE, Gatherer, counts_of
 from serve.reload import Reloader
 from serve.served import line_up
 from serve.settings import OpeningSettings, ServeSettings
@@ -40,7 +41,7 @@ from tests.benchmarks.bench_hosting import other_version, roll
 from tests.serve.conftest import MODEL, Server, png, serving, tensor
 from toolkit.artifacts import open_artifact, sidecar
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, EngineOptions
-from toolkit.clusters.ray import RayMachine, connected, nodes
+from toolkit.clusters.ray import RayMachine, began_here, connected, nodes
 from toolkit.errors import CnnkitError, NotFoundError
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -288,10 +289,14 @@ def test_a_lost_node_costs_its_replica_alone(ray: None, rows: Rows, right: Rows,
         (seen,) = line_up([MODEL], DEFAULT_BACKEND, OpeningSettings(root=tmp_path), others=False)
         assert seen.artifact is not None
         other = replace(seen.artifact, passport=replace(seen.artifact.passport, sha256="0" * 64))
-        with connected(cluster.address):
+        with connected(cluster.address) as reached:
+            assert reached == cluster.address
+            assert not began_here()
+            assert [one.heads for one in nodes()].count(True) == 1
             insist_on_files(nodes(), [seen])
             with pytest.raises(NotFoundError, match=r"of the cluster does not see .*, or sees another file"):
                 insist_on_files(nodes(), [replace(seen, artifact=other)])
+        _refused_by_what_is_there(cluster.address)
         place = ("--on", f"ray:{cluster.address}", "--replicas", "2", "--threads", "1")
         with serving(tmp_path, MODEL, "--no-page", *place, ready_s=BEGUN_S) as server:
             with Askers(server, rows, right, retries=200) as asking:
@@ -305,6 +310,30 @@ def test_a_lost_node_costs_its_replica_alone(ray: None, rows: Rows, right: Rows,
         cluster.shutdown()
 
 
+def _refused_by_what_is_there(address: str) -> None:
+    """Ask for a port that another program has, and for one beside a Serve that listens on another."""
+    from ray import serve
+
+    def said(port: int) -> str:
+        command = ["serve", MODEL, "--no-page", "--on", f"ray:{address}", "--port", str(port)]
+        result = CliRunner().invoke(front_door.main, command)
+        assert result.exit_code in (1, 3)
+        return result.stderr
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = int(taken.getsockname()[1])
+        assert f"Ray's proxy cannot listen on 127.0.0.1:{port} of the head's machine: " in said(port)
+    with connected(address):
+        assert not serve.status().proxies  # that was ended again
+        serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+    assert f"the Serve that runs on that Ray listens on 127.0.0.1:{port} and stays there" in said(port + 1)
+    with connected(address):
+        assert serve.status().proxies
+        serve.shutdown()
+
+
 @pytest.mark.parametrize(
     ("cores", "least", "booked"), [((2.0,), 2, 1.0), ((1.0, 1.0), 3, 0.5), ((4.0,), 2, 2.0)]
 )
@@ -315,10 +344,39 @@ def test_replicas_book_what_their_machines_have(cores: tuple[float, ...], least:
     ]
     threads = 2 if cores == (4.0,) else 1
     said: list[str] = []
-    settings = ServeSettings(opening=OpeningSettings(threads=threads))
-    assert cpus_each(machines, settings, least, said.append) == booked
+    settings = ServeSettings(opening=OpeningSettings(threads=threads), replicas=(least, least))
+    assert cpus_each(machines, settings, said.append) == booked
     assert bool(said) is (booked < threads)
     assert all("wait for one another" in line for line in said)
+    cpus_each(machines, replace(settings, replicas=(1, 64)), said.append)
+    assert f"{int(sum(cores)) // threads} replica" in said[-1]
+    assert "of 64 have cores at once" in said[-1]
+
+
+def test_a_replica_on_cuda_books_a_gpu() -> None:
+    machines = [RayMachine(id="1", name="one/1", cpus=8.0, gpus=2.0, memory_bytes=0, heads=True)]
+    settings = ServeSettings(opening=OpeningSettings(device="cuda"), replicas=(2, 4))
+    assert gpus_each(machines, settings) == 1
+    assert gpus_each(machines, replace(settings, opening=OpeningSettings())) == 0
+    with pytest.raises(CnnkitError, match="3 replicas on cuda compute on a GPU each, and the cluster has 2"):
+        gpus_each(machines, replace(settings, replicas=(3, 3)))
+    with pytest.raises(CnnkitError, match="--device cuda:1 names a GPU of one machine"):
+        gpus_each(machines, replace(settings, opening=OpeningSettings(device="cuda:1")))
+    assert proxy_place(machines, "::1", 80) == "http://[::1]:80 of one"
+    here = [replace(machines[0], name=socket.gethostname())]
+    assert proxy_place(here, "127.0.0.1", 80) == "http://127.0.0.1:80"
+
+
+def test_replicas_that_live_are_never_forgotten_however_many_there_are() -> None:
+    gatherer = Gatherer()
+    names = [str(number) for number in range(2 * MOST_GONE)]
+    for name in names:
+        gatherer.report(name, b"")
+    assert list(gatherer.all()) == names
+    for name in names[:-1]:
+        gatherer.told_at[name] -= 2 * GONE_S
+    gatherer.report(names[-1], b"")
+    assert list(gatherer.all()) == names[-MOST_GONE - 1 :]
 
 
 def test_where_it_runs_is_read_or_refused_in_words() -> None:
