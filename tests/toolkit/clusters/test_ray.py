@@ -91,6 +91,7 @@ def test_what_is_no_address_is_refused_with_what_one_looks_like(address: str) ->
     assert said.endswith("or ray://HOST:10001")
 
 
+@pytest.mark.slow
 def test_work_runs_on_machines_that_can_take_it_and_is_given_up_where_it_is_lost_time_and_again(
     two_nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
