@@ -45,7 +45,7 @@ _HEAD_S, _MOST_LOSSES = 5.0, 5
 _NODE_LABEL = "ray.io/node-id"
 
 
-class LostError(CnnkitError):
+class LostMachineError(CnnkitError):
     """A machine, or a process of Ray's on it, that is gone; the text says why, as far as Ray knows."""
 
 
@@ -89,7 +89,7 @@ class RayWorkplace(Workplace):
             before = _states(work)
             try:
                 return self._tried(work)
-            except LostError as lost:
+            except LostMachineError as lost:
                 losses = losses + 1 if _states(work) == before else 1
                 if losses == _MOST_LOSSES:
                     raise LostWorkError(
@@ -113,7 +113,7 @@ class RayWorkplace(Workplace):
             try:
                 homes = [self._placed(site, work) for site, work in zip(sites, works, strict=True)]
                 address, port = self._get(sites[0].meeting.remote())
-            except LostError as lost:
+            except LostMachineError as lost:
                 raise CnnkitError(f"{lost} before the ranks began; the same command starts again") from None
             met = {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
 
@@ -128,7 +128,7 @@ class RayWorkplace(Workplace):
                             # the others find out by themselves, and say which one they miss
                             wait(begun, timeout=_LAST_WORDS_S)
                             break
-                except LostError as lost:
+                except LostMachineError as lost:
                     raise CnnkitError(f"{works[begun.index(done)].label}: {lost}; {RESUME}") from None
                 finally:
                     self.stop()
@@ -194,7 +194,7 @@ class RayWorkplace(Workplace):
         node, root = self._get(site.home.remote(), waiting=waiting)
         machine = next((one for one in nodes() if one.id == node), None)
         if machine is None:
-            raise LostError("its machine was lost")
+            raise LostMachineError("its machine was lost")
         try:
             with self._lock:
                 if node not in self._supplied:
@@ -283,7 +283,7 @@ class RayWorkplace(Workplace):
                 raise UnfitMachineError(f"{name} cannot take what the work reads: {why}; make room there")
 
     def _get(self, reference: Any, *, where: str = "its machine", waiting: str | None = None) -> Any:
-        """Return what a site answers. Raises LostError where it is gone, CnnkitError where all are.
+        """Return what a site answers. Raises LostMachineError where it is gone, CnnkitError where all are.
 
         `waiting` is said after a while of what may take any time, and is stopped by a stop.
         """
@@ -304,7 +304,7 @@ class RayWorkplace(Workplace):
             except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
                 if not answers(self._head):
                     raise self._headless() from None
-                raise LostError(f"{where} was lost ({first_line(error)})") from None
+                raise LostMachineError(f"{where} was lost ({first_line(error)})") from None
             except (ray.exceptions.RaySystemError, ray.exceptions.LocalRayletDiedError) as error:
                 raise self._headless(first_line(error)) from None
             except ray.exceptions.RayTaskError as error:

@@ -17,7 +17,7 @@ from tests.toolkit.clusters.conftest import TwoNodes
 from toolkit.clusters import Demand, Ended, LostWorkError, Work
 from toolkit.clusters._ray_connection import UnfitMachineError
 from toolkit.clusters._ray_pieces import Piece
-from toolkit.clusters._ray_workplace import LostError, RayWorkplace
+from toolkit.clusters._ray_workplace import LostMachineError, RayWorkplace
 from toolkit.clusters.ray import CLUSTER, connected, insist_on_one_release, nodes
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.training import Watcher
@@ -122,7 +122,7 @@ def test_work_runs_on_machines_that_can_take_it_and_is_given_up_where_it_is_lost
             losses.append(len(losses))
             if losses[-1] < 3:
                 (tmp_path / "good.state").write_text(f"{losses}")
-            raise LostError("its machine was lost")
+            raise LostMachineError("its machine was lost")
 
         monkeypatch.setattr(place, "_tried", tried)
         with pytest.raises(LostWorkError, match="word was lost 5 times, at last because its machine was"):
