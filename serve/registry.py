@@ -128,8 +128,7 @@ class Registry:
     ) -> Queue:
         model, most = served.name, self.batching.max_batch
         together = min(most, classifier.most_rows or most)
-        # the curve is that of the file that was chosen
-        curve = served.choice.curve if served.choice and version == served.default else ()
+        curve = served.curve if version == served.default else ()
         settings = replace(self.batching, max_batch=together, curve=curve)
         made_for = weakref.ref(classifier)
         if before is not None and before.batcher.settings == settings:

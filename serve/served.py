@@ -16,7 +16,15 @@ from serve.classifier import Classifier
 from serve.settings import OpeningSettings
 from toolkit.artifacts import Artifact, open_artifact, read_passport
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, Backend, backend_names
-from toolkit.choices import ChoiceFile, choice_path, not_opened, origin_of, read_choice, weights_of
+from toolkit.choices import (
+    ChoiceFile,
+    CurvePoint,
+    choice_path,
+    not_opened,
+    origin_of,
+    read_choice,
+    weights_of,
+)
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.opening import as_asked, describe, fits, is_path, newest_name, readings, standing
 from toolkit.resolving import outdated, resolve_choice, said_choice, settings_of
@@ -69,6 +77,13 @@ class ServedModel:
     def label(self) -> str:
         """Return what people read: model and backend."""
         return f"{self.name} · {self.backend.title}"
+
+    @property
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """The chosen file's latency over batch; empty on other threads than those it was measured on."""
+        if self.choice is None or self.opening.threads != self.choice.chosen.threads:
+            return ()
+        return self.choice.curve
 
     @property
     def said(self) -> str:

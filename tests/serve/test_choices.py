@@ -66,10 +66,10 @@ def test_a_choice_opens_with_its_settings_and_is_overruled_by_threads(
     options = model.opening.options()
     # spinning is a default that a server would not take: what was measured is what is served
     assert (options.threads, options.chosen) == (1, {"level": "extended", "spinning": "on"})
-    assert model.choice == chosen
+    assert (model.choice, model.curve) == (chosen, CURVE)
     assert "as chosen: ort fp32, 1 thread, level extended, 2026-11-28" in model.said
     (model,) = line_up([MODEL], "ort", dataclasses.replace(opening, threads=2), others=False, choices=True)
-    assert model.opening.threads == 2
+    assert (model.opening.threads, model.curve) == (2, ())  # it was not measured on two
     (model,) = line_up([MODEL], "ort", opening, others=False)
     assert model.choice is None
 

@@ -7,6 +7,7 @@ It holds `manifest.json`, the files with their passports and proofs as an artifa
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -76,14 +77,14 @@ def write_pack(
         _add(pack, MANIFEST, schema_bytes(manifest))
         for one in files:
             for each in (one.path, sidecar(one.path)):
-                _add(pack, each.name, each.read_bytes())
+                _add_file(pack, each.name, each)
         for each in beside:
-            _add(pack, each.name, each.read_bytes())
-        _add(pack, PICTURES, pictures.file.read_bytes())
+            _add_file(pack, each.name, each)
+        _add_file(pack, PICTURES, pictures.file)
         if pictures.labels is not None:
             labels = Path(folder) / LABELS
             np.save(labels, pictures.labels)
-            _add(pack, LABELS, labels.read_bytes())
+            _add_file(pack, LABELS, labels)
 
 
 def schema_bytes(manifest: PackManifest) -> bytes:
@@ -94,9 +95,27 @@ def schema_bytes(manifest: PackManifest) -> bytes:
 
 
 def _add(pack: zipfile.ZipFile, name: str, data: bytes) -> None:
+    pack.writestr(_entry(name), data)
+
+
+def _add_file(pack: zipfile.ZipFile, name: str, path: Path) -> None:
+    """Add a file piece by piece: pictures may take gigabytes."""
+    info = _entry(name)
+    info.file_size = path.stat().st_size
+    with path.open("rb") as source, pack.open(info, "w") as into:
+        shutil.copyfileobj(source, into)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name, _DATE)
     info.compress_type = zipfile.ZIP_DEFLATED
-    pack.writestr(info, data)
+    return info
+
+
+def _unpack(pack: zipfile.ZipFile, name: str, path: Path) -> None:
+    """Write an entry to a file piece by piece. Raises KeyError where there is none."""
+    with pack.open(name) as source, path.open("wb") as into:
+        shutil.copyfileobj(source, into)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +175,7 @@ def _laid_out(pack: zipfile.ZipFile, path: Path, folder: Path, root: Path) -> Op
     for name in own:
         if PurePosixPath(name).name != name or not name.startswith(f"{manifest.model}."):
             raise CorruptError(f"{path} holds {name!r}, which is no file of {manifest.model}; {AGAIN}")
-        (folder / name).write_bytes(pack.read(name))
+        _unpack(pack, name, folder / name)
     for name in manifest.files:  # checked before anything is put in its place
         open_artifact(folder / name)
         if (home / name).exists() and hash_file(home / name) != hash_file(folder / name):
@@ -166,7 +185,7 @@ def _laid_out(pack: zipfile.ZipFile, path: Path, folder: Path, root: Path) -> Op
     labels = _read_pictures(pack, folder, manifest)
     for name in own:
         with writing(home / name) as part:
-            part.write_bytes((folder / name).read_bytes())
+            shutil.copyfile(folder / name, part)
     pictures = ChoicePictures(
         file=folder / PICTURES,
         source=manifest.pictures,
@@ -184,13 +203,13 @@ def _read_pictures(pack: zipfile.ZipFile, folder: Path, manifest: PackManifest) 
 
     Raises ValueError for anything but as many of each as the manifest says.
     """
-    (folder / PICTURES).write_bytes(pack.read(PICTURES))
+    _unpack(pack, PICTURES, folder / PICTURES)
     count = len(np.load(folder / PICTURES, mmap_mode="r", allow_pickle=False))
     if count != manifest.count:
         raise ValueError(f"it says {manifest.count} pictures and holds {count}")
     if LABELS not in pack.namelist():
         return None
-    (folder / LABELS).write_bytes(pack.read(LABELS))
+    _unpack(pack, LABELS, folder / LABELS)
     labels = np.load(folder / LABELS, allow_pickle=False)
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(f"its labels are {labels.dtype} of {labels.shape}, not a whole number a picture")

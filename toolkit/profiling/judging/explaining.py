@@ -194,6 +194,10 @@ def _padding(seen: _Seen) -> Told | None:
     shape, lanes = seen.row.output_shape, seen.lanes
     if seen.cell.bound != "compute" or not lanes or not shape or len(shape) not in (2, 4):
         return None
+    if (
+        seen.column.precision != "fp32"
+    ):  # vectors of bf16 and int8 hold more numbers, and not all kernels fill them
+        return None
     whole = ceil(shape[1] / lanes) * lanes
     full = shape[1] / whole
     if full > FULL_VECTORS or (seen.cell.attainable or 0.0) > full:
