@@ -19,8 +19,9 @@ from toolkit.choosing.tuning import EXPANDED, SHORT_MS, Tuner
 from toolkit.errors import CnnkitError
 from toolkit.telling import Tell
 
-# slower than the best that may be chosen by so much, a file is not judged
-HOPELESS = 2.5
+# slower than the best that may be chosen by so much, a file is not judged; of short calls, which one process
+# times twice as long as the next, by more
+HOPELESS, HOPELESS_SHORT = 2.0, 4.0
 # slower than the best that may be chosen by so much, a file gets no more pictures than the first
 SETTLED = 1.3
 # so near to the best of all that is ranked, one is confirmed
@@ -115,7 +116,7 @@ class Contest:
         best = score(baseline)
         for one in sorted((other for other in self.standing.alive if other is not baseline), key=score):
             own = score(one)
-            if own > HOPELESS * best:
+            if own > _hopeless(best) * best:
                 self.arena.out(one, f"{own / best:.1f} times slower than one that may be chosen; not judged")
                 continue
             self.arena.judge(judge, one, briefly=True)
@@ -151,9 +152,9 @@ class Contest:
         """Make and judge what was put off, where the file that it is another dialect of is near the best."""
         known, score = {one.key: one for one in self.standing.entrants}, self.standing.score
         for late in self.later:
-            times = score(known[late.beside.key]) / min(map(score, self.standing.alive))
-            start = time.monotonic()
-            made = late.make() if times <= HOPELESS else late.not_made(times)
+            best = min(map(score, self.standing.alive))
+            times, start = score(known[late.beside.key]) / best, time.monotonic()
+            made = late.make() if times <= _hopeless(best) else late.not_made(times)
             self.arena.ends += time.monotonic() - start  # making files is no measuring
             if isinstance(made, Rejection):
                 self.standing.unmade.append(made)
@@ -269,6 +270,10 @@ class Contest:
         disturbed = self.standing.disturbed > TOO_NOISY
         ends = self.arena.ends + (0.5 * self.settings.time_s if disturbed else 0.0)
         return time.monotonic() > ends or (draws >= MOST_DRAWS and not disturbed)
+
+
+def _hopeless(best_ms: float) -> float:
+    return HOPELESS if best_ms > SHORT_MS else HOPELESS_SHORT
 
 
 def _may_be_chosen(one: Entrant) -> bool:
