@@ -141,8 +141,12 @@ def main() -> None:
     for network in NETWORKS:
         if asked.networks != ["all"] and network.name not in asked.networks:
             continue
-        if not asked.report:
-            trained(network, asked)
+        try:
+            if not asked.report:
+                trained(network, asked)
+        except (CnnkitError, subprocess.CalledProcessError) as error:
+            print(f"\n== {network.name} is left out: {error}", flush=True)
+            continue
         for batch in asked.batches:
             with contextlib.suppress(LookupError):
                 compared(network, batch, asked, store, rows)

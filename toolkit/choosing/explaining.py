@@ -14,7 +14,7 @@ from toolkit.profiling.columns import ColumnSource, ColumnSources, graph_of
 from toolkit.profiling.result import Run
 
 # a file counts as slower from here on; so many rows are told, of so many seconds' profile
-SLOWER, ROWS, DURATION_S = 1.1, 3, 0.15
+SLOWER, ROWS, DURATION_S, WINDOWS = 1.1, 3, 0.15, 3
 LAYOUT = "layout"
 PLAIN, CHEAPER = "fp32", "int8"
 
@@ -78,7 +78,7 @@ def slower_rows(plain: Candidate, cheaper: Candidate, batch: int, seed: int) -> 
         ColumnSource(key=key, backend=one.backend, artifact=one.artifact, graph=graph_of(one.artifact))
         for key, one in ((PLAIN, plain), (CHEAPER, cheaper))
     ]
-    settings = ProfileSettings(duration_s=DURATION_S, seed=seed, walks=False)
+    settings = ProfileSettings(duration_s=DURATION_S, seed=seed, walks=False, windows=WINDOWS)
     found = run_batch(ColumnSources(named=True, targets=targets), settings, batch)
     return _longer(found) if found else ()
 

@@ -55,7 +55,8 @@ class ProfileSettings:
     """How to measure. `duration_s` is the clean time of each column at each batch size.
 
     `batches` None is the one that a file fixes, else 1; `device` None each backend's own; `chosen` are
-    backends' own settings by name. `turns` traces each column in turn with the others, whatever that costs.
+    backends' own settings by name. Each column is traced in as many `windows`;
+    `turns` traces it in turn with the others, whatever that costs.
     `allocator`: `keep` has the C library keep freed memory, as training does, from now on in this process.
     Without `walks` modules are those that the graph names: importing torch takes longer than a short profile.
     """
@@ -70,6 +71,7 @@ class ProfileSettings:
     turns: bool = False
     allocator: Allocator = "system"
     walks: bool = True
+    windows: int = TRACE_WINDOWS
 
 
 def run_columns(chosen: ColumnSources, settings: ProfileSettings, tell: Tell) -> Profile:
@@ -370,11 +372,12 @@ class _Bench:
         if latency is None:
             return _Plan(left=3, windows=1, runs=1)
         possible = self.settings.duration_s * 1e3 / max(latency.median, 1e-3)
-        if possible < TRACE_WINDOWS:
+        windows = self.settings.windows
+        if possible < windows:
             least = LEAST_WINDOWS if possible >= 1 else 1
             return _Plan(left=max(least, int(possible)), windows=1, runs=1)
-        runs = max(1, min(MOST_RUNS, round(possible / TRACE_WINDOWS)))
-        return _Plan(left=TRACE_WINDOWS, windows=TRACE_WINDOWS // TURNS, runs=runs)
+        runs = max(1, min(MOST_RUNS, round(possible / windows)))
+        return _Plan(left=windows, windows=max(1, windows // TURNS), runs=runs)
 
 
 @dataclass(kw_only=True)
