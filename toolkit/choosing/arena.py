@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Self
 
-from toolkit.backends import BACKENDS
-from toolkit.choices import CurvePoint
+from toolkit.choices import Budget, CurvePoint
 from toolkit.choosing import Candidate, ChooseSettings, LostError
-from toolkit.choosing.bays import Bay, close_all, environment, open_bays
-from toolkit.choosing.forking import ForkServer
+from toolkit.choosing.bays import Bay, close_all, open_bays
+from toolkit.choosing.forking import ForkServers
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
 from toolkit.choosing.measuring import Timekeeper, Track
 from toolkit.choosing.requests import OpenEngine, PeakTold, TellPeak
@@ -30,14 +29,29 @@ CURVE_S = 0.05
 CURVE_ENDS_MS = 300.0
 
 
+def forks(budget: Budget) -> bool:
+    """Tell whether candidates' processes are forked of one that has imported their runtime.
+
+    Such a one shares pages with its server, so that its memory is not what it would be alone.
+    """
+    return budget.memory_bytes is None
+
+
 class Arena:
     """The processes of one contest, and the time that it has."""
 
-    def __init__(self, pictures: ChoicePictures, settings: ChooseSettings, standing: Standing) -> None:
+    def __init__(
+        self,
+        pictures: ChoicePictures,
+        settings: ChooseSettings,
+        standing: Standing,
+        servers: ForkServers | None = None,
+    ) -> None:
+        """`servers` may have been started before, so that runtimes are imported meanwhile."""
         self.pictures, self.settings, self.standing = pictures, settings, standing
         self.times = Timekeeper()
         self.bays: dict[str, Bay] = {}
-        self.servers: dict[str, ForkServer] = {}
+        self.servers = servers or ForkServers()
         self.ends = time.monotonic() + settings.time_s
 
     @property
@@ -52,7 +66,8 @@ class Arena:
 
         `limit_s` is how long each answer may take, None the settings' own.
         """
-        self._serve(candidates)
+        if forks(self.standing.budget):
+            self.servers.start(one.backend for one in candidates)
         lost = self._opened(candidates, limit_s, self.servers)
         found = []
         for one in candidates:
@@ -76,22 +91,11 @@ class Arena:
         for one in entrants:
             one.why_not = lost.get(one.key)
 
-    def _serve(self, candidates: Sequence[Candidate]) -> None:
-        """Start a server for each backend that imports a runtime, to fork the processes of its candidates.
-
-        A forked process shares pages with its server, so that its memory is not what it would be alone: where
-        a budget holds that, each is started afresh.
-        """
-        for name in dict.fromkeys(one.backend for one in candidates):
-            held = self.standing.budget.memory_bytes is not None
-            if not held and name not in self.servers and BACKENDS.load(name).forks:
-                self.servers[name] = ForkServer(name, environment())
-
     def _opened(
         self,
         candidates: Sequence[Candidate],
         limit_s: float | None = None,
-        servers: Mapping[str, ForkServer] = MappingProxyType({}),
+        servers: ForkServers | None = None,
     ) -> dict[str, str]:
         lost: dict[str, str] = {}
         asked = [self._opening(one) for one in candidates]
@@ -208,5 +212,4 @@ class Arena:
     def close(self) -> None:
         """End every process."""
         close_all(self.bays)
-        while self.servers:
-            self.servers.popitem()[1].close()
+        self.servers.close()

@@ -10,15 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import toolkit
 from toolkit.choosing import Candidate, LostError
-from toolkit.choosing.forking import ForkServer
+from toolkit.choosing.forking import ForkServer, ForkServers, environment
 from toolkit.choosing.requests import EngineOpened, OpenEngine, Request, RequestFailed, Response
 
 WORKER = "toolkit.choosing.worker"
@@ -110,13 +107,6 @@ class Bay:
         self._told.close()
 
 
-def environment() -> dict[str, str]:
-    """Return this process's environment, with the source that it runs first on the path of modules."""
-    source = str(Path(toolkit.__file__).parents[1])
-    paths = [source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in dict.fromkeys(paths) if path)}
-
-
 def _said(request: Request) -> str:
     words = {"OpenEngine": "opening", "AnswerPictures": "answering pictures", "TimeCalls": "a call"}
     return words.get(type(request).__name__, "a call")
@@ -128,7 +118,7 @@ def open_bays(
     *,
     at_once: int,
     limit_s: float,
-    servers: Mapping[str, ForkServer] = MappingProxyType({}),
+    servers: ForkServers | None = None,
 ) -> dict[str, Bay]:
     """Start candidates' processes and open them; note in `lost` why one could not be.
 
@@ -142,9 +132,8 @@ def open_bays(
         while waiting or opening:
             while waiting and len(opening) < at_once:
                 one = waiting.pop()
-                bay = bays[one.candidate.key] = Bay(
-                    one.candidate, limit_s, servers.get(one.candidate.backend)
-                )
+                server = servers.of(one.candidate.backend) if servers else None
+                bay = bays[one.candidate.key] = Bay(one.candidate, limit_s, server)
                 with _noted(bays, bay, lost):
                     bay.ask(one, max(0.0, OPENING_S - limit_s))
                     opening.append(bay)

@@ -28,9 +28,11 @@ from toolkit.choices import (
     write_choice,
 )
 from toolkit.choosing import Candidate, ChooseSettings, Rejection
-from toolkit.choosing.candidates import CandidateFiles, find_files
+from toolkit.choosing.arena import forks
+from toolkit.choosing.candidates import CandidateFiles, backends_asked, find_files
 from toolkit.choosing.contest import TOO_NOISY, Contest
 from toolkit.choosing.explaining import why_slower
+from toolkit.choosing.forking import ForkServers
 from toolkit.choosing.judging import on_pictures, pictures_for
 from toolkit.choosing.packs import SUFFIX, open_pack
 from toolkit.choosing.result import Choice, frontier
@@ -82,6 +84,8 @@ def choose(
     with (
         stopped_as_by_ctrl_c(),
         only_one(source.name, given.wait_s, tell) as waited_s,
+        # runtimes are imported while the pictures are read
+        ForkServers(backends_asked(given) if forks(asked) else ()) as servers,
         pictures_for(source, given, dataset) as pictures,
     ):
         if pictures.why_unjudged is not None:
@@ -89,7 +93,8 @@ def choose(
         if source.passport.dataset is None:  # int8 is calibrated and judged on them, too, when it is made
             source = replace(source, passport=on_pictures(source.passport, dataset))
         files = find_files(source, folder, given, asked, tell, judged=pictures.labels is not None)
-        contest = Contest(_lined_up(files), pictures, asked, given, tell, later=files.later)
+        lined_up = _lined_up(files)
+        contest = Contest(lined_up, pictures, asked, given, tell, later=files.later, servers=servers)
         return compete(contest, source, files.rejected, root=folder, start=start + waited_s)
 
 

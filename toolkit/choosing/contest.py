@@ -12,6 +12,7 @@ from toolkit.choosing import Candidate, ChooseSettings, LostError, Rejection
 from toolkit.choosing.arena import CONFIRM, LOOK, RANK, SCREEN, Arena
 from toolkit.choosing.candidates import LaterFile
 from toolkit.choosing.deciding import decided, staying
+from toolkit.choosing.forking import ForkServers
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
 from toolkit.choosing.measuring import LEAST_DRAWS, MOST_DRAWS, Track, fewest_calls, gain
 from toolkit.choosing.standing import Entrant, Standing
@@ -45,13 +46,14 @@ class Contest:
         tell: Tell,
         *,
         later: Sequence[LaterFile] = (),
+        servers: ForkServers | None = None,
     ) -> None:
-        """`later` are files that are made only where what lies beside them is fast."""
+        """`later` are files that are made only where what lies beside them is fast, `servers` the arena's."""
         self.candidates, self.later, self.pictures, self.budget = candidates, later, pictures, budget
         self.settings, self.tell = settings, tell
         self.batches = settings.batches or ((1, 8, 32) if budget.throughput else (1,))
         self.standing = Standing(budget=budget)
-        self.arena = Arena(pictures, settings, self.standing)
+        self.arena = Arena(pictures, settings, self.standing, servers)
 
     def run(self) -> Standing:
         """Hold the contest; the last processes are left open, and end with the arena.

@@ -14,11 +14,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+import toolkit
 from toolkit.backends import BACKENDS
 from toolkit.choosing.worker import serve
 from toolkit.processes import end_with_parent
@@ -64,7 +68,7 @@ class ForkedProcess:
 class ForkServer:
     """A backend's process that forks, from outside; to be closed after what it forked."""
 
-    def __init__(self, backend: str, environment: dict[str, str]) -> None:
+    def __init__(self, backend: str) -> None:
         """Start the process; the runtime is imported meanwhile."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -74,7 +78,7 @@ class ForkServer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=environment,
+                env=environment(),
                 start_new_session=True,
             )
         self._pipe: Connection[ForkWorker | AwaitWorker, int | None] = Connection(ours.detach())
@@ -106,6 +110,45 @@ class ForkServer:
         self._pipe.close()
         self._process.kill()
         self._process.wait()
+
+
+class ForkServers:
+    """The servers of several backends by name; use as a context manager."""
+
+    def __init__(self, backends: Iterable[str] = ()) -> None:
+        self._by_backend: dict[str, ForkServer] = {}
+        self.start(backends)
+
+    def start(self, backends: Iterable[str]) -> None:
+        """Have the runtimes of those backends imported that may be before a fork, each once."""
+        for name in backends:
+            backend = BACKENDS.load(name)
+            if name not in self._by_backend and backend.forks and backend.installed():
+                self._by_backend[name] = ForkServer(name)
+
+    def of(self, backend: str) -> ForkServer | None:
+        """Return a backend's server, None where it has none."""
+        return self._by_backend.get(backend)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every server."""
+        while self._by_backend:
+            self._by_backend.popitem()[1].close()
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment, with the source that it runs first on the path of modules."""
+    source = str(Path(toolkit.__file__).parents[1])
+    paths = [source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in dict.fromkeys(paths) if path)}
 
 
 def main(words: Sequence[str]) -> None:
