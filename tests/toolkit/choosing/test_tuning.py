@@ -16,6 +16,7 @@ from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.arena import Arena
 from toolkit.choosing.judging import ChoicePictures, Ruling
 from toolkit.choosing.measuring import Track, Window
+from toolkit.choosing.requests import EngineOpened, OpenEngine
 from toolkit.choosing.standing import Entrant, Standing
 from toolkit.choosing.tuning import Tuner, costly
 from toolkit.telling import silent
@@ -116,3 +117,22 @@ def test_settings_that_there_is_no_time_for_are_told() -> None:
     untried = arena.standing.entrants[2:]
     assert untried
     assert {one.why_not for one in untried} == {"not tried: the time was up (--time 0)"}
+
+
+class SixteenRows(ClosedBay):
+    takes = EngineOpened(least=2, most=16)
+
+
+def test_a_file_is_timed_at_the_batches_that_it_takes_and_is_out_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def opened(openings: Sequence[OpenEngine], lost: dict[str, str], **_: object) -> dict[str, SixteenRows]:
+        return {one.candidate.key: SixteenRows() for one in openings}
+
+    monkeypatch.setattr("toolkit.choosing.arena.open_bays", opened)
+    file = Candidate(backend="ort", artifact=open_artifact(shipped_root() / MODEL / f"{MODEL}.onnx"))
+    pictures = ChoicePictures(file=Path("none"), source="none", count=0)
+    arena = Arena(pictures, ChooseSettings(), Standing(budget=Budget(memory_bytes=1)))
+    (some,), (none,) = arena.enter([file], (1, 8, 32)), arena.enter([file], (1, 32))
+    assert (list(some.tracks), some.why_not) == ([8], None)
+    assert none.why_not == "it takes batches of 2 to 16 only"
