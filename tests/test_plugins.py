@@ -356,7 +356,7 @@ def test_it_is_served_to_many_at_once(house: House, exported: Any, monkeypatch: 
 
 def test_the_new_place_to_serve_is_listed_and_refuses_in_its_own_words(house: House, exported: Any) -> None:
     assert "cellar" in house.said("serve --help")
-    assert "Did you mean 'cellar'?" in house.said("serve pebble --on cella", status=1)
+    assert "Did you mean 'cellar'?" in house.said("serve pebble --on cella", status=2)
     assert "the top shelf of the cellar is full" in house.said("serve pebble --on cellar:top", status=1)
 
 
