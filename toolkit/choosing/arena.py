@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -32,9 +33,10 @@ CURVE_ENDS_MS = 300.0
 def forks(budget: Budget) -> bool:
     """Tell whether candidates' processes are forked of one that has imported their runtime.
 
-    Such a one shares pages with its server, so that its memory is not what it would be alone.
+    Such a one shares pages with its server, so that its memory is not what it would be alone. Only Linux's
+    libraries surely stand a fork.
     """
-    return budget.memory_bytes is None
+    return budget.memory_bytes is None and sys.platform == "linux"
 
 
 class Arena:
