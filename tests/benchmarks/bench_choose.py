@@ -82,7 +82,7 @@ NETWORKS = (
     Trained(name="torchvision:shufflenet_v2_x0_5", size=96),
     Trained(name="timm:resnet10t", size=64, images=8_000),
     Trained(name="torchvision:mnasnet0_5", size=64),
-    Trained(name="timm:convnext_atto", size=64, images=8_000),
+    Trained(name="timm:tinynet_e", size=64),
 )
 # measured where none are named
 USUAL = ("lenet-maxpool", "cifarnet-bn")
