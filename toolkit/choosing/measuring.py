@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -213,7 +214,11 @@ class Timekeeper:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """How many times faster than the baseline, with the 95 % interval; from sets of fresh processes."""
+    """How many times faster than the baseline, with the 95 % interval; from sets of fresh processes.
+
+    `hope` is where the interval would begin after the most draws that are taken, were the mean one standard
+    error better and the scatter as it is now.
+    """
 
     times: float
     low: float
@@ -252,20 +257,14 @@ def gain(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> Gain
     rounds were all disturbed counts with them: what is left out must not be chosen by its result.
     """
     draws = _draws(baseline, track, disturbed)
-    count, sets = len(draws), {one.generation for one in draws}
+    count, sets = len(draws), len({one.generation for one in draws})
     if count < 2:
         return None
-    middles = [one.middle for one in draws]
-    within = [value - one.middle for one in draws for value in one.logs]
-    # draws that happen to agree better than their own rounds do are no surer than those
-    least = statistics.pstdev(within) / math.sqrt(max(1, len(within) // count)) if len(within) > 1 else 0.0
-    middle, spread = statistics.fmean(middles), max(statistics.stdev(middles), least)
-    drawn = spread**2 / count
-    weights = [sum(one.generation == each for one in draws) / count for each in sets]
-    shared = track.undisturbed(disturbed).scatter() ** 2 * (sum(one**2 for one in weights) - 1 / count)
+    middle, spread = statistics.fmean(one.middle for one in draws), _spread(draws)
+    drawn, shared = spread**2 / count, _shared(draws, track.undisturbed(disturbed))
     error, freedom = math.sqrt(drawn + shared), float(count - 1)
-    if shared > 0 and len(sets) > 1:
-        freedom = (drawn + shared) ** 2 / (drawn**2 / (count - 1) + shared**2 / (len(sets) - 1))
+    if shared > 0:
+        freedom = (drawn + shared) ** 2 / (drawn**2 / (count - 1) + shared**2 / (sets - 1))
     half = _quantile(T_TWO_SIDED, max(1, int(freedom))) * error
     last = _quantile(T_TWO_SIDED, MOST_DRAWS - 1) * spread / math.sqrt(MOST_DRAWS)
     return Gain(
@@ -274,6 +273,21 @@ def gain(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> Gain
         high=math.exp(middle + half),
         hope=math.exp(middle + error - last),
     )
+
+
+def _spread(draws: Sequence[_Draw]) -> float:
+    """Return the draws' standard deviation; those that agree by luck are no surer than their own rounds."""
+    within = [value - one.middle for one in draws for value in one.logs]
+    least = statistics.pstdev(within) / math.sqrt(max(1, len(within) // len(draws)))
+    return max(statistics.stdev(one.middle for one in draws), least)
+
+
+def _shared(draws: Sequence[_Draw], track: Track) -> float:
+    """Return the variance that is added to the draws' mean where several share a process of the track."""
+    shares = [count / len(draws) for count in Counter(one.generation for one in draws).values()]
+    if len(shares) < 2:
+        return 0.0  # of one process nothing tells how it differs from others
+    return max(0.0, track.scatter() ** 2 * (sum(one**2 for one in shares) - 1 / len(draws)))
 
 
 def _draws(baseline: Track, track: Track, disturbed: set[tuple[int, int]]) -> list[_Draw]:
