@@ -124,15 +124,20 @@ class RayWorkplace(Workplace):
                 begun = [pool.submit(run, number) for number in range(len(works))]
                 try:
                     for done in as_completed(begun):
-                        if done.result().status != 0:
+                        if done.exception() is not None or done.result().status != 0:
                             # the others find out by themselves, and say which one they miss
                             wait(begun, timeout=_LAST_WORDS_S)
                             break
-                except LostMachineError as lost:
-                    raise CnnkitError(f"{works[begun.index(done)].label}: {lost}; {RESUME}") from None
                 finally:
                     self.stop()
-            return [None if isinstance(one.exception(), KeyboardInterrupt) else one.result() for one in begun]
+            errors = [one.exception() for one in begun]
+            for work, error in zip(works, errors, strict=True):
+                if isinstance(error, LostMachineError):
+                    raise CnnkitError(f"{work.label}: {error}; {RESUME}")
+            return [
+                None if isinstance(error, KeyboardInterrupt) else one.result()
+                for one, error in zip(begun, errors, strict=True)
+            ]
 
     def _tried(self, work: Work) -> Ended:
         with stopped_as_by_ctrl_c(), self._site(work.need) as site:
