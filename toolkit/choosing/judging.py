@@ -32,7 +32,7 @@ FIRST_IMAGES = 512
 # inputs of a network without pictures, and pictures on which settings of one file are held against each other
 NOISE, SAMPLE = 64, 64
 # pictures of one request, which has a time limit: more and more, as long as they take no longer than that
-FEW, AT_ONCE, PART_S = 8, 512, 3.0
+FEW, AT_ONCE, PART_S = 16, 512, 3.0
 # relative to max(1, largest |score|): what another number of threads or another fusion does to one file
 ALIKE = 1e-3
 
