@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.errors import unknown_name
 from toolkit.images import Pixels
 from toolkit.inspection.prediction import Prediction
 from toolkit.inspection.sheet import draw_sheet
@@ -17,6 +18,7 @@ from toolkit.opening import require_torch
 from toolkit.preprocessing import Preprocessing
 from toolkit.telling import Tell, silent
 from toolkit.training.jobs import make_job
+from toolkit.training.recipes import settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,8 +74,9 @@ def augmented(
 ) -> AugmentedPictures:
     """Return the first pictures that a training of these options sees, exactly as it sees them.
 
-    `changes` are recipe fields; `options` those of a training (dataset, data_dir, seed, images). Raises what
-    `train` raises before its first step, MissingExtraError without PyTorch.
+    `changes` are recipe fields, and nothing else (CnnkitError); `options` those of a training (dataset,
+    data_dir, seed, images). Raises what `train` raises before its first step, MissingExtraError without
+    PyTorch.
     """
     require_torch()
     import torch
@@ -83,7 +86,10 @@ def augmented(
     from toolkit.training.data.mixing import mixed, mixes
     from toolkit.training.data.prepare import prepare
 
-    job = make_job(model, recipe=recipe, root=root, **options, **(changes or {}))
+    fields = {word.replace("-", "_"): value for word, value in (changes or {}).items()}
+    for name in fields.keys() - settings().keys():
+        raise unknown_name("recipe field", name, [setting.word for setting in settings().values()])
+    job = make_job(model, recipe=recipe, root=root, **options, **fields)
     prepared = prepare(job)
     tell(describe(prepared))
     transform = InputTransform(preprocessing=prepared.preprocessing, device=torch.device("cpu"))

@@ -56,6 +56,15 @@ def test_what_does_not_go_together_is_wrong_usage(words: tuple[str, ...], said: 
     assert said in result.stderr
 
 
+@pytest.mark.parametrize("word", ["seed", "dataset", "recipe", "root", "no-such"])
+def test_what_is_no_recipe_field_is_not_set(word: str) -> None:
+    result = CliRunner().invoke(
+        front_door.main, ["show", "lenet-relu", "--augmented", *SAMPLE, "--set", f"{word}=1"]
+    )
+    assert result.exit_code == 1
+    assert f"no recipe field '{word.replace('-', '_')}'; known: " in result.stderr
+
+
 def test_the_rate_finder_prints_one_object_and_leaves_no_checkpoint(tmp_path: Path) -> None:
     words = ["train", "lenet-relu", "--find-lr", *SAMPLE, "--artifacts", str(tmp_path), "--json"]
     result = CliRunner().invoke(front_door.main, words)
