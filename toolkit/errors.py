@@ -11,6 +11,7 @@
     ├── ShapeError         1  arrays that do not fit the model
     ├── MissingExtraError  3  a command whose optional packages are not installed
     ├── UnavailableError   3  a named backend, format or device that is not here
+    ├── DivergedError      5  a training whose loss or weights became no numbers, or that never started
     ├── UndecidedError     1  a check that its pictures, or its time, do not suffice to decide
     └── GateError          4  a check that was asked for and failed: parity, accuracy, regression
 
@@ -105,6 +106,12 @@ def needs_extra(extra: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise MissingExtraError((error.name or "a package").partition(".")[0], extra) from None
+
+
+class DivergedError(CnnkitError):
+    """A training whose loss or weights became no numbers, or that never started at any rate tried."""
+
+    exit_status = 5
 
 
 class UndecidedError(CnnkitError):

@@ -38,6 +38,13 @@ reading_options = cli.options(
     _option("grey", is_flag=True),
 )
 
+# what every cell of a sweep starts from and learns from, as one training does
+start_options = cli.options(
+    _option("pretrained", is_flag=False, flag_value="imagenet", metavar="[FILE]"),
+    _option("freeze", is_flag=True),
+    _option("teacher", metavar="MODEL|FILE"),
+)
+
 training_options = cli.options(
     cli.name_option(options()["name"].help),
     _option("resume", is_flag=True),
@@ -46,9 +53,7 @@ training_options = cli.options(
     _option("flip_test", is_flag=True),
     _option("save_every_s", type=cli.FiniteRange(0), default=10.0, show_default=True, metavar="SECONDS"),
     _option("stall_limit_s", type=cli.FiniteRange(0, min_open=True), metavar="SECONDS"),
-    _option("pretrained", is_flag=False, flag_value="imagenet", metavar="[FILE]"),
-    _option("freeze", is_flag=True),
-    _option("teacher", metavar="MODEL|FILE"),
+    start_options,
     click.option(
         "--recipe",
         default="default",

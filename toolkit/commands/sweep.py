@@ -9,7 +9,7 @@ import click
 
 from toolkit import cli
 from toolkit.commands._recipe_options import option_names
-from toolkit.commands._training_options import reading_options
+from toolkit.commands._training_options import reading_options, start_options
 from toolkit.errors import CnnkitError
 from toolkit.splits import MOST_FOLDS
 from toolkit.training.axes import axes, axis_values
@@ -48,6 +48,7 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
 @cli.dataset_option
 @cli.data_dir_option
 @reading_options
+@start_options
 @click.option(
     "--cell-timeout",
     "cell_timeout_s",
@@ -121,7 +122,7 @@ def show_table(table: Table) -> None:
     """Print the cells, and where files of theirs lie."""
     shown = cli.as_rich(table.text())
     for row, result in zip(shown.rows, table.results, strict=True):
-        row.style = {"done": None, "pruned": "dim"}.get(result.status, "red")
+        row.style = {"done": None, "pruned": "dim", "diverged": "dim"}.get(result.status, "red")
     cli.print_table(shown)
     if table.best is not None and len(table.results) > 1:
         said = f"best on held-out images: {table.best.sentence(table.varied)}"

@@ -101,7 +101,11 @@ class Job:
     ] = "on"
     ranks: Annotated[
         int,
-        About("Train with so many processes of this machine, which share every batch out.", 1, MOST_RANKS),
+        About(
+            "Train with so many processes, here or where --on says, which share every batch out.",
+            1,
+            MOST_RANKS,
+        ),
     ] = 1
     sync_batch_norm: Annotated[
         bool, About("Batch norm of the whole batch where ranks share it out, as one process has it.")

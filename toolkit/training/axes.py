@@ -39,8 +39,8 @@ def axis_values(word: str, values: Iterable[Any]) -> tuple[str, ...]:
     for value in values:
         text = str(value).strip()
         read = setting.parse(text) if setting else text
-        # a switch and an absent value may be written in several ways, which are one cell
-        texts.append(str(read).lower() if isinstance(read, bool | None) else text)
+        # a switch, an absent value and a whole number, 1e3, have several spellings, which are one cell
+        texts.append(str(read).lower() if isinstance(read, bool | int | None) else text)
     if not texts:
         raise CnnkitError(f"axis {word} has no values")
     return tuple(dict.fromkeys(texts))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import itertools
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 
 from toolkit import schema
 from toolkit.artifacts import write_json
-from toolkit.clusters import Demand, Work, Workplace
-from toolkit.errors import CnnkitError
+from toolkit.clusters import Demand, LostWorkError, Work, Workplace
+from toolkit.errors import CnnkitError, DivergedError
 from toolkit.figures import duration_text
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.schema import Magnitude
@@ -40,11 +40,12 @@ _LONGEST_NAME = 250
 class CellResult:
     """What became of one cell: the report of its training, or its exit status and error.
 
-    A pruned trial of a search has neither: it was worse than its predecessors at the same epoch.
+    A pruned trial of a search has neither: it was worse than its predecessors at the same epoch. One that
+    diverged has no report: what the guard made of it at a lower rate tells nothing of the drawn one.
     """
 
     values: Mapping[str, str]
-    status: Literal["done", "failed", "timeout", "pruned"]
+    status: Literal["done", "failed", "timeout", "pruned", "diverged"]
     wall_s: Magnitude
     error: str | None = None
     report: TrainingReport | None = None
@@ -59,17 +60,22 @@ class CellResult:
         """Say in a few words what the cell came to."""
         if self.status == "pruned":
             return f"given up after epoch {len(self.by_epoch)}, at {self.by_epoch[-1]:.4f}"
+        if self.status == "diverged":
+            return f"diverged after epoch {len(self.by_epoch)}: {self.error or 'it took a lower rate'}"
         if self.report is None:
             return f"{self.status} after {duration_text(self.wall_s, rough=True)}: {self.error}"
         return f"test accuracy {self.report.test_accuracy:.4f}, {duration_text(self.report.seconds)}"
 
 
 def cell_name(values: Mapping[str, str]) -> str:
-    """Return a cell's name, also of its folder; a long one ends with a hash in place of what is cut off."""
+    """Return a cell's name, also of its folder; a hash ends one in which letters were replaced or cut off.
+
+    a/b.toml and a-b.toml are two recipes, and would be one folder.
+    """
     told = "_".join(f"{axis}-{value}" for axis, value in values.items()) or "only"
     name = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in told)
     data = name.encode()
-    if len(data) <= _LONGEST_NAME:
+    if name == told and len(data) <= _LONGEST_NAME:
         return name
     digest = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{data[: _LONGEST_NAME - len(digest) - 1].decode('utf-8', 'ignore')}_{digest}"
@@ -80,7 +86,7 @@ def known_result(cell: Path) -> CellResult | None:
     with contextlib.suppress(CnnkitError, FileNotFoundError):
         path = cell / _RESULT
         found = schema.convert(CellResult, schema.read_json(path), what=str(path))
-        good = (found.status == "done" and found.report) or found.status == "pruned"
+        good = (found.status == "done" and found.report) or found.status in ("pruned", "diverged")
         return found if good else None
     return None
 
@@ -143,6 +149,11 @@ def run_cell(
     return result
 
 
+def pruned(result: CellResult, by_epoch: tuple[float, ...]) -> CellResult:
+    """Return a trial's result as that of one that was given up after so many epochs."""
+    return replace(result, status="pruned", by_epoch=by_epoch, report=None, error=None, exit_status=None)
+
+
 @contextlib.contextmanager
 def queue(place: Workplace) -> Iterator[Callable[[Callable[[], T]], Callable[[], T]]]:
     """Yield a function that has calls made, as many at once as a place takes; it returns how to get a result.
@@ -168,12 +179,17 @@ class TrialJudge(Protocol):
     def figure(self, epoch: Mapping[str, str]) -> float | None:
         """Return the figure of a row of the epochs' table, greater being better."""
 
+    def diverged(self, epoch: Mapping[str, str]) -> bool:
+        """Tell whether a row is of an attempt that says nothing of the trial's own values."""
+
     def gives_up(self, by_epoch: Sequence[float]) -> bool:
         """Tell whether figures so far are worse than its predecessors'."""
 
 
-def _by_epoch(cell: Path, trial: TrialJudge, *, ended: bool) -> tuple[tuple[float, ...], bool]:
-    """Return the figures of a cell's epochs up to where its trial gives it up, and whether it does.
+def _by_epoch(
+    cell: Path, trial: TrialJudge, *, ended: bool
+) -> tuple[tuple[float, ...], Literal["pruned", "diverged"] | None]:
+    """Return the figures of a cell's epochs up to where its trial ends early, and as what it does.
 
     The epochs are judged one by one, however many came since the last look, and of a cell at work those alone
     that the guard cannot take back: it changes nothing when that is.
@@ -183,14 +199,16 @@ def _by_epoch(cell: Path, trial: TrialJudge, *, ended: bool) -> tuple[tuple[floa
     if tables:
         last = None if ended else _lasting_epochs(tables[-1].parent)
         with contextlib.suppress(OSError), tables[-1].open(newline="") as stream:
-            for row in itertools.islice(csv.DictReader(stream), last):
+            for row in csv.DictReader(stream):
+                if trial.diverged(row):  # no later epoch takes that back
+                    return tuple(found), "diverged"
                 figure = trial.figure(row)
-                if figure is None:
+                if figure is None or (last is not None and len(found) >= last):
                     break
                 found.append(figure)
                 if trial.gives_up(found):
-                    return tuple(found), True
-    return tuple(found), False
+                    return tuple(found), "pruned"
+    return tuple(found), None
 
 
 def _lasting_epochs(run: Path) -> int:
@@ -201,21 +219,27 @@ def _lasting_epochs(run: Path) -> int:
 
 
 def _given_up(cell: Path, trial: TrialJudge) -> bool:
-    return _by_epoch(cell, trial, ended=False)[1]
+    return _by_epoch(cell, trial, ended=False)[1] is not None
 
 
 def _judged(result: CellResult, cell: Path, trial: TrialJudge) -> CellResult:
-    by_epoch, pruned = _by_epoch(cell, trial, ended=True)
-    if not pruned:
+    by_epoch, early = _by_epoch(cell, trial, ended=True)
+    if early == "pruned":
+        return pruned(result, by_epoch)
+    if early is None and result.exit_status == DivergedError.exit_status:
+        return replace(result, status="diverged", by_epoch=by_epoch)
+    if early is None:
         return replace(result, by_epoch=by_epoch)
-    return CellResult(
-        values=result.values, status="pruned", wall_s=result.wall_s, by_epoch=by_epoch, where=result.where
-    )
+    return replace(result, status="diverged", by_epoch=by_epoch, report=None, error=None, exit_status=None)
 
 
 def _result_of(work: Work, values: Mapping[str, str], place: Workplace) -> CellResult:
+    start = time.perf_counter()
     try:
         ended = place.run(work)
+    except LostWorkError as lost:
+        wall_s = time.perf_counter() - start
+        return CellResult(values=values, status="failed", wall_s=wall_s, error=str(lost))
     except subprocess.TimeoutExpired as late:
         error = f"stopped after {late.timeout:.0f} s (--cell-timeout)"
         return CellResult(values=values, status="timeout", wall_s=late.timeout, error=error)

@@ -6,7 +6,7 @@ Imports no torch, so that a command line can be made from the options.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from toolkit import zoo
 from toolkit.artifacts import artifacts_root, open_artifact
 from toolkit.clusters import DEFAULT_CLUSTER, cluster_of
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
-from toolkit.models import FINETUNE, ModelSpec
+from toolkit.models import FINETUNE, ModelSpec, Recipe
 from toolkit.published import cached, where_to_bring
 from toolkit.splits import Fold
 from toolkit.training import Job, Outcome, TrainingFigures, TrainingReport, Watcher, recipes
@@ -175,13 +175,14 @@ def make_job(
         Fold.parse(chosen["fold"])
     if "size" in chosen:
         chosen["size"] = (chosen["size"],) * 2
-    if chosen.get("pretrained") == IMAGENET and zoo.library_of(model):
-        chosen["pretrained"] = str(_cached_weights(spec))
-    if recipe == "default" and "pretrained" in chosen:
-        recipe = FINETUNE
+    typed = [recipes.settings()[name].word for name, given in changes.items() if given is not None]
+    insist_that_all_is_heeded(typed, teacher=chosen.get("teacher"), freeze=chosen.get("freeze", False))
+    pretrained = starting_weights(spec, chosen.get("pretrained"))
+    if pretrained is not None:
+        chosen["pretrained"] = pretrained
     return Job(
         model=spec,
-        recipe=recipes.override(recipes.find(spec, recipe), changes),
+        recipe=recipes.override(find_recipe(spec, recipe, pretrained), changes),
         root=artifacts_root(Path(root) if root else None),
         dataset=dataset,
         model_file=code,
@@ -189,12 +190,34 @@ def make_job(
     )
 
 
-def _cached_weights(spec: ModelSpec) -> Path:
-    """Return the file of published weights that this machine's caches hold. Raises NotFoundError."""
+def find_recipe(spec: ModelSpec, named: str, pretrained: str | None) -> Recipe:
+    """Return a recipe as recipes.find; the one for fine-tuning is the default where there are weights."""
+    usual = named == "default" and pretrained is not None
+    return recipes.find(spec, FINETUNE if usual else named)
+
+
+def starting_weights(spec: ModelSpec, pretrained: str | None) -> str | None:
+    """Return what training starts from: a package's published weights as their file in this machine's caches.
+
+    Raises NotFoundError where they are not there.
+    """
+    if pretrained != IMAGENET or not zoo.library_of(spec.name):
+        return pretrained
     found = cached(spec)
     if found is None:
         raise NotFoundError(f"{where_to_bring(spec)}; without --pretrained training starts from scratch")
-    return found
+    return str(found)
+
+
+def insist_that_all_is_heeded(typed: Collection[str], *, teacher: str | None, freeze: bool) -> None:
+    """Raise CnnkitError for options of a recipe, by their words, that nothing would heed as things are."""
+    words = [word for word in typed if word.startswith("teacher-")]
+    if words and teacher is None:
+        raise CnnkitError(f"--{words[0]} needs --teacher MODEL: without it the labels alone are learned from")
+    if "unfreeze-at" in typed and not freeze:
+        raise CnnkitError(recipes.NOTHING_THAWS)
+    if teacher is not None and freeze:
+        raise CnnkitError("--teacher and --freeze do not go together: a frozen body has nothing to be taught")
 
 
 def _parsed(setting: FieldSpec, given: Any) -> Any:

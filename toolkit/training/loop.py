@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn, optim
 
-from toolkit.errors import CnnkitError
+from toolkit.errors import DivergedError
 from toolkit.models import Recipe
 from toolkit.outputs import logits_of
 from toolkit.training import Watcher, seeding
@@ -27,7 +27,7 @@ from toolkit.training.data.mixing import mixed, mixes
 from toolkit.training.diagnostics import dead_layers, has_finite_weights, heard_classes, rectifies_scores
 from toolkit.training.guard import CHECK_STEPS, Divergence, DivergenceGuard
 from toolkit.training.objective import Objective, main_labels
-from toolkit.training.optimisation import Average, average_share, averages, clip, optimizer_of, rate_at
+from toolkit.training.optimisation import Average, clip, optimizer_of, rate_at
 from toolkit.training.progress import Progress
 from toolkit.training.teacher import Teacher
 from toolkit.transfer import Frozen
@@ -67,7 +67,7 @@ class Loop:
         self.accord = self._shared.accord
         self._begin_optimizer()
         self.enter_phase()
-        self.average = Average(module) if averages(recipe) else None
+        self.average = Average(module, recipe.ema_decay) if recipe.ema_decay else None
         self.scaler = setup.compute.scaler()
         self._can_lose_classes = rectifies_scores(module)
         self._pending: list[StepAnswers] = []
@@ -174,7 +174,7 @@ class Loop:
         self._forget_features()
         self._begin_optimizer()
         if self.average:
-            self.average = Average(self.module)
+            self.average = Average(self.module, self.average.decay)
         self.scaler = self.setup.compute.scaler()
         self.progress = Progress()
         self.enter_phase()
@@ -203,9 +203,7 @@ class Loop:
         self.optimizer.zero_grad()
         self._backward(_part(self._taught(loss, images, logits), share), share)
         if self.average:
-            steps = self.setup.batches.steps
-            recipe, place = self.setup.recipe, done.epoch * steps + done.step
-            self.average.update(self.module, average_share(recipe, place, steps))
+            self.average.update(self.module, done.epoch * self.setup.batches.steps + done.step)
         counted = slice(None) if share.counts else slice(0)
         self._pending.append(
             StepAnswers(
@@ -221,7 +219,8 @@ class Loop:
         teacher, recipe = self.setup.teacher, self.setup.recipe
         if teacher is None:
             return loss
-        told = teacher.loss(images, _wide(logits), recipe.teacher_temperature)
+        with self.setup.compute.autocast():
+            told = teacher.loss(images, _wide(logits), recipe.teacher_temperature)
         return (1 - recipe.teacher_share) * loss + recipe.teacher_share * told
 
     def _backward(self, loss: Tensor, share: BatchPart) -> None:
@@ -284,7 +283,7 @@ class Loop:
         if broken is None or has_finite_weights(self.module):
             return
         done, lr = self.progress, self.setup.recipe.lr
-        raise CnnkitError(
+        raise DivergedError(
             f"the loss became {broken} by epoch {done.epoch + 1}, step {done.step}, and the weights are no "
             f"numbers any more; lower --lr (now {lr:g}), or add --guard, which does that and starts again"
         )

@@ -85,7 +85,7 @@ def _insist_that_layers_thaw(job: Job) -> None:
     if at is None:
         return
     if not job.freeze:
-        raise CnnkitError("--unfreeze-at needs --freeze: without it all layers learn from the start")
+        raise CnnkitError(recipes.NOTHING_THAWS)
     if at >= epochs:
         raise CnnkitError(
             f"--unfreeze-at {at} lets the body learn after {at} epochs, and there are {epochs}: --epochs "

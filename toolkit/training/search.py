@@ -1,7 +1,9 @@
 """A search: trials of a sweep whose values are drawn by what earlier trials came to, the poor ones given up.
 
 Trial number n is a function of the seed, n and the results of the trials before it alone, so that a search
-that is gone on with draws what it would have drawn. Imports optuna only when one runs, and no torch.
+that is gone on with draws what it would have drawn. Poor trials are given up by successive halving (Li et
+al., "A system for massively parallel hyperparameter tuning", 2020): at each rung, a number of epochs, about
+a quarter of the trials go on. Imports optuna only when a search runs, and no torch.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from toolkit.models import Recipe
 from toolkit.recipes import Metric
 from toolkit.schema import Count, Positive, Seed
 from toolkit.training import recipes
-from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, queue, run_cell
+from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, pruned, queue, run_cell
 
 if TYPE_CHECKING:
     import optuna
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 MOST_TRIALS = 10_000
 # what is looked for unless told: what decides most in any recipe
 USUAL = ("lr", "batch", "weight-decay")
+RATE = "lr"
+# of the trials at a rung one in so many goes on
+HALVING = 4
+# where trials are judged, in shares of the epochs
+_RUNGS = (1 / 9, 1 / 3)
 _COLUMNS: Mapping[Metric, str] = {
     "accuracy": "val_accuracy",
     "balanced-accuracy": "val_balanced_accuracy",
@@ -77,7 +84,8 @@ class SearchRange:
 class SearchPlan:
     """What a search draws: so many trials, by a seed of its own, in a metric of the held-out images.
 
-    A trial is drawn without the results of the `ahead` trials before it, so that they may run along with it.
+    A trial is drawn and judged without the results of the `ahead` trials before it, so that they may run
+    along with it.
     """
 
     trials: Positive
@@ -88,13 +96,28 @@ class SearchPlan:
     ahead: Count = 0
 
     @property
+    def rungs(self) -> tuple[int, ...]:
+        """Return the numbers of epochs after which a trial is judged: a ninth and a third of all."""
+        rungs = dict.fromkeys(math.ceil(share * self.epochs) for share in _RUNGS)
+        return tuple(rung for rung in rungs if rung < self.epochs)
+
+    @property
+    def seeks_rate(self) -> bool:
+        """Tell whether the learning rate is among what is drawn."""
+        return any(one.word == RATE for one in self.ranges)
+
+    @property
     def at_random(self) -> int:
         """Return how many trials are drawn at random, before there is anything to learn from."""
         return max(3, min(10, self.trials // 3))
 
     def seen(self, number: int) -> int:
         """Return by the results of how many trials, from the first on, trial `number` is drawn."""
-        return 0 if number < self.at_random else max(0, number - self.ahead)
+        return 0 if number < self.at_random else self.judged(number)
+
+    def judged(self, number: int) -> int:
+        """Return by the results of how many trials, from the first on, trial `number` may be given up."""
+        return max(0, number - self.ahead)
 
 
 def plan_search(
@@ -178,6 +201,13 @@ def run_search(
     optuna.logging.set_verbosity(logging.ERROR)
     results: list[CellResult] = []
     begun: list[Waiting] = []
+
+    def take() -> tuple[CellResult, bool]:
+        # trials that ran along with those that judge them are judged here, to be what they would be alone
+        result, known = begun[len(results)]
+        results.append(_Halving(plan, len(results), results).settled(result()))
+        return results[-1], known
+
     with queue(cells.place) as put:
 
         def begin(number: int) -> Waiting:
@@ -189,57 +219,57 @@ def run_search(
             if known is not None:
                 return lambda: known, True
             label = ", ".join(f"{word} {value}" for word, value in drawn.items())
-            judge = _Pruning(plan, study, trial)
+            judge = _Halving(plan, number, results)
             return put(partial(run_cell, cells, {**fixed, **drawn}, cell, label=label, trial=judge)), False
 
         for number in range(plan.trials):
             while len(results) < plan.seen(number):
-                result, known = begun[len(results)]
-                results.append(result())
-                yield results[-1], known
+                yield take()
             begun.append(begin(number))
-        for result, known in begun[len(results) :]:
-            yield result(), known
+        while len(results) < plan.trials:
+            yield take()
 
 
 def _study(plan: SearchPlan, number: int, results: Sequence[CellResult]) -> optuna.Study:
     """Return a study that knows the results so far and draws by a seed of this trial's own."""
     import optuna
 
-    first = plan.at_random
     study = optuna.create_study(
         direction="maximize",
         sampler=optuna.samplers.TPESampler(
-            seed=(plan.seed * 100_003 + number) % 2**32, n_startup_trials=first
+            seed=(plan.seed * 100_003 + number) % 2**32, n_startup_trials=plan.at_random
         ),
-        # a schedule may learn most at its end, so nothing is given up before a third of it
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=first, n_warmup_steps=math.ceil(plan.epochs / 3)),
+        pruner=optuna.pruners.NopPruner(),  # _Halving judges
     )
     distributions = {one.word: one.distribution() for one in plan.ranges}
+    state = optuna.trial.TrialState
     for result in results:
         # of the epoch that was kept, which with `--select last` need not be the best one
         figure = result.report.figure(plan.metric) if result.report else None
-        done = figure is not None
-        pruned = result.status == "pruned"
-        state = optuna.trial.TrialState
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=state.COMPLETE if done else state.PRUNED if pruned else state.FAIL,
-                params={one.word: one.value(result.values[one.word]) for one in plan.ranges},
-                distributions=distributions,
-                value=figure if done else result.by_epoch[-1] if pruned else None,
-                intermediate_values=dict(enumerate(result.by_epoch, 1)),
-            )
-        )
+        by_epoch = dict(enumerate(result.by_epoch, 1))
+        if figure is not None:
+            told: dict[str, Any] = {"state": state.COMPLETE, "value": figure, "intermediate_values": by_epoch}
+        elif result.status == "pruned":
+            told = {"state": state.PRUNED, "value": result.by_epoch[-1], "intermediate_values": by_epoch}
+        elif result.status == "diverged":
+            # the sampler passes over what failed, and would draw there again; pruned before any figure came,
+            # a trial is worse than every other
+            told = {"state": state.PRUNED}
+        else:
+            told = {"state": state.FAIL}
+        params = {one.word: one.value(result.values[one.word]) for one in plan.ranges}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, **told))
     return study
 
 
-class _Pruning:
-    """Judges the epochs of one trial by those of the trials before it."""
+class _Halving:
+    """Judges a trial at its rungs by what the trials before it were there.
 
-    def __init__(self, plan: SearchPlan, study: optuna.Study, trial: optuna.Trial) -> None:
-        self._plan, self._study, self._trial = plan, study, trial
-        self._verdicts: list[bool] = []  # by epoch
+    `results` are those that there are so far; a trial whose judges are not all among them yet goes on.
+    """
+
+    def __init__(self, plan: SearchPlan, number: int, results: Sequence[CellResult]) -> None:
+        self._plan, self._judges, self._results = plan, plan.judged(number), results
 
     def figure(self, epoch: Mapping[str, str]) -> float | None:
         """Return the metric's figure of a row of the epochs' table, the loss with its sign changed."""
@@ -248,12 +278,28 @@ class _Pruning:
             return None
         return -float(text) if self._plan.metric == "loss" else float(text)
 
+    def diverged(self, epoch: Mapping[str, str]) -> bool:
+        """Tell whether a row is of a start at a lower rate than was drawn, where the rate is sought."""
+        return self._plan.seeks_rate and int(epoch.get("attempt") or 0) > 0
+
     def gives_up(self, by_epoch: Sequence[float]) -> bool:
-        """Tell whether the trial is below the median of those before it, at its newest epoch."""
-        if len(by_epoch) >= self._plan.epochs:
-            return False  # a trial at its end is compared as a whole
-        while len(self._verdicts) < len(by_epoch):
-            epoch = len(self._verdicts) + 1
-            self._trial.report(by_epoch[epoch - 1], epoch)
-            self._verdicts.append(self._trial.should_prune())
-        return self._verdicts[len(by_epoch) - 1]
+        """Tell whether the trial ends at its newest epoch.
+
+        At a rung goes on who is better than all before, or among the best quarter while fewer than a quarter
+        have gone on. As trials get better by what is learned, the best quarter alone would be most of them.
+        """
+        rung = len(by_epoch)
+        if rung not in self._plan.rungs or len(self._results) < self._judges:
+            return False
+        rivals = [one for one in self._results[: self._judges] if len(one.by_epoch) >= rung]
+        better = sum(one.by_epoch[rung - 1] > by_epoch[-1] for one in rivals)
+        gone_on = sum(len(one.by_epoch) > rung or one.status != "pruned" for one in rivals)
+        return better > 0 and max(better, gone_on) >= (len(rivals) + 1) / HALVING
+
+    def settled(self, result: CellResult) -> CellResult:
+        """Return a result as the trial would have ended, had its judges been there from the start."""
+        for rung in self._plan.rungs:
+            by_epoch = result.by_epoch[:rung]
+            if len(by_epoch) == rung and self.gives_up(by_epoch):
+                return pruned(result, by_epoch)
+        return result

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import schema, zoo
-from toolkit.artifacts import artifact_name, artifacts_root, hash_file, write_json
+from toolkit.artifacts import CHECKPOINT, artifact_name, artifacts_root, hash_file, write_json
 from toolkit.clusters import DEFAULT_CLUSTER, Demand, Workplace, cluster_of
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.datasets import dataset_of, dataset_words
@@ -24,7 +24,7 @@ from toolkit.models import Recipe
 from toolkit.schema import Positive
 from toolkit.splits import Fold
 from toolkit.telling import Tell, silent
-from toolkit.training import jobs, recipes
+from toolkit.training import jobs
 from toolkit.training.axes import named_axis
 from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, queue, run_cell
 from toolkit.training.record.folder import dated_folder, lock
@@ -107,6 +107,9 @@ def sweep(
     dataset: str | None = None,
     data_dir: Path | str | None = None,
     model_file: Path | str | None = None,
+    pretrained: str | None = None,
+    freeze: bool = False,
+    teacher: str | None = None,
     cell_timeout_s: float | None = None,
     resume: bool = False,
     tell: Tell = silent,
@@ -120,12 +123,16 @@ def sweep(
     without each other's results. `on` is where cells run: this machine, or a cluster of others, as
     `ray:HOST:6379`, each cell on a machine with as many CPUs as it has threads and `cell_memory_bytes`; with
     `verbose` it is shown what the cluster says itself.
-    `group`, `exclude`, `columns`, `skip_damaged`, `max_pixels`, `levels` and `grey` are those of `train`, the
-    same in every cell. Cells that could not be trained are in the table with their errors. Raises CnnkitError
+    `pretrained`, `freeze` and `teacher` are those of `train`, and so are
+    `group`, `exclude`, `columns`, `skip_damaged`, `max_pixels`, `levels` and `grey`: the same
+    in every cell. Cells that could not be trained are in the table with their errors. Raises CnnkitError
     for what would fail in every cell, and when stopped; `resume` goes on with the newest sweep of the same
     arguments.
     """
     cluster, address = cluster_of(on)
+    for word, value in (("pretrained", pretrained), ("freeze", freeze), ("teacher", teacher)):
+        if not isinstance(value, str | bool | None):
+            raise CnnkitError(f"{word} is one for all cells of a sweep, and cannot be {value!r}")
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
     fixed = tuple(part for word, value in wanted.items() if value is not None for part in (word, str(value)))
     columns = varied.get("columns")
@@ -136,6 +143,11 @@ def sweep(
     for text in chosen.get("fold", ()):
         Fold.parse(text)
     spec = zoo.model(model, model_file=Path(model_file) if model_file else None)
+    typed_words = [word for word, texts in chosen.items() if texts != ("none",)]
+    jobs.insist_that_all_is_heeded(typed_words, teacher=teacher, freeze=freeze)
+    pretrained = jobs.starting_weights(spec, pretrained)
+    artifacts = artifacts_root(Path(root) if root else None)
+    fixed += _starting_with(pretrained, freeze=freeze, teacher=teacher, artifacts=artifacts)
     # what would fail in every cell is told before the first one starts
     named = dataset or spec.dataset
     if named is None:
@@ -143,7 +155,7 @@ def sweep(
             f"{spec.name} has no data set of its own; add `--dataset {'|'.join(dataset_words())}`"
         )
     dataset_of(named)
-    found = {name: recipes.find(spec, name) for name in chosen.get("recipe", ("default",))}
+    found = {name: jobs.find_recipe(spec, name, pretrained) for name in chosen.get("recipe", ("default",))}
     devices = chosen.get("device", ("cpu",))
     if cluster.address is None:
         _insist_on_a_device(devices)
@@ -159,7 +171,7 @@ def sweep(
     )
     if cluster.address is not None:
         insist_that_weights_are_typed(found.values(), typed)
-    sweeps = artifacts_root(Path(root) if root else None) / artifact_name(spec.name) / "sweeps"
+    sweeps = artifacts / artifact_name(spec.name) / "sweeps"
     files = cache(
         partial(
             read_files,
@@ -169,10 +181,13 @@ def sweep(
             typed,
         )
     )
+    folder: Path | None = None
+    if resume:  # by the threads that it was begun with is asked for room
+        folder, plan = find_begun(sweeps, plan)
     need = replace(plan.need, memory_bytes=cell_memory_bytes)
     with cluster.open(address, lambda: files().paths, need, tell=tell, verbose=verbose) as place:
         insist_on_one_format(place, typed)
-        folder, plan = open_folder(sweeps, plan, resume=resume)
+        folder = folder or begin_folder(sweeps, plan)
         cells = plan.on(place, cell_timeout_s, files, cell_memory_bytes)
         results = _results(plan, cells, folder, tell)
     table = Table(model=model, folder=folder, axes=_tried(plan, results), results=tuple(results))
@@ -201,6 +216,24 @@ def _read_by(given: Mapping[str, Any]) -> tuple[str, ...]:
             continue
         told += [f"--{setting.word}"] if value is True else [f"--{setting.word}", str(value)]
     return tuple(told)
+
+
+def _starting_with(
+    pretrained: str | None, *, freeze: bool, teacher: str | None, artifacts: Path
+) -> tuple[str, ...]:
+    """Return the arguments of what every cell starts from and learns from; a teacher is told by its file.
+
+    Each cell has artifacts of its own, in which the name of a trained network means nothing.
+    """
+    told = ("--pretrained", pretrained) if pretrained is not None else ()
+    if freeze:
+        told = (*told, "--freeze")
+    if teacher is None:
+        return told
+    from toolkit.opening import Selection, open_model
+
+    file = open_model(teacher, Selection(root=artifacts, formats=(CHECKPOINT,))).path
+    return (*told, "--teacher", str(file.absolute()))
 
 
 def _search(
@@ -271,15 +304,18 @@ def _label(plan: SweepPlan, result: CellResult) -> str:
     return ", ".join(f"{one.word} {result.values[one.word]}" for one in plan.search.ranges)
 
 
-def open_folder(sweeps: Path, plan: SweepPlan, *, resume: bool) -> tuple[Path, SweepPlan]:
-    """Make a sweep's folder, or return the newest one of the same plan to go on in, and its own plan.
+def begin_folder(sweeps: Path, plan: SweepPlan) -> Path:
+    """Make the folder of a new sweep."""
+    folder = dated_folder(sweeps)
+    write_json(folder / _PLAN, asdict(plan))
+    return folder
 
-    The threads of a sweep that goes on are those that it was begun with.
+
+def find_begun(sweeps: Path, plan: SweepPlan) -> tuple[Path, SweepPlan]:
+    """Return the folder of the newest sweep of the same plan, and its own plan: its threads are kept.
+
+    Raises NotFoundError where there is none.
     """
-    if not resume:
-        folder = dated_folder(sweeps)
-        write_json(folder / _PLAN, asdict(plan))
-        return folder, plan
     for found in sorted(sweeps.glob(f"*/{_PLAN}"), reverse=True):
         again = f"remove {found.parent}, or start without --resume"
         begun = schema.convert(SweepPlan, schema.read_json(found), what=str(found), again=again)

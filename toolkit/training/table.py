@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from toolkit.artifacts import write_bytes
-from toolkit.errors import CnnkitError, UnavailableError
+from toolkit.errors import CnnkitError, DivergedError, UnavailableError
 from toolkit.figures import UNKNOWN, duration_text, mebibytes_text
 from toolkit.recipes import Metric
 from toolkit.tables import TextTable
@@ -135,9 +135,16 @@ class Table:
     def require(self) -> Self:
         """Return the table where every cell was trained: one with holes must not pass for a whole one.
 
-        Raises UnavailableError where the devices of all cells that failed are not here, else CnnkitError.
+        A search may give trials up, and learns from one that diverged, unless all of them did. Raises
+        DivergedError then, UnavailableError where the devices of all cells that failed are not here, else
+        CnnkitError.
         """
-        failed = [result for result in self.results if result.status not in ("done", "pruned")]
+        failed = [result for result in self.results if result.status in ("failed", "timeout")]
+        if not failed and all(result.status == "diverged" for result in self.results):
+            raise DivergedError(
+                f"all {len(self.results)} trials diverged; search around a lower rate: a recipe file with "
+                "a lower lr, or several values, --lr 0.001,0.01"
+            )
         if not failed:
             return self
         absent = all(result.exit_status == UnavailableError.exit_status for result in failed)
@@ -165,8 +172,10 @@ class Table:
         if self.metric is not None:
             files["history"] = self.folder / "history.png"
             metric = self.metric
+            best = [None if r.status == "diverged" else max(r.by_epoch, default=None) for r in self.results]
             found = [
-                r.report.figure(metric) if r.report else max(r.by_epoch, default=None) for r in self.results
+                r.report.figure(metric) if r.report else figure
+                for r, figure in zip(self.results, best, strict=True)
             ]
             given_up = [r.status == "pruned" for r in self.results]
             draw_search(files["history"], found, given_up, f"{self.model}: {self.metric} by trial")

@@ -117,7 +117,7 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
             "it is how many trials.*; without one, a sweep",
         ),
         ({"epoch": [3]}, NotFoundError, "no axis of a sweep 'epoch'.* Did you mean 'epochs'"),
-        ({"freeze": [True, False]}, NotFoundError, "no axis of a sweep 'freeze'"),
+        ({"freeze": [True, False]}, CnnkitError, "freeze is one for all cells of a sweep"),
         ({"lr": []}, CnnkitError, "axis lr has no values"),
         ({"lr": [0.1, "fast"]}, CnnkitError, "lr cannot be 'fast'"),
         ({"recipe": ["default", "textbok"]}, NotFoundError, "Did you mean 'textbook'"),

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from toolkit import schema, zoo
 from toolkit.clusters.local import LocalWorkplace
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, DivergedError
 from toolkit.models import Recipe
 from toolkit.splits import Fold
 from toolkit.training import TrainingReport
@@ -75,7 +75,7 @@ def reported(*epochs: dict[str, float], selected: int = 1, **settings: str) -> T
     return schema.convert(TrainingReport, {**REPORT, **found}, what="x")
 
 
-def plan(trials: int = 12, epochs: int = 6, **fixed: tuple[str, ...]) -> SearchPlan:
+def plan(trials: int = 12, epochs: int = 9, **fixed: tuple[str, ...]) -> SearchPlan:
     recipe = Recipe(name="x", lr=0.9, batch=64, optimizer="sgd", epochs=epochs)
     return plan_search(trials, recipe, fixed, ("lr", "batch"), seed=0)
 
@@ -115,9 +115,9 @@ class Bowl:
         figure = 1 / (1 + abs(float(values["lr"]) - 0.1)) - int(values["batch"]) / 10_000
         run = cell / "lenet" / "runs" / "1"
         run.mkdir(parents=True)
-        rows = "".join(f"{figure * epoch / 6}\n" for epoch in range(1, 7))
+        rows = "".join(f"{figure * epoch / 9}\n" for epoch in range(1, 10))
         (run / "epochs.csv").write_text(f"val_accuracy\n{rows}")
-        report = reported(*({"val_accuracy": figure * epoch / 6} for epoch in range(1, 7)), selected=6)
+        report = reported(*({"val_accuracy": figure * epoch / 9} for epoch in range(1, 10)), selected=9)
         done = CellResult(values=values, status="done", wall_s=1.0, report=report)
         return _judged(done, cell, trial)
 
@@ -146,7 +146,7 @@ def test_the_same_seed_draws_the_same_trials_and_a_stopped_search_goes_on_with_t
     kept.clear()
     whole = run(plan(), tmp_path / "whole", Bowl(), monkeypatch)
     short, rest = Bowl(), Bowl()
-    run(SearchPlan(trials=5, ranges=plan().ranges, epochs=6), tmp_path / "again", short, monkeypatch)
+    run(SearchPlan(trials=5, ranges=plan().ranges, epochs=9), tmp_path / "again", short, monkeypatch)
     # what is drawn after the first trials depends on how many are planned, so the plan stays the same
     kept.clear()
     first = run(plan(), tmp_path / "stopped", short, monkeypatch)[:5]
@@ -168,9 +168,8 @@ def test_a_search_finds_the_bottom_of_a_bowl_and_gives_up_the_poor(
 ) -> None:
     kept.clear()
     results = run(plan(30), tmp_path, Bowl(), monkeypatch)
-    pruned = [one for one in results if one.status == "pruned"]
-    assert len(pruned) > 5
-    assert all(2 <= len(one.by_epoch) < 6 for one in pruned)
+    assert {len(one.by_epoch) for one in results if one.status == "pruned"} == {1, 3}
+    assert sum(len(one.by_epoch) for one in results) < 0.4 * 25 * 9  # of a grid's 25 cells
     best = max((one for one in results if one.status == "done"), key=lambda one: max(one.by_epoch))
     assert float(best.values["lr"]) == pytest.approx(0.1, abs=0.1)
 
@@ -239,11 +238,70 @@ def test_the_best_cell_is_best_in_what_its_epochs_were_chosen_by(tmp_path: Path)
     assert mixed.best.sentence(mixed.varied) == "0.9000: --lr 0"
 
 
+def test_trials_that_run_along_are_judged_by_those_that_would_have_come_before(tmp_path: Path) -> None:
+    def trial(figure: float) -> CellResult:
+        by_epoch = tuple(figure * epoch / 9 for epoch in range(1, 10))
+        return CellResult(values={}, status="done", wall_s=1.0, by_epoch=by_epoch)
+
+    poor, good = trial(0.1), trial(0.9)
+    alone = searching._Halving(plan(), 1, [good])
+    assert alone.settled(poor).by_epoch == poor.by_epoch[:1]
+    results: list[CellResult] = []
+    beside = searching._Halving(plan(), 1, results)
+    assert not beside.gives_up(poor.by_epoch[:1])  # its judge is at work
+    results.append(good)
+    assert beside.settled(poor) == alone.settled(poor)
+    assert beside.settled(trial(0.91)).status == "done"
+
+
+def test_a_trial_that_diverged_is_the_worst_and_no_failure_of_its_search(tmp_path: Path) -> None:
+    folder = tmp_path / "lenet" / "runs" / "1"
+    folder.mkdir(parents=True)
+    given = plan()
+    judge = searching._Halving(given, 0, [])
+    (folder / "epochs.csv").write_text("attempt,val_accuracy\n0,0.5\n1,0.8\n1,0.9\n")
+    # the guard went on at a tenth of the rate that was drawn
+    values = {"lr": "9", "batch": "64"}
+    kept = CellResult(values=values, status="done", wall_s=1.0, report=reported({"val_accuracy": 0.9}))
+    lowered = _judged(kept, tmp_path, judge)
+    assert (lowered.status, lowered.by_epoch, lowered.report) == ("diverged", (0.5,), None)
+    save_file({}, folder / "good.state", metadata={"progress": json.dumps({"epoch": 1})})
+    assert _given_up(tmp_path, judge)  # no later epoch makes up for it
+    assert _judged(kept, tmp_path, searching._Halving(plan(lr=("9",), batch=("1", "2")), 0, [])) == replace(
+        kept, by_epoch=(0.5, 0.8, 0.9)
+    )
+    (folder / "epochs.csv").unlink()
+    status = DivergedError.exit_status
+    broken = CellResult(values=values, status="failed", wall_s=1.0, error="nan", exit_status=status)
+    broken = _judged(broken, tmp_path, judge)
+    assert broken.status == "diverged"
+
+    poor = CellResult(
+        values={"lr": "1", "batch": "64"}, status="done", wall_s=1.0, report=reported({"val_accuracy": 0.2})
+    )
+    told = searching._study(given, 9, [broken, poor, lowered]).trials
+    assert [trial.state.name for trial in told] == ["PRUNED", "COMPLETE", "PRUNED"]
+    assert [trial.intermediate_values for trial in told] == [{}, {}, {}]
+    table = Table(
+        model="lenet",
+        folder=tmp_path,
+        axes={word: (value,) for word, value in values.items()},
+        results=(broken, poor, lowered),
+        metric="accuracy",
+    )
+    assert table.require() is table
+    with pytest.raises(DivergedError, match="all 2 trials diverged"):
+        replace(table, results=(broken, lowered)).require()
+
+
 class Falls:
     """Gives up what falls below a half."""
 
     def figure(self, epoch: Mapping[str, str]) -> float | None:
         return float(epoch["val_accuracy"])
+
+    def diverged(self, epoch: Mapping[str, str]) -> bool:
+        return False
 
     def gives_up(self, by_epoch: Sequence[float]) -> bool:
         return by_epoch[-1] < 0.5

@@ -10,17 +10,24 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.hearing import CNNKIT
 from tests.toolkit.training.test_own_code import CODE
+from toolkit import zoo
+from toolkit.clusters import Cluster, Demand, Ended, LostWorkError, Sent, Work
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.models import Recipe
+from toolkit.opening import Selection, open_model
+from toolkit.training import sweep as sweeping
+from toolkit.training.axes import axis_values
 from toolkit.training.cells import cell_name
+from toolkit.training.jobs import make_job
 from toolkit.training.record.folder import lock
-from toolkit.training.sweep import SweepPlan, open_folder, run_sweep, sweep
+from toolkit.training.sweep import SweepPlan, begin_folder, find_begun, run_sweep, sweep
 from toolkit.training.table import Table, varied
 
 pytest.importorskip("torch")
@@ -33,7 +40,12 @@ def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
     values = [tuple(cell.values()) for cell in plan.cells()]
     assert values == [("8", "0.1", "0"), ("8", "0.1", "1"), ("16", "0.1", "0"), ("16", "0.1", "1")]
     assert list(varied(plan.axes)) == ["batch", "seed"]
-    assert cell_name({"recipe": "a/b.toml", "lr": "1e-3"}) == "recipe-a-b.toml_lr-1e-3"
+    assert axis_values("threads", ["4.0", "4"]) == ("4",)
+    assert axis_values("images", ["1e3", 20]) == ("1000", "20")
+    assert axis_values("lr", ["1e-3"]) == ("1e-3",)
+    assert cell_name({"recipe": "a-b.toml", "lr": "1e-3"}) == "recipe-a-b.toml_lr-1e-3"
+    # another recipe, whose name no folder may have as it is
+    assert cell_name({"recipe": "a/b.toml", "lr": "1e-3"}) == "recipe-a-b.toml_lr-1e-3_db6f83cf9eba6e2b"
     assert cell_name({}) == "only"
 
 
@@ -72,7 +84,7 @@ def test_every_cell_reads_pictures_as_the_sweep_was_told(tmp_path: Path) -> None
 def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Path) -> None:
     # momentum is refused by AdamW, which the default recipe has
     plan = SweepPlan(model="lenet-relu", axes={"momentum": ("0", "0.9"), "batch": ("32", "64")}, fixed=FIXED)
-    folder, _ = open_folder(tmp_path, plan, resume=False)
+    folder = begin_folder(tmp_path, plan)
     results = [result for result, known in run_sweep(plan, folder) if not known]
     assert [result.status for result in results] == ["done", "done", "failed", "failed"]
     assert "momentum belongs to sgd" in str(results[2].error)
@@ -88,17 +100,104 @@ def test_a_failing_cell_costs_one_cell_and_is_tried_again_on_resume(tmp_path: Pa
     assert sweep.rows()[0]["peak_memory_bytes"] > 1e8
     json.dumps(sweep.rows())
 
-    again, _ = open_folder(tmp_path, plan, resume=True)
+    again, _ = find_begun(tmp_path, plan)
     assert again == folder
     taken = [known for _, known in run_sweep(plan, again)]
     assert taken == [True, True, False, False]
+
+
+class LosesFirst(LocalWorkplace):
+    """A cluster that gives its first command up."""
+
+    asked = 0
+
+    def run(self, work: Work) -> Ended:
+        self.asked += 1
+        if self.asked == 1:
+            raise LostWorkError(f"{work.label} was lost 5 times")
+        return Ended(status=1, output=b"", where="here", wall_s=0.0)
+
+
+def test_a_cell_whose_machines_are_lost_again_and_again_costs_one_cell(tmp_path: Path) -> None:
+    plan = SweepPlan(model="lenet", axes={"lr": ("0.1", "0.2")}, fixed=FIXED)
+    folder = begin_folder(tmp_path, plan)
+    for cell in plan.cells():
+        log = folder / "cells" / cell_name(cell) / "log.txt"
+        log.parent.mkdir(parents=True)
+        log.write_text("error: something else")
+    results = [result for result, _ in run_sweep(plan, folder, plan.on(LosesFirst()))]
+    assert [result.error for result in results] == ["lr 0.1 was lost 5 times", "something else"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"teacher_share": [0.5, 0.9]}, "--teacher-share needs --teacher MODEL"),
+        ({"unfreeze_at": [1, 2]}, "--unfreeze-at needs --freeze"),
+        ({"freeze": True, "teacher": "x"}, "--teacher and --freeze do not go together"),
+    ],
+)
+def test_what_no_cell_would_heed_is_refused_before_the_first(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CnnkitError, match=words):
+        sweep("lenet", dataset="fashion-mnist-sample", root=tmp_path, **options)
+    one = {name: value[0] if isinstance(value, list) else value for name, value in options.items()}
+    with pytest.raises(CnnkitError, match=words):
+        make_job("lenet", dataset="fashion-mnist-sample", root=tmp_path, **one)
+    assert not list(tmp_path.rglob("sweep.json"))
+
+
+def test_every_cell_starts_from_weights_or_learns_from_a_teacher_by_its_file(tmp_path: Path) -> None:
+    shipped = open_model("lenet-maxpool", Selection(root=tmp_path, formats=("safetensors",))).path
+
+    def fixed(**options: Any) -> list[str]:
+        with contextlib.suppress(CnnkitError):  # no cell ends in so short a time
+            sweep("lenet-relu", dataset="fashion-mnist-sample", cell_timeout_s=0.01, root=tmp_path, **options)
+        plan = json.loads(max(tmp_path.rglob("sweep.json")).read_text())
+        assert list(plan["hashes"]) == [str(shipped)]
+        return list(plan["fixed"][2:])
+
+    assert fixed(teacher="lenet-maxpool", teacher_share=[0.5, 0.9]) == ["--teacher", str(shipped)]
+    tuned = fixed(pretrained=str(shipped), freeze=True, unfreeze_at=[1, 2])
+    assert tuned == ["--pretrained", str(shipped), "--freeze"]
+
+
+def test_a_sweep_that_goes_on_asks_for_room_by_the_threads_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class Full(Cluster):
+        name, summary, address = "full", "Remembers what is asked for, and has no room.", "HOST"
+
+        def open(self, address: str | None, sent: Sent, need: Demand, **_more: Any) -> Any:
+            asked.append(need.cpus)
+            raise CnnkitError("no room")
+
+    monkeypatch.setattr(sweeping, "cluster_of", lambda _word: (Full(), "x"))
+    options: dict[str, Any] = {"dataset": "fashion-mnist-sample", "lr": [0.1], "root": tmp_path}
+    plan = SweepPlan(
+        model="lenet",
+        axes={"lr": ("0.1",)},
+        fixed=("--dataset", "fashion-mnist-sample"),
+        recipes={"default": zoo.model("lenet").recipe("default")},
+        threads=2,
+    )
+    begin_folder(tmp_path / "lenet" / "sweeps", plan)
+    monkeypatch.setattr(sweeping, "usual_threads", lambda: 5)
+    for resume in (True, False):
+        with pytest.raises(CnnkitError, match="no room"):
+            sweep("lenet", resume=resume, **options)
+    assert asked == [2, 5]
+    assert len(list(tmp_path.rglob("sweep.json"))) == 1  # what found no room left no folder
 
 
 def test_a_cell_that_hangs_is_stopped_after_its_time(tmp_path: Path) -> None:
     plan = SweepPlan(
         model="lenet-relu", axes={}, fixed=("--dataset", "fashion-mnist-sample", "--epochs", "9999")
     )
-    folder, _ = open_folder(tmp_path, plan, resume=False)
+    folder = begin_folder(tmp_path, plan)
     ((result, known),) = run_sweep(plan, folder, plan.on(LocalWorkplace(), 0.5))
     assert (result.status, known) == ("timeout", False)
     assert "--cell-timeout" in str(result.error)
@@ -108,10 +207,10 @@ def test_a_cell_that_hangs_is_stopped_after_its_time(tmp_path: Path) -> None:
 
 def test_only_a_sweep_of_the_same_command_is_resumed(tmp_path: Path) -> None:
     plan = SweepPlan(model="lenet", axes={"lr": ("0.1", "0.2")}, fixed=())
-    open_folder(tmp_path, plan, resume=False)
+    begin_folder(tmp_path, plan)
     other = SweepPlan(model="lenet", axes={"lr": ("0.1", "0.3")}, fixed=())
     with pytest.raises(NotFoundError, match="without --resume one starts"):
-        open_folder(tmp_path, other, resume=True)
+        find_begun(tmp_path, other)
 
 
 def test_a_sweep_whose_recipe_was_edited_since_is_another_one(tmp_path: Path) -> None:
@@ -121,8 +220,8 @@ def test_a_sweep_whose_recipe_was_edited_since_is_another_one(tmp_path: Path) ->
         fixed=(),
         recipes={"mine.toml": Recipe(name="mine", lr=0.1, assumed=("lr", "batch"))},
     )
-    folder, _ = open_folder(tmp_path, plan, resume=False)
-    assert open_folder(tmp_path, plan, resume=True)[0] == folder
+    folder = begin_folder(tmp_path, plan)
+    assert find_begun(tmp_path, plan)[0] == folder
     edited = SweepPlan(
         model="lenet",
         axes={},
@@ -130,7 +229,7 @@ def test_a_sweep_whose_recipe_was_edited_since_is_another_one(tmp_path: Path) ->
         recipes={"mine.toml": Recipe(name="mine", lr=0.2, assumed=("lr", "batch"))},
     )
     with pytest.raises(NotFoundError, match="with its recipes and files as they are now"):
-        open_folder(tmp_path, edited, resume=True)
+        find_begun(tmp_path, edited)
 
 
 def test_a_sweep_whose_files_were_edited_since_is_another_one(tmp_path: Path) -> None:
@@ -163,7 +262,7 @@ def test_a_sweep_whose_files_were_edited_since_is_another_one(tmp_path: Path) ->
 
 def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> None:
     plan = SweepPlan(model="lenet-relu", axes={}, fixed=FIXED)
-    folder, _ = open_folder(tmp_path, plan, resume=False)
+    folder = begin_folder(tmp_path, plan)
     held = lock(folder / "sweep.lock")
     assert held is not None
     with held, pytest.raises(CnnkitError, match="another process works on the sweep in"):
@@ -198,7 +297,7 @@ def test_a_sweep_that_is_stopped_goes_on_within_its_cell(tmp_path: Path, to_all:
 
 def test_a_damaged_result_is_trained_again(tmp_path: Path) -> None:
     plan = SweepPlan(model="lenet-relu", axes={"momentum": ("0.9",)}, fixed=FIXED)
-    folder, _ = open_folder(tmp_path, plan, resume=False)
+    folder = begin_folder(tmp_path, plan)
     list(run_sweep(plan, folder))
     (result,) = folder.glob("cells/*/result.json")
     result.write_text("{")

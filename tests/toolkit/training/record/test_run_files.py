@@ -24,7 +24,7 @@ from toolkit.training.guard import ClassAnswers, GuardState
 from toolkit.training.progress import Progress
 from toolkit.training.record.facts import RunFacts
 from toolkit.training.record.folder import RunFolder
-from toolkit.training.sweep import SweepPlan, open_folder
+from toolkit.training.sweep import SweepPlan, begin_folder, find_begun
 
 RECIPE = zoo.model("lenet").recipe("textbook")
 COMPUTE = Compute(device="cpu", threads=2, arithmetic="bf16", channels_last=True, plain_first=True)
@@ -227,11 +227,11 @@ def test_a_run_of_an_older_release_still_opens(tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_cannot_be_read_is_named_and_what_helps(tmp_path: Path) -> None:
-    folder, _ = open_folder(tmp_path, FILES["sweep.json"], resume=False)
+    folder = begin_folder(tmp_path, FILES["sweep.json"])
     file = folder / "sweep.json"
     file.write_text(json.dumps(with_value(written("sweep.json"), ("axes", "lr"), 0.1)))
     with pytest.raises(CorruptError, match=r"`axes\.lr` is 0\.1; a list belongs there; remove"):
-        open_folder(tmp_path, FILES["sweep.json"], resume=True)
+        find_begun(tmp_path, FILES["sweep.json"])
 
 
 def test_a_result_of_another_shape_is_trained_again(tmp_path: Path) -> None:
