@@ -241,8 +241,13 @@ def probabilities(artifact: Artifact, answered: Floats) -> NDArray[np.float64]:
             f"{artifact.path} answers {bad} of {len(answered)} pictures with NaN or infinity; train it "
             "again with a lower rate, or export it in fp32"
         )
-    values = answered.astype(np.float64)
+    return as_probabilities(answered, probable=artifact.passport.softmax)
+
+
+def as_probabilities(scores: NDArray[np.float32], *, probable: bool) -> NDArray[np.float64]:
+    """Return (N, K) scores as probabilities, a column as (N, 2); those that are so (`probable`) stay."""
+    values = scores.astype(np.float64)
     if values.shape[1] == 1:
-        likely = values if artifact.passport.softmax else 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+        likely = values if probable else 1 / (1 + np.exp(-np.clip(values, -700, 700)))
         return np.concatenate([1 - likely, likely], axis=1)
-    return values if artifact.passport.softmax else softmax(answered)
+    return values if probable else softmax(scores)

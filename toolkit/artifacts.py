@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import schema
-from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError, reading
 from toolkit.passports import Format, Passport
 
 # the format of trained weights, from which everything else is exported
@@ -47,12 +47,15 @@ def now() -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file (of a folder: of its files' names and contents, sorted)."""
+    """Return the SHA-256 of a file (of a folder: of its files' names and contents, sorted).
+
+    Raises CorruptError for one that cannot be read.
+    """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
         lines = (f"{file.relative_to(path).as_posix()}\0{hash_file(file)}\n" for file in files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-    with path.open("rb") as stream:
+    with reading(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class CnnkitError(Exception):
@@ -112,6 +113,20 @@ class DivergedError(CnnkitError):
     """A training whose loss or weights became no numbers, or that never started at any rate tried."""
 
     exit_status = 5
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Read a file inside the block: one that cannot be read is a CorruptError.
+
+    One that is not there stays a FileNotFoundError.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CorruptError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 class UndecidedError(CnnkitError):

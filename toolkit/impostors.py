@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolkit.errors import CorruptError
+from toolkit.errors import CorruptError, reading
 
 _READ_BYTES = 1024
 # how files begin that are neither networks nor weights, though they may be called so
@@ -39,8 +39,8 @@ _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
 def refuse_impostor(path: Path) -> None:
-    """Raise CorruptError where a file is a page, a pointer, an error message or empty, and say which."""
-    with path.open("rb") as stream:
+    """Raise CorruptError where a file is a page, a pointer, an error message or empty, or cannot be read."""
+    with reading(path), path.open("rb") as stream:
         start = stream.read(_READ_BYTES)
     why = _impostor(start)
     if why:
@@ -49,7 +49,7 @@ def refuse_impostor(path: Path) -> None:
 
 def other_format(path: Path) -> str | None:
     """Say which other format of networks, weights or archives a file is in; None where that is not known."""
-    with path.open("rb") as stream:
+    with reading(path), path.open("rb") as stream:
         start = stream.read(_READ_BYTES)
     for magic, what in _OTHERS.items():
         if start.startswith(magic):

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from toolkit.errors import CorruptError
+from toolkit.errors import CorruptError, reading
 from toolkit.figures import one_line
 from toolkit.traces import paired
 
@@ -82,13 +82,10 @@ def convert(
 
 def read_json(path: Path, *, again: str = "make it again") -> Any:
     """Return the JSON of a file as plain values. Raises CorruptError; FileNotFoundError as it is."""
-    try:
+    with reading(path):
         data = path.read_bytes()
+    try:
         return json.loads(paired(data.decode(json.detect_encoding(data), "surrogatepass")))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise CorruptError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise CorruptError(f"{path} is damaged and no readable JSON: {error}; {again}") from None
 

@@ -104,7 +104,7 @@ def load_pretrained(model: str, module: nn.Module, source: str, classes: Sequenc
         found = given.get(key)
         if found is None or (key in inside and not same_classes):
             continue
-        if found.ndim == 4 and found.shape[1] == 3 and value.shape[1] == 1:
+        if found.ndim == value.ndim == 4 and found.shape[1] == 3 and value.shape[1] == 1:
             found = found.sum(dim=1, keepdim=True)
         if found.shape == value.shape:
             fitting[key] = found

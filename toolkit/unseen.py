@@ -15,7 +15,7 @@ from toolkit.datasets import Dataset, Split, dataset_of
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.figures import count_text
 from toolkit.listings import Listing
-from toolkit.listings.parts import Member, fingerprint
+from toolkit.listings.parts import Member, fingerprint, tested_of
 from toolkit.listings.records import Record
 from toolkit.passports import Passport, TrainingOptions
 from toolkit.splits import evenly, held_out
@@ -122,7 +122,8 @@ def _chosen(met: Met, passport: Passport, record: Record | None, *, include_trai
     if not include_trained:
         if met.own and record is None:
             _insist_on_named_parts(listing, passport)
-        chosen, what = _judged(everything, met.own)
+        named = passport.dataset is not None and passport.dataset.named
+        chosen, what = _judged(everything, met.own, named=named)
         learned = record.learned if record else frozenset()
         seen = [one for one in chosen if one.sha256 in learned]
         if seen:
@@ -144,8 +145,13 @@ def _chosen(met: Met, passport: Passport, record: Record | None, *, include_trai
     )
 
 
-def _judged(everything: Sequence[Member], own: bool) -> tuple[list[Member], str]:
-    """Return the test part; of other data that names none, all of it."""
+def _judged(everything: Sequence[Member], own: bool, *, named: bool) -> tuple[list[Member], str]:
+    """Return the test part; of other data that names none, all of it.
+
+    What was only named for a network that came as a file is judged as its import judged it.
+    """
+    if own and named:
+        return tested_of(everything), "test pictures"
     if own or any(one.entry.part is not None for one in everything):
         return [one for one in everything if one.part == "test"], "test pictures"
     return list(everything), "pictures"

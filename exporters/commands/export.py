@@ -191,8 +191,9 @@ def _print(report: Report) -> None:
         for column in table.columns:
             column.no_wrap = column.header in ("size", "made in")
         cli.stdout.print(table)
-    for missed in () if report.named else report.skipped:
-        cli.say(f"skipped {missed}")
+    for missed in report.skipped:
+        if missed.format not in report.named:  # one that was named is the command's error
+            cli.say(f"skipped {missed}")
 
 
 COMMAND = export

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.answering import decisions
+from toolkit.answering import as_probabilities, decisions
 from toolkit.errors import GateError
 from toolkit.exporting.tolerances import FP32_TOLERANCE, FURTHER_RMS
-from toolkit.images import softmax
 from toolkit.passports import FurtherParity, Parity, Precision
 
 # relative to max(1, largest |logit|), for networks without labelled pictures
@@ -37,7 +36,8 @@ def compare(
 ) -> Parity:
     """Compare two (N, K) arrays of scores on the same inputs; labels (N,) give the accuracies.
 
-    `probable` says that the scores are probabilities: a single column then decides at 0.5, else at 0.
+    `probable` says that the scores are probabilities: they are compared as such, and a single column decides
+    at 0.5, else at 0.
     """
     if answers.shape != reference.shape:
         raise GateError(f"the export answers {answers.shape} where its source answers {reference.shape}")
@@ -47,6 +47,7 @@ def compare(
         labels = None if labels is None else labels[told]
     largest = float(np.abs(reference).max(initial=0.0))
     ours, theirs = decisions(answers, probable=probable), decisions(reference, probable=probable)
+    likely = as_probabilities(answers, probable=probable)
     accuracy = change = None
     if labels is not None:
         accuracy = float((ours == labels).mean())
@@ -55,7 +56,7 @@ def compare(
         images=len(reference),
         source=source,
         max_abs_diff=float(np.abs(answers.astype(np.float64) - reference).max()),
-        max_softmax_shift=float(np.abs(_shares(answers, probable) - _shares(reference, probable)).max()),
+        max_softmax_shift=float(np.abs(likely - as_probabilities(reference, probable=probable)).max()),
         top1_agreement=float((ours == theirs).mean()),
         accuracy=accuracy,
         accuracy_change=change,
@@ -64,14 +65,6 @@ def compare(
         random_inputs=random_inputs,
         further=further,
     )
-
-
-def _shares(scores: NDArray[np.float32], probable: bool) -> NDArray[np.float64]:
-    """Return scores as probabilities, those of a single column as that of its one class."""
-    if scores.shape[1] > 1:
-        return softmax(scores)
-    single = scores.astype(np.float64)
-    return single if probable else np.asarray(1 / (1 + np.exp(-np.clip(single, -500, 500))))
 
 
 def judge(parity: Parity, precision: Precision, what: str, *, ties: bool = False) -> None:

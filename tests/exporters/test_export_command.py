@@ -121,6 +121,9 @@ def test_the_defaults_list_what_this_machine_lacks_and_still_succeed(root: Path)
     assert "pip install 'cnnkit[export]'" in payload["skipped"][0]["reason"]
     named = subprocess.run([*command, "64", "--format", "trt"], capture_output=True, text=True, check=False)
     assert named.returncode == 3
+    again = subprocess.run([*command, "64"], capture_output=True, text=True, check=False)
+    assert again.returncode == 0
+    assert "skipped trt fp32: " in again.stderr
 
 
 def test_an_identical_export_answers_from_its_result_without_torch(root: Path) -> None:

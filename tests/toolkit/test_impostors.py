@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 import cnnkit
+from toolkit.artifacts import hash_file
 from toolkit.errors import CorruptError
+from toolkit.profiling.comparing.parts import kind_of
 
 
 def picture(kind: str) -> bytes:
@@ -38,6 +40,20 @@ def test_an_impostor_is_named_as_what_it_is(what: str, name: str, tmp_path: Path
     with pytest.raises(CorruptError, match=f"{name} {what}"):
         cnnkit.import_(path, model=model, root=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_cannot_be_read_is_told_in_a_line(tmp_path: Path) -> None:
+    """The memory of a process opens, and cannot be read at its start, for root, too."""
+    for name, read in (
+        ("net.onnx", lambda path: cnnkit.import_(path, root=tmp_path / "out")),
+        ("net.pth", lambda path: cnnkit.import_(path, model="lenet", root=tmp_path / "out")),
+        ("net.bin", kind_of),
+        ("net.dat", hash_file),
+    ):
+        path = tmp_path / name
+        path.symlink_to("/proc/self/mem")
+        with pytest.raises(CorruptError, match=rf"{name} cannot be read: Input/output error"):
+            read(path)
 
 
 OTHERS = {

@@ -79,6 +79,13 @@ def test_a_stem_of_another_shape_keeps_its_start_and_that_is_said(weights: Path)
     assert "left at their start: conv1.weight, fc.weight, fc.bias" in said
 
 
+def test_a_weight_of_another_rank_keeps_its_start(weights: Path) -> None:
+    given = torch.load(weights, weights_only=True)
+    torch.save({**given, "bn1.weight": torch.ones(64, 3, 1, 1)}, weights)
+    said = load_pretrained("resnet18", resnet(), str(weights))
+    assert said.endswith("left at their start: bn1.weight, fc.weight, fc.bias")
+
+
 def test_weights_of_another_network_are_refused(weights: Path) -> None:
     with pytest.raises(CnnkitError, match="none of alexnet28's layers but its head has weights"):
         load_pretrained("alexnet28", resnet(name="alexnet28", channels=1), str(weights))

@@ -79,8 +79,11 @@ class ExportOptions:
         return ALLOWED_POINTS if self.max_accuracy_drop is None else self.max_accuracy_drop
 
     def own_of(self, kind: type[Own]) -> Own:
-        """Return an exporter's own options, its defaults where none were given."""
-        return next((one for one in self.own if isinstance(one, kind)), kind())
+        """Return an exporter's own options, its defaults where none were given.
+
+        Those of an exporter whose options extend this one's are its alone.
+        """
+        return next((one for one in self.own if type(one) is kind), kind())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from toolkit.graphs.running import (
     session,
     widest_bytes,
 )
-from toolkit.graphs.scores import PROBABLE, Kind, ancestors, choose_scores, kind_of, may_be_bounded
+from toolkit.graphs.scores import PROBABLE, Kind, ancestors, choose_scores, kind_of, maker_of
 
 ROWS = 4
 # the largest batch that is looked for in a graph that takes neither any nor one
@@ -100,7 +100,7 @@ def ask(model: Any, *, output: str | None = None, classes: int | None = None, se
     return Nature(
         outputs=(scores, *(name for name in names if name != scores)),
         columns=rows.shape[1],
-        kind=kind_of(whole, bounded=may_be_bounded(model, scores)),
+        kind=kind_of(whole, maker=maker_of(model, scores)),
         batch=batch,
         mixes=mixes,
         changes=changes,

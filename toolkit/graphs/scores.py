@@ -30,6 +30,8 @@ UNBOUNDED = frozenset(
     {"Gemm", "MatMul", "Conv", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
     | {"BatchNormalization", "GlobalAveragePool", "AveragePool", "ReduceMean", "Relu", "LeakyRelu", "Add"}
 )
+# operators whose values lie between 0 and 1, each of its own
+SQUASHING = frozenset({"Sigmoid", "HardSigmoid"})
 
 
 def choose_scores(
@@ -114,27 +116,29 @@ def ancestors(model: Any, name: str) -> set[str]:
     return found
 
 
-def may_be_bounded(model: Any, name: str) -> bool:
-    """Tell whether what makes a value may keep it between bounds; sums of products never do."""
+def maker_of(model: Any, name: str) -> str | None:
+    """Return the operator that computes a value which others only hand on; None for none."""
     makers = {made: node for node in model.graph.node for made in node.output}
     node = makers.get(name)
     while node is not None and node.op_type in PASSED_ON and node.input:
         node = makers.get(node.input[0])
-    return node is None or node.op_type not in UNBOUNDED
+    return None if node is None else str(node.op_type)
 
 
-def kind_of(rows: NDArray[Any], *, bounded: bool = True) -> Kind:
+def kind_of(rows: NDArray[Any], *, maker: str | None = None) -> Kind:
     """Tell from (N, K) answers to inputs of several scales what they are.
 
-    Values between 0 and 1 are shares only where something may keep them there (`bounded`).
+    Values between 0 and 1 are shares only where their `maker`, an operator, may keep them there: sums of
+    products never do, and values that are all alike might lie there by chance unless a sigmoid made them.
     """
     told = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
     within = bool(told.size) and bool((told >= 0).all() and (told <= 1 + 1e-6).all())
+    kept = maker in SQUASHING or (maker not in UNBOUNDED and within and float(np.ptp(told)) > 0)
     if rows.shape[1] == 1:
-        return "shares" if bounded and within and float(np.ptp(told)) > 0 else "logits"
+        return "shares" if kept and within else "logits"
     if within and bool((np.abs(told.sum(axis=1) - 1) < SUMS_TO_ONE).all()):
         return "probabilities"
-    if bounded and within and float(np.ptp(told)) > 0:
+    if kept and within:
         return "shares"
     below = bool(told.size) and bool((told <= 0).all())
     if below and bool((np.abs(np.exp(told).sum(axis=1) - 1) < SUMS_TO_ONE).all()):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, NotFoundError, ShapeError
 from toolkit.importing import ImportRequest, KnownFacts
+from toolkit.listings.tables import told_apart
 from toolkit.telling import Tell
 
 
@@ -15,9 +17,9 @@ def classes_wanted(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     path = Path(text)
-    if "," not in text or path.is_file():
+    if "," not in text or _is_file(path):
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is no UTF-8"
             raise NotFoundError(
@@ -33,6 +35,13 @@ def classes_wanted(text: str | None) -> tuple[str, ...] | None:
     return tuple(names)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # many names in a row are longer than a file's may be
+        return False
+
+
 def classes_of(word: str, data_dir: Path | None) -> tuple[str, ...]:
     """Return a data set's class names, decoding no picture where a listing or its file says them."""
     spec = dataset_of(word)
@@ -46,8 +55,22 @@ def settle_classes(
 ) -> tuple[str, ...]:
     """Return the network's class names in order: as given, as its source says, its data set's, else numbers.
 
-    One column of scores stands for two classes. Raises ShapeError where their number is another.
+    One column of scores stands for two classes. Accents are one letter, as in data sets, and classes of one
+    name get their numbers, which is said. Raises ShapeError where their number is another.
     """
+    found = _settled(request, known, columns, tell)
+    names = told_apart(found)
+    spelt = {unicodedata.normalize("NFC", name) for name in found}
+    if doubled := sorted(spelt - set(names)):
+        first = next(name for name in names if name.startswith(f"{doubled[0]} ("))
+        more = f" ({len(doubled)} names in all)" if len(doubled) > 1 else ""
+        tell(
+            f"several classes are called {doubled[0]!r}: their numbers tell them apart, as in {first!r}{more}"
+        )
+    return names
+
+
+def _settled(request: ImportRequest, known: KnownFacts | None, columns: int, tell: Tell) -> tuple[str, ...]:
     count, given = max(2, columns), request.classes
     if given is not None:
         if len(given) != count:

@@ -66,7 +66,7 @@ def judge_import(
     if settled.assumed:
         drafted = _looked(request, drafted, taken, settled, opening, tell=tell, progress=progress)
     assert drafted.preprocessing is not None
-    pictures = samples_of(request, drafted.preprocessing, drafted.classes)
+    pictures = samples_of(request, drafted.preprocessing, drafted.classes, tell)
     return _measured(with_pictures(drafted, pictures), pictures, opening, progress)
 
 
@@ -154,7 +154,7 @@ def _found(
         passport = dataclasses.replace(passport, metrics=metrics)
     _say_found(found.tried, searched, tell)
     assert passport.preprocessing is not None
-    pictures = samples_of(request, passport.preprocessing, passport.classes)
+    pictures = samples_of(request, passport.preprocessing, passport.classes, tell)
     return Judged(
         passport=with_pictures(passport, pictures),
         accuracy=accuracy,

@@ -12,8 +12,9 @@ from toolkit.importing import ImportRequest
 from toolkit.importing.classes import refuse_strange
 from toolkit.listings import Listing
 from toolkit.listings.decoding import decode
-from toolkit.listings.parts import fingerprint, members
+from toolkit.listings.parts import fingerprint, members, tested_of
 from toolkit.preprocessing import Preprocessing
+from toolkit.telling import Tell
 from toolkit.unseen import in_order_of, sample
 
 
@@ -26,12 +27,14 @@ class Samples:
     fingerprint: str
 
 
-def samples_of(request: ImportRequest, preprocessing: Preprocessing, classes: tuple[str, ...]) -> Samples:
+def samples_of(
+    request: ImportRequest, preprocessing: Preprocessing, classes: tuple[str, ...], tell: Tell
+) -> Samples:
     """Return as many test pictures as an import asks for. Raises NotFoundError, ShapeError, CorruptError."""
     assert request.dataset is not None
     spec = dataset_of(request.dataset)
     if spec.listing is not None:
-        return _of_files(spec.listed(request.dataset), request, preprocessing, classes)
+        return _of_files(spec.listed(request.dataset), request, preprocessing, classes, tell)
     data = spec.load(request.dataset, request.data_dir, True, preprocessing)
     refuse_strange(data.classes, data.name, classes)
     split = sample(in_order_of(data, classes).test, request.images, request.seed)
@@ -39,13 +42,21 @@ def samples_of(request: ImportRequest, preprocessing: Preprocessing, classes: tu
 
 
 def _of_files(
-    listing: Listing, request: ImportRequest, preprocessing: Preprocessing, classes: tuple[str, ...]
+    listing: Listing,
+    request: ImportRequest,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...],
+    tell: Tell,
 ) -> Samples:
     refuse_strange(listing.classes, listing.word, classes)
     held = members(listing)
-    tested = [one for one in held if one.part == "test"]
+    tested = tested_of(held)
     if not tested:
         raise NotFoundError(f"{listing.word} holds no test pictures to measure the network on")
+    if tested[0].part != "test":
+        tell(
+            f"{listing.word} names no test pictures, and of so few none is drawn: all {len(tested)} are taken"
+        )
     if request.images is not None and request.images < len(tested):
         picked = np.random.default_rng(request.seed).permutation(len(tested))[: request.images]
         tested = [tested[at] for at in np.sort(picked).tolist()]

@@ -86,6 +86,12 @@ def members(listing: Listing, on_hashed: Callable[[int], None] = lambda done: No
     return tuple(sorted(placed, key=lambda one: (one.entry.label, one.sha256, one.entry.name)))
 
 
+def tested_of(held: Sequence[Member]) -> list[Member]:
+    """Return the test part; all pictures where it is empty, as of a few whose source names no parts."""
+    tested = [one for one in held if one.part == "test"]
+    return tested if tested or any(one.entry.part is not None for one in held) else list(held)
+
+
 def fingerprint(classes: Sequence[str], held: Sequence[Member]) -> str:
     """Return the SHA-256 of classes, files and labels: equal for equal files, in whatever source they lie."""
     digest = hashlib.sha256(repr(tuple(classes)).encode("utf-8", "surrogateescape"))

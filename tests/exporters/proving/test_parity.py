@@ -23,6 +23,16 @@ def test_the_figures_are_those_of_the_arrays() -> None:
     assert parity.tolerance == pytest.approx(4e-4)
 
 
+def test_probabilities_are_compared_as_they_are() -> None:
+    likely = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
+    found = likely + np.array([[-0.3, 0.3], [0.0, 0.0]], np.float32)
+    for columns in (slice(0, 2), slice(1, 2)):
+        told = (likely[:, columns], found[:, columns])
+        parity = compare(*told, source="x", precision="fp32", probable=True)
+        assert parity.max_softmax_shift == pytest.approx(0.3)
+        assert compare(*told, source="x", precision="fp32").max_softmax_shift < 0.2
+
+
 @pytest.mark.parametrize("gap", [3e-4, 5e-4])
 def test_fp32_passes_at_a_ten_thousandth_of_the_largest_logit(gap: float) -> None:
     parity = compare(RIGHT, RIGHT + np.float32(gap), source="x", precision="fp32")

@@ -230,6 +230,17 @@ def test_answers_that_are_all_alike_are_noticed() -> None:
     assert asked(odd.network(constants=empty)).alike
 
 
+@pytest.mark.parametrize("op", ["Sigmoid", "HardSigmoid"])
+def test_a_sigmoid_that_is_saturated_gives_shares(op: str) -> None:
+    """Whatever goes in, it answers exactly 1: of which no sigmoid is to be taken again."""
+    above = odd.stored("above", [1e6])
+    first = odd.stored("first", [0], np.int64)
+    one = odd.node("Gather", ["raw", "first"], "single", axis=1)
+    nodes = [odd.node("Abs", ["single"], "size"), odd.node("Add", ["size", "above"], "high")]
+    found = asked(ending(one, *nodes, odd.node(op, ["high"], "scores"), constants=[above, first]))
+    assert (found.columns, found.kind, found.alike) == (1, "shares", True)
+
+
 def test_a_sequence_alone_is_no_output_of_scores() -> None:
     model = ending(
         odd.node("SequenceConstruct", ["raw"], "scores"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit import zoo
 from toolkit.artifacts import CHECKPOINT, read_passport, sidecar
-from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError, reading
 from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
 from toolkit.graphs.counting import SourceNode, count_graph
@@ -85,7 +85,7 @@ def kind_of(path: Path) -> Kind:
     if path.is_dir():
         raise CnnkitError(f"{path} is a folder; profiles, ONNX files and weights are compared, each one file")
     try:
-        with path.open("rb") as stream:
+        with reading(path), path.open("rb") as stream:
             start = stream.read(64)
     except FileNotFoundError:
         known = f"`cnnkit profile MODEL --output {path}` writes a profile" if path.suffix == ".json" else (
