@@ -24,7 +24,7 @@ from exporters.proving.speed import compare_speed, speed_words
 from exporters.run.context import RunContext, context_of
 from exporters.run.drafting import fp32_graph, refuse_other_dialect
 from exporters.run.int8 import quantize_within
-from exporters.run.publish import inherited, publish
+from exporters.run.publish import inherited
 from toolkit.artifacts import CHECKPOINT, Artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, GateError
@@ -39,6 +39,7 @@ from toolkit.graphs.running import affordable, logits
 from toolkit.graphs.weights import LARGEST_HALF
 from toolkit.machine.cpu import cpu
 from toolkit.passports import SYMMETRIC, UNSIGNED, Format, Parity, Passport, Precision, Target
+from toolkit.publishing import publish
 
 # pictures on which values are looked at for the range of fp16
 RANGE_IMAGES = 256

@@ -14,7 +14,7 @@ from exporters.proving.parity import judge
 from exporters.proving.proof import make_proof
 from exporters.run.context import RunContext, context_of
 from exporters.run.engine import compare_engine, hold_engine
-from exporters.run.publish import LOSSES, inherited, publish_folder
+from exporters.run.publish import LOSSES, inherited
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.backends.openvino import GRAPH_FILE, IR
@@ -25,6 +25,7 @@ from toolkit.exporting.placing import export_path
 from toolkit.graphs import GRAPH
 from toolkit.machine.packages import package_version
 from toolkit.passports import Format, Passport, Precision, Target
+from toolkit.publishing import publish_folder
 
 # facts of the graph that are facts of what is made of it, too
 PASSED_ON = ("outputs", "softmax", "int8_dialect", "reduced_range", *LOSSES)

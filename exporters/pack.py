@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from exporters.proving.proof import proof_path
 from exporters.run.context import context_of
-from exporters.run.publish import inherited, publish
+from exporters.run.publish import inherited
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.choices import Budget
@@ -23,6 +22,7 @@ from toolkit.exporting.placing import export_path
 from toolkit.graphs import GRAPH
 from toolkit.machine.cpu import cpu
 from toolkit.passports import SYMMETRIC, UNSIGNED, Dialect, Format, Passport, Precision
+from toolkit.publishing import proof_path, publish
 
 # what a machine may be fastest with, beside the fp32 graph that the pack is made of
 WANTED: tuple[tuple[Precision, Dialect | None], ...] = (

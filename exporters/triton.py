@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from exporters.repository.config import FILES, ModelRunner, labels_text, model_config
 from exporters.run.context import context_of
-from exporters.run.publish import LOSSES, inherited, publish_folder
+from exporters.run.publish import LOSSES, inherited
 from toolkit.artifacts import Artifact, hash_file
 from toolkit.backends import BACKENDS
 from toolkit.checkpoints import tool_versions
@@ -22,6 +22,7 @@ from toolkit.exporting.placing import export_path
 from toolkit.graphs import GRAPH
 from toolkit.opening import Selection
 from toolkit.passports import Format, Passport, Precision
+from toolkit.publishing import publish_folder
 from toolkit.resolving import resolve_choice
 from toolkit.telling import Tell
 from toolkit.tensorrt import PLAN

@@ -14,10 +14,10 @@ from exporters.graphs.form import wanted_answers
 from exporters.graphs.half import to_bfloat16
 from exporters.proving.further import compare_further, further_in
 from exporters.proving.parity import compare, judge
-from exporters.proving.proof import make_proof, proof_path
+from exporters.proving.proof import make_proof
 from exporters.run.context import RunContext, context_of
 from exporters.run.engine import compare_engine, hold_engine
-from exporters.run.publish import LOSSES, inherited, publish
+from exporters.run.publish import LOSSES, inherited
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.checkpoints import tool_versions
@@ -29,6 +29,7 @@ from toolkit.graphs.reading import read_graph
 from toolkit.graphs.running import logits
 from toolkit.machine.cuda import gpus
 from toolkit.passports import SYMMETRIC, Format, Passport, Precision, Target
+from toolkit.publishing import proof_path, publish
 from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, FLAVOURS, load
 from toolkit.tensorrt.network import ParsedNetwork, parse
 

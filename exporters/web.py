@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar
 from exporters.browser.choosing import FilledFolder, FolderMaker
 from exporters.browser.runtime import PACKAGE, VERSION, WEBGPU_FILES, runtime
 from exporters.browser.visiting import Browser, ProofRecord, find_browser, require_browser, visit
-from exporters.proving.proof import proof_path, proven
+from exporters.proving.proof import proven
 from exporters.run.context import context_of
-from exporters.run.publish import LOSSES, inherited, publish_folder
+from exporters.run.publish import LOSSES, inherited
 from toolkit.artifacts import Artifact, now
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError
@@ -25,6 +25,7 @@ from toolkit.figures import bytes_text
 from toolkit.graphs import GRAPH
 from toolkit.machine.cpu import cpu
 from toolkit.passports import Format, Passport, Precision, Verification
+from toolkit.publishing import proof_path, publish_folder
 from toolkit.sites import SITE
 from toolkit.telling import Tell
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit import zoo
-from toolkit.artifacts import CHECKPOINT, Artifact, artifact_name, artifact_path, hash_file, stamp, writing
+from toolkit.artifacts import CHECKPOINT, Artifact, artifact_name, artifact_path, hash_file
 from toolkit.errors import CnnkitError, CorruptError, ShapeError, needs_extra
 from toolkit.machine.packages import DISTRIBUTION, package_version
 from toolkit.models import ModelSpec
 from toolkit.passports import Passport, TensorSpec
 from toolkit.preprocessing import Preprocessing
+from toolkit.publishing import publish
 from toolkit.weights import give, unshared
 
 if TYPE_CHECKING:
@@ -61,10 +62,13 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], passport: Passport) ->
     from safetensors.torch import save
 
     clean = unshared({name: value.detach().cpu().contiguous() for name, value in sorted(state.items())})
-    with writing(path) as part:
+
+    def draft(part: Path) -> Passport:
         # bytes first: safetensors' own writer hides a full disk in an error of its own
         part.write_bytes(save(clean))
-    return stamp(path, passport)
+        return passport
+
+    return publish(path, draft)
 
 
 def load_state(artifact: Artifact) -> dict[str, Tensor]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from exporters.browser.runtime import FILES, VERSION, WEBGPU_FILES, packed_name
-from exporters.proving.proof import proof_path
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import needs_extra
+from toolkit.publishing import proof_path
 from toolkit.sites import HEADERS
 
 PAGE = Path(__file__).parent / "page"

@@ -15,9 +15,9 @@ from typing import Annotated, Any, ClassVar
 
 from exporters.containers.command import GRPC_PORT, HTTP_PORT, ServerCommand
 from exporters.containers.trial import CALLERS, ServerTrial, ServerUsage, trial, wanted
-from exporters.proving.proof import proof_path, recorded
+from exporters.proving.proof import recorded
 from exporters.run.context import RunContext, context_of
-from exporters.run.publish import LOSSES, inherited, publish_folder
+from exporters.run.publish import LOSSES, inherited
 from toolkit.artifacts import Artifact, now, open_artifact, sidecar
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, UnavailableError, needs_extra
@@ -27,6 +27,7 @@ from toolkit.figures import mebibytes_text
 from toolkit.graphs import GRAPH
 from toolkit.machine.cpu import cpu
 from toolkit.passports import Format, Passport, Precision
+from toolkit.publishing import proof_path, publish_folder
 from toolkit.telling import Tell
 
 MODELS_FOLDER = "models"

@@ -32,6 +32,7 @@ from toolkit.exporting.further import Further
 from toolkit.graphs import GRAPH
 from toolkit.markup import html_table
 from toolkit.passports import SYMMETRIC, Passport, Verification
+from toolkit.publishing import proof_path
 from toolkit.traces import timed
 
 IMAGES = 64
@@ -95,11 +96,6 @@ class Verdict:
     def _repr_html_(self) -> str:
         facts = (("ok" if self.ok else "failed", self.summary),)
         return html_table((), facts, self.path.name)
-
-
-def proof_path(path: Path) -> Path:
-    """Return where the proof of a file lies: `<file>.proof.safetensors`."""
-    return path.with_name(path.name + ".proof.safetensors")
 
 
 def make_proof(

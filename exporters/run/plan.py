@@ -12,7 +12,6 @@ from exporters.proving.proof import proven
 from exporters.run.cache import asked, export_key, stored
 from exporters.run.context import RunContext
 from exporters.run.ignored import typed_fields
-from exporters.run.publish import make_writable
 from exporters.run.report import Missed, Report
 from exporters.run.source import remove_leftovers
 from toolkit.artifacts import Artifact
@@ -32,6 +31,7 @@ from toolkit.exporting.evidence import data_fingerprint
 from toolkit.exporting.placing import export_path, refuse_another_network
 from toolkit.graphs import GRAPH
 from toolkit.passports import Dialect, Precision
+from toolkit.publishing import make_writable
 from toolkit.telling import Tell
 
 # what a step is made once for: exporter, precision, dialect

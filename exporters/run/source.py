@@ -9,7 +9,6 @@ from typing import Any
 
 from exporters.graphs.ends import require_provable
 from exporters.graphs.form import refuse_softmax
-from exporters.run.publish import remove_export
 from toolkit.artifacts import (
     Artifact,
     find_artifacts,
@@ -27,6 +26,7 @@ from toolkit.graphs.reading import hash_graph, read_normalised
 from toolkit.graphs.recognising import dialect_of
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.passports import BY_SOURCE, Passport, TensorSpec
+from toolkit.publishing import remove_artifact
 from toolkit.telling import Tell, silent
 
 
@@ -163,5 +163,5 @@ def remove_leftovers(source: Artifact, options: ExportOptions, tell: Tell) -> No
     """
     for path, placed in others_of(source, options):
         if both_elsewhere(placed, source.passport) and placed.source_sha256 is not None:
-            remove_export(path)
+            remove_artifact(path)
             tell(f"removed {path}: it was made of the file that was replaced")

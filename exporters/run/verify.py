@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from exporters.proving.proof import Verdict, check_proof, read_proof, recorded
-from exporters.run.publish import take_turn
 from toolkit.artifacts import (
     CHECKPOINT,
     Artifact,
@@ -24,6 +23,7 @@ from toolkit.backends import EngineOptions, openers
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.exporting import EXPORTERS, Exporter
 from toolkit.graphs import GRAPH
+from toolkit.publishing import take_turn
 from toolkit.telling import Tell, silent
 
 

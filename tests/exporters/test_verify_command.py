@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from exporters.proving.proof import Verdict, proof_path, read_proof
+from exporters.proving.proof import Verdict, read_proof
 from exporters.run.verify import build_again, record
 from exporters.trt import TrtOptions
 from tests.exporters.conftest import cnnkit_json, cnnkit_run, export_one
@@ -22,6 +22,7 @@ from toolkit.backends import BACKENDS
 from toolkit.errors import NotFoundError
 from toolkit.exporting import EXPORTERS
 from toolkit.passports import AccuracyDrop, Target
+from toolkit.publishing import proof_path
 from toolkit.telling import silent
 
 onnx = pytest.importorskip("onnx")

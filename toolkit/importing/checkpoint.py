@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from toolkit import zoo
-from toolkit.artifacts import Artifact, artifact_name, artifact_path, hash_file, stamp, writing
+from toolkit.artifacts import Artifact, artifact_name, artifact_path, hash_file
 from toolkit.backends import Engine, EngineOptions, opener
-from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.errors import NotFoundError
 from toolkit.importing import Imported, ImportRequest
 from toolkit.importing.inputs import PictureInput
 from toolkit.importing.judging import Progress, judge_import
 from toolkit.importing.pixels import SettledPixels
-from toolkit.importing.placing import refuse_taken, remove_outdated
+from toolkit.importing.placing import refuse_taken_checkpoint, remove_outdated
 from toolkit.importing.run import imported
 from toolkit.importing.weights import WeightsImport, import_weights
 from toolkit.opening import require_torch
 from toolkit.passports import Passport
+from toolkit.publishing import publish
 from toolkit.telling import Tell
 
 
@@ -43,9 +43,7 @@ def import_checkpoint(
     name = request.name or artifact_name(spec.name)
     path = artifact_path(request.root, name)
     if request.source.is_file() and not request.fresh:
-        if path.exists():
-            raise CnnkitError(f"{path} is there already; add --name OTHER to keep both, or --replace")
-        refuse_taken(request.root, name, hash_file(request.source), fresh=False)
+        refuse_taken_checkpoint(request.root, name, hash_file(request.source))
     with tempfile.TemporaryDirectory(prefix="cnnkit-") as folder:
         job = WeightsImport(
             request=request,
@@ -75,8 +73,11 @@ def import_checkpoint(
         settled = SettledPixels(preprocessing=prepared, origin="as given")
         judged = judge_import(request, passport, taken, settled, opening, tell=note, progress=progress)
         same = path.exists() and hash_file(path) == hash_file(drafted.path)
-        with writing(path) as part:
+
+        def draft(part: Path) -> Passport:
             part.write_bytes(drafted.path.read_bytes())
-    made = stamp(path, dataclasses.replace(judged.passport, created=None))
+            return judged.passport
+
+        made = publish(path, draft)
     remove_outdated(request.root, name, made, note, same=same)
     return imported(made, judged, said)

@@ -14,14 +14,12 @@ from toolkit.artifacts import (
     check_name,
     find_artifacts,
     is_shipped,
-    sidecar,
-    stamp,
-    writing,
 )
 from toolkit.errors import CnnkitError
 from toolkit.graphs import GRAPH
 from toolkit.graphs.facts import write_facts
 from toolkit.passports import Passport
+from toolkit.publishing import publish, remove_artifact
 from toolkit.telling import Tell
 
 
@@ -46,6 +44,17 @@ def refuse_taken(root: Path, name: str, imported_sha256: str, *, fresh: bool) ->
         )
 
 
+def refuse_taken_checkpoint(root: Path, name: str, imported_sha256: str) -> None:
+    """Raise CnnkitError where a checkpoint would take the place of another one."""
+    path = artifact_path(root, name)
+    known = next((found for beside, found in _own(root, name) if beside == path), None)
+    if known is not None and known.imported_sha256 == imported_sha256:
+        return  # the same file again: what was made of it goes where it is read otherwise now
+    if path.exists():
+        raise CnnkitError(f"{path} is there already; add --name OTHER to keep both, or --replace")
+    refuse_taken(root, name, imported_sha256, fresh=False)
+
+
 def write_imported(root: Path, name: str, model: Any, passport: Passport, tell: Tell) -> Artifact:
     """Write the graph with its passport, and take away what was made of another network of that name."""
     path = artifact_path(root, name, f".{GRAPH}")
@@ -53,11 +62,13 @@ def write_imported(root: Path, name: str, model: Any, passport: Passport, tell: 
     # one file gives other graphs with other --logits or --fix, and is fed otherwise with another layout
     same = before is not None and before.input == passport.input and _holds_graph(path, model)
     write_facts(model, passport)
-    with writing(path) as part:
+
+    def draft(part: Path) -> Passport:
         part.write_bytes(model.SerializeToString(deterministic=True))
-    made = stamp(path, passport)
+        return passport
+
+    made = publish(path, draft)
     remove_outdated(root, name, made, tell, same=same)
-    _proof(path).unlink(missing_ok=True)
     return made
 
 
@@ -68,7 +79,7 @@ def remove_outdated(root: Path, name: str, made: Artifact, tell: Tell, *, same: 
     """
     for beside, found in _own(root, name):
         if beside != made.path and not (same and _still_holds(found, made.passport)):
-            _remove(beside)
+            remove_artifact(beside)
             tell(f"removed {beside}: it was made of what had the name {name} before")
 
 
@@ -101,18 +112,3 @@ def _still_holds(made: Passport, now: Passport) -> bool:
     if now.format == GRAPH:  # what is made of a checkpoint does not say which file that came from
         facts.append("imported_sha256")
     return all(getattr(made, fact) == getattr(now, fact) for fact in facts)
-
-
-def _proof(path: Path) -> Path:
-    return path.with_name(path.name + ".proof.safetensors")
-
-
-def _remove(path: Path) -> None:
-    import shutil
-
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-    for beside in (sidecar(path), _proof(path)):
-        beside.unlink(missing_ok=True)

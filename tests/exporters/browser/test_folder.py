@@ -19,7 +19,6 @@ from exporters.browser.choosing import FolderMaker
 from exporters.browser.folder import ABOUT, MODEL, PASSPORT, PROOF
 from exporters.browser.runtime import FILES, WASM, runtime
 from exporters.browser.visiting import require_browser
-from exporters.proving.proof import proof_path
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from tests.serve.conftest import serving
 from toolkit.artifacts import (
@@ -33,6 +32,7 @@ from toolkit.artifacts import (
 )
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, UnavailableError
 from toolkit.graphs.reading import load_graph
+from toolkit.publishing import proof_path
 
 PACKED_WASM = f"{WASM}.gz"
 

@@ -13,12 +13,12 @@ import pytest
 
 from exporters.engines.building import receipt, shape_profile
 from exporters.engines.targets import capabilities, choose_flavour, choose_targets
-from exporters.proving.proof import proof_path
 from exporters.trt import TrtOptions
 from tests.exporters.conftest import cnnkit_json, export_one
 from toolkit.artifacts import Artifact, open_artifact
 from toolkit.errors import CnnkitError, GateError, ShapeError, UnavailableError
 from toolkit.exporting import ExportOptions
+from toolkit.publishing import proof_path
 from toolkit.tensorrt.flavours import FLAVOURS, load, onnx_nodes
 from toolkit.tensorrt.network import parse
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exporters.proving.proof import again, proof_path
+from exporters.proving.proof import again
 from exporters.run.cache import asked
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from toolkit.artifacts import Artifact, open_artifact
@@ -21,6 +21,7 @@ from toolkit.exporting import EXPORTERS, Exporter, ExportOptions
 from toolkit.exporting.evidence import data_fingerprint
 from toolkit.machine.cpu import Cpu
 from toolkit.passports import DatasetRef
+from toolkit.publishing import proof_path
 from toolkit.tensorrt.flavours import FLAVOURS
 
 

@@ -9,18 +9,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from exporters.proving.proof import read_proof
-from exporters.run.publish import make_writable, publish, publish_folder
 from tests.exporters.conftest import cnnkit_run
 from toolkit.artifacts import Artifact, open_artifact, sidecar
 from toolkit.errors import CnnkitError, GateError
 from toolkit.passports import Passport
+from toolkit.publishing import make_writable, publish, publish_folder
 
 
 def files(folder: Path) -> set[str]:
@@ -44,32 +43,41 @@ def test_a_failed_check_leaves_the_older_file_and_passport(root: Path) -> None:
     assert {name: (old.path.parent / name).read_bytes() for name in files(old.path.parent)} == before
 
 
-def test_a_folder_whose_passport_cannot_be_written_leaves_the_older_one(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("older", [True, False])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_has_a_passport_that_cannot_be_written_leaves_what_was_there(
+    kind: str, older: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passport = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx").passport
-    folder = tmp_path / "made"
-    folder.mkdir()
-    path = folder / "net.triton"
+    path = tmp_path / "made" / "net.triton"
 
-    def filled(text: str) -> Callable[[Path], None]:
-        return lambda part: (part / "model").write_text(text) and None
+    def made(text: str) -> Artifact:
+        def fill(part: Path) -> Passport:
+            (part / "model" if kind == "folder" else part).write_text(text)
+            return passport
 
-    def proved(proof: bytes) -> Callable[[Artifact], tuple[Passport, bytes]]:
-        return lambda drafted: (drafted.passport, proof)
+        def proved(drafted: Artifact) -> tuple[Passport, bytes]:
+            return drafted.passport, text.encode()
 
-    first = publish_folder(path, filled("old"), passport, proved(b"first"))
-    kept = {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()}
+        if kind == "file":
+            return publish(path, fill, proved)
+        return publish_folder(path, lambda part: fill(part) and None, passport, proved)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("exporters.run.publish.write_json", full)
+    first = made("old") if older else None
+    kept = {one.name: one.read_bytes() for one in path.parent.glob("*") if one.is_file()}
+    monkeypatch.setattr("toolkit.publishing.write_json", full)
     with pytest.raises(CnnkitError, match=r"cannot write .*net\.triton: No space left on device"):
-        publish_folder(path, filled("new"), passport, proved(b"second"))
-    assert {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()} == kept
-    assert open_artifact(path).passport == first.passport
-    assert files(folder) == {"net.triton", *(set(kept) - {".turn"})}
+        made("new")
+    assert {one.name: one.read_bytes() for one in path.parent.iterdir() if one.is_file()} | {
+        ".turn": b""
+    } == kept | {".turn": b""}
+    assert path.exists() is older
+    if first is not None:
+        assert open_artifact(path).passport == first.passport
+    assert files(path.parent) == {*(kept.keys() - {".turn"}), *(["net.triton"] if older else [])}
 
 
 def test_a_gate_that_nothing_can_judge_exits_1_and_announces_nothing(root: Path) -> None:

@@ -10,15 +10,15 @@ from typing import Annotated, ClassVar, Literal
 
 from exporters.graphs.form import wanted_answers
 from exporters.proving.parity import compare, judge
-from exporters.proving.proof import proof_path
 from exporters.run.context import context_of
-from exporters.run.publish import inherited, publish
+from exporters.run.publish import inherited
 from toolkit.artifacts import Artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need, Option
 from toolkit.exporting.evidence import answers_of
 from toolkit.exporting.placing import export_path
 from toolkit.passports import Format, Passport, Precision
+from toolkit.publishing import proof_path, publish
 
 
 @dataclass(frozen=True, kw_only=True)

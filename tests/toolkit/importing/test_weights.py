@@ -53,8 +53,10 @@ def test_weights_of_one_score_stand_for_two_classes(colours: Path, tmp_path: Pat
     assert cnnkit.show(str(made.path)).rows[-1].output_shape == (1, 1)
     # what was exported of it goes where others take its place
     graph = made.path.with_suffix(".onnx")
-    cnnkit.import_(file, dataset=pair, **given)
+    cnnkit.import_(file, dataset=pair, **{**given, "fresh": False})  # the same file needs no leave
     assert graph.exists()
+    with pytest.raises(CnnkitError, match="is there already; add --name OTHER"):
+        cnnkit.import_(saved(tmp_path / "other.pth", 3), **{**given, "fresh": False})
     told: list[str] = []
     cnnkit.import_(saved(tmp_path / "other.pth", 3), tell=told.append, **given)
     assert not graph.exists()
