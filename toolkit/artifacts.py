@@ -202,19 +202,69 @@ def artifact_path(root: Path, name: str, ending: str = CHECKPOINT_SUFFIX) -> Pat
 def find_artifacts(root: Path, name: str | None = None) -> list[tuple[Path, Passport]]:
     """Return every artifact under `root` and among the shipped ones, newest first, by passport.
 
-    Files whose passport cannot be read are left out here; opening one by its path says why.
+    Files whose passport cannot be read are not among them: `find_damaged` returns those.
     """
     found: list[tuple[Path, Passport]] = []
+    for path in _with_passports(root, name):
+        with contextlib.suppress(CorruptError, NotFoundError):
+            found.append((path, read_passport(path)))
+    return sorted(found, key=lambda entry: entry[1].created or "", reverse=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamagedArtifact:
+    """A file whose passport cannot be read, and why; the rest is what that or the file still tells.
+
+    `format` is the ending of its name where the passport does not say it, `created` the passport's own time.
+    """
+
+    path: Path
+    error: CorruptError
+    format: Format
+    precision: str | None
+    created: str
+
+
+def find_damaged(root: Path, name: str) -> list[DamagedArtifact]:
+    """Return every file of a name under `root` whose passport is there and cannot be read, newest first."""
+    found: list[DamagedArtifact] = []
+    for path in _with_passports(root, name):
+        if is_shipped(path):
+            continue
+        try:
+            read_passport(path)
+        except NotFoundError:
+            continue
+        except CorruptError as error:
+            found.append(_damaged(path, error))
+    return sorted(found, key=lambda one: one.created, reverse=True)
+
+
+def _damaged(path: Path, error: CorruptError) -> DamagedArtifact:
+    told: dict[str, Any] = {}
+    with contextlib.suppress(CorruptError, FileNotFoundError):
+        data = schema.read_json(sidecar(path))
+        told = data if isinstance(data, dict) else {}
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    texts = {key: value for key, value in told.items() if isinstance(value, str)}
+    return DamagedArtifact(
+        path=path,
+        error=error,
+        format=texts.get("format", path.suffix[1:]),
+        precision=texts.get("precision"),
+        created=texts.get("created", written),
+    )
+
+
+def _with_passports(root: Path, name: str | None) -> Iterator[Path]:
+    """Yield the files beside which a passport lies, under `root` and among the shipped ones."""
     name = None if name is None else artifact_name(name)
     for folder in (root, shipped_root()):
         pattern = f"{name}/{name}.*.json" if name else "*/*.json"
         for beside in sorted(folder.glob(pattern)) if _plain(name) else []:
             path = beside.with_suffix("")
-            if not path.exists():
-                continue
-            with contextlib.suppress(CorruptError, NotFoundError):
-                found.append((path, read_passport(path)))
-    return sorted(found, key=lambda entry: entry[1].created or "", reverse=True)
+            if path.exists():
+                yield path
 
 
 def _plain(name: str | None) -> bool:

@@ -13,6 +13,7 @@ from toolkit.artifacts import (
     CHECKPOINT_SUFFIX,
     Artifact,
     find_artifacts,
+    find_damaged,
     is_shipped,
     open_artifact,
     sidecar,
@@ -73,8 +74,9 @@ def open_model(text: str | None, selection: Selection) -> Artifact:
     name = newest_name(selection) if text is None else text
     if selection.untrained:
         return _open_untrained(name, selection)
-    known = standing(selection.root, name)
-    fitting = [path for path, passport in known if fits(passport, selection)]
+    found = standing(selection.root, name)
+    fitting = [path for path, passport in found if fits(passport, selection)]
+    _refuse_newer_damaged(name, selection, [known for path, known in found if path in fitting])
     if not fitting and selection.precision == "fp32":
         # a network that came halved or quantised has that one precision: its name means it
         own = replace(selection, precision=_own_precision(selection, name))
@@ -99,6 +101,20 @@ def standing(root: Path, name: str) -> list[tuple[Path, Passport]]:
         return not is_shipped(path) or origin_of(root, Artifact(path=path, passport=passport)) == newest
 
     return [(path, passport) for path, passport in found if stands(path, passport)]
+
+
+def _refuse_newer_damaged(name: str, selection: Selection, fitting: Sequence[Passport]) -> None:
+    """Raise the CorruptError of a passport that cannot be read where its file may be the one that is meant.
+
+    An older file that fits would answer in its place, and nobody would notice.
+    """
+    if selection.untrained:
+        return
+    newest = fitting[0].created or "" if fitting else ""
+    asked = (None, selection.precision, selection.computed.get(selection.precision))
+    for one in find_damaged(selection.root, name):
+        if one.format in selection.formats and one.precision in asked and one.created > newest:
+            raise one.error
 
 
 def take_weights(model: str | Path | None, file: Path | str | None, root: Path) -> str | Path | None:

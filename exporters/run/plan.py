@@ -28,7 +28,7 @@ from toolkit.exporting import (
     reaches,
 )
 from toolkit.exporting.evidence import data_fingerprint
-from toolkit.exporting.placing import export_path, refuse_another_network
+from toolkit.exporting.placing import export_path, refuse_another_network, refuse_unknown
 from toolkit.graphs import GRAPH
 from toolkit.passports import Dialect, Precision
 from toolkit.publishing import make_writable
@@ -187,6 +187,7 @@ class ExportRun:
         found = None if self.request.fresh else stored(path, key)
         if found:
             return Exported(artifact=found, seconds=0.0, cached=True)
+        refuse_unknown(path, source.path, fresh=self.request.fresh, tell=self.tell)
         self.tell(f"exporting {source.path.name} to {path.name} …")
         self.context.key = key
         return exporter.export(source, options, self.context)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.toolkit.test_artifacts import passport
-from toolkit.artifacts import Artifact, artifact_path, read_passport, stamp, write_bytes
+from toolkit.artifacts import Artifact, artifact_path, read_passport, sidecar, stamp, write_bytes
 from toolkit.checkpoints import load_module
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.opening import Selection, describe, is_path, newest_name, open_model
@@ -39,6 +40,22 @@ def test_a_path_opens_that_file_with_its_hash_checked(tmp_path: Path) -> None:
     path.write_bytes(b"other")
     with pytest.raises(CorruptError, match="SHA-256"):
         open_model(str(path), selection(tmp_path))
+
+
+def test_a_newer_file_with_a_damaged_passport_is_the_error_and_no_older_one_answers(tmp_path: Path) -> None:
+    path = put(tmp_path, "lenet", created="2026-01-02T00:00:00+00:00")
+    half = put(tmp_path, "lenet", "fp16", created="2026-01-01T00:00:00+00:00")
+    beside = sidecar(path)
+    told = json.loads(beside.read_text())
+    beside.write_text(json.dumps({**told, "metrics": {"test_accuracy": "0.9"}}))
+    with pytest.raises(CorruptError, match=r"lenet\.onnx\.json .*test_accuracy"):
+        open_model("lenet", selection(tmp_path))
+    assert open_model("lenet", selection(tmp_path, precision="fp16")).path == half
+    with pytest.raises(NotFoundError, match="not as safetensors fp32"):
+        open_model("lenet", selection(tmp_path, formats=("safetensors",)))
+    beside.write_text("{")
+    with pytest.raises(CorruptError, match="damaged and no readable JSON"):
+        open_model("lenet", selection(tmp_path))
 
 
 def test_a_missing_precision_says_what_is_here_and_how_to_make_it(tmp_path: Path) -> None:

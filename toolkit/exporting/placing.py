@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from toolkit.artifacts import CHECKPOINT, Artifact, artifact_path, find_artifacts, is_shipped
-from toolkit.errors import CnnkitError
+from toolkit.artifacts import (
+    CHECKPOINT,
+    Artifact,
+    artifact_path,
+    find_artifacts,
+    is_shipped,
+    read_passport,
+    sidecar,
+)
+from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.exporting import Exporter, ExportOptions
 from toolkit.graphs import GRAPH
 from toolkit.passports import Passport
+from toolkit.telling import Tell
 
 
 def export_name(source: Artifact, options: ExportOptions) -> str:
@@ -48,6 +57,30 @@ def refuse_another_network(source: Artifact, options: ExportOptions) -> None:
             f"{source.path} would be exported as {name}, and {path} is {whose} ({about}): "
             "of `cnnkit export`, `--name OTHER` keeps both, `--fresh` replaces what is there"
         )
+
+
+def refuse_unknown(path: Path, source: Path, *, fresh: bool, tell: Tell) -> None:
+    """Raise CnnkitError where a file of no readable passport lies in a place, unless `fresh` replaces it.
+
+    Whose it is nobody can tell, and it may be the only copy. That `source` itself is replaced is told.
+    """
+    if path.resolve() == source.resolve():
+        if not sidecar(path).exists():
+            tell(f"{path} lies where it goes itself: it is replaced by the graph as cnnkit writes it")
+        return
+    if fresh or not path.exists():
+        return
+    try:
+        read_passport(path)
+    except CorruptError as error:
+        why = f"its passport cannot be read ({error})"
+    except NotFoundError:
+        why = f"it has no passport ({sidecar(path).name} is not beside it)"
+    else:
+        return
+    raise CnnkitError(
+        f"{path} is there already, and {why}: `--name OTHER` keeps both, `--fresh` replaces what is there"
+    )
 
 
 def others_of(source: Artifact, options: ExportOptions) -> Iterator[tuple[Path, Passport]]:

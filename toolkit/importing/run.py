@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Artifact
+from toolkit.artifacts import Artifact, artifact_path
 from toolkit.backends import Engine, EngineOptions, opener
 from toolkit.checkpoints import tool_versions
+from toolkit.exporting.placing import refuse_unknown
 from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
 from toolkit.graphs.facts import opset_of
@@ -47,6 +48,8 @@ def import_graph(request: ImportRequest, tell: Tell, progress: Progress) -> Impo
     imported_sha256 = hash_graph(request.source)
     name = name_for(request.source, request.name)
     refuse_taken(request.root, name, imported_sha256, fresh=request.fresh)
+    place = artifact_path(request.root, name, f".{GRAPH}")
+    refuse_unknown(place, request.source, fresh=request.fresh, tell=tell)
     said: list[str] = []
 
     def note(text: str) -> None:

@@ -118,6 +118,26 @@ def test_other_content_never_takes_a_name_in_silence(colours: Path, tmp_path: Pa
     assert any("removed" in line and "net.int8.onnx" in line for line in told)
 
 
+@pytest.mark.parametrize("passport", [None, "{", '{"schema": 2}'])
+def test_a_file_of_which_no_passport_can_be_read_is_never_replaced_unasked(
+    passport: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "net").mkdir(parents=True)
+    path = tmp_path / "out" / "net" / "net.onnx"
+    path.write_bytes(b"somebody's own")
+    if passport is not None:
+        path.with_name("net.onnx.json").write_text(passport)
+    other = ODD["plain"].save(tmp_path / "net.onnx")
+    options = ExportOptions(root=tmp_path / "out")
+    words = r"net\.onnx is there already, and .* passport .*: `--name OTHER` keeps both, `--fresh` replaces"
+    with pytest.raises(cnnkit.errors.CnnkitError, match=words):
+        cnnkit.import_(other, root=tmp_path / "out")
+    with pytest.raises(cnnkit.errors.CnnkitError, match=words):
+        cnnkit.export(other, formats=("onnx",), options=options).require()
+    assert path.read_bytes() == b"somebody's own"
+    assert cnnkit.import_(other, fresh=True, root=tmp_path / "out").path == path
+
+
 def test_a_checkpoint_is_never_given_up_for_a_file(tmp_path: Path) -> None:
     from toolkit.artifacts import shipped_root
 
