@@ -101,9 +101,9 @@ class Bench:
         except ValueError:
             said = (place / "stderr").read_text("utf-8", "replace").strip().splitlines() or ["nothing"]
             raise FailedError(f"{name} failed with status {status}: {said[-1]}") from None
-        if status:
+        if status:  # a table with holes: the next time its cells are tried again
             print(f"  {name}: status {status}, see {place / 'stderr'}", flush=True)
-        write_json(kept, found)
+        write_json(begun if status else kept, before if status else found)
         return found
 
     def _run(self, command: Sequence[str], place: Path) -> tuple[int | None, dict[str, float]]:
