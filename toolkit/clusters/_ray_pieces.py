@@ -77,7 +77,7 @@ class Written:
         self._states_due = 0.0
 
     def look(self, command: subprocess.Popen[bytes], output: Path) -> SiteNews:
-        """Return what changed: all of it every STATES_S and once the command has ended, else what grows.
+        """Return what changed: all every STATES_S, with a first state, and at the end, else what grows.
 
         `output` is what the command prints, told at its end.
         """
@@ -88,8 +88,10 @@ class Written:
         return news
 
     def _news(self, status: int | None, output: Path) -> Iterator[SiteNews]:
-        whole = status is not None or time.monotonic() >= self._states_due
         found = list(_files(self._folder))
+        # a first state is what a lost run can go on from, with all that it was begun with
+        first = _has_state(name for name, _, _ in found) and not _has_state(self._sent)
+        whole = first or status is not None or time.monotonic() >= self._states_due
         changed = [one for one in found if self._sent.get(one[0]) != one[1]]
         if whole:
             self._states_due = time.monotonic() + STATES_S
@@ -119,6 +121,10 @@ class Written:
                 opened.append((name, stack.enter_context(path.open("rb"))))
                 self._sent[name] = state
         return opened
+
+
+def _has_state(names: Iterable[str]) -> bool:
+    return any(name.endswith(STATE) for name in names)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int], Path]]:

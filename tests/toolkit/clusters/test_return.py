@@ -66,7 +66,8 @@ def test_between_whole_looks_only_what_grows_comes_and_a_whole_look_comes_at_onc
     machine: Machine, work: Work
 ) -> None:
     with Return(work, str(machine.root)) as back:
-        machine.write("1", *FILES, STATE)
+        assert not machine.look().more  # nothing is there yet, and the next whole look is due in a while
+        machine.write("1", *FILES, STATE)  # which the first state brings forward
         looks = [machine.look()]
         while looks[-1].more:
             back.take(looks[-1])
