@@ -30,9 +30,10 @@ from toolkit import zoo
 from toolkit.artifacts import write_bytes
 from toolkit.clusters.local import run_child
 from toolkit.errors import unknown_name
+from toolkit.locking import lock
 from toolkit.profiling.measuring.machine import describe_machine
 from toolkit.training import recipes
-from toolkit.training.record.folder import lock, unfinished_runs
+from toolkit.training.record.folder import unfinished_runs
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "docs/results/runs.jsonl"

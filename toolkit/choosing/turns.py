@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 from toolkit import schema
 from toolkit.artifacts import cache_root
 from toolkit.errors import CnnkitError
 from toolkit.figures import duration_text
+from toolkit.locking import lock
 from toolkit.schema import Count
 from toolkit.telling import Tell
 
@@ -48,24 +48,23 @@ def only_one(model: str, limit_s: float, tell: Tell) -> Iterator[float]:
     path = cache_root() / LOCK
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a+")
+        start = time.monotonic()
+        taken = _taken(path, limit_s, tell)
     except OSError:  # a home that cannot be written to has no other one waiting there either
         yield 0.0
         return
-    with lock:
-        start = time.monotonic()
-        _wait(lock, path, limit_s, tell)
-        _note(lock, LockHolder(model=model, process=os.getpid(), began=time.time()))
+    with taken:
+        _note(taken, LockHolder(model=model, process=os.getpid(), began=time.time()))
         try:
             yield time.monotonic() - start
         finally:
-            _note(lock, None)
+            _note(taken, None)
 
 
-def _wait(lock: TextIO, path: Path, limit_s: float, tell: Tell) -> None:
-    """Take the lock; say once who has it."""
+def _taken(path: Path, limit_s: float, tell: Tell) -> IO[str]:
+    """Take the lock; say once who has it. Raises OSError where there can be none."""
     ends, told = time.monotonic() + limit_s, False
-    while not _taken(lock):
+    while (taken := lock(path)) is None:
         if time.monotonic() > ends:
             raise CnnkitError(
                 f"{_who(path)} measures on this machine, and {duration_text(limit_s, rough=True)} were "
@@ -78,25 +77,18 @@ def _wait(lock: TextIO, path: Path, limit_s: float, tell: Tell) -> None:
             )
             told = True
         time.sleep(LOOK_S)
+    return taken
 
 
-def _taken(lock: TextIO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _note(lock: TextIO, holder: LockHolder | None) -> None:
+def _note(taken: IO[str], holder: LockHolder | None) -> None:
     """Write who holds the lock into it; on a full disk nobody is told, and the lock holds as well."""
     import json
 
     with contextlib.suppress(OSError):
-        lock.seek(0)
-        lock.truncate()
-        lock.write(json.dumps(schema.plain(holder)) if holder else "")
-        lock.flush()
+        taken.seek(0)
+        taken.truncate()
+        taken.write(json.dumps(schema.plain(holder)) if holder else "")
+        taken.flush()
 
 
 def _who(path: Path) -> str:

@@ -18,10 +18,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import toolkit
 from toolkit.clusters._ray_pieces import Piece, SiteNews, Written
+from toolkit.locking import lock
 from toolkit.processes import end_with_parent
 
 _LOCK = ".lock"
@@ -45,7 +45,7 @@ class Site:
         _clear(temporary, but=self.root)
         self.root.mkdir(exist_ok=True)
         # shared by all sites of the session: a root that nobody holds was left by a killed one
-        self._held = _held(self.root, fcntl.LOCK_SH)
+        self._held = lock(self.root / _LOCK, shared=True)
 
     def home(self) -> tuple[str, str]:
         """Return the machine's id and the root."""
@@ -142,23 +142,13 @@ def _as_a_child() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _held(root: Path, how: int) -> IO[str] | None:
-    stream = (root / _LOCK).open("w")
-    try:
-        fcntl.flock(stream, how | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
-        return None
-    return stream
-
-
 def _clear(temporary: Path, *, but: Path) -> None:
     """Remove roots of sessions that were killed."""
     for root in temporary.glob(f"{_BEGINNING}*"):
         if root == but or not root.is_dir():
             continue
         with contextlib.suppress(OSError):
-            held = _held(root, fcntl.LOCK_EX)
+            held = lock(root / _LOCK)
             if held is not None:
                 with held:
                     shutil.rmtree(root, ignore_errors=True)

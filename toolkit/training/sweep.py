@@ -19,6 +19,7 @@ from toolkit.clusters.local import LocalWorkplace
 from toolkit.datasets import dataset_of, dataset_words
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, needs_extra
 from toolkit.listings import MOST_PIXELS
+from toolkit.locking import lock
 from toolkit.machine.cpu import usual_threads
 from toolkit.models import Recipe
 from toolkit.schema import Positive
@@ -27,7 +28,7 @@ from toolkit.telling import Tell, silent
 from toolkit.training import jobs
 from toolkit.training.axes import named_axis
 from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, queue, run_cell
-from toolkit.training.record.folder import dated_folder, lock
+from toolkit.training.record.folder import dated_folder
 from toolkit.training.search import SearchPlan, plan_search, run_search
 from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, named_files, read_files
 from toolkit.training.table import Table, cell_label

@@ -17,8 +17,8 @@ import pytest
 from tests.hearing import CNNKIT
 from tests.toolkit.clusters.conftest import TwoNodes, started
 from toolkit.artifacts import hash_file
+from toolkit.locking import lock
 from toolkit.training.jobs import train
-from toolkit.training.record.folder import lock
 from toolkit.training.sweep import sweep
 from toolkit.training.table import Table
 

@@ -20,13 +20,13 @@ from toolkit import zoo
 from toolkit.clusters import Cluster, Demand, Ended, LostWorkError, Sent, Work
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.locking import lock
 from toolkit.models import Recipe
 from toolkit.opening import Selection, open_model
 from toolkit.training import sweep as sweeping
 from toolkit.training.axes import axis_values
 from toolkit.training.cells import cell_name
 from toolkit.training.jobs import make_job
-from toolkit.training.record.folder import lock
 from toolkit.training.sweep import SweepPlan, begin_folder, find_begun, run_sweep, sweep
 from toolkit.training.table import Table, varied
 

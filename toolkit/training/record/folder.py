@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import shutil
-import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -17,6 +14,7 @@ from typing import IO
 from toolkit import schema
 from toolkit.artifacts import write_json
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.locking import lock
 from toolkit.training import TrainingReport
 from toolkit.training.record.facts import RunFacts, differences
 
@@ -33,7 +31,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        self._lock: IO[str] | None = lock(path / _LOCK)
+        try:
+            self._lock: IO[str] | None = lock(path / _LOCK)
+        except OSError as error:
+            raise CnnkitError(
+                f"{path / _LOCK} cannot be locked: {error.strerror}; name another --artifacts folder"
+            ) from None
         if self._lock is None:
             raise CnnkitError(f"another process is training in {path}; wait for it or stop it")
 
@@ -153,22 +156,3 @@ def trained_elsewhere(runs: Path, *, resume: bool = False) -> Iterator[None]:
                 raise CnnkitError(f"another process {does} {path.parent}; wait for it or stop it")
             stack.enter_context(stream)
         yield
-
-
-def lock(path: Path) -> IO[str] | None:
-    """Open and lock a file until it is closed or the process ends; None while another process has it."""
-    stream = path.open("w")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
-        return None
-    # a process that is forked off, as a loader's are, would hold the lock on when this one is killed
-    forgotten = weakref.ref(stream)
-    os.register_at_fork(after_in_child=lambda: _close(forgotten()))
-    return stream
-
-
-def _close(stream: IO[str] | None) -> None:
-    if stream is not None:
-        stream.close()

@@ -1,0 +1,55 @@
+"""A file that is held by one process at a time, and by none once that process is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import REPO
+from toolkit.locking import held, lock
+
+FORKS = """
+import os, sys, time
+from pathlib import Path
+from toolkit.locking import lock
+taken = lock(Path(sys.argv[1]))
+if not os.fork():
+    print(os.getpid(), flush=True)
+time.sleep(100)
+"""
+
+
+def test_a_file_is_held_by_one_or_shared_by_several(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    path.write_text("mine")
+    with held(path):
+        assert lock(path) is lock(path, shared=True) is None
+    one, other = lock(path, shared=True), lock(path, shared=True)
+    assert one is not None
+    assert other is not None
+    assert lock(path) is None
+    with one, other:
+        assert path.read_text() == "mine"
+    with held(path):
+        pass
+
+
+def test_a_child_that_was_forked_off_does_not_hold_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    words = [sys.executable, "-c", FORKS, str(path)]
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            assert lock(path) is None
+            parent.kill()
+            parent.wait()
+            taken = lock(path)
+            assert taken is not None
+            taken.close()
+        finally:
+            os.kill(child, signal.SIGKILL)
