@@ -25,6 +25,7 @@ from toolkit.exporting.placing import export_path
 from toolkit.graphs import GRAPH
 from toolkit.machine.packages import package_version
 from toolkit.passports import Format, Passport, Precision, Target
+from toolkit.processes import child
 from toolkit.publishing import publish_folder
 
 # facts of the graph that are facts of what is made of it, too
@@ -85,12 +86,9 @@ def _save(graph: Path, folder: Path, meanwhile: Callable[[], object]) -> None:
     """Write a graph as IR, doing more meanwhile. Raises CorruptError where OpenVINO cannot read it."""
     # -P: a file of that name in the folder that the user works in is not OpenVINO
     command = [sys.executable, "-P", "-c", SAVE, str(graph), str(folder / GRAPH_FILE)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as saving:
-        try:
-            meanwhile()
-        except BaseException:
-            saving.kill()
-            raise
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with child(command, grace_s=0, text=True, **pipes) as saving:
+        meanwhile()
         said = saving.communicate()[1]
     if saving.returncode:
         why = (said.strip().splitlines() or ["no reason given"])[-1].removeprefix("-- ")

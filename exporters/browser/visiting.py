@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -19,6 +18,7 @@ import msgspec
 
 from exporters.browser.folder import MODEL, WEBGPU
 from toolkit.errors import CnnkitError, UnavailableError
+from toolkit.processes import child
 from toolkit.sites import site
 
 # names a browser's program, or none at all
@@ -28,6 +28,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 FIREFOXES = ("firefox", "firefox-esr")
 # a page that says nothing for so long is stuck; large networks get the time that their size takes to load
 VISIT_S = 120.0
+END_S = 5.0
 RACE = Path(__file__).parent / "race.html"
 BYTES_PER_S = 2_000_000
 
@@ -187,18 +188,10 @@ class _Sent(Generic[Record]):
 def _opened(browser: Browser, address: str, webgpu: bool) -> Iterator[subprocess.Popen[bytes]]:
     """Run a browser with a profile of its own until the block ends; nothing of either stays."""
     with tempfile.TemporaryDirectory(prefix="cnnkit-browser-", ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen(
-            _command(browser, profile, address, webgpu),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            # its children are ended with it
-            start_new_session=True,
-        )
-        try:
+        command = _command(browser, profile, address, webgpu)
+        silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        with child(command, grace_s=END_S, **silent) as process:
             yield process
-        finally:
-            _end(process)
 
 
 def _command(browser: Browser, profile: str, address: str, webgpu: bool) -> Sequence[str]:
@@ -216,15 +209,3 @@ def _command(browser: Browser, profile: str, address: str, webgpu: bool) -> Sequ
     graphics = "--enable-unsafe-webgpu" if webgpu else "--disable-gpu"
     place = [f"--user-data-dir={profile}", "--disable-dev-shm-usage", graphics]
     return [browser.program, "--headless=new", *sandbox, *quiet, *place, address]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-            if number == signal.SIGTERM:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            return

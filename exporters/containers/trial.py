@@ -21,12 +21,14 @@ from exporters.proving.proof import Proof, Verdict, check_proof, proof_inputs, r
 from toolkit.answering import filled
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError, UnavailableError
+from toolkit.processes import child
 
 # `none` leaves the trial out
 NAMED = "CNNKIT_TRIAL"
 NOBODY = "none"
 START_S = 300.0
 LOAD_S = 1.0
+END_S = 20.0
 CALLERS = 4
 
 
@@ -74,28 +76,15 @@ def trial(artifact: Artifact, command: ServerCommand) -> ServerTrial:
 @contextlib.contextmanager
 def started(words: list[str], python: str = sys.executable) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run a server until the block ends; yield its process and the port that it says it listens on."""
-    process = subprocess.Popen(
-        [python, "-m", "cnnkit", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    late = threading.Timer(START_S, process.kill)
-    late.start()
-    try:
-        port = _port(process)
-        late.cancel()
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with child([python, "-m", "cnnkit", *words], grace_s=END_S, text=True, **pipes) as process:
+        late = threading.Timer(START_S, process.kill)
+        late.start()
+        try:
+            port = _port(process)
+        finally:
+            late.cancel()
         yield process, port
-    finally:
-        late.cancel()
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
 
 
 def _port(process: subprocess.Popen[str]) -> int:
