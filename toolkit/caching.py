@@ -2,12 +2,13 @@
 
 A folder in the cache is one kind of thing (`stores`, `kernels`, `data`, …), what lies in that folder are
 things of that kind. `$CNNKIT_CACHE_GB` bounds them all together; downloads count, but are never dropped.
+Whoever reads a thing notes that it is used, and whoever writes one makes room for it: `read_thing` and
+`write_thing` do.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -16,14 +17,17 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.artifacts import cache_root
+from toolkit.artifacts import cache_root, write_bytes
 from toolkit.errors import CnnkitError, unknown_name
+from toolkit.figures import bytes_text
+from toolkit.locking import lock
 
 LIMIT = "CNNKIT_CACHE_GB"
 ABOUT = "about.json"  # in a thing that is a folder: what it is, in words
 LOCK = "lock"  # in such a folder: held by the process that fills it
-_DOWNLOADS = "data"  # fetching them again takes a network, which may be gone
+_DOWNLOADS = frozenset(("data", "browser"))  # fetching them again takes a network, which may be gone
 _FILES = "measurements"  # the plain files of the cache: what was measured of this machine
+_LOCKS = ".lock"  # what plain files end with that processes hold: one that is removed would let two in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,31 @@ def cache_folder(kind: str) -> Path:
     return cache_root() / kind
 
 
+def download_folder(kind: str) -> Path:
+    """Return the folder of one kind of downloads, which stay where others go; it need not be there."""
+    assert kind in _DOWNLOADS, f"{kind!r} is not among the kinds of downloads: {sorted(_DOWNLOADS)}"
+    return cache_folder(kind)
+
+
+def read_thing(path: Path) -> bytes:
+    """Return what a file of the cache holds, and note that it is used. Raises OSError."""
+    data = path.read_bytes()
+    note_use(path)
+    return data
+
+
+def write_thing(path: Path, data: bytes) -> None:
+    """Write a file of the cache, whole or not at all, once there is room for it within the limit.
+
+    Raises CnnkitError where there is none, there or on the disk.
+    """
+    limit = limit_bytes()
+    if limit is not None and len(data) > limit:
+        raise CnnkitError(f"{path} needs {bytes_text(len(data))}, and ${LIMIT} allows {bytes_text(limit)}")
+    make_room(len(data), keep=path)
+    write_bytes(path, data)
+
+
 def note_use(path: Path) -> None:
     """Note that something in the cache is used now, so that others are dropped before it."""
     with contextlib.suppress(OSError):
@@ -54,7 +83,7 @@ def kept_things() -> list[Kept]:
     for path in _children(cache_root()):
         if path.is_dir():
             found += [_kept(path.name, one) for one in _children(path)]
-        else:
+        elif path.suffix != _LOCKS:
             found.append(_kept(_FILES, path))
     return sorted(found, key=lambda one: (-one.size_bytes, one.path))
 
@@ -107,7 +136,7 @@ def make_room(wanted: int, *, keep: Path) -> list[Kept]:
     for one in sorted(things, key=lambda one: one.used):
         if over <= 0:
             break
-        if one.kind in (_DOWNLOADS, _FILES) or one.path == keep or not _remove(one.path):
+        if one.kind in (*_DOWNLOADS, _FILES) or one.path == keep or not _remove(one.path):
             continue
         over -= one.size_bytes
         gone.append(one)
@@ -116,7 +145,7 @@ def make_room(wanted: int, *, keep: Path) -> list[Kept]:
 
 def droppable_kinds() -> list[str]:
     """Return the kinds of things that are there and can be made anew without a network."""
-    return sorted({one.kind for one in kept_things()} - {_DOWNLOADS})
+    return sorted({one.kind for one in kept_things()} - _DOWNLOADS)
 
 
 def free(kinds: Collection[str], *, unused_days: float = 0.0) -> list[Kept]:
@@ -153,10 +182,11 @@ def _remove(path: Path) -> bool:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold a folder's lock, where it has one. Raises BlockingIOError while another process does."""
-    lock = folder / LOCK
-    if not lock.exists():
+    if not (folder / LOCK).exists():
         yield
         return
-    with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    stream = lock(folder / LOCK)
+    if stream is None:
+        raise BlockingIOError(f"{folder} is being filled")
+    with stream:
         yield

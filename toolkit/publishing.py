@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import os
 import shutil
@@ -12,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from toolkit.locking import held
 from toolkit.artifacts import Artifact, hash_file, now, sidecar, write_bytes, write_json, writing
 from toolkit.errors import CnnkitError
 from toolkit.passports import Passport
@@ -76,8 +76,7 @@ def make_writable(folder: Path) -> None:
 @contextlib.contextmanager
 def take_turn(folder: Path) -> Iterator[None]:
     """Wait until nobody else moves files into this folder, or writes to a passport in it."""
-    with (folder / ".turn").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(folder / ".turn"):
         yield
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from toolkit.artifacts import hash_file, write_bytes, write_json
-from toolkit.caching import ABOUT, cache_folder, note_use
+from toolkit.caching import ABOUT, download_folder, note_use
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, UnavailableError
 from toolkit.telling import Tell, aloud
 
@@ -39,7 +39,7 @@ NPM_S = 300
 
 def runtime_folder(files: Mapping[str, str] = FILES) -> Path:
     """Return where the cache keeps the runtime's files; they need not be there."""
-    return cache_folder("browser") / f"{PACKAGE}-{VERSION}{'-webgpu' if files is WEBGPU_FILES else ''}"
+    return download_folder("browser") / f"{PACKAGE}-{VERSION}{'-webgpu' if files is WEBGPU_FILES else ''}"
 
 
 def runtime(given: Path | None = None, tell: Tell = aloud, *, files: Mapping[str, str] = FILES) -> Path:

@@ -5,36 +5,19 @@ Versions are read from package metadata, so that a stored answer costs no import
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from exporters.proving.proof import proven
-from toolkit.artifacts import Artifact, hash_file, open_artifact
+from toolkit.artifacts import Artifact, open_artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CorruptError, NotFoundError
-from toolkit.exporting import Exporter, ExportOptions
 
 # facts of a source's passport that an export neither reads nor passes on
 _IDLE = frozenset({"created", "parity", "parity_why", "source_parity", "export_key", "tools", "verified"})
-
-
-def asked(exporter: Exporter, options: ExportOptions, data: Callable[[], str | None]) -> dict[str, Any]:
-    """Return all that one exporter's result depends on besides its source, as plain values.
-
-    Data and a file of one's own model enter by their content, wherever they lie; `data` tells the
-    fingerprint of the former, None where there is none.
-    """
-    found = {name: getattr(options, name) for name in exporter.reads}
-    if options.model_file is not None and options.model_file.is_file() and "model_file" in found:
-        found["model_file"] = hash_file(options.model_file)
-    if "data_dir" in found:
-        found["data_dir"] = data()
-    own = dataclasses.asdict(options.own_of(exporter.options))
-    return {"exporter": exporter.name, **found, "own": own, "machine": exporter.machine(options)}
 
 
 def export_key(source: Artifact, wanted: Mapping[str, Any], packages: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exporters.graphs.form import unmet
 from exporters.proving.proof import proven
-from exporters.run.cache import asked, export_key, stored
+from exporters.run.cache import export_key, stored
 from exporters.run.context import RunContext
 from exporters.run.ignored import typed_fields
 from exporters.run.report import Missed, Report
@@ -28,6 +28,7 @@ from toolkit.exporting import (
     reaches,
 )
 from toolkit.exporting.evidence import data_fingerprint
+from toolkit.exporting.keys import asked
 from toolkit.exporting.placing import export_path, refuse_another_network, refuse_unknown
 from toolkit.graphs import GRAPH
 from toolkit.passports import Dialect, Precision

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Artifact, size_bytes, write_bytes
+from toolkit.artifacts import Artifact, size_bytes
 from toolkit.backends._openvino_files import DEVICE, core
-from toolkit.caching import cache_folder
+from toolkit.caching import cache_folder, read_thing, write_thing
 from toolkit.errors import CnnkitError
 
 # an AlexNet of 187 MB compiles in 0.10 s and is read in 0.18, a LeNet in 0.026 and 0.006
 LARGEST_BYTES = 32_000_000
-# of all that is kept: the oldest goes first
+# of all that is kept: what was used longest ago goes first
 MOST_BYTES = 256_000_000
 DIGEST = 32
 
@@ -57,7 +57,7 @@ def _place(artifact: Artifact, settings: Mapping[str, Any], what: str) -> Path |
 def _read(place: Path) -> bytes | None:
     """Return a kept model; None where there is none, or not as it was written."""
     try:
-        data = place.read_bytes()
+        data = read_thing(place)
     except OSError:
         return None
     return data[DIGEST:] if hashlib.sha256(data[DIGEST:]).digest() == data[:DIGEST] else None
@@ -66,10 +66,10 @@ def _read(place: Path) -> bytes | None:
 def _write(place: Path, data: bytes) -> None:
     """Keep a compiled model where the folder can be written; without one, the next process compiles anew."""
     with contextlib.suppress(CnnkitError, OSError):
-        write_bytes(place, hashlib.sha256(data).digest() + data)
-        older = sorted(place.parent.glob("*.blob"), key=lambda path: path.stat().st_mtime, reverse=True)
+        write_thing(place, hashlib.sha256(data).digest() + data)
+        recent = sorted(place.parent.glob("*.blob"), key=lambda path: path.stat().st_mtime, reverse=True)
         held = 0
-        for path in older:
+        for path in recent:
             held += path.stat().st_size
             if held > MOST_BYTES:
                 path.unlink(missing_ok=True)

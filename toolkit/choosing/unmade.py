@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit import schema
-from toolkit.artifacts import Artifact, now, write_json
-from toolkit.caching import cache_folder, note_use
+from toolkit.artifacts import Artifact, now
+from toolkit.caching import cache_folder, note_use, write_thing
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError
 from toolkit.exporting import EXPORTERS, ExportOptions
+from toolkit.exporting.evidence import data_fingerprint
+from toolkit.exporting.keys import asked
 
 KIND = "unmade"
 
@@ -32,8 +34,8 @@ class Unmade:
 
 def recall(source: Artifact, word: str, options: ExportOptions) -> Unmade | None:
     """Return why a file of a source could not be made with these options; None where that is not known."""
-    path = _path(source, word, options)
     with contextlib.suppress(FileNotFoundError, CnnkitError):
+        path = _path(source, word, options)
         found = schema.convert(Unmade, schema.read_json(path), what=str(path))
         note_use(path)
         return found
@@ -43,20 +45,23 @@ def recall(source: Artifact, word: str, options: ExportOptions) -> Unmade | None
 def remember(source: Artifact, word: str, options: ExportOptions, why: str) -> None:
     """Keep why a file could not be made; where it cannot be kept it is tried again."""
     with contextlib.suppress(CnnkitError, OSError):
-        write_json(_path(source, word, options), schema.plain(Unmade(why=why, created=now())))
+        told = schema.plain(Unmade(why=why, created=now()))
+        write_thing(_path(source, word, options), json.dumps(told, ensure_ascii=False).encode())
 
 
 def _path(source: Artifact, word: str, options: ExportOptions) -> Path:
-    """Return a file named by what a refusal depends on: weights, data, options, machine, time and tools."""
+    """Return a file named by what a refusal depends on: weights, data, options, machine, time and tools.
+
+    Data counts by its content: mended pictures may well let a file be made. Raises CorruptError.
+    """
     exporter = EXPORTERS.load(word)
-    asked = {name: getattr(options, name) for name in exporter.reads}
+    given = asked(exporter, options, lambda: data_fingerprint(source.passport, options.data_dir))
     known = schema.plain(
         {
             "source": source.passport.sha256,
             "dataset": source.passport.dataset,
-            "asked": asked,
+            "asked": given,
             "own": [repr(one) for one in options.own],
-            "machine": dict(exporter.machine(options)),
             "search_s": options.search_s,
             "tools": tool_versions(*exporter.packages),
         }

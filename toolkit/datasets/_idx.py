@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.caching import cache_folder
+from toolkit.caching import download_folder
 from toolkit.datasets import Dataset, Fit, Split, fingerprint
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.fetching import from_debian_package, from_mirrors
@@ -81,7 +81,7 @@ def _find(files: IdxFiles, data_dir: Path | None, fetch: bool) -> tuple[Path, st
         if holds(folder, files):
             return folder, f"{folder} ({label})"
         tried.append(f"{folder} ({label}): not there")
-    kept = cache_folder("data") / files.name
+    kept = download_folder("data") / files.name
     for label, get in _ways(files) if fetch else ():
         try:
             origin = get(kept)
@@ -168,4 +168,4 @@ def given_folders(name: str, data_dir: Path | None) -> list[tuple[str, Path]]:
     """Return (what it is called, folder) for --data-dir, $CNNKIT_DATA and the cache, in that order."""
     roots = {"--data-dir": data_dir, "$CNNKIT_DATA": os.environ.get("CNNKIT_DATA")}
     given = [(label, Path(root, inside)) for label, root in roots.items() if root for inside in ("", name)]
-    return [*given, ("your cache", cache_folder("data") / name)]
+    return [*given, ("your cache", download_folder("data") / name)]

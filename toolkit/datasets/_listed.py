@@ -39,7 +39,7 @@ def in_memory(
     shape = None if isinstance(size, Preprocessing) else size
     target = fitted or plain_pixels(shape or _own_shape(chosen["train"] or held, reading), levels)
     decoded = {
-        part: gather(listing.word, these, target, reading, on_decoded, whole=len(held))
+        part: gather(listing.word, these, target, reading, on_decoded, whole=held)
         for part, these in chosen.items()
     }
     found = (one for part in decoded.values() for one in part.damaged)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy._core.multiarray import _reconstruct
 
-from toolkit.caching import cache_folder
+from toolkit.caching import download_folder
 from toolkit.datasets import Dataset, DatasetSpec, Fit, Split, fingerprint
 from toolkit.datasets._idx import given_folders
 from toolkit.errors import CorruptError, NotFoundError
@@ -112,7 +112,7 @@ def _find(data_dir: Path | None, fetch: bool) -> tuple[dict[str, bytes], Path, s
                 "leave the option out to search elsewhere"
             )
     if fetch:
-        kept = cache_folder("data") / "cifar10" / ARCHIVE
+        kept = download_folder("data") / "cifar10" / ARCHIVE
         try:
             download(URL, kept)
             return _verified(_files(kept) or {}, kept), kept, f"just fetched: {URL}"

@@ -9,12 +9,10 @@ content, so that one that is added, or a data set that is split otherwise, decod
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from toolkit.listings.decodable import Shape, keep_shapes, known_shapes, way_of
 from toolkit.listings.decoding import Decoded, Decoding, decode, decode_one, left_out, place_of
 from toolkit.listings.parts import Member
 from toolkit.listings.rows import DecodedRows, RowFile, StoredRows, decoders
+from toolkit.locking import held
 from toolkit.preprocessing import Preprocessing
 
 # a data set of no more bytes lies in memory while it is used, as those that ship do
@@ -48,19 +47,19 @@ def gather(
     reading: Reading,
     on_decoded: Decoding = lambda done: None,
     *,
-    whole: int | None = None,
+    whole: Sequence[Member] = (),
 ) -> Decoded:
     """Return pictures of a source, decoded: from its store, which is filled with those that it lacks.
 
-    `whole` is how many pictures of the source are wanted in all, in several calls. Few ones are read into
+    `whole` are the pictures of the source that are wanted in all, in several calls. Few ones are read into
     memory, and what there is no room to store is an error only for many. Without a store
     (`reading.store`) each is decoded whenever it is asked for, and once now, to know that it can be.
     """
     if not reading.store:
         return _tried(wanted, target, reading, on_decoded)
-    small = (whole or len(wanted)) * _row_bytes(target) <= IN_MEMORY_BYTES
+    small = len(whole or wanted) * _row_bytes(target) <= IN_MEMORY_BYTES
     try:
-        store = Store.of(word, target, reading.max_pixels)
+        store = Store.of(word, target, reading.max_pixels, wanted=whole or wanted)
         damaged = store.fill(wanted, reading, on_decoded)
     except OSError as error:
         if small:  # as quick without a store
@@ -125,12 +124,20 @@ class Store:
         self._row_bytes = _row_bytes(target)
 
     @classmethod
-    def of(cls, word: str, target: Preprocessing, max_pixels: int = MOST_PIXELS) -> Store:
-        """Return the store of a source, made where there is none. Raises OSError."""
+    def of(
+        cls, word: str, target: Preprocessing, max_pixels: int = MOST_PIXELS, *, wanted: Sequence[Member] = ()
+    ) -> Store:
+        """Return the store of a source, made where there is none. Raises OSError.
+
+        A source without one has the store of any other that holds half of what is wanted: its pictures lay
+        elsewhere then, as they do on the machines of a cluster each time.
+        """
         # another Pillow may decode and resize to other pixels, and another limit let larger pictures in
-        told = repr((word, target.geometry, PIL.__version__, max_pixels))
-        name = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-        store = cls(cache_folder("stores") / name, target)
+        way = _digest(repr((target.geometry, PIL.__version__, max_pixels)))
+        store = cls(cache_folder("stores") / f"{way}-{_digest(word)}", target)
+        if not store.folder.exists():
+            others = (cls(folder, target) for folder in sorted(store.folder.parent.glob(f"{way}-*")))
+            store = next((other for other in others if 2 * other.count(wanted) > len(wanted)), store)
         store.folder.mkdir(parents=True, exist_ok=True)
         if not (store.folder / ABOUT).exists():
             height, width = target.size
@@ -150,7 +157,7 @@ class Store:
         if not self._missing(wanted):
             on_decoded(len(wanted))
             return ()
-        with self._locked():
+        with held(self.folder / LOCK):
             missing = sorted(self._missing(wanted), key=place_of)
             on_decoded(len(wanted) - len(missing))
             self._insist_on_room(len(missing))
@@ -160,6 +167,11 @@ class Store:
                 why |= self._add(missing[start : start + block], reading, on_decoded)
         # of files with equal bytes one was tried
         return tuple(LeftOut(name=m.entry.name, why=why[m.sha256]) for m in wanted if m.sha256 in why)
+
+    def count(self, wanted: Sequence[Member]) -> int:
+        """Return how many of these pictures are there."""
+        known = _by_hash(self._records())
+        return sum(bytes.fromhex(member.sha256) in known for member in wanted)
 
     def rows(self, wanted: Sequence[Member]) -> tuple[StoredRows, tuple[Member, ...], NDArray[np.int32]]:
         """Return the pictures that are there, of which members they are, and their shapes in the files."""
@@ -187,12 +199,6 @@ class Store:
         known = _by_hash(self._records())
         lacking = {m.sha256: m for m in wanted if bytes.fromhex(m.sha256) not in known}
         return list(lacking.values())
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.folder / LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _insist_on_room(self, pictures: int) -> None:
         """Make room within the cache's limit. Raises OSError where there is none, there or on the disk."""
@@ -253,6 +259,10 @@ class Store:
             index.seek(first * _RECORD.itemsize)
             index.write(records.tobytes())
         return {member.sha256: one.why for member, one in zip(some, found, strict=True) if one is not None}
+
+
+def _digest(told: str) -> str:
+    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _by_hash(records: NDArray[np.void]) -> dict[bytes, int]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import cache_root, write_bytes
+from toolkit.caching import cache_folder, read_thing, write_thing
 from toolkit.errors import CnnkitError
 
 
 def kernels_path(engine_sha256: str, capability: str) -> Path:
     """Return where the kernels of an engine lie: in the user's cache folder, by content and GPU."""
-    return cache_root() / "kernels" / f"{engine_sha256[:32]}.{capability.lower()}.rtxcache"
+    return cache_folder("kernels") / f"{engine_sha256[:32]}.{capability.lower()}.rtxcache"
 
 
 class KernelCache:
@@ -26,7 +26,7 @@ class KernelCache:
         self.path = path
         self.why_not_saved: str | None = None
         kernels = settings.create_runtime_cache()
-        self._stored = path.read_bytes() if path.is_file() else b""
+        self._stored = read_thing(path) if path.is_file() else b""
         self.loaded = bool(self._stored) and bool(kernels.deserialize(self._stored))
         settings.set_runtime_cache(kernels)
         self._kernels: Any = kernels
@@ -42,6 +42,6 @@ class KernelCache:
         data = bytes(found) if found is not None else b""
         if data and data != self._stored:
             try:
-                write_bytes(self.path, data)
+                write_thing(self.path, data)
             except CnnkitError as error:
                 self.why_not_saved = str(error)

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from exporters.proving.proof import again
-from exporters.run.cache import asked
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from toolkit.artifacts import Artifact, open_artifact
 from toolkit.checkpoints import load_state, save_checkpoint
 from toolkit.exporting import EXPORTERS, Exporter, ExportOptions
 from toolkit.exporting.evidence import data_fingerprint
+from toolkit.exporting.keys import asked
 from toolkit.machine.cpu import Cpu
 from toolkit.passports import DatasetRef
 from toolkit.publishing import proof_path

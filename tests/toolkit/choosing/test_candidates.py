@@ -13,13 +13,14 @@ from toolkit import caching
 from toolkit.artifacts import Artifact, open_artifact, shipped_root, stamp
 from toolkit.backends import BACKENDS
 from toolkit.choices import Budget
-from toolkit.choosing import Candidate, ChooseSettings
+from toolkit.choosing import Candidate, ChooseSettings, unmade
 from toolkit.choosing.candidates import FileFinder, LaterFile, find_files, rejected_file, variants
 from toolkit.choosing.choose import fitting
 from toolkit.choosing.contest import baseline_of
 from toolkit.choosing.judging import on_pictures, pictures_for
 from toolkit.choosing.tuning import costly, without_costly
 from toolkit.errors import CnnkitError, ShapeError
+from toolkit.exporting import ExportOptions
 from toolkit.passports import SYMMETRIC, UNSIGNED, DatasetRef
 from toolkit.telling import silent
 
@@ -159,6 +160,20 @@ def test_a_file_that_could_not_be_made_is_not_looked_for_again(tmp_path: Path) -
     caching.free(["unmade"])
     assert why() == first
     assert len(told) == 2
+
+
+def test_what_could_not_be_made_is_tried_again_once_its_pictures_are_others(
+    source: Artifact, tmp_path: Path
+) -> None:
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        (tmp_path / "data" / name).write_bytes(b"")
+    named = dataclasses.replace(source.passport, dataset=DatasetRef(name=f"folder:{tmp_path / 'data'}"))
+    few, options = Artifact(path=source.path, passport=named), ExportOptions(root=tmp_path, precision="int8")
+    unmade.remember(few, "onnx", options, "lossy")
+    assert unmade.recall(few, "onnx", options)
+    (tmp_path / "data" / "a" / "1.png").write_bytes(b"mended")
+    assert unmade.recall(few, "onnx", options) is None
 
 
 def test_what_opens_slowly_is_known_and_stands_beside_the_same_settings_without_it(source: Artifact) -> None:

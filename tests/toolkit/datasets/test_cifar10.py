@@ -81,7 +81,7 @@ def test_a_fetched_archive_that_is_not_the_published_one_is_deleted(
         archive.add(batches / cifar10.FOLDER, arcname=cifar10.FOLDER)
     cache = tmp_path / "cache"
     monkeypatch.setattr(cifar10, "URL", mirror.as_uri())
-    monkeypatch.setattr(cifar10, "cache_folder", lambda kind: cache)
+    monkeypatch.setattr(cifar10, "download_folder", lambda kind: cache)
     monkeypatch.setattr(cifar10, "given_folders", lambda name, data_dir: [("your cache", cache / "cifar10")])
     with pytest.raises(NotFoundError, match=r"was deleted: test_batch in .* is not the published file"):
         cifar10.load()

@@ -131,6 +131,23 @@ def test_a_picture_that_is_added_is_the_only_one_that_is_decoded_again(
     assert (found.pixels[:] == plainly(listed(word))).all()
 
 
+@pytest.mark.usefixtures("big")
+def test_pictures_that_lay_elsewhere_are_found_by_their_content(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word = draw(tmp_path / "data")
+    gather(word, listed(word), TARGET, Reading())
+    decoded = counted(monkeypatch)
+    moved = f"folder:{(tmp_path / 'data').rename(tmp_path / 'moved')}"
+    found = gather(moved, listed(moved)[:5], TARGET, Reading(), whole=listed(moved))
+    assert not decoded
+    assert (found.pixels[:] == plainly(listed(moved)[:5])).all()
+    other = draw(tmp_path / "other", seed=1)
+    gather(other, listed(other), TARGET, Reading())
+    assert len(decoded) == 20
+    assert len(list((cache / "stores").iterdir())) == 2
+
+
 def test_a_limit_of_pixels_holds_for_what_another_limit_let_into_a_store(tmp_path: Path) -> None:
     word = draw(tmp_path / "data")
     assert not gather(word, listed(word), TARGET, Reading()).damaged

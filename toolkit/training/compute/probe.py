@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import math
 import platform
 import statistics
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit import schema
-from toolkit.artifacts import cache_root, write_json
+from toolkit.caching import cache_folder, note_use, write_thing
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.machine.cpu import cpu
@@ -47,7 +48,7 @@ def measure(
         return known
     chosen = _measure(module, inputs, labels, possible)
     try:
-        write_json(kept, asdict(chosen))
+        write_thing(kept, json.dumps(asdict(chosen)).encode())
     except CnnkitError:  # a home that is read-only or full is no reason not to train
         return replace(chosen, kept=False)
     return chosen
@@ -149,11 +150,8 @@ def _cache_file(job: Job, module: nn.Module, shape: tuple[int, ...], candidates:
         candidates,
         tool_versions("torch").get("torch"),
     )
-    return (
-        cache_root()
-        / "compute"
-        / f"{job.model.name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
-    )
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    return cache_folder("compute") / f"{job.model.name}-{digest}.json"
 
 
 def _machine(device: str) -> str:
@@ -167,4 +165,5 @@ def _read(path: Path) -> ComputeChoice | None:
         found = schema.convert(ComputeChoice, schema.read_json(path), what=str(path))
     except (CorruptError, FileNotFoundError):
         return None  # a choice that cannot be read is made anew
+    note_use(path)
     return replace(found, why="measured before")
