@@ -221,7 +221,7 @@ class Store:
         again each time, and the store would grow by them without end.
         """
         first = len(self._records())
-        file = os.open(self._pixels, os.O_WRONLY | os.O_CREAT, 0o644)
+        file = os.open(self._pixels, os.O_RDWR | os.O_CREAT, 0o644)
         records = np.zeros(len(some), dtype=_RECORD)
 
         def add(at: int) -> LeftOut | None:
