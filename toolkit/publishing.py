@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from toolkit.locking import held
 from toolkit.artifacts import Artifact, hash_file, now, sidecar, write_bytes, write_json, writing
 from toolkit.errors import CnnkitError
+from toolkit.locking import held
 from toolkit.passports import Passport
 
 # Writes a file at the path that it is given, and returns its passport as far as it is known.
