@@ -58,7 +58,7 @@ def is_path(text: str) -> bool:
 def is_model_file(path: Path) -> bool:
     """Tell whether a file is an artifact, a graph or weights rather than a picture."""
     known = (CHECKPOINT_SUFFIX, f".{GRAPH}", *WEIGHTS_SUFFIXES)
-    return sidecar(path).exists() or path.suffix in known
+    return sidecar(path).exists() or path.suffix.lower() in known
 
 
 def open_model(text: str | None, selection: Selection) -> Artifact:

@@ -11,10 +11,11 @@ from exporters.run.ignored import refuse_settled, refuse_unread
 from exporters.run.plan import ExportRequest, ExportRun
 from exporters.run.report import Report
 from exporters.run.source import open_source
-from toolkit.artifacts import CHECKPOINT, Artifact, artifacts_root, sidecar
+from toolkit.artifacts import CHECKPOINT, Artifact, artifacts_root
 from toolkit.errors import CnnkitError
 from toolkit.exporting import EXPORTERS, ExportOptions, default_formats, own_by_word
 from toolkit.graphs import GRAPH
+from toolkit.graphs.source import is_bare_graph
 from toolkit.opening import Selection, describe, take_weights
 from toolkit.passports import Precision
 from toolkit.telling import Tell, silent
@@ -94,7 +95,7 @@ def _imported(
     from toolkit.importing.importer import import_
 
     path = Path(model or "")
-    if path.suffix != f".{GRAPH}" or sidecar(path).exists():
+    if not is_bare_graph(path):
         raise CnnkitError(
             f"--dataset and --classes are for an .{GRAPH} file from elsewhere; those of "
             f"{model or 'the network that was made last'} stand in its passport"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from toolkit.artifacts import CHECKPOINT, Artifact, sidecar
+from toolkit.artifacts import CHECKPOINT, Artifact
 from toolkit.errors import CnnkitError
 from toolkit.exporting import EXPORTERS, Exporter, ExportOptions, own_fields
 from toolkit.graphs import GRAPH
+from toolkit.graphs.source import is_bare_graph
 from toolkit.passports import Precision
 
 
@@ -55,7 +56,7 @@ def _needed(
 def refuse_settled(source: Artifact, options: ExportOptions) -> None:
     """Raise CnnkitError for what only a file from elsewhere is asked that was not imported yet."""
     known, name = source.passport, source.path.name
-    if known.format == GRAPH and not sidecar(source.path).exists():
+    if is_bare_graph(source.path):
         return
     scores = known.outputs[:1] or (known.output.name,)
     if options.output is not None and options.output not in scores:

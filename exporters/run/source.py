@@ -13,7 +13,6 @@ from toolkit.artifacts import (
     Artifact,
     find_artifacts,
     open_artifact,
-    sidecar,
 )
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.exporting import ExportOptions
@@ -24,6 +23,7 @@ from toolkit.graphs.ends import close_extents
 from toolkit.graphs.facts import input_spec, scores_spec
 from toolkit.graphs.reading import hash_graph, read_normalised
 from toolkit.graphs.recognising import dialect_of
+from toolkit.graphs.source import is_bare_graph
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.passports import BY_SOURCE, Passport, TensorSpec
 from toolkit.publishing import remove_artifact
@@ -37,7 +37,7 @@ def open_source(model: str | None, selection: Selection, options: ExportOptions,
     """
     if model is not None and is_path(model):
         path = Path(model)
-        if path.suffix == f".{GRAPH}" and path.is_file() and not sidecar(path).exists():
+        if path.is_file() and is_bare_graph(path):
             return _imported_before(path, options, tell) or adopt(path, options, tell)
         source = open_model(model, selection)
         known = source.passport

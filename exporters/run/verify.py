@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,9 +19,10 @@ from toolkit.artifacts import (
     write_json,
 )
 from toolkit.backends import EngineOptions, openers
-from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.exporting import EXPORTERS, Exporter
 from toolkit.graphs import GRAPH
+from toolkit.graphs.source import graph_of
 from toolkit.publishing import take_turn
 from toolkit.telling import Tell, silent
 
@@ -128,10 +128,8 @@ def build_again(made: Artifact, root: Path) -> Artifact:
 def _source(made: Artifact, root: Path) -> Artifact:
     """Return the graph that an artifact was made from, known by its hash; the folder may be any."""
     wanted, folder = made.passport.source_sha256, made.path.parent
-    for path in sorted(folder.glob("*.onnx")):
-        with contextlib.suppress(CorruptError, NotFoundError):  # without a passport: another one
-            if read_passport(path).sha256 == wanted:
-                return open_artifact(path)
+    if (beside := graph_of(made)) is not None:
+        return open_artifact(beside)
     for path, passport in find_artifacts(root, made.name):
         if passport.format == GRAPH and passport.sha256 == wanted:
             return open_artifact(path)

@@ -16,7 +16,7 @@ from toolkit.answering import filled
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine
 from toolkit.errors import CnnkitError
-from toolkit.graphs import GRAPH
+from toolkit.graphs.source import graph_of
 from toolkit.profiling.rows.claims import module_of
 from toolkit.traces import ExecutedNode, NodeSpelling, Trace, without
 
@@ -80,9 +80,9 @@ class LayerGraph:
 
 def _graph_of(artifact: Artifact) -> LayerGraph | None:
     """Return the graph that an artifact is or was made from, where onnx is here to read it."""
-    path = artifact.path
-    if artifact.passport.format != GRAPH:
-        path = path.with_name(f"{artifact.name}.{GRAPH}")
+    path = graph_of(artifact)
+    if path is None:
+        return None
     try:
         from toolkit.graphs.naming import modules_of
         from toolkit.graphs.reading import load_graph

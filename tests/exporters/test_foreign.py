@@ -210,6 +210,11 @@ def export_onnx(path: Path, root: Path, *more: object, status: int = 0) -> Any:
     )
 
 
+def test_an_ending_in_capitals_is_one(tmp_path: Path) -> None:
+    (made,) = export_onnx(linear(tmp_path / "NET.ONNX"), tmp_path / "out")["artifacts"]
+    assert made["path"].endswith("NET/NET.onnx")
+
+
 def test_files_whose_names_differ_behind_a_dot_are_kept_apart(tmp_path: Path) -> None:
     root = tmp_path / "out"
     for name in ("net1.0-12", "net1.1-7"):

@@ -9,8 +9,9 @@ from toolkit.choosing import Candidate
 from toolkit.choosing.contest import Contest
 from toolkit.choosing.standing import Entrant
 from toolkit.figures import ms_text
+from toolkit.graphs.source import graph_of
 from toolkit.profiling.bench import ProfileSettings, run_batch
-from toolkit.profiling.columns import ColumnSource, ColumnSources, graph_of
+from toolkit.profiling.columns import ColumnSource, ColumnSources
 from toolkit.profiling.result import Run
 
 # a file counts as slower from here on; so many rows are told, of so many seconds' profile

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import schema, zoo
-from toolkit.artifacts import artifacts_root, find_artifacts, open_artifact, path_of, sidecar
+from toolkit.artifacts import artifacts_root, find_artifacts, open_artifact, path_of
 from toolkit.errors import CnnkitError
 from toolkit.figures import UNKNOWN, bytes_text, count_text
 from toolkit.graphs import GRAPH
+from toolkit.graphs.source import is_bare_graph
 from toolkit.inspection.graph_layers import rows_of_graph
 from toolkit.inspection.training_memory import FIGURE_BYTES, TrainingMemory, training_memory
 from toolkit.markup import listed
@@ -219,7 +220,7 @@ def _graph_of(text: str, root: Path, *, untrained: bool) -> Path | None:
     """Return the ONNX file that MODEL names where no network of the zoo stands behind it, else None."""
     path = Path(text)
     if is_path(text):
-        if path.suffix == f".{GRAPH}" and path.is_file() and not sidecar(path).exists():
+        if path.is_file() and is_bare_graph(path):
             return path
         found = [path] if path.is_file() else []
     else:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, open_artifact, read_passport, sidecar
+from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, open_artifact
 from toolkit.backends import BACKENDS, Backend, backend_names
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, make, make_need, reaches
 from toolkit.exporting.placing import refuse_another_network
 from toolkit.graphs import GRAPH
+from toolkit.graphs.source import graph_of, is_bare_graph
 from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model
 from toolkit.passports import Passport, Precision, TensorSpec
 from toolkit.profiling.result import SkippedColumn
@@ -301,23 +302,9 @@ def _why_static(backend: Backend, artifact: Artifact) -> str | None:
     return None
 
 
-def graph_of(artifact: Artifact) -> Path | None:
-    """Return the ONNX graph of an artifact: itself, or the one beside it that it was made from."""
-    known = artifact.passport
-    if known.format == GRAPH:
-        return artifact.path
-    for beside in sorted(artifact.path.parent.glob(f"*.{GRAPH}")) if known.source_sha256 else ():
-        try:
-            if read_passport(beside).sha256 == known.source_sha256:
-                return open_artifact(beside).path
-        except CnnkitError:
-            continue
-    return None
-
-
 def open_any(path: Path) -> Artifact:
     """Open a file with or without a passport: an ONNX file from anywhere gets one in memory."""
-    if not path.exists() or path.suffix != f".{GRAPH}" or sidecar(path).exists():
+    if not path.exists() or not is_bare_graph(path):
         return open_artifact(path)
     from toolkit.graphs.counting import count_graph
 

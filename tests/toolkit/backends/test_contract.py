@@ -24,7 +24,7 @@ from toolkit.checkpoints import load_module, write_untrained
 from toolkit.errors import CnnkitError, NotFoundError, ShapeError, UnavailableError
 from toolkit.exporting import EXPORTERS, ExportOptions, make
 from toolkit.graphs.counting import count_graph
-from toolkit.profiling.columns import graph_of
+from toolkit.graphs.source import graph_of
 from toolkit.profiling.rows.align import coverage
 from toolkit.profiling.rows.matching import claim
 from toolkit.telling import silent
