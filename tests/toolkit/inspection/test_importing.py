@@ -144,6 +144,8 @@ def test_an_artifact_of_that_name_is_never_written_over_unasked(run: Run, tmp_pa
     torch.save(LeNet5().state_dict(), tmp_path / "a.pth")
     words = ("import", tmp_path / "a.pth", "--model", "lenet5", "--artifacts", tmp_path)
     assert run(*words).exit_code == 0
+    assert run(*words).exit_code == 0  # the same file is no other
+    torch.save({key: value + 1 for key, value in LeNet5().state_dict().items()}, tmp_path / "a.pth")
     refused = run(*words)
     assert refused.exit_code == 1
     assert "--name OTHER to keep both, or --replace" in refused.stderr
