@@ -31,6 +31,18 @@ IMPORTS_BY_NAME = {
     "toolkit/catalog.py": "plug-ins, found by listing their folder",
     "toolkit/tensorrt/flavours.py": "one of two packages that have the same interface",
 }
+# keys of open tables that are read by a word of their own, and why
+AGREED_KEYS = {
+    ("toolkit/backends/_openvino_engine.py", "chosen: 'streams'"): "a backend reads its own setting",
+    ("toolkit/choosing/choose.py", "stages: 'files'"): "a stage's seconds, which only people read",
+    ("toolkit/importing/weights.py", "recipes: 'textbook'"): "a recipe's name, as it is typed",
+    ("toolkit/opening.py", "recipes: 'default'"): "a recipe's name, as it is typed",
+    ("toolkit/profiling/comparing/differences.py", "gbytes_s: 'memory'"): "beside the caches' names",
+    ("toolkit/profiling/reports/drawn.py", "gflops: 'fp32'"): "a precision",
+    ("toolkit/training/run.py", "kept: 'compute'"): "what a file of an older release has",
+    ("toolkit/training/sweep.py", "axes: 'device'"): "a setting's name, as it is typed",
+    ("toolkit/training/sweep.py", "axes: 'threads'"): "a setting's name, as it is typed",
+}
 # code of a user that its user named
 RUNS_FILES = {"toolkit/zoo.py": "a user's own Python file, named by --model-file"}
 BY_NAME = frozenset({"import_module", "__import__", "run_module", "run_path"})
@@ -187,6 +199,32 @@ def test_no_field_is_a_dict_with_agreed_keys() -> None:
             if (anything and name != "kept") or (name == "extra" and mapping):
                 found.append(f"{path}:{field.lineno} {node.name}.{name}: {kind}")
     assert found == []
+
+
+def test_no_field_of_open_keys_is_read_by_a_key_that_is_written_out() -> None:
+    """What is read by a word that both sides agree on is a field of a class."""
+    fields = {
+        ast.unparse(part.target)
+        for _, node in walked(ast.ClassDef)
+        for part in node.body
+        if isinstance(part, ast.AnnAssign)
+        and ast.unparse(part.annotation).startswith(("dict[str", "Mapping[str"))
+    }
+    found = set()
+    for path in sources():
+        for node in nodes(path):
+            if isinstance(node, ast.Subscript):
+                read, key = node.value, node.slice
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                if node.func.attr not in ("get", "setdefault", "pop"):
+                    continue
+                read, key = node.func.value, node.args[0]
+            else:
+                continue
+            word = isinstance(key, ast.Constant) and isinstance(key.value, str)
+            if word and isinstance(read, ast.Attribute) and read.attr in fields:
+                found.add((path, f"{read.attr}: {ast.unparse(key)}"))
+    assert found == set(AGREED_KEYS)
 
 
 def folders() -> list[Path]:

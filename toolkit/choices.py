@@ -11,6 +11,7 @@ from toolkit import schema
 from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, is_shipped, write_json
 from toolkit.errors import CorruptError
 from toolkit.machine.cpu import cpu
+from toolkit.machine.cuda import gpus
 from toolkit.machine.survey import physical_memory, system_name
 from toolkit.passports import SYMMETRIC, Dialect, Passport, Precision
 from toolkit.schema import Amount, Count, Magnitude, Positive, Rate, Share, Signed
@@ -28,7 +29,10 @@ MEMORY_SHARE = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceMachine:
-    """The kind of machine that a choice holds for; `versions` are those of the runtimes by backend."""
+    """The kind of machine that a choice holds for; `versions` are those of the runtimes by backend.
+
+    `gpus` are its GPUs where the chosen backend runs on one, else none.
+    """
 
     processor: str
     instruction_sets: tuple[str, ...]
@@ -36,6 +40,7 @@ class ChoiceMachine:
     memory_bytes: Count | None = None
     system: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    gpus: tuple[str, ...] = ()
 
     def differs(self, here: ChoiceMachine, backend: str) -> str | None:
         """Say how a machine differs from the one that a backend was chosen on; None where it does not."""
@@ -46,6 +51,7 @@ class ChoiceMachine:
             "cores": (str(self.cores), str(here.cores)),
             "system": (self.system or here.system, here.system),
             f"release of {backend}": (wanted or "unknown", have or "none"),
+            "GPUs": (", ".join(self.gpus), ", ".join(here.gpus) or "none" if self.gpus else ""),
         }
         for what, (then, now) in pairs.items():
             if then != now:
@@ -58,8 +64,11 @@ class ChoiceMachine:
         return "it had more memory" if here.memory_bytes is not None and here.memory_bytes < least else None
 
 
-def this_machine(versions: Mapping[str, str]) -> ChoiceMachine:
-    """Return this machine as choices are held for; imports no runtime."""
+def this_machine(versions: Mapping[str, str], *, on_gpu: bool = False) -> ChoiceMachine:
+    """Return this machine as choices are held for, its GPUs only for one of a backend that runs `on_gpu`.
+
+    Imports no runtime.
+    """
     here = cpu()
     return ChoiceMachine(
         processor=here.name,
@@ -68,6 +77,8 @@ def this_machine(versions: Mapping[str, str]) -> ChoiceMachine:
         memory_bytes=physical_memory(),
         system=system_name(),
         versions=dict(versions),
+        # a driver takes its time to start
+        gpus=tuple(f"{gpu.name} ({gpu.capability})" for gpu in gpus()) if on_gpu else (),
     )
 
 
@@ -256,7 +267,7 @@ def find_choice(root: Path, name: str, release: Callable[[str], str | None]) -> 
         return None
     backend = found.chosen.backend
     version = release(backend)
-    here = this_machine({backend: version} if version else {})
+    here = this_machine({backend: version} if version else {}, on_gpu=bool(found.machine.gpus))
     why = found.machine.differs(here, backend)
     if why is not None:
         return FoundChoice(file=None, path=path, why_not=f"it was made on another machine ({why})")

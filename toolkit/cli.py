@@ -63,10 +63,10 @@ def _precision(context: click.Context, parameter: click.Parameter, value: str | 
 
 def check_device(text: str) -> str:
     """Return a device's word. Raises NotFoundError for what names none; whether it is here shows later."""
-    from toolkit.backends import device_kind, device_words
+    from toolkit.backends import device_words, names_device
 
     known = device_words()
-    if device_kind(text) not in map(device_kind, known):
+    if not names_device(text, known):
         raise unknown_name("device", text, known)
     return text
 

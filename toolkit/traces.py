@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,20 @@ class ExecutedNode:
     written_bytes: int | None = None
 
 
+# a figure of TraceMemory
+MemoryFigure = Literal["weights_bytes", "peak_activation_bytes", "workspace_bytes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceMemory:
+    """Bytes that a runtime tells of a run; `why` gives the reason for each figure that it cannot tell."""
+
+    weights_bytes: int | None = None
+    peak_activation_bytes: int | None = None
+    workspace_bytes: int | None = None
+    why: Mapping[MemoryFigure, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trace:
     """What one profiled run saw: the nodes in the order of execution and the time of each.
@@ -58,8 +72,7 @@ class Trace:
     None where nothing was timed. `total_ms` is each window's end-to-end mean under the profiler, whose
     cost is in it. `resolution_ms` is the unit of a runtime that counts in whole ones: 0 is less than that.
     `alive_bytes` is the most that was held beyond input and weights while each node ran; empty where that was
-    not measured. `memory` maps a name (`peak_activation_bytes` …) to bytes, or to None with a reason
-    in `unknown`.
+    not measured. `note` is what else is to be known of the figures, in words.
     """
 
     nodes: tuple[ExecutedNode, ...]
@@ -67,9 +80,9 @@ class Trace:
     resolution_ms: float | None = None
     total_ms: tuple[float, ...] = ()
     runs: int = 0
-    memory: Mapping[str, int | None] = field(default_factory=dict)
+    memory: TraceMemory = TraceMemory()
     alive_bytes: tuple[int, ...] = ()
-    unknown: Mapping[str, str] = field(default_factory=dict)
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,7 +123,7 @@ def line(name: str, *, onnx: bool) -> tuple[str, bool]:
     with torch.inference_mode():
         trace = trace_module(module, np.zeros(shape, np.float32), torch.device("cpu"), windows=1, runs=1)
     on_cpu = sum(node.macs or 0 for node in trace.nodes)
-    peak, theirs = trace.memory["peak_activation_bytes"], torchs_peak(module, shape)
+    peak, theirs = trace.memory.peak_activation_bytes, torchs_peak(module, shape)
     owner = trace.nodes[int(np.argmax(trace.alive_bytes))].name if trace.alive_bytes else "–"
     counts: dict[str, Callable[[], int | None]] = {
         "fvcore": lambda: by_fvcore(module, shape),

@@ -86,7 +86,7 @@ def test_bf16_of_a_file_is_a_column_of_its_own_and_judged_on_pictures(made: dict
     }
     for column in run["backends"].values():
         assert column["coverage"] == 1.0
-        assert column["memory"]["why_null"]["note"].startswith(f"computed in {column['precision']} (")
+        assert column["memory"]["note"].startswith(f"computed in {column['precision']} (")
     cells = [row[key] for row in run["rows"] for key in run["backends"] if key in row]
     assert all(cell["latency_ms"] != 0 for cell in cells)
     below = [cell["below_ms"] for cell in cells if cell["below_ms"] is not None]

@@ -42,11 +42,12 @@ def driver() -> dict[str, Any]:
     text = RELEASE.read_text("utf-8") if RELEASE.is_file() else ""
     release = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text)
     try:
-        from toolkit.machine.cuda import driver_version, gpus
+        from toolkit.machine.cuda import driver_trouble, driver_version, gpus
     except ImportError:  # without numpy there is no toolkit, and there may be a GPU all the same
         return {"release": release and release.group(), "cuda": None, "gpus": _listed()}
     shown = [f"{gpu.name} ({gpu.capability}, {gpu.memory_bytes / 2**30:.0f} GiB)" for gpu in gpus()]
-    return {"release": release and release.group(), "cuda": driver_version(), "gpus": shown}
+    known = {"cuda": driver_version(), "gpus": shown, "why_not": driver_trouble()}
+    return {"release": release and release.group(), **known}
 
 
 def _listed() -> list[str]:

@@ -85,7 +85,7 @@ class Visit:
         versions: Mapping[str, str] = packages.get("versions", {})
         driver = self._fact("driver")
         self.shown = {
-            "GPU": ", ".join(driver.get("gpus", ())) or "none",
+            "GPU": ", ".join(driver.get("gpus", ())) or driver.get("why_not") or "none",
             "driver": f"{driver.get('release') or 'unknown'}, serves CUDA {driver.get('cuda') or 'none'}",
             "Python": f"{packages.get('python')}, {packages.get('system')}",
             "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),

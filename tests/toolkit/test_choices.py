@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from toolkit import choices
 from toolkit.artifacts import Artifact, open_artifact, read_passport, shipped_root, stamp
 from toolkit.choices import (
     ChoiceFile,
@@ -22,6 +23,7 @@ from toolkit.choices import (
     write_choice,
 )
 from toolkit.errors import CorruptError
+from toolkit.machine.cuda import Gpu
 
 MODEL = "lenet-maxpool"
 HERE = {"ort": "9.9"}.get
@@ -76,6 +78,24 @@ def test_on_another_machine_it_does_not_hold(
     assert found.file is None
     with pytest.raises(AssertionError, match=why):
         raise AssertionError(found.why_not)
+
+
+def test_a_choice_of_a_gpu_does_not_hold_where_that_is_gone(
+    kept: ChoiceFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = (Gpu(index=0, name="Stand-in", capability="SM89", memory_bytes=1),)
+    monkeypatch.setattr(choices, "gpus", lambda: here)
+    machine = this_machine({"ort": "9.9"}, on_gpu=True)
+    assert machine.gpus == ("Stand-in (SM89)",)
+    assert this_machine({"ort": "9.9"}).gpus == ()  # a choice of the CPU's holds on any GPU
+    write_choice(choice_path(tmp_path, MODEL), dataclasses.replace(kept, machine=machine))
+    found = find_choice(tmp_path, MODEL, HERE)
+    assert found is not None
+    assert found.why_not is None
+    here = ()
+    found = find_choice(tmp_path, MODEL, HERE)
+    assert found is not None
+    assert "its GPUs were Stand-in (SM89), here none" in (found.why_not or "")
 
 
 def test_weights_are_told_by_whatever_descends_from_them(tmp_path: Path) -> None:

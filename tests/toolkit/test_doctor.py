@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from cnnkit import front_door
-from toolkit.backends import BACKENDS
+from toolkit.backends import BACKENDS, ort
 from toolkit.backends import _ort_providers as providers
-from toolkit.machine.cuda import device_count
+from toolkit.inspection import doctor as inspection
+from toolkit.machine.cuda import Gpu, device_count
 from toolkit.machine.packages import missing
 
 
@@ -104,3 +106,20 @@ def test_what_is_missing_is_read_from_the_metadata_of_cnnkit_itself(monkeypatch:
     ]
     monkeypatch.setattr("toolkit.machine.packages.metadata.requires", lambda name: lines)
     assert missing() == {"no-such-package": "pip install 'cnnkit[page]'"}
+
+
+def test_a_gpu_that_had_to_be_tried_stands_among_its_backends_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = Gpu(index=0, name="Stand-in", capability="SM89", memory_bytes=1)
+    monkeypatch.setattr(ort, "gpus", lambda: (gpu,))
+    for why, devices in ((None, ("cuda:0",)), ("libcublas.so.13 cannot be loaded", ())):
+        monkeypatch.setattr(providers, "providers", lambda why=why: {"CUDAExecutionProvider": why})
+        assert ort.BACKEND.examine().devices == devices
+
+
+def test_a_driver_that_does_not_start_is_told_beside_what_it_serves() -> None:
+    found = inspection.doctor()
+    here = replace(found.machine, driver_cuda="13.0", driver_why_not="it does not start: error 802")
+    (facts,) = (table.rows for table in replace(found, machine=here).tables() if table.title == "Machine")
+    assert dict(facts)["NVIDIA driver"] == "serves CUDA 13.0; it does not start: error 802"

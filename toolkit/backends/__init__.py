@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -46,11 +46,13 @@ class Availability:
 class Examination:
     """A closer look at a runtime: its parts, None for each that works, else why it does not; and problems.
 
-    A problem is a sentence that says what clashes and what to type.
+    A problem is a sentence that says what clashes and what to type. `devices` are those that run here beside
+    the ones of `Availability`, which had to be tried.
     """
 
     parts: Mapping[str, str | None] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +274,11 @@ class Backend(ABC):
         return replace(selection, formats=tuple(self.formats), computed=self.computes)
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether it runs elsewhere than on the CPU where no device is named."""
+        return self.default_device != "cpu"
+
+    @property
     def tells_static(self) -> bool:
         """Whether something can be said of artifacts that cannot run here."""
         return type(self).static is not Backend.static
@@ -289,7 +296,7 @@ class Backend(ABC):
     def device_for(self, options: EngineOptions) -> str:
         """Return the device that an artifact is opened on. Raises UnavailableError for a word of none."""
         device = options.device or self.default_device
-        if device_kind(device) not in map(device_kind, self.device_words):
+        if not names_device(device, self.device_words):
             words = ", ".join(self.device_words)
             raise UnavailableError(f"no device {device!r} for {self.title}; possible: {words}")
         return device
@@ -321,9 +328,9 @@ def backend_names() -> list[str]:
     return [found.name for found in sorted(BACKENDS.all(), key=lambda one: (one.order, one.name))]
 
 
-def device_kind(word: str) -> str:
-    """Return a device's word without its number: `cuda` of `cuda:1` and `cuda:N`."""
-    return re.sub(":([0-9]+|N)$", "", word)
+def names_device(text: str, words: Iterable[str]) -> bool:
+    """Tell whether a text names a device of words in which `:N` stands for a number: `cuda:1` of `cuda:N`."""
+    return re.sub(":[0-9]+$", ":N", text) in words and not text.endswith(":N")
 
 
 def device_words() -> list[str]:

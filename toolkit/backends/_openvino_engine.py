@@ -21,7 +21,7 @@ from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
 from toolkit.machine.cpu import cpu, saturates
 from toolkit.passports import Precision
-from toolkit.traces import Trace, timed, trimmed_mean
+from toolkit.traces import Trace, TraceMemory, timed, trimmed_mean
 
 # what the float parts of a file are computed in; fp16 files hold halves, which no CPU here computes in
 HINTS: Mapping[Precision, str] = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
@@ -198,11 +198,8 @@ class OpenVinoEngine(Engine):
             resolution_ms=MICROSECOND,
             total_ms=tuple(totals),
             runs=windows * runs,
-            memory={"peak_activation_bytes": None},
-            unknown={
-                "peak_activation_bytes": NO_PEAK,
-                "note": f"computed in {said(computed_in(layers))}; {WHOLE}",
-            },
+            memory=TraceMemory(why={"peak_activation_bytes": NO_PEAK}),
+            note=f"computed in {said(computed_in(layers))}; {WHOLE}",
         )
 
     def close(self) -> None:

@@ -23,12 +23,15 @@ from toolkit.errors import CorruptError
 from toolkit.graphs.ordering import inner_graphs, reads_of
 from toolkit.graphs.reading import load_graph
 from toolkit.schema import Amount
-from toolkit.traces import ExecutedNode, NodeSpelling, Trace, trimmed_mean
+from toolkit.traces import ExecutedNode, NodeSpelling, Trace, TraceMemory, trimmed_mean
 
 NODE, SUFFIX = "Node", "_kernel_time"  # the category of a node's events, and what their names end in
 LAUNCHES = (
     "rows have no times: ONNX Runtime tells how long it took to launch a GPU's kernels, not to run them"
 )
+NO_ARENA = "ONNX Runtime's profile holds no arena events for this device"
+CPU_PROVIDER = "CPUExecutionProvider"
+MOST_NAMED = 5
 # ONNX Runtime's blocked kernels take other kernels into themselves after they are named
 FOLLOWS = frozenset(
     {"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish"}
@@ -64,7 +67,10 @@ Shapes = Mapping[str, tuple[int | str, ...]]
 
 
 class EventFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a profile tells of one call of a node; the memory of its arena in bytes, as text."""
+    """What a profile tells of one call of a node; the memory of its arena in bytes, as text.
+
+    `provider` is the one whose kernel ran: `CPUExecutionProvider` also on a GPU that lacks the operator.
+    """
 
     op_name: str | None = None
     input_type_shape: tuple[Shapes, ...] = ()
@@ -72,7 +78,7 @@ class EventFacts(msgspec.Struct, frozen=True, kw_only=True):
     mem_bytes_in_use: str | int | None = None
     mem_in_use_delta: str | int | None = None
     mem_in_use_peak: str | int | None = None
-    mem_arena_held: str | int | None = None
+    provider: str | None = None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,19 +181,31 @@ def read_profile(
     warm = {name: max(1, len(own) // (windows * runs + 1)) for name, own in calls.items()}
     durations = (np.array([event.ms for event in own[warm[name] :]]) for name, own in calls.items())
     times = np.array([_by_window(each, windows=windows, runs=runs) for each in durations])
-    memory, unknown = _memory([own[0] for own in calls.values()])
-    if graph.weights_bytes is not None:
-        memory["weights_bytes"] = graph.weights_bytes
-    if not timed:
-        unknown["note"] = LAUNCHES
+    firsts = {name: own[0] for name, own in calls.items()}
+    notes = () if timed else (LAUNCHES, fallen_back(firsts))
     return Trace(
         nodes=_nodes(calls, graph.nodes),
         node_ms=times.reshape(-1, windows).T if timed else None,
         total_ms=totals,
         runs=windows * runs,
-        memory=memory,
-        unknown=unknown,
+        memory=_memory([*firsts.values()], graph.weights_bytes),
+        note="; ".join(filter(None, notes)) or None,
     )
+
+
+def fallen_back(firsts: Mapping[str, Event]) -> str | None:
+    """Say which nodes of a session on a GPU ran on the CPU, by their first events; None where none did."""
+    names = [
+        f"{name} ({event.facts.op_name or 'unknown'})"
+        for name, event in firsts.items()
+        if event.facts.provider == CPU_PROVIDER
+    ]
+    if not names:
+        return None
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    named = ", ".join(names[:MOST_NAMED]) + more
+    share = f"{len(names)} of its {len(firsts)} nodes"
+    return f"{share} ran on the CPU, as the GPU's provider has no kernel for them: {named}"
 
 
 def _nodes(calls: Mapping[str, list[Event]], graph: Mapping[str, ExecutedNode]) -> tuple[ExecutedNode, ...]:
@@ -275,16 +293,15 @@ def closed(shape: Sequence[int | str]) -> tuple[int, ...] | None:
     return numbers if len(numbers) == len(shape) else None
 
 
-def _memory(first: Sequence[Event]) -> tuple[dict[str, int | None], dict[str, str]]:
+def _memory(first: Sequence[Event], weights_bytes: int | None) -> TraceMemory:
     """Read the arena's use in the very first run, the only one that allocates tensor by tensor."""
     told = [event.facts for event in first]
     opening = _numbers((told[0].mem_bytes_in_use, told[0].mem_in_use_delta)) if told else []
-    peaks, held = _numbers(a.mem_in_use_peak for a in told), _numbers(a.mem_arena_held for a in told)
-    if len(opening) < 2 or not peaks or not held:
-        reason = "ONNX Runtime's profile holds no arena events for this device"
-        return {"peak_activation_bytes": None, "arena_held_bytes": None}, {"peak_activation_bytes": reason}
+    peaks = _numbers(a.mem_in_use_peak for a in told)
+    if len(opening) < 2 or not peaks:
+        return TraceMemory(weights_bytes=weights_bytes, why={"peak_activation_bytes": NO_ARENA})
     in_use, delta = opening
-    return {"peak_activation_bytes": max(peaks) - in_use + delta, "arena_held_bytes": max(held)}, {}
+    return TraceMemory(weights_bytes=weights_bytes, peak_activation_bytes=max(peaks) - in_use + delta)
 
 
 def _numbers(told: Iterable[str | int | None]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -24,12 +24,12 @@ MARK = "cnnkit:"  # events of this name are the looks before and after a call
 class HeldMemory:
     """Bytes beyond the input and the weights: at most in one call, and at most during each row's call.
 
-    `alive` is empty where the allocator tells nothing; `unknown` then says why.
+    `alive` is empty where the allocator tells nothing; `why_not` then says why.
     """
 
     peak_bytes: int | None = None
     alive: tuple[int, ...] = ()
-    unknown: dict[str, str] = field(default_factory=dict)
+    why_not: str | None = None
 
 
 def held_memory(module: nn.Module, given: torch.Tensor, *, functional: bool) -> HeldMemory:
@@ -37,7 +37,7 @@ def held_memory(module: nn.Module, given: torch.Tensor, *, functional: bool) -> 
     if given.device.type == "cuda":
         return _on_gpu(module, given, functional=functional)
     if given.device.type != "cpu":
-        return HeldMemory(unknown={"peak_activation_bytes": "no allocator events on this device"})
+        return HeldMemory(why_not="no allocator events on this device")
     return _on_cpu(module, given, functional=functional)
 
 

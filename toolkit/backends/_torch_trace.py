@@ -18,9 +18,13 @@ from torch import nn
 from toolkit.backends._torch_memory import held_memory, unused, weights_bytes
 from toolkit.backends._torch_watch import watched
 from toolkit.modules import ModuleRow, visit
-from toolkit.traces import ExecutedNode, Trace, timed, trimmed_mean
+from toolkit.traces import ExecutedNode, Trace, TraceMemory, timed, trimmed_mean
 
 Clock = Callable[[], Any]
+LAUNCHED = (
+    "where a layer's kernels are done before the next ones are launched, as in small batches, its row tells "
+    "how long launching took"
+)
 ANEW = "rows have no times: the network does not make the same calls in every run"
 
 
@@ -37,16 +41,26 @@ def trace_module(
         functional = any("/" in row.name for row in rows)
         held = held_memory(module, given, functional=functional)
         times, totals = _timed(module, given, len(rows), windows=windows, runs=runs, functional=functional)
-    notes = [text for text in (unused(module, rows), ANEW if times is None else None) if text]
+    memory = TraceMemory(
+        peak_activation_bytes=held.peak_bytes,
+        weights_bytes=weights_bytes(module),
+        why={"peak_activation_bytes": held.why_not} if held.why_not else {},
+    )
+    notes = (unused(module, rows), ANEW if times is None else launches_of(device))
     return Trace(
         nodes=tuple(_node(row) for row in rows),
         node_ms=times,
         total_ms=totals,
         runs=windows * runs,
-        memory={"peak_activation_bytes": held.peak_bytes, "weights_bytes": weights_bytes(module)},
+        memory=memory,
         alive_bytes=held.alive if len(held.alive) == len(rows) else (),
-        unknown={**held.unknown, **({"note": "; ".join(notes)} if notes else {})},
+        note="; ".join(filter(None, notes)) or None,
     )
+
+
+def launches_of(device: torch.device) -> str | None:
+    """Say what rows' times hold on a GPU beside its kernels; None on a CPU."""
+    return LAUNCHED if device.type == "cuda" else None
 
 
 def _node(row: ModuleRow) -> ExecutedNode:

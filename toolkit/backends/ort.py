@@ -20,6 +20,7 @@ from toolkit.backends._ort_providers import load_cuda_libraries
 from toolkit.errors import CorruptError, UnavailableError, is_out_of_memory
 from toolkit.graphs.reasons import reason_of
 from toolkit.machine.cpu import cpu, saturates
+from toolkit.machine.cuda import gpus
 from toolkit.passports import Format
 from toolkit.traces import ForeignFiles, ForeignTrace, Trace, timed, trimmed_mean
 
@@ -237,7 +238,10 @@ class Ort(Backend):
     def examine(self) -> Examination:
         from toolkit.backends._ort_providers import problems, providers
 
-        return Examination(parts=providers(), problems=problems())
+        parts = providers()
+        works = parts.get(PROVIDERS["cuda"], "not compiled in") is None
+        devices = tuple(f"cuda:{gpu.index}" for gpu in gpus()) if works else ()
+        return Examination(parts=parts, problems=problems(), devices=devices)
 
     def read_foreign(self, files: ForeignFiles) -> ForeignTrace | None:
         from toolkit.backends._ort_foreign import read_foreign

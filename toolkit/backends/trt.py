@@ -32,7 +32,7 @@ from toolkit.tensorrt.flavours import (
 )
 from toolkit.tensorrt.kernels import KernelCache, kernels_path
 from toolkit.tensorrt.layers import SPELLING, node_of, read_layers
-from toolkit.traces import Copies, ForeignFiles, ForeignTrace, Trace, trimmed_mean
+from toolkit.traces import Copies, ForeignFiles, ForeignTrace, Trace, TraceMemory, trimmed_mean
 
 NO_GPU = "it needs an NVIDIA GPU and none is visible"
 
@@ -241,18 +241,17 @@ class TrtEngine(Engine):
         samples = np.array([[ms for _, ms in run] for run in seen])
         by_window = samples.reshape(windows, runs, len(names)).transpose(0, 2, 1)
         known = {node.name: node for node in read_layers(self.inspect(), what="the engine's own inspector")}
-        memory = {
-            "weights_bytes": int(self.engine.get_engine_stat(self.trt.EngineStat.TOTAL_WEIGHTS_SIZE)),
-            # the context's, for its largest shapes
-            "peak_activation_bytes": int(self.engine.device_memory_size_v2),
-        }
+        memory = TraceMemory(
+            weights_bytes=int(self.engine.get_engine_stat(self.trt.EngineStat.TOTAL_WEIGHTS_SIZE)),
+            peak_activation_bytes=int(self.engine.device_memory_size_v2),
+        )
         return Trace(
             nodes=tuple(known.get(name) or node_of(name) for name in names),
             node_ms=trimmed_mean(by_window),
             total_ms=(),  # enqueued runs under the profiler have no honest wall time of their own
             runs=windows * runs,
             memory=memory,
-            unknown={"note": "activations are the context's memory for the largest shapes of its profile"},
+            note="activations are the context's memory for the largest shapes of its profile",
         )
 
     def inspect(self) -> str:

@@ -271,7 +271,10 @@ def outcome_of(
     judged = [standing.contender(one) for one in standing.entrants if one.ruling is not None]
     return Choice(
         model=source.name,
-        machine=this_machine({name: text for name, text in versions().items() if text}),
+        machine=this_machine(
+            {name: text for name, text in versions().items() if text},
+            on_gpu=chosen is not None and BACKENDS.load(chosen.backend).on_gpu,
+        ),
         budget=contest.budget,
         baseline=baseline,
         chosen=chosen,

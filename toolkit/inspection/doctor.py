@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,9 @@ class Diagnosis:
         found = self.machine
         sets = ", ".join(found.cpu.instruction_sets) or "instruction sets unknown"
         versions = ", ".join(f"{name} {version}" for name, version in found.packages.items())
+        driver = f"serves CUDA {found.driver_cuda}" if found.driver_cuda else "none"
+        if found.driver_cuda and found.driver_why_not:
+            driver += f"; {found.driver_why_not}"
         parts = {f"{t}: {part}": why for t, look in self.looks.items() for part, why in look.parts.items()}
         return {
             "processor": f"{found.cpu.name}, {found.cpu.cores} cores; {sets}",
@@ -85,7 +88,7 @@ class Diagnosis:
             "bf16": "in hardware" if found.cpu.fast_bf16 else "emulated, slower than fp32",
             "memory": gibibytes_text(found.memory_bytes) if found.memory_bytes else "unknown",
             "NVIDIA GPU": ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in found.gpus) or "none visible",
-            "NVIDIA driver": f"serves CUDA {found.driver_cuda}" if found.driver_cuda else "none",
+            "NVIDIA driver": driver,
             **{part: why or "works" for part, why in parts.items()},
             "packages": f"Python {found.python}, {versions}",
             **{f"missing: {name}": how for name, how in found.missing.items()},
@@ -104,9 +107,14 @@ def _yes(here: bool) -> str:
 def doctor(*, data_dir: Path | str | None = None) -> Diagnosis:
     """Look at every backend, data set and package, and at the machine; changes nothing, takes seconds."""
     every = [BACKENDS.load(name) for name in backend_names()]
+    looks = {one.name: one.examine() for one in every}
+    states = {one.name: one.availability() for one in every}
     return Diagnosis(
-        backends={one.name: one.availability() for one in every},
-        looks={one.title: one.examine() for one in every},
+        backends={
+            name: replace(state, devices=(*state.devices, *looks[name].devices))
+            for name, state in states.items()
+        },
+        looks={one.title: looks[one.name] for one in every},
         datasets=datasets(data_dir=data_dir).named,
         machine=machine(),
     )

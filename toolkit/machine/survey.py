@@ -7,13 +7,16 @@ import platform
 from dataclasses import dataclass
 
 from toolkit.machine.cpu import Cpu, cpu
-from toolkit.machine.cuda import Gpu, driver_version, gpus
+from toolkit.machine.cuda import Gpu, driver_trouble, driver_version, gpus
 from toolkit.machine.packages import missing, requirements
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """This machine in facts; `missing` says for each package that is not here what to type."""
+    """This machine in facts; `missing` says for each package that is not here what to type.
+
+    `driver_why_not` says why no GPU can be used through NVIDIA's driver, None where it runs.
+    """
 
     python: str
     system: str
@@ -21,6 +24,7 @@ class Machine:
     memory_bytes: int | None
     gpus: tuple[Gpu, ...]
     driver_cuda: str | None
+    driver_why_not: str | None
     packages: dict[str, str]
     missing: dict[str, str]
 
@@ -39,6 +43,7 @@ def machine() -> Machine:
         memory_bytes=physical_memory(),
         gpus=gpus(),
         driver_cuda=driver_version(),
+        driver_why_not=driver_trouble(),
         packages={one.package: one.version for one in requirements() if one.version},
         missing=missing(),
     )

@@ -54,7 +54,7 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Memory of one column; `why_null` says for each unknown figure why it is unknown."""
+    """Memory of one column; `why_null` says of a figure why it is unknown, `note` what is to know beside."""
 
     weights_bytes: Count | None = None
     peak_activation_bytes: Count | None = None
@@ -64,6 +64,7 @@ class Memory:
     peak_module: str | None = None
     timeline: tuple[tuple[str, Count], ...] = ()
     why_null: Mapping[str, str] = field(default_factory=dict)
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

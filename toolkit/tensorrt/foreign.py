@@ -24,7 +24,7 @@ def read_foreign(files: ForeignFiles) -> ForeignTrace | None:
         times = layers  # a log of `--dumpLayerInfo --dumpProfile` holds both
     nodes = read_layers(layers.text, what=str(layers.path)) if layers else ()
     if times is None:
-        trace = Trace(nodes=nodes, unknown={"nodes": "no times were imported"})
+        trace = Trace(nodes=nodes, note="no times were imported")
         return ForeignTrace(trace=trace, batch=_batch(nodes))
     names, runs = read_times(times.text, what=str(times.path))
     timed, unmatched = _joined(nodes, names)

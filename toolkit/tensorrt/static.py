@@ -13,7 +13,7 @@ from toolkit.artifacts import Artifact
 from toolkit.passports import BuilderMemory
 from toolkit.tensorrt.flavours import DEFAULT_FLAVOUR, load
 from toolkit.tensorrt.network import BYTES, ParsedLayer, parse
-from toolkit.traces import ExecutedNode, Trace
+from toolkit.traces import ExecutedNode, MemoryFigure, Trace, TraceMemory
 
 HOLDS = frozenset(
     {"CONSTANT", "SHUFFLE", "CAST", "IDENTITY", "SHAPE", "SLICE", "GATHER", "QUANTIZE", "DEQUANTIZE"}
@@ -23,13 +23,12 @@ HOLDS = frozenset(
 def static_trace(artifact: Artifact, graph: Path | None, *, batch: int) -> Trace:
     """Return the parsed layers as nodes without times. Raises CorruptError, UnavailableError."""
     if graph is None:
-        return Trace(nodes=(), unknown={"nodes": "the ONNX graph of this engine is not beside it"})
+        return Trace(nodes=(), note="no layers: the ONNX graph of this engine is not beside it")
     passport = artifact.passport
     flavour = (passport.target.flavour if passport.target else None) or DEFAULT_FLAVOUR
     with parse(load(flavour), graph.read_bytes(), what=graph.name) as network:
         nodes = tuple(_node(layer, batch) for layer in network.layers)
-    memory, unknown = _memory(artifact)
-    return Trace(nodes=nodes, memory=memory, unknown=unknown)
+    return Trace(nodes=nodes, memory=_memory(artifact), note=_note(artifact))
 
 
 def _node(layer: ParsedLayer, batch: int) -> ExecutedNode:
@@ -47,19 +46,22 @@ def _node(layer: ParsedLayer, batch: int) -> ExecutedNode:
     )
 
 
-def _memory(artifact: Artifact) -> tuple[dict[str, int | None], dict[str, str]]:
-    report = artifact.passport.builder_memory or BuilderMemory()
-    profile = artifact.passport.target.shape_profile if artifact.passport.target else None
-    memory = {
+def _memory(artifact: Artifact) -> TraceMemory:
+    report, reason = artifact.passport.builder_memory, "no engine was built, so there is no builder's report"
+    if report is None:
+        report = BuilderMemory()
+    figures: dict[MemoryFigure, int | None] = {
         "weights_bytes": report.weights_bytes,
         "peak_activation_bytes": report.activation_bytes,
         "workspace_bytes": report.scratch_bytes,
     }
-    reason = "no engine was built, so there is no builder's report"
-    unknown = {key: reason for key, value in memory.items() if value is None}
-    if profile:
-        batch = profile["max"][0]
-        unknown["note"] = (
-            f"memory is the builder's report, not measured (the builder's figure for batch {batch})"
-        )
-    return memory, unknown
+    return TraceMemory(**figures, why={name: reason for name, value in figures.items() if value is None})
+
+
+def _note(artifact: Artifact) -> str | None:
+    profile = artifact.passport.target.shape_profile if artifact.passport.target else None
+    if not profile:
+        return None
+    return (
+        f"memory is the builder's report, not measured (the builder's figure for batch {profile['max'][0]})"
+    )

@@ -230,9 +230,11 @@ def test_a_trace_names_every_node_and_times_it_in_every_window(case: Case) -> No
     assert len(trace.total_ms) in (0, WINDOWS)
     assert all(np.isfinite(total) and total > 0 for total in trace.total_ms)
     assert trace.runs == WINDOWS * RUNS
-    assert "peak_activation_bytes" in trace.memory
-    for key, size in trace.memory.items():
-        assert trace.unknown.get(key) if size is None else size >= 0
+    memory = trace.memory
+    assert (memory.peak_activation_bytes is None) == bool(memory.why.get("peak_activation_bytes"))
+    assert (memory.peak_activation_bytes or 0) >= 0
+    assert (memory.weights_bytes or 0) >= 0
+    assert (memory.workspace_bytes or 0) >= 0
     claims = claim(trace.nodes, graph, case.backend.spelling)
     assert coverage(claims) == 1.0
 

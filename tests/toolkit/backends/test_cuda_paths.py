@@ -17,6 +17,9 @@ from toolkit.backends._ort_providers import load_cuda_libraries, providers
 from toolkit.errors import UnavailableError
 
 torch = pytest.importorskip("torch")
+
+from toolkit.backends._torch_trace import LAUNCHED, launches_of  # noqa: E402  (after the skip)
+
 CUDA = "CUDAExecutionProvider"
 
 
@@ -46,7 +49,32 @@ def test_nodes_that_were_only_launched_have_no_times() -> None:
     launched = read_profile(events, OptimizedGraph(), windows=2, runs=2, totals=(1.0, 1.0), timed=False)
     assert launched.node_ms is None
     assert launched.nodes == known.nodes
-    assert launched.unknown["note"] == LAUNCHES
+    assert launched.note == LAUNCHES
+
+
+def test_nodes_that_a_gpu_has_no_kernel_for_are_named() -> None:
+    """ONNX Runtime runs them on the CPU, which nothing but its profile tells."""
+    kinds = {"conv": ("QLinearConv", "CPUExecutionProvider"), "act": ("Relu", CUDA)}
+    events = [
+        Event(
+            cat="Node",
+            name=f"{name}_kernel_time",
+            ts=ts,
+            dur=1,
+            args=EventFacts(op_name=kind, provider=provider),
+        )
+        for ts, (name, (kind, provider)) in enumerate([*kinds.items()] * 2)
+    ]
+    said = "1 of its 2 nodes ran on the CPU, as the GPU's provider has no kernel for them: conv (QLinearConv)"
+    found = read_profile(events, OptimizedGraph(), windows=1, runs=1, totals=(1.0,), timed=False)
+    assert found.note == f"{LAUNCHES}; {said}"
+    on_cpu = read_profile(events, OptimizedGraph(), windows=1, runs=1, totals=(1.0,))
+    assert on_cpu.note is None
+
+
+def test_rows_on_a_gpu_say_that_small_ones_tell_of_launches() -> None:
+    assert launches_of(torch.device("cuda:1")) == LAUNCHED
+    assert launches_of(torch.device("cpu")) is None
 
 
 def test_loading_cudas_libraries_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -111,4 +139,4 @@ def test_a_trace_on_a_gpu_has_every_layer_and_finite_times_or_none(on_gpu: Engin
         assert (found.node_ms >= 0).all()
         # the layers' times are parts of the call's
         assert (found.node_ms.sum(axis=1) <= np.array(found.total_ms) * 1.2).all()
-        assert (found.memory["peak_activation_bytes"] or 0) > 0
+        assert (found.memory.peak_activation_bytes or 0) > 0

@@ -101,7 +101,7 @@ def test_bf16_is_computed_of_the_fp32_file_where_it_is_asked_for(lenet: Artifact
         trace = half.trace(inputs[:1], windows=1, runs=1)
     apart = float(np.abs(found - wanted).max() / np.abs(wanted).max())
     assert 1e-4 < apart < 0.03  # seven bits of mantissa, no 23
-    assert "computed in bf16" in trace.unknown["note"]
+    assert "computed in bf16" in (trace.note or "")
 
 
 def test_a_processor_without_bf16_is_told(lenet: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,8 +195,8 @@ def test_lenets_layers_are_on_its_modules_rows_and_constants_on_none(lenet: Arti
     # as much as the network has, and what is made of it for a layout or two
     assert 4 * 61_000 <= sum(node.weights_bytes or 0 for node in trace.nodes) <= 4 * 64_000
     assert trace.resolution_ms == 1e-3
-    assert trace.memory["peak_activation_bytes"] is None
-    assert trace.unknown["peak_activation_bytes"]
+    assert trace.memory.peak_activation_bytes is None
+    assert trace.memory.why["peak_activation_bytes"]
 
 
 def test_an_answer_stays_as_it_was_when_others_are_asked_for(lenet: Artifact) -> None:

@@ -21,7 +21,7 @@ from toolkit.backends._ort_profile import (
     read_profile,
 )
 from toolkit.errors import CorruptError
-from toolkit.traces import ExecutedNode, without
+from toolkit.traces import ExecutedNode, TraceMemory, without
 
 KERNEL = "_kernel_time"
 
@@ -117,20 +117,20 @@ def test_the_arenas_peak_is_what_the_first_run_took_beyond_what_was_held_before(
     """1,000 bytes are the weights'; the first node asks for 64 of them and the most at once are 1,500."""
     events = [
         event("a", 0, 1, mem_bytes_in_use="1064", mem_in_use_delta="64", mem_in_use_peak="1064"),
-        event("b", 1, 1, mem_bytes_in_use=1400, mem_in_use_peak=1500, mem_arena_held=4096),
+        event("b", 1, 1, mem_bytes_in_use=1400, mem_in_use_peak=1500),
         event("a", 2, 1, mem_bytes_in_use="9064", mem_in_use_delta="64", mem_in_use_peak="9999"),
         event("b", 3, 1),
     ]
     trace = read_profile(events, OptimizedGraph(), windows=1, runs=1, totals=(0.002,))
     # 1,064 in use less 64 that the node itself took were there before it
-    assert trace.memory == {"peak_activation_bytes": 1500 - 1064 + 64, "arena_held_bytes": 4096}
-    assert trace.unknown == {}
+    assert trace.memory == TraceMemory(peak_activation_bytes=1500 - 1064 + 64)
+    assert trace.note is None
 
 
 def test_memory_that_is_not_told_is_unknown_with_its_reason() -> None:
     trace = read_profile(profile({"a": [1, 1]}), OptimizedGraph(), windows=1, runs=1, totals=(0.001,))
-    assert trace.memory["peak_activation_bytes"] is None
-    assert "no arena events" in trace.unknown["peak_activation_bytes"]
+    assert trace.memory.peak_activation_bytes is None
+    assert "no arena events" in trace.memory.why["peak_activation_bytes"]
 
 
 def test_a_node_has_the_shape_type_and_bytes_that_its_event_tells() -> None:

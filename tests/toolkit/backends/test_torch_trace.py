@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.backends import _torch_trace  # noqa: E402
-from toolkit.traces import Trace  # noqa: E402
+from toolkit.traces import Trace, TraceMemory  # noqa: E402
 
 nn = torch.nn
 NAP_S = 0.01
@@ -67,9 +67,9 @@ def test_the_allocators_peak_is_what_is_held_at_once() -> None:
     """A ReLU's input and output live together, the output before them does not."""
     trace = traced(nn.Sequential(*(nn.ReLU() for _ in range(5))), 1, 1, 64, 64)
     one = 64 * 64 * 4
-    assert trace.memory == {"peak_activation_bytes": 2 * one, "weights_bytes": 0}
+    assert trace.memory == TraceMemory(peak_activation_bytes=2 * one, weights_bytes=0)
     assert trace.alive_bytes == (one, *[2 * one] * 4)
-    assert trace.unknown == {}
+    assert trace.note is None
 
 
 class Wide(nn.Module):  # type: ignore[misc, name-defined]
@@ -126,8 +126,8 @@ def test_a_leaf_that_answers_no_tensor_or_is_called_by_forward_is_no_row() -> No
 
 def test_all_weights_count_and_what_no_call_uses_is_said() -> None:
     trace = traced(Odd(), 1, 3, 8, 8)
-    assert trace.memory["weights_bytes"] == 4 * (4 * 27 + 4 + 110 + 7)
-    assert trace.unknown["note"] == f"{4 * (110 + 7)} bytes of its weights belong to no call"
+    assert trace.memory.weights_bytes == 4 * (4 * 27 + 4 + 110 + 7)
+    assert trace.note == f"{4 * (110 + 7)} bytes of its weights belong to no call"
 
 
 def test_a_weight_of_two_layers_and_a_layer_that_is_called_twice_count_once() -> None:
@@ -146,7 +146,7 @@ def test_a_weight_of_two_layers_and_a_layer_that_is_called_twice_count_once() ->
         ("two", 16),
         ("one#2", 0),
     ]
-    assert trace.memory["weights_bytes"] == 96
+    assert trace.memory.weights_bytes == 96
 
 
 def test_a_network_of_other_calls_in_each_run_has_rows_without_times() -> None:
@@ -161,7 +161,7 @@ def test_a_network_of_other_calls_in_each_run_has_rows_without_times() -> None:
 
     trace = traced(Turns(), 1, 4)
     assert trace.node_ms is None
-    assert "the network does not make the same calls in every run" in trace.unknown["note"]
+    assert "the network does not make the same calls in every run" in (trace.note or "")
 
 
 class Nap(nn.Module):  # type: ignore[misc, name-defined]

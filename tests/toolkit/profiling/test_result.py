@@ -44,7 +44,7 @@ COLUMN = Column(
     memory=Memory(
         weights_bytes=400, peak_activation_bytes=300, workspace_bytes=0, process_peak_bytes=10**9,
         predicted_peak_activation_bytes=310, peak_module="conv1", timeline=(("conv1", 310), ("fc", 40)),
-        why_null={"note": "static"},
+        why_null={"workspace_bytes": "static"}, note="static",
     ),
     coverage=1.0, time_coverage=0.9, profiled_runs=50, version="1.2", flags=("red",), notes=("said",),
 )  # fmt: skip

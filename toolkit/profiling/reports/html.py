@@ -153,10 +153,11 @@ def _figures(run: Run) -> str:
         if difference is not None
     ]
     unknown = [
-        f"{key}: {name} is unknown: {why}" if name != "note" else f"{key}: {why}"
+        f"{key}: {name} is unknown: {why}"
         for key, column in run.backends.items()
         for name, why in column.memory.why_null.items()
     ]
+    unknown += [f"{key}: {column.memory.note}" for key, column in run.backends.items() if column.memory.note]
     return (
         f"<details class='all'><summary>Every sum: latency, layers, memory, coverage</summary>"
         f"{_region('every sum', table)}{listed([*differences, *unknown])}</details>"

@@ -199,9 +199,8 @@ def _remarks(key: str, column: Column, console: Console) -> None:
         why = escape(column.why_not or "unknown")
         rest = "the layers' times are the file's" if column.timed else "layers, types and memory are static"
         console.print(f"[bold]{name}: latency was not measured:[/bold] {why}; {rest}")
-    note = column.memory.why_null.get("note")
-    if note:
-        console.print(f"{name}: {escape(note)}")
+    if column.memory.note:
+        console.print(f"{name}: {escape(column.memory.note)}")
     for flag in column.flags:
         console.print(f"[bold red]red:[/bold red] {name}: {escape(flag)}")
     for text in column.notes:

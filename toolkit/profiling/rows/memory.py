@@ -19,8 +19,11 @@ def memory_of(column: ObservedColumn) -> Memory:
     trace = column.trace
     if trace is None:
         return Memory(why_null={"weights_bytes": "the profiled run was not reached"})
-    why = dict(trace.unknown)
-    weights = trace.memory.get("weights_bytes", _weights(trace.nodes))
+    told = trace.memory
+    why: dict[str, str] = dict(told.why.items())
+    weights = told.weights_bytes
+    if weights is None and "weights_bytes" not in told.why:
+        weights = _weights(trace.nodes)
     places = [_place(entry) for entry in column.claims]
     timeline = live_timeline(trace.nodes, places, column.graph.outputs if column.graph else ())
     predicted = most = max((size for _, size in timeline), default=None)
@@ -30,9 +33,8 @@ def memory_of(column: ObservedColumn) -> Memory:
         most = max(trace.alive_bytes)
     if predicted is None:
         why["predicted_peak_activation_bytes"] = "the tensors between the nodes, or their sizes, are not told"
-    known = {key: trace.memory.get(key) for key in ("peak_activation_bytes", "workspace_bytes")}
-    if known["workspace_bytes"] is None and "workspace_bytes" not in why:
-        why["workspace_bytes"] = "this backend does not tell scratch memory apart from activations"
+    if told.workspace_bytes is None:
+        why.setdefault("workspace_bytes", "this backend does not tell scratch memory apart from activations")
     if weights is None:
         why.setdefault("weights_bytes", "the runtime does not tell it for every node")
     if column.process_peak_bytes is None:
@@ -41,13 +43,14 @@ def memory_of(column: ObservedColumn) -> Memory:
         )
     return Memory(
         weights_bytes=weights,
-        peak_activation_bytes=known["peak_activation_bytes"],
-        workspace_bytes=known["workspace_bytes"],
+        peak_activation_bytes=told.peak_activation_bytes,
+        workspace_bytes=told.workspace_bytes,
         process_peak_bytes=column.process_peak_bytes,
         predicted_peak_activation_bytes=predicted,
         peak_module=next((name for name, size in timeline if size == most), None),
         timeline=tuple(timeline),
         why_null=why,
+        note=trace.note,
     )
 
 

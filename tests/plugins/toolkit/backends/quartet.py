@@ -22,7 +22,7 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import Availability, Backend, BackendSetting, Engine, EngineOptions, Examination
 from toolkit.errors import CorruptError
 from toolkit.passports import Format, Precision
-from toolkit.traces import ExecutedNode, NodeSpelling, Trace, trimmed_mean
+from toolkit.traces import ExecutedNode, NodeSpelling, Trace, TraceMemory, trimmed_mean
 
 MOST = 4
 MAGIC = b"CRATE "
@@ -138,8 +138,7 @@ def _trace(events: list[Mapping[str, Any]], graph: bytes, *, totals: tuple[float
         node_ms=np.stack(node_ms, axis=1),
         total_ms=totals,
         runs=len(totals) * runs,
-        memory={"peak_activation_bytes": None},
-        unknown={"peak_activation_bytes": why},
+        memory=TraceMemory(why={"peak_activation_bytes": why}),
     )
 
 
