@@ -6,11 +6,9 @@ the mean gradient of the winning logit, summed, and only what speaks for the cla
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +19,14 @@ from toolkit.artifacts import Artifact
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.images import PictureSource, Pixels
+from toolkit.modules import outputs
 from toolkit.outputs import logits_of
 from toolkit.preprocessing import normalise
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +70,10 @@ class Explainer:
             max_bytes=self.limits.max_bytes,
         )
         with self.turn, torch.enable_grad():
-            kept: dict[str, Tensor] = {}
             rows = torch.from_numpy(normalise(picture.pixels, self.preprocessing)[None]).requires_grad_()
-            with contextlib.ExitStack() as hooks:
-                for name, module in self.module.named_modules():
-                    if not list(module.children()):
-                        hooks.enter_context(
-                            module.register_forward_hook(functools.partial(_keep, kept, name))
-                        )
-                logits = logits_of(self.module(rows))[0]
+            answer, seen = outputs(self.module, rows)
+            kept = {name: output for name, output in seen.items() if _is_picture(output)}
+            logits = logits_of(answer)[0]
             if len(logits) == 1:  # of two classes, for the second
                 logits = torch.cat([-logits, logits])
             name = _choose(layer, kept, self.artifact.passport.model)
@@ -98,10 +92,9 @@ class Explainer:
         )
 
 
-def _keep(kept: dict[str, Tensor], name: str, module: nn.Module, given: Any, output: Any) -> None:
-    # only what is still a picture, and whose gradient can be asked for
-    if getattr(output, "ndim", 0) == 4 and output.shape[-1] > 1 and output.requires_grad:
-        kept[name] = output
+def _is_picture(output: Tensor) -> bool:
+    """Tell whether an output is still a picture, and its gradient can be asked for."""
+    return output.ndim == 4 and output.shape[-1] > 1 and output.requires_grad
 
 
 def _choose(layer: str | None, kept: dict[str, Tensor], model: str) -> str:

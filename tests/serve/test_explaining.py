@@ -19,6 +19,7 @@ from serve.explaining import Explainer, Insight
 from serve.page.models import PageModel
 from serve.page.routes import heat_answer
 from serve.settings import Limits
+from toolkit.modules import visit
 from toolkit.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -95,3 +96,30 @@ def test_the_heat_is_each_channel_weighted_by_its_mean_gradient() -> None:
         net.fc.weight = torch.nn.Parameter(sign * second)
         alone = explainer.look(shown([[0, 51], [102, 255]]), layer="conv", invert="no")
         assert (alone.label, alone.heat.tolist()) == (label, seen.heat.tolist())
+
+
+def test_layers_are_those_of_the_walk_and_the_last_one_is_the_last_that_ran() -> None:
+    """A module that is called twice is two layers, and a function is one: as the page's strip names them."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
+
+    class Reused(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.bn = torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2)
+            self.relu, self.fc = torch.nn.ReLU(), torch.nn.Linear(8, 2)
+
+        def forward(self, x: Any) -> Any:
+            y = self.relu(self.conv(x))
+            return self.fc(torch.flatten(self.relu(self.bn(y) + y), 1))
+
+    explainer = explainer_of(Reused().eval())
+    seen = explainer.look(shown([[0, 51], [102, 255]]), invert="no")
+    assert seen.layers == ("conv", "relu", "bn", "/add", "relu#2")
+    assert seen.layer == "relu#2"
+    first = explainer.look(shown([[0, 51], [102, 255]]), layer="relu", invert="no")
+    assert first.maps.tolist() != seen.maps.tolist()
+    (walked,) = {row.name for row in visit(explainer.module, torch.zeros(1, 1, 2, 2))} - {
+        *seen.layers,
+        "/flatten",
+    }
+    assert walked == "fc"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -105,6 +105,31 @@ def visit(
     With `training` it runs as a training step's forward pass does: recorded by autograd, and batch
     norms take note of the batch. Else nothing in the module changes.
     """
+    return _run(module, inputs, on_output, training=training, recorded=training)[1]
+
+
+def outputs(module: nn.Module, inputs: Tensor) -> tuple[Any, dict[str, Tensor]]:
+    """Run a module on a batch in eval mode; return what it answers, and each call's first output by its name.
+
+    Autograd records the run, so that gradients of the answer by each output can be asked for.
+    """
+    found: dict[str, Tensor] = {}
+
+    def keep(row: ModuleRow, output: Tensor) -> None:
+        found[row.name] = output
+
+    return _run(module, inputs, keep, training=False, recorded=True)[0], found
+
+
+def _run(
+    module: nn.Module,
+    inputs: Tensor,
+    on_output: Callable[[ModuleRow, Tensor], None] | None,
+    *,
+    training: bool,
+    recorded: bool,
+) -> tuple[Any, tuple[ModuleRow, ...]]:
+    """Run a module; return what it answers and a row a call."""
     import torch
 
     from toolkit.modules.calls import Calls
@@ -114,9 +139,9 @@ def visit(
     try:
         if any(mode is not training for mode in modes.values()):
             module.train(training)  # some networks throw away there what they have worked out
-        with calls, torch.set_grad_enabled(training):
-            module(inputs)
+        with calls, torch.set_grad_enabled(recorded):
+            answer = module(inputs)
     finally:
         for part, mode in modes.items():
             part.training = mode
-    return tuple(calls.rows)
+    return answer, tuple(calls.rows)
