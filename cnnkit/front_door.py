@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import atexit
+import math
 import os
+import re
 import sys
 import threading
 from collections.abc import Sequence
@@ -20,14 +22,24 @@ SHELVES = tuple(
     Shelf(f"{package}.commands", "COMMAND", click.Command, "command")
     for package in ("toolkit", "exporters", "serve")
 )
-# the order of the work; commands that are not named here follow by their words
-ORDER = ("train", "eval", "predict", "export", "verify", "profile", "compare", "sweep", "show", "serve")
+# what a command's file may say of its place in `--help`; those that say nothing follow by their words
+ORDER = re.compile(r"^ORDER = (\d+)", re.M)
 
 
 def commands() -> dict[str, Shelf[click.Command]]:
+    """Return the shelf of each command by its word; imports no command."""
+    return {word: shelf for shelf in SHELVES for word in shelf.names()}
+
+
+def in_order() -> dict[str, Shelf[click.Command]]:
     """Return the shelf of each command by its word, in the order of `--help`; imports no command."""
-    found = {word: shelf for shelf in SHELVES for word in shelf.names()}
-    return {word: found[word] for word in (*ORDER, *sorted(set(found) - set(ORDER))) if word in found}
+
+    def place(entry: tuple[str, Shelf[click.Command]]) -> tuple[float, str]:
+        word, shelf = entry
+        said = ORDER.search(shelf.origin(word).read_text("utf-8"))
+        return (int(said[1]) if said else math.inf, word)
+
+    return dict(sorted(commands().items(), key=place))
 
 
 class FrontDoor(click.Group):
@@ -42,7 +54,7 @@ class FrontDoor(click.Group):
             leave(end.code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(commands())
+        return list(in_order())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         shelf = commands().get(cmd_name)
@@ -50,7 +62,7 @@ class FrontDoor(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List every command with the one line that click makes of its help, and import none of them."""
-        found = commands().items()
+        found = in_order().items()
         listed = {word: _described(word, shelf.origin(word)) or shelf.load(word) for word, shelf in found}
         room = formatter.width - 6 - max(map(len, listed))
         rows = [(word, one.get_short_help_str(room)) for word, one in listed.items() if not one.hidden]

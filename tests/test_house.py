@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +26,14 @@ WORDS_MEANT = {
     ("toolkit/clusters/__init__.py", "local"): "runs what nobody named a cluster for",
     ("serve/hosting/__init__.py", "local"): "serves what nobody named a place for",
 }
+# where a network's, a data set's or a cluster's name stands outside its own file, and why
+NAMES_MEANT: dict[tuple[str, str], str] = {
+    ("toolkit/opening.py", "lenet"): "what to type where nothing was trained yet",
+    ("toolkit/zoo.py", "lenet"): "an example of a network's file",
+    ("toolkit/training/__init__.py", "resnets"): "the help of the option that takes ImageNet's weights",
+    ("toolkit/transfer.py", "resnet18"): "the one network here that ImageNet's weights fit",
+}
+PACKAGES = ("timm", "torchvision")
 # modules that are imported by a name in a variable: what no checker of imports can see
 IMPORTS_BY_NAME = {
     "cnnkit/__init__.py": "public names, lazily; the stub beside it says the same to checkers",
@@ -105,6 +114,39 @@ def test_no_plugins_word_stands_outside_its_own_file() -> None:
         literals = {node.value for node in nodes(path) if isinstance(node, ast.Constant) and node not in told}
         found |= {(path, word) for word in words & literals - own.get(plugin_of(path, own), set())}
     assert found == set(WORDS_MEANT)
+
+
+def test_no_network_data_set_or_cluster_is_named_outside_its_own_file() -> None:
+    """Not even within a sentence or a command: what is true of one of them is a field of its spec."""
+    data_sets = {
+        stem.replace("_", "-")
+        for path, stem in plugins("toolkit/datasets").items()
+        if not any(isinstance(node, ast.keyword) and node.arg == "scheme" for node in nodes(path))
+    }
+    # packages of networks are named as packages are
+    networks = set(plugins("toolkit/models").values()) - set(PACKAGES)
+    clusters = set(plugins("toolkit/clusters").values()) - {"local"}
+    assert {"fashion-mnist", "cifar10", "lenet", "resnet", "ray"} <= data_sets | networks | clusters
+    names = "|".join(
+        sorted(data_sets | {rf"(?:{'|'.join(networks)})[0-9s]*" for _ in "1"} | clusters, key=len)
+    )
+    pattern = re.compile(rf"(?<![\w-])(?:{names})(?![\w-])")
+    homes = (
+        "toolkit/models/",
+        "toolkit/datasets/",
+        "toolkit/clusters/",
+        "serve/hosting/_ray",
+        "serve/hosting/ray",
+    )
+    found = set()
+    for path in sources():
+        told = docstrings(path)
+        texts = (node.value for node in nodes(path) if isinstance(node, ast.Constant) and node not in told)
+        if not path.startswith(homes):
+            found |= {
+                (path, name) for text in texts if isinstance(text, str) for name in pattern.findall(text)
+            }
+    assert found == set(NAMES_MEANT)
 
 
 def test_nobody_opens_a_private_door_of_another_folder() -> None:

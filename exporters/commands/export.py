@@ -196,4 +196,5 @@ def _print(report: Report) -> None:
             cli.say(f"skipped {missed}")
 
 
+ORDER = 50
 COMMAND = export

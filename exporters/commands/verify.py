@@ -43,4 +43,5 @@ def verify(
     verdict.require()
 
 
+ORDER = 60
 COMMAND = verify

@@ -237,4 +237,5 @@ def _refuse_empty(option: str, value: str | None) -> None:
         raise click.UsageError(f"{given} is empty, so that nobody would be asked; fill it or leave it out")
 
 
+ORDER = 110
 COMMAND = serve

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from serve.hosting import Hosting
+from serve.hosting import HOSTINGS, Hosting
 from serve.ports import address as address_of
 from serve.ports import listen, shared_port
 from serve.served import ServedModel, line_up
@@ -25,8 +25,9 @@ class LocalHosting(Hosting):
 
     def host(self, models: Sequence[str], settings: ServeSettings, address: str | None, tell: Tell) -> None:
         if settings.replicas is not None:
+            clusters = " or ".join(f"`--on {name}`" for name in HOSTINGS.names() if name != self.name)
             raise CnnkitError(
-                "--replicas are of a cluster, `--on ray`; on one machine `--processes N` answers on one port"
+                f"--replicas are of a cluster, {clusters}; on one machine `--processes N` answers on one port"
             )
         _check_processes(settings)
         if settings.grpc_port is not None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from toolkit.artifacts import CHECKPOINT, Artifact
 from toolkit.backends import opener
 from toolkit.errors import CnnkitError, NotFoundError, needs_extra
 from toolkit.graphs import GRAPH
+from toolkit.passports import Format
 from toolkit.profiling.rows.claims import module_of
 
 if TYPE_CHECKING:
@@ -55,9 +56,15 @@ class LayerOutput:
 
 
 class Interior(ABC):
-    """A network opened so that every layer's output comes out. Threads may call at once."""
+    """A network opened so that every layer's output comes out. Threads may call at once.
 
-    def __init__(self, artifact: Artifact) -> None:
+    `package` is what opening one needs, which the `extra` installs.
+    """
+
+    package: ClassVar[str]
+    extra: ClassVar[str]
+
+    def __init__(self, artifact: Artifact, model_file: Path | None = None) -> None:
         self.artifact = artifact
 
     @abstractmethod
@@ -68,10 +75,13 @@ class Interior(ABC):
 class GraphInterior(Interior):
     """An ONNX file with every node's output made one of the graph's."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    package = GRAPH  # which has the name of the format that it reads
+    extra = "export"
+
+    def __init__(self, artifact: Artifact, model_file: Path | None = None) -> None:
         """Open the graph. Raises MissingExtraError without onnx, CorruptError."""
         super().__init__(artifact)
-        with needs_extra("export"):
+        with needs_extra(self.extra):
             import onnx  # noqa: F401  (else its absence is told by what reads graphs)
         from toolkit.graphs.naming import modules_of
         from toolkit.graphs.reading import load_graph
@@ -105,10 +115,13 @@ class GraphInterior(Interior):
 class CheckpointInterior(Interior):
     """A checkpoint's network of its own, walked call by call."""
 
-    def __init__(self, artifact: Artifact, model_file: Path | None) -> None:
+    package = "torch"
+    extra = "train"
+
+    def __init__(self, artifact: Artifact, model_file: Path | None = None) -> None:
         """Load the network. Raises MissingExtraError without torch."""
         super().__init__(artifact)
-        with needs_extra("train"):
+        with needs_extra(self.extra):
             from toolkit.checkpoints import load_module
 
             self.module = load_module(artifact, model_file=model_file)
@@ -130,15 +143,16 @@ class CheckpointInterior(Interior):
         return [layer for layer in found if layer.values.ndim]
 
 
+INTERIORS: Mapping[Format, type[Interior]] = {GRAPH: GraphInterior, CHECKPOINT: CheckpointInterior}
+
+
 def why_no_interior(artifact: Artifact) -> str | None:
     """Return why the layers of a file cannot be shown here; None where they can."""
-    # the package that reads graphs has their format's name
-    needs = {GRAPH: (GRAPH, "export"), CHECKPOINT: ("torch", "train")}.get(artifact.passport.format)
-    if needs is None:
+    kind = INTERIORS.get(artifact.passport.format)
+    if kind is None:
         return f"{artifact.path.name} does not tell what its layers put out"
-    package, extra = needs
-    if find_spec(package) is None:
-        return f"what the layers make of a picture needs {package}: `pip install 'cnnkit[{extra}]'`"
+    if find_spec(kind.package) is None:
+        return f"what the layers make of a picture needs {kind.package}: `pip install 'cnnkit[{kind.extra}]'`"
     return None
 
 
@@ -147,9 +161,7 @@ def open_interior(artifact: Artifact, model_file: Path | None) -> Interior:
     why = why_no_interior(artifact)
     if why is not None:
         raise CnnkitError(why)
-    if artifact.passport.format == CHECKPOINT:
-        return CheckpointInterior(artifact, model_file)
-    return GraphInterior(artifact)
+    return INTERIORS[artifact.passport.format](artifact, model_file)
 
 
 def why_no_heat(artifact: Artifact | None, why_not: str | None) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 from serve.page.figures import FigureLie, lie_of
 from toolkit import zoo
 from toolkit.artifacts import Artifact
+from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels, picture_of
 from toolkit.inspection.sheet import png_of
@@ -18,8 +19,6 @@ PER_CLASS = 3
 MOST = 600
 # so many pictures say how the figures of their data set lie
 LOOKED_AT = 500
-# the whole set's pictures need a download; the sample of the same pictures ships
-SHIPPED = {"fashion-mnist": "fashion-mnist-sample"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +47,9 @@ def sample_pictures(artifact: Artifact) -> SamplePictures | str:
     name = trained_on.name if trained_on else spec.dataset if spec else None
     if name is None:
         return "no test pictures: the passport does not say which data the network was trained on"
-    name = SHIPPED.get(name, name)
     try:
+        # the whole set's pictures need a download, those of a sample ship
+        name = dataset_of(name).sample or name
         data = unseen_pictures(artifact.passport, name, beside=artifact.path, fetch=False).dataset
     except CnnkitError as error:
         return f"no test pictures: {error}"

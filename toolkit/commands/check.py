@@ -148,4 +148,5 @@ def _pair(files: tuple[str, ...], kind: str, *, across: bool) -> str:
     return f"{shown} ({kind}{', across parts' if across else ''})"
 
 
+ORDER = 130
 COMMAND = check

@@ -176,4 +176,5 @@ def _show(found: Choice) -> None:
         cli.say(f"wrote {found.choice_file} in {duration_text(found.seconds, rough=True)}; {takes}")
 
 
+ORDER = 70
 COMMAND = choose_command

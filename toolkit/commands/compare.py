@@ -117,4 +117,5 @@ def _compare_networks(
         found.require()
 
 
+ORDER = 90
 COMMAND = compare_command

@@ -151,4 +151,5 @@ def _show(found: Evaluation) -> None:
         cli.print_table(cli.as_rich(found.mistakes_table()))
 
 
+ORDER = 20
 COMMAND = evaluate

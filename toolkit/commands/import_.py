@@ -193,4 +193,5 @@ def _show(made: Imported) -> None:
         cli.say(f"its accuracy is not known here: `cnnkit eval {made.name}{pictures}` measures it")
 
 
+ORDER = 120
 COMMAND = import_

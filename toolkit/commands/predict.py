@@ -244,4 +244,5 @@ def _fail(refused: list[Refusal]) -> None:
     raise CnnkitError(refused[-1].error)
 
 
+ORDER = 30
 COMMAND = predict

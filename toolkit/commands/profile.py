@@ -215,4 +215,5 @@ def _gate(found: Profile, *, named: bool, strict: bool) -> None:
         found.require()
 
 
+ORDER = 80
 COMMAND = profile_command

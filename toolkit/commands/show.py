@@ -167,4 +167,5 @@ def _draw(models: list[str], picture: Path, path: Path, *, as_json: bool, **opti
     cli.emit({"picture": picture, "features": path, "models": drawn})
 
 
+ORDER = 40
 COMMAND = show

@@ -131,4 +131,5 @@ def show_table(table: Table) -> None:
         cli.say(str(path))
 
 
+ORDER = 100
 COMMAND = sweep

@@ -75,4 +75,5 @@ def show_curve(curve: RateCurve, *, as_json: bool) -> None:
     cli.stdout.print("\n".join([curve.sentence, *drawn]), markup=False, soft_wrap=True)
 
 
+ORDER = 10
 COMMAND = train

@@ -90,6 +90,8 @@ class DatasetSpec:
     propose, `layout` what has to lie at that place. `listing(name, reading)` finds the pictures without
     decoding one, or raises NotFoundError; which part each belongs to, and decoding, all sources share.
     `suits(path)` tells whether a path that was typed without a scheme is probably such a place.
+
+    `sample` names a data set of some of the same pictures that ships, where this one must be fetched.
     """
 
     name: str
@@ -104,6 +106,7 @@ class DatasetSpec:
     layout: str | None = None
     listing: Callable[[str, Reading], Listing] | None = None
     suits: Callable[[Path], bool] | None = None
+    sample: str | None = None
 
     def load(
         self,

@@ -51,4 +51,5 @@ DATASET = DatasetSpec(
     licence="MIT",
     train_images=60_000,
     read=load,
+    sample="fashion-mnist-sample",
 )
