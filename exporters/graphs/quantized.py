@@ -185,13 +185,8 @@ def _free_outputs(model: Any) -> None:
             maker.output[:] = [name if made == inner else made for made in maker.output]
 
 
-def heavy_nodes(model: Any) -> list[str]:
-    """Return the names of the convolutions and matrix products, in the order of execution."""
-    return [node.name for node in model.graph.node if node.op_type in HEAVY]
-
-
 def quantised_nodes(model: Any) -> list[str]:
-    """Return those of the heavy nodes that compute on 8 bits: what they read is dequantised for them."""
+    """Return the convolutions and matrix products that compute on 8 bits: what they read is dequantised."""
     nodes = model.graph.node
     read = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
     return [node.name for node in nodes if node.op_type in HEAVY and read.issuperset(node.input[:2])]

@@ -84,7 +84,7 @@ def adopt(path: Path, options: ExportOptions | None = None, tell: Tell = silent)
     nature = _asked(model, path, asked.output)
     batch = require_provable(nature, path.name, asked.batches, read.form)
     refuse_softmax(nature, path.name, asked)
-    for note in (*read.notes, *_said(nature, path.name, taken, batch)):
+    for note in (*read.notes, *_said(nature, taken, batch)):
         tell(note if note.startswith(path.name) else f"{path.name}: {note}")
     scores = next(value for value in model.graph.output if value.name == nature.outputs[0])
     passport = Passport(
@@ -114,7 +114,7 @@ def _asked(model: Any, path: Path, output: str | None) -> Nature:
         raise type(error)(f"{path}: {error}") from None
 
 
-def _said(nature: Nature, what: str, taken: TensorSpec, batch: int | None) -> list[str]:
+def _said(nature: Nature, taken: TensorSpec, batch: int | None) -> list[str]:
     """Return what people are told of a network that was looked at, where it is not as most are."""
     said = []
     if len(nature.outputs) > 1:

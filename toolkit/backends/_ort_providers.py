@@ -62,7 +62,7 @@ def _provider(ort: Any, name: str) -> str | None:
             return None
         return "ONNX Runtime put another provider in its place"
     except Exception as error:  # the runtime's own errors share no base class
-        return _library_error(ort, name) or str(error).strip().splitlines()[0]
+        return _library_error(name) or str(error).strip().splitlines()[0]
     finally:
         ort.set_default_logger_severity(2)
 
@@ -80,7 +80,7 @@ def _file_of(package: str, inside: str) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def _library_error(ort: Any, name: str) -> str | None:
+def _library_error(name: str) -> str | None:
     """Return the loader's own reason, which names the library that is missing."""
     path = _provider_library(name)
     if path is None:

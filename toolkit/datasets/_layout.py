@@ -60,7 +60,7 @@ def laid_out(root: Path, top: Tree, left_out: list[LeftOut]) -> Layout:
         parts = {None: [level]}
     beside = (p for tree in (level, *labelled.values()) for p in tree.pictures)
     left_out += [_beside(path, root, "beside the class folders") for path in beside]
-    return Layout(classes=_classes(root, parts), parts=parts)
+    return Layout(classes=_classes(parts), parts=parts)
 
 
 def _parts(level: Tree) -> dict[Part | None, list[Tree]]:
@@ -179,7 +179,7 @@ def _insist_on_classes(level: Tree, splits: list[Tree]) -> None:
     )
 
 
-def _classes(root: Path, parts: dict[Part | None, list[Tree]]) -> tuple[str, ...]:
+def _classes(parts: dict[Part | None, list[Tree]]) -> tuple[str, ...]:
     """Return the classes, sorted. Raises NotFoundError for fewer than two, or where the test has others."""
     learned = [tree for part, trees in parts.items() if part in (None, "train") for tree in trees]
     shown = learned or [tree for trees in parts.values() for tree in trees]

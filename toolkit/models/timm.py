@@ -62,7 +62,7 @@ def find(name: str) -> ModelSpec:
         recipes=RECIPES,
         summary=" ".join(filter(None, (config.tag, config.license))),
         source=config.origin_url or "timm",
-        published=_published(name, architecture, config) if config.num_classes else None,
+        published=_published(name, config) if config.num_classes else None,
     )
 
 
@@ -83,7 +83,7 @@ def _build(architecture: str, channels: int, classes: int) -> nn.Module:
     return module
 
 
-def _published(name: str, architecture: str, config: Any) -> Published:
+def _published(name: str, config: Any) -> Published:
     mode = config.crop_mode or "center"
     notes = (config.license, _BORDER_NOTE if mode == "border" else None)
     return Published(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from toolkit.backends import Engine
+from toolkit.choosing import worker
 from toolkit.choosing.measuring import Timekeeper, Track, Window, gain, ratio
-from toolkit.choosing.requests import CallTimes
+from toolkit.choosing.requests import CallTimes, OpenEngine
 from toolkit.profiling.measuring.yardstick import Yardstick
 
 
@@ -199,3 +203,22 @@ def test_one_undisturbed_round_among_others_tells_no_ratio_alone() -> None:
     base, other = track("a", [1.0], rounds=3), track("b", [0.5], rounds=3)
     other.windows[1] = Window(generation=1, round=1, ms=(50.0,) * 20)  # it was suspended, and nobody noticed
     assert ratio(base, other, {(1, 0), (1, 2)}) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("on_gpu", "called"), [(True, "run"), (False, "bound")])
+def test_copies_to_a_device_and_back_are_timed_as_whoever_serves_it_needs_them(
+    on_gpu: bool, called: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bound call leaves them out; backends on the CPU have none."""
+    done: list[str] = []
+    engine = SimpleNamespace(
+        run=lambda batch: done.append("run"), bind=lambda batch: partial(done.append, "bound")
+    )
+    takes = SimpleNamespace(shape=(None, 1, 2, 2), dtype="float32")
+    artifact = SimpleNamespace(passport=SimpleNamespace(input=takes))
+    asked = SimpleNamespace(candidate=SimpleNamespace(backend="any", artifact=artifact), seed=0)
+    monkeypatch.setattr(worker.BACKENDS, "load", lambda name: SimpleNamespace(on_gpu=on_gpu))
+    bay = worker._Bay()
+    bay.asked, bay.engine = cast("OpenEngine", asked), cast("Engine", engine)
+    bay._call(2)()
+    assert done == [called]

@@ -9,7 +9,7 @@ import numpy as np
 
 from toolkit.profiling.network.modules import Module, total
 from toolkit.profiling.network.traffic import Traffic
-from toolkit.profiling.result import RED_SPREAD, UNREACHED, Cell, CellMemory, Column, Row
+from toolkit.profiling.result import RED_SPREAD, UNREACHED, Cell, CellMemory, Column, Latency, Row
 from toolkit.profiling.rows.align import Part, coverage
 from toolkit.profiling.rows.memory import memory_of
 from toolkit.profiling.rows.observed import ObservedColumn
@@ -205,12 +205,10 @@ def _time_coverage(column: ObservedColumn) -> float | None:
     return float(times[known].sum() / times.sum()) if times.sum() > 0 else None
 
 
-def _judged(latency: object, residual: float | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    from toolkit.profiling.result import Latency
-
+def _judged(latency: Latency | None, residual: float | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     flags: list[str] = []
     notes: list[str] = []
-    if not isinstance(latency, Latency):
+    if latency is None:
         return (), ()
     if latency.red:
         flags.append(f"window medians spread over {latency.spread:.0%} (red above {RED_SPREAD:.0%})")
