@@ -45,6 +45,7 @@ AGREED_KEYS = {
     ("toolkit/backends/_openvino_engine.py", "chosen: 'streams'"): "a backend reads its own setting",
     ("toolkit/choosing/choose.py", "stages: 'files'"): "a stage's seconds, which only people read",
     ("toolkit/importing/weights.py", "recipes: 'textbook'"): "a recipe's name, as it is typed",
+    ("toolkit/models/__init__.py", "recipes: 'default'"): "a recipe's name, as it is typed",
     ("toolkit/opening.py", "recipes: 'default'"): "a recipe's name, as it is typed",
     ("toolkit/profiling/comparing/differences.py", "gbytes_s: 'memory'"): "beside the caches' names",
     ("toolkit/profiling/reports/drawn.py", "gflops: 'fp32'"): "a precision",
