@@ -1,4 +1,4 @@
-"""Every random number of a run comes from (seed, purpose, epoch, step), never from hidden state.
+"""Every random number of a run comes from (seed, purpose, epoch, step or picture), never from hidden state.
 
 So a run that is resumed in the middle of an epoch draws exactly what it would have drawn.
 """

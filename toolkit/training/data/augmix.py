@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from toolkit.training.data.draws import PictureDraws
 from toolkit.training.data.geometry import whole_levels
 from toolkit.training.data.operations import Histograms, move
 
@@ -21,29 +22,28 @@ _ROTATE, _SHEAR_X, _SHEAR_Y, _MOVE_X, _MOVE_Y, _AUTOCONTRAST, _EQUALIZE, _POSTER
 _MOVES = 5  # operations below this number are moves
 
 
-def augmix(images: Tensor, share: float, random: Generator) -> Tensor:
+def augmix(images: Tensor, share: float, draws: PictureDraws) -> Tensor:
     """Give about `share` of (N, C, H, W) uint8 pictures to AugMix."""
-    chosen = torch.nonzero(torch.rand(len(images), generator=random) < share).flatten()
+    chosen = torch.nonzero(draws.uniform() < share).flatten()
     if len(chosen) == 0:
         return images
-    plain = images[chosen]
-    weights = torch.empty(_CHAINS, len(plain), 1, 1, 1).exponential_(generator=random)
-    weights /= weights.sum(0)  # equals a Dirichlet draw with all concentrations 1
+    plain, draws = images[chosen], draws.of(chosen)
+    weights = -torch.log1p(-draws.uniform(_CHAINS))[..., None, None, None]
+    weights /= weights.sum(0)  # of exponential draws: a Dirichlet draw with all concentrations 1
     mixed = torch.zeros(plain.shape)
     for weight in weights:
-        mixed += weight * _chain(plain, random).float()
-    strength = torch.rand(len(plain), 1, 1, 1, generator=random)
+        mixed += weight * _chain(plain, draws).float()
+    strength = draws.uniform()[:, None, None, None]
     blended = torch.lerp(plain.float(), mixed, strength)
     return images.index_copy(0, chosen, whole_levels(blended))
 
 
-def _chain(images: Tensor, random: Generator) -> Tensor:
-    depth = torch.randint(1, _DEPTH + 1, (len(images),), generator=random)
+def _chain(images: Tensor, draws: PictureDraws) -> Tensor:
+    depth = 1 + draws.integers(_DEPTH)
     for position in range(_DEPTH):
-        # drawn for every picture, so that the numbers do not depend on what other pictures drew
-        operation = torch.randint(9, (len(images),), generator=random)
-        level = 0.1 + torch.rand(len(images), generator=random) * (_SEVERITY - 0.1)
-        sign = torch.where(torch.rand(len(images), generator=random) < 0.5, -1.0, 1.0)
+        operation = draws.integers(9)
+        level = 0.1 + draws.uniform() * (_SEVERITY - 0.1)
+        sign = torch.where(draws.uniform() < 0.5, -1.0, 1.0)
         active = depth > position
         for kind, change in ((operation < _MOVES, _move), (operation >= _MOVES, _remap)):
             where = torch.nonzero(active & kind).flatten()

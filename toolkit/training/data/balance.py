@@ -14,6 +14,7 @@ from torch import Tensor
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.recipes import Recipe
 from toolkit.training import seeding
+from toolkit.training.data.draws import PictureDraws
 from toolkit.training.objective import Objective
 
 # the further pictures of a class repeat the first: n of them count for (1 - beta^n) / (1 - beta)
@@ -81,17 +82,19 @@ def _weights_of_file(path: Path, classes: Sequence[str]) -> NDArray[np.float64]:
 def balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
     """Return an epoch's order of as many pictures as there are labels, with every class equally often.
 
-    A class goes through its pictures in turn, each time in another order; what its rest is changes by epoch.
+    A class goes through its pictures in turn, each time in another order; which classes have one more
+    changes by epoch. Where a picture comes is drawn by (seed, epoch, picture).
     """
-    random = seeding.generator(seed, seeding.ORDER, epoch)
     present = torch.unique(labels)
     share, rest = divmod(len(labels), len(present))
-    extra = set(torch.randperm(len(present), generator=random)[:rest].tolist())
-    drawn = []
+    start = seeding.mix(seed, seeding.ORDER, epoch)
+    extra = set(PictureDraws(start, -1 - present).uniform().argsort(stable=True)[:rest].tolist())
+    drawn, places = [labels[:0]], [torch.empty(0)]
     for index, label in enumerate(present.tolist()):
         own = (labels == label).nonzero().flatten()
         wanted = share + (index in extra)
-        rounds = [own[torch.randperm(len(own), generator=random)] for _ in range(-(-wanted // len(own)))]
-        drawn.append(torch.cat(rounds)[:wanted] if rounds else own[:0])
-    order = torch.cat(drawn)
-    return order[torch.randperm(len(order), generator=random)]
+        draws, rounds = PictureDraws(start, own), -(-wanted // len(own))
+        turns = draws.uniform(rounds).argsort(dim=1, stable=True)
+        drawn.append(own[turns].flatten()[:wanted])
+        places.append(draws.uniform(rounds).gather(1, turns).flatten()[:wanted])
+    return torch.cat(drawn)[torch.cat(places).argsort(stable=True)]

@@ -25,6 +25,7 @@ from toolkit.training import seeding
 from toolkit.training.compute.seats import ALONE, Seat
 from toolkit.training.data.augmentation import augment
 from toolkit.training.data.balance import balanced_order
+from toolkit.training.data.draws import PictureDraws, occurrences
 from toolkit.training.data.mixing import mixes
 
 # in the place of an epoch: every picture once in its own order, nothing augmented
@@ -143,7 +144,8 @@ class Dealer:
         self.recipe, self._seed = recipe, seed
         self._shares = not seat.alone and not mixes(recipe)
         self._seat = seat
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+        self._epoch = -1
+        self._order = self._numbers = torch.empty(0, dtype=torch.int64)
         self.steps = steps_in(len(data), recipe.batch)
         self.images = min(len(data), self.steps * recipe.batch)
         self.count = len(data)
@@ -164,17 +166,17 @@ class Dealer:
             return self.chosen(torch.arange(first, min(first + self.recipe.batch, self.count)))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, epoch_order(self._labels, self.recipe, self._seed, epoch)
-        chosen = self._order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
-        random = seeding.generator(self._seed, seeding.AUGMENT, epoch, step)
-        if not self._shares:
-            pictures, labels = self.chosen(chosen)
-            return augment(pictures, self.recipe, random), labels
-        rows = self._seat.share(len(chosen)).rows
-        own, _ = self.chosen(chosen[rows])
-        # augmentation draws for all pictures of a batch at once: those of other ranks are left empty
-        pictures = own.new_zeros((len(chosen), *own.shape[1:]))
-        pictures[rows] = own
-        return augment(pictures, self.recipe, random)[rows], self._labels.index_select(0, chosen)
+            self._numbers = self._order
+            if self.recipe.sampling == "balanced":  # a picture that comes again is augmented otherwise
+                self._numbers = self._order + (occurrences(self._order) << 40)
+        dealt = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
+        chosen, numbers = self._order[dealt], self._numbers[dealt]
+        labels = self._labels.index_select(0, chosen)
+        if self._shares:
+            own = self._seat.share(len(chosen)).rows
+            chosen, numbers = chosen[own], numbers[own]
+        draws = PictureDraws(seeding.mix(self._seed, seeding.AUGMENT, epoch), numbers)
+        return augment(self.chosen(chosen)[0], self.recipe, draws), labels
 
     def chosen(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pictures and labels at these places, nothing augmented."""

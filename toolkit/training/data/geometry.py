@@ -13,10 +13,13 @@ def turn(angle: Tensor) -> Tensor:
     return torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
 
 
-def affine(images: Tensor, matrices: Tensor) -> Tensor:
-    """Map pictures by (N, 2, 3) matrices from new to old places, both from −1 to 1; bilinear."""
+def affine(images: Tensor, matrices: Tensor, *, outside: str = "zeros") -> Tensor:
+    """Map pictures by (N, 2, 3) matrices from new to old places, both from −1 to 1; bilinear.
+
+    `outside` is black, or with "border" what the nearest pixel is.
+    """
     grid = functional.affine_grid(matrices, list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images.float(), grid, padding_mode="zeros", align_corners=False)
+    moved = functional.grid_sample(images.float(), grid, padding_mode=outside, align_corners=False)
     return whole_levels(moved)
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from toolkit.training.data.draws import PictureDraws
 from toolkit.training.data.geometry import whole_levels
 from toolkit.training.data.operations import Histograms, brighten, contrast, move, saturate, sharpen
 
@@ -22,11 +23,11 @@ _POSTERIZE, _SOLARIZE, _AUTOCONTRAST, _EQUALIZE = range(10, 14)
 _KINDS = 14
 
 
-def randaugment(images: Tensor, operations: int, level: float, random: Generator) -> Tensor:
+def randaugment(images: Tensor, operations: int, level: float, draws: PictureDraws) -> Tensor:
     """Do so many operations of a level from 0 to 30 on (N, C, H, W) uint8 pictures."""
     for _ in range(operations):
-        kind = torch.randint(_KINDS, (len(images),), generator=random)
-        sign = torch.where(torch.rand(len(images), generator=random) < 0.5, -1.0, 1.0)
+        kind = draws.integers(_KINDS)
+        sign = torch.where(draws.uniform() < 0.5, -1.0, 1.0)
         strength = sign * (level / _MOST)
         for first, last, change in (
             (_SHEAR_X, _ROTATE, _move),

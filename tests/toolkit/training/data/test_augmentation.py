@@ -26,6 +26,7 @@ from toolkit.training.data.augmentation import (  # noqa: E402
     rotate,
     shift,
 )
+from toolkit.training.data.draws import PictureDraws, occurrences  # noqa: E402
 from toolkit.training.data.geometry import affine  # noqa: E402
 from toolkit.training.data.randaugment import randaugment  # noqa: E402
 
@@ -46,12 +47,13 @@ OPERATIONS = {
 }
 
 
-def random(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def drawing(images: torch.Tensor, seed: int = 0) -> PictureDraws:
+    return PictureDraws(seed, torch.arange(len(images)))
 
 
 def pictures(count: int = 16, channels: int = 1, side: int = 28, seed: int = 0) -> torch.Tensor:
-    return torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=random(seed))
+    random = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=random)
 
 
 @settings(max_examples=60, deadline=None)
@@ -67,21 +69,43 @@ def test_every_operation_keeps_shape_and_type_and_repeats_from_its_seed(
 ) -> None:
     images = pictures(count, channels, side)
     before = images.clone()
-    first = augment(images, OPERATIONS[name], random(seed))
+    first = augment(images, OPERATIONS[name], drawing(images, seed))
     assert first.shape == images.shape
     assert first.dtype == torch.uint8
-    assert torch.equal(first, augment(images, OPERATIONS[name], random(seed)))
+    assert torch.equal(first, augment(images, OPERATIONS[name], drawing(images, seed)))
     assert torch.equal(images, before)  # the data set itself is never written to
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_a_picture_becomes_depends_on_no_other_of_its_batch(name: str) -> None:
+    images, numbers = pictures(12, 3), torch.arange(100, 112)
+    whole = augment(images, OPERATIONS[name], PictureDraws(7, numbers))
+    some = torch.tensor([9, 2, 4])
+    assert torch.equal(augment(images[some], OPERATIONS[name], PictureDraws(7, numbers[some])), whole[some])
+
+
+def test_draws_are_even_and_those_of_neighbours_unlike() -> None:
+    numbers = torch.arange(20_000)
+    first, second = PictureDraws(0, numbers), PictureDraws(1, numbers)
+    even = first.uniform(4)
+    assert 0 <= float(even.min()) < 1e-3
+    assert 1 - 1e-3 < float(even.max()) < 1
+    rows = torch.cat([even, even[:1].roll(1), second.uniform(2), first.of(numbers).uniform(2)])
+    assert float((torch.corrcoef(rows) - torch.eye(len(rows))).abs().max()) < 0.03
+    for counts in (torch.bincount(first.integers(7)), torch.bincount(first.levels(3).flatten().int())):
+        wanted = float(counts.float().mean())
+        assert float(((counts - wanted) ** 2 / wanted).sum()) < len(counts) + 5 * (2 * len(counts)) ** 0.5
+    assert occurrences(torch.tensor([5, 3, 5, 5, 3])).tolist() == [0, 0, 1, 2, 1]
 
 
 def test_a_recipe_without_augmentation_changes_nothing() -> None:
     images = pictures()
-    assert augment(images, Recipe(name="x"), random()) is images
+    assert augment(images, Recipe(name="x"), drawing(images)) is images
 
 
 def test_flip_mirrors_about_half_and_leaves_the_rest() -> None:
     images = pictures(400, side=7)
-    flipped = flip(images, random())
+    flipped = flip(images, drawing(images))
     mirrored = [torch.equal(after, before.flip(2)) for before, after in zip(images, flipped, strict=True)]
     kept = [torch.equal(after, before) for before, after in zip(images, flipped, strict=True)]
     assert all(a or b for a, b in zip(mirrored, kept, strict=True))
@@ -90,16 +114,16 @@ def test_flip_mirrors_about_half_and_leaves_the_rest() -> None:
 
 def test_a_cropped_part_is_enlarged_and_the_whole_area_changes_nothing() -> None:
     ramp = torch.arange(0, 240, 10, dtype=torch.uint8).expand(200, 1, 24, 24).contiguous()
-    parts = crop(ramp, 0.25, random()).float()
+    parts = crop(ramp, 0.25, drawing(ramp)).float()
     spans = (parts[..., 12, -1] - parts[..., 12, 0]).flatten() / 230
     assert 0.4 < float(spans.min()) < 0.6 < 0.9 < float(spans.max()) <= 1.0
     # of the whole area only the proportions change, and a side cannot be longer than the picture
-    assert float((crop(ramp, 1.0, random())[..., 0].float()).max()) <= 40
+    assert float((crop(ramp, 1.0, drawing(ramp))[..., 0].float()).max()) <= 40
 
 
 def test_erasing_fills_rectangles_of_some_pictures_with_noise() -> None:
     blank = torch.zeros(400, 1, 30, 30, dtype=torch.uint8)
-    found = erase(blank, 0.3, random())
+    found = erase(blank, 0.3, drawing(blank))
     shares = (found != 0).float().mean((1, 2, 3))
     assert 80 < int((shares > 0).sum()) < 160
     assert 0.005 < float(shares[shares > 0].min()) < 0.06
@@ -127,7 +151,7 @@ def test_randaugments_enhancements_are_pillows(kind: int, pillow: Any, strength:
 
 def test_randaugment_draws_all_of_its_operations_and_level_0_only_remaps() -> None:
     images = pictures(2000, channels=3, side=6)
-    changed = (randaugment(images, 1, 9.0, random()) != images).flatten(1).any(1).float().mean()
+    changed = (randaugment(images, 1, 9.0, drawing(images)) != images).flatten(1).any(1).float().mean()
     assert 0.7 < float(changed) < 0.97  # identity, and what does nothing to noise, leave some as they were
 
 
@@ -135,7 +159,7 @@ def test_shift_is_a_crop_out_of_the_padded_picture() -> None:
     images = pictures(60, channels=3, side=8)
     padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
     places = set()
-    for index, moved in enumerate(shift(images, 2, random())):
+    for index, moved in enumerate(shift(images, 2, drawing(images))):
         found = [
             (y, x)
             for y in range(5)
@@ -151,27 +175,27 @@ def test_rotation_by_a_right_angle_is_exact_and_by_none_is_identity() -> None:
     images = pictures(3, side=9)
     quarter = torch.tensor([[[0.0, -1, 0], [1, 0, 0]]]).expand(3, 2, 3)
     assert torch.equal(affine(images, quarter), torch.rot90(images, 1, (2, 3)))
-    assert torch.equal(rotate(images, 0.0, random()), images)
+    assert torch.equal(rotate(images, 0.0, drawing(images)), images)
 
 
 def test_colour_keeps_pictures_near_themselves() -> None:
     images = pictures(32, channels=3).clamp(100, 150)
-    change = (colour(images, 0.1, random()).int() - images.int()).abs()
+    change = (colour(images, 0.1, drawing(images)).int() - images.int()).abs()
     assert 0 < change.max() <= 30
 
 
 def test_cutout_blanks_one_square_at_most() -> None:
     images = torch.full((50, 1, 20, 20), 255, dtype=torch.uint8)
-    holes = (cutout(images, 6, random()) == 0).sum((1, 2, 3))
+    holes = (cutout(images, 6, drawing(images)) == 0).sum((1, 2, 3))
     assert holes.max() == 36
     assert holes.min() >= 9  # a corner
 
 
 def test_augmix_mixes_the_share_that_was_asked_for() -> None:
     images = pictures(400, channels=3, side=16)
-    touched = (augmix.augmix(images, 0.6, random()) != images).flatten(1).any(1).float().mean()
+    touched = (augmix.augmix(images, 0.6, drawing(images)) != images).flatten(1).any(1).float().mean()
     assert 0.5 < touched < 0.7
-    assert torch.equal(augmix.augmix(images, 0.0, random()), images)
+    assert torch.equal(augmix.augmix(images, 0.0, drawing(images)), images)
 
 
 @pytest.mark.parametrize(
@@ -198,4 +222,4 @@ def test_augmix_tables_are_pillows(operation: int, by_pillow: object) -> None:
 def test_shift_and_crop_margins_add_up() -> None:
     recipe = dataclasses.replace(OPERATIONS["shift"], crop_padding=1)
     images = pictures()
-    assert torch.equal(augment(images, recipe, random()), shift(images, 3, random()))
+    assert torch.equal(augment(images, recipe, drawing(images)), shift(images, 3, drawing(images)))
