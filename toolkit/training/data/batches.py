@@ -145,7 +145,6 @@ class Dealer:
         self._shares = not seat.alone and not mixes(recipe)
         self._seat = seat
         self._epoch = -1
-        self._order = self._numbers = torch.empty(0, dtype=torch.int64)
         self.steps = steps_in(len(data), recipe.batch)
         self.images = min(len(data), self.steps * recipe.batch)
         self.count = len(data)
@@ -165,18 +164,20 @@ class Dealer:
             first = step * self.recipe.batch
             return self.chosen(torch.arange(first, min(first + self.recipe.batch, self.count)))
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, epoch_order(self._labels, self.recipe, self._seed, epoch)
-            self._numbers = self._order
-            if self.recipe.sampling == "balanced":  # a picture that comes again is augmented otherwise
-                self._numbers = self._order + (occurrences(self._order) << 40)
-        dealt = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
-        chosen, numbers = self._order[dealt], self._numbers[dealt]
-        labels = self._labels.index_select(0, chosen)
-        if self._shares:
-            own = self._seat.share(len(chosen)).rows
-            chosen, numbers = chosen[own], numbers[own]
-        draws = PictureDraws(seeding.mix(self._seed, seeding.AUGMENT, epoch), numbers)
-        return augment(self.chosen(chosen)[0], self.recipe, draws), labels
+            self._begin(epoch)
+        dealt = range(step * self.recipe.batch, min((step + 1) * self.recipe.batch, self.count))
+        labels = self._labels.index_select(0, self._order[dealt.start : dealt.stop])
+        own = dealt[self._seat.share(len(dealt)).rows] if self._shares else dealt
+        rows = slice(own.start, own.stop)
+        pictures, _ = self.chosen(self._order[rows])
+        return augment(pictures, self.recipe, self._draws.begun(rows)), labels
+
+    def _begin(self, epoch: int) -> None:
+        self._epoch, self._order = epoch, epoch_order(self._labels, self.recipe, self._seed, epoch)
+        numbers = self._order
+        if self.recipe.sampling == "balanced":  # a picture that comes again is augmented otherwise
+            numbers = numbers + (occurrences(numbers) << 40)
+        self._draws = PictureDraws(seeding.mix(self._seed, seeding.AUGMENT, epoch), numbers)
 
     def chosen(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pictures and labels at these places, nothing augmented."""

@@ -53,9 +53,17 @@ class PictureDraws:
         return torch.from_numpy(numbers.view(np.uint8)[:, :size].reshape(-1, *shape))
 
     def of(self, places: Tensor) -> PictureDraws:
-        """Return draws of their own for the pictures at some places of the batch."""
-        found = PictureDraws.__new__(PictureDraws)
-        found._starts, found._taken = self._next(1)[0, places.numpy()], 0
+        """Return draws of their own for the pictures at some places."""
+        return PictureDraws._from(self._next(1)[0, places.numpy()])
+
+    def begun(self, places: slice) -> PictureDraws:
+        """Return the draws of the pictures at some places, from their first on."""
+        return PictureDraws._from(self._starts[places])
+
+    @classmethod
+    def _from(cls, starts: NDArray[np.uint64]) -> PictureDraws:
+        found = cls.__new__(cls)
+        found._starts, found._taken = starts, 0
         return found
 
     def _next(self, count: int) -> NDArray[np.uint64]:
