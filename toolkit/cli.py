@@ -334,6 +334,8 @@ def refuse_overwriting(*reports: Path | None, read: Iterable[Path | str | None])
 
     `read` may hold data sets as they are typed, such as csv:FILE.
     """
+    if not any(reports):
+        return
     named = [str(source) for source in read if source is not None]
     places = [Path(text) for name in named for text in (name, name.partition(":")[2]) if text]
     sources = {place.resolve() for place in places if place.is_file()}

@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
@@ -138,18 +139,18 @@ def main() -> None:
     asked = arguments()
     store = Store(folder=asked.folder, ends=time.monotonic() + asked.seconds, report=asked.report)
     rows: list[dict[str, Any]] = []
-    for network in NETWORKS:
-        if asked.networks != ["all"] and network.name not in asked.networks:
-            continue
+    chosen = [one for one in NETWORKS if asked.networks == ["all"] or one.name in asked.networks]
+    for network, batch in itertools.product(chosen, asked.batches):
         try:
-            if not asked.report:
-                trained(network, asked)
-        except (CnnkitError, subprocess.CalledProcessError) as error:
-            print(f"\n== {network.name} is left out: {error}", flush=True)
+            trained(network, asked, store)
+            compared(network, batch, asked, store, rows)
+        except NotMeasuredError:
             continue
-        for batch in asked.batches:
-            with contextlib.suppress(LookupError):
-                compared(network, batch, asked, store, rows)
+        except TimeUpError as error:
+            print(f"\n{error}", flush=True)
+            break
+        except Exception as error:  # minutes of the other networks are not thrown away for one
+            print(f"\n== {network.name}, batch {batch}, is left out: {error!r}", flush=True)
     summary(rows)
     if asked.plots:
         draw(rows, asked.plots)
@@ -170,10 +171,19 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def trained(network: Trained, asked: argparse.Namespace) -> None:
-    """Train a network and export it, unless that was done."""
+class NotMeasuredError(Exception):
+    """What a report asks for was not measured."""
+
+
+class TimeUpError(Exception):
+    """Nothing new begins."""
+
+
+def trained(network: Trained, asked: argparse.Namespace, store: Store) -> None:
+    """Train a network and export it, unless that was done. Raises what `Store.insist` does."""
     name, root = artifact_name(network.name), asked.folder / "artifacts"
     if not (root / name / f"{name}.safetensors").exists():
+        store.insist(f"the training of {network.name}")
         if asked.cifar is None and not network.grey:
             raise SystemExit(f"{network.name} is trained on CIFAR-10: name its folder with --cifar")
         dataset = "fashion-mnist" if network.grey else f"folder:{asked.cifar}"
@@ -182,6 +192,7 @@ def trained(network: Trained, asked: argparse.Namespace) -> None:
         words += ["--size", str(network.size)] if network.size else []
         subprocess.run([sys.executable, "-m", "cnnkit", "train", network.name, *words], check=True)
     if not (root / name / f"{name}.int8-trt.onnx").exists():
+        store.insist(f"the export of {network.name}")
         # whole int8 files: a search for layers to leave in float takes minutes, and choose judges them itself
         options = ExportOptions(root=root, images=64, max_accuracy_drop=ANY)
         export(network.name, formats=["onnx"], precisions=["fp32", "fp16", "int8"], options=options)
@@ -198,14 +209,18 @@ class Store:
     ends: float
     report: bool
 
+    def insist(self, what: str) -> None:
+        """Raise NotMeasuredError where this is a report, TimeUpError where the time is up."""
+        if self.report:
+            raise NotMeasuredError(what)
+        if time.monotonic() > self.ends:
+            raise TimeUpError(f"the time is up before {what}: the same command goes on")
+
     def kept(self, name: str, measure: Callable[[], Any]) -> Any:
-        """Return what a file holds, measured now where it is not there. Raises LookupError for a report."""
+        """Return what a file holds, measured now where it is not there. Raises what `insist` does."""
         path = self.folder / name
         if not path.exists():
-            if self.report:
-                raise LookupError(name)
-            if time.monotonic() > self.ends:
-                raise SystemExit(f"the time is up before {name}: the same command goes on")
+            self.insist(name)
             print(f"  {name} …", flush=True)
             path.write_text(json.dumps(measure(), indent=1))
         return json.loads(path.read_text())
@@ -219,16 +234,16 @@ def source_of(network: Trained, root: Path) -> Artifact:
 class TableEntry:
     """One configuration as it was measured: the middle of its sets' medians, the worst of their p95.
 
-    `lost` is the upper end of its drop's interval, in points.
+    `lost` is its drop on every picture and the upper end of that one's interval, in points.
     """
 
     key: str
     median_ms: float
     p95_ms: float
-    lost: float | None
+    lost: tuple[float, float] | None
 
     def allowed(self, points: float) -> bool:
-        return self.lost is not None and self.lost <= Budget(max_accuracy_drop=points).points
+        return self.lost is not None and self.lost[1] <= Budget(max_accuracy_drop=points).points
 
 
 def candidates(network: Trained, root: Path, source: Artifact, batch: int) -> list[Candidate]:
@@ -281,9 +296,9 @@ def one_set(ones: Sequence[Candidate], pictures: ChoicePictures, batch: int) -> 
 
 
 def judged(ones: Sequence[Candidate], pictures: ChoicePictures) -> dict[str, Any]:
-    """Return the upper end of each file's drop on every picture, in points; None where it cannot answer."""
+    """Return each file's drop on every picture, in points, with its upper end; None without answers."""
     start, base = time.monotonic(), ones[0]
-    lost: dict[str, float | None] = {}
+    lost: dict[str, tuple[float, float] | None] = {}
     with contextlib.closing(Bay(base, 300)) as baseline:
         baseline.get(opening(base, pictures))
         # every picture counts here: the interval is as narrow as it can be
@@ -291,7 +306,7 @@ def judged(ones: Sequence[Candidate], pictures: ChoicePictures) -> dict[str, Any
         for one in ones:
             if one.file_key not in lost:
                 drop = whole(judge, one, pictures).drop
-                lost[one.file_key] = drop.high if drop else None
+                lost[one.file_key] = (drop.points, drop.high) if drop else None
     return {"seconds": time.monotonic() - start, "lost": lost}
 
 
@@ -344,10 +359,10 @@ def compared(
             cold = store.kept(f"{artifact_name(network.name)}.cold.json", lambda: chosen_cold(source, root))
             print(f"    with nothing made before: {cold['seconds']:.0f} s, {cold['pick']}", flush=True)
         for points in asked.points:
-            ok = {one.key: one for one in entries if one.allowed(points)}
-            for place, within in enumerate(latencies([*ok.values()]) if asked.within else (None,)):
+            ok = [one for one in entries if one.allowed(points)]
+            for place, within in enumerate(latencies(ok) if asked.within else (None,)):
                 case = Case(network=network, batch=batch, points=points, within=within)
-                measure_pick = functools.partial(picked, case, root, ones, ok, pictures)
+                measure_pick = functools.partial(picked, case, root, ones, entries, pictures)
                 row = store.kept(f"{stem}.{points:g}.{place}.pick.json", measure_pick)
                 rows.append({**row, "table_seconds": table_s})
                 print("   ", said(rows[-1]), flush=True)
@@ -373,7 +388,7 @@ def chosen_cold(source: Artifact, root: Path) -> dict[str, Any]:
         )
         seconds = time.monotonic() - start
     if done.returncode:
-        return {"seconds": seconds, "pick": f"none: {done.stderr.strip().splitlines()[-1]}"}
+        return {"seconds": seconds, "pick": f"none: {done.stderr.strip()[-200:]}"}
     found = json.loads(done.stdout)
     return {"seconds": seconds, "pick": found["chosen"]["backend"], "stages": found["stages"]}
 
@@ -400,13 +415,13 @@ def picked(
     case: Case,
     root: Path,
     ones: Mapping[str, Candidate],
-    ok: Mapping[str, TableEntry],
+    entries: Sequence[TableEntry],
     pictures: ChoicePictures,
 ) -> dict[str, Any]:
     """Choose, and measure the pick again beside the table's best and what people run without choosing."""
     name, batch, within = case.network.name, case.batch, case.within
     row: dict[str, Any] = {"network": name, "batch": batch, "points": case.points, "within_ms": within}
-    able = [one for one in ok.values() if within is None or one.p95_ms <= within]
+    able = [one for one in entries if one.allowed(case.points) and (within is None or one.p95_ms <= within)]
     best = min(able, key=lambda one: one.median_ms, default=None)
     budget = Budget(max_accuracy_drop=case.points, within_ms=within)
     start = time.monotonic()
@@ -435,9 +450,10 @@ def picked(
     times = {key: statistics.median(each[key].median_ms for each in sets) for key in everyone}
     row["pick_ms"] = times[pick.key]
     row["pick_p95_ms"] = max(known.p95 for each in sets if (known := each[pick.key].latency(0.95)))
-    # on all pictures, in one look: what `choose` found on as many as it took
-    lost = next((one.lost for one in ok.values() if ones[one.key].file_key == pick.file_key), None)
-    row["kept"] = lost is not None and (within is None or row["pick_p95_ms"] <= within)
+    # on every picture: what `choose` told of as many as it took
+    lost = next((one.lost for one in entries if ones[one.key].file_key == pick.file_key), None)
+    accurate = lost is not None and lost[0] <= budget.points
+    row["kept"] = accurate and (within is None or row["pick_p95_ms"] <= within)
     if best is not None:
         row["best"] = ones[best.key].contender(batch).label
         row["best_ms"] = times[best.key]

@@ -330,7 +330,8 @@ def backend_names() -> list[str]:
 
 def names_device(text: str, words: Iterable[str]) -> bool:
     """Tell whether a text names a device of words in which `:N` stands for a number: `cuda:1` of `cuda:N`."""
-    return re.sub(":[0-9]+$", ":N", text) in words and not text.endswith(":N")
+    numbered = re.sub(":[0-9]+$", ":N", text) in words and not text.endswith(":N")
+    return numbered or text.removesuffix(":0") in words  # the first of a kind that has no numbers
 
 
 def device_words() -> list[str]:

@@ -78,6 +78,7 @@ class Contest:
             self._make_later(judge, baseline)
         with stage("timing"):
             arena.time(self.standing.within(self.standing.alive, EXPANDED), SCREEN)
+            _require(baseline, "does not run")
         with stage("judging"):
             self._settle(judge)
         if self.settings.expand:
@@ -118,12 +119,17 @@ class Contest:
         best = score(baseline)
         for one in sorted((other for other in self.standing.alive if other is not baseline), key=score):
             own = score(one)
-            if own > _hopeless(best) * best:
+            if own > self._hopeless(one, best) * best:
                 self.arena.out(one, f"{own / best:.1f} times slower than one that may be chosen; not judged")
                 continue
             self.arena.judge(judge, one, briefly=True)
             if _may_be_chosen(one):
                 best = min(best, own)
+
+    def _hopeless(self, one: Entrant, best: float) -> float:
+        """Return how much slower than the best score one may be and is still judged."""
+        rows = self.standing.call_ms(one) / self.standing.score(one)
+        return HOPELESS if best * rows > SHORT_MS else HOPELESS_SHORT
 
     def _settle(self, judge: ChoiceJudge) -> None:
         """Judge on more pictures what the first ones left undecided, the fastest first.
@@ -134,7 +140,7 @@ class Contest:
         best = min(score(one) for one in alive if _may_be_chosen(one))
         for one in sorted((one for one in alive if not _may_be_chosen(one)), key=score):
             own = score(one)
-            if own > SETTLED * best and own > SHORT_MS:
+            if own > SETTLED * best and self.standing.call_ms(one) > SHORT_MS:
                 times = f"{own / best:.1f} times slower than one that may be chosen"
                 self.arena.out(one, f"undecided on the first pictures, and {times}")
                 continue
@@ -156,7 +162,8 @@ class Contest:
         for late in self.later:
             best = min(map(score, self.standing.alive))
             times, start = score(known[late.beside.key]) / best, time.monotonic()
-            made = late.make() if times <= _hopeless(best) else late.not_made(times)
+            most = self._hopeless(known[late.beside.key], best)
+            made = late.make() if times <= most else late.not_made(times)
             self.arena.ends += time.monotonic() - start  # making files is no measuring
             if isinstance(made, Rejection):
                 self.standing.unmade.append(made)
@@ -199,8 +206,8 @@ class Contest:
         standing = self.standing
         last = [one for one in standing.within(ranked, NEAR) if one in ranked[:FINALISTS]]
         for one in standing.within(ranked, EXPANDED):
-            on = {other.candidate.threads for other in last}
-            if standing.score(one) < SHORT_MS and one.candidate.threads not in on:
+            on = {other.candidate.threads for other in last if other is not standing.baseline}
+            if standing.call_ms(one) < SHORT_MS and one.candidate.threads not in on:
                 last.append(one)
         return last
 
@@ -272,10 +279,6 @@ class Contest:
         disturbed = self.standing.disturbed > TOO_NOISY
         ends = self.arena.ends + (0.5 * self.settings.time_s if disturbed else 0.0)
         return time.monotonic() > ends or (draws >= MOST_DRAWS and not disturbed)
-
-
-def _hopeless(best_ms: float) -> float:
-    return HOPELESS if best_ms > SHORT_MS else HOPELESS_SHORT
 
 
 def _may_be_chosen(one: Entrant) -> bool:

@@ -92,6 +92,9 @@ class ForkServer:
             pid = self._pipe.recv() if self._pipe.poll(IMPORT_S) else None
         except (EOFError, OSError, RuntimeError):
             pid = None
+        if pid is None:
+            # an answer that came late would be taken for another fork's, and two would read one pipe
+            self._process.kill()
         return ForkedProcess(self, pid) if pid is not None else None
 
     def status(self, asked: AwaitWorker) -> int | None:

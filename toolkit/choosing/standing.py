@@ -78,6 +78,10 @@ class Standing:
         """Return its milliseconds a picture at its best batch; a call's where throughput does not count."""
         return min(self._per(one).values(), default=math.inf)
 
+    def call_ms(self, one: Entrant) -> float:
+        """Return the milliseconds of a call at its best batch."""
+        return self.score(one) * (self.best_batch(one) if self.budget.throughput else 1)
+
     def misses(self, one: Entrant, times: float = 1.0) -> bool:
         """Tell whether the calls seen so far take longer than the budget allows, by a factor."""
         if self.budget.within_ms is None:

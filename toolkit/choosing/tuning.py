@@ -69,7 +69,7 @@ class Tuner:
         near = standing.within(standing.alive, EXPANDED)
         for one in sorted(filter(self._worth_settings, standing.alive), key=standing.score):
             for other in variants(one.candidate, self.settings, max(self.batches)):
-                if one in near or (not other.settings and standing.score(one) < SHORT_MS):
+                if one in near or (not other.settings and standing.call_ms(one) < SHORT_MS):
                     yield TriedSettings(candidate=other, beside=one)
 
     def _worth_settings(self, one: Entrant) -> bool:

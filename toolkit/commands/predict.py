@@ -81,7 +81,7 @@ def predict(
 
     model, files = _sort_out(model, files, dataset)
     _check_usage(files, dataset, first)
-    pictures = _pictures(files)
+    pictures = _pictures(files, sheet)
     cli.refuse_overwriting(sheet, csv, read=(model, dataset, *pictures))
     refused: list[Refusal] = []
     opened = load(
@@ -177,9 +177,15 @@ def _sort_out(
     return (None, (path, *files)) if picture or folder else (model, files)
 
 
-def _pictures(files: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Put the pictures of a folder in its place, and say what of the folder is none."""
+def _pictures(files: tuple[Path, ...], sheet: Path | None) -> tuple[Path, ...]:
+    """Put the pictures of a folder in its place, and say what of the folder is none.
+
+    The sheet that an earlier run drew into a folder is none of its pictures.
+    """
     from toolkit.inspection.folders import pictures_in
+    from toolkit.inspection.sheet import drawn_here
+
+    drawn = sheet.resolve() if sheet is not None and drawn_here(sheet) else None
 
     found: list[Path] = []
     for path in files:
@@ -187,6 +193,7 @@ def _pictures(files: tuple[Path, ...]) -> tuple[Path, ...]:
             found.append(path)
             continue
         pictures, others = pictures_in(path)
+        pictures = [picture for picture in pictures if picture.resolve() != drawn]
         rest = f"; {len(others):,} other files are left out" if others else ""
         if not pictures:
             raise CnnkitError(f"{path} holds no pictures{rest}; name files, or a folder that holds some")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from toolkit.artifacts import write_bytes
 from toolkit.errors import CnnkitError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TILE, MARGIN, LINE, SIZE = 112, 12, 15, 12
 MOST_TILES = 1000  # a sheet of more could hardly be looked at
+MAKER = "cnnkit"  # what a drawn picture says that it was made by
 RIGHT, WRONG, PLAIN, INK, PAPER = "#1a7f37", "#cf222e", "#57606a", "#1f2328", "#ffffff"
 
 
@@ -117,6 +119,14 @@ def inline(image: Image.Image) -> Html:
 
 def png_of(image: Image.Image) -> bytes:
     """Return a picture as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    buffer, said = io.BytesIO(), PngImagePlugin.PngInfo()
+    said.add_text("Software", MAKER)
+    image.save(buffer, "PNG", optimize=True, pnginfo=said)
     return buffer.getvalue()
+
+
+def drawn_here(path: Path) -> bool:
+    """Tell whether a file is a picture that was drawn here, such as the sheet of an earlier run."""
+    with contextlib.suppress(OSError), Image.open(path) as image:
+        return bool(image.info.get("Software") == MAKER)
+    return False

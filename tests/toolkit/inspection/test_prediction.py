@@ -123,13 +123,17 @@ def test_of_many_pictures_the_answers_are_counted_and_a_sheet_shows_the_first(
 ) -> None:
     monkeypatch.setattr("toolkit.inspection.sheet.MOST_TILES", 20)
     folder = _folder_of(tmp_path / "pictures", sample, 300)
-    result = run("predict", folder, "--artifacts", exported, "--sheet", tmp_path / "sheet.png")
+    words = ("predict", folder, "--artifacts", exported, "--sheet", folder / "sheet.png")
+    assert run(*words).exit_code == 0
+    result = run(*words)  # the first one's sheet is none of the pictures
     assert result.exit_code == 0, result.output
     assert "the first 20 of 300 pictures" in result.stderr
     counts = [int(line.split("│")[2]) for line in result.stdout.splitlines() if line.startswith("│")]
     assert sum(counts) == 300
-    with Image.open(tmp_path / "sheet.png") as sheet:
+    with Image.open(folder / "sheet.png") as sheet:
         assert sheet.width < 10 * 200
+    taken = run("predict", folder, "--artifacts", exported, "--sheet", next(folder.glob("[0-9]*")))
+    assert "is read here and would be overwritten" in taken.stderr
 
 
 def _huge(path: Path) -> None:
