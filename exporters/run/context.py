@@ -8,8 +8,9 @@ from functools import cached_property
 
 from exporters.run.int8 import NOISE, Calibrated, calibrate
 from toolkit.artifacts import Artifact
-from toolkit.exporting import Context, ExportOptions, Need, make
+from toolkit.exporting import Context, ExportOptions, Need
 from toolkit.exporting.evidence import Evidence, answers_of, gather, random_evidence
+from toolkit.exporting.making import make
 from toolkit.graphs.asking import scale_of
 from toolkit.graphs.reading import read_graph
 from toolkit.passports import Precision

@@ -27,7 +27,8 @@ from toolkit import zoo
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.checkpoints import write_untrained
-from toolkit.exporting import ExportOptions, make
+from toolkit.exporting import ExportOptions
+from toolkit.exporting.making import make
 from toolkit.graphs import GRAPH
 from toolkit.graphs.counting import SourceGraph, SourceNode
 from toolkit.profiling.columns import PARITY_IMAGES

@@ -15,7 +15,8 @@ from toolkit.choices import Budget, Contender
 from toolkit.choosing import Candidate, ChooseSettings, Rejection
 from toolkit.choosing.unmade import recall, remember
 from toolkit.errors import CnnkitError, GateError, UndecidedError, unknown_name
-from toolkit.exporting import EXPORTERS, ExportOptions, Need, make, reaches
+from toolkit.exporting import EXPORTERS, ExportOptions, Need, reaches
+from toolkit.exporting.making import make
 from toolkit.exporting.placing import refuse_another_network
 from toolkit.machine.cpu import cpu
 from toolkit.opening import Selection, as_asked

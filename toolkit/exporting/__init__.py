@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_type_hints
@@ -209,42 +209,6 @@ EXPORTERS = Shelf("exporters", "EXPORTER", Exporter, "format")
 def default_formats() -> tuple[str, ...]:
     """Return the words of the exporters that work where no format was typed."""
     return tuple(found.name for found in EXPORTERS.all() if found.default)
-
-
-def make(
-    source: Artifact,
-    word: str,
-    options: ExportOptions,
-    tell: Tell,
-    find: Callable[[Need], Artifact | None] = lambda need: None,
-) -> Artifact:
-    """Make one artifact of a source in passing, with all that it needs on the way; say what was made.
-
-    `find` returns what is here already of what is needed. Raises CnnkitError where the source cannot
-    become it.
-    """
-    exporter = EXPORTERS.load(word)
-    given = make_need(source, word, options, tell, find)
-    if given.passport.format not in exporter.source_formats:
-        able = " or ".join(exporter.source_formats)
-        raise CnnkitError(f"{given.path.name} is {given.passport.format}, and {word} is made of {able}")
-    made = exporter.export(given, options).artifact
-    tell(f"made {made.path} from {given.path.name} (checked on {options.images} images)")
-    return made
-
-
-def make_need(
-    source: Artifact,
-    word: str,
-    options: ExportOptions,
-    tell: Tell,
-    find: Callable[[Need], Artifact | None] = lambda need: None,
-) -> Artifact:
-    """Make, or find, only what an exporter needs; the source itself where it needs nothing else."""
-    need = need_of(EXPORTERS.load(word), source, options)
-    if need is None or meets(source, need):
-        return source
-    return find(need) or make(source, need.exporter, need.options(options), tell, find)
 
 
 def begins(source: Artifact, options: ExportOptions) -> bool:

@@ -20,6 +20,8 @@ from toolkit.graphs import GRAPH
 from toolkit.passports import Passport
 from toolkit.telling import Tell
 
+KEEP_OR_REPLACE = "`--name OTHER` keeps both, `--fresh` replaces what is there"
+
 
 def export_name(source: Artifact, options: ExportOptions) -> str:
     """Return the artifact's name: the one typed, else the source's (`…-uint8` where it takes raw pixels).
@@ -59,10 +61,13 @@ def refuse_another_network(source: Artifact, options: ExportOptions) -> None:
         )
 
 
-def refuse_unknown(path: Path, source: Path, *, fresh: bool, tell: Tell) -> None:
+def refuse_unknown(
+    path: Path, source: Path, *, fresh: bool, tell: Tell, advice: str = KEEP_OR_REPLACE
+) -> None:
     """Raise CnnkitError where a file of no readable passport lies in a place, unless `fresh` replaces it.
 
     Whose it is nobody can tell, and it may be the only copy. That `source` itself is replaced is told.
+    `advice` is what to type, for commands that have other options.
     """
     if path.resolve() == source.resolve():
         if not sidecar(path).exists():
@@ -78,9 +83,7 @@ def refuse_unknown(path: Path, source: Path, *, fresh: bool, tell: Tell) -> None
         why = f"it has no passport ({sidecar(path).name} is not beside it)"
     else:
         return
-    raise CnnkitError(
-        f"{path} is there already, and {why}: `--name OTHER` keeps both, `--fresh` replaces what is there"
-    )
+    raise CnnkitError(f"{path} is there already, and {why}: {advice}")
 
 
 def others_of(source: Artifact, options: ExportOptions) -> Iterator[tuple[Path, Passport]]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, open_artifact
 from toolkit.backends import BACKENDS, Backend, backend_names
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
-from toolkit.exporting import EXPORTERS, ExportOptions, Need, make, make_need, reaches
+from toolkit.exporting import EXPORTERS, ExportOptions, Need, reaches
+from toolkit.exporting.making import make, make_need
 from toolkit.exporting.placing import refuse_another_network
 from toolkit.graphs import GRAPH
 from toolkit.graphs.source import graph_of, is_bare_graph

@@ -22,7 +22,8 @@ from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, open_artifac
 from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions, backend_names
 from toolkit.checkpoints import load_module, write_untrained
 from toolkit.errors import CnnkitError, NotFoundError, ShapeError, UnavailableError
-from toolkit.exporting import EXPORTERS, ExportOptions, make
+from toolkit.exporting import EXPORTERS, ExportOptions
+from toolkit.exporting.making import make
 from toolkit.graphs.counting import count_graph
 from toolkit.graphs.source import graph_of
 from toolkit.profiling.rows.align import coverage
