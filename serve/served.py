@@ -80,8 +80,11 @@ class ServedModel:
 
     @property
     def curve(self) -> tuple[CurvePoint, ...]:
-        """The chosen file's latency over batch; empty on other threads than those it was measured on."""
-        if self.choice is None or self.opening.threads != self.choice.chosen.threads:
+        """The chosen file's latency over batch; empty on other threads than those it was measured on.
+
+        Engines that share the cores with others' run on fewer than they were chosen with.
+        """
+        if self.choice is None or self.opening.options().threads != self.choice.chosen.threads:
             return ()
         return self.choice.curve
 

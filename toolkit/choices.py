@@ -235,11 +235,21 @@ def origin_of(root: Path, source: Artifact) -> str | None:
     return _origin(source.passport, [known for _, known in find_artifacts(root, source.name)])
 
 
-def _origin(known: Passport, here: Sequence[Passport]) -> str | None:
-    """Return the hash of the checkpoint, or else of the graph, that is furthest up what was made of what."""
+def first_source(root: Path, source: Artifact) -> Passport:
+    """Return the passport of what is furthest up, of what is here, in what an artifact was made of."""
+    return _first(source.passport, [known for _, known in find_artifacts(root, source.name)])
+
+
+def _first(known: Passport, here: Sequence[Passport]) -> Passport:
     by_hash = {one.sha256: one for one in here}
     for _ in here:
         known = by_hash.get(known.source_sha256 or "", known)
+    return known
+
+
+def _origin(known: Passport, here: Sequence[Passport]) -> str | None:
+    """Return the hash of the checkpoint, or else of the graph, that is furthest up what was made of what."""
+    known = _first(known, here)
     return known.sha256 if known.format == CHECKPOINT else known.source_sha256 or known.sha256
 
 

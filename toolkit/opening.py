@@ -76,7 +76,7 @@ def open_model(text: str | None, selection: Selection) -> Artifact:
         return _open_untrained(name, selection)
     found = standing(selection.root, name)
     fitting = [path for path, passport in found if fits(passport, selection)]
-    _refuse_newer_damaged(name, selection, [known for path, known in found if path in fitting])
+    refuse_newer_damaged(name, selection, next((known for path, known in found if path in fitting), None))
     if not fitting and selection.precision == "fp32":
         # a network that came halved or quantised has that one precision: its name means it
         own = replace(selection, precision=_own_precision(selection, name))
@@ -103,17 +103,19 @@ def standing(root: Path, name: str) -> list[tuple[Path, Passport]]:
     return [(path, passport) for path, passport in found if stands(path, passport)]
 
 
-def _refuse_newer_damaged(name: str, selection: Selection, fitting: Sequence[Passport]) -> None:
+def refuse_newer_damaged(name: str, selection: Selection, opened: Passport | None) -> None:
     """Raise the CorruptError of a passport that cannot be read where its file may be the one that is meant.
 
-    An older file that fits would answer in its place, and nobody would notice.
+    `opened` is what the name opens otherwise, None for nothing. An older file would answer in place of what
+    is damaged, or of what is made of a newer checkpoint that is, and nobody would notice.
     """
     if selection.untrained:
         return
-    newest = fitting[0].created or "" if fitting else ""
     asked = (None, selection.precision, selection.computed.get(selection.precision))
     for one in find_damaged(selection.root, name):
-        if one.format in selection.formats and one.precision in asked and one.created > newest:
+        meant = one.format in selection.formats and one.precision in asked
+        newer_weights = opened is not None and one.format == CHECKPOINT
+        if (meant or newer_weights) and one.created > (opened.created or "" if opened else ""):
             raise one.error
 
 

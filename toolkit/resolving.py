@@ -22,17 +22,18 @@ from toolkit.backends import (
     opener,
     openers,
 )
-from toolkit.choices import ChoiceFile, chosen_path, find_choice, origin_of, weights_of
+from toolkit.choices import ChoiceFile, chosen_path, find_choice, first_source, origin_of, weights_of
 from toolkit.errors import CnnkitError
 from toolkit.graphs import GRAPH
-from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model
+from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model, refuse_newer_damaged
 from toolkit.telling import Tell
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """An artifact, the backend that opens it, and in words why this one; None where it was named.
+    """An artifact, the backend that opens it, and what people are told of it.
 
+    `why` says why it is this one, or that its weights are not the newest; None where nothing is to be said.
     `choice` is the one of `cnnkit choose` that it was taken by.
     """
 
@@ -66,7 +67,10 @@ def release_of(backend: str) -> str | None:
 
 
 def resolve_choice(text: str | None, selection: Selection, tell: Tell) -> Resolved | None:
-    """Open what was chosen for a name; None where nothing was, or where that does not hold (told)."""
+    """Open what was chosen for a name; None where nothing was, or where that does not hold (told).
+
+    Raises CorruptError where the passport of a newer checkpoint cannot be read.
+    """
     if (text is not None and is_path(text)) or selection.untrained:
         return None
     name = artifact_name(newest_name(selection) if text is None else text)
@@ -82,8 +86,10 @@ def resolve_choice(text: str | None, selection: Selection, tell: Tell) -> Resolv
         return None
     chosen = found.file.chosen
     asked = BACKENDS.load(chosen.backend).opens(replace(selection, precision=chosen.precision))
+    artifact = as_asked(open_artifact(path), asked)
+    refuse_newer_damaged(name, asked, artifact.passport)
     return Resolved(
-        artifact=as_asked(open_artifact(path), asked),
+        artifact=artifact,
         backend=chosen.backend,
         why=f"as chosen: {said_choice(found.file)}",
         choice=found.file,
@@ -123,17 +129,21 @@ def resolve(text: str | None, *, backend: str | None, selection: Selection) -> R
 
 
 def outdated(artifact: Artifact, backend: str, root: Path) -> str | None:
-    """Say that what a name opens is of other weights than the newest, and what to type; None where not."""
+    """Say that what a name opens is not, or not surely, of the newest weights; None where it is.
+
+    Where what it was made of is gone, nobody can tell: a graph that is exported again may have another hash.
+    """
     known, name = artifact.passport, artifact.name
     if known.trained is False or origin_of(root, artifact) == weights_of(root, name):
         return None
     word = BACKENDS.load(backend).formats.get(known.format)
     form = f" --format {word}" if word and word != GRAPH else ""
     precision = f" --precision {known.precision}" if known.precision != "fp32" else ""
-    return (
-        f"warning: {artifact.path.name} is of other weights than the newest of {name}: "
-        f"`cnnkit export {name}{form}{precision}` makes it anew"
-    )
+    first = first_source(root, artifact)
+    is_other = f"is of other weights than the newest of {name}"
+    if first.format != CHECKPOINT and (first.format, first.precision) != (GRAPH, "fp32"):
+        is_other = f"cannot be traced to the newest weights of {name}, as what it was made of is gone"
+    return f"warning: {artifact.path.name} {is_other}: `cnnkit export {name}{form}{precision}` makes it anew"
 
 
 def _formats(selection: Selection, *backends: Backend) -> Selection:

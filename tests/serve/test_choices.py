@@ -20,7 +20,7 @@ from serve.reload import Reloader
 from serve.served import line_up
 from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, serving, tensor
-from toolkit.artifacts import read_passport, stamp
+from toolkit.artifacts import read_passport, sidecar, stamp
 from toolkit.choices import (
     ChoiceFile,
     Contender,
@@ -30,6 +30,7 @@ from toolkit.choices import (
     weights_of,
     write_choice,
 )
+from toolkit.errors import CorruptError
 from toolkit.resolving import release_of
 
 CURVE = tuple(
@@ -70,6 +71,14 @@ def test_a_choice_opens_with_its_settings_and_is_overruled_by_threads(
     assert "as chosen: ort fp32, 1 thread, level extended, 2026-11-28" in model.said
     (model,) = line_up([MODEL], "ort", dataclasses.replace(opening, threads=2), others=False, choices=True)
     assert (model.opening.threads, model.curve) == (2, ())  # it was not measured on two
+    write_choice(
+        choice_path(tmp_path, MODEL),
+        dataclasses.replace(chosen, chosen=dataclasses.replace(chosen.chosen, threads=4)),
+    )
+    for most, curve in ((4, CURVE), (2, ())):  # as of several processes, each of which has its part
+        shared = dataclasses.replace(opening, most_threads=most)
+        (model,) = line_up([MODEL], "ort", shared, others=False, choices=True)
+        assert (model.opening.options().threads, model.curve) == (most, curve)
     (model,) = line_up([MODEL], "ort", opening, others=False)
     assert model.choice is None
 
@@ -83,6 +92,14 @@ def test_a_choice_that_does_not_hold_is_told_and_the_usual_file_is_served(
     (model,) = line_up([MODEL], "ort", opening, others=False, choices=True, tell=told.append)
     assert model.choice is None
     assert "is not taken: it was made of other weights than the newest; `cnnkit choose" in told[0]
+    write_choice(choice_path(tmp_path, MODEL), chosen)
+    newer = (
+        tmp_path / MODEL / f"{MODEL}.safetensors"
+    )  # of which nobody can tell whether it was the chosen one's
+    newer.write_bytes(b"weights")
+    sidecar(newer).write_text("{")
+    with pytest.raises(CorruptError, match=r"safetensors\.json .*no readable JSON"):
+        line_up([MODEL], "ort", opening, others=False, choices=True)
 
 
 def test_a_choice_that_is_made_while_serving_takes_over_and_one_that_does_not_hold_is_told_once(

@@ -56,6 +56,13 @@ def test_a_newer_file_with_a_damaged_passport_is_the_error_and_no_older_one_answ
     beside.write_text("{")
     with pytest.raises(CorruptError, match="damaged and no readable JSON"):
         open_model("lenet", selection(tmp_path))
+    # what is of older weights does not stand in for a newer checkpoint, either
+    weights = path.rename(path.with_suffix(".safetensors"))
+    beside.rename(sidecar(weights)).write_text(json.dumps({**told, "format": "safetensors", "classes": 3}))
+    with pytest.raises(CorruptError, match=r"lenet\.safetensors\.json "):
+        open_model("lenet", selection(tmp_path, precision="fp16"))
+    sidecar(half).write_text(sidecar(half).read_text().replace("2026-01-01", "2026-01-03"))
+    assert open_model("lenet", selection(tmp_path, precision="fp16")).path == half
 
 
 def test_a_missing_precision_says_what_is_here_and_how_to_make_it(tmp_path: Path) -> None:

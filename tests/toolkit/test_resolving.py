@@ -90,19 +90,32 @@ def test_a_name_whose_export_is_of_older_weights_says_so_and_what_to_type(
     folder = tmp_path / "net"
     folder.mkdir()
     weights = folder / "net.safetensors"
-    known = read_passport(graph)
+    known, plain, made_of = read_passport(graph), folder / "net.onnx", ""
     for stem, precision, what in ((".onnx", "fp32", ""), (".fp16.onnx", "fp16", " --precision fp16")):
         weights.write_bytes(b"weights")
-        made_of = stamp(weights, replace(known, format="safetensors")).passport.sha256
+        of_weights = stamp(weights, replace(known, format="safetensors")).passport.sha256
+        made_of = made_of or of_weights
         path = folder / f"net{stem}"
         path.write_bytes(stem.encode())
-        stamp(path, replace(known, precision=precision, source_sha256=made_of))
+        made_of = stamp(path, replace(known, precision=precision, source_sha256=made_of)).passport.sha256
         selection = Selection(root=tmp_path, precision=as_precision(precision))
         assert resolve("net", backend="ort", selection=selection).why is None
         weights.write_bytes(b"newer weights")
         stamp(weights, replace(known, format="safetensors"))
-        why = f"of other weights than the newest of net: `cnnkit export net{what}` makes it anew"
+        again = f"`cnnkit export net{what}` makes it anew"
+        why = f"of other weights than the newest of net: {again}"
         assert why in (resolve("net", backend="ort", selection=selection).why or "")
         (served,) = line_up(["net"], "ort", OpeningSettings(**vars(selection)), others=False)
         assert why in served.said
         assert resolve(str(path), backend="ort", selection=selection).why is None
+    # the graph that it was made of is another one, of the same weights, and then none
+    plain.write_bytes(b"as probabilities")
+    weights.write_bytes(b"weights")
+    stamp(
+        plain,
+        replace(known, source_sha256=stamp(weights, replace(known, format="safetensors")).passport.sha256),
+    )
+    for _ in range(2):
+        why = "net.fp16.onnx cannot be traced to the newest weights of net, as what it was made of is gone"
+        assert f"{why}: {again}" in (resolve("net", backend="ort", selection=selection).why or "")
+        plain.unlink(missing_ok=True)
