@@ -7,6 +7,7 @@ import pytest
 
 from exporters.proving.parity import compare, judge
 from toolkit.errors import GateError
+from toolkit.passports import Parity
 
 RIGHT = np.array([[4.0, 1.0], [0.0, 3.0], [2.0, -2.0]], np.float32)
 
@@ -50,9 +51,18 @@ def test_fp16_must_give_999_of_1000_first_answers() -> None:
     found = reference.copy()
     found[0] = (0, 1)
     judge(compare(reference, found, source="x", precision="fp16", labels=labels), "fp16", "x.onnx")
+
+    def compared(count: int) -> Parity:
+        some = slice(count)
+        return compare(reference[some], found[some], source="x", precision="fp16", labels=labels[some])
+
+    judge(compared(500), "fp16", "x.onnx")
+    with pytest.raises(GateError, match=r"99\.80% of 499 images, fewer than 99\.9%"):
+        judge(compared(499), "fp16", "x.onnx")
     found[1] = (0, 1)
-    with pytest.raises(GateError, match=r"99\.80% of 1000 images, fewer than 99\.9%"):
-        judge(compare(reference, found, source="x", precision="fp16", labels=labels), "fp16", "x.onnx")
+    for count, share in ((1000, 80), (500, 60)):
+        with pytest.raises(GateError, match=rf"99\.{share}% of {count} images, fewer than 99\.[89]%"):
+            judge(compared(count), "fp16", "x.onnx")
 
 
 def test_without_labels_a_near_tie_is_no_failure_but_a_gap_is() -> None:

@@ -60,8 +60,12 @@ def test_weights_are_imported_with_the_preprocessing_that_is_named(tmp_path: Pat
     assert made.passport.classes == tuple("abcdefghij")
     with cnnkit.load("mine", root=tmp_path) as network:
         assert network.predict(np.zeros((28, 28), np.uint8))[0].label in "abcdefghij"
+    from safetensors.torch import load_file, save_file
+
+    others = tmp_path / "others.safetensors"
+    save_file({key: value + 1 for key, value in load_file(WEIGHTS).items()}, others)
     with pytest.raises(CnnkitError, match="is there already"):
-        cnnkit.import_(WEIGHTS, model="lenet-maxpool", name="mine", root=tmp_path)
+        cnnkit.import_(others, model="lenet-maxpool", name="mine", root=tmp_path)
     colours = cnnkit.Preprocessing(size=(28, 28), channels=3)
     with pytest.raises(ShapeError, match="the weights take 1 channels, preprocessing 3"):
         cnnkit.import_(WEIGHTS, model="lenet-maxpool", preprocessing=colours, root=tmp_path)
