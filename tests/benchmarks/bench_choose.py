@@ -75,14 +75,14 @@ class Trained:
 NETWORKS = (
     Trained(name="lenet-maxpool", epochs=3, images=20_000, grey=True),
     Trained(name="cifarnet-bn", epochs=4),
-    Trained(name="torchvision:mobilenet_v3_small", size=64),
+    Trained(name="timm:mobilenetv3_small_075", size=64, epochs=4),
     Trained(name="torchvision:squeezenet1_1", size=64),
     Trained(name="timm:regnetx_002", size=48),
     Trained(name="timm:lcnet_050", size=96),
     Trained(name="torchvision:resnet18", size=48, images=8_000),
     Trained(name="torchvision:shufflenet_v2_x0_5", size=96),
     Trained(name="timm:resnet10t", size=64, images=8_000),
-    Trained(name="torchvision:mnasnet0_5", size=64),
+    Trained(name="timm:mnasnet_small", size=64, epochs=4),
     Trained(name="timm:tinynet_e", size=64),
 )
 # measured where none are named
