@@ -186,9 +186,10 @@ class Frozen:
 
 
 def head_with_dropout(module: nn.Module) -> tuple[nn.Module, ...]:
-    """Return the head behind the dropout that stands directly before it, in the order of their calls.
+    """Return the head behind the dropout that stands directly before it among the network's modules.
 
-    That dropout is part of how the head learns, not of what the layers before it answer.
+    That dropout is part of how the head learns, not of what the layers before it answer. One that is
+    registered before another layer with parameters is not found, whenever it is called.
     """
     from torch import nn
 

@@ -121,6 +121,30 @@ class Noisy(torch.nn.Module):
         return self.head((x + torch.rand_like(x)).flatten(1))
 
 
+class Flattening(torch.nn.Module):
+    """A network that flattens between its dropout and its head by a function, or pools there."""
+
+    def __init__(self, *, pools: bool) -> None:
+        super().__init__()
+        self.drop, self.pools = torch.nn.Dropout(), pools
+        self.head = torch.nn.Linear(28 if pools else 784, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = self.drop(x)
+        return self.head(x.mean(2).flatten(1) if self.pools else torch.flatten(x, 1))
+
+
+@pytest.mark.parametrize("pools", [False, True])
+def test_a_function_between_dropout_and_head_is_part_of_what_learns_or_computed_each_time(
+    pools: bool, make_job: Any, listener: Any
+) -> None:
+    job = make_job(images=100, changes={**PLAIN, "guard": False}, freeze=True, threads=1)
+    model = dataclasses.replace(job.model, build=lambda channels, classes: Flattening(pools=pools))
+    train(dataclasses.replace(job, model=model), listener)
+    wanted = "or more than a layer comes after them" if pools else "were computed once"
+    assert any(wanted in line for line in listener.said)
+
+
 def test_what_is_random_before_the_head_is_drawn_anew_each_time(make_job: Any, listener: Any) -> None:
     job = make_job(images=100, changes={**PLAIN, "guard": False}, freeze=True, threads=1)
     train(dataclasses.replace(job, model=dataclasses.replace(job.model, build=Noisy)), listener)

@@ -76,22 +76,28 @@ def frozen_features(
         tell(f"{again}, since {changing} would change the pictures; without, they would compute once")
         return None
     tail = head_with_dropout(module)
-    learner = nn.Sequential(*tail)
+    learner: nn.Module | None = None
     seen: list[Tensor] = []
+    reached: list[Tensor] = []
     found: list[Tensor] = []
     labels: list[Tensor] = []
-    hook = tail[0].register_forward_pre_hook(lambda part, given: seen.append(given[0]))
+    hooks = [
+        tail[0].register_forward_pre_hook(lambda part, given: seen.append(given[0])),
+        tail[-1].register_forward_pre_hook(lambda part, given: reached.append(given[0])),
+    ]
     module.eval()
     try:
         with torch.no_grad(), compute.autocast(), contextlib.closing(batches.plain()) as dealt:
             for images, truth in dealt:
                 seen.clear()
+                reached.clear()
                 seeding.reseed(compute.device, seed, seeding.DROPOUT, 0, len(found))
                 answers = logits_of(module(images))
-                if not found:
+                if learner is None:
                     seeding.reseed(compute.device, 1, seeding.DROPOUT, 0, 0)
                     others = logits_of(module(images))
-                    if not _decides(learner, seen, (answers, others)):
+                    learner = _learner(tail, seen, reached, (answers, others))
+                    if learner is None:
                         tell(f"{again}: something in them is random, or more than a layer comes after them")
                         return None
                 size = seen[0].numel() * seen[0].element_size() / len(truth) * batches.count
@@ -102,17 +108,38 @@ def frozen_features(
                 labels.append(truth)
                 alive()
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         module.train()
+    assert learner is not None  # an epoch has batches
     tell("the frozen layers' answers were computed once, for every epoch")
     return FrozenFeatures(
         torch.cat(found), torch.cat(labels), learner, recipe=recipe, seed=seed, batches=batches
     )
 
 
-def _decides(learner: nn.Module, seen: Sequence[Tensor], answers: tuple[Tensor, Tensor]) -> bool:
-    """Tell whether what a learner is given decides the answer, and another draw has changed neither."""
-    if len(seen) != 2 or not torch.equal(seen[0], seen[1]) or not torch.equal(*answers):
-        return False
-    own = learner(seen[0])
-    return own.shape == answers[0].shape and torch.equal(own, answers[0])
+def _learner(
+    tail: Sequence[nn.Module],
+    seen: Sequence[Tensor],
+    reached: Sequence[Tensor],
+    answers: tuple[Tensor, Tensor],
+) -> nn.Module | None:
+    """Return what learns: it makes the answers of what the tail was given, at another draw, too; else None.
+
+    `seen` is what the tail's first part was given in two calls of the network, `reached` what the head was.
+    A function may flatten between dropout and the head, as torch.flatten, and is among no network's parts.
+    """
+    if not len(seen) == len(reached) == 2 or not _equal(*seen) or not _equal(*answers):
+        return None
+    *before, head = tail
+    given = nn.Sequential(*before)(seen[0])
+    between = [nn.Flatten()] if given.ndim > 2 and reached[0].ndim == 2 else []
+    # not tried where the head was given something else, which it may not be able to take
+    if not _equal(nn.Sequential(*between)(given), reached[0]):
+        return None
+    learner = nn.Sequential(*before, *between, head)
+    return learner if _equal(learner(seen[0]), answers[0]) else None
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
