@@ -8,6 +8,7 @@ import hashlib
 import json
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -67,18 +68,35 @@ class CellResult:
         return f"test accuracy {self.report.test_accuracy:.4f}, {duration_text(self.report.seconds)}"
 
 
-def cell_name(values: Mapping[str, str]) -> str:
-    """Return a cell's name, also of its folder; a hash ends one in which letters were replaced or cut off.
+def cell_name(values: Mapping[str, str], *, hashed: bool = False) -> str:
+    """Return a cell's name, also of its folder: what no folder's name may hold is replaced or cut off.
 
-    a/b.toml and a-b.toml are two recipes, and would be one folder.
+    A name that is cut off ends in a hash of the whole, and any that is `hashed`.
     """
-    told = "_".join(f"{axis}-{value}" for axis, value in values.items()) or "only"
-    name = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in told)
-    data = name.encode()
-    if name == told and len(data) <= _LONGEST_NAME:
-        return name
+    told = _told(values)
+    data = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in told).encode()
+    if len(data) <= _LONGEST_NAME and not hashed:
+        return data.decode()
     digest = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{data[: _LONGEST_NAME - len(digest) - 1].decode('utf-8', 'ignore')}_{digest}"
+
+
+def cell_names(cells: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the names of all cells of a sweep, each another one.
+
+    a/b.toml and a-b.toml are two recipes, and would be one folder: the one whose letters were replaced is
+    hashed. Others keep the plain name, by which sweeps of older releases go on.
+    """
+    plain = [cell_name(values) for values in cells]
+    count = Counter(plain)
+    return [
+        cell_name(values, hashed=count[name] > 1 and name != _told(values))
+        for values, name in zip(cells, plain, strict=True)
+    ]
+
+
+def _told(values: Mapping[str, str]) -> str:
+    return "_".join(f"{axis}-{value}" for axis, value in values.items()) or "only"
 
 
 def known_result(cell: Path) -> CellResult | None:

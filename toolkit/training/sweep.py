@@ -27,7 +27,7 @@ from toolkit.splits import Fold
 from toolkit.telling import Tell, silent
 from toolkit.training import jobs
 from toolkit.training.axes import named_axis
-from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, queue, run_cell
+from toolkit.training.cells import CellPlan, CellResult, cell_names, known_result, queue, run_cell
 from toolkit.training.record.folder import dated_folder
 from toolkit.training.search import SearchPlan, plan_search, run_search
 from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, named_files, read_files
@@ -347,8 +347,9 @@ def run_sweep(
             return
         with queue(cells.place) as put:
             awaited: list[tuple[Callable[[], CellResult], bool]] = []
-            for values in plan.cells():
-                cell = folder / "cells" / cell_name(values)
+            planned = plan.cells()
+            for values, name in zip(planned, cell_names(planned), strict=True):
+                cell = folder / "cells" / name
                 known = known_result(cell)
                 run = partial(run_cell, cells, values, cell, label=cell_label(values, plan.axes))
                 awaited.append((put(run) if known is None else partial(_same, known), known is not None))

@@ -25,7 +25,7 @@ from toolkit.models import Recipe
 from toolkit.opening import Selection, open_model
 from toolkit.training import sweep as sweeping
 from toolkit.training.axes import axis_values
-from toolkit.training.cells import cell_name
+from toolkit.training.cells import cell_name, cell_names
 from toolkit.training.jobs import make_job
 from toolkit.training.sweep import SweepPlan, begin_folder, find_begun, run_sweep, sweep
 from toolkit.training.table import Table, varied
@@ -43,9 +43,12 @@ def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
     assert axis_values("threads", ["4.0", "4"]) == ("4",)
     assert axis_values("images", ["1e3", 20]) == ("1000", "20")
     assert axis_values("lr", ["1e-3"]) == ("1e-3",)
-    assert cell_name({"recipe": "a-b.toml", "lr": "1e-3"}) == "recipe-a-b.toml_lr-1e-3"
-    # another recipe, whose name no folder may have as it is
-    assert cell_name({"recipe": "a/b.toml", "lr": "1e-3"}) == "recipe-a-b.toml_lr-1e-3_db6f83cf9eba6e2b"
+    two = [{"recipe": "a/b.toml", "lr": "1e-3"}, {"recipe": "a-b.toml", "lr": "1e-3"}]
+    # two recipes, and the name of one is no folder's
+    assert cell_names(two) == ["recipe-a-b.toml_lr-1e-3_db6f83cf9eba6e2b", "recipe-a-b.toml_lr-1e-3"]
+    # as older releases named them, whose sweeps go on
+    assert cell_names(two[:1]) == ["recipe-a-b.toml_lr-1e-3"]
+    assert cell_names([{"fold": "1/5"}, {"fold": "2/5"}]) == ["fold-1-5", "fold-2-5"]
     assert cell_name({}) == "only"
 
 
