@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -20,9 +21,11 @@ from toolkit.artifacts import hash_file, sidecar  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError  # noqa: E402
 from toolkit.training import run, session  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
+from toolkit.training.record import facts  # noqa: E402
 from toolkit.training.record.facts import differences, identity  # noqa: E402
 from toolkit.training.record.folder import RunFolder  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
+from toolkit.transfer import KnownInput  # noqa: E402
 
 # everything that has a state: dropout, momentum, averaged weights, augmentation, a schedule
 FIELDS = {"epochs": 3, "batch": 100, "ema_decay": 0.9, "flip": True, "shift_pixels": 1, "cutout_pixels": 3}
@@ -176,23 +179,18 @@ def test_equal_pictures_by_another_path_are_the_same_run(job: Any) -> None:
     )
 
 
-def test_going_on_with_another_torch_is_said(job: Any, listener: Any) -> None:
+def test_going_on_with_another_torch_draws_or_kernels_is_said(job: Any, listener: Any) -> None:
     with pytest.raises(CnnkitError):
         train(job, Stopper(5))
     (path,) = job.root.glob("*/runs/*/run.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "torch": "1.0"}))
+    told = json.loads(path.read_text())
+    del told["scheme"]  # which the first releases did not write
+    older = {"torch": "1.0", "compute": {**told["compute"], "few_channels": True}}
+    path.write_text(json.dumps({**told, **older}))
     train(dataclasses.replace(job, resume=True), listener)
-    assert any(line.startswith("note: the run was begun with torch 1.0 ") for line in listener.said)
-
-
-def test_going_on_without_kernels_that_an_older_release_had_is_said(job: Any, listener: Any) -> None:
-    with pytest.raises(CnnkitError):
-        train(job, Stopper(5))
-    (path,) = job.root.glob("*/runs/*/run.json")
-    facts = json.loads(path.read_text())
-    path.write_text(json.dumps({**facts, "compute": {**facts["compute"], "few_channels": True}}))
-    train(dataclasses.replace(job, resume=True), listener)
-    assert any("begun with kernels that this release does not have: its" in line for line in listener.said)
+    notes = [line for line in listener.said if line.startswith("note: the run was begun with ")]
+    for note, what in zip(notes, ("torch 1.0 and", "draws, schedules or", "kernels that this"), strict=True):
+        assert note.startswith(f"note: the run was begun with {what} ")
 
 
 def test_an_exact_resume_holds_after_a_divergence_too(make_job: Any, listener: Any) -> None:
@@ -219,7 +217,7 @@ def test_a_run_is_resumed_only_as_it_was_begun(job: Any, listener: Any) -> None:
 
 
 def test_a_run_is_resumed_only_on_the_same_pixels_and_from_the_same_weights(
-    make_job: Any, tmp_path: Path
+    make_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for part, seed in (("train", 0), ("test", 50)):
         for number in range(24):
@@ -256,6 +254,18 @@ def test_a_run_is_resumed_only_on_the_same_pixels_and_from_the_same_weights(
     passport.write_bytes(sidecar(start).read_bytes())
     with pytest.raises(CnnkitError, match="begun otherwise: pretrained_hash"):
         train(again)
+    passport.unlink()
+    # what the first releases hashed of a passport, and a release before them did not
+    known = KnownInput(size=(28, 28), mean=(0.5,), std=(0.25,), classes=("a", "b"))
+    text = repr(known).replace(", turned=False", "")
+    monkeypatch.setattr(facts, "known_input", lambda source: known)
+    first = hashlib.sha256(f"{hash_file(other)} {text}".encode()).hexdigest()
+    assert identity(again, "equal").pretrained_hash == first
+    monkeypatch.setattr(facts, "known_input", lambda source: dataclasses.replace(known, turned=True))
+    assert identity(again, "equal").pretrained_hash != first
+    monkeypatch.undo()
+    begun = identity(again, "equal")
+    assert differences(begun, dataclasses.replace(begun, pretrained_hash=None)) == []
     # the same weights by another path
     train(dataclasses.replace(again, pretrained=str(other)))
 

@@ -1,7 +1,7 @@
 """Batches of uint8 pictures, in memory or read when asked for: index, augment, resize, normalise.
 
-The order of an epoch and what augmentation draws depend on (seed, epoch, step) alone: not on where the
-pictures lie, nor on which process reads them.
+The order of an epoch depends on (seed, epoch) alone, what augmentation draws on (seed, epoch, picture): not
+on where the pictures lie, nor on which process reads them.
 """
 
 from __future__ import annotations

@@ -21,7 +21,9 @@ from toolkit.training.compute.format import Compute
 from toolkit.transfer import IMAGENET, known_input
 
 # what an equal run need not share: what it was begun with, and what only describes a recipe
-_BEGUN_WITH = {"threads", "ranks", "torch", "compute", "kept"}
+_BEGUN_WITH = {"threads", "ranks", "torch", "scheme", "compute", "kept"}
+# of draws, schedules and averages: raised where equal seeds and recipes give other weights than before
+SCHEME = 2
 # the same batches come from all of them
 _LOADING = {"loader"}
 _DESCRIPTIVE = {"changed", "name", "source", "assumed"}
@@ -58,6 +60,7 @@ class RunFacts:
     threads: Positive | None = None
     ranks: Positive = 1
     torch: str | None = None
+    scheme: int = 1  # SCHEME of the release; the first ones did not tell it
     compute: Compute | None = None
     kept: Mapping[str, Any] = field(default_factory=dict)
 
@@ -102,7 +105,13 @@ def identity(
 def _pretrained_hash(source: str | None) -> str | None:
     if source is None or source == IMAGENET or not Path(source).is_file():
         return None
-    return hashlib.sha256(f"{hash_file(Path(source))} {known_input(source)}".encode()).hexdigest()
+    known = known_input(source)
+    told = "None"
+    if known is not None:
+        # as the first runs with this hash have it: a field that came since is told where it says something
+        fields = f"size={known.size}, mean={known.mean}, std={known.std}, classes={known.classes}"
+        told = f"KnownInput({fields}{', turned=True' if known.turned else ''})"
+    return hashlib.sha256(f"{hash_file(Path(source))} {told}".encode()).hexdigest()
 
 
 def uses_hash(record: Record) -> str:
@@ -119,6 +128,8 @@ def differences(asked: RunFacts, begun: RunFacts) -> list[str]:
         ignored.add("dataset")  # the same pictures by another path
     if asked.pretrained_hash and asked.pretrained_hash == begun.pretrained_hash:
         ignored.add("pretrained")
+    if begun.pretrained and begun.pretrained_hash is None:
+        ignored.add("pretrained_hash")  # of a release that knew the path alone
     if asked.loss_weights and asked.loss_weights == begun.loss_weights:
         ignored.add("class_weights")
     return [
