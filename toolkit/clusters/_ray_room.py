@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from toolkit.clusters import Demand
 from toolkit.clusters._ray_connection import RayMachine, first_line
@@ -23,6 +23,18 @@ def insist_on_room(need: Demand, machines: Sequence[RayMachine]) -> None:
         f"no machine of the cluster has {amount(need)}, which a cell asks for; the largest, {largest.name}, "
         f"has {amount(has)}: give fewer --threads{' or --device cpu' if need.gpus else ''}, or add a machine"
     )
+
+
+def insist_on_another(
+    need: Demand, machines: Callable[[], Sequence[RayMachine]], unfit: Mapping[str, CnnkitError]
+) -> None:
+    """Raise CnnkitError where none but machines that are `unfit`, by their ids, has what work asks for.
+
+    Work that waits for another one would wait without end.
+    """
+    if unfit and not any(places(need, machine) for machine in machines() if machine.id not in unfit):
+        why = "; ".join(dict.fromkeys(map(str, unfit.values())))
+        raise CnnkitError(f"{why}: no other machine of the cluster has {amount(need)}; then {RESUME}")
 
 
 def places(need: Demand, machine: RayMachine) -> int:

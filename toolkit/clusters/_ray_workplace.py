@@ -10,8 +10,10 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,14 @@ from toolkit.clusters._ray_connection import (
 )
 from toolkit.clusters._ray_pieces import STATE, Piece, SiteNews, pieces
 from toolkit.clusters._ray_return import Return
-from toolkit.clusters._ray_room import RESUME, amount, insist_on_room, places, room_in_words
+from toolkit.clusters._ray_room import (
+    RESUME,
+    amount,
+    insist_on_another,
+    insist_on_room,
+    places,
+    room_in_words,
+)
 from toolkit.clusters._ray_site import Site
 from toolkit.errors import CnnkitError
 from toolkit.figures import mebibytes_text
@@ -41,12 +50,22 @@ _LOOK_S, _WAIT_S, _LAST_WORDS_S, _PATIENCE_S, _STOPPING_S = 0.3, 1.0, 6.0, 30.0,
 # gigabytes of data take so long to be removed
 _CLEARING_S = 60.0
 _HEAD_S, _MOST_LOSSES = 5.0, 5
+# so long no work is given to a machine that could not take some: room is made there, or is free again
+_UNFIT_S = 600.0
 # which Ray gives to every machine
 _NODE_LABEL = "ray.io/node-id"
 
 
 class LostMachineError(CnnkitError):
     """A machine, or a process of Ray's on it, that is gone; the text says why, as far as Ray knows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfit:
+    """Why a machine could take no work, and since when (as `time.monotonic`)."""
+
+    why: UnfitMachineError
+    since: float
 
 
 class RayWorkplace(Workplace):
@@ -62,7 +81,7 @@ class RayWorkplace(Workplace):
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._supplied: dict[str, Any] = {}
-        self._unfit: set[str] = set()
+        self._unfit: dict[str, Unfit] = {}
         machines = nodes()
         insist_on_room(need, machines)
         insist_on_one_release(machines)
@@ -97,6 +116,7 @@ class RayWorkplace(Workplace):
                     ) from None
                 self._tell(f"{work.label}: {lost}; it runs again")
             except UnfitMachineError as unfit:
+                insist_on_another(work.need, nodes, self._unfit_now())
                 self._tell(f"{work.label}: {unfit}; until then it runs on another machine")
 
     def run_together(self, works: Sequence[Work]) -> list[Ended | None]:
@@ -140,8 +160,14 @@ class RayWorkplace(Workplace):
             ]
 
     def _tried(self, work: Work) -> Ended:
-        with stopped_as_by_ctrl_c(), self._site(work.need) as site:
-            return self._ran(site, work, *self._placed(site, work), {})
+        unfit = self._unfit_now()
+        with stopped_as_by_ctrl_c(), self._site(work.need, unfit) as site:
+            return self._ran(site, work, *self._placed(site, work, unfit), {})
+
+    def _unfit_now(self) -> dict[str, UnfitMachineError]:
+        """Return the machines that are given no work for a while, and why."""
+        before = time.monotonic() - _UNFIT_S
+        return {node: unfit.why for node, unfit in tuple(self._unfit.items()) if unfit.since > before}
 
     @contextlib.contextmanager
     def _room_for(self, works: Sequence[Work]) -> Iterator[Callable[[int], Any]]:
@@ -166,12 +192,12 @@ class RayWorkplace(Workplace):
                 remove_placement_group(group)
 
     @contextlib.contextmanager
-    def _site(self, need: Demand, **options: Any) -> Iterator[Any]:
-        """Ask for a process on a machine that has what is needed; end it on the way out."""
+    def _site(self, need: Demand, unfit: Collection[str] = (), **options: Any) -> Iterator[Any]:
+        """Ask for a process on a machine that has what is needed, none of the unfit; end it at last."""
         import ray
 
-        if self._unfit:
-            options["label_selector"] = {_NODE_LABEL: f"!in({','.join(sorted(self._unfit))})"}
+        if unfit:
+            options["label_selector"] = {_NODE_LABEL: f"!in({','.join(sorted(unfit))})"}
         site: Any = (
             ray.remote(Site)
             .options(
@@ -189,14 +215,18 @@ class RayWorkplace(Workplace):
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.kill(site)
 
-    def _placed(self, site: Any, work: Work) -> tuple[str, str]:
+    def _placed(
+        self, site: Any, work: Work, unfit: Mapping[str, UnfitMachineError] | None = None
+    ) -> tuple[str, str]:
         """Wait until a site has a machine, and give it what work goes on from; return its name and root.
 
         Raises UnfitMachineError where that machine, which came later or is full by now, cannot take the
-        work; no other work is given to it.
+        work; no other work is given to it for a while. `unfit` are those that the site must not be on:
+        CnnkitError where no other has room for the work.
         """
         waiting = f"{work.label}: waits for a machine with {amount(work.need)} free"
-        node, root = self._get(site.home.remote(), waiting=waiting)
+        possible = partial(insist_on_another, work.need, nodes, unfit or {})
+        node, root = self._get(site.home.remote(), waiting=waiting, insist=possible)
         machine = next((one for one in nodes() if one.id == node), None)
         if machine is None:
             raise LostMachineError("its machine was lost")
@@ -210,8 +240,8 @@ class RayWorkplace(Workplace):
                     self._supply((machine,))
             for held in pieces([path.absolute() for path in work.kept()]):
                 self._give([(machine.name, site)], held)
-        except UnfitMachineError:
-            self._unfit.add(node)
+        except UnfitMachineError as why:
+            self._unfit[node] = Unfit(why=why, since=time.monotonic())
             raise
         return machine.name, root
 
@@ -287,10 +317,18 @@ class RayWorkplace(Workplace):
             if why is not None:
                 raise UnfitMachineError(f"{name} cannot take what the work reads: {why}; make room there")
 
-    def _get(self, reference: Any, *, where: str = "its machine", waiting: str | None = None) -> Any:
+    def _get(
+        self,
+        reference: Any,
+        *,
+        where: str = "its machine",
+        waiting: str | None = None,
+        insist: Callable[[], None] = lambda: None,
+    ) -> Any:
         """Return what a site answers. Raises LostMachineError where it is gone, CnnkitError where all are.
 
-        `waiting` is said after a while of what may take any time, and is stopped by a stop.
+        `waiting` is said after a while of what may take any time, and is stopped by a stop. `insist` raises
+        where that would be in vain.
         """
         import ray
 
@@ -305,6 +343,7 @@ class RayWorkplace(Workplace):
                 if waiting is not None and not told and time.monotonic() - began > _PATIENCE_S:
                     self._tell(waiting)
                     told = True
+                insist()
                 self._insist_on_the_head()
             except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
                 if not answers(self._head):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.toolkit.clusters.conftest import TwoNodes
-from toolkit.clusters import Demand, Ended, LostWorkError, Work
+from toolkit.clusters import Demand, Ended, LostWorkError, Work, _ray_workplace
 from toolkit.clusters._ray_connection import UnfitMachineError
 from toolkit.clusters._ray_pieces import Piece
 from toolkit.clusters._ray_workplace import LostMachineError, RayWorkplace
@@ -128,6 +128,36 @@ def test_work_runs_on_machines_that_can_take_it_and_is_given_up_where_it_is_lost
         with pytest.raises(LostWorkError, match="word was lost 5 times, at last because its machine was"):
             place.run(work)
         assert len(losses) == 7  # the first three brought newer states
+
+
+@pytest.mark.slow
+def test_work_that_only_a_full_machine_could_take_is_refused_and_waits_for_no_other(
+    two_nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need = Demand(cpus=2)  # as one of the two machines has
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "kept.txt").write_text("begun")
+    log = folder / "log.txt"
+    work = Work(label="word", folder=folder, log=log, words=lambda root: ["--version"], need=need)
+    said: list[str] = []
+    with CLUSTER.open(two_nodes.address, tuple, need, tell=said.append, verbose=False) as place:
+        assert isinstance(place, RayWorkplace)
+
+        def give(sites: Sequence[tuple[str, Any]], held: list[Piece]) -> None:
+            raise UnfitMachineError("the second is full; make room there")
+
+        monkeypatch.setattr(place, "_give", give)
+        wanted = (
+            "^the second is full; make room there: no other machine of the cluster has 2 CPUs; then the same"
+        )
+        for _ in range(2):  # asked in vain, then not asked again
+            with pytest.raises(CnnkitError, match=wanted):
+                place.run(work)
+        assert not any("another machine" in line for line in said)
+        monkeypatch.undo()
+        monkeypatch.setattr(_ray_workplace, "_UNFIT_S", 0.0)
+        assert place.run(work).status == 0  # there may be room again
 
 
 FIXED = {"dataset": "fashion-mnist-sample", "images": 200, "threads": 1}
