@@ -125,21 +125,27 @@ def limit_bytes() -> int | None:
 def make_room(wanted: int, *, keep: Path) -> list[Kept]:
     """Drop what was used longest ago until `wanted` bytes more are within the limit; return what went.
 
-    `keep` stays, and so do downloads.
+    `keep` stays, and so do downloads. Raises CnnkitError, and drops nothing, where that would not suffice.
     """
     limit = limit_bytes()
     if limit is None:
         return []
     things = kept_things()
-    over = sum(one.size_bytes for one in things) + wanted - limit
+    size = sum(one.size_bytes for one in things)
+    droppable = [one for one in things if one.kind not in (*_DOWNLOADS, _FILES) and one.path != keep]
+    staying, over = size - sum(one.size_bytes for one in droppable), size + wanted - limit
+    if staying + wanted > limit:
+        raise CnnkitError(
+            f"{keep} needs {bytes_text(wanted)}, and ${LIMIT} allows {bytes_text(limit)}, of which "
+            f"{bytes_text(staying)} stay taken whatever is dropped; `cnnkit clean` lists all"
+        )
     gone = []
-    for one in sorted(things, key=lambda one: one.used):
+    for one in sorted(droppable, key=lambda one: one.used):
         if over <= 0:
             break
-        if one.kind in (*_DOWNLOADS, _FILES) or one.path == keep or not _remove(one.path):
-            continue
-        over -= one.size_bytes
-        gone.append(one)
+        if _remove(one.path):
+            over -= one.size_bytes
+            gone.append(one)
     return gone
 
 

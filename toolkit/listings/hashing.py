@@ -100,4 +100,5 @@ def _keep(cache: sqlite3.Connection | None, rows: list[tuple[bytes, str, int, in
     if cache is None or not rows:
         return
     with contextlib.suppress(sqlite3.Error), cache:
+        cache.execute("DROP TABLE IF EXISTS hashes")  # of older releases, which nothing reads any more
         cache.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?)", rows)

@@ -208,7 +208,10 @@ class Store:
         limit = limit_bytes()
         if limit is not None and there + wanted > limit:
             raise OSError(errno.ENOSPC, f"{need}, and ${LIMIT} allows {bytes_text(limit)}")
-        make_room(wanted, keep=self.folder)
+        try:
+            make_room(wanted, keep=self.folder)
+        except CnnkitError as error:
+            raise OSError(errno.ENOSPC, str(error)) from None
         disk = os.statvfs(self.folder)
         free = disk.f_bavail * disk.f_frsize
         if wanted > free:

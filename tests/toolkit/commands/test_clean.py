@@ -73,6 +73,11 @@ def test_what_is_written_makes_room_and_what_is_read_is_in_use(
     assert {path.parent.name + path.name[0] for path in cache.glob("*/*")} == {
         *("kernelsx", "storesa", "dataa", "browserb", "openvinoz")
     }
+    # what is never dropped leaves no room: nothing else is dropped in vain
+    monkeypatch.setenv(caching.LIMIT, "0.000001")
+    with pytest.raises(CnnkitError, match=r"z\.blob needs 100 B, and \$CNNKIT_CACHE_GB allows .*"):
+        caching.write_thing(cache / "openvino" / "z.blob", bytes(100))
+    assert (cache / "kernels" / "x.rtxcache").exists()
     monkeypatch.setenv(caching.LIMIT, "0")
     with pytest.raises(CnnkitError, match=r"z\.blob needs 100 B, and \$CNNKIT_CACHE_GB allows 0 B"):
         caching.write_thing(cache / "openvino" / "z.blob", bytes(100))

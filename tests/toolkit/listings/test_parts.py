@@ -137,9 +137,14 @@ def test_a_hash_is_kept_until_its_file_changes(tmp_path: Path, monkeypatch: pyte
     path.write_bytes(b"first")
     monkeypatch.setattr(kept_files, "_SETTLED_NS", 0)
     entry = Entry(name="picture.png", place=FileBytes(path), label=0)
-    assert hash_entries([entry]) == (content_hash(b"first"),)
-    with sqlite3.connect(tmp_path / "cache" / "cnnkit" / "hashes.sqlite") as kept:
+    database = tmp_path / "cache" / "cnnkit" / "hashes.sqlite"
+    database.parent.mkdir(parents=True)
+    with sqlite3.connect(database) as kept:
+        kept.execute("CREATE TABLE hashes (path BLOB)")  # of an older release
+        kept.commit()
+        assert hash_entries([entry]) == (content_hash(b"first"),)
         assert kept.execute("SELECT count(*) FROM contents").fetchone() == (1,)
+        assert kept.execute("SELECT name FROM sqlite_master").fetchall() == [("contents",)]
     kept.close()
     time.sleep(0.02)  # of a file system's clock some ticks
     written = path.stat().st_mtime
