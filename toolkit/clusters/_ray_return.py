@@ -7,6 +7,7 @@ state before what belongs to it, wherever the machine is lost.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from toolkit.artifacts import write_bytes
 from toolkit.clusters import Work
 from toolkit.clusters._ray_pieces import HALF, STATE, Piece, SiteNews
 from toolkit.errors import CnnkitError
+from toolkit.publishing import take_turn
 
 # files that may tell of paths, in which the machine's root is taken away again
 _TEXTS = (".json", ".csv", ".txt", ".html")
@@ -64,7 +66,19 @@ class Return:
             stream.write(piece.data)
 
     def _lay(self) -> None:
-        """Give the files their names: states last, and a passport, by its name, after its weights."""
+        """Give the files their names: states last, and a passport, by its name, after its weights.
+
+        Others that write artifacts of these names on this machine wait until all are there.
+        """
+        artifacts = {(self._folder / name).parent for name in self._staged if f"{name}.json" in self._staged}
+        with contextlib.ExitStack() as turns:
+            for folder in sorted(artifacts):
+                turns.enter_context(take_turn(folder))
+            self._name()
+        self._known |= self._staged.keys()
+        self._staged.clear()
+
+    def _name(self) -> None:
         for name in sorted(self._staged, key=lambda name: (name.endswith(STATE), name)):
             path, part = self._folder / name, self._staged[name]
             text = part.read_bytes().replace(self._root, b"") if path.suffix in _TEXTS else None
@@ -77,8 +91,6 @@ class Return:
                     os.fsync(stream.fileno())
                 part.replace(path)
             part.unlink(missing_ok=True)
-        self._known |= self._staged.keys()
-        self._staged.clear()
 
     def _remove_but(self, present: frozenset[str]) -> None:
         for name in self._known - present:
