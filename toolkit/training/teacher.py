@@ -45,8 +45,6 @@ def teacher_for(job: Job, prepared: PreparedData, compute: Compute) -> Teacher |
     """Open a job's teacher; None where it has none. Raises CnnkitError where it cannot teach this student."""
     if job.teacher is None:
         return None
-    if job.freeze:
-        raise CnnkitError("--teacher and --freeze do not go together: a frozen body has nothing to be taught")
     artifact = open_model(job.teacher, Selection(root=job.root, formats=(CHECKPOINT,)))
     passport, own = artifact.passport, prepared.preprocessing
     known = passport.preprocessing

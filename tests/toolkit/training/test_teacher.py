@@ -79,5 +79,3 @@ def test_a_stopped_lesson_goes_on_to_the_same_bytes_with_the_same_teacher_only(
 def test_a_teacher_of_other_pictures_is_refused(taught_by: Outcome, make_job: Any) -> None:
     with pytest.raises(CnnkitError, match=r"takes pictures of 28×28×1, and the student 32×32×1: --size"):
         train(make_job("resnet18", size=(32, 32), images=40, changes=PLAIN, teacher="wise"))
-    with pytest.raises(CnnkitError, match="do not go together"):
-        train(make_job(changes=PLAIN, teacher="wise", freeze=True))
