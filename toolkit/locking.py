@@ -23,17 +23,28 @@ def lock(path: Path, *, wait: bool = False, shared: bool = False) -> IO[str] | N
     What stands in the file stays. `wait` waits for the others; with `shared` any number have it together.
     Raises OSError where the file cannot be opened, or its file system has no locks.
     """
-    stream = path.open("a+", encoding="utf-8")
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    try:
-        fcntl.flock(stream, how if wait else how | fcntl.LOCK_NB)
-    except BaseException as error:
+    while True:
+        stream = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(stream, how if wait else how | fcntl.LOCK_NB)
+            if _is_there(stream, path):
+                break
+        except BaseException as error:
+            stream.close()
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
         stream.close()
-        if isinstance(error, BlockingIOError):
-            return None
-        raise
     _HELD.add(stream)
     return stream
+
+
+def _is_there(stream: IO[str], path: Path) -> bool:
+    """Tell whether an open file is the one of that name: whoever held it may have removed it meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    return False
 
 
 @contextlib.contextmanager

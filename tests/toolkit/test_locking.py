@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import IO
 
 from tests.conftest import REPO
 from toolkit.locking import held, lock
@@ -35,6 +37,20 @@ def test_a_file_is_held_by_one_or_shared_by_several(tmp_path: Path) -> None:
         assert path.read_text() == "mine"
     with held(path):
         pass
+
+
+def test_a_file_that_its_holder_removes_is_held_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    taken: list[IO[str] | None] = []
+    with held(path):
+        waiting = threading.Thread(target=lambda: taken.append(lock(path, wait=True)))
+        waiting.start()
+        waiting.join(0.05)
+        path.unlink()
+    waiting.join()
+    assert taken[0] is not None
+    with taken[0]:
+        assert lock(path) is None
 
 
 def test_a_child_that_was_forked_off_does_not_hold_on(tmp_path: Path) -> None:

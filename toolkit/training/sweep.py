@@ -19,7 +19,6 @@ from toolkit.clusters.local import LocalWorkplace
 from toolkit.datasets import dataset_of, dataset_words
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, needs_extra
 from toolkit.listings import MOST_PIXELS
-from toolkit.locking import lock
 from toolkit.machine.cpu import usual_threads
 from toolkit.models import Recipe
 from toolkit.schema import Positive
@@ -28,7 +27,7 @@ from toolkit.telling import Tell, silent
 from toolkit.training import jobs
 from toolkit.training.axes import named_axis
 from toolkit.training.cells import CellPlan, CellResult, cell_names, known_result, queue, run_cell
-from toolkit.training.record.folder import dated_folder
+from toolkit.training.record.folder import dated_folder, locked
 from toolkit.training.search import SearchPlan, plan_search, run_search
 from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, named_files, read_files
 from toolkit.training.table import Table, cell_label
@@ -334,11 +333,9 @@ def run_sweep(
     """Run the cells that have no good result yet; yield every cell's, and whether it was there already.
 
     They run where `cells` says, else here. Raises CnnkitError where another process is at work in the folder,
-    and KeyboardInterrupt when stopped.
+    or it cannot be locked, and KeyboardInterrupt when stopped.
     """
-    held = lock(folder / _LOCK)
-    if held is None:
-        raise CnnkitError(f"another process works on the sweep in {folder}; wait for it or stop it")
+    held = locked(folder / _LOCK, f"works on the sweep in {folder}")
     cells = cells or plan.on(LocalWorkplace())
     with held:
         if plan.search is not None:

@@ -156,6 +156,11 @@ def test_runs_in_which_another_command_trains_are_left_to_it(tmp_path: Path) -> 
         given = {"dataset": "fashion-mnist-sample", "images": 20, "threads": 1}
         with pytest.raises(CnnkitError, match=r"another process trains on a cluster for .*/runs; wait"):
             train("lenet-relu", root=tmp_path, resume=True, **given)
+    assert not list(runs.glob("*.lock"))
+    (runs / "elsewhere.lock").mkdir()
+    with pytest.raises(CnnkitError, match=r"elsewhere\.lock cannot be locked: Is a directory; name another"):
+        train_elsewhere(Noting(), None, job, [], watcher=Watcher(), verbose=False)
+    (runs / "elsewhere.lock").rmdir()
     (runs / "one").mkdir()
     (runs / "one" / "run.json").write_text("{}")
     held = RunFolder(runs / "one")

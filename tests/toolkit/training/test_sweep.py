@@ -270,6 +270,12 @@ def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> 
     assert held is not None
     with held, pytest.raises(CnnkitError, match="another process works on the sweep in"):
         next(run_sweep(plan, folder))
+    (folder / "sweep.lock").unlink()
+    (folder / "sweep.lock").mkdir()  # as little to be locked as on a file system without locks
+    with pytest.raises(
+        CnnkitError, match=r"sweep\.lock cannot be locked: Is a directory; name another --art"
+    ):
+        next(run_sweep(plan, folder))
 
 
 @pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C", "kill"])

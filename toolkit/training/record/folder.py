@@ -30,15 +30,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock: IO[str] | None = lock(path / _LOCK)
-        except OSError as error:
-            raise CnnkitError(
-                f"{path / _LOCK} cannot be locked: {error.strerror}; name another --artifacts folder"
-            ) from None
-        if self._lock is None:
-            raise CnnkitError(f"another process is training in {path}; wait for it or stop it")
+        self._lock: IO[str] | None = locked(path / _LOCK, f"is training in {path}")
 
     @classmethod
     def new(cls, runs: Path) -> RunFolder:
@@ -118,6 +110,24 @@ def _facts(path: Path) -> RunFacts:
     return replace(found, kept=schema.unknown(found, data))
 
 
+def locked(path: Path, does: str) -> IO[str]:
+    """Lock a file beside artifacts until it is closed; its folder is made where it is missing.
+
+    Raises CnnkitError where another process has it, which says what that one `does`, where the file cannot be
+    written, and where its file system has no locks.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock(path)
+    except OSError as error:
+        raise CnnkitError(
+            f"{path} cannot be locked: {error.strerror}; name another --artifacts folder"
+        ) from None
+    if stream is None:
+        raise CnnkitError(f"another process {does}; wait for it or stop it")
+    return stream
+
+
 def dated_folder(parent: Path) -> Path:
     """Make a folder named after the time. Raises CnnkitError where none can be made."""
     stem = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -144,15 +154,13 @@ def unfinished_runs(runs: Path) -> list[Path]:
 def trained_elsewhere(runs: Path, *, resume: bool = False) -> Iterator[None]:
     """Hold a network's runs while other machines train in them; unfinished ones, too, where one is resumed.
 
-    Raises CnnkitError where another process of this machine is at work there.
+    Raises CnnkitError where another process of this machine is at work there, or nothing can be locked.
     """
-    runs.mkdir(parents=True, exist_ok=True)
     wanted = {runs / _AWAY: "trains on a cluster for"}
     wanted |= {run / _LOCK: "is training in" for run in (unfinished_runs(runs) if resume else [])}
     with contextlib.ExitStack() as stack:
         for path, does in wanted.items():
-            stream = lock(path)
-            if stream is None:
-                raise CnnkitError(f"another process {does} {path.parent}; wait for it or stop it")
-            stack.enter_context(stream)
+            stack.enter_context(locked(path, f"{does} {path.parent}"))
+            if path.name == _AWAY:
+                stack.callback(path.unlink, missing_ok=True)  # while it is held
         yield
