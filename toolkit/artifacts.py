@@ -69,7 +69,7 @@ def writing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as error:
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
     os.close(handle)
     part = Path(name)
     try:
@@ -81,7 +81,7 @@ def writing(path: Path) -> Iterator[Path]:
         part.chmod(0o666 & ~umask)  # mkstemp makes files private; these are ordinary ones
         part.replace(path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -99,9 +99,11 @@ def refuse_unwritable(path: Path, *, instead: str = "name another file") -> None
         raise CnnkitError(f"cannot write {path}: {why}; {instead}") from None
 
 
-def _cannot_write(path: Path, error: OSError) -> CnnkitError:
+def cannot_write(path: Path, error: OSError) -> CnnkitError:
+    """Return what is said where an artifact's file cannot be written; only a full disk asks for space."""
     why = error.strerror or str(error)
-    return CnnkitError(f"cannot write {path}: {why}; free some space or name another --artifacts folder")
+    full = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+    return CnnkitError(f"cannot write {path}: {why}; {full}name another --artifacts folder")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

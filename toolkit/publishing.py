@@ -8,10 +8,19 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from toolkit.artifacts import Artifact, hash_file, now, sidecar, write_bytes, write_json, writing
+from toolkit.artifacts import (
+    Artifact,
+    cannot_write,
+    hash_file,
+    now,
+    sidecar,
+    write_bytes,
+    write_json,
+    writing,
+)
 from toolkit.errors import CnnkitError
 from toolkit.locking import held
 from toolkit.passports import Passport
@@ -20,6 +29,10 @@ from toolkit.passports import Passport
 Draft = Callable[[Path], Passport]
 # Opens the file that was just written; returns its passport with what was measured, and its proof.
 Prove = Callable[[Artifact], tuple[Passport, bytes | None]]
+
+
+# as whoever sends a folder's files elsewhere knows what is held, and what is half-written
+TURN, ASIDE = ".turn.lock", ".old.part"
 
 
 def proof_path(path: Path) -> Path:
@@ -44,10 +57,10 @@ def publish(path: Path, draft: Draft, prove: Prove | None = None) -> Artifact:
                 if prove is not None:
                     made, proof = prove(Artifact(path=part, passport=drafted))
                 turn.enter_context(take_turn(path.parent))
-                turn.enter_context(_older_kept(path, part.with_suffix(".old")))
+                turn.enter_context(_older_kept(path, part.with_suffix(ASIDE)))
             return _described(path, dataclasses.replace(made, sha256=drafted.sha256), proof)
     except OSError as error:
-        raise CnnkitError(f"cannot write {path}: {error.strerror or error}; free some space") from error
+        raise cannot_write(path, error) from error
 
 
 def remove_artifact(path: Path) -> None:
@@ -76,7 +89,7 @@ def make_writable(folder: Path) -> None:
 @contextlib.contextmanager
 def take_turn(folder: Path) -> Iterator[None]:
     """Wait until nobody else moves files into this folder, or writes to a passport in it."""
-    with held(folder / ".turn"):
+    with held(folder / TURN):
         yield
 
 
@@ -95,11 +108,11 @@ def publish_folder(
         made, proof = dataclasses.replace(passport, sha256=hash_file(part), created=None), None
         if prove is not None:
             made, proof = prove(Artifact(path=part, passport=made))
-        with take_turn(path.parent), _older_kept(path, part.with_suffix(".old")):
+        with take_turn(path.parent), _older_kept(path, part.with_suffix(ASIDE)):
             part.rename(path)
             return _described(path, made, proof)
     except OSError as error:
-        raise CnnkitError(f"cannot write {path}: {error.strerror or error}; free some space") from error
+        raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -109,20 +122,20 @@ def _described(path: Path, made: Passport, proof: bytes | None) -> Artifact:
     if proof is not None:
         made = dataclasses.replace(made, proof_sha256=hashlib.sha256(proof).hexdigest())
         write_bytes(proof_path(path), proof)
+    else:
+        proof_path(path).unlink(missing_ok=True)
     made = dataclasses.replace(made, created=made.created or now())
     write_json(sidecar(path), made.to_json())
-    if proof is None:
-        proof_path(path).unlink(missing_ok=True)
     return Artifact(path=path, passport=made)
 
 
 @contextlib.contextmanager
 def _older_kept(path: Path, aside: Path) -> Iterator[None]:
-    """Lay what is older aside; where another cannot take its place whole, put it back with its proof.
+    """Lay what is older aside; where another cannot take its place whole, put it and what is beside it back.
 
     A file stays in its place meanwhile, for whoever opens it, and so does the passport: it is written last.
     """
-    older = proof_path(path).read_bytes() if proof_path(path).exists() else None
+    before = {beside: _content(beside) for beside in (proof_path(path), sidecar(path))}
     if path.is_dir():
         path.rename(aside)
     elif path.exists():
@@ -138,16 +151,27 @@ def _older_kept(path: Path, aside: Path) -> Iterator[None]:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-        if older is None:
-            proof_path(path).unlink(missing_ok=True)
-        elif not proof_path(path).exists() or proof_path(path).read_bytes() != older:
-            write_bytes(proof_path(path), older)
+        _put_back(before)
         raise
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
+
+
+def _put_back(before: Mapping[Path, bytes | None]) -> None:
+    """Have files hold what they held; those that there were none of go."""
+    for path, content in before.items():
+        if content is None:
+            path.unlink(missing_ok=True)
+        elif _content(path) != content:
+            write_bytes(path, content)
+
+
+def _content(path: Path) -> bytes | None:
+    """Return the bytes of a file; None where there is none."""
+    return path.read_bytes() if path.exists() else None
 
 
 def _doubled(path: Path, aside: Path) -> None:

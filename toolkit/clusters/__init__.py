@@ -52,8 +52,15 @@ class Work:
     def kept(self) -> list[Path]:
         """Return the files that the command goes on from."""
         found = self.folder.rglob("*") if self.goes_on_from is None else self.goes_on_from
-        # one that was being written by a killed command is nothing to go on from
-        return sorted(path for path in found if path.is_file() and path.suffix != ".part")
+        return sorted(path for path in found if path.is_file() and is_kept(path.relative_to(self.folder)))
+
+
+def is_kept(path: Path) -> bool:
+    """Tell whether a file goes to other machines and comes back; `path` is from the command's folder on.
+
+    A lock is held on one machine, and what was being written by a killed command is nothing to go on from.
+    """
+    return path.suffix != ".lock" and not any(name.endswith(".part") for name in path.parts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from toolkit.clusters import is_kept
+
 PIECE_BYTES = 16 << 20
 # all that a command has written is sent so often, and at the end; its log and its tables whenever asked for
 STATES_S = 10.0
-STATE, HALF, _LOCK, _TABLE = ".state", ".part", ".lock", ".csv"
+STATE, HALF, _TABLE = ".state", ".part", ".csv"
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,6 @@ def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int], Path]]:
     """Yield the files of a folder that are whole: name, size and time of change, path."""
     for path in sorted(folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
-            found = path.stat()
-            if path.is_file() and path.suffix not in (_LOCK, HALF):
-                yield path.relative_to(folder).as_posix(), (found.st_size, found.st_mtime_ns), path
+            found, name = path.stat(), path.relative_to(folder)
+            if path.is_file() and is_kept(name):
+                yield name.as_posix(), (found.st_size, found.st_mtime_ns), path

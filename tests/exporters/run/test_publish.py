@@ -16,14 +16,14 @@ import pytest
 
 from exporters.proving.proof import read_proof
 from tests.exporters.conftest import cnnkit_run
-from toolkit.artifacts import Artifact, open_artifact, sidecar
+from toolkit.artifacts import Artifact, open_artifact, sidecar, write_json
 from toolkit.errors import CnnkitError, GateError
 from toolkit.passports import Passport
-from toolkit.publishing import make_writable, publish, publish_folder
+from toolkit.publishing import TURN, make_writable, publish, publish_folder
 
 
 def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {".turn"}
+    return {path.name for path in folder.iterdir()} - {TURN}
 
 
 def test_a_failed_check_leaves_the_older_file_and_passport(root: Path) -> None:
@@ -43,10 +43,11 @@ def test_a_failed_check_leaves_the_older_file_and_passport(root: Path) -> None:
     assert {name: (old.path.parent / name).read_bytes() for name in files(old.path.parent)} == before
 
 
+@pytest.mark.parametrize("written", [True, False])
 @pytest.mark.parametrize("older", [True, False])
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_what_has_a_passport_that_cannot_be_written_leaves_what_was_there(
-    kind: str, older: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, older: bool, written: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passport = open_artifact(root / "lenet-maxpool" / "lenet-maxpool.onnx").passport
     path = tmp_path / "made" / "net.triton"
@@ -63,21 +64,23 @@ def test_what_has_a_passport_that_cannot_be_written_leaves_what_was_there(
             return publish(path, fill, proved)
         return publish_folder(path, lambda part: fill(part) and None, passport, proved)
 
-    def full(*_: object) -> None:
+    def full(beside: Path, data: dict[str, object]) -> None:
+        if written:  # as where it is interrupted at once
+            write_json(beside, data)
         raise OSError(28, "No space left on device")
 
     first = made("old") if older else None
     kept = {one.name: one.read_bytes() for one in path.parent.glob("*") if one.is_file()}
     monkeypatch.setattr("toolkit.publishing.write_json", full)
-    with pytest.raises(CnnkitError, match=r"cannot write .*net\.triton: No space left on device"):
+    with pytest.raises(CnnkitError, match=r"net\.triton: No space left on device; free some space"):
         made("new")
     assert {one.name: one.read_bytes() for one in path.parent.iterdir() if one.is_file()} | {
-        ".turn": b""
-    } == kept | {".turn": b""}
+        TURN: b""
+    } == kept | {TURN: b""}
     assert path.exists() is older
     if first is not None:
         assert open_artifact(path).passport == first.passport
-    assert files(path.parent) == {*(kept.keys() - {".turn"}), *(["net.triton"] if older else [])}
+    assert files(path.parent) == {*(kept.keys() - {TURN}), *(["net.triton"] if older else [])}
 
 
 def test_a_gate_that_nothing_can_judge_exits_1_and_announces_nothing(root: Path) -> None:

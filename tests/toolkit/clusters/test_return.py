@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -19,6 +20,8 @@ from toolkit.publishing import take_turn
 
 FILES = ("log.txt", "runs/epochs.csv", "net.safetensors", "net.safetensors.json", "net.trained-on.txt")
 STATE = "runs/good.state"
+# what is held, or being written, on one machine stays there
+OWN = (".turn.lock", ".net.onnx.old.part", ".net.triton.old.part/model")
 
 
 class Machine:
@@ -56,6 +59,13 @@ def work(tmp_path: Path) -> Work:
     return Work(label="cell", folder=here, log=here / "log.txt", words=lambda root: [])
 
 
+def test_what_is_of_one_machine_is_not_sent_to_another(machine: Machine, work: Work) -> None:
+    own = dataclasses.replace(work, folder=machine.folder)
+    (machine.folder / OWN[-1]).parent.mkdir()
+    machine.write("1", *OWN, STATE)
+    assert own.kept() == [machine.folder / STATE]
+
+
 def texts(work: Work) -> dict[str, str]:
     return {
         path.relative_to(work.folder).as_posix(): path.read_text("utf-8")
@@ -69,7 +79,8 @@ def test_between_whole_looks_only_what_grows_comes_and_a_whole_look_comes_at_onc
 ) -> None:
     with Return(work, str(machine.root)) as back:
         assert not machine.look().more  # nothing is there yet, and the next whole look is due in a while
-        machine.write("1", *FILES, STATE)  # which the first state brings forward
+        (machine.folder / OWN[-1]).parent.mkdir()
+        machine.write("1", *FILES, *OWN, STATE)  # which the first state brings forward
         looks = [machine.look()]
         while looks[-1].more:
             back.take(looks[-1])
