@@ -9,7 +9,7 @@ from pathlib import Path
 from toolkit import zoo
 from toolkit.artifacts import Artifact, artifact_name, artifact_path, hash_file
 from toolkit.backends import Engine, EngineOptions, opener
-from toolkit.errors import NotFoundError
+from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.importing import Imported, ImportRequest
 from toolkit.importing.inputs import PictureInput
 from toolkit.importing.judging import Progress, judge_import
@@ -55,6 +55,12 @@ def import_checkpoint(
         drafted, said = import_weights(job)
         for line in said:
             tell(line)
+        same = path.exists() and hash_file(path) == hash_file(drafted.path)
+        if path.exists() and not same and not request.fresh:  # one file holds several by --key and --rename
+            raise CnnkitError(
+                f"{path} holds other weights than these options take from {request.source.name}: "
+                "add --name OTHER to keep both, or --replace"
+            )
 
         def note(text: str) -> None:
             said.append(text)
@@ -72,7 +78,6 @@ def import_checkpoint(
         )
         settled = SettledPixels(preprocessing=prepared, origin="as given")
         judged = judge_import(request, passport, taken, settled, opening, tell=note, progress=progress)
-        same = path.exists() and hash_file(path) == hash_file(drafted.path)
 
         def draft(part: Path) -> Passport:
             part.write_bytes(drafted.path.read_bytes())

@@ -259,6 +259,8 @@ def test_a_part_of_a_larger_file_is_taken_by_its_name(run: Run, tmp_path: Path) 
         assert run(*words, *options).exit_code == 0
         kept = load_state(open_artifact(tmp_path / "lenet5" / "lenet5.safetensors"))
         assert torch.equal(kept["conv1.weight"], wanted["conv1.weight"])
+    assert run(*words[:-1], "--key", "network").exit_code == 0
+    assert "holds other weights than these options take from a.pth: add --name" in run(*words[:-1]).stderr
 
 
 def test_the_size_that_weights_were_trained_at_is_kept(run: Run, tmp_path: Path) -> None:
