@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from serve.served import ServedModel
 from serve.settings import ServeSettings
+from toolkit.backends import DEFAULT_BACKEND
 from toolkit.clusters.ray import RayMachine
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.telling import Tell
@@ -45,22 +46,32 @@ def cpus_each(machines: Sequence[RayMachine], settings: ServeSettings, tell: Tel
     return cpus
 
 
-def gpus_each(machines: Sequence[RayMachine], settings: ServeSettings) -> int:
-    """Return how many GPUs a replica books: one where it computes on one.
+def gpus_each(
+    machines: Sequence[RayMachine], settings: ServeSettings, served: Sequence[ServedModel], tell: Tell
+) -> int:
+    """Return how many GPUs a replica books: one where any of its engines computes on one, named or not.
 
-    Raises CnnkitError for a GPU of one machine, and where the replicas are more than the GPUs.
+    What cannot begin together is told. Raises CnnkitError for a GPU of one machine, and where the replicas
+    that there are at least are more than the GPUs.
     """
-    device = settings.opening.device or ""
-    if not device.startswith("cuda"):
+    devices = [settings.opening.device or one.backend.default_device for one in served]
+    device = next((one for one in devices if one.startswith("cuda")), None)
+    if device is None:
         return 0
     if ":" in device:
         raise CnnkitError(f"--device {device} names a GPU of one machine; --device cuda takes any")
-    least, _ = settings.replicas or (1, 1)
+    least, most = settings.replicas or (1, 1)
     found = int(sum(machine.gpus for machine in machines))
     if found < least:
+        instead = "--device cpu" if settings.opening.device else f"--backend {DEFAULT_BACKEND}"
         raise CnnkitError(
             f"{many(least, 'replica')} on cuda compute on a GPU each, and the cluster has {found}: give "
-            "fewer --replicas, or --device cpu"
+            f"fewer --replicas, or {instead}"
+        )
+    if found < most:
+        tell(
+            f"warning: {many(found, 'replica')} of {most} have a GPU at once; others begin where machines "
+            "are added"
         )
     return 1
 

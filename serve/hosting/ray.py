@@ -21,7 +21,15 @@ from serve.hosting._ray_machines import cpus_each, gpus_each, insist_on_files, m
 from serve.ports import listen
 from serve.served import line_up
 from serve.settings import ServeSettings
-from toolkit.clusters.ray import began_here, connected, insist_on_one_release, last_line, nodes, resolved
+from toolkit.clusters.ray import (
+    began_here,
+    connected,
+    insist_on_one_release,
+    last_line,
+    nodes,
+    resolved,
+    runs_here,
+)
 from toolkit.errors import CnnkitError, UnavailableError
 from toolkit.opening import is_path
 from toolkit.telling import Tell
@@ -62,7 +70,7 @@ class RayHosting(Hosting):
             machines = nodes()
             insist_on_one_release(machines, ANSWERING)
             insist_on_files(machines, served)
-            cpus, gpus = cpus_each(machines, settings, tell), gpus_each(machines, settings)
+            cpus, gpus = cpus_each(machines, settings, tell), gpus_each(machines, settings, served, tell)
             opening = replace(settings.opening, most_threads=max(1, int(cpus)))
             settings = replace(settings, opening=opening)
             actor = {"num_cpus": cpus, "num_gpus": gpus}
@@ -96,11 +104,12 @@ def _refuse(settings: ServeSettings) -> None:
 def _anywhere(settings: ServeSettings, address: str | None) -> ServeSettings:
     """Return settings that mean the same on every machine: paths from the root, and a port that is free.
 
-    The port of another machine's proxy cannot be tried from here. Raises CnnkitError for a taken one.
+    A Ray that runs already may have a Serve on that port, which is then meant, and the port of another
+    machine's proxy cannot be tried from here. Raises CnnkitError for a taken one.
     """
     opening = replace(settings.opening, root=settings.opening.root.absolute())
     port = settings.port
-    if address is None or port == 0:
+    if port == 0 or (address is None and not runs_here()):
         with contextlib.closing(listen(settings.host, port)) as free:
             port = free.getsockname()[1]
     return replace(settings, opening=opening, port=port)

@@ -35,7 +35,7 @@ from serve.hosting._ray_machines import cpus_each, gpus_each, insist_on_files, p
 from serve.hosting._ray_page import PageReplica
 from serve.hosting._ray_replica import GONE_S, MOST_GONE, Gatherer, counts_of
 from serve.reload import Reloader
-from serve.served import line_up
+from serve.served import ServedModel, line_up
 from serve.settings import OpeningSettings, ServeSettings
 from tests.benchmarks.bench_hosting import other_version, roll
 from tests.serve.conftest import MODEL, Server, png, serving, tensor
@@ -353,15 +353,25 @@ def test_replicas_book_what_their_machines_have(cores: tuple[float, ...], least:
     assert "of 64 have cores at once" in said[-1]
 
 
-def test_a_replica_on_cuda_books_a_gpu() -> None:
+def test_a_replica_on_cuda_books_a_gpu(tmp_path: Path) -> None:
+    (cpu,) = line_up([MODEL], DEFAULT_BACKEND, OpeningSettings(root=tmp_path), others=False)
+    cuda, said = replace(cpu, backend=BACKENDS.load("trt")), list[str]()
     machines = [RayMachine(id="1", name="one/1", cpus=8.0, gpus=2.0, memory_bytes=0, heads=True)]
     settings = ServeSettings(opening=OpeningSettings(device="cuda"), replicas=(2, 4))
-    assert gpus_each(machines, settings) == 1
-    assert gpus_each(machines, replace(settings, opening=OpeningSettings())) == 0
-    with pytest.raises(CnnkitError, match="3 replicas on cuda compute on a GPU each, and the cluster has 2"):
-        gpus_each(machines, replace(settings, replicas=(3, 3)))
+    usual = replace(settings, opening=OpeningSettings(), replicas=(1, 2))
+
+    def booked(wanted: ServeSettings, *served: ServedModel) -> int:
+        return gpus_each(machines, wanted, served, said.append)
+
+    assert (booked(usual, cpu), booked(usual, cpu, cuda), said) == (0, 1, [])
+    assert booked(settings, cpu) == 1
+    assert "2 replicas of 4 have a GPU at once" in said[0]
+    why = "3 replicas on cuda compute on a GPU each, and the cluster has 2: give fewer --replicas, or"
+    for wanted, served, instead in ((settings, cpu, "--device cpu"), (usual, cuda, "--backend ort")):
+        with pytest.raises(CnnkitError, match=f"{why} {instead}"):
+            booked(replace(wanted, replicas=(3, 3)), served)
     with pytest.raises(CnnkitError, match="--device cuda:1 names a GPU of one machine"):
-        gpus_each(machines, replace(settings, opening=OpeningSettings(device="cuda:1")))
+        booked(replace(settings, opening=OpeningSettings(device="cuda:1")), cpu)
     assert proxy_place(machines, "::1", 80) == "http://[::1]:80 of one"
     here = [replace(machines[0], name=socket.gethostname())]
     assert proxy_place(here, "127.0.0.1", 80) == "http://127.0.0.1:80"
@@ -409,11 +419,22 @@ def test_what_a_place_cannot_do_is_refused(shipped: Path, options: tuple[str, ..
     assert why in result.stderr
 
 
-def test_a_taken_port_is_refused_before_ray_begins(ray: None, shipped: Path, api: Server) -> None:
+def test_a_taken_port_is_refused_before_ray_begins_but_not_where_one_runs(
+    ray: None, shipped: Path, api: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("serve.hosting.ray.runs_here", lambda: False)
     command = ["serve", MODEL, "--no-page", "--on", "ray", "--port", str(api.port)]
     result = CliRunner().invoke(front_door.main, command)
     assert result.exit_code == 1
     assert f"cannot listen on 127.0.0.1:{api.port}" in result.stderr
+
+    def unreached(*_: object, **__: object) -> None:
+        raise CnnkitError("asked whether a Serve listens there")
+
+    monkeypatch.setattr("serve.hosting.ray.runs_here", lambda: True)  # with a Serve that may have the port
+    monkeypatch.setattr("serve.hosting.ray.connected", unreached)
+    assert "asked whether a Serve listens there" in CliRunner().invoke(front_door.main, command).stderr
 
 
 def test_a_ray_that_does_not_answer_is_named(ray: None, shipped: Path) -> None:

@@ -99,6 +99,14 @@ def resolved(address: str | None) -> str | None:
     return None if address == "auto" else address
 
 
+def runs_here() -> bool:
+    """Tell whether a Ray runs here that is taken where no address is said. Raises MissingExtraError."""
+    with needs_extra("ray"):
+        from ray._private import services
+
+    return services.canonicalize_bootstrap_address(None) is not None  # as ray.init looks for one
+
+
 def began_here() -> bool:
     """Tell whether the Ray that this process is connected to was started by it, and ends with it."""
     from ray._private import worker

@@ -18,6 +18,7 @@ from toolkit.clusters._ray_connection import (
     last_line,
     nodes,
     resolved,
+    runs_here,
 )
 from toolkit.clusters._ray_workplace import RayWorkplace
 from toolkit.telling import Tell
@@ -32,6 +33,7 @@ __all__ = [
     "last_line",
     "nodes",
     "resolved",
+    "runs_here",
 ]
 
 
