@@ -129,7 +129,7 @@ def _source(made: Artifact, root: Path) -> Artifact:
     """Return the graph that an artifact was made from, known by its hash; the folder may be any."""
     wanted, folder = made.passport.source_sha256, made.path.parent
     if (beside := graph_of(made)) is not None:
-        return open_artifact(beside)
+        return beside
     for path, passport in find_artifacts(root, made.name):
         if passport.format == GRAPH and passport.sha256 == wanted:
             return open_artifact(path)

@@ -16,7 +16,7 @@ from toolkit.answering import filled
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine
 from toolkit.errors import CnnkitError
-from toolkit.graphs.source import graph_of
+from toolkit.graphs.source import graph_path
 from toolkit.profiling.rows.claims import module_of
 from toolkit.traces import ExecutedNode, NodeSpelling, Trace, without
 
@@ -80,7 +80,7 @@ class LayerGraph:
 
 def _graph_of(artifact: Artifact) -> LayerGraph | None:
     """Return the graph that an artifact is or was made from, where onnx is here to read it."""
-    path = graph_of(artifact)
+    path = graph_path(artifact)
     if path is None:
         return None
     try:

@@ -76,7 +76,12 @@ def slower_rows(plain: Candidate, cheaper: Candidate, batch: int, seed: int) -> 
     Empty where the runtime tells no time per layer. Raises what a runtime raises.
     """
     targets = [
-        ColumnSource(key=key, backend=one.backend, artifact=one.artifact, graph=graph_of(one.artifact))
+        ColumnSource(
+            key=key,
+            backend=one.backend,
+            artifact=one.artifact,
+            graph=source.path if (source := graph_of(one.artifact)) else None,
+        )
         for key, one in ((PLAIN, plain), (CHEAPER, cheaper))
     ]
     settings = ProfileSettings(duration_s=DURATION_S, seed=seed, walks=False, windows=WINDOWS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from toolkit.artifacts import Artifact, open_artifact, read_passport, sidecar
@@ -14,15 +16,24 @@ def is_bare_graph(path: Path) -> bool:
     return path.suffix.lower() == f".{GRAPH}" and not sidecar(path).exists()
 
 
-def graph_of(artifact: Artifact) -> Path | None:
-    """Return the ONNX graph of an artifact: itself, or the one beside it, by its hash, that it is made of."""
-    known = artifact.passport
-    if known.format == GRAPH:
-        return artifact.path
-    for beside in sorted(artifact.path.parent.glob(f"*.{GRAPH}")) if known.source_sha256 else ():
-        try:
-            if read_passport(beside).sha256 == known.source_sha256:
-                return open_artifact(beside).path
-        except CnnkitError:
-            continue
+def graph_of(artifact: Artifact) -> Artifact | None:
+    """Return the ONNX graph of an artifact: itself, or the one beside it, checked, that it is made of."""
+    if artifact.passport.format == GRAPH:
+        return artifact
+    for beside in _sources_of(artifact):
+        with contextlib.suppress(CnnkitError):
+            return open_artifact(beside)
     return None
+
+
+def graph_path(artifact: Artifact) -> Path | None:
+    """Return where the graph of an artifact lies by the passports alone, for what cannot wait for a hash."""
+    return artifact.path if artifact.passport.format == GRAPH else next(_sources_of(artifact), None)
+
+
+def _sources_of(artifact: Artifact) -> Iterator[Path]:
+    wanted = artifact.passport.source_sha256
+    for beside in sorted(artifact.path.parent.glob(f"*.{GRAPH}")) if wanted else ():
+        with contextlib.suppress(CnnkitError):
+            if read_passport(beside).sha256 == wanted:
+                yield beside

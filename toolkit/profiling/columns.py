@@ -248,7 +248,7 @@ class _Finder:
                 backend=backend.name,
                 artifact=artifact,
                 static_why=_why_static(backend, artifact),
-                graph=graph_of(artifact),
+                graph=source.path if (source := graph_of(artifact)) else None,
             )
         )
 

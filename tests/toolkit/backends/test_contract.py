@@ -216,8 +216,8 @@ def test_bound_calls_can_be_repeated_and_answer_for_their_own_batches(case: Case
 
 
 def test_a_trace_names_every_node_and_times_it_in_every_window(case: Case) -> None:
-    path = graph_of(case.artifact)
-    graph = count_graph(path, batch=1) if path else None
+    source = graph_of(case.artifact)
+    graph = count_graph(source.path, batch=1) if source else None
     with case.open(graph=graph.renamed if graph else None) as engine:
         trace = engine.trace(case.inputs(takes(engine, 1)), windows=WINDOWS, runs=RUNS)
     names = [node.name for node in trace.nodes]
