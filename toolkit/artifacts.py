@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import hashlib
 import json
@@ -131,13 +130,6 @@ def size_bytes(path: Path) -> int:
 def sidecar(path: Path) -> Path:
     """Return where an artifact's passport lies: `<file>.json`."""
     return path.with_name(path.name + ".json")
-
-
-def stamp(path: Path, passport: Passport) -> Artifact:
-    """Write the passport of a file that is already in place, its hash and time filled in."""
-    passport = dataclasses.replace(passport, sha256=hash_file(path), created=passport.created or now())
-    write_json(sidecar(path), passport.to_json())
-    return Artifact(path=path, passport=passport)
 
 
 def read_passport(path: Path) -> Passport:

@@ -17,7 +17,8 @@ from exporters.proving.proof import Verdict, read_proof
 from exporters.run.verify import build_again, record
 from exporters.trt import TrtOptions
 from tests.exporters.conftest import cnnkit_json, cnnkit_run, export_one
-from toolkit.artifacts import Artifact, hash_file, open_artifact, read_passport, sidecar, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import Artifact, hash_file, open_artifact, read_passport, sidecar
 from toolkit.backends import BACKENDS
 from toolkit.errors import NotFoundError
 from toolkit.exporting import EXPORTERS

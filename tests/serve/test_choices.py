@@ -20,7 +20,8 @@ from serve.reload import Reloader
 from serve.served import line_up
 from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, serving, tensor
-from toolkit.artifacts import read_passport, sidecar, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import read_passport, sidecar
 from toolkit.choices import (
     ChoiceFile,
     Contender,

@@ -12,7 +12,8 @@ import pytest
 
 from serve.classifier import Classifier
 from tests.serve.conftest import serving, tensor
-from toolkit.artifacts import Artifact, open_artifact, read_passport, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import Artifact, open_artifact, read_passport
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra export)")
 ROWS = 4

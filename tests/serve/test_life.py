@@ -26,7 +26,8 @@ from cnnkit import front_door
 from serve.api.access import is_loopback
 from serve.settings import ServeSettings
 from tests.serve.conftest import MODEL, Server, serving, tensor
-from toolkit.artifacts import Artifact, read_passport, sidecar, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import Artifact, read_passport, sidecar
 
 IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
 

@@ -16,7 +16,8 @@ from serve.reload import newer, open_newer
 from serve.served import line_up
 from serve.settings import OpeningSettings
 from tests.serve.conftest import MODEL, serving
-from toolkit.artifacts import open_artifact, read_passport, sidecar, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import open_artifact, read_passport, sidecar
 from toolkit.backends import BACKENDS, EngineOptions
 
 pytest.importorskip("openvino")

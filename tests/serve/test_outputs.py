@@ -13,7 +13,8 @@ import pytest
 from serve.api.tensors import WantedOutput, best_labels
 from serve.classifier import Classifier
 from tests.serve.conftest import Server, serving, tensor
-from toolkit.artifacts import read_passport, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import read_passport
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra export)")
 Rows = np.ndarray[Any, np.dtype[np.float32]]

@@ -20,7 +20,8 @@ import pytest
 from PIL import Image
 
 from tests.serve.conftest import MODEL, Server, png, serving
-from toolkit.artifacts import open_artifact, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import open_artifact
 
 ARGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}

@@ -21,7 +21,8 @@ from serve.reload import Reloader
 from serve.served import ServedModel, line_up
 from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, Server, serving
-from toolkit.artifacts import Artifact, read_passport, sidecar, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import Artifact, read_passport, sidecar
 from toolkit.errors import CnnkitError
 from toolkit.passports import SYMMETRIC, Passport
 

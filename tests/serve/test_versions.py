@@ -22,7 +22,8 @@ from serve.registry import Registry
 from serve.served import ServedModel, line_up
 from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, serving, tensor
-from toolkit.artifacts import Artifact, read_passport, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import Artifact, read_passport
 from toolkit.backends import BACKENDS
 from toolkit.errors import CnnkitError, NotFoundError
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.stamping import stamp
 from toolkit.artifacts import (
     artifact_path,
     find_artifacts,
     open_artifact,
     read_passport,
     sidecar,
-    stamp,
     write_bytes,
     write_json,
     writing,

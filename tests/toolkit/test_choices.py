@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.stamping import stamp
 from toolkit import choices
-from toolkit.artifacts import Artifact, open_artifact, read_passport, shipped_root, stamp
+from toolkit.artifacts import Artifact, open_artifact, read_passport, shipped_root
 from toolkit.choices import (
     ChoiceFile,
     Contender,

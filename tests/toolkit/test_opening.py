@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.stamping import stamp
 from tests.toolkit.test_artifacts import passport
-from toolkit.artifacts import Artifact, artifact_path, read_passport, sidecar, stamp, write_bytes
+from toolkit.artifacts import Artifact, artifact_path, read_passport, sidecar, write_bytes
 from toolkit.checkpoints import load_module
 from toolkit.errors import CorruptError, NotFoundError
 from toolkit.opening import Selection, describe, is_path, newest_name, open_model

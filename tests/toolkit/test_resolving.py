@@ -12,7 +12,8 @@ import pytest
 import toolkit.backends
 from serve.served import line_up
 from serve.settings import OpeningSettings
-from toolkit.artifacts import read_passport, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import read_passport
 from toolkit.backends import BACKENDS
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import Selection

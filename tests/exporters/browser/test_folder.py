@@ -21,15 +21,8 @@ from exporters.browser.runtime import FILES, WASM, runtime
 from exporters.browser.visiting import require_browser
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from tests.serve.conftest import serving
-from toolkit.artifacts import (
-    hash_file,
-    open_artifact,
-    read_passport,
-    sidecar,
-    size_bytes,
-    stamp,
-    write_json,
-)
+from tests.stamping import stamp
+from toolkit.artifacts import hash_file, open_artifact, read_passport, sidecar, size_bytes, write_json
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, UnavailableError
 from toolkit.graphs.reading import load_graph
 from toolkit.publishing import proof_path

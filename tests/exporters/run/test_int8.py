@@ -15,7 +15,8 @@ from exporters.commands.export import export
 from exporters.graphs.quantized import quantize
 from exporters.run.int8 import Calibrated, calibrate, judge, judge_engine, quantize_within
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
-from toolkit.artifacts import Artifact, open_artifact, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import Artifact, open_artifact
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.checkpoints import load_state, save_checkpoint
 from toolkit.datasets import dataset_of

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.artifacts import Artifact, stamp
+from tests.stamping import stamp
+from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, EngineOptions
 from toolkit.errors import UnavailableError
 from toolkit.machine.cuda import device_count

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.stamping import stamp
 from toolkit import caching
-from toolkit.artifacts import Artifact, open_artifact, shipped_root, stamp
+from toolkit.artifacts import Artifact, open_artifact, shipped_root
 from toolkit.backends import BACKENDS
 from toolkit.choices import Budget
 from toolkit.choosing import Candidate, ChooseSettings, unmade

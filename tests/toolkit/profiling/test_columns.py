@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.stamping import stamp
 from tests.toolkit.profiling.conftest import Exported
 from tests.toolkit.profiling.rows.test_matching import quantized
 from toolkit import zoo
-from toolkit.artifacts import stamp
 from toolkit.backends import backend_names
 from toolkit.checkpoints import write_untrained
 from toolkit.errors import NotFoundError, UnavailableError
