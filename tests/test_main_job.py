@@ -87,7 +87,7 @@ def test_export_makes_and_proves_three_artifacts(exported: dict[str, Any]) -> No
     parity = made["onnx", "fp32"]["parity"]
     assert parity["top1_agreement"] == 1.0
     assert parity["max_abs_diff"] <= parity["tolerance"]
-    assert made["onnx", "fp16"]["parity"]["top1_agreement"] >= 0.999
+    assert made["onnx", "fp16"]["parity"]["top1_agreement"] >= 0.998  # of 500
     engine = made["trt", "fp16"]
     assert engine["parity"] is None
     assert engine["parity_why"]

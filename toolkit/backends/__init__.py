@@ -330,8 +330,10 @@ def backend_names() -> list[str]:
 
 def names_device(text: str, words: Iterable[str]) -> bool:
     """Tell whether a text names a device of words in which `:N` stands for a number: `cuda:1` of `cuda:N`."""
-    numbered = re.sub(":[0-9]+$", ":N", text) in words and not text.endswith(":N")
-    return numbered or text.removesuffix(":0") in words  # the first of a kind that has no numbers
+    if text.endswith(":N"):
+        return False
+    # the first of a kind that has no numbers may be told by one
+    return re.sub(":[0-9]+$", ":N", text) in words or text.removesuffix(":0") in words
 
 
 def device_words() -> list[str]:
