@@ -196,7 +196,7 @@ def test_at_a_stop_all_are_not_ready_and_no_request_is_lost(shipped: Path, tmp_p
                 outcomes.append(str(reply.status))
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                # the kernel resets what waits to be accepted when the last listener closes: as good as refused
+                # the kernel resets what waits to be accepted when the last listener closes: refused, too
                 if not (fresh and isinstance(error, ConnectionResetError)):
                     outcomes.append(repr(error))
                 return
