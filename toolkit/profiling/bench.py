@@ -26,7 +26,7 @@ from toolkit.profiling.measuring.batches import batches_of, feed
 from toolkit.profiling.measuring.latency import LEAST_WINDOWS, measure
 from toolkit.profiling.measuring.machine import describe_machine
 from toolkit.profiling.measuring.memory import process_peak
-from toolkit.profiling.measuring.yardstick import Yardstick
+from toolkit.profiling.measuring.yardstick import TRACED, Yardstick
 from toolkit.profiling.network.modules import Module, NetworkKey, modules_of, network_of, shared
 from toolkit.profiling.result import Latency, Profile, Run, SkippedColumn
 from toolkit.profiling.rows.align import align
@@ -159,7 +159,7 @@ class _Bench:
             reference=reference,
             yardstick={
                 **self.beside_clean.medians(),
-                **{f"traced_{name}": ms for name, ms in self.beside_trace.medians().items()},
+                **{f"{TRACED}{name}": ms for name, ms in self.beside_trace.medians().items()},
             },
             partial=self.partial,
         )

@@ -18,6 +18,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.profiling.measuring.yardstick import EACH_ON_ITS_CORE, PIECES, TRACED
+
 RESAMPLES = 4000
 LEVEL = 0.05  # chance of any false alarm among all rows
 # of one row in two processes of a machine that nobody else uses (tests/benchmarks/bench_compare.py)
@@ -160,15 +162,16 @@ def drift_of_rows(rows: Sequence[Pair], *, gbytes_s: float | None, machine: floa
 
 def change_of_work(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     """Return the logarithm by which the fixed work beside the layers' windows changed; 0 where unknown."""
-    key = "traced_compute_ms"
-    return float(np.log(after[key] / before[key])) if key in before and key in after else 0.0
+    keys = [f"{TRACED}{compute}" for compute, _ in (PIECES, EACH_ON_ITS_CORE)]
+    changes = [float(np.log(after[key] / before[key])) for key in keys if key in before and key in after]
+    return changes[0] if changes else 0.0
 
 
 def drift_of_machine(
     before: Mapping[str, float], after: Mapping[str, float], rows: MachineDrift
 ) -> MachineDrift:
     """Return how the fixed work beside the whole calls changed between two profiles."""
-    keys = [key for key in ("compute_ms", "stream_ms") if key in before and key in after]
+    keys = [key for key in (*PIECES, *EACH_ON_ITS_CORE) if key in before and key in after]
     changes = [0.0, *(float(np.log(after[key] / before[key])) for key in keys)]
     return MachineDrift(
         fastest=min(changes), slowest=max(changes), scatter=rows.scatter, exposed=rows.exposed

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
 
 from tests.toolkit.profiling.comparing.test_differences import ROWS, profile_of
 from tests.toolkit.profiling.conftest import windows
+from toolkit.processes import usable_cores
 from toolkit.profiling.comparing.differences import compare
 from toolkit.profiling.judging.drift import (
     MachineDrift,
     Pair,
+    change_of_work,
     drift_of_machine,
     drift_of_rows,
     interval_of,
     steadied,
     whole_of,
 )
-from toolkit.profiling.measuring.yardstick import Yardstick
+from toolkit.profiling.measuring.yardstick import EACH_ON_ITS_CORE, PIECES, TRACED, Yardstick
 
 
 def pair(before: float, after: float, *, seed: int = 0, size: int = 0) -> Pair:
@@ -137,12 +140,27 @@ def test_the_whole_call_is_held_against_fixed_work() -> None:
     assert drift_of_machine({}, {}, MachineDrift()) == MachineDrift()
 
 
-def test_the_yardstick_times_both_pieces_of_work() -> None:
-    yardstick = Yardstick(threads=2)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_yardstick_times_both_pieces_of_work(threads: int) -> None:
+    yardstick, cores = Yardstick(threads), usable_cores()
     assert yardstick.medians() == {}
     yardstick()
-    assert set(yardstick.medians()) == {"compute_ms", "stream_ms"}
+    held = threads > 1 and cores > 1 and hasattr(os, "sched_setaffinity")
+    assert tuple(yardstick.medians()) == (EACH_ON_ITS_CORE if held else PIECES)
     assert all(ms > 0 for ms in yardstick.medians().values())
+    assert usable_cores() == cores  # it holds its threads while it works only
+
+
+def test_threads_that_were_held_on_cores_are_not_held_against_free_ones() -> None:
+    free, held = (
+        {f"{kind}{name}": ms for kind in ("", TRACED) for name in names}
+        for names, ms in ((PIECES, 4.6), (EACH_ON_ITS_CORE, 2.5))
+    )
+    assert drift_of_machine(free, held, MachineDrift()) == MachineDrift()
+    assert change_of_work(free, held) == 0
+    twice = {name: 2 * ms for name, ms in held.items()}
+    assert np.expm1(drift_of_machine(held, twice, MachineDrift()).slowest) == pytest.approx(1)
+    assert np.expm1(change_of_work(held, twice)) == pytest.approx(1)
 
 
 def test_a_window_that_was_slow_for_every_row_makes_none_unsteady() -> None:
