@@ -67,6 +67,9 @@ class Recipe:
     schedule: Annotated[Schedule, About("How the rate changes over the run.", tried=())] = "constant"
     step_epochs: Annotated[int, About("Schedule step: epochs between drops.", 1)] = 5
     step_gamma: Annotated[float, About("Schedule step: factor of each drop.", 0, 1)] = 0.5
+    cycles: Annotated[
+        int, About("Schedule cosine and one-cycle: run so many times, one behind the other.", 1, 1000)
+    ] = 1
     warmup_epochs: Annotated[float, About("Epochs of linear warm-up (one-cycle has its own).", 0)] = 0.0
     label_smoothing: Annotated[
         float, About("Share of a label spread over all classes.", 0, below=1, tried=(0.0, 0.2))
@@ -75,6 +78,15 @@ class Recipe:
     ema_decay: Annotated[
         float | None,
         About("Keep an average of the weights that decays so each step, and use it.", 0, below=1),
+    ] = None
+    average_from: Annotated[
+        float | None,
+        About(
+            "Average the weights equally from this share of the run on, at the end of each epoch or, of "
+            "several cycles, of each cycle, and use that.",
+            0,
+            below=1,
+        ),
     ] = None
     patience_epochs: Annotated[int | None, About("Stop after so many epochs without a better one.", 1)] = None
     init: Annotated[Init, About("Starting weights; default is PyTorch's own.", tried=())] = "default"

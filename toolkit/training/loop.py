@@ -27,7 +27,7 @@ from toolkit.training.data.mixing import mixed, mixes
 from toolkit.training.diagnostics import dead_layers, has_finite_weights, heard_classes, rectifies_scores
 from toolkit.training.guard import CHECK_STEPS, Divergence, DivergenceGuard
 from toolkit.training.objective import Objective, main_labels
-from toolkit.training.optimisation import Average, clip, optimizer_of, rate_at
+from toolkit.training.optimisation import Average, average_share, averages, clip, optimizer_of, rate_at
 from toolkit.training.progress import Progress
 from toolkit.training.teacher import Teacher
 from toolkit.transfer import Frozen
@@ -67,7 +67,7 @@ class Loop:
         self.accord = self._shared.accord
         self._begin_optimizer()
         self.enter_phase()
-        self.average = Average(module, recipe.ema_decay) if recipe.ema_decay else None
+        self.average = Average(module) if averages(recipe) else None
         self.scaler = setup.compute.scaler()
         self._can_lose_classes = rectifies_scores(module)
         self._pending: list[StepAnswers] = []
@@ -174,7 +174,7 @@ class Loop:
         self._forget_features()
         self._begin_optimizer()
         if self.average:
-            self.average = Average(self.module, self.average.decay)
+            self.average = Average(self.module)
         self.scaler = self.setup.compute.scaler()
         self.progress = Progress()
         self.enter_phase()
@@ -203,7 +203,9 @@ class Loop:
         self.optimizer.zero_grad()
         self._backward(_part(self._taught(loss, images, logits), share), share)
         if self.average:
-            self.average.update(self.module, done.epoch * self.setup.batches.steps + done.step)
+            steps = self.setup.batches.steps
+            recipe, place = self.setup.recipe, done.epoch * steps + done.step
+            self.average.update(self.module, average_share(recipe, place, steps))
         counted = slice(None) if share.counts else slice(0)
         self._pending.append(
             StepAnswers(
@@ -219,8 +221,7 @@ class Loop:
         teacher, recipe = self.setup.teacher, self.setup.recipe
         if teacher is None:
             return loss
-        with self.setup.compute.autocast():
-            told = teacher.loss(images, _wide(logits), recipe.teacher_temperature)
+        told = teacher.loss(images, _wide(logits), recipe.teacher_temperature)
         return (1 - recipe.teacher_share) * loss + recipe.teacher_share * told
 
     def _backward(self, loss: Tensor, share: BatchPart) -> None:

@@ -22,16 +22,13 @@ def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step, counted from 0 over the whole run.
 
     The schedule runs twice where layers are let learn in the middle: what starts to learn at rest would
-    else know its fall alone.
+    else know its fall alone. It runs as often as there are cycles; only the first one warms up.
     """
-    epochs, thawed = recipe.epochs, recipe.unfreeze_at
-    if thawed is not None:
-        before = thawed * steps_per_epoch
-        epochs, step = (thawed, step) if step < before else (max(1, epochs - thawed), step - before)
-    total = max(1, epochs * steps_per_epoch)
+    first, epochs = _stretch(recipe, step // steps_per_epoch)
+    warmup = 0.0 if first and recipe.cycles > 1 else recipe.warmup_epochs * steps_per_epoch
+    step, total = step - first * steps_per_epoch, max(1, epochs * steps_per_epoch)
     if recipe.schedule == "one-cycle":
         return recipe.lr * _one_cycle(step, total)
-    warmup = recipe.warmup_epochs * steps_per_epoch
     rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
     if recipe.schedule == "cosine":
         done = max(0.0, step - warmup) / max(1.0, total - warmup)
@@ -40,6 +37,16 @@ def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         drops = step // steps_per_epoch // recipe.step_epochs
         return recipe.lr * rising * recipe.step_gamma**drops
     return recipe.lr * rising
+
+
+def _stretch(recipe: Recipe, epoch: int) -> tuple[int, int]:
+    """Return the first epoch, and how many there are, of the stretch that the schedule runs over once."""
+    thawed = recipe.unfreeze_at
+    if thawed is not None:
+        return (0, thawed) if epoch < thawed else (thawed, max(1, recipe.epochs - thawed))
+    ends = [recipe.epochs * cycle // recipe.cycles for cycle in range(recipe.cycles + 1)]
+    first = max(end for end in ends[:-1] if end <= epoch)
+    return first, next((end for end in ends if end > epoch), recipe.epochs) - first
 
 
 def _one_cycle(step: int, total: int) -> float:
@@ -166,24 +173,52 @@ def optimizer_of(recipe: Recipe, module: nn.Module) -> Optimizer:
     return Optimizer(recipe, module.parameters(), scales)
 
 
-class Average:
-    """An exponential moving average of a module's state; integers are copied.
+def averages(recipe: Recipe) -> bool:
+    """Tell whether a recipe uses an average of the weights."""
+    return bool(recipe.ema_decay) or recipe.average_from is not None
 
-    It begins short, so that the random start is forgotten in a short run, too: after t steps it decays by
-    (1 + t) / (10 + t) at most, as TensorFlow's ExponentialMovingAverage does.
+
+def average_share(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Return the share that the weights after a step, counted from 0, have in the average then.
+
+    A decaying average begins short, so that the random start is forgotten in a short run, too: after t steps
+    it decays by (1 + t) / (10 + t) at most, as TensorFlow's ExponentialMovingAverage does. An equal one
+    (Izmailov et al., "Averaging weights leads to wider optima and better generalization", 2018) takes the
+    weights of the last epochs' ends, or of the last cycles', and is the weights themselves before.
     """
+    if recipe.ema_decay:
+        return 1 - min(recipe.ema_decay, (1 + step) / (10 + step))
+    epoch, rest = divmod(step + 1, steps_per_epoch)
+    if rest:
+        return 0.0
+    taken = averaged_epochs(recipe, epoch)
+    return 1 / max(1, taken) if taken == 0 or taken > averaged_epochs(recipe, epoch - 1) else 0.0
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
+
+def averaged_epochs(recipe: Recipe, epoch: int) -> int:
+    """Return how many epochs' ends an equal average holds after so many epochs."""
+    if recipe.average_from is None:
+        return 0
+    learning = recipe.unfreeze_at or 0
+    begun = learning + (recipe.epochs - learning) * recipe.average_from
+    ends = (end for end in range(1, epoch + 1) if end > begun)
+    return sum(recipe.cycles == 1 or sum(_stretch(recipe, end - 1)) == end for end in ends)
+
+
+class Average:
+    """A running average of a module's state; integers are copied."""
+
+    def __init__(self, module: nn.Module) -> None:
         self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
 
-    def update(self, module: nn.Module, step: int) -> None:
-        """Move the average towards the module's state after a step, counted from 0 over the whole run."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+    def update(self, module: nn.Module, share: float) -> None:
+        """Move the average by a share of the way to the module's state."""
+        if share == 0:
+            return
         with torch.no_grad():
             for name, value in module.state_dict().items():
-                if value.is_floating_point():
-                    self.state[name].lerp_(value, 1 - decay)
+                if value.is_floating_point() and share < 1:
+                    self.state[name].lerp_(value, share)
                 else:
                     self.state[name].copy_(value)
 

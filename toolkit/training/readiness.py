@@ -84,7 +84,10 @@ def make_ready(
         epoch_steps=batches.steps,
     )
     setup = _setup(job, compute, batches, guard, watcher)
-    setup = dataclasses.replace(setup, teacher=teacher_for(job, prepared, compute), ranks=ranks)
+    teacher = teacher_for(job, prepared, ranks)
+    if teacher is not None:
+        watcher.say(f"the teacher computes in {teacher.compute.arithmetic}, {teacher.compute.layout}")
+    setup = dataclasses.replace(setup, teacher=teacher, ranks=ranks)
     _tell_of_ranks(job, module, ranks, watcher)
     loop = Loop(compute.place(module), setup)
     if loop.frozen is not None:

@@ -192,6 +192,7 @@ def check(recipe: Recipe) -> Recipe:
         raise CnnkitError("nesterov needs sgd and a momentum: --optimizer sgd --momentum 0.9")
     if recipe.schedule == "one-cycle" and recipe.warmup_epochs:
         raise CnnkitError("one-cycle warms up by itself: --warmup-epochs 0, or --schedule cosine")
+    _check_cycles(recipe)
     if recipe.sampling == "balanced" and recipe.class_weights in ("balanced", "effective"):
         raise CnnkitError(
             f"--sampling balanced draws every class equally often, and --class-weights "
@@ -206,6 +207,22 @@ def check(recipe: Recipe) -> Recipe:
         if recipe.patience_epochs is not None:
             raise CnnkitError("early stopping needs held-out images: --validation-fraction 0.1")
     return recipe
+
+
+def _check_cycles(recipe: Recipe) -> None:
+    """Raise CnnkitError where a recipe's cycles or averages cannot be had."""
+    if recipe.average_from is not None and recipe.ema_decay:
+        raise CnnkitError("--average-from and --ema-decay are two averages of the weights: --ema-decay none")
+    if recipe.cycles == 1:
+        return
+    if recipe.schedule not in ("cosine", "one-cycle"):
+        raise CnnkitError(f"schedule {recipe.schedule} has no cycles: --schedule cosine, or --cycles 1")
+    if recipe.cycles > recipe.epochs:
+        raise CnnkitError(
+            f"--cycles {recipe.cycles} needs as many epochs or more, and there are {recipe.epochs}"
+        )
+    if recipe.unfreeze_at is not None:
+        raise CnnkitError("--unfreeze-at begins the schedule anew by itself: leave out --cycles")
 
 
 def summary(recipe: Recipe) -> str:

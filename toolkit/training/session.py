@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -13,9 +14,11 @@ from toolkit.datasets import Split
 from toolkit.errors import DivergedError
 from toolkit.training import EpochRecord, Job, Outcome, Watcher
 from toolkit.training.compute.format import Compute
+from toolkit.training.compute.norms import renew_running_figures
 from toolkit.training.compute.ranks import Ranks
 from toolkit.training.data.prepare import PreparedData
 from toolkit.training.guard import RETRIES, Divergence
+from toolkit.training.optimisation import averaged_epochs
 from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.readiness import input_transform, make_ready
 from toolkit.training.record.folder import RunFolder
@@ -106,6 +109,10 @@ class Session:
         loop, recipe = self._loop, self._job.recipe
         done = loop.progress
         give(self._judge, loop.weights())
+        if averaged_epochs(recipe, done.epoch + 1) > 1 and loop.frozen is None:
+            # what was averaged are figures of each one's own answers
+            with contextlib.closing(loop.setup.batches.plain()) as dealt:
+                renew_running_figures(self._judge, dealt, alive)
         held = self._score(self._prepared.held, alive) if self._prepared.held else None
         if held and recipe.guard and not math.isfinite(held.loss):
             return Divergence(what=f"the validation loss was {held.loss}", factor=0.1)

@@ -21,28 +21,37 @@ from toolkit.outputs import logits_of
 from toolkit.preprocessing import Preprocessing
 from toolkit.training import Job
 from toolkit.training.compute.format import Compute
+from toolkit.training.compute.ranks import Ranks
+from toolkit.training.compute.rule import by_rule
 from toolkit.training.data.prepare import PreparedData
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A trained network in eval mode on the training device, and how a student's input becomes its own."""
+    """A trained network in eval mode on the training device, and how a student's input becomes its own.
+
+    It computes in a format of its own: one that a small student gains nothing by may halve its time.
+    """
 
     module: nn.Module
+    compute: Compute
     scale: Tensor
     shift: Tensor
 
     def loss(self, images: Tensor, logits: Tensor, temperature: float) -> Tensor:
         """Return how far a student's logits are from the teacher's, softened: their divergence times T²."""
-        with torch.no_grad():
+        with torch.no_grad(), self.compute.autocast():
             wanted = logits_of(self.module(images * self.scale + self.shift)).float()
         told = functional.log_softmax(logits / temperature, 1)
         asked = functional.log_softmax(wanted / temperature, 1)
         return temperature**2 * functional.kl_div(told, asked, reduction="batchmean", log_target=True)
 
 
-def teacher_for(job: Job, prepared: PreparedData, compute: Compute) -> Teacher | None:
-    """Open a job's teacher; None where it has none. Raises CnnkitError where it cannot teach this student."""
+def teacher_for(job: Job, prepared: PreparedData, ranks: Ranks | None = None) -> Teacher | None:
+    """Open a job's teacher, in the format that the rule names on the first rank; None where it has none.
+
+    Raises CnnkitError where it cannot teach this student.
+    """
     if job.teacher is None:
         return None
     artifact = open_model(job.teacher, Selection(root=job.root, formats=(CHECKPOINT,)))
@@ -56,9 +65,11 @@ def teacher_for(job: Job, prepared: PreparedData, compute: Compute) -> Teacher |
             f"{artifact.path} takes pictures of {size}, and the student {own.size[0]}×{own.size[1]}×"
             f"{own.channels}: --size makes them equal"
         )
-    module = compute.place(load_module(artifact, model_file=job.model_file).requires_grad_(False)).eval()
-    scale, shift = _conversion(own, known)
-    return Teacher(module=module, scale=scale.to(compute.device), shift=shift.to(compute.device))
+    module = load_module(artifact, model_file=job.model_file).requires_grad_(False).eval()
+    shape = (job.recipe.batch, own.channels, *own.size)
+    compute = (ranks or Ranks()).lead(lambda: by_rule(job, module, shape))
+    scale, shift = (figures.to(job.device) for figures in _conversion(own, known))
+    return Teacher(module=compute.place(module), compute=compute, scale=scale, shift=shift)
 
 
 def teacher_hash(job: Job) -> str | None:

@@ -13,14 +13,15 @@ torch = pytest.importorskip("torch")
 
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.models import Recipe  # noqa: E402
-from toolkit.training.optimisation import Average, Optimizer, rate_at  # noqa: E402
+from toolkit.training.compute.norms import renew_running_figures  # noqa: E402
+from toolkit.training.optimisation import Average, Optimizer, average_share, rate_at  # noqa: E402
 from toolkit.training.starting import initialise, narrow_layers, open_start  # noqa: E402
 
 EPOCHS, STEPS = 12, 7
 
 
 def rates(recipe: Recipe) -> list[float]:
-    return [rate_at(recipe, step, STEPS) for step in range(EPOCHS * STEPS)]
+    return [rate_at(recipe, step, STEPS) for step in range(recipe.epochs * STEPS)]
 
 
 def rates_of(make: object, each: str) -> list[float]:
@@ -175,17 +176,51 @@ def test_starting_weights_keep_within_their_bounds() -> None:
     assert torch.equal(layer.weight, kept)
 
 
-def test_the_average_follows_weights_from_a_short_beginning_and_copies_counters() -> None:
+def test_the_decaying_average_begins_short() -> None:
+    recipe = Recipe(name="x", epochs=EPOCHS, ema_decay=0.9)
+    found = [1 - average_share(recipe, step, STEPS) for step in (0, 2, 1000)]
+    assert found == pytest.approx([0.1, 0.25, 0.9])
+
+
+def test_the_average_follows_weights_by_shares_and_copies_counters() -> None:
     module = torch.nn.BatchNorm1d(2)
-    average = Average(module, 0.9)
+    average = Average(module)
     with torch.no_grad():
         module.weight.fill_(2.0)
         module.num_batches_tracked.fill_(7)
-    for step, kept in ((0, 0.1), (2, 0.25), (1000, 0.9)):
-        before = average.state["weight"].clone()
-        average.update(module, step)
-        assert average.state["weight"].tolist() == pytest.approx((kept * before + (1 - kept) * 2).tolist())
+    for share, wanted in ((0.0, 1.0), (0.5, 1.5), (1.0, 2.0)):
+        average.update(module, share)
+        assert average.state["weight"].tolist() == [wanted, wanted]
     assert average.state["num_batches_tracked"].item() == 7
+
+
+@pytest.mark.parametrize(("cycles", "unfreeze_at"), [(1, None), (4, None), (1, 4)])
+def test_an_equal_average_holds_the_last_epochs_or_cycles_alike(cycles: int, unfreeze_at: int | None) -> None:
+    recipe = Recipe(
+        name="x", epochs=EPOCHS, schedule="cosine", cycles=cycles, unfreeze_at=unfreeze_at, average_from=0.5
+    )
+    average = 0.0
+    for step in range(EPOCHS * STEPS):
+        # an epoch's end weighs its number
+        average += average_share(recipe, step, STEPS) * (step + 1 - average)
+    ends = {(1, None): range(7, 13), (4, None): (9, 12), (1, 4): range(9, 13)}[cycles, unfreeze_at]
+    assert average == pytest.approx(STEPS * sum(ends) / len(ends))
+
+
+def test_cycles_run_the_schedule_again_and_only_the_first_one_warms_up() -> None:
+    cyclic = Recipe(name="x", epochs=EPOCHS, lr=0.4, schedule="cosine", cycles=5, warmup_epochs=1)
+    short, long = (rates(replace(cyclic, epochs=epochs, cycles=1, warmup_epochs=0)) for epochs in (2, 3))
+    assert rates(cyclic)[2 * STEPS :] == pytest.approx([*short, *long, *short, *long])
+    assert rates(cyclic)[:STEPS] == pytest.approx([0.4 * (i + 1) / STEPS for i in range(STEPS)])
+
+
+def test_running_figures_made_anew_are_those_of_the_weights_own_answers() -> None:
+    pictures = torch.randn(6, 2, 3, 3) * 5 + 1
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(2), torch.nn.Dropout(0.5))
+    renew_running_figures(module, [(pictures, torch.zeros(6))] * 2, lambda: None)
+    torch.testing.assert_close(module[0].running_mean, pictures.mean((0, 2, 3)))
+    torch.testing.assert_close(module[0].running_var, pictures.transpose(0, 1).flatten(1).var(1))
+    assert (module[0].momentum, module.training, module[0].training) == (0.1, False, False)
 
 
 def test_narrow_layers_are_those_whose_relu_can_cost_a_class() -> None:

@@ -9,11 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from toolkit import zoo  # noqa: E402
 from toolkit.artifacts import hash_file  # noqa: E402  (after the skip)
 from toolkit.checkpoints import load_module  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.training import Outcome, Watcher  # noqa: E402
-from toolkit.training.compute.format import Compute  # noqa: E402
+from toolkit.training.compute.rule import by_rule  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 from toolkit.training.teacher import teacher_for  # noqa: E402
@@ -29,9 +30,10 @@ def taught_by(make_job: Any) -> Outcome:
 def test_the_teacher_sees_the_students_pictures_as_it_knows_them(taught_by: Outcome, make_job: Any) -> None:
     job = make_job("lenet-maxpool", images=200, changes={**PLAIN, "pixels": "half"}, teacher="wise")
     prepared = prepare(job)
-    compute = Compute(device="cpu", threads=1, arithmetic="fp32", channels_last=False)
-    teacher = teacher_for(job, prepared, compute)
+    # this teacher is worth a shorter format from a larger batch on than its student is
+    teacher = teacher_for(job, prepared)
     assert teacher is not None
+    assert teacher.compute == by_rule(job, zoo.model("lenet-relu").build(1, 10), (50, 1, 28, 28))
     levels = torch.rand(4, 1, 28, 28)
     known = taught_by.checkpoint.passport.preprocessing
     assert known is not None

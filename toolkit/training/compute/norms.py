@@ -5,7 +5,7 @@ torch.nn.SyncBatchNorm computes on GPUs only, and knows no rank whose pictures d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -27,6 +27,34 @@ def running_figures(module: nn.Module) -> list[Tensor]:
 def has_batch_norm(module: nn.Module) -> bool:
     """Tell whether some layer normalises by what its batch holds."""
     return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+
+
+def renew_running_figures(
+    module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], alive: Callable[[], None]
+) -> None:
+    """Make batch norm's running figures those of a module's own answers to (input, labels) of many batches.
+
+    `alive` is called after each; the module is left in eval mode.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    if not layers:
+        return
+    usual = [layer.momentum for layer in layers]
+    module.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain mean over all batches
+        layer.train()
+    try:
+        with torch.no_grad():
+            for images, _ in batches:
+                if len(images) > 1:  # one picture may have no deviation
+                    module(images)
+                alive()
+    finally:
+        for layer, momentum in zip(layers, usual, strict=True):
+            layer.momentum = momentum
+        module.eval()
 
 
 class _Added(torch.autograd.Function):

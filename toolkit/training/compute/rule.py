@@ -29,8 +29,7 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor) -> Compu
         return ComputeChoice(compute=possible[0], why="asked for")
     if job.arithmetic == "measured":
         return measure(job, module, inputs, labels, possible)
-    macs = sum(row.macs or 0 for row in walk(module, (1, *inputs.shape[1:])))
-    wanted = _fitting(possible, job, module, macs * len(inputs))
+    wanted = by_rule(job, module, tuple(inputs.shape))
     plain = next(c for c in possible if c.channels_last == wanted.channels_last)
     if wanted.arithmetic != plain.arithmetic:
         few = short_batch(inputs), labels[: len(short_batch(inputs))]
@@ -39,6 +38,12 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor) -> Compu
                 compute=plain, why="by rule", note=f"{wanted.arithmetic}'s gradient points elsewhere"
             )
     return ComputeChoice(compute=wanted, why="by rule", note=_feature(wanted))
+
+
+def by_rule(job: Job, module: nn.Module, shape: tuple[int, ...]) -> Compute:
+    """Return what the rule alone names, of what a job allows, for a network and batches of (N, C, H, W)."""
+    macs = sum(row.macs or 0 for row in walk(module, (1, *shape[1:])))
+    return _fitting(candidates(job, module), job, module, macs * shape[0])
 
 
 def _fitting(possible: list[Compute], job: Job, module: nn.Module, work: float) -> Compute:
