@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from toolkit.choices import Contender
@@ -24,6 +25,7 @@ svg{width:100%;min-width:560px;height:auto}.hint{color:#566070}
 LOWEST = 10.0
 # drawn in colours that both light and dark pages show
 INK, ACCENT, BAD = "#7b8794", "#1f8f6b", "#c4553a"
+LEGEND = "Green: may be chosen, ring: chosen, square: baseline; red: rejected; line: the frontier."
 
 
 def choice_page(choice: Choice) -> str:
@@ -50,6 +52,68 @@ def _said(choice: Choice) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plotted:
+    """What one plot shows: contenders, each with why it was rejected, None where it may be chosen.
+
+    The line joins those of `frontier`; what has no latency or no accuracy is left out.
+    """
+
+    contenders: Sequence[tuple[Contender, str | None]]
+    frontier: Sequence[Contender] = ()
+    baseline: Contender | None = None
+    chosen: Contender | None = None
+
+
+def plot(choice: Choice) -> str:
+    """Return accuracy against latency as a figure of a page; what was not judged is not on it."""
+    rejected = [(entry.contender, entry.why) for entry in choice.rejected]
+    drawn = svg(
+        Plotted(
+            contenders=[*((one, None) for one in choice.measured), *rejected],
+            frontier=choice.frontier,
+            baseline=choice.baseline,
+            chosen=choice.chosen,
+        )
+    )
+    if drawn is None:
+        return "<p class='hint'>No accuracy was measured, so there is nothing to draw.</p>"
+    told = f"On the same pictures; milliseconds on a log scale. {LEGEND}"
+    return (
+        f"<figure style='margin:0'><div class='wide'>{drawn}</div>"
+        f"<figcaption class='hint'>{told}</figcaption></figure>"
+    )
+
+
+def svg(plotted: Plotted) -> str | None:
+    """Return accuracy against latency (log scale) as one SVG, which may stand in a page or be a file.
+
+    Accuracy is told in points beside the baseline's on the same pictures, so that all are comparable.
+    None where no contender has both figures.
+    """
+    spots = [
+        Spot(contender=one, ms=one.picture_ms, points=0.0 - one.accuracy_drop, why=why)
+        for one, why in plotted.contenders
+        if one.latency_ms and one.accuracy_drop is not None
+    ]
+    if not spots:
+        return None
+    axes = _Axes.around(spots)
+    marks = "".join(_mark(spot, axes, plotted) for spot in spots)
+    steps = [axes.at(one.picture_ms, -(one.accuracy_drop or 0)) for one in plotted.frontier if one.latency_ms]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in steps)
+    joined = (
+        f"<polyline fill='none' stroke='{ACCENT}' stroke-width='2' points='{line}'/>"
+        if len(steps) > 1
+        else ""
+    )
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' role='img' "
+        f"font-family='system-ui, sans-serif' aria-label='Accuracy against latency'>"
+        f"{axes.frame()}{joined}{marks}</svg>"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spot:
     """A contender on the plot: its latency, the points that it is more accurate by, and why it is out."""
 
@@ -59,50 +123,18 @@ class Spot:
     why: str | None
 
 
-def plot(choice: Choice) -> str:
-    """Return accuracy against latency (log scale) as SVG; what was not judged is not on it.
-
-    Accuracy is told in points beside the baseline's on the same pictures, so that all are comparable.
-    """
-    kept = [(one, None) for one in choice.measured]
-    pairs = [*kept, *((entry.contender, entry.why) for entry in choice.rejected)]
-    spots = [
-        Spot(contender=one, ms=one.picture_ms, points=-one.accuracy_drop, why=why)
-        for one, why in pairs
-        if one.latency_ms and one.accuracy_drop is not None
-    ]
-    if not spots:
-        return "<p class='hint'>No accuracy was measured, so there is nothing to draw.</p>"
-    axes = _Axes.around(spots)
-    marks = "".join(_mark(spot, axes, choice) for spot in spots)
-    steps = [axes.at(one.picture_ms, -(one.accuracy_drop or 0)) for one in choice.frontier if one.latency_ms]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in steps)
-    drawn = (
-        f"<polyline fill='none' stroke='{ACCENT}' stroke-width='2' points='{line}'/>"
-        if len(steps) > 1
-        else ""
-    )
-    legend = "green: may be chosen, ring: chosen, square: baseline; red: rejected; line: the frontier"
-    return (
-        f"<figure style='margin:0'><div class='wide'><svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' "
-        f"aria-label='Accuracy against latency'>{axes.frame()}{drawn}{marks}</svg></div>"
-        f"<figcaption class='hint'>Points of accuracy beside the baseline's on the same pictures, against "
-        f"milliseconds a picture (log scale). {legend}</figcaption></figure>"
-    )
-
-
-def _mark(spot: Spot, axes: _Axes, choice: Choice) -> str:
+def _mark(spot: Spot, axes: _Axes, plotted: Plotted) -> str:
     x, y = axes.at(spot.ms, spot.points)
     one, colour = spot.contender, BAD if spot.why else ACCENT
     said = (
         f"{one.label}: {ms_text(spot.ms)} ms, {spot.points:+.2f} points{f'; {spot.why}' if spot.why else ''}"
     )
     title = f"<title>{escaped(said)}</title>"
-    if choice.baseline is not None and one == choice.baseline:
+    if plotted.baseline is not None and one == plotted.baseline:
         mark = f"<rect x='{x - 5:.1f}' y='{y - 5:.1f}' width='10' height='10' fill='{INK}'>{title}</rect>"
     else:
         mark = f"<circle cx='{x:.1f}' cy='{y:.1f}' r='5' fill='{colour}' fill-opacity='.8'>{title}</circle>"
-    if choice.chosen is not None and one == choice.chosen:
+    if plotted.chosen is not None and one == plotted.chosen:
         ring = f"<circle cx='{x:.1f}' cy='{y:.1f}' r='10' fill='none' stroke='{ACCENT}' stroke-width='2.5'/>"
         anchor = "end" if x > WIDTH * 0.6 else "start"
         at = f"x='{x:.1f}' y='{y + 28:.1f}' text-anchor='{anchor}'"
@@ -158,4 +190,9 @@ class _Axes:
             ticks.append(
                 f"<text x='{x:.1f}' y='{foot + 18}' text-anchor='{anchor}' {_TEXT}>{ms_text(ms)}</text>"
             )
-        return lines + "".join(ticks)
+        right = f"x='{WIDTH - RIGHT}' y='{HEIGHT - 8}' text-anchor='end'"
+        names = (
+            f"<text {right} {_TEXT}>milliseconds a picture</text>"
+            f"<text x='{LEFT + 8}' y='{TOP + 4}' {_TEXT}>points of accuracy beside the baseline's</text>"
+        )
+        return lines + "".join(ticks) + names
