@@ -42,7 +42,7 @@ class TimeCalls:
 
 @dataclass(frozen=True, kw_only=True)
 class TellPeak:
-    """Tell the most memory that the process held during a call of a batch."""
+    """Tell the most memory that the process held since it began, after a call of a batch."""
 
     batch: int
 

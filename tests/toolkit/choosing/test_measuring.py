@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from tests.toolkit.choosing.made_up import Scripted, keeping
 from toolkit.backends import Engine
 from toolkit.choosing import worker
 from toolkit.choosing.measuring import Timekeeper, Track, Window, gain, ratio
-from toolkit.choosing.requests import CallTimes, OpenEngine
-from toolkit.profiling.measuring.yardstick import Yardstick
+from toolkit.choosing.requests import CallTimes, OpenEngine, PeakTold, TellPeak
 
 
 def track(
@@ -152,23 +155,8 @@ def test_the_yardstick_tells_which_rounds_were_disturbed() -> None:
     assert keeper.noisy(since=1) == 0
 
 
-class Scripted(Yardstick):
-    """A yardstick whose times are written down."""
-
-    def __init__(self, times: list[float]) -> None:
-        super().__init__(1)
-        self.times = times
-
-    def __call__(self) -> None:
-        self.now = self.times.pop(0)
-
-    @property
-    def latest(self) -> dict[str, float]:
-        return {"compute_ms": self.now, "stream_ms": self.now}
-
-
 def noise_of(by_round: list[float]) -> Timekeeper:
-    keeper = Timekeeper(yardstick=Scripted([ms for ms in by_round for _ in range(2)]), busy=math.inf)
+    keeper = keeping(by_round)
     keeper.run([], {}, rounds=len(by_round), window_s=0.01)
     return keeper
 
@@ -223,3 +211,17 @@ def test_copies_to_a_device_and_back_are_timed_as_whoever_serves_it_needs_them(
     bay.asked, bay.engine = cast("OpenEngine", asked), cast("Engine", engine)
     bay._call(2)()
     assert done == [called]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells a process's peak")
+def test_what_opening_took_counts_in_a_process_s_peak() -> None:
+    bay = worker._Bay()
+    bay.asked, bay.engine = cast("OpenEngine", "opened"), cast("Engine", "opened")
+    bay.calls[1] = lambda: None
+    opening = b"x" * (64 << 20)
+    del opening
+    now = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    told = bay.answer(TellPeak(batch=1))
+    assert isinstance(told, PeakTold)
+    assert told.peak_bytes is not None
+    assert told.peak_bytes > now + (60 << 20)
