@@ -126,9 +126,10 @@ class Registry:
     def _queue(
         self, served: ServedModel, version: str, classifier: Classifier, before: Queue | None
     ) -> Queue:
-        model, most = served.name, self.batching.max_batch
-        together = min(most, classifier.most_rows or most)
-        curve = served.curve if version == served.default else ()
+        model, own = served.name, version == served.default
+        limits = (self.batching.max_batch, classifier.most_rows, served.most_batch if own else None)
+        together = min(limit for limit in limits if limit is not None)
+        curve = served.curve if own else ()
         settings = replace(self.batching, max_batch=together, curve=curve)
         made_for = weakref.ref(classifier)
         if before is not None and before.batcher.settings == settings:

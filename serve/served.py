@@ -80,13 +80,27 @@ class ServedModel:
 
     @property
     def curve(self) -> tuple[CurvePoint, ...]:
-        """The chosen file's latency over batch; empty on other threads than those it was measured on.
+        """The chosen file's latency over batch, as far as its budget allows; empty on other threads.
 
         Engines that share the cores with others' run on fewer than they were chosen with.
         """
-        if self.choice is None or self.opening.options().threads != self.choice.chosen.threads:
+        if self.choice is None or not self._as_measured(self.choice):
             return ()
-        return self.choice.curve
+        most = self.most_batch
+        return tuple(point for point in self.choice.curve if most is None or point.batch <= most)
+
+    @property
+    def most_batch(self) -> int | None:
+        """The most rows of a call that keeps to the budget of the choice; None where it has no such budget.
+
+        On other threads than those it was measured on nothing tells what larger batches than its own take.
+        """
+        if self.choice is None or self.choice.most_batch is None:
+            return None
+        return self.choice.most_batch if self._as_measured(self.choice) else self.choice.chosen.batch
+
+    def _as_measured(self, choice: ChoiceFile) -> bool:
+        return self.opening.options().threads == choice.chosen.threads
 
     @property
     def said(self) -> str:

@@ -36,7 +36,7 @@ class BatchingSettings:
 
     `curve` is what batches were measured to take, where the network was chosen: then callers wait no longer
     than that saves, nor than a given `delay_ms` (None: USUAL_DELAY_MS), and no more run together than
-    answer the most rows a second.
+    answer the most rows a second, nor than keep to the latency and the memory that were asked for.
     """
 
     max_batch: int = 32

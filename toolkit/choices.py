@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,10 +137,16 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """The median milliseconds of a call of so many pictures."""
+    """The median milliseconds of a call of so many pictures.
+
+    Where the budget asked for them: the milliseconds of its own quantile of those calls, and the most bytes
+    that the process held by then.
+    """
 
     batch: Positive
     latency_ms: Rate
+    quantile_ms: Rate | None = None
+    memory_bytes: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +166,13 @@ class Budget:
     def points(self) -> float:
         """The points below which the whole interval of a drop must lie."""
         return self.max_accuracy_drop or NOTHING_LOST_POINTS
+
+    def allows(self, point: CurvePoint) -> bool:
+        """Tell whether calls were measured to keep to the latency and the memory that are asked for."""
+        if self.within_ms is not None and (point.quantile_ms or point.latency_ms) > self.within_ms:
+            return False
+        most, held = self.memory_bytes, point.memory_bytes
+        return most is None or (held is not None and held <= most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +197,18 @@ class ChoiceFile:
     unjudged: bool = False
     created: str = ""
     schema: int = SCHEMA
+
+    @property
+    def most_batch(self) -> int | None:
+        """The most pictures of a call that keeps to the latency and the memory asked for; None: any number.
+
+        At its own batch what was chosen was confirmed to keep to both; of larger ones the curve tells it.
+        """
+        if self.budget.within_ms is None and self.budget.memory_bytes is None:
+            return None
+        own = self.chosen.batch
+        kept = itertools.takewhile(lambda one: one.batch <= own or self.budget.allows(one), self.curve)
+        return max([own, *(point.batch for point in kept)])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from tests.serve.conftest import MODEL, serving, tensor
 from tests.stamping import stamp
 from toolkit.artifacts import read_passport, sidecar
 from toolkit.choices import (
+    Budget,
     ChoiceFile,
     Contender,
     CurvePoint,
@@ -82,6 +83,28 @@ def test_a_choice_opens_with_its_settings_and_is_overruled_by_threads(
         assert (model.opening.options().threads, model.curve) == (most, curve)
     (model,) = line_up([MODEL], "ort", opening, others=False)
     assert model.choice is None
+
+
+def test_no_more_rows_run_together_than_keep_to_the_budget_of_a_choice(
+    chosen: ChoiceFile, tmp_path: Path
+) -> None:
+    opening, path = OpeningSettings(root=tmp_path), choice_path(tmp_path, MODEL)
+    told = tuple(dataclasses.replace(one, quantile_ms=2.0 * one.latency_ms) for one in CURVE)
+    weighed = tuple(dataclasses.replace(one, memory_bytes=one.batch) for one in CURVE)
+    for budget, curve, most in (
+        (Budget(memory_bytes=4), CURVE, 1),  # of larger ones than its own nothing is known
+        (Budget(memory_bytes=4), weighed, 4),
+        (Budget(within_ms=0.5), CURVE, 1),  # which was confirmed
+        (Budget(within_ms=2.0), CURVE, 4),
+        (Budget(within_ms=3.0), told, 2),
+    ):
+        write_choice(path, dataclasses.replace(chosen, budget=budget, curve=curve))
+        (model,) = line_up([MODEL], "ort", opening, others=False, choices=True)
+        assert (model.most_batch, model.curve[-1].batch) == (most, most)
+    queue = looking(tmp_path, [])().queue
+    assert (queue.most_rows, queue.batcher.settings.max_batch) == (2, 2)
+    (model,) = line_up([MODEL], "ort", dataclasses.replace(opening, threads=2), others=False, choices=True)
+    assert (model.most_batch, model.curve) == (1, ())  # it was measured on one
 
 
 def test_a_choice_that_does_not_hold_is_told_and_the_usual_file_is_served(
