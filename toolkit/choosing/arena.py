@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +22,8 @@ from toolkit.profiling.measuring.batches import fixed_batch
 
 # windows in turn, and the seconds of each: to look, to thin out, to rank what is left, to confirm
 LOOK, SCREEN, RANK, CONFIRM = (1, 0.04), (2, 0.04), (3, 0.06), (4, 0.08)
+# a look that others disturbed is taken anew, so many in all: by one window a candidate may be given up
+LOOKS = 3
 # the batches of the curve, and seconds of each of its windows
 CURVE = (1, 2, 4, 8, 16, 32, 64)
 CURVE_S = 0.05
@@ -140,6 +141,27 @@ class Arena:
             tracks = [track for one in alive for track in one.tracks.values()]
             self.take_turns(alive, tracks, rounds=turns[0], window_s=turns[1], bounded=True)
 
+    def look(self, entrants: Sequence[Entrant]) -> None:
+        """Time those that are not out once in turn, anew where others disturbed that, while there is time.
+
+        What was disturbed is forgotten once it was timed undisturbed; else all of it counts.
+        """
+        places = set[tuple[int, int]]()
+        for _ in range(LOOKS):
+            self.time(entrants, LOOK)
+            tracks = [track for one in entrants if one.why_not is None for track in one.tracks.values()]
+            latest = {(one.generation, one.round) for track in tracks for one in track.windows[-1:]}
+            if not latest & self.standing.spoilt:
+                break
+            places |= latest
+            if self.late:
+                return
+        else:
+            return
+        gone = places & self.standing.spoilt
+        for track in tracks if gone else ():
+            track.windows = [one for one in track.windows if (one.generation, one.round) not in gone]
+
     def judge(self, judge: ChoiceJudge, one: Entrant, *, briefly: bool = False) -> None:
         """Judge an entrant's answers, `briefly` on the first pictures alone; who may not be chosen is out."""
         start = time.monotonic()
@@ -151,28 +173,54 @@ class Arena:
         if one.ruling.why_not is not None:
             self.out(one, one.ruling.why_not)
 
-    def weigh(self, entrants: Sequence[Entrant]) -> None:
-        """Have each process tell its memory at its largest batch; who holds over the budget is out.
+    def weigh(self, entrants: Sequence[Entrant], at: Mapping[str, int] | None = None) -> None:
+        """Have each process tell its memory at its largest batch, or at that which `at` gives by key.
 
-        A runtime that compiles for the first few sizes alone does it for that one, too, as it comes first.
+        A runtime that compiles for the first few sizes alone does it for the largest, too, as it comes first.
+        Where that is over the budget, a fresh process tells of the smaller ones, as one's peak never falls
+        again. It is not timed at those that are over; who is over at all of them is out.
         """
-        for one in [each for each in entrants if each.why_not is None]:
-            batch = one.confirmed.batch if one.confirmed else max(one.tracks)
-            start = time.monotonic()
+        weighed = [one for one in entrants if one.why_not is None]
+        for one in weighed:
+            self._weigh(one, [at[one.key] if at else max(one.tracks)])
+        told = [one for one in weighed if one.why_not is None and one.memory_bytes is not None and not at]
+        again = [one for one in told if one.over and len(one.tracks) > 1]
+        self.reopen(again)
+        for one in [each for each in again if each.why_not is None]:
+            self._weigh(one, sorted(set(one.tracks) - one.over))
+        for one in [each for each in weighed if each.why_not is None and each is not self.standing.baseline]:
+            self._fit(one, [at[one.key]] if at else list(one.tracks))
+
+    def _weigh(self, one: Entrant, batches: Sequence[int]) -> None:
+        """Have a process tell its memory at some batches in turn, until one is over the budget."""
+        most, start = self.standing.budget.memory_bytes, time.monotonic()
+        for place, batch in enumerate(batches):
             try:
-                told = self.bays[one.key].get(TellPeak(batch=batch))
+                held = self._held(one, batch)
             except LostError as error:
                 self.lose(one, error, start)
-                continue
-            assert isinstance(told, PeakTold)
-            one.memory_bytes = told.peak_bytes
-            self._hold_memory(one)
+                return
+            over = most is not None and (held is None or held > most)
+            if not over or place == 0:
+                one.memory_bytes = held
+            if over:
+                one.over |= set(batches[place:])
+                return
 
-    def _hold_memory(self, one: Entrant) -> None:
-        most, held = self.standing.budget.memory_bytes, one.memory_bytes
-        if most is not None and one is not self.standing.baseline and (held is None or held > most):
+    def _fit(self, one: Entrant, batches: Sequence[int]) -> None:
+        """Leave an entrant the batches that fit the budget; it is out where none of these does."""
+        if one.over.issuperset(batches):
+            held, most = one.memory_bytes, self.standing.budget.memory_bytes
             told = "its memory is not known" if held is None else f"its process holds {bytes_text(held)}"
             self.out(one, f"{told}, over the {bytes_text(most)} allowed")
+        else:
+            one.tracks = {batch: track for batch, track in one.tracks.items() if batch not in one.over}
+
+    def _held(self, one: Entrant, batch: int) -> int | None:
+        """Return the most bytes that a process held so far, after a call of a batch. Raises LostError."""
+        told = self.bays[one.key].get(TellPeak(batch=batch))
+        assert isinstance(told, PeakTold)
+        return told.peak_bytes
 
     def lose(self, one: Entrant, error: LostError, start: float) -> None:
         """Take out an entrant that was lost; what it took since `start` is no time of the others'."""
@@ -187,21 +235,39 @@ class Arena:
             bay.close()
 
     def curve(self, one: Entrant) -> tuple[CurvePoint, ...]:
-        """Time the batches that callers may be put together in, in the process that confirmed it."""
+        """Time the batches that callers may be put together in, in the process that confirmed it.
+
+        The last is the first beyond its own that the budget does not allow: larger ones are not served.
+        """
         if one.key not in self.bays:
             self._opened([one.candidate])
         fixed = fixed_batch(one.candidate.artifact)
+        own = one.confirmed.batch if one.confirmed else 1
         points: list[CurvePoint] = []
         for batch in (fixed,) if fixed else CURVE:
-            track = Track(key=one.key, batch=batch)
-            self.times.run([track], self.bays, rounds=2, window_s=CURVE_S)
-            ms = track.undisturbed(self.times.disturbed).median_ms
-            if not 0 < ms < math.inf:
+            point = self._point(one, batch)
+            if point is None:
                 break
-            points.append(CurvePoint(batch=batch, latency_ms=ms))
-            if ms > CURVE_ENDS_MS:
+            points.append(point)
+            allowed = batch <= own or self.standing.budget.allows(point)
+            if point.latency_ms > CURVE_ENDS_MS or not allowed:
                 break
         return tuple(points)
+
+    def _point(self, one: Entrant, batch: int) -> CurvePoint | None:
+        """Time a batch, and have its process tell its memory where that counts; None where it is lost."""
+        budget, track = self.standing.budget, Track(key=one.key, batch=batch)
+        self.times.run([track], self.bays, rounds=2, window_s=CURVE_S)
+        kept = track.undisturbed(self.times.disturbed)
+        found = kept.latency(budget.quantile)
+        if found is None or kept.median_ms <= 0:
+            return None
+        try:
+            held = self._held(one, batch) if budget.memory_bytes is not None else None
+        except LostError:
+            return None
+        quantile_ms = found.quantile_ms if budget.within_ms is not None else None
+        return CurvePoint(batch=batch, latency_ms=kept.median_ms, quantile_ms=quantile_ms, memory_bytes=held)
 
     def __enter__(self) -> Self:
         return self

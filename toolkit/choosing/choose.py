@@ -30,7 +30,8 @@ from toolkit.choices import (
 from toolkit.choosing import Candidate, ChooseSettings, Rejection
 from toolkit.choosing.arena import forks
 from toolkit.choosing.candidates import CandidateFiles, backends_asked, find_files
-from toolkit.choosing.contest import TOO_NOISY, Contest
+from toolkit.choosing.contest import Contest
+from toolkit.choosing.deciding import TOO_NOISY
 from toolkit.choosing.explaining import why_slower
 from toolkit.choosing.forking import ForkServers
 from toolkit.choosing.judging import on_pictures, pictures_for

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from toolkit.backends import DEFAULT_BACKEND
 from toolkit.choices import Budget
 from toolkit.choosing import Candidate, ChooseSettings, LostError, Rejection
-from toolkit.choosing.arena import CONFIRM, LOOK, RANK, SCREEN, Arena
+from toolkit.choosing.arena import CONFIRM, RANK, SCREEN, Arena
 from toolkit.choosing.candidates import LaterFile
-from toolkit.choosing.deciding import decided, staying
+from toolkit.choosing.deciding import TOO_NOISY, decided, staying
 from toolkit.choosing.forking import ForkServers
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
 from toolkit.choosing.measuring import LEAST_DRAWS, MOST_DRAWS, Track, fewest_calls, gain
-from toolkit.choosing.standing import Entrant, Standing
+from toolkit.choosing.standing import Entrant, Standing, least
 from toolkit.choosing.tuning import EXPANDED, SHORT_MS, Tuner
 from toolkit.errors import CnnkitError
+from toolkit.machine.survey import system_name
 from toolkit.telling import Tell
 
 # slower than the best that may be chosen by so much, a file is not judged; of short calls, which one process
@@ -30,8 +31,6 @@ NEAR = 1.15
 RANKED, FINALISTS = 6, 3
 # where the baseline's processes scatter by so much more than the best finalist's, it alone is drawn again
 LOPSIDED = 2.0
-# of the rounds: beyond it, what is not clear is not told
-TOO_NOISY = 0.34
 
 
 class Contest:
@@ -101,10 +100,19 @@ class Contest:
         return baseline
 
     def _look(self, baseline: Entrant) -> None:
-        """See what each file's process holds, and time every file once in turn."""
+        """See what each file's process holds, and time every file once in turn.
+
+        Raises CnnkitError where memory is asked for on a system that does not tell it.
+        """
         self.tell(f"timing {len(self.standing.alive)} of them in turn …")
         self.arena.weigh(self.standing.alive)
-        self.arena.time(self.standing.alive, LOOK)
+        _require(baseline, "does not run")
+        if self.budget.memory_bytes is not None and baseline.memory_bytes is None:
+            raise CnnkitError(
+                f"no budget of memory can be held here: {system_name()} does not tell what a process held at "
+                "most, Linux does; leave out `--memory`"
+            )
+        self.arena.look(self.standing.alive)
         _require(baseline, "does not run")
 
     def _judge(self, judge: ChoiceJudge, baseline: Entrant) -> None:
@@ -113,18 +121,19 @@ class Contest:
         What is hopelessly slower than one that may be chosen is not judged.
         """
         self.tell(f"judging answers on {self.pictures.source} …")
-        score = self.standing.score
+        order = self.standing.order
         # the baseline's own accuracy is told beside the others'
         self._judge_baseline(judge, baseline)
-        best = score(baseline)
-        for one in sorted((other for other in self.standing.alive if other is not baseline), key=score):
-            own = score(one)
+        able = [order(baseline)]
+        for one in sorted((other for other in self.standing.alive if other is not baseline), key=order):
+            misses, own = order(one)
+            best = least(able, misses=misses)
             if own > self._hopeless(one, best) * best:
                 self.arena.out(one, f"{own / best:.1f} times slower than one that may be chosen; not judged")
                 continue
             self.arena.judge(judge, one, briefly=True)
             if _may_be_chosen(one):
-                best = min(best, own)
+                able.append((misses, own))
 
     def _hopeless(self, one: Entrant, best: float) -> float:
         """Return how much slower than the best score one may be and is still judged."""
@@ -136,17 +145,18 @@ class Contest:
 
         Of calls that take long, what is no rival of one that may be chosen by now is not worth the pictures.
         """
-        score, alive = self.standing.score, self.standing.alive
-        best = min(score(one) for one in alive if _may_be_chosen(one))
-        for one in sorted((one for one in alive if not _may_be_chosen(one)), key=score):
-            own = score(one)
+        order, alive = self.standing.order, self.standing.alive
+        able = [order(one) for one in alive if _may_be_chosen(one)]
+        for one in sorted((one for one in alive if not _may_be_chosen(one)), key=order):
+            misses, own = order(one)
+            best = least(able, misses=misses)
             if own > SETTLED * best and self.standing.call_ms(one) > SHORT_MS:
                 times = f"{own / best:.1f} times slower than one that may be chosen"
                 self.arena.out(one, f"undecided on the first pictures, and {times}")
                 continue
             self.arena.judge(judge, one)
             if one.why_not is None:
-                best = min(best, own)
+                able.append((misses, own))
 
     def _judge_baseline(self, judge: ChoiceJudge, baseline: Entrant) -> None:
         try:
@@ -158,10 +168,11 @@ class Contest:
 
     def _make_later(self, judge: ChoiceJudge, baseline: Entrant) -> None:
         """Make and judge what was put off, where the file that it is another dialect of is near the best."""
-        known, score = {one.key: one for one in self.standing.entrants}, self.standing.score
+        known, order = {one.key: one for one in self.standing.entrants}, self.standing.order
         for late in self.later:
-            best = min(map(score, self.standing.alive))
-            times, start = score(known[late.beside.key]) / best, time.monotonic()
+            misses, own = order(known[late.beside.key])
+            best = least([order(one) for one in self.standing.alive], misses=misses)
+            times, start = own / best, time.monotonic()
             most = self._hopeless(known[late.beside.key], best)
             made = late.make() if times <= most else late.not_made(times)
             self.arena.ends += time.monotonic() - start  # making files is no measuring
@@ -170,7 +181,7 @@ class Contest:
                 continue
             (one,) = self.arena.enter([made], self.batches)
             self.arena.weigh([one])
-            self.arena.time([baseline, one], LOOK)
+            self.arena.look([baseline, one])
             if one.why_not is None:
                 self.arena.judge(judge, one, briefly=True)
 
@@ -186,14 +197,10 @@ class Contest:
 
     def rank(self, baseline: Entrant) -> None:
         """Time those near the best for longer; a few are left for the confirming."""
-        alive = sorted(self.standing.alive, key=self._order)[:RANKED]
+        alive = sorted(self.standing.alive, key=self.standing.order)[:RANKED]
         self.arena.time([*{one.key: one for one in (baseline, *alive)}.values()], RANK)
-        alive = sorted((one for one in alive if one.why_not is None), key=self._order)
+        alive = sorted((one for one in alive if one.why_not is None), key=self.standing.order)
         self.standing.finalists = [one for one in self._last(alive) if one is not baseline]
-
-    def _order(self, one: Entrant) -> tuple[bool, float]:
-        """Sort what the calls seen so far say keeps to the latency asked for first, then by time."""
-        return self.standing.misses(one), self.standing.score(one)
 
     def _last(self, ranked: Sequence[Entrant]) -> list[Entrant]:
         """Return who is confirmed: those near the best; where a latency is asked for, all that are left.
@@ -259,7 +266,7 @@ class Contest:
         tracks = [own[one.key] for one in everyone]
         rounds, window_s = CONFIRM[0], self.confirming_s(everyone)
         self.arena.take_turns(everyone, tracks, rounds=rounds, window_s=window_s, bounded=False)
-        self.arena.weigh(anew)
+        self.arena.weigh(anew, {one.key: own[one.key].batch for one in anew})
 
     def confirming_s(self, everyone: Sequence[Entrant]) -> float:
         """Return the seconds of a confirming window, more for a far quantile, as far as there is time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from toolkit.choosing.measuring import Gain
 from toolkit.choosing.standing import Entrant, Standing
 
 # a choice pays where all of its gain's interval lies above
@@ -14,6 +15,8 @@ INDIFFERENT = 1.05
 AS_GOOD, STAYS = 0.98, 0.95
 # a budget that all calls seen so far miss by so much is not kept in further processes either
 MISSED = 1.15
+# of the rounds: beyond it, what is not clear is not told
+TOO_NOISY = 0.34
 
 
 def keeps(one: Entrant, standing: Standing) -> bool:
@@ -34,7 +37,8 @@ def seems(one: Entrant, standing: Standing) -> bool:
 def decided(standing: Standing) -> bool:
     """Tell whether one of the fastest surely is worth a choice, or none will be, or gains next to nothing.
 
-    Of a latency asked for, one must keep to it, or all miss it by far.
+    Of a latency asked for, one must keep to it, or all miss it by far. That others' work makes times scatter
+    is no sign that more draws tell nothing.
     """
     alive = [one for one in standing.finalists if one.why_not is None and one.gain]
     if standing.budget.within_ms is not None:
@@ -46,7 +50,13 @@ def decided(standing: Standing) -> bool:
     found = [one.gain for one in alive if one.gain]
     best = max((one.times for one in found), default=0.0)
     surely = any(one.low > WORTH and one.times >= AS_GOOD * best for one in found)
-    return surely or all(one.high < INDIFFERENT or one.hope <= WORTH for one in found)
+    noisy = standing.disturbed > TOO_NOISY
+    return surely or not any(may_gain(one) and (noisy or one.hope > WORTH) for one in found)
+
+
+def may_gain(gain: Gain) -> bool:
+    """Tell whether it may, as far as was measured, be faster by more than next to nothing."""
+    return gain.high >= INDIFFERENT
 
 
 def staying(everyone: Sequence[Entrant], standing: Standing) -> list[Entrant]:

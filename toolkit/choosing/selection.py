@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolkit.choosing.contest import TOO_NOISY, Contest
-from toolkit.choosing.deciding import MISSED, WORTH, keeps, seems
+from toolkit.choosing.contest import Contest
+from toolkit.choosing.deciding import MISSED, TOO_NOISY, WORTH, keeps, may_gain, seems
 from toolkit.choosing.measuring import fewest_calls
 from toolkit.choosing.standing import Entrant
 from toolkit.errors import CnnkitError, GateError, UndecidedError
@@ -44,10 +44,11 @@ def select(contest: Contest) -> Elected:
     best = max(surely or rivals, key=_times, default=None)
     if best is not None and (surely or baseline not in able):
         return Elected(entrant=best, why=_said(best, baseline not in able))
-    if best is not None and _times(best) > WORTH and noisy:
+    unclear = max((one for one in rivals if one.gain and may_gain(one.gain)), key=_times, default=None)
+    if unclear is not None and noisy:
         raise CnnkitError(
-            f"{_noise(contest)}, and {_label(best)} may be {_interval(best)} times faster; {QUIET}, or have "
-            "the baseline chosen with `--allow-noise`"
+            f"{_noise(contest)}, and {_label(unclear)} may be {_interval(unclear)} times as fast; {QUIET}, "
+            "or have the baseline chosen with `--allow-noise`"
         )
     near = f": {_label(best)} came nearest, {_interval(best)} times" if best else ""
     return Elected(

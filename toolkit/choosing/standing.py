@@ -19,6 +19,9 @@ class Entrant:
     """A candidate with all that was found of it; `why_not` says why it is out.
 
     `tracks` are by batch, from the process that it was screened in, `confirmed` is from fresh ones.
+    `memory_bytes` is what its process held at the largest of its batches that fits the budget, or at the
+    smallest where none does. At the batches of `over` it is too much; of all only the baseline is timed at
+    them, as what others are held against.
     """
 
     candidate: Candidate
@@ -26,6 +29,7 @@ class Entrant:
     confirmed: Track | None = None
     ruling: Ruling | None = None
     memory_bytes: int | None = None
+    over: set[int] = field(default_factory=set)
     why_not: str | None = None
     gain: Gain | None = None
 
@@ -70,9 +74,14 @@ class Standing:
 
     def within(self, entrants: Sequence[Entrant], times: float) -> list[Entrant]:
         """Return the baseline and those alive that are slower than the best of them by so much at most."""
-        alive = [one for one in entrants if one.why_not is None]
-        most = times * min(map(self.score, alive), default=math.inf)
-        return [one for one in alive if one is self.baseline or self.score(one) <= most]
+        orders = [(one, self.order(one)) for one in entrants if one.why_not is None]
+        known = [order for _, order in orders]
+        most = {misses: times * least(known, misses=misses) for misses in (False, True)}
+        return [one for one, (misses, ms) in orders if one is self.baseline or ms <= most[misses]]
+
+    def order(self, one: Entrant) -> tuple[bool, float]:
+        """Sort what the calls seen so far say keeps to the latency asked for first, then by time."""
+        return self.misses(one), self.score(one)
 
     def score(self, one: Entrant) -> float:
         """Return its milliseconds a picture at its best batch; a call's where throughput does not count."""
@@ -110,15 +119,16 @@ class Standing:
         return min(per, key=per.__getitem__) if per else 1
 
     def _per(self, one: Entrant) -> dict[int, float]:
-        """Return its milliseconds by batch, of those that keep to the budget's latency, if any does."""
+        """Return its milliseconds by batch, of those that keep to memory and latency, if any does."""
+        fits = {batch: track for batch, track in one.tracks.items() if batch not in one.over} or one.tracks
         per = {
             batch: self._ms(track, batch) / (batch if self.budget.throughput else 1)
-            for batch, track in one.tracks.items()
+            for batch, track in fits.items()
         }
         most = self.budget.within_ms
         if most is None or len(per) < 2:
             return per
-        found = {batch: self.latency(track) for batch, track in one.tracks.items()}
+        found = {batch: self.latency(track) for batch, track in fits.items()}
         kept = {batch for batch, known in found.items() if known and (known.quantile_ms or 0) <= most}
         return {batch: ms for batch, ms in per.items() if batch in kept} or per
 
@@ -160,3 +170,11 @@ class Standing:
         out = [one for one in self.entrants if one.why_not is not None]
         found = [Rejection(contender=self.contender(one), why=str(one.why_not)) for one in out]
         return [*found, *self.unmade]
+
+
+def least(orders: Sequence[tuple[bool, float]], *, misses: bool) -> float:
+    """Return the least score of some for one that misses the latency asked for or not; infinite of none.
+
+    What keeps to it is held against such alone: it must not be given up for what is faster in the median.
+    """
+    return min((ms for missing, ms in orders if misses or not missing), default=math.inf)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from toolkit.backends import BACKENDS
 from toolkit.choosing import Candidate, ChooseSettings, LostError
-from toolkit.choosing.arena import LOOK, SCREEN, Arena
+from toolkit.choosing.arena import SCREEN, Arena
 from toolkit.choosing.bays import OPENING_S
 from toolkit.choosing.candidates import variants
 from toolkit.choosing.judging import ChoiceJudge
@@ -67,7 +67,7 @@ class Tuner:
         """Yield other settings of every file near the best; of others threads, where calls are short."""
         standing = self.arena.standing
         near = standing.within(standing.alive, EXPANDED)
-        for one in sorted(filter(self._worth_settings, standing.alive), key=standing.score):
+        for one in sorted(filter(self._worth_settings, standing.alive), key=standing.order):
             for other in variants(one.candidate, self.settings, max(self.batches)):
                 if one in near or (not other.settings and standing.call_ms(one) < SHORT_MS):
                     yield TriedSettings(candidate=other, beside=one)
@@ -88,7 +88,7 @@ class Tuner:
     def _costly(self) -> Iterator[TriedSettings]:
         """Yield what opens slowly, only beside the fastest settings of a file that is near the best."""
         standing, seen = self.arena.standing, set[str]()
-        for one in sorted(standing.within(standing.alive, EXPANDED), key=standing.score):
+        for one in sorted(standing.within(standing.alive, EXPANDED), key=standing.order):
             if one.candidate.file_key in seen:
                 continue
             seen.add(one.candidate.file_key)
@@ -110,10 +110,10 @@ class Tuner:
         entrants = arena.enter([one.candidate for one in tried], self.batches, limit_s=limit_s)
         paired = [(one.beside, other) for one, other in zip(tried, entrants, strict=True)]
         arena.weigh(entrants)
-        arena.time([self.baseline, *entrants], LOOK)
+        arena.look([self.baseline, *entrants])
         self._thin(paired, lambda one, own: standing.within([one, *own], NEAR_FILE))
         arena.time([self.baseline, *entrants], SCREEN)
-        self._thin(paired, lambda one, own: sorted(own, key=standing.score)[:KEPT])
+        self._thin(paired, lambda one, own: sorted(own, key=standing.order)[:KEPT])
         for one, other in paired:
             if other.why_not is None:
                 self._judge_beside(one, other)

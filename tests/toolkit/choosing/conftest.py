@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import toolkit.backends
 from tests.conftest import REPO
+from tests.toolkit.choosing.made_up import MadeUpBay, MakeUp
+from toolkit.choosing.requests import OpenEngine
 
 SHARED = """
 import os
@@ -155,3 +157,20 @@ def plugged(runtimes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         toolkit.backends.__path__.remove(str(runtimes))
         for word in (*SOUND, *FAULTS):
             sys.modules.pop(f"toolkit.backends.{word}", None)
+
+
+@pytest.fixture
+def making_up(monkeypatch: pytest.MonkeyPatch) -> MakeUp:
+    """Have arenas open made-up processes, each made by its backend's name."""
+
+    def make_up(make: Callable[[str], MadeUpBay]) -> None:
+        def opened(openings: Sequence[OpenEngine], *_: object, **__: object) -> dict[str, MadeUpBay]:
+            bays = {one.candidate.key: make(one.candidate.backend) for one in openings}
+            for one in openings:
+                bays[one.candidate.key].candidate = one.candidate
+            return bays
+
+        monkeypatch.setattr("toolkit.choosing.arena.open_bays", opened)
+        monkeypatch.setattr("toolkit.choosing.arena.forks", lambda budget: False)
+
+    return make_up

@@ -117,6 +117,10 @@ def test_a_noisy_machine_is_told_where_the_gain_is_not_clear_and_only_there(arti
     near, clear = entrant(artifact, "a", 1.9, (0.9, 1.3, 1.9)), entrant(artifact, "b", 1.0, (1.9, 2.0, 2.1))
     with pytest.raises(CnnkitError, match="too noisy to choose: 50% of the rounds were disturbed"):
         select(contest(artifact, Budget(), near, disturbed=0.5))
+    scattered = entrant(artifact, "d", 2.0, (0.7, 1.01, 1.6))  # for all that is known it may be much faster
+    with pytest.raises(CnnkitError, match=r"d fp32 may be 0\.70 to 1\.60 times as fast"):
+        select(contest(artifact, Budget(), scattered, disturbed=0.5))
+    assert select(contest(artifact, Budget(), scattered)).entrant.candidate.backend == "base"
     allowed = contest(artifact, Budget(), near, disturbed=0.5)
     allowed.settings = ChooseSettings(allow_noise=True)
     assert select(allowed).entrant.candidate.backend == "base"
@@ -203,6 +207,8 @@ def test_measuring_ends_where_one_is_surely_faster_or_none_can_be(artifact: Arti
     assert hopeless.gain is not None
     hopeless.gain = replace(hopeless.gain, hope=1.01)  # however often it is drawn, it is worth no choice
     assert decided(contest(artifact, Budget(), hopeless).standing)
+    # where others' work makes it scatter, that may change
+    assert not decided(contest(artifact, Budget(), hopeless, disturbed=0.5).standing)
     near, sure = entrant(artifact, "a", 1.8, (0.9, 1.2, 1.5)), entrant(artifact, "b", 1.8, (1.1, 1.19, 1.3))
     slow = entrant(artifact, "c", 1.8, (1.05, 1.1, 1.15))
     assert decided(contest(artifact, Budget(), near, sure).standing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.arena import Arena
 from toolkit.choosing.judging import ChoicePictures, Ruling
 from toolkit.choosing.measuring import Track, Window
-from toolkit.choosing.requests import EngineOpened, OpenEngine
 from toolkit.choosing.standing import Entrant, Standing
 from toolkit.choosing.tuning import Tuner, costly
 from toolkit.telling import silent
@@ -46,7 +45,7 @@ class MadeUpArena(Arena):
     def time(self, entrants: Sequence[Entrant], turns: tuple[int, float]) -> None:
         pass
 
-    def weigh(self, entrants: Sequence[Entrant]) -> None:
+    def weigh(self, entrants: Sequence[Entrant], at: Mapping[str, int] | None = None) -> None:
         pass
 
 
@@ -64,11 +63,18 @@ def entrant(candidate: Candidate) -> Entrant:
     ms = {"pytorch": 1.3, "ort": 1.0}[candidate.backend]
     ms *= 0.8 if candidate.settings.get("channels_last") else 1.0
     ms *= 0.9 if candidate.threads == 1 else 1.0
-    track = Track(key=candidate.key, batch=1, windows=[Window(generation=0, round=1, ms=(ms,) * 5)])
+    tail = 9.0 if candidate.threads == 1 else ms  # one call of ten
+    track = Track(key=candidate.key, batch=1, windows=[Window(generation=0, round=1, ms=(*(ms,) * 9, tail))])
     return Entrant(candidate=candidate, tracks={1: track}, ruling=Ruling(accuracy=0.9))
 
 
-def tuned(*backends: str, time_s: float = 60.0, halves: bool = False) -> MadeUpArena:
+def tuned(
+    *backends: str,
+    time_s: float = 60.0,
+    halves: bool = False,
+    budget: Budget | None = None,
+    threads: tuple[int, ...] | None = None,
+) -> MadeUpArena:
     files: dict[str, Artifact] = {
         "ort": open_artifact(shipped_root() / MODEL / f"{MODEL}.onnx"),
         "pytorch": open_artifact(shipped_root() / MODEL / f"{MODEL}.safetensors"),
@@ -77,8 +83,8 @@ def tuned(*backends: str, time_s: float = 60.0, halves: bool = False) -> MadeUpA
     if halves:
         known = replace(files["ort"], passport=replace(files["ort"].passport, precision="fp16"))
         alive.append(entrant(Candidate(backend="ort", artifact=known)))
-    standing = Standing(budget=Budget(), entrants=list(alive), baseline=alive[0])
-    settings = ChooseSettings(time_s=time_s)
+    standing = Standing(budget=budget or Budget(), entrants=list(alive), baseline=alive[0])
+    settings = ChooseSettings(time_s=time_s, threads=threads)
     arena, judge = MadeUpArena(settings, standing), LenientJudge()
     made: Any = judge
     Tuner(arena=arena, judge=made, baseline=alive[0], batches=(1,), settings=settings, tell=silent).run()
@@ -93,6 +99,12 @@ def test_what_is_slower_than_other_settings_of_its_file_is_out_and_the_best_shar
     assert len(left) == 2
     assert all(one.ruling is not None for one in left)
     assert {one.why_not for one in tried} == {None, "slower than other settings of ort fp32"}
+
+
+def test_settings_that_keep_to_the_latency_are_kept_before_those_that_are_faster_in_the_median() -> None:
+    for budget, threads in ((Budget(), 1), (Budget(within_ms=5.0), 2)):
+        tried = tuned("ort", budget=budget, threads=(2, 1)).standing.entrants[1:]
+        assert [one.candidate.threads for one in tried if one.why_not is None] == [threads] * 2
 
 
 def test_no_settings_are_tried_of_halves_that_are_computed_as_fp32_is() -> None:
@@ -117,22 +129,3 @@ def test_settings_that_there_is_no_time_for_are_told() -> None:
     untried = arena.standing.entrants[2:]
     assert untried
     assert {one.why_not for one in untried} == {"not tried: the time was up (--time 0)"}
-
-
-class SixteenRows(ClosedBay):
-    takes = EngineOpened(least=2, most=16)
-
-
-def test_a_file_is_timed_at_the_batches_that_it_takes_and_is_out_where_there_is_none(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def opened(openings: Sequence[OpenEngine], lost: dict[str, str], **_: object) -> dict[str, SixteenRows]:
-        return {one.candidate.key: SixteenRows() for one in openings}
-
-    monkeypatch.setattr("toolkit.choosing.arena.open_bays", opened)
-    file = Candidate(backend="ort", artifact=open_artifact(shipped_root() / MODEL / f"{MODEL}.onnx"))
-    pictures = ChoicePictures(file=Path("none"), source="none", count=0)
-    arena = Arena(pictures, ChooseSettings(), Standing(budget=Budget(memory_bytes=1)))
-    (some,), (none,) = arena.enter([file], (1, 8, 32)), arena.enter([file], (1, 32))
-    assert (list(some.tracks), some.why_not) == ([8], None)
-    assert none.why_not == "it takes batches of 2 to 16 only"
