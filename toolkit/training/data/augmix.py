@@ -25,9 +25,10 @@ _MOVES = 5  # operations below this number are moves
 def augmix(images: Tensor, share: float, draws: PictureDraws) -> Tensor:
     """Give about `share` of (N, C, H, W) uint8 pictures to AugMix."""
     chosen = torch.nonzero(draws.uniform() < share).flatten()
+    draws = draws.of(chosen)  # also of none: what is drawn after AugMix depends on no other picture
     if len(chosen) == 0:
         return images
-    plain, draws = images[chosen], draws.of(chosen)
+    plain = images[chosen]
     weights = -torch.log1p(-draws.uniform(_CHAINS))[..., None, None, None]
     weights /= weights.sum(0)  # of exponential draws: a Dirichlet draw with all concentrations 1
     mixed = torch.zeros(plain.shape)

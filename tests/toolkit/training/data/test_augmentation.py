@@ -38,6 +38,8 @@ OPERATIONS = {
     "colour": Recipe(name="x", colour=0.3),
     "cutout": Recipe(name="x", cutout_pixels=5),
     "augmix": Recipe(name="x", augmix=0.7),
+    # of the batches below the whole one has a picture that AugMix is given, and the other one has none
+    "rare augmix": Recipe(name="x", augmix=0.05, erasing=0.5),
     "crop-area": Recipe(name="x", crop_area=0.2),
     "randaugment": Recipe(name="x", randaugment=3, randaugment_level=20),
     "erasing": Recipe(name="x", erasing=0.5),
