@@ -8,6 +8,7 @@ a quarter of the trials go on. Imports optuna only when a search runs, and no to
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,6 +54,14 @@ class SearchRange:
     log: bool = False
     whole: bool = False
     choices: tuple[str, ...] = ()
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Return texts of what may be drawn: every choice, else a value in the middle."""
+        if self.choices or self.low is None or self.high is None:
+            return self.choices
+        middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        return (self.text(round(middle) if self.whole else middle),)
 
     @property
     def words(self) -> str:
@@ -131,23 +140,21 @@ def plan_search(
 ) -> SearchPlan:
     """Return the search of so many trials around a recipe: what it names in `over`, and given choices.
 
-    Raises CnnkitError for what no range is declared for, for several folds or seeds, which are no choice, and
-    where nothing is held out to compare on.
+    Raises CnnkitError for what no range is declared for, or is one value already, for several folds or seeds,
+    which are no choice, for several recipes, epochs or metrics, where a draw would be no recipe, and where
+    nothing is held out to compare on.
     """
     if not isinstance(trials, int) or not 1 <= trials <= MOST_TRIALS:
         raise CnnkitError(
             f"no search {trials!r}: it is how many trials, 1 to {MOST_TRIALS:,}; without one, a sweep "
             "tries every combination"
         )
-    for word, typed in (("fold", "--folds 5"), ("seed", "--seed 0,1,2")):
-        if len(fixed.get(word, ())) > 1:
-            raise CnnkitError(
-                f"a search draws one {word} for each trial, and would take the luckiest {word} for the best: "
-                f"search with one {word}, then sweep what it found with {typed}"
-            )
+    _refuse_several(fixed)
+    _refuse_single(fixed, over)
     changed = {word: values[0] for word, values in fixed.items() if len(values) == 1}
     fields = {setting.word for setting in recipes.settings().values()}
-    own = recipes.override(recipe, {word: text for word, text in changed.items() if word in fields})
+    changed = {word: text for word, text in changed.items() if word in fields}
+    own = recipes.override(recipe, changed)
     if own.validation_fraction == 0 and "fold" not in fixed:
         raise CnnkitError(
             "a search compares trials on held-out images, and the recipe holds none out: "
@@ -158,6 +165,8 @@ def plan_search(
     declared = [_declared(word, own) for word in dict.fromkeys(named) if word not in fixed]
     if not given and not declared:
         raise CnnkitError("there is nothing to search over: --over lr,batch, or several values of an option")
+    drawn = [one for one in (*given, *declared) if one.word in fields]
+    _insist_that_draws_are_recipes(recipe, changed, drawn)
     return SearchPlan(
         trials=trials,
         ranges=(*given, *declared),
@@ -166,6 +175,52 @@ def plan_search(
         seed=seed,
         ahead=ahead,
     )
+
+
+def _refuse_several(fixed: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise CnnkitError for several values of what one search has one of."""
+    for word, typed in (("fold", "--folds 5"), ("seed", "--seed 0,1,2")):
+        if len(fixed.get(word, ())) > 1:
+            raise CnnkitError(
+                f"a search draws one {word} for each trial, and would take the luckiest {word} for the best: "
+                f"search with one {word}, then sweep what it found with {typed}"
+            )
+    for word, why in (
+        ("recipe", "its ranges lie around the recipe's own values"),
+        ("epochs", "its trials are judged after shares of them"),
+        ("metric", "its trials are compared in it"),
+    ):
+        values = fixed.get(word, ())
+        if len(values) > 1:
+            raise CnnkitError(
+                f"a search has one --{word}, since {why}: search with --{word} {values[0]}, then with "
+                f"--{word} {values[1]}"
+            )
+
+
+def _refuse_single(fixed: Mapping[str, tuple[str, ...]], over: Sequence[str]) -> None:
+    """Raise CnnkitError for a field that is to be searched and has one value."""
+    for word in over:
+        if len(fixed.get(word, ())) == 1:
+            raise CnnkitError(
+                f"--over {word} draws values, and --{word} {fixed[word][0]} is a single one: leave one of "
+                f"them out, or give several to choose among, --{word} A,B"
+            )
+
+
+def _insist_that_draws_are_recipes(
+    recipe: Recipe, changed: Mapping[str, str], drawn: Sequence[SearchRange]
+) -> None:
+    """Raise CnnkitError where a draw makes no sense: tried are all values of any two of its ranges."""
+    usual = {one.word: one.samples[0] for one in drawn}
+    for pair in itertools.combinations_with_replacement(drawn, 2):
+        for one, other in itertools.product(*(part.samples for part in pair)):
+            values = {**usual, pair[0].word: one, pair[1].word: other}
+            try:
+                recipes.override(recipe, {**changed, **values})
+            except CnnkitError as error:
+                told = ", ".join(f"--{word} {text}" for word, text in values.items())
+                raise CnnkitError(f"this search would draw {told}, which no trial takes: {error}") from None
 
 
 def searchable() -> list[str]:

@@ -18,7 +18,7 @@ from toolkit.splits import Fold
 from toolkit.training import TrainingReport
 from toolkit.training import search as searching
 from toolkit.training.cells import CellPlan, CellResult, TrialJudge, _given_up, _judged
-from toolkit.training.search import SearchPlan, plan_search, run_search
+from toolkit.training.search import SearchPlan, SearchRange, plan_search, run_search
 from toolkit.training.sweep import sweep
 from toolkit.training.table import Table
 
@@ -77,7 +77,8 @@ def reported(*epochs: dict[str, float], selected: int = 1, **settings: str) -> T
 
 def plan(trials: int = 12, epochs: int = 9, **fixed: tuple[str, ...]) -> SearchPlan:
     recipe = Recipe(name="x", lr=0.9, batch=64, optimizer="sgd", epochs=epochs)
-    return plan_search(trials, recipe, fixed, ("lr", "batch"), seed=0)
+    over = tuple(word for word in ("lr", "batch") if len(fixed.get(word, ())) != 1)
+    return plan_search(trials, recipe, fixed, over, seed=0)
 
 
 def test_ranges_come_from_the_recipes_declarations_around_its_own_values() -> None:
@@ -92,13 +93,34 @@ def test_ranges_come_from_the_recipes_declarations_around_its_own_values() -> No
         plan_search(3, zoo.model("lenet").recipe("textbook"), {}, (), seed=0)
 
 
+@pytest.mark.parametrize(
+    ("fixed", "over", "said"),
+    [
+        (
+            {"lr": ("0.01",)},
+            ("lr", "batch"),
+            "--over lr draws values, and --lr 0.01 is a single one: leave one",
+        ),
+        ({}, ("lr", "momentum"), "draw --lr 0.001, --momentum 0.475, which .* the optimizer is adamw"),
+        ({}, ("momentum", "optimizer"), "--momentum 0.475, --optimizer adam, which no"),
+        ({"optimizer": ("sgd", "adam")}, ("momentum",), "draw --optimizer adam, --momentum 0.475, "),
+        ({"warmup-epochs": ("1",)}, ("schedule",), "--schedule one-cycle, .*one-cycle warms up by itself"),
+    ],
+)
+def test_what_no_trial_would_draw_or_take_is_refused_when_planned(
+    fixed: dict[str, tuple[str, ...]], over: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(CnnkitError, match=said):
+        plan_search(3, Recipe(name="x"), fixed, over, seed=0)
+
+
 def test_every_range_that_a_field_declares_lies_within_what_the_field_may_be() -> None:
-    found = plan_search(3, Recipe(name="x"), {}, tuple(searching.searchable()), seed=0)
+    words = tuple(word for word in searching.searchable() if word != "optimizer")  # others have no momentum
+    found = plan_search(3, Recipe(name="x", optimizer="sgd"), {}, words, seed=0)
     for one in found.ranges:
         distribution = one.distribution()
         if not one.choices:
             low, high = (one.text(getattr(distribution, end)) for end in ("low", "high"))
-            Recipe(name="x")
             assert one.value(low) <= one.value(high)
 
 
@@ -331,7 +353,7 @@ def test_a_trial_counts_as_the_epoch_that_was_kept(tmp_path: Path) -> None:
     table = table_of(tmp_path, fell, rose)
     assert table.best is not None
     assert table.best.values == {"lr": "1"}
-    given = plan(lr=("0", "1"))
+    given = replace(plan(), ranges=(SearchRange(word="lr", choices=("0", "1")),))
     results = [
         replace(one, values={**one.values, "batch": "64"}, by_epoch=(0.9, 0.2)) for one in table.results
     ]
@@ -339,11 +361,21 @@ def test_a_trial_counts_as_the_epoch_that_was_kept(tmp_path: Path) -> None:
     assert [trial.value for trial in study.trials] == [0.2, 0.5]
 
 
-@pytest.mark.parametrize(("word", "values"), [("fold", ("1/2", "2/2")), ("seed", ("0", "1", "2"))])
-def test_several_folds_or_seeds_are_no_choice_of_a_search(word: str, values: tuple[str, ...]) -> None:
-    with pytest.raises(CnnkitError, match=f"the luckiest {word} for the best: search with one {word}, then"):
-        plan(**{word: values})
-    assert plan(**{word: values[:1]}).ranges
+@pytest.mark.parametrize(
+    ("word", "values", "said"),
+    [
+        ("fold", ("1/2", "2/2"), "the luckiest fold for the best: search with one fold, then"),
+        ("seed", ("0", "1", "2"), "the luckiest seed for the best: search with one seed, then"),
+        ("recipe", ("default", "fast"), "its ranges lie around .*: search with --recipe default, then with"),
+        ("epochs", ("3", "9"), "one --epochs, since its trials are judged after shares of them"),
+        ("metric", ("accuracy", "loss"), "one --metric, since its trials are compared in it"),
+    ],
+)
+def test_what_a_search_has_one_of_is_no_choice_of_it(word: str, values: tuple[str, ...], said: str) -> None:
+    recipe = Recipe(name="x")
+    with pytest.raises(CnnkitError, match=said):
+        plan_search(3, recipe, {word: values}, ("lr",), seed=0)
+    assert plan_search(3, recipe, {word: values[:1]}, ("lr",), seed=0).ranges
 
 
 @pytest.mark.parametrize("text", ["", "0/5", "6/5", "1/1", "1/101", "a/b", "1-5"])
