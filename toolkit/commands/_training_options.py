@@ -45,6 +45,13 @@ start_options = cli.options(
     _option("teacher", metavar="MODEL|FILE"),
 )
 
+# which pictures of a data set are learned from, and how large they become
+part_options = cli.options(
+    _option("images"),
+    _option("fold", metavar="I/K"),
+    _option("size"),
+)
+
 training_options = cli.options(
     cli.name_option(options()["name"].help),
     _option("resume", is_flag=True),
@@ -64,9 +71,7 @@ training_options = cli.options(
     cli.dataset_option,
     cli.data_dir_option,
     reading_options,
-    _option("images"),
-    _option("fold", metavar="I/K"),
-    _option("size"),
+    part_options,
     cli.seed_option,
     cli.training_device_option,
     cli.threads_option,

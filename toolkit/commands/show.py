@@ -10,30 +10,39 @@ from rich.box import SIMPLE_HEAD
 
 from toolkit import cli
 from toolkit.artifacts import artifact_name
+from toolkit.commands._training_options import part_options, reading_options, start_options
+from toolkit.training import jobs
+from toolkit.training.recipes import settings
+from toolkit.transfer import IMAGENET
 
 if TYPE_CHECKING:
     from toolkit.inspection.layers import Layers
+
+# the ways of showing a network, each with the options that it heeds and another one does not
+_LAYERS, _FEATURES, _AUGMENTED = "the table of layers", "--features", "--augmented"
+_WAYS = (
+    (_LAYERS, {"batch", "training", "recipe", "classes", "channels", "pretrained", "untrained"}),
+    (_FEATURES, {"layers", "against", "out", "pretrained", "untrained"}),
+    (_AUGMENTED, {"changes", "dataset", "data_dir", "recipe", "out", *(jobs.options().keys() - {"seed"})}),
+)
+
+
+def _insist_that_all_is_heeded(way: str) -> None:
+    """Raise UsageError for what was typed and does nothing in this way of showing a network."""
+    for parameter in click.get_current_context().command.params:
+        name = str(parameter.name)
+        takers = [other for other, heeded in _WAYS if name in heeded]
+        if takers and way not in takers and cli.typed(name):
+            word = parameter.opts[0]
+            field = f"; --set {word.removeprefix('--')}=… is the recipe's" if name in settings() else ""
+            raise click.UsageError(f"{word} goes with {' and '.join(takers)}, not with {way}{field}")
 
 
 @click.command()
 @click.argument("model")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures at once.")
-@click.option(
-    "--augmented", is_flag=True, help="Draw pictures of the data set as the recipe shows them in training."
-)
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="FIELD=VALUE",
-    help="With --augmented: a recipe field, e.g. --set mixup=0.2.",
-)
-@cli.dataset_option
-@cli.data_dir_option
 @click.option("--training", is_flag=True, help="Also what a training step holds in memory.")
-@click.option(
-    "--recipe", "recipe_name", default="default", show_default=True, help="With --training, --augmented."
-)
+@click.option("--recipe", default="default", show_default=True, help="With --training, --augmented.")
 @click.option("--classes", type=click.IntRange(1), help="Classes (default: the model's).")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Channels (default: the model's).")
 @click.option(
@@ -46,45 +55,76 @@ if TYPE_CHECKING:
     "--layer", "layers", multiple=True, help="With --features (default: the first two activations)."
 )
 @click.option("--against", metavar="OTHER", help="With --features: a second model beside it.")
+@click.option(
+    "--augmented",
+    is_flag=True,
+    help="Draw pictures of the data set as training with these options shows them.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="With --augmented: a recipe field, e.g. --set mixup=0.2.",
+)
+@cli.options(cli.dataset_option, cli.data_dir_option, reading_options, part_options, start_options)
 @cli.report_option("--out", "The PNG to write.", ending=".png")
-@cli.options(cli.pretrained_option, cli.untrained_option, cli.seed_option)
+@cli.options(cli.untrained_option, cli.seed_option)
 @cli.options(cli.root_option, cli.model_file_option, cli.json_option)
 def show(
     *,
     model: str,
     batch: int,
-    augmented: bool,
-    changes: tuple[str, ...],
-    dataset: str | None,
-    data_dir: Path | None,
     training: bool,
-    recipe_name: str,
+    recipe: str,
     classes: int | None,
     channels: str | None,
     features: Path | None,
     layers: tuple[str, ...],
     against: str | None,
+    augmented: bool,
+    changes: tuple[str, ...],
+    dataset: str | None,
+    exclude: Path | None,
     out: Path | None,
-    pretrained: Path | None,
+    pretrained: str | None,
     untrained: bool,
     seed: int,
     root: Path,
     model_file: Path | None,
     as_json: bool,
+    **learning: Any,
 ) -> None:
     """Show the layers of MODEL: output shape, parameters, multiply-adds and bytes.
 
     With --features PICTURE: draw what its layers make of a picture. With --augmented: draw what
-    training shows it.
+    training shows it; options of `cnnkit train` that say which pictures, how large and from which weights go
+    with it alone, but for --pretrained FILE: published weights of a package's network are also looked at.
     """
-    if features is None and (layers or against or (out and not augmented)):
-        raise click.UsageError("--layer, --against and --out go with --features PICTURE")
-    if not augmented and (changes or dataset or data_dir):
-        raise click.UsageError("--set, --dataset and --data-dir go with --augmented")
-    cli.refuse_overwriting(out, read=(features, model, against))
+    if features is not None and augmented:
+        raise click.UsageError("--features and --augmented draw two sheets: one at a time")
+    way = _AUGMENTED if augmented else _FEATURES if features is not None else _LAYERS
+    _insist_that_all_is_heeded(way)
+    if way == _LAYERS and cli.typed("recipe") and not training:
+        raise click.UsageError("--recipe goes with --training and --augmented")
+    if way != _AUGMENTED and pretrained == IMAGENET:
+        raise click.UsageError("--pretrained takes a FILE; without one it goes with --augmented")
+    cli.refuse_overwriting(out, read=(features, model, against, pretrained, dataset, exclude))
     if augmented:
-        options = {"dataset": dataset, "data_dir": data_dir, "model_file": model_file}
-        _draw_augmented(model, recipe_name, changes, out, as_json=as_json, seed=seed, root=root, **options)
+        _draw_augmented(
+            model,
+            recipe,
+            changes,
+            out,
+            as_json=as_json,
+            dataset=dataset,
+            exclude=exclude,
+            pretrained=pretrained,
+            seed=seed,
+            root=root,
+            model_file=model_file,
+            **learning,
+        )
         return
     if features is not None:
         names = [model] + ([against] if against else [])
@@ -106,7 +146,7 @@ def show(
     found = show_layers(
         model,
         batch=batch,
-        training=recipe_name if training else None,
+        training=recipe if training else None,
         classes=classes,
         channels=int(channels) if channels else None,
         pretrained=pretrained,

@@ -75,8 +75,8 @@ def augmented(
     """Return the first pictures that a training of these options sees, exactly as it sees them.
 
     `changes` are recipe fields, and nothing else (CnnkitError); `options` those of a training (dataset,
-    data_dir, seed, images). Raises what `train` raises before its first step, MissingExtraError without
-    PyTorch.
+    columns, size, fold, pretrained). Raises what `train` raises before its first step, MissingExtraError
+    without PyTorch.
     """
     require_torch()
     import torch
@@ -84,14 +84,16 @@ def augmented(
     from toolkit.training.data.batches import InputTransform, MemoryBatches, epoch_order, tensors
     from toolkit.training.data.describing import describe
     from toolkit.training.data.mixing import mixed, mixes
-    from toolkit.training.data.prepare import prepare
+    from toolkit.training.data.prepare import prepare, pretrained_input
 
     fields = {word.replace("-", "_"): value for word, value in (changes or {}).items()}
     for name in fields.keys() - settings().keys():
         raise unknown_name("recipe field", name, [setting.word for setting in settings().values()])
     job = make_job(model, recipe=recipe, root=root, **options, **fields)
     prepared = prepare(job)
-    tell(describe(prepared))
+    for text in (describe(prepared), pretrained_input(job, prepared)):
+        if text:
+            tell(text)
     transform = InputTransform(preprocessing=prepared.preprocessing, device=torch.device("cpu"))
     labels = torch.from_numpy(prepared.learned.labels)
     order = epoch_order(labels, job.recipe, job.seed, 0)[: job.recipe.batch]

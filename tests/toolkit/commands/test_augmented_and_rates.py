@@ -13,19 +13,24 @@ import pytest
 from click.testing import CliRunner
 
 from cnnkit import front_door
+from toolkit.artifacts import shipped_root
 from toolkit.clusters.local import run_child
 from toolkit.inspection.augmented import augmented
 
 pytest.importorskip("torch")
 
+WEIGHTS = shipped_root() / "lenet-maxpool" / "lenet-maxpool.safetensors"
 SAMPLE = ("--dataset", "fashion-mnist-sample")
 
 
 def test_a_sheet_shows_what_training_shows_the_network(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     words = ["show", "lenet-relu", "--augmented", *SAMPLE, "--set", "mixup=1", "--set", "flip=no"]
+    words += ["--images", "60", "--fold", "1/3", "--size", "20", "--pretrained", str(WEIGHTS)]
     result = CliRunner().invoke(front_door.main, [*words, "--out", str(path), "--json"])
     assert result.exit_code == 0, result.output
+    assert "40 images to train on" in result.stderr
+    assert "input: 20×20 pixels with the pretrained network's mean" in result.stderr
     told = json.loads(result.stdout)
     assert told["sheet"] == str(path)
     assert path.stat().st_size > 10_000
@@ -46,8 +51,22 @@ def test_a_sheets_pictures_are_those_of_the_data_set_where_nothing_is_augmented(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--set", "mixup=1"), "--set, --dataset and --data-dir go with --augmented"),
+        (("--set", "mixup=1"), "--set goes with --augmented, not with the table of layers"),
+        (("--columns", "label=2"), "--columns goes with --augmented, not with the table of layers"),
+        (("--layer", "act1"), "--layer goes with --features, not with the table of layers"),
+        (("--recipe", "fast"), "--recipe goes with --training and --augmented"),
+        (("--pretrained",), "--pretrained takes a FILE; without one it goes with --augmented"),
         (("--augmented", "--set", "mixup"), "--set takes FIELD=VALUE, not 'mixup'"),
+        (
+            ("--augmented", "--untrained"),
+            "goes with the table of layers and --features, not with --augmented",
+        ),
+        (("--augmented", "--batch", "8"), "not with --augmented; --set batch=… is the recipe's"),
+        (("--augmented", "--features", "x.png"), "--features and --augmented draw two sheets"),
+        (
+            ("--features", "x.png", "--classes", "3"),
+            "--classes goes with the table of layers, not with --feat",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(words: tuple[str, ...], said: str) -> None:

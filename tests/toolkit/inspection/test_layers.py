@@ -172,10 +172,6 @@ def test_features_that_cannot_be_drawn_are_told_in_words(
     assert message in result.stderr
 
 
-def test_options_that_need_features_are_wrong_usage_without_it(run: Run) -> None:
-    assert run("show", "lenet", "--layer", "act1").exit_code == 2
-
-
 @pytest.mark.parametrize(
     ("source", "model", "first"),
     [
