@@ -133,10 +133,13 @@ class Session:
             self._recorder.epoch(done.records, self._judge.state_dict(), best=best)
         self._watcher.epoch(record)
         loop.next_epoch()
-        waited = record.epoch - (done.best_epoch or 0)
+        # a body that is still to learn, or begins to, is waited for as long as the head was
+        since = max(done.best_epoch or 0, recipe.unfreeze_at or 0)
+        waited = record.epoch - since
         if recipe.patience_epochs is not None and waited >= recipe.patience_epochs:
             done.stopped = True
-            self._tell(f"stopped early: no better epoch for {waited}, the best was {done.best_epoch}")
+            thawed = " since all layers learn" if since != done.best_epoch else ""
+            self._tell(f"stopped early: no better epoch for {waited}{thawed}, the best was {done.best_epoch}")
         guard = loop.setup.guard
         sound = guard is None or guard.is_sound(done.watch)
         if loop.progress.epoch < recipe.epochs and not done.stopped:

@@ -169,6 +169,14 @@ def test_a_body_is_frozen_and_then_learns(start: Outcome, make_job: Any, listene
     assert "all layers learn from here on: 61,706 parameters" in listener.said
 
 
+def test_patience_counts_from_where_the_body_begins_to_learn(make_job: Any, listener: Any) -> None:
+    changes = {**PLAIN, "epochs": 9, "unfreeze_at": 3, "patience_epochs": 2, "lr": 1e-30, "guard": False}
+    train(make_job("lenet-relu", images=100, changes=changes, freeze=True, threads=1), listener)
+    assert len(listener.records) == 5
+    stopped = "stopped early: no better epoch for 2 since all layers learn, the best was 1"
+    assert listener.said.count(stopped) == 1
+
+
 def test_thawing_what_was_not_frozen_is_refused(make_job: Any) -> None:
     with pytest.raises(CnnkitError, match="--unfreeze-at needs --freeze"):
         train(make_job(changes={"unfreeze_at": 1}))
