@@ -13,6 +13,9 @@ Select = Literal["best", "last"]
 Sampling = Literal["natural", "balanced"]
 Metric = Literal["accuracy", "balanced-accuracy", "macro-f1", "loss"]
 
+# what becomes of pixels whatever weights a training starts from
+OWN_PIXELS: tuple[Pixels, ...] = ("unit", "half")
+
 # Of what moves or blanks a picture: memory grows with the square. A run's own pictures bound it further.
 MOST_PIXELS = 128
 
@@ -42,7 +45,8 @@ class Recipe:
     """How a model is trained. Every field can be set on the command line or in a TOML file.
 
     `assumed` names the fields that a textbook recipe's source does not state, `changed` those that
-    a run set otherwise than the recipe of that name.
+    a run set otherwise than the recipe of that name. `own_pixels` tells that somebody asked for these
+    `pixels`, which become so even where a training starts from weights that know others.
     """
 
     name: str
@@ -180,6 +184,12 @@ class Recipe:
         ),
     ] = 1.0
     guard: Annotated[bool, About("Notice a diverging run, go back and lower the rate.")] = True
+    own_pixels: bool = False
     assumed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     source: str = ""
+
+    @property
+    def keeps_pixels(self) -> bool:
+        """Tell whether pixels become what the recipe says even where weights to start from know others."""
+        return self.own_pixels or self.pixels in OWN_PIXELS

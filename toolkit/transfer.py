@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from toolkit import zoo
 from toolkit.artifacts import hash_file, open_artifact, sidecar
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.fetching import download
+from toolkit.heads import heads, heads_with_dropout
 from toolkit.models import ModelSpec
 from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 IMAGENET = "imagenet"
 # of ImageNet's training pictures, in shares of 255: what torchvision's weights were trained with
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_MOST = 0.8  # what holds a greater share of a body's figures is the body, not a block of it
+_IMAGENET_STEM = (64, 3, 7, 7)  # the shape of its first convolution's weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,21 +82,20 @@ def load_pretrained(model: str, module: nn.Module, source: str, classes: Sequenc
     """Give a network's layers weights that were trained elsewhere; say what fits.
 
     `source` is `imagenet`, torchvision's weights for the resnets, or a file of weights. The head is left at
-    its start, unless the passport beside the file names the same `classes`. A first convolution for one
-    channel gets the sum over colours, which answers a grey picture alike. Layers of another shape keep their
-    start and are named. Raises NotFoundError where ImageNet's weights are neither cached nor reachable,
-    CnnkitError where nothing fits.
+    its start, unless the passport beside the file names the same `classes`, or they are those that weights
+    from this machine's cache were published with. A first convolution for one channel gets the sum over
+    colours, which answers a grey picture alike. Layers of another shape keep their start and are named.
+    Raises NotFoundError where ImageNet's weights are neither cached nor reachable, CnnkitError where nothing
+    fits.
     """
     said: list[str] = []
     path = _imagenet(model) if source == IMAGENET else Path(source)
     wanted = module.state_dict()
-    inside = {name for name, _ in head(module).named_parameters(prefix=head_name(module))}
+    inside = _inside(wanted, heads(module))
     body = {name: value for name, value in wanted.items() if name not in inside}
-    given = without_prefix(unwrap(read_weights(path), said), body, said)
-    spec = zoo.known(model)
-    given = as_built(spec, given, body) if spec else given
+    given = _given(model, path, body, said)
     known = known_input(source)
-    same_classes = known is not None and known.classes == tuple(classes)
+    same_classes = _known_classes(model, path, known) == tuple(classes)
     if known is not None and known.turned:
         given = _turned(given, wanted, source)
         said.append("its first layer takes red, green, blue in place of blue, green, red")
@@ -117,6 +117,42 @@ def load_pretrained(model: str, module: nn.Module, source: str, classes: Sequenc
     rest = f"left at their start: {few(left)}" if left else "the head too, since the classes are the same"
     said.append(f"{len(fitting)} of {len(wanted)} tensors from {path}; {rest}")
     return "; ".join(said)
+
+
+def _given(model: str, path: Path, body: Mapping[str, Tensor], said: list[str]) -> dict[str, Tensor]:
+    """Return a file's weights under the names of a network whose layers but its head are `body`."""
+    given = without_prefix(unwrap(read_weights(path), said), body, said)
+    spec = zoo.known(model)
+    return as_built(spec, given, body) if spec else given
+
+
+def _known_classes(model: str, path: Path, known: KnownInput | None) -> tuple[str, ...] | None:
+    """Return what weights tell apart, by their passport or as they were published; None where nobody says."""
+    spec = zoo.known(model)
+    published = spec.published if spec else None
+    if (known is None or known.classes is None) and published is not None and path in published.files():
+        return published.classes
+    return known.classes if known is not None else None
+
+
+def knows_stem(model: str, module: nn.Module, source: str) -> bool:
+    """Tell whether pretrained weights have a network's first convolution, for any number of channels.
+
+    A network with another stem, for smaller pictures, say, keeps its start there, and the size of the
+    pretrained network's pictures is not its own. Raises what `load_pretrained` raises where the file cannot
+    be read.
+    """
+    wanted = module.state_dict()
+    first = next((name for name, value in wanted.items() if value.ndim == 4), None)
+    if first is None:
+        return True
+    found: tuple[int, ...] = _IMAGENET_STEM
+    if source != IMAGENET:
+        body = {name: wanted[name] for name in wanted.keys() - _inside(wanted, heads(module))}
+        weight = _given(model, Path(source), body, []).get(first)
+        found = () if weight is None else tuple(weight.shape)
+    own = tuple(wanted[first].shape)
+    return (found[:1], found[2:]) == (own[:1], own[2:])
 
 
 def as_built(spec: ModelSpec, given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -147,7 +183,7 @@ def _turned(given: dict[str, Tensor], wanted: Mapping[str, Tensor], source: str)
 
 
 class Frozen:
-    """A network of which only the head learns: the other layers' weights and running statistics stay.
+    """A network of which only the heads learn: the other layers' weights and running statistics stay.
 
     Frozen layers compute as they will when they are used: nothing of them is dropped, no block is skipped,
     and batch norms normalise by their running statistics. `thaw` undoes all of it.
@@ -155,12 +191,12 @@ class Frozen:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        last = head(module)
-        kept = {id(parameter) for parameter in last.parameters()}
+        kept = {id(parameter) for last in heads(module).values() for parameter in last.parameters()}
         self._stopped = [p for p in module.parameters() if p.requires_grad and id(p) not in kept]
         for parameter in self._stopped:
             parameter.requires_grad_(False)
-        learning = {id(part) for top in head_with_dropout(module) for part in top.modules()}
+        tops = [top for tail in heads_with_dropout(module) for top in tail]
+        learning = {id(part) for top in tops for part in top.modules()}
         self._still = [part for part in module.modules() if id(part) not in learning]
         # before each call, since train() of the whole network turns its parts on again
         self._hook = module.register_forward_pre_hook(self._hold)
@@ -169,7 +205,9 @@ class Frozen:
     def sentence(self) -> str:
         """Say what learns."""
         count = sum(p.numel() for p in self._module.parameters() if p.requires_grad)
-        return f"only {head_name(self._module)} learns: {count:,} parameters"
+        names = list(heads(self._module))
+        learning = f"{names[0]} learns" if len(names) == 1 else f"{' and '.join(names)} learn"
+        return f"only {learning}: {count:,} parameters"
 
     def thaw(self) -> str:
         """Let all layers learn again; say how many figures do."""
@@ -185,91 +223,9 @@ class Frozen:
             part.training = False
 
 
-def head_with_dropout(module: nn.Module) -> tuple[nn.Module, ...]:
-    """Return the head behind the dropout that stands directly before it among the network's modules.
-
-    That dropout is part of how the head learns, not of what the layers before it answer. One that is
-    registered before another layer with parameters is not found, whenever it is called.
-    """
-    from torch import nn
-
-    last = head(module)
-    parts = list(module.modules())
-    found: list[nn.Module] = []
-    for part in reversed(parts[: parts.index(last)]):
-        if next(part.children(), None) is not None:
-            continue
-        if not isinstance(part, (nn.modules.dropout._DropoutNd, nn.Flatten, nn.Identity)):
-            break
-        found.append(part)
-    while found and not isinstance(found[-1], nn.modules.dropout._DropoutNd):
-        found.pop()
-    return (*reversed(found), last)
-
-
-def depths(module: nn.Module) -> dict[str, int]:
-    """Return for each parameter how many blocks lie between it and the head, whose own are at 0.
-
-    A block is a child of the network, such as a convolution. What holds nearly all of the body (`features`,
-    `backbone`), what holds the head and what holds nothing but numbered children (`layer1`) is no block: its
-    children are. A norm, or what a network holds beside its children, belongs to the block before it.
-    """
-    top = head_name(module)
-    body = _size(module) - _size(module.get_submodule(top))
-    blocks: list[_Block] = []
-    for block in _blocks(module, "", top, body):
-        if blocks and (block.joins or (blocks[0].joins and len(blocks) == 1 and not block.is_head)):
-            before = blocks.pop()
-            blocks.append(_Block(names=before.names + block.names, joins=block.joins and before.joins))
-        else:
-            blocks.append(block)
-    return {name: depth for depth, block in enumerate(reversed(blocks)) for name in block.names}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Block:
-    """Parameters by name that learn at one rate; `joins` tells that they belong to the block before them."""
-
-    names: tuple[str, ...]
-    joins: bool
-    is_head: bool = False
-
-
-def _blocks(part: nn.Module, path: str, top: str, body: int) -> Iterator[_Block]:
-    """Yield the blocks of a part that is none itself, in order; `body` is how much the whole body holds."""
-    own = tuple(name for name, _ in part.named_parameters(path, recurse=False))
-    if own:
-        yield _Block(names=own, joins=path != top, is_head=path == top)
-    for word, child in part.named_children():
-        inner = f"{path}.{word}" if path else word
-        inside = [word for word, one in child.named_children() if next(one.parameters(), None) is not None]
-        numbered = all(word.isdigit() for word in inside) and (not path or not word.isdigit())
-        if inside and (top.startswith(f"{inner}.") or numbered or _size(child) > _MOST * body):
-            yield from _blocks(child, inner, top, body)
-        elif named := dict(child.named_parameters(inner)):
-            thin = all(parameter.ndim < 2 for parameter in named.values())
-            yield _Block(names=tuple(named), joins=thin and inner != top, is_head=inner == top)
-
-
-def _size(part: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in part.parameters())
-
-
-def head_name(module: nn.Module) -> str:
-    """Return the path of the last layer that holds parameters: the one whose outputs are the classes."""
-    named = [
-        path
-        for path, part in module.named_modules()
-        if next(part.parameters(recurse=False), None) is not None
-    ]
-    if not named:
-        raise CnnkitError("the network has no layer that learns")
-    return str(named[-1])
-
-
-def head(module: nn.Module) -> nn.Module:
-    """Return the last layer that holds parameters."""
-    return module.get_submodule(head_name(module))
+def _inside(names: Iterable[str], paths: Iterable[str]) -> set[str]:
+    """Return the names of weights that lie in a part at one of these paths."""
+    return {name for name in names if any(not path or name.startswith(f"{path}.") for path in paths)}
 
 
 def pretrained_hash(model: str, source: str) -> str:

@@ -14,8 +14,9 @@ from toolkit import zoo
 from toolkit.artifacts import hash_file, open_artifact
 from toolkit.checkpoints import load_state, new_passport, save_checkpoint
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.heads import heads
 from toolkit.preprocessing import Preprocessing
-from toolkit.transfer import Frozen, head_name, known_input, load_pretrained
+from toolkit.transfer import Frozen, known_input, load_pretrained
 
 torch = pytest.importorskip("torch")
 
@@ -112,7 +113,7 @@ def test_imagenet_without_a_network_says_which_file_to_bring(
 
 def test_frozen_layers_stay_exactly_as_they_were_while_the_head_learns() -> None:
     module = resnet()
-    assert head_name(module) == "fc"
+    assert list(heads(module)) == ["fc"]
     frozen = Frozen(module)
     assert frozen.sentence == "only fc learns: 5,130 parameters"
     before = {key: value.clone() for key, value in module.state_dict().items()}

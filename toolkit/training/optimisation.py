@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from toolkit.heads import depths
 from toolkit.recipes import Recipe
-from toolkit.transfer import depths
 
 # torch's own OneCycleLR: 30 % of the way up from lr / 25, then down to a 10,000th of that
 _RISE, _START, _END = 0.3, 1 / 25, 1 / 25 / 1e4

@@ -161,7 +161,8 @@ def find(spec: ModelSpec, named: str) -> Recipe:
 def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """Return a recipe with fields changed by name (dashes or underscores), from text or values.
 
-    Changing the optimizer drops a momentum that the new one does not know, unless it is given, too.
+    Changing the optimizer drops a momentum that the new one does not know, unless it is given, too. Pixels
+    that are given are asked for, also where they are the recipe's.
     """
     known = settings()
     values: dict[str, Any] = {}
@@ -170,11 +171,12 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         if name not in known:
             raise unknown_name("recipe field", word, [s.word for s in known.values()])
         values[name] = known[name].parse(given)
+    own_pixels = recipe.own_pixels or "pixels" in values
     if values.get("optimizer", "sgd") != "sgd":
         values = {"momentum": 0.0, "nesterov": False, **values}
     values = {name: value for name, value in values.items() if value != getattr(recipe, name)}
     changed = tuple(dict.fromkeys((*recipe.changed, *values)))
-    return check(dataclasses.replace(recipe, **values, changed=changed))
+    return check(dataclasses.replace(recipe, **values, own_pixels=own_pixels, changed=changed))
 
 
 def check(recipe: Recipe) -> Recipe:

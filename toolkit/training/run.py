@@ -24,7 +24,7 @@ from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import release
 from toolkit.training.process.watchdog import Watchdog
 from toolkit.training.record import left_out
-from toolkit.training.record.facts import SCHEME, RunFacts, differences, identity
+from toolkit.training.record.facts import RunFacts, differences, identity, scheme_of
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.pictures import note_pictures
 
@@ -146,7 +146,8 @@ def _folder(job: Job, asked: RunFacts, watcher: Watcher, ranks: Ranks) -> RunFol
         folder = RunFolder.new(runs)
         threads = _threads(job.threads or _divided(ranks, watcher))
         count = ranks.seat.count
-        folder.begin(replace(asked, threads=threads, ranks=count, torch=version("torch"), scheme=SCHEME))
+        scheme = scheme_of(job)
+        folder.begin(replace(asked, threads=threads, ranks=count, torch=version("torch"), scheme=scheme))
         return folder
     folder = RunFolder.unfinished(runs, asked)
     begun = folder.facts()
@@ -157,8 +158,8 @@ def _folder(job: Job, asked: RunFacts, watcher: Watcher, ranks: Ranks) -> RunFol
         others.append(
             f"{begun.ranks} rank{'s' if begun.ranks > 1 else ''} and goes on with {ranks.seat.count}"
         )
-    if begun.scheme != SCHEME:
-        others.append("draws, schedules or averages of another release")
+    if begun.scheme != scheme_of(job):
+        others.append("draws, schedules, averages or input of another release")
     if any(begun.kept.get("compute", {}).values()):
         others.append("kernels that this release does not have")
     for what in others:

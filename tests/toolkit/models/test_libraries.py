@@ -21,6 +21,7 @@ from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.preprocessing import fit_pixels, normalise
 from toolkit.published import import_published
+from toolkit.transfer import load_pretrained
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
@@ -271,6 +272,23 @@ def test_training_starts_from_scratch_and_says_so_or_from_a_file_by_another_reci
     missing = cnnkit(*words, "--pretrained")
     assert missing.exit_code == 1
     assert "without --pretrained training starts from scratch" in missing.stderr
+
+
+def test_published_weights_of_the_cache_keep_their_head_where_the_classes_are_the_same(weights: Path) -> None:
+    spec = zoo.model(TINY)
+    assert spec.published is not None
+    assert spec.published.classes is not None
+    kept = spec.published.files()[0]
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(weights.read_bytes())
+    module = spec.build(3, spec.classes)
+    for path, classes, same in (
+        (kept, spec.published.classes, True),
+        (kept, spec.published.classes[::-1], False),
+        (weights, spec.published.classes, False),  # a file from anywhere may tell other classes apart
+    ):
+        said = load_pretrained(TINY, module, str(path), classes)
+        assert ("the head too, since the classes are the same" in said) == same
 
 
 def test_published_weights_are_imported_by_name(weights: Path, tmp_path: Path) -> None:

@@ -13,17 +13,18 @@ torch = pytest.importorskip("torch")
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.checkpoints import load_state, new_passport, save_checkpoint  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
+from toolkit.heads import depths, heads  # noqa: E402
 from toolkit.models import Published, Recipe  # noqa: E402
+from toolkit.modules import shadow  # noqa: E402
 from toolkit.preprocessing import Preprocessing  # noqa: E402
-from toolkit.training import Outcome, Watcher  # noqa: E402
+from toolkit.training import Outcome, Watcher, recipes  # noqa: E402
 from toolkit.training.data import features  # noqa: E402
-from toolkit.training.data.prepare import prepare  # noqa: E402
+from toolkit.training.data.prepare import prepare, pretrained_input  # noqa: E402
 from toolkit.training.diagnostics import has_finite_weights  # noqa: E402
 from toolkit.training.optimisation import optimizer_of  # noqa: E402
 from toolkit.training.progress import Progress  # noqa: E402
 from toolkit.training.readiness import make_ready  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
-from toolkit.transfer import depths  # noqa: E402
 
 PLAIN = {"epochs": 1, "flip": False, "shift_pixels": 0, "batch": 50}
 
@@ -36,7 +37,7 @@ def start(make_job: Any) -> Outcome:
 def test_size_normalisation_and_head_are_those_of_the_pretrained_network(
     start: Outcome, make_job: Any, listener: Any
 ) -> None:
-    still = {**PLAIN, "lr": 1e-30, "pixels": "standardise"}
+    still = {**PLAIN, "lr": 1e-30}
     job = make_job("lenet-relu", images=200, changes=still, pretrained=str(start.checkpoint.path), threads=1)
     outcome = train(job, listener)
     known, kept = start.checkpoint.passport.preprocessing, outcome.checkpoint.passport.preprocessing
@@ -51,7 +52,7 @@ def test_size_normalisation_and_head_are_those_of_the_pretrained_network(
     assert asked.checkpoint.passport.preprocessing.mean == (0.0,)  # type: ignore[union-attr]
 
 
-def test_published_pixels_give_way_to_the_pretrained_network_s_and_typed_ones_keep_its_size(
+def test_pretrained_weights_decide_size_and_pixels_unless_those_were_asked_for_or_the_stem_is_another(
     tmp_path: Path, make_job: Any
 ) -> None:
     known = Preprocessing(
@@ -59,7 +60,9 @@ def test_published_pixels_give_way_to_the_pretrained_network_s_and_typed_ones_ke
     )
     path = tmp_path / "start.safetensors"
     spec = zoo.model("lenet-relu")
-    save_checkpoint(path, {}, new_passport(spec, preprocessing=known, classes=("a", "b"), trained=True))
+    state = spec.build(3, 2).state_dict()
+    passport = new_passport(spec, preprocessing=known, classes=("a", "b"), trained=True)
+    save_checkpoint(path, state, passport)
     job = make_job("lenet-relu", images=40, pretrained=str(path))
     published = Published(
         preprocessing=Preprocessing(size=(28, 28), channels=1),
@@ -68,15 +71,37 @@ def test_published_pixels_give_way_to_the_pretrained_network_s_and_typed_ones_ke
         load=lambda _: torch.nn.Identity(),
     )
 
-    def prepared(pixels: str, *changed: str) -> Preprocessing:
-        recipe = dataclasses.replace(job.recipe, pixels=pixels, changed=changed)
+    def prepared(usual: str, **asked: str) -> Preprocessing:
+        recipe = recipes.override(dataclasses.replace(job.recipe, pixels=usual), asked)
         model = dataclasses.replace(spec, published=published)
         return prepare(dataclasses.replace(job, recipe=recipe, model=model)).preprocessing
 
-    kept, typed, named = prepared("published"), prepared("half", "pixels"), prepared("half")
+    kept = prepared("published")
     assert (kept.size, kept.mean, kept.std) == ((20, 24), (0.25,), (0.5,))
-    assert (typed.size, typed.mean) == ((20, 24), (0.5,))
-    assert (named.size, named.mean) == ((28, 28), (0.5,))
+    # asked for, also where the recipe has them, and of a recipe with pixels of its own
+    for found, mean in (
+        (prepared("published", pixels="half"), 0.5),
+        (prepared("published", pixels="published"), 0.0),
+        (prepared("half"), 0.5),
+    ):
+        assert (found.size, found.mean) == ((20, 24), (mean,))
+    assert prepared("published", pixels="standardise").mean[0] not in (0.0, 0.25)
+    save_checkpoint(path, {**state, "conv1.weight": torch.zeros(6, 3, 3, 3)}, passport)
+    other = prepared("published")
+    assert (other.size, other.mean) == ((28, 28), (0.25,))
+
+
+@pytest.mark.parametrize(("model", "side"), [("resnet18", 224), ("resnet18-cifar", 32)])
+def test_imagenets_size_is_not_that_of_a_stem_for_small_pictures(
+    model: str, side: int, make_job: Any
+) -> None:
+    job = make_job(model, "finetune", images=40, pretrained="imagenet")
+    prepared = prepare(job)
+    assert prepared.preprocessing.size == (side, side)
+    said = pretrained_input(job, prepared)
+    assert said is not None
+    assert said.startswith(f"input: {side}×{side} ")
+    assert ("its first convolution is its own" in said) == (side == 32)
 
 
 def test_a_body_that_would_never_be_let_learn_is_refused(make_job: Any) -> None:
@@ -134,15 +159,63 @@ class Flattening(torch.nn.Module):
         return self.head(x.mean(2).flatten(1) if self.pools else torch.flatten(x, 1))
 
 
-@pytest.mark.parametrize("pools", [False, True])
-def test_a_function_between_dropout_and_head_is_part_of_what_learns_or_computed_each_time(
-    pools: bool, make_job: Any, listener: Any
+class Distilled(torch.nn.Module):
+    """A network that averages the answers of two heads, which it names as timm's networks name theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Conv2d(1, 4, 28)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.heads = torch.nn.ModuleList([torch.nn.Linear(4, 10)])
+        self.drop = torch.nn.Dropout()
+        self.head_dist = torch.nn.Linear(4, 10)
+        self.after = torch.nn.Linear(10, 10)
+
+    def get_classifier(self) -> Any:
+        return self.heads, self.head_dist
+
+    def forward(self, x: Any) -> Any:
+        x = self.norm(self.body(x)).flatten(1)
+        return self.after((self.heads[0](x) + self.head_dist(self.drop(x))) / 2)
+
+
+@pytest.mark.parametrize(
+    ("build", "wanted"),
+    [
+        (lambda: Flattening(pools=False), "were computed once"),
+        (lambda: Flattening(pools=True), "or more than a layer comes after them"),
+        (Distilled, "only heads.0 and head_dist learn: 100 parameters"),
+        (Distilled, "the frozen layers compute in each epoch: 2 heads learn from what they answer"),
+    ],
+)
+def test_what_heads_learn_from_is_computed_once_where_nothing_but_one_of_them_comes_after_it(
+    build: Any, wanted: str, make_job: Any, listener: Any
 ) -> None:
     job = make_job(images=100, changes={**PLAIN, "guard": False}, freeze=True, threads=1)
-    model = dataclasses.replace(job.model, build=lambda channels, classes: Flattening(pools=pools))
+    model = dataclasses.replace(job.model, build=lambda channels, classes: build())
     train(dataclasses.replace(job, model=model), listener)
-    wanted = "or more than a layer comes after them" if pools else "were computed once"
     assert any(wanted in line for line in listener.said)
+
+
+def test_every_head_is_at_the_end_whatever_is_registered_behind_it() -> None:
+    found = depths(Distilled())
+    assert [name for name, depth in found.items() if depth == 0] == [
+        *("heads.0.weight", "heads.0.bias", "head_dist.weight", "head_dist.bias")
+    ]
+    assert (found["after.weight"], found["norm.weight"], found["body.weight"]) == (1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("deit_tiny_distilled_patch16_224", {"head", "head_dist"}),
+        ("crossvit_tiny_240", {"head.0", "head.1"}),
+        ("test_resnet", {"fc"}),
+    ],
+)
+def test_heads_are_those_that_timm_names(name: str, wanted: set[str]) -> None:
+    pytest.importorskip("timm", reason="timm is not installed (extra timm)")
+    assert set(heads(shadow(zoo.model(f"timm:{name}").build, 3, 5))) == wanted
 
 
 def test_what_is_random_before_the_head_is_drawn_anew_each_time(make_job: Any, listener: Any) -> None:

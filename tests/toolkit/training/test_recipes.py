@@ -19,7 +19,7 @@ PLAIN = Recipe(name="plain")
 
 
 def test_every_field_but_the_descriptive_ones_can_be_set() -> None:
-    fixed = {"name", "assumed", "changed", "source"}
+    fixed = {"name", "assumed", "changed", "source", "own_pixels"}
     assert set(settings()) == {field.name for field in dataclasses.fields(Recipe)} - fixed
 
 

@@ -21,8 +21,9 @@ from toolkit.artifacts import hash_file, sidecar  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError  # noqa: E402
 from toolkit.training import run, session  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
+from toolkit.training.recipes import override  # noqa: E402
 from toolkit.training.record import facts  # noqa: E402
-from toolkit.training.record.facts import differences, identity  # noqa: E402
+from toolkit.training.record.facts import differences, identity, scheme_of  # noqa: E402
 from toolkit.training.record.folder import RunFolder  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 from toolkit.transfer import KnownInput  # noqa: E402
@@ -179,6 +180,21 @@ def test_equal_pictures_by_another_path_are_the_same_run(job: Any) -> None:
     )
 
 
+def test_pixels_that_were_asked_for_make_another_run_where_weights_know_others(job: Any) -> None:
+    asking = dataclasses.replace(job, recipe=override(job.recipe, {"pixels": job.recipe.pixels}))
+    assert differences(identity(asking, "equal"), identity(job, "equal")) == []
+    now, then = (identity(dataclasses.replace(one, pretrained="x"), "equal") for one in (asking, job))
+    assert differences(now, then) == ["own_pixels False, now True"]
+
+
+def test_only_runs_whose_weights_a_release_changes_are_of_another_scheme(job: Any) -> None:
+    old, *new = (
+        scheme_of(dataclasses.replace(job, recipe=override(job.recipe, changes), freeze=True))
+        for changes in ({}, {"augmix": 0.1}, {"patience_epochs": 1, "unfreeze_at": 1})
+    )
+    assert {*new, scheme_of(dataclasses.replace(job, pretrained="x"))} == {old + 1}
+
+
 def test_going_on_with_another_torch_draws_or_kernels_is_said(job: Any, listener: Any) -> None:
     with pytest.raises(CnnkitError):
         train(job, Stopper(5))
@@ -189,7 +205,7 @@ def test_going_on_with_another_torch_draws_or_kernels_is_said(job: Any, listener
     path.write_text(json.dumps({**told, **older}))
     train(dataclasses.replace(job, resume=True), listener)
     notes = [line for line in listener.said if line.startswith("note: the run was begun with ")]
-    for note, what in zip(notes, ("torch 1.0 and", "draws, schedules or", "kernels that this"), strict=True):
+    for note, what in zip(notes, ("torch 1.0 and", "draws, schedules,", "kernels that this"), strict=True):
         assert note.startswith(f"note: the run was begun with {what} ")
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.figures import bytes_text
+from toolkit.heads import heads_with_dropout
 from toolkit.outputs import logits_of
 from toolkit.recipes import Recipe
 from toolkit.telling import Tell
@@ -17,7 +18,6 @@ from toolkit.training.compute.format import Compute
 from toolkit.training.data.augmentation import augmenting
 from toolkit.training.data.batches import Batches, epoch_order
 from toolkit.training.data.mixing import mixing
-from toolkit.transfer import head_with_dropout
 
 # more features than that are computed anew in each epoch
 _MOST_BYTES = 2 << 30
@@ -75,7 +75,10 @@ def frozen_features(
         changing = ", ".join(words)
         tell(f"{again}, since {changing} would change the pictures; without, they would compute once")
         return None
-    tail = head_with_dropout(module)
+    tail, *more = heads_with_dropout(module)
+    if more:
+        tell(f"{again}: {len(more) + 1} heads learn from what they answer")
+        return None
     learner: nn.Module | None = None
     seen: list[Tensor] = []
     reached: list[Tensor] = []

@@ -14,15 +14,13 @@ from toolkit.images import Levels
 from toolkit.listings.parts import Member
 from toolkit.listings.records import Record
 from toolkit.models import Published, Recipe
+from toolkit.modules import shadow
 from toolkit.preprocessing import Preprocessing, fit_batch
 from toolkit.splits import evenly, held_out
 from toolkit.training import Job, Watcher
 from toolkit.training.data.own import listed_members, load_own, record_uses
 from toolkit.training.data.statistics import pixel_figures
-from toolkit.transfer import KnownInput, known_input
-
-# what a recipe's pixels become whatever weights it starts from
-_OWN_PIXELS = ("unit", "half")
+from toolkit.transfer import KnownInput, known_input, knows_stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +43,8 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     """Load a job's data set. Raises NotFoundError, or CnnkitError where it cannot be trained on."""
     watcher = watcher or Watcher()
     channels, height, width = job.model.input_shape
-    known = _known(job)
-    size = job.size or (known.size if known else (height, width))
+    known = known_input(job.pretrained) if job.pretrained else None
+    size = job.size or (known.size if known and _takes_known_size(job) else (height, width))
     spec = dataset_of(job.dataset_name)
     held: tuple[Member, ...] = ()
     levels: Levels | None = None
@@ -132,28 +130,31 @@ def _unlearned(data: Dataset, learned: tuple[Split | None, ...], watcher: Watche
     return replace(data, test=data.test.take(np.array(kept, dtype=np.int64)))
 
 
-def _known(job: Job) -> KnownInput | None:
-    """Return what the job's pretrained weights say of their pictures, the size even where pixels were typed.
-
-    A recipe of the zoo that has pixels of its own decides both.
-    """
-    own = job.recipe.pixels in _OWN_PIXELS and "pixels" not in job.recipe.changed
-    return known_input(job.pretrained) if job.pretrained and not own else None
+def _takes_known_size(job: Job) -> bool:
+    """Tell whether the size of the pictures that a job's pretrained weights know suits its network."""
+    module = shadow(job.model.build, job.model.input_shape[0], job.model.classes)
+    return job.pretrained is None or knows_stem(job.model.name, module, job.pretrained)
 
 
 def pretrained_input(job: Job, prepared: PreparedData) -> str | None:
-    """Say that pictures become what the pretrained network knows, where they do."""
-    if _known(job) is None:
+    """Say what pictures become where pretrained weights know them: what of that is theirs, and what not."""
+    known = known_input(job.pretrained) if job.pretrained else None
+    if known is None:
         return None
     height, width = prepared.preprocessing.size
     own = f"pixels as --pixels {job.recipe.pixels} has them"
     figures = "pixels with the pretrained network's mean and deviation"
+    stem = (
+        ""
+        if job.size or known.size == (height, width)
+        else " (its own size, as its first convolution is its own)"
+    )
     advice = "" if job.size else "; --size N takes other pictures, fewer pixels being faster"
-    return f"input: {height}×{width} {own if job.recipe.pixels in _OWN_PIXELS else figures}{advice}"
+    return f"input: {height}×{width}{stem} {own if job.recipe.keeps_pixels else figures}{advice}"
 
 
 def _as_known(preprocessing: Preprocessing, known: KnownInput | None, recipe: Recipe) -> Preprocessing:
-    if known is None or recipe.pixels in _OWN_PIXELS:
+    if known is None or recipe.keeps_pixels:
         return preprocessing
     same = known.of_channels(preprocessing.channels)
     return replace(preprocessing, mean=same.mean, std=same.std)

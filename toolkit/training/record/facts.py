@@ -14,7 +14,7 @@ from toolkit.artifacts import hash_file
 from toolkit.checkpoints import model_file_hash
 from toolkit.images import Levels
 from toolkit.listings.records import Record
-from toolkit.recipes import Recipe
+from toolkit.recipes import OWN_PIXELS, Recipe
 from toolkit.schema import Positive, Seed
 from toolkit.training import Job, Loader
 from toolkit.training.compute.format import Compute
@@ -22,8 +22,8 @@ from toolkit.transfer import IMAGENET, known_input
 
 # what an equal run need not share: what it was begun with, and what only describes a recipe
 _BEGUN_WITH = {"threads", "ranks", "torch", "scheme", "compute", "kept"}
-# of draws, schedules and averages: raised where equal seeds and recipes give other weights than before
-SCHEME = 2
+# of draws, schedules, averages and input: raised where equal seeds and recipes give other weights than before
+_SCHEME, _SCHEME_OF_SOME = 2, 3
 # the same batches come from all of them
 _LOADING = {"loader"}
 _DESCRIPTIVE = {"changed", "name", "source", "assumed"}
@@ -60,9 +60,19 @@ class RunFacts:
     threads: Positive | None = None
     ranks: Positive = 1
     torch: str | None = None
-    scheme: int = 1  # SCHEME of the release; the first ones did not tell it
+    scheme: int = 1  # that of the job in its release; the first ones did not tell it
     compute: Compute | None = None
     kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+def scheme_of(job: Job) -> int:
+    """Return the number of the draws, schedules, averages and input that a job has in this release.
+
+    Jobs whose weights a change leaves alone keep their number.
+    """
+    recipe = job.recipe
+    waits = recipe.patience_epochs is not None and recipe.unfreeze_at is not None
+    return _SCHEME_OF_SOME if recipe.augmix or waits or job.pretrained else _SCHEME
 
 
 def identity(
@@ -130,6 +140,8 @@ def differences(asked: RunFacts, begun: RunFacts) -> list[str]:
         ignored.add("pretrained")
     if begun.pretrained and begun.pretrained_hash is None:
         ignored.add("pretrained_hash")  # of a release that knew the path alone
+    if not asked.pretrained or asked.recipe.pixels in OWN_PIXELS:
+        ignored.add("own_pixels")  # asked for or not, these recipes' pixels are the same
     if asked.loss_weights and asked.loss_weights == begun.loss_weights:
         ignored.add("class_weights")
     return [

@@ -1,0 +1,138 @@
+"""A network's heads, whose outputs are the classes, and how deep below them its other layers lie."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import CnnkitError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_MOST = 0.8  # what holds a greater share of a body's figures is the body, not a block of it
+
+
+def heads(module: nn.Module) -> dict[str, nn.Module]:
+    """Return, by path, the layers whose outputs are the classes: several where a network averages theirs.
+
+    They are what a network calls its classifier by itself, as timm's do, else the last layer that holds
+    parameters. Raises CnnkitError where no layer does.
+    """
+    parts = dict(module.named_modules())
+    called = {id(part) for part in _layers_in(_classifier(module))}
+    found = {path: part for path, part in parts.items() if path and id(part) in called}
+    if found:
+        return found
+    learning = [
+        path for path, part in parts.items() if next(part.parameters(recurse=False), None) is not None
+    ]
+    if not learning:
+        raise CnnkitError("the network has no layer that learns")
+    return {learning[-1]: parts[learning[-1]]}
+
+
+def _classifier(module: nn.Module) -> Any:
+    """Return what a network answers when it is asked for its classifier; None where it cannot be asked."""
+    ask: Any = getattr(module, "get_classifier", None)
+    if not callable(ask):
+        return None
+    try:
+        inspect.signature(ask).bind()
+    except TypeError:  # a method of the same name that wants something
+        return None
+    return ask()
+
+
+def _layers_in(found: Any) -> Iterator[nn.Module]:
+    """Yield the layers that learn in a layer, or in several in a row."""
+    from torch import nn
+
+    if isinstance(found, (tuple, list, nn.ModuleList)):
+        for part in found:
+            yield from _layers_in(part)
+    elif isinstance(found, nn.Module) and next(found.parameters(), None) is not None:
+        yield found
+
+
+def heads_with_dropout(module: nn.Module) -> tuple[tuple[nn.Module, ...], ...]:
+    """Return each head behind the dropout that stands directly before it among the network's modules.
+
+    That dropout is part of how the head learns, not of what the layers before it answer. One that is
+    registered before another layer with parameters is not found, whenever it is called.
+    """
+    parts = list(module.modules())
+    return tuple((*_dropout_before(last, parts), last) for last in heads(module).values())
+
+
+def _dropout_before(last: nn.Module, parts: Sequence[nn.Module]) -> list[nn.Module]:
+    from torch import nn
+
+    found: list[nn.Module] = []
+    for part in reversed(parts[: parts.index(last)]):
+        if next(part.children(), None) is not None:
+            continue
+        if not isinstance(part, (nn.modules.dropout._DropoutNd, nn.Flatten, nn.Identity)):
+            break
+        found.append(part)
+    while found and not isinstance(found[-1], nn.modules.dropout._DropoutNd):
+        found.pop()
+    return found[::-1]
+
+
+def depths(module: nn.Module) -> dict[str, int]:
+    """Return for each parameter how many blocks lie between it and the heads, whose own are at 0.
+
+    A block is a child of the network, such as a convolution. What holds nearly all of the body (`features`,
+    `backbone`), what holds the head and what holds nothing but numbered children (`layer1`) is no block: its
+    children are. A norm, or what a network holds beside its children, belongs to the block before it.
+    """
+    tops = heads(module)
+    body = _size(module) - sum(map(_size, tops.values()))
+    blocks: list[_Block] = []
+    last: list[str] = []
+    for block in _blocks(module, "", tops, body):
+        if block.is_head:
+            last += block.names
+        elif blocks and (block.joins or (blocks[0].joins and len(blocks) == 1)):
+            before = blocks.pop()
+            blocks.append(_Block(names=before.names + block.names, joins=block.joins and before.joins))
+        else:
+            blocks.append(block)
+    found = {name: depth for depth, block in enumerate(reversed(blocks), 1) for name in block.names}
+    return {**found, **dict.fromkeys(last, 0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """Parameters by name that learn at one rate; `joins` tells that they belong to the block before them."""
+
+    names: tuple[str, ...]
+    joins: bool
+    is_head: bool = False
+
+
+def _blocks(part: nn.Module, path: str, tops: Mapping[str, nn.Module], body: int) -> Iterator[_Block]:
+    """Yield the blocks of a part that is none itself, in order; `body` is how much the whole body holds."""
+    own = tuple(name for name, _ in part.named_parameters(path, recurse=False))
+    if own:
+        yield _Block(names=own, joins=path not in tops, is_head=path in tops)
+    for word, child in part.named_children():
+        inner = f"{path}.{word}" if path else word
+        named = tuple(name for name, _ in child.named_parameters(inner))
+        inside = [word for word, one in child.named_children() if next(one.parameters(), None) is not None]
+        numbered = all(word.isdigit() for word in inside) and (not path or not word.isdigit())
+        holds = any(top.startswith(f"{inner}.") for top in tops)
+        if inner in tops:
+            yield _Block(names=named, joins=False, is_head=True)
+        elif inside and (holds or numbered or _size(child) > _MOST * body):
+            yield from _blocks(child, inner, tops, body)
+        elif named:
+            thin = all(parameter.ndim < 2 for parameter in child.parameters())
+            yield _Block(names=named, joins=thin)
+
+
+def _size(part: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
