@@ -133,7 +133,6 @@ def job(root: Path, fields: dict[str, Any], model: ModelSpec, **options: Any) ->
         dataset=DATA,
         images=IMAGES,
         threads=1,
-        save_every_s=0.0,
         freeze=freeze,
         **{**options, "teacher": None if freeze else options["teacher"]},
     )
@@ -149,6 +148,7 @@ def job(root: Path, fields: dict[str, Any], model: ModelSpec, **options: Any) ->
     is_taught=st.booleans(),
     fold=st.sampled_from([None, "2/10"]),
     loader=st.sampled_from(["memory", "memory", "torch"]),
+    save_every_s=st.sampled_from([0.0, 0.0, 1e6]),  # after each step, or at the ends of epochs alone
     killed_at=st.integers(1, EPOCHS * STEPS - 1),
 )
 def test_a_killed_run_ends_with_the_same_bytes_under_any_recipe(
@@ -162,10 +162,12 @@ def test_a_killed_run_ends_with_the_same_bytes_under_any_recipe(
     is_taught: bool,
     fold: str | None,
     loader: str,
+    save_every_s: float,
     killed_at: int,
 ) -> None:
     options = {
         "loader": loader,
+        "save_every_s": save_every_s,
         "fold": fold,
         "teacher": str(trained) if is_taught else None,
         "pretrained": str(trained) if begins and model is not SMALL else None,
