@@ -80,7 +80,7 @@ class FrontDoor(click.Group):
         try:
             return super().invoke(ctx)
         except CnnkitError as error:
-            from toolkit.cli import report_error
+            from toolkit.cli.printing import report_error
 
             ctx.exit(report_error(error))
 

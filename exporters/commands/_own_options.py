@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from toolkit.cli import Function, options, words
+from toolkit.cli.parameters import Function, options, words
 from toolkit.exporting import EXPORTERS, OwnField, own_fields
 
 

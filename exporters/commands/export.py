@@ -10,10 +10,22 @@ import click
 from exporters.commands._own_options import exporter_options, typed
 from exporters.run.export import export as export_network
 from exporters.run.report import Report
-from toolkit import cli
 from toolkit.allocation import reuse_freed_memory
 from toolkit.artifacts import size_bytes
 from toolkit.choices import ALLOWED_POINTS
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import (
+    data_dir_option,
+    json_option,
+    model_file_option,
+    name_option,
+    precisions_option,
+    pretrained_option,
+    root_option,
+    seed_option,
+    size_option,
+    untrained_option,
+)
 from toolkit.exporting import EXPORTERS, Exported, ExportOptions, RangeMethod, default_formats, own_of_all
 from toolkit.importing.classes import classes_wanted
 from toolkit.passports import Precision
@@ -34,26 +46,26 @@ def _sizes(value: str) -> tuple[int, ...]:
 @click.option(
     "--format",
     "formats",
-    cls=cli.Listed,
+    cls=parameters.Listed,
     listing=EXPORTERS.names,
-    callback=cli.checked(cli.words),
+    callback=parameters.checked(parameters.words),
     metavar="NAME,…",
     help=f"[default: {','.join(default_formats())}]",
 )
-@cli.precisions_option
+@precisions_option
 @click.option(
     "--batch",
     "batches",
     default=",".join(map(str, ExportOptions.batches)),
     show_default=True,
-    callback=cli.checked(_sizes),
+    callback=parameters.checked(_sizes),
     help="Smallest, usual, largest.",
 )
 @click.option(
     "--images",
     default=str(ExportOptions.images),
     show_default=True,
-    callback=cli.checked(cli.images_or_all),
+    callback=parameters.checked(parameters.images_or_all),
     metavar="N|all",
     help="For parity.",
 )
@@ -78,24 +90,26 @@ def _sizes(value: str) -> tuple[int, ...]:
 )
 @click.option(
     "--max-accuracy-drop",
-    type=cli.FiniteRange(0),
+    type=parameters.FiniteRange(0),
     help=f"int8: points that it may lose [default: {ALLOWED_POINTS}].",
 )
-@cli.size_option("Closes an open height and width of an .onnx file from elsewhere.")
+@size_option("Closes an open height and width of an .onnx file from elsewhere.")
 @click.option("--output", metavar="NAME", help="The output of such a file that holds the scores.")
 @click.option("--explain", is_flag=True, help="When parity fails, name the first module that drifts.")
 @exporter_options
-@cli.name_option("Name of the artifacts (default: the source's).")
-@click.option("--dataset", cls=cli.DatasetOption, help="Of an .onnx file from elsewhere: labelled pictures.")
+@name_option("Name of the artifacts (default: the source's).")
+@click.option(
+    "--dataset", cls=parameters.DatasetOption, help="Of an .onnx file from elsewhere: labelled pictures."
+)
 @click.option("--classes", metavar="A,B,…|FILE", help="Of an .onnx file from elsewhere: names in order.")
 @click.option("--fresh", is_flag=True, help="Export again even where the stored result is the same.")
-@cli.pretrained_option
-@cli.untrained_option
-@cli.seed_option
-@cli.data_dir_option
-@cli.model_file_option
-@cli.root_option
-@cli.json_option
+@pretrained_option
+@untrained_option
+@seed_option
+@data_dir_option
+@model_file_option
+@root_option
+@json_option
 def export(
     *,
     model: str | None,
@@ -159,11 +173,11 @@ def export(
         fresh=fresh,
         dataset=dataset,
         classes=classes_wanted(classes),
-        tell=cli.say,
+        tell=printing.say,
     )
     if as_json:
         made = [_entry(one) for one in report.artifacts]
-        cli.emit({"artifacts": made, "skipped": report.skipped, "failed": report.failed})
+        printing.emit({"artifacts": made, "skipped": report.skipped, "failed": report.failed})
     else:
         _print(report)
     report.require()
@@ -187,13 +201,13 @@ def _entry(made: Exported) -> dict[str, Any]:
 
 def _print(report: Report) -> None:
     if report.artifacts:
-        table = cli.as_rich(report.table())
+        table = printing.as_rich(report.table())
         for column in table.columns:
             column.no_wrap = column.header in ("size", "made in")
-        cli.stdout.print(table)
+        printing.stdout.print(table)
     for missed in report.skipped:
         if missed.format not in report.named:  # one that was named is the command's error
-            cli.say(f"skipped {missed}")
+            printing.say(f"skipped {missed}")
 
 
 ORDER = 50

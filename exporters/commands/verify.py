@@ -7,16 +7,17 @@ from pathlib import Path
 import click
 
 from exporters.run.verify import verify as verify_file
-from toolkit import cli
+from toolkit.cli import printing
+from toolkit.cli.options import device_option, json_option, root_option, threads_option
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--rebuild", is_flag=True, help="Build the engine again for this machine first.")
-@cli.device_option
-@cli.threads_option
-@cli.root_option
-@cli.json_option
+@device_option
+@threads_option
+@root_option
+@json_option
 def verify(
     *, file: Path, rebuild: bool, device: str | None, threads: int | None, root: Path, as_json: bool
 ) -> None:
@@ -24,9 +25,9 @@ def verify(
 
     Needs numpy and the file's own runtime; neither torch nor the data set.
     """
-    verdict = verify_file(file, rebuild=rebuild, device=device, threads=threads, root=root, tell=cli.say)
+    verdict = verify_file(file, rebuild=rebuild, device=device, threads=threads, root=root, tell=printing.say)
     if as_json:
-        cli.emit(
+        printing.emit(
             {
                 "path": verdict.path,
                 "ok": verdict.ok,
@@ -39,7 +40,7 @@ def verify(
             }
         )
     elif verdict.ok:
-        cli.stdout.print(verdict.summary, markup=False)
+        printing.stdout.print(verdict.summary, markup=False)
     verdict.require()
 
 

@@ -11,8 +11,19 @@ from click.core import ParameterSource
 from serve.commands._site import serve_site
 from serve.hosting import HOSTINGS, HostingPlace, replicas_of
 from serve.settings import USUAL_DELAY_MS, BatchingSettings, OpeningSettings, ServeSettings
-from toolkit import cli
 from toolkit.catalog import place_words
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import (
+    backend_option,
+    device_option,
+    model_file_option,
+    precision_option,
+    root_option,
+    seed_option,
+    threads_option,
+    untrained_option,
+)
+from toolkit.cli.overruling import takes_choice
 from toolkit.passports import Precision
 
 
@@ -23,7 +34,7 @@ def _check_place(text: str) -> str:
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@cli.backend_option("[default: the usual one].")
+@backend_option("[default: the usual one].")
 @click.option("--host", default=ServeSettings.host, show_default=True, help="Address to listen on.")
 @click.option(
     *("--port", "--http-port", "port"),
@@ -52,7 +63,7 @@ def _check_place(text: str) -> str:
 )
 @click.option(
     "--max-delay",
-    type=cli.FiniteRange(0),
+    type=parameters.FiniteRange(0),
     help="Milliseconds that callers in company wait for more "
     f"[default: {USUAL_DELAY_MS:g}, or what a choice's curve saves].",
 )
@@ -65,7 +76,7 @@ def _check_place(text: str) -> str:
 )
 @click.option(
     "--deadline",
-    type=cli.FiniteRange(0, min_open=True),
+    type=parameters.FiniteRange(0, min_open=True),
     default=ServeSettings.deadline_s,
     show_default=True,
     help="Seconds for a request, body and all, then 504.",
@@ -86,14 +97,14 @@ def _check_place(text: str) -> str:
 )
 @click.option(
     "--keep-alive",
-    type=cli.FiniteRange(1),
+    type=parameters.FiniteRange(1),
     default=ServeSettings.keep_alive_s,
     show_default=True,
     help="Seconds that a connection may wait for its next request: longer than the proxy keeps it.",
 )
 @click.option(
     "--stop-delay",
-    type=cli.FiniteRange(0),
+    type=parameters.FiniteRange(0),
     default=ServeSettings.stop_delay_s,
     show_default=True,
     help="Seconds to answer on, not ready, before a stop: as long as a balancer takes to see it.",
@@ -110,27 +121,27 @@ def _check_place(text: str) -> str:
 )
 @click.option(
     "--on",
-    cls=cli.Listed,
+    cls=parameters.Listed,
     listing=lambda: place_words(HOSTINGS),
     metavar="PLACE",
-    callback=cli.checked(_check_place),
+    callback=parameters.checked(_check_place),
     help="Where it runs [default: this machine].",
 )
 @click.option(
     "--replicas",
-    callback=cli.checked(replicas_of),
+    callback=parameters.checked(replicas_of),
     metavar="N|MIN-MAX",
     help="Of a cluster: replicas that answer, as many as the queue asks for [default: 1].",
 )
 @click.option("--model-control", is_flag=True, help="Let the API load and unload models of the folder.")
 @click.option("--log-requests", is_flag=True, help="A line of JSON for each request, on standard output.")
-@cli.precision_option
-@cli.device_option
-@cli.threads_option
-@cli.untrained_option
-@cli.seed_option
-@cli.model_file_option
-@cli.root_option
+@precision_option
+@device_option
+@threads_option
+@untrained_option
+@seed_option
+@model_file_option
+@root_option
 def serve(
     *,
     models: tuple[str, ...],
@@ -168,7 +179,7 @@ def serve(
     """Serve MODELs (default: the newest): a page for people, an API for programs."""
     if as_site:
         _refuse_beside_web(models)
-        serve_site(next(iter(models), None), host=host, port=port, root=root, tell=cli.say)
+        serve_site(next(iter(models), None), host=host, port=port, root=root, tell=printing.say)
         return
     from serve import server
     from toolkit.backends import DEFAULT_BACKEND
@@ -205,13 +216,13 @@ def serve(
         log_requests=log_requests,
         model_control=model_control,
         grpc_port=grpc_port,
-        choices=cli.takes_choice(backend=backend, device=device),
+        choices=takes_choice(backend=backend, device=device),
         model_dir=model_dir,
         processes=processes,
         on=on,
         replicas=replicas,
     )
-    server.serve(*models, settings=settings, tell=cli.say)
+    server.serve(*models, settings=settings, tell=printing.say)
 
 
 def _refuse_beside_web(models: tuple[str, ...]) -> None:

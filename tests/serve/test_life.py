@@ -35,13 +35,13 @@ IMAGE = np.zeros((1, 1, 28, 28), dtype=np.float32)
 PROBE = """
 import json, os, signal, sys, threading
 from cnnkit import front_door
-from toolkit import cli
+from toolkit.cli import printing
 def say(text):
     if text.startswith("serving "):
         heavy = [n for n in ("torch", "torchvision", "gradio", "onnx", "fastapi") if n in sys.modules]
         print(json.dumps(heavy), flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
-cli.say = say
+printing.say = say
 front_door.main(["serve", sys.argv[1], "--no-page", "--port", "0", "--artifacts", sys.argv[2]])
 """
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from toolkit.backends import BACKENDS, BackendSetting
-from toolkit.cli import Function
+from toolkit.cli.parameters import Function
 
 
 def backend_settings(function: Function) -> Function:

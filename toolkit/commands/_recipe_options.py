@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from toolkit import cli
+from toolkit.cli import parameters
 from toolkit.errors import CnnkitError
 from toolkit.training.recipes import FieldSpec, settings
 
@@ -20,7 +20,7 @@ def option_names(setting: FieldSpec) -> list[str]:
     return [f"--{setting.word}", *_ALIASES.get(setting.name, ())]
 
 
-def _option(setting: FieldSpec) -> Callable[[cli.Function], cli.Function]:
+def _option(setting: FieldSpec) -> Callable[[parameters.Function], parameters.Function]:
     switch = [f"--{setting.word}/--no-{setting.word}"] if setting.kind is bool else None
     return click.option(
         *(switch or option_names(setting)),
@@ -53,4 +53,4 @@ def _checked(setting: FieldSpec) -> Callable[[click.Context, click.Parameter, An
 
 
 # those that were not typed arrive as None
-recipe_options = cli.options(*(_option(setting) for setting in settings().values()))
+recipe_options = parameters.options(*(_option(setting) for setting in settings().values()))

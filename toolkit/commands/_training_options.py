@@ -8,12 +8,22 @@ from typing import Any
 
 import click
 
-from toolkit import cli
+from toolkit.cli import parameters
+from toolkit.cli.options import (
+    data_dir_option,
+    dataset_option,
+    model_file_option,
+    name_option,
+    root_option,
+    seed_option,
+    threads_option,
+    training_device_option,
+)
 from toolkit.listings import MOST_PIXELS
 from toolkit.training.jobs import options
 
 
-def _option(name: str, **more: Any) -> Callable[[cli.Function], cli.Function]:
+def _option(name: str, **more: Any) -> Callable[[parameters.Function], parameters.Function]:
     """Make the option of a job's field: its choices or range, and its help."""
     setting = options()[name]
     kind: Any = click.Choice(setting.choices) if setting.choices else None
@@ -23,12 +33,12 @@ def _option(name: str, **more: Any) -> Callable[[cli.Function], cli.Function]:
     return click.option(f"--{setting.word}", name, help=setting.help, **{"type": kind, **more})
 
 
-def _choice(name: str) -> Callable[[cli.Function], cli.Function]:
+def _choice(name: str) -> Callable[[parameters.Function], parameters.Function]:
     return _option(name, default="auto", show_default=True)
 
 
 # how people's own pictures are read, of trainings and sweeps alike
-reading_options = cli.options(
+reading_options = parameters.options(
     _option("group", metavar="REGEX"),
     _option("exclude", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE"),
     _option("columns", metavar="ROLE=NAME,…"),
@@ -39,27 +49,29 @@ reading_options = cli.options(
 )
 
 # what every cell of a sweep starts from and learns from, as one training does
-start_options = cli.options(
+start_options = parameters.options(
     _option("pretrained", is_flag=False, flag_value="imagenet", metavar="[FILE]"),
     _option("freeze", is_flag=True),
     _option("teacher", metavar="MODEL|FILE"),
 )
 
 # which pictures of a data set are learned from, and how large they become
-part_options = cli.options(
+part_options = parameters.options(
     _option("images"),
     _option("fold", metavar="I/K"),
     _option("size"),
 )
 
-training_options = cli.options(
-    cli.name_option(options()["name"].help),
+training_options = parameters.options(
+    name_option(options()["name"].help),
     _option("resume", is_flag=True),
     _option("ranks", metavar="N"),
     _option("sync_batch_norm", is_flag=True),
     _option("flip_test", is_flag=True),
-    _option("save_every_s", type=cli.FiniteRange(0), default=10.0, show_default=True, metavar="SECONDS"),
-    _option("stall_limit_s", type=cli.FiniteRange(0, min_open=True), metavar="SECONDS"),
+    _option(
+        "save_every_s", type=parameters.FiniteRange(0), default=10.0, show_default=True, metavar="SECONDS"
+    ),
+    _option("stall_limit_s", type=parameters.FiniteRange(0, min_open=True), metavar="SECONDS"),
     start_options,
     click.option(
         "--recipe",
@@ -68,18 +80,18 @@ training_options = cli.options(
         metavar="NAME|FILE.toml",
         help="A recipe of the model, or a TOML file of recipe fields.",
     ),
-    cli.dataset_option,
-    cli.data_dir_option,
+    dataset_option,
+    data_dir_option,
     reading_options,
     part_options,
-    cli.seed_option,
-    cli.training_device_option,
-    cli.threads_option,
+    seed_option,
+    training_device_option,
+    threads_option,
     _choice("arithmetic"),
     _choice("layout"),
     _option("loader"),
     _option("workers"),
     _option("store", show_default=True, default="on"),
-    cli.root_option,
-    cli.model_file_option,
+    root_option,
+    model_file_option,
 )

@@ -8,7 +8,7 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from toolkit import cli
+from toolkit.cli import printing
 from toolkit.figures import UNKNOWN, duration_text, mebibytes_text
 from toolkit.training import EpochRecord, Outcome, Watcher
 
@@ -25,10 +25,10 @@ class Screen(Watcher):
             BarColumn(bar_width=None),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            console=cli.stderr,
+            console=printing.stderr,
             transient=True,
             auto_refresh=False,  # a thread that redraws would take time from small steps
-            disable=not cli.stderr.is_terminal,
+            disable=not printing.stderr.is_terminal,
         )
         self._task: TaskID | None = None
         self._reading: TaskID | None = None
@@ -49,7 +49,7 @@ class Screen(Watcher):
 
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
-        cli.say(text)
+        printing.say(text)
 
     def read(self, done: int, total: int) -> None:
         """Show how many pictures are read; nothing where that is over within moments."""
@@ -103,7 +103,7 @@ class Screen(Watcher):
             if balanced is not None and abs(balanced - record.val_accuracy) > _UNEVEN:
                 parts.append(f"balanced {balanced:.4f}")
         rate = f"{self._images / record.seconds:,.0f} images/s" if record.seconds else ""
-        cli.say("  ".join([*parts, duration_text(record.seconds), rate]))
+        printing.say("  ".join([*parts, duration_text(record.seconds), rate]))
         # also right after going back to an earlier epoch
         self._done, self._pending, self._shown = record.epoch * self._images, 0, time.perf_counter()
         self._describe()
@@ -139,4 +139,4 @@ def show_outcome(outcome: Outcome) -> None:
     figures.append(f"{duration_text(outcome.seconds)}{rate}{memory}")
     figures.append(f"checkpoint {outcome.checkpoint.path}")
     figures.append(f"logs, curves and confusion matrix in {outcome.folder}")
-    cli.stdout.print("\n".join(figures), markup=False, soft_wrap=True)
+    printing.stdout.print("\n".join(figures), markup=False, soft_wrap=True)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit import cli
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import columns_option, data_dir_option, json_option, root_option, seed_option
+from toolkit.cli.reports import refuse_overwriting, report_option, write_report
 from toolkit.listings import MOST_PIXELS
 
 if TYPE_CHECKING:
@@ -17,14 +19,14 @@ _SHOWN, _CLASSES = 10, 30
 
 
 @click.command()
-@click.argument("data", cls=cli.DatasetArgument)
-@cli.report_option("--html", "Write what was found as a page.")
+@click.argument("data", cls=parameters.DatasetArgument)
+@report_option("--html", "Write what was found as a page.")
 @click.option("--model", metavar="NAME", help="Judge labels by this trained network's features.")
 @click.option("--no-labels", is_flag=True, help="Do not judge the labels, which takes most of the time.")
-@cli.report_option("--write-list", "Write what to leave out, for `cnnkit train --exclude FILE`.")
+@report_option("--write-list", "Write what to leave out, for `cnnkit train --exclude FILE`.")
 @click.option("--strict", is_flag=True, help="Exit with 4 when anything was found.")
 @click.option("--group", metavar="REGEX", help="Finds a picture's group (clip, patient) in its name.")
-@cli.columns_option
+@columns_option
 @click.option("--max-pixels", type=click.IntRange(1, MOST_PIXELS), default=MOST_PIXELS, show_default=True)
 @click.option(
     "--exclude",
@@ -32,7 +34,7 @@ _SHOWN, _CLASSES = 10, 30
     metavar="FILE",
     help="Leave out the pictures of this list.",
 )
-@cli.options(cli.data_dir_option, cli.seed_option, cli.root_option, cli.json_option)
+@parameters.options(data_dir_option, seed_option, root_option, json_option)
 def check(
     *,
     data: str,
@@ -57,8 +59,8 @@ def check(
     reading = Reading(group=group, columns=columns, exclude=exclude, max_pixels=max_pixels)
     if model and no_labels:
         raise click.UsageError("--model judges labels, which --no-labels leaves out")
-    cli.refuse_overwriting(html, write_list, read=(data, model, exclude))
-    with cli.progress() as progress:
+    refuse_overwriting(html, write_list, read=(data, model, exclude))
+    with printing.progress() as progress:
         found = run(
             data,
             labels=not no_labels,
@@ -67,23 +69,23 @@ def check(
             reading=reading,
             seed=seed,
             root=root,
-            tell=cli.say,
-            on_step=cli.steps_on(progress),
+            tell=printing.say,
+            on_step=printing.steps_on(progress),
         )
     if as_json:
-        cli.emit(_payload(found))
+        printing.emit(_payload(found))
     else:
         _show(found)
     if html:
         from toolkit.checking.page import html_page
         from toolkit.checking.pictures import gallery
 
-        cli.write_report(html, html_page(found, gallery(data, data_dir, reading)))
+        write_report(html, html_page(found, gallery(data, data_dir, reading)))
     if write_list:
         from toolkit.listings.excluding import write_exclusions
 
         write_exclusions(write_list, found.surplus())
-        cli.say(f"wrote {write_list}: {len(found.surplus()):,} pictures to leave out")
+        printing.say(f"wrote {write_list}: {len(found.surplus()):,} pictures to leave out")
     if strict:
         found.require()
 
@@ -124,7 +126,7 @@ def _payload(found: Findings) -> dict[str, Any]:
 
 
 def _show(found: Findings) -> None:
-    cli.print_table(cli.as_rich(found.table(most=_CLASSES)))
+    printing.print_table(printing.as_rich(found.table(most=_CLASSES)))
     lines = list(found.sentences())
     for title, entries in (
         ("damaged", [f"{one.file}: {one.why}" for one in found.faulty]),
@@ -140,7 +142,7 @@ def _show(found: Findings) -> None:
         if entries:
             more = [f"  … {len(entries) - _SHOWN:,} more (--json, --html)"] if len(entries) > _SHOWN else []
             lines += ["", f"{title}:", *(f"  {entry}" for entry in entries[:_SHOWN]), *more]
-    cli.stdout.print("\n".join(lines or ["nothing was found"]), markup=False, soft_wrap=True)
+    printing.stdout.print("\n".join(lines or ["nothing was found"]), markup=False, soft_wrap=True)
 
 
 def _pair(files: tuple[str, ...], kind: str, *, across: bool) -> str:

@@ -8,9 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolkit import cli
 from toolkit.choices import ALLOWED_POINTS, NOTHING_LOST_POINTS, Budget
 from toolkit.choosing import ChooseSettings
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import (
+    backend_option,
+    data_dir_option,
+    dataset_option,
+    json_option,
+    model_file_option,
+    root_option,
+    seed_option,
+    untrained_option,
+)
+from toolkit.cli.overruling import typed
+from toolkit.cli.reports import refuse_overwriting, report_option, write_report
 from toolkit.errors import CnnkitError
 from toolkit.figures import duration_text
 from toolkit.machine.cpu import MOST_THREADS
@@ -24,7 +36,7 @@ BUDGETS = ("p95", "quantile", "throughput", "max_accuracy_drop", "memory")
 
 
 def _threads(value: str) -> tuple[int, ...]:
-    found = cli.counts(value)
+    found = parameters.counts(value)
     if max(found) > MOST_THREADS:
         raise ValueError(f"at most {MOST_THREADS} threads")
     return found
@@ -32,41 +44,48 @@ def _threads(value: str) -> tuple[int, ...]:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--p95", type=cli.FiniteRange(0, min_open=True), metavar="MS", help="95 % of the calls within.")
+@click.option(
+    "--p95", type=parameters.FiniteRange(0, min_open=True), metavar="MS", help="95 % of the calls within."
+)
 @click.option(
     "--quantile",
-    type=(cli.FiniteRange(0, 1, min_open=True, max_open=True), cli.FiniteRange(0, min_open=True)),
+    type=(
+        parameters.FiniteRange(0, 1, min_open=True, max_open=True),
+        parameters.FiniteRange(0, min_open=True),
+    ),
     metavar="Q MS",
     help="Another share of the calls within: 0.99 20.",
 )
 @click.option("--throughput", is_flag=True, help="The most pictures a second, instead of the least median.")
 @click.option(
     "--max-accuracy-drop",
-    type=cli.FiniteRange(0),
+    type=parameters.FiniteRange(0),
     default=ALLOWED_POINTS,
     show_default=True,
     metavar="POINTS",
     help=f"The whole interval must lie within; 0 stands for {NOTHING_LOST_POINTS}.",
 )
-@click.option("--memory", type=cli.FiniteRange(0, min_open=True), metavar="MB", help="Of the whole process.")
+@click.option(
+    "--memory", type=parameters.FiniteRange(0, min_open=True), metavar="MB", help="Of the whole process."
+)
 @click.option(
     "--batch",
     "batches",
-    callback=cli.checked(cli.counts),
+    callback=parameters.checked(parameters.counts),
     metavar="N,…",
     help="[default: 1, or what the file fixes; 1,8,32 with --throughput]",
 )
-@cli.backend_option("or several by commas [default: all that run here].")
+@backend_option("or several by commas [default: all that run here].")
 @click.option(
     "--threads",
-    callback=cli.checked(_threads),
+    callback=parameters.checked(_threads),
     metavar="N,…",
     help="[default: each runtime's own, and fewer]",
 )
 @click.option(
     "--time",
     "time_s",
-    type=cli.FiniteRange(5),
+    type=parameters.FiniteRange(5),
     default=ChooseSettings.time_s,
     show_default=True,
     metavar="SECONDS",
@@ -75,15 +94,15 @@ def _threads(value: str) -> tuple[int, ...]:
 @click.option("--unjudged", is_flag=True, help="Choose what no picture can judge, too.")
 @click.option("--allow-noise", is_flag=True, help="The baseline where the machine is too noisy to tell.")
 @click.option("--confirm", is_flag=True, help="Measure the choice that is here again, and change nothing.")
-@cli.report_option("--html", "Write one HTML file, with a plot.")
-@cli.options(
-    cli.dataset_option,
-    cli.data_dir_option,
-    cli.untrained_option,
-    cli.seed_option,
-    cli.root_option,
-    cli.model_file_option,
-    cli.json_option,
+@report_option("--html", "Write one HTML file, with a plot.")
+@parameters.options(
+    dataset_option,
+    data_dir_option,
+    untrained_option,
+    seed_option,
+    root_option,
+    model_file_option,
+    json_option,
 )
 def choose_command(
     *,
@@ -128,7 +147,7 @@ def choose_command(
     )
     settings = ChooseSettings(
         batches=batches,
-        backends=cli.words(backend) or None,
+        backends=parameters.words(backend) or None,
         threads=threads,
         time_s=time_s,
         unjudged=unjudged,
@@ -137,35 +156,35 @@ def choose_command(
         data_dir=data_dir,
         model_file=model_file,
     )
-    cli.refuse_overwriting(html, read=(model, dataset))
+    refuse_overwriting(html, read=(model, dataset))
     do = confirm_choice if confirm else choose
     found = do(
         model,
-        budget=budget if cli.typed(*BUDGETS) else None,
+        budget=budget if typed(*BUDGETS) else None,
         dataset=dataset,
         settings=settings,
         untrained=untrained,
         root=root,
-        tell=cli.say,
+        tell=printing.say,
     )
     if as_json:
-        cli.emit(found.to_json())
+        printing.emit(found.to_json())
     else:
         _show(found)
     if html is not None:  # what was found is told first, whatever becomes of the page
-        cli.write_report(html, found.html())
+        write_report(html, found.html())
     if found.partial:
         raise CnnkitError("interrupted: nothing was chosen or written")
 
 
 def _show(found: Choice) -> None:
-    cli.print_table(cli.as_rich(found.table()))
+    printing.print_table(printing.as_rich(found.table()))
     if found.rejected:
-        cli.print_table(cli.as_rich(found.rejected_table()))
+        printing.print_table(printing.as_rich(found.rejected_table()))
     for note in found.notes:
-        cli.stdout.print(f"note: {note}", markup=False, soft_wrap=True)
+        printing.stdout.print(f"note: {note}", markup=False, soft_wrap=True)
     if found.chosen is not None:
-        cli.stdout.print(f"chosen: {found.chosen.label}, {found.why}", markup=False, soft_wrap=True)
+        printing.stdout.print(f"chosen: {found.chosen.label}, {found.why}", markup=False, soft_wrap=True)
     if found.choice_file is not None:
         from toolkit.artifacts import artifacts_root
 
@@ -173,7 +192,7 @@ def _show(found: Choice) -> None:
         usual = folder.resolve() == artifacts_root().resolve()
         where = "" if usual else f" --artifacts {shlex.quote(str(folder))}"
         takes = f"`cnnkit serve {found.model}{where}` takes it"
-        cli.say(f"wrote {found.choice_file} in {duration_text(found.seconds, rough=True)}; {takes}")
+        printing.say(f"wrote {found.choice_file} in {duration_text(found.seconds, rough=True)}; {takes}")
 
 
 ORDER = 70

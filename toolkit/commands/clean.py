@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolkit import cli
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import json_option
 
 if TYPE_CHECKING:
     from toolkit.inspection.cache import CacheContents
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--free", metavar="KIND,…", callback=lambda _c, _p, value: cli.words(value), help="Remove these."
+    "--free", metavar="KIND,…", callback=lambda _c, _p, value: parameters.words(value), help="Remove these."
 )
-@click.option("--unused-days", type=cli.FiniteRange(0), default=0.0, help="Only what was not used so long.")
-@cli.json_option
+@click.option(
+    "--unused-days", type=parameters.FiniteRange(0), default=0.0, help="Only what was not used so long."
+)
+@json_option
 def clean(*, free: tuple[str, ...], unused_days: float, as_json: bool) -> None:
     """Show what the cache holds, by kind; with --free remove what is of a kind, or `all` but downloads.
 
@@ -28,7 +31,7 @@ def clean(*, free: tuple[str, ...], unused_days: float, as_json: bool) -> None:
 
     found = clean_cache(*free, unused_days=unused_days)
     if as_json:
-        cli.emit(found.to_json())
+        printing.emit(found.to_json())
     else:
         _show(found)
 
@@ -38,13 +41,13 @@ def _show(found: CacheContents) -> None:
 
     if found.freed:
         freed = f"freed {bytes_text(found.freed_bytes)}: {len(found.freed)} things"
-        cli.stdout.print(freed, markup=False)
+        printing.stdout.print(freed, markup=False)
     table = found.table()
     if not table.rows:
-        cli.stdout.print(table.title, markup=False, soft_wrap=True)
+        printing.stdout.print(table.title, markup=False, soft_wrap=True)
         return
-    cli.print_table(cli.as_rich(table))
-    cli.stdout.print(
+    printing.print_table(printing.as_rich(table))
+    printing.stdout.print(
         "`--free KIND` removes all of a kind, `--free all` everything but downloads", markup=False
     )
 

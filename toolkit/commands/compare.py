@@ -6,7 +6,10 @@ from pathlib import Path
 
 import click
 
-from toolkit import cli, schema
+from toolkit import schema
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import json_option, root_option
+from toolkit.cli.reports import refuse_overwriting, report_option, write_report
 from toolkit.errors import CnnkitError
 
 MOST_CHANGES = 20  # of each kind, on the terminal
@@ -32,9 +35,9 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     "--allow-noise", is_flag=True, help="Let --fail-over pass rows that are too noisy to judge, and say so."
 )
 @click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
-@cli.report_option("--html", "Write both into one HTML file.")
+@report_option("--html", "Write both into one HTML file.")
 @click.option("--strict", is_flag=True, help="Of networks: exit with 4 when they differ.")
-@cli.options(cli.root_option, cli.json_option)
+@parameters.options(root_option, json_option)
 def compare_command(
     *,
     before: Path,
@@ -48,7 +51,7 @@ def compare_command(
     as_json: bool,
 ) -> None:
     """Compare two profiles row by row, or two networks (ONNX files, weights, names): BEFORE with AFTER."""
-    cli.refuse_overwriting(html, read=(before, after))
+    refuse_overwriting(html, read=(before, after))
     if _are_networks(before, after):
         if fail_over is not None:
             raise click.UsageError("--fail-over is of profiles; networks have no times: --strict")
@@ -62,19 +65,19 @@ def compare_command(
     found = compare(before, after, fail_over=fail_over, allow_noise=allow_noise)
     if as_json:
         told = {"differences": found.differences, "regressions": found.regressions(over=fail_over or 0.0)}
-        cli.emit({"before": before, "after": after, **told, **schema.plain(found.mismatch)})
+        printing.emit({"before": before, "after": after, **told, **schema.plain(found.mismatch)})
     elif markdown:
         click.echo(markdown_report(found))
     else:
-        print_comparison(found, cli.stdout)
+        print_comparison(found, printing.stdout)
     if html:
         from toolkit.profiling.reports.html import html_report
 
-        cli.write_report(html, html_report(found.after, found))
+        write_report(html, html_report(found.after, found))
     found.require()
     said = passed_in_noise(found)
     if said:
-        cli.say(said)
+        printing.say(said)
 
 
 def _are_networks(before: Path, after: Path) -> bool:
@@ -99,20 +102,22 @@ def _compare_networks(
 
     from toolkit.profiling.comparing.networks import compare_networks
 
-    found = compare_networks(before, after, root=root, tell=cli.say)
+    found = compare_networks(before, after, root=root, tell=printing.say)
     if json:
-        cli.emit({**schema.plain(found), "equal": found.equal})
+        printing.emit({**schema.plain(found), "equal": found.equal})
     elif markdown:
         click.echo(found.markdown())
     else:
         if found.changes:
-            cli.stdout.print(cli.as_rich(found.table(most=MOST_CHANGES), box=SIMPLE_HEAD, pad_edge=False))
+            printing.stdout.print(
+                printing.as_rich(found.table(most=MOST_CHANGES), box=SIMPLE_HEAD, pad_edge=False)
+            )
         for line in (found.summary(), *found.notes):
-            cli.stdout.print(line, markup=False)
+            printing.stdout.print(line, markup=False)
     if html:
         from toolkit.profiling.reports.networks import network_page
 
-        cli.write_report(html, network_page(found))
+        write_report(html, network_page(found))
     if strict:
         found.require()
 

@@ -6,24 +6,25 @@ from pathlib import Path
 
 import click
 
-from toolkit import cli
+from toolkit.cli import printing
+from toolkit.cli.options import data_dir_option, json_option
 
 
 @click.command()
 @click.option("--fetch", "wanted", metavar="NAME", help="Find this data set, or download it into your cache.")
-@cli.data_dir_option
-@cli.json_option
+@data_dir_option
+@json_option
 def datasets(*, wanted: str | None, data_dir: Path | None, as_json: bool) -> None:
     """List the data sets, or find or fetch one."""
     from toolkit.inspection.listing import datasets as find
 
     found = find(fetch=wanted, data_dir=data_dir)
     if as_json:
-        cli.emit(found.to_json())
+        printing.emit(found.to_json())
     elif wanted:
-        cli.stdout.print(f"{wanted}: {found.named[0].source}", soft_wrap=True)
+        printing.stdout.print(f"{wanted}: {found.named[0].source}", soft_wrap=True)
     else:
-        cli.print_table(cli.as_rich(found.table()))
+        printing.print_table(printing.as_rich(found.table()))
 
 
 COMMAND = datasets

@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit import cli
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import (
+    backend_option,
+    columns_option,
+    data_dir_option,
+    dataset_option,
+    device_option,
+    json_option,
+    model_file_option,
+    precision_option,
+    pretrained_option,
+    root_option,
+    threads_option,
+)
+from toolkit.cli.overruling import no_choice, takes_choice
+from toolkit.cli.reports import refuse_overwriting, report_option, write_report
 
 if TYPE_CHECKING:
     from toolkit.inspection.evaluation import Evaluation, Mistake
@@ -16,24 +31,24 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("model", required=False)
-@cli.backend_option("[default: the usual one if it has a file here].")
+@backend_option("[default: the usual one if it has a file here].")
 @click.option("--choice", is_flag=True, help="Measure what `cnnkit choose` chose for MODEL.")
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test pictures.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--include-trained", is_flag=True, help="Measure all pictures, those trained on, too.")
-@cli.columns_option
-@click.option("--at-least", type=cli.FiniteRange(0, 1), help="Exit with 4 below this accuracy.")
-@cli.report_option("--html", "Write one HTML file with the mistakes.")
-@cli.options(
-    cli.dataset_option,
-    cli.data_dir_option,
-    cli.precision_option,
-    cli.device_option,
-    cli.threads_option,
-    cli.root_option,
-    cli.pretrained_option,
-    cli.model_file_option,
-    cli.json_option,
+@columns_option
+@click.option("--at-least", type=parameters.FiniteRange(0, 1), help="Exit with 4 below this accuracy.")
+@report_option("--html", "Write one HTML file with the mistakes.")
+@parameters.options(
+    dataset_option,
+    data_dir_option,
+    precision_option,
+    device_option,
+    threads_option,
+    root_option,
+    pretrained_option,
+    model_file_option,
+    json_option,
 )
 def evaluate(
     *,
@@ -60,9 +75,9 @@ def evaluate(
     from toolkit.inspection.network import load
     from toolkit.passports import as_precision
 
-    if choice and not cli.takes_choice(backend=backend, device=device):
+    if choice and not takes_choice(backend=backend, device=device):
         raise click.UsageError("--choice names backend, precision and device: leave those out")
-    cli.refuse_overwriting(html, read=(model, dataset))
+    refuse_overwriting(html, read=(model, dataset))
     opened = load(
         model,
         backend=backend,
@@ -73,13 +88,13 @@ def evaluate(
         root=root,
         model_file=model_file,
         choice=choice,
-        tell=cli.say,
+        tell=printing.say,
     )
     if choice and opened.choice is None:
         opened.close()
-        raise cli.no_choice(opened.artifact.name)
-    with opened as network, cli.progress() as progress:
-        steps = cli.steps_on(progress)
+        raise no_choice(opened.artifact.name)
+    with opened as network, printing.progress() as progress:
+        steps = printing.steps_on(progress)
         found = network.evaluate(
             dataset,
             data_dir=data_dir,
@@ -87,19 +102,19 @@ def evaluate(
             batch=batch,
             include_trained=include_trained,
             columns=columns,
-            tell=cli.say,
+            tell=printing.say,
             on_batch=lambda done, of: steps("evaluating", done, of),
             on_step=steps,
         )
     if as_json:
-        cli.emit(_payload(network, found))
+        printing.emit(_payload(network, found))
     else:
         _show(found)
     if html is not None:
         from toolkit.inspection.mistakes_page import mistakes_page
 
         title = f"{network.artifact.path.name}, {network.backend}, on {found.dataset}"
-        cli.write_report(html, mistakes_page(found, title))
+        write_report(html, mistakes_page(found, title))
     if at_least is not None:
         found.require(at_least)
 
@@ -140,15 +155,15 @@ def _mistake(one: Mistake, classes: tuple[str, ...]) -> dict[str, Any]:
 def _show(found: Evaluation) -> None:
     from toolkit.training.scoring import confused
 
-    cli.stdout.print(found.summary, soft_wrap=True)
-    cli.print_table(cli.as_rich(found.table()))
+    printing.stdout.print(found.summary, soft_wrap=True)
+    printing.print_table(printing.as_rich(found.table()))
     for true, answer, count in confused(found.confusion, 1):
-        cli.stdout.print(
+        printing.stdout.print(
             f"most frequent mistake: {found.classes[true]} taken for {found.classes[answer]}, {count} times",
             markup=False,
         )
     if found.mistakes:
-        cli.print_table(cli.as_rich(found.mistakes_table()))
+        printing.print_table(printing.as_rich(found.mistakes_table()))
 
 
 ORDER = 20

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from toolkit import cli
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import (
+    data_dir_option,
+    json_option,
+    model_file_option,
+    name_option,
+    pretrained_option,
+    root_option,
+    seed_option,
+    size_option,
+)
 
 if TYPE_CHECKING:
     from toolkit.importing import Imported, Tried
@@ -57,8 +67,8 @@ def _classes(text: str) -> tuple[str, ...]:
     return classes_wanted(text) or ()
 
 
-_pixel_options = cli.options(
-    cli.size_option("Where the source leaves it open."),
+_pixel_options = parameters.options(
+    size_option("Where the source leaves it open."),
     click.option("--input-layout", "layout", type=click.Choice(["nchw", "nhwc"]), help="Of its input."),
     click.option("--order", type=click.Choice(["rgb", "bgr"]), help="Of the channels."),
     click.option(
@@ -68,15 +78,19 @@ _pixel_options = cli.options(
     ),
     click.option(
         "--crop-share",
-        type=cli.FiniteRange(0, 1, min_open=True),
+        type=parameters.FiniteRange(0, 1, min_open=True),
         help="The size's share of the picture that its centre is cut out of, such as 0.875.",
     ),
     click.option("--interpolation", type=click.Choice(["box-bilinear", "bilinear", "bicubic", "nearest"])),
     click.option(
-        "--scale", metavar="S", callback=cli.checked(_scale), help="(pixel × S − M) / D: 1/255 or 1."
+        "--scale", metavar="S", callback=parameters.checked(_scale), help="(pixel × S − M) / D: 1/255 or 1."
     ),
-    click.option("--mean", metavar="M[,M,M]", callback=cli.checked(_figures), help="In units of pixel × S."),
-    click.option("--std", metavar="D[,D,D]", callback=cli.checked(_figures), help="In units of pixel × S."),
+    click.option(
+        "--mean", metavar="M[,M,M]", callback=parameters.checked(_figures), help="In units of pixel × S."
+    ),
+    click.option(
+        "--std", metavar="D[,D,D]", callback=parameters.checked(_figures), help="In units of pixel × S."
+    ),
     click.option(
         "--find-preprocessing",
         "find",
@@ -88,8 +102,8 @@ _pixel_options = cli.options(
 
 @click.command("import")
 @click.argument("source")
-@cli.name_option("Name of the artifact (default: the file's or the model's).")
-@click.option("--dataset", cls=cli.DatasetOption, help="Labelled pictures that it is for.")
+@name_option("Name of the artifact (default: the file's or the model's).")
+@click.option("--dataset", cls=parameters.DatasetOption, help="Labelled pictures that it is for.")
 @click.option("--classes", metavar="A,B,…|FILE", help="Class names in order, or a file of one a line.")
 @_pixel_options
 @click.option("--logits", metavar="NAME", help="The output that holds the class scores.")
@@ -102,7 +116,7 @@ _pixel_options = cli.options(
     help="The value of an input beside the pictures'. Repeatable.",
 )
 @click.option("--model", help="Of weights: the network of the zoo that they belong to.")
-@cli.model_file_option
+@model_file_option
 @click.option(
     "--rename",
     "renames",
@@ -111,18 +125,18 @@ _pixel_options = cli.options(
     callback=_pairs("old=new, such as fc2=output, or as model.= to take it off"),
     help="Of weights' names. Repeatable.",
 )
-@cli.pretrained_option
+@pretrained_option
 @click.option("--key", metavar="NAME", help="Of weights: which part of a larger file, such as ema.")
 @click.option(
     "--images",
     default="1000",
     show_default=True,
-    callback=cli.checked(cli.images_or_all),
+    callback=parameters.checked(parameters.images_or_all),
     metavar="N|all",
     help="Test pictures of --dataset that accuracy is measured on.",
 )
 @click.option("--fresh", "--replace", "fresh", is_flag=True, help="Replace what has the name.")
-@cli.options(cli.seed_option, cli.data_dir_option, cli.root_option, cli.json_option)
+@parameters.options(seed_option, data_dir_option, root_option, json_option)
 def import_(*, classes: str | None, layout: str | None, as_json: bool, **given: Any) -> None:
     """Make an artifact of SOURCE: an .onnx file, weights (.pth, .pt, .ckpt, .safetensors) of --model, or the
     published weights of a package's network, timm:NAME or torchvision:NAME.
@@ -136,20 +150,20 @@ def import_(*, classes: str | None, layout: str | None, as_json: bool, **given: 
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
-        console=cli.stderr,
+        console=printing.stderr,
         transient=True,
-        disable=not cli.stderr.is_terminal,
+        disable=not printing.stderr.is_terminal,
     ) as bar:
         task = bar.add_task("reading", total=1.0)
         made = import_source(
             classes=classes_wanted(classes),
             layout=layout.upper() if layout else None,  # type: ignore[arg-type]  # one of two words
-            tell=cli.say,
+            tell=printing.say,
             progress=lambda doing, share: bar.update(task, description=doing, completed=share),
             **given,
         )
     if as_json:
-        cli.emit(_payload(made))
+        printing.emit(_payload(made))
         return
     _show(made)
 
@@ -180,17 +194,17 @@ def _tried(one: Tried) -> dict[str, Any]:
 
 def _show(made: Imported) -> None:
     if made.tried:
-        cli.print_table(cli.as_rich(made.table(SHOWN)))
-    cli.stdout.print(f"imported as {made.path}", markup=False, soft_wrap=True)
+        printing.print_table(printing.as_rich(made.table(SHOWN)))
+    printing.stdout.print(f"imported as {made.path}", markup=False, soft_wrap=True)
     if made.accuracy is not None and made.accuracy_ci95 is not None:
         low, high = made.accuracy_ci95
-        cli.stdout.print(
+        printing.stdout.print(
             f"accuracy {made.accuracy:.4f} on {made.images:,} pictures "
             f"(95 % interval {low:.4f} to {high:.4f})"
         )
     else:
         pictures = "" if made.passport.dataset else " --dataset …"
-        cli.say(f"its accuracy is not known here: `cnnkit eval {made.name}{pictures}` measures it")
+        printing.say(f"its accuracy is not known here: `cnnkit eval {made.name}{pictures}` measures it")
 
 
 ORDER = 120

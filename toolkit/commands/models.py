@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from toolkit import cli
+from toolkit.cli import printing
+from toolkit.cli.options import json_option, model_file_option
 
 
 @click.command()
 @click.argument("pattern", required=False)
-@cli.model_file_option
-@cli.json_option
+@model_file_option
+@json_option
 def models(*, pattern: str | None, model_file: Path | None, as_json: bool) -> None:
     """List the networks of the zoo: input, parameters, multiply-adds, data set; yours with --model-file.
 
@@ -21,13 +22,13 @@ def models(*, pattern: str | None, model_file: Path | None, as_json: bool) -> No
     from toolkit.inspection.listing import models as listed
     from toolkit.zoo import libraries
 
-    found = listed(pattern, model_file=model_file, tell=cli.say)
+    found = listed(pattern, model_file=model_file, tell=printing.say)
     if as_json:
-        cli.emit({"models": found})
+        printing.emit({"models": found})
     else:
-        cli.print_table(cli.as_rich(found.table()))
+        printing.print_table(printing.as_rich(found.table()))
         if pattern is None:
-            cli.say(
+            printing.say(
                 "other packages' networks: " + ", ".join(f"`cnnkit models '{one}:*'`" for one in libraries())
             )
 

@@ -7,7 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit import cli
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import (
+    backend_option,
+    data_dir_option,
+    dataset_option,
+    device_option,
+    json_option,
+    model_file_option,
+    precision_option,
+    pretrained_option,
+    root_option,
+    seed_option,
+    threads_option,
+    untrained_option,
+)
+from toolkit.cli.overruling import takes_choice
+from toolkit.cli.reports import refuse_overwriting, report_option, write_report
 from toolkit.errors import CnnkitError
 
 _AT_ONCE = 256
@@ -22,7 +38,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", required=False)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@cli.backend_option("[default: the usual one if it has a file here].")
+@backend_option("[default: the usual one if it has a file here].")
 @click.option(
     "--first", type=click.IntRange(1), metavar="N", help="With --dataset: the first N test pictures."
 )
@@ -34,20 +50,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="Swap dark and light; auto: where a picture's border is unlike those that a grey network learned.",
 )
-@cli.report_option("--sheet", "Draw them into this PNG.", ending=".png")
-@cli.report_option("--csv", "Write the answers as CSV.")
-@cli.options(
-    cli.dataset_option,
-    cli.data_dir_option,
-    cli.precision_option,
-    cli.pretrained_option,
-    cli.untrained_option,
-    cli.seed_option,
-    cli.device_option,
-    cli.threads_option,
-    cli.root_option,
-    cli.model_file_option,
-    cli.json_option,
+@report_option("--sheet", "Draw them into this PNG.", ending=".png")
+@report_option("--csv", "Write the answers as CSV.")
+@parameters.options(
+    dataset_option,
+    data_dir_option,
+    precision_option,
+    pretrained_option,
+    untrained_option,
+    seed_option,
+    device_option,
+    threads_option,
+    root_option,
+    model_file_option,
+    json_option,
 )
 def predict(
     *,
@@ -82,7 +98,7 @@ def predict(
     model, files = _sort_out(model, files, dataset)
     _check_usage(files, dataset, first)
     pictures = _pictures(files, sheet)
-    cli.refuse_overwriting(sheet, csv, read=(model, dataset, *pictures))
+    refuse_overwriting(sheet, csv, read=(model, dataset, *pictures))
     refused: list[Refusal] = []
     opened = load(
         model,
@@ -95,8 +111,8 @@ def predict(
         untrained=untrained,
         seed=seed,
         model_file=model_file,
-        choice=cli.takes_choice(backend=backend, device=device),
-        tell=cli.say,
+        choice=takes_choice(backend=backend, device=device),
+        tell=printing.say,
     )
     with opened as network:
         if dataset is None:
@@ -104,13 +120,17 @@ def predict(
             _say_inverted(made, invert)
             _say_frames(made)
         else:
-            with cli.progress() as progress:
+            with printing.progress() as progress:
                 made = network.predict_dataset(
-                    dataset, first=first or 10, top=top, data_dir=data_dir, on_step=cli.steps_on(progress)
+                    dataset,
+                    first=first or 10,
+                    top=top,
+                    data_dir=data_dir,
+                    on_step=printing.steps_on(progress),
                 )
     path, by = network.artifact.path, network.backend
     if as_json:
-        cli.emit(
+        printing.emit(
             {
                 "predictions": [_row(entry) for entry in made],
                 "backend": by,
@@ -127,7 +147,7 @@ def predict(
     if csv is not None:
         from toolkit.inspection.prediction import as_csv
 
-        cli.write_report(csv, as_csv(made, refused))
+        write_report(csv, as_csv(made, refused))
     _fail(refused)
 
 
@@ -139,7 +159,7 @@ def _answered(
     from toolkit.inspection.sheet import MOST_TILES
 
     made: list[Prediction] = []
-    with cli.progress() as progress:
+    with printing.progress() as progress:
         task = progress.add_task("predicting", total=len(pictures))
         for start in range(0, len(pictures), _AT_ONCE):
             some = pictures[start : start + _AT_ONCE]
@@ -156,9 +176,9 @@ def _draw(sheet: Path, made: Predictions, title: str) -> None:
     shown = made[:MOST_TILES]
     warning = write_sheet(sheet, shown, title)
     rest = f": the first {MOST_TILES:,} of {len(made):,} pictures" if len(shown) < len(made) else ""
-    cli.say(f"drew {sheet}{rest}")
+    printing.say(f"drew {sheet}{rest}")
     if warning:
-        cli.say(warning)
+        printing.say(warning)
 
 
 def _sort_out(
@@ -197,7 +217,7 @@ def _pictures(files: tuple[Path, ...], sheet: Path | None) -> tuple[Path, ...]:
         rest = f"; {len(others):,} other files are left out" if others else ""
         if not pictures:
             raise CnnkitError(f"{path} holds no pictures{rest}; name files, or a folder that holds some")
-        cli.say(f"{len(pictures):,} pictures in {path}{rest}")
+        printing.say(f"{len(pictures):,} pictures in {path}{rest}")
         found += pictures
     return tuple(found)
 
@@ -213,13 +233,13 @@ def _say_inverted(made: Predictions, invert: Invert) -> None:
     turned = [str(entry.source) for entry in made if entry.inverted]
     if turned and invert == "auto":
         names = ", ".join(turned[:3]) + (" …" if len(turned) > 3 else "")
-        cli.say(f"inverted, for a ground unlike the training set's (`--invert no` keeps them): {names}")
+        printing.say(f"inverted, for a ground unlike the training set's (`--invert no` keeps them): {names}")
 
 
 def _say_frames(made: Predictions) -> None:
     for entry in made:
         if entry.frames > 1:
-            cli.say(f"{entry.source} holds {entry.frames} frames; only the first is used")
+            printing.say(f"{entry.source} holds {entry.frames} frames; only the first is used")
 
 
 def _row(entry: Prediction) -> dict[str, Any]:
@@ -234,12 +254,12 @@ def _row(entry: Prediction) -> dict[str, Any]:
 
 def _show(made: Predictions) -> None:
     if len(made) > _TABLED:
-        cli.print_table(cli.as_rich(made.counts()))
-        cli.stdout.print("`--csv FILE` lists the answer to each picture")
+        printing.print_table(printing.as_rich(made.counts()))
+        printing.stdout.print("`--csv FILE` lists the answer to each picture")
     elif made:
-        cli.print_table(cli.as_rich(made.table()))
+        printing.print_table(printing.as_rich(made.table()))
     if made.right is not None:
-        cli.stdout.print(f"{made.right} of {len(made)} right")
+        printing.stdout.print(f"{made.right} of {len(made)} right")
 
 
 def _fail(refused: list[Refusal]) -> None:
@@ -247,7 +267,7 @@ def _fail(refused: list[Refusal]) -> None:
     if not refused:
         return
     for entry in refused[:-1]:
-        cli.report_error(CnnkitError(entry.error))
+        printing.report_error(CnnkitError(entry.error))
     raise CnnkitError(refused[-1].error)
 
 

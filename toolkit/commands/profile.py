@@ -8,8 +8,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolkit import cli, schema
+from toolkit import schema
 from toolkit.artifacts import json_text
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import (
+    backend_option,
+    device_option,
+    json_option,
+    model_file_option,
+    precisions_option,
+    pretrained_option,
+    root_option,
+    seed_option,
+    threads_option,
+    untrained_option,
+)
+from toolkit.cli.overruling import no_choice, takes_choice
+from toolkit.cli.reports import refuse_overwriting, report_option, write_report
 from toolkit.commands._backend_settings import backend_settings, chosen_settings
 from toolkit.errors import CnnkitError
 from toolkit.passports import Precision
@@ -22,16 +37,18 @@ if TYPE_CHECKING:
 
 @click.command("profile")
 @click.argument("models", nargs=-1, metavar="[MODEL|FILE]...")
-@cli.backend_option("or several by commas, or all [default: all that are here].")
+@backend_option("or several by commas, or all [default: all that are here].")
 @click.option(
     "--batch",
     "batches",
-    callback=cli.checked(cli.counts),
+    callback=parameters.checked(parameters.counts),
     metavar="N,…",
     help="Default: 1, or the one that a file fixes.",
 )
-@cli.precisions_option
-@click.option("--duration", type=cli.FiniteRange(0.05), default=1.0, show_default=True, metavar="SECONDS")
+@precisions_option
+@click.option(
+    "--duration", type=parameters.FiniteRange(0.05), default=1.0, show_default=True, metavar="SECONDS"
+)
 @click.option("--choice", is_flag=True, help="MODEL as `cnnkit choose` chose it: file, backend, settings.")
 @backend_settings
 @click.option(
@@ -46,10 +63,10 @@ if TYPE_CHECKING:
     "--import", "layers", type=click.Path(path_type=Path), help="Layers or a profile from elsewhere."
 )
 @click.option("--import-times", type=click.Path(path_type=Path), help="The layers' times from there.")
-@cli.report_option("--html", "Write one HTML file.")
-@cli.report_option("--csv", "Write the rows as CSV.")
-@cli.report_option("--trace", "Write a Perfetto trace.")
-@cli.report_option("--output", "Write the JSON to a file.")
+@report_option("--html", "Write one HTML file.")
+@report_option("--csv", "Write the rows as CSV.")
+@report_option("--trace", "Write a Perfetto trace.")
+@report_option("--output", "Write the JSON to a file.")
 @click.option(
     "--top",
     type=click.IntRange(0),
@@ -57,15 +74,15 @@ if TYPE_CHECKING:
     help="Rows shown, costliest first [default: 20 of more than 30]; 0: all, in the network's order.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 4 when a figure is red.")
-@cli.options(
-    cli.pretrained_option,
-    cli.untrained_option,
-    cli.device_option,
-    cli.threads_option,
-    cli.seed_option,
-    cli.root_option,
-    cli.model_file_option,
-    cli.json_option,
+@parameters.options(
+    pretrained_option,
+    untrained_option,
+    device_option,
+    threads_option,
+    seed_option,
+    root_option,
+    model_file_option,
+    json_option,
 )
 def profile_command(
     *,
@@ -99,7 +116,7 @@ def profile_command(
     from toolkit.profiling.columns import ALL
     from toolkit.profiling.profile import import_profile, profile
 
-    cli.refuse_overwriting(html, csv, trace, output, read=(layers, import_times, *models, against))
+    refuse_overwriting(html, csv, trace, output, read=(layers, import_times, *models, against))
     if layers or import_times:
         model = models[0] if models else None
         if batches is not None and len(batches) > 1:
@@ -120,9 +137,9 @@ def profile_command(
             allocator=allocator,
         )
         if choice:
-            free = cli.takes_choice(backend=backend, device=device) and not untrained
+            free = takes_choice(backend=backend, device=device) and not untrained
             models, backend, precisions, settings = _chosen(models, settings, root, free=free)
-        words = [ALL] if backend is None else list(cli.words(backend))
+        words = [ALL] if backend is None else list(parameters.words(backend))
         found = profile(
             *models,
             *([against] if against else []),
@@ -132,7 +149,7 @@ def profile_command(
             pretrained=pretrained,
             untrained=untrained,
             root=root,
-            tell=cli.say,
+            tell=printing.say,
         )
     _show(found, against=against is not None, as_json=as_json, top=top)
     _write(found, html=html, csv=csv, trace=trace, output=output)
@@ -154,10 +171,10 @@ def _chosen(
         raise click.UsageError(
             "--choice names file, weights, backend, precision and device: type one MODEL alone"
         )
-    found = resolve_choice(models[0] if models else None, Selection(root=root), cli.say)
+    found = resolve_choice(models[0] if models else None, Selection(root=root), printing.say)
     if found is None or found.choice is None:
-        raise cli.no_choice(models[0] if models else "MODEL")
-    cli.say(f"{found.artifact.path.name}, {found.why}")
+        raise no_choice(models[0] if models else "MODEL")
+    printing.say(f"{found.artifact.path.name}, {found.why}")
     one = found.choice.chosen
     chosen = {**one.settings, **settings.chosen}
     asked = dataclasses.replace(settings, threads=settings.threads or one.threads, chosen=chosen)
@@ -169,15 +186,15 @@ def _show(found: Profile, *, against: bool, as_json: bool, top: int | None) -> N
 
     turns = compare_columns(found) if against else None
     if as_json:
-        cli.emit({**found.to_json(), **({"against": turns.differences} if turns else {})})
+        printing.emit({**found.to_json(), **({"against": turns.differences} if turns else {})})
         return
     from toolkit.profiling.reports.table import print_profile
 
-    print_profile(found, cli.stdout, top=top)
+    print_profile(found, printing.stdout, top=top)
     if turns and turns.differences:
         from toolkit.profiling.reports.comparison import print_comparison
 
-        print_comparison(turns, cli.stdout)
+        print_comparison(turns, printing.stdout)
 
 
 def _write(
@@ -185,20 +202,20 @@ def _write(
 ) -> None:
     """Write every report that was asked for, and say where it is."""
     if output:
-        cli.write_report(output, json_text(found.to_json()))
+        write_report(output, json_text(found.to_json()))
     if html:
         from toolkit.profiling.reports.html import html_report
 
-        cli.write_report(html, html_report(found))
+        write_report(html, html_report(found))
     if csv:
         from toolkit.profiling.reports.csv import csv_report
 
-        cli.write_report(csv, csv_report(found))
+        write_report(csv, csv_report(found))
     if trace:
         from toolkit.profiling.reports.perfetto import perfetto_trace
 
         more = " (open it at ui.perfetto.dev or chrome://tracing)"
-        cli.write_report(trace, json_text(schema.plain(perfetto_trace(found))), more)
+        write_report(trace, json_text(schema.plain(perfetto_trace(found))), more)
 
 
 def _gate(found: Profile, *, named: bool, strict: bool) -> None:

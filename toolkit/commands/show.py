@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.box import SIMPLE_HEAD
 
-from toolkit import cli
 from toolkit.artifacts import artifact_name
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import (
+    data_dir_option,
+    dataset_option,
+    json_option,
+    model_file_option,
+    root_option,
+    seed_option,
+    untrained_option,
+)
+from toolkit.cli.overruling import typed
+from toolkit.cli.reports import refuse_overwriting, report_option
 from toolkit.commands._training_options import part_options, reading_options, start_options
 from toolkit.training import jobs
 from toolkit.training.recipes import settings
@@ -32,7 +43,7 @@ def _insist_that_all_is_heeded(way: str) -> None:
     for parameter in click.get_current_context().command.params:
         name = str(parameter.name)
         takers = [other for other, heeded in _WAYS if name in heeded]
-        if takers and way not in takers and cli.typed(name):
+        if takers and way not in takers and typed(name):
             word = parameter.opts[0]
             field = f"; --set {word.removeprefix('--')}=… is the recipe's" if name in settings() else ""
             raise click.UsageError(f"{word} goes with {' and '.join(takers)}, not with {way}{field}")
@@ -67,10 +78,10 @@ def _insist_that_all_is_heeded(way: str) -> None:
     metavar="FIELD=VALUE",
     help="With --augmented: a recipe field, e.g. --set mixup=0.2.",
 )
-@cli.options(cli.dataset_option, cli.data_dir_option, reading_options, part_options, start_options)
-@cli.report_option("--out", "The PNG to write.", ending=".png")
-@cli.options(cli.untrained_option, cli.seed_option)
-@cli.options(cli.root_option, cli.model_file_option, cli.json_option)
+@parameters.options(dataset_option, data_dir_option, reading_options, part_options, start_options)
+@report_option("--out", "The PNG to write.", ending=".png")
+@parameters.options(untrained_option, seed_option)
+@parameters.options(root_option, model_file_option, json_option)
 def show(
     *,
     model: str,
@@ -105,11 +116,11 @@ def show(
         raise click.UsageError("--features and --augmented draw two sheets: one at a time")
     way = _AUGMENTED if augmented else _FEATURES if features is not None else _LAYERS
     _insist_that_all_is_heeded(way)
-    if way == _LAYERS and cli.typed("recipe") and not training:
+    if way == _LAYERS and typed("recipe") and not training:
         raise click.UsageError("--recipe goes with --training and --augmented")
     if way != _AUGMENTED and pretrained == IMAGENET:
         raise click.UsageError("--pretrained takes a FILE; without one it goes with --augmented")
-    cli.refuse_overwriting(out, read=(features, model, against, pretrained, dataset, exclude))
+    refuse_overwriting(out, read=(features, model, against, pretrained, dataset, exclude))
     if augmented:
         _draw_augmented(
             model,
@@ -155,14 +166,14 @@ def show(
         model_file=model_file,
     )
     if as_json:
-        cli.emit(found.to_json())
+        printing.emit(found.to_json())
     else:
         _print(found)
 
 
 def _print(found: Layers) -> None:
-    cli.print_table(cli.as_rich(found.table(), box=SIMPLE_HEAD, padding=(0, 1, 0, 0)))
-    cli.stdout.print("\n".join(found.sentences()), markup=False, soft_wrap=True)
+    printing.print_table(printing.as_rich(found.table(), box=SIMPLE_HEAD, padding=(0, 1, 0, 0)))
+    printing.stdout.print("\n".join(found.sentences()), markup=False, soft_wrap=True)
 
 
 def _draw_augmented(
@@ -178,13 +189,13 @@ def _draw_augmented(
         if not equals:
             raise click.UsageError(f"--set takes FIELD=VALUE, not {change!r}")
         fields[word] = value
-    found = augmented(model, recipe=recipe, changes=fields, tell=cli.say, **options)
+    found = augmented(model, recipe=recipe, changes=fields, tell=printing.say, **options)
     path = out or sheet_path(model)
     write_png(path, found.image())
     if as_json:
-        cli.emit({**found.to_json(), "sheet": path})
+        printing.emit({**found.to_json(), "sheet": path})
     else:
-        cli.stdout.print(f"drew {path}", markup=False, soft_wrap=True)
+        printing.stdout.print(f"drew {path}", markup=False, soft_wrap=True)
 
 
 def _draw(models: list[str], picture: Path, path: Path, *, as_json: bool, **options: Any) -> None:
@@ -192,10 +203,10 @@ def _draw(models: list[str], picture: Path, path: Path, *, as_json: bool, **opti
     from toolkit.inspection.features import features
     from toolkit.inspection.sheet import write_png
 
-    found = features(models, picture, tell=cli.say, **options)
+    found = features(models, picture, tell=printing.say, **options)
     write_png(path, found.image())
     if not as_json:
-        cli.stdout.print(f"drew {path}", markup=False, soft_wrap=True)
+        printing.stdout.print(f"drew {path}", markup=False, soft_wrap=True)
         return
     drawn = [
         {
@@ -204,7 +215,7 @@ def _draw(models: list[str], picture: Path, path: Path, *, as_json: bool, **opti
         }
         for entry in found.seen
     ]
-    cli.emit({"picture": picture, "features": path, "models": drawn})
+    printing.emit({"picture": picture, "features": path, "models": drawn})
 
 
 ORDER = 40

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from toolkit import cli
+from toolkit.cli import parameters, printing
+from toolkit.cli.options import (
+    data_dir_option,
+    dataset_option,
+    json_option,
+    model_file_option,
+    on_options,
+    root_option,
+)
 from toolkit.commands._recipe_options import option_names
 from toolkit.commands._training_options import reading_options, start_options
 from toolkit.errors import CnnkitError
@@ -20,7 +28,7 @@ from toolkit.training.table import Table
 USUAL_WORDS = ", ".join(USUAL)
 
 
-def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.Function]:
+def _axis(word: str, setting: FieldSpec | None) -> Callable[[parameters.Function], parameters.Function]:
     """Make an option whose comma-separated values are an axis of the sweep."""
 
     def read(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
@@ -29,7 +37,7 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
         parts = [part.strip() for part in value.split(",")]
         try:
             if word == "device":
-                parts = [cli.check_device(part) for part in parts]
+                parts = [parameters.check_device(part) for part in parts]
             return axis_values(word, parts)
         except CnnkitError as error:
             raise click.BadParameter(str(error), ctx=context, param=parameter) from None
@@ -45,14 +53,14 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
 
 @click.command()
 @click.argument("model")
-@cli.dataset_option
-@cli.data_dir_option
+@dataset_option
+@data_dir_option
 @reading_options
 @start_options
 @click.option(
     "--cell-timeout",
     "cell_timeout_s",
-    type=cli.FiniteRange(0, min_open=True),
+    type=parameters.FiniteRange(0, min_open=True),
     metavar="SECONDS",
     help="Stop a cell after so long.",
 )
@@ -70,7 +78,7 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
 )
 @click.option(
     "--over",
-    callback=cli.checked(cli.words),
+    callback=parameters.checked(parameters.words),
     metavar="FIELD[,FIELD…]",
     help=f"With --search: recipe fields to vary, in ranges that they declare (default: {USUAL_WORDS}).",
 )
@@ -85,7 +93,7 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
     metavar="K",
     help="Draw a trial without the results of the K before it, which may then run along with it.",
 )
-@cli.on_options
+@on_options
 @click.option(
     "--cell-memory",
     "cell_memory_bytes",
@@ -94,10 +102,10 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[cli.Function], cli.
     metavar="GIB",
     help="Memory that a machine of a cluster must have for a cell.",
 )
-@cli.root_option
-@cli.model_file_option
-@cli.json_option
-@cli.options(*(_axis(word, setting) for word, setting in axes().items()))
+@root_option
+@model_file_option
+@json_option
+@parameters.options(*(_axis(word, setting) for word, setting in axes().items()))
 def sweep(*, model: str, as_json: bool, **options: Any) -> None:
     """Train MODEL under every combination of comma-separated values, e.g. --batch 8,64 --lr 0.1,0.9.
 
@@ -110,9 +118,9 @@ def sweep(*, model: str, as_json: bool, **options: Any) -> None:
     from toolkit.training.sweep import sweep as run
 
     given = {name: value for name, value in options.items() if value is not None}
-    table = run(model, tell=cli.say, **given)
+    table = run(model, tell=printing.say, **given)
     if as_json:
-        cli.emit(table.to_json())
+        printing.emit(table.to_json())
     else:
         show_table(table)
     table.require()
@@ -120,15 +128,15 @@ def sweep(*, model: str, as_json: bool, **options: Any) -> None:
 
 def show_table(table: Table) -> None:
     """Print the cells, and where files of theirs lie."""
-    shown = cli.as_rich(table.text())
+    shown = printing.as_rich(table.text())
     for row, result in zip(shown.rows, table.results, strict=True):
         row.style = {"done": None, "pruned": "dim", "diverged": "dim"}.get(result.status, "red")
-    cli.print_table(shown)
+    printing.print_table(shown)
     if table.best is not None and len(table.results) > 1:
         said = f"best on held-out images: {table.best.sentence(table.varied)}"
-        cli.stdout.print(said, markup=False, soft_wrap=True)
+        printing.stdout.print(said, markup=False, soft_wrap=True)
     for path in table.files.values():
-        cli.say(str(path))
+        printing.say(str(path))
 
 
 ORDER = 100

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit import cli
+from toolkit.cli import printing
+from toolkit.cli.options import json_option, on_options
 from toolkit.clusters import DEFAULT_CLUSTER
 from toolkit.commands._recipe_options import recipe_options
 from toolkit.commands._training_options import training_options
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @training_options
-@cli.on_options
+@on_options
 @click.option(
     "--find-lr",
     is_flag=True,
     help="Train nothing: try learning rates, draw the loss against them and suggest one.",
 )
-@cli.json_option
+@json_option
 @recipe_options
 def train(*, model: str, find_lr: bool, as_json: bool, **options: Any) -> None:
     """Train MODEL, a network of the zoo, and write artifacts/MODEL/MODEL.safetensors.
@@ -60,7 +61,7 @@ def train(*, model: str, find_lr: bool, as_json: bool, **options: Any) -> None:
     if not leads:
         return
     if as_json:
-        cli.emit(outcome.report())
+        printing.emit(outcome.report())
     else:
         show_outcome(outcome)
 
@@ -68,11 +69,11 @@ def train(*, model: str, find_lr: bool, as_json: bool, **options: Any) -> None:
 def show_curve(curve: RateCurve, *, as_json: bool) -> None:
     """Print what the rate finder found, and where its picture lies."""
     if as_json:
-        cli.emit(curve)
+        printing.emit(curve)
         return
-    cli.print_table(cli.as_rich(curve.table()))
+    printing.print_table(printing.as_rich(curve.table()))
     drawn = [f"curve in {curve.picture}"] if curve.picture else []
-    cli.stdout.print("\n".join([curve.sentence, *drawn]), markup=False, soft_wrap=True)
+    printing.stdout.print("\n".join([curve.sentence, *drawn]), markup=False, soft_wrap=True)
 
 
 ORDER = 10

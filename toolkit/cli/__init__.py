@@ -1,0 +1,1 @@
+"""What every command shares: its options, the reports that it writes, what it prints."""
