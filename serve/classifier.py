@@ -28,8 +28,9 @@ from toolkit.answering import (
 from toolkit.artifacts import Artifact
 from toolkit.backends import BACKENDS, Engine, EngineOptions
 from toolkit.errors import CnnkitError, CorruptError, ImageError
-from toolkit.images import PictureSource, top_classes
+from toolkit.images import PictureSource
 from toolkit.passports import TensorSpec
+from toolkit.probabilities import top_classes
 
 
 @dataclass(frozen=True, kw_only=True)

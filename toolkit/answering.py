@@ -15,10 +15,11 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import Engine
 from toolkit.datasets import Split, dataset_words
 from toolkit.errors import CnnkitError, CorruptError, ShapeError
-from toolkit.images import MAX_BYTES, MAX_PIXELS, Floats, Inputs, PictureSource, Pixels, open_picture, softmax
+from toolkit.images import MAX_BYTES, MAX_PIXELS, Floats, Inputs, PictureSource, Pixels, open_picture
 from toolkit.listings.rows import Images
 from toolkit.passports import Passport, TensorSpec
 from toolkit.preprocessing import Preprocessing, fit_batch, fit_pixels, ground_differs, normalise
+from toolkit.probabilities import softmax
 
 BATCH = 32
 

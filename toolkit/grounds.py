@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.images import Ground, Pixels
+from toolkit.images import Pixels
+
+Ground = Literal["dark", "light", "mixed"]
 
 AGREEING = 0.95  # the share of a data set's pictures that must have one ground for it to be theirs
 

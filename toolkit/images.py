@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,27 +18,20 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
 from toolkit.figures import mebibytes_text, shape_text
+from toolkit.flattening import Levels, Wide, extremes, flatten, is_wide, range_of
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 # a file, its bytes, Pillow's own, or uint8 (H, W), (H, W, 1 | 3 | 4) or (1 | 3, H, W)
 PictureSource = Path | bytes | Image.Image | NDArray[np.uint8]
-Ground = Literal["dark", "light", "mixed"]
-# the values of a file's own, of more than 8 bits, that become 0 and 255
-Levels = tuple[float, float]
-# `guess`: 16 bits by their upper 8, others by 255; `refuse`: values whose range cannot be told; `own`: by the
-# picture's own darkest and lightest
-Wide = Levels | Literal["guess", "refuse", "own"]
 
 # Decoders that are opened at all; the rest of Pillow's are never given bytes of a stranger.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 MAX_PIXELS = 25_000_000
 MAX_BYTES = 20 * 1024 * 1024
-BAND_PIXELS = 1_000_000  # a picture is brought to 8 bits so many pixels at a time
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 FEW_OF_256 = 64  # shades that are left of colours of 14 bits in 16
-FAINT = 16  # values that differ by no more are one shade to people
 
 
 class Inputs(Protocol):
@@ -63,7 +56,7 @@ def read_image(
     ImageError for what is no picture or is too large.
     """
     label = name or (str(source) if isinstance(source, Path) else "the picture")
-    return _flatten(_decoded(source, label, max_pixels, max_bytes), label, wide)
+    return flatten(_decoded(source, label, max_pixels, max_bytes), label, wide)
 
 
 def value_range(
@@ -74,7 +67,7 @@ def value_range(
     Raises ImageError as `read_image` does.
     """
     image = _decoded(source, name, max_pixels, max_bytes)
-    return _range(image) if _is_wide(image) else None
+    return range_of(image) if is_wide(image) else None
 
 
 def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) -> Image.Image:
@@ -96,7 +89,7 @@ def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) 
             image.seek(0)
             halved = _has_wide_colours(image)
             image.load()
-            if halved and 0 < max(high for _, high in _extremes(image.convert("RGB"))) < FEW_OF_256:
+            if halved and 0 < max(high for _, high in extremes(image.convert("RGB"))) < FEW_OF_256:
                 raise ImageError(
                     f"{label} has colours of 16 bits and values of {FEW_OF_256 * 100 // 256} % at the most, "
                     "of which little is left in 8 bits; spread them over all 16, or save 8 bits a colour"
@@ -133,7 +126,7 @@ def _has_wide_colours(image: Any) -> bool:
     """Tell of a picture that is not loaded yet whether its colours have 16 bits, of which Pillow keeps 8."""
     told = image.tile[0][3] if image.tile else ""
     raw = told[0] if isinstance(told, tuple) and told else told
-    return ";16" in str(raw) and not _is_wide(image)
+    return ";16" in str(raw) and not is_wide(image)
 
 
 def _formats(start: bytes) -> tuple[str, ...]:
@@ -190,7 +183,7 @@ def open_picture(
         source = _image_of(source, name)
     with _exif_forgiven():
         source = ImageOps.exif_transpose(source)
-    return _flatten(source, name, wide)
+    return flatten(source, name, wide)
 
 
 def _image_of(pixels: NDArray[Any], name: str) -> Image.Image:
@@ -245,127 +238,6 @@ def _read_bytes(source: bytes | Path, label: str, max_bytes: int) -> bytes:
     if len(source) > max_bytes:
         raise ImageSizeError(f"{label} is over the limit of {mebibytes_text(max_bytes)}; scale it down first")
     return source
-
-
-def _is_wide(image: Image.Image) -> bool:
-    return image.mode.startswith("I") or image.mode == "F"
-
-
-def _flatten(image: Image.Image, label: str, wide: Wide) -> Image.Image:
-    """Bring any mode to L or RGB, transparency on white, a white figure's on black."""
-    if _is_wide(image):
-        if wide == "guess":
-            return _narrow(image)
-        if wide == "own":
-            low, high = _range(image)
-            return _levelled(image, (low, max(high, low + 1e-9)))
-        return _levelled(image, _told_range(image, label) if wide == "refuse" else wide)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        flat = _laid_on(image, 255)
-        # a white figure is seen on black only
-        return flat if _is_seen(flat) else next(filter(_is_seen, [_laid_on(image, 0)]), flat)
-    return in_mode(image, "L" if image.mode in ("L", "1") else "RGB")
-
-
-def in_mode(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
-    """Return a picture in a mode: itself where it is so, for Pillow would copy all of it."""
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _laid_on(image: Image.Image, paper: int) -> Image.Image:
-    """Lay a transparent picture on paper of one grey."""
-    flat = Image.new("L" if image.mode in ("LA", "La") else "RGB", image.size)
-    for top, band in _bands(image):
-        rgba = band.convert("RGBA")
-        ground = Image.new("RGBA", rgba.size, (paper, paper, paper, 255))
-        flat.paste(Image.alpha_composite(ground, rgba).convert(flat.mode), (0, top))
-    return flat
-
-
-def _is_seen(image: Image.Image) -> bool:
-    """Tell whether a picture in mode L or RGB is more than one shade."""
-    return any(high - low > FAINT for low, high in _extremes(image))
-
-
-def _extremes(image: Image.Image) -> list[tuple[int, int]]:
-    """Return the least and the greatest value of each channel of a picture in mode L or RGB."""
-    extremes: Any = image.getextrema()
-    return [extremes] if image.mode == "L" else list(extremes)
-
-
-def _narrow(image: Image.Image) -> Image.Image:
-    """Bring pixels of 16 or 32 bits to 8."""
-    # keep the upper 8 of 16 bits instead of clipping to white; I and F do not say their range
-    wide = image.mode.startswith("I;16") or any(
-        np.fmax.reduce(np.asarray(band), axis=None) > 255 for _, band in _bands(image)
-    )
-    narrow = np.empty((image.height, image.width), dtype=np.uint8)
-    for top, band in _bands(image):
-        values = np.nan_to_num(np.asarray(band, dtype=np.float64))
-        values *= 255.0 / (65535.0 if wide else 255.0)
-        narrow[top : top + band.height] = values.clip(0, 255)
-    return Image.fromarray(narrow)
-
-
-def _range(image: Image.Image) -> Levels:
-    """Return the least and the greatest value that is a finite number; 0 and 0 where none is."""
-    low, high = np.inf, -np.inf
-    for _, band in _bands(image):
-        values = np.asarray(band)
-        values = values[np.isfinite(values)]
-        if values.size:
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-    return (low, high) if low <= high else (0.0, 0.0)
-
-
-def _told_range(image: Image.Image, label: str) -> Levels:
-    """Return what black and white are where the values themselves tell. Raises ImageError otherwise."""
-    low, high = _range(image)
-    if low >= 0:
-        if image.mode == "F" and high <= 1:
-            return 0.0, 1.0
-        if not image.mode.startswith("I;16") and high <= 255:
-            return 0.0, 255.0
-        if high == 0 or 32767 < high <= 65535:
-            return 0.0, 65535.0
-    raise ImageError(
-        f"{label} has values from {low:g} to {high:g}, more than 8 bits hold, and which are black and white "
-        "is not known: the network was trained on pictures of 8 bits; `train --levels LOW,HIGH` learns "
-        "from such ones, or bring it to 8 bits first"
-    )
-
-
-def _levelled(image: Image.Image, levels: Levels) -> Image.Image:
-    """Bring pixels of more than 8 bits to 8, by what becomes 0 and 255; what is no number becomes 0."""
-    low, high = levels
-    narrow = np.empty((image.height, image.width), dtype=np.uint8)
-    for top, band in _bands(image):
-        values = np.nan_to_num(np.asarray(band, dtype=np.float64), nan=low)
-        values -= low
-        values *= 255.0 / (high - low)
-        narrow[top : top + band.height] = np.rint(values.clip(0, 255, out=values), out=values)
-    return Image.fromarray(narrow)
-
-
-def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """Yield a picture's rows, some at a time, each with its first row: a copy needs no more memory."""
-    rows = max(1, BAND_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Turn (N, K) logits into probabilities whose rows sum to 1, in float64."""
-    with np.errstate(invalid="ignore"):  # infinite logits make NaN, which whoever judges them finds
-        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-        weights = np.exp(shifted)
-        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
-
-
-def top_classes(probabilities: NDArray[Any], classes: Sequence[str], count: int) -> list[tuple[str, float]]:
-    """Return the `count` likeliest (label, probability) of one row, likeliest first."""
-    order = np.argsort(-probabilities, kind="stable")[:count]
-    return [(classes[int(i)], float(probabilities[int(i)])) for i in order]
 
 
 def picture_of(pixels: Pixels) -> Image.Image:

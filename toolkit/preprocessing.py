@@ -16,17 +16,9 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.grounds import border_colour, light_grounds
-from toolkit.images import (
-    MAX_PIXELS,
-    Floats,
-    Ground,
-    Levels,
-    Pixels,
-    Wide,
-    in_mode,
-    picture_of,
-)
+from toolkit.flattening import Levels, Wide, in_mode
+from toolkit.grounds import Ground, border_colour, light_grounds
+from toolkit.images import MAX_PIXELS, Floats, Pixels, picture_of
 
 Side = Annotated[int, Meta(ge=1)]
 Resize = Literal["pad", "crop", "squash"]

@@ -20,9 +20,9 @@ from toolkit.exporting.evidence import Evidence, answers_of
 from toolkit.graphs.asking import Nature
 from toolkit.graphs.naming import note_modules, rename
 from toolkit.graphs.scores import kind_of
-from toolkit.images import softmax
 from toolkit.passports import Layout, Passport
 from toolkit.preprocessing import Preprocessing
+from toolkit.probabilities import softmax
 from toolkit.telling import Tell, silent
 
 MODULE = "/preprocess"

@@ -28,7 +28,7 @@ from serve.classifier import PreparedPicture
 from serve.registry import Version
 from toolkit.answering import Invert
 from toolkit.errors import ImageError, ImageSizeError, NoImageError
-from toolkit.images import top_classes
+from toolkit.probabilities import top_classes
 
 # What no picture is answered; any other fault of one is 422.
 STATUS = {ImageSizeError: 413, NoImageError: 415}

@@ -22,8 +22,9 @@ from serve.settings import Limits
 from toolkit.answering import preprocessing_of
 from toolkit.artifacts import Artifact
 from toolkit.errors import CnnkitError
-from toolkit.images import open_picture, picture_of, top_classes
+from toolkit.images import open_picture, picture_of
 from toolkit.inspection.sheet import png_of
+from toolkit.probabilities import top_classes
 
 TOP = 5
 # engines that are compared run so often, the first time not counted; slow ones less often

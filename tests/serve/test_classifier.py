@@ -19,7 +19,7 @@ from toolkit.answering import Invert, read_picture
 from toolkit.artifacts import open_artifact
 from toolkit.backends import BACKENDS
 from toolkit.errors import CnnkitError, ImageSizeError, NotFoundError
-from toolkit.images import Ground
+from toolkit.grounds import Ground
 from toolkit.preprocessing import Preprocessing
 
 

@@ -21,17 +21,9 @@ from PIL import Image, ImageDraw, ImageFile
 from toolkit import schema
 from toolkit.answering import read_picture
 from toolkit.errors import CorruptError, ImageError
-from toolkit.grounds import ground_of
-from toolkit.images import (
-    BAND_PIXELS,
-    Ground,
-    count_frames,
-    open_picture,
-    read_image,
-    softmax,
-    top_classes,
-    value_range,
-)
+from toolkit.flattening import BAND_PIXELS
+from toolkit.grounds import Ground, ground_of
+from toolkit.images import count_frames, open_picture, read_image, value_range
 from toolkit.preprocessing import Preprocessing, fit_pixels, ground_differs, normalise
 
 GREY = Preprocessing(size=(28, 28), channels=1)
@@ -313,15 +305,6 @@ def test_any_size_fits_any_network(width: int, height: int) -> None:
     image = Image.new("RGB", (width, height), (1, 2, 3))
     pixels = fit_pixels(image, COLOUR)
     np.testing.assert_array_equal(pixels.reshape(3, -1).max(axis=1), [1, 2, 3])
-
-
-def test_softmax_rows_sum_to_one_even_for_huge_logits() -> None:
-    rows = softmax(np.array([[1e4, 0.0], [0.0, 0.0]], np.float32))
-    np.testing.assert_allclose(rows, [[1.0, 0.0], [0.5, 0.5]])
-
-
-def test_top_classes_are_in_order_and_stable() -> None:
-    assert top_classes(np.array([0.2, 0.4, 0.4]), ["a", "b", "c"], 2) == [("b", 0.4), ("c", 0.4)]
 
 
 def test_preprocessing_that_cannot_be_is_refused() -> None:

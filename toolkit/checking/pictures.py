@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from toolkit.datasets import Dataset, dataset_of, splits_of, without_rows
-from toolkit.images import Pixels, Wide, picture_of
+from toolkit.flattening import Wide
+from toolkit.images import Pixels, picture_of
 from toolkit.listings import LeftOut, Listing, Part, Reading
 from toolkit.listings.decoding import open_entry
 from toolkit.listings.excluding import row_name

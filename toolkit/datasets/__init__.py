@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from toolkit.catalog import Shelf
 from toolkit.errors import CnnkitError, NotFoundError, unknown_name
-from toolkit.images import Levels
+from toolkit.flattening import Levels
 from toolkit.listings import PARTS, PLAIN, LeftOut, Listing, Part, Reading
 from toolkit.listings.decoding import Decoding
 from toolkit.listings.excluding import absent, kept_rows, read_exclusions, row_name, without

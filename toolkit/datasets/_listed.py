@@ -8,7 +8,7 @@ import numpy as np
 
 from toolkit.datasets import Dataset, Fit, Split
 from toolkit.errors import DamagedError, ImageError, NotFoundError
-from toolkit.images import Levels
+from toolkit.flattening import Levels
 from toolkit.listings import PARTS, LeftOut, Listing, Reading
 from toolkit.listings.decoding import Decoded, Decoding, open_entry, plain_pixels
 from toolkit.listings.parts import Member, fingerprint

@@ -23,8 +23,9 @@ from toolkit.answering import (
 from toolkit.backends import Engine
 from toolkit.datasets import Dataset
 from toolkit.errors import ImageError
-from toolkit.images import PictureSource, Pixels, count_frames, top_classes
+from toolkit.images import PictureSource, Pixels, count_frames
 from toolkit.listings.looking import readable
+from toolkit.probabilities import top_classes
 from toolkit.tables import TextTable
 
 _ANSWER = ("label", "probability")

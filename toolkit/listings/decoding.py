@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit.errors import CnnkitError, ImageError
-from toolkit.images import Levels, Pixels, Wide, read_image
+from toolkit.flattening import Levels, Wide
+from toolkit.images import Pixels, read_image
 from toolkit.listings import MOST_BYTES, PLAIN, Entry, LeftOut, Reading
 from toolkit.listings.hashing import content_hash
 from toolkit.listings.parts import Member

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolkit.errors import CnnkitError, ImageError
-from toolkit.images import Levels, value_range
+from toolkit.flattening import Levels
+from toolkit.images import value_range
 from toolkit.listings import MOST_BYTES, Reading
 from toolkit.listings.decoding import open_entry, read_entry
 from toolkit.listings.parts import Member

@@ -7,7 +7,7 @@ from pathlib import Path
 from toolkit.artifacts import artifact_path, check_name, writing
 from toolkit.datasets import Dataset, Split, dataset_of
 from toolkit.errors import DamagedError
-from toolkit.images import Levels
+from toolkit.flattening import Levels
 from toolkit.listings import Listing
 from toolkit.listings.parts import Member, members
 from toolkit.listings.records import Record, Use, record_of

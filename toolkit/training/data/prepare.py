@@ -9,8 +9,8 @@ import numpy as np
 
 from toolkit.datasets import Dataset, Split, dataset_of, without_rows
 from toolkit.errors import CnnkitError
+from toolkit.flattening import Levels
 from toolkit.grounds import AGREEING, ground_from
-from toolkit.images import Levels
 from toolkit.listings.parts import Member
 from toolkit.listings.records import Record
 from toolkit.models import Published, Recipe

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from toolkit.artifacts import hash_file
 from toolkit.checkpoints import model_file_hash
-from toolkit.images import Levels
+from toolkit.flattening import Levels
 from toolkit.listings.records import Record
 from toolkit.recipes import OWN_PIXELS, Recipe
 from toolkit.schema import Positive, Seed
