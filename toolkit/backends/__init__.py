@@ -9,14 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
 from toolkit.catalog import Shelf
+from toolkit.closing import Closable
 from toolkit.errors import (
     CnnkitError,
     OutOfMemoryError,
@@ -88,7 +88,7 @@ class EngineOptions:
     chosen: Mapping[str, str] = field(default_factory=dict)
 
 
-class Engine(ABC):
+class Engine(Closable):
     """An artifact opened by a backend. Use as a context manager; `close` frees the device."""
 
     backend: ClassVar[str]
@@ -184,19 +184,8 @@ class Engine(ABC):
         """Return what to type for one that takes batches of `asked`, too; empty where nobody knows."""
         return ""
 
-    def close(self) -> None:  # noqa: B027  (most engines have nothing to free)
+    def close(self) -> None:  # most engines have nothing to free
         """Free what the engine holds; running it afterwards is an error."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Backend(ABC):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Self
 
 from toolkit.choices import Budget, CurvePoint
 from toolkit.choosing import Candidate, ChooseSettings, LostError
@@ -16,6 +14,7 @@ from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
 from toolkit.choosing.measuring import Timekeeper, Track
 from toolkit.choosing.requests import OpenEngine, PeakTold, TellPeak
 from toolkit.choosing.standing import Entrant, Standing
+from toolkit.closing import Closable
 from toolkit.figures import bytes_text
 from toolkit.machine.cpu import cpu
 from toolkit.profiling.measuring.batches import fixed_batch
@@ -40,7 +39,7 @@ def forks(budget: Budget) -> bool:
     return budget.memory_bytes is None and sys.platform == "linux"
 
 
-class Arena:
+class Arena(Closable):
     """The processes of one contest, and the time that it has."""
 
     def __init__(
@@ -268,14 +267,6 @@ class Arena:
             return None
         quantile_ms = found.quantile_ms if budget.within_ms is not None else None
         return CurvePoint(batch=batch, latency_ms=kept.median_ms, quantile_ms=quantile_ms, memory_bytes=held)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End every process."""

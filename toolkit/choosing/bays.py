@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from toolkit.choosing import Candidate, LostError
-from toolkit.choosing.forking import ForkServer, ForkServers, environment
+from toolkit.choosing.forking import ForkServer, ForkServers
 from toolkit.choosing.requests import EngineOpened, OpenEngine, Request, RequestFailed, Response
+from toolkit.choosing.starting import start
 
 WORKER = "toolkit.choosing.worker"
 # at least: a runtime is imported and a network compiled in it, beside other work
@@ -33,15 +33,7 @@ class Bay:
         self._told = tempfile.TemporaryFile()  # noqa: SIM115  (it is closed with the process)
         with theirs:
             forked = server.fork(theirs.fileno(), self._told.fileno()) if server else None
-            self._process = forked or subprocess.Popen(
-                [sys.executable, "-P", "-m", WORKER, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._told,
-                stderr=self._told,
-                pass_fds=[theirs.fileno()],
-                env=environment(),
-                start_new_session=True,
-            )
+            self._process = forked or start(WORKER, theirs.fileno(), told=self._told)
         self.pipe: Connection[Request, Response] = Connection(ours.detach())
         self.takes = EngineOpened(least=1, most=None)
         self._asked, self._allowed_s, self._asked_at = "", limit_s, 0.0

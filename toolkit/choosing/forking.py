@@ -18,13 +18,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-import toolkit
 from toolkit.backends import BACKENDS
+from toolkit.choosing.starting import start
 from toolkit.choosing.worker import serve
+from toolkit.closing import Closable
 from toolkit.processes import end_with_parent
 
 SERVER = "toolkit.choosing.forking"
@@ -72,15 +70,7 @@ class ForkServer:
         """Start the process; the runtime is imported meanwhile."""
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", SERVER, str(theirs.fileno()), backend],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=environment(),
-                start_new_session=True,
-            )
+            self._process = start(SERVER, theirs.fileno(), backend, told=subprocess.DEVNULL)
         self._pipe: Connection[ForkWorker | AwaitWorker, int | None] = Connection(ours.detach())
 
     def fork(self, pipe: int, told: int) -> ForkedProcess | None:
@@ -115,7 +105,7 @@ class ForkServer:
         self._process.wait()
 
 
-class ForkServers:
+class ForkServers(Closable):
     """The servers of several backends by name; use as a context manager."""
 
     def __init__(self, backends: Iterable[str] = ()) -> None:
@@ -133,25 +123,10 @@ class ForkServers:
         """Return a backend's server, None where it has none."""
         return self._by_backend.get(backend)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """End every server."""
         while self._by_backend:
             self._by_backend.popitem()[1].close()
-
-
-def environment() -> dict[str, str]:
-    """Return this process's environment, with the source that it runs first on the path of modules."""
-    source = str(Path(toolkit.__file__).parents[1])
-    paths = [source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in dict.fromkeys(paths) if path)}
 
 
 def main(words: Sequence[str]) -> None:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from toolkit.answering import Invert, check_classes, data_word
 from toolkit.artifacts import Artifact, artifacts_root, path_of
 from toolkit.backends import Engine, EngineOptions
 from toolkit.choices import ChoiceFile
+from toolkit.closing import Closable
 from toolkit.errors import CnnkitError
 from toolkit.figures import shape_text
 from toolkit.images import PictureSource
@@ -88,7 +88,7 @@ def load(
     return Network(engine, why=found.why, choice=found.choice)
 
 
-class Network:
+class Network(Closable):
     """An artifact opened by a backend. Use as a context manager, or `close` it; threads must take turns."""
 
     def __init__(self, engine: Engine, *, why: str | None = None, choice: ChoiceFile | None = None) -> None:
@@ -234,14 +234,6 @@ class Network:
     def close(self) -> None:
         """Free what the engine holds; asking it afterwards is an error."""
         self.engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Network {describe(self.artifact)} by {self.backend}>"
