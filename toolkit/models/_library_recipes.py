@@ -11,37 +11,24 @@ warm-up and cosine.
 
 from __future__ import annotations
 
+import dataclasses
+
 from toolkit.recipes import Recipe
 
-_SOURCE = "torchvision's references/classification; timm's training scripts"
+_DEFAULT = Recipe(
+    name="default",
+    epochs=30,
+    batch=128,
+    optimizer="adamw",
+    lr=2e-3,
+    weight_decay=0.05,
+    schedule="one-cycle",
+    label_smoothing=0.1,
+    clip_norm=1.0,
+    flip=True,
+    pixels="published",
+    source="torchvision's references/classification; timm's training scripts",
+)
+_FINETUNE = dataclasses.replace(_DEFAULT, name="finetune", epochs=8, batch=64, lr=3e-4)
 
-RECIPES = {
-    "default": Recipe(
-        name="default",
-        epochs=30,
-        batch=128,
-        optimizer="adamw",
-        lr=2e-3,
-        weight_decay=0.05,
-        schedule="one-cycle",
-        label_smoothing=0.1,
-        clip_norm=1.0,
-        flip=True,
-        pixels="published",
-        source=_SOURCE,
-    ),
-    "finetune": Recipe(
-        name="finetune",
-        epochs=8,
-        batch=64,
-        optimizer="adamw",
-        lr=3e-4,
-        weight_decay=0.05,
-        schedule="one-cycle",
-        label_smoothing=0.1,
-        clip_norm=1.0,
-        flip=True,
-        pixels="published",
-        source=_SOURCE,
-    ),
-}
+RECIPES = {recipe.name: recipe for recipe in (_DEFAULT, _FINETUNE)}
