@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit import schema
-from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, is_shipped, write_json
+from toolkit.artifacts import CHECKPOINT, Artifact, artifact_name, find_artifacts, is_shipped, write_json
 from toolkit.errors import CorruptError
 from toolkit.machine.cpu import cpu
 from toolkit.machine.cuda import gpus
@@ -19,6 +19,8 @@ from toolkit.schema import Amount, Count, Magnitude, Positive, Rate, Share, Sign
 
 SCHEMA = 1
 SUFFIX = ".choice.json"
+# in a network's folder: the artifacts folder of files that were made for one budget of accuracy alone
+BUDGETS = "budgets"
 AGAIN = "choose again"
 # points of accuracy that a lower precision may lose where nothing else was typed
 ALLOWED_POINTS = 0.5
@@ -225,6 +227,23 @@ def choice_path(root: Path, name: str) -> Path:
     return root / name / f"{name}{SUFFIX}"
 
 
+def budget_root(root: Path, name: str) -> Path:
+    """Return the artifacts folder of what `choose` makes for one budget where another's file lies already."""
+    return root / artifact_name(name) / BUDGETS
+
+
+def find_choosable(root: Path, name: str) -> list[tuple[Path, Passport]]:
+    """Return a name's artifacts and those that `choose` made for one budget alone, newest first.
+
+    The name opens the latter by a choice alone.
+    """
+    found = find_artifacts(root, name)
+    if found:
+        beside = find_artifacts(budget_root(root, name), name)
+        found += [entry for entry in beside if not is_shipped(entry[0])]
+    return sorted(found, key=lambda entry: entry[1].created or "", reverse=True)
+
+
 def write_choice(path: Path, choice: ChoiceFile) -> None:
     """Write a choice whole or not at all. Raises CnnkitError."""
     write_json(path, schema.plain(choice))
@@ -258,12 +277,12 @@ def weights_of(root: Path, name: str) -> str | None:
 
 def origin_of(root: Path, source: Artifact) -> str | None:
     """Return the hash of the weights that an artifact descends from, as `weights_of` tells the newest."""
-    return _origin(source.passport, [known for _, known in find_artifacts(root, source.name)])
+    return _origin(source.passport, [known for _, known in find_choosable(root, source.name)])
 
 
 def first_source(root: Path, source: Artifact) -> Passport:
     """Return the passport of what is furthest up, of what is here, in what an artifact was made of."""
-    return _first(source.passport, [known for _, known in find_artifacts(root, source.name)])
+    return _first(source.passport, [known for _, known in find_choosable(root, source.name)])
 
 
 def _first(known: Passport, here: Sequence[Passport]) -> Passport:
@@ -313,6 +332,6 @@ def find_choice(root: Path, name: str, release: Callable[[str], str | None]) -> 
 
 def chosen_path(choice: ChoiceFile, root: Path) -> Path | None:
     """Return where the chosen file lies under a folder, or among what ships; None where it does not."""
-    here = find_artifacts(root, choice.model)
+    here = find_choosable(root, choice.model)
     same = (path for path, known in here if (path.name, known.sha256) == (choice.file, choice.sha256))
     return next(same, None)

@@ -243,7 +243,7 @@ class Arena(Closable):
         fixed = fixed_batch(one.candidate.artifact)
         own = one.confirmed.batch if one.confirmed else 1
         points: list[CurvePoint] = []
-        for batch in (fixed,) if fixed else CURVE:
+        for batch in (fixed,) if fixed else sorted({*CURVE, own}):
             point = self._point(one, batch)
             if point is None:
                 break

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-from toolkit.artifacts import Artifact, find_artifacts, open_artifact
+from toolkit.artifacts import Artifact, artifact_path, find_artifacts, open_artifact
 from toolkit.backends import BACKENDS, Backend, backend_names
-from toolkit.choices import Budget, Contender
+from toolkit.choices import Budget, Contender, budget_root, find_choosable
 from toolkit.choosing import Candidate, ChooseSettings, Rejection
 from toolkit.choosing.unmade import recall, remember
 from toolkit.errors import CnnkitError, GateError, UndecidedError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, reaches
 from toolkit.exporting.making import make
 from toolkit.exporting.placing import refuse_another_network
+from toolkit.graphs import GRAPH
 from toolkit.machine.cpu import cpu
 from toolkit.opening import Selection, as_asked
 from toolkit.passports import SYMMETRIC, UNSIGNED, Dialect, Passport, Precision
@@ -99,8 +101,9 @@ def find_files(
 ) -> CandidateFiles:
     """Find, or make, what each backend runs of a network. `judged` tells whether pictures can judge int8.
 
-    With `lacking`, the reasons for what is missing, only what lies there is taken. Raises CnnkitError where
-    what is made would take another network's place.
+    With `lacking`, the reasons for graphs that are missing, none is made; what a runtime is given in their
+    place, as engines, is made of those that lie there. Raises CnnkitError where what is made would take
+    another network's place.
     """
     if lacking is None:
         refuse_another_network(source, ExportOptions(root=root))
@@ -117,7 +120,7 @@ def find_files(
 
 
 class FileFinder:
-    """Finds or makes one file after the other, each once; with `lacking` only what lies there is found."""
+    """Finds or makes one file after the other, each once; with `lacking` no graph is made."""
 
     def __init__(
         self,
@@ -154,7 +157,8 @@ class FileFinder:
     def _add_dialects(self, found: CandidateFiles, backend: Backend, word: str, precision: Precision) -> None:
         """Add a file in each of its dialects; a second one that does not lie here is put off."""
         stored = backend.computes.get(precision, precision)
-        dialects: tuple[Dialect | None, ...] = (UNSIGNED, SYMMETRIC) if stored == "int8" else (None,)
+        several = stored == "int8" and "dialect" in EXPORTERS.load(word).reads
+        dialects: tuple[Dialect | None, ...] = (UNSIGNED, SYMMETRIC) if several else (None,)
         beside: Candidate | None = None
         for dialect in dialects:
 
@@ -198,22 +202,40 @@ class FileFinder:
         """Return a file, or in words why it cannot be had."""
         key = (word, precision, dialect)
         if key not in self.known:
-            self.known[key] = self._lying(word, precision, dialect) or self._made(word, precision, dialect)
+            found = self._lying(word, precision, dialect)
+            if found and self.lacking is not None:
+                self._say_packed_for(found.passport)
+            self.known[key] = found or self._made(word, precision, dialect)
         return self.known[key]
 
+    def _say_packed_for(self, known: Passport) -> None:
+        """Say that a graph came for another budget, which may make it slower, or lossier, than need be."""
+        if known.format == GRAPH and not self._for_budget(known):
+            points = f"{self.most_drop:g}"
+            again = f"`cnnkit export {self.source.name} --format pack --max-accuracy-drop {points}`"
+            self.tell(
+                f"its {known.precision} graph ({known.int8_dialect}) is one {searched(known)}: {again} packs "
+                f"one for {points}"
+            )
+
     def _made(self, word: str, precision: Precision, dialect: Dialect | None) -> Artifact | str:
-        if self.lacking is not None:
+        if self.lacking is not None and EXPORTERS.load(word).format == GRAPH:
             return self.lacking.get((precision, dialect), "no such file came with it")
         if precision != "fp32" and self.most_drop is None and not self.settings.unjudged:
             return "not made: no picture can judge it; --unjudged has it made and tried"
+        other = self._of_another_budget(precision)
         options = self._options(precision, dialect)
+        if other:
+            options = replace(options, path=self._beside(word, options))
         if (word, precision) in self.lossy:  # the second one rounds more coarsely
             return "not made: its other dialect, which is the finer one, does not surely keep the accuracy"
         known = recall(self.source, word, options)
         if known is not None:
             self.lossy.add((word, precision))
             return known.words()
-        self.tell(f"making {self.source.name} {precision} ({word}{f', {dialect}' if dialect else ''}) …")
+        beside = f" beside {other[0].name}, {searched(other[1])}" if other else ""
+        kind = f"{precision} ({word}{f', {dialect}' if dialect else ''})"
+        self.tell(f"making {self.source.name} {kind}{beside} …")
         try:
             return make(self.source, word, options, self.tell, self._needed)
         except (GateError, UndecidedError) as error:
@@ -223,32 +245,82 @@ class FileFinder:
         except CnnkitError as error:
             return str(error)
 
-    def _needed(self, need: Need) -> Artifact | None:
+    def _needed(self, need: Need) -> Artifact:
+        """Return what a file is made of. Raises CnnkitError where that cannot be had, which is tried once."""
         found = self.file(need.exporter, need.precision, need.dialect)
-        return found if isinstance(found, Artifact) else None
+        if isinstance(found, Artifact):
+            return found
+        raise CnnkitError(found)
 
     def _lying(self, word: str, precision: Precision, dialect: Dialect | None) -> Artifact | None:
-        """Return the newest file of these very weights that lies in the folder; None where there is none."""
+        """Return the newest file of these very weights that lies here, int8 as the budget would have it.
+
+        None where there is none. What came as it is, is taken as it is.
+        """
         kind = EXPORTERS.load(word).format
-        for path, known in find_artifacts(self.root, self.source.name):
+        for path, known in find_choosable(self.root, self.source.name):
             fits = known.format == kind and known.precision == precision
-            fits = fits and (known.trained is False) == (self.source.passport.trained is False)
             if precision == "int8" and known.int8_dialect not in (dialect, None):
                 continue
-            if fits and self._descends(known):
+            if fits and self._is_own(known) and (self.lacking is not None or self._for_budget(known)):
                 with contextlib.suppress(CnnkitError):
                     return open_artifact(path)
         return None
 
-    def _descends(self, known: Passport) -> bool:
-        """Tell whether a file was made of the source, or of a graph that was."""
-        own = self.source.passport.sha256
-        if own in (known.sha256, known.source_sha256):
-            return True
-        return any(
-            graph.sha256 == known.source_sha256 and graph.source_sha256 == own
-            for _, graph in find_artifacts(self.root, self.source.name)
-        )
+    def _is_own(self, known: Passport) -> bool:
+        """Tell whether a file was made of the source, or of a graph that was, trained or not as that is."""
+        own, untrained = self.source.passport.sha256, self.source.passport.trained is False
+        by_hash = {one.sha256: one for _, one in find_choosable(self.root, self.source.name)}
+        above = known
+        for _ in by_hash:
+            if own in (above.sha256, above.source_sha256):
+                return (known.trained is False) == untrained
+            above = by_hash.get(above.source_sha256 or "", above)
+        return False
+
+    def _for_budget(self, known: Passport) -> bool:
+        """Tell whether a file is as the budget would have it, as all but what int8 searches for are."""
+        judged = known.precision == "int8" and known.quantised_by is None and self.most_drop is not None
+        return not judged or made_for(known, self.source.passport, self.most_drop or 0.0)
+
+    def _of_another_budget(self, precision: Precision) -> tuple[Path, Passport] | None:
+        """Return a file of these weights that was not made for this budget: none may take its place."""
+        if self.lacking is not None:
+            return None
+        for path, known in find_artifacts(self.root, self.source.name):
+            if known.precision == precision and not self._for_budget(known) and self._is_own(known):
+                return path, known
+        return None
+
+    def _beside(self, word: str, options: ExportOptions) -> Path:
+        """Return where what is made for this budget, and for data that were named, goes beside another's."""
+        name, data = self.source.name, self.source.passport.dataset
+        of_data = f"-{hashlib.sha256(data.name.encode()).hexdigest()[:8]}" if data and data.named else ""
+        ending = f".{self.most_drop:g}-points{of_data}{EXPORTERS.load(word).ending(options)}"
+        return artifact_path(budget_root(self.root, name), name, ending)
+
+
+def made_for(known: Passport, source: Passport, points: float) -> bool:
+    """Tell whether an int8 file is what a search among a source's pictures under a budget would come to.
+
+    Which layers stay in float depends on both. A file without any is the same under every budget that it
+    surely keeps. With some, a laxer budget's are the fewest under a stricter one that it keeps, too; those of
+    a stricter one may be more than need be.
+    """
+    drop, data = known.accuracy_drop, [one.dataset and one.dataset.name for one in (known, source)]
+    if drop is None or data[0] != data[1]:
+        return False
+    return drop.allowed == points or (
+        drop.ci95[1] <= points and (not known.kept_float or drop.allowed > points)
+    )
+
+
+def searched(known: Passport) -> str:
+    """Say under which budget an int8 file was made, and on what pictures."""
+    drop = known.accuracy_drop
+    if drop is None:
+        return f"that was not judged ({known.accuracy_drop_why or 'why is not known'})"
+    return f"that was made for {drop.allowed:g} points on {drop.source or 'pictures that are not known'}"
 
 
 def variants(candidate: Candidate, settings: ChooseSettings, batch: int) -> Iterator[Candidate]:

@@ -206,8 +206,11 @@ def compete(
     notes = [] if why_not is None else [f"{path} was not written: no name would open it, as {why_not}"]
     if why_not is None:
         _keep(path, record, found.why)
-    with stage("explaining"):
-        notes += why_slower(contest, selected.entrant.candidate.backend)
+    try:
+        with stage("explaining"):
+            notes += why_slower(contest, selected.entrant.candidate.backend)
+    except KeyboardInterrupt:
+        notes.append("interrupted: the choice stands, and why another file is slower is not told")
     return replace(
         found,
         choice_file=path if why_not is None else None,

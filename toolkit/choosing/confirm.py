@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolkit.artifacts import Artifact, artifacts_root, find_artifacts, open_artifact
 from toolkit.backends import BACKENDS
-from toolkit.choices import Budget, ChoiceFile, Contender, find_choice
+from toolkit.choices import Budget, ChoiceFile, Contender, chosen_path, find_choice
 from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.choose import find_source, folder_of, is_pack, outcome_of
 from toolkit.choosing.contest import Contest
@@ -142,7 +142,9 @@ def _confirm(
     with only_one(source.name, given.wait_s, tell) as waited_s, opened.pictures(given) as pictures:
         chosen, baseline = (_again(one, file, opened.root) for one in (file.chosen, file.baseline))
         candidates = {one.key: one for one in (baseline, chosen)}
-        contest = Contest(list(candidates.values()), pictures, asked, given, tell)
+        beside = file.baseline.batch if asked.throughput else file.chosen.batch
+        only_at = {baseline.key: beside, chosen.key: file.chosen.batch}
+        contest = Contest(list(candidates.values()), pictures, asked, given, tell, only_at=only_at)
         with contest.arena:
             contest.run()
         selected = select(contest)
@@ -158,7 +160,8 @@ def _confirm(
 def _again(one: Contender, file: ChoiceFile, root: Path) -> Candidate:
     """Return a contender of a choice as a candidate, its file opened as it lies there now."""
     name = Path(one.artifact).name
-    path = next((path for path, _ in find_artifacts(root, file.model) if path.name == name), None)
+    here = [path for path, _ in find_artifacts(root, file.model) if path.name == name]
+    path = chosen_path(file, root) if one == file.chosen else next(iter(here), None)
     if path is None:
         raise NotFoundError(f"{name} is not here any more: `cnnkit choose {file.model}` chooses again")
     backend = BACKENDS.load(one.backend)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from toolkit.backends import DEFAULT_BACKEND
 from toolkit.choices import Budget
@@ -46,8 +46,13 @@ class Contest:
         *,
         later: Sequence[LaterFile] = (),
         servers: ForkServers | None = None,
+        only_at: Mapping[str, int] | None = None,
     ) -> None:
-        """`later` are files that are made only where what lies beside them is fast, `servers` the arena's."""
+        """`later` are files that are made only where what lies beside them is fast, `servers` the arena's.
+
+        `only_at` is the one batch that a candidate is timed at, by its key.
+        """
+        self.only_at = only_at or {}
         self.candidates, self.later, self.pictures, self.budget = candidates, later, pictures, budget
         self.settings, self.tell = settings, tell
         self.batches = settings.batches or ((1, 8, 32) if budget.throughput else (1,))
@@ -70,6 +75,7 @@ class Contest:
             budget=self.budget,
             unjudged=self.settings.unjudged,
             late=lambda: arena.late,
+            batch_of=self.standing.batch_of,
         )
         with stage("judging"):
             self._judge(judge, baseline)
@@ -85,6 +91,8 @@ class Contest:
                 self._tuner(judge, baseline).run()
         with stage("ranking"):
             self.rank(baseline)
+        with stage("judging"):
+            self._rejudge(judge)
         with stage("confirming"):
             self._confirm(baseline)
         return self.standing
@@ -94,6 +102,9 @@ class Contest:
         first = baseline_of(self.candidates)
         self.tell(f"opening {len(self.candidates)} files on their backends …")
         entrants = self.arena.enter(self.candidates, self.batches)
+        for one in entrants:
+            if (batch := self.only_at.get(one.key)) in one.tracks:
+                one.tracks = {batch: one.tracks[batch]}
         baseline = next(one for one in entrants if one.candidate is first)
         self.standing.baseline = baseline
         _require(baseline, "does not run")
@@ -201,6 +212,17 @@ class Contest:
         self.arena.time([*{one.key: one for one in (baseline, *alive)}.values()], RANK)
         alive = sorted((one for one in alive if one.why_not is None), key=self.standing.order)
         self.standing.finalists = [one for one in self._last(alive) if one is not baseline]
+
+    def _rejudge(self, judge: ChoiceJudge) -> None:
+        """Judge those again that answer otherwise at the batch that they are confirmed at."""
+        for one in self.standing.finalists:
+            start = time.monotonic()
+            try:
+                if judge.moved(self.arena.bays[one.key]):
+                    self.arena.judge(judge, one)
+            except LostError as error:
+                self.arena.lose(one, error, start)
+        self.standing.finalists = [one for one in self.standing.finalists if one.why_not is None]
 
     def _last(self, ranked: Sequence[Entrant]) -> list[Entrant]:
         """Return who is confirmed: those near the best; where a latency is asked for, all that are left.

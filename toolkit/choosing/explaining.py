@@ -46,16 +46,17 @@ def why_slower(contest: Contest, chosen: str) -> tuple[str, ...]:
         times = contest.standing.score(second) / contest.standing.score(first)
         if not math.isfinite(times) or times <= SLOWER:
             continue
-        told = _rows_told(first.candidate, second.candidate, contest)
+        batch = standing.told_batch(first)
+        told = _rows_told(first.candidate, second.candidate, batch, contest)
         rest = f": {told}" if told else ""
         said.append(f"{CHEAPER} is {times:.1f} times slower than {PLAIN} on {backend}{rest}")
     return tuple(said)
 
 
-def _rows_told(plain: Candidate, cheaper: Candidate, contest: Contest) -> str:
+def _rows_told(plain: Candidate, cheaper: Candidate, batch: int, contest: Contest) -> str:
     """Say which rows take longer; where they could not be profiled, why: the choice stands by now."""
     try:
-        rows = slower_rows(plain, cheaper, contest.batches[-1], contest.settings.seed)
+        rows = slower_rows(plain, cheaper, batch, contest.settings.seed)
     except Exception as error:  # a runtime's own errors share no base class
         return f"by which rows is not known ({(str(error) or type(error).__name__).splitlines()[0]})"
     return "; ".join(

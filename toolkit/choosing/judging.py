@@ -55,10 +55,23 @@ class ChoicePictures:
 
 
 @contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder that is gone at the end. Raises CnnkitError where none can be made, as on full disks."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="cnnkit-choose-")
+    except OSError as error:
+        raise CnnkitError(
+            f"cannot make a folder for the pictures: {error.strerror or error}; free some space or set TMPDIR"
+        ) from None
+    with made as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
 def pictures_for(source: Artifact, settings: ChooseSettings, dataset: str | None) -> Iterator[ChoicePictures]:
     """Yield a network's validation pictures in a file that candidates' processes read."""
-    with tempfile.TemporaryDirectory(prefix="cnnkit-choose-") as folder:
-        file = Path(folder) / "pictures.npy"
+    with temporary_folder() as folder:
+        file = folder / "pictures.npy"
         try:
             written = _written(file, source, settings, dataset)
         except OSError as error:
@@ -137,7 +150,10 @@ class ChoiceJudge:
     """Holds candidates against the baseline's answers, which it asks for as they are needed.
 
     `first` is on how many pictures it begins; once it is `late`, what is undecided gets no more of them.
-    `samples` are the answers to the first pictures by candidate, each asked for once.
+    `batch_of` tells the batch that a candidate is timed at, None for any. Who serves it puts callers
+    together, so it is judged in the usual batches, and in its own where it answers otherwise in those.
+    `samples` are the answers to the first pictures by candidate, in batches of `sampled_at`, each asked for
+    once.
     """
 
     baseline: Bay
@@ -146,14 +162,16 @@ class ChoiceJudge:
     unjudged: bool = False
     first: int = FIRST_IMAGES
     late: Callable[[], bool] = lambda: False
+    batch_of: Callable[[str], int | None] = lambda key: None
     samples: dict[str, PictureAnswers] = field(default_factory=dict)
+    sampled_at: dict[str, int | None] = field(default_factory=dict)
     _right: list[NDArray[np.bool_]] = field(default_factory=list)
 
     def own(self) -> Ruling:
         """Return what the baseline's own answers are worth. Raises LostError."""
-        scores = self.sample(self.baseline).scores
-        if not np.isfinite(scores).all():
-            return Ruling(why_not="its answers hold NaN or infinity")
+        why = _not_finite(self.sample(self.baseline).scores)
+        if why is not None:
+            return Ruling(why_not=why)
         if self.pictures.labels is None:
             return Ruling(max_difference=0.0)
         right = self._right_before(min(self.first, self.pictures.count))
@@ -165,18 +183,19 @@ class ChoiceJudge:
 
         Raises LostError where it, or the baseline, answers nothing.
         """
-        count = min(self.first, self.pictures.count)
-        wanted, found = self.sample(self.baseline), _asked(bay, 0, count)
-        if not np.isfinite(found.scores).all():
-            bad = int((~np.isfinite(found.scores).all(axis=1)).sum())
-            return Ruling(why_not=f"its answers hold NaN or infinity ({bad} of {count} pictures)")
-        shapes = (found.scores.shape[1:], len(found.further))
+        key, count = bay.candidate.key, min(self.first, self.pictures.count)
+        wanted, found = self.sample(self.baseline), _asked(bay, 0, count).scores
+        self.samples.pop(key, None)
+        own = self.sample(bay) if _not_finite(found) is None else None
+        why = _not_finite(found if own is None else own.scores)
+        if own is None or why is not None:
+            return Ruling(why_not=why)
+        shapes = (own.scores.shape[1:], len(own.further))
         if shapes != (wanted.scores.shape[1:], len(wanted.further)):
             return Ruling(why_not="it answers with other outputs than the baseline")
-        first = self._sample_size
-        self.samples[bay.candidate.key] = PictureAnswers(scores=found.scores[:first], further=found.further)
-        gap = apart(wanted.scores[:first], found.scores[:first])
-        for place, (right, have) in enumerate(zip(wanted.further, found.further, strict=True)):
+        usual = found[: len(own.scores)]
+        gap = max(apart(wanted.scores, usual), apart(wanted.scores, own.scores))
+        for place, (right, have) in enumerate(zip(wanted.further, own.further, strict=True)):
             allowed = FURTHER_RMS[bay.candidate.artifact.passport.precision]
             off = rms_ratio(right, have) if right.shape == have.shape else np.inf
             if not off <= allowed:
@@ -186,7 +205,16 @@ class ChoiceJudge:
                 )
         if self.pictures.labels is None:
             return self._by_numbers(gap)
-        return self._by_accuracy(bay, found.scores, gap, briefly=briefly)
+        ruling = self._by_accuracy(bay, found, gap, briefly=briefly)
+        if apart(usual, own.scores) <= ALIKE or ruling.why_not is not None:
+            return ruling
+        batch = self.sampled_at[key]
+        found = _asked(bay, 0, count, batch).scores
+        why = _not_finite(found)
+        if why is not None:
+            return Ruling(why_not=why)
+        second = self._by_accuracy(bay, found, gap, briefly=briefly, batch=batch)
+        return max(ruling, second, key=lambda one: (one.why_not is not None, one.undecided))
 
     @property
     def _sample_size(self) -> int:
@@ -196,21 +224,28 @@ class ChoiceJudge:
         """Return a candidate's answers to the first pictures. Raises LostError."""
         key = bay.candidate.key
         if key not in self.samples:
-            self.samples[key] = _asked(bay, 0, self._sample_size)
+            self.sampled_at[key] = batch = self.batch_of(key)
+            self.samples[key] = _asked(bay, 0, self._sample_size, batch)
         return self.samples[key]
+
+    def moved(self, bay: Bay) -> bool:
+        """Tell whether a candidate, at its batch, answers otherwise than at that which it was judged at.
+
+        Raises LostError.
+        """
+        key = bay.candidate.key
+        known = self.samples.get(key)
+        if known is None or self.sampled_at[key] == self.batch_of(key):
+            return False
+        del self.samples[key]
+        return not _alike(known, self.sample(bay))
 
     def alike(self, known: str, bay: Bay) -> bool:
         """Tell whether another way to run the file of a known candidate answers as that one did.
 
         Rounding may differ. Raises LostError.
         """
-        if known not in self.samples:
-            return False
-        wanted, found = self.samples[known], self.sample(bay)
-        first_all, second_all = ((one.scores, *one.further) for one in (wanted, found))
-        return len(first_all) == len(second_all) and all(
-            apart(right, have) <= ALIKE for right, have in zip(first_all, second_all, strict=True)
-        )
+        return known in self.samples and _alike(self.samples[known], self.sample(bay))
 
     def _by_numbers(self, gap: float) -> Ruling:
         if gap <= FP32_TOLERANCE or self.unjudged:
@@ -221,7 +256,9 @@ class ChoiceJudge:
             f"judge it: {self.pictures.why_unjudged}; --unjudged allows it",
         )
 
-    def _by_accuracy(self, bay: Bay, scores: NDArray[np.float32], gap: float, *, briefly: bool) -> Ruling:
+    def _by_accuracy(
+        self, bay: Bay, scores: NDArray[np.float32], gap: float, *, briefly: bool, batch: int | None = None
+    ) -> Ruling:
         """Measure the paired drop on more and more pictures until it is decided or none are left.
 
         Each look spends half of the error that is left, the last one all of it: over all looks together an
@@ -241,10 +278,11 @@ class ChoiceJudge:
                 break
             if briefly:
                 return Ruling(accuracy=float(right.mean()), drop=drop, max_difference=gap, undecided=True)
-            more = _asked(bay, count, min(2 * count, len(labels))).scores
-            if not np.isfinite(more).all():
-                return Ruling(why_not="its answers hold NaN or infinity")
+            more = _asked(bay, count, min(2 * count, len(labels)), batch).scores
             scores = np.concatenate([scores, more])
+            broken = _not_finite(scores)
+            if broken is not None:
+                return Ruling(why_not=broken)
         why = None
         if answer == "fail":
             why = f"it loses {drop.words()}, over the {allowed:g} allowed"
@@ -273,13 +311,26 @@ def apart(wanted: NDArray[Any], found: NDArray[Any]) -> float:
     return float(np.abs(wanted.astype(np.float64) - found).max(initial=0.0)) / largest
 
 
-def _asked(bay: Bay, start: int, stop: int) -> PictureAnswers:
+def _alike(wanted: PictureAnswers, found: PictureAnswers) -> bool:
+    first_all, second_all = ((one.scores, *one.further) for one in (wanted, found))
+    return len(first_all) == len(second_all) and all(
+        apart(right, have) <= ALIKE for right, have in zip(first_all, second_all, strict=True)
+    )
+
+
+def _not_finite(scores: NDArray[np.float32]) -> str | None:
+    """Say that scores, (N, K), are no numbers; None where all are."""
+    bad = int((~np.isfinite(scores).all(axis=1)).sum())
+    return f"its answers hold NaN or infinity ({bad} of {len(scores)} pictures)" if bad else None
+
+
+def _asked(bay: Bay, start: int, stop: int, batch: int | None = None) -> PictureAnswers:
     """Return a candidate's answers, asked for in parts that each have their time. Raises LostError."""
     parts: list[PictureAnswers] = []
-    first, count = start, FEW if start == 0 else SAMPLE
+    first, count, whole = start, FEW if start == 0 else SAMPLE, batch or 1
     while first < stop:
-        asked = time.monotonic()
-        reply = bay.get(AnswerPictures(start=first, stop=min(first + count, stop)))
+        asked, count = time.monotonic(), max(whole, count - count % whole)
+        reply = bay.get(AnswerPictures(start=first, stop=min(first + count, stop), batch=batch))
         assert isinstance(reply, PictureAnswers)
         parts.append(reply)
         first += count

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from toolkit import schema
 from toolkit.artifacts import Artifact, check_name, hash_file, open_artifact, sidecar, writing
-from toolkit.choosing.judging import ChoicePictures
+from toolkit.choosing.judging import ChoicePictures, temporary_folder
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.passports import Dialect, Precision
 from toolkit.schema import Positive
@@ -139,10 +139,10 @@ def open_pack(path: Path, root: Path) -> Iterator[OpenedPack]:
     Raises CorruptError for what is no pack or damaged, CnnkitError where other content has the name.
     """
     open_artifact_or_plain(path)
-    with tempfile.TemporaryDirectory(prefix="cnnkit-choose-") as folder:
+    with temporary_folder() as folder:
         try:
             with zipfile.ZipFile(path) as pack:
-                opened = _laid_out(pack, path, Path(folder), root)
+                opened = _laid_out(pack, path, folder, root)
         # a damaged archive raises whatever its first wrong byte leads to
         except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError, RuntimeError) as error:
             raise CorruptError(f"{path} is no pack, or damaged: {error}; {AGAIN}") from None

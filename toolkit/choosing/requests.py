@@ -25,10 +25,11 @@ class OpenEngine:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerPictures:
-    """Answer pictures `start` to `stop`."""
+    """Answer pictures `start` to `stop`, in batches of `batch`, None for the usual ones."""
 
     start: int
     stop: int
+    batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,6 +118,14 @@ class Standing:
         per = self._per(one)
         return min(per, key=per.__getitem__) if per else 1
 
+    def told_batch(self, one: Entrant) -> int:
+        """Return the batch that an entrant was confirmed at, or else its best one."""
+        return one.confirmed.batch if one.confirmed else self.best_batch(one)
+
+    def batch_of(self, key: str) -> int | None:
+        """Return the best batch of the entrant that runs a candidate of that key; None for no entrant's."""
+        return next((self.best_batch(one) for one in self.entrants if one.key == key), None)
+
     def _per(self, one: Entrant) -> dict[int, float]:
         """Return its milliseconds by batch, of those that keep to memory and latency, if any does."""
         fits = {batch: track for batch, track in one.tracks.items() if batch not in one.over} or one.tracks
@@ -146,12 +154,13 @@ class Standing:
 
     def contender(self, one: Entrant) -> Contender:
         """Return an entrant with all that is known of it, at the batch of the confirming or at its best."""
-        batch = one.confirmed.batch if one.confirmed else self.best_batch(one)
+        batch = self.told_batch(one)
         found = one.candidate.contender(batch)
         screened, known = one.tracks.get(batch), one.gain
         track = one.confirmed or screened
         latency = self.latency(track) if track else None
-        beside = self.baseline.tracks.get(batch) if self.baseline else None
+        # as in the confirming: each at its own best batch, by the picture
+        beside = self.baseline.tracks.get(self.told_batch(self.baseline)) if self.baseline else None
         times = known.times if known else None
         if times is None and screened and beside:
             times = ratio(beside, screened, self.spoilt)

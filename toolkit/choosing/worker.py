@@ -82,14 +82,14 @@ class _Bay:
 
     def _pictures(self, request: AnswerPictures) -> PictureAnswers:
         # most processes only time calls, and are many: they need none of this
-        from toolkit.answering import answers, inputs_of_fitted
+        from toolkit.answering import BATCH, answers, inputs_of_fitted
         from toolkit.exporting.further import further_of
 
         asked, engine = self._opened
         pictures: Any = np.load(asked.pictures, mmap_mode="r")[request.start : request.stop]
         passport = asked.candidate.artifact.passport
         inputs = pictures if asked.ready else inputs_of_fitted(pictures, passport)
-        scores = answers(engine, inputs)
+        scores = answers(engine, inputs, batch=request.batch or BATCH)
         further = further_of(engine, inputs).values if request.start == 0 else ()
         return PictureAnswers(scores=scores, further=tuple(further))
 

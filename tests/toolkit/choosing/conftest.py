@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import exporters
 import toolkit.backends
 from tests.conftest import REPO
 from tests.toolkit.choosing.made_up import MadeUpBay, MakeUp
@@ -78,6 +79,58 @@ class Cheap(Quick):
 
 BACKEND = Cheap()
 """
+# makes what a runtime takes in place of graphs; int8 is searched for under a budget, and just keeps to it
+SEALED = """
+import dataclasses
+
+from exporters.run.publish import inherited
+from toolkit.exporting import Exported, Exporter, Need
+from toolkit.exporting.placing import export_path
+from toolkit.passports import AccuracyDrop
+from toolkit.publishing import publish
+
+
+class Sealer(Exporter):
+    name = "sealed"
+    source_formats = ("onnx",)
+    format = "sealed"
+    suffix = ".sealed"
+    precisions = ("fp32", "fp16", "int8")
+
+    def needs(self, options):
+        return Need(exporter="onnx", precision="fp16" if options.precision == "fp16" else "fp32")
+
+    def export(self, source, options, context=None):
+        kind, points = options.precision, options.allowed_points
+        known = dataclasses.replace(
+            inherited(source.passport), format="sealed", precision=kind, source_sha256=source.passport.sha256
+        )
+        if kind == "int8":
+            lost = {"points": 0.0, "ci95": (0.0, 0.9 * points), "allowed": points}
+            drop = AccuracyDrop(**lost, images=9, source="held out ones")
+            known = dataclasses.replace(known, accuracy_drop=drop, kept_float=("/conv",))
+
+        def draft(part):
+            part.write_text(f"{kind} {points}")
+            return known
+
+        return Exported(artifact=publish(export_path(source, options, self), draft), seconds=0.0)
+
+
+EXPORTER = Sealer()
+"""
+SEALING = """
+from toolkit.backends.ort import Ort
+
+
+class Sealing(Ort):
+    name = "sealing"
+    title = "Sealing"
+    formats = {"sealed": "sealed"}
+
+
+BACKEND = Sealing()
+"""
 SOUND = {"plain": PLAIN, "quick": QUICK, "cheap": CHEAP}
 FAULTY = """
 class FaultyEngine(OrtEngine):
@@ -140,6 +193,20 @@ def runtimes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(SITE.format(folder=str(folder)))
     return folder
+
+
+@pytest.fixture
+def sealing(tmp_path: Path) -> Iterator[None]:
+    """Let this process find a runtime that takes nothing but what its own exporter makes of graphs."""
+    for package, word, text in ((exporters, "sealed", SEALED), (toolkit.backends, "sealing", SEALING)):
+        folder = tmp_path / package.__name__
+        folder.mkdir()
+        (folder / f"{word}.py").write_text(text)
+        package.__path__.append(str(folder))
+    yield
+    for package, word in ((exporters, "sealed"), (toolkit.backends, "sealing")):
+        package.__path__.remove(str(tmp_path / package.__name__))
+        sys.modules.pop(f"{package.__name__}.{word}", None)
 
 
 @pytest.fixture(scope="module")

@@ -83,3 +83,15 @@ def test_the_curve_ends_with_the_first_batch_that_the_budget_does_not_allow(maki
             8: (pytest.approx(24.0), None),
             32: (None, 32),
         }[last]
+    made = arena(Budget(throughput=True, within_ms=15.0))
+    (one,) = made.enter([candidate("a")], (24,))
+    one.confirmed = one.tracks[24]
+    assert [point.batch for point in made.curve(one)] == [
+        1,
+        2,
+        4,
+        8,
+        16,
+        24,
+        32,
+    ]  # it was confirmed to keep it

@@ -11,18 +11,33 @@ import pytest
 
 from tests.stamping import stamp
 from toolkit import caching
-from toolkit.artifacts import Artifact, open_artifact, shipped_root
+from toolkit.artifacts import Artifact, find_artifacts, open_artifact, shipped_root
 from toolkit.backends import BACKENDS
-from toolkit.choices import Budget
+from toolkit.choices import (
+    Budget,
+    ChoiceFile,
+    chosen_path,
+    not_opened,
+    origin_of,
+    this_machine,
+    weights_of,
+)
 from toolkit.choosing import Candidate, ChooseSettings, unmade
-from toolkit.choosing.candidates import FileFinder, LaterFile, find_files, rejected_file, variants
+from toolkit.choosing.candidates import (
+    FileFinder,
+    LaterFile,
+    find_files,
+    made_for,
+    rejected_file,
+    variants,
+)
 from toolkit.choosing.choose import fitting
 from toolkit.choosing.contest import baseline_of
 from toolkit.choosing.judging import on_pictures, pictures_for
 from toolkit.choosing.tuning import costly, without_costly
 from toolkit.errors import CnnkitError, ShapeError
 from toolkit.exporting import ExportOptions
-from toolkit.passports import SYMMETRIC, UNSIGNED, DatasetRef
+from toolkit.passports import SYMMETRIC, UNSIGNED, AccuracyDrop, DatasetRef
 from toolkit.telling import silent
 
 MODEL = "lenet-maxpool"
@@ -66,6 +81,112 @@ def test_files_of_other_weights_are_none_of_its_own(source: Artifact, tmp_path: 
     assert ("ort", "fp16", "its graph cannot be halved") in {
         (one.contender.backend, one.contender.precision, one.why) for one in found.rejected
     }
+
+
+def graph_in(root: Path) -> Artifact:
+    """Lay the shipped graph in a folder, as its own export or a pack does."""
+    shipped = open_artifact(shipped_root() / MODEL / f"{MODEL}.onnx")
+    path = root / MODEL / shipped.path.name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(shipped.path.read_bytes())
+    return stamp(path, shipped.passport)
+
+
+@pytest.mark.usefixtures("sealing")
+def test_what_was_made_under_one_budget_changes_nothing_under_another(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def found(root: Path, points: float) -> Artifact:
+        source, budget = open_artifact(root / MODEL / f"{MODEL}.onnx"), Budget(max_accuracy_drop=points)
+        finder = FileFinder(source, root, ChooseSettings(), budget, told.append, judged=True)
+        made = finder.file("sealed", "int8", None)
+        assert isinstance(made, Artifact)
+        return made
+
+    texts = {}
+    for order in ((2.0, 0.5, 2.0, 0.5), (0.5, 2.0, 0.5, 2.0)):
+        root = tmp_path / f"first {order[0]}"
+        graph_in(root)
+        files = [found(root, points) for points in order]
+        texts[order[0]] = {one.path.read_text() for one in files}
+        assert [one.path.read_text() for one in files] == [f"int8 {points}" for points in order]
+        assert [one.path for one in files[2:]] == [one.path for one in files[:2]]
+        first, beside = files[:2]
+        assert found(root, 1.9 if order[0] == 2 else 0.46) == first  # it keeps to that, and no fewer would
+        assert first.path == root / MODEL / f"{MODEL}.int8.sealed"
+        assert beside.path not in dict(find_artifacts(root, MODEL))  # no name opens it
+        assert origin_of(root, beside) == weights_of(root, MODEL)
+        choice = chosen_file(beside)
+        assert (not_opened(choice, root), chosen_path(choice, root)) == (None, beside.path)
+    assert texts[2.0] == texts[0.5]
+    making = [text for text in told if text.startswith("making")]
+    plain, other = f"making {MODEL} int8 (sealed)", "that was made for 2 points on held out ones"
+    assert making[:2] == [f"{plain} …", f"{plain} beside {MODEL}.int8.sealed, {other} …"]
+    assert len(making) == 4
+
+
+def chosen_file(artifact: Artifact) -> ChoiceFile:
+    one = Candidate(backend="ort", artifact=artifact).contender(1)
+    return ChoiceFile(
+        model=artifact.name,
+        file=artifact.path.name,
+        sha256=artifact.passport.sha256,
+        weights=weights_of(artifact.path.parents[2], artifact.name),
+        chosen=one,
+        baseline=one,
+        machine=this_machine({}),
+    )
+
+
+def test_an_int8_file_is_taken_where_a_search_under_the_budget_would_come_to_it(source: Artifact) -> None:
+    def suits(allowed: float, high: float, kept: tuple[str, ...], points: float = 0.5) -> bool:
+        drop = AccuracyDrop(points=0.0, ci95=(0.0, high), images=9, allowed=allowed, source=None)
+        known = dataclasses.replace(source.passport, accuracy_drop=drop, kept_float=kept)
+        assert not made_for(known, dataclasses.replace(source.passport, dataset=DatasetRef(name="b")), points)
+        return made_for(known, source.passport, points)
+
+    some, none = ("/conv",), ()
+    assert suits(0.5, 0.4, some)
+    assert suits(2, 0.4, some)  # as few layers in float as may be
+    assert suits(0.3, 0.2, none)  # none at all
+    assert suits(2, 0.4, none)
+    assert not suits(2, 1.2, none)
+    assert not suits(2, 1.2, some)
+    assert not suits(0.3, 0.2, some)  # more of them than need be
+    assert not made_for(source.passport, source.passport, 0.5)
+
+
+@pytest.mark.usefixtures("sealing")
+def test_what_a_runtime_takes_in_place_of_a_graph_is_made_of_a_packs_graphs(tmp_path: Path) -> None:
+    told: list[str] = []
+    source = graph_in(tmp_path)
+    drop = AccuracyDrop(points=0.0, ci95=(0.0, 1.8), images=9, allowed=2.0, source="held out ones")
+    path = source.path.with_name(f"{MODEL}.int8.onnx")
+    path.write_bytes(source.path.read_bytes() + b" ")
+    facts = {"int8_dialect": UNSIGNED, "accuracy_drop": drop, "source_sha256": source.passport.sha256}
+    stamp(path, dataclasses.replace(source.passport, precision="int8", created=None, **facts))
+    found = find_files(
+        source,
+        tmp_path,
+        ChooseSettings(backends=("ort", "sealing")),
+        Budget(),
+        told.append,
+        judged=True,
+        lacking={("fp16", None): "its graph cannot be halved"},
+    )
+    assert [(one.backend, one.artifact.passport.precision) for one in found.candidates] == [
+        ("ort", "fp32"),
+        ("ort", "int8"),
+        ("sealing", "fp32"),
+        ("sealing", "int8"),
+    ]
+    why = {(one.contender.backend, one.contender.precision): one.why for one in found.rejected}
+    assert why["sealing", "fp16"] == why["ort", "fp16"] == "its graph cannot be halved"
+    said = [text for text in told if "pack" in text]
+    assert said == [
+        "its int8 graph (U8S8) is one that was made for 2 points on held out ones: `cnnkit export "
+        f"{MODEL} --format pack --max-accuracy-drop 0.5` packs one for 0.5"
+    ]
 
 
 def test_a_second_dialect_beside_a_slow_file_is_not_made_and_that_is_said(source: Artifact) -> None:

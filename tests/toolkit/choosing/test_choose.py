@@ -277,6 +277,14 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("tempfile.tempdir", "/dev/null")
+    with (
+        pytest.raises(
+            CnnkitError, match=r"cannot make a folder for the pictures: .*; free some space or set"
+        ),
+        pictures_for(source, ChooseSettings(), "fashion-mnist-sample"),
+    ):
+        pass
 
 
 SLIPS: dict[tuple[str, ...], tuple[int, str]] = {

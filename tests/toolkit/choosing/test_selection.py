@@ -220,16 +220,19 @@ def test_measuring_ends_where_one_is_surely_faster_or_none_can_be(artifact: Arti
 
 
 class FakeBay:
-    """Answers what it was given; counts what it was asked."""
+    """Answers what it was given, in batches of some sizes something else; counts what it was asked."""
 
-    def __init__(self, artifact: Artifact, scores: Any, *further: Any) -> None:
+    def __init__(
+        self, artifact: Artifact, scores: Any, *further: Any, at: dict[int | None, Any] | None = None
+    ) -> None:
         self.candidate = Candidate(backend="fake", artifact=artifact)
-        self.scores, self.further, self.asked = scores, further, 0
+        self.scores, self.further, self.at, self.asked = scores, further, at or {}, 0
 
     def get(self, request: AnswerPictures) -> PictureAnswers:
         self.asked = max(self.asked, request.stop)
+        scores = self.at.get(request.batch, self.scores)
         return PictureAnswers(
-            scores=self.scores[request.start : request.stop], further=() if request.start else self.further
+            scores=scores[request.start : request.stop], further=() if request.start else self.further
         )
 
 
@@ -287,6 +290,42 @@ def test_the_first_pictures_alone_leave_open_what_they_cannot_tell(artifact: Art
         (False, True),
     ]
     assert near.asked == 512
+
+
+def test_answers_are_judged_in_the_batch_that_is_timed_too(artifact: Artifact) -> None:
+    labels = np.arange(1000) % 10
+    right, wrong = one_hot(labels), one_hot((labels + 1) % 10)
+    base, best = FakeBay(artifact, right), [1]
+    held = judge(base, labels, batch_of=lambda key: best[-1])
+    for at in ({None: wrong}, {1: wrong}, {1: np.full_like(right, np.nan)}):
+        poor: Any = FakeBay(artifact, right, at=at)
+        assert held.judge(poor).why_not is not None
+    sound: Any = FakeBay(artifact, right, at={1: 1.1 * right, 8: 1.1 * right, 24: wrong})
+    assert held.judge(sound).why_not is None
+    verdicts = []
+    for batch in (1, 8, 24):  # as more was timed, another batch turned out as its best
+        best.append(batch)
+        verdicts.append(held.moved(sound))
+    assert verdicts == [False, False, True]
+    assert "it loses" in (held.judge(sound).why_not or "")
+
+
+def test_what_is_confirmed_is_timed_at_the_batch_that_was_chosen(artifact: Artifact) -> None:
+    base, one = entrant(artifact, "base", 2.0, None), entrant(artifact, "a", 1.0, None)
+    for each in (base, one):
+        each.tracks = {batch: Track(key=each.key, batch=batch) for batch in (8, 32)}
+    pictures, only_at = ChoicePictures(file=Path("none"), source="none", count=0), {base.key: 32, one.key: 8}
+    asked = Contest(
+        [base.candidate, one.candidate],
+        pictures,
+        Budget(throughput=True),
+        ChooseSettings(),
+        silent,
+        only_at=only_at,
+    )
+    asked.arena.enter = lambda *given: [base, one]  # type: ignore[method-assign,assignment]
+    asked._enter()
+    assert [list(each.tracks) for each in (base, one)] == [[32], [8]]
 
 
 def test_calls_of_disturbed_rounds_break_no_budget(artifact: Artifact) -> None:
@@ -370,6 +409,14 @@ def test_the_batch_of_the_most_pictures_a_second_keeps_to_the_latency(artifact: 
     assert (free.best_batch(one), bound.best_batch(one)) == (32, 8)
     assert free.score(one) == pytest.approx(12 / 32)
     assert bound.contender(one).images_per_second == pytest.approx(2000)
+    # beside the baseline at that one's own best batch, as the finalists' gains are told
+    base = entrant(artifact, "base", 1.0, None)
+    base.tracks = {
+        batch: Track(key=base.key, batch=batch, windows=[Window(generation=0, round=1, ms=(ms,) * 5)])
+        for batch, ms in ((1, 1.0), (8, 4.0), (32, 64.0))
+    }
+    base.confirmed, free.baseline = None, base
+    assert free.contender(one).gain == pytest.approx((4 / 8) / (12 / 32))
 
 
 def test_scores_are_told_beside_the_baseline_so_that_a_slower_hour_counts_for_nobody(
