@@ -70,7 +70,9 @@ INTERRUPTED = 130
 
 def main() -> int:
     asked = arguments()
-    found = Outcome()
+    found = Outcome(
+        planned=len(asked.networks) * len(asked.batches) * len(asked.points) * (PLACES if asked.within else 1)
+    )
     store = Store(folder=asked.folder, ends=time.monotonic() + asked.seconds, report=asked.report)
     status = 0
     try:
@@ -151,7 +153,6 @@ class OneTable:
     def run(self) -> None:
         """Measure what is missing, or read what is there; note what fails, and go on."""
         cases = len(self.asked.points) * len(self.places)
-        self.found.planned += cases
         print(f"\n== {self.network.name}, batch {self.batch}", flush=True)
         before = len(self.found.rows)
         if self.store.report:

@@ -101,7 +101,8 @@ def summary(found: Outcome) -> None:
     """Print what was wanted beside what was found, and what was not."""
     rows = found.rows
     failed = found.lost + sum("failed" in row for row in rows)
-    chosen, waiting = sum("failed" not in row for row in rows), sum(count for _, count in found.waiting)
+    chosen = sum("failed" not in row for row in rows)
+    waiting = found.planned - chosen - failed  # with those that an interruption left
     print(
         f"\ncases: {found.planned} planned, {chosen} measured, {failed} failed, {waiting} not measured",
         flush=True,

@@ -152,7 +152,7 @@ def asked(tmp_path: Path, **more: Any) -> Any:
 def test_a_report_counts_what_is_planned_measured_and_missing_and_draws(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept, found = store(tmp_path), Outcome()
+    kept, found = store(tmp_path), Outcome(planned=2)
     kept.kept("lenet-maxpool.b1.2.0.pick.json", {}, lambda: {**row(), "points": 2.0})
     kept.kept("lenet-maxpool.b1.table.json", {}, table().plain)
     words = asked(tmp_path, plots=tmp_path / "images")
@@ -178,13 +178,13 @@ def test_what_fails_costs_its_own_cases_and_the_status(
         raise CnnkitError("no pictures")
 
     monkeypatch.setattr(bench_choose, "train", fails)
-    found = Outcome()
+    found = Outcome(planned=3)
     OneTable(network=LENET, batch=1, asked=asked(tmp_path), store=store(tmp_path), found=found).run()
     found.rows.append({**row(), "right": False})
     summary(found)
     assert found.status == 1
     told = capsys.readouterr().out
-    assert "2 planned, 1 measured, 2 failed" in told
+    assert "3 planned, 1 measured, 2 failed, 0 not measured" in told
     assert "best: 0 of 3" in told
 
 
