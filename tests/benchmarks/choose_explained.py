@@ -24,6 +24,7 @@ from toolkit.profiling.columns import ColumnSource, ColumnSources
 from toolkit.profiling.result import Row, Run
 
 BASELINE, PICK = "baseline", "pick"
+OVERHEAD = "overhead"
 # seconds of each column's clean calls, the rows that are told, and rounds beside benchmark_app
 DURATION_S, ROWS, APP_ROUNDS = 1.0, 8, 12
 
@@ -67,7 +68,8 @@ def profiled(base: Candidate, pick: Candidate, batch: int) -> dict[str, Any]:
             if column.latency_ms is None or not column.timed:
                 raise CnnkitError(f"{name}: {column.why_not or 'its runtime tells no time of a layer'}")
             calls[name] = {"ms": column.latency_ms.median, "layers_ms": column.layer_sum_ms}
-            parts += [RowPart.of(row, name) for row in run.rows if name in row.cells]
+            # between the nodes lies mostly what tracing them costs
+            parts += [RowPart.of(row, name) for row in run.rows if name in row.cells and row.type != OVERHEAD]
     return {"profiles": len(groups), "calls": calls, "rows": joined(parts)}
 
 
@@ -133,10 +135,13 @@ def _row_name(modules: Sequence[str]) -> str:
 
 
 def explanation(found: Mapping[str, Any]) -> str:
-    """Return why a pick wins as a table: what differs most, all else, and the whole call."""
+    """Return why a pick wins as a table: what differs most, the other rows, and the whole call, not traced.
+
+    Tracing lengthens short rows: those of a call of some microseconds may be more than the call.
+    """
     shown = found["rows"][:ROWS]
     calls = {name: found["calls"][name]["ms"] for name in (BASELINE, PICK)}
-    rest = {name: calls[name] - sum(row[name] for row in shown) for name in calls}
+    rest = {name: sum(row[name] for row in found["rows"][ROWS:]) for name in calls}
     joint = "two profiles, joined by row" if found["profiles"] == 2 else "one profile, in turn"
     lines = [
         f"Why it wins: `{found['network']}` at batch {found['batch']}, {found['points']:g} points ({joint}).",
@@ -144,7 +149,7 @@ def explanation(found: Mapping[str, Any]) -> str:
         f"| row | {found['baseline']}, ms | {found['pick']}, ms | saved, ms |",
         "|---|---|---|---|",
     ]
-    named = [*((row["row"], row) for row in shown), ("all else", rest), ("**the whole call**", calls)]
+    named = [*((row["row"], row) for row in shown), ("other rows", rest), ("**the call, not traced**", calls)]
     for name, times in named:
         saved = times[BASELINE] - times[PICK]
         cells = (name.replace("|", "/"), *(f"{times[key]:.4f}" for key in (BASELINE, PICK)), f"{saved:+.4f}")

@@ -164,8 +164,8 @@ def wanted(rows: Sequence[Case], lost: int) -> None:
     if not four:
         return
     print(
-        f"against the best of {', '.join(COLUMNS)}: at most {max(four):.2f} of its time (wanted "
-        f"{SLOWER:g}), over in {sum(one > SLOWER for one in four)} of {len(four)}"
+        f"against the best of the usual ways ({', '.join(COLUMNS)}): at most {max(four):.2f} of its time "
+        f"(wanted {SLOWER:g}), over in {sum(one > SLOWER for one in four)} of {len(four)}"
     )
     queues = [row["queue"] for row in picks if row["queue"] is not None]
     if queues:

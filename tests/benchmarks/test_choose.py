@@ -225,5 +225,5 @@ def test_rows_of_two_profiles_are_joined_by_their_modules() -> None:
     names = {"network": "x", "batch": 1, "points": 0.5, "pick": "openvino fp32", "baseline": "ort fp32"}
     lines = explanation({**names, "profiles": 2, "calls": calls, "rows": found}).splitlines()
     assert "| conv1 + act1 + pool | 4.0000 | 1.5000 | +2.5000 |" in lines
-    assert "| all else | 0.5000 | 0.3500 | +0.1500 |" in lines
-    assert "| **the whole call** | 5.5000 | 3.0000 | +2.5000 |" in lines
+    assert "| other rows | 0.0000 | 0.0000 | +0.0000 |" in lines
+    assert "| **the call, not traced** | 5.5000 | 3.0000 | +2.5000 |" in lines
