@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -40,15 +41,22 @@ class Killer(Watcher):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def train_until_killed(job: Job, after: int) -> None:
+    train(job, Killer(after))
+
+
 def kill(job: Job, after: int) -> None:
-    """Train in a process of its own that is killed after so many steps."""
-    child = os.fork()
-    if not child:
-        try:
-            train(job, Killer(after))
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    """Train in a process of its own that is killed after so many steps.
+
+    It is forked off a process that has computed nothing: torch's gradients do not work in a child of one
+    that has.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    child = context.Process(target=train_until_killed, args=(job, after))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
 
 
 class Small(torch.nn.Module):
