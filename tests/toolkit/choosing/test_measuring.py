@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import resource
 import sys
 from dataclasses import replace
@@ -219,8 +220,8 @@ def test_what_opening_took_counts_in_a_process_s_peak() -> None:
     bay.asked, bay.engine = cast("OpenEngine", "opened"), cast("Engine", "opened")
     bay.calls[1] = lambda: None
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    opening = b"x" * (64 << 20)
-    del opening
+    with mmap.mmap(-1, 64 << 20) as opening:  # an allocator may have as much at hand
+        opening.write(b"x" * len(opening))
     told = bay.answer(TellPeak(batch=1))
     assert isinstance(told, PeakTold)
     assert told.peak_bytes is not None
