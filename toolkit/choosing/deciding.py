@@ -51,12 +51,17 @@ def decided(standing: Standing) -> bool:
     best = max((one.times for one in found), default=0.0)
     surely = any(one.low > WORTH and one.times >= AS_GOOD * best for one in found)
     noisy = standing.disturbed > TOO_NOISY
-    return surely or not any(may_gain(one) and (noisy or one.hope > WORTH) for one in found)
+    hopeful = (one.high >= INDIFFERENT and one.hope > WORTH for one in found)
+    return surely or not (any(hopeful) or (noisy and any(map(may_gain, found))))
 
 
 def may_gain(gain: Gain) -> bool:
-    """Tell whether it may, as far as was measured, be faster by more than next to nothing."""
-    return gain.high >= INDIFFERENT
+    """Tell whether it looks no slower, and may, as far as was measured, gain more than next to nothing.
+
+    One that looks slower is only its own scatter away from that: on machines of a shared host, which are
+    never quite quiet, nearly every choosing has one.
+    """
+    return gain.times >= 1 and gain.high >= INDIFFERENT
 
 
 def staying(everyone: Sequence[Entrant], standing: Standing) -> list[Entrant]:

@@ -125,8 +125,9 @@ def test_a_noisy_machine_is_told_where_the_gain_is_not_clear_and_only_there(arti
     allowed.settings = ChooseSettings(allow_noise=True)
     assert select(allowed).entrant.candidate.backend == "base"
     assert select(contest(artifact, Budget(), near, clear, disturbed=0.5)).entrant is clear
-    slower = entrant(artifact, "c", 9.0, (0.1, 0.2, 0.3))
-    assert select(contest(artifact, Budget(), slower, disturbed=0.5)).entrant.candidate.backend == "base"
+    for gains in ((0.1, 0.2, 0.3), (0.47, 0.76, 1.23)):  # surely slower, and slower as far as it scatters
+        slower = entrant(artifact, "c", 9.0, gains)
+        assert select(contest(artifact, Budget(), slower, disturbed=0.5)).entrant.candidate.backend == "base"
 
 
 def test_a_latency_budget_rules_out_the_baseline_and_needs_no_gain(artifact: Artifact) -> None:
