@@ -17,10 +17,9 @@ from tests.benchmarks.choose_store import whereabouts
 from tests.benchmarks.choose_table import SETS, timed_set
 from tests.benchmarks.openvino_hints import APP_S, HINTS, benchmark_app
 from toolkit.choosing import Candidate
+from toolkit.choosing.explaining import columns_of
 from toolkit.errors import CnnkitError
-from toolkit.graphs.source import graph_of
 from toolkit.profiling.bench import ProfileSettings, run_batch
-from toolkit.profiling.columns import ColumnSource, ColumnSources
 from toolkit.profiling.result import Row, Run
 
 BASELINE, PICK = "baseline", "pick"
@@ -74,20 +73,11 @@ def profiled(base: Candidate, pick: Candidate, batch: int) -> dict[str, Any]:
 
 
 def _run(ones: Mapping[str, Candidate], batch: int) -> Run:
-    targets = [
-        ColumnSource(
-            key=name,
-            backend=one.backend,
-            artifact=one.artifact,
-            graph=source.path if (source := graph_of(one.artifact)) else None,
-        )
-        for name, one in ones.items()
-    ]
     first = next(iter(ones.values()))
     settings = ProfileSettings(
         threads=first.threads, chosen=dict(first.settings), duration_s=DURATION_S, walks=False
     )
-    found = run_batch(ColumnSources(named=True, targets=targets), settings, batch)
+    found = run_batch(columns_of(ones), settings, batch)
     if found is None or found.partial:
         raise KeyboardInterrupt
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from toolkit.choosing import Candidate
@@ -71,22 +72,27 @@ def _fastest(entrants: list[Entrant], precision: str, contest: Contest) -> Entra
     return min(own, key=contest.standing.score, default=None)
 
 
+def columns_of(ones: Mapping[str, Candidate]) -> ColumnSources:
+    """Return candidates as columns of one profile, by the names that they are given."""
+    targets = [
+        ColumnSource(
+            key=name,
+            backend=one.backend,
+            artifact=one.artifact,
+            graph=source.path if (source := graph_of(one.artifact)) else None,
+        )
+        for name, one in ones.items()
+    ]
+    return ColumnSources(named=True, targets=targets)
+
+
 def slower_rows(plain: Candidate, cheaper: Candidate, batch: int, seed: int) -> tuple[SlowerRow, ...]:
     """Profile two files of one backend for a moment; return the rows that take longer in the second.
 
     Empty where the runtime tells no time per layer. Raises what a runtime raises.
     """
-    targets = [
-        ColumnSource(
-            key=key,
-            backend=one.backend,
-            artifact=one.artifact,
-            graph=source.path if (source := graph_of(one.artifact)) else None,
-        )
-        for key, one in ((PLAIN, plain), (CHEAPER, cheaper))
-    ]
     settings = ProfileSettings(duration_s=DURATION_S, seed=seed, walks=False, windows=WINDOWS)
-    found = run_batch(ColumnSources(named=True, targets=targets), settings, batch)
+    found = run_batch(columns_of({PLAIN: plain, CHEAPER: cheaper}), settings, batch)
     return _longer(found) if found else ()
 
 
