@@ -43,7 +43,6 @@ from toolkit.listings import Reading as Reading
 from toolkit.models import ModelSpec as ModelSpec
 from toolkit.passports import Passport as Passport
 from toolkit.preprocessing import Preprocessing as Preprocessing
-from toolkit.profiling.bench import ProfileSettings as ProfileSettings
 from toolkit.profiling.comparing.differences import Comparison as Comparison
 from toolkit.profiling.comparing.differences import compare as compare
 from toolkit.profiling.comparing.networks import NetworkComparison as NetworkComparison
@@ -51,6 +50,7 @@ from toolkit.profiling.comparing.networks import compare_networks as compare_net
 from toolkit.profiling.profile import import_profile as import_profile
 from toolkit.profiling.profile import profile as profile
 from toolkit.profiling.result import Profile as Profile
+from toolkit.profiling.settings import ProfileSettings as ProfileSettings
 from toolkit.recipes import Recipe as Recipe
 from toolkit.training import Outcome as Outcome
 from toolkit.training import Watcher as Watcher

@@ -19,8 +19,9 @@ from tests.benchmarks.openvino_hints import APP_S, HINTS, benchmark_app
 from toolkit.choosing import Candidate
 from toolkit.choosing.explaining import columns_of
 from toolkit.errors import CnnkitError
-from toolkit.profiling.bench import ProfileSettings, run_batch
+from toolkit.profiling.bench import run_batch
 from toolkit.profiling.result import Row, Run
+from toolkit.profiling.settings import ProfileSettings
 
 BASELINE, PICK = "baseline", "pick"
 OVERHEAD = "overhead"

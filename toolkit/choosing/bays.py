@@ -7,16 +7,18 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import IO, Any
 
 from toolkit.choosing import Candidate, LostError
 from toolkit.choosing.forking import ForkServer, ForkServers
 from toolkit.choosing.requests import EngineOpened, OpenEngine, Request, RequestFailed, Response
 from toolkit.choosing.starting import start
+from toolkit.errors import CnnkitError
 
 WORKER = "toolkit.choosing.worker"
 # at least: a runtime is imported and a network compiled in it, beside other work
@@ -30,7 +32,7 @@ class Bay:
         """Start the process, or have a server fork it; `limit_s` is how long it may take to answer."""
         self.candidate, self.limit_s = candidate, limit_s
         ours, theirs = socket.socketpair()
-        self._told = tempfile.TemporaryFile()  # noqa: SIM115  (it is closed with the process)
+        self._told = _scratch()
         with theirs:
             forked = server.fork(theirs.fileno(), self._told.fileno()) if server else None
             self._process = forked or start(WORKER, theirs.fileno(), told=self._told)
@@ -97,6 +99,19 @@ class Bay:
                 os.killpg(self._process.pid, signal.SIGKILL)  # it leads a session of its own
         self._process.wait()
         self._told.close()
+
+
+def _scratch() -> IO[bytes]:
+    """Return a file for what a process says, which is closed with it; on Linux a full disk is none to it."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("cnnkit-said"), "w+b")
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise CnnkitError(
+            f"cannot make a temporary file for a candidate's process: {error.strerror or error}; free some "
+            "space or set TMPDIR"
+        ) from None
 
 
 def _said(request: Request) -> str:

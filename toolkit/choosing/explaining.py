@@ -11,9 +11,10 @@ from toolkit.choosing.contest import Contest
 from toolkit.choosing.standing import Entrant
 from toolkit.figures import ms_text
 from toolkit.graphs.source import graph_of
-from toolkit.profiling.bench import ProfileSettings, run_batch
+from toolkit.profiling.bench import run_batch
 from toolkit.profiling.columns import ColumnSource, ColumnSources
 from toolkit.profiling.result import Run
+from toolkit.profiling.settings import ProfileSettings
 
 # a file counts as slower from here on; so many rows are told, of so many seconds' profile
 SLOWER, ROWS, DURATION_S, WINDOWS = 1.1, 3, 0.15, 3

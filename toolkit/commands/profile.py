@@ -31,8 +31,8 @@ from toolkit.passports import Precision
 
 if TYPE_CHECKING:
     from toolkit.allocation import Allocator
-    from toolkit.profiling.bench import ProfileSettings
     from toolkit.profiling.result import Profile
+    from toolkit.profiling.settings import ProfileSettings
 
 
 @click.command("profile")
@@ -112,9 +112,9 @@ def profile_command(
     as_json: bool,
 ) -> None:
     """Time and memory of every module of MODEL, a name or files, in each backend, on the same rows."""
-    from toolkit.profiling.bench import ProfileSettings
     from toolkit.profiling.columns import ALL
     from toolkit.profiling.profile import import_profile, profile
+    from toolkit.profiling.settings import ProfileSettings
 
     refuse_overwriting(html, csv, trace, output, read=(layers, import_times, *models, against))
     if layers or import_times:

@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.allocation import Allocator, allocator
+from toolkit.allocation import allocator
 from toolkit.artifacts import CHECKPOINT, now
 from toolkit.backends import BACKENDS, Backend, Engine, EngineOptions
 from toolkit.errors import CnnkitError, OutOfMemoryError, ShapeError, UnavailableError
@@ -23,55 +22,28 @@ from toolkit.graphs.counting import SourceGraph, count_graph
 from toolkit.profiling.columns import ColumnSources
 from toolkit.profiling.judging.agreement import difference
 from toolkit.profiling.measuring.batches import batches_of, feed
-from toolkit.profiling.measuring.latency import LEAST_WINDOWS, measure
+from toolkit.profiling.measuring.latency import measure
 from toolkit.profiling.measuring.machine import describe_machine
 from toolkit.profiling.measuring.memory import process_peak
+from toolkit.profiling.measuring.tracing import TRACE_WINDOWS, TracePlan, joined
 from toolkit.profiling.measuring.yardstick import TRACED, Yardstick
 from toolkit.profiling.network.modules import Module, NetworkKey, modules_of, network_of, shared
-from toolkit.profiling.result import Latency, Profile, Run, SkippedColumn
+from toolkit.profiling.result import Profile, Run, SkippedColumn
 from toolkit.profiling.rows.align import align
 from toolkit.profiling.rows.cells import columns_of, rows_of
 from toolkit.profiling.rows.matching import claim
 from toolkit.profiling.rows.observed import ObservedColumn
+from toolkit.profiling.settings import ProfileSettings
 from toolkit.telling import Tell, silent
-from toolkit.traces import ExecutedNode, Trace
+from toolkit.traces import ExecutedNode
 
 T = TypeVar("T")
 
-# a machine that others use changes its speed for seconds at a time: windows in pieces, in turn with the
-# other columns, see more of that than as many windows in a row
-TRACE_WINDOWS, TURNS = 10, 5
-# ONNX Runtime writes a line for every kernel's every call: more of them take longer to read than to run
-MOST_RUNS = 150
 # what starting a trace anew may cost beside its runs; a large graph in ONNX Runtime costs more, and gets two
 START_S = 0.5
 # calls of a column whose call outlasts the duration: its peak memory, three clean windows, four to trace it
 CALLS = 8
 PATIENCE_S = 20.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfileSettings:
-    """How to measure. `duration_s` is the clean time of each column at each batch size.
-
-    `batches` None is the one that a file fixes, else 1; `device` None each backend's own; `chosen` are
-    backends' own settings by name. Each column is traced in as many `windows`;
-    `turns` traces it in turn with the others, whatever that costs.
-    `allocator`: `keep` has the C library keep freed memory, as training does, from now on in this process.
-    Without `walks` modules are those that the graph names: importing torch takes longer than a short profile.
-    """
-
-    batches: tuple[int, ...] | None = None
-    device: str | None = None
-    threads: int | None = None
-    duration_s: float = 1.0
-    chosen: Mapping[str, str] = field(default_factory=dict)
-    seed: int = 0
-    model_file: Path | None = None
-    turns: bool = False
-    allocator: Allocator = "system"
-    walks: bool = True
-    windows: int = TRACE_WINDOWS
 
 
 def run_columns(chosen: ColumnSources, settings: ProfileSettings, tell: Tell) -> Profile:
@@ -329,7 +301,14 @@ class _Bench:
             self.tell(f"{said}: about {whole} to come; Ctrl-C keeps what is complete")
 
     def _trace(self, engines: Mapping[str, Engine]) -> None:
-        plans = {key: self._plan(self.seen[key].latency) for key in engines}
+        plans = {
+            key: TracePlan.after(
+                self.seen[key].latency,
+                duration_s=self.settings.duration_s,
+                windows=self.settings.windows,
+            )
+            for key in engines
+        }
         try:
             for key, seen in self.seen.items():
                 if key in engines:
@@ -350,7 +329,7 @@ class _Bench:
                     spelling = BACKENDS.load(seen.target.backend).spelling
                     seen.claims = claim(seen.trace.nodes, seen.graph, spelling)
 
-    def _piece(self, key: str, engine: Engine, plan: _Plan) -> None:
+    def _piece(self, key: str, engine: Engine, plan: TracePlan) -> None:
         """Trace one column's next windows: all that are left, where starting anew would cost too much."""
         seen, start = self.seen[key], time.perf_counter()
         try:
@@ -366,38 +345,3 @@ class _Bench:
             plan.windows = plan.left
         if seen.copies is None:
             seen.copies = engine.call_times(self._input(key), runs=TRACE_WINDOWS)
-
-    def _plan(self, latency: Latency | None) -> _Plan:
-        """Return windows and runs of the profiled run: about as long as the clean one."""
-        if latency is None:
-            return _Plan(left=3, windows=1, runs=1)
-        possible = self.settings.duration_s * 1e3 / max(latency.median, 1e-3)
-        windows = self.settings.windows
-        if possible < windows:
-            least = LEAST_WINDOWS if possible >= 1 else 1
-            return _Plan(left=max(least, int(possible)), windows=1, runs=1)
-        runs = max(1, min(MOST_RUNS, round(possible / windows)))
-        return _Plan(left=windows, windows=max(1, windows // TURNS), runs=runs)
-
-
-@dataclass(kw_only=True)
-class _Plan:
-    """How a column is traced: `left` windows of `runs` calls, `windows` at a time."""
-
-    left: int
-    windows: int
-    runs: int
-
-
-def joined(first: Trace | None, second: Trace) -> Trace:
-    """Return two traces of one engine as one; the second alone where the runtime ran other nodes."""
-    if first is None or first.node_ms is None or second.node_ms is None:
-        return second
-    if [node.type for node in first.nodes] != [node.type for node in second.nodes]:
-        return second
-    return dataclasses.replace(
-        first,
-        node_ms=np.vstack([first.node_ms, second.node_ms]),
-        total_ms=(*first.total_ms, *second.total_ms),
-        runs=first.runs + second.runs,
-    )

@@ -13,7 +13,7 @@ from toolkit.machine.cpu import cpu
 from toolkit.opening import describe, take_weights
 from toolkit.passports import Precision
 from toolkit.profiling import foreign
-from toolkit.profiling.bench import ProfileSettings, run_columns
+from toolkit.profiling.bench import run_columns
 from toolkit.profiling.columns import ColumnsWanted, backends_of, find_columns
 from toolkit.profiling.comparing.elsewhere import writer_of
 from toolkit.profiling.judging.explaining import with_explanations
@@ -21,6 +21,7 @@ from toolkit.profiling.judging.findings import with_findings
 from toolkit.profiling.judging.roofline import exceeded, with_roofline
 from toolkit.profiling.measuring.peaks import peaks
 from toolkit.profiling.result import Profile
+from toolkit.profiling.settings import ProfileSettings
 from toolkit.telling import Tell, silent
 
 
