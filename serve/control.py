@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from serve.lineup import line_up
 from serve.registry import Registry
-from serve.served import ServedModel, line_up
+from serve.served import ServedModel
 from serve.settings import ServeSettings
 from toolkit.artifacts import check_name, find_artifacts
 from toolkit.errors import NotFoundError

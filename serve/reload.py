@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from serve.api.metrics import ServerMetrics
 from serve.classifier import Classifier, any_batch
+from serve.lineup import rechosen
 from serve.registry import Registry
-from serve.served import ServedModel, rechosen
+from serve.served import ServedModel
 from toolkit.artifacts import Artifact, read_passport, sidecar
 from toolkit.errors import CnnkitError
 from toolkit.opening import describe

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serve.api.access import is_loopback
 from serve.hosting import HOSTINGS, HostingPlace
-from serve.served import files_under
+from serve.lineup import files_under
 from serve.settings import ServeSettings
 from toolkit.artifacts import artifacts_root
 from toolkit.errors import MissingExtraError

@@ -9,8 +9,8 @@ from typing import Any
 from serve.api import GoneError, Message, Receive, RefusedError, Scope, Send
 from serve.api.app import MAX_BODY
 from serve.lifetime import assemble
+from serve.lineup import line_up
 from serve.reload import Reloader
-from serve.served import line_up
 from serve.settings import ServeSettings
 from toolkit.telling import aloud
 

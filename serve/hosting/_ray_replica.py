@@ -15,8 +15,8 @@ from serve.api import Application, Receive, Scope, Send
 from serve.api.app import App
 from serve.counts import Counts
 from serve.lifetime import SWITCH_S, Among, assemble
+from serve.lineup import line_up
 from serve.reload import Reloader
-from serve.served import line_up
 from serve.settings import ServeSettings
 from toolkit.errors import CnnkitError
 from toolkit.telling import aloud

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from serve.hosting import HOSTINGS, Hosting
+from serve.lineup import line_up
 from serve.ports import address as address_of
 from serve.ports import listen, shared_port
-from serve.served import ServedModel, line_up
+from serve.served import ServedModel
 from serve.settings import ServeSettings
 from toolkit.errors import CnnkitError
 from toolkit.processes import usable_cores

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 from serve.api.access import is_loopback
 from serve.hosting import Hosting
 from serve.hosting._ray_machines import cpus_each, gpus_each, insist_on_files, many, proxy_place
+from serve.lineup import line_up
 from serve.ports import listen
-from serve.served import line_up
 from serve.settings import ServeSettings
 from toolkit.clusters.ray import (
     began_here,

@@ -19,6 +19,7 @@ from serve.api.metrics import resident_bytes
 from serve.control import ModelControl
 from serve.counts import Counts
 from serve.lifetime import SWITCH_S, Among, Server, assemble
+from serve.lineup import line_up
 from serve.page.guard import PageGuard
 from serve.processes.forward import Forward, FromOthers
 from serve.processes.handover import Taking
@@ -45,7 +46,7 @@ from serve.processes.messages import (
     Unload,
 )
 from serve.reload import Newer, Reloader
-from serve.served import ServedModel, line_up
+from serve.served import ServedModel
 from toolkit.errors import CnnkitError
 from toolkit.opening import describe
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from serve.api.metrics import ServerMetrics
 from serve.batching import best_batch, saved_s, taken_ms
+from serve.lineup import line_up
 from serve.registry import Registry, Version
 from serve.reload import Reloader
-from serve.served import line_up
 from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, serving, tensor
 from tests.stamping import stamp

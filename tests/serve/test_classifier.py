@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from serve.classifier import Classifier
+from serve.lineup import line_up
 from serve.page.asked import PageQuery
-from serve.served import line_up
 from serve.settings import Limits, OpeningSettings
 from tests.serve.conftest import MODEL
 from toolkit.answering import Invert, read_picture

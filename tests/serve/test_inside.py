@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serve.lineup import line_up
 from serve.page.inside import LayerOutput, draw, drawn, drawn_large, open_interior, why_no_interior
 from serve.page.models import PageModel
 from serve.page.times import LayerGraph, steps_of, times
-from serve.served import line_up
 from serve.settings import OpeningSettings
 from toolkit.artifacts import open_artifact
 from toolkit.backends import DEFAULT_BACKEND

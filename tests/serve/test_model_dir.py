@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cnnkit import front_door
-from serve.served import files_under
+from serve.lineup import files_under
 from serve.settings import OpeningSettings
 from toolkit.artifacts import read_passport, sidecar, write_json
 from toolkit.backends import DEFAULT_BACKEND

@@ -16,7 +16,7 @@ pytest.importorskip("prometheus_client", reason="prometheus_client is not instal
 from serve.api import messages
 from serve.api.openapi import OPERATIONS, document
 from serve.lifetime import assemble
-from serve.served import line_up
+from serve.lineup import line_up
 from serve.settings import OpeningSettings, ServeSettings
 from tests.serve.conftest import MODEL, Server
 

@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("prometheus_client", reason="prometheus_client is not installed (extra serve)")
 
+from serve.lineup import line_up
 from serve.reload import newer, open_newer
-from serve.served import line_up
 from serve.settings import OpeningSettings
 from tests.serve.conftest import MODEL, serving
 from tests.stamping import stamp

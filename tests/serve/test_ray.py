@@ -34,8 +34,9 @@ from serve.hosting import HostingPlace, replicas_of
 from serve.hosting._ray_machines import cpus_each, gpus_each, insist_on_files, proxy_place
 from serve.hosting._ray_page import PageReplica
 from serve.hosting._ray_replica import GONE_S, MOST_GONE, Gatherer, counts_of
+from serve.lineup import line_up
 from serve.reload import Reloader
-from serve.served import ServedModel, line_up
+from serve.served import ServedModel
 from serve.settings import OpeningSettings, ServeSettings
 from tests.benchmarks.bench_hosting import other_version, roll
 from tests.serve.conftest import MODEL, Server, png, serving, tensor

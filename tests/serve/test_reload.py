@@ -16,9 +16,10 @@ import pytest
 pytest.importorskip("prometheus_client", reason="prometheus_client is not installed (extra serve)")
 
 from serve.api.metrics import ServerMetrics
+from serve.lineup import line_up
 from serve.registry import Registry, Version
 from serve.reload import Reloader
-from serve.served import ServedModel, line_up
+from serve.served import ServedModel
 from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, Server, serving
 from tests.stamping import stamp

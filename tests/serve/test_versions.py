@@ -18,8 +18,9 @@ from serve.api.admission import Admission
 from serve.api.metrics import ServerMetrics
 from serve.api.protocol import Protocol
 from serve.classifier import Classifier
+from serve.lineup import line_up
 from serve.registry import Registry
-from serve.served import ServedModel, line_up
+from serve.served import ServedModel
 from serve.settings import BatchingSettings, OpeningSettings
 from tests.serve.conftest import MODEL, serving, tensor
 from tests.stamping import stamp

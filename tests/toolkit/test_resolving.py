@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import toolkit.backends
-from serve.served import line_up
+from serve.lineup import line_up
 from serve.settings import OpeningSettings
 from tests.stamping import stamp
 from toolkit.artifacts import read_passport
