@@ -13,7 +13,6 @@ from serve.served import ServedModel
 from serve.settings import ServeSettings
 from toolkit.artifacts import check_name, find_artifacts
 from toolkit.errors import NotFoundError
-from toolkit.opening import describe
 
 
 class Control(Protocol):
@@ -44,8 +43,7 @@ class ModelControl:
         async with self._one:
             model = await self.opened(name)
             self.registry.take_up(model)
-        assert model.artifact is not None
-        self.say(f"loaded {describe(model.artifact)}")
+        self.say(f"loaded {model.said}")
 
     async def opened(self, name: str) -> ServedModel:
         """Return a model of the folder, opened, which is not served yet. Raises CnnkitError."""
@@ -58,7 +56,12 @@ class ModelControl:
         if not find_artifacts(opening.root, name):
             raise NotFoundError(f"there is no artifact of that name in {opening.root}")
         (model,) = line_up(
-            (name,), self.settings.backend, opening, others=False, choices=self.settings.choices
+            (name,),
+            self.settings.backend,
+            opening,
+            others=False,
+            choices=self.settings.choices,
+            tell=self.say,
         )
         model.classifier()
         model.look()

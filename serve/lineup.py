@@ -139,7 +139,7 @@ def _chosen(model: str, opening: OpeningSettings, usual: Backend, tell: Tell) ->
         opening,
         precision=one.precision,
         threads=opening.threads or one.threads,
-        chosen=settings_of(found.choice),
+        chosen=settings_of(found.choice, opening.chosen),
     )
     return ServedModel(
         name=found.artifact.name,

@@ -16,7 +16,7 @@ from toolkit.backends import Backend
 from toolkit.choices import ChoiceFile, CurvePoint
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.opening import as_asked, describe, fits, readings, standing
-from toolkit.resolving import outdated, said_choice
+from toolkit.resolving import outdated, said_choice, settings_of
 
 # a file that could not be opened is tried anew this much later: it may be whole by then, a device free
 RETRY_S = 30.0
@@ -68,7 +68,7 @@ class ServedModel:
 
     @property
     def curve(self) -> tuple[CurvePoint, ...]:
-        """The chosen file's latency over batch, as far as its budget allows; empty on other threads.
+        """The chosen file's latency over batch, as far as its budget allows; empty where it runs otherwise.
 
         Engines that share the cores with others' run on fewer than they were chosen with.
         """
@@ -81,14 +81,16 @@ class ServedModel:
     def most_batch(self) -> int | None:
         """The most rows of a call that keeps to the budget of the choice; None where it has no such budget.
 
-        On other threads than those it was measured on nothing tells what larger batches than its own take.
+        On other threads or settings than it was measured on nothing tells what larger batches than its own
+        take.
         """
         if self.choice is None or self.choice.most_batch is None:
             return None
         return self.choice.most_batch if self._as_measured(self.choice) else self.choice.chosen.batch
 
     def _as_measured(self, choice: ChoiceFile) -> bool:
-        return self.opening.options().threads == choice.chosen.threads
+        options = self.opening.options()
+        return (options.threads, options.chosen) == (choice.chosen.threads, settings_of(choice))
 
     @property
     def said(self) -> str:

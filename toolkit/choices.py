@@ -53,7 +53,8 @@ class ChoiceMachine:
             "instruction sets": (", ".join(self.instruction_sets), ", ".join(here.instruction_sets)),
             "cores": (str(self.cores), str(here.cores)),
             "system": (self.system or here.system, here.system),
-            f"release of {backend}": (wanted or "unknown", have or "none"),
+            # a runtime that tells no release is not known to be another one
+            f"release of {backend}": (wanted or "unknown", have or ("none" if wanted else "unknown")),
             "GPUs": (", ".join(self.gpus), ", ".join(here.gpus) or "none" if self.gpus else ""),
         }
         for what, (then, now) in pairs.items():
@@ -141,8 +142,8 @@ class Contender:
 class CurvePoint:
     """The median milliseconds of a call of so many pictures.
 
-    Where the budget asked for them: the milliseconds of its own quantile of those calls, and the most bytes
-    that the process held by then.
+    Where the budget asked for them: the milliseconds that its own quantile of such calls will hardly exceed,
+    and the most bytes that the process held by then.
     """
 
     batch: Positive
@@ -171,7 +172,7 @@ class Budget:
 
     def allows(self, point: CurvePoint) -> bool:
         """Tell whether calls were measured to keep to the latency and the memory that are asked for."""
-        if self.within_ms is not None and (point.quantile_ms or point.latency_ms) > self.within_ms:
+        if self.within_ms is not None and not (point.quantile_ms or math.inf) <= self.within_ms:
             return False
         most, held = self.memory_bytes, point.memory_bytes
         return most is None or (held is not None and held <= most)
@@ -272,12 +273,12 @@ def weights_of(root: Path, name: str) -> str | None:
     checkpoint = (known for known in newest_first if known.format == CHECKPOINT)
     plain = (known for known in newest_first if known.precision == "fp32")
     newest = next((known for ones in (checkpoint, plain, newest_first) for known in ones), None)
-    return None if newest is None else _origin(newest, [known for _, known in finished])
+    return None if newest is None else origin_among(newest, [known for _, known in finished])
 
 
 def origin_of(root: Path, source: Artifact) -> str | None:
     """Return the hash of the weights that an artifact descends from, as `weights_of` tells the newest."""
-    return _origin(source.passport, [known for _, known in find_choosable(root, source.name)])
+    return origin_among(source.passport, [known for _, known in find_choosable(root, source.name)])
 
 
 def first_source(root: Path, source: Artifact) -> Passport:
@@ -292,7 +293,7 @@ def _first(known: Passport, here: Sequence[Passport]) -> Passport:
     return known
 
 
-def _origin(known: Passport, here: Sequence[Passport]) -> str | None:
+def origin_among(known: Passport, here: Sequence[Passport]) -> str | None:
     """Return the hash of the checkpoint, or else of the graph, that is furthest up what was made of what."""
     known = _first(known, here)
     return known.sha256 if known.format == CHECKPOINT else known.source_sha256 or known.sha256

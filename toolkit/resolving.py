@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from toolkit.artifacts import (
     CHECKPOINT,
@@ -49,16 +51,19 @@ class Resolved:
             options = replace(
                 options,
                 threads=options.threads or chosen.threads,
-                chosen={**settings_of(self.choice), **options.chosen},
+                chosen=settings_of(self.choice, options.chosen),
             )
         return BACKENDS.load(self.backend).open(self.artifact, options)
 
 
-def settings_of(choice: ChoiceFile) -> dict[str, str]:
-    """Return every setting of a choice's backend as it was measured, defaults too: a server has its own."""
+def settings_of(choice: ChoiceFile, given: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Return every setting of a choice's backend as it was measured, but for those that were given.
+
+    Defaults are among them: a server has its own.
+    """
     chosen = choice.chosen
     known = BACKENDS.load(chosen.backend).settings
-    return {**{name: one.default for name, one in known.items()}, **chosen.settings}
+    return {**{name: one.default for name, one in known.items()}, **chosen.settings, **given}
 
 
 def release_of(backend: str) -> str | None:

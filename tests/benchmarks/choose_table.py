@@ -151,7 +151,7 @@ def _opened(
                 turn.setdefault(one.key, key)
             why: dict[str, str] = {}
             asked = [opening(ones[key], pictures) for key in turn.values()]
-            found = open_bays(asked, why, at_once=cpu().cores, limit_s=limit_s)
+            found = open_bays(asked, why, at_once=cpu().cores, limit_s=limit_s, opening_s=limit_s)
             bays |= {turn[key]: bay for key, bay in found.items()}
             lost |= {turn[key]: text for key, text in why.items()}
             waiting = {key: one for key, one in waiting.items() if key not in turn.values()}

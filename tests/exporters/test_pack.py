@@ -141,6 +141,25 @@ def test_other_content_of_that_name_is_kept(pack: Path, tmp_path: Path) -> None:
     assert there.read_bytes() == b"mine"
 
 
+def test_a_pack_of_other_weights_than_are_here_is_not_laid_beside_them(
+    pack: Path, trained_root: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / MODEL
+    home.mkdir()
+    for ending in ("", ".json"):
+        shutil.copy(trained_root / MODEL / f"{MODEL}.safetensors{ending}", home)
+    opened(pack, tmp_path)  # of these very weights
+    here = {path.name for path in home.iterdir()}
+    for path in home.glob(f"{MODEL}.onnx*"):
+        path.unlink()
+    known = json.loads((home / f"{MODEL}.safetensors.json").read_text())
+    stamped = {**known, "sha256": "0" * 64}
+    (home / f"{MODEL}.safetensors.json").write_text(json.dumps(stamped))
+    with pytest.raises(CnnkitError, match=r"holds other weights of lenet-maxpool than .*: name an"):
+        opened(pack, tmp_path)
+    assert {path.name for path in home.iterdir()} < here
+
+
 def opened(path: Path, root: Path) -> None:
     with open_pack(path, root):
         pass

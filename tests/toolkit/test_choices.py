@@ -81,6 +81,15 @@ def test_on_another_machine_it_does_not_hold(
         raise AssertionError(found.why_not)
 
 
+def test_a_runtime_that_tells_no_release_is_not_another_one(kept: ChoiceFile, tmp_path: Path) -> None:
+    machine = dataclasses.replace(kept.machine, versions={})
+    write_choice(choice_path(tmp_path, MODEL), dataclasses.replace(kept, machine=machine))
+    for release, why in ((None, None), ("9.9", r"its release of ort was unknown, here 9.9")):
+        found = find_choice(tmp_path, MODEL, lambda _, release=release: release)
+        assert found is not None
+        assert (found.why_not or "").count(why or "another machine") == (1 if why else 0)
+
+
 def test_a_choice_of_a_gpu_does_not_hold_where_that_is_gone(
     kept: ChoiceFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -308,6 +308,8 @@ class Backend(ABC):
 
 # opens what nobody named a backend for: exports answer without torch, and on every machine
 DEFAULT_BACKEND = "ort"
+# the word for every backend where several may be named
+ALL = "all"
 
 BACKENDS = Shelf("toolkit.backends", "BACKEND", Backend, "backend")
 

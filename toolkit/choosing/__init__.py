@@ -15,6 +15,10 @@ class LostError(CnnkitError):
     """A candidate that failed, hung or crashed: it is not tried any more."""
 
 
+class BaselineLostError(CnnkitError):
+    """The baseline failed, hung or crashed: nothing can be held against it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChooseSettings:
     """How to choose: what is tried, in how many seconds, and whether what no picture can judge may be chosen.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 
 from toolkit.choices import Budget, CurvePoint
 from toolkit.choosing import Candidate, ChooseSettings, LostError
-from toolkit.choosing.bays import Bay, close_all, open_bays
+from toolkit.choosing.bays import OPENING_S, Bay, close_all, open_bays
 from toolkit.choosing.forking import ForkServers
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
 from toolkit.choosing.measuring import Timekeeper, Track
@@ -28,6 +29,8 @@ CURVE = (1, 2, 4, 8, 16, 32, 64)
 CURVE_S = 0.05
 # no batch is timed beyond one whose call takes so long: nobody waits for more company than that
 CURVE_ENDS_MS = 300.0
+# of the calls of one batch, where the quantile of a latency takes many
+CURVE_LONGEST_S = 3.0
 
 
 def forks(budget: Budget) -> bool:
@@ -66,14 +69,14 @@ class Arena(Closable):
     ) -> list[Entrant]:
         """Open candidates in processes of their own; what cannot be is out, with its reason.
 
-        `limit_s` is how long each answer may take, None the settings' own.
+        `limit_s` is how long opening may take, and each answer; None the settings' own, and a minute to open.
         """
         if forks(self.standing.budget):
             self.servers.start(one.backend for one in candidates)
         lost = self._opened(candidates, limit_s, self.servers)
         found = []
         for one in candidates:
-            entrant = Entrant(candidate=one, tracks={}, why_not=lost.get(one.key))
+            entrant = Entrant(candidate=one, tracks={}, why_not=lost.get(one.key), lost=one.key in lost)
             if entrant.why_not is None:
                 takes = self.bays[one.key].takes
                 entrant.tracks = {
@@ -91,7 +94,7 @@ class Arena(Closable):
             bay.close()
         lost = self._opened([one.candidate for one in entrants])
         for one in entrants:
-            one.why_not = lost.get(one.key)
+            one.why_not, one.lost = lost.get(one.key), one.key in lost
 
     def _opened(
         self,
@@ -101,8 +104,15 @@ class Arena(Closable):
     ) -> dict[str, str]:
         lost: dict[str, str] = {}
         asked = [self._opening(one) for one in candidates]
-        within_s = self.settings.limit_s if limit_s is None else limit_s
-        self.bays |= open_bays(asked, lost, at_once=cpu().cores, limit_s=within_s, servers=servers)
+        usual_s = self.settings.limit_s
+        self.bays |= open_bays(
+            asked,
+            lost,
+            at_once=cpu().cores,
+            limit_s=usual_s if limit_s is None else limit_s,
+            opening_s=max(OPENING_S, usual_s) if limit_s is None else limit_s,
+            servers=servers,
+        )
         return lost
 
     def _opening(self, candidate: Candidate) -> OpenEngine:
@@ -130,8 +140,8 @@ class Arena(Closable):
         self.ends += self.times.lost_s  # one that hangs takes no time of the others'
         self.times.lost_s = 0.0
         for one in entrants:
-            if one.why_not is None:
-                one.why_not = self.times.lost.get(one.key)
+            if one.why_not is None and one.key in self.times.lost:
+                one.why_not, one.lost = self.times.lost[one.key], True
 
     def time(self, entrants: Sequence[Entrant], turns: tuple[int, float]) -> None:
         """Time those that are not out in turn, for so many windows of so many seconds."""
@@ -224,6 +234,7 @@ class Arena(Closable):
     def lose(self, one: Entrant, error: LostError, start: float) -> None:
         """Take out an entrant that was lost; what it took since `start` is no time of the others'."""
         self.ends += time.monotonic() - start
+        one.lost = True
         self.out(one, str(error))
 
     def out(self, one: Entrant, why: str) -> None:
@@ -249,23 +260,32 @@ class Arena(Closable):
                 break
             points.append(point)
             allowed = batch <= own or self.standing.budget.allows(point)
-            if point.latency_ms > CURVE_ENDS_MS or not allowed:
+            if not allowed or (batch >= own and point.latency_ms > CURVE_ENDS_MS):
                 break
         return tuple(points)
 
     def _point(self, one: Entrant, batch: int) -> CurvePoint | None:
-        """Time a batch, and have its process tell its memory where that counts; None where it is lost."""
+        """Time a batch, and have its process tell its memory where that counts; None where it is lost.
+
+        Where a latency counts, for as many calls as its quantile takes, unless those take too long: then the
+        quantile is not known.
+        """
         budget, track = self.standing.budget, Track(key=one.key, batch=batch)
-        self.times.run([track], self.bays, rounds=2, window_s=CURVE_S)
-        kept = track.undisturbed(self.times.disturbed)
-        found = kept.latency(budget.quantile)
-        if found is None or kept.median_ms <= 0:
+        ends, most_ms = time.monotonic() + CURVE_LONGEST_S, budget.within_ms
+        while True:
+            self.times.run([track], self.bays, rounds=2, window_s=CURVE_S)
+            kept = track.undisturbed(self.times.disturbed)
+            told = most_ms is None or kept.median_ms > most_ms or kept.tells(budget.quantile)
+            if told or one.key not in self.bays or time.monotonic() > ends:
+                break
+        if one.key not in self.bays or not 0 < kept.median_ms < math.inf:
             return None
         try:
             held = self._held(one, batch) if budget.memory_bytes is not None else None
         except LostError:
             return None
-        quantile_ms = found.quantile_ms if budget.within_ms is not None else None
+        # the upper end of what a further process's quantile is expected to be, as in the confirming
+        quantile_ms = kept.worst(budget.quantile) if most_ms and kept.tells(budget.quantile) else None
         return CurvePoint(batch=batch, latency_ms=kept.median_ms, quantile_ms=quantile_ms, memory_bytes=held)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from toolkit.choosing.starting import start
 from toolkit.errors import CnnkitError
 
 WORKER = "toolkit.choosing.worker"
-# at least: a runtime is imported and a network compiled in it, beside other work
+# a runtime is imported and a network compiled in it, beside other work
 OPENING_S = 60.0
 
 
@@ -46,7 +46,10 @@ class Bay:
         return self._process.pid
 
     def ask(self, request: Request, more_s: float = 0.0) -> None:
-        """Send a request that may take so many seconds more than usual; do not wait. Raises LostError."""
+        """Send a request that may take so many seconds more than usual, or less; do not wait.
+
+        Raises LostError.
+        """
         self._asked, self._allowed_s = _said(request), self.limit_s + more_s
         self._asked_at = time.monotonic()
         try:
@@ -125,10 +128,12 @@ def open_bays(
     *,
     at_once: int,
     limit_s: float,
+    opening_s: float = OPENING_S,
     servers: ForkServers | None = None,
 ) -> dict[str, Bay]:
     """Start candidates' processes and open them; note in `lost` why one could not be.
 
+    `limit_s` is how long each may take to answer, `opening_s` to open.
     `servers` fork the processes of their backends, the others are started afresh. `at_once` are opening at
     any time: a slow runtime keeps one core busy while the others open the next. They are keyed as the
     candidates are. Nothing is left running where this raises.
@@ -142,7 +147,7 @@ def open_bays(
                 server = servers.of(one.candidate.backend) if servers else None
                 bay = bays[one.candidate.key] = Bay(one.candidate, limit_s, server)
                 with _noted(bays, bay, lost):
-                    bay.ask(one, max(0.0, OPENING_S - limit_s))
+                    bay.ask(one, opening_s - limit_s)
                     opening.append(bay)
             ready = wait([bay.pipe for bay in opening], min((bay.left_s for bay in opening), default=0.0))
             for bay in [each for each in opening if each.pipe in ready or each.left_s == 0]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from toolkit.artifacts import Artifact, artifact_path, find_artifacts, open_artifact
-from toolkit.backends import BACKENDS, Backend, backend_names
+from toolkit.backends import ALL, BACKENDS, Backend, backend_names
 from toolkit.choices import Budget, Contender, budget_root, find_choosable
 from toolkit.choosing import Candidate, ChooseSettings, Rejection
 from toolkit.choosing.unmade import recall, remember
@@ -82,11 +82,14 @@ class CandidateFiles:
 
 def backends_asked(settings: ChooseSettings) -> tuple[str, ...]:
     """Return the backends to try. Raises NotFoundError with the nearest match, UnavailableError."""
-    for name in settings.backends or ():
+    named = settings.backends or (ALL,)
+    if named == (ALL,):
+        return tuple(backend_names())
+    for name in named:
         if name not in BACKENDS.names():
-            raise unknown_name("backend", name, BACKENDS.names())
+            raise unknown_name("backend", name, [*BACKENDS.names(), ALL])
         BACKENDS.load(name).require()
-    return settings.backends or tuple(backend_names())
+    return named
 
 
 def find_files(

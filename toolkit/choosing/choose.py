@@ -139,10 +139,21 @@ def _consequence(settings: ChooseSettings) -> str:
 def find_source(
     model: str | Path | None, root: Path, settings: ChooseSettings, *, untrained: bool = False
 ) -> Artifact:
-    """Return what candidates are made of: a name's checkpoint, else its whole graph; a path's file."""
+    """Return what candidates are made of: a name's checkpoint, else its whole graph; a path's file.
+
+    Raises CnnkitError for a file that was made of such a one in a lower precision: nothing would tell what it
+    lost.
+    """
     text = None if model is None else str(model)
     if text is not None and is_path(text):
-        return open_artifact(Path(text))
+        source = open_artifact(Path(text))
+        known = source.passport
+        if known.precision != "fp32" and known.quantised_by is None:
+            raise CnnkitError(
+                f"{source.path.name} is {known.precision} already, and what is chosen is held against fp32: "
+                f"`cnnkit choose {source.name}`, or its checkpoint or fp32 graph"
+            )
+        return source
     selection = Selection(
         root=root,
         formats=(CHECKPOINT,),

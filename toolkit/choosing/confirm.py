@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from toolkit.artifacts import Artifact, artifacts_root, find_artifacts, open_artifact
 from toolkit.backends import BACKENDS
@@ -20,7 +22,7 @@ from toolkit.choosing.packs import SUFFIX, open_pack
 from toolkit.choosing.result import Choice
 from toolkit.choosing.selection import select
 from toolkit.choosing.turns import only_one
-from toolkit.errors import CnnkitError, GateError, NotFoundError
+from toolkit.errors import CnnkitError, GateError, NotFoundError, UndecidedError
 from toolkit.opening import Selection, as_asked
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.resolving import release_of
@@ -31,6 +33,7 @@ def confirm_choice(
     model: str | Path | None = None,
     *,
     budget: Budget | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
     dataset: str | None = None,
     settings: ChooseSettings | None = None,
     untrained: bool = False,
@@ -39,7 +42,7 @@ def confirm_choice(
 ) -> Choice:
     """Measure a name's choice again beside the baseline and judge its answers again; write nothing.
 
-    `budget` None is the one that it was chosen under.
+    `budget` None is the one that it was chosen under, and `changes` are fields of it that are others now.
     It is judged as it was chosen: on the pictures of the data set or the pack that was named then, or of
     `dataset`, or, where `model` is a pack, on that one's.
 
@@ -53,7 +56,8 @@ def confirm_choice(
             stopped_as_by_ctrl_c(),
             _opened(model, dataset, given, artifacts_root(root), untrained) as opened,
         ):
-            return _confirm(opened, budget, given, start, tell)
+            asked = replace(budget or opened.file.budget, **changes)
+            return _confirm(opened, asked, given, start, tell)
     except KeyboardInterrupt:
         raise CnnkitError("interrupted: nothing was confirmed, and the choice stays as it is") from None
 
@@ -124,12 +128,13 @@ def _choice(source: Artifact, root: Path) -> ChoiceFile:
     return found.file
 
 
-def _confirm(
-    opened: _Opened, budget: Budget | None, settings: ChooseSettings, start: float, tell: Tell
-) -> Choice:
-    """Measure and judge the choice and the baseline; it began at `start`. Raises GateError."""
+def _confirm(opened: _Opened, asked: Budget, settings: ChooseSettings, start: float, tell: Tell) -> Choice:
+    """Measure and judge the choice and the baseline; it began at `start`.
+
+    Raises GateError, NotFoundError where the pictures are gone that it was judged on, UndecidedError where
+    there were too few of them, or too little time, to tell what it loses.
+    """
     source, file = opened.source, opened.file
-    asked = budget or file.budget
     # where pictures a second count, the baseline has a best batch of its own
     batches = {file.chosen.batch, *([file.baseline.batch] if asked.throughput else [])}
     given = replace(
@@ -140,6 +145,11 @@ def _confirm(
     )
     tell(f"confirming {file.chosen.label}, chosen {file.created}")
     with only_one(source.name, given.wait_s, tell) as waited_s, opened.pictures(given) as pictures:
+        if pictures.labels is None and file.chosen.accuracy is not None:
+            raise NotFoundError(
+                f"it was judged on {file.pictures}, and {pictures.why_unjudged}: `--data-dir` and "
+                "`--dataset` say where they lie"
+            )
         chosen, baseline = (_again(one, file, opened.root) for one in (file.chosen, file.baseline))
         candidates = {one.key: one for one in (baseline, chosen)}
         beside = file.baseline.batch if asked.throughput else file.chosen.batch
@@ -150,9 +160,11 @@ def _confirm(
         selected = select(contest)
         outcome = outcome_of(source, contest, [], selected, start + waited_s)
     if selected.entrant.candidate.key != chosen.key:
-        out = next(one.why_not for one in contest.standing.entrants if one.key == chosen.key)
-        raise GateError(
-            f"the choice is not confirmed: {out or selected.why}; `cnnkit choose {source.name}` chooses again"
+        found = next(one for one in contest.standing.entrants if one.key == chosen.key)
+        open_still = found.ruling is not None and found.ruling.undecided
+        raise (UndecidedError if open_still else GateError)(
+            f"the choice is not confirmed: {found.why_not or selected.why}; `cnnkit choose {source.name}` "
+            "chooses again"
         )
     return outcome
 

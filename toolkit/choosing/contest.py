@@ -170,11 +170,8 @@ class Contest:
                 able.append((misses, own))
 
     def _judge_baseline(self, judge: ChoiceJudge, baseline: Entrant) -> None:
-        try:
-            baseline.ruling = judge.own()
-            baseline.why_not = baseline.ruling.why_not
-        except LostError as error:
-            baseline.why_not = str(error)
+        baseline.ruling = judge.own()
+        baseline.why_not = baseline.ruling.why_not
         _require(baseline, "is no reference")
 
     def _make_later(self, judge: ChoiceJudge, baseline: Entrant) -> None:

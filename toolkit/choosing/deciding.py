@@ -46,6 +46,8 @@ def decided(standing: Standing) -> bool:
         able = [one for one in every if keeps(one, standing)]
         if not able:
             return all(standing.misses(one, MISSED) for one in every)
+        if doubtful(standing, able):
+            return False
         alive = [one for one in alive if one in able]
     found = [one.gain for one in alive if one.gain]
     best = max((one.times for one in found), default=0.0)
@@ -53,6 +55,24 @@ def decided(standing: Standing) -> bool:
     noisy = standing.disturbed > TOO_NOISY
     hopeful = (one.high >= INDIFFERENT and one.hope > WORTH for one in found)
     return surely or not (any(hopeful) or (noisy and any(map(may_gain, found))))
+
+
+def doubtful(standing: Standing, able: Sequence[Entrant]) -> list[Entrant]:
+    """Return the finalists that look faster than all that surely keep to a latency, the fastest first.
+
+    They do not surely keep to it, nor miss it by far: more calls, in further processes, would tell.
+    """
+    best = max((one.gain.times for one in able if one.gain), default=1.0)
+    found = [
+        one
+        for one in standing.finalists
+        if one.why_not is None
+        and one not in able
+        and one.gain is not None
+        and one.gain.times > WORTH * best
+        and not standing.misses(one, MISSED)
+    ]
+    return sorted(found, key=lambda one: -one.gain.times if one.gain else 0.0)
 
 
 def may_gain(gain: Gain) -> bool:

@@ -37,12 +37,16 @@ def why_slower(contest: Contest, chosen: str) -> tuple[str, ...]:
     Nothing where int8 is not slower there.
     """
     standing = contest.standing
-    plain = [one for one in standing.entrants if not one.candidate.settings and one.tracks]
+    # what failed, hung or crashed would do so in this process
+    plain = [one for one in standing.entrants if not one.candidate.settings and one.tracks and not one.lost]
     asked = [chosen, *([standing.baseline.candidate.backend] if standing.baseline else [])]
     said = []
     for backend in dict.fromkeys(asked):
         own = [one for one in plain if one.candidate.backend == backend]
-        first, second = (_fastest(own, kind, contest) for kind in (PLAIN, CHEAPER))
+        first = _fastest(own, PLAIN, contest)
+        # on other threads its rows would tell of those
+        alike = [one for one in own if first and one.candidate.threads == first.candidate.threads]
+        second = _fastest(alike, CHEAPER, contest)
         if first is None or second is None:
             continue
         times = contest.standing.score(second) / contest.standing.score(first)
@@ -88,11 +92,13 @@ def columns_of(ones: Mapping[str, Candidate]) -> ColumnSources:
 
 
 def slower_rows(plain: Candidate, cheaper: Candidate, batch: int, seed: int) -> tuple[SlowerRow, ...]:
-    """Profile two files of one backend for a moment; return the rows that take longer in the second.
+    """Profile two files of one backend, on the first one's threads; return rows that the second is slower in.
 
     Empty where the runtime tells no time per layer. Raises what a runtime raises.
     """
-    settings = ProfileSettings(duration_s=DURATION_S, seed=seed, walks=False, windows=WINDOWS)
+    settings = ProfileSettings(
+        threads=plain.threads, duration_s=DURATION_S, seed=seed, walks=False, windows=WINDOWS
+    )
     found = run_batch(columns_of({PLAIN: plain, CHEAPER: cheaper}), settings, batch)
     return _longer(found) if found else ()
 

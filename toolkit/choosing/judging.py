@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from toolkit.answering import decisions, fitted
 from toolkit.artifacts import Artifact
 from toolkit.choices import Budget, Contender
-from toolkit.choosing import ChooseSettings, LostError
+from toolkit.choosing import BaselineLostError, ChooseSettings, LostError
 from toolkit.choosing.bays import Bay
 from toolkit.choosing.requests import AnswerPictures, PictureAnswers
 from toolkit.datasets import absolute_word
@@ -123,7 +123,8 @@ def noise_in(file: Path, passport: Passport, seed: int, why: str) -> ChoicePictu
 class Ruling:
     """What was found of a candidate's answers; `why_not` says why it may not be chosen, None where it may.
 
-    `undecided` tells that the first pictures leave that open, and more of them were not asked for yet.
+    `undecided` tells that its pictures leave that open: more of them were not asked for yet, or, with
+    `why_not`, there was no more to ask for.
     """
 
     accuracy: float | None = None
@@ -168,7 +169,7 @@ class ChoiceJudge:
     _right: list[NDArray[np.bool_]] = field(default_factory=list)
 
     def own(self) -> Ruling:
-        """Return what the baseline's own answers are worth. Raises LostError."""
+        """Return what the baseline's own answers are worth. Raises BaselineLostError."""
         why = _not_finite(self.sample(self.baseline).scores)
         if why is not None:
             return Ruling(why_not=why)
@@ -181,7 +182,7 @@ class ChoiceJudge:
     def judge(self, bay: Bay, *, briefly: bool = False) -> Ruling:
         """Judge a candidate, `briefly` on the first pictures alone.
 
-        Raises LostError where it, or the baseline, answers nothing.
+        Raises LostError where it answers nothing, BaselineLostError where the baseline does not.
         """
         key, count = bay.candidate.key, min(self.first, self.pictures.count)
         wanted, found = self.sample(self.baseline), _asked(bay, 0, count).scores
@@ -214,19 +215,33 @@ class ChoiceJudge:
         if why is not None:
             return Ruling(why_not=why)
         second = self._by_accuracy(bay, found, gap, briefly=briefly, batch=batch)
-        return max(ruling, second, key=lambda one: (one.why_not is not None, one.undecided))
+        # what fails comes before what is undecided for good, and that before what is so as yet
+        out = [one for one in (ruling, second) if one.why_not is not None]
+        return min(out, key=lambda one: one.undecided) if out else max(ruling, second, key=_undecided)
 
     @property
     def _sample_size(self) -> int:
         return min(SAMPLE, self.pictures.count)
 
     def sample(self, bay: Bay) -> PictureAnswers:
-        """Return a candidate's answers to the first pictures. Raises LostError."""
+        """Return a candidate's answers to the first pictures. Raises LostError, of the baseline's its own."""
         key = bay.candidate.key
         if key not in self.samples:
             self.sampled_at[key] = batch = self.batch_of(key)
-            self.samples[key] = _asked(bay, 0, self._sample_size, batch)
+            with self._told_apart(bay):
+                self.samples[key] = _asked(bay, 0, self._sample_size, batch)
         return self.samples[key]
+
+    @contextlib.contextmanager
+    def _told_apart(self, bay: Bay) -> Iterator[None]:
+        """Raise BaselineLostError where the baseline is lost: it must not be taken for the candidate."""
+        try:
+            yield
+        except LostError as error:
+            if bay is not self.baseline:
+                raise
+            key = self.baseline.candidate.contender(1).label
+            raise BaselineLostError(f"the baseline, {key}, is no reference: {error}") from None
 
     def moved(self, bay: Bay) -> bool:
         """Tell whether a candidate, at its batch, answers otherwise than at that which it was judged at.
@@ -289,7 +304,10 @@ class ChoiceJudge:
         elif answer == "undecided" and (gap > FP32_TOLERANCE or not np.array_equal(right, before)):
             ended = "the time was up" if count < len(labels) else "there are no more pictures"
             why = f"undecided: it loses {drop.words()}; {ended} to tell {allowed:g}"
-        return Ruling(accuracy=float(right.mean()), drop=drop, max_difference=gap, why_not=why)
+        open_still = why is not None and answer == "undecided"
+        return Ruling(
+            accuracy=float(right.mean()), drop=drop, max_difference=gap, why_not=why, undecided=open_still
+        )
 
     def _right_before(self, count: int) -> NDArray[np.bool_]:
         """Return which of the first `count` pictures the baseline gets right."""
@@ -297,7 +315,8 @@ class ChoiceJudge:
         assert labels is not None
         known = sum(map(len, self._right))
         if known < count:
-            scores = _asked(self.baseline, known, count).scores
+            with self._told_apart(self.baseline):
+                scores = _asked(self.baseline, known, count).scores
             probable = self.baseline.candidate.artifact.passport.softmax
             self._right.append(decisions(scores, probable=probable) == labels[known:count])
         return np.concatenate(self._right)[:count]
@@ -309,6 +328,10 @@ def apart(wanted: NDArray[Any], found: NDArray[Any]) -> float:
         return float("inf")
     largest = max(1.0, float(np.abs(wanted).max(initial=0.0)))
     return float(np.abs(wanted.astype(np.float64) - found).max(initial=0.0)) / largest
+
+
+def _undecided(one: Ruling) -> bool:
+    return one.undecided
 
 
 def _alike(wanted: PictureAnswers, found: PictureAnswers) -> bool:

@@ -19,7 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import schema
-from toolkit.artifacts import Artifact, check_name, hash_file, open_artifact, sidecar, writing
+from toolkit.artifacts import (
+    Artifact,
+    check_name,
+    find_artifacts,
+    hash_file,
+    is_shipped,
+    open_artifact,
+    sidecar,
+    writing,
+)
+from toolkit.choices import origin_among, weights_of
 from toolkit.choosing.judging import ChoicePictures, temporary_folder
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.passports import Dialect, Precision
@@ -183,6 +193,7 @@ def _laid_out(pack: zipfile.ZipFile, path: Path, folder: Path, root: Path) -> Op
                 f"{home / name} is there already and is another file; name another folder with `--artifacts`"
             )
     labels = _read_pictures(pack, folder, manifest)
+    _refuse_other_weights(path, folder, manifest, root)
     for name in own:
         with writing(home / name) as part:
             shutil.copyfile(folder / name, part)
@@ -196,6 +207,18 @@ def _laid_out(pack: zipfile.ZipFile, path: Path, folder: Path, root: Path) -> Op
         named=str(path.absolute()),
     )
     return OpenedPack(source=open_artifact(home / manifest.files[0]), pictures=pictures, manifest=manifest)
+
+
+def _refuse_other_weights(path: Path, folder: Path, manifest: PackManifest, root: Path) -> None:
+    """Raise CnnkitError where the name's newest weights, but for what ships, are others than the pack's."""
+    packed = [open_artifact(folder / name).passport for name in manifest.files]
+    own = any(not is_shipped(place) for place, _ in find_artifacts(root, manifest.model))
+    here = weights_of(root, manifest.model) if own else None
+    if here is not None and here != origin_among(packed[0], packed):
+        raise CnnkitError(
+            f"{root / manifest.model} holds other weights of {manifest.model} than {path}, and what is "
+            "served by that name would change: name another folder with `--artifacts`"
+        )
 
 
 def _read_pictures(pack: zipfile.ZipFile, folder: Path, manifest: PackManifest) -> NDArray[np.int64] | None:

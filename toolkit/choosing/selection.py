@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toolkit.choosing.contest import Contest
-from toolkit.choosing.deciding import MISSED, TOO_NOISY, WORTH, keeps, may_gain, seems
+from toolkit.choosing.deciding import MISSED, TOO_NOISY, WORTH, doubtful, keeps, may_gain, seems
 from toolkit.choosing.measuring import fewest_calls
 from toolkit.choosing.standing import Entrant
 from toolkit.errors import CnnkitError, GateError, UndecidedError
@@ -40,10 +40,14 @@ def select(contest: Contest) -> Elected:
         _refuse_few_calls(contest)
         raise GateError(nearest(contest))
     rivals = [one for one in able if one is not baseline and one.gain is not None]
+    unsure = doubtful(standing, able) if contest.budget.within_ms is not None else []
+    if unsure and noisy:
+        raise CnnkitError(f"{_noise(contest)}, and {_doubt(unsure[0], contest)}; {QUIET}")
+    beside = f"; {_doubt(unsure[0], contest)}" if unsure else ""
     surely = [one for one in rivals if one.gain is not None and one.gain.low > WORTH]
     best = max(surely or rivals, key=_times, default=None)
     if best is not None and (surely or baseline not in able):
-        return Elected(entrant=best, why=_said(best, baseline not in able))
+        return Elected(entrant=best, why=f"{_said(best, baseline not in able)}{beside}")
     unclear = max((one for one in rivals if one.gain and may_gain(one.gain)), key=_times, default=None)
     if unclear is not None and noisy:
         raise CnnkitError(
@@ -51,8 +55,19 @@ def select(contest: Contest) -> Elected:
             "or have the baseline chosen with `--allow-noise`"
         )
     near = f": {_label(best)} came nearest, {_interval(best)} times" if best else ""
+    keeping = "that surely keeps to the latency " if unsure else ""
     return Elected(
-        entrant=baseline, why=f"nothing is surely over {WORTH - 1:.0%} faster than the baseline{near}"
+        entrant=baseline,
+        why=f"nothing {keeping}is surely over {WORTH - 1:.0%} faster than the baseline{near}{beside}",
+    )
+
+
+def _doubt(one: Entrant, contest: Contest) -> str:
+    """Say of a finalist that it may be the faster one, and may not keep to the latency."""
+    budget, worst = contest.budget, contest.standing.worst(one)
+    return (
+        f"{_label(one)}, {_interval(one)} times as fast, does not surely keep to it: in a further process "
+        f"p{100 * budget.quantile:g} may be {ms_text(worst)} ms of the {ms_text(budget.within_ms or 0)} allowed"
     )
 
 

@@ -21,7 +21,7 @@ class Entrant:
     `tracks` are by batch, from the process that it was screened in, `confirmed` is from fresh ones.
     `memory_bytes` is what its process held at the largest of its batches that fits the budget, or at the
     smallest where none does. At the batches of `over` it is too much; of all only the baseline is timed at
-    them, as what others are held against.
+    them, as what others are held against. `lost` tells that it failed, hung or crashed.
     """
 
     candidate: Candidate
@@ -31,6 +31,7 @@ class Entrant:
     memory_bytes: int | None = None
     over: set[int] = field(default_factory=set)
     why_not: str | None = None
+    lost: bool = False
     gain: Gain | None = None
 
     @property
@@ -80,8 +81,12 @@ class Standing:
         return [one for one, (misses, ms) in orders if one is self.baseline or ms <= most[misses]]
 
     def order(self, one: Entrant) -> tuple[bool, float]:
-        """Sort what the calls seen so far say keeps to the latency asked for first, then by time."""
-        return self.misses(one), self.score(one)
+        """Sort first what keeps to latency and memory, as far as the calls so far tell, then by time."""
+        return self.misses(one) or self._too_large(one), self.score(one)
+
+    def _too_large(self, one: Entrant) -> bool:
+        """Tell whether its process holds too much at every batch: of all only a baseline goes on so."""
+        return bool(one.over) and one.over.issuperset(one.tracks)
 
     def score(self, one: Entrant) -> float:
         """Return its milliseconds a picture at its best batch; a call's where throughput does not count."""

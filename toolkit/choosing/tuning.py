@@ -54,7 +54,7 @@ class Tuner:
         """Try the settings of the fastest files first, some at once; what opens slowly comes last."""
         quick = [one for one in self._all() if not costly(one.candidate)]
         for first in range(0, len(quick), AT_ONCE):
-            self._try(quick[first : first + AT_ONCE], self.settings.limit_s)
+            self._try(quick[first : first + AT_ONCE])
         slow = list(self._costly())
         self._try(slow, min(OPENING_S, self._left_s), least_s=COSTLY_S)
 
@@ -96,8 +96,13 @@ class Tuner:
                 if costly(other) and without_costly(other) == one.candidate:
                     yield TriedSettings(candidate=other, beside=one)
 
-    def _try(self, tried: Sequence[TriedSettings], limit_s: float, *, least_s: float = 0.0) -> None:
-        """Time settings beside the baseline; keep the best of each file open, and judge those."""
+    def _try(
+        self, tried: Sequence[TriedSettings], limit_s: float | None = None, *, least_s: float = 0.0
+    ) -> None:
+        """Time settings beside the baseline; keep the best of each file open, and judge those.
+
+        `limit_s` is how long opening may take, and each answer, None for as long as of any other file.
+        """
         arena, standing = self.arena, self.arena.standing
         if not tried:
             return

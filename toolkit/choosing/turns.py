@@ -53,12 +53,13 @@ def only_one(model: str, limit_s: float, tell: Tell) -> Iterator[float]:
     except OSError:  # a home that cannot be written to has no other one waiting there either
         yield 0.0
         return
-    with taken:
+    try:
         _note(taken, LockHolder(model=model, process=os.getpid(), began=time.time()))
-        try:
-            yield time.monotonic() - start
-        finally:
-            _note(taken, None)
+        yield time.monotonic() - start
+    finally:
+        _note(taken, None)
+        with contextlib.suppress(OSError):  # what a full disk did not take is written once more
+            taken.close()
 
 
 def _taken(path: Path, limit_s: float, tell: Tell) -> IO[str]:

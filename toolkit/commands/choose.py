@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +33,14 @@ if TYPE_CHECKING:
     from toolkit.choosing.result import Choice
 
 
-# the options that make up a budget
-BUDGETS = ("p95", "quantile", "throughput", "max_accuracy_drop", "memory")
+# which options say the fields of a budget
+BUDGETS: Mapping[str, tuple[str, ...]] = {
+    "within_ms": ("p95", "quantile"),
+    "quantile": ("p95", "quantile"),
+    "throughput": ("throughput",),
+    "max_accuracy_drop": ("max_accuracy_drop",),
+    "memory_bytes": ("memory",),
+}
 
 
 def _threads(value: str) -> tuple[int, ...]:
@@ -75,7 +83,7 @@ def _threads(value: str) -> tuple[int, ...]:
     metavar="N,…",
     help="[default: 1, or what the file fixes; 1,8,32 with --throughput]",
 )
-@backend_option("or several by commas [default: all that run here].")
+@backend_option("or several by commas, or all [default: all that run here].")
 @click.option(
     "--threads",
     callback=parameters.checked(_threads),
@@ -157,10 +165,11 @@ def choose_command(
         model_file=model_file,
     )
     refuse_overwriting(html, read=(model, dataset))
-    do = confirm_choice if confirm else choose
+    # what was chosen is held to its own budget, but for what was typed
+    changes = {name: getattr(budget, name) for name, words in BUDGETS.items() if typed(*words)}
+    do = partial(confirm_choice, changes=changes) if confirm else partial(choose, budget=budget)
     found = do(
         model,
-        budget=budget if typed(*BUDGETS) else None,
         dataset=dataset,
         settings=settings,
         untrained=untrained,

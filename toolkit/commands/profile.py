@@ -112,7 +112,7 @@ def profile_command(
     as_json: bool,
 ) -> None:
     """Time and memory of every module of MODEL, a name or files, in each backend, on the same rows."""
-    from toolkit.profiling.columns import ALL
+    from toolkit.backends import ALL
     from toolkit.profiling.profile import import_profile, profile
     from toolkit.profiling.settings import ProfileSettings
 

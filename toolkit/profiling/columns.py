@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, open_artifact
-from toolkit.backends import BACKENDS, Backend, backend_names
+from toolkit.backends import ALL, BACKENDS, Backend, backend_names
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, reaches
 from toolkit.exporting.making import make, make_need
@@ -23,7 +23,6 @@ from toolkit.telling import Tell
 
 # pictures on which an ONNX that is made in passing is held against its checkpoint
 PARITY_IMAGES = 64
-ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)

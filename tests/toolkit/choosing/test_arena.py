@@ -13,6 +13,7 @@ from toolkit.choices import Budget
 from toolkit.choosing import ChooseSettings
 from toolkit.choosing.arena import SCREEN, Arena
 from toolkit.choosing.judging import ChoicePictures
+from toolkit.choosing.measuring import DISTURBED
 from toolkit.choosing.requests import EngineOpened, TellPeak
 from toolkit.choosing.standing import Standing
 
@@ -80,7 +81,7 @@ def test_the_curve_ends_with_the_first_batch_that_the_budget_does_not_allow(maki
         assert (curve[0].latency_ms, curve[-1].batch) == (pytest.approx(0.4), last)
         assert (curve[-1].quantile_ms, curve[-1].memory_bytes) == {
             64: (None, None),
-            8: (pytest.approx(24.0), None),
+            8: (pytest.approx(24.0 * DISTURBED), None),
             32: (None, 32),
         }[last]
     made = arena(Budget(throughput=True, within_ms=15.0))
@@ -95,3 +96,8 @@ def test_the_curve_ends_with_the_first_batch_that_the_budget_does_not_allow(maki
         24,
         32,
     ]  # it was confirmed to keep it
+    making_up(lambda backend: MadeUpBay(lambda batch: (30.0 * batch,)))
+    made = arena(Budget(throughput=True))
+    (one,) = made.enter([candidate("a")], (24,))
+    one.confirmed = one.tracks[24]
+    assert made.curve(one)[-1].batch == 24  # nobody waits for larger ones, and its own is on the curve

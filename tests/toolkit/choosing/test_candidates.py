@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,12 +28,13 @@ from toolkit.choosing import Candidate, ChooseSettings, unmade
 from toolkit.choosing.candidates import (
     FileFinder,
     LaterFile,
+    backends_asked,
     find_files,
     made_for,
     rejected_file,
     variants,
 )
-from toolkit.choosing.choose import fitting
+from toolkit.choosing.choose import find_source, fitting
 from toolkit.choosing.contest import baseline_of
 from toolkit.choosing.judging import on_pictures, pictures_for
 from toolkit.choosing.tuning import costly, without_costly
@@ -61,6 +64,23 @@ def test_a_fixed_batch_is_the_one_that_is_measured(source: Artifact) -> None:
     with pytest.raises(CnnkitError, match="takes batches of 4 only: `--batch 4`"):
         fitting(fixed, Budget(), ChooseSettings(batches=(1,)))
     assert fitting(source, Budget(), ChooseSettings()).batches is None
+
+
+def test_a_file_in_a_lower_precision_is_no_source(source: Artifact, tmp_path: Path) -> None:
+    path = tmp_path / f"{MODEL}.onnx"
+    for ending in ("", ".json"):
+        shutil.copy(source.path.with_name(f"{MODEL}.onnx{ending}"), tmp_path)
+    assert find_source(path, tmp_path, ChooseSettings()).passport.precision == "fp32"
+    known = json.loads((tmp_path / f"{MODEL}.onnx.json").read_text())
+    (tmp_path / f"{MODEL}.onnx.json").write_text(json.dumps({**known, "precision": "int8"}))
+    with pytest.raises(
+        CnnkitError, match=r"onnx is int8 already, .* held against fp32: `cnnkit choose lenet-maxpool`"
+    ):
+        find_source(path, tmp_path, ChooseSettings())
+
+
+def test_every_backend_may_be_named_by_one_word() -> None:
+    assert backends_asked(ChooseSettings(backends=("all",))) == backends_asked(ChooseSettings())
 
 
 def test_files_of_other_weights_are_none_of_its_own(source: Artifact, tmp_path: Path) -> None:

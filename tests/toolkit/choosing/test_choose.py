@@ -143,6 +143,25 @@ def test_what_is_not_confirmed_says_why_and_ctrl_c_is_one_line(
         confirm_choice(MODEL, root=tmp_path, settings=settings)
 
 
+def test_confirming_holds_a_choice_to_its_own_budget_but_for_what_was_typed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    def confirm(*given: Any, changes: Any, **more: Any) -> Any:
+        asked.append(dict(changes))
+        raise CnnkitError("enough")
+
+    monkeypatch.setattr("toolkit.choosing.confirm.confirm_choice", confirm)
+    for words, changes in (
+        ((), {}),
+        (("--p95", "6"), {"within_ms": 6.0, "quantile": 0.95}),
+        (("--memory", "60", "--throughput"), {"memory_bytes": 60_000_000, "throughput": True}),
+    ):
+        assert cnnkit("choose", MODEL, "--confirm", *words).exit_code == 1
+        assert asked[-1] == changes
+
+
 def test_eval_and_profile_look_at_the_choice_and_nothing_beside_it(chosen: Any, root: Path) -> None:
     for words, wanted in (
         (("eval", MODEL, "--choice", *DATA, "--first", 20), "quick"),

@@ -15,6 +15,7 @@ from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.choose import compete
 from toolkit.choosing.contest import Contest
 from toolkit.choosing.deciding import decided
+from toolkit.choosing.explaining import why_slower
 from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, Ruling, apart
 from toolkit.choosing.measuring import Gain, Track, Window, fewest_calls
 from toolkit.choosing.requests import AnswerPictures, PictureAnswers
@@ -218,6 +219,52 @@ def test_measuring_ends_where_one_is_surely_faster_or_none_can_be(artifact: Arti
     assert decided(contest(artifact, Budget(within_ms=1.9), sure).standing)
     assert not decided(contest(artifact, Budget(within_ms=1.7), sure).standing)
     assert decided(contest(artifact, Budget(within_ms=1.0), sure).standing)
+
+
+def test_a_faster_one_that_may_not_keep_to_the_latency_is_measured_on_and_told(artifact: Artifact) -> None:
+    near = entrant(artifact, "a", 1.0, (1.5, 1.9, 2.3))
+    assert near.confirmed is not None
+    near.confirmed.windows = [
+        replace(one, ms=(ms,) * 10)
+        for one, ms in zip(near.confirmed.windows, np.repeat([1.0, 1.1, 2.0], 3), strict=True)
+    ]
+    asked = contest(artifact, Budget(within_ms=2.5), near)
+    assert not decided(asked.standing)
+    found = select(asked)
+    assert found.entrant is asked.standing.baseline
+    assert "nothing that surely keeps to the latency is surely over 2% faster than the baseline" in found.why
+    assert "a fp32, 1.50 to 2.30 times as fast, does not surely keep to it" in found.why
+    with pytest.raises(CnnkitError, match=r"too noisy to choose: .*, and a fp32, .* does not surely keep to"):
+        select(contest(artifact, Budget(within_ms=2.5), near, disturbed=0.5))
+    assert decided(contest(artifact, Budget(within_ms=1.0), near).standing)  # it misses that by far
+
+
+def test_what_crashed_is_not_run_again_in_this_process_to_say_why_it_is_slower(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lower = replace(artifact, passport=replace(artifact.passport, precision="int8"))
+    plain, cheap = entrant(artifact, "a", 1.0, None), entrant(lower, "a", 2.0, None)
+    asked, ran = contest(artifact, Budget(), plain, cheap), list[tuple[Any, ...]]()
+    monkeypatch.setattr("toolkit.choosing.explaining.slower_rows", lambda *given: ran.append(given) or ())
+    assert why_slower(asked, "a") == ("int8 is 2.0 times slower than fp32 on a",)
+    cheap.lost = True
+    assert (why_slower(asked, "a"), len(ran)) == ((), 1)
+    cheap.lost, cheap.candidate = (
+        False,
+        replace(cheap.candidate, threads=1),
+    )  # rows of one thread
+    assert (why_slower(asked, "a"), len(ran)) == ((), 1)
+
+
+def test_a_baseline_over_the_memory_crowds_out_nothing_that_keeps_to_it(artifact: Artifact) -> None:
+    small = entrant(artifact, "small", 2.6, (0.7, 0.77, 0.8), memory=40_000_000)
+    asked = contest(artifact, Budget(memory_bytes=60_000_000), small)
+    base = asked.standing.baseline
+    assert base is not None
+    base.memory_bytes, base.over = 70_000_000, {1}
+    ranked = sorted(asked.standing.alive, key=asked.standing.order)
+    assert (ranked, asked._last(ranked)) == ([small, base], [small, base])
+    assert select(asked).entrant is small
 
 
 class FakeBay:

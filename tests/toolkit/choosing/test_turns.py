@@ -49,6 +49,20 @@ def test_two_choosings_take_turns_and_the_second_is_told_who_measures() -> None:
     assert (cache_root() / LOCK).read_text() == ""
 
 
+def test_on_a_full_disk_nobody_is_told_and_what_was_measured_is_not_lost() -> None:
+    path = cache_root() / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/full")
+    try:
+        with only_one("lenet", 1.0, silent):
+            pass
+        with pytest.raises(CnnkitError, match="of its own"), only_one("lenet", 1.0, silent):
+            raise CnnkitError("of its own")
+    finally:
+        path.unlink()
+
+
 def test_waiting_has_an_end_and_says_what_to_do() -> None:
     with (
         held_elsewhere("lenet", threading.Event()),
