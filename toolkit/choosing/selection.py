@@ -67,7 +67,7 @@ def _doubt(one: Entrant, contest: Contest) -> str:
     budget, worst = contest.budget, contest.standing.worst(one)
     return (
         f"{_label(one)}, {_interval(one)} times as fast, does not surely keep to it: in a further process "
-        f"p{100 * budget.quantile:g} may be {ms_text(worst)} ms of the {ms_text(budget.within_ms or 0)} allowed"
+        f"p{100 * budget.quantile:g} may be {ms_text(worst)} of {ms_text(budget.within_ms or 0)} ms"
     )
 
 
