@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from toolkit.artifacts import Artifact
 from toolkit.backends import Engine, EngineOptions, opener
 from toolkit.errors import CnnkitError, GateError, UndecidedError
 from toolkit.exporting import ExportOptions, RangeMethod
-from toolkit.exporting.accuracy import ERROR, Drop, fewest_images, paired_drop
+from toolkit.exporting.accuracy import Drop, error_of_look, fewest_images, paired_drop
 from toolkit.exporting.heldout import HeldOut, hold_out
 from toolkit.exporting.noise import Scale
 from toolkit.graphs.asking import scale_of
@@ -275,23 +276,23 @@ def _decided(
 ) -> Drop:
     """Measure a paired drop on more and more held-out pictures until it is decided or none are left.
 
-    Each look spends half of the error that is left, the last one all of it: over all looks together an
-    interval misses in 5 % of the cases at most.
+    Over all looks together an interval misses in 5 % of the cases at most.
     """
-    validation, left = held.validation, ERROR
+    validation = held.validation
     assert validation is not None
     count = min(FIRST_IMAGES, len(validation))
     answered = answer(0, count)
-    while True:
+    for look in itertools.count(1):
         right = decisions(answered, probable=held.passport.softmax) == validation.labels[:count]
-        left = left if count == len(validation) else left / 2
-        drop = paired_drop(right_before(count), right, error=left)
-        if drop.judge(allowed) != "undecided" or count == len(validation):
-            return drop
+        last = count == len(validation)
+        drop = paired_drop(right_before(count), right, error=error_of_look(look, last=last))
+        if drop.judge(allowed) != "undecided" or last:
+            break
         timely(drop)
         more = min(2 * count, len(validation))
         answered = np.concatenate([answered, answer(count, more)])
         count = more
+    return drop
 
 
 def drop_record(drop: Drop, allowed: float, held: HeldOut) -> AccuracyDrop:

@@ -57,6 +57,17 @@ def paired_drop(before: NDArray[np.bool_], after: NDArray[np.bool_], *, error: f
     )
 
 
+def error_of_look(number: int, *, last: bool) -> float:
+    """Return how often the interval of a look may miss, so that all looks together miss in 5 % at most.
+
+    `number` counts from 1. Half of the error is the last look's, at all pictures, where most is decided; each
+    look before it has half of what is left of the other half. A look that is the only one has all of it.
+    """
+    if last:
+        return ERROR if number == 1 else ERROR / 2
+    return ERROR / 2 ** (number + 1)
+
+
 def fewest_images(allowed: float) -> int | None:
     """Return on how many images a drop can pass at least where no answer changes; None where on no number."""
     return max(1, math.ceil(100 * Z95 / allowed - 2)) if allowed > 0 else None

@@ -204,7 +204,7 @@ def test_looking_again_makes_no_interval_miss_more_often(
 
     monkeypatch.setattr("exporters.run.int8.paired_drop", noted)
     judge(calibrated, calibrated.model, 0.5)
-    assert asked == [(100, 0.025), (200, 0.0125), (400, 0.0125)]
+    assert asked == [(100, 0.0125), (200, 0.00625), (400, 0.025)]
 
 
 def test_one_layer_at_least_stays_in_int8(graph: Artifact, root: Path) -> None:

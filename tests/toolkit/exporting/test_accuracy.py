@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from toolkit.exporting.accuracy import Drop, paired_drop
+from toolkit.exporting.accuracy import Drop, error_of_look, paired_drop
 
 
 def answers(lost: int, won: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -23,6 +23,13 @@ def test_ten_lost_and_four_won_of_a_thousand_are_a_drop_of_0_6_points() -> None:
     assert drop.points == pytest.approx(0.6)
     # by hand: 6/1002 ± 1.96 × sqrt((15/1002 − (6/1002)²) / 1002), in points
     assert (drop.low, drop.high) == pytest.approx((-0.1576, 1.3551), abs=2e-3)
+
+
+@given(st.integers(min_value=1, max_value=20))
+def test_all_looks_together_miss_no_more_often_than_one(looks: int) -> None:
+    before = sum(error_of_look(number, last=False) for number in range(1, looks))
+    assert before + error_of_look(looks, last=True) <= 0.05
+    assert error_of_look(looks, last=True) == (0.05 if looks == 1 else 0.025)
 
 
 def test_no_discordant_picture_is_no_certainty() -> None:
