@@ -57,6 +57,16 @@ class Outcome:
         return sum(count for _, count in self.failed)
 
 
+def lossy_hints(table: Table, points: float) -> list[str]:
+    """Return OpenVINO's hints where they do not keep the points: in bf16, where a processor has it."""
+    unasked = [
+        one
+        for one in table.entries
+        if (one.contender.backend, one.contender.precision) == ("openvino", "bf16")
+    ]
+    return list(HINTS) if unasked and not any(one.allowed(points) for one in unasked) else []
+
+
 def said(row: Case) -> str:
     """Say what one case came to."""
     within = f" within {row['within_ms']:.3g} ms" if row["within_ms"] else ""
@@ -160,9 +170,14 @@ def wanted(rows: Sequence[Case], lost: int) -> None:
     )
     print(f"longest choosing: {max(row['seconds'] for row in rows):.0f} s (wanted {LONGEST_S:.0f})")
     print(f"budgets broken: {sum(not row['kept'] for row in picks)} of {len(picks)} (wanted 0)")
-    four = [max(row["usual"][name] for name in COLUMNS if name in row["usual"]) for row in picks]
+    four = [
+        max(row["usual"][name] for name in COLUMNS if name in row["usual"] and name not in row["lossy"])
+        for row in picks
+    ]
     if not four:
         return
+    lossy = sum(bool(row["lossy"]) for row in picks)
+    print(f"OpenVINO's hints are no rivals in {lossy} of {len(picks)}: in bf16 they do not keep the points")
     print(
         f"against the best of the usual ways ({', '.join(COLUMNS)}): at most {max(four):.2f} of its time "
         f"(wanted {SLOWER:g}), over in {sum(one > SLOWER for one in four)} of {len(four)}"
@@ -203,10 +218,17 @@ def markdown(rows: Iterable[Case]) -> str:
             lost = row["lost"]
             drop = f"{lost['points']:+.2f} (to {lost['ci95'][1]:+.2f})" if lost["ci95"] else "–"
             best = (row.get("best", "–"), f"{row['best_ms']:.4g}" if "best_ms" in row else "–")
-            beside = [f"{1 / row['usual'][name]:.2f}" if name in row["usual"] else "–" for name in COLUMNS]
+            beside = [beside_words(row, name) for name in COLUMNS]
             cells = (*asked, row["pick"], f"{row['pick_ms']:.4g}", drop, *best, *beside, *took)
         lines.append(f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |")
     return "\n".join(lines)
+
+
+def beside_words(row: Case, name: str) -> str:
+    """Say how many times as fast as a usual way a pick is, and where that does not keep the points."""
+    if name not in row["usual"]:
+        return "–"
+    return f"{1 / row['usual'][name]:.2f}{' (loses more)' if name in row['lossy'] else ''}"
 
 
 def draw(network: Trained, batch: int, table: Table, rows: Sequence[Case], folder: Path) -> Path | None:

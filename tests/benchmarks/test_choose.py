@@ -129,6 +129,7 @@ def row() -> dict[str, Any]:
         "best_ms": 1.0,
         "over_best": 1.0,
         "usual": {"ort": 0.5, "pytorch": 0.1},
+        "lossy": [],
         "queue": None,
     }
 
