@@ -224,16 +224,21 @@ class Contest:
     def _last(self, ranked: Sequence[Entrant]) -> list[Entrant]:
         """Return who is confirmed: those near the best; where a latency is asked for, all that are left.
 
-        Of short calls the best on each number of threads is, too: by their one process's luck the others may
-        look much faster than they are.
+        Of short calls the best on each number of threads is, too, and on those each file of them: by the luck
+        of one process others may look much faster than they are, or they themselves much slower.
         """
         if self.budget.within_ms is not None:
             return list(ranked[:FINALISTS])
         standing = self.standing
         last = [one for one in standing.within(ranked, NEAR) if one in ranked[:FINALISTS]]
+        files = {one.candidate.file_key for one in last}
         for one in standing.within(ranked, EXPANDED):
-            on = {other.candidate.threads for other in last if other is not standing.baseline}
-            if standing.call_ms(one) < SHORT_MS and one.candidate.threads not in on:
+            own = one.candidate
+            rivals = [other.candidate for other in last if other is not standing.baseline]
+            beside = [other for other in rivals if other.threads == own.threads]
+            if own.file_key in files:
+                beside = [other for other in beside if other.file_key == own.file_key]
+            if standing.call_ms(one) < SHORT_MS and not beside:
                 last.append(one)
         return last
 

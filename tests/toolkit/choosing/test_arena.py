@@ -18,7 +18,7 @@ from toolkit.choosing.requests import EngineOpened, TellPeak
 from toolkit.choosing.standing import Standing
 
 
-def arena(budget: Budget, by_round: Sequence[float] = (1.0,) * 20) -> Arena:
+def arena(budget: Budget, by_round: Sequence[float] = (1.0,) * 60) -> Arena:
     pictures = ChoicePictures(file=Path("none"), source="none", count=0)
     made = Arena(pictures, ChooseSettings(), Standing(budget=budget))
     made.times = keeping(by_round)

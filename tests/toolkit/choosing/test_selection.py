@@ -400,6 +400,15 @@ def test_of_short_calls_the_best_on_each_number_of_threads_is_confirmed(
     asked.arena.time = lambda entrants, turns: None  # type: ignore[method-assign]
     asked.rank(asked.standing.baseline)
     assert [one.candidate.threads for one in asked.standing.finalists] == threads
+    # the luckless process is that of the best file on other threads, beside another file's on those
+    other, luckless = entrant(artifact, "c", 1.1 * ms, None), entrant(artifact, "b", 1.4 * ms, None)
+    steady = entrant(artifact, "b", ms, None)
+    steady.candidate = replace(steady.candidate, threads=1)
+    asked = contest(artifact, Budget(), other, luckless, steady)
+    assert asked.standing.baseline is not None
+    asked.arena.time = lambda entrants, turns: None  # type: ignore[method-assign]
+    asked.rank(asked.standing.baseline)
+    assert (luckless in asked.standing.finalists) == (len(threads) > 1)
 
 
 def test_equal_numbers_pass_on_few_pictures(artifact: Artifact) -> None:
