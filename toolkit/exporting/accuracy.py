@@ -65,7 +65,7 @@ def error_of_look(number: int, *, last: bool) -> float:
     """
     if last:
         return ERROR if number == 1 else ERROR / 2
-    return ERROR / 2 ** (number + 1)
+    return ERROR * 0.5 ** (number + 1)
 
 
 def fewest_images(allowed: float) -> int | None:
