@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from toolkit.backends import DEFAULT_BACKEND
 from toolkit.choices import Budget
@@ -18,6 +19,7 @@ from toolkit.choosing.measuring import LEAST_DRAWS, MOST_DRAWS, Track, fewest_ca
 from toolkit.choosing.standing import Entrant, Standing, least
 from toolkit.choosing.tuning import EXPANDED, SHORT_MS, Tuner
 from toolkit.errors import CnnkitError
+from toolkit.machine.cpu import cpu
 from toolkit.machine.survey import system_name
 from toolkit.telling import Tell
 
@@ -129,22 +131,50 @@ class Contest:
     def _judge(self, judge: ChoiceJudge, baseline: Entrant) -> None:
         """Judge the fast ones first, on the first pictures alone.
 
-        What is hopelessly slower than one that may be chosen is not judged.
+        What is hopelessly slower than one that may be chosen is not judged; of short calls only where one
+        thread is as hopeless.
         """
         self.tell(f"judging answers on {self.pictures.source} …")
-        order = self.standing.order
         # the baseline's own accuracy is told beside the others'
         self._judge_baseline(judge, baseline)
-        able = [order(baseline)]
-        for one in sorted((other for other in self.standing.alive if other is not baseline), key=order):
+        able = [self.standing.order(baseline)]
+        slow = self._judge_able(judge, [one for one in self.standing.alive if one is not baseline], able)
+        alone = self._on_one_thread(slow, able)
+        if alone:
+            self.arena.look([baseline, *alone])
+            _require(baseline, "does not run")
+            self._judge_able(judge, [one for one in alone if one.why_not is None], able)
+
+    def _judge_able(
+        self, judge: ChoiceJudge, entrants: Sequence[Entrant], able: list[tuple[bool, float]]
+    ) -> list[Entrant]:
+        """Judge entrants, the fastest first, and add who may be chosen to `able`; return the hopeless."""
+        slow, order = list[Entrant](), self.standing.order
+        for one in sorted(entrants, key=order):
             misses, own = order(one)
             best = least(able, misses=misses)
             if own > self._hopeless(one, best) * best:
                 self.arena.out(one, f"{own / best:.1f} times slower than one that may be chosen; not judged")
+                slow.append(one)
                 continue
             self.arena.judge(judge, one, briefly=True)
             if _may_be_chosen(one):
                 able.append((misses, own))
+        return slow
+
+    def _on_one_thread(self, slow: Sequence[Entrant], able: Sequence[tuple[bool, float]]) -> list[Entrant]:
+        """Enter hopeless files on one thread, where calls are short: threads that meet badly take many times.
+
+        None where other settings are not tried, or numbers of threads were named.
+        """
+        short = min(ms for _, ms in able) < SHORT_MS
+        if not short or not self.settings.expand or self.settings.threads is not None or cpu().cores < 2:
+            return []
+        found = self.arena.enter(
+            [replace(one.candidate, threads=1) for one in slow if one.candidate.threads is None], self.batches
+        )
+        self.arena.weigh(found)
+        return found
 
     def _hopeless(self, one: Entrant, best: float) -> float:
         """Return how much slower than the best score one may be and is still judged."""
@@ -176,12 +206,14 @@ class Contest:
 
     def _make_later(self, judge: ChoiceJudge, baseline: Entrant) -> None:
         """Make and judge what was put off, where the file that it is another dialect of is near the best."""
-        known, order = {one.key: one for one in self.standing.entrants}, self.standing.order
+        order = self.standing.order
         for late in self.later:
-            misses, own = order(known[late.beside.key])
+            file = late.beside.file_key
+            beside = min((one for one in self.standing.entrants if one.candidate.file_key == file), key=order)
+            misses, own = order(beside)
             best = least([order(one) for one in self.standing.alive], misses=misses)
             times, start = own / best, time.monotonic()
-            most = self._hopeless(known[late.beside.key], best)
+            most = self._hopeless(beside, best)
             made = late.make() if times <= most else late.not_made(times)
             self.arena.ends += time.monotonic() - start  # making files is no measuring
             if isinstance(made, Rejection):

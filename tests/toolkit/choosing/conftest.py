@@ -228,11 +228,15 @@ def plugged(runtimes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def making_up(monkeypatch: pytest.MonkeyPatch) -> MakeUp:
-    """Have arenas open made-up processes, each made by its backend's name."""
+    """Have arenas open made-up processes, each made by its backend's name, and ` alone` on one thread."""
 
     def make_up(make: Callable[[str], MadeUpBay]) -> None:
         def opened(openings: Sequence[OpenEngine], *_: object, **__: object) -> dict[str, MadeUpBay]:
-            bays = {one.candidate.key: make(one.candidate.backend) for one in openings}
+            named = {
+                one.candidate.key: f"{one.candidate.backend}{' alone' if one.candidate.threads == 1 else ''}"
+                for one in openings
+            }
+            bays = {key: make(name) for key, name in named.items()}
             for one in openings:
                 bays[one.candidate.key].candidate = one.candidate
             return bays

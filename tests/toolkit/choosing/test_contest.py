@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +13,7 @@ from tests.toolkit.choosing.made_up import MadeUpBay, MakeUp, candidate, keeping
 from toolkit.choices import Budget
 from toolkit.choosing import ChooseSettings
 from toolkit.choosing.contest import Contest
-from toolkit.choosing.judging import ChoicePictures
+from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
 from toolkit.choosing.requests import TellPeak
 from toolkit.choosing.selection import select
 from toolkit.errors import CnnkitError
@@ -42,6 +44,33 @@ def test_what_keeps_to_the_latency_is_not_given_up_for_what_is_faster_in_the_med
     with pytest.raises(KeyboardInterrupt):
         held.run()
     assert [one.candidate.backend for one in held.standing.finalists] == ["steady", "fast"]
+
+
+@pytest.mark.parametrize(("pace", "kept"), [(0.1, ["base", "met badly"]), (1.0, ["base"])])
+def test_of_short_calls_what_is_hopeless_on_its_threads_is_looked_at_on_one(
+    making_up: MakeUp, monkeypatch: pytest.MonkeyPatch, pace: float, kept: list[str]
+) -> None:
+    monkeypatch.setattr("toolkit.choosing.contest.cpu", lambda: SimpleNamespace(cores=2))
+    # where two threads meet badly a call takes many times as long as on one
+    calls = {
+        "base": pace,
+        "met badly": 9 * pace,
+        "met badly alone": pace,
+        "slow": 9 * pace,
+        "slow alone": 9 * pace,
+    }
+    making_up(lambda name: MadeUpBay(lambda batch: (calls[name],)))
+    held = contest(Budget(), "base", "met badly", "slow")
+    held.settings = dataclasses.replace(held.settings, expand=True)
+    baseline = held._enter()
+    held._look(baseline)
+    held._judge(
+        ChoiceJudge(baseline=held.arena.bays[baseline.key], pictures=held.pictures, budget=Budget()), baseline
+    )
+    assert [one.candidate.backend for one in held.standing.alive] == kept
+    assert {one.candidate.threads for one in held.standing.alive[1:]} <= {1}
+    out = [str(one.why_not) for one in held.standing.entrants if one.why_not is not None]
+    assert all("9.0 times slower than one that may be chosen; not judged" in why for why in out)
 
 
 def test_under_a_budget_of_memory_the_batches_that_fit_are_left_and_the_chosen_one_is_weighed(
