@@ -12,7 +12,7 @@ from serve.lineup import files_under
 from serve.settings import ServeSettings
 from toolkit.artifacts import artifacts_root
 from toolkit.errors import MissingExtraError
-from toolkit.telling import Tell, aloud
+from toolkit.telling import Tell, aloud, if_heard
 
 
 def serve(
@@ -24,11 +24,12 @@ def serve(
     """Serve models, the newest where none is named, on one port until SIGTERM or Ctrl-C.
 
     A model is a name or a file's path. `root` stands for the settings' own folder of artifacts. `tell` hears
-    the address, and what happens. In a thread other than the main one no signal stops it.
+    the address, and what happens; where that cannot be written any more, the server goes on. In a thread
+    other than the main one no signal stops it.
 
     Raises CnnkitError when a model cannot be served, MissingExtraError without the extra for it.
     """
-    settings = settings or ServeSettings()
+    settings, tell = settings or ServeSettings(), if_heard(tell)
     if root is not None:
         settings = replace(settings, opening=replace(settings.opening, root=artifacts_root(root)))
     # httptools is uvicorn's faster parser, which the API's own protocol stands on

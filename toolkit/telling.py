@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,17 @@ def aloud(text: str) -> None:
 
 def silent(text: str) -> None:
     """Tell nobody."""
+
+
+def if_heard(tell: Tell) -> Tell:
+    """Return what tells as `tell` does, and goes on where that cannot be written any more."""
+
+    def told(text: str) -> None:
+        # a reader that went away, a full disk; rich ends the program where a pipe has no reader
+        with contextlib.suppress(OSError, SystemExit):
+            tell(text)
+
+    return told
 
 
 def unwatched(what: str, done: int, of: int) -> None:

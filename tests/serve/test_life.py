@@ -173,6 +173,31 @@ def test_a_newer_artifact_takes_over_with_no_failed_request(shipped: Path, tmp_p
         )
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_server_that_nobody_listens_to_serves_on_and_takes_up_what_is_newer(
+    shipped: Path, tmp_path: Path, processes: str
+) -> None:
+    copy_of(shipped, tmp_path)
+    out = tmp_path / "log"
+    args = (MODEL, "--no-page", "--log-requests", "--stop-delay", "0.1", "--processes", processes)
+    with serving(tmp_path, *args, stdout=out) as server:
+        assert server.process.stderr is not None
+        server.process.stderr.close()
+        server.process.stderr = None
+        newer = copy_of(shipped, tmp_path, created="2100-06-01T00:00:00+00:00").passport.sha256
+        end = time.monotonic() + 30
+        answered = ""
+        while answered != newer and time.monotonic() < end:
+            time.sleep(0.1)
+            answered = server.infer({"inputs": [tensor(IMAGE)]}).headers["x-model-sha256"]
+        assert answered == newer
+        server.ask("GET", "/v2", headers={"X-Request-Id": "afterwards"})
+        server.process.terminate()
+        # 120 is Python's own status for output that could not be written
+        assert server.process.wait(20) in (0, 120)
+    assert "afterwards" in out.read_text()
+
+
 def test_a_broken_newer_artifact_is_left_alone(shipped: Path, tmp_path: Path) -> None:
     old = copy_of(shipped, tmp_path)
     newer = copy_of(shipped, tmp_path / "elsewhere", created="2100-06-01T00:00:00+00:00")

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from toolkit.telling import Step
 
-stderr = Console(stderr=True, highlight=False)
+
+class _Aside(Console):
+    """stderr: where nobody reads it any more, stdout stays as it is for those who read that."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        raise SystemExit(1)
+
+
+stderr = _Aside(stderr=True, highlight=False)
 stdout = Console(highlight=False)
 
 
