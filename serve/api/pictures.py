@@ -112,15 +112,15 @@ def _in_form(body: bytes, content_type: bytes) -> SentPictures:
         parts.append(part)
         _bound(len(parts) - len(ClassifyQuery.__struct_fields__))
 
-    parser = multipart.FormParser(
-        "multipart/form-data",
-        take,
-        take,
-        lambda: ends.append(True),
-        boundary,
-        config={"MAX_MEMORY_FILE_SIZE": len(body)},
-    )
     try:
+        parser = multipart.FormParser(
+            "multipart/form-data",
+            take,
+            take,
+            lambda: ends.append(True),
+            boundary,
+            config={"MAX_MEMORY_FILE_SIZE": len(body)},
+        )
         parser.write(body)
         parser.finalize()
     except exceptions.FormParserError as error:

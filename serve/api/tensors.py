@@ -67,8 +67,11 @@ def from_json(data: list[Any], shape: tuple[int, ...], spec: TensorSpec, *, bool
         return rows.reshape(shape)
     _check_types(values, dtype, shape)
     wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
-    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused next
-        rows = np.array(values, dtype=wide).astype(dtype, copy=False)
+    try:
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused next
+            rows = np.array(values, dtype=wide).astype(dtype, copy=False)
+    except OverflowError:  # of a whole number that no float reaches
+        raise _not_finite(spec.name) from None
     check_finite(rows, spec.name)
     return rows.reshape(shape)
 
@@ -157,7 +160,11 @@ def finite(array: NDArray[Any]) -> bool:
 def check_finite(rows: NDArray[Any], name: str) -> None:
     """Raise RefusedError (400) where a number is NaN or infinite."""
     if not finite(rows):
-        raise RefusedError(400, f"input {name!r} holds NaN or infinite numbers")
+        raise _not_finite(name)
+
+
+def _not_finite(name: str) -> RefusedError:
+    return RefusedError(400, f"input {name!r} holds NaN or infinite numbers")
 
 
 class WantedOutput(msgspec.Struct, frozen=True, kw_only=True):

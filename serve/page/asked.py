@@ -36,7 +36,10 @@ class PageQuery:
 
 def read_query(text: str) -> PageQuery:
     """Read a query. Raises RefusedError (400)."""
-    pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=64)
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=64)
+    except ValueError as error:
+        raise RefusedError(400, f"the query cannot be read: {error}") from None
     one = dict(pairs)
     invert = next((way for way in INVERT if way == one.get("invert", "auto")), None)
     if invert is None:

@@ -140,6 +140,7 @@ def test_gzip_may_have_several_members(api: Server, rows: Rows) -> None:
         ({"data": [[1.0]]}, "must be numbers"),
         ({"data": [[1.0], [1.0, 2.0]]}, "2 rows, the shape [1, 1, 28, 28] says otherwise"),
         ({"data": [1e39] * 784}, "NaN or infinite"),
+        ({"data": [0] * 783 + [10**400]}, "NaN or infinite"),
         ({"data": 5}, "neither data nor"),
         ({"parameters": {"binary_data_size": 3136}}, "binary_data_size does not fit"),
         ({"parameters": {"binary_data_size": 0.0}}, "binary_data_size does not fit"),
@@ -345,6 +346,7 @@ def png_bomb(side: int) -> bytes:
         (form(b"")[0], form(b"")[1], 422),
         (form(png())[0][:-12], form(b"")[1], 400),
         (b"x", {"Content-Type": "multipart/form-data"}, 400),
+        (b"x", {"Content-Type": f"multipart/form-data; boundary={'B' * 300}"}, 400),
         (b"\0" * (21 * 2**20), {}, 413),
     ],
 )

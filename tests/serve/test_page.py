@@ -598,6 +598,7 @@ def test_wrong_requests_of_the_page_are_told_in_words(page: Server) -> None:
         ("model=x", 404, "no model 'x' is served"),
         ("engine=x", 404, "is not run by 'x'; known: ort:fp32"),
         ("invert=maybe", 400, "invert must be one of auto, yes, no"),
+        ("a=1&" * 65, 400, "the query cannot be read"),
         ("", 422, "no picture|is empty"),
     ):
         answer = page.ask("POST", f"/page/answer?{query}", transparent(0) if query else b"")

@@ -89,3 +89,10 @@ def test_what_is_refused_costs_no_memory(data: Any) -> None:
         tracemalloc.stop()
     # numpy would make 9.6 MB of the first
     assert peak_bytes < 200_000
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_whole_number_that_no_float_reaches_is_refused(dtype: str) -> None:
+    with pytest.raises(RefusedError, match="NaN or infinite") as refused:
+        rows([0] * 11 + [10**400], dtype)
+    assert refused.value.status == 400
