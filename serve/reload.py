@@ -13,11 +13,13 @@ from serve.lineup import rechosen
 from serve.registry import Registry
 from serve.served import ServedModel
 from toolkit.artifacts import Artifact, read_passport, sidecar
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, OutOfMemoryError
 from toolkit.opening import describe
 from toolkit.telling import Tell
 
 EVERY_S = 2.0
+# what the system or a device is short of now it may have later
+SHORT = (OSError, MemoryError, OutOfMemoryError)
 
 
 def newer(model: ServedModel, version: str) -> Artifact | None:
@@ -50,7 +52,7 @@ def open_newer(model: ServedModel, version: str) -> Classifier | None:
     try:
         _check_alike(model.opened[version].artifact, found)
         return model.open(model.reopened(found))
-    except (OSError, MemoryError):  # what the system is short of now it may have later
+    except SHORT:
         raise
     except Exception:
         model.refused[version] = mark
@@ -87,6 +89,8 @@ def open_rechosen(model: ServedModel, tell: Tell) -> Newer | None:
         if served is not None:
             _check_alike(served.artifact, made.artifact)
         classifier = made.classifier()
+    except SHORT:
+        raise
     except CnnkitError:
         model.looked_at = made.choice or model.looked_at  # it is not opened again and again
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from serve.api import RefusedError
+from toolkit.errors import OutOfMemoryError
 
 SHORTAGES = {
     errno.EMFILE: "this server has no file handles left",
@@ -13,6 +14,7 @@ SHORTAGES = {
     errno.EDQUOT: "the disk quota for temporary files is used up",
     errno.ENOMEM: "the machine has no memory left",
 }
+DEVICE = "the engine has no memory left for this batch"
 RETRY_AFTER = b"5"
 
 
@@ -23,6 +25,8 @@ def shortage(error: BaseException | None) -> str | None:
             return SHORTAGES[error.errno]
         if isinstance(error, MemoryError):
             return SHORTAGES[errno.ENOMEM]
+        if isinstance(error, OutOfMemoryError):
+            return DEVICE
         error = error.__cause__ or error.__context__
     return None
 

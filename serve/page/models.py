@@ -39,9 +39,10 @@ class PageEngine:
     def classifier(self) -> Classifier:
         """Return the engine, opened now if it was not yet. Raises CnnkitError.
 
-        A file that was written anew since is opened anew, so that no two answers are of other weights.
+        A file that was written anew since is opened anew, so that no two answers are of other weights. Of the
+        API's engines the reload does that, which looks whether it may take over.
         """
-        known = self.entry.opened.get(self.version)
+        known = None if self.entry.main else self.entry.opened.get(self.version)
         if known and known.artifact.passport.sha256 != self.artifact.passport.sha256:
             self.entry.replace(self.version, self.entry.open(self.entry.reopened(self.artifact)))
         return self.entry.classifier(self.version)
@@ -94,7 +95,7 @@ class PageModel:
                 found += [
                     PageEngine(entry=entry, version=version, artifact=file)
                     for version in entry.versions
-                    if (file := entry.artifact if version == entry.default else entry.files.get(version))
+                    if (file := _file_of(entry, version))
                 ]
         return found
 
@@ -149,6 +150,14 @@ class PageModels:
             for engine in model.engines()
         ]
         return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+
+def _file_of(entry: ServedModel, version: str) -> Artifact | None:
+    """Return the file that a version is run from: of the API's engines the one that is open, if it is."""
+    opened = entry.opened.get(version) if entry.main else None
+    if opened is not None:
+        return opened.artifact
+    return entry.artifact if version == entry.default else entry.files.get(version)
 
 
 def _pictures(artifact: Artifact) -> SamplePictures | str:

@@ -17,6 +17,7 @@ pytest.importorskip("prometheus_client", reason="prometheus_client is not instal
 
 from serve.api.metrics import ServerMetrics
 from serve.lineup import line_up
+from serve.page.models import PageModel
 from serve.registry import Registry, Version
 from serve.reload import Reloader
 from serve.served import ServedModel
@@ -150,6 +151,22 @@ def test_a_newer_one_that_opens_and_cannot_be_run_is_said_once_and_ends_nothing(
     assert running.served() == good
 
 
+def test_a_newer_one_that_finds_no_memory_takes_over_once_there_is_some(
+    tmp_path: Path, known: Passport, counting: Any
+) -> None:
+    old = write(tmp_path, b"old", known=known, created=at(1))
+    running = serve(tmp_path)
+    new = write(tmp_path, b"new", known=known, created=at(2))
+    counting.has_memory = False
+    for _ in range(2):
+        running.look()
+    assert running.said == [f"not reloaded: no memory for {new.path}"]
+    assert running.served() == old
+    counting.has_memory = True
+    running.look()
+    assert running.served() == new
+
+
 @pytest.mark.usefixtures("counting")
 def test_a_newer_one_that_is_refused_is_not_read_again_until_it_changes(
     tmp_path: Path, known: Passport, monkeypatch: pytest.MonkeyPatch
@@ -270,6 +287,36 @@ def test_the_pages_other_engines_follow_and_let_go_of_the_old_weights(
     assert ticked.classifier().artifact == new
     asyncio.run(running.registry.close())
     assert [engine.closed for engine in counting.opened] == [1, 1]
+
+
+@pytest.mark.usefixtures("counting")
+def test_the_page_puts_no_file_in_the_apis_place_that_the_reload_left_alone(
+    tmp_path: Path, known: Passport
+) -> None:
+    def half(content: bytes, month: int, **facts: Any) -> Artifact:
+        name = f"{MODEL}.fp16.onnx"
+        return write(tmp_path, content, name, known=known, created=at(month), precision="fp16", **facts)
+
+    write(tmp_path, b"whole", known=known, created=at(1))
+    old = half(b"half", 1)
+    running = serve(tmp_path)
+    running.model.classifier("fp16")
+    page = PageModel(name=MODEL, entries=[running.model])
+
+    def shown() -> Artifact:
+        page.look()
+        engine = page.engine("counting:fp16")
+        assert engine.artifact == engine.classifier().artifact == running.served("fp16")
+        return engine.artifact
+
+    half(b"of another shape", 2, output=dataclasses.replace(known.output, shape=(None, 7)))
+    running.look()
+    assert "other shapes" in running.said[0]
+    assert shown() == old
+    new = half(b"of the same", 3)
+    assert shown() == old
+    running.look()
+    assert shown() == new
 
 
 @pytest.mark.usefixtures("counting")

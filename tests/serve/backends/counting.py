@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import Artifact
 from toolkit.backends import Availability, Backend, Engine, EngineOptions
-from toolkit.errors import CorruptError
+from toolkit.errors import CorruptError, OutOfMemoryError
 from toolkit.passports import Format
 
 RUN_S = 0.005
@@ -45,7 +45,7 @@ class CountingEngine(Engine):
 
 
 class Counting(Backend):
-    """Opens any file that does not say that it is damaged."""
+    """Opens any file that does not say that it is damaged, while there is memory."""
 
     name = "counting"
     title = "Counting"
@@ -55,6 +55,7 @@ class Counting(Backend):
 
     def __init__(self) -> None:
         self.opened: list[CountingEngine] = []
+        self.has_memory = True
 
     def availability(self) -> Availability:
         return Availability(available=True)
@@ -62,6 +63,8 @@ class Counting(Backend):
     def open(self, artifact: Artifact, options: EngineOptions) -> Engine:
         if b"damaged" in artifact.path.read_bytes():
             raise CorruptError(f"{artifact.path} is damaged")
+        if not self.has_memory:
+            raise OutOfMemoryError(f"no memory for {artifact.path}")
         made = CountingEngine(artifact, options)
         self.opened.append(made)
         return made
