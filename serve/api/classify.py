@@ -100,7 +100,12 @@ class Classify:
                     raise
                 return PictureResult(file, status=refused.status, error=str(refused))
 
-        results = await asyncio.gather(*(one(file, data) for file, data in files))
+        answering = [asyncio.ensure_future(one(file, data)) for file, data in files]
+        try:
+            results = await asyncio.gather(*answering)
+        finally:
+            for task in answering:  # where one is refused for all, nobody waits for the others
+                task.cancel()
         headers = headers_of(version.classifier)
         if NDJSON in request.headers.get(b"accept", b""):
             return Reply(
