@@ -95,11 +95,11 @@ class OpenedModel(Struct, tag=True):
 class TakeUp(Struct, tag=True):
     """Answer with what is held: these versions, and with `loaded` the model that was opened; drop all else.
 
-    One process `counts` it, for all.
+    Those that are `counted` this process counts and says, for all.
     """
 
     versions: list[tuple[str, str]]
-    counts: bool = False
+    counted: list[tuple[str, str]] = []
     loaded: bool = True
 
 

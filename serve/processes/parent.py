@@ -144,7 +144,7 @@ class Parent:
                     group.create_task(self._start(member))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        self._tell_all(BeReady(True))
+        self._tell_all(self._readiness())
         self.listener.setblocking(False)
         self.listener.listen(BACKLOG)
         self._listens = True
@@ -211,7 +211,7 @@ class Parent:
                 self.members[member.number] = new
                 try:
                     await new.start()
-                    new.line.tell(BeReady(True))
+                    new.line.tell(self._readiness())
                     self._door.watch()
                     return new
                 except CnnkitError as error:
@@ -270,6 +270,10 @@ class Parent:
 
     def _here(self) -> list[ServingProcess]:
         return [member for member in self.members if member.started and not member.line.closed]
+
+    def _readiness(self) -> BeReady:
+        """Return what a process that begins is to say: not ready, where a stop was asked for meanwhile."""
+        return BeReady(not self._signals)
 
     def _tell_all(self, message: Message) -> None:
         for member in self.members:

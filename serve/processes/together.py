@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from serve.processes.line import LineClosedError
@@ -24,6 +24,8 @@ from toolkit.errors import CnnkitError
 from toolkit.telling import Tell
 
 Kind = TypeVar("Kind")
+# a model and one of its versions
+Served = tuple[str, str]
 # what several processes find out is said once
 SAME_S = 60.0
 DIFFER = (
@@ -75,7 +77,7 @@ class Together:
         """Have all look for newer artifacts, and take up those that all could open."""
         async with self.one:
             found = await self._all(Look(), FoundVersions)
-            alike, others = agreed(one.versions for one in found)
+            alike, others = agreed(one.versions for _, one in found)
             for version in others:
                 if (
                     version in self._differ
@@ -83,7 +85,7 @@ class Together:
                     self.say(DIFFER.format(*version))
             self._differ = set(others)
             if alike or others:
-                await self._take_up(alike)
+                await self._take_up(alike, found)
 
     async def load(self, name: str) -> None:
         """Have all open a model of the folder, then answer with it. Raises CnnkitError where one cannot."""
@@ -93,10 +95,10 @@ class Together:
             except CnnkitError:
                 await self._all(TakeUp([], loaded=False), Obeyed)
                 raise
-            await self._take_up([])
+            await self._take_up([], [])
             self.loaded[name] = None
             self.unloaded.discard(name)
-        self._tell(f"loaded {opened[0].what}")
+        self._tell(f"loaded {opened[0][1].what}")
 
     async def unload(self, name: str) -> None:
         """Have all serve a model no more."""
@@ -106,21 +108,36 @@ class Together:
             await self._all(Unload(name), Obeyed)
         self._tell(f"unloaded {name}")
 
-    async def _take_up(self, versions: list[tuple[str, str]]) -> None:
-        members = self._members()
-        await asyncio.gather(
-            *(self._ask(member, TakeUp(versions, counts=member is members[0]), Obeyed) for member in members)
-        )
+    async def _take_up(
+        self, versions: list[Served], found: Sequence[tuple[ServingProcess, FoundVersions]]
+    ) -> None:
+        """Have all answer with versions; the first that found a newer one counts it, for all."""
+        first: dict[Served, ServingProcess] = {}
+        for member, process in found:
+            for one in process.versions:
+                if one.newer:
+                    first.setdefault((one.model, one.version), member)
 
-    async def _all(self, message: Message, kind: type[Kind]) -> list[Kind]:
+        def order(member: ServingProcess) -> TakeUp:
+            return TakeUp(versions, counted=[one for one in versions if first.get(one) is member])
+
+        members = self._members()
+        await asyncio.gather(*(self._ask(member, order(member), Obeyed) for member in members))
+
+    async def _all(self, message: Message, kind: type[Kind]) -> list[tuple[ServingProcess, Kind]]:
         """Return everyone's answer, but of who ended meanwhile. Raises CnnkitError once all have answered."""
+        members = self._members()
         found = await asyncio.gather(
-            *(self._ask(member, message, kind) for member in self._members()), return_exceptions=True
+            *(self._ask(member, message, kind) for member in members), return_exceptions=True
         )
         for one in found:
             if isinstance(one, BaseException):
                 raise one
-        return [one for one in found if one is not None and not isinstance(one, BaseException)]
+        return [
+            (member, one)
+            for member, one in zip(members, found, strict=True)
+            if one is not None and not isinstance(one, BaseException)
+        ]
 
     async def _ask(self, member: ServingProcess, message: Message, kind: type[Kind]) -> Kind | None:
         try:

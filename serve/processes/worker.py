@@ -213,8 +213,9 @@ class Worker(Server):
 
     def _take_up(self, message: TakeUp) -> None:
         for newer in self.newer:
-            if (newer.model.name, newer.version) in message.versions:
-                self.reloader.take_up(newer, counts=message.counts)
+            version = newer.model.name, newer.version
+            if version in message.versions:
+                self.reloader.take_up(newer, counts=version in message.counted)
         if self.held is not None and message.loaded:
             self.app.registry.take_up(self.held)
         self.newer, self.held = [], None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import http.client
 import json
 import math
@@ -31,7 +32,8 @@ from serve.settings import ServeSettings
 from serve.tally import ModelStatistics
 from tests.serve.conftest import MODEL, Server, png, serving, tensor
 from tests.serve.test_life import copy_of
-from toolkit.artifacts import sidecar
+from tests.stamping import stamp
+from toolkit.artifacts import read_passport, sidecar
 from toolkit.errors import CnnkitError
 
 ASK = json.dumps({"inputs": [tensor(np.zeros((1, 1, 28, 28), dtype=np.float32))]})
@@ -410,3 +412,50 @@ def test_a_picture_in_chunks_passes_and_one_too_large_is_refused_between_process
             one.connection.close()
             assert one.ask("/gradio_api/info", None)[0] == 404
             assert one.ask()[0] == 200
+
+
+def test_a_process_that_is_replaced_while_all_are_to_stop_is_not_ready_either(
+    shipped: Path, tmp_path: Path
+) -> None:
+    with serving(tmp_path, MODEL, "--no-page", *TWO, "--stop-delay", "60") as server:
+        server.process.send_signal(signal.SIGTERM)
+        server.read_line("stopping in")
+        processes(server)[0].kill()
+        server.read_line("process . is there again")
+        with kept(server, 4) as connections:
+            assert len({one.process() for one in connections}) == 2
+            assert [one.ask("/v2/health/ready", None)[0] for one in connections] == [503] * 4
+            assert [one.ask()[0] for one in connections] == [200] * 4
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+
+
+def test_a_newer_version_that_one_process_alone_has_open_is_counted_and_said(
+    shipped: Path, tmp_path: Path
+) -> None:
+    def lay(name: str, year: str) -> None:
+        path = tmp_path / name / f"{name}.fp16.onnx"
+        part = path.with_suffix(".part")
+        # a field that readers skip
+        part.write_bytes(shipped.read_bytes() + b"\xfa\x3f\x04" + year.encode())
+        part.replace(path)
+        known = read_passport(shipped)
+        stamp(path, dataclasses.replace(known, precision="fp16", created=f"{year}-01-01T00:00:00+00:00"))
+
+    names = (MODEL, OTHER)
+    for name in names:
+        (tmp_path / name).mkdir()
+        copy = tmp_path / name / f"{name}.onnx"
+        shutil.copy(shipped, copy)
+        shutil.copy(sidecar(shipped), sidecar(copy))
+        lay(name, "2100")
+    with serving(tmp_path, *names, "--no-page", *TWO) as server, kept(server, 2) as connections:
+        assert len({one.process() for one in connections}) == 2
+        for name, one in zip(names, connections, strict=True):  # whichever process is the first
+            assert one.ask(f"/v2/models/{name}/versions/fp16/infer")[0] == 200
+        for name in names:
+            lay(name, "2101")
+        for _ in names:
+            server.read_line(r"reloaded .*fp16")
+        counted = [total(server, f'cnnkit_reloads_total{{model="{name}"}}') for name in names]
+        assert counted == [1, 1]
