@@ -66,11 +66,11 @@ class ModelDescription(Struct):
 
 
 class ConfiguredTensor(Struct):
-    """One input or output as Triton's configuration names it, without its batch."""
+    """One input or output as Triton's configuration names it, without its batch; -1 stands for any length."""
 
     name: str
     data_type: str
-    dims: list[int | None]
+    dims: list[int]
 
 
 class BatchingConfiguration(Struct):

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -246,9 +246,13 @@ def _no_version(model: ServedModel, version: str) -> RefusedError:
 
 def _described(spec: TensorSpec) -> TensorDescription:
     return TensorDescription(
-        name=spec.name, datatype=datatype(spec), shape=[-1 if n is None else n for n in spec.shape]
+        name=spec.name, datatype=datatype(spec), shape=_lengths(spec.shape)
     )
 
 
+def _lengths(shape: Sequence[int | None]) -> list[int]:
+    return [-1 if length is None else length for length in shape]
+
+
 def _configured(spec: TensorSpec) -> ConfiguredTensor:
-    return ConfiguredTensor(name=spec.name, data_type=f"TYPE_{datatype(spec)}", dims=list(spec.shape[1:]))
+    return ConfiguredTensor(name=spec.name, data_type=f"TYPE_{datatype(spec)}", dims=_lengths(spec.shape[1:]))

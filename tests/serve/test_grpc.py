@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import pytest
 from serve.api.app import MAX_BODY
 from serve.api.bodies import MOST_BODY_BYTES
 from tests.serve.conftest import MODEL, Server, serving, tensor
+from tests.stamping import stamp
+from toolkit.artifacts import read_passport
 
 pytest.importorskip("grpc", reason="grpcio is not installed (extra grpc)")
 grpc_client = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed (extra test)")
@@ -228,3 +231,32 @@ def test_what_is_no_message_is_refused_in_words(address: str) -> None:
             call(b"\xff\xff\xff", metadata=tuple(TOKEN.items()))
         with pytest.raises(grpc.RpcError, match="password or token"):
             call(b"\xff\xff\xff")
+
+
+def test_a_length_that_may_be_any_is_minus_one_in_a_configuration(shipped: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra export)")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["input"], ["means"]),
+            helper.make_node("Flatten", ["means"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("input", kind, ["N", 1, "H", "W"])],
+        [helper.make_tensor_value_info("logits", kind, ["N", 10])],
+        [onnx.numpy_helper.from_array(np.ones((1, 10), np.float32), "w")],
+    )
+    path = tmp_path / "free" / "free.onnx"
+    path.parent.mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    known = read_passport(shipped)
+    free = dataclasses.replace(known.input, shape=(None, 1, None, None))
+    stamp(path, dataclasses.replace(known, model="free", input=free))
+    with serving(tmp_path, "free", "--no-page", "--grpc-port", "0") as server:
+        over_http = server.ask("GET", "/v2/models/free/config").json
+        client = grpc_client.InferenceServerClient(f"127.0.0.1:{server.grpc_port}")
+        over_grpc = client.get_model_config("free").config
+        client.close()
+    assert over_http["input"][0]["dims"] == list(over_grpc.input[0].dims) == [1, -1, -1]
+    assert over_http["output"][0]["dims"] == list(over_grpc.output[0].dims) == [10]
