@@ -245,9 +245,7 @@ def _no_version(model: ServedModel, version: str) -> RefusedError:
 
 
 def _described(spec: TensorSpec) -> TensorDescription:
-    return TensorDescription(
-        name=spec.name, datatype=datatype(spec), shape=_lengths(spec.shape)
-    )
+    return TensorDescription(name=spec.name, datatype=datatype(spec), shape=_lengths(spec.shape))
 
 
 def _lengths(shape: Sequence[int | None]) -> list[int]:

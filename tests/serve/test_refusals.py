@@ -1,4 +1,4 @@
-"""The whole application without a socket: what a refusal leaves undone, and what is no mistake of the server."""
+"""The application without a socket: what a refusal leaves undone, and what is no mistake of the server."""
 
 from __future__ import annotations
 
