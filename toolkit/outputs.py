@@ -22,8 +22,9 @@ def build_answering(build: Callable[[int, int], nn.Module], channels: int, class
 def answer_first(module: nn.Module, classes: int) -> nn.Module:
     """Let a network that returns a dictionary, or several tensors, return a tuple with its logits first.
 
-    Logits are what is called so, else the first output of shape (N, classes). A single tensor stays as it is;
-    so does what holds no logits.
+    Logits are what is called so, else the first output of shape (N, classes). Of several that are called so,
+    one of that shape comes first, and `logits` before `pred`: the same answer may stand there as a label or
+    as probabilities, too. A single tensor stays as it is; so does what holds no logits.
     """
     module.register_forward_hook(partial(_ordered, classes=classes))
     return module
@@ -41,13 +42,31 @@ def _ordered(module: nn.Module, given: Any, result: Any, *, classes: int) -> Any
     if isinstance(result, torch.Tensor):
         return None  # the output stays
     named = list(_named(result))
-    called = [tensor for name, tensor in named if name.rpartition("/")[2] in _NAMES]
-    shaped = [tensor for _, tensor in named if tensor.ndim == 2 and tensor.shape[1] == classes]
-    first = next(iter(called or shaped), None)
+    first = _logits_among(named, classes)
     if first is None:
         return None
     others = tuple(tensor for _, tensor in named if tensor is not first)
     return (first, *others) if others else first
+
+
+def _logits_among(named: list[tuple[str, Tensor]], classes: int) -> Tensor | None:
+    """Return the likeliest logits of tensors with their places in a result; None where none can be them."""
+
+    def fitting(tensors: list[Tensor]) -> list[Tensor]:
+        return [tensor for tensor in tensors if tensor.ndim == 2 and tensor.shape[1] == classes]
+
+    told = [(path.rpartition("/")[2], path.count("/"), tensor) for path, tensor in named]
+    # the usual names first; of one name the outermost: an auxiliary head answers deeper inside
+    known = sorted((one for one in told if one[0] in _NAMES), key=lambda one: (_NAMES.index(one[0]), one[1]))
+    called = [tensor for _, _, tensor in known]
+    # a single score for two classes is a row of them, too, and a label is none
+    single = [
+        tensor
+        for tensor in called
+        if tensor.is_floating_point() and (tensor.ndim == 1 or tensor.shape[1:] == (1,))
+    ]
+    shaped = fitting([tensor for _, tensor in named])
+    return next(iter((*fitting(called), *single, *shaped, *called)), None)
 
 
 def _named(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:

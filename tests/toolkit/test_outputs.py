@@ -52,6 +52,11 @@ class Net(nn.Module):
         ([scores(), torch.zeros(2, 5)], 2),
         (Pair(maps(), scores()), 2),
         (Answer(maps(), scores()), 2),
+        ({"pred": torch.zeros(2, dtype=torch.int64), "logits": scores()}, 2),
+        ({"pred": torch.full((2, 5), 0.2), "logits": scores()}, 2),
+        ({"output": torch.zeros(2, 64), "logits": scores()}, 2),
+        ({"out": maps(), "kinds": scores()}, 2),
+        ({"aux": {"logits": torch.zeros(2, 5)}, "logits": scores()}, 2),
     ],
 )
 def test_logits_come_first(result: Any, count: int) -> None:
@@ -63,3 +68,9 @@ def test_logits_come_first(result: Any, count: int) -> None:
 def test_what_holds_no_logits_stays_as_it_is() -> None:
     result = {"a": maps(), "b": maps()}
     assert answer_first(Net(result), 5)(torch.zeros(1)) is result
+
+
+@pytest.mark.parametrize("score", [torch.ones(2, 1), torch.ones(2)])
+def test_a_single_score_by_its_name_comes_before_features_as_wide_as_the_classes(score: Any) -> None:
+    answered = answer_first(Net({"embedding": torch.zeros(2, 2), "logits": score}), 2)(torch.zeros(1))
+    assert torch.equal(logits_of(answered), score)
