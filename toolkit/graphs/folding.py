@@ -130,11 +130,14 @@ def _computed(node: Any, given: dict[str, NDArray[Any]], model: Any) -> dict[str
             from onnx.reference import ReferenceEvaluator
 
             made = ReferenceEvaluator(alone).run(None, given)
-            return {name: np.asarray(value) for name, value in zip(_outputs(node), made, strict=True)}
-        opened = ort.InferenceSession(alone.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-        made = opened.run(None, given)
+        else:
+            whole = alone.SerializeToString()
+            opened = ort.InferenceSession(whole, settings, providers=["CPUExecutionProvider"])
+            made = opened.run(None, given)
     except Exception:  # the runtime's own errors share no base class
         return None
+    if any(value is None or isinstance(value, (list, dict)) for value in made):
+        return None  # a sequence of tensors is no weight
     return {name: np.asarray(value) for name, value in zip(_outputs(node), made, strict=True)}
 
 

@@ -200,6 +200,18 @@ def test_a_constant_that_would_blow_up_a_file_stays_as_it_is() -> None:
     assert "ConstantOfShape" in {n.op_type for n in found.model.graph.node}
 
 
+@pytest.mark.parametrize("rows", [3, 4])
+def test_a_weight_that_is_cut_into_a_sequence_is_read_from_it_as_before(rows: int) -> None:
+    """Exporters of PyTorch write `chunk` so; the parts are of one size, or the last one is smaller."""
+    cut = odd.node("SplitToSequence", ["cut", "rows"], "parts", axis=0)
+    picked = [odd.node("SequenceAt", ["parts", place], f"part {place}") for place in ("0", "1")]
+    joined = odd.node("Concat", ["part 0", "part 1"], "table", axis=0)
+    constants = [t for t in odd.plain_weights() if t.name != "table"]
+    constants += [odd.stored("cut", TABLE), odd.stored("rows", rows, np.int64)]
+    constants += [odd.stored(place, int(place), np.int64) for place in ("0", "1")]
+    same(odd.network([cut, *picked, joined, *odd.layers()], constants=constants))
+
+
 def test_the_branch_that_is_always_taken_takes_the_place_of_its_if() -> None:
     inner = odd.stored("twice", 2.0)
     then = helper.make_graph(
