@@ -79,24 +79,33 @@ def name_nodes(model: Any) -> None:
 def name_values(model: Any, *, output_name: str | None = None, keep: Iterable[str]) -> None:
     """Call each value like the node that makes it, constants by their reader.
 
-    Outputs become `output_name`, `<output_name>_2` …, or keep their names where it is None.
+    Outputs become `output_name`, `<output_name>_2` …, or keep their names where it is None. A node from
+    elsewhere may be called as an input, a weight or an output is: what it makes gets a name beside that.
     """
     import onnx
 
-    kept = set(keep)
+    kept, graph = set(keep), model.graph
     new: dict[str, str] = {}
-    for index, value in enumerate(model.graph.output):
+    for index, value in enumerate(graph.output):
         called = output_name or value.name
         new[value.name] = called if index == 0 or output_name is None else f"{called}_{index + 1}"
-    constants = {tensor.name for tensor in model.graph.initializer} - kept
-    for node in model.graph.node:
+    taken = {*new.values(), *kept, *(value.name for value in graph.input)}
+
+    def call(value: str, wanted: str) -> None:
+        while wanted in taken:
+            wanted += "_"
+        taken.add(wanted)
+        new[value] = wanted
+
+    constants = {tensor.name for tensor in graph.initializer} - kept
+    for node in graph.node:
         for index, name in enumerate(node.output):
-            if name:
-                new.setdefault(name, node.name if index == 0 else f"{node.name}:{index}")
+            if name and name not in new:
+                call(name, node.name if index == 0 else f"{node.name}:{index}")
         inputs = onnx.defs.get_schema(node.op_type).inputs if not node.domain else ()
         for index, name in enumerate(node.input):
             if name in constants and name not in new:
-                new[name] = f"{node.name}.{inputs[index].name if index < len(inputs) else index}"
+                call(name, f"{node.name}.{inputs[index].name if index < len(inputs) else index}")
     rename(model, lambda name: new.get(name, name))
 
 

@@ -17,7 +17,9 @@ from exporters.graphs.capture import capture
 from exporters.graphs.emulated import emulate
 from exporters.graphs.half import to_bfloat16, to_half
 from exporters.graphs.ranges import measure, overflowing
+from tests import odd_graphs as odd
 from toolkit.graphs.naming import modules_of
+from toolkit.graphs.normalising import normalise
 from toolkit.graphs.running import logits
 from toolkit.graphs.weights import LARGEST_HALF, bfloat16
 
@@ -152,3 +154,14 @@ def test_truth_values_are_still_cast_before_what_stays_in_fp32() -> None:
     onnx.checker.check_model(half, full_check=True)
     inputs = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
     np.testing.assert_allclose(logits(half, inputs), logits(graph, inputs), atol=1e-2)
+
+
+def test_a_node_that_is_called_as_an_input_or_a_weight_is_makes_a_value_beside_it() -> None:
+    graph = normalise(odd.network()).model
+    for node, name in zip(graph.graph.node, ("pictures", "kernel", "table", "scores", "last"), strict=True):
+        node.name = name
+    half = to_half(graph)
+    onnx.checker.check_model(half, full_check=True)
+    assert [value.name for value in (*half.graph.input, *half.graph.output)] == ["pictures", "scores"]
+    assert {tensor.name for tensor in half.graph.initializer} == set(odd.weights())
+    np.testing.assert_allclose(logits(half, odd.seeded()), logits(graph, odd.seeded()), atol=1e-2)
