@@ -24,6 +24,7 @@ from toolkit.graphs.facts import input_spec, scores_spec
 from toolkit.graphs.reading import hash_graph, read_normalised
 from toolkit.graphs.recognising import dialect_of
 from toolkit.graphs.source import is_bare_graph
+from toolkit.importing.placing import name_for
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.passports import BY_SOURCE, Passport, TensorSpec
 from toolkit.publishing import remove_artifact
@@ -58,7 +59,7 @@ def open_source(model: str | None, selection: Selection, options: ExportOptions,
 
 def _imported_before(path: Path, options: ExportOptions, tell: Tell) -> Artifact | None:
     """Return what a file was imported as, with all that is known of it since; None where it was not."""
-    name = options.name or path.stem.replace(".", "-")
+    name = options.name or name_for(path, None)
     for placed, known in find_artifacts(options.root, name):
         whole = known.format == GRAPH and (known.precision == "fp32" or known.quantised_by is not None)
         if whole and known.preprocessing is not None and known.imported_sha256 == hash_graph(path):

@@ -79,6 +79,20 @@ def test_export_with_pictures_and_classes_imports_first(run: Run, colours: Path,
     assert "--dataset and --classes are for an .onnx file from elsewhere" in refused.stderr
 
 
+@pytest.mark.parametrize("stem", ["net (1)", "net+head@v2"])
+def test_a_file_of_any_name_is_exported_as_it_was_imported(stem: str, colours: Path, tmp_path: Path) -> None:
+    path = ODD["plain"].save(tmp_path / f"{stem}.onnx")
+    made = cnnkit.import_(path, dataset=f"folder:{colours}", scale=1 / 255, root=tmp_path / "out")
+    told: list[str] = []
+    options = ExportOptions(root=tmp_path / "out")
+    report = cnnkit.export(path, formats=("onnx",), options=options, tell=told.append).require()
+    (one,) = report.artifacts
+    assert one.artifact.path == made.path
+    assert one.artifact.passport.parity is not None
+    assert one.artifact.passport.parity.accuracy == 1.0
+    assert any(f"was imported as {made.name}" in line for line in told)
+
+
 def test_pictures_without_named_parts_are_judged_as_the_import_judged_them(
     colours: Path, tmp_path: Path
 ) -> None:
