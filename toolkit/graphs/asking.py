@@ -43,15 +43,17 @@ SCALES = ("normal", "huge", "unit", "pixels")
 class Nature:
     """What a graph turned out to do.
 
-    `outputs` are their names, that of the scores first; `columns` how many scores an input gets. `batch` is
-    the only batch that it takes, None where any. `mixes` is the node by which an answer depends on the other
-    inputs of its batch, `changes` the one by which it differs from call to call; None where it does not.
-    `rivals` are outputs that could be the scores, too. `alike` tells that every input got one answer.
+    `outputs` are their names, that of the scores first; `columns` how many scores an input gets and `dtype`
+    their type, by numpy's name. `batch` is the only batch that it takes, None where any. `mixes` is the node
+    by which an answer depends on the other inputs of its batch, `changes` the one by which it differs from
+    call to call; None where it does not. `rivals` are outputs that could be the scores, too. `alike` tells
+    that every input got one answer.
     """
 
     outputs: tuple[str, ...]
     columns: int
     kind: Kind
+    dtype: str = "float32"
     batch: int | None = None
     mixes: str | None = None
     changes: str | None = None
@@ -101,6 +103,7 @@ def ask(model: Any, *, output: str | None = None, classes: int | None = None, se
         outputs=(scores, *(name for name in names if name != scores)),
         columns=rows.shape[1],
         kind=kind_of(whole, maker=maker_of(model, scores)),
+        dtype=rows.dtype.name,
         batch=batch,
         mixes=mixes,
         changes=changes,

@@ -91,9 +91,19 @@ def _settled(request: ImportRequest, known: KnownFacts | None, columns: int, tel
                 f"{request.dataset} has {len(theirs)} classes and the network answers with "
                 f"{_scores(columns)}: --classes A,B,… or a file of one a line names the network's own"
             )
+        if dataset_of(request.dataset).listing is not None:  # the labels of published ones are everybody's
+            _tell_order(request.dataset, theirs, tell)
         return theirs
     tell(f"its {count} classes are called by their numbers (--classes names them)")
     return tuple(str(index) for index in range(count))
+
+
+def _tell_order(word: str, theirs: tuple[str, ...], tell: Tell) -> None:
+    first = ", ".join(map(repr, theirs[:3])) + (", …" if len(theirs) > 3 else "")
+    tell(
+        f"classes are taken to be those of {word} in its order, {first} (--classes names them in the "
+        "network's own)"
+    )
 
 
 def refuse_strange(theirs: tuple[str, ...], name: str, classes: tuple[str, ...]) -> None:

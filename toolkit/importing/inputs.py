@@ -103,7 +103,21 @@ def _constant(value: Any, text: str) -> NDArray[Any]:
         raise CnnkitError(
             f"--fix {value.name} gives {len(numbers)} numbers for {shape_text(shape)}: one, or all of them"
         )
-    return np.broadcast_to(np.array(numbers).reshape(shape if len(numbers) > 1 else ()), shape).astype(dtype)
+    given = np.broadcast_to(np.array(numbers).reshape(shape if len(numbers) > 1 else ()), shape)
+    with np.errstate(invalid="ignore", over="ignore"):  # what does not fit is found next
+        made = given.astype(dtype)
+    fits = np.isfinite(made) == np.isfinite(given) if dtype.kind == "f" else made == given
+    if not fits.all():
+        raise CnnkitError(f"--fix {value.name}={text} does not fit {dtype}, which takes {_range(dtype)}")
+    return made
+
+
+def _range(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "b":
+        return "true or false"
+    if dtype.kind == "f":
+        return f"numbers up to {np.finfo(dtype).max:g}"
+    return f"whole numbers from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
 
 
 def _told(value: Any) -> str:

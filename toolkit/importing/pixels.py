@@ -106,9 +106,24 @@ def replaced(base: Preprocessing, said: Mapping[str, Any]) -> Preprocessing:
             raise CnnkitError(f"--{name} takes one figure, or one for each of the {base.channels} channels")
         figures[name] = given if len(given) == base.channels else given * base.channels
     try:
-        return dataclasses.replace(base, **{**said, **figures})
+        made = dataclasses.replace(base, **{**said, **figures})
     except ValueError as error:
         raise CnnkitError(f"pixels cannot be prepared so: {error}") from None
+    _refuse_unheeded(made, said)
+    return made
+
+
+def _refuse_unheeded(made: Preprocessing, said: Mapping[str, Any]) -> None:
+    """Raise CnnkitError for what was said and would change no pixel."""
+    if said.get("order") == "bgr" and made.channels == 1:
+        raise CnnkitError(
+            "--order bgr is the order of three channels, and the network takes one: leave it away"
+        )
+    if made.resize == "pad" and said.get("crop_share", 1) != 1:
+        raise CnnkitError(
+            "--crop-share is of what is cut out of a picture, and --resize pad keeps all of it: add --resize "
+            "crop or squash, or leave it away"
+        )
 
 
 def _refuse_scaling_of_whole(wishes: PixelWishes, taken: PictureInput) -> None:

@@ -89,7 +89,7 @@ def import_graph(request: ImportRequest, tell: Tell, progress: Progress) -> Impo
 
 def _turns(takes: TensorSpec, prepared: Preprocessing) -> bool:
     """Tell whether a graph has to turn channels itself: pixels of uint8 go into it as pictures have them."""
-    return takes.dtype == "uint8" and prepared.order == "bgr"
+    return takes.dtype == "uint8" and prepared.order == "bgr" and prepared.channels == 3
 
 
 def _taking_rgb(
@@ -141,7 +141,9 @@ def _draft(shaped: ShapedGraph, settled: SettledPixels, classes: tuple[str, ...]
         precision="fp32",
         trained=known.trained if known else None,
         input=takes,
-        output=TensorSpec(name=scores.name, shape=(takes.shape[0], scores.columns), layout="NC"),
+        output=TensorSpec(
+            name=scores.name, shape=(takes.shape[0], scores.columns), dtype=scores.dtype, layout="NC"
+        ),
         classes=classes,
         preprocessing=settled.preprocessing,
         dataset=known.dataset if known else None,

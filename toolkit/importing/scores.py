@@ -16,10 +16,11 @@ from toolkit.telling import Tell
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOutput:
-    """The output of class scores: `columns` of them a picture, and whether they are probabilities already."""
+    """The output of class scores: `columns` of them a picture, their type, whether they are probabilities."""
 
     name: str
     columns: int
+    dtype: str
     probabilities: bool
 
 
@@ -53,7 +54,9 @@ def place_scores(
     squeeze_scores(complete(model))
     _declare(model, nature.columns)
     name = nature.outputs[0]
-    scores = ScoreOutput(name=name, columns=nature.columns, probabilities=nature.probabilities)
+    scores = ScoreOutput(
+        name=name, columns=nature.columns, dtype=nature.dtype, probabilities=nature.probabilities
+    )
     return scores, replace(takes, shape=(batch, *takes.shape[1:]))
 
 

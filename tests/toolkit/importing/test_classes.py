@@ -56,3 +56,14 @@ def test_few_pictures_of_which_none_is_for_the_test_are_all_taken(colours: Path,
     assert any("all 4 are taken" in line for line in told)
     with cnnkit.load("a", root=tmp_path) as network:
         assert network.evaluate().images == 4
+
+
+def test_the_order_of_a_data_sets_classes_is_told_where_it_is_taken_for_the_networks(
+    colours: Path, tmp_path: Path
+) -> None:
+    """Trained by another tool, folders 1, 2 and 10 may be its classes 0, 2 and 1."""
+    path, word = ODD["plain"].save(tmp_path / "a.onnx"), f"folder:{colours}"
+    made = cnnkit.import_(path, dataset=word, root=tmp_path, scale=1 / 255)
+    assert any(f"those of {word} in its order, 'blue', 'green', 'red', …" in line for line in made.said)
+    own = cnnkit.import_(path, dataset=word, classes=NAMES, root=tmp_path, scale=1 / 255)
+    assert not any("in its order" in line for line in own.said)

@@ -29,6 +29,29 @@ SHAPES: dict[str, tuple[tuple[int | None, ...], str, str]] = {
     "half": ((None, 3, SIZE, SIZE), "float16", "NCHW"),
     "batch-of-1": ((1, 3, SIZE, SIZE), "float32", "NCHW"),
 }
+# one channel of whole pixels
+GREY = Odd(
+    shape=("n", 1, SIZE, SIZE),
+    kind=onnx.TensorProto.UINT8,
+    before=[
+        node("Cast", ["pixels"], ["floats"], to=onnx.TensorProto.FLOAT),
+        node("Div", ["floats", "most"], ["grey"]),
+        node("Concat", ["grey", "grey", "grey"], ["x"], axis=1),
+    ],
+    constants=[figure("most", 255)],
+)
+
+
+def scaled_by(kind: str) -> Odd:
+    """Return the network whose second input, which its values are multiplied with, is of another type."""
+    return replaced(
+        ODD["scaled-by-another"],
+        before=[
+            node("Cast", ["times"], ["factor"], to=onnx.TensorProto.FLOAT),
+            node("Mul", ["pixels", "factor"], ["x"]),
+        ],
+        inputs=[value("times", [1], getattr(onnx.TensorProto, kind))],
+    )
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -95,6 +118,11 @@ def test_a_column_alone_is_the_second_of_two_classes(colours: Path, tmp_path: Pa
         (ODD["scaled-by-another"], {"fixed": {"time": 1}}, "no input 'time'; known: pixels, times"),
         (ODD["scaled-by-another"], {"fixed": {"times": "a"}}, "--fix times=a is no number"),
         (ODD["scaled-by-another"], {"fixed": {"times": "1,2"}}, "gives 2 numbers for 1"),
+        (ODD["scaled-by-another"], {"fixed": {"times": "1e39"}}, "does not fit float32, which takes numbers"),
+        (scaled_by("INT64"), {"fixed": {"times": 1.5}}, "times=1.5 does not fit int64, which takes whole"),
+        (scaled_by("UINT8"), {"fixed": {"times": 300}}, "fit uint8, which takes whole numbers from 0 to 255"),
+        (scaled_by("INT32"), {"fixed": {"times": "nan"}}, "does not fit int32"),
+        (scaled_by("BOOL"), {"fixed": {"times": 0.5}}, "does not fit bool, which takes true or false"),
         (ODD["plain"], {"logits": "score"}, "no output 'score'; known: scores"),
         (ODD["labels-first"], {"logits": "label"}, "the output 'label' does not hold one row of scores"),
         (ODD["plain"], {"mean": (123.7,)}, "is of pixels from 0 to 255: add --scale 1"),
@@ -104,6 +132,9 @@ def test_a_column_alone_is_the_second_of_two_classes(colours: Path, tmp_path: Pa
         (ODD["plain"], {"scale": float("inf")}, "scale is inf; it is a number above 0"),
         (ODD["plain"], {"scale": 0.0}, "scale is 0; it is a number above 0"),
         (ODD["plain"], {"crop_share": 1.5}, "crop_share is 1.5; it is above 0 and at most 1"),
+        (ODD["plain"], {"resize": "pad", "crop_share": 0.9}, "--crop-share is of what is cut out"),
+        (GREY, {"order": "bgr"}, "--order bgr is the order of three channels, and the network takes one"),
+        (replaced(GREY, kind=onnx.TensorProto.FLOAT), {"order": "bgr"}, "takes one: leave it away"),
         (replaced(ODD["int32"], kind=onnx.TensorProto.INT8), {}, "'pixels' takes int8, and pictures become"),
         (
             ODD["nhwc-uint8"],
@@ -263,3 +294,17 @@ def test_a_flag_that_branches_of_the_graph_hang_on_is_fixed(default: bool, tmp_p
         assert ("Mul" in kinds) is halved
     with pytest.raises(NotFoundError, match="no input 'flags'; known: flag, pixels"):
         cnnkit.import_(path, fixed={"flags": "0"}, root=tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("FLOAT16", "float16"), ("DOUBLE", "float64")])
+def test_the_type_of_the_scores_is_the_one_that_the_network_answers_in(
+    kind: str, dtype: str, tmp_path: Path
+) -> None:
+    """Servers tell it to clients, who read an answer's bytes by it."""
+    number = getattr(onnx.TensorProto, kind)
+    after = [node("Cast", ["scores"], ["answers"], to=number)]
+    path = replaced(ODD["plain"], after=after, outputs=[value("answers", ["n", 4], number)])
+    made = cnnkit.import_(path.save(tmp_path / "a.onnx"), root=tmp_path)
+    assert made.passport.output.dtype == dtype
+    with cnnkit.load("a", root=tmp_path) as network:
+        assert network.run(np.zeros((2, 3, SIZE, SIZE), np.float32))[0].dtype.name == dtype

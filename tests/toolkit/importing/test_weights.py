@@ -102,6 +102,7 @@ def test_a_typed_mean_leaves_the_rest_of_a_known_preparation(tmp_path: Path) -> 
         ({"scale": -1.0}, "scale is -1; it is a number above 0"),
         ({"logits": "scores"}, "--logits belong to .onnx files"),
         ({"fixed": {"t": "1"}, "layout": "NHWC"}, "--fix and --input-layout belong to .onnx files"),
+        ({"crop_share": 0.9}, "--resize pad keeps all of it: add --resize crop or squash"),
     ],
 )
 def test_what_weights_cannot_be_told_is_refused_and_leaves_nothing(
