@@ -32,6 +32,7 @@ MAX_BYTES = 20 * 1024 * 1024
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 FEW_OF_256 = 64  # shades that are left of colours of 14 bits in 16
+HALF_OF_16_BITS = 1 << 15
 
 
 class Inputs(Protocol):
@@ -71,39 +72,50 @@ def value_range(
 
 
 def _decoded(source: bytes | Path, label: str, max_pixels: int, max_bytes: int) -> Image.Image:
-    data = _read_bytes(source, label, max_bytes)
+    data = read_bytes(source, label, max_bytes)
     if not data:
         raise ImageError(f"{label} is empty; send a picture ({', '.join(FORMATS)})")
+    with _damage_told(label):
+        try:
+            return _opened(data, label, max_pixels)
+        except UnidentifiedImageError:
+            raise NoImageError(f"{label} {_why_unknown(data)}") from None
+        except Image.DecompressionBombError:
+            raise ImageSizeError(f"{label} is over the limit of {max_pixels:,} pixels") from None
+
+
+def _opened(data: bytes, label: str, max_pixels: int) -> Image.Image:
+    with warnings.catch_warnings():
+        # our own limit below is stricter than Pillow's warning, and a camera's odd notes harm no pixel
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        image = Image.open(io.BytesIO(data), formats=_formats(data))
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageSizeError(
+                f"{label} has {width}×{height} pixels, over the limit of {max_pixels:,}; scale it down first"
+            )
+        image.seek(0)
+        halved = _has_wide_colours(image)
+        image.load()
+        if halved and 0 < max(high for _, high in extremes(image.convert("RGB"))) < FEW_OF_256:
+            raise ImageError(
+                f"{label} has colours of 16 bits and values of {FEW_OF_256 * 100 // 256} % at the most, "
+                "of which little is left in 8 bits; spread them over all 16, or save 8 bits a colour"
+            )
+        with _exif_forgiven():
+            ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+@contextlib.contextmanager
+def _damage_told(label: str) -> Iterator[None]:
+    """Raise ImageError for what decoders raise on bad bytes: OSError, SyntaxError, struct.error, …"""
     try:
-        with warnings.catch_warnings():
-            # our own limit below is stricter than Pillow's warning, and a camera's odd notes harm no pixel
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-            image = Image.open(io.BytesIO(data), formats=_formats(data))
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageSizeError(
-                    f"{label} has {width}×{height} pixels, over the limit of {max_pixels:,}; "
-                    "scale it down first"
-                )
-            image.seek(0)
-            halved = _has_wide_colours(image)
-            image.load()
-            if halved and 0 < max(high for _, high in extremes(image.convert("RGB"))) < FEW_OF_256:
-                raise ImageError(
-                    f"{label} has colours of 16 bits and values of {FEW_OF_256 * 100 // 256} % at the most, "
-                    "of which little is left in 8 bits; spread them over all 16, or save 8 bits a colour"
-                )
-            with _exif_forgiven():
-                ImageOps.exif_transpose(image, in_place=True)
-        return image
+        yield
     except (ImageError, MemoryError):  # a machine without memory says nothing of the picture
         raise
-    except UnidentifiedImageError:
-        raise NoImageError(f"{label} {_why_unknown(data)}") from None
-    except Image.DecompressionBombError:
-        raise ImageSizeError(f"{label} is over the limit of {max_pixels:,} pixels") from None
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, … on bad bytes
+    except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's own: no file handles, no room; the picture is not to blame
         why = " ".join(str(error).split())
@@ -124,9 +136,13 @@ def _exif_forgiven() -> Iterator[None]:
 
 def _has_wide_colours(image: Any) -> bool:
     """Tell of a picture that is not loaded yet whether its colours have 16 bits, of which Pillow keeps 8."""
-    told = image.tile[0][3] if image.tile else ""
-    raw = told[0] if isinstance(told, tuple) and told else told
-    return ";16" in str(raw) and not is_wide(image)
+    if not image.tile or is_wide(image):
+        return False
+    codec, told = image.tile[0][0], image.tile[0][3]
+    if codec.startswith("ppm") and isinstance(told, tuple):  # (kind of pixels, value of white)
+        return bool(told[1] >= HALF_OF_16_BITS)
+    raw = str(told[0] if isinstance(told, tuple) and told else told)
+    return ";16" in raw and raw != "BGR;16"  # in BMP files those are 16 bits of a whole pixel
 
 
 def _formats(start: bytes) -> tuple[str, ...]:
@@ -181,6 +197,8 @@ def open_picture(
         return read_image(source, name=name, max_pixels=max_pixels, max_bytes=max_bytes, wide=wide)
     if isinstance(source, np.ndarray):
         source = _image_of(source, name)
+    with _damage_told(name):
+        source.load()  # of a file that Pillow opened, nothing else was read yet
     with _exif_forgiven():
         source = ImageOps.exif_transpose(source)
     return flatten(source, name, wide)
@@ -228,7 +246,8 @@ def _frames(image: Image.Image) -> int:
         return 1
 
 
-def _read_bytes(source: bytes | Path, label: str, max_bytes: int) -> bytes:
+def read_bytes(source: bytes | Path, label: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return a picture's file. Raises ImageError where it cannot be read, ImageSizeError for more bytes."""
     if isinstance(source, Path):
         try:
             with source.open("rb") as file:

@@ -407,3 +407,40 @@ def test_colours_of_twelve_bits_in_sixteen_are_never_near_black_in_silence() -> 
 def test_what_looks_like_a_picture_and_is_not_read_is_told(start: bytes, why: str) -> None:
     with pytest.raises(ImageError, match=why):
         read_image(start + b"\0" * 64)
+
+
+def ppm(levels: NDArray[np.int64], white: int) -> bytes:
+    """Return (H, W, 3) as a PPM file, whose head names the value of white."""
+    height, width, _ = levels.shape
+    return b"P6 %d %d %d\n" % (width, height, white) + levels.astype(">u2").tobytes()
+
+
+def test_the_white_of_a_ppm_file_tells_dark_pictures_from_those_of_fewer_bits() -> None:
+    levels = np.arange(256).reshape(16, 16, 1).repeat(3, axis=2)
+    assert len(np.unique(np.asarray(read_image(ppm(levels * 257, 65535))))) == 256
+    text = b"P3 16 16 65535\n" + b" ".join(b"%d" % value for value in (levels * 16).ravel().tolist())
+    for dim in (ppm(levels * 16, 65535), text):
+        with pytest.raises(ImageError, match=r"dim\.ppm has colours of 16 bits and values of 25 % at the"):
+            read_image(dim, name="dim.ppm")
+    assert np.asarray(read_image(ppm(levels, 4095))).max() == 16  # of a white of 4095 it is so much
+    np.testing.assert_array_equal(np.asarray(read_image(b"P1 2 2\n1 0 0 1\n")), [[0, 255], [255, 0]])
+
+
+def test_sixteen_bits_of_a_whole_pixel_are_not_sixteen_of_a_colour() -> None:
+    body = struct.pack("<4H", *[5 << 11 | 10 << 5 | 5] * 4)  # 2×2 pixels, a sixth of white
+    masks = struct.pack("<3I", 0xF800, 0x7E0, 0x1F)
+    head = struct.pack("<I2i2H6I", 40, 2, 2, 1, 16, 3, len(body), 0, 0, 0, 0)
+    start = 14 + len(head) + len(masks)
+    file = b"BM" + struct.pack("<I2HI", start + len(body), 0, 0, start) + head + masks + body
+    pixels = np.asarray(read_image(file))
+    assert pixels.shape == (2, 2, 3)
+    assert 35 < pixels.min() <= pixels.max() < 48
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_a_damaged_picture_that_pillow_opened_is_refused_as_its_file_is(format: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
+    data = encoded(noise, format)
+    cut = Image.open(io.BytesIO(data[: len(data) // 2]))  # which reads the head alone
+    with cut, pytest.raises(ImageError, match=r"^it is damaged or truncated"):
+        open_picture(cut, name="it")

@@ -22,7 +22,7 @@ def datasets(*, wanted: str | None, data_dir: Path | None, as_json: bool) -> Non
     if as_json:
         printing.emit(found.to_json())
     elif wanted:
-        printing.stdout.print(f"{wanted}: {found.named[0].source}", soft_wrap=True)
+        printing.stdout.print(f"{wanted}: {found.named[0].source}", markup=False, soft_wrap=True)
     else:
         printing.print_table(printing.as_rich(found.table()))
 

@@ -96,7 +96,7 @@ def predict(
     from toolkit.passports import as_precision
 
     model, files = _sort_out(model, files, dataset)
-    _check_usage(files, dataset, first)
+    _check_usage(files, dataset, first=first, data_dir=data_dir, invert=invert)
     pictures = _pictures(files, sheet)
     refuse_overwriting(sheet, csv, read=(model, dataset, *pictures))
     refused: list[Refusal] = []
@@ -222,11 +222,21 @@ def _pictures(files: tuple[Path, ...], sheet: Path | None) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _check_usage(files: tuple[Path, ...], dataset: str | None, first: int | None) -> None:
+def _check_usage(
+    files: tuple[Path, ...],
+    dataset: str | None,
+    *,
+    first: int | None,
+    data_dir: Path | None,
+    invert: Invert,
+) -> None:
     if bool(files) == bool(dataset):
         raise click.UsageError("name picture files, or --dataset NAME with --first N, and not both")
-    if first is not None and dataset is None:
-        raise click.UsageError("--first N goes with --dataset NAME")
+    for word, given in (("--first N", first), ("--data-dir DIR", data_dir)):
+        if given is not None and dataset is None:
+            raise click.UsageError(f"{word} goes with --dataset NAME")
+    if invert == "yes" and dataset is not None:
+        raise click.UsageError("--invert yes goes with FILES, not with --dataset NAME")
 
 
 def _say_inverted(made: Predictions, invert: Invert) -> None:

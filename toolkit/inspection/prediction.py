@@ -23,7 +23,7 @@ from toolkit.answering import (
 from toolkit.backends import Engine
 from toolkit.datasets import Dataset
 from toolkit.errors import ImageError
-from toolkit.images import PictureSource, Pixels, count_frames
+from toolkit.images import PictureSource, Pixels, count_frames, read_bytes
 from toolkit.listings.looking import readable
 from toolkit.probabilities import top_classes
 from toolkit.tables import TextTable
@@ -147,8 +147,10 @@ def predict_pictures(
     for number, picture in enumerate(pictures, 1):
         source = picture if isinstance(picture, Path) else f"picture {number}"
         try:
-            shown = read_picture(picture, preprocessing, invert, name=str(source))
-            read.append((source, shown, count_frames(picture)))
+            # read once: a pipe gives its bytes to the first who asks
+            given: PictureSource = read_bytes(picture, str(source)) if isinstance(picture, Path) else picture
+            shown = read_picture(given, preprocessing, invert, name=str(source))
+            read.append((source, shown, count_frames(given)))
         except ImageError as error:
             if on_refusal is None:
                 raise

@@ -62,6 +62,18 @@ def test_a_dark_drawing_on_light_paper_is_inverted_and_that_is_said(
     assert forced["predictions"][0]["top"] == kept["predictions"][0]["top"]
 
 
+def test_a_picture_may_come_through_a_pipe(run: Run, exported: Path, boot: Path) -> None:
+    outlet, inlet = os.pipe()
+    os.write(inlet, boot.read_bytes())
+    os.close(inlet)
+    try:
+        piped = read(run("predict", NAME, f"/dev/fd/{outlet}", "--artifacts", exported, "--json"))
+    finally:
+        os.close(outlet)
+    named = read(run("predict", NAME, boot, "--artifacts", exported, "--json"))
+    assert piped["predictions"][0]["top"] == named["predictions"][0]["top"]
+
+
 def _folder_of(pictures: Path, sample: Dataset, count: int) -> Path:
     """Write the first test pictures, one in a folder within, and what is no picture beside them."""
     (pictures / "within").mkdir(parents=True)
@@ -222,7 +234,16 @@ def test_a_name_of_any_bytes_is_told_and_of_pictures_that_are_all_refused_each_r
     assert not (tmp_path / "sheet.png").exists()
 
 
-@pytest.mark.parametrize("words", [(), ("x.png", "--dataset", "mnist"), ("x.png", "--first", "3")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("x.png", "--dataset", "mnist"),
+        ("x.png", "--first", "3"),
+        ("x.png", "--data-dir", "."),
+        ("--dataset", "mnist", "--invert", "yes"),
+    ],
+)
 def test_neither_or_both_sources_are_wrong_usage(run: Run, words: tuple[str, ...]) -> None:
     assert run("predict", NAME, *words).exit_code == 2
 
