@@ -49,12 +49,13 @@ def by_levels(root: Path, top: Tree, given: str, left_out: list[LeftOut]) -> Lis
 def typed_levels(given: str) -> dict[str, int]:
     """Return which level of folders `label=2,part=1` names for what; else raise CnnkitError."""
     typed = typed_roles(given)
-    if "label" not in typed or "image" in typed or not all(level.isdecimal() for level in typed.values()):
+    levels = {role: int(level) if level.isdecimal() else 0 for role, level in typed.items()}
+    if "label" not in typed or "image" in typed or not all(levels.values()):
         raise CnnkitError(
             f"--columns {given!r}: of a folder wanted is label=LEVEL, and part=LEVEL and group=LEVEL where "
             "folders name such; level 1 are the folders in it, 2 those inside them"
         )
-    return {role: max(1, int(level)) for role, level in typed.items()}
+    return levels
 
 
 def _placed(tree: Tree, folders: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:

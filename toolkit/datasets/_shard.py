@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import Struct, field
 
+from toolkit.datasets._walking import LEFTOVER
 from toolkit.errors import CorruptError
 from toolkit.listings.looking import is_leftover, is_picture_name, readable
 from toolkit.listings.tables import present
@@ -71,8 +72,10 @@ def _take(
 ) -> str | None:
     """Add what a member is to its sample; say why, where it is left out."""
     path = PurePosixPath(readable(member.name))
-    if member.isdir() or any(is_leftover(one) for one in path.parts if one != "."):
+    if member.isdir():
         return None
+    if any(is_leftover(one) for one in path.parts if one not in (".", "..")):
+        return LEFTOVER
     data = _data_of(member, named)
     if data is None:
         return "a link to no file of the shard" if member.islnk() or member.issym() else "no file"

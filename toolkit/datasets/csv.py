@@ -13,6 +13,7 @@ import io
 import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,13 +68,17 @@ def _text(path: Path) -> str:
     wide = next((name for mark, name in _MARKS if data.startswith(mark)), None)
     if wide is None and b"\0" in data[:2]:  # of Latin letters one byte of two is none
         wide = "utf-16-be" if data[0] == 0 else "utf-16-le"
-    try:
-        text = data.decode(wide or "utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
+    text = _decoded(data, wide or "utf-8-sig")
     if _NO_TEXT.search(text[:_SNIFFED]):
         raise CorruptError(f"{path} is no text; save the table as CSV in UTF-8, with names of columns first")
     return text
+
+
+def _decoded(data: bytes, likely: str) -> str:
+    for encoding in (likely, "cp1252"):  # the second is what Windows calls ANSI
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+    return data.decode("latin-1")  # reads any bytes
 
 
 def _dialect(start: str) -> type[csv.Dialect]:
@@ -133,13 +138,21 @@ def _file(folder: Path, typed: str) -> tuple[str, Path] | None:
     """Return the file that a row names, with an ending that the table leaves out, and its one spelling."""
     if not typed or "\0" in typed:
         return None
-    for spelled in dict.fromkeys((typed, typed.replace("\\", "/"))):  # Windows writes a\b
+    for spelled in dict.fromkeys(_spellings(typed)):
         name = os.path.normpath(spelled)
         for path in (folder / name, *(Path(f"{folder / name}{ending}") for ending in _TRIED)):
             with contextlib.suppress(OSError):  # raised for names that are too long
                 if path.is_file():
                     return name, path
     return None
+
+
+def _spellings(typed: str) -> Iterator[str]:
+    """Yield how a file may be spelled: Windows writes a\\b, and macOS parts an accent from its letter."""
+    for spelled in (typed, typed.replace("\\", "/")):
+        yield spelled
+        yield unicodedata.normalize("NFC", spelled)
+        yield unicodedata.normalize("NFD", spelled)
 
 
 DATASET = DatasetSpec(

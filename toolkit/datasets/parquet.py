@@ -19,6 +19,7 @@ from typing import Any, Literal
 from toolkit.datasets import DatasetSpec, typed_place
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.listings import PLAIN, Listing, Place, Reading
+from toolkit.listings.patterns import files_meant
 from toolkit.listings.places import FileBytes
 from toolkit.listings.tables import (
     Roles,
@@ -124,10 +125,7 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
 
 
 def _files(pattern: Path) -> list[Path]:
-    if pattern.is_dir():
-        found = sorted(pattern.rglob("*.parquet"))
-    else:
-        found = [pattern] if pattern.is_file() else sorted(Path("/").glob(str(pattern).lstrip("/")))
+    found = files_meant(pattern, ".parquet")
     if not found:
         raise NotFoundError(f"no file {pattern}; --dataset parquet:FILE takes one with pictures and labels")
     return found

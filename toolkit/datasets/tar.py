@@ -24,6 +24,7 @@ from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.listings import PLAIN, LeftOut, Listing, Reading
 from toolkit.listings.kept import of_file
 from toolkit.listings.parts import part_of_word
+from toolkit.listings.patterns import files_meant
 from toolkit.listings.places import FileBytes
 from toolkit.listings.tables import (
     TableRow,
@@ -49,8 +50,8 @@ def listing(name: str, reading: Reading = PLAIN) -> Listing:
     for path in shards:
         if not levels or "part" not in levels:
             insist_on_part(path, parts)
-        shard = of_file(path, "tar 5", Shard, functools.partial(look_into, path))
-        left_out += [LeftOut(name=f"{path.name}/{name}", why=why) for name, why in shard.left_out]
+        shard = of_file(path, "tar 6", Shard, functools.partial(look_into, path))
+        left_out += [LeftOut(name=f"{told[path]}/{name}", why=why) for name, why in shard.left_out]
         before = f"{told[path]}/" if len(shards) > 1 else ""
         found += [_Found(before=before, shard=path, part=parts[path], sample=one) for one in shard.samples]
     if levels:
@@ -73,11 +74,7 @@ def _shards(pattern: Path) -> list[Path]:
     for chosen in itertools.product(*map(_choices, _BRACES.findall(str(pattern)))):
         pieces = itertools.zip_longest(_BRACES.split(str(pattern))[::2], chosen, fillvalue="")
         text = "".join(itertools.chain.from_iterable(pieces))
-        path = Path(text)
-        if path.is_dir():
-            matching = sorted(path.rglob("*.tar"))
-        else:
-            matching = [path] if path.is_file() else sorted(Path("/").glob(text.lstrip("/")))
+        matching = files_meant(Path(text), ".tar")
         found += matching
         if not matching:
             raise NotFoundError(

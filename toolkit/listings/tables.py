@@ -12,6 +12,7 @@ from pathlib import Path
 
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.listings import Entry, LeftOut, Listing, Part, Place
+from toolkit.listings.looking import readable
 from toolkit.listings.parts import part_within, parts_of_words, settled
 
 # what people call each column, the likeliest first
@@ -259,9 +260,9 @@ def _parts(root: Path, rows: Iterable[TableRow]) -> dict[str, Part | None]:
 
 
 def files_told(files: Sequence[Path]) -> dict[Path, str]:
-    """Return what the files of one source are called: from the folder on that holds them all."""
+    """Return what the files of one source are called, as text: from the folder on that holds them all."""
     top = Path(os.path.commonpath([file.parent for file in files]))
-    return {file: file.relative_to(top).as_posix() for file in files}
+    return {file: readable(file.relative_to(top).as_posix()) for file in files}
 
 
 def parts_of_files(files: Sequence[Path]) -> dict[Path, str]:

@@ -301,6 +301,7 @@ def test_the_level_of_folders_that_names_classes_can_be_said(tmp_path: Path) -> 
     for columns, why in (
         ("label=2,part=1", "in the part 'fold1'; known: train"),
         ("label=kind", "label=LEVEL"),
+        ("label=0", "level 1 are the folders in it"),
     ):
         with pytest.raises(CnnkitError, match=why):
             listed(columns)

@@ -8,6 +8,7 @@ import itertools
 import json
 import tarfile
 import time
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,21 @@ def test_rows_of_parquet_are_pictures_of_their_own_and_may_lie_beside_it(root: P
             listed(put_table("wrong.parquet", wrong, label))
 
 
+def test_a_table_in_parquet_may_be_a_folder_of_that_ending(root: Path, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra data)")
+    for part in ("train", "test"):
+        place = tmp_path / f"{part}.parquet"
+        place.mkdir()
+        pq.write_table(pq.read_table(root / "table.parquet"), place / "part-00000.parquet")
+        (place / "._part-00000.parquet").write_bytes(b"none")
+    found = listed(f"parquet:{tmp_path}")
+    assert len(found.entries) == 2 * COUNT * len(CLASSES)
+    assert {(one.part, one.name.split("/")[0]) for one in found.entries} == {
+        ("train", "train.parquet"),
+        ("test", "test.parquet"),
+    }
+
+
 def test_each_column_of_pictures_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra data)")
     import pyarrow as pa
@@ -507,6 +523,18 @@ def test_tables_of_any_program_name_the_same_classes(
     found = listed(f"csv:{table}")
     assert found.classes == tuple(classes.split())
     assert {entry.group for entry in found.entries} <= {None, "p1", "p2"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_a_table_of_windows_names_the_files_of_a_mac(tmp_path: Path, encoding: str) -> None:
+    names = [unicodedata.normalize("NFD", f"{name}.png") for name in ("caf\u00e9", "5 \u20ac")]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(encoded(number))
+    table = tmp_path / "table.csv"
+    table.write_bytes("file,label\ncaf\u00e9.png,l\u2019eau\n5 \u20ac.png,tea\n".encode(encoding))
+    found = listed(f"csv:{table}")
+    assert (found.classes, found.left_out) == (("l\u2019eau", "tea"), ())
+    assert [one.name for one in found.entries] == names
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -127,3 +128,29 @@ def test_links_in_shards_are_followed_and_names_may_be_of_any_bytes(tmp_path: Pa
         ("one.tar/b/round.png", "a link to no file of the shard"),
         ("one.tar/b/sparse.png", "a sparse file"),
     ]
+
+
+def test_of_folders_of_shards_what_archives_leave_behind_is_left_out(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        shard(tmp_path / part, "1.png", "1.cls=a", "2.png", "2.cls=b", "._1.png", "__MACOSX/3.png")
+        (tmp_path / part / "._one.tar").write_bytes(b"\0\5\26\7")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "one.tar").write_bytes(b"none")
+    (tmp_path / "test" / "more.tar").mkdir()
+    (tmp_path / "train" / "one.tar").rename(tmp_path / "train" / os.fsdecode(b"caf\xe9.tar"))
+    found = listed(f"tar:{tmp_path}")
+    assert [(one.name, one.part) for one in found.entries] == [
+        (f"{place}/{number}.png", place.split("/")[0])
+        for number in (1, 2)
+        for place in ("test/one.tar", "train/caf\xe9.tar")
+    ]
+    assert [(one.name, one.why) for one in found.left_out] == [
+        (f"{place}/{name}", "a leftover of an archive or a system")
+        for place in ("test/one.tar", "train/caf\xe9.tar")
+        for name in ("._1.png", "__MACOSX/3.png")
+    ]
+    assert listed(f"tar:{tmp_path}/*/*.tar").entries == found.entries
+    assert listed(f"tar:{tmp_path}/**/*.tar").entries == found.entries
+    with pytest.raises(CnnkitError, match=r"\*\*\.tar is no pattern: .* as in .*/\*\*/\*\.tar"):
+        listed(f"tar:{tmp_path}/**.tar")

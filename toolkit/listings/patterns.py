@@ -1,0 +1,30 @@
+"""The files of a source that people name by a path, by the folder that holds them, or by a pattern."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.errors import CnnkitError
+from toolkit.listings.looking import is_leftover
+
+
+def files_meant(place: Path, ending: str) -> list[Path]:
+    """Return the files that an absolute path or pattern means, by name; none where none is there.
+
+    Of a folder they are those of an ending, at any depth. What archives and systems leave behind (`._a.tar`)
+    counts only where it is named itself. Raises CnnkitError for what is no pattern.
+    """
+    if place.is_file():
+        return [place]
+    folder = next(one for one in (place, *place.parents) if one.is_dir())
+    inside = place.relative_to(folder)
+    if any("**" in part and part != "**" for part in inside.parts):
+        raise CnnkitError(
+            f"{place} is no pattern: ** stands alone between slashes, as in {folder}/**/*{ending}"
+        )
+    found = folder.rglob(f"*{ending}") if folder == place else folder.glob(inside.as_posix())
+    return sorted(path for path in found if path.is_file() and not _is_left_behind(path, folder))
+
+
+def _is_left_behind(path: Path, folder: Path) -> bool:
+    return any(map(is_leftover, path.relative_to(folder).parts))
