@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.datasets import Dataset, Split, dataset_of
+from toolkit.datasets import Dataset, Split, dataset_of, refuse_options_of_own
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.figures import count_text
 from toolkit.listings import Listing
@@ -73,10 +73,7 @@ def unseen_pictures(
     """
     spec = dataset_of(word)
     if spec.listing is None:
-        if include_trained:
-            raise CnnkitError(
-                f"{word} has parts that are the same for everybody; leave out --include-trained"
-            )
+        refuse_options_of_own(word, {"--include-trained": include_trained, "--columns": columns})
         data = spec.load(word, data_dir, fetch, passport.preprocessing)
         notes: tuple[str, ...] = ()
         if is_own(word, passport):
@@ -91,6 +88,11 @@ def unseen_pictures(
         picked = [picked[at] for at in sampled(len(picked), images, seed)]
     decoded = counter(on_step, "decoding", len(picked))
     data = spec.decoded(met.listing, picked, passport.preprocessing, met.reading, on_decoded=decoded)
+    if not len(data.test):
+        raise NotFoundError(
+            f"of {met.listing.word} none of the {choice.what} that were asked for can be read, as "
+            f"{data.damaged[0].name} {data.damaged[0].why}; mend or remove them, or ask for more"
+        )
     notes = choice.notes
     if data.damaged:
         notes = (*notes, f"{count_text(len(data.damaged))} damaged pictures were skipped, as in training")

@@ -151,6 +151,23 @@ def test_of_pictures_that_were_not_trained_on_all_are_judged(
     assert len(unseen(artifact, tmp_path / "laid").dataset.test) == 2
 
 
+def test_where_all_pictures_that_are_asked_for_are_damaged_that_is_said(made: tuple[Path, Artifact]) -> None:
+    pictures, artifact = made
+    assert artifact.passport.dataset is not None
+    skipping = dataclasses.replace(artifact.passport.dataset, skip_damaged=True)
+    passport = dataclasses.replace(artifact.passport, dataset=skipping)
+    for member in unseen(artifact, pictures).dataset.test.members or ():
+        (pictures / member.entry.name).unlink()
+    broken = pictures / "bag" / "broken.png"
+    for number in range(100):  # until it is one for the test
+        broken.write_bytes(b"\x89PNG%d" % number)
+        held = members(dataset_of("folder:x").listed(f"folder:{pictures}"))
+        if any(one.part == "test" for one in held):
+            break
+    with pytest.raises(NotFoundError, match=r"none of the test pictures .* read, as bag/broken\.png is no"):
+        unseen(dataclasses.replace(artifact, passport=passport), pictures)
+
+
 def test_a_table_of_other_columns_is_read_as_they_are_named(
     made: tuple[Path, Artifact], tmp_path: Path
 ) -> None:
@@ -318,6 +335,8 @@ def test_a_named_validation_part_chooses_the_epoch(tmp_path: Path) -> None:
 def test_options_of_ones_own_pictures_are_refused_for_other_data() -> None:
     with pytest.raises(CnnkitError, match="--include-trained"):
         unseen_pictures(_nothing(), "fashion-mnist-sample", include_trained=True)
+    with pytest.raises(CnnkitError, match=r"--columns goes with .*: leave out --columns"):
+        unseen_pictures(_nothing(), "fashion-mnist-sample", columns="image=a,label=b")
     with pytest.raises(CnnkitError, match=r"--group goes with pictures of your own .*folder:PATH"):
         train("lenet-maxpool", dataset="fashion-mnist-sample", group="x", epochs=1)
 

@@ -13,6 +13,7 @@ from PIL import Image
 from toolkit.checking import DuplicateGroup, Findings
 from toolkit.checking.pictures import Gallery
 from toolkit.errors import ImageError
+from toolkit.listings.excluding import listed_name
 from toolkit.markup import escaped, html_table, listed
 
 _TILE = 112
@@ -30,7 +31,8 @@ class _Page:
     def __init__(self, found: Findings, pictures: Gallery) -> None:
         self._found, self._pictures = found, pictures
         self._at = {name: at for at, name in enumerate(pictures.names)}
-        self._surplus = found.surplus()
+        # as a list has them: what the page saves is read by `--exclude`
+        self._surplus = {name: " ".join(why.split()) for name, why in found.surplus().items()}
         self._shown: set[str] = set()
 
     def whole(self) -> str:
@@ -39,7 +41,7 @@ class _Page:
         )
         title = escaped(f"{self._found.dataset}: check")
         body = "".join(self._sections())
-        rest = {name: why for name, why in self._surplus.items() if name not in self._shown}
+        rest = {listed_name(name): why for name, why in self._surplus.items() if name not in self._shown}
         data = json.dumps(rest).replace("<", "\\u003c")
         return (
             "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
@@ -101,8 +103,8 @@ class _Page:
         ticked = " checked" if name in self._surplus else ""
         return (
             f"<label class='tile'>{self._image(name)}<input type='checkbox'{ticked} "
-            f"data-name='{escaped(name)}' data-why='{escaped(why)}'> <b>{escaped(text)}</b><br>"
-            f"{escaped(name)}</label>"
+            f"data-name='{escaped(listed_name(name))}' data-why='{escaped(why)}'> "
+            f"<b>{escaped(text)}</b><br>{escaped(name)}</label>"
         )
 
     def _image(self, name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from toolkit.datasets import Dataset, dataset_of, splits_of, without_rows
+from toolkit.datasets import Dataset, dataset_of, refuse_options_of_own, splits_of, without_rows
 from toolkit.flattening import Wide
 from toolkit.images import Pixels, picture_of
 from toolkit.listings import LeftOut, Listing, Part, Reading
@@ -48,6 +48,7 @@ def gallery(word: str, data_dir: Path | None, reading: Reading, on_step: Step = 
     """Return the pictures of a data set by its name, or of a source. Raises CnnkitError."""
     spec = dataset_of(word)
     if spec.listing is None:
+        refuse_options_of_own(word, {"--group": reading.group, "--columns": reading.columns})
         data = spec.load(word, data_dir)
         data, absent = without_rows(data, reading.exclude) if reading.exclude else (data, ())
         return _in_memory(data, absent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -194,6 +194,16 @@ def dataset_of(word: str) -> DatasetSpec:
             raise NotFoundError(f"no dataset {word!r}; pictures of your own there are `{meant[0]}:{word}`")
         raise unknown_name("dataset", word, dataset_words())
     return found
+
+
+def refuse_options_of_own(word: str, typed: Mapping[str, object]) -> None:
+    """Raise CnnkitError for a typed option, by its name, that data which is the same for everybody lacks."""
+    given = next((option for option, value in typed.items() if value), None)
+    if given:
+        raise CnnkitError(
+            f"{given} goes with pictures of your own (`folder:PATH`); "
+            f"{word} is the same for everybody: leave out {given}"
+        )
 
 
 def absolute_word(word: str) -> str:

@@ -23,7 +23,7 @@ _ESCAPED = {"\\n": "\n", "\\r": "\r", "\\t": "\t", "\\\\": "\\", "\\#": "#"}
 
 def write_exclusions(path: Path, names: Mapping[str, str]) -> None:
     """Write names with the reason for each, whole or not at all."""
-    lines = [_HEAD, *(f"{_escaped(name)}\t{' '.join(why.split())}" for name, why in names.items())]
+    lines = [_HEAD, *(f"{listed_name(name)}\t{' '.join(why.split())}" for name, why in names.items())]
     write_bytes(path, os.fsencode("\n".join(lines) + "\n"))
 
 
@@ -42,7 +42,8 @@ def read_exclusions(path: Path) -> dict[str, str]:
     return {_as_named(name): why for name, _, why in (line.partition("\t") for line in told)}
 
 
-def _escaped(name: str) -> str:
+def listed_name(name: str) -> str:
+    """Return a name as it stands in a list: on one line, and no comment."""
     text = "".join(_ESCAPES.get(one, one) for one in name)
     return f"\\{text}" if text.startswith("#") else text
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,8 @@ from tests.toolkit.checking.conftest import fill, stripes
 from toolkit.checking import ClassCount, DuplicateGroup, Findings
 from toolkit.checking.check import check
 from toolkit.checking.confident import judge
+from toolkit.checking.page import html_page
+from toolkit.checking.pictures import gallery
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.listings import Reading
@@ -158,6 +162,21 @@ def test_a_built_in_data_set_is_checked_by_its_rows() -> None:
     assert found.images == 2500
     assert [one.files for one in found.duplicates if one.kind == "copy"] == []
     assert all(one.file.split()[0] in ("train", "test") for one in found.faulty)
+    for reading in (Reading(group="x"), Reading(columns="label=1")):
+        with pytest.raises(CnnkitError, match=r"^--(group|columns) goes with pictures of your own"):
+            check("fashion-mnist-sample", labels=False, reading=reading)
+
+
+def test_what_the_page_saves_is_read_as_a_list(folder: Path) -> None:
+    for odd in ("a\nb.png", "z\\new\t.png"):
+        shutil.copy(folder / "train" / "lying" / "007.png", folder / "train" / "lying" / odd)
+    found = looked_at(folder)
+    page = html_page(found, gallery(f"folder:{folder}", None, Reading()))
+    ticked = re.findall(r"checked data-name='([^']*)' data-why='([^']*)'", page)
+    saved = "".join(f"{html.unescape(name)}\t{html.unescape(why)}\n" for name, why in ticked)
+    (folder / "exclude.txt").write_text(saved)
+    names = {"train/lying/a\nb.png", "train/lying/z\\new\t.png"}
+    assert read_exclusions(folder / "exclude.txt").keys() == found.surplus().keys() == names
 
 
 def test_what_a_list_names_is_left_out(folder: Path, tmp_path: Path) -> None:
