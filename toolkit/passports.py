@@ -258,6 +258,7 @@ class Passport:
     seed: Seed | None = None
     training_images: Count | None = None
     compute: ComputeRecord | None = None
+    teacher_compute: ComputeRecord | None = None
     pretrained: str | None = None
     options: TrainingOptions | None = None
     imported_from: str | None = None

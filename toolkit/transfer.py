@@ -14,6 +14,7 @@ from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.fetching import download
 from toolkit.heads import heads, heads_with_dropout
 from toolkit.models import ModelSpec
+from toolkit.preprocessing import Preprocessing
 from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
@@ -66,15 +67,19 @@ def known_input(source: str) -> KnownInput | None:
             f"{source} reads pictures inverted, and training does not: take its passport "
             f"({sidecar(path).name}) away to start from its weights alone"
         )
+    return replace(input_of(found), classes=passport.classes)
+
+
+def input_of(known: Preprocessing) -> KnownInput:
+    """Return what a network was fed with by its passport, in the units and the order that training has."""
     # 1 where the passport has shares, too, and exactly so
-    unit, turned = 255 * found.scale, found.order == "bgr"
-    mean, std = (tuple(figure / unit for figure in figures) for figures in (found.mean, found.std))
+    unit, turned = 255 * known.scale, known.order == "bgr"
+    mean, std = (tuple(figure / unit for figure in figures) for figures in (known.mean, known.std))
     return KnownInput(
-        size=found.size,
+        size=known.size,
         mean=mean[::-1] if turned else mean,
         std=std[::-1] if turned else std,
         turned=turned,
-        classes=passport.classes,
     )
 
 

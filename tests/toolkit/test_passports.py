@@ -47,6 +47,7 @@ FULL = passport(
     precision_why="smallest within the accuracy budget",
     training_images=1000,
     compute=ComputeRecord(device="cpu", threads=1, arithmetic="fp32", channels_last=False),
+    teacher_compute=ComputeRecord(device="cpu", threads=1, arithmetic="bf16", channels_last=True),
     pretrained="imagenet",
     options=TrainingOptions(
         dataset="x", images=9, size=(28, 28), threads=2, workers=1, pretrained="imagenet"

@@ -42,14 +42,14 @@ def make_ready(
     watcher: Watcher,
     *,
     begun: Compute | None = None,
+    teacher_begun: Compute | None = None,
     chosen: Callable[[Compute], None] = lambda compute: None,
     ranks: Ranks | None = None,
 ) -> Ready:
     """Build a job's loop; `begun` is what a run that goes on computes in, `chosen` hears of a choice.
 
-    Of several ranks the first one chooses, by the whole batch, as one process would.
-
-    Raises CnnkitError where the network does not fit the data.
+    `teacher_begun` is what its teacher computes in then. Of several ranks the first one chooses, by the
+    whole batch, as one process would. Raises CnnkitError where the network does not fit the data.
     """
     ranks = ranks or Ranks()
     device = find_device(job.device)
@@ -84,7 +84,7 @@ def make_ready(
         epoch_steps=batches.steps,
     )
     setup = _setup(job, compute, batches, guard, watcher)
-    teacher = teacher_for(job, prepared, ranks)
+    teacher = teacher_for(job, prepared, ranks, begun=teacher_begun)
     if teacher is not None:
         watcher.say(f"the teacher computes in {teacher.compute.arithmetic}, {teacher.compute.layout}")
     setup = dataclasses.replace(setup, teacher=teacher, ranks=ranks)

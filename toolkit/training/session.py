@@ -53,9 +53,14 @@ class Session:
             if folder:
                 folder.begin(dataclasses.replace(folder.facts(), compute=compute))
 
-        begun = ranks.lead(lambda: folder.facts().compute if folder else None)
-        ready = make_ready(job, prepared, watcher, begun=begun, chosen=keep, ranks=ranks)
+        begun, taught = ranks.lead(lambda: _computes(folder))
+        ready = make_ready(
+            job, prepared, watcher, begun=begun, teacher_begun=taught, chosen=keep, ranks=ranks
+        )
         self._loop, self._guard, self._judge = ready.loop, ready.guard, ready.judge
+        teacher = self._loop.setup.teacher
+        if folder and teacher and taught is None:
+            folder.begin(dataclasses.replace(folder.facts(), teacher_compute=teacher.compute))
         self._snapshots = Snapshots(folder.path if folder else None, job.save_every_s, ranks)
         compute = self._loop.setup.compute
         self._recorder = RunRecorder(job, prepared, folder, compute, ranks.seat) if folder else None
@@ -267,3 +272,9 @@ class Session:
             moved=alive,
             ranks=self._ranks,
         )
+
+
+def _computes(folder: RunFolder | None) -> tuple[Compute | None, Compute | None]:
+    """Return what a run was begun to compute in, and its teacher; None where that is not chosen yet."""
+    facts = folder.facts() if folder else None
+    return (facts.compute, facts.teacher_compute) if facts else (None, None)

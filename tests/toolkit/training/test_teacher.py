@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from toolkit import zoo  # noqa: E402
 from toolkit.artifacts import hash_file  # noqa: E402  (after the skip)
-from toolkit.checkpoints import load_module  # noqa: E402
+from toolkit.checkpoints import load_module, new_passport, save_checkpoint  # noqa: E402
+from toolkit.datasets import Dataset, Split  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
+from toolkit.preprocessing import Preprocessing  # noqa: E402
 from toolkit.training import Outcome, Watcher  # noqa: E402
 from toolkit.training.compute.rule import by_rule  # noqa: E402
-from toolkit.training.data.prepare import prepare  # noqa: E402
+from toolkit.training.data.prepare import PreparedData, prepare  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 from toolkit.training.teacher import teacher_for  # noqa: E402
 
 PLAIN = {"epochs": 2, "batch": 50}
+# a student's, by colour
+MEAN, STD = (0.25, 0.5, 0.75), (0.5, 0.25, 1.0)
 
 
 @pytest.fixture
@@ -42,6 +48,56 @@ def test_the_teacher_sees_the_students_pictures_as_it_knows_them(taught_by: Outc
     half = (levels - 0.5) / 0.5
     assert float(teacher.loss(half, answers, 4.0).detach()) == pytest.approx(0, abs=1e-5)
     assert float(teacher.loss(half, answers.flip(1), 4.0).detach()) > 0.1
+
+
+def wise_reading(root: Path, **facts: Any) -> Preprocessing:
+    """Save an untrained teacher of three channels that was fed as these facts say; return that."""
+    spec = zoo.model("lenet-relu")
+    known = Preprocessing(size=(28, 28), channels=3, **facts)
+    classes = tuple(str(number) for number in range(10))
+    passport = new_passport(spec, preprocessing=known, classes=classes, trained=True)
+    save_checkpoint(root / "wise" / "wise.safetensors", spec.build(3, 10).state_dict(), passport)
+    return known
+
+
+def coloured(**facts: Any) -> PreparedData:
+    """Return data of three channels, in the classes that `wise_reading` tells apart."""
+    empty = Split(images=np.zeros((4, 3, 28, 28), np.uint8), labels=np.arange(4, dtype=np.int64))
+    classes = tuple(str(number) for number in range(10))
+    data = Dataset(name="colours", train=empty, test=empty, classes=classes, source="here", fingerprint="x")
+    own = Preprocessing(size=(28, 28), channels=3, mean=MEAN, std=STD, **facts)
+    return PreparedData(dataset=data, learned=empty, held=None, preprocessing=own)
+
+
+def test_a_teacher_that_takes_blue_first_is_given_blue_first_in_its_own_units(make_job: Any) -> None:
+    job = make_job("lenet-relu", changes=PLAIN, teacher="wise")
+    known = wise_reading(job.root, order="bgr", scale=1.0, mean=(1.0, 2.0, 3.0), std=(51.0, 102.0, 255.0))
+    teacher = teacher_for(job, coloured())
+    assert teacher is not None
+    red_first = torch.rand(4, 3, 28, 28)
+    mean, std = (torch.tensor(figures)[:, None, None] for figures in (known.mean, known.std))
+    answers = teacher.module((red_first.flip(1) * 255 - mean) / std)
+    mean, std = (torch.tensor(figures)[:, None, None] for figures in (MEAN, STD))
+    own = (red_first - mean) / std
+    assert float(teacher.loss(own, answers, 4.0)) == pytest.approx(0, abs=1e-6)
+    assert float(teacher.loss(own.flip(1), answers, 4.0)) > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("facts", "own", "words"),
+    [
+        ({"invert": True}, {}, "reads pictures inverted, and training does not: take a --teacher that reads"),
+        ({"levels": (0.0, 4095.0)}, {}, "levels 0,4095, and the student by none: --levels 0,4095 makes them"),
+        ({}, {"levels": (0.0, 4095.0)}, "levels none, and the student by 0,4095: take a --teacher of such"),
+    ],
+)
+def test_a_teacher_whose_pixels_a_student_never_has_is_refused(
+    facts: dict[str, Any], own: dict[str, Any], words: str, make_job: Any
+) -> None:
+    job = make_job("lenet-relu", changes=PLAIN, teacher="wise")
+    wise_reading(job.root, **facts)
+    with pytest.raises(CnnkitError, match=words):
+        teacher_for(job, coloured(**own))
 
 
 def test_only_a_teacher_and_no_label_teach_the_teachers_answers(taught_by: Outcome, make_job: Any) -> None:
@@ -70,7 +126,12 @@ def test_a_stopped_lesson_goes_on_to_the_same_bytes_with_the_same_teacher_only(
     whole = hash_file(train(dataclasses.replace(job, name="whole")).checkpoint.path)
     with pytest.raises(CnnkitError, match="--resume goes on"):
         train(job, Stopper())
-    assert hash_file(train(dataclasses.replace(job, resume=True)).checkpoint.path) == whole
+    # the teacher, too, computes as the run was begun
+    ended = train(dataclasses.replace(job, resume=True, arithmetic="bf16")).checkpoint
+    assert hash_file(ended.path) == whole
+    taught, wise = ended.passport.teacher_compute, zoo.model("lenet-relu").build(1, 10)
+    assert taught is not None
+    assert taught.arithmetic == by_rule(job, wise, (50, 1, 28, 28)).arithmetic
     with pytest.raises(CnnkitError, match="--resume goes on"):
         train(job, Stopper())
     train(make_job("lenet-relu", name="wise", changes={**PLAIN, "epochs": 1}, threads=1))

@@ -21,7 +21,7 @@ from toolkit.training.compute.format import Compute
 from toolkit.transfer import IMAGENET, known_input
 
 # what an equal run need not share: what it was begun with, and what only describes a recipe
-_BEGUN_WITH = {"threads", "ranks", "torch", "scheme", "compute", "kept"}
+_BEGUN_WITH = {"threads", "ranks", "torch", "scheme", "compute", "teacher_compute", "kept"}
 # of draws, schedules, averages and input: raised where equal seeds and recipes give other weights than before
 _SCHEME, _SCHEME_OF_SOME = 2, 3
 # the same batches come from all of them
@@ -62,6 +62,7 @@ class RunFacts:
     torch: str | None = None
     scheme: int = 1  # that of the job in its release; the first ones did not tell it
     compute: Compute | None = None
+    teacher_compute: Compute | None = None  # None, too, in runs of a release that did not note it
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 

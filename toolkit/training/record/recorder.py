@@ -44,7 +44,7 @@ class RunRecorder:
         self._listed = prepared.record.sha256 if prepared.record else None
         # of the files as they were read, which may be edited while the run goes on
         facts, source = folder.facts(), job.pretrained
-        self._code = facts.model_file_sha256
+        self._code, self._teacher_compute = facts.model_file_sha256, facts.teacher_compute
         self._options = dataclasses.replace(
             _options(job, seat.count),
             pretrained_sha256=pretrained_hash(job.model.name, source) if source else None,
@@ -167,7 +167,8 @@ class RunRecorder:
             metrics=metrics,
             seed=self._job.seed,
             training_images=len(self._prepared.learned),
-            compute=ComputeRecord(**dataclasses.asdict(self._compute)),
+            compute=_record_of(self._compute),
+            teacher_compute=_record_of(self._teacher_compute),
             pretrained=self._job.pretrained,
             options=self._options,
             model_file_sha256=self._code,
@@ -190,6 +191,10 @@ class RunRecorder:
             skip_damaged=reading.skip_damaged,
             max_pixels=reading.max_pixels,
         )
+
+
+def _record_of(compute: Compute | None) -> ComputeRecord | None:
+    return None if compute is None else ComputeRecord(**dataclasses.asdict(compute))
 
 
 def _options(job: Job, ranks: int) -> TrainingOptions:

@@ -49,6 +49,7 @@ FACTS = RunFacts(
     threads=2,
     torch="2.14.1",
     compute=COMPUTE,
+    teacher_compute=COMPUTE,
 )
 REPORT = TrainingReport(
     model="lenet",
@@ -218,11 +219,11 @@ def test_a_run_of_an_older_release_still_opens(tmp_path: Path) -> None:
     compute = {"device": "cpu", "threads": 1, "arithmetic": "fp32", "channels_last": False,
                "paired_pools": True, "plain_first": False, "few_channels": True}  # fmt: skip
     data = {**written("run.json"), "compute": compute}
-    del data["freeze"], data["pretrained"]
+    del data["freeze"], data["pretrained"], data["teacher_compute"]
     (folder.path / "run.json").write_text(json.dumps(data))
     facts = folder.facts()
     assert facts.compute == Compute(device="cpu", threads=1, arithmetic="fp32", channels_last=False)
-    assert (facts.freeze, facts.pretrained) == (False, None)
+    assert (facts.freeze, facts.pretrained, facts.teacher_compute) == (False, None, None)
     folder.close()
 
 
