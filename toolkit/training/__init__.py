@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -168,6 +169,20 @@ class Job:
         )
 
 
+# the field of an EpochRecord, and the column of the epochs' table, that holds a metric's figure
+HELD_OUT: Mapping[Metric, str] = {
+    "accuracy": "val_accuracy",
+    "balanced-accuracy": "val_balanced_accuracy",
+    "macro-f1": "val_macro_f1",
+    "loss": "val_loss",
+}
+
+
+def rising(metric: Metric, figure: float | None) -> float | None:
+    """Return a metric's figure so that greater is better: a loss with its sign changed. None stays None."""
+    return -figure if metric == "loss" and figure is not None else figure
+
+
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
     """What one epoch came to, over all of its images; `rate` is its last learning rate.
@@ -199,12 +214,7 @@ class EpochRecord:
 
     def figure(self, metric: Metric) -> float | None:
         """Return the held-out figure of a metric, greater being better: a loss with its sign changed."""
-        return {
-            "accuracy": self.val_accuracy,
-            "balanced-accuracy": self.val_balanced_accuracy,
-            "macro-f1": self.val_macro_f1,
-            "loss": None if self.val_loss is None else -self.val_loss,
-        }[metric]
+        return rising(metric, getattr(self, HELD_OUT[metric]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,9 +24,10 @@ from toolkit.clusters import Demand, LostWorkError, Work, Workplace
 from toolkit.errors import CnnkitError, DivergedError
 from toolkit.figures import duration_text
 from toolkit.processes import stopped_as_by_ctrl_c
+from toolkit.recipes import Recipe
 from toolkit.schema import Magnitude
-from toolkit.training import TrainingReport
-from toolkit.training.record.folder import GOOD, unfinished_runs
+from toolkit.training import TrainingReport, recipes
+from toolkit.training.record.folder import FIRST_ATTEMPT, GOOD, unfinished_runs
 from toolkit.training.sending import ReadFiles, rooted
 
 T = TypeVar("T")
@@ -53,14 +54,15 @@ class CellResult:
     exit_status: int | None = None
     # the machine that it ran on; results of older releases lack it
     where: str | None = None
-    # of a search: the held-out figure after each epoch, up to the one at which the trial was given up
+    # of a search: the held-out figure after each epoch, up to the one at which the trial was given up;
+    # greater is better, so that a loss has its sign changed
     by_epoch: tuple[float, ...] = ()
 
     @property
     def sentence(self) -> str:
         """Say in a few words what the cell came to."""
         if self.status == "pruned":
-            return f"given up after epoch {len(self.by_epoch)}, at {self.by_epoch[-1]:.4f}"
+            return f"given up after epoch {len(self.by_epoch)}, at {abs(self.by_epoch[-1]):.4f}"
         if self.status == "diverged":
             return f"diverged after epoch {len(self.by_epoch)}: {self.error or 'it took a lower rate'}"
         if self.report is None:
@@ -113,7 +115,8 @@ def known_result(cell: Path) -> CellResult | None:
 class CellPlan:
     """What all cells of a sweep share: a model, arguments of `cnnkit train`, and where they run.
 
-    `read` returns what they read of this machine's files, for cells that run elsewhere.
+    `read` returns what they read of this machine's files, for cells that run elsewhere; `recipe_of`
+    the recipe that a cell of some values was planned with, None where none was.
     """
 
     model: str
@@ -122,6 +125,7 @@ class CellPlan:
     timeout_s: float | None = None
     read: Callable[[], ReadFiles] | None = None
     memory_bytes: int | None = None
+    recipe_of: Callable[[Mapping[str, str]], Recipe | None] | None = None
 
     def need(self, values: Mapping[str, str]) -> Demand:
         """Return what a cell asks a machine for: a CPU for each thread, a GPU where it computes on one."""
@@ -161,7 +165,10 @@ def run_cell(
         enough=None if trial is None else partial(_given_up, cell, trial),
     )
     result = _result_of(work, values, plan.place)
-    if trial is not None:
+    other = _unplanned(result, plan)
+    if other is not None:
+        result = replace(result, status="failed", report=None, error=other)
+    elif trial is not None:
         result = _judged(result, cell, trial)
     write_json(cell / _RESULT, schema.plain(result))
     return result
@@ -197,8 +204,9 @@ class TrialJudge(Protocol):
     def figure(self, epoch: Mapping[str, str]) -> float | None:
         """Return the figure of a row of the epochs' table, greater being better."""
 
-    def diverged(self, epoch: Mapping[str, str]) -> bool:
-        """Tell whether a row is of an attempt that says nothing of the trial's own values."""
+    @property
+    def first_alone(self) -> bool:
+        """Tell whether further attempts, at lower rates, say nothing of the trial's own values."""
 
     def gives_up(self, by_epoch: Sequence[float]) -> bool:
         """Tell whether figures so far are worse than its predecessors'."""
@@ -209,24 +217,41 @@ def _by_epoch(
 ) -> tuple[tuple[float, ...], Literal["pruned", "diverged"] | None]:
     """Return the figures of a cell's epochs up to where its trial ends early, and as what it does.
 
-    The epochs are judged one by one, however many came since the last look, and of a cell at work those alone
-    that the guard cannot take back: it changes nothing when that is.
+    The epochs are judged one by one, however many came since the last look: it changes nothing when that is.
+    Of a cell at work those alone count that the guard cannot take back, but where its first attempt alone
+    counts, all of which stays.
     """
     tables = sorted(cell.glob("*/runs/*/epochs.csv"))
+    if not tables:
+        return (), None
+    run = tables[-1].parent
+    rows, lowered = _first_attempt(run) if trial.first_alone else (_rows(run / "epochs.csv"), False)
+    lasting = len(rows) if ended or trial.first_alone else _lasting_epochs(run)
     found: list[float] = []
-    if tables:
-        last = None if ended else _lasting_epochs(tables[-1].parent)
-        with contextlib.suppress(OSError), tables[-1].open(newline="") as stream:
-            for row in csv.DictReader(stream):
-                if trial.diverged(row):  # no later epoch takes that back
-                    return tuple(found), "diverged"
-                figure = trial.figure(row)
-                if figure is None or (last is not None and len(found) >= last):
-                    break
-                found.append(figure)
-                if trial.gives_up(found):
-                    return tuple(found), "pruned"
-    return tuple(found), None
+    for row in rows[:lasting]:
+        figure = trial.figure(row)
+        if figure is None:
+            break
+        found.append(figure)
+        if trial.gives_up(found):
+            return tuple(found), "pruned"
+    return tuple(found), "diverged" if lowered else None
+
+
+def _first_attempt(run: Path) -> tuple[list[dict[str, str]], bool]:
+    """Return the epochs of a run's first attempt, also those that the guard took back, and whether it did."""
+    kept = run / FIRST_ATTEMPT
+    if kept.exists():
+        return _rows(kept), True
+    rows = _rows(run / "epochs.csv")
+    first = [row for row in rows if not int(row.get("attempt") or 0)]
+    return first, len(first) < len(rows)
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with contextlib.suppress(OSError), table.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+    return []
 
 
 def _lasting_epochs(run: Path) -> int:
@@ -267,6 +292,25 @@ def _result_of(work: Work, values: Mapping[str, str], place: Workplace) -> CellR
             report = schema.convert(TrainingReport, json.loads(ended.output), what="the report of a cell")
             return found(status="done", report=report)
     return found(status="failed", error=last_words(work.log, ended.status), exit_status=ended.status)
+
+
+def _unplanned(result: CellResult, plan: CellPlan) -> str | None:
+    """Say that a cell was trained by another recipe than was planned; None where it was not.
+
+    Each cell reads a recipe file anew, which may be edited while the sweep runs.
+    """
+    planned = plan.recipe_of(result.values) if plan.recipe_of and result.report else None
+    if planned is None or result.report is None:
+        return None
+    fields = (*recipes.settings(), "own_pixels")
+    now, then = ([getattr(recipe, name) for name in fields] for recipe in (result.report.settings, planned))
+    told = [f"{name} {a}, planned {b}" for name, a, b in zip(fields, now, then, strict=True) if a != b]
+    if not told:
+        return None
+    return (
+        "the recipe was edited while the sweep ran, and this cell was trained by the new one "
+        f"({'; '.join(told)}); put it back and --resume, or start another sweep"
+    )
 
 
 def _arguments(values: Mapping[str, str]) -> Iterator[str]:

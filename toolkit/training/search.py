@@ -21,7 +21,7 @@ from toolkit.errors import CnnkitError, needs_extra
 from toolkit.models import Recipe
 from toolkit.recipes import Metric
 from toolkit.schema import Count, Positive, Seed
-from toolkit.training import recipes
+from toolkit.training import HELD_OUT, recipes, rising
 from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, pruned, queue, run_cell
 
 if TYPE_CHECKING:
@@ -36,12 +36,6 @@ RATE = "lr"
 HALVING = 4
 # where trials are judged, in shares of the epochs
 _RUNGS = (1 / 9, 1 / 3)
-_COLUMNS: Mapping[Metric, str] = {
-    "accuracy": "val_accuracy",
-    "balanced-accuracy": "val_balanced_accuracy",
-    "macro-f1": "val_macro_f1",
-    "loss": "val_loss",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,32 +244,38 @@ Waiting = tuple[Callable[[], CellResult], bool]
 def run_search(
     cells: CellPlan, fixed: Mapping[str, str], plan: SearchPlan, folder: Path
 ) -> Iterator[tuple[CellResult, bool]]:
-    """Run the trials that have no good result yet; yield each in turn, and if it was there already."""
+    """Run the trials that have no good result yet; yield each in turn, and if it was there already.
+
+    A trial whose values an earlier one had is that one: the same training would end alike.
+    """
     with needs_extra("search"):
         import optuna
     optuna.logging.set_verbosity(logging.ERROR)
     results: list[CellResult] = []
     begun: list[Waiting] = []
+    draws: list[dict[str, str]] = []
 
     def take() -> tuple[CellResult, bool]:
-        # trials that ran along with those that judge them are judged here, to be what they would be alone
         result, known = begun[len(results)]
-        results.append(_Halving(plan, len(results), results).settled(result()))
+        results.append(result())
         return results[-1], known
 
     with queue(cells.place) as put:
 
         def begin(number: int) -> Waiting:
-            study = _study(plan, number, results[: plan.seen(number)])
-            trial = study.ask({one.word: one.distribution() for one in plan.ranges})
-            drawn = {one.word: one.text(trial.params[one.word]) for one in plan.ranges}
+            drawn = _drawn(plan, number, results[: plan.seen(number)])
+            draws.append(drawn)
+            earlier = draws.index(drawn)
             cell = folder / "cells" / f"{number:04d}_{cell_name(drawn)}"
-            known = known_result(cell)
+            known, judge = known_result(cell), _Halving(plan, number, results)
             if known is not None:
-                return lambda: known, True
+                return partial(judge.settled, known), True
+            if earlier < number:
+                return lambda: results[earlier], True
             label = ", ".join(f"{word} {value}" for word, value in drawn.items())
-            judge = _Halving(plan, number, results)
-            return put(partial(run_cell, cells, {**fixed, **drawn}, cell, label=label, trial=judge)), False
+            ended = put(partial(run_cell, cells, {**fixed, **drawn}, cell, label=label, trial=judge))
+            # trials that ran along with those that judge them are judged here, to be what they would be alone
+            return lambda: judge.settled(ended()), False
 
         for number in range(plan.trials):
             while len(results) < plan.seen(number):
@@ -283,6 +283,12 @@ def run_search(
             begun.append(begin(number))
         while len(results) < plan.trials:
             yield take()
+
+
+def _drawn(plan: SearchPlan, number: int, results: Sequence[CellResult]) -> dict[str, str]:
+    """Return the values of a trial, as text by word."""
+    trial = _study(plan, number, results).ask({one.word: one.distribution() for one in plan.ranges})
+    return {one.word: one.text(trial.params[one.word]) for one in plan.ranges}
 
 
 def _study(plan: SearchPlan, number: int, results: Sequence[CellResult]) -> optuna.Study:
@@ -328,14 +334,13 @@ class _Halving:
 
     def figure(self, epoch: Mapping[str, str]) -> float | None:
         """Return the metric's figure of a row of the epochs' table, the loss with its sign changed."""
-        text = epoch.get(_COLUMNS[self._plan.metric])
-        if not text:
-            return None
-        return -float(text) if self._plan.metric == "loss" else float(text)
+        text = epoch.get(HELD_OUT[self._plan.metric])
+        return rising(self._plan.metric, float(text)) if text else None
 
-    def diverged(self, epoch: Mapping[str, str]) -> bool:
-        """Tell whether a row is of a start at a lower rate than was drawn, where the rate is sought."""
-        return self._plan.seeks_rate and int(epoch.get("attempt") or 0) > 0
+    @property
+    def first_alone(self) -> bool:
+        """Tell whether the rate is sought: attempts after the first have a lower one than was drawn."""
+        return self._plan.seeks_rate
 
     def gives_up(self, by_epoch: Sequence[float]) -> bool:
         """Tell whether the trial ends at its newest epoch.
@@ -346,7 +351,9 @@ class _Halving:
         rung = len(by_epoch)
         if rung not in self._plan.rungs or len(self._results) < self._judges:
             return False
-        rivals = [one for one in self._results[: self._judges] if len(one.by_epoch) >= rung]
+        # what diverged is worse than every other, whatever it came to before
+        reached = [one for one in self._results[: self._judges] if len(one.by_epoch) >= rung]
+        rivals = [one for one in reached if one.status != "diverged"]
         better = sum(one.by_epoch[rung - 1] > by_epoch[-1] for one in rivals)
         gone_on = sum(len(one.by_epoch) > rung or one.status != "pruned" for one in rivals)
         return better > 0 and max(better, gone_on) >= (len(rivals) + 1) / HALVING

@@ -203,6 +203,8 @@ class Session:
                 f"the training diverged again ({where}: {divergence.what}) after {RETRIES} lower rates; "
                 f"{advice}"
             )
+        if self._recorder and not was.attempt:
+            self._recorder.keep_first_attempt(was.records)
         if afresh:
             fresh = fresh_network(self._job, self._prepared, attempt=was.attempt + 1)
             loop.restart(fresh.state_dict())

@@ -49,7 +49,7 @@ class Setting:
         """Say the figure, with its deviation over folds, and the options that tell it from the others."""
         named = " ".join(f"--{axis} {value}" for axis, value in self.values.items() if axis in varied)
         spread = ""
-        if len(self.figures) > 1:
+        if _FOLD in varied and len(self.figures) > 1:  # a search may have tried a setting twice
             spread = f" ± {statistics.stdev(self.figures):.4f} over {len(self.figures)} folds"
         what = "" if self.metric == "accuracy" else f"{self.metric.replace('-', ' ')} "
         return f"{what}{abs(self.mean):.4f}{spread}{f': {named}' if named else ''}"
@@ -171,18 +171,25 @@ class Table:
             draw_overlay(files["curves"], done, f"{self.model}: {len(done)} of {len(self.results)} cells")
         if self.metric is not None:
             files["history"] = self.folder / "history.png"
-            metric = self.metric
-            best = [None if r.status == "diverged" else max(r.by_epoch, default=None) for r in self.results]
-            found = [
-                r.report.figure(metric) if r.report else figure
-                for r, figure in zip(self.results, best, strict=True)
-            ]
             given_up = [r.status == "pruned" for r in self.results]
-            draw_search(files["history"], found, given_up, f"{self.model}: {self.metric} by trial")
+            title = f"{self.model}: {self.metric} by trial"
+            draw_search(files["history"], self.history(), given_up, title, falls=self.metric == "loss")
         elif len(self.varied) == 2 and done:
             files["heat_map"] = self.folder / "heat_map.png"
             self._draw_heat_map(files["heat_map"])
         return files
+
+    def history(self) -> list[float | None]:
+        """Return what each trial of a search came to, as people read it; None for one that diverged."""
+        return [
+            None if figure is None else abs(figure)  # a loss has its sign changed
+            for figure in (self._figure(result) for result in self.results)
+        ]
+
+    def _figure(self, result: CellResult) -> float | None:
+        if result.report:
+            return result.report.figure(self._compared)
+        return None if result.status == "diverged" else max(result.by_epoch, default=None)
 
     def _draw_heat_map(self, path: Path) -> None:
         (down, row_values), (across, column_values) = self.varied.items()

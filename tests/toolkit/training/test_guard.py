@@ -336,6 +336,8 @@ def test_a_better_epoch_that_is_undone_is_not_what_is_kept(
     assert kept.metrics is not None
     assert kept.metrics.val_accuracy == 0.9
     assert kept.sha256 == outcome.checkpoint.passport.sha256
+    # a head, and the third epoch, too: a search judges by it
+    assert len((outcome.folder / "first-attempt.csv").read_text().splitlines()) == 4
     assert not list(outcome.folder.glob("good.*"))
 
 

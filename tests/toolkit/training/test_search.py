@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
@@ -18,6 +19,7 @@ from toolkit.splits import Fold
 from toolkit.training import TrainingReport
 from toolkit.training import search as searching
 from toolkit.training.cells import CellPlan, CellResult, TrialJudge, _given_up, _judged
+from toolkit.training.record.charts import best_so_far
 from toolkit.training.search import SearchPlan, SearchRange, plan_search, run_search
 from toolkit.training.sweep import sweep
 from toolkit.training.table import Table
@@ -232,6 +234,25 @@ def test_folds_of_one_setting_are_compared_as_one(tmp_path: Path) -> None:
     assert table.best is not None
     assert table.best.sentence(table.varied) == "0.7750 ± 0.0354 over 2 folds: --lr 0.2"
     assert table.to_json()["best"] == {"lr": "0.2"}
+    # a search that drew a setting twice has no folds of it
+    twice = [replace(results[2], values={"lr": "0.2"})] * 2
+    drawn = Table(model="lenet", folder=tmp_path, axes={"lr": ("0.1", "0.2")}, results=tuple(twice))
+    assert drawn.best is not None
+    assert drawn.best.sentence(drawn.varied) == "0.7500: --lr 0.2"
+
+
+def test_a_loss_is_shown_as_it_is_and_the_best_is_the_least(tmp_path: Path) -> None:
+    poor = CellResult(values={"lr": "0"}, status="pruned", wall_s=1.0, by_epoch=(-2.5, -1.5))
+    assert poor.sentence == "given up after epoch 2, at 1.5000"
+    report = reported({"val_loss": 0.5}, metric="loss")
+    good = CellResult(values={"lr": "1"}, status="done", wall_s=1.0, report=report)
+    wild = CellResult(values={"lr": "9"}, status="diverged", wall_s=1.0, by_epoch=(-9.0,))
+    axes = {"lr": ("0", "1", "9")}
+    table = Table(model="lenet", folder=tmp_path, axes=axes, results=(poor, good, wild), metric="loss")
+    assert table.history() == [1.5, 0.5, None]
+    values = np.array([np.nan, 2.0, 3.0, 1.0])
+    assert best_so_far(values, falls=True).tolist() == [np.inf, 2.0, 2.0, 1.0]
+    assert best_so_far(values, falls=False).tolist() == [-np.inf, 2.0, 3.0, 3.0]
 
 
 def table_of(folder: Path, *reports: TrainingReport) -> Table:
@@ -274,6 +295,52 @@ def test_trials_that_run_along_are_judged_by_those_that_would_have_come_before(t
     results.append(good)
     assert beside.settled(poor) == alone.settled(poor)
     assert beside.settled(trial(0.91)).status == "done"
+
+
+def test_what_diverged_is_no_rival_of_later_trials() -> None:
+    wild = CellResult(values={}, status="diverged", wall_s=1.0, by_epoch=(0.9,) * 9)
+    steady, better = (replace(wild, status="done", by_epoch=(figure,) * 9) for figure in (0.5, 0.6))
+    assert not searching._Halving(plan(), 2, [wild, steady]).gives_up(better.by_epoch[:1])
+    assert searching._Halving(plan(), 2, [better, steady]).gives_up(steady.by_epoch[:1])
+
+
+def test_where_the_rate_is_sought_a_trial_is_judged_by_its_first_attempt_seen_in_time_or_late(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "lenet" / "runs" / "1"
+    folder.mkdir(parents=True)
+    good = CellResult(values={}, status="done", wall_s=1.0, by_epoch=(0.9,) * 9)
+    judge = searching._Halving(plan(), 1, [good])
+    (folder / "epochs.csv").write_text("attempt,val_accuracy\n0,0.1\n")
+    assert _given_up(tmp_path, judge)  # there is no good epoch to go back to
+    fixed = plan(lr=("9",), batch=("1", "2"))
+    assert not _given_up(tmp_path, searching._Halving(fixed, 1, [good]))  # which the guard may take back
+    ended = CellResult(values={}, status="done", wall_s=1.0)
+    in_time = _judged(ended, tmp_path, judge)
+    assert (in_time.status, in_time.by_epoch) == ("pruned", (0.1,))
+    (folder / "first-attempt.csv").write_text("attempt,val_accuracy\n0,0.1\n0,0.1\n")
+    (folder / "epochs.csv").write_text("attempt,val_accuracy\n1,0.8\n")
+    assert _judged(ended, tmp_path, judge) == in_time
+    (folder / "first-attempt.csv").write_text("attempt,val_accuracy\n0,0.9\n0,0.9\n")
+    assert _judged(ended, tmp_path, judge).status == "diverged"
+
+
+def test_a_draw_that_comes_again_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.clear()
+    few = (SearchRange(word="lr", choices=("0.1", "0.3")), SearchRange(word="batch", choices=("32", "64")))
+    bowl = Bowl()
+    results = run(replace(plan(), ranges=few), tmp_path, bowl, monkeypatch)
+    assert len(results) == 12
+    trained = {tuple(values.items()) for values in bowl.trained}
+    assert len(bowl.trained) == len(trained) <= 4
+    first: dict[tuple[tuple[str, str], ...], CellResult] = {}
+    for one in results:
+        assert first.setdefault(tuple(one.values.items()), one) == one
+    again = Bowl()
+    assert run(replace(plan(), ranges=few), tmp_path, again, monkeypatch) == results
+    assert not again.trained
 
 
 def test_a_trial_that_diverged_is_the_worst_and_no_failure_of_its_search(tmp_path: Path) -> None:
@@ -319,11 +386,10 @@ def test_a_trial_that_diverged_is_the_worst_and_no_failure_of_its_search(tmp_pat
 class Falls:
     """Gives up what falls below a half."""
 
+    first_alone = False
+
     def figure(self, epoch: Mapping[str, str]) -> float | None:
         return float(epoch["val_accuracy"])
-
-    def diverged(self, epoch: Mapping[str, str]) -> bool:
-        return False
 
     def gives_up(self, by_epoch: Sequence[float]) -> bool:
         return by_epoch[-1] < 0.5

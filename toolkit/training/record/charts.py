@@ -173,8 +173,18 @@ def draw_heat_map(
 
 
 @_with_matplotlib
-def draw_search(path: Path, figures: Sequence[float | None], given_up: Sequence[bool], title: str) -> None:
-    """Draw a search's figures trial by trial, those given up hollow, and the best so far as a line."""
+def draw_search(
+    path: Path,
+    figures: Sequence[float | None],
+    given_up: Sequence[bool],
+    title: str,
+    *,
+    falls: bool = False,
+) -> None:
+    """Draw a search's figures trial by trial, those given up hollow, and the best so far as a line.
+
+    `falls` tells that less is better.
+    """
     numbers = np.arange(1, len(figures) + 1)
     values = np.array([np.nan if figure is None else figure for figure in figures])
     pruned = np.array(given_up)
@@ -182,20 +192,28 @@ def draw_search(path: Path, figures: Sequence[float | None], given_up: Sequence[
     axes = figure.subplots()
     axes.plot(numbers[~pruned], values[~pruned], "o", ms=5, color=_TRAIN, label="trained to its end")
     axes.plot(numbers[pruned], values[pruned], "o", ms=5, mfc="none", color=_TRAIN, label="given up")
-    whole = np.where(pruned | np.isnan(values), -np.inf, values)
-    best = np.maximum.accumulate(whole)
+    best = best_so_far(np.where(pruned, np.nan, values), falls=falls)
     axes.plot(numbers[np.isfinite(best)], best[np.isfinite(best)], color=_VALIDATION, label="best so far")
     _dress(axes, "on held-out images")
     axes.set(xlabel="trial", title=title)
     _save(figure, path)
 
 
+def best_so_far(values: NDArray[np.float64], *, falls: bool) -> NDArray[np.float64]:
+    """Return the best of the values up to each, the least where less is better; none of them is NaN's.
+
+    It is infinite before the first one.
+    """
+    worst, best = (np.inf, np.minimum) if falls else (-np.inf, np.maximum)
+    found: NDArray[np.float64] = best.accumulate(np.where(np.isnan(values), worst, values))
+    return found
+
+
+@_with_matplotlib
 def draw_rates(
     path: Path, rates: Sequence[float], losses: Sequence[float], suggested: float | None, title: str
-) -> bool:
-    """Draw the loss against the rate, with what is suggested; tell whether there is matplotlib to draw it."""
-    if lacks("matplotlib"):
-        return False
+) -> None:
+    """Draw the loss against the rate, with what is suggested."""
     figure = _figure(7.2, 4.2)
     axes = figure.subplots()
     axes.plot(rates, losses, color=_TRAIN)

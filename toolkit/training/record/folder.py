@@ -14,12 +14,17 @@ from typing import IO
 from toolkit import schema
 from toolkit.artifacts import write_json
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
+from toolkit.listings.records import SUFFIX
 from toolkit.locking import lock
 from toolkit.training import TrainingReport
 from toolkit.training.record.facts import RunFacts, differences
 
 # the state at the end of the last good epoch
 GOOD = "good.state"
+# the epochs of a run's first attempt, where the guard went back or started afresh
+FIRST_ATTEMPT = "first-attempt.csv"
+# of pictures of one's own: what each was used for, and what was left out
+PICTURES, LEFT_OUT = f"pictures{SUFFIX}", "left-out.txt"
 _FACTS, _REPORT, _LOCK = "run.json", "report.json", "run.lock"
 # held beside the runs while other machines train in one of them, whose own lock is there
 _AWAY = "elsewhere.lock"
@@ -85,7 +90,7 @@ class RunFolder:
 
     def abandon(self) -> None:
         """Remove the folder of a start that failed, if the run never came to keep anything."""
-        if {found.name for found in self.path.iterdir()} - {_FACTS, _LOCK}:
+        if {found.name for found in self.path.iterdir()} - {_FACTS, _LOCK, PICTURES, LEFT_OUT}:
             return
         self.close()
         shutil.rmtree(self.path)

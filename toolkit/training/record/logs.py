@@ -15,14 +15,14 @@ from toolkit.training.record import lacks
 CSV, TENSORBOARD = "epochs.csv", "tensorboard"
 
 
-def write_csv(folder: Path, records: Sequence[EpochRecord]) -> None:
+def write_csv(folder: Path, records: Sequence[EpochRecord], name: str = CSV) -> None:
     """Write all epochs so far; whole, so that a resumed run leaves no row twice."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in dataclasses.fields(EpochRecord)], lineterminator="\n")
     writer.writeheader()
     for record in records:
         writer.writerow(dataclasses.asdict(record))
-    write_bytes(folder / CSV, text.getvalue().encode())
+    write_bytes(folder / name, text.getvalue().encode())
 
 
 def write_tensorboard(folder: Path, records: Sequence[EpochRecord]) -> None:

@@ -21,7 +21,7 @@ from toolkit.training.data.prepare import PreparedData
 from toolkit.training.process import usage as gauges
 from toolkit.training.progress import Progress
 from toolkit.training.record.charts import draw_confusion, draw_curves
-from toolkit.training.record.folder import RunFolder
+from toolkit.training.record.folder import FIRST_ATTEMPT, RunFolder
 from toolkit.training.record.logs import write_csv, write_tensorboard
 from toolkit.training.scoring import Score
 from toolkit.transfer import pretrained_hash
@@ -60,6 +60,10 @@ class RunRecorder:
             _give_name(last, self._folder.path / _BEST)
         write_csv(self._folder.path, records)
         write_tensorboard(self._folder.path, records)
+
+    def keep_first_attempt(self, records: list[EpochRecord]) -> None:
+        """Keep the epochs of a run's first attempt, some of which are undone: a search judges by them."""
+        write_csv(self._folder.path, records, FIRST_ATTEMPT)
 
     def hold_best(self) -> None:
         """Remember the best checkpoint of now: later epochs may be undone, however well they scored."""
