@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from toolkit.datasets import Split, split_off
+from toolkit.datasets import Dataset, Split, split_off
 from toolkit.errors import CnnkitError
 
 MOST_FOLDS = 100
@@ -54,6 +54,20 @@ class Fold:
                 "take fewer folds"
             )
         return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
+
+
+def folded_together(data: Dataset) -> Dataset:
+    """Return a data set whose named validation part is in what is folded, as its training part is."""
+    if data.validation is None:
+        return data
+    parts = (data.train, data.validation)
+    joined = replace(
+        data.train,
+        images=np.concatenate([np.asarray(one.images) for one in parts]),
+        labels=np.concatenate([one.labels for one in parts]),
+        members=tuple(member for one in parts for member in one.members or ()) or None,
+    )
+    return replace(data, train=joined, validation=None)
 
 
 def held_out(

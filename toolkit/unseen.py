@@ -18,7 +18,7 @@ from toolkit.listings import Listing
 from toolkit.listings.parts import Member, fingerprint, tested_of
 from toolkit.listings.records import Record
 from toolkit.passports import Passport, TrainingOptions
-from toolkit.splits import evenly, held_out
+from toolkit.splits import evenly, folded_together, held_out
 from toolkit.telling import Step, counter, unwatched
 from toolkit.trained_on import Met, as_trained, is_own, met_data, noted
 
@@ -257,6 +257,8 @@ def _held_out(data: Dataset, passport: Passport, images: int, seed: int, *, list
     alone = not listed and not known.named
     asked = (passport.options if alone else None) or TrainingOptions(dataset=known.name)
     fraction = passport.recipe.validation_fraction if passport.recipe and not known.halved else 0.0
+    if asked.fold is not None:
+        data = folded_together(data)
     pool = evenly(data.train, asked.images) if asked.images else data.train
     rest, held = held_out(pool, data.validation, fold=asked.fold, fraction=fraction)
     then = held is not None and alone

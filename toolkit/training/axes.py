@@ -35,15 +35,16 @@ def axes() -> Mapping[str, FieldSpec | None]:
 def axis_values(word: str, values: Iterable[Any]) -> tuple[str, ...]:
     """Return the values of an axis as text, each once. Raises CnnkitError for what the option cannot be."""
     setting = axes()[word]
-    texts = []
+    texts: dict[Any, str] = {}
     for value in values:
         text = str(value).strip()
         read = setting.parse(text) if setting else text
         # a switch, an absent value and a whole number, 1e3, have several spellings, which are one cell
-        texts.append(str(read).lower() if isinstance(read, bool | int | None) else text)
+        spelling = str(read).lower() if isinstance(read, bool | int | None) else text
+        texts.setdefault(read, spelling)  # 0.1 and 0.10 are one value, called as it was typed first
     if not texts:
         raise CnnkitError(f"axis {word} has no values")
-    return tuple(dict.fromkeys(texts))
+    return tuple(texts.values())
 
 
 def named_axis(name: str, values: Any) -> tuple[str, tuple[str, ...]]:

@@ -146,7 +146,23 @@ def find_rate(
         raise CnnkitError(
             "--find-lr tries rates in one process; leave out --ranks, and start without torchrun"
         )
-    return run(make_job(model, dataset=dataset, recipe=recipe, root=root, **fields), watcher)
+    job = make_job(model, dataset=dataset, recipe=recipe, root=root, **fields)
+    _refuse_options_of_runs(job)
+    return run(job, watcher)
+
+
+def _refuse_options_of_runs(job: Job) -> None:
+    """Raise CnnkitError for options that only a training has which is kept, resumed and tested."""
+    typed = {
+        "--resume": job.resume,
+        "--flip-test": job.flip_test,
+        "--stall-limit": job.stall_limit_s is not None,
+        "--save-every": job.save_every_s != Job.save_every_s,
+        "--sync-batch-norm": job.sync_batch_norm,
+    }
+    for option, given in typed.items():
+        if given:
+            raise CnnkitError(f"--find-lr trains nothing that {option} would change; leave out {option}")
 
 
 def make_job(
@@ -176,13 +192,14 @@ def make_job(
     if "size" in chosen:
         chosen["size"] = (chosen["size"],) * 2
     typed = [recipes.settings()[name].word for name, given in changes.items() if given is not None]
-    insist_that_all_is_heeded(typed, teacher=chosen.get("teacher"), freeze=chosen.get("freeze", False))
     pretrained = starting_weights(spec, chosen.get("pretrained"))
     if pretrained is not None:
         chosen["pretrained"] = pretrained
+    made = recipes.override(find_recipe(spec, recipe, pretrained), changes)
+    insist_that_all_is_heeded(made, typed, teacher=chosen.get("teacher"), freeze=chosen.get("freeze", False))
     return Job(
         model=spec,
-        recipe=recipes.override(find_recipe(spec, recipe, pretrained), changes),
+        recipe=made,
         root=artifacts_root(Path(root) if root else None),
         dataset=dataset,
         model_file=code,
@@ -191,9 +208,9 @@ def make_job(
 
 
 def find_recipe(spec: ModelSpec, named: str, pretrained: str | None) -> Recipe:
-    """Return a recipe as recipes.find; the one for fine-tuning is the default where there are weights."""
-    usual = named == "default" and pretrained is not None
-    return recipes.find(spec, FINETUNE if usual else named)
+    """Return a recipe as recipes.find; where there are weights the one for fine-tuning is the usual one."""
+    usual = "default" if pretrained is None else FINETUNE
+    return recipes.find(spec, usual if named == "default" else named, usual=usual)
 
 
 def starting_weights(spec: ModelSpec, pretrained: str | None) -> str | None:
@@ -209,13 +226,23 @@ def starting_weights(spec: ModelSpec, pretrained: str | None) -> str | None:
     return str(found)
 
 
-def insist_that_all_is_heeded(typed: Collection[str], *, teacher: str | None, freeze: bool) -> None:
-    """Raise CnnkitError for options of a recipe, by their words, that nothing would heed as things are."""
-    words = [word for word in typed if word.startswith("teacher-")]
+def insist_that_all_is_heeded(
+    recipe: Recipe, typed: Collection[str], *, teacher: str | None, freeze: bool
+) -> None:
+    """Raise CnnkitError for fields, typed by their words or in a recipe file, that nothing would heed."""
+    recipes.insist_that_fields_are_heeded(recipe, typed)
+    changed = [recipes.settings()[name].word for name in recipe.changed]
+    words = [word for word in (*typed, *changed) if word.startswith("teacher-")]
     if words and teacher is None:
         raise CnnkitError(f"--{words[0]} needs --teacher MODEL: without it the labels alone are learned from")
-    if "unfreeze-at" in typed and not freeze:
+    thaws = "unfreeze-at" in typed or recipe.unfreeze_at is not None
+    if thaws and not freeze:
         raise CnnkitError(recipes.NOTHING_THAWS)
+    decays = "layer-decay" in typed or ("layer-decay" in changed and recipe.layer_decay != 1)
+    if decays and freeze and not thaws:
+        raise CnnkitError(
+            "--layer-decay with --freeze needs --unfreeze-at N: the head alone learns, at the whole rate"
+        )
     if teacher is not None and freeze:
         raise CnnkitError("--teacher and --freeze do not go together: a frozen body has nothing to be taught")
 

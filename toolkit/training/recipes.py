@@ -5,11 +5,12 @@ Imports no torch, so that the command line can be made from the fields of a reci
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,25 @@ from toolkit.models import ModelSpec, Recipe
 from toolkit.recipes import About
 
 NOTHING_THAWS = "--unfreeze-at needs --freeze: without it all layers learn from the start"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldNeed:
+    """What a field does nothing without: another `field`, with which `met` is true, as by what is `typed`."""
+
+    field: str
+    met: Callable[[Recipe], bool]
+    typed: str
+
+
+_STEPS = FieldNeed(field="schedule", met=lambda recipe: recipe.schedule == "step", typed="--schedule step")
+_NEEDS: Mapping[str, FieldNeed] = {
+    "step_epochs": _STEPS,
+    "step_gamma": _STEPS,
+    "randaugment_level": FieldNeed(
+        field="randaugment", met=lambda recipe: recipe.randaugment > 0, typed="--randaugment 2"
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +115,9 @@ class FieldSpec:
             return self.kind(given)
         if isinstance(given, bool):
             raise ValueError
+        if self.kind is int:
+            with contextlib.suppress(ValueError):  # a float would round a number of more than 53 bits
+                return int(text)
         number = float(text)
         if not math.isfinite(number) or (self.kind is int and number != int(number)):
             raise ValueError
@@ -137,8 +160,8 @@ def settings() -> Mapping[str, FieldSpec]:
     return settings_of(Recipe)
 
 
-def find(spec: ModelSpec, named: str) -> Recipe:
-    """Return the recipe of a name, or of a TOML file: its fields over those of its `base` (default).
+def find(spec: ModelSpec, named: str, *, usual: str = "default") -> Recipe:
+    """Return the recipe of a name, or of a TOML file: its fields over those of its `base`, else the `usual`.
 
     Raises NotFoundError and CnnkitError in words.
     """
@@ -151,9 +174,12 @@ def find(spec: ModelSpec, named: str) -> Recipe:
         raise NotFoundError(f"recipe file {path} cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CnnkitError(f"{path} is no TOML file: {error}") from None
-    base = spec.recipe(str(data.pop("base", "default")))
+    base = spec.recipe(str(data.pop("base", usual)))
     try:
-        return dataclasses.replace(override(base, data), name=path.stem, source=path.name)
+        recipe = override(base, data)
+        for word in data:
+            insist_that_fields_are_heeded(recipe, [word])
+        return dataclasses.replace(recipe, name=path.stem, source=path.name)
     except CnnkitError as error:
         raise type(error)(f"{path}: {error}") from None
 
@@ -225,6 +251,19 @@ def _check_cycles(recipe: Recipe) -> None:
         )
     if recipe.unfreeze_at is not None:
         raise CnnkitError("--unfreeze-at begins the schedule anew by itself: leave out --cycles")
+
+
+def insist_that_fields_are_heeded(recipe: Recipe, typed: Collection[str]) -> None:
+    """Raise CnnkitError for a typed field, by name or word, that does nothing as another one is.
+
+    Where that other one is typed, too, they are combined by somebody who varies both.
+    """
+    names = [word.replace("-", "_") for word in typed]
+    for name in names:
+        need = _NEEDS.get(name)
+        if need is not None and need.field not in names and not need.met(recipe):
+            now = f"{need.field} is {getattr(recipe, need.field)}"
+            raise CnnkitError(f"{settings()[name].word} does nothing while {now}: {need.typed}")
 
 
 def summary(recipe: Recipe) -> str:

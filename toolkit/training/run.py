@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from toolkit.artifacts import check_name
 from toolkit.checkpoints import tool_versions
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.machine.cpu import cpu, usual_threads
 from toolkit.models import FINETUNE
 from toolkit.opening import require_torch
@@ -99,17 +99,28 @@ def _tell_of_the_start(job: Job, watcher: Watcher) -> None:
             f"{job.model.name} starts from scratch; --pretrained starts from its published weights where "
             "this machine's cache holds them, --pretrained FILE from a file"
         )
-    recipe = job.recipe
-    if recipe.name == FINETUNE and FINETUNE not in job.model.recipes and "lr" not in recipe.changed:
+    if _is_at_a_tenth(job):
         watcher.say(
             f"{job.model.name} has no recipe of its own for trained weights: its default one at a tenth of "
-            f"the rate, {recipe.lr:g}; --lr takes another"
+            f"the rate, {job.recipe.lr:g}; --lr takes another"
         )
     if job.freeze and not job.pretrained:
         watcher.say(
             "note: --freeze without --pretrained keeps random weights in all layers but the last; "
             "--pretrained FILE starts from trained ones"
         )
+
+
+def _is_at_a_tenth(job: Job) -> bool:
+    """Tell whether the rate is a tenth of the default recipe's, as it is for trained weights, unasked."""
+    recipe = job.recipe
+    if FINETUNE in job.model.recipes or "lr" in recipe.changed:
+        return False
+    if job.pretrained is None or not recipe.source.endswith(".toml"):
+        return recipe.name == FINETUNE
+    with contextlib.suppress(NotFoundError):  # a network of one's own may have no default recipe
+        return recipe.lr == job.model.recipe(FINETUNE).lr
+    return False
 
 
 @contextlib.contextmanager

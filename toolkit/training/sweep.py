@@ -6,7 +6,7 @@ A cell that fails, runs out of memory or hangs costs that cell; the others go on
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from toolkit import schema, zoo
 from toolkit.artifacts import CHECKPOINT, artifact_name, artifacts_root, hash_file, write_json
-from toolkit.clusters import DEFAULT_CLUSTER, Demand, Workplace, cluster_of
+from toolkit.clusters import DEFAULT_CLUSTER, Cluster, Demand, Workplace, cluster_of
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.datasets import dataset_of, dataset_words
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, needs_extra
@@ -24,7 +24,7 @@ from toolkit.models import Recipe
 from toolkit.schema import Positive
 from toolkit.splits import Fold
 from toolkit.telling import Tell, silent
-from toolkit.training import jobs
+from toolkit.training import jobs, recipes
 from toolkit.training.axes import named_axis
 from toolkit.training.cells import CellPlan, CellResult, cell_names, known_result, queue, run_cell
 from toolkit.training.record.folder import dated_folder, locked
@@ -83,7 +83,16 @@ class SweepPlan:
             timeout_s=timeout_s,
             read=read,
             memory_bytes=memory_bytes,
+            recipe_of=self.recipe_of,
         )
+
+    def recipe_of(self, values: Mapping[str, str]) -> Recipe | None:
+        """Return the recipe that a cell of these values is trained by; None where the plan has none of it."""
+        recipe = self.recipes.get(values.get("recipe", "default"))
+        if recipe is None:
+            return None
+        fields = {setting.word for setting in recipes.settings().values()}
+        return recipes.override(recipe, {word: text for word, text in values.items() if word in fields})
 
     def cells(self) -> list[dict[str, str]]:
         """Return every combination of the axes' values, the last axis changing fastest."""
@@ -130,6 +139,7 @@ def sweep(
     arguments.
     """
     cluster, address = cluster_of(on)
+    _refuse_memory(cluster, cell_memory_bytes)
     for word, value in (("pretrained", pretrained), ("freeze", freeze), ("teacher", teacher)):
         if not isinstance(value, str | bool | None):
             raise CnnkitError(f"{word} is one for all cells of a sweep, and cannot be {value!r}")
@@ -137,15 +147,16 @@ def sweep(
     fixed = tuple(part for word, value in wanted.items() if value is not None for part in (word, str(value)))
     columns = varied.get("columns")
     fixed += _read_by({name: varied.pop(name) for name in _READING if name in varied})
-    if folds is not None:
-        varied = {**varied, "fold": [f"{number}/{folds}" for number in range(1, folds + 1)]}
+    varied = _with_folds(varied, folds)
     chosen = dict(named_axis(word, values) for word, values in varied.items())
     for text in chosen.get("fold", ()):
         Fold.parse(text)
     spec = zoo.model(model, model_file=Path(model_file) if model_file else None)
     typed_words = [word for word, texts in chosen.items() if texts != ("none",)]
-    jobs.insist_that_all_is_heeded(typed_words, teacher=teacher, freeze=freeze)
     pretrained = jobs.starting_weights(spec, pretrained)
+    found = {name: jobs.find_recipe(spec, name, pretrained) for name in chosen.get("recipe", ("default",))}
+    for recipe in found.values():
+        jobs.insist_that_all_is_heeded(recipe, (*typed_words, *over), teacher=teacher, freeze=freeze)
     artifacts = artifacts_root(Path(root) if root else None)
     fixed += _starting_with(pretrained, freeze=freeze, teacher=teacher, artifacts=artifacts)
     # what would fail in every cell is told before the first one starts
@@ -155,7 +166,6 @@ def sweep(
             f"{spec.name} has no data set of its own; add `--dataset {'|'.join(dataset_words())}`"
         )
     dataset_of(named)
-    found = {name: jobs.find_recipe(spec, name, pretrained) for name in chosen.get("recipe", ("default",))}
     devices = chosen.get("device", ("cpu",))
     if cluster.address is None:
         _insist_on_a_device(devices)
@@ -165,7 +175,11 @@ def sweep(
     looked = _search(search, over, next(iter(found.values())), chosen, seed=search_seed, ahead=search_ahead)
     varying = (part for word, texts in chosen.items() for text in texts for part in (f"--{word}", text))
     typed = (*fixed, *varying)
-    hashes = {name: hash_file(path) for name, path in named_files(typed).items() if name not in found}
+    hashes = {
+        name: hash_file(path)
+        for name, path in named_files((*typed, *_weights_of(found.values()))).items()
+        if name not in found
+    }
     plan = SweepPlan(
         model=model, axes=chosen, fixed=fixed, recipes=found, hashes=hashes, threads=threads, search=looked
     )
@@ -194,6 +208,30 @@ def sweep(
     if plan.search is not None:
         table = replace(table, metric=plan.search.metric)
     return replace(table, files=table.write())
+
+
+def _refuse_memory(cluster: Cluster, cell_memory_bytes: int | None) -> None:
+    """Raise CnnkitError for memory that is asked of machines, where cells run on this one."""
+    if cell_memory_bytes is not None and cluster.address is None:
+        raise CnnkitError(
+            "--cell-memory goes with --on CLUSTER: it is what a machine of one must have for a cell; leave "
+            "it out to run cells here"
+        )
+
+
+def _with_folds(varied: Mapping[str, Any], folds: int | None) -> dict[str, Any]:
+    """Return what is varied, folds of a count, too. Raises CnnkitError where a fold is named beside them."""
+    if folds is None:
+        return dict(varied)
+    if varied.get("fold") is not None:
+        raise CnnkitError(f"--folds {folds} varies the fold, and --fold names one: leave one of them out")
+    return {**varied, "fold": [f"{number}/{folds}" for number in range(1, folds + 1)]}
+
+
+def _weights_of(found: Iterable[Recipe]) -> tuple[str, ...]:
+    """Return the class weights that recipes name, as they are typed: files may be among them."""
+    named = (recipe.class_weights for recipe in found)
+    return tuple(part for weights in named if weights for part in ("--class-weights", weights))
 
 
 def insist_on_one_format(place: Workplace, typed: Sequence[str]) -> None:
@@ -249,6 +287,9 @@ def _search(
     if trials is None:
         if over:
             raise CnnkitError("--over goes with --search N; without it, give the values: --lr 0.1,0.9")
+        for option, given in (("--search-seed", seed), ("--search-ahead", ahead)):
+            if given:
+                raise CnnkitError(f"{option} goes with --search N; without it, nothing is drawn")
         return None
     with needs_extra("search"):
         import optuna  # noqa: F401  (only to name the extra when it is missing)

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError
 from toolkit.training import Watcher
 from toolkit.training.axes import axes
-from toolkit.training.jobs import make_job, options, train
+from toolkit.training.jobs import find_rate, make_job, options, train
 from toolkit.training.recipes import settings
 from toolkit.training.sweep import sweep
 
@@ -46,6 +46,7 @@ def test_an_option_has_its_own_name_and_the_command_lines_word(
     assert (job.arithmetic, job.save_every_s, job.stall_limit_s) == ("bf16", 3.0, 60.0)
     assert (job.size, job.images, job.freeze, job.data_dir) == ((32, 32), None, True, tmp_path)
     assert make_job("lenet", workers=2).loader == "torch"
+    assert make_job("lenet", seed=str(2**53 + 1)).seed == 2**53 + 1  # a float has no such number
     monkeypatch.setenv("CNNKIT_ARTIFACTS", "elsewhere")
     assert make_job("lenet").root == Path("elsewhere")
 
@@ -64,6 +65,9 @@ def test_an_option_has_its_own_name_and_the_command_lines_word(
         ({"data_dir": 3}, CnnkitError, "option data-dir: 3 is no path$"),
         ({"loader": "memory", "workers": 2}, CnnkitError, "--workers belong to --loader torch"),
         ({"recipe": "defualt"}, NotFoundError, "Did you mean 'default'"),
+        ({"step_gamma": 0.1}, CnnkitError, "^step-gamma does nothing while schedule is .*: --schedule step$"),
+        ({"randaugment_level": 5}, CnnkitError, "does nothing while randaugment is 0: --randaugment 2$"),
+        ({"freeze": True, "layer_decay": 0.7}, CnnkitError, "--layer-decay with --freeze needs --unfree"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
@@ -71,6 +75,31 @@ def test_what_cannot_be_is_refused_in_one_line(
 ) -> None:
     with pytest.raises(error, match=words):
         make_job("lenet", **fields)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"resume": True}, {"flip_test": True}, {"stall_limit": 60}, {"save_every": 3}]
+)
+def test_what_finding_a_rate_does_not_heed_is_refused(fields: dict[str, Any], tmp_path: Path) -> None:
+    (word,) = (name.replace("_", "-") for name in fields)
+    with pytest.raises(CnnkitError, match=f"^--find-lr trains nothing that --{word} would change; leave out"):
+        find_rate("lenet", root=tmp_path, **fields)
+
+
+def test_fields_that_are_varied_together_need_not_be_heeded_by_each(tmp_path: Path) -> None:
+    job = make_job("lenet", root=tmp_path, randaugment=0, randaugment_level=5)
+    assert job.recipe.randaugment_level == 5
+    thawing = make_job("lenet", root=tmp_path, freeze=True, unfreeze_at=1, layer_decay=0.7)
+    assert thawing.recipe.layer_decay == 0.7
+
+
+def test_a_recipe_file_that_is_for_a_teacher_needs_one(tmp_path: Path) -> None:
+    file = tmp_path / "taught.toml"
+    file.write_text("teacher-share = 0.5\n")
+    with pytest.raises(CnnkitError, match="--teacher-share needs --teacher MODEL"):
+        make_job("lenet", recipe=str(file), root=tmp_path)
+    with pytest.raises(CnnkitError, match="--teacher-share needs --teacher MODEL"):
+        sweep("lenet", recipe=[str(file)], root=tmp_path)
 
 
 def test_no_option_is_called_as_a_recipe_field() -> None:
@@ -123,6 +152,13 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
         ({"recipe": ["default", "textbok"]}, NotFoundError, "Did you mean 'textbook'"),
         ({"dataset": "fashion-mnst"}, NotFoundError, "Did you mean 'fashion-mnist'"),
         ({"device": "mps"}, UnavailableError, "device 'mps' needs a Mac's GPU"),
+        ({"fold": "1/5", "folds": 5}, CnnkitError, "--folds 5 varies the fold, and --fold names one: leave"),
+        ({"search_seed": 3}, CnnkitError, "--search-seed goes with --search N; without it, nothing is drawn"),
+        ({"search_ahead": 2}, CnnkitError, "--search-ahead goes with --search N"),
+        ({"cell_memory_bytes": 1 << 30}, CnnkitError, "--cell-memory goes with --on CLUSTER"),
+        ({"randaugment_level": [5, 9]}, CnnkitError, "does nothing while randaugment is 0: --randaugment 2"),
+        ({"search": 3, "over": ["randaugment-level"]}, CnnkitError, "nothing while randaugment is 0"),
+        ({"freeze": True, "layer_decay": [0.7, 0.9]}, CnnkitError, "with --freeze needs --unfreeze-at N"),
     ],
 )
 def test_what_would_fail_in_every_cell_is_refused_before_the_first(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from toolkit import zoo
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.models import Recipe
+from toolkit.training.jobs import find_recipe
 from toolkit.training.recipes import check, find, override, settings
 
 PLAIN = Recipe(name="plain")
@@ -155,6 +156,22 @@ def test_a_toml_file_changes_its_base(tmp_path: Path) -> None:
     assert recipe.init == "xavier-uniform"  # the base's
 
 
+def test_a_toml_file_without_a_base_changes_the_recipe_that_is_usual_for_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("epochs = 3\n")
+    resnet, lenet = zoo.model("resnet18"), zoo.model("lenet")
+    tuned = find_recipe(resnet, str(file), "imagenet")
+    wanted, default = (
+        dataclasses.replace(override(resnet.recipe(base), {"epochs": 3}), name="mine", source="mine.toml")
+        for base in ("finetune", "default")
+    )
+    assert tuned == wanted
+    assert find_recipe(resnet, str(file), None) == default
+    assert find_recipe(lenet, str(file), "x.pth").lr == lenet.recipe("default").lr / 10
+    file.write_text('base = "default"\nepochs = 3\n')
+    assert find_recipe(resnet, str(file), "imagenet") == default
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -162,6 +179,8 @@ def test_a_toml_file_changes_its_base(tmp_path: Path) -> None:
         ("lr = 'x'", "lr cannot be 'x'"),
         ("rate = 1", "no recipe field 'rate'"),
         ("base = 'txtbook'", "Did you mean 'textbook'"),
+        ("schedule = 'cosine'\nstep-gamma = 0.1", "step-gamma does nothing while schedule is cosine"),
+        ("randaugment-level = 5", "randaugment-level does nothing while randaugment is 0"),
     ],
 )
 def test_a_bad_toml_file_is_named_and_explained(tmp_path: Path, text: str, words: str) -> None:

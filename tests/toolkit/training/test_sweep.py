@@ -9,14 +9,16 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.hearing import CNNKIT
+from tests.toolkit.training.record.test_run_files import REPORT
 from tests.toolkit.training.test_own_code import CODE
-from toolkit import zoo
+from toolkit import schema, zoo
 from toolkit.clusters import Cluster, Demand, Ended, LostWorkError, Sent, Work
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.errors import CnnkitError, NotFoundError
@@ -27,6 +29,7 @@ from toolkit.training import sweep as sweeping
 from toolkit.training.axes import axis_values
 from toolkit.training.cells import cell_name, cell_names
 from toolkit.training.jobs import make_job
+from toolkit.training.recipes import override
 from toolkit.training.sweep import SweepPlan, begin_folder, find_begun, run_sweep, sweep
 from toolkit.training.table import Table, varied
 
@@ -43,6 +46,10 @@ def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
     assert axis_values("threads", ["4.0", "4"]) == ("4",)
     assert axis_values("images", ["1e3", 20]) == ("1000", "20")
     assert axis_values("lr", ["1e-3"]) == ("1e-3",)
+    # one value is one cell, called as it was typed first
+    assert axis_values("lr", ["0.1", "0.10", 1e-1, "0.2"]) == ("0.1", "0.2")
+    assert axis_values("optimizer", ["SGD", "sgd"]) == ("SGD",)
+    assert axis_values("seed", [str(2**53 + 1)]) == (str(2**53 + 1),)
     two = [{"recipe": "a/b.toml", "lr": "1e-3"}, {"recipe": "a-b.toml", "lr": "1e-3"}]
     # two recipes, and the name of one is no folder's
     assert cell_names(two) == ["recipe-a-b.toml_lr-1e-3_db6f83cf9eba6e2b", "recipe-a-b.toml_lr-1e-3"]
@@ -261,6 +268,50 @@ def test_a_sweep_whose_files_were_edited_since_is_another_one(tmp_path: Path) ->
         with pytest.raises(NotFoundError, match="with its recipes and files as they are now"):
             run(resume=True)
         path.write_text(before)
+
+
+def test_class_weights_that_a_recipe_file_names_make_the_sweep_too(tmp_path: Path) -> None:
+    weights, recipe = tmp_path / "w.json", tmp_path / "mine.toml"
+    weights.write_text("{}")
+    recipe.write_text(f"class-weights = '{weights}'\n")
+
+    def run(*, resume: bool) -> Table:
+        return sweep(
+            "lenet",
+            dataset="fashion-mnist-sample",
+            root=tmp_path,
+            recipe=[str(recipe)],
+            cell_timeout_s=0.01,  # no cell ends in so short a time
+            resume=resume,
+        )
+
+    folder = run(resume=False).folder
+    assert run(resume=True).folder == folder
+    weights.write_text("{ }")
+    with pytest.raises(NotFoundError, match="with its recipes and files as they are now"):
+        run(resume=True)
+
+
+class Reports(LocalWorkplace):
+    """Trains nothing, and reports a recipe."""
+
+    def __init__(self, settings: Recipe) -> None:
+        self.report = json.dumps(schema.plain(replace(REPORT, settings=settings))).encode()
+
+    def run(self, work: Work) -> Ended:
+        return Ended(status=0, output=self.report, where="here", wall_s=0.0)
+
+
+def test_a_cell_that_was_trained_by_another_recipe_than_was_planned_has_failed(tmp_path: Path) -> None:
+    recipe = Recipe(name="mine", lr=0.1, source="mine.toml")
+    axes = {"recipe": ("mine.toml",), "batch": ("32",)}
+    plan = SweepPlan(model="lenet", axes=axes, recipes={"mine.toml": recipe})
+    planned = override(recipe, {"batch": 32})
+    for settings, status in ((planned, "done"), (replace(planned, lr=0.2), "failed")):
+        ((result, _),) = run_sweep(plan, begin_folder(tmp_path, plan), plan.on(Reports(settings)))
+        assert result.status == status
+    assert "recipe was edited while the sweep ran" in str(result.error)
+    assert "(lr 0.2, planned 0.1)" in str(result.error)
 
 
 def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> None:

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.datasets import Dataset, Split, dataset_of, without_rows
+from toolkit.datasets import Dataset, Split, dataset_of, splits_of, without_rows
 from toolkit.errors import CnnkitError
 from toolkit.flattening import Levels
 from toolkit.grounds import AGREEING, ground_from
+from toolkit.listings import MOST_PIXELS
 from toolkit.listings.parts import Member
 from toolkit.listings.records import Record
 from toolkit.models import Published, Recipe
 from toolkit.modules import shadow
 from toolkit.preprocessing import Preprocessing, fit_batch
-from toolkit.splits import evenly, held_out
+from toolkit.splits import evenly, folded_together, held_out
 from toolkit.training import Job, Watcher
 from toolkit.training.data.own import listed_members, load_own, record_uses
 from toolkit.training.data.statistics import pixel_figures
@@ -42,22 +43,10 @@ class PreparedData:
 def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     """Load a job's data set. Raises NotFoundError, or CnnkitError where it cannot be trained on."""
     watcher = watcher or Watcher()
-    channels, height, width = job.model.input_shape
+    height, width = job.model.input_shape[1:]
     known = known_input(job.pretrained) if job.pretrained else None
     size = job.size or (known.size if known and _takes_known_size(job) else (height, width))
-    spec = dataset_of(job.dataset_name)
-    held: tuple[Member, ...] = ()
-    levels: Levels | None = None
-    if spec.listing is None:
-        _refuse_options_of_own(job)
-        data = spec.load(job.dataset_name, job.data_dir, True, (channels, *size))
-        data = _without_rows(data, job.exclude, watcher) if job.exclude else data
-    else:
-        listing = spec.listed(job.dataset_name, job.reading)
-        held = listed_members(listing, watcher)
-        if job.fold is not None:
-            held = _folded_together(held, watcher)
-        data, levels = load_own(listing, held, job, size, watcher)
+    data, held, levels = _loaded(job, size, watcher)
     if len(data.classes) < 2 or not len(data.train) or not len(data.test):
         raise CnnkitError(
             f"data set {data.name} has {len(data.train)} training and {len(data.test)} test images of "
@@ -67,6 +56,7 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     _insist_that_augmentation_fits(job.recipe, data)
     pool = evenly(data.train, job.images) if job.images else data.train
     learned, chose = held_out(pool, data.validation, fold=job.fold, fraction=job.recipe.validation_fraction)
+    _insist_that_metric_is_heeded(job.recipe, chose)
     data = _unlearned(data, (learned, chose), watcher)
     preprocessing = preprocessing_for(job.recipe, learned, size, job.model.published)
     return PreparedData(
@@ -79,12 +69,38 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     )
 
 
+def _loaded(
+    job: Job, size: tuple[int, int], watcher: Watcher
+) -> tuple[Dataset, tuple[Member, ...], Levels | None]:
+    """Return a job's data set, with its members and levels where it is of one's own pictures.
+
+    For folds a validation part that the source names is in the training part.
+    """
+    spec = dataset_of(job.dataset_name)
+    if spec.listing is None:
+        _refuse_options_of_own(job)
+        data = spec.load(job.dataset_name, job.data_dir, True, (job.model.input_shape[0], *size))
+        data = _without_rows(data, job.exclude, watcher) if job.exclude else data
+        if job.fold is not None and data.validation is not None:
+            watcher.say(_named_part_is_folded(len(data.validation)))
+            data = folded_together(data)
+        return data, (), None
+    _refuse_data_dir(job)
+    listing = spec.listed(job.dataset_name, job.reading)
+    held = listed_members(listing, watcher)
+    if job.fold is not None:
+        held = _folded_together(held, watcher)
+    data, levels = load_own(listing, held, job, size, watcher)
+    return data, held, levels
+
+
 def _refuse_options_of_own(job: Job) -> None:
     """Raise CnnkitError for options that only pictures of one's own have."""
     typed = {
         "--group": job.group,
         "--columns": job.columns,
         "--skip-damaged": job.skip_damaged,
+        "--max-pixels": job.max_pixels != MOST_PIXELS,
         "--levels": job.levels,
         "--grey": job.grey,
     }
@@ -94,6 +110,15 @@ def _refuse_options_of_own(job: Job) -> None:
                 f"{option} goes with pictures of your own (`--dataset folder:PATH`); {job.dataset_name} is "
                 "the same for everybody"
             )
+
+
+def _refuse_data_dir(job: Job) -> None:
+    """Raise CnnkitError for a folder to look in, where the data set is a place itself."""
+    if job.data_dir is not None:
+        raise CnnkitError(
+            "--data-dir goes with data sets that are the same for everybody (`cnnkit datasets`); "
+            f"{job.dataset_name} says where its pictures are: leave it out"
+        )
 
 
 def _without_rows(data: Dataset, exclude: Path, watcher: Watcher) -> Dataset:
@@ -108,8 +133,12 @@ def _folded_together(held: tuple[Member, ...], watcher: Watcher) -> tuple[Member
     named = sum(member.part == "validation" for member in held)
     if not named:
         return held
-    watcher.say(f"--fold: the {named:,} pictures of the source's validation part are in the folds, too")
+    watcher.say(_named_part_is_folded(named))
     return tuple(replace(one, part="train") if one.part == "validation" else one for one in held)
+
+
+def _named_part_is_folded(count: int) -> str:
+    return f"--fold: the {count:,} pictures of the source's validation part are in the folds, too"
 
 
 def _unlearned(data: Dataset, learned: tuple[Split | None, ...], watcher: Watcher) -> Dataset:
@@ -162,17 +191,16 @@ def _as_known(preprocessing: Preprocessing, known: KnownInput | None, recipe: Re
 
 def _proportioned(data: Dataset, size: tuple[int, int]) -> Dataset:
     """Pad pictures of other proportions than the network's, once; equal ones are resized in batches."""
-    height, width = data.train.images.shape[2:]
-    if height * size[1] == width * size[0]:
-        return data
+    fitted = {part: _padded(split, size) for part, split in splits_of(data).items()}
+    return replace(data, train=fitted["train"], validation=fitted.get("validation"), test=fitted["test"])
 
-    channels = data.train.images.shape[1]
+
+def _padded(split: Split, size: tuple[int, int]) -> Split:
+    channels, height, width = split.images.shape[1:]
+    if height * size[1] == width * size[0]:
+        return split
     target = Preprocessing(size=size, channels=channels)
-    train, test = (
-        replace(split, images=fit_batch(np.asarray(split.images), target))
-        for split in (data.train, data.test)
-    )
-    return replace(data, train=train, test=test)
+    return replace(split, images=fit_batch(np.asarray(split.images), target))
 
 
 def _insist_that_augmentation_fits(recipe: Recipe, data: Dataset) -> None:
@@ -186,6 +214,15 @@ def _insist_that_augmentation_fits(recipe: Recipe, data: Dataset) -> None:
         raise CnnkitError(f"{asked} would move a picture out of sight: {pictures}, so {side - 1} is the most")
     if recipe.cutout_pixels > side:
         raise CnnkitError(f"--cutout-pixels {recipe.cutout_pixels} is more than a picture: {pictures}")
+
+
+def _insist_that_metric_is_heeded(recipe: Recipe, held: Split | None) -> None:
+    """Raise CnnkitError for a metric that was asked for and has no pictures to be measured on."""
+    if held is None and "metric" in recipe.changed:
+        raise CnnkitError(
+            f"--metric {recipe.metric} chooses epochs and compares cells on held-out images, and none are "
+            "held out: --validation-fraction 0.1, or leave it out"
+        )
 
 
 def preprocessing_for(
