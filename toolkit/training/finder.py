@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.artifacts import artifacts_root, check_name
+from toolkit.artifacts import artifacts_root, check_name, refuse_unwritable
 from toolkit.errors import CnnkitError
 from toolkit.opening import require_torch
 from toolkit.schema import Magnitude
@@ -23,6 +23,7 @@ from toolkit.training import Job, Watcher
 from toolkit.training.data.describing import describe
 from toolkit.training.data.prepare import prepare
 from toolkit.training.process.failures import explained
+from toolkit.training.record import lacks
 from toolkit.training.record.charts import draw_rates
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def find_rate(job: Job, watcher: Watcher | None = None) -> RateCurve:
     """
     require_torch()
     watcher = watcher or Watcher()
+    path = _picture(job)
     with explained(job, begun=False):
         prepared = prepare(job)
         watcher.say(describe(prepared))
@@ -91,9 +93,9 @@ def find_rate(job: Job, watcher: Watcher | None = None) -> RateCurve:
     if len(rates) < 3:
         raise CnnkitError("the loss is no number at any rate; look at the data, or at --precision fp32")
     suggested, lowest_at = suggest(rates, losses)
-    path = _picture(job)
-    title = f"{job.model.name} on {prepared.dataset.name}, recipe {job.recipe.name}"
-    drawn = draw_rates(path, rates, losses, suggested, title)
+    if path is not None:
+        title = f"{job.model.name} on {prepared.dataset.name}, recipe {job.recipe.name}"
+        draw_rates(path, rates, losses, suggested, title)
     return RateCurve(
         model=job.model.name,
         rates=tuple(rates),
@@ -101,7 +103,7 @@ def find_rate(job: Job, watcher: Watcher | None = None) -> RateCurve:
         suggested=suggested,
         lowest_at=lowest_at,
         recipe_lr=job.recipe.lr,
-        picture=str(path.absolute()) if drawn else None,
+        picture=None if path is None else str(path.absolute()),
     )
 
 
@@ -134,9 +136,14 @@ def _dealt(batches: Batches) -> Generator[tuple[Tensor, Tensor], None, None]:
         yield from batches.epoch(epoch)
 
 
-def _picture(job: Job) -> Path:
+def _picture(job: Job) -> Path | None:
+    """Return where the curve is drawn; None without matplotlib. Raises CnnkitError where it cannot be."""
+    if lacks("matplotlib"):
+        return None
     root = artifacts_root(job.root)
-    return root / check_name(job.artifact_name) / f"{job.artifact_name}.rates.png"
+    path = root / check_name(job.artifact_name) / f"{job.artifact_name}.rates.png"
+    refuse_unwritable(path, instead="name another --artifacts folder")
+    return path
 
 
 def suggest(rates: Sequence[float], losses: Sequence[float]) -> tuple[float | None, float]:

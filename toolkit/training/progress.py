@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from toolkit.errors import CnnkitError
 from toolkit.recipes import Metric
-from toolkit.schema import Count, Magnitude, Positive, Share
+from toolkit.schema import Count, Magnitude, Positive
 from toolkit.training import EpochRecord
 from toolkit.training.guard import GuardState
 
@@ -31,8 +31,6 @@ class Progress:
     busy_seconds: Magnitude = 0.0
     seconds: Magnitude = 0.0
     best_epoch: Positive | None = None
-    best_accuracy: Share | None = None
-    best_loss: float | None = None
     stopped: bool = False
     epoch_began_s: Magnitude = 0.0
     unjudged: list[float] = field(default_factory=list)
@@ -50,7 +48,6 @@ class Progress:
         if best_yet is not None and not record.better_than(best_yet, metric):
             return False
         self.best_epoch = record.epoch
-        self.best_accuracy, self.best_loss = record.val_accuracy, record.val_loss
         return True
 
     def selected(self, select: str) -> EpochRecord:

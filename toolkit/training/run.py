@@ -56,10 +56,10 @@ def _train(job: Job, watcher: Watcher, ranks: Ranks, started: float) -> Outcome:
         insist_on_one_job(ranks, asked)
         folder = ranks.only_lead(lambda: _folder(job, asked, watcher, ranks))
         _threads(ranks.lead(lambda: folder.facts().threads if folder else None))
-        if folder:
-            note_pictures(folder.path, prepared)
     with explained(job, begun=True):
         try:
+            if folder:
+                note_pictures(folder.path, prepared)
             session = Session(job, prepared, folder, watcher, ranks)
             with (
                 Watchdog(watcher.say, give_up_s=job.stall_limit_s) as dog,

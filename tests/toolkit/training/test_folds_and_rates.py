@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from toolkit.datasets import Split  # noqa: E402  (after the skip)
+from toolkit.datasets import Dataset, Split, dataset_of  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.listings import Entry  # noqa: E402
 from toolkit.listings.parts import Member  # noqa: E402
 from toolkit.splits import Fold  # noqa: E402
 from toolkit.training import Watcher  # noqa: E402
+from toolkit.training.data import prepare as preparing  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
 from toolkit.training.finder import find_rate, suggest  # noqa: E402
 
@@ -72,6 +74,33 @@ def test_a_validation_part_that_the_source_names_is_folded_with_the_rest(
     assert any("validation part are in the folds, too" in line for line in said)
 
 
+def test_a_data_sets_own_validation_part_is_padded_and_folded_as_the_other_parts(
+    make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def part(count: int) -> Split:
+        labels = np.arange(count, dtype=np.int64) % 2
+        return Split(images=np.zeros((count, 1, 20, 28), np.uint8), labels=labels)
+
+    data = Dataset(
+        name="own",
+        train=part(40),
+        validation=part(20),
+        test=part(10),
+        classes=("a", "b"),
+        source="here",
+        fingerprint="x",
+    )
+    own = dataclasses.replace(dataset_of("fashion-mnist-sample"), read=lambda *_: data)
+    monkeypatch.setattr(preparing, "dataset_of", lambda word: own)
+    whole = prepare(make_job())
+    assert whole.held is not None
+    assert (whole.learned.images.shape, whole.held.images.shape) == ((40, 1, 28, 28), (20, 1, 28, 28))
+    folded = prepare(make_job(fold="1/4"), listener)
+    assert folded.held is not None
+    assert len(folded.learned) + len(folded.held) == 60
+    assert "--fold: the 20 pictures of the source's validation part are in the folds, too" in listener.said
+
+
 def test_a_fold_takes_the_place_of_the_share_held_out(make_job: Any) -> None:
     prepared = prepare(make_job(fold="2/4"))
     assert prepared.held is not None
@@ -97,6 +126,22 @@ def test_finding_a_rate_trains_nothing_and_draws_its_curve(make_job: Any, listen
     assert [path.name for path in job.root.rglob("*") if path.is_file()] == ["lenet-relu.rates.png"]
     assert find_rate(job).losses == curve.losses
     assert f"suggested --lr {curve.suggested:.2g}" in curve.sentence
+
+
+def test_a_curve_that_cannot_be_written_is_told_before_the_first_step(make_job: Any, listener: Any) -> None:
+    job = make_job(threads=1)
+    job.root.mkdir()
+    (job.root / "lenet-relu").write_text("a file where the folder belongs")
+    with pytest.raises(CnnkitError, match=r"cannot write .*rates\.png: .*; name another --artifacts folder"):
+        find_rate(job, listener)
+    assert not listener.said
+
+
+def test_a_metric_needs_pictures_that_are_held_out(make_job: Any) -> None:
+    nothing = {"validation_fraction": 0, "select": "last", "metric": "loss"}
+    with pytest.raises(CnnkitError, match=r"--metric loss chooses .*: --validation-fraction 0\.1, or leave"):
+        prepare(make_job(changes=nothing))
+    assert prepare(make_job(changes=nothing, fold="1/4")).held is not None
 
 
 def test_thawing_only_goes_with_freezing(make_job: Any) -> None:

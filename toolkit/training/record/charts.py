@@ -223,9 +223,7 @@ def draw_rates(
         axes.legend(frameon=False)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _save(figure, path)
-    return True
 
 
 def _figure(width: float, height: float) -> Figure:

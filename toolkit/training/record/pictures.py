@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolkit.listings.records import SUFFIX
 from toolkit.training.data.own import write_lines
 from toolkit.training.data.prepare import PreparedData
-
-LEFT_OUT = "left-out.txt"
+from toolkit.training.record.folder import LEFT_OUT, PICTURES
 
 
 def note_pictures(folder: Path, prepared: PreparedData) -> None:
     """Write both lists into a run's folder; nothing for a data set that is the same for everybody."""
     if prepared.record is None:
         return
-    prepared.record.write(folder / f"pictures{SUFFIX}")
+    prepared.record.write(folder / PICTURES)
     listing = prepared.dataset.listing
     left = (*(listing.left_out if listing else ()), *prepared.dataset.damaged)
     if left:

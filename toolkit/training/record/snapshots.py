@@ -28,6 +28,8 @@ from toolkit.weights import give, unshared
 
 # a save may cost so much of a run's time; large networks are then saved less often than asked
 _SHARE = 0.04
+# what states of older releases hold, and nothing ever read
+_RETIRED = {"best_accuracy", "best_loss"}
 
 
 class Snapshots:
@@ -95,9 +97,10 @@ def read_progress(path: Path) -> Progress:
     again = "start again without --resume"
     try:
         with safe_open(path, "pt") as file:
-            data = json.loads(file.metadata()["progress"])
+            told = dict(json.loads(file.metadata()["progress"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from None
+    data = {key: value for key, value in told.items() if key not in _RETIRED}
     # a state holds what the run computed, losses that are no finite numbers among them
     found = schema.convert(Progress, data, what=str(path), again=again, finite=False)
     if unknown := schema.unknown(found, data):

@@ -16,7 +16,9 @@ from toolkit.errors import CnnkitError, DamagedError
 from toolkit.training.data.describing import describe
 from toolkit.training.data.prepare import PreparedData, prepare
 from toolkit.training.jobs import make_job
-from toolkit.training.record.pictures import LEFT_OUT, note_pictures
+from toolkit.training.record.folder import LEFT_OUT
+from toolkit.training.record.pictures import note_pictures
+from toolkit.training.run import train
 
 
 def paint(root: Path, values: Any, labels: dict[str, int], ending: str = "png") -> None:
@@ -108,6 +110,23 @@ def test_classes_sizes_and_what_was_left_out_are_said_and_listed(tmp_path: Path)
     assert (tmp_path / LEFT_OUT).read_text().split("\n")[
         0
     ] == "train/many/notes.txt\tno picture, by its ending"
+
+
+def test_a_start_that_fails_leaves_no_folder_of_its_own_pictures_either(tmp_path: Path) -> None:
+    paint(tmp_path / "data", grey, {"a": 20, "b": 20})
+    (tmp_path / "data" / "a" / "notes.txt").write_text("no picture")
+    job = make_job("lenet", dataset=f"folder:{tmp_path / 'data'}", root=tmp_path / "artifacts", size=5)
+    with pytest.raises(CnnkitError, match=r"lenet cannot take .* 1×5×5"):
+        train(job)
+    assert not list(job.root.rglob("*"))
+
+
+def test_a_folder_to_look_in_is_refused_beside_a_place(tmp_path: Path) -> None:
+    paint(tmp_path / "data", grey, {"a": 20, "b": 20})
+    with pytest.raises(CnnkitError, match="--data-dir goes with data sets that are the same"):
+        prepared(tmp_path, data_dir=tmp_path)
+    with pytest.raises(CnnkitError, match="--max-pixels goes with pictures of your own"):
+        prepare(make_job("lenet", dataset="fashion-mnist-sample", root=tmp_path, max_pixels=400))
 
 
 def test_a_test_picture_that_is_a_copy_of_one_that_is_trained_on_measures_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 pytest.importorskip("matplotlib")
 
-from toolkit.training.record.charts import draw_confusion
+from toolkit.training.record.charts import draw_confusion, draw_rates
 
 
 def confusion(classes: int) -> list[list[int]]:
@@ -36,3 +36,11 @@ def test_class_names_that_mean_something_to_matplotlib_or_are_no_text_are_drawn(
     for name in ("few", "many"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.width < 2000
+
+
+def test_a_curve_of_rates_is_drawn_under_any_name_and_makes_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "there" / "rates.png"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_rates(path, [1e-3, 1e-2, 1e-1], [2.0, 1.0, 3.0], 1e-2, r"own on $\frac{1$, recipe default")
+    assert path.stat().st_size > 5000

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 pytest.importorskip("torch")
 
@@ -24,6 +25,7 @@ from toolkit.training.guard import ClassAnswers, GuardState
 from toolkit.training.progress import Progress
 from toolkit.training.record.facts import RunFacts
 from toolkit.training.record.folder import RunFolder
+from toolkit.training.record.snapshots import read_progress
 from toolkit.training.sweep import SweepPlan, begin_folder, find_begun
 
 RECIPE = zoo.model("lenet").recipe("textbook")
@@ -96,8 +98,8 @@ FILES: dict[str, Any] = {
                             recipes={"default": RECIPE}),
     "result.json": CellResult(values={"lr": "0.1"}, status="done", wall_s=9.5, error="none", report=REPORT,
                               exit_status=0),
-    "latest.state": Progress(epoch=1, step=3, best_epoch=1, best_accuracy=0.25, best_loss=2.5,
-                             unjudged=[2.125], unjudged_seen={"3": 2}, unjudged_right={"3": 1},
+    "latest.state": Progress(epoch=1, step=3, best_epoch=1, unjudged=[2.125],
+                             unjudged_seen={"3": 2}, unjudged_right={"3": 1},
                              watch=WATCH, records=[RECORD], events=["lowered"]),
     "choice.json": ComputeChoice(compute=COMPUTE, gain=1.25, why="measured now", note="BF16"),
 }  # fmt: skip
@@ -248,3 +250,16 @@ def test_losses_that_are_no_finite_numbers_are_null_in_a_report_and_read_again()
     data = written("result.json")
     data["report"] |= endless["report"]
     assert read("result.json", data).report.history[0].train_loss is None
+
+
+def test_a_state_of_an_older_release_is_read_without_what_nothing_reads_any_more(tmp_path: Path) -> None:
+    state = tmp_path / "latest.state"
+
+    def written_with(**more: Any) -> Path:
+        save_file({}, state, metadata={"progress": json.dumps({**written("latest.state"), **more})})
+        return state
+
+    older = written_with(best_accuracy=0.25, best_loss=2.5)
+    assert read_progress(older) == FILES["latest.state"]
+    with pytest.raises(CorruptError, match="holds newer, which this release does not know"):
+        read_progress(written_with(newer=1))
