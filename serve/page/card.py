@@ -127,6 +127,10 @@ def _data_options(passport: Passport, usual: str | None) -> list[str]:
     return words + _unusual("max-pixels", data.max_pixels, MOST_PIXELS)
 
 
+# of a training's options: told elsewhere, and what was computed of the others
+_NOT_TYPED = ("dataset", "pretrained_sha256", "teacher_sha256", "loss_weights")
+
+
 def _asked(options: TrainingOptions | None, pretrained: str | None) -> list[str]:
     """Return what a training was asked beside recipe, data and seed, where it differs from the usual."""
     if options is None:
@@ -135,7 +139,7 @@ def _asked(options: TrainingOptions | None, pretrained: str | None) -> list[str]
     words = []
     for field in dataclasses.fields(TrainingOptions):
         value, known = getattr(options, field.name), getattr(usual, field.name)
-        if field.name == "dataset" or value in (None, known):
+        if field.name in _NOT_TYPED or value in (None, known):
             continue
         # a square is named by its side
         value = max(value) if isinstance(value, tuple) else value

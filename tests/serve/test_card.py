@@ -63,7 +63,14 @@ def test_commands_repeat_how_data_were_read_and_what_was_asked_beside(artifact: 
         max_pixels=Reading().max_pixels,  # which nobody typed
     )
     options = TrainingOptions(
-        dataset="folder:/data/birds", size=(64, 64), threads=2, fold="1/5", teacher="big", grey=True
+        dataset="folder:/data/birds",
+        size=(64, 64),
+        threads=2,
+        fold="1/5",
+        teacher="big",
+        teacher_sha256="ab",  # what was computed of it is no option
+        loss_weights=(0.5, 1.5),
+        grey=True,
     )
     made = changed(artifact, recipe=RECIPE, dataset=data, options=options, model_file_sha256="ab")
     assert commands(changed(made, format="safetensors")) == (
