@@ -50,8 +50,8 @@ AGREED_KEYS = {
     ("toolkit/profiling/comparing/differences.py", "gbytes_s: 'memory'"): "beside the caches' names",
     ("toolkit/profiling/reports/drawn.py", "gflops: 'fp32'"): "a precision",
     ("toolkit/training/run.py", "kept: 'compute'"): "what a file of an older release has",
-    ("toolkit/training/sweep.py", "axes: 'device'"): "a setting's name, as it is typed",
-    ("toolkit/training/sweep.py", "axes: 'threads'"): "a setting's name, as it is typed",
+    ("toolkit/training/sweep_plan.py", "axes: 'device'"): "a setting's name, as it is typed",
+    ("toolkit/training/sweep_plan.py", "axes: 'threads'"): "a setting's name, as it is typed",
 }
 # code of a user that its user named
 RUNS_FILES = {"toolkit/zoo.py": "a user's own Python file, named by --model-file"}

@@ -7,98 +7,34 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from toolkit import schema, zoo
-from toolkit.artifacts import CHECKPOINT, artifact_name, artifacts_root, hash_file, write_json
-from toolkit.clusters import DEFAULT_CLUSTER, Cluster, Demand, Workplace, cluster_of
+from toolkit import zoo
+from toolkit.artifacts import CHECKPOINT, artifact_name, artifacts_root, hash_file
+from toolkit.clusters import DEFAULT_CLUSTER, Cluster, Workplace, cluster_of
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.datasets import dataset_of, dataset_words
-from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, needs_extra
+from toolkit.errors import CnnkitError, UnavailableError, needs_extra
 from toolkit.listings import MOST_PIXELS
 from toolkit.machine.cpu import usual_threads
 from toolkit.models import Recipe
-from toolkit.schema import Positive
 from toolkit.splits import Fold
 from toolkit.telling import Tell, silent
-from toolkit.training import jobs, recipes
+from toolkit.training import jobs
 from toolkit.training.axes import named_axis
 from toolkit.training.cells import CellPlan, CellResult, cell_names, known_result, queue, run_cell
-from toolkit.training.record.folder import dated_folder, locked
+from toolkit.training.record.folder import locked
 from toolkit.training.search import SearchPlan, plan_search, run_search
-from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, named_files, read_files
+from toolkit.training.sending import insist_that_weights_are_typed, named_files, read_files
+from toolkit.training.sweep_plan import SweepPlan, begin_folder, find_begun
 from toolkit.training.table import Table, cell_label
 
-_PLAN, _LOCK = "sweep.json", "sweep.lock"
+_LOCK = "sweep.lock"
 # those by which every cell reads people's own pictures alike
 _READING = ("group", "exclude", "columns", "skip_damaged", "max_pixels", "levels", "grey")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepPlan:
-    """What a sweep consists of: options of `cnnkit train`, those with several values being varied.
-
-    `axes` maps an option's word to its values as text; `fixed` are further arguments of every cell;
-    `recipes` holds each recipe whole, since a name stays the same when a recipe is edited, and `hashes` the
-    SHA-256 of each other file that is named. `threads` is
-    what every cell computes with unless they are an axis: fixed at the start, so that no cell differs by
-    what else the machine has to do, or by the machine that it runs on.
-    """
-
-    model: str
-    axes: Mapping[str, tuple[str, ...]]
-    fixed: tuple[str, ...] = ()
-    recipes: Mapping[str, Recipe] = field(default_factory=dict)
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    threads: Positive | None = None
-    search: SearchPlan | None = None
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """Return what every cell's command line holds beside its values."""
-        return (*self.fixed, *(("--threads", str(self.threads)) if self.threads else ()))
-
-    @property
-    def need(self) -> Demand:
-        """Return what a machine must have for any cell."""
-        threads = self.axes.get("threads", (str(self.threads or 1),))
-        gpus = any(device.startswith("cuda") for device in self.axes.get("device", ()))
-        return Demand(cpus=max(map(int, threads)), gpus=int(gpus))
-
-    def on(
-        self,
-        place: Workplace,
-        timeout_s: float | None = None,
-        read: Callable[[], ReadFiles] | None = None,
-        memory_bytes: int | None = None,
-    ) -> CellPlan:
-        """Return the plan of the cells as they run at some place."""
-        return CellPlan(
-            model=self.model,
-            arguments=self.arguments,
-            place=place,
-            timeout_s=timeout_s,
-            read=read,
-            memory_bytes=memory_bytes,
-            recipe_of=self.recipe_of,
-        )
-
-    def recipe_of(self, values: Mapping[str, str]) -> Recipe | None:
-        """Return the recipe that a cell of these values is trained by; None where the plan has none of it."""
-        recipe = self.recipes.get(values.get("recipe", "default"))
-        if recipe is None:
-            return None
-        fields = {setting.word for setting in recipes.settings().values()}
-        return recipes.override(recipe, {word: text for word, text in values.items() if word in fields})
-
-    def cells(self) -> list[dict[str, str]]:
-        """Return every combination of the axes' values, the last axis changing fastest."""
-        return [
-            dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())
-        ]
 
 
 def sweep(
@@ -343,29 +279,6 @@ def _label(plan: SweepPlan, result: CellResult) -> str:
     if plan.search is None:
         return cell_label(result.values, plan.axes)
     return ", ".join(f"{one.word} {result.values[one.word]}" for one in plan.search.ranges)
-
-
-def begin_folder(sweeps: Path, plan: SweepPlan) -> Path:
-    """Make the folder of a new sweep."""
-    folder = dated_folder(sweeps)
-    write_json(folder / _PLAN, asdict(plan))
-    return folder
-
-
-def find_begun(sweeps: Path, plan: SweepPlan) -> tuple[Path, SweepPlan]:
-    """Return the folder of the newest sweep of the same plan, and its own plan: its threads are kept.
-
-    Raises NotFoundError where there is none.
-    """
-    for found in sorted(sweeps.glob(f"*/{_PLAN}"), reverse=True):
-        again = f"remove {found.parent}, or start without --resume"
-        begun = schema.convert(SweepPlan, schema.read_json(found), what=str(found), again=again)
-        if replace(begun, threads=plan.threads) == plan:
-            return found.parent, begun
-    raise NotFoundError(
-        f"no sweep of this command, with its recipes and files as they are now, in {sweeps} to resume; "
-        "without --resume one starts"
-    )
 
 
 def run_sweep(

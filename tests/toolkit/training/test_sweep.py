@@ -30,7 +30,8 @@ from toolkit.training.axes import axis_values
 from toolkit.training.cells import cell_name, cell_names
 from toolkit.training.jobs import make_job
 from toolkit.training.recipes import override
-from toolkit.training.sweep import SweepPlan, begin_folder, find_begun, run_sweep, sweep
+from toolkit.training.sweep import run_sweep, sweep
+from toolkit.training.sweep_plan import SweepPlan, begin_folder, find_begun
 from toolkit.training.table import Table, varied
 
 pytest.importorskip("torch")

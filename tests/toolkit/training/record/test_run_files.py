@@ -26,7 +26,7 @@ from toolkit.training.progress import Progress
 from toolkit.training.record.facts import RunFacts
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.snapshots import read_progress
-from toolkit.training.sweep import SweepPlan, begin_folder, find_begun
+from toolkit.training.sweep_plan import SweepPlan, begin_folder, find_begun
 
 RECIPE = zoo.model("lenet").recipe("textbook")
 COMPUTE = Compute(device="cpu", threads=2, arithmetic="bf16", channels_last=True, plain_first=True)

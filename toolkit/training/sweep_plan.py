@@ -1,0 +1,109 @@
+"""What a sweep consists of, and its folder, in which it can be gone on with. Imports no torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from toolkit import schema
+from toolkit.artifacts import write_json
+from toolkit.clusters import Demand, Workplace
+from toolkit.errors import NotFoundError
+from toolkit.models import Recipe
+from toolkit.schema import Positive
+from toolkit.training import recipes
+from toolkit.training.cells import CellPlan
+from toolkit.training.record.folder import dated_folder
+from toolkit.training.search import SearchPlan
+from toolkit.training.sending import ReadFiles
+
+_PLAN = "sweep.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPlan:
+    """What a sweep consists of: options of `cnnkit train`, those with several values being varied.
+
+    `axes` maps an option's word to its values as text; `fixed` are further arguments of every cell;
+    `recipes` holds each recipe whole, since a name stays the same when a recipe is edited, and `hashes` the
+    SHA-256 of each other file that is named. `threads` is
+    what every cell computes with unless they are an axis: fixed at the start, so that no cell differs by
+    what else the machine has to do, or by the machine that it runs on.
+    """
+
+    model: str
+    axes: Mapping[str, tuple[str, ...]]
+    fixed: tuple[str, ...] = ()
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    threads: Positive | None = None
+    search: SearchPlan | None = None
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Return what every cell's command line holds beside its values."""
+        return (*self.fixed, *(("--threads", str(self.threads)) if self.threads else ()))
+
+    @property
+    def need(self) -> Demand:
+        """Return what a machine must have for any cell."""
+        threads = self.axes.get("threads", (str(self.threads or 1),))
+        gpus = any(device.startswith("cuda") for device in self.axes.get("device", ()))
+        return Demand(cpus=max(map(int, threads)), gpus=int(gpus))
+
+    def on(
+        self,
+        place: Workplace,
+        timeout_s: float | None = None,
+        read: Callable[[], ReadFiles] | None = None,
+        memory_bytes: int | None = None,
+    ) -> CellPlan:
+        """Return the plan of the cells as they run at some place."""
+        return CellPlan(
+            model=self.model,
+            arguments=self.arguments,
+            place=place,
+            timeout_s=timeout_s,
+            read=read,
+            memory_bytes=memory_bytes,
+            recipe_of=self.recipe_of,
+        )
+
+    def recipe_of(self, values: Mapping[str, str]) -> Recipe | None:
+        """Return the recipe that a cell of these values is trained by; None where the plan has none of it."""
+        recipe = self.recipes.get(values.get("recipe", "default"))
+        if recipe is None:
+            return None
+        fields = {setting.word for setting in recipes.settings().values()}
+        return recipes.override(recipe, {word: text for word, text in values.items() if word in fields})
+
+    def cells(self) -> list[dict[str, str]]:
+        """Return every combination of the axes' values, the last axis changing fastest."""
+        return [
+            dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())
+        ]
+
+
+def begin_folder(sweeps: Path, plan: SweepPlan) -> Path:
+    """Make the folder of a new sweep."""
+    folder = dated_folder(sweeps)
+    write_json(folder / _PLAN, asdict(plan))
+    return folder
+
+
+def find_begun(sweeps: Path, plan: SweepPlan) -> tuple[Path, SweepPlan]:
+    """Return the folder of the newest sweep of the same plan, and its own plan: its threads are kept.
+
+    Raises NotFoundError where there is none.
+    """
+    for found in sorted(sweeps.glob(f"*/{_PLAN}"), reverse=True):
+        again = f"remove {found.parent}, or start without --resume"
+        begun = schema.convert(SweepPlan, schema.read_json(found), what=str(found), again=again)
+        if replace(begun, threads=plan.threads) == plan:
+            return found.parent, begun
+    raise NotFoundError(
+        f"no sweep of this command, with its recipes and files as they are now, in {sweeps} to resume; "
+        "without --resume one starts"
+    )
