@@ -216,9 +216,7 @@ class ChoiceJudge:
         if why is not None:
             return Ruling(why_not=why)
         second = self._by_accuracy(bay, found, gap, briefly=briefly, batch=batch)
-        # what fails comes before what is undecided for good, and that before what is so as yet
-        out = [one for one in (ruling, second) if one.why_not is not None]
-        return min(out, key=lambda one: one.undecided) if out else max(ruling, second, key=_undecided)
+        return max(ruling, second, key=_against)
 
     @property
     def _sample_size(self) -> int:
@@ -329,8 +327,10 @@ def apart(wanted: NDArray[Any], found: NDArray[Any]) -> float:
     return float(np.abs(wanted.astype(np.float64) - found).max(initial=0.0)) / largest
 
 
-def _undecided(one: Ruling) -> bool:
-    return one.undecided
+def _against(one: Ruling) -> tuple[bool, bool]:
+    """Sort what passes, what is undecided as yet, what is so for good, and what fails."""
+    out = one.why_not is not None
+    return out, one.undecided != out
 
 
 def _alike(wanted: PictureAnswers, found: PictureAnswers) -> bool:
