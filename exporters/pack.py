@@ -14,8 +14,8 @@ from toolkit.artifacts import Artifact
 from toolkit.checkpoints import tool_versions
 from toolkit.choices import Budget
 from toolkit.choosing import ChooseSettings
-from toolkit.choosing.judging import ChoicePictures, pictures_for
 from toolkit.choosing.packs import SUFFIX, Unpacked, write_pack
+from toolkit.choosing.pictures import ChoicePictures, pictures_for
 from toolkit.errors import CnnkitError
 from toolkit.exporting import Context, Exported, Exporter, ExportOptions, Need
 from toolkit.exporting.placing import export_path

@@ -59,7 +59,7 @@ from tests.benchmarks.choose_table import Table, WholeJudge, table
 from toolkit.artifacts import Artifact
 from toolkit.choices import ALLOWED_POINTS
 from toolkit.choosing import ChooseSettings
-from toolkit.choosing.judging import pictures_for
+from toolkit.choosing.pictures import pictures_for
 from toolkit.errors import CnnkitError
 from toolkit.processes import stopped_as_by_ctrl_c
 

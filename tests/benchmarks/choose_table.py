@@ -17,8 +17,9 @@ from toolkit import schema
 from toolkit.choices import Budget, ChoiceLatency, Contender
 from toolkit.choosing import Candidate, LostError
 from toolkit.choosing.bays import OPENING_S, Bay, close_all, open_bays
-from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, Ruling
+from toolkit.choosing.judging import ChoiceJudge, Ruling
 from toolkit.choosing.measuring import Timekeeper, Track
+from toolkit.choosing.pictures import ChoicePictures
 from toolkit.choosing.requests import OpenEngine, TimeCalls
 from toolkit.choosing.tuning import costly
 from toolkit.errors import CnnkitError

@@ -11,8 +11,9 @@ from toolkit.choices import Budget, CurvePoint
 from toolkit.choosing import Candidate, ChooseSettings, LostError
 from toolkit.choosing.bays import OPENING_S, Bay, close_all, open_bays
 from toolkit.choosing.forking import ForkServers
-from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
+from toolkit.choosing.judging import ChoiceJudge
 from toolkit.choosing.measuring import Timekeeper, Track
+from toolkit.choosing.pictures import ChoicePictures
 from toolkit.choosing.requests import OpenEngine, PeakTold, TellPeak
 from toolkit.choosing.standing import Entrant, Standing
 from toolkit.closing import Closable

@@ -34,8 +34,8 @@ from toolkit.choosing.contest import Contest
 from toolkit.choosing.deciding import TOO_NOISY
 from toolkit.choosing.explaining import why_slower
 from toolkit.choosing.forking import ForkServers
-from toolkit.choosing.judging import on_pictures, pictures_for
 from toolkit.choosing.packs import SUFFIX, open_pack
+from toolkit.choosing.pictures import on_pictures, pictures_for
 from toolkit.choosing.result import Choice, frontier
 from toolkit.choosing.selection import Elected, select
 from toolkit.choosing.standing import Standing

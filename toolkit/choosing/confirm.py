@@ -17,8 +17,8 @@ from toolkit.choices import Budget, ChoiceFile, Contender, chosen_path, find_cho
 from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.choose import find_source, folder_of, is_pack, outcome_of
 from toolkit.choosing.contest import Contest
-from toolkit.choosing.judging import ChoicePictures, pictures_for
 from toolkit.choosing.packs import SUFFIX, open_pack
+from toolkit.choosing.pictures import ChoicePictures, pictures_for
 from toolkit.choosing.result import Choice
 from toolkit.choosing.selection import select
 from toolkit.choosing.turns import only_one

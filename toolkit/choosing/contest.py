@@ -14,8 +14,9 @@ from toolkit.choosing.arena import CONFIRM, RANK, SCREEN, Arena
 from toolkit.choosing.candidates import LaterFile
 from toolkit.choosing.deciding import TOO_NOISY, decided, staying
 from toolkit.choosing.forking import ForkServers
-from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
+from toolkit.choosing.judging import ChoiceJudge
 from toolkit.choosing.measuring import LEAST_DRAWS, MOST_DRAWS, Track, fewest_calls, gain
+from toolkit.choosing.pictures import ChoicePictures
 from toolkit.choosing.standing import Entrant, Standing, least
 from toolkit.choosing.tuning import EXPANDED, SHORT_MS, Tuner
 from toolkit.errors import CnnkitError

@@ -30,7 +30,7 @@ from toolkit.artifacts import (
     writing,
 )
 from toolkit.choices import origin_among, weights_of
-from toolkit.choosing.judging import ChoicePictures, temporary_folder
+from toolkit.choosing.pictures import ChoicePictures, temporary_folder
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.passports import Dialect, Precision
 from toolkit.schema import Positive

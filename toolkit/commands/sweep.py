@@ -22,7 +22,7 @@ from toolkit.errors import CnnkitError
 from toolkit.splits import MOST_FOLDS
 from toolkit.training.axes import axes, axis_values
 from toolkit.training.recipes import FieldSpec
-from toolkit.training.search import MOST_TRIALS, USUAL
+from toolkit.training.search_plan import MOST_TRIALS, USUAL
 from toolkit.training.table import Table
 
 USUAL_WORDS = ", ".join(USUAL)

@@ -27,7 +27,8 @@ from toolkit.training import jobs
 from toolkit.training.axes import named_axis
 from toolkit.training.cells import CellPlan, CellResult, cell_names, known_result, queue, run_cell
 from toolkit.training.record.folder import locked
-from toolkit.training.search import SearchPlan, plan_search, run_search
+from toolkit.training.search import run_search
+from toolkit.training.search_plan import SearchPlan, plan_search
 from toolkit.training.sending import insist_that_weights_are_typed, named_files, read_files
 from toolkit.training.sweep_plan import SweepPlan, begin_folder, find_begun
 from toolkit.training.table import Table, cell_label

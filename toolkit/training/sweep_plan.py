@@ -16,7 +16,7 @@ from toolkit.schema import Positive
 from toolkit.training import recipes
 from toolkit.training.cells import CellPlan
 from toolkit.training.record.folder import dated_folder
-from toolkit.training.search import SearchPlan
+from toolkit.training.search_plan import SearchPlan
 from toolkit.training.sending import ReadFiles
 
 _PLAN = "sweep.json"

@@ -12,8 +12,8 @@ from tests.toolkit.choosing.made_up import MadeUpBay, MakeUp, candidate, keeping
 from toolkit.choices import Budget
 from toolkit.choosing import ChooseSettings
 from toolkit.choosing.arena import SCREEN, Arena
-from toolkit.choosing.judging import ChoicePictures
 from toolkit.choosing.measuring import DISTURBED
+from toolkit.choosing.pictures import ChoicePictures
 from toolkit.choosing.requests import EngineOpened, TellPeak
 from toolkit.choosing.standing import Standing
 

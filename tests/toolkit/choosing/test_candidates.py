@@ -36,7 +36,7 @@ from toolkit.choosing.candidates import (
 )
 from toolkit.choosing.choose import find_source, fitting
 from toolkit.choosing.contest import baseline_of
-from toolkit.choosing.judging import on_pictures, pictures_for
+from toolkit.choosing.pictures import on_pictures, pictures_for
 from toolkit.choosing.tuning import costly, without_costly
 from toolkit.errors import CnnkitError, ShapeError
 from toolkit.exporting import ExportOptions

@@ -24,7 +24,7 @@ from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.choose import choose
 from toolkit.choosing.confirm import confirm_choice
 from toolkit.choosing.explaining import slower_rows
-from toolkit.choosing.judging import pictures_for
+from toolkit.choosing.pictures import pictures_for
 from toolkit.errors import CnnkitError, GateError
 from toolkit.resolving import release_of
 

@@ -13,7 +13,8 @@ from tests.toolkit.choosing.made_up import MadeUpBay, MakeUp, candidate, keeping
 from toolkit.choices import Budget
 from toolkit.choosing import ChooseSettings
 from toolkit.choosing.contest import Contest
-from toolkit.choosing.judging import ChoiceJudge, ChoicePictures
+from toolkit.choosing.judging import ChoiceJudge
+from toolkit.choosing.pictures import ChoicePictures
 from toolkit.choosing.requests import TellPeak
 from toolkit.choosing.selection import select
 from toolkit.errors import CnnkitError

@@ -16,8 +16,9 @@ from toolkit.choosing.choose import compete
 from toolkit.choosing.contest import Contest
 from toolkit.choosing.deciding import decided
 from toolkit.choosing.explaining import why_slower
-from toolkit.choosing.judging import ChoiceJudge, ChoicePictures, Ruling, apart
+from toolkit.choosing.judging import ChoiceJudge, Ruling, apart
 from toolkit.choosing.measuring import Gain, Track, Window, fewest_calls
+from toolkit.choosing.pictures import ChoicePictures
 from toolkit.choosing.requests import AnswerPictures, PictureAnswers
 from toolkit.choosing.result import Choice, frontier
 from toolkit.choosing.selection import select

@@ -14,8 +14,9 @@ from toolkit.artifacts import Artifact, open_artifact, shipped_root
 from toolkit.choices import Budget
 from toolkit.choosing import Candidate, ChooseSettings
 from toolkit.choosing.arena import Arena
-from toolkit.choosing.judging import ChoicePictures, Ruling
+from toolkit.choosing.judging import Ruling
 from toolkit.choosing.measuring import Track, Window
+from toolkit.choosing.pictures import ChoicePictures
 from toolkit.choosing.standing import Entrant, Standing
 from toolkit.choosing.tuning import Tuner, costly
 from toolkit.telling import silent

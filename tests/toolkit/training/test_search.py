@@ -20,7 +20,8 @@ from toolkit.training import TrainingReport
 from toolkit.training import search as searching
 from toolkit.training.cells import CellPlan, CellResult, TrialJudge, _given_up, _judged
 from toolkit.training.record.charts import best_so_far
-from toolkit.training.search import SearchPlan, SearchRange, plan_search, run_search
+from toolkit.training.search import run_search
+from toolkit.training.search_plan import SearchPlan, SearchRange, plan_search, searchable
 from toolkit.training.sweep import sweep
 from toolkit.training.table import Table
 
@@ -117,7 +118,7 @@ def test_what_no_trial_would_draw_or_take_is_refused_when_planned(
 
 
 def test_every_range_that_a_field_declares_lies_within_what_the_field_may_be() -> None:
-    words = tuple(word for word in searching.searchable() if word != "optimizer")  # others have no momentum
+    words = tuple(word for word in searchable() if word != "optimizer")  # others have no momentum
     found = plan_search(3, Recipe(name="x", optimizer="sgd"), {}, words, seed=0)
     for one in found.ranges:
         distribution = one.distribution()
