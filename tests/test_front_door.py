@@ -62,7 +62,7 @@ def test_help_lists_what_each_command_says_of_itself() -> None:
         assert f"  {word:8}  {shelf.load(word).get_short_help_str(100 - 6 - 8)}\n" in listed
     # in the order that their files say, then by their words
     order = [line.split()[0] for line in listed.partition("Commands:\n")[2].splitlines()]
-    assert order[:5] == ["train", "eval", "predict", "show", "export"]
+    assert order[:7] == ["check", "train", "eval", "predict", "show", "import", "export"]
     assert order[-4:] == sorted(order[-4:])
     assert set(order) == set(WORDS)
 

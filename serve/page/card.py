@@ -16,7 +16,7 @@ from toolkit.exporting import ExportOptions
 from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
 from toolkit.listings import MOST_PIXELS
-from toolkit.passports import Passport, TrainingOptions
+from toolkit.passports import Passport, Target, TrainingOptions
 
 # what a checkpoint is captured in where nobody asks otherwise
 OPSET = 20
@@ -82,7 +82,7 @@ def _export_options(passport: Passport) -> list[str]:
     words = ["--untrained", *_unusual("seed", passport.seed, usual.seed)] if passport.trained is False else []
     words += _unusual("format", passport.format, GRAPH)
     words += _unusual("precision", passport.precision, usual.precision)
-    words += _unusual("batch", passport.input.shape[0] if passport.input.shape else None, None)
+    words += _unusual("batch", _batches(passport), ",".join(map(str, usual.batches)))
     words += _unusual("input", passport.input.dtype if passport.input.dtype == "uint8" else None, None)
     words += ["--softmax"] if passport.softmax else []
     if (passport.format, passport.precision) == (GRAPH, usual.precision):
@@ -90,7 +90,27 @@ def _export_options(passport: Passport) -> list[str]:
     if made is not None:
         words += _unusual("calibration", made.method, usual.calibration)
         words += _unusual("calibration-images", made.images, usual.calibration_images)
-    return words + _model_file(passport)
+    drop = passport.engine_accuracy_drop or passport.accuracy_drop
+    words += _unusual("max-accuracy-drop", f"{drop.allowed:g}" if drop else None, f"{usual.allowed_points:g}")
+    return words + _of_engine(passport.target) + _model_file(passport)
+
+
+def _batches(passport: Passport) -> str | None:
+    """Return the batch sizes that were asked for, None where any may come."""
+    profile = (passport.target.shape_profile if passport.target else None) or {}
+    if profile:
+        return ",".join(str(profile[name][0]) for name in ("min", "opt", "max") if name in profile)
+    fixed = passport.input.shape[0] if passport.input.shape else None
+    return None if fixed is None else str(fixed)
+
+
+def _of_engine(target: Target | None) -> list[str]:
+    """Return with which TensorRT an engine was built, and for which GPUs and releases."""
+    if target is None or target.flavour is None:
+        return []
+    words = ["--flavour", target.flavour, *_unusual("compatible", target.hardware_compatibility, "NONE")]
+    words += _unusual("target", ",".join(target.compute_capabilities).lower() or None, None)
+    return [*words, "--version-compatible"] if target.version_compatible else words
 
 
 def _model_file(passport: Passport) -> list[str]:
@@ -105,7 +125,8 @@ def _training(passport: Passport, name: str) -> str | None:
     spec = zoo.known(passport.model)
     words = ["cnnkit", "train", passport.model]
     words += _unusual("name", name, passport.model)
-    words += _unusual("recipe", recipe.name, "default")
+    # one of a file is found by the file's name, in the folder that it lies in
+    words += _unusual("recipe", recipe.source if recipe.source.endswith(".toml") else recipe.name, "default")
     for field in recipe.changed:
         words += _option(field, getattr(recipe, field, None))
     words += _data_options(passport, spec.dataset if spec else None)

@@ -14,7 +14,7 @@ from cnnkit import front_door
 from serve.page.card import card_rows, commands
 from toolkit.artifacts import Artifact, open_artifact
 from toolkit.listings import Reading
-from toolkit.passports import CalibrationRecord, DatasetRef, TrainingOptions
+from toolkit.passports import AccuracyDrop, CalibrationRecord, DatasetRef, Target, TrainingOptions
 from toolkit.recipes import Recipe
 
 RECIPE = Recipe(name="textbook", lr=0.5, clip_norm=None, flip=False, epochs=3)
@@ -87,6 +87,32 @@ def test_commands_repeat_what_an_export_was_asked(artifact: Artifact) -> None:
     assert commands(made) == (
         "cnnkit export lenet-maxpool --untrained --precision int8 --batch 8 --input uint8 --softmax "
         "--calibration entropy --calibration-images 64"
+    )
+
+
+def test_commands_repeat_how_an_engine_was_built_and_what_it_may_lose(artifact: Artifact) -> None:
+    profile = {"min": (1, 1, 28, 28), "opt": (8, 1, 28, 28), "max": (16, 1, 28, 28)}
+    target = Target(flavour="rtx", compute_capabilities=("SM89", "SM90"), shape_profile=profile)
+    drop = AccuracyDrop(allowed=2.0, points=0.1, ci95=(0.0, 0.3), images=500, source=None)
+    made = changed(
+        artifact, trained=False, format="tensorrt", precision="int8", target=target, accuracy_drop=drop
+    )
+    assert commands(made) == (
+        "cnnkit export lenet-maxpool --untrained --format tensorrt --precision int8 --batch 1,8,16 "
+        "--max-accuracy-drop 2 --flavour rtx --target sm89,sm90"
+    )
+    usual = dataclasses.replace(target, flavour="classic", compute_capabilities=(), version_compatible=True)
+    made = changed(made, target=dataclasses.replace(usual, shape_profile=None), accuracy_drop=None)
+    assert commands(made) == (
+        "cnnkit export lenet-maxpool --untrained --format tensorrt --precision int8 "
+        "--flavour classic --version-compatible"
+    )
+
+
+def test_a_recipe_of_a_file_is_asked_for_by_its_file(artifact: Artifact) -> None:
+    recipe = dataclasses.replace(RECIPE, name="mine", source="mine.toml", changed=("lr",))
+    assert commands(changed(artifact, recipe=recipe, format="safetensors")) == (
+        "cnnkit train lenet-maxpool --recipe mine.toml --lr 0.5"
     )
 
 

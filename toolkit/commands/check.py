@@ -150,5 +150,5 @@ def _pair(files: tuple[str, ...], kind: str, *, across: bool) -> str:
     return f"{shown} ({kind}{', across parts' if across else ''})"
 
 
-ORDER = 130
+ORDER = 5
 COMMAND = check

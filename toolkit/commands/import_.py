@@ -207,5 +207,5 @@ def _show(made: Imported) -> None:
         printing.say(f"its accuracy is not known here: `cnnkit eval {made.name}{pictures}` measures it")
 
 
-ORDER = 120
+ORDER = 45
 COMMAND = import_
