@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -163,13 +163,17 @@ def check_classes(passport: Passport, name: str, want: tuple[str, ...]) -> None:
     have, known = passport.classes, passport.dataset
     # a network from elsewhere has numbers for names: the count is all that can be compared
     same = known is None or ((known.named or passport.imported_sha256 is not None) and known.name == name)
-    unnamed = same and have == tuple(str(index) for index in range(len(have)))
-    if have == want or (unnamed and len(have) == len(want)):
+    if have == want or (same and numbered(have) and len(have) == len(want)):
         return
     raise ShapeError(
         f"{passport.model} answers with {_few(have)}, and {name} has {_few(want)}: "
         "name the data set that it was trained on, or train it on this one"
     )
+
+
+def numbered(classes: Sequence[str]) -> bool:
+    """Tell whether classes have their numbers for names, as a network from elsewhere has them."""
+    return tuple(classes) == tuple(str(index) for index in range(len(classes)))
 
 
 def _few(names: tuple[str, ...]) -> str:

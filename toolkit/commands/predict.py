@@ -27,6 +27,7 @@ from toolkit.cli.reports import refuse_overwriting, report_option, write_report
 from toolkit.errors import CnnkitError
 
 _AT_ONCE = 256
+_FIRST = 10
 _TABLED = 200  # rows on a terminal; of more pictures the answers are counted
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @backend_option("[default: the usual one if it has a file here].")
 @click.option(
-    "--first", type=click.IntRange(1), metavar="N", help="With --dataset: the first N test pictures."
+    "--first",
+    type=click.IntRange(1),
+    metavar="N",
+    help=f"With --dataset: the first N test pictures [default: {_FIRST}].",
 )
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Answers a picture.")
 @click.option(
@@ -123,7 +127,7 @@ def predict(
             with printing.progress() as progress:
                 made = network.predict_dataset(
                     dataset,
-                    first=first or 10,
+                    first=first or _FIRST,
                     top=top,
                     data_dir=data_dir,
                     on_step=printing.steps_on(progress),
@@ -259,6 +263,7 @@ def _row(entry: Prediction) -> dict[str, Any]:
         "inverted": entry.inverted,
         "frames": entry.frames,
         "truth": entry.truth,
+        "right": entry.right,
     }
 
 

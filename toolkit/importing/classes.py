@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
+from toolkit.answering import numbered
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, NotFoundError, ShapeError
 from toolkit.importing import ImportRequest, KnownFacts
@@ -111,8 +112,7 @@ def refuse_strange(theirs: tuple[str, ...], name: str, classes: tuple[str, ...])
 
     Numbers stand for as many classes of any name.
     """
-    numbered = classes == tuple(str(index) for index in range(len(classes)))
-    if theirs == classes or (numbered and len(theirs) == len(classes)):
+    if theirs == classes or (numbered(classes) and len(theirs) == len(classes)):
         return
     strange = [one for one in theirs if one not in classes]
     if strange:

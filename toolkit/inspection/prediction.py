@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.answering import (
     Invert,
@@ -16,6 +17,7 @@ from toolkit.answering import (
     first,
     fitted,
     inputs_of_fitted,
+    numbered,
     preprocessing_of,
     probabilities,
     read_picture,
@@ -35,8 +37,9 @@ _ANSWER = ("label", "probability")
 class Prediction:
     """One picture's answers, likeliest first; `pixels` (C, H, W) uint8 is what the network saw.
 
-    `source` is the file, or in words which picture it is; `truth` is None where that is not known.
-    `frames` is how many pictures the source holds, of which the first was taken.
+    `source` is the file, or in words which picture it is. `truth` names the true class, and `right` tells
+    whether the first answer is that one; both are None where that is not known. `frames` is how many
+    pictures the source holds, of which the first was taken.
     """
 
     source: Path | str
@@ -44,6 +47,7 @@ class Prediction:
     pixels: Pixels
     inverted: bool = False
     truth: str | None = None
+    right: bool | None = None
     frames: int = 1
 
     @property
@@ -56,11 +60,6 @@ class Prediction:
         """The likeliest class's probability."""
         return self.top[0][1]
 
-    @property
-    def right(self) -> bool | None:
-        """Tell whether the first answer is the true class; None where that is not known."""
-        return None if self.truth is None else self.label == self.truth
-
     def _repr_html_(self) -> str:
         return Predictions((self,))._repr_html_()
 
@@ -71,7 +70,8 @@ class Predictions(tuple[Prediction, ...]):
     @property
     def right(self) -> int | None:
         """How many first answers are the true class; None where no truth is known."""
-        return sum(bool(one.right) for one in self) if any(one.truth is not None for one in self) else None
+        known = [one.right for one in self if one.right is not None]
+        return sum(known) if known else None
 
     def table(self) -> TextTable:
         """Return the answers as texts, with what each picture is where that is known."""
@@ -157,25 +157,39 @@ def predict_pictures(
             on_refusal(Refusal(source=source, error=str(error)))
     if not read:
         return Predictions()
-    tops = _tops(engine, np.stack([shown.pixels for _, shown, _ in read]), top)
+    likely = _likely(engine, np.stack([shown.pixels for _, shown, _ in read]))
+    classes = engine.artifact.passport.classes
     return Predictions(
-        Prediction(source=source, top=row, pixels=shown.pixels, inverted=shown.inverted, frames=frames)
-        for (source, shown, frames), row in zip(read, tops, strict=True)
+        Prediction(
+            source=source,
+            top=tuple(top_classes(row, classes, top)),
+            pixels=shown.pixels,
+            inverted=shown.inverted,
+            frames=frames,
+        )
+        for (source, shown, frames), row in zip(read, likely, strict=True)
     )
 
 
 def predict_dataset(engine: Engine, data: Dataset, *, count: int, top: int = 3) -> Predictions:
-    """Classify the first test pictures of a data set, whose classes are the network's."""
+    """Classify the first test pictures of a data set, whose classes are the network's, in the same order.
+
+    Answers are judged by their places: two classes may have one name. A network that has numbers for names
+    answers in the data set's.
+    """
     split = first(data.test, count)
     pixels = fitted(split, preprocessing_of(engine.artifact))
+    own = engine.artifact.passport.classes
+    names = data.classes if numbered(own) and len(own) == len(data.classes) else own
     return Predictions(
         Prediction(
             source=picture_name(data, index),
-            top=row,
+            top=tuple(top_classes(row, names, top)),
             pixels=pixels[index],
             truth=data.classes[int(label)],
+            right=int(row.argmax()) == int(label),
         )
-        for index, (row, label) in enumerate(zip(_tops(engine, pixels, top), split.labels, strict=True))
+        for index, (row, label) in enumerate(zip(_likely(engine, pixels), split.labels, strict=True))
     )
 
 
@@ -185,7 +199,5 @@ def picture_name(data: Dataset, index: int) -> str:
     return f"{data.name} test {index}" if held is None else held[index].entry.name
 
 
-def _tops(engine: Engine, pixels: Pixels, top: int) -> list[tuple[tuple[str, float], ...]]:
-    known = engine.artifact.passport
-    likely = probabilities(engine.artifact, answers(engine, inputs_of_fitted(pixels, known)))
-    return [tuple(top_classes(row, known.classes, top)) for row in likely]
+def _likely(engine: Engine, pixels: Pixels) -> NDArray[np.float64]:
+    return probabilities(engine.artifact, answers(engine, inputs_of_fitted(pixels, engine.artifact.passport)))

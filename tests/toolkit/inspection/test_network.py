@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,19 @@ def test_an_evaluation_holds_what_the_command_prints(sample: Dataset) -> None:
     assert told[0].startswith("opened ")
     assert "100 test pictures of fashion-mnist-sample" in told[2]
     assert "Ankle boot" in Read(found._repr_html_()).texts
+
+
+def test_a_network_with_numbers_for_names_is_judged_as_eval_judges_it(sample: Dataset) -> None:
+    with cnnkit.load(NAME) as network:
+        named, named_score = network.predict_dataset(sample.name, first=100), network.evaluate(sample.name)
+        artifact = network.artifact
+        numbers = tuple(str(index) for index in range(10))
+        passport = replace(artifact.passport, classes=numbers, dataset=None)
+        network.engine.artifact = replace(artifact, passport=passport)
+        numbered, score = network.predict_dataset(sample.name, first=100), network.evaluate(sample.name)
+    assert score.accuracy == named_score.accuracy
+    assert (numbered.right, [one.right for one in numbered]) == (named.right, [one.right for one in named])
+    assert [one.top for one in numbered] == [one.top for one in named]  # in the data set's words
 
 
 def test_run_takes_the_networks_input_and_says_what_does_not_fit() -> None:

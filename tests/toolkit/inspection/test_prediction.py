@@ -192,6 +192,9 @@ def test_a_data_sets_first_pictures_with_their_truth_and_a_sheet(
     assert [entry["truth"] for entry in found["predictions"]] == [
         sample.classes[label] for label in sample.test.labels[:12]
     ]
+    assert [entry["right"] for entry in found["predictions"]] == [
+        entry["truth"] == entry["top"][0]["label"] for entry in found["predictions"]
+    ]
     assert found["sheet"] == str(sheet)
     with Image.open(sheet) as image:
         assert image.format == "PNG"
@@ -201,7 +204,10 @@ def test_a_data_sets_first_pictures_with_their_truth_and_a_sheet(
 
 def test_a_sheet_frames_right_answers_green_and_wrong_ones_red() -> None:
     pixels = np.zeros((1, 28, 28), np.uint8)
-    made = [Prediction(source="a", top=(("x", 0.9),), pixels=pixels, truth=truth) for truth in ("x", "y")]
+    made = [
+        Prediction(source="a", top=(("x", 0.9),), pixels=pixels, truth=truth, right=truth == "x")
+        for truth in ("x", "y")
+    ]
     colours = {colour for _, colour in draw_sheet(made, "title").getcolors(1 << 16)}
     for name in (RIGHT, WRONG):
         assert tuple(bytes.fromhex(name[1:])) in colours
