@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from serve.served import ServedModel
 from serve.settings import ServeSettings
+from toolkit.artifacts import hash_file
 from toolkit.backends import DEFAULT_BACKEND
 from toolkit.clusters.ray import RayMachine
 from toolkit.errors import CnnkitError, NotFoundError
@@ -84,14 +86,14 @@ def proxy_place(machines: Sequence[RayMachine], host: str, port: int) -> str:
     return f"http://{shown}:{port}{there}"
 
 
-def insist_on_files(machines: Sequence[RayMachine], served: Sequence[ServedModel]) -> None:
-    """Raise NotFoundError where a machine does not see an artifact, or sees another file in its place."""
+def insist_on_files(
+    machines: Sequence[RayMachine], served: Sequence[ServedModel], model_file: Path | None = None
+) -> None:
+    """Raise NotFoundError where a machine does not see an artifact or the `model_file`, or sees others."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    wanted = {
-        str(one.artifact.path.absolute()): one.artifact.passport.sha256 for one in served if one.artifact
-    }
+    wanted = wanted_files(served, model_file)
     # a function within a function is sent as it is
     look = ray.remote(num_cpus=0, max_retries=0)(_looking())
     asked = [
@@ -101,11 +103,25 @@ def insist_on_files(machines: Sequence[RayMachine], served: Sequence[ServedModel
     for machine, reference in zip(machines, asked, strict=True):
         missing = ray.get(reference)
         if missing:
-            raise NotFoundError(
-                f"{machine.name} of the cluster does not see {missing[0]}, or sees another file there: lay "
-                "the artifacts where every machine has them by the same path, and name that folder by "
+            lay = (
+                "that file where every machine has it by the same path, and name it by --model-file"
+                if model_file is not None and missing[0] == str(model_file.absolute())
+                else "the artifacts where every machine has them by the same path, and name that folder by "
                 "--artifacts"
             )
+            raise NotFoundError(
+                f"{machine.name} of the cluster does not see {missing[0]}, or sees another file there: "
+                f"lay {lay}"
+            )
+
+
+def wanted_files(served: Sequence[ServedModel], model_file: Path | None) -> dict[str, str]:
+    """Return the files that every machine must have, by their paths from the root, with their SHA-256."""
+    found = {
+        str(one.artifact.path.absolute()): one.artifact.passport.sha256 for one in served if one.artifact
+    }
+    code = {str(model_file.absolute()): hash_file(model_file)} if model_file else {}
+    return found | code
 
 
 def _looking() -> Callable[[dict[str, str]], list[str]]:

@@ -69,7 +69,7 @@ class RayHosting(Hosting):
         with _told() as told, connected(address, tell=tell):
             machines = nodes()
             insist_on_one_release(machines, ANSWERING)
-            insist_on_files(machines, served)
+            insist_on_files(machines, served, settings.opening.model_file)
             cpus, gpus = cpus_each(machines, settings, tell), gpus_each(machines, settings, served, tell)
             opening = replace(settings.opening, most_threads=max(1, int(cpus)))
             settings = replace(settings, opening=opening)
@@ -107,7 +107,9 @@ def _anywhere(settings: ServeSettings, address: str | None) -> ServeSettings:
     A Ray that runs already may have a Serve on that port, which is then meant, and the port of another
     machine's proxy cannot be tried from here. Raises CnnkitError for a taken one.
     """
-    opening = replace(settings.opening, root=settings.opening.root.absolute())
+    asked = settings.opening
+    code = asked.model_file and asked.model_file.absolute()
+    opening = replace(asked, root=asked.root.absolute(), model_file=code)
     port = settings.port
     if port == 0 or (address is None and not runs_here()):
         with contextlib.closing(listen(settings.host, port)) as free:

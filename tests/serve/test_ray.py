@@ -31,16 +31,17 @@ from serve.api import Receive, Scope, Send
 from serve.classifier import Classifier
 from serve.counts import Counts
 from serve.hosting import HostingPlace, replicas_of
-from serve.hosting._ray_machines import cpus_each, gpus_each, insist_on_files, proxy_place
+from serve.hosting._ray_machines import cpus_each, gpus_each, insist_on_files, proxy_place, wanted_files
 from serve.hosting._ray_page import PageReplica
 from serve.hosting._ray_replica import GONE_S, MOST_GONE, Gatherer, counts_of
+from serve.hosting.ray import _anywhere
 from serve.lineup import line_up
 from serve.reload import Reloader
 from serve.served import ServedModel
 from serve.settings import OpeningSettings, ServeSettings
 from tests.benchmarks.bench_hosting import other_version, roll
 from tests.serve.conftest import MODEL, Server, png, serving, tensor
-from toolkit.artifacts import open_artifact, sidecar
+from toolkit.artifacts import hash_file, open_artifact, sidecar
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, EngineOptions
 from toolkit.clusters.ray import RayMachine, began_here, connected, nodes
 from toolkit.errors import CnnkitError, NotFoundError
@@ -436,6 +437,17 @@ def test_a_taken_port_is_refused_before_ray_begins_but_not_where_one_runs(
     monkeypatch.setattr("serve.hosting.ray.runs_here", lambda: True)  # with a Serve that may have the port
     monkeypatch.setattr("serve.hosting.ray.connected", unreached)
     assert "asked whether a Serve listens there" in CliRunner().invoke(front_door.main, command).stderr
+
+
+def test_the_file_of_ones_own_network_is_one_that_every_machine_must_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text("MODELS = ()")
+    opening = OpeningSettings(root=Path("artifacts"), model_file=Path("net.py"))
+    meant = _anywhere(ServeSettings(opening=opening), "head:6379").opening
+    assert (meant.root, meant.model_file) == (tmp_path / "artifacts", tmp_path / "net.py")
+    assert wanted_files([], Path("net.py")) == {str(tmp_path / "net.py"): hash_file(tmp_path / "net.py")}
 
 
 def test_a_ray_that_does_not_answer_is_named(ray: None, shipped: Path) -> None:

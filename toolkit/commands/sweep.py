@@ -26,6 +26,7 @@ from toolkit.training.search_plan import MOST_TRIALS, USUAL
 from toolkit.training.table import Table
 
 USUAL_WORDS = ", ".join(USUAL)
+_MOST_GIB = 1 << 20  # a petabyte: more is no machine's, and the bytes of a figure without end are none
 
 
 def _axis(word: str, setting: FieldSpec | None) -> Callable[[parameters.Function], parameters.Function]:
@@ -97,7 +98,7 @@ def _axis(word: str, setting: FieldSpec | None) -> Callable[[parameters.Function
 @click.option(
     "--cell-memory",
     "cell_memory_bytes",
-    type=click.FloatRange(0, min_open=True),
+    type=parameters.FiniteRange(0, _MOST_GIB, min_open=True),
     callback=lambda _context, _parameter, value: None if value is None else int(value * 2**30),
     metavar="GIB",
     help="Memory that a machine of a cluster must have for a cell.",
