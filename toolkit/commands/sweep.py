@@ -134,7 +134,8 @@ def show_table(table: Table) -> None:
         row.style = {"done": None, "pruned": "dim", "diverged": "dim"}.get(result.status, "red")
     printing.print_table(shown)
     if table.best is not None and len(table.results) > 1:
-        said = f"best on held-out images: {table.best.sentence(table.varied)}"
+        rivals = "best " if table.compares else ""
+        said = f"{rivals}on held-out images: {table.best.sentence(table.varied)}"
         printing.stdout.print(said, markup=False, soft_wrap=True)
     for path in table.files.values():
         printing.say(str(path))

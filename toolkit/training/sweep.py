@@ -26,6 +26,7 @@ from toolkit.telling import Tell, silent
 from toolkit.training import jobs
 from toolkit.training.axes import named_axis
 from toolkit.training.cells import CellPlan, CellResult, cell_names, known_result, queue, run_cell
+from toolkit.training.record import left_out
 from toolkit.training.record.folder import locked
 from toolkit.training.search import run_search
 from toolkit.training.search_plan import SearchPlan, plan_search
@@ -265,6 +266,9 @@ def _results(plan: SweepPlan, cells: CellPlan, folder: Path, tell: Tell) -> list
     tell(f"{count} {'trial' if plan.search else 'cell'}{'s' if count > 1 else ''}, results in {folder}")
     for one in plan.search.ranges if plan.search else ():
         tell(f"{one.word}: {one.words}")
+    missing = left_out()
+    if missing:
+        tell(missing)
     results: list[CellResult] = []
     try:
         for result, known in run_sweep(plan, folder, cells):

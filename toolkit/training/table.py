@@ -16,6 +16,7 @@ from toolkit.figures import UNKNOWN, duration_text, mebibytes_text
 from toolkit.recipes import Metric
 from toolkit.tables import TextTable
 from toolkit.training.cells import CellResult
+from toolkit.training.record import lacks
 from toolkit.training.record.charts import draw_heat_map, draw_overlay, draw_search
 
 _FIGURES = (
@@ -27,32 +28,54 @@ _FIGURES = (
     "device_peak_memory_bytes",
 )
 
-_FOLD = "fold"
+# axes that repeat a setting and are no choice of it, with what people call several of them
+_REPEATS = {"fold": "folds", "seed": "seeds"}
 
 Axes = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Values by axis, without the fold, and each cell's held-out figure in a metric, greater being better."""
+    """Values by axis, without fold and seed, which repeat a setting, and its cells' held-out figures.
+
+    They are in a metric, greater being better; of the `cells` those have one that were trained.
+    """
 
     values: Mapping[str, str]
     figures: tuple[float, ...]
+    cells: int
     metric: Metric = "accuracy"
 
     @property
     def mean(self) -> float:
-        """Return the mean over the folds."""
+        """Return the mean over folds and seeds."""
         return statistics.mean(self.figures)
 
+    @property
+    def deviation(self) -> float | None:
+        """Return the standard deviation over folds and seeds; None for a single figure."""
+        return statistics.stdev(self.figures) if len(self.figures) > 1 else None
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether each of its cells has a figure: the mean of some may be that of easy folds."""
+        return len(self.figures) == self.cells
+
     def sentence(self, varied: Axes) -> str:
-        """Say the figure, with its deviation over folds, and the options that tell it from the others."""
+        """Say the figure, over how many folds and seeds, and the options that tell it from the others."""
         named = " ".join(f"--{axis} {value}" for axis, value in self.values.items() if axis in varied)
-        spread = ""
-        if _FOLD in varied and len(self.figures) > 1:  # a search may have tried a setting twice
-            spread = f" ± {statistics.stdev(self.figures):.4f} over {len(self.figures)} folds"
         what = "" if self.metric == "accuracy" else f"{self.metric.replace('-', ' ')} "
-        return f"{what}{abs(self.mean):.4f}{spread}{f': {named}' if named else ''}"
+        return f"{what}{abs(self.mean):.4f}{self._spread(varied)}{f': {named}' if named else ''}"
+
+    def _spread(self, varied: Axes) -> str:
+        repeats = [f"{len(varied[axis])} {word}" for axis, word in _REPEATS.items() if axis in varied]
+        if not repeats:  # a search may have tried a setting twice
+            return ""
+        over = " × ".join(repeats)
+        if not self.whole:
+            few = f"{len(self.figures)} of"
+            over = f"{few} {over}" if len(repeats) == 1 else f"{few} {self.cells} cells ({over})"
+        return f"{'' if self.deviation is None else f' ± {self.deviation:.4f}'} over {over}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +98,22 @@ class Table:
         return varied(self.axes)
 
     @property
+    def compares(self) -> bool:
+        """Tell whether there are several settings, and not one alone with several folds or seeds."""
+        return any(axis not in _REPEATS for axis in self.varied)
+
+    @property
     def settings(self) -> tuple[Setting, ...]:
-        """Return what was held against each other on held-out images: cells, those of all folds as one."""
+        """Return what was held against each other on held-out images: cells, those of all repeats as one."""
         metric = self._compared
-        found: dict[tuple[tuple[str, str], ...], list[float]] = {}
+        found: dict[tuple[tuple[str, str], ...], list[float | None]] = {}
         for result in self.results:
-            figure = result.report.figure(metric) if result.report else None
-            if figure is not None:
-                key = tuple((axis, result.values[axis]) for axis in self.axes if axis != _FOLD)
-                found.setdefault(key, []).append(figure)
+            key = tuple((axis, result.values[axis]) for axis in self.axes if axis not in _REPEATS)
+            found.setdefault(key, []).append(result.report.figure(metric) if result.report else None)
         return tuple(
-            Setting(values=dict(key), figures=tuple(figures), metric=metric) for key, figures in found.items()
+            Setting(values=dict(key), figures=trained, cells=len(figures), metric=metric)
+            for key, figures in found.items()
+            if (trained := tuple(figure for figure in figures if figure is not None))
         )
 
     @property
@@ -96,8 +124,12 @@ class Table:
 
     @property
     def best(self) -> Setting | None:
-        """Return the setting that is best on held-out images; None where none was trained or held any out."""
-        return max(self.settings, key=lambda setting: setting.mean, default=None)
+        """Return the setting that is best on held-out images; None where none was trained or held any out.
+
+        One that lacks folds or seeds is no rival of those that have them all.
+        """
+        whole = [setting for setting in self.settings if setting.whole]
+        return max(whole or self.settings, key=lambda setting: setting.mean, default=None)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each cell, with None for what a failed cell did not measure."""
@@ -116,8 +148,13 @@ class Table:
     def to_json(self) -> dict[str, Any]:
         """Return what `cnnkit sweep --json` prints."""
         head = {"model": self.model, "folder": self.folder, "axes": self.axes, "files": self.files}
+        told: dict[str, Any] = {"best": None, "best_held_out": None}
         best = self.best
-        return {**head, "cells": self.rows(), "best": None if best is None else best.values}
+        if best is not None:
+            figures = {"metric": best.metric, "mean": abs(best.mean), "deviation": best.deviation}
+            counts = {"trained": len(best.figures), "cells": best.cells}
+            told = {"best": best.values, "best_held_out": {**figures, **counts}}
+        return {**head, "cells": self.rows(), **told}
 
     def text(self) -> TextTable:
         """Return the first write-up's table: what varied, time, images a second, accuracy and peak memory."""
@@ -157,7 +194,10 @@ class Table:
         return replace(self.text(), title=f"{self.model}: {len(self.results)} cells").html()
 
     def write(self) -> dict[str, Path]:
-        """Write the table as CSV, the curves and, for two axes, a heat map; return where."""
+        """Write the table as CSV, the curves and, for two axes, a heat map; return where.
+
+        Without matplotlib it is the CSV alone.
+        """
         text = io.StringIO()
         rows = self.rows()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -165,6 +205,10 @@ class Table:
         writer.writerows(rows)
         files = {"csv": self.folder / "cells.csv"}
         write_bytes(files["csv"], text.getvalue().encode())
+        return files if lacks("matplotlib") else files | self._draw()
+
+    def _draw(self) -> dict[str, Path]:
+        files: dict[str, Path] = {}
         done = {cell_label(r.values, self.axes): r.report.history for r in self.results if r.report}
         if done:
             files["curves"] = self.folder / "curves.png"
@@ -180,7 +224,11 @@ class Table:
         return files
 
     def history(self) -> list[float | None]:
-        """Return what each trial of a search came to, as people read it; None for one that diverged."""
+        """Return what each trial of a search came to, as people read it.
+
+        None for one that diverged, failed or took too long: it came to no end of its own, nor was it given
+        up for what it had reached.
+        """
         return [
             None if figure is None else abs(figure)  # a loss has its sign changed
             for figure in (self._figure(result) for result in self.results)
@@ -189,7 +237,7 @@ class Table:
     def _figure(self, result: CellResult) -> float | None:
         if result.report:
             return result.report.figure(self._compared)
-        return None if result.status == "diverged" else max(result.by_epoch, default=None)
+        return max(result.by_epoch, default=None) if result.status == "pruned" else None
 
     def _draw_heat_map(self, path: Path) -> None:
         (down, row_values), (across, column_values) = self.varied.items()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.numpy import save_file
 
 from toolkit import schema, zoo
 from toolkit.clusters.local import LocalWorkplace
+from toolkit.commands.sweep import show_table
 from toolkit.errors import CnnkitError, DivergedError
 from toolkit.models import Recipe
 from toolkit.splits import Fold
@@ -23,7 +25,7 @@ from toolkit.training.record.charts import best_so_far
 from toolkit.training.search import run_search
 from toolkit.training.search_plan import SearchPlan, SearchRange, plan_search, searchable
 from toolkit.training.sweep import sweep
-from toolkit.training.table import Table
+from toolkit.training.table import Setting, Table, varied
 
 pytest.importorskip("optuna")
 pytest.importorskip("torch")
@@ -223,23 +225,67 @@ def test_a_real_search_leaves_a_table_a_history_and_the_same_trials_again(tmp_pa
     assert again.results == table.results
 
 
-def test_folds_of_one_setting_are_compared_as_one(tmp_path: Path) -> None:
+def cells_of(folder: Path, axis: str, figures: Mapping[str, Sequence[float | None]]) -> Table:
+    """Return a table of rates, each with so many folds or seeds; None is a cell that failed."""
+    count = max(map(len, figures.values()))
+    axes = {"lr": tuple(figures), axis: tuple(f"{number}/{count}" for number in range(1, count + 1))}
     results = []
-    for lr, figures in (("0.1", (0.5, 0.9)), ("0.2", (0.75, 0.8))):
-        for fold, figure in zip(("1/2", "2/2"), figures, strict=True):
-            report = reported({"val_accuracy": figure})
-            values = {"lr": lr, "fold": fold}
-            results.append(CellResult(values=values, status="done", wall_s=1.0, report=report))
-    axes = {"lr": ("0.1", "0.2"), "fold": ("1/2", "2/2")}
-    table = Table(model="lenet", folder=tmp_path, axes=axes, results=tuple(results))
+    for lr, those in figures.items():
+        for repeat, figure in zip(axes[axis], those, strict=True):
+            report = None if figure is None else reported({"val_accuracy": figure})
+            status: Literal["done", "failed"] = "failed" if report is None else "done"
+            values = {"lr": lr, axis: repeat}
+            results.append(CellResult(values=values, status=status, wall_s=1.0, report=report))
+    return Table(model="lenet", folder=folder, axes=axes, results=tuple(results))
+
+
+@pytest.mark.parametrize("axis", ["fold", "seed"])
+def test_folds_and_seeds_of_one_setting_are_compared_as_one(tmp_path: Path, axis: str) -> None:
+    table = cells_of(tmp_path, axis, {"0.1": (0.5, 0.9), "0.2": (0.75, 0.8)})
     assert table.best is not None
-    assert table.best.sentence(table.varied) == "0.7750 ± 0.0354 over 2 folds: --lr 0.2"
-    assert table.to_json()["best"] == {"lr": "0.2"}
+    assert table.best.sentence(table.varied) == f"0.7750 ± 0.0354 over 2 {axis}s: --lr 0.2"
+    told = table.to_json()
+    assert told["best"] == {"lr": "0.2"}
+    figures = {
+        "metric": "accuracy",
+        "mean": pytest.approx(0.775),
+        "deviation": pytest.approx(0.0354, abs=1e-4),
+    }
+    assert told["best_held_out"] == {**figures, "trained": 2, "cells": 2}
     # a search that drew a setting twice has no folds of it
-    twice = [replace(results[2], values={"lr": "0.2"})] * 2
+    twice = [replace(table.results[2], values={"lr": "0.2"})] * 2
     drawn = Table(model="lenet", folder=tmp_path, axes={"lr": ("0.1", "0.2")}, results=tuple(twice))
     assert drawn.best is not None
     assert drawn.best.sentence(drawn.varied) == "0.7500: --lr 0.2"
+
+
+def test_a_setting_that_lacks_folds_is_no_rival_of_those_that_have_them_all(tmp_path: Path) -> None:
+    table = cells_of(tmp_path, "fold", {"0.1": (0.95, None, None), "0.2": (0.75, 0.8, 0.85)})
+    assert table.best is not None
+    assert table.best.sentence(table.varied) == "0.8000 ± 0.0500 over 3 folds: --lr 0.2"
+    holes = cells_of(tmp_path, "fold", {"0.1": (0.95, None, None), "0.2": (0.75, 0.8, None)})
+    assert holes.best is not None
+    assert holes.best.sentence(holes.varied) == "0.9500 over 1 of 3 folds: --lr 0.1"
+    assert holes.settings[1].sentence(holes.varied) == "0.7750 ± 0.0354 over 2 of 3 folds: --lr 0.2"
+    both = {"lr": ("1",), "fold": ("1/2", "2/2"), "seed": ("0", "1")}
+    some = Setting(values={"lr": "1"}, figures=(0.5, 0.5, 0.8), cells=4)
+    assert some.sentence(varied(both)) == "0.6000 ± 0.1732 over 3 of 4 cells (2 folds × 2 seeds)"
+    assert replace(some, cells=3).sentence(varied(both)) == "0.6000 ± 0.1732 over 2 folds × 2 seeds"
+
+
+def test_seeds_alone_are_no_rivals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = cells_of(tmp_path, "seed", {"0.1": (0.5, 0.9)})
+    show_table(table)
+    assert "\non held-out images: 0.7000 ± 0.2828 over 2 seeds\n" in capsys.readouterr().out
+
+
+def test_trials_that_failed_are_in_no_history_of_what_was_reached(tmp_path: Path) -> None:
+    by_epoch = (0.9, 0.95)
+    slow = CellResult(values={"lr": "1"}, status="timeout", wall_s=1.0, by_epoch=by_epoch)
+    broken, poor = replace(slow, status="failed"), replace(slow, status="pruned")
+    axes = {"lr": ("1",)}
+    table = Table(model="lenet", folder=tmp_path, axes=axes, results=(slow, broken, poor), metric="accuracy")
+    assert table.history() == [None, None, 0.95]
 
 
 def test_a_loss_is_shown_as_it_is_and_the_best_is_the_least(tmp_path: Path) -> None:

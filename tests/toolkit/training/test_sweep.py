@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -214,6 +215,20 @@ def test_a_cell_that_hangs_is_stopped_after_its_time(tmp_path: Path) -> None:
     assert "--cell-timeout" in str(result.error)
     table = Table(model=plan.model, folder=folder, axes={}, results=(result,))
     assert table.write().keys() == {"csv"}
+
+
+def test_without_matplotlib_no_picture_is_named_and_that_is_said(tmp_path: Path) -> None:
+    script = (
+        "import importlib.util as u, sys; real = u.find_spec\n"
+        "u.find_spec = lambda n, *a: None if n == 'matplotlib' else real(n, *a)\n"
+        "from toolkit.training.sweep import sweep\n"
+        f"table = sweep('lenet-relu', dataset='fashion-mnist-sample', root={str(tmp_path)!r}, seed=[0, 1],\n"
+        "    lr=[0.1, 0.2], cell_timeout_s=0.01, tell=print)\n"
+        "print(sorted(table.files))"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.count("no pictures of curves and confusions, which need matplotlib: pip install") == 1
+    assert said.endswith("['csv']\n")
 
 
 def test_only_a_sweep_of_the_same_command_is_resumed(tmp_path: Path) -> None:
