@@ -58,10 +58,10 @@ def matching(pattern: str) -> list[str]:
     return found
 
 
-def known(name: str) -> ModelSpec | None:
-    """Return the model of that name as far as it can be told without anybody's file; None where not."""
+def known(name: str, *, model_file: Path | None = None) -> ModelSpec | None:
+    """Return the model of that name, as far as it can be told of what is given; None where it cannot."""
     try:
-        return model(name)
+        return model(name, model_file=model_file)
     except (NotFoundError, MissingExtraError):
         return None
 

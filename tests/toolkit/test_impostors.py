@@ -12,7 +12,7 @@ from PIL import Image
 import cnnkit
 from toolkit.artifacts import hash_file
 from toolkit.errors import CorruptError
-from toolkit.profiling.comparing.parts import kind_of
+from toolkit.profiling.comparing.reading import kind_of
 
 
 def picture(kind: str) -> bytes:

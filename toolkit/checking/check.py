@@ -29,6 +29,7 @@ def check(
     *,
     labels: bool = True,
     model: str | None = None,
+    model_file: Path | str | None = None,
     data_dir: Path | str | None = None,
     reading: Reading = PLAIN,
     seed: int = 0,
@@ -39,12 +40,15 @@ def check(
     """Find what is wrong with a data set: damaged and plain files, duplicates, leaks, doubtful labels.
 
     `dataset` is a name or a source (`folder:PATH`). Labels are judged by a small network that is trained
-    here in turn on the other pictures, or by what a trained `model` makes of them; not at all without
-    `labels`. `on_step` is told what is being done, and how much of how much is done. Raises CnnkitError for
-    what is no data set, or holds no picture that can be read.
+    here in turn on the other pictures, or by what a trained `model` makes of them, whose code may be in a
+    Python file of one's own (`model_file`); not at all without `labels`. `on_step` is told what is being
+    done, and how much of how much is done. Raises CnnkitError for what is no data set, or holds no picture
+    that can be read.
     """
     started = time.perf_counter()
-    judging = judge_of(model, root=path_of(root), tell=tell) if labels else None
+    judging = (
+        judge_of(model, model_file=path_of(model_file), root=path_of(root), tell=tell) if labels else None
+    )
     pictures = gallery(dataset, path_of(data_dir), reading, on_step)
     seen = survey(pictures, on_step)
     if not len(seen.rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +26,16 @@ _STEPS, _PENALTY = 60, 1e-3
 
 
 def features_of(
-    artifact: Artifact, pictures: Gallery, seen: Survey, on_done: Callable[[int], None] = lambda done: None
+    artifact: Artifact,
+    pictures: Gallery,
+    seen: Survey,
+    on_done: Callable[[int], None] = lambda done: None,
+    *,
+    model_file: Path | None = None,
 ) -> Floats:
     """Return (M, D) float32: what goes into a checkpoint's last layer; of other files their answers."""
-    ask = _before_the_end(artifact) if artifact.passport.format == CHECKPOINT else _answers(artifact)
+    is_checkpoint = artifact.passport.format == CHECKPOINT
+    ask = _before_the_end(artifact, model_file) if is_checkpoint else _answers(artifact)
     preprocessing = preprocessing_of(artifact)
     made = []
     for start in range(0, len(seen.rows), _AT_ONCE):
@@ -45,11 +52,11 @@ def features_of(
     return np.concatenate(made).astype(np.float32)
 
 
-def _before_the_end(artifact: Artifact) -> Callable[[Floats], NDArray[Any]]:
+def _before_the_end(artifact: Artifact, model_file: Path | None) -> Callable[[Floats], NDArray[Any]]:
     import torch
     from torch import nn
 
-    module = load_module(artifact)
+    module = load_module(artifact, model_file=model_file)
     last: list[nn.Module] = [one for one in module.modules() if isinstance(one, (nn.Linear, nn.Conv2d))]
     met: list[torch.Tensor] = []
     last[-1].register_forward_pre_hook(lambda _, given: met.append(given[0]))

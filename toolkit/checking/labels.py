@@ -41,7 +41,7 @@ class Judge:
     probabilities: Callable[[Question], NDArray[np.float64]]
 
 
-def judge_of(model: str | None, *, root: Path | None, tell: Tell) -> Judge:
+def judge_of(model: str | None, *, root: Path | None, model_file: Path | None, tell: Tell) -> Judge:
     """Return the judge by a model's name, None for a network trained here. Raises CnnkitError."""
     with needs_extra("train"):
         import torch  # noqa: F401  (only to name the extra before any picture is read)
@@ -49,7 +49,9 @@ def judge_of(model: str | None, *, root: Path | None, tell: Tell) -> Judge:
         from toolkit.checking.learning import FOLDS
 
         return Judge(title="a small network trained here", folds=FOLDS, probabilities=_learnt)
-    artifact = open_model(model, Selection(root=artifacts_root(root), formats=(CHECKPOINT,)))
+    artifact = open_model(
+        model, Selection(root=artifacts_root(root), formats=(CHECKPOINT,), model_file=model_file)
+    )
     preprocessing_of(artifact)
     tell(f"opened {describe(artifact)}")
 
@@ -57,7 +59,7 @@ def judge_of(model: str | None, *, root: Path | None, tell: Tell) -> Judge:
         from toolkit.checking.features import features_of, held_out_regression
 
         tell = counter(question.on_step, "looking at pictures", len(question.labels))
-        made = features_of(artifact, question.pictures, question.seen, tell)
+        made = features_of(artifact, question.pictures, question.seen, tell, model_file=model_file)
         classes = len(question.pictures.classes)
         return held_out_regression(made, question.labels, question.folds, classes=classes)
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli import parameters, printing
-from toolkit.cli.options import columns_option, data_dir_option, json_option, root_option, seed_option
+from toolkit.cli.options import (
+    columns_option,
+    data_dir_option,
+    json_option,
+    model_file_option,
+    root_option,
+    seed_option,
+)
 from toolkit.cli.reports import refuse_overwriting, report_option, write_report
 from toolkit.listings import MOST_PIXELS
 
@@ -34,7 +41,7 @@ _SHOWN, _CLASSES = 10, 30
     metavar="FILE",
     help="Leave out the pictures of this list.",
 )
-@parameters.options(data_dir_option, seed_option, root_option, json_option)
+@parameters.options(data_dir_option, seed_option, root_option, model_file_option, json_option)
 def check(
     *,
     data: str,
@@ -50,6 +57,7 @@ def check(
     data_dir: Path | None,
     seed: int,
     root: Path,
+    model_file: Path | None,
     as_json: bool,
 ) -> None:
     """Find what is wrong with a data set or your own pictures: damaged files, duplicates, doubtful labels."""
@@ -59,12 +67,15 @@ def check(
     reading = Reading(group=group, columns=columns, exclude=exclude, max_pixels=max_pixels)
     if model and no_labels:
         raise click.UsageError("--model judges labels, which --no-labels leaves out")
-    refuse_overwriting(html, write_list, read=(data, model, exclude))
+    if model_file is not None and model is None:
+        raise click.UsageError("--model-file holds the code of the network that --model names")
+    refuse_overwriting(html, write_list, read=(data, model, model_file, exclude))
     with printing.progress() as progress:
         found = run(
             data,
             labels=not no_labels,
             model=model,
+            model_file=model_file,
             data_dir=data_dir,
             reading=reading,
             seed=seed,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit import schema
 from toolkit.cli import parameters, printing
-from toolkit.cli.options import json_option, root_option
+from toolkit.cli.options import json_option, model_file_option, root_option
 from toolkit.cli.reports import refuse_overwriting, report_option, write_report
 from toolkit.errors import CnnkitError
+
+if TYPE_CHECKING:
+    from toolkit.profiling.comparing.networks import NetworkComparison
 
 MOST_CHANGES = 20  # of each kind, on the terminal
 
@@ -37,7 +41,7 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
 @report_option("--html", "Write both into one HTML file.")
 @click.option("--strict", is_flag=True, help="Of networks: exit with 4 when they differ.")
-@parameters.options(root_option, json_option)
+@parameters.options(root_option, model_file_option, json_option)
 def compare_command(
     *,
     before: Path,
@@ -48,17 +52,23 @@ def compare_command(
     html: Path | None,
     strict: bool,
     root: Path,
+    model_file: Path | None,
     as_json: bool,
 ) -> None:
     """Compare two profiles row by row, or two networks (ONNX files, weights, names): BEFORE with AFTER."""
-    refuse_overwriting(html, read=(before, after))
+    refuse_overwriting(html, read=(before, after, model_file))
     if _are_networks(before, after):
         if fail_over is not None:
             raise click.UsageError("--fail-over is of profiles; networks have no times: --strict")
-        _compare_networks(before, after, strict=strict, markdown=markdown, html=html, root=root, json=as_json)
+        from toolkit.profiling.comparing.networks import compare_networks
+
+        networks = compare_networks(before, after, root=root, model_file=model_file, tell=printing.say)
+        _show_networks(networks, strict=strict, markdown=markdown, html=html, json=as_json)
         return
     if strict:
         raise click.UsageError("--strict is of networks; the gate of profiles is `--fail-over 5%`")
+    if model_file is not None:
+        raise click.UsageError("--model-file holds the code of networks, and profiles are compared")
     from toolkit.profiling.comparing.differences import compare
     from toolkit.profiling.reports.comparison import markdown_report, passed_in_noise, print_comparison
 
@@ -83,7 +93,7 @@ def compare_command(
 def _are_networks(before: Path, after: Path) -> bool:
     """Tell by what the files hold whether networks are compared. Raises CnnkitError for one of each kind."""
     from toolkit.opening import is_path
-    from toolkit.profiling.comparing.parts import kind_of
+    from toolkit.profiling.comparing.reading import kind_of
 
     kinds = ["name" if not p.exists() and not is_path(str(p)) else kind_of(p) for p in (before, after)]
     if kinds.count("profile") == 1:
@@ -95,14 +105,11 @@ def _are_networks(before: Path, after: Path) -> bool:
     return "profile" not in kinds
 
 
-def _compare_networks(
-    before: Path, after: Path, *, strict: bool, markdown: bool, html: Path | None, root: Path, json: bool
+def _show_networks(
+    found: NetworkComparison, *, strict: bool, markdown: bool, html: Path | None, json: bool
 ) -> None:
     from rich.box import SIMPLE_HEAD
 
-    from toolkit.profiling.comparing.networks import compare_networks
-
-    found = compare_networks(before, after, root=root, tell=printing.say)
     if json:
         printing.emit({**schema.plain(found), "equal": found.equal})
     elif markdown:

@@ -10,10 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from tests.toolkit.checking.conftest import fill
+from toolkit import zoo
 from toolkit.checking.check import check
 from toolkit.checking.confident import judge, thresholds
 from toolkit.checking.folds import deal
 from toolkit.checking.learning import epochs_for
+from toolkit.checkpoints import write_untrained
 from toolkit.commands.check import COMMAND
 from toolkit.listings.excluding import read_exclusions
 
@@ -67,6 +69,23 @@ def test_moved_pictures_are_found_by_a_network_trained_here_and_left_out_by_the_
     assert all(f"data-name='{name}'" in text for name in wrong)
     assert "http://" not in text
     assert "https://" not in text
+
+
+def test_labels_are_judged_by_a_network_of_ones_own_file(tmp_path: Path) -> None:
+    code = tmp_path / "own.py"
+    code.write_text(
+        "from torch import nn\nfrom toolkit.models import ModelSpec\n"
+        "MODELS = ModelSpec(name='own-net', family='own', input_shape=(3, 32, 32), classes=2, "
+        "build=lambda channels, classes: nn.Sequential(nn.Flatten(), nn.Linear(3072, classes)))\n"
+    )
+    fill(tmp_path / "data", 12)
+    spec = zoo.model("own-net", model_file=code)
+    made = write_untrained(spec, tmp_path / "artifacts", seed=0, model_file=code)
+    words = [f"folder:{tmp_path / 'data'}", "--json", "--model-file", str(code)]
+    assert CliRunner().invoke(COMMAND, words).exit_code == 2
+    done = CliRunner().invoke(COMMAND, [*words, "--model", str(made.path)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["labels_by"] == f"the features of {made.path.name}"
 
 
 def test_a_class_of_one_picture_leaves_labels_unjudged_in_words(tmp_path: Path) -> None:

@@ -8,18 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from toolkit.artifacts import artifacts_root
+from toolkit.artifacts import artifacts_root, path_of
 from toolkit.errors import CnnkitError, GateError
 from toolkit.figures import names_text, shape_text
+from toolkit.graphs import GRAPH
 from toolkit.profiling.comparing.groups import PartGroup, grouped
-from toolkit.profiling.comparing.parts import (
-    NetworkPart,
-    ReadNetwork,
-    WeightTensor,
-    difference_of,
-    kind_of,
-    read_network,
-)
+from toolkit.profiling.comparing.parts import NetworkPart, ReadNetwork, WeightTensor, difference_of
+from toolkit.profiling.comparing.reading import kind_of, read_network
 from toolkit.tables import TextTable
 from toolkit.telling import Tell, silent
 
@@ -30,6 +25,7 @@ Change = Literal[
 ORDER: tuple[Change, ...] = (
     *("added", "removed", "fused otherwise", "type", "shape", "settings", "ends", "weights", "renamed"),
 )
+_NAMED = 3  # of the weights that cannot be compared
 HEAD = ("change", "module", "before", "after")
 
 
@@ -122,9 +118,16 @@ def _texts(entry: NetworkChange) -> tuple[str, str, str, str]:
 
 
 def compare_networks(
-    before: Path | str, after: Path | str, *, root: Path | str | None = None, tell: Tell = silent
+    before: Path | str,
+    after: Path | str,
+    *,
+    root: Path | str | None = None,
+    model_file: Path | str | None = None,
+    tell: Tell = silent,
 ) -> NetworkComparison:
     """Compare two networks, each an ONNX file, a file of weights or a name, without running them.
+
+    `model_file` is a Python file of one's own with the code of the networks that are named; it is run.
 
     What is compared: modules that only one has, modules that one node computes in one and several in the
     other, types, output shapes at batch 1, settings, inputs and outputs, and every tensor of weights with the
@@ -135,10 +138,13 @@ def compare_networks(
     for side in (before, after):
         if Path(side).is_file() and kind_of(Path(side)) == "profile":
             raise CnnkitError(f"{side} is no network but a profile, which is compared with a profile")
-    folder = artifacts_root(root)
     tell(f"reading {before} and {after} …")
-    first, second = read_network(before, root=folder), read_network(after, root=folder)
-    groups, names = grouped(first.parts, second.parts)
+    first, second = (
+        read_network(side, root=artifacts_root(root), model_file=path_of(model_file))
+        for side in (before, after)
+    )
+    parts, uncalled = _comparable(first, second)
+    groups, names = grouped(*parts)
     changes = [change for group in groups for change in _group(group, first, second)]
     touched = {entry.module for entry in changes}
     same = [group for group in groups if group.before and group.after and _label(group) not in touched]
@@ -151,8 +157,24 @@ def compare_networks(
         after=str(after),
         changes=tuple(sorted(changes, key=lambda entry: ORDER.index(entry.change))),
         same=sum(len({name for part in group.before for name in part.modules}) for group in same),
-        notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
+        notes=tuple(dict.fromkeys((*first.notes, *second.notes, *uncalled))),
     )
+
+
+def _comparable(
+    first: ReadNetwork, second: ReadNetwork
+) -> tuple[tuple[tuple[NetworkPart, ...], tuple[NetworkPart, ...]], list[str]]:
+    """Return the parts of both that can be held against one another, and in words which weights cannot.
+
+    What no call of a layer holds has no name in a graph.
+    """
+    if GRAPH not in (first.dialect, second.dialect) or first.dialect == second.dialect:
+        return (first.parts, second.parts), []
+    kept = [tuple(part for part in side.parts if part.called) for side in (first, second)]
+    left = [part.modules[0] for side in (first, second) for part in side.parts if not part.called]
+    shown = ", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else "")
+    note = f"the weights of {shown} are not compared with a graph, as no layer's call holds them"
+    return (kept[0], kept[1]), [note] if left else []
 
 
 def _label(group: PartGroup) -> str:
@@ -208,6 +230,9 @@ def _part(label: str, part: NetworkPart, other: NetworkPart, *, settings: bool) 
         # what a layer and a node hold goes by the same names where both are torch's
         if settings or (role in part.weights and role in other.weights):
             yield from _weight(label, role, part.weights.get(role), other.weights.get(role))
+    if part.converts and other.converts:  # where one side alone converts, its nodes are counted by kind
+        for role in dict.fromkeys((*part.converts, *other.converts)):
+            yield from _weight(label, role, part.converts.get(role), other.converts.get(role))
 
 
 def _shapes(label: str, part: NetworkPart, other: NetworkPart) -> Iterator[NetworkChange]:

@@ -1,0 +1,57 @@
+"""Every weight of a checkpoint counts, whether a layer's call holds it or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.toolkit.profiling.comparing.test_networks import run
+from toolkit.profiling.comparing.networks import compare_networks
+
+pytest.importorskip("torch")
+
+OWN = """
+import torch
+from torch import nn
+from toolkit.models import ModelSpec
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 4))
+        self.block = nn.Sequential(nn.Linear(4, classes))
+        self.block.scale = nn.Parameter(torch.ones(classes))
+        self.aux = nn.Linear(4, classes)
+
+    def forward(self, x):
+        out = self.block(x.flatten(1) + self.token) * self.block.scale
+        return out + self.aux(x.flatten(1)) if self.training else out
+
+MODELS = ModelSpec(name="own-net", family="own", input_shape=(1, 2, 2), classes=3,
+                   build=lambda channels, classes: Net(classes))
+"""
+
+
+def test_weights_that_no_call_of_a_layer_holds_are_compared(tmp_path: Path) -> None:
+    import safetensors.torch
+
+    from toolkit import zoo
+    from toolkit.checkpoints import write_untrained
+
+    code = tmp_path / "own.py"
+    code.write_text(OWN)
+    spec = zoo.model("own-net", model_file=code)
+    first, second = (write_untrained(spec, tmp_path / side, model_file=code, seed=0).path for side in "ab")
+    assert compare_networks(first, second, model_file=code).equal
+    state = safetensors.torch.load_file(second)
+    for name in ("token", "block.scale", "aux.bias"):
+        safetensors.torch.save_file({**state, name: state[name] + 2}, second)
+        for file in (code, None):  # with its code, and by its names alone
+            found = compare_networks(first, second, model_file=file)
+            (entry,) = found.changes
+            module, _, role = name.rpartition(".")
+            assert (entry.change, entry.module, entry.difference) == ("weights", module or name, 2)
+            assert (entry.before or "").startswith(f"{role}: float32")
+    assert compare_networks("own-net", "own-net", root=tmp_path / "none", model_file=code).equal
+    assert run("own-net", "own-net", "--artifacts", tmp_path / "none", "--model-file", code).exit_code == 0
