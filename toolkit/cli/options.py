@@ -19,6 +19,7 @@ from toolkit.cli.parameters import (
     size,
     words,
 )
+from toolkit.cli.printing import json_alone
 from toolkit.machine.cpu import MOST_THREADS
 from toolkit.passports import Precision, as_precision
 
@@ -117,7 +118,21 @@ def _devices() -> list[str]:
     return device_words()
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def _json(context: click.Context, parameter: click.Parameter, on: bool) -> bool:
+    """Leave stdout to the object from here on, before any other option is looked at."""
+    if on and not context.resilient_parsing:
+        context.with_resource(json_alone(context))
+    return on
+
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_json,
+    help="Print one JSON object on stdout.",
+)
 root_option = click.option(
     "--artifacts",
     "root",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -28,6 +32,9 @@ class _Aside(Console):
         raise SystemExit(1)
 
 
+# in a command's context: stdout itself, while all but `emit` prints elsewhere
+_STDOUT = "cnnkit.stdout"
+
 stderr = _Aside(stderr=True, highlight=False)
 stdout = Console(highlight=False)
 
@@ -35,8 +42,52 @@ stdout = Console(highlight=False)
 def emit(payload: Any) -> None:
     """Print one JSON object on stdout, and nothing else there."""
     text = json.dumps(schema.plain(payload), ensure_ascii=False, allow_nan=False)
+    context = click.get_current_context(silent=True)
     # names of files may be bytes that are no text: written so, they are what JSON reads as those names again
-    click.echo(text.encode("utf-8", "backslashreplace").decode())
+    printed = text.encode("utf-8", "backslashreplace").decode()
+    click.echo(printed, file=context.meta.get(_STDOUT) if context else None)
+
+
+@contextlib.contextmanager
+def json_alone(context: click.Context) -> Iterator[None]:
+    """Keep stdout for `emit`: what else prints there goes to stderr, as a file of one's own networks may."""
+    with _parted() if _writes_to(sys.stdout, 1) and _writes_to(sys.stderr, 2) else _swapped() as own:
+        context.meta[_STDOUT] = own
+        try:
+            yield
+        finally:
+            del context.meta[_STDOUT]
+
+
+def _writes_to(stream: IO[str] | None, descriptor: int) -> bool:
+    with contextlib.suppress(OSError, AttributeError):  # none, or one that is in memory
+        return stream is not None and stream.fileno() == descriptor
+    return False
+
+
+@contextlib.contextmanager
+def _parted() -> Iterator[IO[str]]:
+    """Yield stdout, while its descriptor is stderr's for all others: native code and children, too."""
+    before = sys.stdout
+    before.flush()
+    own = os.fdopen(os.dup(1), "w", encoding=before.encoding, errors=before.errors)
+    os.dup2(2, 1)
+    try:
+        yield own
+    finally:
+        with contextlib.suppress(OSError):  # nobody reads stderr any more
+            before.flush()
+        os.dup2(own.fileno(), 1)
+        with contextlib.suppress(OSError):  # emit has raised that
+            own.close()
+
+
+@contextlib.contextmanager
+def _swapped() -> Iterator[IO[str] | None]:
+    """Yield a stdout that is no descriptor of this process's own, while Python prints on stderr."""
+    before = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        yield before
 
 
 def say(text: str) -> None:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from toolkit import schema
 from toolkit.artifacts import write_json
 from toolkit.clusters import Demand, LostWorkError, Work, Workplace
-from toolkit.errors import CnnkitError, DivergedError
+from toolkit.errors import CnnkitError, CorruptError, DivergedError
 from toolkit.figures import duration_text
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.recipes import Recipe
@@ -288,9 +288,8 @@ def _result_of(work: Work, values: Mapping[str, str], place: Workplace) -> CellR
         return CellResult(values=values, status="timeout", wall_s=late.timeout, error=error)
     found = partial(CellResult, values=values, wall_s=ended.wall_s, where=ended.where)
     if ended.status == 0:
-        with contextlib.suppress(ValueError, CnnkitError):
-            report = schema.convert(TrainingReport, json.loads(ended.output), what="the report of a cell")
-            return found(status="done", report=report)
+        with contextlib.suppress(CnnkitError):
+            return found(status="done", report=read_report(ended.output, what="the report of a cell"))
     return found(status="failed", error=last_words(work.log, ended.status), exit_status=ended.status)
 
 
@@ -320,6 +319,20 @@ def _arguments(values: Mapping[str, str]) -> Iterator[str]:
             yield f"--{word}" if value == "true" else f"--no-{word}"
         else:
             yield from (f"--{word}", value)
+
+
+def read_report(output: bytes, *, what: str) -> TrainingReport:
+    """Return the report that `cnnkit train --json` printed: its last line that is an object of JSON.
+
+    Others may have printed there before the command began, or at its process's end. Raises CorruptError.
+    """
+    for line in reversed(output.splitlines()):
+        with contextlib.suppress(ValueError):
+            told = json.loads(line)
+            if isinstance(told, dict):
+                return schema.convert(TrainingReport, told, what=what)
+    said = output.decode("utf-8", "replace").strip()
+    raise CorruptError(f"{what} is not there; on stdout came {said[-200:]!r}")
 
 
 def last_words(log: Path, status: int) -> str:

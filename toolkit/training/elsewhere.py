@@ -6,7 +6,6 @@ The first rank writes and speaks, as ever; its files come to lie under the artif
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 import tempfile
@@ -15,14 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from toolkit import schema
 from toolkit.artifacts import CHECKPOINT
 from toolkit.clusters import Cluster, Demand, Ended, Work
 from toolkit.errors import CnnkitError
 from toolkit.opening import Selection, open_model
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.training import Job, TrainingReport, Watcher
-from toolkit.training.cells import last_words
+from toolkit.training.cells import last_words, read_report
 from toolkit.training.record.folder import trained_elsewhere, unfinished_runs
 from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, read_files, rooted
 
@@ -147,7 +145,7 @@ def _report(works: Sequence[Work], ended: Sequence[Ended | None], runs: Path) ->
     if failed:
         raise _failure(works, failed, runs)
     assert ended[0] is not None  # no other failed, so that none was stopped
-    return schema.convert(TrainingReport, json.loads(ended[0].output), what="the report of a training")
+    return read_report(ended[0].output, what="the report of a training")
 
 
 def _failure(works: Sequence[Work], failed: Mapping[int, int], runs: Path) -> CnnkitError:

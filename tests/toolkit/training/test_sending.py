@@ -16,12 +16,12 @@ from PIL import Image
 from toolkit.artifacts import shipped_root
 from toolkit.clusters import Cluster, Demand, Ended, Sent, Work, Workplace
 from toolkit.clusters._ray_connection import RayMachine, unlike
-from toolkit.errors import CnnkitError
+from toolkit.errors import CnnkitError, CorruptError
 from toolkit.machine.cpu import Cpu
 from toolkit.recipes import Recipe
 from toolkit.telling import Tell
 from toolkit.training import Watcher
-from toolkit.training.elsewhere import train_elsewhere
+from toolkit.training.elsewhere import _report, train_elsewhere
 from toolkit.training.jobs import make_job, train
 from toolkit.training.record.folder import RunFolder, trained_elsewhere
 from toolkit.training.sending import insist_that_weights_are_typed, read_files, rooted
@@ -145,6 +145,12 @@ def test_of_failed_ranks_the_one_whose_fault_it_is_is_named_and_its_log_kept(tmp
     with pytest.raises(CnnkitError, match=r"^rank 1: exit status 1: ValueError: odd; see .*rank-1.txt"):
         train_elsewhere(cluster, None, job, [], watcher=Watcher(), verbose=False)
     assert "ValueError: odd" in (tmp_path / "lenet-relu" / "runs" / "rank-1.txt").read_text()
+
+
+def test_a_training_that_reported_nothing_is_told_in_words(tmp_path: Path) -> None:
+    ended = [Ended(status=0, output=b"hello\n", where="there", wall_s=0.0)]
+    with pytest.raises(CorruptError, match=r"report of a training is not there; on stdout came 'hello'"):
+        _report([], ended, tmp_path)
 
 
 def test_runs_in_which_another_command_trains_are_left_to_it(tmp_path: Path) -> None:

@@ -309,10 +309,11 @@ def test_class_weights_that_a_recipe_file_names_make_the_sweep_too(tmp_path: Pat
 
 
 class Reports(LocalWorkplace):
-    """Trains nothing, and reports a recipe."""
+    """Trains nothing, and reports a recipe, with what others print on stdout."""
 
     def __init__(self, settings: Recipe) -> None:
-        self.report = json.dumps(schema.plain(replace(REPORT, settings=settings))).encode()
+        report = json.dumps(schema.plain(replace(REPORT, settings=settings)))
+        self.report = f"a package's greeting\n[1]\n{report}\nits farewell\n".encode()
 
     def run(self, work: Work) -> Ended:
         return Ended(status=0, output=self.report, where="here", wall_s=0.0)
