@@ -10,6 +10,7 @@ from pathlib import Path
 
 from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, open_artifact
 from toolkit.backends import ALL, BACKENDS, Backend, backend_names
+from toolkit.choices import find_choosable, first_source, origin_among
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, reaches
 from toolkit.exporting.making import make, make_need
@@ -19,6 +20,7 @@ from toolkit.graphs.source import graph_of, is_bare_graph
 from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model
 from toolkit.passports import Passport, Precision, TensorSpec
 from toolkit.profiling.result import SkippedColumn
+from toolkit.resolving import outdated
 from toolkit.telling import Tell
 
 # pictures on which an ONNX that is made in passing is held against its checkpoint
@@ -172,8 +174,10 @@ class _Finder:
         try:
             artifact = open_model(model, selection)
             own = backend.computes.get(precision, precision)
-            why = _stale(artifact, checkpoint, own) if checkpoint else None
+            why = _stale(artifact, checkpoint, own, self.wanted.root) if checkpoint else None
             if why is None:
+                if checkpoint is None and (warning := outdated(artifact, backend.name, self.wanted.root)):
+                    self.tell(warning)
                 return artifact
             self.tell(f"{artifact.path.name} {why}: exporting anew")
         except NotFoundError as error:
@@ -227,7 +231,7 @@ class _Finder:
             found = open_model(source.name, selection)
         except CnnkitError:
             return None
-        same = _stale(found, source, need.precision) is None
+        same = _stale(found, source, need.precision, self.wanted.root) is None
         fits = need.dialect in (None, found.passport.int8_dialect) and same
         return found if fits else None
 
@@ -277,18 +281,22 @@ def _makes(word: str, source: Artifact, options: ExportOptions) -> bool:
     return options.precision in EXPORTERS.load(word).precisions and reaches(source, word, options)
 
 
-def _stale(artifact: Artifact, checkpoint: Artifact, precision: Precision) -> str | None:
-    """Say why an export may not stand beside a checkpoint, as far as passports tell; None where it may.
+def _stale(artifact: Artifact, source: Artifact, precision: Precision, root: Path) -> str | None:
+    """Say why an export may not stand beside its source, as far as passports tell; None where it may.
 
-    `precision` is the file's own.
+    `precision` is the file's own. Both must descend from the same weights, by whatever was made in between.
     """
     known = artifact.passport
     maker = next((one for one in EXPORTERS.all() if one.format == known.format), None)
     need = maker.needs(ExportOptions(root=Path(), precision=precision)) if maker else None
     if maker and need and need.exporter != maker.name and graph_of(artifact) is None:
         return "was built of a graph that is not beside it any more"
-    if need is None and known.source_sha256 not in (None, checkpoint.passport.sha256):
-        return f"holds other weights than {checkpoint.path.name}"
+    first = first_source(root, artifact)
+    if first.format != CHECKPOINT and first.source_sha256 is None:
+        return None  # nobody noted what it was made of
+    here = [source.passport, *(passport for _, passport in find_choosable(root, artifact.name))]
+    if origin_among(known, here) != origin_among(source.passport, here):
+        return f"is not, or not surely, of the weights of {source.path.name}"
     return None
 
 

@@ -15,8 +15,10 @@ from tests.stamping import stamp
 from tests.toolkit.profiling.conftest import Exported
 from tests.toolkit.profiling.rows.test_matching import quantized
 from toolkit import zoo
+from toolkit.artifacts import open_artifact, shipped_root
 from toolkit.backends import backend_names
 from toolkit.checkpoints import write_untrained
+from toolkit.choices import origin_of, weights_of
 from toolkit.errors import NotFoundError, UnavailableError
 from toolkit.graphs.counting import count_graph
 from toolkit.graphs.products import precision_of
@@ -139,6 +141,32 @@ def test_a_named_backend_that_runs_one_of_two_files_is_available(graph_only: Pat
     chosen = find_columns(wanted, lambda text: None)
     assert [target.artifact.path for target in chosen.targets] == [own]
     assert [entry.backend for entry in chosen.skipped] == ["pytorch"]
+
+
+def test_a_file_that_descends_from_older_weights_is_made_anew_at_any_precision(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    shipped = open_artifact(shipped_root() / "lenet-maxpool" / "lenet-maxpool.safetensors")
+    folder, told = tmp_path / "lenet-maxpool", list[str]()
+    folder.mkdir()
+    path = folder / shipped.path.name
+    state = load_file(shipped.path)
+    wanted = ColumnsWanted(models=(folder.name,), backends=("ort",), precisions=("fp16",), root=tmp_path)
+
+    def found(change: float) -> tuple[bool, bool]:
+        """Tell whether the file's weights are the newest, and whether one was made anew."""
+        state["fc3.bias"] = state["fc3.bias"] + np.float32(change)
+        save_file(state, path)
+        stamp(path, dataclasses.replace(shipped.passport, created=None))
+        told.clear()
+        (target,) = find_columns(wanted, told.append).targets
+        newest = origin_of(tmp_path, target.artifact) == weights_of(tmp_path, folder.name)
+        return newest, any("exporting anew" in line for line in told)
+
+    assert found(0) == (True, False)
+    assert found(0) == (True, False)
+    assert found(1) == (True, True)
+    assert found(0) == (True, False)
 
 
 @pytest.mark.parametrize("named", [True, False])
