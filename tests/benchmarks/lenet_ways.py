@@ -74,7 +74,7 @@ def ways(bench: Bench, chosen: tuple[str, ...], at_once: int) -> None:
     names = chosen or tuple(WAYS)
     common = (*(() if bench.more else ("--threads", 1)), "--dataset", "fashion-mnist")
     common += (*(("--images", bench.images) if bench.images else ()),)
-    common += (*(("--epochs", bench.epochs) if bench.epochs else ()),)
+    epochs = ("--epochs", bench.epochs) if bench.epochs else ()
     code = bench.folder / "wide.py"
     bench.folder.mkdir(parents=True, exist_ok=True)
     code.write_text(WIDE)
@@ -102,7 +102,7 @@ def ways(bench: Bench, chosen: tuple[str, ...], at_once: int) -> None:
             words = tuple(teacher["checkpoint"] if word == TEACHER else word for word in words)
             words += ("--model-file", code)
         kept = f"{name}-{seed}".replace(", ", "-").replace(" ", "-")
-        report = train(kept, "lenet-maxpool", seed, "--recipe", "best", *words)
+        report = train(kept, "lenet-maxpool", seed, "--recipe", "best", *words, *epochs)
         if report:
             found[name][seed] = report["test_accuracy"]
 
