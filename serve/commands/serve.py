@@ -190,6 +190,9 @@ def serve(
         raise click.UsageError("--auth takes USER:PASSWORD")
     if model_dir is not None and models:
         raise click.UsageError(f"--model-dir serves all that is in {model_dir}: leave {models[0]} away")
+    typed = click.get_current_context().get_parameter_source("root")
+    if model_dir is not None and typed is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"--model-dir serves all that is in {model_dir}: leave --artifacts away")
     settings = ServeSettings(
         backend=DEFAULT_BACKEND if backend is None else backend,
         opening=OpeningSettings(

@@ -74,7 +74,16 @@ class Together:
         self._said[text] = now
 
     async def look(self) -> None:
-        """Have all look for newer artifacts, and take up those that all could open."""
+        """Have all look for newer artifacts, and take up those that all could open.
+
+        Where one cannot look, that is said, and the next look is as ever.
+        """
+        try:
+            await self._look()
+        except CnnkitError as error:
+            self.say(f"not reloaded: {error}; it is tried again")
+
+    async def _look(self) -> None:
         async with self.one:
             found = await self._all(Look(), FoundVersions)
             alike, others = agreed(one.versions for _, one in found)

@@ -50,7 +50,8 @@ def test_a_folder_without_one_says_what_is_there(shipped: Path, tmp_path: Path) 
         found(tmp_path, precision="int8")
 
 
-def test_a_model_beside_the_folder_is_refused(tmp_path: Path) -> None:
-    result = CliRunner().invoke(front_door.main, ["serve", "lenet", "--model-dir", str(tmp_path)])
+@pytest.mark.parametrize(("beside", "told"), [(["lenet"], "lenet"), (["--artifacts", "."], "--artifacts")])
+def test_what_else_says_where_models_are_is_refused(tmp_path: Path, beside: list[str], told: str) -> None:
+    result = CliRunner().invoke(front_door.main, ["serve", *beside, "--model-dir", str(tmp_path)])
     assert result.exit_code == 2
-    assert "leave lenet away" in result.stderr
+    assert f"leave {told} away" in result.stderr

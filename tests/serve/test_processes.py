@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ import pytest
 from serve import server as server_module
 from serve.counts import Counts
 from serve.processes.handover import Door, Giving, Taking
-from serve.processes.messages import FoundVersion
-from serve.processes.together import agreed
+from serve.processes.messages import FoundVersion, Message
+from serve.processes.together import Together, agreed
 from serve.settings import ServeSettings
 from serve.tally import ModelStatistics
 from tests.serve.conftest import MODEL, Server, png, serving, tensor
@@ -338,6 +339,27 @@ def test_versions_are_taken_up_that_all_found_alike() -> None:
     )
     assert alike == [(MODEL, "fp32")]
     assert others == [(MODEL, "fp16")]
+
+
+def test_a_look_that_one_process_refuses_is_said_and_the_next_one_is_as_ever() -> None:
+    class Line:
+        refuses = True
+
+        async def ask(self, message: Message, kind: type[Any]) -> Any:
+            if self.refuses:
+                raise CnnkitError("its folder cannot be read")
+            return kind([])
+
+    async def looks() -> None:
+        line = Line()
+        together = Together(lambda: [SimpleNamespace(line=line)], told.append)  # type: ignore[list-item]
+        await together.look()
+        line.refuses = False
+        await together.look()
+
+    told: list[str] = []
+    asyncio.run(looks())
+    assert told == ["not reloaded: its folder cannot be read; it is tried again"]
 
 
 def test_counts_of_processes_add_up() -> None:
