@@ -19,6 +19,10 @@ from toolkit import schema
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, reading
 from toolkit.passports import Format, Passport
 
+# what to do where a file cannot be written, by whose place it is
+ANOTHER_ROOT = "name another --artifacts folder"
+ANOTHER_CACHE = "set $XDG_CACHE_HOME to another folder"
+
 # the format of trained weights, from which everything else is exported
 CHECKPOINT: Format = "safetensors"
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -59,16 +63,24 @@ def hash_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, *, instead: str = ANOTHER_ROOT) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place when the block ends well.
 
-    On any error, a full disk or Ctrl-C the old file stays as it was and the temporary one is gone.
+    On any error, a full disk or Ctrl-C the old file stays as it was and the temporary one is gone. Raises
+    CnnkitError where it cannot be written, which says what to do `instead`.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        with replacing(path) as part:
+            yield part
     except OSError as error:
-        raise cannot_write(path, error) from None
+        raise cannot_write(path, error, instead) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Do as `writing` does. Raises OSError, for whoever can go on without the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     part = Path(name)
     try:
@@ -79,35 +91,20 @@ def writing(path: Path) -> Iterator[Path]:
         os.umask(umask)
         part.chmod(0o666 & ~umask)  # mkstemp makes files private; these are ordinary ones
         part.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def refuse_unwritable(path: Path, *, instead: str = "name another file") -> None:
-    """Raise CnnkitError where a file could not be written: asked before the work that fills it."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with tempfile.TemporaryFile(dir=folder):  # permissions, full disks and odd file systems alike
-            pass
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise CnnkitError(f"cannot write {path}: {why}; {instead}") from None
-
-
-def cannot_write(path: Path, error: OSError) -> CnnkitError:
-    """Return what is said where an artifact's file cannot be written; only a full disk asks for space."""
+def cannot_write(path: Path, error: OSError, instead: str = ANOTHER_ROOT) -> CnnkitError:
+    """Return what is said where a file cannot be written; only a full disk asks for space."""
     why = error.strerror or str(error)
     full = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
-    return CnnkitError(f"cannot write {path}: {why}; {full}name another --artifacts folder")
+    return CnnkitError(f"cannot write {path}: {why}; {full}{instead}")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    with writing(path) as part:
+def write_bytes(path: Path, data: bytes, *, instead: str = ANOTHER_ROOT) -> None:
+    """Write a file whole or not at all; where that cannot be, CnnkitError says what to do `instead`."""
+    with writing(path, instead=instead) as part:
         part.write_bytes(data)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.artifacts import cache_root, write_bytes
+from toolkit.artifacts import ANOTHER_CACHE, cache_root, write_bytes
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.figures import bytes_text
 from toolkit.locking import lock
@@ -68,7 +68,7 @@ def write_thing(path: Path, data: bytes) -> None:
     if limit is not None and len(data) > limit:
         raise CnnkitError(f"{path} needs {bytes_text(len(data))}, and ${LIMIT} allows {bytes_text(limit)}")
     make_room(len(data), keep=path)
-    write_bytes(path, data)
+    write_bytes(path, data, instead=ANOTHER_CACHE)
 
 
 def note_use(path: Path) -> None:

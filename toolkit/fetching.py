@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.artifacts import writing
+from toolkit.artifacts import ANOTHER_CACHE, writing
 from toolkit.errors import NotFoundError
 
 TIMEOUT_S = 10.0
@@ -37,7 +37,7 @@ def download(url: str, path: Path) -> None:
         reply = urllib.request.urlopen(url, timeout=TIMEOUT_S)
     except (*NETWORK, ValueError) as error:
         raise NotFoundError(f"{url}: {getattr(error, 'reason', error)}") from None
-    with reply, writing(path) as part, part.open("wb") as out:
+    with reply, writing(path, instead=ANOTHER_CACHE) as part, part.open("wb") as out:
         while block := _receive(reply, url):
             out.write(block)
         promised = reply.headers.get("Content-Length", "")
@@ -86,7 +86,7 @@ def from_debian_package(package: str, inside: str, folder: Path) -> str:
             raise NotFoundError(f"apt-get brought no {package}")
         _run(["dpkg-deb", "-x", str(found[0]), str(work / "unpacked")], work)
         for file in sorted((work / "unpacked" / inside).iterdir()):
-            with writing(folder / file.name) as part:
+            with writing(folder / file.name, instead=ANOTHER_CACHE) as part:
                 shutil.copyfile(file, part)
         return found[0].name
 

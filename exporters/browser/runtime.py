@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from toolkit.artifacts import hash_file, write_bytes, write_json
+from toolkit.artifacts import ANOTHER_CACHE, cannot_write, hash_file, json_text, replacing
 from toolkit.caching import ABOUT, download_folder, note_use
-from toolkit.errors import CnnkitError, CorruptError, NotFoundError, UnavailableError
+from toolkit.errors import CorruptError, NotFoundError, UnavailableError
 from toolkit.telling import Tell, aloud
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
@@ -122,10 +122,15 @@ def _copy(dist: Path, part: Path, files: Iterable[str]) -> None:
     for name in files:
         data = (dist / name).read_bytes()
         if packed_name(name) != name:
-            write_bytes(part / packed_name(name), gzip.compress(data, 9, mtime=0))
-        else:
-            write_bytes(part / name, data)
-    write_json(part / ABOUT, {"what": f"{PACKAGE} {VERSION}, for exports to the web"})
+            data = gzip.compress(data, 9, mtime=0)
+        _write(part / packed_name(name), data)
+    about = {"what": f"{PACKAGE} {VERSION}, for exports to the web"}
+    _write(part / ABOUT, json_text(about).encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    with replacing(path) as part:
+        part.write_bytes(data)
 
 
 def _fill(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -141,6 +146,4 @@ def _fill(folder: Path, fill: Callable[[Path], None]) -> None:
         finally:
             shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
-        raise CnnkitError(
-            f"cannot write {folder}: {error.strerror or error}; free some space or set $XDG_CACHE_HOME"
-        ) from None
+        raise cannot_write(folder, error, ANOTHER_CACHE) from None

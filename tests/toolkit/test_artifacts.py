@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.refusing import full_disk
 from tests.stamping import stamp
 from toolkit.artifacts import (
     artifact_path,
@@ -117,18 +117,11 @@ def test_writing_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> Non
 
 
 def test_a_full_disk_leaves_the_old_file_and_is_told_in_words(tmp_path: Path) -> None:
-    """A real limit on file size stands for the full disk: the kernel refuses the write."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(CnnkitError, match=r"cannot write .*file: .*free some space"):
-            write_bytes(path, b"x" * 5000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    said = r"cannot write .*file: .*free some space or name another --artifacts folder"
+    with full_disk(1000), pytest.raises(CnnkitError, match=said):
+        write_bytes(path, b"x" * 5000)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
 

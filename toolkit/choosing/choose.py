@@ -14,7 +14,6 @@ from toolkit.artifacts import (
     artifacts_root,
     now,
     open_artifact,
-    refuse_unwritable,
 )
 from toolkit.backends import BACKENDS, backend_names
 from toolkit.choices import (
@@ -46,6 +45,7 @@ from toolkit.machine.cpu import cpu
 from toolkit.opening import Selection, describe, is_path, open_model
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.profiling.measuring.batches import fixed_batch
+from toolkit.reports import refuse_unwritable
 from toolkit.telling import Tell, silent
 
 ELSEWHERE = "name another folder with `--artifacts`"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from toolkit.artifacts import refuse_unwritable, write_bytes
 from toolkit.cli.parameters import Function
 from toolkit.cli.printing import say
 from toolkit.errors import CnnkitError
+from toolkit.reports import refuse_unwritable, write_named
 
 
 def _report(ending: str | None) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:
@@ -52,5 +52,5 @@ def refuse_overwriting(*reports: Path | None, read: Iterable[Path | str | None])
 def write_report(path: Path, text: str, more: str = "") -> None:
     """Write a text that was asked for, whole or not at all, and say so; `more` is said behind its name."""
     # names of files may be bytes that are no text
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    write_named(path, text.encode("utf-8", "backslashreplace"))
     say(f"wrote {path}{more}")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from toolkit.artifacts import write_bytes
 from toolkit.errors import CnnkitError
 from toolkit.images import Pixels, picture_of
 from toolkit.lettering import complaint, font_for
 from toolkit.listings.looking import readable
 from toolkit.markup import Html
+from toolkit.reports import write_named
 
 if TYPE_CHECKING:
     from toolkit.inspection.prediction import Prediction
@@ -109,7 +109,7 @@ def write_png(path: Path, image: Image.Image) -> None:
     """Write a picture as a PNG, whole or not at all. Raises CnnkitError for another ending."""
     if path.suffix.lower() != ".png":
         raise CnnkitError(f"{path} would be a PNG; name it {path.with_suffix('.png').name}")
-    write_bytes(path, png_of(image))
+    write_named(path, png_of(image))
 
 
 def inline(image: Image.Image) -> Html:
@@ -127,6 +127,8 @@ def png_of(image: Image.Image) -> bytes:
 
 def drawn_here(path: Path) -> bool:
     """Tell whether a file is a picture that was drawn here, such as the sheet of an earlier run."""
-    with contextlib.suppress(OSError), Image.open(path) as image:
-        return bool(image.info.get("Software") == MAKER)
+    with contextlib.suppress(OSError):
+        if path.is_file():  # a pipe would be waited for
+            with Image.open(path) as image:
+                return bool(image.info.get("Software") == MAKER)
     return False

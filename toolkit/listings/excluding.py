@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.artifacts import write_bytes
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.listings import LeftOut, Listing, Part
+from toolkit.reports import write_named
 
 _HEAD = "# left out of a training by --exclude: a name a line, why behind a tab; take out what is to stay"
 # what would end a name, or begin a comment
@@ -24,7 +24,7 @@ _ESCAPED = {"\\n": "\n", "\\r": "\r", "\\t": "\t", "\\\\": "\\", "\\#": "#"}
 def write_exclusions(path: Path, names: Mapping[str, str]) -> None:
     """Write names with the reason for each, whole or not at all."""
     lines = [_HEAD, *(f"{listed_name(name)}\t{' '.join(why.split())}" for name, why in names.items())]
-    write_bytes(path, os.fsencode("\n".join(lines) + "\n"))
+    write_named(path, os.fsencode("\n".join(lines) + "\n"))
 
 
 def read_exclusions(path: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from toolkit.artifacts import write_json
+from toolkit.artifacts import json_text, replacing
 from toolkit.caching import ABOUT, LIMIT, LOCK, cache_folder, limit_bytes, make_room, note_use
 from toolkit.errors import CnnkitError, ImageError
 from toolkit.figures import bytes_text
@@ -142,7 +142,9 @@ class Store:
         if not (store.folder / ABOUT).exists():
             height, width = target.size
             what = f"{word}, {target.channels}×{height}×{width}, {target.resize}"
-            write_json(store.folder / ABOUT, {"what": what.encode("utf-8", "replace").decode()})
+            about = json_text({"what": what.encode("utf-8", "replace").decode()})
+            with replacing(store.folder / ABOUT) as part:
+                part.write_text(about, "utf-8")
         note_use(store.folder)
         return store
 

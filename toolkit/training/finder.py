@@ -14,9 +14,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.artifacts import artifacts_root, check_name, refuse_unwritable
+from toolkit.artifacts import ANOTHER_ROOT, artifacts_root, check_name
 from toolkit.errors import CnnkitError
 from toolkit.opening import require_torch
+from toolkit.reports import refuse_unwritable
 from toolkit.schema import Magnitude
 from toolkit.tables import TextTable
 from toolkit.training import Job, Watcher
@@ -142,7 +143,7 @@ def _picture(job: Job) -> Path | None:
         return None
     root = artifacts_root(job.root)
     path = root / check_name(job.artifact_name) / f"{job.artifact_name}.rates.png"
-    refuse_unwritable(path, instead="name another --artifacts folder")
+    refuse_unwritable(path, instead=ANOTHER_ROOT)
     return path
 
 

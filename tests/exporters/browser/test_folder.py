@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from exporters.browser.folder import ABOUT, MODEL, PASSPORT, PROOF
 from exporters.browser.runtime import FILES, WASM, runtime
 from exporters.browser.visiting import require_browser
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
+from tests.refusing import full_disk
 from tests.serve.conftest import serving
 from tests.stamping import stamp
 from toolkit.artifacts import hash_file, open_artifact, read_passport, sidecar, size_bytes, write_json
@@ -138,6 +140,17 @@ def test_the_runtime_is_the_release_that_was_pinned(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match=r"npm, which brings it, is not here.*--runtime DIR"):
         runtime()
+
+
+def test_a_runtime_that_finds_no_room_names_another_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / WASM).write_bytes(random.Random(0).randbytes(50_000))
+    said = r"cannot write .*onnxruntime-web-1\.30\.0: .*free some space or set \$XDG_CACHE_HOME to another"
+    with full_disk(1000), pytest.raises(CnnkitError, match=said):
+        runtime(tmp_path, files={WASM: hash_file(tmp_path / WASM)})
+    assert not list((tmp_path / "cache").rglob("*onnxruntime*"))
 
 
 def test_serve_shows_the_folder_with_the_headers_that_threads_take(copied: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.refusing import full_disk
 from toolkit import caching
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, CorruptError
@@ -276,3 +277,20 @@ def test_the_caches_limit_drops_what_was_used_longest_ago_but_no_downloads(
     monkeypatch.setenv("CNNKIT_CACHE_GB", "many")
     with pytest.raises(CnnkitError, match=r"\$CNNKIT_CACHE_GB is 'many'; it takes a number of gigabytes"):
         caching.limit_bytes()
+
+
+def test_a_store_that_cannot_be_begun_is_done_without(tmp_path: Path) -> None:
+    word = draw(tmp_path / "photos", 4)
+    wanted = listed(word)
+    with full_disk(10):
+        found = gather(word, wanted, TARGET, Reading())
+    assert (found.pixels == plainly(wanted)).all()
+
+
+@pytest.mark.usefixtures("big")
+def test_a_store_that_cannot_be_begun_names_another_cache_and_the_way_without(tmp_path: Path) -> None:
+    word = draw(tmp_path / "photos", 4)
+    wanted = listed(word)
+    said = r"cannot be stored in .*\(File too large\).*XDG_CACHE_HOME names another cache, and --store off"
+    with full_disk(10), pytest.raises(CnnkitError, match=said):
+        gather(word, wanted, TARGET, Reading())

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import schema
-from toolkit.artifacts import write_json
+from toolkit.artifacts import json_text, replacing
 from toolkit.errors import CorruptError
 from toolkit.grounds import light_grounds
 from toolkit.listings.rows import Images, StoredRows
@@ -49,8 +49,8 @@ def pixel_figures(images: Images) -> PixelFigures:
         known = json.loads(kept.read_text("utf-8"))
         return schema.convert(PixelFigures, known, what=str(kept), again="it is made anew")
     found = _counted(images)
-    with contextlib.suppress(OSError):  # the next training looks again
-        write_json(kept, asdict(found))
+    with contextlib.suppress(OSError), replacing(kept) as part:  # the next training looks again
+        part.write_text(json_text(asdict(found)), "utf-8")
     return found
 
 
