@@ -14,6 +14,7 @@ from toolkit.backends import BACKENDS, DEFAULT_BACKEND, Backend, backend_names
 from toolkit.choices import choice_path, not_opened, origin_of, read_choice, weights_of
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.opening import is_path, newest_name
+from toolkit.presence import files_within, is_there
 from toolkit.resolving import resolve_choice, settings_of
 from toolkit.telling import Tell, silent
 
@@ -24,8 +25,8 @@ def files_under(folder: Path, backend: str, opening: OpeningSettings) -> tuple[s
     They are files rather than names: nothing that ships, and nothing elsewhere, takes their place. Raises
     NotFoundError where there is none, CorruptError for a passport that cannot be read.
     """
-    placed = [path.with_suffix("") for path in sorted(folder.rglob("*.json"))]
-    known = [Artifact(path=path, passport=read_passport(path)) for path in placed if path.exists()]
+    placed = [path.with_suffix("") for path in files_within(folder) if path.suffix == ".json"]
+    known = [Artifact(path=path, passport=read_passport(path)) for path in placed if is_there(path)]
     selection = opening.selection(backend)
     wanted = (selection.precision, selection.computed.get(selection.precision))
     fitting = [

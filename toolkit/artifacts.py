@@ -18,6 +18,7 @@ from typing import Any
 from toolkit import schema
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, reading
 from toolkit.passports import Format, Passport
+from toolkit.presence import is_there, within
 
 # what to do where a file cannot be written, by whose place it is
 ANOTHER_ROOT = "name another --artifacts folder"
@@ -144,7 +145,7 @@ def read_passport(path: Path) -> Passport:
 
 def open_artifact(path: Path) -> Artifact:
     """Open a file with its passport and check its hash. Raises NotFoundError or CorruptError."""
-    if not path.exists():
+    if not is_there(path):
         raise NotFoundError(f"no file {path}")
     passport = read_passport(path)
     if hash_file(path) != passport.sha256:
@@ -193,7 +194,8 @@ def artifact_path(root: Path, name: str, ending: str = CHECKPOINT_SUFFIX) -> Pat
 def find_artifacts(root: Path, name: str | None = None) -> list[tuple[Path, Passport]]:
     """Return every artifact under `root` and among the shipped ones, newest first, by passport.
 
-    Files whose passport cannot be read are not among them: `find_damaged` returns those.
+    Files whose passport cannot be read are not among them: `find_damaged` returns those. Raises CorruptError
+    for a folder that may not be read.
     """
     found: list[tuple[Path, Passport]] = []
     for path in _with_passports(root, name):
@@ -216,8 +218,8 @@ class DamagedArtifact:
     created: str
 
 
-def find_damaged(root: Path, name: str) -> list[DamagedArtifact]:
-    """Return every file of a name under `root` whose passport is there and cannot be read, newest first."""
+def find_damaged(root: Path, name: str | None = None) -> list[DamagedArtifact]:
+    """Return every file under `root` whose passport is there and cannot be read, newest first."""
     found: list[DamagedArtifact] = []
     for path in _with_passports(root, name):
         if is_shipped(path):
@@ -248,14 +250,18 @@ def _damaged(path: Path, error: CorruptError) -> DamagedArtifact:
 
 
 def _with_passports(root: Path, name: str | None) -> Iterator[Path]:
-    """Yield the files beside which a passport lies, under `root` and among the shipped ones."""
+    """Yield the files beside which a passport lies, under `root` and among the shipped ones.
+
+    Raises CorruptError for a folder that may not be read: what it holds would be taken for not there.
+    """
     name = None if name is None else artifact_name(name)
-    for folder in (root, shipped_root()):
-        pattern = f"{name}/{name}.*.json" if name else "*/*.json"
-        for beside in sorted(folder.glob(pattern)) if _plain(name) else []:
-            path = beside.with_suffix("")
-            if path.exists():
-                yield path
+    for folder in (root, shipped_root()) if _plain(name) else ():
+        for home in within(folder) if name is None else [folder / name]:
+            for beside in within(home):
+                path = beside.with_suffix("")
+                named = name is None or path.name.startswith(f"{name}.")
+                if beside.suffix == ".json" and named and is_there(path):
+                    yield path
 
 
 def _plain(name: str | None) -> bool:

@@ -27,6 +27,7 @@ from toolkit.graphs import GRAPH
 from toolkit.models import ModelSpec
 from toolkit.outputs import logits_of
 from toolkit.passports import SYMMETRIC, Format, Passport, Precision
+from toolkit.presence import is_there
 from toolkit.published import cached, import_published, where_to_bring
 from toolkit.traces import timed
 from toolkit.weights import WEIGHTS_SUFFIXES
@@ -58,7 +59,7 @@ def is_path(text: str) -> bool:
 def is_model_file(path: Path) -> bool:
     """Tell whether a file is an artifact, a graph or weights rather than a picture."""
     known = (CHECKPOINT_SUFFIX, f".{GRAPH}", *WEIGHTS_SUFFIXES)
-    return sidecar(path).exists() or path.suffix.lower() in known
+    return is_there(sidecar(path)) or path.suffix.lower() in known
 
 
 def open_model(text: str | None, selection: Selection) -> Artifact:
@@ -164,12 +165,21 @@ def _own_precision(selection: Selection, name: str) -> Precision:
 
 
 def newest_name(selection: Selection) -> str:
-    """Return the name of the artifact that was trained or exported last."""
+    """Return the name of the artifact that was trained or exported last.
+
+    Raises NotFoundError where there is none, the CorruptError of a passport that cannot be read where its
+    file may be the one.
+    """
     own = [
         (path, passport)
         for path, passport in find_artifacts(selection.root)
         if passport.trained is not False or selection.untrained
     ]
+    newest = next((passport.created or "" for path, passport in own if not is_shipped(path)), "")
+    for one in find_damaged(selection.root):
+        meant = selection.untrained or not one.path.name.split(".")[0].endswith("-untrained")
+        if meant and one.created > newest:
+            raise one.error
     if not own:
         raise NotFoundError(
             f"no MODEL was named and {selection.root} holds none: `cnnkit train lenet` makes one"

@@ -15,6 +15,7 @@ from toolkit.artifacts import Artifact, artifact_name, artifact_path, find_artif
 from toolkit.checkpoints import new_passport, save_checkpoint
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError, needs_extra
 from toolkit.models import ModelSpec, Published
+from toolkit.presence import is_file
 from toolkit.telling import Tell, silent
 from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
@@ -31,7 +32,7 @@ def cached(spec: ModelSpec) -> Path | None:
     Raises CorruptError for one that is not what was published.
     """
     for path in spec.published.files() if spec.published else ():
-        if path.is_file():
+        if is_file(path):
             told = _HASHED.search(path.stem)
             if told and not hash_file(path).startswith(told[1]):
                 raise CorruptError(f"{path} is not the published file (its SHA-256 differs); delete it")

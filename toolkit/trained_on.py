@@ -17,6 +17,7 @@ from toolkit.listings.excluding import read_exclusions
 from toolkit.listings.parts import Member, members
 from toolkit.listings.records import Record, find_record, one_line
 from toolkit.passports import DatasetRef, Passport
+from toolkit.presence import is_file
 from toolkit.telling import Step, counter, unwatched
 
 
@@ -85,7 +86,7 @@ def _excluded(passport: Passport, record: Record | None) -> frozenset[str]:
     if record is not None and record.excluded:
         return record.excluded
     path = _exclude_list(passport)
-    return frozenset(map(one_line, read_exclusions(path))) if path and path.is_file() else frozenset()
+    return frozenset(map(one_line, read_exclusions(path))) if path and is_file(path) else frozenset()
 
 
 def _exclude_list(passport: Passport) -> Path | None:
@@ -98,7 +99,7 @@ def as_trained(data: Dataset, passport: Passport) -> tuple[Dataset, tuple[str, .
     path = _exclude_list(passport)
     if path is None:
         return data, ()
-    if not path.is_file():
+    if not is_file(path):
         return data, (f"note: {path}, which lists what was left out of the training, is not there",)
     return without_rows(data, path)[0], ()
 

@@ -15,6 +15,7 @@ from toolkit.fetching import download
 from toolkit.heads import heads, heads_with_dropout
 from toolkit.models import ModelSpec
 from toolkit.preprocessing import Preprocessing
+from toolkit.presence import is_file
 from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def known_input(source: str) -> KnownInput | None:
     if source == IMAGENET:
         return KnownInput(size=(224, 224), mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
     path = Path(source)
-    if not path.is_file() or not sidecar(path).is_file():
+    if not is_file(path) or not is_file(sidecar(path)):
         return None
     passport = open_artifact(path).passport
     found = passport.preprocessing

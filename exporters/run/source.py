@@ -27,6 +27,7 @@ from toolkit.graphs.source import is_bare_graph
 from toolkit.importing.placing import name_for
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.passports import BY_SOURCE, Passport, TensorSpec
+from toolkit.presence import is_file
 from toolkit.publishing import remove_artifact
 from toolkit.telling import Tell, silent
 
@@ -38,7 +39,7 @@ def open_source(model: str | None, selection: Selection, options: ExportOptions,
     """
     if model is not None and is_path(model):
         path = Path(model)
-        if path.is_file() and is_bare_graph(path):
+        if is_file(path) and is_bare_graph(path):
             return _imported_before(path, options, tell) or adopt(path, options, tell)
         source = open_model(model, selection)
         known = source.passport

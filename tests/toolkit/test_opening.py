@@ -124,6 +124,24 @@ def test_without_a_name_the_newest_own_artifact_is_meant(tmp_path: Path) -> None
     assert newest_name(selection(tmp_path)) == "newer"
 
 
+def test_without_a_name_a_newer_damaged_passport_is_the_error(tmp_path: Path) -> None:
+    put(tmp_path, "older", created="2020-01-01T00:00:00+00:00")
+    newer = put(tmp_path, "newer", created="2021-01-01T00:00:00+00:00")
+    told = json.loads(sidecar(newer).read_text())
+    for created, meant in (("2021-01-01", True), ("2019-01-01", False)):
+        sidecar(newer).write_text(json.dumps({**told, "classes": 3, "created": created}))
+        if meant:
+            with pytest.raises(CorruptError, match=r"newer\.onnx\.json .*classes"):
+                newest_name(selection(tmp_path))
+        else:
+            assert newest_name(selection(tmp_path)) == "older"
+    (tmp_path / "newer").rename(tmp_path / "kept")
+    sidecar(put(tmp_path, "older-untrained", trained=False)).write_text("{")
+    assert newest_name(selection(tmp_path)) == "older"
+    with pytest.raises(CorruptError, match="older-untrained"):
+        newest_name(selection(tmp_path, untrained=True))
+
+
 def test_untrained_weights_are_written_once_and_equal_for_equal_seeds(tmp_path: Path) -> None:
     chosen = selection(tmp_path, formats=("safetensors",), untrained=True, seed=7)
     first = open_model("lenet", chosen)

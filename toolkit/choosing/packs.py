@@ -33,6 +33,7 @@ from toolkit.choices import origin_among, weights_of
 from toolkit.choosing.pictures import ChoicePictures, temporary_folder
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.passports import Dialect, Precision
+from toolkit.presence import is_file, is_there
 from toolkit.schema import Positive
 
 SUFFIX = ".pack"
@@ -165,9 +166,9 @@ def open_pack(path: Path, root: Path) -> Iterator[OpenedPack]:
 
 def open_artifact_or_plain(path: Path) -> None:
     """Check a pack's hash where its passport came with it; the files inside have hashes of their own."""
-    if not path.is_file():
+    if not is_file(path):
         raise CnnkitError(f"no file {path}; `cnnkit export MODEL --format pack` makes one")
-    if sidecar(path).exists():
+    if is_there(sidecar(path)):
         open_artifact(path)
 
 

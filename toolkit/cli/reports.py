@@ -10,6 +10,7 @@ import click
 from toolkit.cli.parameters import Function
 from toolkit.cli.printing import say
 from toolkit.errors import CnnkitError
+from toolkit.presence import is_file
 from toolkit.reports import refuse_unwritable, write_named
 
 
@@ -41,7 +42,7 @@ def refuse_overwriting(*reports: Path | None, read: Iterable[Path | str | None])
         return
     named = [str(source) for source in read if source is not None]
     places = [Path(text) for name in named for text in (name, name.partition(":")[2]) if text]
-    sources = {place.resolve() for place in places if place.is_file()}
+    sources = {place.resolve() for place in places if is_file(place)}
     for path in (path for path in reports if path is not None):
         if path.resolve() in sources:
             raise CnnkitError(f"{path} is read here and would be overwritten: name another file")

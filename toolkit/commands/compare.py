@@ -93,9 +93,10 @@ def compare_command(
 def _are_networks(before: Path, after: Path) -> bool:
     """Tell by what the files hold whether networks are compared. Raises CnnkitError for one of each kind."""
     from toolkit.opening import is_path
+    from toolkit.presence import is_there
     from toolkit.profiling.comparing.reading import kind_of
 
-    kinds = ["name" if not p.exists() and not is_path(str(p)) else kind_of(p) for p in (before, after)]
+    kinds = ["name" if not is_there(p) and not is_path(str(p)) else kind_of(p) for p in (before, after)]
     if kinds.count("profile") == 1:
         profile, other = (before, after) if kinds[0] == "profile" else (after, before)
         raise CnnkitError(

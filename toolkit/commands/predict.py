@@ -191,13 +191,14 @@ def _sort_out(
     """Take a picture or a folder in the place of MODEL for what it is: no artifact."""
     from toolkit.artifacts import sidecar
     from toolkit.opening import is_model_file
+    from toolkit.presence import is_file, is_folder, is_there
 
     path = Path(model) if model else None
     if path is None:
         return model, files
-    picture = path.is_file() and not is_model_file(path)
+    picture = is_file(path) and not is_model_file(path)
     # a name of a network may be that of a folder, too: it is one of pictures where nothing else is named
-    folder = not files and dataset is None and path.is_dir() and not sidecar(path).exists()
+    folder = not files and dataset is None and is_folder(path) and not is_there(sidecar(path))
     return (None, (path, *files)) if picture or folder else (model, files)
 
 
@@ -208,12 +209,13 @@ def _pictures(files: tuple[Path, ...], sheet: Path | None) -> tuple[Path, ...]:
     """
     from toolkit.inspection.folders import pictures_in
     from toolkit.inspection.sheet import drawn_here
+    from toolkit.presence import is_folder
 
     drawn = sheet.resolve() if sheet is not None and drawn_here(sheet) else None
 
     found: list[Path] = []
     for path in files:
-        if not path.is_dir():
+        if not is_folder(path):
             found.append(path)
             continue
         pictures, others = pictures_in(path)

@@ -20,6 +20,7 @@ from toolkit.caching import download_folder
 from toolkit.datasets import Dataset, Fit, Split, fingerprint
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.fetching import from_debian_package, from_mirrors
+from toolkit.presence import is_file
 
 MAGIC_LABELS, MAGIC_IMAGES = 2049, 2051
 
@@ -156,12 +157,12 @@ def read(folder: Path, name: str, sha256: str | None) -> NDArray[np.uint8]:
 
 def _file(folder: Path, name: str) -> Path:
     plain = folder / name
-    return plain if plain.is_file() else folder / f"{name}.gz"
+    return plain if is_file(plain) else folder / f"{name}.gz"
 
 
 def holds(folder: Path, files: IdxFiles) -> bool:
     """Tell whether all files, plain or gzipped, lie in a folder."""
-    return all((folder / n).is_file() or (folder / f"{n}.gz").is_file() for n in files.hashes)
+    return all(is_file(folder / n) or is_file(folder / f"{n}.gz") for n in files.hashes)
 
 
 def given_folders(name: str, data_dir: Path | None) -> list[tuple[str, Path]]:

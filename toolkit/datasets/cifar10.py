@@ -20,8 +20,9 @@ from numpy._core.multiarray import _reconstruct
 from toolkit.caching import download_folder
 from toolkit.datasets import Dataset, DatasetSpec, Fit, Split, fingerprint
 from toolkit.datasets._idx import given_folders
-from toolkit.errors import CorruptError, NotFoundError
+from toolkit.errors import CorruptError, NotFoundError, reading
 from toolkit.fetching import download
+from toolkit.presence import is_file, is_folder
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FOLDER, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
@@ -94,7 +95,7 @@ def load(
         classes=CLASSES,
         source=source,
         fingerprint=fingerprint(train, batches[-1]),
-        files=tuple(place / part for part in HASHES) if place.is_dir() else (place,),
+        files=tuple(place / part for part in HASHES) if is_folder(place) else (place,),
     )
 
 
@@ -129,10 +130,11 @@ def _find(data_dir: Path | None, fetch: bool) -> tuple[dict[str, bytes], Path, s
 
 def _files(place: Path) -> dict[str, bytes] | None:
     """Return the batch files in a folder or an archive; None where they are not."""
-    if place.is_dir():
-        whole = all((place / part).is_file() for part in HASHES)
-        return {part: (place / part).read_bytes() for part in HASHES} if whole else None
-    if not place.is_file():
+    if is_folder(place):
+        whole = all(is_file(place / part) for part in HASHES)
+        with reading(place):
+            return {part: (place / part).read_bytes() for part in HASHES} if whole else None
+    if not is_file(place):
         return None
     try:
         with tarfile.open(place) as archive:

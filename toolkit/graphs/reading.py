@@ -12,6 +12,7 @@ from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.figures import gibibytes_text
 from toolkit.graphs.normalising import Normalised, normalise
 from toolkit.impostors import other_format, refuse_impostor
+from toolkit.presence import is_file
 
 # protobuf cannot hold more in one message; a file beyond it needs external data
 LARGEST_BYTES = 2**31 - 1
@@ -24,7 +25,7 @@ def load_graph(path: Path, *, weights: bool = True) -> Any:
     """
     with needs_extra("export"):
         import onnx
-    if not path.is_file():
+    if not is_file(path):
         raise NotFoundError(f"no file {path}")
     refuse_impostor(path)
     try:

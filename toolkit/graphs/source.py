@@ -9,11 +9,12 @@ from pathlib import Path
 from toolkit.artifacts import Artifact, open_artifact, read_passport, sidecar
 from toolkit.errors import CnnkitError
 from toolkit.graphs import GRAPH
+from toolkit.presence import is_there
 
 
 def is_bare_graph(path: Path) -> bool:
     """Tell whether a path names an .onnx file, spelt in any case, beside which no passport lies."""
-    return path.suffix.lower() == f".{GRAPH}" and not sidecar(path).exists()
+    return path.suffix.lower() == f".{GRAPH}" and not is_there(sidecar(path))
 
 
 def graph_of(artifact: Artifact) -> Artifact | None:

@@ -19,6 +19,7 @@ from toolkit.importing.run import imported
 from toolkit.importing.weights import WeightsImport, import_weights
 from toolkit.opening import require_torch
 from toolkit.passports import Passport
+from toolkit.presence import is_file
 from toolkit.publishing import publish
 from toolkit.telling import Tell
 
@@ -42,7 +43,7 @@ def import_checkpoint(
     spec = zoo.model(model, model_file=model_file)
     name = request.name or artifact_name(spec.name)
     path = artifact_path(request.root, name)
-    if request.source.is_file() and not request.fresh:
+    if is_file(request.source) and not request.fresh:
         refuse_taken_checkpoint(request.root, name, hash_file(request.source))
     with tempfile.TemporaryDirectory(prefix="cnnkit-") as folder:
         job = WeightsImport(

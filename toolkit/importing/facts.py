@@ -15,6 +15,7 @@ from toolkit.graphs.reading import hash_graph
 from toolkit.importing import KnownFacts
 from toolkit.passports import DatasetRef, Metrics, Passport
 from toolkit.preprocessing import Preprocessing
+from toolkit.presence import is_there
 from toolkit.telling import Tell
 
 _AGAIN = "say it with --classes, --mean and --std"
@@ -54,7 +55,7 @@ def facts_of_passport(passport: Passport, origin: str) -> KnownFacts:
 
 def _passport_facts(path: Path, tell: Tell) -> KnownFacts | None:
     beside = sidecar(path)
-    if not beside.exists():
+    if not is_there(beside):
         return None
     try:
         passport = read_passport(path)

@@ -22,6 +22,7 @@ from toolkit.models import ModelSpec
 from toolkit.modules import walk
 from toolkit.passports import DatasetRef
 from toolkit.preprocessing import Preprocessing
+from toolkit.presence import is_there
 from toolkit.transfer import as_built
 from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
@@ -207,7 +208,7 @@ def _hint(
 def _passport_facts(job: WeightsImport, said: list[str]) -> KnownFacts | None:
     """Return what the passport beside the weights says, where cnnkit itself wrote them."""
     beside = sidecar(job.file)
-    if not beside.exists():
+    if not is_there(beside):
         return None
     try:
         passport = read_passport(job.file)

@@ -20,6 +20,7 @@ from toolkit.models import ModelSpec, Recipe
 from toolkit.modules import ModuleRow, walk
 from toolkit.modules import shadow as build_shadow
 from toolkit.opening import is_path, require_torch, take_weights
+from toolkit.presence import is_file
 from toolkit.tables import TextTable
 
 if TYPE_CHECKING:
@@ -217,28 +218,27 @@ def show(
 
 
 def _graph_of(text: str, root: Path, *, untrained: bool) -> Path | None:
-    """Return the ONNX file that MODEL names where no network of the zoo stands behind it, else None."""
+    """Return the ONNX file that MODEL names where no network of the zoo or of a package stands behind it."""
     path = Path(text)
     if is_path(text):
-        if path.is_file() and is_bare_graph(path):
+        if is_file(path) and is_bare_graph(path):
             return path
-        found = [path] if path.is_file() else []
+        found = [path] if is_file(path) else []
     else:
-        known = text in zoo.models() or untrained
-        found = [] if known else [one for one, _ in find_artifacts(root, text)]
+        found = [] if untrained or zoo.is_built_in(text) else [one for one, _ in find_artifacts(root, text)]
     graphs = [one for one in found if one.suffix == f".{GRAPH}"]
     if not graphs:
         return None
     artifact = open_artifact(graphs[-1])
-    return artifact.path if artifact.passport.model not in zoo.models() else None
+    return None if zoo.is_built_in(artifact.passport.model) else artifact.path
 
 
 def _named(
     text: str, root: Path, model_file: Path | None, *, untrained: bool
 ) -> tuple[ModelSpec, tuple[int, int, int], int]:
     """Return what MODEL names, a network of the zoo or an artifact: its spec, (C, H, W) and classes."""
-    known = {**zoo.models(), **(zoo.models_of_file(model_file) if model_file else {})}
-    if text in known or not (is_path(text) or (not untrained and find_artifacts(root, text))):
+    known = zoo.is_built_in(text) or (model_file is not None and text in zoo.models_of_file(model_file))
+    if known or not (is_path(text) or (not untrained and find_artifacts(root, text))):
         spec = zoo.model(text, model_file=model_file)
         return spec, spec.input_shape, spec.classes
     path = Path(text) if is_path(text) else find_artifacts(root, text)[0][0]

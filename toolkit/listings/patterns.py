@@ -6,6 +6,7 @@ from pathlib import Path
 
 from toolkit.errors import CnnkitError
 from toolkit.listings.looking import is_leftover
+from toolkit.presence import files_within
 
 
 def files_meant(place: Path, ending: str) -> list[Path]:
@@ -22,7 +23,10 @@ def files_meant(place: Path, ending: str) -> list[Path]:
         raise CnnkitError(
             f"{place} is no pattern: ** stands alone between slashes, as in {folder}/**/*{ending}"
         )
-    found = folder.rglob(f"*{ending}") if folder == place else folder.glob(inside.as_posix())
+    if folder == place:
+        found = [path for path in files_within(folder) if path.name.endswith(ending)]
+    else:
+        found = list(folder.glob(inside.as_posix()))
     return sorted(path for path in found if path.is_file() and not _is_left_behind(path, folder))
 
 

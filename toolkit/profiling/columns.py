@@ -19,6 +19,7 @@ from toolkit.graphs import GRAPH
 from toolkit.graphs.source import graph_of, is_bare_graph
 from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model
 from toolkit.passports import Passport, Precision, TensorSpec
+from toolkit.presence import is_there
 from toolkit.profiling.result import SkippedColumn
 from toolkit.resolving import outdated
 from toolkit.telling import Tell
@@ -312,7 +313,7 @@ def _why_static(backend: Backend, artifact: Artifact) -> str | None:
 
 def open_any(path: Path) -> Artifact:
     """Open a file with or without a passport: an ONNX file from anywhere gets one in memory."""
-    if not path.exists() or not is_bare_graph(path):
+    if not is_there(path) or not is_bare_graph(path):
         return open_artifact(path)
     from toolkit.graphs.counting import count_graph
 

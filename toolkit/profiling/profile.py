@@ -12,6 +12,7 @@ from toolkit.errors import CnnkitError
 from toolkit.machine.cpu import cpu
 from toolkit.opening import describe, take_weights
 from toolkit.passports import Precision
+from toolkit.presence import is_file
 from toolkit.profiling import foreign
 from toolkit.profiling.bench import run_columns
 from toolkit.profiling.columns import ColumnsWanted, backends_of, find_columns
@@ -73,7 +74,7 @@ def profile(
 
 def _refuse_profiles(path: Path) -> None:
     """Raise CnnkitError for what a runtime wrote of a run elsewhere, which is no network."""
-    if path.suffix not in (".json", ".log", ".txt") or not path.is_file():
+    if path.suffix not in (".json", ".log", ".txt") or not is_file(path):
         return
     title = writer_of(path)
     if title is not None:

@@ -14,10 +14,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from cnnkit import front_door
+from tests.stamping import stamp
 from toolkit import zoo
-from toolkit.artifacts import artifact_name, open_artifact
+from toolkit.artifacts import artifact_name, artifact_path, open_artifact, write_bytes
 from toolkit.checkpoints import load_module, load_state, write_untrained
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError
+from toolkit.inspection.layers import show
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.preprocessing import fit_pixels, normalise
 from toolkit.published import import_published
@@ -247,6 +249,16 @@ def test_untrained_weights_of_a_package_are_opened_by_any_of_their_names(tmp_pat
     chosen = Selection(root=tmp_path, formats=("safetensors",), untrained=True)
     for name in ("timm:test_resnet", "timm-test_resnet", "timm-test_resnet-untrained", None):
         assert open_model(name, chosen).path == made.path
+
+
+def test_a_network_of_a_package_is_shown_the_same_once_it_is_exported(tmp_path: Path) -> None:
+    name = "timm:test_resnet"
+    before = show(name, root=tmp_path)
+    path = artifact_path(tmp_path, artifact_name(name), ".onnx")
+    write_bytes(path, b"a graph")
+    weights = write_untrained(zoo.model(name), tmp_path).passport
+    stamp(path, replace(weights, format="onnx", trained=True, created=None))
+    assert [show(one, root=tmp_path) for one in (name, artifact_name(name))] == [before, before]
 
 
 def test_training_starts_from_scratch_and_says_so_or_from_a_file_by_another_recipe(

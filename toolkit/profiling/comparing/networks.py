@@ -12,6 +12,7 @@ from toolkit.artifacts import artifacts_root, path_of
 from toolkit.errors import CnnkitError, GateError
 from toolkit.figures import names_text, shape_text
 from toolkit.graphs import GRAPH
+from toolkit.presence import is_file
 from toolkit.profiling.comparing.groups import PartGroup, grouped
 from toolkit.profiling.comparing.parts import NetworkPart, ReadNetwork, WeightTensor, difference_of
 from toolkit.profiling.comparing.reading import kind_of, read_network
@@ -136,7 +137,7 @@ def compare_networks(
     profile.
     """
     for side in (before, after):
-        if Path(side).is_file() and kind_of(Path(side)) == "profile":
+        if is_file(Path(side)) and kind_of(Path(side)) == "profile":
             raise CnnkitError(f"{side} is no network but a profile, which is compared with a profile")
     tell(f"reading {before} and {after} …")
     first, second = (

@@ -11,6 +11,7 @@ from toolkit.graphs import GRAPH
 from toolkit.impostors import refuse_impostor
 from toolkit.opening import Selection, is_path, open_model
 from toolkit.passports import Format
+from toolkit.presence import is_file, is_folder
 from toolkit.profiling.comparing.graph_parts import graph_network
 from toolkit.profiling.comparing.parts import ReadNetwork
 from toolkit.profiling.comparing.weight_parts import code_network, weights_network
@@ -23,7 +24,7 @@ def kind_of(path: Path) -> Kind:
 
     Raises NotFoundError, CorruptError for other texts and pages, CnnkitError for a folder.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise CnnkitError(f"{path} is a folder; profiles, ONNX files and weights are compared, each one file")
     try:
         with reading(path), path.open("rb") as stream:
@@ -46,7 +47,7 @@ def kind_of(path: Path) -> Kind:
 def read_network(what: str | Path, *, root: Path, model_file: Path | None = None) -> ReadNetwork:
     """Take a file or a name apart. Raises NotFoundError with the nearest match, CorruptError."""
     text = str(what)
-    if is_path(text) or Path(text).is_file():
+    if is_path(text) or is_file(Path(text)):
         path = Path(text)
         return graph_network(path) if kind_of(path) == "graph" else weights_network(path, model_file)
     for kind in (CHECKPOINT, GRAPH):
