@@ -180,6 +180,10 @@ class Engine(Closable):
                 raise
             raise self.no_memory(batch) from None
 
+    def not_applied(self, batch: int) -> str | None:
+        """Say which setting that was chosen does not apply to a batch of that size; None where all do."""
+        return None
+
     def wider(self, asked: int) -> str:
         """Return what to type for one that takes batches of `asked`, too; empty where nobody knows."""
         return ""

@@ -114,12 +114,22 @@ class OpenVinoEngine(Engine):
             self._requests[key] = self._fed(self._compiled(key))
         return self._requests[key]
 
+    @property
+    def _streams_asked(self) -> int:
+        return int(self.options.chosen.get("streams", "1"))
+
+    def not_applied(self, batch: int) -> str | None:
+        streams = self._streams_asked
+        if streams < 2 or batch % streams == 0:
+            return None
+        return f"--streams {streams} does not divide a batch of {batch}: one stream runs it"
+
     def _streams(self, size: int) -> StreamedBatch | None:
         """Return what divides a batch among streams; None with one stream, or where the rows do not divide.
 
         Only of the first two sizes, as each holds the weights once more.
         """
-        streams = int(self.options.chosen.get("streams", "1"))
+        streams = self._streams_asked
         if streams < 2 or size % streams or (size not in self._streamed and len(self._streamed) > 1):
             return None
         if size not in self._streamed:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     "batches",
     callback=parameters.checked(parameters.counts),
     metavar="N,…",
-    help="Default: 1, or the one that a file fixes.",
+    help="Default: 1, the one that a file fixes, or the choice's own.",
 )
 @precisions_option
 @click.option(
@@ -177,7 +177,12 @@ def _chosen(
     printing.say(f"{found.artifact.path.name}, {found.why}")
     one = found.choice.chosen
     chosen = {**one.settings, **settings.chosen}
-    asked = dataclasses.replace(settings, threads=settings.threads or one.threads, chosen=chosen)
+    asked = dataclasses.replace(
+        settings,
+        batches=settings.batches or (one.batch,),
+        threads=settings.threads or one.threads,
+        chosen=chosen,
+    )
     return (str(found.artifact.path),), one.backend, (one.precision,), asked
 
 

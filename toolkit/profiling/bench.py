@@ -20,7 +20,7 @@ from toolkit.errors import CnnkitError, OutOfMemoryError, ShapeError, Unavailabl
 from toolkit.figures import duration_text
 from toolkit.graphs.counting import SourceGraph, count_graph
 from toolkit.profiling.columns import ColumnSources
-from toolkit.profiling.judging.agreement import difference
+from toolkit.profiling.judging.agreement import Agreements
 from toolkit.profiling.measuring.batches import batches_of, feed
 from toolkit.profiling.measuring.latency import measure
 from toolkit.profiling.measuring.machine import describe_machine
@@ -193,6 +193,8 @@ class _Bench:
                 self._leave_out(key, error)
                 continue
             engines[key] = engine
+            if without := engine.not_applied(len(self._input(key))):
+                seen.notes.append(without)
         return engines
 
     def _left(self, engines: Mapping[str, Engine]) -> dict[str, Engine]:
@@ -227,9 +229,7 @@ class _Bench:
 
     def _agreement(self, engines: Mapping[str, Engine]) -> tuple[dict[str, float | None], dict[str, str]]:
         """Return each column's largest difference from the first of its network's, and that one's name."""
-        found: dict[str, float | None] = {}
-        reference: dict[str, str] = {}
-        firsts: dict[str, tuple[str, NDArray[np.float32]]] = {}
+        agreements = Agreements()
         for key, engine in engines.items():
             given, start = self._input(key), time.perf_counter()
             try:
@@ -245,15 +245,9 @@ class _Bench:
                     self.seen[key].first_call_ms = (time.perf_counter() - start) * 1e3
             if not np.isfinite(answer).all():
                 self.seen[key].notes.append("its answers hold NaN or infinite numbers")
-            name, first = firsts.setdefault(self._network(key, firsts), (key, answer))
-            if name != key and answer.shape == first.shape:
-                found[key], reference[key] = difference(answer, first), name
-        return found, reference
-
-    def _network(self, key: str, known: Mapping[str, Any]) -> str:
-        """Return what network a column runs; a foreign file, which does not say, is taken for the first."""
-        passport = self.seen[key].target.artifact.passport
-        return passport.model if passport.sha256 or not known else next(iter(known))
+            if alone := agreements.add(key, self.seen[key].target.artifact.passport, answer):
+                self.seen[key].notes.append(alone)
+        return agreements.found, agreements.reference
 
     def _clean(self, engines: Mapping[str, Engine]) -> None:
         if not engines:
@@ -334,8 +328,9 @@ class _Bench:
         seen, start = self.seen[key], time.perf_counter()
         try:
             piece = engine.trace(self._input(key), windows=plan.windows, runs=plan.runs)
-        except OutOfMemoryError as error:
-            seen.notes.append(f"no layers' times: {error}")  # a profiler holds more than a call does
+        except (OutOfMemoryError, UnavailableError) as error:
+            # a profiler holds more than a call does, and knows not every way to run
+            seen.notes.append(f"no layers' times: {error}")
             plan.left = 0
             return
         start_s = time.perf_counter() - start - sum(piece.total_ms) * plan.runs / 1e3

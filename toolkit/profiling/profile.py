@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from toolkit.allocation import allocator, reuse_freed_memory
 from toolkit.artifacts import artifacts_root
+from toolkit.backends import BACKENDS
 from toolkit.errors import CnnkitError
 from toolkit.machine.cpu import cpu
 from toolkit.opening import describe, take_weights
@@ -66,6 +67,7 @@ def profile(
     for model in wanted.models:
         _refuse_profiles(Path(model))
     chosen = find_columns(wanted, tell)
+    _refuse_unheeded(asked, {target.backend for target in chosen.targets})
     _allocate_as(asked, tell)
     for artifact in {target.artifact.path: target.artifact for target in chosen.targets}.values():
         tell(f"opened {describe(artifact)}")
@@ -82,6 +84,19 @@ def _refuse_profiles(path: Path) -> None:
             f"{path} is what {title} wrote of a run elsewhere, no network: "
             f"`cnnkit profile --import {path}` reads it"
         )
+
+
+def _refuse_unheeded(asked: ProfileSettings, backends: Collection[str]) -> None:
+    """Raise CnnkitError for a setting that no backend of a column has."""
+    heeded = {name for backend in backends for name in BACKENDS.load(backend).settings}
+    for name in asked.chosen:
+        if name not in heeded:
+            able = [one.name for one in BACKENDS.all() if name in one.settings]
+            owner = f"a setting of {' and '.join(able)}" if able else "no setting of any backend"
+            raise CnnkitError(
+                f"--{name.replace('_', '-')} is {owner}, and {', '.join(sorted(backends))} runs here: "
+                + (f"`--backend {able[0]}`, or leave it away" if able else "leave it away")
+            )
 
 
 def _allocate_as(asked: ProfileSettings, tell: Tell) -> None:

@@ -9,12 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import cnnkit
+from cnnkit import front_door
 from tests.toolkit.profiling.comparing.test_differences import ROWS, profile_of
 from tests.toolkit.profiling.reports.test_notebook import Read
-from toolkit.errors import GateError, NotFoundError, OutOfMemoryError
+from toolkit.artifacts import open_artifact, shipped_root
+from toolkit.choices import ChoiceFile, Contender, choice_path, this_machine, weights_of, write_choice
+from toolkit.cli import printing
+from toolkit.errors import CnnkitError, GateError, NotFoundError, OutOfMemoryError
 from toolkit.profiling.bench import devices_of
+from toolkit.profiling.reports.csv import csv_report
+from toolkit.profiling.reports.table import print_profile
+from toolkit.resolving import release_of
 
 SHORT = cnnkit.ProfileSettings(duration_s=0.05, threads=1)
 
@@ -111,6 +119,47 @@ def test_a_batch_without_memory_leaves_what_was_complete_before_it(tmp_path: Pat
     assert told[-1] == f"batch 4: {why}; what was complete before it is kept"
     with pytest.raises(OutOfMemoryError, match=why):
         profiled(4)
+
+
+def test_a_choice_is_profiled_at_its_own_batch_unless_another_is_typed(tmp_path: Path) -> None:
+    graph = open_artifact(shipped_root() / "lenet-maxpool" / "lenet-maxpool.onnx")
+    contender = Contender(backend="ort", artifact=graph.path.name, precision="fp32", threads=1, batch=3)
+    choice = ChoiceFile(
+        model="lenet-maxpool",
+        file=graph.path.name,
+        sha256=graph.passport.sha256,
+        weights=weights_of(tmp_path, "lenet-maxpool"),
+        chosen=contender,
+        baseline=contender,
+        machine=this_machine({"ort": release_of("ort") or ""}),
+    )
+    (tmp_path / "lenet-maxpool").mkdir()
+    write_choice(choice_path(tmp_path, "lenet-maxpool"), choice)
+    words = ["profile", "lenet-maxpool", "--choice", "--json", "--duration", "0.05"]
+    for more, batch in (([], 3), (["--batch", "2"], 2)):
+        done = CliRunner().invoke(front_door.main, [*words, *more, "--artifacts", str(tmp_path)])
+        assert done.exit_code == 0, done.output
+        assert [run["batch"] for run in json.loads(done.stdout)["runs"]] == [batch]
+
+
+def test_a_column_whose_layers_nobody_times_has_its_latency_and_says_why() -> None:
+    pytest.importorskip("openvino")
+    streams = dataclasses.replace(SHORT, threads=2, chosen={"streams": "2"})
+    found = cnnkit.profile("lenet-maxpool", backends=["openvino"], batches=[2, 3], settings=streams)
+    divided, whole = (run.backends["openvino"] for run in found.runs)
+    assert divided.latency_ms is not None
+    assert divided.latency_ms.median > 0
+    assert divided.layer_sum_ms is None
+    assert any("no layers' times: OpenVINO tells no layers' times of several" in n for n in divided.notes)
+    assert "conv1" in [name for row in found.runs[0].rows for name in row.modules]
+    assert whole.layer_sum_ms is not None
+    assert "--streams 2 does not divide a batch of 3: one stream runs it" in whole.notes
+    assert found.html().startswith("<!doctype html>")
+    assert "conv1" in csv_report(found)
+    json.dumps(found.to_json())
+    print_profile(found, printing.stdout)
+    with pytest.raises(CnnkitError, match="--streams is a setting of openvino, and ort runs here"):
+        cnnkit.profile("lenet-maxpool", backends=["ort"], settings=streams)
 
 
 def test_a_profile_names_the_devices_that_its_columns_ran_on() -> None:
