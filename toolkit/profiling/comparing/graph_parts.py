@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from toolkit.graphs.counting import CONVERSIONS, SourceGraph, SourceNode, count_
 from toolkit.graphs.ordering import inner_graphs
 from toolkit.graphs.reading import load_graph
 from toolkit.profiling.comparing.parts import NetworkPart, ReadNetwork, WeightTensor
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 # what an operator's inputs are called where a layer of torch has a name for them
 ROLES = {
@@ -73,7 +76,7 @@ def _told(value: Any) -> str:
 @dataclass(frozen=True)
 class _TakenGraph:
     graph: SourceGraph
-    protos: Mapping[str, Any]
+    protos: Mapping[str, NodeProto]
     constants: _Constants
 
     def part(self, node: SourceNode) -> NetworkPart:
