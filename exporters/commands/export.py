@@ -91,7 +91,7 @@ def _sizes(value: str) -> tuple[int, ...]:
 @click.option(
     "--max-accuracy-drop",
     type=parameters.FiniteRange(0),
-    help=f"int8: points that it may lose [default: {ALLOWED_POINTS}].",
+    help=f"Points that int8, bf16 that runs here, and packs may lose [default: {ALLOWED_POINTS}].",
 )
 @size_option("Closes an open height and width of an .onnx file from elsewhere.")
 @click.option("--output", metavar="NAME", help="The output of such a file that holds the scores.")

@@ -156,6 +156,8 @@ class ContainerExporter(Exporter):
             known, done = drafted.passport, tried[0]
             if done:
                 known = recorded(known, done.verdict, DEVICE, now(), tool_versions(*SERVED_BY))
+            elif wanted():  # for want of packages: it is made again, and tried, once they are here
+                known = dataclasses.replace(known, export_key=None)
             return known, None
 
         made = publish_folder(path, fill, self._passport(source, key), prove)

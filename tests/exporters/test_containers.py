@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import socket
@@ -174,6 +175,17 @@ def test_options_stand_in_the_manifests(root: Path, monkeypatch: pytest.MonkeyPa
     assert refused(found := documents(Path(made["path"]))) == []
     assert found[0]["spec"]["predictor"]["model"]["storageUri"] == "s3://nets/a"
     assert export(root, "kserve", *more)["artifacts"][-1]["cached"] is True
+
+
+def test_what_could_not_be_tried_is_no_stored_result(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['uvicorn'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    for _ in range(2):
+        made = export(root, "kubernetes")["artifacts"][-1]
+        assert made["cached"] is False
+        assert open_artifact(Path(made["path"])).passport.verified == ()
 
 
 def test_a_name_that_no_cluster_takes_is_refused_with_one_that_it_does(root: Path) -> None:

@@ -41,10 +41,12 @@ def load_graph(path: Path, *, weights: bool = True) -> Any:
         try:
             onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
         except Exception as error:  # a missing or short weights file raises OSError, ValueError …
-            raise CorruptError(
-                f"{path} keeps weights in another file that cannot be read: {_first(error)}"
-            ) from None
+            raise _unreadable_weights(path, error) from None
     return model
+
+
+def _unreadable_weights(path: Path, error: Exception) -> CorruptError:
+    return CorruptError(f"{path} keeps weights in another file that cannot be read: {_first(error)}")
 
 
 def read_graph(path: Path) -> Any:
@@ -67,7 +69,8 @@ def read_normalised(path: Path, *, before: Callable[[Any], None] = lambda model:
 def hash_graph(path: Path) -> str:
     """Return the SHA-256 of an ONNX file; one that keeps weights elsewhere counts with those files.
 
-    Such a file holds names and offsets only, and stays the same when its weights change.
+    Such a file holds names and offsets only, and stays the same when its weights change. Raises as
+    `load_graph` does.
     """
     import onnx
 
@@ -80,7 +83,10 @@ def hash_graph(path: Path) -> str:
     }
     if not outside:
         return hash_file(path)
-    hashes = [hash_file(path), *(f"{name}\0{hash_file(path.parent / name)}" for name in sorted(outside))]
+    try:
+        hashes = [hash_file(path), *(f"{name}\0{hash_file(path.parent / name)}" for name in sorted(outside))]
+    except (FileNotFoundError, CorruptError) as error:
+        raise _unreadable_weights(path, error) from None
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters.run.source import adopt
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from toolkit.artifacts import hash_file
+from toolkit.errors import CorruptError
 from toolkit.graphs.reading import hash_graph
 
 
@@ -54,6 +55,18 @@ def test_weights_in_another_file_count_for_a_graphs_identity(tmp_path: Path, con
 def test_a_graph_with_its_weights_inside_has_the_hash_of_its_file(tmp_path: Path) -> None:
     path = save(tmp_path / "net.onnx", 1.0, outside=False)
     assert hash_graph(path) == hash_file(path)
+
+
+def test_a_graph_whose_weights_are_gone_is_told_in_a_line_though_it_came_in_before(tmp_path: Path) -> None:
+    path, words = save(tmp_path / "net.onnx", 1.0), ("--artifacts", tmp_path / "out")
+    cnnkit_json("import", path, "--size", "8x8", "--mean", "0", "--std", "1", *words)
+    path.with_name("net.onnx.data").unlink()
+    why = "keeps weights in another file that cannot be read"
+    with pytest.raises(CorruptError, match=why):
+        hash_graph(path)
+    for command in ("export", "import"):
+        result = cnnkit_run(command, path, *words)
+        assert (result.exit_code, why in result.stderr) == (1, True)
 
 
 def test_new_weights_beside_an_unchanged_graph_are_exported_anew(tmp_path: Path) -> None:
