@@ -10,6 +10,7 @@ from pathlib import Path
 from toolkit.artifacts import Artifact, artifacts_root
 from toolkit.backends import BACKENDS, DEFAULT_BACKEND, EngineOptions
 from toolkit.choices import CurvePoint
+from toolkit.exporting.advising import advising
 from toolkit.images import MAX_BYTES, MAX_PIXELS
 from toolkit.opening import Selection, open_model
 
@@ -85,7 +86,8 @@ class OpeningSettings(Selection):
 
     def find(self, model: str | None, backend: str) -> Artifact:
         """Resolve MODEL for a backend as every command does. Raises NotFoundError in words."""
-        return open_model(model, self.selection(backend))
+        with advising(model, self):
+            return open_model(model, self.selection(backend))
 
 
 @dataclass(frozen=True, kw_only=True)

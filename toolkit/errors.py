@@ -2,6 +2,7 @@
 
     CnnkitError            1  one line: what was asked, what is possible, what to type next
     ├── NotFoundError      1  a name, file or data set that is not there
+    │   └── OtherPrecisionError  …  at the precision that was asked for
     ├── CorruptError       1  a file that is there but cannot be trusted
     │   └── DamagedError     …  pictures of a data set that cannot be read
     ├── ImageError         1  a picture that cannot be read or is refused
@@ -33,6 +34,19 @@ class CnnkitError(Exception):
 
 class NotFoundError(CnnkitError):
     """A name, file or data set that is not there."""
+
+
+class OtherPrecisionError(NotFoundError):
+    """A name or a file that is here, and not in the precision that was asked for.
+
+    `here` says so, and what to type next stands behind it. `formats` are those that were looked for, none
+    where a file was named.
+    """
+
+    def __init__(self, here: str, advice: str, formats: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{here}: {advice}")
+        self.here = here
+        self.formats = formats
 
 
 class CorruptError(CnnkitError):

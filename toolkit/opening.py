@@ -21,7 +21,7 @@ from toolkit.artifacts import (
 from toolkit.checkpoints import model_file_hash, untrained_name, write_untrained
 from toolkit.choices import origin_of, weights_of
 from toolkit.datasets import dataset_of
-from toolkit.errors import CnnkitError, NotFoundError, needs_extra, unknown_name
+from toolkit.errors import CnnkitError, NotFoundError, OtherPrecisionError, needs_extra, unknown_name
 from toolkit.figures import age_text
 from toolkit.graphs import GRAPH
 from toolkit.models import ModelSpec
@@ -37,13 +37,15 @@ from toolkit.weights import WEIGHTS_SUFFIXES
 class Selection:
     """What to open: where artifacts lie, and which of them are meant.
 
-    `computed` are the precisions that files of another one may be opened in, each with that one.
+    `computed` are the precisions that files of another one may be opened in, each with that one. `insists`
+    tells that the precision was asked for: else it is that of names, and a file has its own.
     """
 
     root: Path
     formats: Sequence[Format] = ()
     precision: Precision = "fp32"
     computed: Mapping[Precision, Precision] = field(default_factory=dict)
+    insists: bool = False
     untrained: bool = False
     seed: int = 0
     model_file: Path | None = None
@@ -71,14 +73,14 @@ def open_model(text: str | None, selection: Selection) -> Artifact:
     None opens the newest of all names.
     """
     if text is not None and is_path(text):
-        return as_asked(open_artifact(Path(text)), selection)
+        return in_precision(as_asked(open_artifact(Path(text)), selection), selection)
     name = newest_name(selection) if text is None else text
     if selection.untrained:
         return _open_untrained(name, selection)
     found = standing(selection.root, name)
     fitting = [path for path, passport in found if fits(passport, selection)]
     refuse_newer_damaged(name, selection, next((known for path, known in found if path in fitting), None))
-    if not fitting and selection.precision == "fp32":
+    if not fitting and selection.precision == "fp32" and not selection.insists:
         # a network that came halved or quantised has that one precision: its name means it
         own = replace(selection, precision=_own_precision(selection, name))
         found = find_artifacts(selection.root, name) if own.precision != "fp32" else []
@@ -148,6 +150,21 @@ def as_asked(artifact: Artifact, selection: Selection) -> Artifact:
     if selection.computed.get(wanted) != known.precision:
         return artifact
     return replace(artifact, passport=replace(known, precision=wanted))
+
+
+def in_precision(artifact: Artifact, selection: Selection) -> Artifact:
+    """Return a file that was named. Raises OtherPrecisionError where another precision was asked for."""
+    have, wanted, path = artifact.passport.precision, selection.precision, artifact.path
+    if not selection.insists or have == wanted:
+        return artifact
+    beside = (
+        other.name
+        for other, known in find_artifacts(path.parent.parent, artifact.name)
+        if other.parent == path.parent and known.precision == wanted
+    )
+    makes = f", or `cnnkit export {path} --precision {wanted}` makes one" if have == "fp32" else ""
+    advice = next((f"{name} beside it is" for name in beside), f"leave --precision away{makes}")
+    raise OtherPrecisionError(f"{path.name} is {have}, not {wanted}", advice)
 
 
 def readings(passport: Passport, selection: Selection) -> Iterator[Passport]:
@@ -239,9 +256,10 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
                 "import the fp32 file that it was made of"
             )
         ships = " (what ships is of other weights)" if behind else ""
-        return NotFoundError(
-            f"{name} is here as {have}, not as {wanted}{ships}: "
-            f"`cnnkit export {name} --precision {selection.precision}` makes it of its fp32 weights"
+        return OtherPrecisionError(
+            f"{name} is here as {have}, not as {wanted}{ships}",
+            f"`cnnkit export {name} --precision {selection.precision}` makes it of its fp32 weights",
+            tuple(selection.formats),
         )
     try:
         spec = zoo.model(name, model_file=selection.model_file)

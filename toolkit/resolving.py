@@ -27,7 +27,15 @@ from toolkit.backends import (
 from toolkit.choices import ChoiceFile, chosen_path, find_choice, first_source, origin_of, weights_of
 from toolkit.errors import CnnkitError
 from toolkit.graphs import GRAPH
-from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model, refuse_newer_damaged
+from toolkit.opening import (
+    Selection,
+    as_asked,
+    in_precision,
+    is_path,
+    newest_name,
+    open_model,
+    refuse_newer_damaged,
+)
 from toolkit.telling import Tell
 
 
@@ -162,11 +170,11 @@ def _for_file(text: str, backend: str | None, selection: Selection) -> Resolved:
     if not able:
         raise CnnkitError(f"{text} is {kind}, which no backend here opens")
     if backend is None:
-        return Resolved(artifact=artifact, backend=able[0])
+        return Resolved(artifact=in_precision(artifact, selection), backend=able[0])
     if kind not in BACKENDS.load(backend).formats:  # an unknown word gets its nearest match
         raise CnnkitError(f"backend {backend!r} cannot open {text}; `--backend {able[0]}` does")
     asked = BACKENDS.load(backend).opens(selection)
-    return Resolved(artifact=as_asked(artifact, asked), backend=backend)
+    return Resolved(artifact=in_precision(as_asked(artifact, asked), asked), backend=backend)
 
 
 def _for_checkpoint(artifact: Artifact, exports: Selection, usual: Backend, reference: Backend) -> Resolved:

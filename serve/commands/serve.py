@@ -168,7 +168,7 @@ def serve(
     processes: int,
     on: str | None,
     replicas: tuple[int, int] | None,
-    precision: Precision,
+    precision: Precision | None,
     device: str,
     threads: int | None,
     untrained: bool,
@@ -197,7 +197,8 @@ def serve(
         backend=DEFAULT_BACKEND if backend is None else backend,
         opening=OpeningSettings(
             root=model_dir or root,
-            precision=precision,
+            precision=precision or "fp32",
+            insists=precision is not None,
             untrained=untrained,
             seed=seed,
             device=device,

@@ -15,7 +15,7 @@ from serve.settings import OpeningSettings
 from tests.stamping import stamp
 from toolkit.artifacts import read_passport
 from toolkit.backends import BACKENDS
-from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.errors import CnnkitError, NotFoundError, OtherPrecisionError
 from toolkit.opening import Selection
 from toolkit.passports import Passport, TensorSpec, as_precision
 from toolkit.resolving import resolve
@@ -83,6 +83,32 @@ def test_a_backend_of_another_format_or_none_at_all_is_refused(graph: Path, tmp_
         resolve(str(graph), backend="pytorch", selection=Selection(root=tmp_path))
     with pytest.raises(NotFoundError, match="Did you mean 'pytorch'"):
         resolve(str(graph), backend="pytorh", selection=Selection(root=tmp_path))
+
+
+def test_a_typed_precision_that_a_file_has_not_is_an_error_that_names_one_that_has_it(
+    graph: Path, tmp_path: Path
+) -> None:
+    asked = Selection(root=tmp_path, precision="int8", insists=True)
+    assert resolve(str(graph), backend=None, selection=replace(asked, insists=False)).artifact.path == graph
+    makes = (
+        rf"net\.onnx is fp32, not int8: leave --precision away, or `cnnkit export {graph} --precision int8`"
+    )
+    for backend in (None, "ort", "openvino"):
+        with pytest.raises(OtherPrecisionError, match=makes):
+            resolve(str(graph), backend=backend, selection=asked)
+    (tmp_path / "net").mkdir()
+    whole, small = (tmp_path / "net" / name for name in ("net.onnx", "net.int8.onnx"))
+    for path, precision in ((whole, "fp32"), (small, "int8")):
+        path.write_bytes(precision.encode())
+        stamp(path, replace(read_passport(graph), precision=precision))
+    with pytest.raises(
+        OtherPrecisionError, match=r"net\.onnx is fp32, not int8: net\.int8\.onnx beside it is"
+    ):
+        resolve(str(whole), backend="ort", selection=asked)
+    with pytest.raises(OtherPrecisionError, match=r"int8\.onnx is int8, not fp32: net\.onnx beside it is"):
+        resolve(str(small), backend=None, selection=replace(asked, precision="fp32"))
+    half = replace(asked, precision="bf16")  # computed of the fp32 file
+    assert resolve(str(whole), backend="openvino", selection=half).artifact.passport.precision == "bf16"
 
 
 def test_a_name_whose_export_is_of_older_weights_says_so_and_what_to_type(

@@ -47,14 +47,14 @@ def _short_of(context: click.Context) -> list[Precision]:
     return [word for word in SHORT if context.meta.get(f"cnnkit.{word}")]
 
 
-def _precision(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
-    """Fold --fp16 and --int8, which are parsed first, into --precision."""
+def _precision(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Fold --fp16 and --int8, which are parsed first, into --precision; None where none is typed."""
     asked = {*_short_of(context), value} - {None}
     if len(asked) > 1:
         raise click.UsageError(
             f"these precisions contradict each other: {', '.join(sorted(map(str, asked)))}"
         )
-    return str(next(iter(asked), "fp32"))
+    return next(iter(asked), None)
 
 
 precision_option = options(
@@ -62,7 +62,7 @@ precision_option = options(
         "--precision",
         type=click.Choice(get_args(Precision)),
         callback=_precision,
-        help="Number format (default: fp32).",
+        help="Number format (default: fp32; a file has its own).",
     ),
     *map(short, SHORT),
 )
@@ -85,7 +85,7 @@ precisions_option = options(
         "precisions",
         callback=_precisions,
         metavar=",".join(get_args(Precision)),
-        help="Number formats (default: fp32).",
+        help="Number formats (default: fp32; a file has its own).",
     ),
     *map(short, SHORT),
 )

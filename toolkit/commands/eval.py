@@ -27,6 +27,7 @@ from toolkit.cli.reports import refuse_overwriting, report_option, write_report
 if TYPE_CHECKING:
     from toolkit.inspection.evaluation import Evaluation, Mistake
     from toolkit.inspection.network import Network
+    from toolkit.passports import Precision
 
 
 @click.command("eval")
@@ -63,7 +64,7 @@ def evaluate(
     html: Path | None,
     dataset: str | None,
     data_dir: Path | None,
-    precision: str,
+    precision: Precision | None,
     device: str | None,
     threads: int | None,
     root: Path,
@@ -73,7 +74,6 @@ def evaluate(
 ) -> None:
     """Measure MODEL, a name or a file, on test pictures: accuracy, its interval, who is taken for whom."""
     from toolkit.inspection.network import load
-    from toolkit.passports import as_precision
 
     if choice and not takes_choice(backend=backend, device=device):
         raise click.UsageError("--choice names backend, precision and device: leave those out")
@@ -81,7 +81,7 @@ def evaluate(
     opened = load(
         model,
         backend=backend,
-        precision=as_precision(precision),
+        precision=precision,
         device=device,
         threads=threads,
         pretrained=pretrained,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from toolkit.answering import Invert
     from toolkit.inspection.network import Network
     from toolkit.inspection.prediction import Prediction, Predictions, Refusal
+    from toolkit.passports import Precision
 
 
 @click.command()
@@ -81,7 +82,7 @@ def predict(
     csv: Path | None,
     dataset: str | None,
     data_dir: Path | None,
-    precision: str,
+    precision: Precision | None,
     pretrained: Path | None,
     untrained: bool,
     seed: int,
@@ -97,7 +98,6 @@ def predict(
     exported last.
     """
     from toolkit.inspection.network import load
-    from toolkit.passports import as_precision
 
     model, files = _sort_out(model, files, dataset)
     _check_usage(files, dataset, first=first, data_dir=data_dir, invert=invert)
@@ -107,7 +107,7 @@ def predict(
     opened = load(
         model,
         backend=backend,
-        precision=as_precision(precision),
+        precision=precision,
         device=device,
         threads=threads,
         root=root,

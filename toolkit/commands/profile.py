@@ -144,7 +144,7 @@ def profile_command(
             *models,
             *([against] if against else []),
             backends=words,
-            precisions=precisions or ("fp32",),
+            precisions=precisions or None,
             settings=settings,
             pretrained=pretrained,
             untrained=untrained,

@@ -19,6 +19,7 @@ from toolkit.backends import Engine, EngineOptions
 from toolkit.choices import ChoiceFile
 from toolkit.closing import Closable
 from toolkit.errors import CnnkitError
+from toolkit.exporting.advising import advising
 from toolkit.figures import shape_text
 from toolkit.images import PictureSource
 from toolkit.inspection.evaluation import Evaluation, evaluate
@@ -43,7 +44,7 @@ def load(
     model: str | Path | None = None,
     *,
     backend: str | None = None,
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     device: str | None = None,
     threads: int | None = None,
     root: Path | str | None = None,
@@ -62,7 +63,8 @@ def load(
     `model` None is the network that was trained or exported last. `backend` None is the default one where
     it has a file of the newest weights, else the one that runs the checkpoint; `Network.why` says which
     and why. `pretrained` is a file of published weights of the package's network that `model` names, which
-    become its checkpoint. `device` None is the backend's own, `threads` None the runtime's default.
+    become its checkpoint. `precision` None is fp32 of a name, and what a file has. `device` None is the
+    backend's own, `threads` None the runtime's default.
 
     Raises NotFoundError with what to type next, CorruptError for a file that was altered, UnavailableError
     where the backend or the device is not here.
@@ -70,7 +72,8 @@ def load(
     model = take_weights(model, pretrained, artifacts_root(root))
     selection = Selection(
         root=artifacts_root(root),
-        precision=precision,
+        precision=precision or "fp32",
+        insists=precision is not None,
         untrained=untrained,
         seed=seed,
         model_file=path_of(model_file),
@@ -80,7 +83,8 @@ def load(
     if found is not None:
         tell(f"opened {describe(found.artifact)}, {found.why}")
     else:
-        found = resolve(text, backend=backend, selection=selection)
+        with advising(text, selection):
+            found = resolve(text, backend=backend, selection=selection)
         tell(f"opened {describe(found.artifact)}")
         if found.why:
             tell(found.why)

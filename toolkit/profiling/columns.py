@@ -11,13 +11,14 @@ from pathlib import Path
 from toolkit.artifacts import CHECKPOINT, Artifact, find_artifacts, open_artifact
 from toolkit.backends import ALL, BACKENDS, Backend, backend_names
 from toolkit.choices import find_choosable, first_source, origin_among
-from toolkit.errors import CnnkitError, NotFoundError, UnavailableError, unknown_name
+from toolkit.errors import CnnkitError, NotFoundError, OtherPrecisionError, UnavailableError, unknown_name
 from toolkit.exporting import EXPORTERS, ExportOptions, Need, reaches
+from toolkit.exporting.advising import advising
 from toolkit.exporting.making import make, make_need
 from toolkit.exporting.placing import refuse_another_network
 from toolkit.graphs import GRAPH
 from toolkit.graphs.source import graph_of, is_bare_graph
-from toolkit.opening import Selection, as_asked, is_path, newest_name, open_model
+from toolkit.opening import Selection, as_asked, in_precision, is_path, newest_name, open_model
 from toolkit.passports import Passport, Precision, TensorSpec
 from toolkit.presence import is_there
 from toolkit.profiling.result import SkippedColumn
@@ -41,12 +42,15 @@ class ColumnSource:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnsWanted:
-    """What was asked for. `named` tells whether the backends were typed, or are all."""
+    """What was asked for. `named` tells whether the backends were typed, or are all.
+
+    No `precisions` are fp32 of names, and what files have.
+    """
 
     models: tuple[str, ...]
     backends: tuple[str, ...]
     named: bool = False
-    precisions: tuple[Precision, ...] = ("fp32",)
+    precisions: tuple[Precision, ...] = ()
     root: Path = Path("artifacts")
     untrained: bool = False
     seed: int = 0
@@ -58,6 +62,7 @@ class ColumnsWanted:
             Selection(
                 root=self.root,
                 precision=precision,
+                insists=bool(self.precisions),
                 untrained=self.untrained,
                 seed=self.seed,
                 model_file=self.model_file,
@@ -101,9 +106,9 @@ def find_columns(wanted: ColumnsWanted, tell: Tell) -> ColumnSources:
     """
     finder = _Finder(wanted, tell)
     for model in wanted.models or (None,):
-        for place, precision in enumerate(wanted.precisions):
+        for precision in wanted.precisions or ("fp32",):
             for name in wanted.backends:
-                finder.add(model, BACKENDS.load(name), precision, again=place > 0)
+                finder.add(model, BACKENDS.load(name), precision)
     found = finder.found
     timed = {target.backend for target in found.targets}
     for name, why in finder.lacking.items():
@@ -122,8 +127,8 @@ class _Finder:
         self.wanted, self.tell, self.found = wanted, tell, ColumnSources(named=wanted.named)
         self.lacking: dict[str, str] = {}  # backend → why it has no file of a MODEL
 
-    def add(self, model: str | None, backend: Backend, precision: Precision, *, again: bool = False) -> None:
-        """Add the column of a backend, or note why it is skipped; `again` for MODEL's further precisions."""
+    def add(self, model: str | None, backend: Backend, precision: Precision) -> None:
+        """Add the column of a backend, or note why it is skipped."""
         state = backend.availability()
         if not state.available and not (self.wanted.named and backend.tells_static):
             reason = f"{state.why_not}; {state.how_to_get}"
@@ -132,7 +137,7 @@ class _Finder:
             self._skip(backend, precision, reason)
             return
         if model is not None and is_path(model):
-            artifact = self._file(Path(model), backend, precision, again=again)
+            artifact = self._file(Path(model), backend, precision)
         elif precision != "fp32" and not any(backend.formats.values()):
             self._skip(
                 backend, precision, f"{backend.title} runs the fp32 checkpoint; {precision} is an export"
@@ -150,19 +155,25 @@ class _Finder:
         self.lacking.setdefault(backend.name, reason)
         self._skip(backend, precision, reason)
 
-    def _file(self, path: Path, backend: Backend, precision: Precision, *, again: bool) -> Artifact | None:
+    def _file(self, path: Path, backend: Backend, precision: Precision) -> Artifact | None:
         """Open a named file, or make of it what the backend runs; None where that cannot be (noted)."""
-        lying = open_any(path)
-        artifact = as_asked(lying, self.wanted.selection(backend, precision))
-        if again and artifact is lying:
-            return None  # a file has the precision it has, unless a backend computes it in another
-        kind = artifact.passport.format
+        selection = self.wanted.selection(backend, precision)
+        artifact = as_asked(open_any(path), selection)
+        kind, known = artifact.passport.format, artifact.passport
+        exported = kind not in backend.formats and bool(known.sha256) and known.precision == "fp32"
+        if not exported:  # an export may have a lower precision, a file has its own
+            try:
+                with advising(str(path), selection):
+                    in_precision(artifact, selection)
+            except OtherPrecisionError as error:
+                self._skip(backend, precision, str(error))
+                return None
         if kind in backend.formats:
             return artifact
         # a graph from elsewhere has no passport on disk, and its engine nothing to descend from
         if not artifact.passport.sha256 and backend.tells_static:
             return artifact
-        made = self._made(artifact, backend, artifact.passport.precision)
+        made = self._made(artifact, backend, precision if exported else known.precision)
         if made is None:
             formats = " or ".join(backend.formats)
             self._lacks(backend, precision, f"{path.name} is {kind}, and it opens {formats}")

@@ -31,7 +31,7 @@ def profile(
     *models: str | Path,
     backends: Sequence[str] | None = None,
     batches: Sequence[int] | None = None,
-    precisions: Sequence[Precision] = ("fp32",),
+    precisions: Sequence[Precision] | None = None,
     settings: ProfileSettings | None = None,
     untrained: bool = False,
     pretrained: Path | str | None = None,
@@ -43,7 +43,8 @@ def profile(
     Without a model: the one that was trained or exported last. `backends` None are all that are here; what a
     column needs and is not there is exported first. `pretrained` is a file of published weights of the
     package's network that the first model names. `batches` None are those of the settings, which say all
-    else: seconds a column, device, threads, seed. Times are milliseconds, memory is bytes.
+    else: seconds a column, device, threads, seed. `precisions` None are fp32 of names, and what files have:
+    of those that are asked for, what a file has not is skipped. Times are milliseconds, memory is bytes.
 
     A backend that is named and cannot run here has a column without times, whose `why_not` says why.
     Raises NotFoundError with the nearest match, UnavailableError for a named backend of which nothing can be
@@ -58,7 +59,7 @@ def profile(
         models=tuple(map(str, (first, *models[1:]) if first is not None else models)),
         backends=names,
         named=named,
-        precisions=tuple(precisions),
+        precisions=tuple(precisions or ()),
         root=artifacts_root(root),
         untrained=untrained,
         seed=asked.seed,

@@ -16,15 +16,15 @@ from toolkit.cli.printing import emit
 @click.command()
 @precision_option
 @root_option
-def probe(*, precision: str, root: Path) -> None:
+def probe(*, precision: str | None, root: Path) -> None:
     emit({"precision": precision, "root": str(root)})
 
 
 @pytest.mark.parametrize(
     ("args", "precision"),
-    [([], "fp32"), (["--fp16"], "fp16"), (["--int8"], "int8"), (["--precision", "bf16"], "bf16")],
+    [([], None), (["--fp16"], "fp16"), (["--int8"], "int8"), (["--precision", "bf16"], "bf16")],
 )
-def test_precision_has_short_forms(args: list[str], precision: str) -> None:
+def test_precision_has_short_forms(args: list[str], precision: str | None) -> None:
     result = CliRunner().invoke(probe, args)
     assert json.loads(result.stdout)["precision"] == precision
 

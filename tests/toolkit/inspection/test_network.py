@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 import cnnkit
+from cnnkit import front_door
 from tests.toolkit.profiling.reports.test_notebook import Read
+from toolkit.artifacts import shipped_root
 from toolkit.datasets import Dataset
-from toolkit.errors import CnnkitError, ImageError, NotFoundError, ShapeError
+from toolkit.errors import CnnkitError, ImageError, NotFoundError, OtherPrecisionError, ShapeError
 from toolkit.inspection.prediction import Refusal
 
 NAME = "lenet-maxpool"
@@ -103,6 +106,19 @@ def test_a_network_with_numbers_for_names_is_judged_as_eval_judges_it(sample: Da
     assert score.accuracy == named_score.accuracy
     assert (numbered.right, [one.right for one in numbered]) == (named.right, [one.right for one in named])
     assert [one.top for one in numbered] == [one.top for one in named]  # in the data set's words
+
+
+def test_a_precision_that_is_typed_for_a_file_is_no_default(tmp_path: Path) -> None:
+    path = shipped_root() / NAME / f"{NAME}.onnx"
+    picture = tmp_path / "dark.png"
+    Image.new("L", (28, 28)).save(picture)
+    words = ["predict", str(path), str(picture), "--artifacts", str(tmp_path)]
+    for more, status in (([], 0), (["--precision", "fp32"], 0), (["--int8"], 1)):
+        done = CliRunner().invoke(front_door.main, [*words, *more])
+        assert done.exit_code == status, done.output
+    assert f"{NAME}.onnx is fp32, not int8: leave --precision away" in " ".join(done.stderr.split())
+    with pytest.raises(OtherPrecisionError, match="is fp32, not fp16"):
+        cnnkit.load(path, precision="fp16")
 
 
 def test_run_takes_the_networks_input_and_says_what_does_not_fit() -> None:

@@ -19,7 +19,7 @@ from toolkit.artifacts import open_artifact, shipped_root
 from toolkit.backends import backend_names
 from toolkit.checkpoints import write_untrained
 from toolkit.choices import origin_of, weights_of
-from toolkit.errors import NotFoundError, UnavailableError
+from toolkit.errors import CnnkitError, NotFoundError, UnavailableError
 from toolkit.graphs.counting import count_graph
 from toolkit.graphs.products import precision_of
 from toolkit.profiling.columns import ColumnsWanted, find_columns, open_any
@@ -167,6 +167,28 @@ def test_a_file_that_descends_from_older_weights_is_made_anew_at_any_precision(t
     assert found(0) == (True, False)
     assert found(1) == (True, True)
     assert found(0) == (True, False)
+
+
+def test_precisions_that_a_file_has_not_are_skipped_and_said(graph_only: Path) -> None:
+    path = graph_only / "theirs" / "theirs.onnx"
+    wanted = ColumnsWanted(models=(str(path),), backends=("ort",), named=True, root=graph_only)
+    for precisions, skipped in (((), []), (("fp32", "int8"), ["int8"])):
+        chosen = find_columns(dataclasses.replace(wanted, precisions=precisions), lambda text: None)
+        assert [target.artifact.path for target in chosen.targets] == [path]
+        assert [entry.precision for entry in chosen.skipped] == skipped
+    assert "theirs.onnx is fp32, not int8" in chosen.skipped[0].reason
+    with pytest.raises(CnnkitError, match=r"nothing can be profiled: ort: theirs\.onnx is fp32, not fp16"):
+        find_columns(dataclasses.replace(wanted, precisions=("fp16",)), lambda text: None)
+
+
+def test_of_a_file_from_a_checkpoint_the_precision_that_is_typed_is_made(tmp_path: Path) -> None:
+    own = write_untrained(zoo.model("lenet"), tmp_path, seed=0).path
+    wanted = ColumnsWanted(
+        models=(str(own),), backends=("ort", "pytorch"), precisions=("fp16",), root=tmp_path, untrained=True
+    )
+    chosen = find_columns(wanted, lambda text: None)
+    assert [(one.backend, one.artifact.passport.precision) for one in chosen.targets] == [("ort", "fp16")]
+    assert [entry.backend for entry in chosen.skipped] == ["pytorch"]
 
 
 @pytest.mark.parametrize("named", [True, False])
