@@ -60,6 +60,7 @@ WAYS: dict[str, tuple[object, ...]] = {
     "less decay": ("--weight-decay", 0.01),
     "240 epochs": ("--epochs", 240),
     "teacher": ("--label-smoothing", 0, "--teacher", TEACHER),
+    "teacher at 1": ("--teacher-temperature", 1, "--teacher-share", 0.7, "--teacher", TEACHER),
     "teacher, no holes": ("--label-smoothing", 0, "--cutout-pixels", 0, "--teacher", TEACHER),
     "teacher, 240 epochs": ("--label-smoothing", 0, "--teacher", TEACHER, "--epochs", 240),
 }
