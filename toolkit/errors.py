@@ -39,8 +39,8 @@ class NotFoundError(CnnkitError):
 class OtherPrecisionError(NotFoundError):
     """A name or a file that is here, and not in the precision that was asked for.
 
-    `here` says so, and what to type next stands behind it. `formats` are those that were looked for, none
-    where a file was named.
+    `here` says so, and what to type next stands behind it. `formats` are those that were looked for; none
+    where no export would make one.
     """
 
     def __init__(self, here: str, advice: str, formats: tuple[str, ...] = ()) -> None:

@@ -162,9 +162,11 @@ def in_precision(artifact: Artifact, selection: Selection) -> Artifact:
         for other, known in find_artifacts(path.parent.parent, artifact.name)
         if other.parent == path.parent and known.precision == wanted
     )
-    makes = f", or `cnnkit export {path} --precision {wanted}` makes one" if have == "fp32" else ""
+    exported = have == "fp32"  # exports start from nothing else
+    makes = f", or `cnnkit export {path} --precision {wanted}` makes one" if exported else ""
     advice = next((f"{name} beside it is" for name in beside), f"leave --precision away{makes}")
-    raise OtherPrecisionError(f"{path.name} is {have}, not {wanted}", advice)
+    formats = (artifact.passport.format,) if exported else ()
+    raise OtherPrecisionError(f"{path.name} is {have}, not {wanted}", advice, formats)
 
 
 def readings(passport: Passport, selection: Selection) -> Iterator[Passport]:

@@ -37,9 +37,9 @@ def _by_another_backend(model: str, selection: Selection) -> str | None:
 
 
 def _by_an_export(model: str, error: OtherPrecisionError, precision: Precision) -> str | None:
-    """Name a format of another backend; None where one that was looked for is made in that precision."""
+    """Name a format of another backend; None where one that was looked for is made so, or none can be."""
     makers = {one.format for one in EXPORTERS.all() if precision in one.precisions}
-    if makers & set(error.formats):
+    if not error.formats or makers & set(error.formats):
         return None
     for backend in _able(precision):
         for kind, word in backend.formats.items():

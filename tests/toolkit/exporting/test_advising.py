@@ -38,6 +38,11 @@ def test_an_export_is_named_where_it_makes_what_the_backend_opens_or_for_one_tha
     assert f"`cnnkit export {NAME} --precision fp16` makes it" in said(NAME, tmp_path, "fp16")
     other = said(NAME, tmp_path, "fp16", backend="pytorch")
     assert f"`cnnkit export {NAME} --format onnx --precision fp16` makes one for `--backend ort`" in other
+    graph, weights = (SHIPPED / f"{NAME}.{ending}" for ending in ("onnx", "safetensors"))
+    assert said(str(graph), tmp_path, "fp16").endswith(
+        f"or `cnnkit export {graph} --precision fp16` makes one"
+    )
+    assert f"{weights} --format onnx --precision fp16`" in said(str(weights), tmp_path, "fp16", "pytorch")
     folder = tmp_path / "mine"
     folder.mkdir()
     for path in SHIPPED.glob(f"{NAME}.safetensors*"):
