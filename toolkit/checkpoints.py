@@ -152,7 +152,7 @@ def model_file_hash(spec: ModelSpec, model_file: Path | None) -> str | None:
     """
     if model_file is None or zoo.is_built_in(spec.name):
         return None
-    return hash_file(model_file)
+    return hash_file(Path(model_file))
 
 
 def insist_on_its_code(artifact: Artifact, spec: ModelSpec, model_file: Path | None) -> None:

@@ -101,7 +101,10 @@ def publish_folder(
     Whatever `fill` or `prove` raises leaves the older one. Without `prove` it has no proof beside it.
     """
     make_writable(path.parent)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    except OSError as error:  # a full disk
+        raise cannot_write(path, error) from error
     try:
         fill(part)
         part.chmod(0o755)  # mkdtemp makes folders private; this one is an ordinary one

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, unknown_name
 from toolkit.impostors import other_format, refuse_impostor
+from toolkit.presence import is_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,7 +49,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     Raises NotFoundError, CorruptError where it is something else or damaged, CnnkitError where it holds more
     than weights and plain values.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise NotFoundError(f"no file {path}; weights are .pth, .pt, .ckpt and .safetensors files")
     if path.suffix == ".onnx":
         raise CnnkitError(f"{path} is a whole network: `cnnkit export {path}` takes it")
@@ -109,8 +110,11 @@ def _refuse_archives(path: Path) -> None:
     """Raise CnnkitError for programs, which look like weights and are opened by running them."""
     if not zipfile.is_zipfile(path):
         return
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError) as error:  # its end is there, and what that points to is not
+        raise _damaged(path, error) from None
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
         raise CnnkitError(
             f"{path} is a TorchScript program, and opening it runs code; where it was made, "

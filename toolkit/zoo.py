@@ -13,6 +13,7 @@ from toolkit.artifacts import check_name
 from toolkit.errors import CnnkitError, MissingExtraError, NotFoundError, unknown_name
 from toolkit.models import FAMILIES, Library, ModelSpec
 from toolkit.outputs import build_answering
+from toolkit.presence import is_file
 
 
 @cache
@@ -58,7 +59,7 @@ def matching(pattern: str) -> list[str]:
     return found
 
 
-def known(name: str, *, model_file: Path | None = None) -> ModelSpec | None:
+def known(name: str, *, model_file: Path | str | None = None) -> ModelSpec | None:
     """Return the model of that name, as far as it can be told of what is given; None where it cannot."""
     try:
         return model(name, model_file=model_file)
@@ -66,7 +67,7 @@ def known(name: str, *, model_file: Path | None = None) -> ModelSpec | None:
         return None
 
 
-def model(name: str, *, model_file: Path | None = None) -> ModelSpec:
+def model(name: str, *, model_file: Path | str | None = None) -> ModelSpec:
     """Return the model of that name, from the user's own `model_file` first when one is given.
 
     Raises NotFoundError, MissingExtraError for one of a package that is not installed.
@@ -91,12 +92,13 @@ def _of_library(library: Library, name: str) -> ModelSpec:
     return replace(found, build=partial(build_answering, found.build))
 
 
-def models_of_file(path: Path) -> dict[str, ModelSpec]:
+def models_of_file(path: Path | str) -> dict[str, ModelSpec]:
     """Run a user's own Python file and return the models of its `MODELS` constant by name.
 
     The file is code that its user named: it runs with the user's rights.
     """
-    if not path.is_file():
+    path = Path(path)
+    if not is_file(path):
         raise NotFoundError(f"no model file {path}; --model-file takes a Python file with MODELS")
     spec = importlib.util.spec_from_file_location(f"cnnkit_user_{path.stem}", path)
     if spec is None or spec.loader is None:

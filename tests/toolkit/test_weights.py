@@ -202,6 +202,10 @@ def test_programs_and_archives_are_called_what_they_are(tmp_path: Path) -> None:
         archive.writestr("run/best.pth", b"x")
     with pytest.raises(CnnkitError, match=r"a zip archive: unpack it, weights seem to be in run/best\.pth"):
         read_weights(tmp_path / "packed.pth")
+    whole = (tmp_path / "packed.pth").read_bytes()
+    (tmp_path / "packed.pth").write_bytes(whole.replace(b"PK\x01\x02", bytes(4)))  # its list of contents
+    with pytest.raises(CorruptError, match=r"packed\.pth is no file of weights, or damaged \(BadZipFile\)"):
+        read_weights(tmp_path / "packed.pth")
 
 
 def test_tied_weights_are_written_under_both_names() -> None:

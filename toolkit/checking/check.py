@@ -58,7 +58,7 @@ def check(
     question = Question(
         pictures=pictures, seen=seen, labels=truth, folds=np.zeros_like(truth), seed=seed, on_step=on_step
     )
-    judged, notes = _judged(question, _together(pictures, alike), judging)
+    judged, asked, notes = _judged(question, _together(pictures, alike), judging)
     return Findings(
         dataset=pictures.word,
         images=len(pictures),
@@ -70,10 +70,10 @@ def check(
         duplicates=groups(pictures, alike),
         leaks=_leaks(pictures),
         odd_sizes=odd_sizes(pictures, seen),
-        suspects=_suspects(pictures, seen, judged) if judged else (),
+        suspects=_suspects(pictures, asked.seen, judged) if judged else (),
         notes=(*_notes(pictures, seen), *notes),
         labels_by=judging.title if judging and judged else None,
-        accuracy=float((judged.likeliest == truth).mean()) if judged else None,
+        accuracy=float((judged.likeliest == asked.labels).mean()) if judged else None,
         seconds=time.perf_counter() - started,
     )
 
@@ -94,24 +94,37 @@ def _together(pictures: Gallery, alike: Likenesses) -> NDArray[np.int64]:
 
 def _judged(
     question: Question, together: NDArray[np.int64], judging: Judge | None
-) -> tuple[Judgement | None, tuple[str, ...]]:
-    """Judge the labels, each by what never saw the picture, a likeness or one of its group."""
+) -> tuple[Judgement | None, Question, tuple[str, ...]]:
+    """Judge the labels, each by what never saw the picture, a likeness or one of its group.
+
+    Returns the question of those that were judged, and notes, too.
+    """
     if judging is None:
-        return None, ()
+        return None, question, ()
     truth = question.labels
     folds = deal(truth, together[question.seen.rows], judging.folds, question.seed)
     present = np.unique(truth)
     if len(present) < 2 or any(len(np.unique(folds[truth == one])) < 2 for one in present):
-        return None, (
-            "labels were not judged: that takes two classes, each of two pictures that are no likenesses",
-        )
-    judged = judge(judging.probabilities(replace(question, folds=folds)), truth)
-    if judged.guesses(truth):
-        return None, (
+        why = "labels were not judged: that takes two classes, each of two pictures that are no likenesses"
+        return None, question, (why,)
+    found = judging.likelihoods(replace(question, folds=folds))
+    known = np.asarray(np.isfinite(found.probabilities).all(axis=1), dtype=np.bool_)
+    asked = replace(question, seen=question.seen.of(known), labels=truth[known], folds=folds[known])
+    notes = tuple(
+        f"{len(found.refused):,} of {len(truth):,} labels were not judged, as the network does not take the "
+        f"picture; the first: {why}"
+        for why in list(found.refused.values())[:1]
+    )
+    if not known.any():
+        return None, asked, notes
+    judged = judge(found.probabilities[known], asked.labels)
+    if judged.guesses(asked.labels):
+        why = (
             f"labels were not judged: {judging.title} tells these classes apart no better than guessing; "
-            "`--model NAME` judges by a network of your own",
+            "`--model NAME` judges by a network of your own"
         )
-    return judged, ()
+        return None, asked, (why, *notes)
+    return judged, asked, notes
 
 
 def _suspects(pictures: Gallery, seen: Survey, judged: Judgement) -> tuple[Suspect, ...]:

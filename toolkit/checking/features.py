@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from toolkit.backends import BACKENDS, EngineOptions, openers
 from toolkit.checking.pictures import Gallery
 from toolkit.checking.survey import Survey
 from toolkit.checkpoints import load_module
+from toolkit.errors import ImageError
 from toolkit.images import Floats, Pixels
 from toolkit.preprocessing import fit_batch, fit_pixels, normalise
 
@@ -25,6 +27,18 @@ _AT_ONCE = 64
 _STEPS, _PENALTY = 60, 1e-3
 
 
+@dataclass(frozen=True, kw_only=True)
+class PictureFeatures:
+    """Of M pictures that were seen, `rows` are those that the network takes, `values` (N, D) float32 theirs.
+
+    `refused` are the others, with the reason.
+    """
+
+    rows: NDArray[np.int64]
+    values: Floats
+    refused: Mapping[int, str]
+
+
 def features_of(
     artifact: Artifact,
     pictures: Gallery,
@@ -32,24 +46,32 @@ def features_of(
     on_done: Callable[[int], None] = lambda done: None,
     *,
     model_file: Path | None = None,
-) -> Floats:
-    """Return (M, D) float32: what goes into a checkpoint's last layer; of other files their answers."""
+) -> PictureFeatures:
+    """Return what goes into a checkpoint's last layer; of other files their answers."""
     is_checkpoint = artifact.passport.format == CHECKPOINT
     ask = _before_the_end(artifact, model_file) if is_checkpoint else _answers(artifact)
     preprocessing = preprocessing_of(artifact)
-    made = []
+    made = [np.empty((0, 1))]
+    refused: dict[int, str] = {}
     for start in range(0, len(seen.rows), _AT_ONCE):
         rows = seen.rows[start : start + _AT_ONCE]
-        pixels: Pixels
+        fitted: list[Pixels] = []
         if pictures.held is not None:
-            pixels = fit_batch(pictures.held[rows], preprocessing)
+            fitted = list(fit_batch(pictures.held[rows], preprocessing))
         else:
-            pixels = np.stack(
-                [fit_pixels(pictures.open(int(at), preprocessing.wide), preprocessing) for at in rows]
-            )
-        made.append(ask(normalise(pixels, preprocessing)).reshape(len(rows), -1))
+            for at, row in enumerate(rows, start):
+                try:
+                    fitted.append(fit_pixels(pictures.open(int(row), preprocessing.wide), preprocessing))
+                except ImageError as error:
+                    refused[at] = str(error)
+        if fitted:
+            made.append(ask(normalise(np.stack(fitted), preprocessing)).reshape(len(fitted), -1))
         on_done(len(rows))
-    return np.concatenate(made).astype(np.float32)
+    return PictureFeatures(
+        rows=np.array([at for at in range(len(seen.rows)) if at not in refused], dtype=np.int64),
+        values=np.concatenate(made[1:] or made).astype(np.float32),
+        refused=refused,
+    )
 
 
 def _before_the_end(artifact: Artifact, model_file: Path | None) -> Callable[[Floats], NDArray[Any]]:
@@ -81,16 +103,23 @@ def _answers(artifact: Artifact) -> Callable[[Floats], NDArray[Any]]:
 def held_out_regression(
     features: Floats, labels: NDArray[np.int64], folds: NDArray[np.int64], *, classes: int
 ) -> NDArray[np.float64]:
-    """Return (N, K) probabilities of (N, D) features, each by a logistic regression on the other folds."""
+    """Return (N, K) probabilities of (N, D) features, each by a logistic regression on the other folds.
+
+    NaN where the other folds hold nothing.
+    """
     import torch
     from torch.nn.functional import cross_entropy
 
+    if not len(labels):
+        return np.empty((0, classes))
     spread = features.std(axis=0) + 1e-6
     given = torch.from_numpy((features - features.mean(axis=0)) / spread)
     truth = torch.from_numpy(labels)
-    made = np.zeros((len(labels), classes))
+    made = np.full((len(labels), classes), np.nan)
     for fold in np.unique(folds):
         learnt, asked = (torch.from_numpy(np.flatnonzero(part)) for part in (folds != fold, folds == fold))
+        if not len(learnt):
+            continue
         weight = torch.zeros(given.shape[1] + 1, classes, requires_grad=True)
         optimizer = torch.optim.LBFGS([weight], max_iter=_STEPS, line_search_fn="strong_wolfe")
         one, right = given[learnt], truth[learnt]

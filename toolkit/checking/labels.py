@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +33,23 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Likelihoods:
+    """How likely each class is, (M, K): rows of NaN for pictures that were not judged.
+
+    `refused` tells of those that the judge does not take why, by their row.
+    """
+
+    probabilities: NDArray[np.float64]
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Judge:
-    """What says of M pictures how likely each class is, (M, K), in so many folds."""
+    """What says of M pictures how likely each class is, in so many folds."""
 
     title: str
     folds: int
-    probabilities: Callable[[Question], NDArray[np.float64]]
+    likelihoods: Callable[[Question], Likelihoods]
 
 
 def judge_of(model: str | None, *, root: Path | None, model_file: Path | None, tell: Tell) -> Judge:
@@ -48,29 +59,32 @@ def judge_of(model: str | None, *, root: Path | None, model_file: Path | None, t
     if model is None:
         from toolkit.checking.learning import FOLDS
 
-        return Judge(title="a small network trained here", folds=FOLDS, probabilities=_learnt)
+        return Judge(title="a small network trained here", folds=FOLDS, likelihoods=_learnt)
     artifact = open_model(
         model, Selection(root=artifacts_root(root), formats=(CHECKPOINT,), model_file=model_file)
     )
     preprocessing_of(artifact)
     tell(f"opened {describe(artifact)}")
 
-    def asked(question: Question) -> NDArray[np.float64]:
+    def asked(question: Question) -> Likelihoods:
         from toolkit.checking.features import features_of, held_out_regression
 
         tell = counter(question.on_step, "looking at pictures", len(question.labels))
-        made = features_of(artifact, question.pictures, question.seen, tell, model_file=model_file)
-        classes = len(question.pictures.classes)
-        return held_out_regression(made, question.labels, question.folds, classes=classes)
+        found = features_of(artifact, question.pictures, question.seen, tell, model_file=model_file)
+        made = np.full((len(question.labels), len(question.pictures.classes)), np.nan)
+        made[found.rows] = held_out_regression(
+            found.values, question.labels[found.rows], question.folds[found.rows], classes=made.shape[1]
+        )
+        return Likelihoods(probabilities=made, refused=found.refused)
 
-    return Judge(title=f"the features of {artifact.path.name}", folds=_FOLDS, probabilities=asked)
+    return Judge(title=f"the features of {artifact.path.name}", folds=_FOLDS, likelihoods=asked)
 
 
-def _learnt(question: Question) -> NDArray[np.float64]:
+def _learnt(question: Question) -> Likelihoods:
     from toolkit.checking.learning import FOLDS, epochs_for, held_out_probabilities
 
     learnt = len(question.labels) * (FOLDS - 1)
-    return held_out_probabilities(
+    made = held_out_probabilities(
         question.seen.small,
         question.labels,
         question.folds,
@@ -78,3 +92,4 @@ def _learnt(question: Question) -> NDArray[np.float64]:
         seed=question.seed,
         on_done=counter(question.on_step, "learning labels", learnt * epochs_for(learnt // FOLDS)),
     )
+    return Likelihoods(probabilities=made)

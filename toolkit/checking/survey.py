@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +38,16 @@ class Survey:
     sizes: NDArray[np.int64]
     plain: NDArray[np.bool_]
     faulty: tuple[FaultyPicture, ...]
+
+    def of(self, kept: NDArray[np.bool_]) -> Survey:
+        """Return what was seen of some of the pictures, (M,)."""
+        return dataclasses.replace(
+            self,
+            rows=self.rows[kept],
+            small=self.small[kept],
+            sizes=self.sizes[kept],
+            plain=self.plain[kept],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

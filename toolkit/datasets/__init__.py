@@ -239,7 +239,7 @@ def fingerprint(*splits: Split) -> str:
     return digest.hexdigest()
 
 
-def without_rows(data: Dataset, path: Path) -> tuple[Dataset, tuple[LeftOut, ...]]:
+def without_rows(data: Dataset, path: Path | str) -> tuple[Dataset, tuple[LeftOut, ...]]:
     """Leave out what a list names of a data set that is the same for everybody (`train 17`).
 
     Return what it names that is not there, too. Raises NotFoundError, or CnnkitError where it names nothing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import hash_file
@@ -17,8 +18,9 @@ def asked(exporter: Exporter, options: ExportOptions, data: Callable[[], str | N
     fingerprint of the former, None where there is none.
     """
     found = {name: getattr(options, name) for name in exporter.reads}
-    if options.model_file is not None and options.model_file.is_file() and "model_file" in found:
-        found["model_file"] = hash_file(options.model_file)
+    own_file = None if options.model_file is None else Path(options.model_file)  # text, from Python
+    if own_file is not None and own_file.is_file() and "model_file" in found:
+        found["model_file"] = hash_file(own_file)
     if "data_dir" in found:
         found["data_dir"] = data()
     own = dataclasses.asdict(options.own_of(exporter.options))

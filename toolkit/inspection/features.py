@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from toolkit.answering import Picture, preprocessing_of, read_picture
-from toolkit.artifacts import CHECKPOINT, Artifact, artifacts_root
+from toolkit.artifacts import CHECKPOINT, Artifact, artifacts_root, path_of
 from toolkit.checkpoints import load_module
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.figures import shape_text
@@ -85,24 +86,30 @@ class Features:
 
 
 def features(
-    models: Sequence[str],
-    picture: Path,
+    models: str | Path | Sequence[str | Path],
+    picture: Path | str,
     *,
     layers: Sequence[str] = (),
     pretrained: Path | str | None = None,
     untrained: bool = False,
     seed: int = 0,
     root: Path | str | None = None,
-    model_file: Path | None = None,
+    model_file: Path | str | None = None,
     tell: Tell = silent,
 ) -> Features:
-    """Look through the checkpoints of networks, names or files, at one picture.
+    """Look through the checkpoints of networks, names or files, one or several, at one picture's file.
 
     `layers` none are the first two activations that still are pictures. `pretrained` is a file of published
     weights of the package's network that the first model names. Raises NotFoundError for an unknown
     network or layer, CnnkitError for a layer whose output is no picture, MissingExtraError without PyTorch.
     """
     require_torch()
+    named = [models] if isinstance(models, (str, os.PathLike)) else list(models)
+    for what, given in (("a network's name or file", named), ("a picture's file", [picture])):
+        for one in given:
+            if not isinstance(one, (str, os.PathLike)):
+                raise CnnkitError(f"features takes {what}, a text or a path, and no {type(one).__name__}")
+    picture, model_file = Path(picture), path_of(model_file)
     selection = Selection(
         root=artifacts_root(root),
         formats=(CHECKPOINT,),
@@ -111,9 +118,9 @@ def features(
         model_file=model_file,
     )
     seen = []
-    for index, model in enumerate(models):
-        named = model if index else str(take_weights(model, pretrained, selection.root))
-        artifact = open_model(named, selection)
+    for index, model in enumerate(map(str, named)):
+        asked = model if index else str(take_weights(model, pretrained, selection.root))
+        artifact = open_model(asked, selection)
         tell(f"opened {describe(artifact)}")
         seen.append(look(artifact, picture, layers=layers, title=_title(model), model_file=model_file))
         if seen[-1].inverted:

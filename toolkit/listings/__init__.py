@@ -109,7 +109,7 @@ class Reading:
     group: str | None = None
     columns: str | None = None
     skip_damaged: bool = False
-    exclude: Path | None = None
+    exclude: Path | str | None = None
     max_pixels: Annotated[int, Meta(ge=1, le=MOST_PIXELS)] = MOST_PIXELS
     store: bool = True
 

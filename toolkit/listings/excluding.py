@@ -27,10 +27,10 @@ def write_exclusions(path: Path, names: Mapping[str, str]) -> None:
     write_named(path, os.fsencode("\n".join(lines) + "\n"))
 
 
-def read_exclusions(path: Path) -> dict[str, str]:
+def read_exclusions(path: Path | str) -> dict[str, str]:
     """Return names with the reason for each, "" for none. Raises NotFoundError, CnnkitError."""
     try:
-        text = os.fsdecode(path.read_bytes()).removeprefix("\ufeff")
+        text = os.fsdecode(Path(path).read_bytes()).removeprefix("\ufeff")
     except FileNotFoundError:
         raise NotFoundError(
             f"no file {path}; `cnnkit check DATA --write-list {path}` writes one, a name a line"
@@ -67,7 +67,7 @@ def kept_rows(names: Mapping[str, str], part: Part, count: int) -> NDArray[np.in
     return np.array([at for at in range(count) if row_name(part, at) not in names], dtype=np.int64)
 
 
-def without(listing: Listing, path: Path) -> Listing:
+def without(listing: Listing, path: Path | str) -> Listing:
     """Leave out what a list names. Raises CnnkitError where it names nothing that is there."""
     names = read_exclusions(path)
     gone = {entry.name: entry for entry in listing.entries if entry.name in names}

@@ -149,6 +149,12 @@ def test_a_read_only_folder_is_told_before_any_work() -> None:
     assert said == f"{name} is read-only; name another place with --artifacts DIR"
 
 
+def test_a_folder_that_cannot_be_begun_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / f"{'n' * 245}.triton"  # a name that leaves no room for what is written beside it
+    with pytest.raises(CnnkitError, match=r"cannot write .*triton: File name too long; name another"):
+        publish_folder(path, lambda part: None, None)  # type: ignore[arg-type]
+
+
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     source = root / "lenet-maxpool" / "lenet-maxpool.safetensors"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from tests.toolkit.checking.conftest import fill
 from toolkit import zoo
@@ -86,6 +87,28 @@ def test_labels_are_judged_by_a_network_of_ones_own_file(tmp_path: Path) -> None
     done = CliRunner().invoke(COMMAND, [*words, "--model", str(made.path)])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["labels_by"] == f"the features of {made.path.name}"
+
+
+def test_a_picture_that_the_network_does_not_take_is_noted_and_the_others_are_judged(tmp_path: Path) -> None:
+    fill(tmp_path / "data", 12)
+    given = np.linspace(0, 1000, 32 * 32, dtype=np.float32).reshape(32, 32)  # of no range that is known
+    Image.fromarray(given).save(tmp_path / "data" / "lying" / "wide.tiff")
+    made = write_untrained(zoo.model("lenet"), tmp_path / "artifacts", seed=0)
+    found = check(f"folder:{tmp_path / 'data'}", model=str(made.path))
+    assert found.images == 25
+    assert found.classes[0].images == 13
+    assert not found.faulty
+    said = next(note for note in found.notes if "1 of 25 labels were not judged" in note)
+    assert "lying/wide.tiff has values from 0 to 1000" in said
+    for path in (tmp_path / "data").rglob("*.png"):
+        path.unlink()
+    random = np.random.default_rng(0)
+    for name in ("lying/a", "standing/a", "standing/b"):
+        noise = random.uniform(0, 1000, (32, 32)).astype(np.float32)
+        Image.fromarray(noise).save(tmp_path / "data" / f"{name}.tiff")
+    found = check(f"folder:{tmp_path / 'data'}", model=str(made.path))
+    assert found.labels_by is None
+    assert any("4 of 4 labels were not judged" in note for note in found.notes)
 
 
 def test_a_class_of_one_picture_leaves_labels_unjudged_in_words(tmp_path: Path) -> None:

@@ -76,3 +76,8 @@ def test_features_are_one_picture_in_a_notebook(boot: Path) -> None:
     found = features(["lenet-maxpool"], boot)
     assert [layer.name for layer in found.seen[0].layers] == ["act1", "act2"]
     assert found._repr_html_().startswith("<img src='data:image/png;base64,")
+    assert features("lenet-maxpool", str(boot)).image() == found.image()
+    with pytest.raises(CnnkitError, match="takes a picture's file, a text or a path, and no ndarray"):
+        features("lenet-maxpool", np.zeros((28, 28)))  # type: ignore[arg-type]
+    with pytest.raises(CnnkitError, match="takes a network's name or file, a text or a path, and no int"):
+        features([3], boot)  # type: ignore[list-item]
