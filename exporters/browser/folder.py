@@ -13,8 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from exporters.browser.public import public_graph, public_passport, without_places
 from exporters.browser.runtime import FILES, VERSION, WEBGPU_FILES, packed_name
-from toolkit.artifacts import Artifact
+from toolkit.artifacts import Artifact, hash_file
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import needs_extra
 from toolkit.publishing import proof_path
@@ -30,6 +31,8 @@ TEXTS = (".html", ".css", ".js", ".mjs", ".json", ".svg", ".webmanifest", ".ts")
 WORTH = 0.9
 # what a browser asks for on a visit; the others are for hosts and developers
 FOR_HOSTS = frozenset({"_headers", "serve.json", "nginx.conf", "classifier.d.ts"})
+# what few pages ask for: kept on a device once its page did
+SELDOM = frozenset(map(packed_name, WEBGPU_FILES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +63,9 @@ def fill_folder(
         (folder / WEBGPU.name).write_text(_script(WEBGPU), "utf-8")
         _copy(webgpu, WEBGPU_FILES, folder)
     _copy(runtime, FILES, folder)
-    (folder / MODEL).write_bytes(source.path.read_bytes())
+    (folder / MODEL).write_bytes(public_graph(source))
     (folder / PROOF).write_bytes(proof_path(source.path).read_bytes())
-    _write_json(folder / PASSPORT, source.passport.to_json())
+    _write_json(folder / PASSPORT, public_passport(source.passport, hash_file(folder / MODEL)).to_json())
     _write_json(folder / "manifest.webmanifest", _manifest(name))
     _write_hosting(folder)
     _write_facts(folder, facts)
@@ -111,6 +114,7 @@ def _write_facts(folder: Path, facts: WebFacts) -> None:
     }
     about = {
         **dataclasses.asdict(facts),
+        "why": facts.why and without_places(facts.why),
         "onnxruntime_web": VERSION,
         "scripts": f"shortened by rjsmin {version('rjsmin')}; cnnkit's exporters/browser/page has them whole",
         "tool": f"cnnkit {tool_versions()['cnnkit']}",
@@ -122,12 +126,13 @@ def _write_facts(folder: Path, facts: WebFacts) -> None:
 
 
 def _write_worker(folder: Path) -> None:
-    """Tell the service worker what to keep; other contents are another version."""
-    names = sorted(p.name for p in folder.iterdir() if p.name not in {*FOR_HOSTS, "sw.js", "index.html"})
+    """Tell the service worker what to keep at once and what later; other contents are another version."""
+    there = sorted(p.name for p in folder.iterdir() if p.name not in {*FOR_HOSTS, "sw.js", "index.html"})
     told = hashlib.sha256()
-    for name in (*names, "index.html", "sw.js"):
+    for name in (*there, "index.html", "sw.js"):
         told.update(hashlib.sha256((folder / name).read_bytes()).digest())
-    kept = json.dumps({"version": told.hexdigest()[:16], "files": ["./", *names]})
+    names, later = ([name for name in there if (name in SELDOM) == seldom] for seldom in (False, True))
+    kept = json.dumps({"version": told.hexdigest()[:16], "files": ["./", *names], "later": later})
     worker = folder / "sw.js"
     worker.write_text(f"const kept = {kept};\n{worker.read_text('utf-8')}", "utf-8")
 

@@ -25,6 +25,10 @@ DTYPES = {
 }
 
 
+# the entry of a graph's `metadata_props` that tells what it was trained on
+DATASET = "cnnkit.dataset"
+
+
 def write_facts(model: Any, passport: Passport) -> None:
     """Put what a passport says of model, data and preprocessing into an onnx.ModelProto, in place.
 

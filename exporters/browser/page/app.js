@@ -6,10 +6,8 @@ const language = /^zh/i.test(navigator.language) ? "zh" : "en";
 const words = JSON.parse($("words").textContent)[language];
 const say = (name, values = {}) => filled(words[name], values);
 const percent = (share) => share.toLocaleString(navigator.language, { style: "percent", maximumFractionDigits: 1 });
-const digits = (value) => {
-  if (value === null) return "–";
-  return value && value < 0.001 ? value.toExponential(1) : `${Number(value.toPrecision(2))}`;
-};
+const digits = (value) =>
+  value === null ? "–" : value && value < 0.001 ? value.toExponential(1) : `${Number(value.toPrecision(2))}`;
 
 const state = document.documentElement.dataset; // for styles and tests
 const paper = $("paper");
@@ -196,8 +194,8 @@ async function camera() {
     show("video");
   } catch (error) {
     // without https there is nothing to call, which is a TypeError
-    const why = { NotAllowedError: "cameraRefused", TypeError: "cameraHttps" }[error.name] ?? "cameraNone";
-    trouble({ message: say(why) });
+    const whys = { NotAllowedError: "cameraRefused", TypeError: "cameraHttps" };
+    trouble({ message: say(whys[error.name] ?? "cameraNone") });
   }
 }
 
@@ -289,7 +287,7 @@ async function report(found) {
 
 function showCard() {
   const { passport, about } = net;
-  const metrics = passport.metrics ?? {};
+  const { metrics } = passport;
   const { size, resize, interpolation } = passport.preprocessing;
   const [low, high] = metrics.test_accuracy_ci95 ?? [];
   const interval = low == null ? "" : ` (95%: ${percent(low)} – ${percent(high)})`;

@@ -9,6 +9,7 @@ export { ClassifierError, filled };
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
 const SCRIPT = "ort.wasm.min.mjs";
 const WASM = "ort-wasm-simd-threaded.wasm.gz";
+const PROOF = "proof.safetensors";
 const WINDOW_MS = 100; // clocks of browsers are coarse: times are means over so long
 
 async function fetched(url) {
@@ -61,8 +62,9 @@ export async function load(base = ".", options = {}) {
     await checked(file, bytes, (await facts).sha256[file]);
     return bytes.buffer;
   };
-  const [passport, model] = ["passport.json", "model.onnx"].map((file) => fetched(at(file)));
-  const [ort, about, wasm, said, graph] = await Promise.all([module(SCRIPT), facts, wasmOf(WASM), passport, model]);
+  const [ort, about, wasm, said, graph] = await Promise.all([
+    module(SCRIPT), facts, wasmOf(WASM), fetched(at("passport.json")), fetched(at("model.onnx")),
+  ]);
   const sure = await checked("passport.json", said, about.sha256["passport.json"]);
   const known = parsed("passport.json", said);
   await checked("model.onnx", graph, known.sha256);
@@ -194,10 +196,10 @@ class Classifier {
 
   /** Read `proof.safetensors`. */
   async proof() {
-    const bytes = await fetched(new URL("proof.safetensors", this.root));
-    await checked("proof.safetensors", bytes, this.passport.proof_sha256);
+    const bytes = await fetched(new URL(PROOF, this.root));
+    await checked(PROOF, bytes, this.passport.proof_sha256);
     const start = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
-    const head = parsed("proof.safetensors", bytes.subarray(8, start));
+    const head = parsed(PROOF, bytes.subarray(8, start));
     const part = (name) => bytes.slice(...head[name].data_offsets.map((offset) => start + offset));
     const [images, channels, height, width] = head.given.shape;
     const pixels = head.given.dtype === "U8";
@@ -230,6 +232,6 @@ function agrees(scores, wanted, apart, tolerance, probable) {
   const sorted = Float64Array.from(wanted).sort();
   const second = sorted.length > 1 ? sorted[sorted.length - 2] : probable ? 0.5 : 0;
   const near = Math.abs(sorted[sorted.length - 1] - second) <= 2 * tolerance;
-  const decide = (row) => (row.length > 1 ? row.indexOf(Math.max(...row)) : Number(row[0] > (probable ? 0.5 : 0)));
+  const decide = (row) => (row.length > 1 ? row.indexOf(Math.max(...row)) : row[0] > (probable ? 0.5 : 0));
   return apart <= tolerance && (near || decide(scores) === decide(wanted));
 }

@@ -81,8 +81,7 @@ function lookAt(bytes) {
   if (bytes.length > MAX_BYTES) refuse("bytes");
   const view = new DataView(bytes.buffer);
   if (bytes[0] === 0xff && bytes[1] === 0xd8) lookAtJpeg(bytes, view);
-  if (text(bytes, 1, 4) === "PNG") return lookAtPng(bytes, view);
-  return false;
+  return text(bytes, 1, 4) === "PNG" && lookAtPng(bytes, view);
 }
 
 /** Refuse what the browser does not decode, with what it seems to be. */

@@ -194,7 +194,7 @@ export function tensorOf(picture, how, takes) {
     for (let pixel = 0; pixel < 256; pixel++) {
       const value = how.invert ? 255 - pixel : pixel;
       if (how.formula === "divide") {
-        const scaled = how.scale === 1 / 255 ? f(value / 255) : f(value * f(how.scale));
+        const scaled = f(how.scale === 1 / 255 ? value / 255 : value * f(how.scale));
         table[pixel] = f(f(scaled - mean) / std);
       } else {
         table[pixel] = f(f(value * factor) - less);

@@ -1,5 +1,6 @@
 // Keeps the folder on the device: after one visit it works without a network. `kept` stands above.
-const PREFIX = `cnnkit ${registration.scope} `;
+const { scope } = registration;
+const PREFIX = `cnnkit ${scope} `;
 const NAME = PREFIX + kept.version;
 
 addEventListener("install", (event) => {
@@ -20,19 +21,23 @@ addEventListener("install", (event) => {
 
 addEventListener("activate", (event) => {
   event.waitUntil((async () => {
-    const old = (await caches.keys()).filter((name) => name.startsWith(PREFIX) && name !== NAME);
-    await Promise.all(old.map((name) => caches.delete(name)));
+    for (const name of await caches.keys()) if (name.startsWith(PREFIX) && name !== NAME) await caches.delete(name);
     await clients.claim();
   })());
 });
 
 addEventListener("fetch", (event) => {
   const { request } = event;
-  if (request.method !== "GET" || !request.url.startsWith(registration.scope)) return;
-  const answer = async () => {
+  if (request.method !== "GET" || !request.url.startsWith(scope)) return;
+  event.respondWith((async () => {
+    const cache = await caches.open(NAME);
     const wanted = request.url.replace(/index\.html(?=$|[?#])/, ""); // kept as the folder itself
-    const settings = { cacheName: NAME, ignoreSearch: true, ignoreVary: true };
-    return (await caches.match(wanted, settings)) ?? fetch(request);
-  };
-  event.respondWith(answer());
+    const found = await cache.match(wanted, { ignoreSearch: true, ignoreVary: true });
+    if (found) return found;
+    const reply = await fetch(request);
+    if (reply.ok && kept.later.includes(wanted.slice(scope.length))) {
+      event.waitUntil(cache.put(wanted, reply.clone())); // where there is no room for it, the others stay
+    }
+    return reply;
+  })());
 });

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from exporters.browser.folder import MODEL, WebFacts, fill_folder
-from exporters.browser.runtime import WEBGPU_FILES, runtime
+from exporters.browser.runtime import WEBGPU_FILES, packed_name, runtime
 from tests.exporters.browser.conftest import ARGS, Open, watched
 from toolkit.artifacts import open_artifact
 from toolkit.errors import UnavailableError
@@ -101,6 +101,31 @@ def test_the_second_visit_needs_no_network(open_tab: Open, web_folder: Path) -> 
     said(again, r"\(\d+(\.\d)?%\)")
     again.locator("#verify").click()
     said(again, "64 of 64 agree", "#verdict")
+
+
+LISTED = "async () => (await (await caches.open((await caches.keys())[0])).keys()).map((one) => one.url)"
+
+
+def test_what_few_pages_ask_for_is_kept_once_one_did(
+    open_tab: Open, web_folder: Path, web_runtime: Path, tmp_path: Path
+) -> None:
+    """The build with WebGPU is 6.6 MB, which most visitors never need; names alone stand in for it here."""
+    folder, webgpu = tmp_path / "lenet.web", tmp_path / "webgpu"
+    for path in (folder, webgpu):
+        path.mkdir()
+    names = [packed_name(name) for name in WEBGPU_FILES]
+    for name in names:
+        (webgpu / name).write_text("// a stand-in")
+    source = open_artifact(web_folder.with_name("lenet-maxpool.onnx"))
+    fill_folder(folder, source, web_runtime, WebFacts(), webgpu)
+    with site(folder) as server:
+        tab = open_tab(server.url)
+        tab.locator("html[data-kept=yes]").wait_for(timeout=30_000)
+        assert not [one for one in tab.evaluate(LISTED) if one.rpartition("/")[2] in names]
+        tab.evaluate("async (name) => (await fetch(name)).text()", names[0])
+        tab.wait_for_function(f"async () => (await ({LISTED})()).some((one) => one.endsWith('{names[0]}'))")
+    tab.context.set_offline(True)
+    assert tab.evaluate("async (name) => (await fetch(name)).text()", names[0]) == "// a stand-in"
 
 
 def kept(tab: Any, sentence: str) -> None:
