@@ -20,7 +20,7 @@ from toolkit.errors import CnnkitError
 from toolkit.opening import Selection, open_model
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.training import Job, TrainingReport, Watcher
-from toolkit.training.cells import last_words, read_report
+from toolkit.training.cell_results import last_words, read_report
 from toolkit.training.record.folder import trained_elsewhere, unfinished_runs
 from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, read_files, rooted
 

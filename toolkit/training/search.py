@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import needs_extra
 from toolkit.training import HELD_OUT, rising
-from toolkit.training.cells import CellPlan, CellResult, cell_name, known_result, pruned, queue, run_cell
+from toolkit.training.cell_results import CellResult, known_result
+from toolkit.training.cells import CellPlan, cell_name, queue, run_cell
 from toolkit.training.search_plan import SearchPlan
+from toolkit.training.trials import pruned
 
 if TYPE_CHECKING:
     import optuna
@@ -56,6 +58,7 @@ def run_search(
             cell = folder / "cells" / f"{number:04d}_{cell_name(drawn)}"
             known, judge = known_result(cell), _Halving(plan, number, results)
             if known is not None:
+                cells.planned.insist_on_known(known.values, cell)
                 return partial(judge.settled, known), True
             if earlier < number:
                 return lambda: results[earlier], True

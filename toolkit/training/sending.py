@@ -105,6 +105,12 @@ def rooted(arguments: Sequence[str], root: str, read: ReadFiles | None = None) -
     return told
 
 
+def as_absolute(word: str, value: object) -> object:
+    """Return an option's value with its path from this machine's root, and as it is where it names none."""
+    is_path = isinstance(value, str) and _names_path(word, value)
+    return str(Path(str(value)).absolute()) if is_path else value
+
+
 def _names_path(word: str, value: str) -> bool:
     """Tell whether an option's value is a path, and no name that a file may happen to have, too."""
     return word in _PATHS and value not in _PATHS[word] and value.endswith(_ENDINGS.get(word, ""))

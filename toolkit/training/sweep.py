@@ -25,7 +25,8 @@ from toolkit.splits import Fold
 from toolkit.telling import Tell, silent
 from toolkit.training import jobs
 from toolkit.training.axes import named_axis
-from toolkit.training.cells import CellPlan, CellResult, cell_names, known_result, queue, run_cell
+from toolkit.training.cell_results import CellResult, known_result
+from toolkit.training.cells import CellPlan, cell_names, queue, run_cell
 from toolkit.training.record import left_out
 from toolkit.training.record.folder import locked
 from toolkit.training.search import run_search
@@ -301,12 +302,15 @@ def run_sweep(
             fixed = {word: values[0] for word, values in plan.axes.items() if len(values) == 1}
             yield from run_search(cells, fixed, plan.search, folder)
             return
+        planned = plan.cells()
+        places = [folder / "cells" / name for name in cell_names(planned)]
+        before = [known_result(cell) for cell in places]
+        for values, cell, known in zip(planned, places, before, strict=True):
+            if known is not None:
+                cells.planned.insist_on_known(values, cell)
         with queue(cells.place) as put:
             awaited: list[tuple[Callable[[], CellResult], bool]] = []
-            planned = plan.cells()
-            for values, name in zip(planned, cell_names(planned), strict=True):
-                cell = folder / "cells" / name
-                known = known_result(cell)
+            for values, cell, known in zip(planned, places, before, strict=True):
                 run = partial(run_cell, cells, values, cell, label=cell_label(values, plan.axes))
                 awaited.append((put(run) if known is None else partial(_same, known), known is not None))
             for result, was_there in awaited:

@@ -15,6 +15,7 @@ from toolkit.models import Recipe
 from toolkit.schema import Positive
 from toolkit.training import recipes
 from toolkit.training.cells import CellPlan
+from toolkit.training.planned import Planned
 from toolkit.training.record.folder import dated_folder
 from toolkit.training.search_plan import SearchPlan
 from toolkit.training.sending import ReadFiles
@@ -68,7 +69,7 @@ class SweepPlan:
             timeout_s=timeout_s,
             read=read,
             memory_bytes=memory_bytes,
-            recipe_of=self.recipe_of,
+            planned=Planned(self.recipe_of, self.hashes),
         )
 
     def recipe_of(self, values: Mapping[str, str]) -> Recipe | None:

@@ -15,7 +15,7 @@ from toolkit.errors import CnnkitError, DivergedError, UnavailableError
 from toolkit.figures import UNKNOWN, duration_text, mebibytes_text
 from toolkit.recipes import Metric
 from toolkit.tables import TextTable
-from toolkit.training.cells import CellResult
+from toolkit.training.cell_results import CellResult
 from toolkit.training.record import lacks
 from toolkit.training.record.charts import draw_heat_map, draw_overlay, draw_search
 

@@ -16,7 +16,7 @@ from toolkit.commands._training_screen import Screen
 from toolkit.commands.sweep import show_table
 from toolkit.models import Recipe
 from toolkit.training import EpochRecord, TrainingReport
-from toolkit.training.cells import CellResult
+from toolkit.training.cell_results import CellResult
 from toolkit.training.recipes import settings
 from toolkit.training.table import Table
 

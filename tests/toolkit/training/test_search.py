@@ -20,12 +20,14 @@ from toolkit.models import Recipe
 from toolkit.splits import Fold
 from toolkit.training import TrainingReport
 from toolkit.training import search as searching
-from toolkit.training.cells import CellPlan, CellResult, TrialJudge, _given_up, _judged
+from toolkit.training.cell_results import CellResult
+from toolkit.training.cells import CellPlan
 from toolkit.training.record.charts import best_so_far
 from toolkit.training.search import run_search
 from toolkit.training.search_plan import SearchPlan, SearchRange, plan_search, searchable
 from toolkit.training.sweep import sweep
 from toolkit.training.table import Setting, Table, varied
+from toolkit.training.trials import TrialJudge, given_up, judged
 
 pytest.importorskip("optuna")
 pytest.importorskip("torch")
@@ -146,7 +148,7 @@ class Bowl:
         (run / "epochs.csv").write_text(f"val_accuracy\n{rows}")
         report = reported(*({"val_accuracy": figure * epoch / 9} for epoch in range(1, 10)), selected=9)
         done = CellResult(values=values, status="done", wall_s=1.0, report=report)
-        return _judged(done, cell, trial)
+        return judged(done, cell, trial)
 
 
 def run(plan: SearchPlan, folder: Path, bowl: Bowl, monkeypatch: pytest.MonkeyPatch) -> list[CellResult]:
@@ -359,17 +361,17 @@ def test_where_the_rate_is_sought_a_trial_is_judged_by_its_first_attempt_seen_in
     good = CellResult(values={}, status="done", wall_s=1.0, by_epoch=(0.9,) * 9)
     judge = searching._Halving(plan(), 1, [good])
     (folder / "epochs.csv").write_text("attempt,val_accuracy\n0,0.1\n")
-    assert _given_up(tmp_path, judge)  # there is no good epoch to go back to
+    assert given_up(tmp_path, judge)  # there is no good epoch to go back to
     fixed = plan(lr=("9",), batch=("1", "2"))
-    assert not _given_up(tmp_path, searching._Halving(fixed, 1, [good]))  # which the guard may take back
+    assert not given_up(tmp_path, searching._Halving(fixed, 1, [good]))  # which the guard may take back
     ended = CellResult(values={}, status="done", wall_s=1.0)
-    in_time = _judged(ended, tmp_path, judge)
+    in_time = judged(ended, tmp_path, judge)
     assert (in_time.status, in_time.by_epoch) == ("pruned", (0.1,))
     (folder / "first-attempt.csv").write_text("attempt,val_accuracy\n0,0.1\n0,0.1\n")
     (folder / "epochs.csv").write_text("attempt,val_accuracy\n1,0.8\n")
-    assert _judged(ended, tmp_path, judge) == in_time
+    assert judged(ended, tmp_path, judge) == in_time
     (folder / "first-attempt.csv").write_text("attempt,val_accuracy\n0,0.9\n0,0.9\n")
-    assert _judged(ended, tmp_path, judge).status == "diverged"
+    assert judged(ended, tmp_path, judge).status == "diverged"
 
 
 def test_a_draw_that_comes_again_is_not_trained_again(
@@ -399,17 +401,17 @@ def test_a_trial_that_diverged_is_the_worst_and_no_failure_of_its_search(tmp_pat
     # the guard went on at a tenth of the rate that was drawn
     values = {"lr": "9", "batch": "64"}
     kept = CellResult(values=values, status="done", wall_s=1.0, report=reported({"val_accuracy": 0.9}))
-    lowered = _judged(kept, tmp_path, judge)
+    lowered = judged(kept, tmp_path, judge)
     assert (lowered.status, lowered.by_epoch, lowered.report) == ("diverged", (0.5,), None)
     save_file({}, folder / "good.state", metadata={"progress": json.dumps({"epoch": 1})})
-    assert _given_up(tmp_path, judge)  # no later epoch makes up for it
-    assert _judged(kept, tmp_path, searching._Halving(plan(lr=("9",), batch=("1", "2")), 0, [])) == replace(
+    assert given_up(tmp_path, judge)  # no later epoch makes up for it
+    assert judged(kept, tmp_path, searching._Halving(plan(lr=("9",), batch=("1", "2")), 0, [])) == replace(
         kept, by_epoch=(0.5, 0.8, 0.9)
     )
     (folder / "epochs.csv").unlink()
     status = DivergedError.exit_status
     broken = CellResult(values=values, status="failed", wall_s=1.0, error="nan", exit_status=status)
-    broken = _judged(broken, tmp_path, judge)
+    broken = judged(broken, tmp_path, judge)
     assert broken.status == "diverged"
 
     poor = CellResult(
@@ -450,12 +452,12 @@ def test_epochs_that_the_guard_may_take_back_give_no_trial_up(tmp_path: Path) ->
         (folder / "epochs.csv").write_text("val_accuracy\n" + "".join(f"{one}\n" for one in figures))
         if good is not None:
             save_file({}, folder / "good.state", metadata={"progress": json.dumps({"epoch": good})})
-        return _given_up(tmp_path, Falls())
+        return given_up(tmp_path, Falls())
 
     assert not told(0.7, 0.2)
     assert not told(0.7, 0.2, good=1)
     done = CellResult(values={}, status="done", wall_s=1.0)
-    assert _judged(done, tmp_path, Falls()).status == "pruned"  # no more epochs come
+    assert judged(done, tmp_path, Falls()).status == "pruned"  # no more epochs come
     assert not told(0.7, 0.6, 0.3, good=2)
     assert told(0.7, 0.6, 0.3, good=3)
 

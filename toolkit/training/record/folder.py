@@ -25,7 +25,9 @@ GOOD = "good.state"
 FIRST_ATTEMPT = "first-attempt.csv"
 # of pictures of one's own: what each was used for, and what was left out
 PICTURES, LEFT_OUT = f"pictures{SUFFIX}", "left-out.txt"
-_FACTS, _REPORT, _LOCK = "run.json", "report.json", "run.lock"
+# of a run that has ended
+REPORT = "report.json"
+_FACTS, _LOCK = "run.json", "run.lock"
 # held beside the runs while other machines train in one of them, whose own lock is there
 _AWAY = "elsewhere.lock"
 
@@ -55,7 +57,7 @@ class RunFolder:
         refusals: list[CnnkitError] = []
         for path in unfinished_runs(runs):
             try:
-                wrong = differences(asked, _facts(path))
+                wrong = differences(asked, read_facts(path))
             except CorruptError as error:
                 refusals.append(error)
                 continue
@@ -80,11 +82,11 @@ class RunFolder:
 
     def facts(self) -> RunFacts:
         """Read what the run was started with."""
-        return _facts(self.path)
+        return read_facts(self.path)
 
     def finish(self, report: TrainingReport) -> None:
         """Write what came of the run; from here on it is finished."""
-        write_json(self.path / _REPORT, schema.plain(report))
+        write_json(self.path / REPORT, schema.plain(report))
         self.close()
         (self.path / _LOCK).unlink(missing_ok=True)
 
@@ -105,7 +107,8 @@ class RunFolder:
             self._lock = None
 
 
-def _facts(path: Path) -> RunFacts:
+def read_facts(path: Path) -> RunFacts:
+    """Return what the run of a folder was begun with. Raises CorruptError."""
     what, again = str(path / _FACTS), "start without --resume"
     try:
         data = json.loads((path / _FACTS).read_text("utf-8"))
@@ -152,7 +155,7 @@ def dated_folder(parent: Path) -> Path:
 def unfinished_runs(runs: Path) -> list[Path]:
     """Return the folders of runs that were begun and not finished, the newest first."""
     begun = sorted((p.parent for p in runs.glob(f"*/{_FACTS}")), reverse=True)
-    return [path for path in begun if not (path / _REPORT).exists()]
+    return [path for path in begun if not (path / REPORT).exists()]
 
 
 @contextlib.contextmanager

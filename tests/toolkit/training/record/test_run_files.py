@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 from toolkit import schema, zoo
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.training import EpochRecord, TrainingReport
-from toolkit.training.cells import CellResult, known_result
+from toolkit.training.cell_results import CellResult, known_result
 from toolkit.training.compute.candidates import ComputeChoice
 from toolkit.training.compute.format import Compute
 from toolkit.training.guard import ClassAnswers, GuardState
