@@ -6,7 +6,6 @@ Nothing is fetched. Opening the files never runs code.
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,11 @@ from toolkit.errors import CnnkitError, CorruptError, NotFoundError, ShapeError,
 from toolkit.models import ModelSpec, Published
 from toolkit.presence import is_file
 from toolkit.telling import Tell, silent
+from toolkit.transfer import is_as_named
 from toolkit.weights import few, give, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-# what caches of torch end a file's name with: the beginning of its SHA-256
-_HASHED = re.compile(r"-([0-9a-f]{8,})$")
 
 
 def cached(spec: ModelSpec) -> Path | None:
@@ -33,8 +30,7 @@ def cached(spec: ModelSpec) -> Path | None:
     """
     for path in spec.published.files() if spec.published else ():
         if is_file(path):
-            told = _HASHED.search(path.stem)
-            if told and not hash_file(path).startswith(told[1]):
+            if not is_as_named(path):
                 raise CorruptError(f"{path} is not the published file (its SHA-256 differs); delete it")
             return path
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from toolkit.heads import heads, heads_with_dropout
 from toolkit.models import ModelSpec
 from toolkit.preprocessing import Preprocessing
 from toolkit.presence import is_file
-from toolkit.weights import few, give, read_weights, unwrap, without_prefix
+from toolkit.weights import few, give, insist_on_weights, read_weights, unwrap, without_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,6 +26,8 @@ IMAGENET = "imagenet"
 # of ImageNet's training pictures, in shares of 255: what torchvision's weights were trained with
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGENET_STEM = (64, 3, 7, 7)  # the shape of its first convolution's weights
+# what caches of torch end a file's name with: the beginning of its SHA-256
+_HASHED = re.compile(r"-([0-9a-f]{8,})$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,7 @@ def load_pretrained(model: str, module: nn.Module, source: str, classes: Sequenc
     fits.
     """
     said: list[str] = []
-    path = _imagenet(model) if source == IMAGENET else Path(source)
+    path = pretrained_file(model, source)
     wanted = module.state_dict()
     inside = _inside(wanted, heads(module))
     body = {name: value for name, value in wanted.items() if name not in inside}
@@ -136,9 +139,29 @@ def _known_classes(model: str, path: Path, known: KnownInput | None) -> tuple[st
     """Return what weights tell apart, by their passport or as they were published; None where nobody says."""
     spec = zoo.known(model)
     published = spec.published if spec else None
-    if (known is None or known.classes is None) and published is not None and path in published.files():
+    if (
+        (known is None or known.classes is None)
+        and published is not None
+        and _is_one_of(published.files(), path)
+    ):
         return published.classes
     return known.classes if known is not None else None
+
+
+def _is_one_of(files: Sequence[Path], path: Path) -> bool:
+    """Tell whether a file is one of those that caches keep, here or, when it was sent, on another machine.
+
+    What was sent lies elsewhere, in folders of the same names.
+    """
+    return path in files or any(
+        path.name == file.name and file.parent.name in path.parts and is_as_named(path) for file in files
+    )
+
+
+def is_as_named(path: Path) -> bool:
+    """Tell whether a file is what its name says, where that ends in its hash's start as in torch's caches."""
+    told = _HASHED.search(path.stem)
+    return told is None or hash_file(path).startswith(told[1])
 
 
 def knows_stem(model: str, module: nn.Module, source: str) -> bool:
@@ -236,13 +259,25 @@ def _inside(names: Iterable[str], paths: Iterable[str]) -> set[str]:
 
 def pretrained_hash(model: str, source: str) -> str:
     """Return the SHA-256 of the file that pretrained weights are read from."""
-    return hash_file(_imagenet(model) if source == IMAGENET else Path(source))
+    return hash_file(pretrained_file(model, source))
 
 
-def _imagenet(model: str) -> Path:
+def pretrained_file(model: str, source: str) -> Path:
+    """Return the file that pretrained weights are read from; ImageNet's are fetched where nobody has yet.
+
+    Raises NotFoundError where no file is there, CnnkitError for what is none, and for other networks than
+    ImageNet's.
+    """
+    if source == IMAGENET:
+        if not model.startswith("resnet18"):
+            raise CnnkitError(f"there are no ImageNet weights for {model}; `--pretrained FILE` takes a file")
+        return imagenet_file()
+    insist_on_weights(Path(source))
+    return Path(source)
+
+
+def imagenet_file() -> Path:
     """Return the file of torchvision's ImageNet weights, fetched into torch's cache where it is not there."""
-    if not model.startswith("resnet18"):
-        raise CnnkitError(f"there are no ImageNet weights for {model}; `--pretrained FILE` takes a file")
     with needs_extra("train"):
         import torch
         from torchvision.models import ResNet18_Weights
@@ -256,7 +291,6 @@ def _imagenet(model: str) -> Path:
             f"ImageNet's weights are not in {path} and cannot be fetched ({error}); bring that file "
             "from a machine with a network, or name another: `--pretrained FILE`"
         ) from None
-    # torchvision's files carry the beginning of their SHA-256 in their name
-    if not hash_file(path).startswith(path.stem.rpartition("-")[2]):
+    if not is_as_named(path):
         raise CorruptError(f"{path} is not the published file (its SHA-256 differs); delete it")
     return path

@@ -49,15 +49,23 @@ def read_weights(path: Path) -> dict[str, Any]:
     Raises NotFoundError, CorruptError where it is something else or damaged, CnnkitError where it holds more
     than weights and plain values.
     """
+    insist_on_weights(path)
+    found = _of_safetensors(path) if path.suffix == ".safetensors" else _of_torch(path)
+    if not isinstance(found, dict):
+        raise CnnkitError(f"{path} holds a {type(found).__name__} and no named weights (a state_dict)")
+    return found
+
+
+def insist_on_weights(path: Path) -> None:
+    """Raise NotFoundError, CorruptError or CnnkitError for what is no file of weights, as far as it is told.
+
+    The file is not read.
+    """
     if not is_file(path):
         raise NotFoundError(f"no file {path}; weights are .pth, .pt, .ckpt and .safetensors files")
     if path.suffix == ".onnx":
         raise CnnkitError(f"{path} is a whole network: `cnnkit export {path}` takes it")
     refuse_impostor(path)
-    found = _of_safetensors(path) if path.suffix == ".safetensors" else _of_torch(path)
-    if not isinstance(found, dict):
-        raise CnnkitError(f"{path} holds a {type(found).__name__} and no named weights (a state_dict)")
-    return found
 
 
 def _of_safetensors(path: Path) -> dict[str, Any]:

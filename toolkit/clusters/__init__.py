@@ -36,7 +36,7 @@ class Work:
     root on the machine ("" on this one). What the command writes under `folder` comes to lie there on this
     machine, also what it says on stderr, in `log`; it finds there what `goes_on_from` names, None being all
     that the folder holds. `enough`, asked now and then, tells to end the command. `label` is what people are
-    told.
+    told; `folders` are more variables of the environment: each names a folder of this machine, under `root`.
     """
 
     label: str
@@ -48,6 +48,11 @@ class Work:
     enough: Callable[[], bool] | None = None
     goes_on_from: Sequence[Path] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+    def variables(self, root: str) -> dict[str, str]:
+        """Return what the command's environment holds beside its machine's own."""
+        return {**self.environment, **{name: f"{root}{path}" for name, path in self.folders.items()}}
 
     def kept(self) -> list[Path]:
         """Return the files that the command goes on from."""

@@ -247,7 +247,7 @@ class RayWorkplace(Workplace):
 
     def _ran(self, site: Any, work: Work, where: str, root: str, environment: Mapping[str, str]) -> Ended:
         folder, log = str(work.folder.absolute()), str(work.log.absolute())
-        told = dict(work.environment) | dict(environment)
+        told = work.variables(root) | dict(environment)
         self._get(site.start.remote(list(work.words(root)), folder, log, told), where=where)
         self._tell(f"{work.label}: on {where}")
         began = time.monotonic()

@@ -108,7 +108,7 @@ class LocalWorkplace(Workplace):
                 log=log,
                 timeout_s=work.timeout_s,
                 enough=work.enough,
-                environment=work.environment,
+                environment=work.variables(""),
             )
         wall_s = time.monotonic() - began
         return Ended(status=status, output=output, where=socket.gethostname(), wall_s=wall_s)

@@ -23,7 +23,7 @@ from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.training.cell_results import RESULT, CellResult, last_words, read_report, read_result
 from toolkit.training.planned import Planned
 from toolkit.training.record.folder import REPORT, unfinished_runs
-from toolkit.training.sending import ReadFiles, rooted
+from toolkit.training.sending import ReadFiles, cache_folders, rooted
 from toolkit.training.trials import TrialJudge, given_up, judged
 
 T = TypeVar("T")
@@ -115,6 +115,7 @@ def run_cell(
         words=partial(plan.words, values, cell),
         need=plan.need(values),
         timeout_s=plan.timeout_s,
+        folders=cache_folders(plan.arguments),
         enough=partial(_is_enough, plan.planned, values, cell, trial),
     )
     result = _result_of(work, values, plan.place)

@@ -22,7 +22,14 @@ from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.training import Job, TrainingReport, Watcher
 from toolkit.training.cell_results import last_words, read_report
 from toolkit.training.record.folder import trained_elsewhere, unfinished_runs
-from toolkit.training.sending import ReadFiles, insist_that_weights_are_typed, read_files, rooted
+from toolkit.training.sending import (
+    ReadFiles,
+    cache_folders,
+    insist_that_weights_are_typed,
+    read_files,
+    rooted,
+)
+from toolkit.transfer import pretrained_file
 
 # what a rank says whose own fault it is not (LostRankError)
 _MISSES_OTHERS = re.compile(r"ranks? [\d, ]+ (ended|did not answer)|the ranks lost each other")
@@ -67,6 +74,8 @@ def train_elsewhere(
         watcher.say(f"{_ranks(job.ranks)} with 1 thread each (--threads takes others)")
         arguments = [*arguments, "--threads", "1"]
     insist_that_weights_are_typed([job.recipe], arguments)
+    if job.pretrained is not None:
+        pretrained_file(job.model.name, job.pretrained)  # or no rank would find it
     arguments = _as_files(job, arguments)
     read = read_files(job.dataset_name, job.data_dir, job.columns, arguments)
     need = Demand(cpus=threads, gpus=int(job.device.startswith("cuda")))
@@ -92,6 +101,7 @@ def train_elsewhere(
                     enough=Relay(log=log, watcher=watcher) if rank == 0 else None,
                     goes_on_from=_goes_on_from(job, folder) if rank == 0 else (),
                     environment=_seat(rank, job.ranks),
+                    folders=cache_folders(arguments),
                 )
             )
         return _report(works, place.run_together(works), folder / "runs")

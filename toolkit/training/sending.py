@@ -13,7 +13,7 @@ from toolkit.datasets import absolute_word, dataset_of
 from toolkit.errors import CnnkitError
 from toolkit.listings import Reading
 from toolkit.recipes import Recipe
-from toolkit.transfer import IMAGENET
+from toolkit.transfer import IMAGENET, imagenet_file
 
 # options whose value is a path, or may be one, with the words that are none
 _PATHS: Mapping[str, tuple[str, ...]] = {
@@ -51,6 +51,7 @@ def read_files(
     """
     named = named_files(arguments).values()
     own = [path.absolute() for file in named for path in (file, sidecar(file)) if path.is_file()]
+    own += [imagenet_file().absolute()] if _starts_from_imagenet(arguments) else []
     spec = dataset_of(dataset)
     if spec.scheme is None:
         files = [path.absolute() for path in spec.load(dataset, data_dir).files]
@@ -74,6 +75,17 @@ def named_files(arguments: Sequence[str]) -> Mapping[str, Path]:
         for word, value in _pairs(arguments)
         if _names_path(word, value) and Path(value).is_file()
     }
+
+
+def cache_folders(arguments: Sequence[str]) -> Mapping[str, Path]:
+    """Return the folders, by their variables of the environment, in which a word's file is looked for."""
+    if not _starts_from_imagenet(arguments):
+        return {}
+    return {"TORCH_HOME": imagenet_file().absolute().parents[2]}
+
+
+def _starts_from_imagenet(arguments: Sequence[str]) -> bool:
+    return ("--pretrained", IMAGENET) in _pairs(arguments)
 
 
 def insist_that_weights_are_typed(recipes: Iterable[Recipe], arguments: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ A cell that fails, runs out of memory or hangs costs that cell; the others go on
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -14,10 +13,9 @@ from typing import Any
 
 from toolkit import zoo
 from toolkit.artifacts import CHECKPOINT, artifact_name, artifacts_root, hash_file
-from toolkit.clusters import DEFAULT_CLUSTER, Cluster, Workplace, cluster_of
+from toolkit.clusters import DEFAULT_CLUSTER, cluster_of
 from toolkit.clusters.local import LocalWorkplace
-from toolkit.datasets import dataset_of, dataset_words
-from toolkit.errors import CnnkitError, UnavailableError, needs_extra
+from toolkit.errors import CnnkitError, needs_extra
 from toolkit.listings import MOST_PIXELS
 from toolkit.machine.cpu import usual_threads
 from toolkit.models import Recipe
@@ -27,6 +25,13 @@ from toolkit.training import jobs
 from toolkit.training.axes import named_axis
 from toolkit.training.cell_results import CellResult, known_result
 from toolkit.training.cells import CellPlan, cell_names, queue, run_cell
+from toolkit.training.foreseen import (
+    insist_on_a_cell,
+    insist_on_devices,
+    insist_on_one_format,
+    insist_on_what_cells_share,
+    refuse_memory,
+)
 from toolkit.training.record import left_out
 from toolkit.training.record.folder import locked
 from toolkit.training.search import run_search
@@ -78,14 +83,15 @@ def sweep(
     arguments.
     """
     cluster, address = cluster_of(on)
-    _refuse_memory(cluster, cell_memory_bytes)
+    refuse_memory(cluster, cell_memory_bytes)
     for word, value in (("pretrained", pretrained), ("freeze", freeze), ("teacher", teacher)):
         if not isinstance(value, str | bool | None):
             raise CnnkitError(f"{word} is one for all cells of a sweep, and cannot be {value!r}")
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
     fixed = tuple(part for word, value in wanted.items() if value is not None for part in (word, str(value)))
     columns = varied.get("columns")
-    fixed += _read_by({name: varied.pop(name) for name in _READING if name in varied})
+    reading = {name: varied.pop(name) for name in _READING if name in varied}
+    fixed += _read_by(reading)
     varied = _with_folds(varied, folds)
     chosen = dict(named_axis(word, values) for word, values in varied.items())
     for text in chosen.get("fold", ()):
@@ -99,17 +105,13 @@ def sweep(
     artifacts = artifacts_root(Path(root) if root else None)
     fixed += _starting_with(pretrained, freeze=freeze, teacher=teacher, artifacts=artifacts)
     # what would fail in every cell is told before the first one starts
-    named = dataset or spec.dataset
-    if named is None:
-        raise CnnkitError(
-            f"{spec.name} has no data set of its own; add `--dataset {'|'.join(dataset_words())}`"
-        )
-    dataset_of(named)
-    devices = chosen.get("device", ("cpu",))
-    if cluster.address is None:
-        _insist_on_a_device(devices)
-    elif any(":" in device for device in devices):
-        raise CnnkitError(f"--device {','.join(devices)} names GPUs of one machine; --device cuda takes any")
+    shared = {"data_dir": data_dir, "pretrained": pretrained, "freeze": freeze, "teacher": teacher, **reading}
+    job = jobs.make_job(
+        model, dataset=dataset, recipe=next(iter(found)), root=root, model_file=model_file, **shared
+    )
+    named = job.dataset_name
+    insist_on_what_cells_share(job)
+    insist_on_devices(chosen.get("device", ("cpu",)), cluster)
     threads = None if "threads" in chosen else usual_threads()
     looked = _search(search, over, next(iter(found.values())), chosen, seed=search_seed, ahead=search_ahead)
     varying = (part for word, texts in chosen.items() for text in texts for part in (f"--{word}", text))
@@ -122,6 +124,7 @@ def sweep(
     plan = SweepPlan(
         model=model, axes=chosen, fixed=fixed, recipes=found, hashes=hashes, threads=threads, search=looked
     )
+    insist_on_a_cell(plan)
     if cluster.address is not None:
         insist_that_weights_are_typed(found.values(), typed)
     sweeps = artifacts / artifact_name(spec.name) / "sweeps"
@@ -149,15 +152,6 @@ def sweep(
     return replace(table, files=table.write())
 
 
-def _refuse_memory(cluster: Cluster, cell_memory_bytes: int | None) -> None:
-    """Raise CnnkitError for memory that is asked of machines, where cells run on this one."""
-    if cell_memory_bytes is not None and cluster.address is None:
-        raise CnnkitError(
-            "--cell-memory goes with --on CLUSTER: it is what a machine of one must have for a cell; leave "
-            "it out to run cells here"
-        )
-
-
 def _with_folds(varied: Mapping[str, Any], folds: int | None) -> dict[str, Any]:
     """Return what is varied, folds of a count, too. Raises CnnkitError where a fold is named beside them."""
     if folds is None:
@@ -171,17 +165,6 @@ def _weights_of(found: Iterable[Recipe]) -> tuple[str, ...]:
     """Return the class weights that recipes name, as they are typed: files may be among them."""
     named = (recipe.class_weights for recipe in found)
     return tuple(part for weights in named if weights for part in ("--class-weights", weights))
-
-
-def insist_on_one_format(place: Workplace, typed: Sequence[str]) -> None:
-    """Raise CnnkitError where machines that compute in different formats would choose one for each cell."""
-    told = [value for word, value in itertools.pairwise((*typed, "")) if word == "--precision"]
-    devices = [value for word, value in itertools.pairwise((*typed, "")) if word == "--device"]
-    if place.unlike and "auto" in (told or ["auto"]) and "cpu" in (devices or ["cpu"]):
-        raise CnnkitError(
-            f"{place.unlike}, so that cells of one table would be computed in different number formats; "
-            "`--precision fp32` or bf16 is the same for all"
-        )
 
 
 def _read_by(given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -241,24 +224,6 @@ def _tried(plan: SweepPlan, results: Sequence[CellResult]) -> Mapping[str, tuple
         return plan.axes
     words = dict.fromkeys((*plan.axes, *(one.word for one in plan.search.ranges)))
     return {word: tuple(dict.fromkeys(result.values[word] for result in results)) for word in words}
-
-
-def _insist_on_a_device(names: tuple[str, ...]) -> None:
-    """Raise UnavailableError where none of the devices is here."""
-    if any(name.startswith("cpu") for name in names):
-        return
-    from toolkit.opening import require_torch
-    from toolkit.training.compute.format import find_device
-
-    require_torch()
-    absent = []
-    for name in names:
-        try:
-            find_device(name)
-            return
-        except UnavailableError as error:
-            absent.append(error)
-    raise absent[0]
 
 
 def _results(plan: SweepPlan, cells: CellPlan, folder: Path, tell: Tell) -> list[CellResult]:

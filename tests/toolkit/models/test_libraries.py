@@ -286,7 +286,9 @@ def test_training_starts_from_scratch_and_says_so_or_from_a_file_by_another_reci
     assert "without --pretrained training starts from scratch" in missing.stderr
 
 
-def test_published_weights_of_the_cache_keep_their_head_where_the_classes_are_the_same(weights: Path) -> None:
+def test_published_weights_of_the_cache_keep_their_head_where_the_classes_are_the_same(
+    weights: Path, tmp_path: Path
+) -> None:
     spec = zoo.model(TINY)
     assert spec.published is not None
     assert spec.published.classes is not None
@@ -294,8 +296,12 @@ def test_published_weights_of_the_cache_keep_their_head_where_the_classes_are_th
     kept.parent.mkdir(parents=True)
     kept.write_bytes(weights.read_bytes())
     module = spec.build(3, spec.classes)
+    sent = tmp_path / "root" / kept.parent.relative_to("/") / "snapshots" / "1" / kept.name
+    sent.parent.mkdir(parents=True)
+    sent.write_bytes(weights.read_bytes())
     for path, classes, same in (
         (kept, spec.published.classes, True),
+        (sent, spec.published.classes, True),  # from another machine's cache
         (kept, spec.published.classes[::-1], False),
         (weights, spec.published.classes, False),  # a file from anywhere may tell other classes apart
     ):

@@ -20,12 +20,12 @@ from toolkit.errors import CnnkitError, CorruptError
 from toolkit.machine.cpu import Cpu
 from toolkit.recipes import Recipe
 from toolkit.telling import Tell
-from toolkit.training import Watcher
+from toolkit.training import Watcher, sending
 from toolkit.training.elsewhere import _report, train_elsewhere
+from toolkit.training.foreseen import insist_on_one_format
 from toolkit.training.jobs import make_job, train
 from toolkit.training.record.folder import RunFolder, trained_elsewhere
 from toolkit.training.sending import insist_that_weights_are_typed, read_files, rooted
-from toolkit.training.sweep import insist_on_one_format
 
 ROOT = "/elsewhere"
 
@@ -78,7 +78,8 @@ def test_class_weights_and_passports_go_along_and_words_stay_words(
     assert told[1::2] == [f"{ROOT}{tmp_path}/w.json", f"{ROOT}{tmp_path}/start.safetensors"]
     words = ["--class-weights", "balanced", "--pretrained", "imagenet", "--recipe", "paper"]
     assert rooted(words, ROOT) == words
-    assert not read_files("fashion-mnist-sample", None, None, words).paths
+    others = [*words[:2], *words[4:]]  # ImageNet's weights have a test of their own
+    assert not read_files("fashion-mnist-sample", None, None, others).paths
     insist_that_weights_are_typed([Recipe(name="own", class_weights="w.json")], files)
     with pytest.raises(CnnkitError, match=r"recipe own names .* `--class-weights w.json` sends it along"):
         insist_that_weights_are_typed([Recipe(name="own", class_weights="w.json")], [])
@@ -145,6 +146,28 @@ def test_of_failed_ranks_the_one_whose_fault_it_is_is_named_and_its_log_kept(tmp
     with pytest.raises(CnnkitError, match=r"^rank 1: exit status 1: ValueError: odd; see .*rank-1.txt"):
         train_elsewhere(cluster, None, job, [], watcher=Watcher(), verbose=False)
     assert "ValueError: odd" in (tmp_path / "lenet-relu" / "runs" / "rank-1.txt").read_text()
+
+
+def test_imagenets_weights_go_along_and_are_looked_for_where_they_come_to_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "torch" / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.setattr(sending, "imagenet_file", lambda: file)
+    words = ["--pretrained", "imagenet", "--freeze"]
+    assert file in read_files("fashion-mnist-sample", None, None, words).paths
+    assert rooted(words, ROOT) == words
+    work = Work(
+        label="x",
+        folder=tmp_path,
+        log=tmp_path / "log.txt",
+        words=lambda root: [],
+        environment={"RANK": "0"},
+        folders=sending.cache_folders(words),
+    )
+    assert work.variables(ROOT) == {"RANK": "0", "TORCH_HOME": f"{ROOT}{tmp_path}/torch"}
+    assert sending.cache_folders(["--pretrained", str(file)]) == {}
 
 
 def test_a_training_that_reported_nothing_is_told_in_words(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.hearing import CNNKIT
 from tests.toolkit.training.record.test_run_files import REPORT
@@ -78,10 +79,13 @@ def test_every_cell_reads_pictures_as_the_sweep_was_told(tmp_path: Path) -> None
         "levels": "0,4095",
         "max_pixels": 25_000_000,
     }
+    for kind in ("a", "b"):
+        (tmp_path / "own" / kind).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "own" / kind / "clip1.png")
     with contextlib.suppress(CnnkitError):  # no cell ends in so short a time
         sweep(
             "lenet",
-            dataset="fashion-mnist-sample",
+            dataset=f"folder:{tmp_path / 'own'}",
             lr=[0.1],
             cell_timeout_s=0.01,
             root=tmp_path,
@@ -158,6 +162,32 @@ def test_what_no_cell_would_heed_is_refused_before_the_first(
     with pytest.raises(CnnkitError, match=words):
         make_job("lenet", dataset="fashion-mnist-sample", root=tmp_path, **one)
     assert not list(tmp_path.rglob("sweep.json"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dataset": "folder:/nowhere"}, "/nowhere"),
+        ({"exclude": "none.txt"}, r"no file none\.txt"),
+        ({"pretrained": "none.pth"}, r"no file none\.pth; weights are"),
+        ({"pretrained": "imagenet"}, "there are no ImageNet weights for lenet"),
+        ({"momentum": [0.5, 0.9]}, "momentum belongs to sgd"),
+        ({"class_weights": ["none.json", "no.json"]}, r"--class-weights none\.json cannot be read"),
+        ({"grey": True}, "--grey goes with pictures of your own"),
+    ],
+)
+def test_what_would_fail_in_every_cell_is_told_before_the_first_and_leaves_no_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CnnkitError, match=words):
+        sweep("lenet", root=tmp_path, **{"dataset": "fashion-mnist-sample", **options})
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_combination_that_can_be_trained_is_enough_to_begin(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"dataset": "fashion-mnist-sample", "root": tmp_path, "cell_timeout_s": 0.01}
+    assert len(sweep("lenet", momentum=[0.9, 0], **given).results) == 2
 
 
 def test_every_cell_starts_from_weights_or_learns_from_a_teacher_by_its_file(tmp_path: Path) -> None:

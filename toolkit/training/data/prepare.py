@@ -12,6 +12,7 @@ from toolkit.errors import CnnkitError
 from toolkit.flattening import Levels
 from toolkit.grounds import AGREEING, ground_from
 from toolkit.listings import MOST_PIXELS
+from toolkit.listings.excluding import read_exclusions
 from toolkit.listings.parts import Member
 from toolkit.listings.records import Record
 from toolkit.models import Published, Recipe
@@ -67,6 +68,24 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
         wanted=job.images,
         record=record_uses(held, learned, chose, data) if held else None,
     )
+
+
+def insist_on_data(job: Job) -> None:
+    """Raise what `prepare` would for a job's data, as far as that is told before a picture is read.
+
+    Options that this data lacks, a place or a list that is not there, a source without pictures.
+    """
+    spec = dataset_of(job.dataset_name)
+    if spec.listing is None:
+        _refuse_options_of_own(job)
+        if job.exclude:
+            read_exclusions(job.exclude)
+        return
+    _refuse_data_dir(job)
+    listing = spec.listed(job.dataset_name, job.reading)
+    if len(listing.classes) < 2 or not listing.entries:
+        held = f"{len(listing.entries)} pictures of {len(listing.classes)} classes"
+        raise CnnkitError(f"{listing.word} holds {held}; training needs images of two classes or more")
 
 
 def _loaded(

@@ -1,0 +1,97 @@
+"""What would fail in every cell of a sweep, told before the first one. Imports torch for GPUs alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit.clusters import Cluster, Workplace
+from toolkit.errors import CnnkitError, NotFoundError, UnavailableError
+from toolkit.training import Job
+from toolkit.training.data.prepare import insist_on_data
+from toolkit.training.sending import as_absolute
+from toolkit.training.sweep_plan import SweepPlan
+from toolkit.transfer import pretrained_file
+
+
+def insist_on_what_cells_share(job: Job) -> None:
+    """Raise CnnkitError where the data, or the weights to start from, of every cell are not to be had.
+
+    `job` is any cell's: all read the same pictures alike, and start from the same weights.
+    """
+    if job.pretrained is not None:
+        pretrained_file(job.model.name, job.pretrained)
+    insist_on_data(job)
+
+
+def insist_on_a_cell(plan: SweepPlan) -> None:
+    """Raise CnnkitError where no combination is a recipe whose class weights are there."""
+    if plan.search is not None:  # which has tried its draws
+        return
+    refused: CnnkitError | None = None
+    for values in plan.cells():
+        try:
+            recipe = plan.recipe_of(values)
+            if recipe is not None and recipe.class_weights is not None:
+                _insist_on_class_weights(recipe.class_weights)
+            return
+        except CnnkitError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+
+
+def _insist_on_class_weights(named: str) -> None:
+    """Raise NotFoundError for a file of weights that is not there; what it holds is for a cell to say."""
+    path = Path(str(as_absolute("--class-weights", named)))
+    if path.is_absolute() and not path.is_file():
+        raise NotFoundError(
+            f"--class-weights {named} cannot be read: no such file; it takes balanced, effective or a JSON "
+            'file such as {"cat": 1, "dog": 2.5}'
+        )
+
+
+def refuse_memory(cluster: Cluster, cell_memory_bytes: int | None) -> None:
+    """Raise CnnkitError for memory that is asked of machines, where cells run on this one."""
+    if cell_memory_bytes is not None and cluster.address is None:
+        raise CnnkitError(
+            "--cell-memory goes with --on CLUSTER: it is what a machine of one must have for a cell; leave "
+            "it out to run cells here"
+        )
+
+
+def insist_on_one_format(place: Workplace, typed: Sequence[str]) -> None:
+    """Raise CnnkitError where machines that compute in different formats would choose one for each cell."""
+    told = [value for word, value in itertools.pairwise((*typed, "")) if word == "--precision"]
+    devices = [value for word, value in itertools.pairwise((*typed, "")) if word == "--device"]
+    if place.unlike and "auto" in (told or ["auto"]) and "cpu" in (devices or ["cpu"]):
+        raise CnnkitError(
+            f"{place.unlike}, so that cells of one table would be computed in different number formats; "
+            "`--precision fp32` or bf16 is the same for all"
+        )
+
+
+def insist_on_devices(names: Sequence[str], cluster: Cluster) -> None:
+    """Raise UnavailableError where none of the devices is here, CnnkitError for GPUs that a cluster lacks."""
+    if cluster.address is None:
+        _insist_on_one_here(names)
+    elif any(":" in name for name in names):
+        raise CnnkitError(f"--device {','.join(names)} names GPUs of one machine; --device cuda takes any")
+
+
+def _insist_on_one_here(names: Sequence[str]) -> None:
+    if any(name.startswith("cpu") for name in names):
+        return
+    from toolkit.opening import require_torch
+    from toolkit.training.compute.format import find_device
+
+    require_torch()
+    absent = []
+    for name in names:
+        try:
+            find_device(name)
+            return
+        except UnavailableError as error:
+            absent.append(error)
+    raise absent[0]
