@@ -45,7 +45,8 @@ class Teacher:
         """Return how far a student's logits are from the teacher's, softened: their divergence times T²."""
         with torch.no_grad(), self.compute.autocast():
             seen = images * self.scale + self.shift
-            wanted = logits_of(self.module(seen.flip(1) if self.turned else seen)).float()
+            answered = logits_of(self.module(seen.flip(1) if self.turned else seen))
+        wanted = _of_classes(answered.float())
         told = functional.log_softmax(logits / temperature, 1)
         asked = functional.log_softmax(wanted / temperature, 1)
         return temperature**2 * functional.kl_div(told, asked, reduction="batchmean", log_target=True)
@@ -86,6 +87,12 @@ def _fitting_input(artifact: Artifact, prepared: PreparedData) -> Preprocessing:
     known = passport.preprocessing
     if passport.classes != prepared.dataset.classes:
         raise CnnkitError(f"{artifact.path} tells other classes apart than {prepared.dataset.name} has")
+    scores, classes = passport.columns, len(prepared.dataset.classes)
+    if scores != classes and (scores, classes) != (1, 2):
+        raise CnnkitError(
+            f"{artifact.path} gives a picture {scores} score{'s' if scores > 1 else ''}, and "
+            f"{prepared.dataset.name} has {classes} classes: take a --teacher with one score a class"
+        )
     if known is None or (known.size, known.channels) != (own.size, own.channels):
         size = "unknown" if known is None else f"{known.size[0]}×{known.size[1]}×{known.channels}"
         raise CnnkitError(
@@ -100,6 +107,11 @@ def _fitting_input(artifact: Artifact, prepared: PreparedData) -> Preprocessing:
     if known.levels != own.levels:
         raise CnnkitError(_other_levels(artifact.path, known, own))
     return known
+
+
+def _of_classes(scores: Tensor) -> Tensor:
+    """Return (N, K) logits of scores; a single column is the second of two classes, by its sigmoid."""
+    return torch.cat([torch.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
 
 
 def _other_levels(path: Path, known: Preprocessing, own: Preprocessing) -> str:

@@ -50,20 +50,23 @@ def test_the_teacher_sees_the_students_pictures_as_it_knows_them(taught_by: Outc
     assert float(teacher.loss(half, answers.flip(1), 4.0).detach()) > 0.1
 
 
-def wise_reading(root: Path, **facts: Any) -> Preprocessing:
-    """Save an untrained teacher of three channels that was fed as these facts say; return that."""
+def wise_reading(root: Path, *, columns: int = 10, count: int = 10, **facts: Any) -> Preprocessing:
+    """Save an untrained teacher of three channels that was fed as these facts say; return that.
+
+    It tells `count` classes apart by so many `columns` of scores.
+    """
     spec = zoo.model("lenet-relu")
     known = Preprocessing(size=(28, 28), channels=3, **facts)
-    classes = tuple(str(number) for number in range(10))
-    passport = new_passport(spec, preprocessing=known, classes=classes, trained=True)
-    save_checkpoint(root / "wise" / "wise.safetensors", spec.build(3, 10).state_dict(), passport)
+    classes = tuple(str(number) for number in range(count))
+    passport = new_passport(spec, preprocessing=known, classes=classes, columns=columns, trained=True)
+    save_checkpoint(root / "wise" / "wise.safetensors", spec.build(3, columns).state_dict(), passport)
     return known
 
 
-def coloured(**facts: Any) -> PreparedData:
+def coloured(*, count: int = 10, **facts: Any) -> PreparedData:
     """Return data of three channels, in the classes that `wise_reading` tells apart."""
     empty = Split(images=np.zeros((4, 3, 28, 28), np.uint8), labels=np.arange(4, dtype=np.int64))
-    classes = tuple(str(number) for number in range(10))
+    classes = tuple(str(number) for number in range(count))
     data = Dataset(name="colours", train=empty, test=empty, classes=classes, source="here", fingerprint="x")
     own = Preprocessing(size=(28, 28), channels=3, mean=MEAN, std=STD, **facts)
     return PreparedData(dataset=data, learned=empty, held=None, preprocessing=own)
@@ -81,6 +84,23 @@ def test_a_teacher_that_takes_blue_first_is_given_blue_first_in_its_own_units(ma
     own = (red_first - mean) / std
     assert float(teacher.loss(own, answers, 4.0)) == pytest.approx(0, abs=1e-6)
     assert float(teacher.loss(own.flip(1), answers, 4.0)) > 1e-5
+
+
+def test_a_teachers_one_score_for_two_classes_is_the_second_ones(make_job: Any) -> None:
+    job = make_job("lenet-relu", changes=PLAIN, teacher="wise")
+    wise_reading(job.root, columns=1, count=2, mean=MEAN, std=STD)
+    teacher = teacher_for(job, coloured(count=2))
+    assert teacher is not None
+    shown = torch.rand(4, 3, 28, 28)
+    score = teacher.module(shown)[:, :1]
+    # any two logits of which the second is so much the higher
+    answers = torch.cat([1 - score / 2, 1 + score / 2], 1)
+    assert float(teacher.loss(shown, answers, 4.0)) == pytest.approx(0, abs=1e-6)
+    # the first class's score less the second's, as far beside as can be
+    assert float(teacher.loss(shown, answers.flip(1) * 9, 4.0)) > 1e-4
+    wise_reading(job.root, columns=3, count=2)
+    with pytest.raises(CnnkitError, match=r"3 scores, and colours has 2 classes: take a --teacher with one"):
+        teacher_for(job, coloured(count=2))
 
 
 @pytest.mark.parametrize(
