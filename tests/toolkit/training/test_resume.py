@@ -193,6 +193,19 @@ def test_only_runs_whose_weights_a_release_changes_are_of_another_scheme(job: An
         for changes in ({}, {"augmix": 0.1}, {"patience_epochs": 1, "unfreeze_at": 1})
     )
     assert {*new, scheme_of(dataclasses.replace(job, pretrained="x"))} == {old + 1}
+    turning = dataclasses.replace(job, recipe=override(job.recipe, {"rotate_degrees": 5}))
+    average = {"ema_decay": None, "average_from": 0.5}
+    cycles = {**average, "schedule": "cosine", "cycles": 2, "epochs": 4}
+    newest = {
+        scheme_of(dataclasses.replace(job, recipe=override(job.recipe, changes)))
+        for changes in (
+            {"crop_area": 0.5},
+            {**average, "batch": 1},
+            {**cycles, "patience_epochs": 1},
+        )
+    }
+    assert {*newest, scheme_of(dataclasses.replace(turning, size=(20, 30)))} == {old + 2}
+    assert scheme_of(dataclasses.replace(turning, size=(30, 30))) == old
 
 
 def test_going_on_with_another_torch_draws_or_kernels_is_said(job: Any, listener: Any) -> None:

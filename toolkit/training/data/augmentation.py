@@ -69,13 +69,13 @@ def augment(images: Tensor, recipe: Recipe, draws: PictureDraws) -> Tensor:
 def crop(images: Tensor, least: float, draws: PictureDraws) -> Tensor:
     """Enlarge a part of each picture to the whole: of `least` to all of its area, of 3:4 to 4:3.
 
-    Source: Szegedy et al., "Going deeper with convolutions" (2014); bilinear.
+    Of nearly all of the area it is less wide or tall than that: no side is longer than the picture's. Source:
+    Szegedy et al., "Going deeper with convolutions" (2014); bilinear.
     """
     area, aspect, down, across = draws.uniform(4)
     area = least + area * (1 - least)
-    ratio = torch.exp((aspect * 2 - 1) * math.log(4 / 3))
-    # a part that would be longer than the picture is as long as that
-    width, height = ((area * r).sqrt().clamp(max=1) for r in (ratio, 1 / ratio))
+    ratio = torch.exp((aspect * 2 - 1) * (-area.log()).clamp(max=math.log(4 / 3)))
+    width, height = ((area * r).sqrt().clamp(max=1) for r in (ratio, 1 / ratio))  # but for rounding
     matrices = torch.zeros(len(images), 2, 3)
     for axis, (size, place) in enumerate(((width, across), (height, down))):
         matrices[:, axis, axis] = size

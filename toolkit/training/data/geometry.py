@@ -14,10 +14,15 @@ def turn(angle: Tensor) -> Tensor:
 
 
 def affine(images: Tensor, matrices: Tensor, *, outside: str = "zeros") -> Tensor:
-    """Map pictures by (N, 2, 3) matrices from new to old places, both from −1 to 1; bilinear.
+    """Map pictures by (N, 2, 3) matrices from new to old places, from −1 to 1 along each side; bilinear.
 
-    `outside` is black, or with "border" what the nearest pixel is.
+    What a place takes from the other side, as by turning and shearing, it takes pixel for pixel. `outside`
+    is black, or with "border" what the nearest pixel is.
     """
+    height, width = images.shape[2:]
+    matrices = matrices.clone()
+    matrices[:, 0, 1] *= height / width
+    matrices[:, 1, 0] *= width / height
     grid = functional.affine_grid(matrices, list(images.shape), align_corners=False)
     moved = functional.grid_sample(images.float(), grid, padding_mode=outside, align_corners=False)
     return whole_levels(moved)

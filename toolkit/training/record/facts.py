@@ -23,7 +23,7 @@ from toolkit.transfer import IMAGENET, known_input
 # what an equal run need not share: what it was begun with, and what only describes a recipe
 _BEGUN_WITH = {"threads", "ranks", "torch", "scheme", "compute", "teacher_compute", "kept"}
 # of draws, schedules, averages and input: raised where equal seeds and recipes give other weights than before
-_SCHEME, _SCHEME_OF_SOME = 2, 3
+_SCHEME, _SCHEME_OF_SOME, _SCHEME_OF_SHAPES_AND_AVERAGES = 2, 3, 4
 # the same batches come from all of them
 _LOADING = {"loader"}
 _DESCRIPTIVE = {"changed", "name", "source", "assumed"}
@@ -72,8 +72,23 @@ def scheme_of(job: Job) -> int:
     Jobs whose weights a change leaves alone keep their number.
     """
     recipe = job.recipe
+    if recipe.crop_area is not None or _turns_oblongs(job) or _averages_otherwise(recipe):
+        return _SCHEME_OF_SHAPES_AND_AVERAGES
     waits = recipe.patience_epochs is not None and recipe.unfreeze_at is not None
     return _SCHEME_OF_SOME if recipe.augmix or waits or job.pretrained else _SCHEME
+
+
+def _turns_oblongs(job: Job) -> bool:
+    """Tell whether pictures that are not square are turned or sheared."""
+    height, width = job.size or job.model.input_shape[1:]
+    recipe = job.recipe
+    return height != width and bool(recipe.rotate_degrees or recipe.augmix or recipe.randaugment)
+
+
+def _averages_otherwise(recipe: Recipe) -> bool:
+    """Tell whether an equal average's figures come from single pictures, or is waited for over cycles."""
+    waits = recipe.patience_epochs is not None and recipe.cycles > 1
+    return recipe.average_from is not None and (waits or recipe.batch == 1)
 
 
 def identity(

@@ -28,6 +28,7 @@ from toolkit.training.data.augmentation import (  # noqa: E402
 )
 from toolkit.training.data.draws import PictureDraws, occurrences  # noqa: E402
 from toolkit.training.data.geometry import affine  # noqa: E402
+from toolkit.training.data.operations import move  # noqa: E402
 from toolkit.training.data.randaugment import randaugment  # noqa: E402
 
 OPERATIONS = {
@@ -47,6 +48,9 @@ OPERATIONS = {
         name="x", flip=True, shift_pixels=1, rotate_degrees=5, colour=0.1, cutout_pixels=3, augmix=0.5
     ),
 }
+
+
+STILL = {word: torch.zeros(1) for word in ("angle", "shear_x", "shear_y", "move_x", "move_y")}
 
 
 def drawing(images: torch.Tensor, seed: int = 0) -> PictureDraws:
@@ -119,8 +123,18 @@ def test_a_cropped_part_is_enlarged_and_the_whole_area_changes_nothing() -> None
     parts = crop(ramp, 0.25, drawing(ramp)).float()
     spans = (parts[..., 12, -1] - parts[..., 12, 0]).flatten() / 230
     assert 0.4 < float(spans.min()) < 0.6 < 0.9 < float(spans.max()) <= 1.0
-    # of the whole area only the proportions change, and a side cannot be longer than the picture
-    assert float((crop(ramp, 1.0, drawing(ramp))[..., 0].float()).max()) <= 40
+    assert torch.equal(crop(ramp, 1.0, drawing(ramp)), ramp)
+
+
+@pytest.mark.parametrize("least", [0.25, 0.8, 0.97])
+def test_a_cropped_part_has_at_least_the_share_that_was_asked_for(least: float) -> None:
+    ramp = torch.arange(0, 250, dtype=torch.uint8)
+    across = ramp.expand(100, 1, 250, 250).contiguous()
+    down = across.transpose(2, 3).contiguous()
+    wide, tall = (crop(pictures, least, drawing(pictures)).float() for pictures in (across, down))
+    # a level is a place: levels are rounded, and edge pixels reach half a pixel beyond their middles
+    shares = (wide[..., 9, -1] - wide[..., 9, 0] + 1) * (tall[..., -1, 9] - tall[..., 0, 9] + 1) / 250**2
+    assert least - 0.01 < float(shares.min()) < least + 0.2 * (1 - least)
 
 
 def test_erasing_fills_rectangles_of_some_pictures_with_noise() -> None:
@@ -178,6 +192,26 @@ def test_rotation_by_a_right_angle_is_exact_and_by_none_is_identity() -> None:
     quarter = torch.tensor([[[0.0, -1, 0], [1, 0, 0]]]).expand(3, 2, 3)
     assert torch.equal(affine(images, quarter), torch.rot90(images, 1, (2, 3)))
     assert torch.equal(rotate(images, 0.0, drawing(images)), images)
+
+
+@pytest.mark.parametrize(("height", "width"), [(18, 30), (30, 18)])
+def test_turning_and_shearing_go_by_pixels_in_pictures_that_are_not_square(height: int, width: int) -> None:
+    side, rim = max(height, width), abs(width - height) // 2
+    inside = torch.zeros(1, 1, side, side, dtype=torch.uint8)
+    inside[..., 12:18, 12:18] = pictures(1, side=6)
+    cut = (slice(None), slice(None), slice(0, side), slice(rim, side - rim))
+    cut = cut if height > width else (*cut[:2], cut[3], cut[2])
+    oblong = inside[cut].contiguous()
+    assert oblong.shape[2:] == (height, width)
+    for turned in (
+        lambda images: rotate(images, 80.0, drawing(images)),
+        lambda images: move(images, **{**STILL, "shear_x": torch.tensor([0.3])}),
+        lambda images: move(images, **{**STILL, "shear_y": torch.tensor([-0.4])}),
+    ):
+        # what turns within the oblong turns as in the square around it, but for rounding
+        difference = turned(oblong).int() - turned(inside)[cut].int()
+        assert difference.abs().max() <= 1
+        assert not torch.equal(turned(oblong), oblong)
 
 
 def test_colour_keeps_pictures_near_themselves() -> None:
