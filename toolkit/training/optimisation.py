@@ -189,10 +189,9 @@ def average_share(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     if recipe.ema_decay:
         return 1 - min(recipe.ema_decay, (1 + step) / (10 + step))
     epoch, rest = divmod(step + 1, steps_per_epoch)
-    if rest:
+    if rest or not judged_anew(recipe, epoch):
         return 0.0
-    taken = averaged_epochs(recipe, epoch)
-    return 1 / max(1, taken) if taken == 0 or taken > averaged_epochs(recipe, epoch - 1) else 0.0
+    return 1 / max(1, averaged_epochs(recipe, epoch))
 
 
 def averaged_epochs(recipe: Recipe, epoch: int) -> int:
@@ -203,6 +202,15 @@ def averaged_epochs(recipe: Recipe, epoch: int) -> int:
     begun = learning + (recipe.epochs - learning) * recipe.average_from
     ends = (end for end in range(1, epoch + 1) if end > begun)
     return sum(recipe.cycles == 1 or sum(_stretch(recipe, end - 1)) == end for end in ends)
+
+
+def judged_anew(recipe: Recipe, epoch: int) -> bool:
+    """Tell whether an epoch, counted from 1, ends with other weights to judge than the one before it.
+
+    An equal average over cycles stays as it is until the next one ends.
+    """
+    taken = averaged_epochs(recipe, epoch)
+    return taken == 0 or taken > averaged_epochs(recipe, epoch - 1)
 
 
 class Average:

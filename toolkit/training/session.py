@@ -18,7 +18,7 @@ from toolkit.training.compute.norms import renew_running_figures
 from toolkit.training.compute.ranks import Ranks
 from toolkit.training.data.prepare import PreparedData
 from toolkit.training.guard import RETRIES, Divergence
-from toolkit.training.optimisation import averaged_epochs
+from toolkit.training.optimisation import averaged_epochs, judged_anew
 from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.readiness import input_transform, make_ready
 from toolkit.training.record.folder import RunFolder
@@ -140,11 +140,14 @@ class Session:
         loop.next_epoch()
         # a body that is still to learn, or begins to, is waited for as long as the head was
         since = max(done.best_epoch or 0, recipe.unfreeze_at or 0)
-        waited = record.epoch - since
+        waited = sum(judged_anew(recipe, epoch) for epoch in range(since + 1, record.epoch + 1))
         if recipe.patience_epochs is not None and waited >= recipe.patience_epochs:
             done.stopped = True
             thawed = " since all layers learn" if since != done.best_epoch else ""
-            self._tell(f"stopped early: no better epoch for {waited}{thawed}, the best was {done.best_epoch}")
+            unit = "" if waited == record.epoch - since else " that changed the average"
+            self._tell(
+                f"stopped early: no better epoch for {waited}{unit}{thawed}, the best was {done.best_epoch}"
+            )
         guard = loop.setup.guard
         sound = guard is None or guard.is_sound(done.watch)
         if loop.progress.epoch < recipe.epochs and not done.stopped:

@@ -197,6 +197,33 @@ def test_what_heads_learn_from_is_computed_once_where_nothing_but_one_of_them_co
     assert any(wanted in line for line in listener.said)
 
 
+class FirstOfMany(torch.nn.Module):
+    """A network whose head is given the first of many tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = torch.nn.Linear(28, 8), torch.nn.Linear(8, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.body(x[:, 0])[:, 0])
+
+
+def test_what_is_kept_of_frozen_layers_takes_what_it_holds_and_not_what_it_is_a_part_of(
+    make_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[torch.Tensor] = []
+    joined = torch.cat
+    monkeypatch.setattr(torch, "cat", lambda parts, *more: (kept.extend(parts), joined(parts, *more))[1])
+    job = make_job(images=100, changes=PLAIN, freeze=True, arithmetic="fp32", threads=1)
+    spec = dataclasses.replace(job.model, build=lambda channels, classes: FirstOfMany())
+    job = dataclasses.replace(job, model=spec)
+    loop = make_ready(job, prepare(job), Watcher()).loop
+    loop.epoch(lambda: None)
+    features = [part for part in kept if part.shape[1:] == (8,)]
+    assert features
+    assert all(part.untyped_storage().nbytes() == part.numel() * 4 for part in features)
+
+
 def test_every_head_is_at_the_end_whatever_is_registered_behind_it() -> None:
     found = depths(Distilled())
     assert [name for name, depth in found.items() if depth == 0] == [
@@ -240,6 +267,16 @@ def test_a_body_is_frozen_and_then_learns(start: Outcome, make_job: Any, listene
     assert torch.equal(two["conv1.weight"], given["conv1.weight"])
     assert not torch.equal(three["conv1.weight"], given["conv1.weight"])
     assert "all layers learn from here on: 61,706 parameters" in listener.said
+
+
+def test_patience_does_not_count_epochs_that_leave_an_average_over_cycles_as_it_was(
+    make_job: Any, listener: Any
+) -> None:
+    fields = {**PLAIN, "epochs": 8, "schedule": "cosine", "cycles": 2, "average_from": 0.4, "lr": 1e-30}
+    # nothing is ever better than the first epoch, and the second cycle's end is the second average
+    job = make_job("lenet-relu", images=60, changes={**fields, "patience_epochs": 4}, threads=1)
+    assert len(train(job, listener).records) == 8
+    assert any(line.startswith("stopped early: no better epoch for 4 that") for line in listener.said)
 
 
 def test_patience_counts_from_where_the_body_begins_to_learn(make_job: Any, listener: Any) -> None:

@@ -14,7 +14,13 @@ torch = pytest.importorskip("torch")
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.models import Recipe  # noqa: E402
 from toolkit.training.compute.norms import renew_running_figures  # noqa: E402
-from toolkit.training.optimisation import Average, Optimizer, average_share, rate_at  # noqa: E402
+from toolkit.training.optimisation import (  # noqa: E402
+    Average,
+    Optimizer,
+    average_share,
+    judged_anew,
+    rate_at,
+)
 from toolkit.training.starting import initialise, narrow_layers, open_start  # noqa: E402
 
 EPOCHS, STEPS = 12, 7
@@ -207,6 +213,15 @@ def test_an_equal_average_holds_the_last_epochs_or_cycles_alike(cycles: int, unf
     assert average == pytest.approx(STEPS * sum(ends) / len(ends))
 
 
+def test_what_is_judged_changes_each_epoch_until_an_average_over_cycles_begins_and_then_with_them() -> None:
+    plain = Recipe(name="x", epochs=EPOCHS)
+    cyclic = replace(plain, schedule="cosine", cycles=4, average_from=0.5)
+    for recipe in (plain, replace(plain, average_from=0.5), replace(plain, ema_decay=0.9)):
+        assert all(judged_anew(recipe, epoch) for epoch in range(1, EPOCHS + 1))
+    # cycles end with epochs 3, 6, 9 and 12, and the first end that is averaged is that of 9
+    assert [epoch for epoch in range(1, EPOCHS + 1) if not judged_anew(cyclic, epoch)] == [10, 11]
+
+
 def test_cycles_run_the_schedule_again_and_only_the_first_one_warms_up() -> None:
     cyclic = Recipe(name="x", epochs=EPOCHS, lr=0.4, schedule="cosine", cycles=5, warmup_epochs=1)
     short, long = (rates(replace(cyclic, epochs=epochs, cycles=1, warmup_epochs=0)) for epochs in (2, 3))
@@ -221,6 +236,18 @@ def test_running_figures_made_anew_are_those_of_the_weights_own_answers() -> Non
     torch.testing.assert_close(module[0].running_mean, pictures.mean((0, 2, 3)))
     torch.testing.assert_close(module[0].running_var, pictures.transpose(0, 1).flatten(1).var(1))
     assert (module[0].momentum, module.training, module[0].training) == (0.1, False, False)
+
+
+def test_running_figures_of_single_pictures_are_made_anew_in_pairs_and_kept_where_there_is_none() -> None:
+    pictures = torch.randn(7, 2, 3, 3) * 5 + 1
+    pairs, singles = (torch.nn.BatchNorm2d(2) for _ in range(2))
+    renew_running_figures(pairs, [(pictures[at : at + 2], torch.zeros(2)) for at in (0, 2, 4)], lambda: None)
+    renew_running_figures(singles, [(picture[None], torch.zeros(1)) for picture in pictures], lambda: None)
+    assert torch.equal(singles.running_mean, pairs.running_mean)
+    assert torch.equal(singles.running_var, pairs.running_var)
+    renew_running_figures(singles, [(pictures[:1], torch.zeros(1))], lambda: None)
+    assert torch.equal(singles.running_mean, pairs.running_mean)
+    assert not singles.training
 
 
 def test_narrow_layers_are_those_whose_relu_can_cost_a_class() -> None:

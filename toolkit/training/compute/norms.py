@@ -42,19 +42,31 @@ def renew_running_figures(
     usual = [layer.momentum for layer in layers]
     module.eval()
     for layer in layers:
-        layer.reset_running_stats()
         layer.momentum = None  # the plain mean over all batches
-        layer.train()
+    single: Tensor | None = None
+    fresh = False
     try:
         with torch.no_grad():
             for images, _ in batches:
-                if len(images) > 1:  # one picture may have no deviation
-                    module(images)
+                # one picture may have no deviation, so it goes with the next
+                joined = images if single is None else torch.cat([single, images])
+                single = joined if len(joined) == 1 else None
+                if single is None:
+                    if not fresh:  # figures that nothing takes the place of stay
+                        _reset(layers)
+                        fresh = True
+                    module(joined)
                 alive()
     finally:
         for layer, momentum in zip(layers, usual, strict=True):
             layer.momentum = momentum
         module.eval()
+
+
+def _reset(layers: Iterable[nn.modules.batchnorm._BatchNorm]) -> None:
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.train()
 
 
 class _Added(torch.autograd.Function):

@@ -107,7 +107,8 @@ def frozen_features(
                 if size > _MOST_BYTES:
                     tell(f"{again}: to keep their answers would take {bytes_text(size)}")
                     return None
-                found.append(seen[0])
+                # a view, as of a ViT's first token, would hold all that it is a part of
+                found.append(seen[0].clone())
                 labels.append(truth)
                 alive()
     finally:
