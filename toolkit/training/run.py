@@ -26,6 +26,7 @@ from toolkit.training.process.watchdog import Watchdog
 from toolkit.training.record import left_out
 from toolkit.training.record.facts import RunFacts, differences, identity, scheme_of
 from toolkit.training.record.folder import RunFolder
+from toolkit.training.record.names import refuse_other_content
 from toolkit.training.record.pictures import note_pictures
 
 
@@ -47,6 +48,7 @@ def _train(job: Job, watcher: Watcher, ranks: Ranks, started: float) -> Outcome:
     _tell_of_the_start(job, watcher)
     _insist_that_layers_thaw(job)
     find_device(job.device)
+    ranks.only_lead(lambda: refuse_other_content(job))
     with explained(job, begun=False):
         prepared = ranks.together(lambda: prepare(job, watcher))
         for text in (describe(prepared), pretrained_input(job, prepared), left_out()):
