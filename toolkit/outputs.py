@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from toolkit.errors import CnnkitError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -15,8 +17,29 @@ _NAMES = ("logits", "logit", "out", "output", "outputs", "scores", "pred", "pred
 
 
 def build_answering(build: Callable[[int, int], nn.Module], channels: int, classes: int) -> nn.Module:
-    """Build a network of which nobody knows what it returns: see `answer_first`."""
-    return answer_first(build(channels, classes), classes)
+    """Build a network of which nobody knows what it returns: see `answer_first`.
+
+    Raises CnnkitError for layers whose weights have no shape before the first batch comes.
+    """
+    module = build(channels, classes)
+    _insist_on_shapes(module)
+    return answer_first(module, classes)
+
+
+def _insist_on_shapes(module: nn.Module) -> None:
+    from torch.nn.parameter import is_lazy
+
+    lazy = [
+        f"{path} ({type(part).__name__})"
+        for path, part in module.named_modules()
+        if any(map(is_lazy, (*part.parameters(recurse=False), *part.buffers(recurse=False))))
+    ]
+    if lazy:
+        raise CnnkitError(
+            "layers without a shape before the first batch comes, which can be neither counted nor saved: "
+            f"{', '.join(lazy[:3])}{' …' if len(lazy) > 3 else ''}; say what comes in, as "
+            "nn.Conv2d(channels, 16, 3) for nn.LazyConv2d(16, 3)"
+        )
 
 
 def answer_first(module: nn.Module, classes: int) -> nn.Module:

@@ -87,15 +87,17 @@ def input_of(known: Preprocessing) -> KnownInput:
     )
 
 
-def load_pretrained(model: str, module: nn.Module, source: str, classes: Sequence[str] = ()) -> str:
+def load_pretrained(
+    model: str, module: nn.Module, source: str, classes: Sequence[str] = (), *, freeze: bool = False
+) -> str:
     """Give a network's layers weights that were trained elsewhere; say what fits.
 
     `source` is `imagenet`, torchvision's weights for the resnets, or a file of weights. The head is left at
     its start, unless the passport beside the file names the same `classes`, or they are those that weights
     from this machine's cache were published with. A first convolution for one channel gets the sum over
-    colours, which answers a grey picture alike. Layers of another shape keep their start and are named.
-    Raises NotFoundError where ImageNet's weights are neither cached nor reachable, CnnkitError where nothing
-    fits.
+    colours, which answers a grey picture alike. Layers of another shape keep their start and are named;
+    where the body is to `freeze`, it is said that those of it will not learn. Raises NotFoundError where
+    ImageNet's weights are neither cached nor reachable, CnnkitError where nothing fits.
     """
     said: list[str] = []
     path = pretrained_file(model, source)
@@ -125,6 +127,12 @@ def load_pretrained(model: str, module: nn.Module, source: str, classes: Sequenc
     left = [key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked")]
     rest = f"left at their start: {few(left)}" if left else "the head too, since the classes are the same"
     said.append(f"{len(fitting)} of {len(wanted)} tensors from {path}; {rest}")
+    random = [key for key in left if key not in inside]
+    if freeze and random:
+        said.append(
+            f"note: --freeze keeps {few(random)} at random figures, which those weights have no others for: "
+            "they learn without --freeze, or from --unfreeze-at N on"
+        )
     return "; ".join(said)
 
 

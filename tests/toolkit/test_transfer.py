@@ -78,6 +78,13 @@ def test_a_network_that_was_fed_with_blue_first_answers_alike_to_red_first(tmp_p
 def test_a_stem_of_another_shape_keeps_its_start_and_that_is_said(weights: Path) -> None:
     said = load_pretrained("resnet18-cifar", resnet(name="resnet18-cifar"), str(weights))
     assert "left at their start: conv1.weight, fc.weight, fc.bias" in said
+    assert "--freeze" not in said
+
+
+def test_freezing_what_the_weights_have_not_is_said(weights: Path) -> None:
+    said = load_pretrained("resnet18-cifar", resnet(name="resnet18-cifar"), str(weights), freeze=True)
+    assert "note: --freeze keeps conv1.weight at random figures, which those weights have no" in said
+    assert "--freeze" not in load_pretrained("resnet18", resnet(), str(weights), freeze=True)
 
 
 def test_a_weight_of_another_rank_keeps_its_start(weights: Path) -> None:

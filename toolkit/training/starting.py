@@ -26,7 +26,7 @@ def fresh_network(job: Job, prepared: PreparedData, *, attempt: int = 0, tell: T
         open_start(module)
     if job.pretrained:
         classes = prepared.dataset.classes
-        tell(load_pretrained(job.model.name, module, job.pretrained, classes))
+        tell(load_pretrained(job.model.name, module, job.pretrained, classes, freeze=job.freeze))
     return module
 
 

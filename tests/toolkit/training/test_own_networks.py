@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from cnnkit import front_door
 from toolkit.artifacts import open_artifact
 from toolkit.checkpoints import load_module, load_state
+from toolkit.errors import CnnkitError
 from toolkit.outputs import logits_of
 from toolkit.training.jobs import make_job
 from toolkit.training.run import train
@@ -78,3 +81,29 @@ def test_a_network_of_ones_own_is_trained_and_opened_again(tmp_path: Path, name:
     answered = load_module(open_artifact(path), model_file=own)(torch.zeros(2, 1, 28, 28))
     assert isinstance(answered, tuple) == (name in ("dictionary", "pair"))
     assert tuple(logits_of(answered).shape) == (2, 10)
+
+
+LAZY = """
+from toolkit.models import ModelSpec, Recipe
+
+
+def build(channels, classes):
+    from torch import nn
+
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(classes))
+
+
+recipes = {"default": Recipe(name="default", epochs=1)}
+MODELS = [ModelSpec(name="lazy", family="own", input_shape=(1, 28, 28), build=build, recipes=recipes)]
+"""
+
+
+def test_layers_that_wait_for_a_batch_to_have_a_shape_are_refused_in_words(tmp_path: Path) -> None:
+    own = tmp_path / "lazy.py"
+    own.write_text(LAZY)
+    job = make_job("lazy", dataset="fashion-mnist-sample", root=tmp_path, model_file=own, images=64)
+    with pytest.raises(CnnkitError, match=r"shape .* 0 \(LazyConv2d\), 3 \(LazyLinear\); say what comes in"):
+        train(job)
+    result = CliRunner().invoke(front_door.main, ["show", "lazy", "--model-file", str(own)])
+    assert result.exit_code == 1
+    assert "say what comes in, as nn.Conv2d(channels, 16, 3)" in result.stderr

@@ -64,7 +64,7 @@ class InputTransform:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn (N, C, h, w) uint8 into (N, C, H, W) float32 input."""
-        values = self._resized(images.to(self.device, non_blocking=True))
+        values = self._resized(images)
         if self.channels_last:
             values = values.contiguous(memory_format=torch.channels_last)
         scale = self.preprocessing.scale
@@ -82,15 +82,22 @@ class InputTransform:
     def _resized(self, images: Tensor) -> Tensor:
         size = self.preprocessing.size
         if tuple(images.shape[2:]) == size:
-            return images.to(torch.float32)
-        down, across = (_weights(*ends, self.device) for ends in zip(images.shape[2:], size, strict=True))
+            return images.to(self.device, non_blocking=True).to(torch.float32)
+        where = exact_device(self.device)
+        images = images.to(where, non_blocking=True)
+        down, across = (_weights(*ends, where) for ends in zip(images.shape[2:], size, strict=True))
         # Pillow's whole numbers: float64 holds every one of these sums exactly, in any order
         wide = (images.to(torch.float64) @ across.T).add_(FIXED_POINT / 2).div_(FIXED_POINT).floor_()
         tall = (down @ wide.clamp_(0, 255)).add_(FIXED_POINT / 2).div_(FIXED_POINT).floor_()
-        return tall.clamp_(0, 255).to(torch.float32)
+        return tall.clamp_(0, 255).to(torch.float32).to(self.device)
 
     def _column(self, figures: NDArray[np.float32]) -> Tensor:
         return _columns(tuple(map(float, figures)), self.device)
+
+
+def exact_device(device: torch.device) -> torch.device:
+    """Return where a device's pictures are resized: there, but for Apple's GPUs, which have no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 @cache

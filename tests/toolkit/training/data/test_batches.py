@@ -15,7 +15,13 @@ from toolkit.listings.rows import PictureRows  # noqa: E402
 from toolkit.models import Recipe  # noqa: E402
 from toolkit.preprocessing import Preprocessing  # noqa: E402
 from toolkit.splits import evenly  # noqa: E402
-from toolkit.training.data.batches import InputTransform, MemoryBatches, steps_in, tensors  # noqa: E402
+from toolkit.training.data.batches import (  # noqa: E402
+    InputTransform,
+    MemoryBatches,
+    exact_device,
+    steps_in,
+    tensors,
+)
 from toolkit.training.data.prepare import preprocessing_for  # noqa: E402
 from toolkit.training.data.workers import WorkerBatches  # noqa: E402
 
@@ -161,3 +167,8 @@ def test_one_channel_is_not_taken_for_channels_last() -> None:
     for array in (grey, odd):
         images, _ = tensors(Split(images=array, labels=np.zeros(3, dtype=np.int64)))
         assert images.stride() == (20, 20, 4, 1)
+
+
+def test_pictures_are_resized_where_there_is_float64() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda", 1)
+    assert [exact_device(device) for device in (cpu, cuda, torch.device("mps", 0))] == [cpu, cuda, cpu]
