@@ -180,6 +180,7 @@ def _draw_augmented(
     model: str, recipe: str, changes: tuple[str, ...], out: Path | None, *, as_json: bool, **options: Any
 ) -> None:
     """Write the sheet of what a network is shown in training; say where it lies."""
+    from toolkit.commands._training_screen import Screen
     from toolkit.inspection.augmented import augmented, sheet_path
     from toolkit.inspection.sheet import write_png
 
@@ -189,7 +190,8 @@ def _draw_augmented(
         if not equals:
             raise click.UsageError(f"--set takes FIELD=VALUE, not {change!r}")
         fields[word] = value
-    found = augmented(model, recipe=recipe, changes=fields, tell=printing.say, **options)
+    with Screen() as screen:
+        found = augmented(model, recipe=recipe, changes=fields, watcher=screen, **options)
     path = out or sheet_path(model)
     write_png(path, found.image())
     if as_json:

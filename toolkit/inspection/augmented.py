@@ -16,7 +16,7 @@ from toolkit.inspection.prediction import Prediction
 from toolkit.inspection.sheet import draw_sheet
 from toolkit.opening import require_torch
 from toolkit.preprocessing import Preprocessing
-from toolkit.telling import Tell, silent
+from toolkit.training import Watcher
 from toolkit.training.jobs import make_job
 from toolkit.training.recipes import settings
 
@@ -69,14 +69,14 @@ def augmented(
     recipe: str = "default",
     changes: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
-    tell: Tell = silent,
+    watcher: Watcher | None = None,
     **options: Any,
 ) -> AugmentedPictures:
     """Return the first pictures that a training of these options sees, exactly as it sees them.
 
     `changes` are recipe fields, and nothing else (CnnkitError); `options` those of a training (dataset,
-    columns, size, fold, pretrained). Raises what `train` raises before its first step, MissingExtraError
-    without PyTorch.
+    columns, size, fold, pretrained); the `watcher` is told of the data. Raises what `train` raises before its
+    first step, MissingExtraError without PyTorch.
     """
     require_torch()
     import torch
@@ -90,10 +90,11 @@ def augmented(
     for name in fields.keys() - settings().keys():
         raise unknown_name("recipe field", name, [setting.word for setting in settings().values()])
     job = make_job(model, recipe=recipe, root=root, **options, **fields)
-    prepared = prepare(job)
+    watcher = watcher or Watcher()
+    prepared = prepare(job, watcher)
     for text in (describe(prepared), pretrained_input(job, prepared)):
         if text:
-            tell(text)
+            watcher.say(text)
     transform = InputTransform(preprocessing=prepared.preprocessing, device=torch.device("cpu"))
     labels = torch.from_numpy(prepared.learned.labels)
     order = epoch_order(labels, job.recipe, job.seed, 0)[: job.recipe.batch]

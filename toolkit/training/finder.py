@@ -82,7 +82,7 @@ def find_rate(job: Job, watcher: Watcher | None = None) -> RateCurve:
     watcher = watcher or Watcher()
     path = _picture(job)
     with explained(job, begun=False):
-        prepared = prepare(job)
+        prepared = prepare(job, watcher)
         watcher.say(describe(prepared))
         from toolkit.training.readiness import make_ready
 

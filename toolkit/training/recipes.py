@@ -226,14 +226,6 @@ def check(recipe: Recipe) -> Recipe:
             f"--sampling balanced draws every class equally often, and --class-weights "
             f"{recipe.class_weights} would even them out once more: leave one of them out"
         )
-    if recipe.validation_fraction == 0:
-        if recipe.select == "best":
-            raise CnnkitError(
-                "the best epoch is chosen on held-out images and none are held out: "
-                "--validation-fraction 0.1, or --select last"
-            )
-        if recipe.patience_epochs is not None:
-            raise CnnkitError("early stopping needs held-out images: --validation-fraction 0.1")
     return recipe
 
 

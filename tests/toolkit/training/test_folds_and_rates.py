@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ torch = pytest.importorskip("torch")
 
 from toolkit.datasets import Dataset, Split, dataset_of  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError  # noqa: E402
+from toolkit.inspection.augmented import augmented  # noqa: E402
 from toolkit.listings import Entry  # noqa: E402
 from toolkit.listings.parts import Member  # noqa: E402
 from toolkit.splits import Fold  # noqa: E402
@@ -137,11 +139,43 @@ def test_a_curve_that_cannot_be_written_is_told_before_the_first_step(make_job: 
     assert not listener.said
 
 
-def test_a_metric_needs_pictures_that_are_held_out(make_job: Any) -> None:
-    nothing = {"validation_fraction": 0, "select": "last", "metric": "loss"}
-    with pytest.raises(CnnkitError, match=r"--metric loss chooses .*: --validation-fraction 0\.1, or leave"):
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"metric": "loss"}, r"--metric loss chooses .*: --validation-fraction 0\.1, or leave"),
+        ({"select": "best"}, r"chosen on held-out images and none .*: --validation-fraction 0\.1, or --s"),
+        ({"patience_epochs": 2}, r"early stopping needs held-out images and none .*, or leave --patience-ep"),
+    ],
+)
+def test_choosing_an_epoch_needs_pictures_that_are_held_out_by_whatever_way(
+    make_job: Any, asked: dict[str, Any], words: str
+) -> None:
+    nothing = {"validation_fraction": 0, "select": "last", **asked}
+    with pytest.raises(CnnkitError, match=words):
         prepare(make_job(changes=nothing))
     assert prepare(make_job(changes=nothing, fold="1/4")).held is not None
+
+
+def test_the_rate_finder_passes_on_what_is_told_of_the_data(
+    make_job: Any, listener: Any, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    draw = np.random.default_rng(0)
+    for part, count in (("train", 20), ("test", 4)):
+        for kind in ("cat", "dog"):
+            (data / part / kind).mkdir(parents=True)
+            for at in range(count):
+                pixels = draw.integers(0, 256, (28, 28), np.uint8)
+                Image.fromarray(pixels).save(data / part / kind / f"{at}.png")
+    shutil.copy(data / "train" / "cat" / "0.png", data / "test" / "cat" / "0.png")
+    reading: list[int] = []
+    listener.read = lambda done, total: reading.append(total)
+    find_rate(make_job(dataset=f"folder:{data}", changes={"batch": 8}, threads=1), listener)
+    assert any("copies of ones trained on: 1" in line for line in listener.said)
+    assert 48 in reading
+    listener.said.clear()
+    augmented("lenet-relu", dataset=f"folder:{data}", watcher=listener)
+    assert any("copies of ones trained on: 1" in line for line in listener.said)
 
 
 def test_thawing_only_goes_with_freezing(make_job: Any) -> None:

@@ -122,8 +122,6 @@ def test_a_field_is_set_from_text_or_a_value(field: str, given_text: Any, value:
         ({"momentum": 0.9}, "momentum belongs to sgd"),
         ({"optimizer": "sgd", "nesterov": True}, "nesterov needs sgd and a momentum"),
         ({"schedule": "one-cycle", "warmup_epochs": 1}, "one-cycle warms up by itself"),
-        ({"validation_fraction": 0}, "--select last"),
-        ({"validation_fraction": 0, "select": "last", "patience_epochs": 2}, "early stopping needs"),
     ],
 )
 def test_nonsense_is_refused_in_words(changes: dict[str, Any], words: str) -> None:

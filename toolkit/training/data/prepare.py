@@ -57,7 +57,7 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     _insist_that_augmentation_fits(job.recipe, data)
     pool = evenly(data.train, job.images) if job.images else data.train
     learned, chose = held_out(pool, data.validation, fold=job.fold, fraction=job.recipe.validation_fraction)
-    _insist_that_metric_is_heeded(job.recipe, chose)
+    _insist_that_epochs_can_be_chosen(job.recipe, chose)
     data = _unlearned(data, (learned, chose), watcher)
     preprocessing = preprocessing_for(job.recipe, learned, size, job.model.published)
     return PreparedData(
@@ -235,9 +235,21 @@ def _insist_that_augmentation_fits(recipe: Recipe, data: Dataset) -> None:
         raise CnnkitError(f"--cutout-pixels {recipe.cutout_pixels} is more than a picture: {pictures}")
 
 
-def _insist_that_metric_is_heeded(recipe: Recipe, held: Split | None) -> None:
-    """Raise CnnkitError for a metric that was asked for and has no pictures to be measured on."""
-    if held is None and "metric" in recipe.changed:
+def _insist_that_epochs_can_be_chosen(recipe: Recipe, held: Split | None) -> None:
+    """Raise CnnkitError for what was asked for and needs pictures that choose the epoch, where none do."""
+    if held is not None:
+        return
+    if recipe.select == "best":
+        raise CnnkitError(
+            "the best epoch is chosen on held-out images and none are held out: --validation-fraction 0.1, "
+            "or --select last"
+        )
+    if recipe.patience_epochs is not None:
+        raise CnnkitError(
+            "early stopping needs held-out images and none are held out: --validation-fraction 0.1, or leave "
+            "--patience-epochs out"
+        )
+    if "metric" in recipe.changed:
         raise CnnkitError(
             f"--metric {recipe.metric} chooses epochs and compares cells on held-out images, and none are "
             "held out: --validation-fraction 0.1, or leave it out"
