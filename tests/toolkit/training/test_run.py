@@ -460,21 +460,48 @@ import os, signal, subprocess, sys, time
 from toolkit.training.process.watchdog import Watchdog
 
 said = []
-with Watchdog(said.append, limit_s=1.0) as dog:
+with Watchdog(said.append, limit_s=1.0, give_up_s={give_up_s}) as dog:
+    time.sleep(0.3)  # while the alarm is set
     dog.step()
     # another process lets this one go on, as a shell's `fg` would
-    subprocess.Popen(["sh", "-c", f"sleep 2.5; kill -CONT {os.getpid()}"])
+    subprocess.Popen(["sh", "-c", f"sleep 2.5; kill -CONT {{os.getpid()}}"])
     os.kill(os.getpid(), signal.SIGSTOP)
-    time.sleep(0.4)
+    time.sleep(0.2)
 print(said)
 """
 
 
+# of the second's 2.5 s pause more than five limits are over, after which an alarm tells the stack
+@pytest.mark.parametrize(("give_up_s", "told"), [(None, ""), (0.4, "Timeout (0:00:02)!")])
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
-def test_a_run_that_was_paused_from_outside_does_not_count_as_hanging() -> None:
-    done = subprocess.run([sys.executable, "-c", _PAUSED], capture_output=True, text=True, check=True)
+def test_a_run_that_was_paused_from_outside_does_not_count_as_hanging(
+    give_up_s: float | None, told: str
+) -> None:
+    code = _PAUSED.format(give_up_s=give_up_s)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-    assert done.stderr == ""
+    assert done.stderr.startswith(told)
+    assert bool(done.stderr) == bool(told)
+
+
+_LOCKED = """
+import ctypes, time
+from toolkit.training.process.watchdog import Watchdog
+
+with Watchdog(print, give_up_s=0.4) as dog:
+    time.sleep(0.2)
+    dog.step()
+    ctypes.PyDLL(None).sleep(60)  # which keeps the interpreter
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
+def test_a_run_that_hangs_with_the_interpreter_locked_is_ended_with_its_stack_and_an_error() -> None:
+    done = subprocess.run([sys.executable, "-c", _LOCKED], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    stack, error = done.stderr.split("error: ")
+    assert 'File "<string>", line 8' in stack
+    assert error == "no step for 2 s, and Python itself stands still; given up\n"
 
 
 def test_a_run_that_moves_is_not_disturbed() -> None:
