@@ -21,6 +21,7 @@ from toolkit.artifacts import ANOTHER_CACHE, cache_root, write_bytes
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.figures import bytes_text
 from toolkit.locking import lock
+from toolkit.presence import within
 
 LIMIT = "CNNKIT_CACHE_GB"
 ABOUT = "about.json"  # in a thing that is a folder: what it is, in words
@@ -78,11 +79,11 @@ def note_use(path: Path) -> None:
 
 
 def kept_things() -> list[Kept]:
-    """Return what the cache holds, the largest first."""
+    """Return what the cache holds, the largest first. Raises CorruptError where it may not be read."""
     found = []
-    for path in _children(cache_root()):
+    for path in within(cache_root()):
         if path.is_dir():
-            found += [_kept(path.name, one) for one in _children(path)]
+            found += [_kept(path.name, one) for one in within(path)]
         elif path.suffix != _LOCKS:
             found.append(_kept(_FILES, path))
     return sorted(found, key=lambda one: (-one.size_bytes, one.path))
@@ -102,10 +103,6 @@ def _what(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return str(json.loads((path / ABOUT).read_text("utf-8"))["what"])
     return path.name
-
-
-def _children(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def limit_bytes() -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from tests.refusing import said_by_nobody
 from tests.stamping import stamp
 from toolkit.artifacts import artifact_path, find_artifacts, open_artifact, write_bytes
+from toolkit.caching import kept_things
 from toolkit.datasets import cifar10, fashion_mnist
 from toolkit.errors import CnnkitError
 from toolkit.inspection.folders import pictures_in
@@ -19,6 +21,12 @@ from toolkit.listings.patterns import files_meant
 from toolkit.opening import Selection, is_model_file, newest_name, open_model
 from toolkit.passports import Passport, TensorSpec
 from toolkit.presence import is_file, is_folder, is_there, within
+
+
+def kept_things_in(folder: Path) -> object:
+    os.environ["XDG_CACHE_HOME"] = str(folder)  # of a child process alone
+    return kept_things()
+
 
 CLOSED: dict[str, Callable[[Path], object]] = {
     "a name of artifacts": lambda root: find_artifacts(root, "lenet-maxpool"),
@@ -31,6 +39,7 @@ CLOSED: dict[str, Callable[[Path], object]] = {
     "a folder of pictures": pictures_in,
     "a folder of shards": lambda root: files_meant(root, ".tar"),
     "IDX files": lambda root: fashion_mnist.DATASET.load("fashion-mnist", root / "lenet-maxpool"),
+    "the cache": lambda root: kept_things_in(root / "lenet-maxpool"),
     "CIFAR-10": lambda root: cifar10.load(data_dir=root / "lenet-maxpool"),
 }
 
