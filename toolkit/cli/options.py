@@ -121,7 +121,8 @@ def _devices() -> list[str]:
 def _json(context: click.Context, parameter: click.Parameter, on: bool) -> bool:
     """Leave stdout to the object from here on, before any other option is looked at."""
     if on and not context.resilient_parsing:
-        context.with_resource(json_alone(context))
+        # the root ends whatever comes; a command's own context is never closed where its options are refused
+        context.find_root().with_resource(json_alone(context))
     return on
 
 

@@ -10,8 +10,8 @@ import click
 from toolkit.cli.parameters import Function
 from toolkit.cli.printing import say
 from toolkit.errors import CnnkitError
+from toolkit.named_files import refuse_unwritable, write_named
 from toolkit.presence import is_file
-from toolkit.reports import refuse_unwritable, write_named
 
 
 def _report(ending: str | None) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:

@@ -17,7 +17,7 @@ from toolkit.images import Pixels, picture_of
 from toolkit.lettering import complaint, font_for
 from toolkit.listings.looking import readable
 from toolkit.markup import Html
-from toolkit.reports import write_named
+from toolkit.named_files import write_named
 
 if TYPE_CHECKING:
     from toolkit.inspection.prediction import Prediction

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.listings import LeftOut, Listing, Part
-from toolkit.reports import write_named
+from toolkit.named_files import write_named
 
 _HEAD = "# left out of a training by --exclude: a name a line, why behind a tab; take out what is to stay"
 # what would end a name, or begin a comment

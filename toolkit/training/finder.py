@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from toolkit.artifacts import ANOTHER_ROOT, artifacts_root, check_name
 from toolkit.errors import CnnkitError
+from toolkit.named_files import refuse_unwritable
 from toolkit.opening import require_torch
-from toolkit.reports import refuse_unwritable
 from toolkit.schema import Magnitude
 from toolkit.tables import TextTable
 from toolkit.training import Job, Watcher

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import click
+import pytest
 from click.testing import CliRunner
 
 from cnnkit import front_door
@@ -78,6 +79,13 @@ def test_where_stdout_is_no_descriptor_it_is_left_to_the_json_too() -> None:
     before = sys.stdout
     result = CliRunner().invoke(command, ["--json"])
     assert (result.stdout, result.stderr) == ('{"json": true}\n', "aside\n")
+    assert sys.stdout is before
+
+
+def test_stdout_is_given_back_where_an_option_after_json_is_refused() -> None:
+    before = sys.stdout
+    with pytest.raises(click.UsageError):
+        front_door.main.main(["import", "x.pth", "--json", "--size", "96x"], standalone_mode=False)
     assert sys.stdout is before
 
 

@@ -225,6 +225,25 @@ def test_the_rule_looks_at_processor_network_and_batch(
         assert (compute.arithmetic, compute.layout) == (asked, "contiguous")
 
 
+@pytest.mark.parametrize(
+    ("name", "arithmetic"),
+    [
+        ("mobilenet_v2", "fp32"),
+        ("shufflenet_v2_x1_0", "fp32"),
+        ("convnext_tiny", "bf16"),
+        ("resnet18", "bf16"),
+    ],
+)
+def test_networks_of_depthwise_convolutions_stay_in_fp32_on_a_cpu(
+    make_job: Any, monkeypatch: pytest.MonkeyPatch, name: str, arithmetic: str
+) -> None:
+    models = pytest.importorskip("torchvision.models")
+    processor = Cpu(name="any", cores=2, instruction_sets=("AVX512-BF16",))
+    monkeypatch.setattr(rule, "cpu", lambda: processor)
+    module = getattr(models, name)(num_classes=10)
+    assert rule.by_rule(make_job(), module, (64, 3, 64, 64)).arithmetic == arithmetic
+
+
 def test_a_measured_choice_is_measured_once_and_then_kept(
     make_job: Any, listener: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,16 +3,22 @@
 The rule is a function of the device's features, the network and the batch. What it was made from (2 cores
 of an AMD EPYC with AVX512-BF16 and VNNI, November 2026; a training step against plain fp32): channels-last
 is 0.99 to 1.9 times as fast in every network with convolutions; bf16 is another 1.6 to 2.2 times in those
-from alexnet28 on, as fast as fp32 in a LeNet of batch 64, and slower below (0.85 times at batch 16).
+from alexnet28 on, as fast as fp32 in a LeNet of batch 64, and slower below (0.85 times at batch 16). Where
+much of what is computed comes from depthwise convolutions it is slower on a CPU whatever the batch
+(EfficientNet-Lite0 0.56, ShuffleNetV2 0.68, MobileNetV2 0.80 times as fast); ConvNeXt-Atto, in which they are
+few beside dense layers, gains (1.07), and so do convolutions in wider groups (1.3 to 1.4).
 `--precision measured` times the candidates instead (toolkit/training/compute/probe.py).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from toolkit.machine.cpu import cpu
-from toolkit.modules import walk
+from toolkit.modules import ModuleRow, walk
 from toolkit.training import Job
 from toolkit.training.compute.candidates import ComputeChoice, candidates
 from toolkit.training.compute.format import Compute
@@ -20,6 +26,8 @@ from toolkit.training.compute.probe import Trial, measure, short_batch
 
 # multiply-adds of a batch's forward pass from which a shorter format is worth its conversions
 _CPU_WORK, _GPU_WORK = 40e6, 4e9
+# share of depthwise convolutions in what convolutions and the like put out, from which a CPU has fp32
+_DEPTHWISE = 0.2
 
 
 def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor) -> ComputeChoice:
@@ -42,8 +50,25 @@ def choose(job: Job, module: nn.Module, inputs: Tensor, labels: Tensor) -> Compu
 
 def by_rule(job: Job, module: nn.Module, shape: tuple[int, ...]) -> Compute:
     """Return what the rule alone names, of what a job allows, for a network and batches of (N, C, H, W)."""
-    macs = sum(row.macs or 0 for row in walk(module, (1, *shape[1:])))
-    return _fitting(candidates(job, module), job, module, macs * shape[0])
+    rows = walk(module, (1, *shape[1:]))
+    work = shape[0] * sum(row.macs or 0 for row in rows)
+    if not job.device.startswith("cuda") and _depthwise(module, rows) >= _DEPTHWISE:
+        work = 0
+    return _fitting(candidates(job, module), job, module, work)
+
+
+def _depthwise(module: nn.Module, rows: Sequence[ModuleRow]) -> float:
+    """Return the share that depthwise convolutions have in what all layers with multiply-adds put out."""
+    deep = {name for name, layer in module.named_modules() if _is_depthwise(layer)}
+    sizes = {True: 0, False: 0}
+    for row in rows:
+        if row.macs:
+            sizes[row.name in deep] += math.prod(row.output_shape)
+    return sizes[True] / max(1, sum(sizes.values()))
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
 
 
 def _fitting(possible: list[Compute], job: Job, module: nn.Module, work: float) -> Compute:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.refusing import full_disk
 from toolkit.errors import CnnkitError
-from toolkit.reports import refuse_unwritable, write_named
+from toolkit.named_files import refuse_unwritable, write_named
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_device_stays_a_device(tmp_path: Path) -> None:
 
 def test_what_stdout_goes_to_is_written_on_from_where_it_stands(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from toolkit.reports import refuse_unwritable, write_named\n"
+        "from pathlib import Path; from toolkit.named_files import refuse_unwritable, write_named\n"
         "path = Path('/proc/self/fd/1')\n"
         "print('before'); refuse_unwritable(path); write_named(path, b'report\\n'); print('after')"
     )
