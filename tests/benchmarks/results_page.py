@@ -40,8 +40,8 @@ the whole run: there a GPU's, here one or two CPU cores', beside other work.
 
 Machine: {machine}. {torch}. {dates}.
 Written by `python -m tests.benchmarks.results page` from [results/runs.jsonl](results/runs.jsonl).
-What these figures teach, and what takes LeNet no further, is in [lessons](lessons.md); what class weights, fine-tuning
-and a search bring is in [training](training.md#finding-settings).
+What these figures teach, and what takes LeNet no further, is in [lessons](lessons.md); what class weights,
+fine-tuning and a search bring is in [training](training.md#finding-settings).
 """
 
 Line = dict[str, Any]
