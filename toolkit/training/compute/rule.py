@@ -52,9 +52,11 @@ def by_rule(job: Job, module: nn.Module, shape: tuple[int, ...]) -> Compute:
     """Return what the rule alone names, of what a job allows, for a network and batches of (N, C, H, W)."""
     rows = walk(module, (1, *shape[1:]))
     work = shape[0] * sum(row.macs or 0 for row in rows)
-    if not job.device.startswith("cuda") and _depthwise(module, rows) >= _DEPTHWISE:
-        work = 0
-    return _fitting(candidates(job, module), job, module, work)
+    if job.device.startswith("cuda"):
+        gains = work >= _GPU_WORK
+    else:
+        gains = cpu().fast_bf16 and work >= _CPU_WORK and _depthwise(module, rows) < _DEPTHWISE
+    return _fitting(candidates(job, module), job, module, gains=gains)
 
 
 def _depthwise(module: nn.Module, rows: Sequence[ModuleRow]) -> float:
@@ -71,14 +73,12 @@ def _is_depthwise(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
 
 
-def _fitting(possible: list[Compute], job: Job, module: nn.Module, work: float) -> Compute:
-    """Return the candidate that the rule names; `possible` begins with the plainest one."""
+def _fitting(possible: list[Compute], job: Job, module: nn.Module, *, gains: bool) -> Compute:
+    """Return the candidate that the rule names, bf16 where it `gains`; the plainest one stands first."""
     formats = {compute.arithmetic for compute in possible}
     on_gpu = job.device.startswith("cuda")
-    fast = on_gpu or cpu().fast_bf16
-    short = "bf16" in formats and fast and work >= (_GPU_WORK if on_gpu else _CPU_WORK)
-    arithmetic = "bf16" if short or "fp32" not in formats else "fp32"
-    if arithmetic not in formats:  # only fp16 is left where it was asked for
+    arithmetic = "bf16" if gains or "fp32" not in formats else "fp32"
+    if arithmetic not in formats:  # the one that was asked for, or the only one here
         arithmetic = possible[0].arithmetic
     layered = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
     # on a GPU channels-last gains with the tensor cores, which compute in the shorter formats
