@@ -45,7 +45,7 @@ class Planned:
         self._read: dict[Path, tuple[int, RunFacts]] = {}
 
     def insist_on_known(self, values: Mapping[str, str], cell: Path) -> None:
-        """Raise CnnkitError where a cell of an earlier session was trained on other pictures than others."""
+        """Raise CnnkitError where a cell that was trained before had other pictures than others."""
         other = self._other_pictures(values, cell, counts=True)
         if other is not None:
             raise CnnkitError(
