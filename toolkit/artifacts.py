@@ -46,8 +46,13 @@ class Artifact:
 
 
 def now() -> str:
-    """Return the time in UTC as passports write it."""
+    """Return the time in UTC as reports write it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def written_at(time: datetime) -> str:
+    """Return a time in UTC as passports write it: their texts order two files of one second."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def hash_file(path: Path) -> str:
@@ -238,7 +243,7 @@ def _damaged(path: Path, error: CorruptError) -> DamagedArtifact:
     with contextlib.suppress(CorruptError, FileNotFoundError):
         data = schema.read_json(sidecar(path))
         told = data if isinstance(data, dict) else {}
-    written = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    written = written_at(datetime.fromtimestamp(path.stat().st_mtime, UTC))
     texts = {key: value for key, value in told.items() if isinstance(value, str)}
     return DamagedArtifact(
         path=path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 UNKNOWN = "–"
 
@@ -39,6 +40,16 @@ def age_text(seconds: float) -> str:
             count = int(seconds // size)
             return f"{count} {unit}{'s' if count > 1 else ''} old"
     return "made just now"
+
+
+def when_text(written: str | None) -> str:
+    """Return a time of ISO 8601 as `2026-03-01 09:30:05 UTC`; other text as it is."""
+    if written is None:
+        return "not known"
+    try:
+        return f"{datetime.fromisoformat(written).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError):
+        return written
 
 
 def percent_text(value: float | None) -> str:

@@ -9,17 +9,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from toolkit.artifacts import (
     Artifact,
     cannot_write,
     hash_file,
-    now,
     sidecar,
     write_bytes,
     write_json,
     writing,
+    written_at,
 )
 from toolkit.errors import CnnkitError
 from toolkit.locking import held
@@ -127,7 +128,7 @@ def _described(path: Path, made: Passport, proof: bytes | None) -> Artifact:
         write_bytes(proof_path(path), proof)
     else:
         proof_path(path).unlink(missing_ok=True)
-    made = dataclasses.replace(made, created=made.created or now())
+    made = dataclasses.replace(made, created=made.created or written_at(datetime.now(UTC)))
     write_json(sidecar(path), made.to_json())
     return Artifact(path=path, passport=made)
 

@@ -13,7 +13,7 @@ from typing import Any
 from toolkit import zoo
 from toolkit.artifacts import CHECKPOINT, Artifact, size_bytes
 from toolkit.exporting import ExportOptions
-from toolkit.figures import shape_text
+from toolkit.figures import shape_text, when_text
 from toolkit.graphs import GRAPH
 from toolkit.listings import MOST_PIXELS
 from toolkit.passports import Passport, Target, TrainingOptions
@@ -35,7 +35,7 @@ def card_rows(artifact: Artifact) -> list[tuple[str, str]]:
         "data set": passport.dataset.name if passport.dataset else None,
         "parity": _parity(passport),
         "to make it again": commands(artifact),
-        "made": passport.created or "not known",
+        "made": when_text(passport.created),
         "SHA-256": passport.sha256,
     }
     return [(name, value) for name, value in rows.items() if value is not None]

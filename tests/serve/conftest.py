@@ -75,6 +75,7 @@ class Server:
     port: int
     log: str = ""
     said: str = ""
+    unread: bytes = b""
     grpc_port: int = 0
 
     def ask(
@@ -100,18 +101,22 @@ class Server:
     def read_line(self, pattern: str, seconds: float = READY_S) -> str:
         """Return the next line on the server's stderr that matches; fail with what came instead."""
         assert self.process.stderr is not None
-        lines: list[str] = []
+        before = len(self.said)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if select.select([self.process.stderr], [], [], 0.2)[0]:
-                line = self.process.stderr.readline()
-                lines.append(line)
-                self.said += line
-                if re.search(pattern, line):
-                    return line
-                if not line:
+            line, newline, rest = self.unread.partition(b"\n")
+            if newline:
+                self.unread, text = rest, f"{line.decode()}\n"
+                self.said += text
+                if re.search(pattern, text):
+                    return text
+            # the descriptor itself: lines in a buffer of Python's are none that select can see
+            elif select.select([self.process.stderr], [], [], 0.2)[0]:
+                got = os.read(self.process.stderr.fileno(), 65536)
+                if not got:
                     break
-        raise AssertionError(f"no {pattern!r} from the server: {''.join(lines)}")
+                self.unread += got
+        raise AssertionError(f"no {pattern!r} from the server: {self.said[before:]}{self.unread.decode()}")
 
 
 @contextlib.contextmanager
@@ -153,7 +158,7 @@ def serving(
             process.kill()
             process.wait()
         if process.stderr is not None:
-            server.log = process.stderr.read()
+            server.log = server.unread.decode() + process.stderr.read()
             process.stderr.close()
 
 

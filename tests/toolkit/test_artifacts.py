@@ -28,6 +28,7 @@ from toolkit.artifacts import (
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.passports import DatasetRef, Metrics, Parity, Passport, Target, TensorSpec
 from toolkit.preprocessing import Preprocessing
+from toolkit.publishing import publish
 from toolkit.recipes import Recipe
 
 
@@ -176,6 +177,14 @@ def test_artifacts_are_found_newest_first(tmp_path: Path) -> None:
         stamp(path, passport(created=created, precision="fp16"))
     own = [path.name for path, _ in find_artifacts(tmp_path) if path.is_relative_to(tmp_path)]
     assert own == ["b.fp16.onnx", "a.fp16.onnx"]
+
+
+def test_of_two_that_are_made_within_one_second_the_later_is_the_newer(tmp_path: Path) -> None:
+    for made in range(50):
+        path = artifact_path(tmp_path, "a", f".{made}.onnx")
+        publish(path, lambda part, made=made: (part.write_bytes(bytes([made])), passport())[1])  # type: ignore[misc]
+    own = [path.name for path, _ in find_artifacts(tmp_path) if path.is_relative_to(tmp_path)]
+    assert own == [f"a.{made}.onnx" for made in reversed(range(50))]
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "a/b", "*", "", "[a]", "a\0b"])

@@ -15,6 +15,7 @@ from toolkit.figures import (
     ms_text,
     percent_text,
     shape_text,
+    when_text,
 )
 
 
@@ -99,6 +100,19 @@ def test_changes_carry_their_sign() -> None:
 )  # fmt: skip
 def test_ages_are_told_in_their_largest_unit(seconds: float, text: str) -> None:
     assert age_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("2026-03-01T09:30:05.123456+00:00", "2026-03-01 09:30:05 UTC"),
+        ("2026-03-01T11:30:05+02:00", "2026-03-01 09:30:05 UTC"),
+        ("last spring", "last spring"),
+        (None, "not known"),
+    ],
+)
+def test_times_are_told_to_the_second(written: str | None, text: str) -> None:
+    assert when_text(written) == text
 
 
 def test_shapes_are_products_with_the_open_batch_as_n() -> None:

@@ -20,7 +20,7 @@ from toolkit.choices import ChoiceFile
 from toolkit.closing import Closable
 from toolkit.errors import CnnkitError
 from toolkit.exporting.advising import advising
-from toolkit.figures import shape_text
+from toolkit.figures import shape_text, when_text
 from toolkit.images import PictureSource
 from toolkit.inspection.evaluation import Evaluation, evaluate
 from toolkit.inspection.prediction import (
@@ -251,6 +251,6 @@ class Network(Closable):
             "input": f"{shape_text(known.input.shape)} {known.input.dtype}",
             "classes": ", ".join(known.classes),
             "data set": known.dataset.name if known.dataset else "not known",
-            "made": known.created or "not known",
+            "made": when_text(known.created),
         }
         return html_table((), rows.items(), self.artifact.name)

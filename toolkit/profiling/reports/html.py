@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
-from toolkit.figures import bytes_text, ms_text, percent_text
+from toolkit.figures import bytes_text, ms_text, percent_text, when_text
 from toolkit.markup import Html, escaped, heading_row, listed, number_cell
 from toolkit.profiling.comparing.differences import Comparison, Difference
 from toolkit.profiling.reports.comparison import HEAD, cells_of, summary
@@ -49,10 +49,6 @@ def html_report(profile: Profile, comparison: Comparison | None = None) -> str:
     )
 
 
-def _when(profile: Profile) -> str:
-    return profile.created.replace("T", " ").replace("+00:00", " UTC")
-
-
 def _header(profile: Profile) -> str:
     machine = profile.machine
     cores = f"{machine.usable_cores} cores" if machine.usable_cores else ""
@@ -62,7 +58,7 @@ def _header(profile: Profile) -> str:
         f"threads: {threads_text(profile.threads)}",
         f"device: {profile.device}",
         *(machine.gpus or ()),
-        _when(profile),
+        when_text(profile.created),
     ]
     shown = "".join(f"<li>{escaped(fact)}</li>" for fact in facts if fact)
     partial = "<p class='red'>Partial: the run was interrupted.</p>" if profile.partial else ""
@@ -237,7 +233,9 @@ def _memory(run: Run) -> str:
 
 
 def _comparison(found: Comparison) -> str:
-    sides = (f"{escaped(side.model)}, {escaped(_when(side))}" for side in (found.before, found.after))
+    sides = (
+        f"{escaped(side.model)}, {escaped(when_text(side.created))}" for side in (found.before, found.after)
+    )
     # without its script the page shows the whole calls and what changed
     changed = [entry for entry in found.differences if entry.end_to_end or entry.verdict != "no change"]
     rows = "".join(map(_difference, changed))
