@@ -26,6 +26,7 @@ class ModuleRow:
     names. `activation_bytes` is the new memory of all outputs: 0 for a view and for
     an operation in place. `read_bytes` and `written_bytes` are the tensors that it was given, parameters
     aside, and those that it wrote, in place or not: both 0 for a view, and for what computes nothing.
+    `depthwise` tells that a convolution is in it each of whose filters reads one channel of several.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModuleRow:
     read_bytes: int
     written_bytes: int
     uncounted: str | None = None
+    depthwise: bool = False
 
 
 def shadow(build: Callable[[int, int], nn.Module], channels: int, classes: int) -> nn.Module:

@@ -93,6 +93,7 @@ class Calls:
             parameters=sum(t.numel() for t in fresh if isinstance(t, nn.Parameter)),
             macs=work.macs,
             uncounted=work.uncounted,
+            depthwise=work.depthwise,
             weights_bytes=sum(t.nbytes for t in fresh),
             activation_bytes=self._new_bytes(outputs),
             read_bytes=sum(tensor.nbytes for tensor in read.values()) if work.wrote else 0,

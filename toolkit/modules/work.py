@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
 Formula = Callable[..., int]
+CONVOLUTIONS = (aten.convolution, aten._convolution)
 # libraries of operators that only look at values, sort or copy them
 HARMLESS = (
     "torchvision::nms",
@@ -48,11 +49,15 @@ SUMS = ("linalg_vector_norm", "linalg_cross")
 
 @dataclass(frozen=True, kw_only=True)
 class WorkDone:
-    """Multiply-adds, None with the reason where an operation's are not known; `wrote`: more than views."""
+    """Multiply-adds, None with the reason where an operation's are not known; `wrote`: more than views.
+
+    `depthwise` tells that a convolution was among it each of whose filters reads one channel of several.
+    """
 
     macs: int | None
     uncounted: str | None
     wrote: bool
+    depthwise: bool
 
 
 class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -62,7 +67,7 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._macs, self._wrote = 0, False
+        self._macs, self._wrote, self._depthwise = 0, False, False
         self._unknown: str | None = None
 
     @classmethod
@@ -73,8 +78,13 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def take(self) -> WorkDone:
         """Return what was done since the last call."""
         known = self._unknown is None
-        taken = WorkDone(macs=self._macs if known else None, uncounted=self._unknown, wrote=self._wrote)
-        self._macs, self._wrote, self._unknown = 0, False, None
+        taken = WorkDone(
+            macs=self._macs if known else None,
+            uncounted=self._unknown,
+            wrote=self._wrote,
+            depthwise=self._depthwise,
+        )
+        self._macs, self._wrote, self._depthwise, self._unknown = 0, False, False, None
         return taken
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -94,9 +104,15 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._macs += OWN[packet](*args, **kwargs)
         elif packet in flop_registry:
             self._macs += flop_registry[packet](*args, **kwargs, out_val=result) // 2
+            self._depthwise = self._depthwise or (packet in CONVOLUTIONS and _one_channel(*args[:2]))
         elif _multiplies(func):
             self._unknown = str(packet).partition(".")[2] or str(packet)
         return result
+
+
+def _one_channel(given: Any, weight: Any) -> bool:
+    """(N, C, H, W) and (D, C / groups, H, W): each filter reads one channel of several."""
+    return bool(weight.shape[1] == 1 and given.shape[1] > 1)
 
 
 def _multiplies(func: Any) -> bool:

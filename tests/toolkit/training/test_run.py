@@ -244,6 +244,44 @@ def test_networks_of_depthwise_convolutions_stay_in_fp32_on_a_cpu(
     assert rule.by_rule(make_job(), module, (64, 3, 64, 64)).arithmetic == arithmetic
 
 
+class PaddedByItself(torch.nn.Conv2d):
+    """A convolution with a layer of its own inside, as EfficientNet's authors write them."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__(channels, channels, 3, groups=groups)
+        self.padding_layer = torch.nn.ZeroPad2d(1)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(
+            self.padding_layer(given), self.weight, self.bias, groups=self.groups
+        )
+
+
+class Functional(torch.nn.Module):
+    """A convolution without a layer of torch's, which is called twice."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(channels, channels // groups, 3, 3))
+        self.groups = groups
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        for _ in range(2):
+            given = torch.nn.functional.conv2d(given, self.weight, padding=1, groups=self.groups)
+        return given
+
+
+@pytest.mark.parametrize("layer", [PaddedByItself, Functional])
+@pytest.mark.parametrize(("groups", "arithmetic"), [(32, "fp32"), (16, "bf16"), (1, "bf16")])
+def test_depthwise_convolutions_are_known_by_what_is_computed(
+    make_job: Any, monkeypatch: pytest.MonkeyPatch, layer: Any, groups: int, arithmetic: str
+) -> None:
+    processor = Cpu(name="any", cores=2, instruction_sets=("AVX512-BF16",))
+    monkeypatch.setattr(rule, "cpu", lambda: processor)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3, padding=1), layer(32, groups))
+    assert rule.by_rule(make_job(), module, (64, 3, 64, 64)).arithmetic == arithmetic
+
+
 def test_a_measured_choice_is_measured_once_and_then_kept(
     make_job: Any, listener: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

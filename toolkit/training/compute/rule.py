@@ -5,8 +5,9 @@ of an AMD EPYC with AVX512-BF16 and VNNI, November 2026; a training step against
 is 0.99 to 1.9 times as fast in every network with convolutions; bf16 is another 1.6 to 2.2 times in those
 from alexnet28 on, as fast as fp32 in a LeNet of batch 64, and slower below (0.85 times at batch 16). Where
 much of what is computed comes from depthwise convolutions it is slower on a CPU whatever the batch
-(EfficientNet-Lite0 0.56, ShuffleNetV2 0.68, MobileNetV2 0.80 times as fast); ConvNeXt-Atto, in which they are
-few beside dense layers, gains (1.07), and so do convolutions in wider groups (1.3 to 1.4).
+(EfficientNet-Lite0 0.56, on an Intel Xeon with AMX 0.63; ShuffleNetV2 0.68, MobileNetV2 0.80 times as
+fast); ConvNeXt-Atto, in which they are few beside dense layers, gains (1.07), and so do convolutions in wider
+groups (1.3 to 1.4).
 `--precision measured` times the candidates instead (toolkit/training/compute/probe.py).
 """
 
@@ -55,22 +56,17 @@ def by_rule(job: Job, module: nn.Module, shape: tuple[int, ...]) -> Compute:
     if job.device.startswith("cuda"):
         gains = work >= _GPU_WORK
     else:
-        gains = cpu().fast_bf16 and work >= _CPU_WORK and _depthwise(module, rows) < _DEPTHWISE
+        gains = cpu().fast_bf16 and work >= _CPU_WORK and _depthwise(rows) < _DEPTHWISE
     return _fitting(candidates(job, module), job, module, gains=gains)
 
 
-def _depthwise(module: nn.Module, rows: Sequence[ModuleRow]) -> float:
+def _depthwise(rows: Sequence[ModuleRow]) -> float:
     """Return the share that depthwise convolutions have in what all layers with multiply-adds put out."""
-    deep = {name for name, layer in module.named_modules() if _is_depthwise(layer)}
     sizes = {True: 0, False: 0}
     for row in rows:
         if row.macs:
-            sizes[row.name in deep] += math.prod(row.output_shape)
+            sizes[row.depthwise] += math.prod(row.output_shape)
     return sizes[True] / max(1, sum(sizes.values()))
-
-
-def _is_depthwise(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
 
 
 def _fitting(possible: list[Compute], job: Job, module: nn.Module, *, gains: bool) -> Compute:
