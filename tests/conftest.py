@@ -16,6 +16,9 @@ from toolkit.machine.cuda import device_count
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared"
 FASHION_MNIST = Path("/usr/share/datasets")
+# several tests at once share the cores, and threads that wait by spinning keep others from them: a rate
+# finder of two threads takes 40 s beside one busy core, and 7 s so
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # a busy machine draws and computes slowly: no test fails on a clock
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("patient")
