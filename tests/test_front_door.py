@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from cnnkit import front_door
 from toolkit.catalog import Shelf
 
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "gradio", "matplotlib")
+SPINNING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 WORDS = sorted(front_door.commands())
 
 # Prints which heavy packages are in sys.modules after `cnnkit ARGS` ended.
@@ -115,6 +117,27 @@ def test_an_unknown_command_names_the_nearest_match() -> None:
     result = CliRunner().invoke(front_door.main, ["tarin", "lenet"])
     assert result.exit_code == 2
     assert "Did you mean 'train'?" in result.output
+
+
+@pytest.mark.parametrize(
+    ("given", "turns"),
+    [({}, front_door.SPIN_TURNS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_waiting_threads_leave_the_cores_to_others_unless_told(
+    given: dict[str, str], turns: str | None
+) -> None:
+    said = "import os; from cnnkit import front_door; front_door.leave = lambda status: None; "
+    said += "front_door.main(); print(os.environ.get('GOMP_SPINCOUNT'))"
+    kept = {name: value for name, value in os.environ.items() if name not in SPINNING}
+    done = subprocess.run(
+        [sys.executable, "-c", said, "--version"],
+        env={**kept, **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == str(turns)
+    assert "GOMP_SPINCOUNT" not in os.environ  # a command called from Python leaves its process as it is
 
 
 def test_the_module_form_works_from_an_empty_directory(tmp_path: Path) -> None:
