@@ -25,8 +25,8 @@ SHELVES = tuple(
 # what a command's file may say of its place in `--help`; those that say nothing follow by their words
 ORDER = re.compile(r"^ORDER = (\d+)", re.M)
 # turns that a thread of GNU's OpenMP, which torch computes with on Linux, waits awake for its next work: a
-# millisecond or so. With its own 300,000 a LeNet's two threads hold cores while they wait for one that another
-# program has: 240 images/s beside it, 1,470 so; on free cores they are as fast as ever (0.99 times)
+# millisecond or so. With its own 300,000 a LeNet's two threads hold cores while they wait for one that
+# another program has: 240 images/s beside it, 1,470 so; on free cores as fast as ever (0.99 times)
 SPIN_TURNS = "20000"
 
 
