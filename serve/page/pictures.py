@@ -8,6 +8,7 @@ import numpy as np
 
 from serve.page.figures import FigureLie, lie_of
 from toolkit import zoo
+from toolkit.answering import check_classes
 from toolkit.artifacts import Artifact
 from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError
@@ -23,7 +24,7 @@ LOOKED_AT = 500
 
 @dataclass(frozen=True, kw_only=True)
 class SamplePictures:
-    """Pictures (C, H, W) uint8 that the network was not trained on, with their true labels.
+    """Pictures (C, H, W) uint8 that the network was not trained on, with their true labels in its words.
 
     The first of each class come first. `lie` is how their figures lie, None where that says nothing.
     """
@@ -41,7 +42,8 @@ class SamplePictures:
 def sample_pictures(artifact: Artifact) -> SamplePictures | str:
     """Return a few test pictures of each class, or a sentence that says why there are none.
 
-    They are of the data set that the artifact was trained on, else of the one that its model is meant for.
+    They are of the data set that the artifact was trained on, else of the one that its model is meant for
+    where it has those classes.
     """
     trained_on, spec = artifact.passport.dataset, zoo.known(artifact.passport.model)
     name = trained_on.name if trained_on else spec.dataset if spec else None
@@ -49,8 +51,9 @@ def sample_pictures(artifact: Artifact) -> SamplePictures | str:
         return "no test pictures: the passport does not say which data the network was trained on"
     try:
         # the whole set's pictures need a download, those of a sample ship
-        name = dataset_of(name).sample or name
-        data = unseen_pictures(artifact.passport, name, beside=artifact.path, fetch=False).dataset
+        source = dataset_of(name).sample or name
+        data = unseen_pictures(artifact.passport, source, beside=artifact.path, fetch=False).dataset
+        check_classes(artifact.passport, name, data.classes)
     except CnnkitError as error:
         return f"no test pictures: {error}"
     labels = data.test.labels
@@ -60,7 +63,8 @@ def sample_pictures(artifact: Artifact) -> SamplePictures | str:
     first = [data.test.images[i] for i in range(min(LOOKED_AT, len(data.test.images)))] if grey else []
     return SamplePictures(
         images=tuple(data.test.images[i] for i in chosen[:MOST]),
-        labels=tuple(data.classes[int(labels[i])] for i in chosen[:MOST]),
-        source=name,
+        # as the network names them, which may be by numbers: the page holds its answers against them
+        labels=tuple(artifact.passport.classes[int(labels[i])] for i in chosen[:MOST]),
+        source=source,
         lie=lie_of([pixels for pixels in first if len(pixels) == 1]),
     )
