@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.answering import preprocessing_of
+from toolkit.answering import answers, inputs_of_fitted, preprocessing_of
 from toolkit.artifacts import CHECKPOINT, Artifact
-from toolkit.backends import BACKENDS, EngineOptions, openers
+from toolkit.backends import EngineOptions, opener
 from toolkit.checking.pictures import Gallery
 from toolkit.checking.survey import Survey
 from toolkit.checkpoints import load_module
 from toolkit.errors import ImageError
 from toolkit.images import Floats, Pixels
+from toolkit.outputs import logits_of
 from toolkit.preprocessing import fit_batch, fit_pixels, normalise
 
-if TYPE_CHECKING:
-    from torch import nn
-
+# (N, C, H, W) uint8 pixels at the network's size → what it makes of them, (N, …)
+_Ask = Callable[[Pixels], NDArray[Any]]
 _AT_ONCE = 64
 _STEPS, _PENALTY = 60, 1e-3
 
@@ -47,26 +48,30 @@ def features_of(
     *,
     model_file: Path | None = None,
 ) -> PictureFeatures:
-    """Return what goes into a checkpoint's last layer; of other files their answers."""
-    is_checkpoint = artifact.passport.format == CHECKPOINT
-    ask = _before_the_end(artifact, model_file) if is_checkpoint else _answers(artifact)
+    """Return what goes into a checkpoint's last layer; of other files their answers.
+
+    The last layer is the linear one or convolution that ran last; a checkpoint that has none gives its
+    answers, too.
+    """
     preprocessing = preprocessing_of(artifact)
+    is_checkpoint = artifact.passport.format == CHECKPOINT
     made = [np.empty((0, 1))]
     refused: dict[int, str] = {}
-    for start in range(0, len(seen.rows), _AT_ONCE):
-        rows = seen.rows[start : start + _AT_ONCE]
-        fitted: list[Pixels] = []
-        if pictures.held is not None:
-            fitted = list(fit_batch(pictures.held[rows], preprocessing))
-        else:
-            for at, row in enumerate(rows, start):
-                try:
-                    fitted.append(fit_pixels(pictures.open(int(row), preprocessing.wide), preprocessing))
-                except ImageError as error:
-                    refused[at] = str(error)
-        if fitted:
-            made.append(ask(normalise(np.stack(fitted), preprocessing)).reshape(len(fitted), -1))
-        on_done(len(rows))
+    with _before_the_end(artifact, model_file) if is_checkpoint else _answers(artifact) as ask:
+        for start in range(0, len(seen.rows), _AT_ONCE):
+            rows = seen.rows[start : start + _AT_ONCE]
+            fitted: list[Pixels] = []
+            if pictures.held is not None:
+                fitted = list(fit_batch(pictures.held[rows], preprocessing))
+            else:
+                for at, row in enumerate(rows, start):
+                    try:
+                        fitted.append(fit_pixels(pictures.open(int(row), preprocessing.wide), preprocessing))
+                    except ImageError as error:
+                        refused[at] = str(error)
+            if fitted:
+                made.append(ask(np.stack(fitted)).reshape(len(fitted), -1))
+            on_done(len(rows))
     return PictureFeatures(
         rows=np.array([at for at in range(len(seen.rows)) if at not in refused], dtype=np.int64),
         values=np.concatenate(made[1:] or made).astype(np.float32),
@@ -74,30 +79,38 @@ def features_of(
     )
 
 
-def _before_the_end(artifact: Artifact, model_file: Path | None) -> Callable[[Floats], NDArray[Any]]:
+@contextmanager
+def _before_the_end(artifact: Artifact, model_file: Path | None) -> Iterator[_Ask]:
     import torch
     from torch import nn
 
     module = load_module(artifact, model_file=model_file)
-    last: list[nn.Module] = [one for one in module.modules() if isinstance(one, (nn.Linear, nn.Conv2d))]
+    preprocessing = preprocessing_of(artifact)
     met: list[torch.Tensor] = []
-    last[-1].register_forward_pre_hook(lambda _, given: met.append(given[0]))
 
-    def ask(batch: Floats) -> NDArray[Any]:
-        with torch.inference_mode():
-            module(torch.from_numpy(batch))
-        found = met.pop()
+    def meet(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        met[:] = [given[0] if given else named["input"]]
+
+    # a network declares its layers in any order, and some run in training alone: all are listened to
+    for one in module.modules():
+        if isinstance(one, (nn.Linear, nn.Conv2d)):
+            one.register_forward_pre_hook(meet, with_kwargs=True)
+
+    def ask(pixels: Pixels) -> NDArray[Any]:
         met.clear()
+        with torch.inference_mode():
+            answered = logits_of(module(torch.from_numpy(normalise(pixels, preprocessing))))
+        found = met.pop() if met else answered
         # of a convolution at the end, the mean over its places, as the network's own pooling has it
         return np.asarray((found.mean(dim=(2, 3)) if found.ndim == 4 else found).numpy())
 
-    return ask
+    yield ask
 
 
-def _answers(artifact: Artifact) -> Callable[[Floats], NDArray[Any]]:
-    backend = BACKENDS.load(openers(artifact.passport.format)[0].name)
-    engine = backend.open(artifact, EngineOptions())
-    return engine.logits
+@contextmanager
+def _answers(artifact: Artifact) -> Iterator[_Ask]:
+    with opener(artifact.passport.format).open(artifact, EngineOptions()) as engine:
+        yield lambda pixels: answers(engine, inputs_of_fitted(pixels, artifact.passport))
 
 
 def held_out_regression(

@@ -10,15 +10,24 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from tests.stamping import stamp
 from tests.toolkit.checking.conftest import fill
+from tests.toolkit.importing.conftest import ODD, Odd
 from toolkit import zoo
 from toolkit.checking.check import check
 from toolkit.checking.confident import judge, thresholds
+from toolkit.checking.features import features_of
 from toolkit.checking.folds import deal
 from toolkit.checking.learning import epochs_for
+from toolkit.checking.pictures import gallery
+from toolkit.checking.survey import survey
 from toolkit.checkpoints import write_untrained
 from toolkit.commands.check import COMMAND
+from toolkit.listings import PLAIN
 from toolkit.listings.excluding import read_exclusions
+from toolkit.passports import Layout, Passport, TensorSpec
+from toolkit.preprocessing import Preprocessing
+from toolkit.telling import unwatched
 
 
 def test_a_label_is_doubted_where_another_class_is_likely_by_its_own_standard() -> None:
@@ -118,3 +127,76 @@ def test_a_class_of_one_picture_leaves_labels_unjudged_in_words(tmp_path: Path) 
     found = check(f"folder:{tmp_path}")
     assert found.labels_by is None
     assert any("labels were not judged" in note for note in found.notes)
+
+
+OWN_NETS = """
+import torch
+from torch import nn
+from toolkit.models import ModelSpec
+class Net(nn.Module):
+    def __init__(self, kind, channels, classes):
+        super().__init__()
+        self.kind = kind
+        self.table = nn.Parameter(torch.randn(channels * 64, classes))
+        if kind != "none":
+            self.head = nn.Linear(4, classes)
+            self.body = nn.Conv2d(channels, 4, 3)
+            self.aux = nn.Linear(4, classes)
+    def forward(self, x):
+        if self.kind == "none":
+            return torch.relu(nn.functional.adaptive_avg_pool2d(x, 8).flatten(1)) @ self.table
+        x = torch.relu(self.body(x)).mean(dim=(2, 3))
+        return self.head(x) + self.aux(x) if self.training else self.head(input=x)
+MODELS = [ModelSpec(name=f"own-{kind}", family="own", input_shape=(3, 32, 32), classes=2,
+                    build=lambda channels, classes, kind=kind: Net(kind, channels, classes))
+          for kind in ("head-first", "none")]
+"""
+
+
+@pytest.mark.parametrize(("name", "width"), [("own-head-first", 4), ("own-none", 2)])
+def test_labels_are_judged_by_what_goes_into_the_layer_that_runs_last(
+    name: str, width: int, tmp_path: Path
+) -> None:
+    code = tmp_path / "own.py"
+    code.write_text(OWN_NETS)
+    fill(tmp_path / "data", 6)
+    spec = zoo.model(name, model_file=code)
+    made = write_untrained(spec, tmp_path / "artifacts", seed=0, model_file=code)
+    pictures = gallery(f"folder:{tmp_path / 'data'}", None, PLAIN)
+    found = features_of(made, pictures, survey(pictures, unwatched), model_file=code)
+    assert found.values.shape == (12, width)
+
+
+@pytest.mark.parametrize(
+    ("odd", "takes", "dtype", "layout"),
+    [
+        (ODD["plain"], (None, 3, 8, 8), "float32", None),
+        (Odd(shape=(2, 3, 8, 8)), (2, 3, 8, 8), "float32", None),
+        (ODD["nhwc-uint8"], (None, 8, 8, 3), "uint8", "NHWC"),
+        (ODD["row"], (None, 192), "float32", "NCHW"),
+    ],
+    ids=["plain", "fixed batch", "uint8 NHWC", "row"],
+)
+def test_labels_are_judged_by_every_graph_that_answers_elsewhere(
+    odd: Odd, takes: tuple[int | None, ...], dtype: str, layout: Layout | None, tmp_path: Path
+) -> None:
+    fill(tmp_path / "data", 3)
+    path = tmp_path / "artifacts" / "odd" / "odd.onnx"
+    path.parent.mkdir(parents=True)
+    made = stamp(
+        odd.save(path),
+        Passport(
+            format="onnx",
+            model="odd",
+            precision="fp32",
+            trained=True,
+            input=TensorSpec(name="pixels" if odd.before else "x", shape=takes, dtype=dtype, layout=layout),
+            output=TensorSpec(name="scores", shape=(None, 4)),
+            classes=tuple("abcd"),
+            preprocessing=Preprocessing(size=(8, 8), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3),
+        ),
+    )
+    pictures = gallery(f"folder:{tmp_path / 'data'}", None, PLAIN)
+    found = features_of(made, pictures, survey(pictures, unwatched))
+    assert found.values.shape == (6, 4)
+    assert np.ptp(found.values, axis=0).min() > 0
