@@ -303,6 +303,41 @@ def test_a_choice_that_cannot_be_kept_is_said_and_the_training_goes_on(
     assert "cannot be written, so the next run measures anew" in said
 
 
+@pytest.mark.parametrize("asked", ["auto", "measured"])
+def test_a_choice_for_large_pictures_leaves_batch_norm_something_to_compare(
+    make_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(rule, "cpu", lambda: Cpu(name="any", cores=2, instruction_sets=("AVX512-BF16",)))
+    body = (torch.nn.Conv2d(3, 32, 4, 4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    head = (torch.nn.Linear(32, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    inputs, labels = torch.rand(4, 3, 384, 384), torch.arange(4) % 2
+    job, module = make_job(arithmetic=asked), torch.nn.Sequential(*body, *head)
+    assert rule.by_rule(job, module, tuple(inputs.shape)).arithmetic == "bf16"  # so that it is tried
+    assert rule.choose(job, module, inputs, labels).why == {"auto": "by rule"}.get(asked, "measured now")
+
+
+def test_a_rule_asks_for_no_step_of_a_training(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rule, "cpu", lambda: Cpu(name="any", cores=2, instruction_sets=("AVX512-BF16",)))
+    modes: list[bool] = []
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 4, 2), torch.nn.Flatten(), torch.nn.Linear(30752, 2))
+    module.register_forward_pre_hook(lambda layer, given: modes.append(layer.training))
+    rule.choose(make_job(), module, torch.rand(64, 3, 64, 64), torch.arange(64) % 2)
+    assert len(modes) == 3  # the walk, and a gradient in each format
+    assert not any(modes)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_layers_that_work_out_their_weights_are_measured(
+    make_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    layer = torch.nn.utils.weight_norm(torch.nn.Conv2d(1, 2, 3))
+    module = torch.nn.Sequential(layer, torch.nn.Flatten(), torch.nn.Linear(72, 2))
+    job = make_job(arithmetic="measured", layout="contiguous")
+    assert rule.choose(job, module, torch.rand(4, 1, 8, 8), torch.arange(4) % 2).why == "measured now"
+
+
 def test_only_steps_count_as_training_time(
     make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

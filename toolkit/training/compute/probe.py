@@ -25,6 +25,7 @@ from toolkit.caching import cache_folder, note_use, write_thing
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.machine.cpu import cpu
+from toolkit.modules import walk
 from toolkit.outputs import logits_of
 from toolkit.training import Job
 from toolkit.training.compute.candidates import ComputeChoice
@@ -55,8 +56,11 @@ def measure(
 
 
 def short_batch(inputs: Tensor) -> Tensor:
-    """Return as much of a batch as is tried on: a step should take well under a second."""
-    return inputs[: max(1, min(len(inputs), _PIXELS // inputs[0].numel()))]
+    """Return as much of a batch as is tried on: a step should take well under a second.
+
+    Two pictures at least, where there are two: batch norm compares the values of a channel.
+    """
+    return inputs[: max(2, _PIXELS // inputs[0].numel())]
 
 
 def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list[Compute]) -> ComputeChoice:
@@ -64,12 +68,16 @@ def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list
     inputs = short_batch(inputs)
     labels = labels[: len(inputs)]
     plain = candidates[0]
+    # weight_norm's weights can be copied once they were worked out without a record of how
+    walk(module, (1, *inputs.shape[1:]))
     reference = Trial(module, inputs, labels, plain)
     trials = [reference]
     for compute in candidates[1:]:
         trial = Trial(module, inputs, labels, compute)
         if trial.agrees(reference):
             trials.append(trial)
+    for trial in trials:
+        trial.begin_steps()
     started = time.perf_counter()
     for turn in range(_MOST_ROUNDS):
         # a machine's speed may change by half within a second, so only what one round holds is compared
@@ -90,7 +98,7 @@ def _measure(module: nn.Module, inputs: Tensor, labels: Tensor, candidates: list
 
 
 class Trial:
-    """A copy of the network under one candidate."""
+    """A copy of the network under one candidate: its gradient in eval mode, then the times of its steps."""
 
     def __init__(self, module: nn.Module, inputs: Tensor, labels: Tensor, compute: Compute) -> None:
         self.compute = compute
@@ -99,11 +107,14 @@ class Trial:
         self._inputs = inputs.to(compute.device).contiguous(memory_format=layout)
         self._labels = labels.to(compute.device)
         self.gains: list[float] = []
+        self.last_s = math.inf
         self.step()
         self.gradient = torch.cat(
             [p.grad.float().reshape(-1) for p in self._module.parameters() if p.grad is not None]
         )
-        # dropout would make gradients differ, so it is only on where time is taken
+
+    def begin_steps(self) -> None:
+        """Take a first step as a training does; dropout, which makes gradients differ, is on from here."""
         self._module.train()
         began = time.perf_counter()
         self.step()
