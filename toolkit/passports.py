@@ -143,7 +143,7 @@ class TrainingOptions:
 
     `dataset` is as typed, or the model's own; how a source of pictures was read stands with the data set.
     The hashes are of the weights that were started from and of the teacher's, `loss_weights` are the classes'
-    as the loss had them, whether computed or read from a file.
+    as the loss had them, whether computed or read from a file. `folds_carry` is Fold.split's `carries`.
     Folders and the run's name are not among them.
     """
 
@@ -168,6 +168,7 @@ class TrainingOptions:
     pretrained_sha256: str | None = None
     teacher_sha256: str | None = None
     loss_weights: tuple[float, ...] | None = None
+    folds_carry: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -260,7 +260,9 @@ def _held_out(data: Dataset, passport: Passport, images: int, seed: int, *, list
     if asked.fold is not None:
         data = folded_together(data)
     pool = evenly(data.train, asked.images) if asked.images else data.train
-    rest, held = held_out(pool, data.validation, fold=asked.fold, fraction=fraction)
+    rest, held = held_out(
+        pool, data.validation, fold=asked.fold, fraction=fraction, carries=asked.folds_carry
+    )
     then = held is not None and alone
     if held is None:
         rest, held = held_out(pool, None, fold=None, fraction=HALF if known.halved else SHARE)

@@ -295,6 +295,14 @@ def test_int8_is_judged_by_what_a_fold_of_few_pictures_held_out(tmp_path: Path) 
     assert np.array_equal(found.learned.images, learned.images)
     assert np.array_equal(found.held.images, chose.images)
     assert found.origin == "held out by training"
+    assert passport.options is not None
+    assert passport.options.folds_carry
+    then = dataclasses.replace(passport.options, fold="2/4", folds_carry=False)  # as older releases dealt
+    older = dataclasses.replace(passport, options=then)
+    pool = evenly(without_rows(data, tmp_path / "out.txt")[0].train, 60)
+    found = held_pictures(older, beside=made.path, data_dir=None, images=99, seed=0)
+    assert np.array_equal(found.held.images, Fold.parse("2/4").split(pool, carries=False)[1].images)
+    assert not np.array_equal(found.held.images, Fold.parse("2/4").split(pool)[1].images)
     (tmp_path / "out.txt").unlink()
     found = held_pictures(passport, beside=made.path, data_dir=None, images=99, seed=0)
     assert found.origin == "of the training set, which it may have been trained on"

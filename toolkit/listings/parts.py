@@ -1,12 +1,14 @@
 """Which part a picture belongs to: the one that its layout names, else by the hash of its content or group.
 
-Nothing here depends on a picture's place in a list, so that adding a picture moves no other.
+Nothing here depends on a picture's place in a list, so that adding a picture moves no other; a group that is
+added may, where there are so few that none is in the test part by its hash.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -79,11 +81,47 @@ def settled(entries: Sequence[Entry]) -> list[Entry]:
 def members(listing: Listing, on_hashed: Callable[[int], None] = lambda done: None) -> tuple[Member, ...]:
     """Return a listing's entries with hash and part, by label, then by hash: in any source the same order."""
     hashes = hash_entries(listing.entries, on_hashed)
+    return _placed(listing.entries, hashes)
+
+
+def named_members(listing: Listing) -> tuple[Member, ...] | None:
+    """Return a listing's members where names alone tell their parts, with no hashes; else None.
+
+    That is where each picture has a group: no file is read.
+    """
+    if any(entry.group is None for entry in listing.entries):
+        return None
+    return _placed(listing.entries, [""] * len(listing.entries))
+
+
+def _placed(entries: Sequence[Entry], hashes: Sequence[str]) -> tuple[Member, ...]:
     placed = [
         Member(entry=entry, sha256=digest, part=entry.part or _part(_key(entry, digest)))
-        for entry, digest in zip(listing.entries, hashes, strict=True)
+        for entry, digest in zip(entries, hashes, strict=True)
     ]
+    if all(one.part == "train" and one.entry.part is None for one in placed):
+        placed = _first_group_tested(placed)
     return tuple(sorted(placed, key=lambda one: (one.entry.label, one.sha256, one.entry.name)))
+
+
+def _first_group_tested(placed: list[Member]) -> list[Member]:
+    """Put the first group by its hash into the test part that leaves some of every class, where one does.
+
+    By their hashes none of a few groups may be in it.
+    """
+    sizes = Counter(one.entry.label for one in placed)
+    of_group: dict[str, Counter[int]] = {}
+    for one in placed:
+        if one.entry.group is not None:
+            of_group.setdefault(_key(one.entry, one.sha256), Counter())[one.entry.label] += 1
+    fit = [key for key, own in of_group.items() if all(sizes[label] > own[label] for label in own)]
+    first = min(fit, key=lambda key: _share("test", key), default=None)
+    return [
+        replace(one, part="test")
+        if one.entry.group is not None and _key(one.entry, one.sha256) == first
+        else one
+        for one in placed
+    ]
 
 
 def tested_of(held: Sequence[Member]) -> list[Member]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from toolkit.clusters import Cluster, Workplace
@@ -15,14 +15,15 @@ from toolkit.training.sweep_plan import SweepPlan
 from toolkit.transfer import pretrained_file
 
 
-def insist_on_what_cells_share(job: Job) -> None:
+def insist_on_what_cells_share(job: Job, axes: Mapping[str, Sequence[str]]) -> None:
     """Raise CnnkitError where the data, or the weights to start from, of every cell are not to be had.
 
-    `job` is any cell's: all read the same pictures alike, and start from the same weights.
+    `job` is any cell's: all read the same pictures alike, and start from the same weights. One fold that
+    would be empty spoils the table, too.
     """
     if job.pretrained is not None:
         pretrained_file(job.model.name, job.pretrained)
-    insist_on_data(job)
+    insist_on_data(job, () if "images" in axes else axes.get("fold", ()))
 
 
 def insist_on_a_cell(plan: SweepPlan) -> None:

@@ -150,6 +150,8 @@ def _pictures(
         yield ("pixels", *(values.get(axis, "") for axis in _PIXELS)), facts.fingerprint
         if facts.trained_on is not None:
             yield ("uses", *(values.get(axis, "") for axis in _USES)), facts.trained_on
+        elif facts.fold is not None:
+            yield ("folds",), f"carried on: {facts.folds_carry}"  # as releases deal them
         return
     for path in sorted(cell.glob(f"*/*{CHECKPOINT_SUFFIX}")):
         with contextlib.suppress(CnnkitError, FileNotFoundError):

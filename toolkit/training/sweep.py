@@ -110,7 +110,7 @@ def sweep(
         model, dataset=dataset, recipe=next(iter(found)), root=root, model_file=model_file, **shared
     )
     named = job.dataset_name
-    insist_on_what_cells_share(job)
+    insist_on_what_cells_share(job, chosen)
     insist_on_devices(chosen.get("device", ("cpu",)), cluster)
     threads = None if "threads" in chosen else usual_threads()
     looked = _search(search, over, next(iter(found.values())), chosen, seed=search_seed, ahead=search_ahead)

@@ -17,13 +17,15 @@ torch = pytest.importorskip("torch")
 from toolkit.datasets import Dataset, Split, dataset_of  # noqa: E402  (after the skip)
 from toolkit.errors import CnnkitError  # noqa: E402
 from toolkit.inspection.augmented import augmented  # noqa: E402
-from toolkit.listings import Entry  # noqa: E402
-from toolkit.listings.parts import Member  # noqa: E402
+from toolkit.listings import Entry, Listing  # noqa: E402
+from toolkit.listings.parts import Member, members  # noqa: E402
+from toolkit.listings.places import FileBytes  # noqa: E402
 from toolkit.splits import Fold  # noqa: E402
 from toolkit.training import Watcher  # noqa: E402
 from toolkit.training.data import prepare as preparing  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
 from toolkit.training.finder import find_rate, suggest  # noqa: E402
+from toolkit.training.foreseen import insist_on_what_cells_share  # noqa: E402
 
 
 def test_each_picture_is_in_one_fold_and_classes_are_even_over_them() -> None:
@@ -51,6 +53,111 @@ def test_a_group_is_never_torn_apart_by_folds(tmp_path: Path) -> None:
         learned, held = Fold(number=number, count=3).split(data)
         groups = [{member.entry.group for member in split.members or ()} for split in (learned, held)]
         assert not groups[0] & groups[1]
+
+
+def of_groups(*groups: tuple[str, int], each: int = 10) -> Split:
+    """Return pictures of groups, each of a letter for every class that it has pictures of."""
+    entries = [
+        Entry(
+            name=f"{kinds}{at}-{kind}-{of}",
+            place=FileBytes(Path("x")),
+            label=ord(kind) - ord("a"),
+            group=f"{kinds}{at}",
+        )
+        for kinds, count in groups
+        for at in range(count)
+        for kind in kinds
+        for of in range(each)
+    ]
+    members = tuple(Member(entry=one, sha256=one.name, part="train") for one in entries)
+    labels = np.array([one.label for one in entries], dtype=np.int64)
+    return Split(images=np.zeros((len(entries), 1, 1, 1), np.uint8), labels=labels, members=members)
+
+
+def held_by(data: Split, count: int) -> list[set[str]]:
+    folds = (Fold(number=number, count=count).split(data)[1] for number in range(1, count + 1))
+    return [{member.entry.name for member in held.members or ()} for held in folds]
+
+
+@pytest.mark.parametrize(
+    ("groups", "count", "sizes"),
+    [
+        ([("ab", 5)], 5, [20] * 5),
+        ([("ab", 10)], 5, [40] * 5),
+        ([("ab", 8)], 4, [40] * 4),
+        ([("a", 4), ("b", 4)], 5, [10, 10, 20, 20, 20]),  # 8 patients, each of one class
+        ([("a", 2), ("b", 30)], 5, [60, 60, 60, 70, 70]),
+    ],
+)
+def test_a_few_groups_are_dealt_evenly_and_leave_some_of_every_class_to_learn_from(
+    groups: list[tuple[str, int]], count: int, sizes: list[int]
+) -> None:
+    data = of_groups(*groups)
+    folds = held_by(data, count)
+    assert sorted(map(len, folds)) == sizes
+    assert set().union(*folds) == {member.entry.name for member in data.members or ()}
+    for number in range(1, count + 1):
+        learned, _ = Fold(number=number, count=count).split(data)
+        assert set(learned.labels) == {0, 1}
+    order = np.random.default_rng(1).permutation(len(data))
+    assert held_by(data.take(order), count) == folds  # whatever the order of files
+
+
+def test_a_group_that_is_all_of_its_class_is_in_no_fold_and_too_many_folds_say_how_many_there_are() -> None:
+    data = of_groups(("a", 1), ("b", 4))
+    assert [len(fold) for fold in held_by(data, 4)] == [10] * 4
+    with pytest.raises(CnnkitError, match=r"fold 5 of 5 would be empty: of 50 .* 4 can be .*: take 4 folds"):
+        held_by(data, 5)
+    with pytest.raises(CnnkitError, match=r"none can be held out.*: take no folds"):
+        held_by(of_groups(("a", 1), ("b", 1)), 2)
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes", "before"), [(20, [4] * 5, [10, 10, 0]), (60, [12] * 5, [20, 10, 10])]
+)
+def test_folds_of_few_pictures_of_many_classes_are_even(
+    images: int, sizes: list[int], before: list[int]
+) -> None:
+    labels = np.arange(images, dtype=np.int64) % 10
+    data = Split(images=np.zeros((images, 1, 1, 1), np.uint8), labels=labels)
+    assert [len(Fold(number=number, count=5).split(data)[1]) for number in range(1, 6)] == sizes
+    # as releases dealt in which each class began at the first fold
+    for number, size in enumerate(before, 1):
+        fold = Fold(number=number, count=5)
+        if size:
+            assert len(fold.split(data, carries=False)[1]) == size
+        else:
+            with pytest.raises(CnnkitError, match="fold 3 of 5 would be empty"):
+                fold.split(data, carries=False)
+
+
+def test_a_few_groups_have_a_test_part(tmp_path: Path) -> None:
+    entries = tuple(
+        Entry(name=f"{kind}/p{at}-{of}", place=FileBytes(tmp_path / "none"), label=label, group=f"p{at}")
+        for label, kind in enumerate(("cat", "dog"))
+        for at in range(8)
+        for of in range(4)
+    )
+    listing = Listing(word="folder:x", root=tmp_path, classes=("cat", "dog"), entries=entries)
+    found = {one.entry.group for one in members(listing) if one.part == "test"}
+    assert len(found) == 1  # none of p0 to p7 is in it by its hash alone
+    backwards = dataclasses.replace(listing, entries=entries[::-1])
+    assert {one.entry.group for one in members(backwards) if one.part == "test"} == found
+
+
+def test_a_sweep_says_before_its_first_cell_that_groups_are_too_few(make_job: Any, tmp_path: Path) -> None:
+    for kind in ("cat", "dog"):
+        (tmp_path / kind).mkdir()
+        for at in range(20):
+            (tmp_path / kind / f"p{at % 4}-{at}.png").write_bytes(b"\x89PNG\r\n never decoded")
+    job = make_job(dataset=f"folder:{tmp_path}", group=r"p(\d)")
+    folds = [f"{number}/5" for number in range(1, 6)]
+    with pytest.raises(CnnkitError, match=r"fold 4 of 5 would be empty: .* take 3 folds at the most"):
+        insist_on_what_cells_share(job, {"fold": folds})
+    insist_on_what_cells_share(job, {"fold": ["1/3", "2/3", "3/3"]})
+    alone = dataclasses.replace(job, group="(p)")
+    with pytest.raises(CnnkitError, match=r"40 training and 0 test images .* a --group that finds more"):
+        insist_on_what_cells_share(alone, {})
 
 
 def test_a_validation_part_that_the_source_names_is_folded_with_the_rest(

@@ -81,7 +81,8 @@ def test_every_cell_reads_pictures_as_the_sweep_was_told(tmp_path: Path) -> None
     }
     for kind in ("a", "b"):
         (tmp_path / "own" / kind).mkdir(parents=True)
-        Image.new("L", (8, 8)).save(tmp_path / "own" / kind / "clip1.png")
+        for name in ("clip1.png", "clip2.png"):  # one to learn from, one for the test
+            Image.new("L", (8, 8)).save(tmp_path / "own" / kind / name)
     with contextlib.suppress(CnnkitError):  # no cell ends in so short a time
         sweep(
             "lenet",

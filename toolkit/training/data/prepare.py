@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,14 +12,14 @@ from toolkit.datasets import Dataset, Split, dataset_of, splits_of, without_rows
 from toolkit.errors import CnnkitError
 from toolkit.flattening import Levels
 from toolkit.grounds import AGREEING, ground_from
-from toolkit.listings import MOST_PIXELS
+from toolkit.listings import MOST_PIXELS, Listing
 from toolkit.listings.excluding import read_exclusions
-from toolkit.listings.parts import Member
+from toolkit.listings.parts import Member, named_members
 from toolkit.listings.records import Record
 from toolkit.models import Published, Recipe
 from toolkit.modules import shadow
 from toolkit.preprocessing import Preprocessing, fit_batch
-from toolkit.splits import evenly, folded_together, held_out
+from toolkit.splits import Fold, evenly, folded_together, held_out
 from toolkit.training import Job, Watcher
 from toolkit.training.data.own import listed_members, load_own, record_uses
 from toolkit.training.data.statistics import pixel_figures
@@ -48,11 +49,7 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     known = known_input(job.pretrained) if job.pretrained else None
     size = job.size or (known.size if known and _takes_known_size(job) else (height, width))
     data, held, levels = _loaded(job, size, watcher)
-    if len(data.classes) < 2 or not len(data.train) or not len(data.test):
-        raise CnnkitError(
-            f"data set {data.name} has {len(data.train)} training and {len(data.test)} test images of "
-            f"{len(data.classes)} classes; training needs images of two classes or more in both"
-        )
+    _insist_on_both_parts(data.name, len(data.train), len(data.test), len(data.classes), job.group)
     data = _proportioned(data, size)
     _insist_that_augmentation_fits(job.recipe, data)
     pool = evenly(data.train, job.images) if job.images else data.train
@@ -70,10 +67,11 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     )
 
 
-def insist_on_data(job: Job) -> None:
+def insist_on_data(job: Job, folds: Sequence[str] = ()) -> None:
     """Raise what `prepare` would for a job's data, as far as that is told before a picture is read.
 
-    Options that this data lacks, a place or a list that is not there, a source without pictures.
+    Options that this data lacks, a place or a list that is not there, a source without pictures; a part, or
+    one of `folds` of all pictures, that would be empty, where each picture has a group.
     """
     spec = dataset_of(job.dataset_name)
     if spec.listing is None:
@@ -86,6 +84,33 @@ def insist_on_data(job: Job) -> None:
     if len(listing.classes) < 2 or not listing.entries:
         held = f"{len(listing.entries)} pictures of {len(listing.classes)} classes"
         raise CnnkitError(f"{listing.word} holds {held}; training needs images of two classes or more")
+    _insist_on_parts_of_groups(job, listing, folds)
+
+
+def _insist_on_parts_of_groups(job: Job, listing: Listing, folds: Sequence[str]) -> None:
+    """Raise what `prepare` would for empty parts and folds, where the names of groups alone tell them."""
+    members = named_members(listing)
+    if members is None:
+        return
+    pool = [one for one in members if one.part == "train" or (folds and one.part == "validation")]
+    tested = sum(one.part == "test" for one in members)
+    _insist_on_both_parts(listing.word, len(pool), tested, len(listing.classes), job.group)
+    labels = np.array([one.entry.label for one in pool], dtype=np.int64)
+    split = Split(images=np.empty((len(pool), 0, 0, 0), np.uint8), labels=labels, members=tuple(pool))
+    for fold in folds:
+        Fold.parse(fold).split(split)
+
+
+def _insist_on_both_parts(word: str, trained: int, tested: int, classes: int, group: str | None) -> None:
+    if classes >= 2 and trained and tested:
+        return
+    advice = "" if dataset_of(word).listing is None else ": add some, or name the parts (folders train, test)"
+    if group:
+        advice += f", or take a --group that finds more groups than {group!r} does"
+    raise CnnkitError(
+        f"data set {word} has {trained} training and {tested} test images of {classes} classes; training "
+        f"needs images of two classes or more in both{advice}"
+    )
 
 
 def _loaded(

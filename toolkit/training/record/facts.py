@@ -56,6 +56,7 @@ class RunFacts:
     pretrained_hash: str | None = None  # of a file and what its passport says of its input; else None
     levels: Levels | None = None
     grey: bool = False
+    folds_carry: bool = False  # as Fold.split deals; of one's own pictures `trained_on` says all
 
     threads: Positive | None = None
     ranks: Positive = 1
@@ -125,6 +126,7 @@ def identity(
         pretrained_hash=_pretrained_hash(job.pretrained),
         levels=levels,
         grey=job.grey,
+        folds_carry=job.fold is not None and record is None,
     )
 
 

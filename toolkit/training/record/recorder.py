@@ -221,6 +221,7 @@ def _options(job: Job, ranks: int) -> TrainingOptions:
         flip_test=job.flip_test,
         ranks=ranks,
         sync_batch_norm=job.sync_batch_norm,
+        folds_carry=job.fold is not None,
     )
 
 
