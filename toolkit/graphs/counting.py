@@ -80,9 +80,13 @@ def count_graph(path: Path, *, batch: int) -> SourceGraph:
     `renamed` then holds the graph that is to be run in its place.
     """
     model = load_graph(path)
-    if not model.graph.node:
-        raise CorruptError(f"{path} is no usable ONNX model: its graph has no nodes")
-    renamed = _name_nodes(model)
+    renamed = name_nodes(model, path)
+    found = count_model(model, batch=batch)
+    return replace(found, renamed=model.SerializeToString()) if renamed else found
+
+
+def count_model(model: Any, *, batch: int) -> SourceGraph:
+    """Count an onnx.ModelProto in memory whose nodes have names of their own."""
     light, notes = _inferred(model, batch)
     types = {one.name: _type(one) for one in (*light.input, *light.value_info, *light.output)}
     # inference writes shapes into bodies, too
@@ -106,7 +110,6 @@ def count_graph(path: Path, *, batch: int) -> SourceGraph:
         constants=frozenset(constants),
         tensor_bytes={name: size for name, t in types.items() if (size := _bytes(t)) is not None},
         precision=precision_of(model),
-        renamed=model.SerializeToString() if renamed else None,
         notes=notes,
     )
 
@@ -126,7 +129,13 @@ class _Constant:
     weighs: bool = True
 
 
-def _name_nodes(model: Any) -> bool:
+def name_nodes(model: Any, path: Path) -> bool:
+    """Give names in place to nodes without one of their own; tell whether any was given.
+
+    Raises CorruptError for a graph without nodes, with its file's path.
+    """
+    if not model.graph.node:
+        raise CorruptError(f"{path} is no usable ONNX model: its graph has no nodes")
     names = [node.name for node in model.graph.node]
     if all(names) and len(set(names)) == len(names):
         return False

@@ -50,7 +50,7 @@ def normalise(model: Any) -> Normalised:
     Raises CnnkitError for one whose nodes read what nothing makes, and for one that was quantised to
     anything but 8-bit integers.
     """
-    model = _without_functions(model)
+    model = without_functions(model)
     dropped = drop_sequences(model)
     notes = [state_opset(model), dropped]
     free_weights(model)
@@ -84,7 +84,7 @@ def normalise(model: Any) -> Normalised:
     )
 
 
-def _without_functions(model: Any) -> Any:
+def without_functions(model: Any) -> Any:
     """Return a graph with the nodes of its own functions in the place of their calls.
 
     A graph of which that cannot be done is left as it is: it still runs, and steps that look at nodes say

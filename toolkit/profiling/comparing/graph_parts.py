@@ -5,43 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
-from toolkit.graphs.counting import CONVERSIONS, SourceGraph, SourceNode, count_graph
-from toolkit.graphs.ordering import inner_graphs
+from toolkit.graphs.counting import CONVERSIONS, SourceGraph, SourceNode, count_model, name_nodes
+from toolkit.graphs.normalising import without_functions
 from toolkit.graphs.reading import load_graph
+from toolkit.graphs.weights import dense
+from toolkit.profiling.comparing.bodies import bodies_of
+from toolkit.profiling.comparing.nodes import cast_to, role_of, settings_of, stored_in, tensor_of
 from toolkit.profiling.comparing.parts import NetworkPart, ReadNetwork, WeightTensor
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-# what an operator's inputs are called where a layer of torch has a name for them
-ROLES = {
-    "Conv": ("", "weight", "bias"),
-    "ConvTranspose": ("", "weight", "bias"),
-    "Gemm": ("", "weight", "bias"),
-    "BatchNormalization": ("", "weight", "bias", "running_mean", "running_var"),
-}
 T = TypeVar("T")
-
-NUMBERS = {
-    **dict.fromkeys(("value_float", "value_floats"), np.float32),
-    **dict.fromkeys(("value_int", "value_ints"), np.int64),
-}
 
 
 def graph_network(path: Path) -> ReadNetwork:
     """Take an ONNX file apart, nodes of one module together. Raises CorruptError, NotFoundError."""
-    import onnx
-
-    graph = count_graph(path, batch=1)
-    model = onnx.load_from_string(graph.renamed) if graph.renamed else load_graph(path)
-    taken = _TakenGraph(graph, {node.name: node for node in model.graph.node}, _Constants(model))
+    model = _written_out(load_graph(path))
+    name_nodes(model, path)
+    graph = count_model(model, batch=1)
+    taken = _TakenGraph(graph, model, {node.name: node for node in model.graph.node}, _Constants(model))
     parts: dict[tuple[str, ...], NetworkPart] = {}
     conversions: dict[str, int] = {}
     for node in graph.nodes:
@@ -63,6 +52,14 @@ def graph_network(path: Path) -> ReadNetwork:
     )
 
 
+def _written_out(model: Any) -> Any:
+    """Return a graph with its own functions in the place of their calls, and sparse weights made dense."""
+    model = without_functions(model)
+    model.graph.initializer.extend(dense(sparse) for sparse in model.graph.sparse_initializer)
+    del model.graph.sparse_initializer[:]
+    return model
+
+
 def _told(value: Any) -> str:
     import onnx
 
@@ -76,29 +73,35 @@ def _told(value: Any) -> str:
 @dataclass(frozen=True)
 class _TakenGraph:
     graph: SourceGraph
+    model: Any
     protos: Mapping[str, NodeProto]
     constants: _Constants
 
     def part(self, node: SourceNode) -> NetworkPart:
         """Return one node of a module as a part."""
-        proto, known = self.protos.get(node.name), self.graph.constants
+        proto, known = self.protos[node.name], self.graph.constants
         weights: dict[str, WeightTensor] = {}
         converts: dict[str, WeightTensor] = {}
-        for place, name in enumerate(proto.input if proto is not None else ()):
-            role = _role(node.op, node.domain, place)
+        bodies = bodies_of(proto, self._functions)
+        settings = {**settings_of(proto), **bodies.settings}
+        read = [(name, role_of(node.op, node.domain, place)) for place, name in enumerate(proto.input)]
+        inside = [(name, f"constant inside, {place}") for place, name in enumerate(bodies.reads)]
+        for name, role in (*read, *inside):
             if name in known:
                 for own, tensor, converting in self.constants.behind(name, role):
                     (converts if converting else weights)[own] = tensor
+                settings |= self.constants.makers_of(name, role)
             else:
                 converts |= self._converted(name, role)[1]
-        for place, tensor in enumerate(_inside(proto) if proto is not None else ()):
+        weights |= {name.strip(): tensor for name, tensor in stored_in(proto)}
+        for place, tensor in enumerate(bodies.constants):
             weights[f"constant {place} inside"] = tensor
         return NetworkPart(
             modules=node.modules,
             type=node.type,
             ops=(f"{node.domain}.{node.op}" if node.domain else node.op,),
             output_shape=node.output_shape,
-            settings=_settings(proto) if proto is not None else {},
+            settings=settings,
             weights=weights,
             converts=converts,
             reads=tuple(name for name in node.inputs if name not in known),
@@ -117,13 +120,17 @@ class _TakenGraph:
             given = [one for one in proto.input if one and one not in self.graph.constants]
             for place, one in enumerate(proto.input):
                 if one in self.graph.constants:
-                    slot = f"{role} {_role(node.op, node.domain, place)}"
+                    slot = f"{role} {role_of(node.op, node.domain, place)}"
                     told = {own: tensor for own, tensor, _ in self.constants.behind(one, slot)}
                     found = _beside(found, told, node.op)
             if not given:
                 break
             name = given[0]
         return name, found
+
+    @cached_property
+    def _functions(self) -> dict[tuple[str, str], Any]:
+        return {(one.domain, one.name): one for one in self.model.functions}
 
     @cached_property
     def _makers(self) -> dict[str, SourceNode]:
@@ -142,84 +149,59 @@ class _Constants:
 
         What a node's first input is made of goes by the constant's own role.
         """
+        for place in self._places(name, role):
+            if place.name in self._tensors:
+                yield place.role, tensor_of(self._tensors[place.name]), place.converting
+            elif place.maker is not None:
+                for inner, value in stored_in(place.maker):
+                    yield f"{place.role}{inner}", value, place.converting
+
+    def makers_of(self, name: str, role: str) -> dict[str, str]:
+        """Return in words what computes a constant from what is stored, by role, the last of them first."""
+        found: dict[str, list[str]] = {}
+        for place in self._places(name, role):
+            step = _step(place.maker, place.name, self._tensors) if place.maker is not None else None
+            if step is not None:
+                found.setdefault(f"{place.role} made by", []).append(step)
+        return {told: ", ".join(steps) for told, steps in found.items()}
+
+    def _places(self, name: str, role: str) -> Iterator[_ConstantPlace]:
         waiting, seen = [(name, role, False)], {name}
         while waiting:
             name, role, converting = waiting.pop()
-            if name in self._tensors:
-                yield role, _tensor(self._tensors[name]), converting
-                continue
-            maker = self._makers.get(name)
+            maker = None if name in self._tensors else self._makers.get(name)
+            yield _ConstantPlace(name, role, converting, maker)
             if maker is None:
                 continue
-            for inner, value in _stored(maker):
-                yield f"{role}{inner}", value, converting
             for place, given in enumerate(maker.input):
                 if given and given not in seen:
                     seen.add(given)
-                    slot = f"{role} {_role(maker.op_type, maker.domain, place)}" if place else role
+                    slot = f"{role} {role_of(maker.op_type, maker.domain, place)}" if place else role
                     waiting.append((given, slot, converting or bool(place and maker.op_type in CONVERSIONS)))
 
 
-def _stored(node: Any) -> Iterator[tuple[str, WeightTensor]]:
-    """Yield the constants in a node's attributes, named as those are: of a Constant there is but one."""
-    import onnx
+@dataclass(frozen=True)
+class _ConstantPlace:
+    """One tensor that a constant is made of, and the node that makes it; None where it is stored."""
 
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield "" if node.op_type == "Constant" else f" {attribute.name}", _tensor(attribute.t)
-        elif node.op_type == "Constant" and attribute.name in NUMBERS:
-            values = np.asarray(onnx.helper.get_attribute_value(attribute), NUMBERS[attribute.name])
-            yield "", WeightTensor(shape=values.shape, dtype=str(values.dtype), values=values)
+    name: str
+    role: str
+    converting: bool
+    maker: Any
 
 
-def _inside(node: Any) -> Iterator[WeightTensor]:
-    """Yield the constants of a node's bodies, and of bodies inside those."""
-    for graph in inner_graphs(node):
-        yield from map(_tensor, graph.initializer)
-        for inner in graph.node:
-            yield from (value for _, value in _stored(inner))
-            yield from _inside(inner)
-
-
-def _tensor(stored: Any) -> WeightTensor:
-    from onnx import numpy_helper
-
-    values = numpy_helper.to_array(stored)
-    return WeightTensor(shape=values.shape, dtype=str(values.dtype), values=values)
-
-
-def _role(op: str, domain: str, place: int) -> str:
-    """Return what an input is to its node: as torch calls it, as its operator does, or by its place."""
-    import onnx
-
-    roles = ROLES.get(op, ())
-    if not roles and not domain and onnx.defs.has(op):
-        roles = tuple(given.name for given in onnx.defs.get_schema(op).inputs)
-    return (roles[place] if place < len(roles) else "") or f"input {place}"
-
-
-def _settings(proto: Any) -> dict[str, str]:
-    """Return a node's attributes as text, those that are left out with their defaults."""
-    import onnx
-
-    found: dict[str, str] = {}
-    if not proto.domain and onnx.defs.has(proto.op_type):
-        schema = onnx.defs.get_schema(proto.op_type)
-        found = {
-            name: _text(one.default_value)
-            for name, one in schema.attributes.items()
-            if one.default_value.name
-        }
-    return found | {a.name: _text(a) for a in proto.attribute if not (a.HasField("g") or a.HasField("t"))}
-
-
-def _text(attribute: Any) -> str:
-    import onnx
-
-    value = onnx.helper.get_attribute_value(attribute)
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return str(list(value)) if hasattr(value, "__len__") and not isinstance(value, str) else f"{value:g}"
+def _step(maker: Any, made: str, tensors: Mapping[str, Any]) -> str | None:
+    """Return in words what a node makes of constants; None for one that only hands on or holds a value."""
+    if maker.op_type == "Identity" or (maker.op_type == "Constant" and any(stored_in(maker))):
+        return None
+    if maker.op_type == "Cast":
+        return f"Cast to {cast_to(maker)}"
+    settings = settings_of(maker)
+    if maker.op_type in CONVERSIONS and prod(getattr(tensors.get(maker.input[1]), "dims", (2,))) == 1:
+        settings.pop("axis", None)  # of one scale for all there is none, whatever is written
+    told = [f"{name} {value}" for name, value in settings.items()]
+    told += [f"output {list(maker.output).index(made)}"] * (len(maker.output) > 1)
+    return f"{maker.op_type} ({', '.join(told)})" if told else str(maker.op_type)
 
 
 def _joined(first: NetworkPart, second: NetworkPart) -> NetworkPart:

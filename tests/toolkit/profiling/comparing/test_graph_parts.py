@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -89,3 +91,109 @@ def test_constants_behind_what_combines_them_and_within_bodies_are_compared(buil
     assert compared(1.0, 1.0) == []
     assert compared(1.0, 3.0) == [("fc", "weight B: float32 scalar", 2.0)]
     assert compared(2.0, 1.0) == [("if", "constant 1 inside: float32 scalar", 1.0)]
+
+
+def made(op: str, *more: str, **settings: Any) -> list[Any]:
+    """Return a dense layer whose weight is computed from constants."""
+    return [
+        helper.make_node(op, ["w", *more], ["ready"], **settings),
+        helper.make_node("Gemm", ["e", "ready"], ["y"], name="fc", transB=1),
+    ]
+
+
+MATRIX = {"w": np.arange(64, dtype=np.float32).reshape(8, 8), "g": np.float32(2)}
+STORED = helper.make_node("Gemm", ["e", "w"], ["y"], name="fc", transB=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        (made("Mul", "g"), made("Add", "g"), ("weight made by Mul", "weight made by Add")),
+        (
+            made("Transpose", perm=[0, 1]), made("Transpose", perm=[1, 0]),
+            ("weight made by Transpose (perm [0, 1])", "weight made by Transpose (perm [1, 0])"),
+        ),
+        (made("Transpose", perm=[1, 0]), [STORED], ("weight made by Transpose (perm [1, 0])", "")),
+        (made("Identity"), [STORED], None),
+    ],
+)  # fmt: skip
+def test_what_computes_a_weight_from_constants_is_compared(
+    build: Build, first: list[Any], second: list[Any], told: tuple[str, str] | None
+) -> None:
+    before, after = (
+        build(name, replaced(5, *nodes), weights=MATRIX)
+        for name, nodes in (("a.onnx", first), ("b.onnx", second))
+    )
+    found = compare_networks(before, after)
+    assert [(e.change, e.before, e.after) for e in found.changes] == ([("settings", *told)] if told else [])
+
+
+def test_what_a_body_computes_is_compared_and_not_what_it_is_called(build: Build) -> None:
+    def graph(name: str, *ops: str, reads: str = "p", prefix: str = "t", value: float = 1.0) -> Any:
+        taken, nodes = reads, []
+        for place, op in enumerate(ops):
+            nodes.append(helper.make_node(op, [taken], [f"{prefix}{place}"]))
+            taken = f"{prefix}{place}"
+        nodes.append(helper.make_node("Mul", [taken, "gain"], [f"{prefix}_out"]))
+        out = helper.make_tensor_value_info(f"{prefix}_out", TensorProto.FLOAT, None)
+        body = helper.make_graph(nodes, prefix, [], [out])
+        other = helper.make_graph([helper.make_node("Identity", ["p"], ["o"])], "o", [], [
+            helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
+        ])  # fmt: skip
+        dense = helper.make_node("Gemm", ["e", "fc.weight"], ["p"], name="fc", transB=1)
+        branch = helper.make_node("If", ["on"], ["y"], name="if", then_branch=body, else_branch=other)
+        path = build(name, replaced(5, dense, branch), weights={"on": np.bool_(True)})
+        model = onnx.load(path)
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), "gain"))
+        onnx.save(model, path)
+        return path
+
+    first = graph("a.onnx", "Relu", "Exp")
+    assert compare_networks(first, graph("b.onnx", "Relu", "Exp", prefix="u")).equal
+    for ops in (("Neg", "Exp"), ("Exp", "Relu")):
+        (entry,) = compare_networks(first, graph("b.onnx", *ops)).changes
+        assert (entry.change, entry.module) == ("settings", "if")
+        assert (entry.before or "").startswith("then_branch Relu, Exp, Mul (")
+        assert (entry.after or "").startswith(f"then_branch {', '.join(ops)}, Mul (")
+    (entry,) = compare_networks(first, graph("b.onnx", "Relu", "Exp", value=3.0)).changes
+    assert (entry.change, entry.module, entry.difference) == ("weights", "if", 2.0)
+
+
+@pytest.mark.parametrize("opset", [17, 13])  # of another opset than the file's, it cannot be inlined
+def test_functions_of_a_file_are_compared_by_what_they_compute(tmp_path: Path, opset: int) -> None:
+    def graph(name: str, op: str, constant: float) -> Path:
+        body = [
+            helper.make_node("Constant", [], ["c"], value_float=constant),
+            helper.make_node(op, ["a", "c"], ["b"]),
+        ]
+        act = helper.make_function("own", "Act", ["a"], ["b"], body, [helper.make_opsetid("", opset)])
+        calls = [
+            helper.make_node("Act", [given], [made], domain="own", name=given)
+            for given, made in (("x", "z"), ("z", "y"))
+        ]
+        ends = [helper.make_tensor_value_info(end, TensorProto.FLOAT, ["N", 4]) for end in "xy"]
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+        drawn = helper.make_graph(calls, "g", ends[:1], ends[1:])
+        path = tmp_path / name
+        onnx.save(helper.make_model(drawn, functions=[act], opset_imports=opsets, ir_version=9), path)
+        return path
+
+    first = graph("a.onnx", "Mul", 2.0)
+    assert compare_networks(first, graph("b.onnx", "Mul", 2.0)).equal
+    found = compare_networks(first, graph("b.onnx", "Mul", 3.0))
+    assert [(e.change, e.difference) for e in found.changes] == [("weights", 1.0)] * 2
+    assert not compare_networks(first, graph("b.onnx", "Add", 2.0)).equal
+
+
+def test_sparse_weights_are_compared(build: Build) -> None:
+    def graph(name: str, value: float) -> Path:
+        path = build(name, replaced(5, STORED))
+        model = onnx.load(path)
+        values = numpy_helper.from_array(np.float32([value]), "w")
+        places = numpy_helper.from_array(np.int64([5]), "places")
+        model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [5, 8]))
+        onnx.save(model, path)
+        return path
+
+    (entry,) = compare_networks(graph("a.onnx", 1.0), graph("b.onnx", 9.0)).changes
+    assert (entry.before, entry.difference) == ("weight: float32 5×8", 8.0)
