@@ -182,6 +182,7 @@ def _chosen(
         batches=settings.batches or (one.batch,),
         threads=settings.threads or one.threads,
         chosen=chosen,
+        insists=False,  # what --against names may have another precision than what was chosen
     )
     return (str(found.artifact.path),), one.backend, (one.precision,), asked
 

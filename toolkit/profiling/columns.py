@@ -44,13 +44,15 @@ class ColumnSource:
 class ColumnsWanted:
     """What was asked for. `named` tells whether the backends were typed, or are all.
 
-    No `precisions` are fp32 of names, and what files have.
+    No `precisions` are fp32 of names, and what files have; without `insists` files have their own beside
+    some, too.
     """
 
     models: tuple[str, ...]
     backends: tuple[str, ...]
     named: bool = False
     precisions: tuple[Precision, ...] = ()
+    insists: bool = True
     root: Path = Path("artifacts")
     untrained: bool = False
     seed: int = 0
@@ -62,7 +64,7 @@ class ColumnsWanted:
             Selection(
                 root=self.root,
                 precision=precision,
-                insists=bool(self.precisions),
+                insists=self.insists and bool(self.precisions),
                 untrained=self.untrained,
                 seed=self.seed,
                 model_file=self.model_file,

@@ -60,6 +60,7 @@ def profile(
         backends=names,
         named=named,
         precisions=tuple(precisions or ()),
+        insists=asked.insists,
         root=artifacts_root(root),
         untrained=untrained,
         seed=asked.seed,

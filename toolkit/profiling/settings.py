@@ -17,6 +17,7 @@ class ProfileSettings:
     `batches` None is the one that a file fixes, else 1; `device` None each backend's own; `chosen` are
     backends' own settings by name. Each column is traced in as many `windows`;
     `turns` traces it in turn with the others, whatever that costs.
+    Without `insists` the precisions are those of a choice, and a file that has another one is taken as it is.
     `allocator`: `keep` has the C library keep freed memory, as training does, from now on in this process.
     Without `walks` modules are those that the graph names: importing torch takes longer than a short profile.
     """
@@ -29,6 +30,7 @@ class ProfileSettings:
     seed: int = 0
     model_file: Path | None = None
     turns: bool = False
+    insists: bool = True
     allocator: Allocator = "system"
     walks: bool = True
     windows: int = TRACE_WINDOWS

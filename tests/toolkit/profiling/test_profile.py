@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
 
 import cnnkit
 from cnnkit import front_door
+from tests.odd_graphs import halved
 from tests.toolkit.profiling.comparing.test_differences import ROWS, profile_of
 from tests.toolkit.profiling.reports.test_notebook import Read
 from toolkit.artifacts import open_artifact, shipped_root
@@ -121,7 +123,9 @@ def test_a_batch_without_memory_leaves_what_was_complete_before_it(tmp_path: Pat
         profiled(4)
 
 
-def test_a_choice_is_profiled_at_its_own_batch_unless_another_is_typed(tmp_path: Path) -> None:
+@pytest.fixture
+def choice_root(tmp_path: Path) -> Path:
+    """Return an artifacts folder in which the graph that ships is chosen, on ort, at batch 3."""
     graph = open_artifact(shipped_root() / "lenet-maxpool" / "lenet-maxpool.onnx")
     contender = Contender(backend="ort", artifact=graph.path.name, precision="fp32", threads=1, batch=3)
     choice = ChoiceFile(
@@ -135,11 +139,25 @@ def test_a_choice_is_profiled_at_its_own_batch_unless_another_is_typed(tmp_path:
     )
     (tmp_path / "lenet-maxpool").mkdir()
     write_choice(choice_path(tmp_path, "lenet-maxpool"), choice)
+    return tmp_path
+
+
+def test_a_choice_is_profiled_at_its_own_batch_unless_another_is_typed(choice_root: Path) -> None:
     words = ["profile", "lenet-maxpool", "--choice", "--json", "--duration", "0.05"]
     for more, batch in (([], 3), (["--batch", "2"], 2)):
-        done = CliRunner().invoke(front_door.main, [*words, *more, "--artifacts", str(tmp_path)])
+        done = CliRunner().invoke(front_door.main, [*words, *more, "--artifacts", str(choice_root)])
         assert done.exit_code == 0, done.output
         assert [run["batch"] for run in json.loads(done.stdout)["runs"]] == [batch]
+
+
+def test_a_choice_is_held_against_a_file_of_another_precision(choice_root: Path) -> None:
+    half = choice_root / "half.onnx"
+    onnx.save(halved(onnx.load(shipped_root() / "lenet-maxpool" / "lenet-maxpool.onnx")), half)
+    words = ["profile", "lenet-maxpool", "--choice", "--against", str(half), "--json", "--duration", "0.05"]
+    done = CliRunner().invoke(front_door.main, [*words, "--artifacts", str(choice_root)])
+    assert done.exit_code == 0, done.output
+    (run,) = json.loads(done.stdout)["runs"]
+    assert [one["precision"] for one in run["backends"].values()] == ["fp32", "fp16"]
 
 
 def test_a_column_whose_layers_nobody_times_has_its_latency_and_says_why() -> None:

@@ -66,7 +66,10 @@ def _unlike(first: _First, other: _First) -> Iterator[str]:
     floats = all(np.dtype(spec.dtype).kind == "f" for spec in (takes, wanted))
     if takes.dtype != wanted.dtype and not floats:  # floats of any width are given the same numbers
         yield f"it takes {takes.dtype}, not {wanted.dtype}"
-    if takes.shape[1:] != wanted.shape[1:] or (takes.layout == "NHWC") != (wanted.layout == "NHWC"):
+    # a file without a passport does not say its layout, and its shape has to do
+    layouts = {takes.layout, wanted.layout}
+    turned = None not in layouts and "NHWC" in layouts and len(layouts) > 1
+    if takes.shape[1:] != wanted.shape[1:] or turned:
         one, two = (f"{shape_text(spec.shape)} {spec.layout or ''}".strip() for spec in (takes, wanted))
         yield f"it takes {one}, not {two}"
     if other.passport.softmax != first.passport.softmax:

@@ -48,3 +48,17 @@ def test_halves_other_networks_and_foreign_files_are_what_they_were() -> None:
     assert held.add("ort:more", as_other(model="more"), ANSWER + 1) is None
     held.add("ort:foreign", as_other(model="theirs", sha256=""), ANSWER)
     assert held.found == {"ort:fp16": 0.0, "ort:foreign": 0.0}
+
+
+def test_a_file_that_does_not_say_its_layout_is_held_against_those_of_its_shape() -> None:
+    held = Agreements()
+    unsaid = dataclasses.replace(LAST, layout=None)
+    held.add("ort", as_other(input=LAST), ANSWER)
+    assert held.add("ort:source", as_other(model="source", sha256="", input=unsaid), ANSWER) is None
+    assert held.found == {"ort:source": 0.0}
+    wide = (None, 8, 8, 8)
+    one, two, three = (TensorSpec(name="x", shape=wide, layout=kind) for kind in ("NCHW", "NHWC", None))
+    held = Agreements()
+    held.add("ort", as_other(input=one), ANSWER)
+    assert "NHWC" in (held.add("ort:turned", as_other(input=two), ANSWER) or "")
+    assert held.add("ort:unsaid", as_other(input=three), ANSWER) is None
