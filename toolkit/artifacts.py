@@ -18,7 +18,7 @@ from typing import Any
 from toolkit import schema
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, reading
 from toolkit.passports import Format, Passport
-from toolkit.presence import is_there, within
+from toolkit.presence import files_within, is_file, is_there, within
 
 # what to do where a file cannot be written, by whose place it is
 ANOTHER_ROOT = "name another --artifacts folder"
@@ -61,7 +61,7 @@ def hash_file(path: Path) -> str:
     Raises CorruptError for one that cannot be read.
     """
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
+        files = [one for one in files_within(path) if is_file(one)]
         lines = (f"{file.relative_to(path).as_posix()}\0{hash_file(file)}\n" for file in files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     with reading(path), path.open("rb") as stream:

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.errors import reading
@@ -51,6 +53,28 @@ def files_within(folder: Path) -> list[Path]:
     """
     walked = os.walk(folder, onerror=refuse_closed)
     return sorted(path for at, _, names in walked for name in names if is_there(path := Path(at, name)))
+
+
+def matching(folder: Path, *pattern: str) -> list[Path]:
+    """Return what matches a pattern below a folder, by path; `matching(runs, "*", "run.json")` has its parts.
+
+    `**` stands for any number of folders; links to folders are not followed there. Raises CorruptError for a
+    folder on the way that may not be read.
+    """
+    return sorted(set(_matching(folder, pattern)))
+
+
+def _matching(folder: Path, pattern: Sequence[str]) -> list[Path]:
+    if not pattern:
+        return [folder]
+    part, rest = pattern[0], pattern[1:]
+    if part == "**":
+        found = [Path(at) for at, _, _ in os.walk(folder, onerror=refuse_closed)]
+    elif any(sign in part for sign in "*?["):
+        found = [path for path in within(folder) if fnmatch.fnmatch(path.name, part)]
+    else:
+        found = [path for path in (folder / part,) if is_there(path)]
+    return [path for one in found for path in _matching(one, rest)]
 
 
 def refuse_closed(error: OSError) -> None:

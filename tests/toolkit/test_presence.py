@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -12,15 +13,31 @@ import pytest
 
 from tests.refusing import said_by_nobody
 from tests.stamping import stamp
-from toolkit.artifacts import artifact_path, find_artifacts, open_artifact, write_bytes
+from toolkit.artifacts import Artifact, artifact_path, find_artifacts, open_artifact, write_bytes
 from toolkit.caching import kept_things
 from toolkit.datasets import cifar10, fashion_mnist
 from toolkit.errors import CnnkitError
+from toolkit.graphs.source import graph_of
 from toolkit.inspection.folders import pictures_in
 from toolkit.listings.patterns import files_meant
+from toolkit.listings.records import find_record
 from toolkit.opening import Selection, is_model_file, newest_name, open_model
 from toolkit.passports import Passport, TensorSpec
-from toolkit.presence import is_file, is_folder, is_there, within
+from toolkit.presence import is_file, is_folder, is_there, matching, within
+from toolkit.training.record.folder import unfinished_runs
+
+TENSOR = TensorSpec(name="input", shape=(None, 1, 28, 28))
+GRAPH = Passport(
+    format="onnx",
+    model="lenet-maxpool",
+    precision="fp32",
+    trained=True,
+    input=TENSOR,
+    output=TENSOR,
+    classes=("a", "b"),
+    preprocessing=None,
+)
+ENGINE = dataclasses.replace(GRAPH, format="engine", source_sha256="0")
 
 
 def kept_things_in(folder: Path) -> object:
@@ -38,6 +55,15 @@ CLOSED: dict[str, Callable[[Path], object]] = {
     "a picture": lambda root: is_model_file(root / "lenet-maxpool" / "one.png"),
     "a folder of pictures": pictures_in,
     "a folder of shards": lambda root: files_meant(root, ".tar"),
+    "shards at any depth": lambda root: files_meant(root / "**" / "*.tar", ".tar"),
+    "shards of each folder": lambda root: files_meant(root / "*" / "*.tar", ".tar"),
+    "shards of some folders": lambda root: files_meant(root / "lenet-m*" / "*.tar", ".tar"),
+    "a shard": lambda root: files_meant(root / "lenet-maxpool" / "one.tar", ".tar"),
+    "runs": unfinished_runs,
+    "pictures of a training": lambda root: find_record(root / "lenet-maxpool" / "one.safetensors", "0"),
+    "an engine's graph": lambda root: graph_of(
+        Artifact(path=root / "lenet-maxpool" / "lenet-maxpool.fp32.engine", passport=ENGINE)
+    ),
     "IDX files": lambda root: fashion_mnist.DATASET.load("fashion-mnist", root / "lenet-maxpool"),
     "the cache": lambda root: kept_things_in(root / "lenet-maxpool"),
     "CIFAR-10": lambda root: cifar10.load(data_dir=root / "lenet-maxpool"),
@@ -51,18 +77,7 @@ def root() -> Iterator[Path]:
     folder.chmod(0o755)
     path = artifact_path(folder, "lenet-maxpool", ".onnx")
     write_bytes(path, b"weights")
-    tensor = TensorSpec(name="input", shape=(None, 1, 28, 28))
-    made = Passport(
-        format="onnx",
-        model="lenet-maxpool",
-        precision="fp32",
-        trained=True,
-        input=tensor,
-        output=tensor,
-        classes=("a", "b"),
-        preprocessing=None,
-    )
-    stamp(path, made)
+    stamp(path, GRAPH)
     yield folder
     path.parent.chmod(0o755)
     shutil.rmtree(folder)
@@ -91,3 +106,22 @@ def test_what_a_file_system_keeps_for_root_alone_holds_nothing(root: Path) -> No
     (root / "lost+found").mkdir(mode=0)
     assert said_by_nobody(lambda: find_artifacts(root)) == ""
     assert said_by_nobody(lambda: pictures_in(root)) == ""
+
+
+def test_a_pattern_means_what_paths_and_folders_have_it(tmp_path: Path) -> None:
+    for name in ("a/x.tar", "a/b/y.tar", "a/b/y.txt", "c/x.tar", ".d/z.tar"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for pattern in (
+        "**/*.tar",
+        "*/*.tar",
+        "a/**/y.*",
+        "[ac]/x.tar",
+        "link/*.tar",
+        "gone/*",
+        "**/b",
+        "**/**/?.tar",
+    ):
+        assert matching(tmp_path, *pattern.split("/")) == sorted(set(tmp_path.glob(pattern)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from toolkit.artifacts import Artifact, open_artifact, read_passport, sidecar
 from toolkit.errors import CnnkitError
 from toolkit.graphs import GRAPH
-from toolkit.presence import is_there
+from toolkit.presence import is_there, matching
 
 
 def is_bare_graph(path: Path) -> bool:
@@ -34,7 +34,7 @@ def graph_path(artifact: Artifact) -> Path | None:
 
 def _sources_of(artifact: Artifact) -> Iterator[Path]:
     wanted = artifact.passport.source_sha256
-    for beside in sorted(artifact.path.parent.glob(f"*.{GRAPH}")) if wanted else ():
+    for beside in matching(artifact.path.parent, f"*.{GRAPH}") if wanted else ():
         with contextlib.suppress(CnnkitError):
             if read_passport(beside).sha256 == wanted:
                 yield beside

@@ -20,6 +20,7 @@ from toolkit.figures import count_text
 from toolkit.listings import Entry
 from toolkit.listings.hashing import content_hash
 from toolkit.listings.parts import Member
+from toolkit.presence import matching
 
 Use = Literal["train", "validation", "test", "unused", "excluded"]
 SUFFIX = ".trained-on.txt"
@@ -133,12 +134,14 @@ def record_of(
 def find_record(checkpoint: Path, sha256: str) -> Record | None:
     """Return the list of that hash that lies beside a checkpoint or in one of its runs; None for none.
 
-    Raises CorruptError for a list that was altered by hand so that it cannot be read.
+    Raises CorruptError for a list that was altered by hand so that it cannot be read, and for a folder that
+    may not be.
     """
     folder = checkpoint.parent
-    for path in (*sorted(folder.glob(f"*{SUFFIX}")), *sorted(folder.glob(f"runs/*/*{SUFFIX}"), reverse=True)):
-        if hash_file(path) == sha256:
-            return read_record(path)
+    for pattern in ((f"*{SUFFIX}",), ("runs", "*", f"*{SUFFIX}")):
+        for path in reversed(matching(folder, *pattern)):  # the newest run first
+            if hash_file(path) == sha256:
+                return read_record(path)
     return None
 
 

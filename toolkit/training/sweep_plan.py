@@ -12,6 +12,7 @@ from toolkit.artifacts import write_json
 from toolkit.clusters import Demand, Workplace
 from toolkit.errors import NotFoundError
 from toolkit.models import Recipe
+from toolkit.presence import matching
 from toolkit.schema import Positive
 from toolkit.training import recipes
 from toolkit.training.cells import CellPlan
@@ -97,9 +98,9 @@ def begin_folder(sweeps: Path, plan: SweepPlan) -> Path:
 def find_begun(sweeps: Path, plan: SweepPlan) -> tuple[Path, SweepPlan]:
     """Return the folder of the newest sweep of the same plan, and its own plan: its threads are kept.
 
-    Raises NotFoundError where there is none.
+    Raises NotFoundError where there is none, CorruptError for a folder that may not be read.
     """
-    for found in sorted(sweeps.glob(f"*/{_PLAN}"), reverse=True):
+    for found in reversed(matching(sweeps, "*", _PLAN)):
         again = f"remove {found.parent}, or start without --resume"
         begun = schema.convert(SweepPlan, schema.read_json(found), what=str(found), again=again)
         if replace(begun, threads=plan.threads) == plan:

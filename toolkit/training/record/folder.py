@@ -16,6 +16,7 @@ from toolkit.artifacts import write_json
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.listings.records import SUFFIX
 from toolkit.locking import lock
+from toolkit.presence import is_there, matching
 from toolkit.training import TrainingReport
 from toolkit.training.record.facts import RunFacts, differences
 
@@ -153,9 +154,12 @@ def dated_folder(parent: Path) -> Path:
 
 
 def unfinished_runs(runs: Path) -> list[Path]:
-    """Return the folders of runs that were begun and not finished, the newest first."""
-    begun = sorted((p.parent for p in runs.glob(f"*/{_FACTS}")), reverse=True)
-    return [path for path in begun if not (path / REPORT).exists()]
+    """Return the folders of runs that were begun and not finished, the newest first.
+
+    Raises CorruptError for one that may not be read.
+    """
+    begun = sorted((path.parent for path in matching(runs, "*", _FACTS)), reverse=True)
+    return [path for path in begun if not is_there(path / REPORT)]
 
 
 @contextlib.contextmanager
