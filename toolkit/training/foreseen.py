@@ -8,22 +8,30 @@ from pathlib import Path
 
 from toolkit.clusters import Cluster, Workplace
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError
-from toolkit.training import Job
-from toolkit.training.data.prepare import insist_on_data
+from toolkit.training import Job, recipes
+from toolkit.training.data.prepare import NAMED_PART, insist_on_data
 from toolkit.training.sending import as_absolute
 from toolkit.training.sweep_plan import SweepPlan
 from toolkit.transfer import pretrained_file
 
 
-def insist_on_what_cells_share(job: Job, axes: Mapping[str, Sequence[str]]) -> None:
+def insist_on_what_cells_share(job: Job, axes: Mapping[str, Sequence[str]]) -> bool:
     """Raise CnnkitError where the data, or the weights to start from, of every cell are not to be had.
 
     `job` is any cell's: all read the same pictures alike, and start from the same weights. One fold that
-    would be empty spoils the table, too.
+    would be empty spoils the table, too, and so do several shares where a fold or a part of the source is
+    held out: their cells would be equal. Return whether one of these is, as far as that is told before a
+    picture is read.
     """
     if job.pretrained is not None:
         pretrained_file(job.model.name, job.pretrained)
-    insist_on_data(job, () if "images" in axes else axes.get("fold", ()))
+    folds, shares = axes.get("fold", ()), axes.get("validation-fraction", ())
+    named = insist_on_data(job, () if "images" in axes else folds)
+    if not folds and not named:
+        return False
+    if len(shares) > 1:
+        raise CnnkitError(recipes.idle_share(",".join(shares), "a fold" if folds else NAMED_PART))
+    return True
 
 
 def insist_on_a_cell(plan: SweepPlan) -> None:

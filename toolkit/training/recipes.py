@@ -258,6 +258,21 @@ def insist_that_fields_are_heeded(recipe: Recipe, typed: Collection[str]) -> Non
             raise CnnkitError(f"{settings()[name].word} does nothing while {now}: {need.typed}")
 
 
+def insist_that_a_share_is_held_out(recipe: Recipe, instead: str) -> None:
+    """Raise CnnkitError for a share that was asked for, where something else is held out `instead`."""
+    share = recipe.validation_fraction
+    if share and "validation_fraction" in recipe.changed:
+        raise CnnkitError(idle_share(f"{share:g}", instead))
+
+
+def idle_share(share: str, instead: str) -> str:
+    """Say that a share does nothing, where something else is held out `instead`."""
+    return (
+        f"validation-fraction {share} does nothing while {instead} is held out: leave it out "
+        "(--validation-fraction 0 overrules a recipe file's)"
+    )
+
+
 def summary(recipe: Recipe) -> str:
     """Say a recipe in a few words: its name, its main figures and what was changed."""
     epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"

@@ -118,12 +118,13 @@ def plan_search(
     *,
     seed: int,
     ahead: int = 0,
+    holds_out: bool = False,
 ) -> SearchPlan:
     """Return the search of so many trials around a recipe: what it names in `over`, and given choices.
 
     Raises CnnkitError for what no range is declared for, or is one value already, for several folds or seeds,
     which are no choice, for several recipes, epochs or metrics, where a draw would be no recipe, and where
-    nothing is held out to compare on.
+    nothing is held out to compare on: no share, and neither a fold nor a part of the source (`holds_out`).
     """
     if not isinstance(trials, int) or not 1 <= trials <= MOST_TRIALS:
         raise CnnkitError(
@@ -136,7 +137,7 @@ def plan_search(
     fields = {setting.word for setting in recipes.settings().values()}
     changed = {word: text for word, text in changed.items() if word in fields}
     own = recipes.override(recipe, changed)
-    if own.validation_fraction == 0 and "fold" not in fixed:
+    if own.validation_fraction == 0 and not holds_out:
         raise CnnkitError(
             "a search compares trials on held-out images, and the recipe holds none out: "
             "--validation-fraction 0.1"

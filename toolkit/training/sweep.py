@@ -106,14 +106,23 @@ def sweep(
     fixed += _starting_with(pretrained, freeze=freeze, teacher=teacher, artifacts=artifacts)
     # what would fail in every cell is told before the first one starts
     shared = {"data_dir": data_dir, "pretrained": pretrained, "freeze": freeze, "teacher": teacher, **reading}
+    shared |= _held_out(chosen)
     job = jobs.make_job(
         model, dataset=dataset, recipe=next(iter(found)), root=root, model_file=model_file, **shared
     )
     named = job.dataset_name
-    insist_on_what_cells_share(job, chosen)
+    holds_out = insist_on_what_cells_share(job, chosen)
     insist_on_devices(chosen.get("device", ("cpu",)), cluster)
     threads = None if "threads" in chosen else usual_threads()
-    looked = _search(search, over, next(iter(found.values())), chosen, seed=search_seed, ahead=search_ahead)
+    looked = _search(
+        search,
+        over,
+        next(iter(found.values())),
+        chosen,
+        seed=search_seed,
+        ahead=search_ahead,
+        holds_out=holds_out,
+    )
     varying = (part for word, texts in chosen.items() for text in texts for part in (f"--{word}", text))
     typed = (*fixed, *varying)
     hashes = {
@@ -161,6 +170,12 @@ def _with_folds(varied: Mapping[str, Any], folds: int | None) -> dict[str, Any]:
     return {**varied, "fold": [f"{number}/{folds}" for number in range(1, folds + 1)]}
 
 
+def _held_out(chosen: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Return what a cell holds out, by the words of `train`: a fold, and a share where it is one for all."""
+    one = {word: chosen.get(word, ()) for word in ("fold", "validation-fraction")}
+    return {word: texts[0] for word, texts in one.items() if (word == "fold" and texts) or len(texts) == 1}
+
+
 def _weights_of(found: Iterable[Recipe]) -> tuple[str, ...]:
     """Return the class weights that recipes name, as they are typed: files may be among them."""
     named = (recipe.class_weights for recipe in found)
@@ -204,6 +219,7 @@ def _search(
     *,
     seed: int,
     ahead: int,
+    holds_out: bool,
 ) -> SearchPlan | None:
     """Return what a search draws; None for a sweep of every combination."""
     if trials is None:
@@ -215,7 +231,7 @@ def _search(
         return None
     with needs_extra("search"):
         import optuna  # noqa: F401  (only to name the extra when it is missing)
-    return plan_search(trials, recipe, chosen, tuple(over), seed=seed, ahead=ahead)
+    return plan_search(trials, recipe, chosen, tuple(over), seed=seed, ahead=ahead, holds_out=holds_out)
 
 
 def _tried(plan: SweepPlan, results: Sequence[CellResult]) -> Mapping[str, tuple[str, ...]]:

@@ -23,9 +23,10 @@ from toolkit.listings.places import FileBytes  # noqa: E402
 from toolkit.splits import Fold  # noqa: E402
 from toolkit.training import Watcher  # noqa: E402
 from toolkit.training.data import prepare as preparing  # noqa: E402
-from toolkit.training.data.prepare import prepare  # noqa: E402
+from toolkit.training.data.prepare import insist_on_data, prepare  # noqa: E402
 from toolkit.training.finder import find_rate, suggest  # noqa: E402
 from toolkit.training.foreseen import insist_on_what_cells_share  # noqa: E402
+from toolkit.training.sweep import sweep  # noqa: E402
 
 
 def test_each_picture_is_in_one_fold_and_classes_are_even_over_them() -> None:
@@ -160,16 +161,46 @@ def test_a_sweep_says_before_its_first_cell_that_groups_are_too_few(make_job: An
         insist_on_what_cells_share(alone, {})
 
 
-def test_a_validation_part_that_the_source_names_is_folded_with_the_rest(
-    make_job: Any, tmp_path: Path
-) -> None:
+def write_parts(folder: Path) -> None:
     draw = np.random.default_rng(0)
     for part, count in (("train", 8), ("val", 4), ("test", 4)):
         for kind in ("cat", "dog"):
-            (tmp_path / part / kind).mkdir(parents=True)
+            (folder / part / kind).mkdir(parents=True)
             for at in range(count):
                 pixels = draw.integers(0, 256, (28, 28), np.uint8)
-                Image.fromarray(pixels).save(tmp_path / part / kind / f"{at}.png")
+                Image.fromarray(pixels).save(folder / part / kind / f"{at}.png")
+
+
+@pytest.mark.parametrize(("fold", "instead"), [("1/3", "fold 1/3"), (None, "the source's validation part")])
+def test_a_share_that_nothing_comes_of_is_refused(
+    make_job: Any, tmp_path: Path, fold: str | None, instead: str
+) -> None:
+    write_parts(tmp_path)
+    own: dict[str, Any] = {"dataset": f"folder:{tmp_path}", **({"fold": fold} if fold else {})}
+    for look in (prepare, insist_on_data):
+        with pytest.raises(
+            CnnkitError, match=f"^validation-fraction 0.5 does nothing while {instead} is held"
+        ):
+            look(make_job(**own, changes={"validation_fraction": 0.5}))
+    for same in (0, 0.1):  # nothing more is held out, or as much as the recipe has
+        found = prepare(make_job(**own, changes={"validation_fraction": same}))
+        assert len(found.held or ()) == (11 if fold else 8)
+    with pytest.raises(
+        CnnkitError, match=r"^validation-fraction 0\.1,0\.5 does nothing while .* is held out"
+    ):
+        sweep("lenet", root=tmp_path / "a", **own, validation_fraction=[0.1, 0.5])
+
+
+def test_a_search_compares_on_a_validation_part_that_the_source_names(tmp_path: Path) -> None:
+    write_parts(tmp_path)
+    with pytest.raises(CnnkitError, match="no range for 'epochs'"):  # and not that nothing is held out
+        sweep("lenet", dataset=f"folder:{tmp_path}", recipe="textbook", search=1, over=["epochs"])
+
+
+def test_a_validation_part_that_the_source_names_is_folded_with_the_rest(
+    make_job: Any, tmp_path: Path
+) -> None:
+    write_parts(tmp_path)
     said: list[str] = []
 
     class Hears(Watcher):
@@ -211,7 +242,8 @@ def test_a_data_sets_own_validation_part_is_padded_and_folded_as_the_other_parts
 
 
 def test_a_fold_takes_the_place_of_the_share_held_out(make_job: Any) -> None:
-    prepared = prepare(make_job(fold="2/4"))
+    same = {"validation_fraction": 0.1}  # as the recipe has it
+    prepared = prepare(make_job(fold="2/4", changes=same))
     assert prepared.held is not None
     assert (len(prepared.learned), len(prepared.held)) == (1500, 500)
 

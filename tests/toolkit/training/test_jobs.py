@@ -158,6 +158,12 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
         ({"cell_memory_bytes": 1 << 30}, CnnkitError, "--cell-memory goes with --on CLUSTER"),
         ({"randaugment_level": [5, 9]}, CnnkitError, "does nothing while randaugment is 0: --randaugment 2"),
         ({"search": 3, "over": ["randaugment-level"]}, CnnkitError, "nothing while randaugment is 0"),
+        (
+            {"folds": 2, "validation_fraction": [0.1, 0.5]},
+            CnnkitError,
+            r"^validation-fraction 0\.1,0\.5 does nothing while a fold is held out: leave it out",
+        ),
+        ({"fold": "1/2", "validation_fraction": 0.5}, CnnkitError, "0.5 does nothing while fold 1/2 is held"),
         ({"freeze": True, "layer_decay": [0.7, 0.9]}, CnnkitError, "with --freeze needs --unfreeze-at N"),
     ],
 )

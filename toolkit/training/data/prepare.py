@@ -23,7 +23,10 @@ from toolkit.splits import Fold, evenly, folded_together, held_out
 from toolkit.training import Job, Watcher
 from toolkit.training.data.own import listed_members, load_own, record_uses
 from toolkit.training.data.statistics import pixel_figures
+from toolkit.training.recipes import insist_that_a_share_is_held_out
 from toolkit.transfer import KnownInput, known_input, knows_stem
+
+NAMED_PART = "the source's validation part"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +48,14 @@ class PreparedData:
 def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     """Load a job's data set. Raises NotFoundError, or CnnkitError where it cannot be trained on."""
     watcher = watcher or Watcher()
+    if job.fold is not None:
+        insist_that_a_share_is_held_out(job.recipe, f"fold {job.fold}")
     height, width = job.model.input_shape[1:]
     known = known_input(job.pretrained) if job.pretrained else None
     size = job.size or (known.size if known and _takes_known_size(job) else (height, width))
     data, held, levels = _loaded(job, size, watcher)
+    if data.validation is not None:
+        insist_that_a_share_is_held_out(job.recipe, NAMED_PART)
     _insist_on_both_parts(data.name, len(data.train), len(data.test), len(data.classes), job.group)
     data = _proportioned(data, size)
     _insist_that_augmentation_fits(job.recipe, data)
@@ -67,24 +74,31 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     )
 
 
-def insist_on_data(job: Job, folds: Sequence[str] = ()) -> None:
+def insist_on_data(job: Job, folds: Sequence[str] = ()) -> bool:
     """Raise what `prepare` would for a job's data, as far as that is told before a picture is read.
 
     Options that this data lacks, a place or a list that is not there, a source without pictures; a part, or
-    one of `folds` of all pictures, that would be empty, where each picture has a group.
+    one of `folds` of all pictures, that would be empty, where each picture has a group; a share where a fold
+    or a part of the source is held out. Return whether pictures of one's own name such a part.
     """
+    if job.fold is not None:
+        insist_that_a_share_is_held_out(job.recipe, f"fold {job.fold}")
     spec = dataset_of(job.dataset_name)
     if spec.listing is None:
         _refuse_options_of_own(job)
         if job.exclude:
             read_exclusions(job.exclude)
-        return
+        return False
     _refuse_data_dir(job)
     listing = spec.listed(job.dataset_name, job.reading)
     if len(listing.classes) < 2 or not listing.entries:
         held = f"{len(listing.entries)} pictures of {len(listing.classes)} classes"
         raise CnnkitError(f"{listing.word} holds {held}; training needs images of two classes or more")
     _insist_on_parts_of_groups(job, listing, folds)
+    named = any(entry.part == "validation" for entry in listing.entries)
+    if named and job.fold is None:
+        insist_that_a_share_is_held_out(job.recipe, NAMED_PART)
+    return named
 
 
 def _insist_on_parts_of_groups(job: Job, listing: Listing, folds: Sequence[str]) -> None:
