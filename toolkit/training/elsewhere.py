@@ -22,6 +22,7 @@ from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.training import Job, TrainingReport, Watcher
 from toolkit.training.cell_results import last_words, read_report
 from toolkit.training.record.folder import trained_elsewhere, unfinished_runs
+from toolkit.training.record.names import refuse_other_content
 from toolkit.training.sending import (
     ReadFiles,
     cache_folders,
@@ -67,6 +68,7 @@ def train_elsewhere(
 
     Raises CnnkitError in the words of the rank that failed, or where the cluster does.
     """
+    refuse_other_content(job)  # no rank sees the artifacts of this machine
     if ":" in job.device:
         raise CnnkitError(f"--device {job.device} names a GPU of one machine; --device cuda takes any")
     threads = job.threads or 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,25 @@ pytest.importorskip("torch", reason="torch is not installed (extra train)")
 from toolkit import zoo
 from toolkit.artifacts import artifact_path, open_artifact
 from toolkit.checkpoints import new_passport, save_checkpoint
+from toolkit.clusters import Cluster, Demand, Sent, Workplace
 from toolkit.errors import CnnkitError
 from toolkit.preprocessing import Preprocessing
+from toolkit.telling import Tell
+from toolkit.training import Watcher
+from toolkit.training.elsewhere import train_elsewhere
 from toolkit.training.jobs import make_job
 from toolkit.training.run import train
+
+
+class NoCluster(Cluster):
+    """Machines that are not there."""
+
+    name, summary, address = "none", "nothing", "HOST"
+
+    def open(
+        self, address: str | None, sent: Sent, need: Demand, *, tell: Tell, verbose: bool
+    ) -> AbstractContextManager[Workplace]:
+        raise NotImplementedError
 
 
 def save(root: Path, model: str, **facts: Any) -> Path:
@@ -47,6 +63,8 @@ def test_what_no_training_makes_again_keeps_its_name(tmp_path: Path) -> None:
         told = rf"mine\.safetensors {words}, and training would take its name: --name OTHER keeps both"
         with pytest.raises(CnnkitError, match=told):
             train(job)
+        with pytest.raises(CnnkitError, match=told):  # before a machine is asked for anything
+            train_elsewhere(NoCluster(), None, job, [], watcher=Watcher(), verbose=False)
         assert path.read_bytes() == kept
         assert not (path.parent / "runs").exists()
     save(tmp_path, "lenet-relu")
