@@ -32,10 +32,10 @@ from toolkit.choosing.requests import (
     TimeCalls,
 )
 from toolkit.errors import CnnkitError
+from toolkit.machine.memory import peak_so_far
 from toolkit.processes import end_with_parent
 from toolkit.profiling.measuring.batches import feed
 from toolkit.profiling.measuring.latency import timed_for
-from toolkit.profiling.measuring.memory import peak_so_far
 
 
 class _Bay:

@@ -1,10 +1,11 @@
-"""What the whole process holds at most, during a call or ever."""
+"""What the whole process holds at most during a call."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
+
+from toolkit.machine.memory import peak_so_far
 
 
 def process_peak(call: Callable[[], object]) -> int | None:
@@ -18,15 +19,3 @@ def process_peak(call: Callable[[], object]) -> int | None:
         return None
     call()
     return peak_so_far()
-
-
-def peak_so_far() -> int | None:
-    """Return the most memory the whole process held since it began, in bytes; None off Linux.
-
-    It is counted from where `process_peak` last reset the kernel's counter, if it did.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return None
