@@ -154,7 +154,9 @@ class Table:
             figures = {"metric": best.metric, "mean": abs(best.mean), "deviation": best.deviation}
             counts = {"trained": len(best.figures), "cells": best.cells}
             told = {"best": best.values, "best_held_out": {**figures, **counts}}
-        return {**head, "cells": self.rows(), **told}
+        settings = ({axis: result.values[axis] for axis in self.axes} for result in self.results)
+        cells = [{"settings": own, **row} for own, row in zip(settings, self.rows(), strict=True)]
+        return {**head, "cells": cells, **told}
 
     def text(self) -> TextTable:
         """Return the first write-up's table: what varied, time, images a second, accuracy and peak memory."""

@@ -248,6 +248,8 @@ def test_folds_and_seeds_of_one_setting_are_compared_as_one(tmp_path: Path, axis
     assert table.best.sentence(table.varied) == f"0.7750 ± 0.0354 over 2 {axis}s: --lr 0.2"
     told = table.to_json()
     assert told["best"] == {"lr": "0.2"}
+    assert told["cells"][3]["settings"] == {"lr": "0.2", axis: table.axes[axis][1]}
+    assert (told["cells"][3]["lr"], told["cells"][3]["status"]) == ("0.2", "done")
     figures = {
         "metric": "accuracy",
         "mean": pytest.approx(0.775),
