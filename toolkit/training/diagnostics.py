@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from toolkit.modules.operations import Operation
+
+WEIGHTED = ("conv2d", "linear", "matmul", "addmm", "einsum")
+RECTIFYING = ("relu", "relu6")
 
 
 def dead_layers(module: nn.Module) -> tuple[str, ...]:
@@ -23,10 +29,10 @@ def has_finite_weights(module: nn.Module) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in values)
 
 
-def rectifies_scores(module: nn.Module) -> bool:
+def rectifies_scores(operations: Sequence[Operation]) -> bool:
     """Tell whether a ReLU follows the last layer with weights, so that a score can be shut."""
-    kinds = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear, nn.ReLU))]
-    return bool(kinds) and isinstance(kinds[-1], nn.ReLU)
+    names = [operation.name for operation in operations if operation.name in WEIGHTED + RECTIFYING]
+    return bool(names) and names[-1] in RECTIFYING
 
 
 def heard_classes(scores: Tensor, labels: Tensor) -> dict[int, bool]:

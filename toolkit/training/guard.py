@@ -26,8 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from torch import nn
-
+from toolkit.modules.operations import Operation
 from toolkit.schema import Count, Magnitude
 from toolkit.training.objective import Objective
 from toolkit.training.scoring import wilson
@@ -41,6 +40,7 @@ _FALL = 0.002  # a window's loss this far below the lowest yet is still falling
 _DEAD_CHECKS = 3
 _PLATEAU_SHARE, _LEAST_PLATEAU_STEPS, _MOST_PLATEAU_STEPS = 0.5, 2 * WINDOW, 2000
 _SATURATING_PLATEAU_EPOCHS = 8
+_SATURATING = ("sigmoid", "tanh", "softsign")
 # of a plateau's steps: a class that stays shut so long does not come back, and costs its share of answers
 _SILENT_SHARE = 0.5
 # of a scale on which guessing is 0 and only right answers are 1, each class counting alike
@@ -252,10 +252,15 @@ class DivergenceGuard:
 
 
 def guard_for(
-    module: nn.Module, objective: Objective, *, epochs: int, warmup_epochs: float, epoch_steps: int
+    operations: Sequence[Operation],
+    objective: Objective,
+    *,
+    epochs: int,
+    warmup_epochs: float,
+    epoch_steps: int,
 ) -> DivergenceGuard:
-    """Return the guard that fits a network, its objective and its planned length."""
-    patience = plateau_steps(module, epochs=epochs, epoch_steps=epoch_steps)
+    """Return the guard that fits a network's operations, its objective and its planned length."""
+    patience = plateau_steps(operations, epochs=epochs, epoch_steps=epoch_steps)
     return DivergenceGuard(
         objective=objective,
         warmup_steps=round(warmup_epochs * epoch_steps),
@@ -264,9 +269,9 @@ def guard_for(
     )
 
 
-def plateau_steps(module: nn.Module, *, epochs: int, epoch_steps: int) -> int:
+def plateau_steps(operations: Sequence[Operation], *, epochs: int, epoch_steps: int) -> int:
     """Return how many steps a network may stay where it started before that counts as divergence."""
-    if any(isinstance(layer, (nn.Sigmoid, nn.Tanh, nn.Softsign)) for layer in module.modules()):
+    if any(operation.name in _SATURATING for operation in operations):
         return max(_MOST_PLATEAU_STEPS, _SATURATING_PLATEAU_EPOCHS * epoch_steps)
     share = round(_PLATEAU_SHARE * epochs * epoch_steps)
     return min(max(share, _LEAST_PLATEAU_STEPS), _MOST_PLATEAU_STEPS)

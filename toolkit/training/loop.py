@@ -14,6 +14,7 @@ from torch import Tensor, nn, optim
 
 from toolkit.errors import DivergedError
 from toolkit.models import Recipe
+from toolkit.modules.operations import Operation
 from toolkit.outputs import logits_of
 from toolkit.training import Watcher, seeding
 from toolkit.training.compute.format import Compute
@@ -36,13 +37,14 @@ from toolkit.weights import give
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSetup:
-    """What stays the same through a run."""
+    """What stays the same through a run; `operations` are those that the network computes its scores with."""
 
     recipe: Recipe
     compute: Compute
     seed: int
     batches: Batches
     objective: Objective
+    operations: tuple[Operation, ...] = ()
     freeze: bool = False
     teacher: Teacher | None = None
     guard: DivergenceGuard | None
@@ -69,7 +71,7 @@ class Loop:
         self.enter_phase()
         self.average = Average(module) if averages(recipe) else None
         self.scaler = setup.compute.scaler()
-        self._can_lose_classes = rectifies_scores(module)
+        self._can_lose_classes = rectifies_scores(setup.operations)
         self._pending: list[StepAnswers] = []
         self._wall = self._busy = 0.0
 

@@ -58,7 +58,7 @@ def make_ready(
     module = fresh_network(job, prepared, tell=watcher.say)
     # scores in plain fp32 what is kept, whatever is trained in
     judge = fresh_network(job, prepared).to(device)
-    insist_that_it_fits(judge, job.model, prepared, device)
+    operations = insist_that_it_fits(judge, job.model, prepared, device)
     if begun is None:
 
         def found() -> ComputeChoice:
@@ -77,7 +77,7 @@ def make_ready(
     batches = _batches(job, prepared, transform, ranks.seat)
     objective = objective_of(job.recipe, prepared.learned.labels, prepared.dataset.classes)
     guard = guard_for(
-        module,
+        operations,
         objective,
         epochs=job.recipe.epochs,
         warmup_epochs=job.recipe.warmup_epochs,
@@ -87,7 +87,7 @@ def make_ready(
     teacher = teacher_for(job, prepared, ranks, begun=teacher_begun)
     if teacher is not None:
         watcher.say(f"the teacher computes in {teacher.compute.arithmetic}, {teacher.compute.layout}")
-    setup = dataclasses.replace(setup, teacher=teacher, ranks=ranks)
+    setup = dataclasses.replace(setup, operations=operations, teacher=teacher, ranks=ranks)
     _tell_of_ranks(job, module, ranks, watcher)
     loop = Loop(compute.place(module), setup)
     if loop.frozen is not None:

@@ -209,9 +209,9 @@ class Session:
         if self._recorder and not was.attempt:
             self._recorder.keep_first_attempt(was.records)
         if afresh:
-            fresh = fresh_network(self._job, self._prepared, attempt=was.attempt + 1)
+            narrow = narrow_layers(loop.setup.operations)
+            fresh = fresh_network(self._job, self._prepared, attempt=was.attempt + 1, narrow=narrow)
             loop.restart(fresh.state_dict())
-            narrow = narrow_layers(loop.module)
             origin = (
                 f"started afresh with Kaiming's weights and open ReLUs behind {', '.join(narrow)}"
                 if narrow

@@ -12,6 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from toolkit import zoo
+from toolkit.models import ModelSpec
+from toolkit.modules.operations import Operation, Operations
 from toolkit.training import EpochRecord, Job, Watcher, recipes
 from toolkit.training.objective import Objective
 
@@ -83,3 +85,16 @@ def objective_for(labels: NDArray[np.int64], *, classes: int, smoothing: float =
     """Return the objective of pictures with these labels, each drawn once an epoch and counted alike."""
     shares = np.bincount(labels, minlength=classes) / len(labels)
     return Objective(shares=tuple(map(float, shares)), smoothing=smoothing)
+
+
+def operations_of(module: Any, *shape: int) -> tuple[Operation, ...]:
+    """Return what a network computes its answer to a picture of this shape with."""
+    watching = Operations(module)
+    with torch.no_grad(), watching:
+        module.eval()(torch.zeros(1, *shape))
+    return tuple(watching.found)
+
+
+def zoo_operations(spec: ModelSpec) -> tuple[Operation, ...]:
+    """Return the operations of a network of the zoo for ten classes."""
+    return operations_of(spec.build(spec.input_shape[0], 10), *spec.input_shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from tests.toolkit.training.conftest import objective_for  # noqa: E402
+from tests.toolkit.training.conftest import objective_for, operations_of, zoo_operations  # noqa: E402
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.artifacts import open_artifact  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
-from toolkit.training import readiness, session  # noqa: E402
+from toolkit.modules.operations import Operation  # noqa: E402
+from toolkit.training import Watcher, readiness, session  # noqa: E402
+from toolkit.training.data.prepare import prepare  # noqa: E402
 from toolkit.training.diagnostics import dead_layers, heard_classes, rectifies_scores  # noqa: E402
 from toolkit.training.guard import (  # noqa: E402
     CHECK_STEPS,
@@ -32,6 +35,7 @@ from toolkit.training.loop import Loop  # noqa: E402
 from toolkit.training.optimisation import Average  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
 from toolkit.training.scoring import Score  # noqa: E402
+from toolkit.training.starting import narrow_layers  # noqa: E402
 
 LN10 = math.log(10)
 
@@ -44,9 +48,9 @@ def guard(
     epochs: int = 10,
     epoch_steps: int = 500,
 ) -> DivergenceGuard:
-    module = zoo.model(model).build(1, classes)
     objective = objective_for(np.arange(1000) % classes, classes=classes)
-    return guard_for(module, objective, epochs=epochs, warmup_epochs=warmup, epoch_steps=epoch_steps)
+    operations = zoo_operations(zoo.model(model))
+    return guard_for(operations, objective, epochs=epochs, warmup_epochs=warmup, epoch_steps=epoch_steps)
 
 
 def feed(
@@ -91,13 +95,13 @@ def test_a_relu_net_that_never_starts_is_given_up_and_a_sigmoid_net_on_its_plate
     [(6, 94, 282), (10, 234, 1170), (10, 937, 2000), (2, 20, 200)],
 )
 def test_a_net_has_half_of_its_run_to_start(epochs: int, epoch_steps: int, patience: int) -> None:
-    module = zoo.model("nin").build(1, 10)
-    assert plateau_steps(module, epochs=epochs, epoch_steps=epoch_steps) == patience
+    operations = zoo_operations(zoo.model("nin"))
+    assert plateau_steps(operations, epochs=epochs, epoch_steps=epoch_steps) == patience
 
 
 @given(epochs=st.integers(1, 300), epoch_steps=st.integers(1, 10_000))
 def test_a_short_run_has_steps_left_and_a_sigmoid_net_is_never_hurried(epochs: int, epoch_steps: int) -> None:
-    relu, sigmoid = torch.nn.ReLU(), torch.nn.Sigmoid()
+    relu, sigmoid = [Operation(name="relu")], [Operation(name="sigmoid")]
     patience = plateau_steps(relu, epochs=epochs, epoch_steps=epoch_steps)
     # no verdict without two full windows, and none that waits past half of a run that has more than those
     assert patience >= 2 * WINDOW
@@ -174,9 +178,8 @@ def test_nothing_is_judged_in_warm_up() -> None:
 
 
 def test_chance_is_what_the_labels_allow() -> None:
-    module = zoo.model("lenet-relu").build(1, 2)
     objective = objective_for(np.array([0] * 90 + [1] * 10), classes=2)
-    rare = guard_for(module, objective, epochs=1, warmup_epochs=0, epoch_steps=10)
+    rare = guard_for((), objective, epochs=1, warmup_epochs=0, epoch_steps=10)
     assert rare.chance == pytest.approx(0.3251, abs=1e-4)
     # an honest 0.6 on two balanced classes is learning
     assert feed(guard(classes=2), [0.6] * 3000)[0] is None
@@ -227,7 +230,88 @@ def test_no_epoch_that_may_have_lost_a_class_is_gone_back_to() -> None:
 
 def test_scores_can_be_shut_where_a_relu_follows_the_last_layer() -> None:
     for name, spec in zoo.models().items():
-        assert rectifies_scores(spec.build(spec.input_shape[0], 10)) == (name == "nin")
+        assert rectifies_scores(zoo_operations(spec)) == (name == "nin")
+
+
+class Written(torch.nn.Module):
+    """Two narrow layers whose scores come out of a ReLU, written as layers, functions or methods."""
+
+    def __init__(self, between: Any, last: Any) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 4, 1)
+        self.third = torch.nn.Conv2d(4, 4, 1)
+        self.between, self.last = between, last
+
+    def forward(self, x: Any) -> Any:
+        x = self.between(self.second(self.between(self.first(x))))
+        return self.last(self.third(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    "relu",
+    [
+        torch.nn.ReLU(),
+        torch.nn.ReLU(inplace=True),
+        torch.relu,
+        torch.nn.functional.relu,
+        torch.nn.functional.relu_,
+        torch.Tensor.relu_,
+    ],
+)
+def test_a_relu_is_one_however_it_is_written(relu: Any) -> None:
+    found = operations_of(Written(relu, relu), 1, 8, 8)
+    assert rectifies_scores(found)
+    assert narrow_layers(found) == ("second", "third")
+    assert not rectifies_scores(operations_of(Written(relu, lambda x: x), 1, 8, 8))
+
+
+def test_scores_that_class_vectors_give_come_out_of_no_relu() -> None:
+    class Cosine(torch.nn.Module):
+        """A network that is one layer to a walk: all of its weights are its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(10, 9))
+
+        def forward(self, x: Any) -> Any:
+            return torch.nn.functional.linear(x.flatten(1).relu(), self.weight)
+
+    found = operations_of(Cosine(), 1, 3, 3)
+    assert not rectifies_scores(found)
+    assert narrow_layers(found) == ()
+
+
+@pytest.mark.parametrize(
+    ("layer", "function"),
+    [
+        (torch.nn.Sigmoid, torch.sigmoid),
+        (torch.nn.Tanh, torch.Tensor.tanh_),
+        (torch.nn.Softsign, torch.nn.functional.softsign),
+    ],
+)
+def test_a_saturating_network_has_its_time_however_it_is_written(
+    layer: Any, function: Any, make_job: Any
+) -> None:
+    job = make_job("lenet-relu", images=100)
+    patience = set()
+    for act in (layer(), function):
+        model = dataclasses.replace(job.model, build=lambda channels, classes, act=act: Squashed(act))
+        one = dataclasses.replace(job, model=model)
+        ready = readiness.make_ready(one, prepare(one), Watcher())
+        patience.add(ready.guard.plateau_steps)
+    assert len(patience) == 1
+    assert patience.pop() >= 2000
+
+
+class Squashed(torch.nn.Module):
+    """A dense network with one activation, a layer or a function."""
+
+    def __init__(self, act: Any) -> None:
+        super().__init__()
+        self.hidden, self.out, self.act = torch.nn.Linear(784, 8), torch.nn.Linear(8, 10), act
+
+    def forward(self, x: Any) -> Any:
+        return self.out(self.act(self.hidden(x.flatten(1))))
 
 
 def test_a_class_is_heard_when_one_of_its_own_pictures_has_a_score() -> None:

@@ -161,7 +161,7 @@ def test_a_network_that_fell_back_to_one_answer_loses_its_skill_within_a_few_loo
 def test_a_right_network_whose_loss_is_above_chance_is_left_alone() -> None:
     labels = np.array([0] * 998 + [1] * 2)
     objective = objective_for(labels, classes=2, smoothing=0.1)
-    watching = guard_for(torch.nn.ReLU(), objective, epochs=50, warmup_epochs=0, epoch_steps=500)
+    watching = guard_for((), objective, epochs=50, warmup_epochs=0, epoch_steps=500)
     watch = GuardState()
     for look in range(200):
         watch.answers.take({"0": 1278, "1": 2}, {"0": 1275, "1": 2})

@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.toolkit.training.conftest import operations_of, zoo_operations  # noqa: E402
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.models import Recipe  # noqa: E402
 from toolkit.training.compute.norms import renew_running_figures  # noqa: E402
@@ -251,14 +252,13 @@ def test_running_figures_of_single_pictures_are_made_anew_in_pairs_and_kept_wher
 
 
 def test_narrow_layers_are_those_whose_relu_can_cost_a_class() -> None:
-    assert narrow_layers(zoo.model("nin").build(1, 10)) == (
+    assert narrow_layers(zoo_operations(zoo.model("nin"))) == (
         "block4.conv1",
         "block4.conv2",
         "block4.conv3",
     )
     for name in ("lenet", "lenet-relu", "alexnet28", "cifarnet-bn", "resnet18"):
-        spec = zoo.model(name)
-        assert narrow_layers(spec.build(spec.input_shape[0], 10)) == ()
+        assert narrow_layers(zoo_operations(zoo.model(name))) == ()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -278,7 +278,9 @@ def test_an_open_start_leaves_no_channel_shut(seed: int) -> None:
     # as behind a ReLU: positive, and much alike from picture to picture
     pictures = 5 + torch.rand(200, 64, 1, 1)
     shut = (narrow(pictures).amax((0, 2, 3)) == 0).sum()
-    assert open_start(network) == ("2", "4")
+    opened = narrow_layers(operations_of(network, 64, 3, 3))
+    assert opened == ("2", "4")
+    open_start(network, opened)
     assert shut > 0
     assert (narrow(pictures).amax((0, 2, 3)) > 0).all()
 
@@ -287,5 +289,5 @@ def test_an_open_start_leaves_networks_alone_that_need_none() -> None:
     torch.manual_seed(0)
     network = zoo.model("lenet-relu").build(1, 10)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert open_start(network) == ()
+    open_start(network, narrow_layers(operations_of(network, 1, 28, 28)))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
