@@ -60,6 +60,10 @@ def compare_command(
     if _are_networks(before, after):
         if fail_over is not None:
             raise click.UsageError("--fail-over is of profiles; networks have no times: --strict")
+        if allow_noise:
+            raise click.UsageError(
+                "--allow-noise is of profiles' --fail-over; networks have no times to judge"
+            )
         from toolkit.profiling.comparing.networks import compare_networks
 
         networks = compare_networks(before, after, root=root, model_file=model_file, tell=printing.say)
@@ -93,10 +97,10 @@ def compare_command(
 def _are_networks(before: Path, after: Path) -> bool:
     """Tell by what the files hold whether networks are compared. Raises CnnkitError for one of each kind."""
     from toolkit.opening import is_path
-    from toolkit.presence import is_there
+    from toolkit.presence import is_file
     from toolkit.profiling.comparing.reading import kind_of
 
-    kinds = ["name" if not is_there(p) and not is_path(str(p)) else kind_of(p) for p in (before, after)]
+    kinds = ["name" if not is_file(p) and not is_path(str(p)) else kind_of(p) for p in (before, after)]
     if kinds.count("profile") == 1:
         profile, other = (before, after) if kinds[0] == "profile" else (after, before)
         raise CnnkitError(

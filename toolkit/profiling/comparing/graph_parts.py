@@ -35,7 +35,8 @@ def graph_network(path: Path) -> ReadNetwork:
     conversions: dict[str, int] = {}
     for node in graph.nodes:
         if not node.modules:
-            conversions[node.op] = conversions.get(node.op, 0) + 1
+            kind = f"Cast to {cast_to(taken.protos[node.name])}" if node.op == "Cast" else node.op
+            conversions[kind] = conversions.get(kind, 0) + 1
             continue
         own = taken.part(node)
         known = parts.get(node.modules)

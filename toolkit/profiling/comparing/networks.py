@@ -16,6 +16,7 @@ from toolkit.presence import is_file
 from toolkit.profiling.comparing.groups import PartGroup, grouped
 from toolkit.profiling.comparing.parts import NetworkPart, ReadNetwork, WeightTensor, difference_of
 from toolkit.profiling.comparing.reading import kind_of, read_network
+from toolkit.profiling.comparing.weight_parts import by_owners
 from toolkit.tables import TextTable
 from toolkit.telling import Tell, silent
 
@@ -167,10 +168,13 @@ def _comparable(
 ) -> tuple[tuple[tuple[NetworkPart, ...], tuple[NetworkPart, ...]], list[str]]:
     """Return the parts of both that can be held against one another, and in words which weights cannot.
 
-    What no call of a layer holds has no name in a graph.
+    What no call of a layer holds has no name in a graph, and what holds no weights none among their names.
     """
-    if GRAPH not in (first.dialect, second.dialect) or first.dialect == second.dialect:
+    if first.dialect == second.dialect:
         return (first.parts, second.parts), []
+    if GRAPH not in (first.dialect, second.dialect):
+        owned = [tuple(one for part in side.parts for one in by_owners(part)) for side in (first, second)]
+        return (owned[0], owned[1]), []
     kept = [tuple(part for part in side.parts if part.called) for side in (first, second)]
     left = [part.modules[0] for side in (first, second) for part in side.parts if not part.called]
     shown = ", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else "")
@@ -207,10 +211,14 @@ def _group(group: PartGroup, first: ReadNetwork, second: ReadNetwork) -> Iterato
     else:
         for part in group.before:
             other = next(one for one in group.after if set(one.modules) == set(part.modules))
-            yield from _part(label, part, other, settings=first.dialect == second.dialect)
+            one, another = first.dialect, second.dialect
+            roles = one == another or GRAPH not in (one, another)
+            yield from _part(label, part, other, settings=one == another, roles=roles)
 
 
-def _part(label: str, part: NetworkPart, other: NetworkPart, *, settings: bool) -> Iterator[NetworkChange]:
+def _part(
+    label: str, part: NetworkPart, other: NetworkPart, *, settings: bool, roles: bool
+) -> Iterator[NetworkChange]:
     kinds = (
         [" + ".join(side.ops) for side in (part, other)]
         if part.ops and other.ops
@@ -229,7 +237,7 @@ def _part(label: str, part: NetworkPart, other: NetworkPart, *, settings: bool) 
         yield NetworkChange(change="settings", module=label, before=texts[0], after=texts[1])
     for role in dict.fromkeys((*part.weights, *other.weights)):
         # what a layer and a node hold goes by the same names where both are torch's
-        if settings or (role in part.weights and role in other.weights):
+        if roles or (role in part.weights and role in other.weights):
             yield from _weight(label, role, part.weights.get(role), other.weights.get(role))
     if part.converts and other.converts:  # where one side alone converts, its nodes are counted by kind
         for role in dict.fromkeys((*part.converts, *other.converts)):

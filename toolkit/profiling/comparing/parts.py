@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +43,7 @@ class NetworkPart:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadNetwork:
-    """A network taken apart; `ends` are its inputs and outputs in words, `conversions` numbers of nodes.
+    """A network taken apart; `ends` are its inputs and outputs in words, `conversions` nodes by kind.
 
     `dialect` names how settings are spelt: those of two dialects cannot be compared.
     """
@@ -56,12 +57,25 @@ class ReadNetwork:
 
 
 def difference_of(first: WeightTensor, second: WeightTensor) -> float | None:
-    """Return the largest difference of two tensors' values; None where they are unknown or no floats."""
+    """Return the largest difference of two tensors' values; None where they are unknown or no floats.
+
+    NaN is like NaN, and an infinite value like itself; beside another value they differ by no number: None.
+    """
     if first.values is None or second.values is None or first.shape != second.shape:
         return None
-    if first.values.dtype == second.values.dtype and np.array_equal(first.values, second.values):
+    if first.values.dtype == second.values.dtype and _same(first.values, second.values):
         return 0.0
     if any(np.dtype(one.values.dtype).kind != "f" for one in (first, second) if one.values is not None):
         return None
-    apart = first.values.astype(np.float64) - second.values.astype(np.float64)
-    return float(np.abs(apart).max(initial=0.0))
+    before, after = first.values.astype(np.float64), second.values.astype(np.float64)
+    unlike = (before != after) & ~(np.isnan(before) & np.isnan(after))
+    apart = np.abs(before[unlike] - after[unlike])
+    largest = float(apart.max(initial=0.0))
+    return largest if math.isfinite(largest) else None
+
+
+def _same(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    # of the types that numpy does not know, the bytes alone tell that NaN is NaN
+    return np.array_equal(first, second) or (
+        first.dtype.kind not in "OU" and first.tobytes() == second.tobytes()
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,15 @@ def weights_network(path: Path, model_file: Path | None) -> ReadNetwork:
             pass  # its code no longer takes its input: the names of its weights remain
     parts = tuple(_by_owner(state.items()))
     return ReadNetwork(name=str(path), dialect="names", parts=parts, notes=tuple(said))
+
+
+def by_owners(part: NetworkPart) -> Iterator[NetworkPart]:
+    """Yield what a part's weights are by their names alone: a part for each module that owns some of them."""
+    own = {role: tensor for role, tensor in part.weights.items() if "." not in role}
+    if own:
+        yield replace(part, weights=own)
+    inner = [(f"{part.modules[0]}.{role}", one) for role, one in part.weights.items() if role not in own]
+    yield from _by_owner(inner, called=part.called)
 
 
 def _by_owner(state: Iterable[tuple[str, WeightTensor]], *, called: bool = True) -> Iterator[NetworkPart]:

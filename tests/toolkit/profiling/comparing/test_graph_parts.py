@@ -128,6 +128,22 @@ def test_what_computes_a_weight_from_constants_is_compared(
     assert [(e.change, e.before, e.after) for e in found.changes] == ([("settings", *told)] if told else [])
 
 
+def test_the_type_that_a_cast_makes_is_compared(build: Build) -> None:
+    def graph(name: str, kind: int) -> Path:
+        casts = [
+            helper.make_node("Cast", ["e"], ["less"], name="less", to=kind),
+            helper.make_node("Cast", ["less"], ["again"], name="again", to=TensorProto.FLOAT),
+            helper.make_node("Gemm", ["again", "fc.weight"], ["y"], name="fc", transB=1),
+        ]
+        return build(name, replaced(5, *casts))
+
+    found = compare_networks(graph("a.onnx", TensorProto.FLOAT16), graph("b.onnx", TensorProto.INT32))
+    assert [(e.change, e.module) for e in found.changes] == [
+        ("added", "Cast to int32 (1)"), ("removed", "Cast to float16 (1)"),
+    ]  # fmt: skip
+    assert compare_networks(graph("a.onnx", TensorProto.INT32), graph("b.onnx", TensorProto.INT32)).equal
+
+
 def test_what_a_body_computes_is_compared_and_not_what_it_is_called(build: Build) -> None:
     def graph(name: str, *ops: str, reads: str = "p", prefix: str = "t", value: float = 1.0) -> Any:
         taken, nodes = reads, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,6 +56,28 @@ def test_weights_of_another_type_are_told_with_what_that_costs(build: Build) -> 
     (entry,) = found.changes
     assert (entry.before, entry.after) == ("weight: float32 8×8×3×3", "weight: float16 8×8×3×3")
     assert entry.difference == pytest.approx(1 / 3 - float(np.float16(1 / 3)), abs=1e-6)
+
+
+def test_what_is_no_number_is_held_against_its_like(build: Build) -> None:
+    nan, inf = np.ones((8, 8, 3, 3), np.float32), np.ones((8, 8, 3, 3), np.float32)
+    nan[0, 0, 0, 0], inf[0, 0, 0, 0] = np.nan, -np.inf
+    moved = inf.copy()
+    moved[1, 1, 1, 1] += 0.5
+
+    def apart(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float | None:
+        before, after = (
+            build(name, weights={"body.weight": value})
+            for name, value in (("a.onnx", one), ("b.onnx", other))
+        )
+        found = compare_networks(before, after)
+        return found.changes[0].difference if found.changes else 0.0
+
+    bfloat16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
+    assert apart(nan, nan) == apart(nan.astype(bfloat16), nan.astype(bfloat16)) == 0.0
+    assert apart(inf, moved) == 0.5
+    assert apart(nan, inf) is apart(nan, np.ones_like(nan)) is apart(inf, np.ones_like(nan)) is None
+    told = json.loads(run(build("a.onnx", weights={"body.weight": nan}), build(), "--json").stdout)
+    assert [entry["difference"] for entry in told["changes"]] == [None]
 
 
 def test_modules_that_one_has_alone_are_added_or_removed(build: Build) -> None:
@@ -200,6 +223,15 @@ def test_a_missing_file_and_a_folder_are_one_line(tmp_path: Path) -> None:
     assert (folder.exit_code, "is a folder" in folder.stderr) == (1, True)
 
 
+def test_a_folder_that_is_called_as_a_network_is_not_in_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lenet").mkdir()
+    found = run("lenet", "lenet-relu", "--artifacts", tmp_path / "none")
+    assert (found.exit_code, "4 types differ" in found.stdout) == (0, True), found.stderr
+
+
 def test_the_exit_status_is_0_and_with_strict_4_where_they_differ(build: Build, tmp_path: Path) -> None:
     first, second = build(), build("b.onnx", weights={"body.weight": np.zeros((8, 8, 3, 3), np.float32)})
     assert run(first, second).exit_code == 0
@@ -208,6 +240,8 @@ def test_the_exit_status_is_0_and_with_strict_4_where_they_differ(build: Build, 
     assert "error: --strict: the networks differ: 1 tensor of weights differs (by 1 at most)" in strict.stderr
     assert run(first, first, "--strict").exit_code == 0
     assert run(first, first, "--fail-over", "5%").exit_code == 2
+    noisy = run(first, first, "--allow-noise")
+    assert (noisy.exit_code, "--allow-noise is of profiles" in noisy.stderr) == (2, True)
     profile = tmp_path / "p.json"
     profile.write_text(json.dumps(JSON))
     assert run(profile, profile, "--strict").exit_code == 2

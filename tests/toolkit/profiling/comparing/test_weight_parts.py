@@ -55,3 +55,46 @@ def test_weights_that_no_call_of_a_layer_holds_are_compared(tmp_path: Path) -> N
             assert (entry.before or "").startswith(f"{role}: float32")
     assert compare_networks("own-net", "own-net", root=tmp_path / "none", model_file=code).equal
     assert run("own-net", "own-net", "--artifacts", tmp_path / "none", "--model-file", code).exit_code == 0
+
+
+ATTENDING = """
+from torch import nn
+from toolkit.models import ModelSpec
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.attend = nn.MultiheadAttention(3, 1, batch_first=True)
+        self.act = nn.ReLU()
+        self.head = nn.Linear(3, classes)
+
+    def forward(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        return self.head(self.act(self.attend(x, x, x)[0]).mean(1))
+
+MODELS = ModelSpec(name="attending", family="own", input_shape=(3, 2, 2), classes=3,
+                   build=lambda channels, classes: Net(classes))
+"""
+
+
+def test_bare_weights_and_those_of_a_network_that_is_known_are_compared_by_name(tmp_path: Path) -> None:
+    import safetensors.torch
+
+    from toolkit import zoo
+    from toolkit.checkpoints import write_untrained
+
+    code = tmp_path / "own.py"
+    code.write_text(ATTENDING)
+    known = write_untrained(zoo.model("attending", model_file=code), tmp_path / "a", model_file=code).path
+    bare, state = tmp_path / "bare.safetensors", safetensors.torch.load_file(known)
+    safetensors.torch.save_file(state, bare)
+    for pair in ((known, bare), (bare, known)):
+        found = compare_networks(*pair, model_file=code)
+        assert (found.changes, found.same) == ((), 3)  # attend, attend.out_proj and head
+    for name in ("head.bias", "attend.out_proj.bias"):
+        safetensors.torch.save_file({key: value for key, value in state.items() if key != name}, bare)
+        (entry,) = compare_networks(known, bare, model_file=code).changes
+        assert (entry.change, entry.module) == ("weights", name.removesuffix(".bias"))
+        assert entry.after == "no bias"
+        (entry,) = compare_networks(bare, known, model_file=code).changes
+        assert entry.before == "no bias"
