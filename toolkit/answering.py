@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from toolkit.artifacts import Artifact
 from toolkit.backends import Engine
 from toolkit.datasets import Split, dataset_words
-from toolkit.errors import CnnkitError, CorruptError, ShapeError
+from toolkit.errors import CnnkitError, CorruptError, ShapeError, refuse_empty
 from toolkit.images import MAX_BYTES, MAX_PIXELS, Floats, Inputs, PictureSource, Pixels, open_picture
 from toolkit.listings.rows import Images
 from toolkit.passports import Passport, TensorSpec
@@ -149,6 +149,7 @@ def read_picture(
 
 def data_word(passport: Passport, name: str | None) -> str:
     """Return the data set of that name, else a passport's own. Raises CnnkitError where it names none."""
+    refuse_empty("--dataset", name)
     word = name or (passport.dataset.name if passport.dataset else None)
     if word is None:
         raise CnnkitError(

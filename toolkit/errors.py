@@ -153,6 +153,14 @@ class GateError(CnnkitError):
     exit_status = 4
 
 
+def refuse_empty(option: str, given: object) -> None:
+    """Raise CnnkitError for an empty text, which would be taken for an option that was not given."""
+    if given == "":
+        raise CnnkitError(
+            f"{option} is empty, as a shell variable that is not set makes it: name one, or leave it out"
+        )
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> NotFoundError:
     """Say that `name` is no `kind`, what is known, and which one was probably meant."""
     import difflib

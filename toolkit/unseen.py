@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.datasets import Dataset, Split, dataset_of, refuse_options_of_own
-from toolkit.errors import CnnkitError, NotFoundError
+from toolkit.errors import CnnkitError, NotFoundError, refuse_empty
 from toolkit.figures import count_text
 from toolkit.listings import Listing
 from toolkit.listings.parts import Member, fingerprint, tested_of
@@ -71,6 +71,7 @@ def unseen_pictures(
     network's file; `columns` names those of a table, `on_step` is told how far reading has come. Raises
     NotFoundError where there are none, or where nobody knows which.
     """
+    refuse_empty("--columns", columns)
     spec = dataset_of(word)
     if spec.listing is None:
         refuse_options_of_own(word, {"--include-trained": include_trained, "--columns": columns})

@@ -345,6 +345,8 @@ def test_options_of_ones_own_pictures_are_refused_for_other_data() -> None:
         unseen_pictures(_nothing(), "fashion-mnist-sample", include_trained=True)
     with pytest.raises(CnnkitError, match=r"--columns goes with .*: leave out --columns"):
         unseen_pictures(_nothing(), "fashion-mnist-sample", columns="image=a,label=b")
+    with pytest.raises(CnnkitError, match=r"^--columns is empty"):
+        unseen_pictures(_nothing(), "fashion-mnist-sample", columns="")
     with pytest.raises(CnnkitError, match=r"--group goes with pictures of your own .*folder:PATH"):
         train("lenet-maxpool", dataset="fashion-mnist-sample", group="x", epochs=1)
 

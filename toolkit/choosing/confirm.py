@@ -95,7 +95,7 @@ def _opened(
     source = find_source(model, root, settings, untrained=untrained)
     root = folder_of(model, source, root)
     file = _choice(source, root)
-    word = dataset or file.pictures_from
+    word = file.pictures_from if dataset is None else dataset
     yield _Opened(
         source=source, file=file, root=root, pictures=lambda given: _pictures(source, given, word, root)
     )

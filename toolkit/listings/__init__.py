@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta
 
+from toolkit.errors import refuse_empty
+
 # "validation" chooses the epoch, "test" is what accuracy is measured on
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -112,6 +114,10 @@ class Reading:
     exclude: Path | str | None = None
     max_pixels: Annotated[int, Meta(ge=1, le=MOST_PIXELS)] = MOST_PIXELS
     store: bool = True
+
+    def __post_init__(self) -> None:
+        refuse_empty("--group", self.group)
+        refuse_empty("--columns", self.columns)
 
 
 PLAIN = Reading()

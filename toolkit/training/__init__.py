@@ -149,7 +149,7 @@ class Job:
     @property
     def dataset_name(self) -> str:
         """Return the data set's name as given, or the model's own. Raises CnnkitError where it has none."""
-        name = self.dataset or self.model.dataset
+        name = self.model.dataset if self.dataset is None else self.dataset
         if name is None:
             raise CnnkitError(
                 f"{self.model.name} has no data set of its own; add `--dataset {'|'.join(dataset_words())}`"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit import zoo
 from toolkit.artifacts import artifacts_root, open_artifact
 from toolkit.clusters import DEFAULT_CLUSTER, cluster_of
-from toolkit.errors import CnnkitError, NotFoundError, unknown_name
+from toolkit.errors import CnnkitError, NotFoundError, refuse_empty, unknown_name
 from toolkit.models import FINETUNE, ModelSpec, Recipe
 from toolkit.published import cached, where_to_bring
 from toolkit.splits import Fold
@@ -175,6 +175,8 @@ def make_job(
     **fields: Any,
 ) -> Job:
     """Return the job that plain arguments mean; an option that is None is left out. Raises CnnkitError."""
+    for option, named in (("--dataset", dataset), ("--model-file", model_file)):
+        refuse_empty(option, named)
     code = Path(model_file) if model_file else None
     spec = zoo.model(model, model_file=code)
     changes: dict[str, Any] = {}
@@ -248,6 +250,8 @@ def insist_that_all_is_heeded(
 
 
 def _parsed(setting: FieldSpec, given: Any) -> Any:
+    if setting.kind in (str, Path) and not setting.choices:
+        refuse_empty(f"--{setting.word}", given)
     try:
         return setting.parse(given)
     except CnnkitError as error:

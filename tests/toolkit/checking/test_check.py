@@ -165,6 +165,8 @@ def test_a_built_in_data_set_is_checked_by_its_rows() -> None:
     for reading in (Reading(group="x"), Reading(columns="label=1")):
         with pytest.raises(CnnkitError, match=r"^--(group|columns) goes with pictures of your own"):
             check("fashion-mnist-sample", labels=False, reading=reading)
+    with pytest.raises(CnnkitError, match=r"^--columns is empty"):
+        Reading(columns="")
 
 
 def test_what_the_page_saves_is_read_as_a_list(folder: Path) -> None:

@@ -136,6 +136,8 @@ def test_an_untrained_network_answers_and_has_no_accuracy(tmp_path: Path) -> Non
         assert len(network.predict(np.zeros((9, 9), np.uint8))) == 1
         with pytest.raises(CnnkitError, match="is untrained, so it has no accuracy"):
             network.evaluate()
+        with pytest.raises(CnnkitError, match=r"^--dataset is empty, .*: name one, or leave it out$"):
+            network.predict_dataset("")
     with pytest.raises(NotFoundError, match="no trained lenet here"):
         cnnkit.load("lenet", root=str(tmp_path))
 

@@ -68,6 +68,11 @@ def test_an_option_has_its_own_name_and_the_command_lines_word(
         ({"step_gamma": 0.1}, CnnkitError, "^step-gamma does nothing while schedule is .*: --schedule step$"),
         ({"randaugment_level": 5}, CnnkitError, "does nothing while randaugment is 0: --randaugment 2$"),
         ({"freeze": True, "layer_decay": 0.7}, CnnkitError, "--layer-decay with --freeze needs --unfree"),
+        ({"pretrained": ""}, CnnkitError, "^--pretrained is empty, as a shell variable .* or leave it out$"),
+        ({"dataset": ""}, CnnkitError, "^--dataset is empty"),
+        ({"model_file": ""}, CnnkitError, "^--model-file is empty"),
+        ({"data_dir": ""}, CnnkitError, "^--data-dir is empty"),
+        ({"group": ""}, CnnkitError, "^--group is empty"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
@@ -165,6 +170,9 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
         ),
         ({"fold": "1/2", "validation_fraction": 0.5}, CnnkitError, "0.5 does nothing while fold 1/2 is held"),
         ({"freeze": True, "layer_decay": [0.7, 0.9]}, CnnkitError, "with --freeze needs --unfreeze-at N"),
+        ({"pretrained": ""}, CnnkitError, "^--pretrained is empty"),
+        ({"dataset": ""}, CnnkitError, "^--dataset is empty"),
+        ({"levels": ""}, CnnkitError, "^--levels is empty"),
     ],
 )
 def test_what_would_fail_in_every_cell_is_refused_before_the_first(
