@@ -77,6 +77,10 @@ class ShapeError(CnnkitError):
     """Arrays that do not fit the model."""
 
 
+# what networks raise at pictures that they cannot take: torch's layers, and asserts of their authors'
+MISFITS = (RuntimeError, ValueError, IndexError, AssertionError)
+
+
 class OutOfMemoryError(CnnkitError):
     """A device that has no memory left for what was asked of it."""
 

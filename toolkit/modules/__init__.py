@@ -80,7 +80,7 @@ def walk(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModuleRow, ..
     """
     import torch
 
-    from toolkit.errors import ShapeError
+    from toolkit.errors import MISFITS, ShapeError
 
     tensor = next(module.parameters(), None)
     given = torch.zeros(
@@ -90,7 +90,7 @@ def walk(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModuleRow, ..
     )
     try:
         return visit(module, given)
-    except RuntimeError as error:
+    except MISFITS as error:
         shape = "×".join(map(str, input_shape))
         raise ShapeError(f"a {shape} input does not pass through the network: {error}") from None
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from toolkit.errors import CnnkitError, is_out_of_memory
+from toolkit.errors import MISFITS, CnnkitError, is_out_of_memory
 from toolkit.figures import shape_text
 from toolkit.models import ModelSpec
 from toolkit.modules.operations import Operation, Operations
@@ -57,10 +57,10 @@ def insist_that_it_fits(
     try:
         with torch.no_grad(), watching:
             scores = logits_of(module.eval()(torch.zeros(2, *shape, device=device)))
-    except (RuntimeError, ValueError, IndexError) as error:
+    except MISFITS as error:
         if is_out_of_memory(error) or is_of_the_gpu(error):
             raise
-        why = " ".join(str(error).split())
+        why = " ".join(str(error).split()) or type(error).__name__
         raise CnnkitError(
             f"{model.name} cannot take pictures of {shape_text(shape)} ({why}){advice}"
         ) from None

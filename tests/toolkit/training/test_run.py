@@ -502,6 +502,24 @@ def test_pictures_that_do_not_fit_the_network_are_refused_in_words(
     assert not job.root.exists() or not list(job.root.iterdir())  # a failed start leaves nothing
 
 
+@pytest.mark.parametrize(
+    ("said", "why"), [("height 64 is not 28", "height 64 is not 28"), ("", "AssertionError")]
+)
+def test_pictures_that_a_network_asserts_against_are_refused_in_words(
+    make_job: Any, said: str, why: str
+) -> None:
+    class Gridded(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            if x.shape[2] != 28:
+                raise AssertionError(said)
+            return super().forward(x.flatten(1))
+
+    job = make_job("lenet", size=(64, 64))
+    model = dataclasses.replace(job.model, build=lambda channels, classes: Gridded(784, classes))
+    with pytest.raises(CnnkitError, match=rf"lenet cannot take .* 1×64×64 \({why}\); its own size is 28×28"):
+        train(dataclasses.replace(job, model=model))
+
+
 def test_a_network_with_too_few_answers_is_refused_in_words(make_job: Any, listener: Any) -> None:
     spec = ModelSpec(
         name="short",
