@@ -12,6 +12,7 @@ from serve.lineup import files_under
 from serve.settings import ServeSettings
 from toolkit.artifacts import artifacts_root
 from toolkit.errors import MissingExtraError
+from toolkit.seeding import refuse_seeding
 from toolkit.telling import Tell, aloud, if_heard
 
 
@@ -44,4 +45,6 @@ def serve(
         )
     if settings.model_dir is not None:
         models = models or files_under(settings.model_dir, settings.backend, settings.opening)
+    if settings.opening.untrained and models:
+        refuse_seeding(models, settings.opening.seed)
     HOSTINGS.load(place.name).host(tuple(map(str, models)), settings, place.address, tell)

@@ -18,6 +18,7 @@ from toolkit.graphs import GRAPH
 from toolkit.graphs.source import is_bare_graph
 from toolkit.opening import Selection, describe, take_weights
 from toolkit.passports import Precision
+from toolkit.seeding import refuse_seeding
 from toolkit.telling import Tell, silent
 
 
@@ -63,6 +64,8 @@ def export(
         model_file=asked.model_file,
     )
     model = take_weights(model, pretrained, asked.root)
+    if untrained and model is not None:
+        refuse_seeding([model], asked.seed)
     wanted: tuple[Precision, ...] = ("fp32",) if precisions is None else tuple(precisions)
     refuse_unread(asked, tuple(formats or default_formats()), wanted)
     if dataset is not None or classes is not None:

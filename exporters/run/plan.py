@@ -80,27 +80,38 @@ class ExportRun:
         So has a graph that came halved or quantised, which fp32 stands for; others are refused.
         """
         known, asked = self.source.passport, self.request.precisions
+        name = self.source.path.name
         if not begins(self.source, self.request.options):
-            return (known.precision,)
+            if self.request.options.open_precision:
+                return (known.precision,)
+            own = tuple(one for one in asked if one == known.precision)
+            for precision in [one for one in asked if one not in own]:
+                why = f"{name} is {known.precision} and cannot become {precision}"
+                self._refuse(
+                    self.request.formats[0],
+                    precision,
+                    f"{why}: leave --precision away, or export the checkpoint or fp32 graph behind it",
+                )
+            return own
         if known.quantised_by is None:
             return asked
         how = "quantised" if known.precision == "int8" else "halved"
-        name = self.source.path.name
         own = tuple(one for one in asked if one == "fp32" or (one == known.precision and one != "int8"))
         for precision in [one for one in asked if one not in own]:
             why = f"{name} was {how} already by its {known.quantised_by}, and is {known.precision}"
-            self.report.failed.append(
-                Missed(
-                    format=GRAPH,
-                    precision=precision,
-                    reason=f"{why}: leave --precision away to take it as it is, or export the file that it "
-                    "was made of",
-                    exit_status=CnnkitError.exit_status,
-                )
+            self._refuse(
+                GRAPH,
+                precision,
+                f"{why}: leave --precision away to take it as it is, or export the file that it was made of",
             )
         if own:
             self.tell(f"{name} was {how} already by its {known.quantised_by}: it is taken as it is")
         return (known.precision,) if own else ()
+
+    def _refuse(self, format: str, precision: Precision, reason: str) -> None:
+        self.report.failed.append(
+            Missed(format=format, precision=precision, reason=reason, exit_status=CnnkitError.exit_status)
+        )
 
     def _can(self, name: str, precision: Precision) -> bool:
         """Tell, before any work, whether a format can be had at a precision; note why it cannot."""

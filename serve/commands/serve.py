@@ -190,9 +190,10 @@ def serve(
         raise click.UsageError("--auth takes USER:PASSWORD")
     if model_dir is not None and models:
         raise click.UsageError(f"--model-dir serves all that is in {model_dir}: leave {models[0]} away")
-    typed = click.get_current_context().get_parameter_source("root")
-    if model_dir is not None and typed is ParameterSource.COMMANDLINE:
-        raise click.UsageError(f"--model-dir serves all that is in {model_dir}: leave --artifacts away")
+    for name, word in {"root": "--artifacts", "untrained": "--untrained", "seed": "--seed"}.items():
+        typed = click.get_current_context().get_parameter_source(name)
+        if model_dir is not None and typed is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--model-dir serves all that is in {model_dir}: leave {word} away")
     settings = ServeSettings(
         backend=DEFAULT_BACKEND if backend is None else backend,
         opening=OpeningSettings(

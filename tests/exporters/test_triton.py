@@ -98,6 +98,14 @@ def test_a_classic_plan_names_the_server_that_it_needs(root: Path) -> None:
     assert (folder / "lenet-maxpool" / "1" / "model.plan").read_bytes() == b"a plan"
     assert 'backend: "tensorrt"' in (folder / "lenet-maxpool" / "config.pbtxt").read_text()
     assert "11.4.0" in open_artifact(folder).passport.server
+    refused = cnnkit_run(
+        "export", path, "--precision", "fp16,int8", "--format", "triton", "--artifacts", root, "--json"
+    )
+    assert refused.exit_code == 1
+    assert (
+        "lenet-maxpool.fp16.engine is fp16 and cannot become int8: leave --precision away" in refused.stderr
+    )
+    assert [one["precision"] for one in json.loads(refused.stdout)["artifacts"]] == ["fp16"]
 
 
 def test_labels_stay_one_a_line(graph: Artifact) -> None:

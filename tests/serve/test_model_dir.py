@@ -50,7 +50,15 @@ def test_a_folder_without_one_says_what_is_there(shipped: Path, tmp_path: Path) 
         found(tmp_path, precision="int8")
 
 
-@pytest.mark.parametrize(("beside", "told"), [(["lenet"], "lenet"), (["--artifacts", "."], "--artifacts")])
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        (["lenet"], "lenet"),
+        (["--artifacts", "."], "--artifacts"),
+        (["--untrained"], "--untrained"),
+        (["--seed", "3"], "--seed"),
+    ],
+)
 def test_what_else_says_where_models_are_is_refused(tmp_path: Path, beside: list[str], told: str) -> None:
     result = CliRunner().invoke(front_door.main, ["serve", *beside, "--model-dir", str(tmp_path)])
     assert result.exit_code == 2

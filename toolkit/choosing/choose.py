@@ -46,6 +46,7 @@ from toolkit.named_files import refuse_unwritable
 from toolkit.opening import Selection, describe, is_path, open_model
 from toolkit.processes import stopped_as_by_ctrl_c
 from toolkit.profiling.measuring.batches import fixed_batch
+from toolkit.seeding import refuse_seeding
 from toolkit.telling import Tell, silent
 
 ELSEWHERE = "name another folder with `--artifacts`"
@@ -146,6 +147,8 @@ def find_source(
     """
     text = None if model is None else str(model)
     if text is not None and is_path(text):
+        if untrained:
+            refuse_seeding([text], settings.seed)
         source = open_artifact(Path(text))
         known = source.passport
         if known.precision != "fp32" and known.quantised_by is None:

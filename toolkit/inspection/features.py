@@ -23,6 +23,7 @@ from toolkit.inspection.sheet import INK, MARGIN, PAPER, inline, tile
 from toolkit.modules import ModuleRow, visit
 from toolkit.opening import Selection, describe, is_path, open_model, require_torch, take_weights
 from toolkit.preprocessing import normalise
+from toolkit.seeding import refuse_seeding
 from toolkit.telling import Tell, silent
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def features(
         seed=seed,
         model_file=model_file,
     )
+    if untrained:
+        refuse_seeding(named, seed)
     seen = []
     for index, model in enumerate(map(str, named)):
         asked = model if index else str(take_weights(model, pretrained, selection.root))

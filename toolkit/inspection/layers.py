@@ -21,6 +21,7 @@ from toolkit.modules import ModuleRow, walk
 from toolkit.modules import shadow as build_shadow
 from toolkit.opening import is_path, require_torch, take_weights
 from toolkit.presence import is_file
+from toolkit.seeding import refuse_seeding
 from toolkit.tables import TextTable
 
 if TYPE_CHECKING:
@@ -200,6 +201,8 @@ def show(
     where PyTorch is not installed.
     """
     model = take_weights(model, pretrained, artifacts_root(root)) or model
+    if untrained:
+        refuse_seeding([model], seed=None)
     graph = None if model_file else _graph_of(str(model), artifacts_root(root), untrained=untrained)
     if graph is not None:
         if training or classes or channels:

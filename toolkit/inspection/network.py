@@ -34,6 +34,7 @@ from toolkit.markup import html_table
 from toolkit.opening import Selection, describe, quality_of, take_weights
 from toolkit.passports import Passport, Precision
 from toolkit.resolving import resolve, resolve_choice
+from toolkit.seeding import refuse_seeding
 from toolkit.telling import Step, Tell, silent, unwatched
 from toolkit.unseen import UnseenPictures, unseen_pictures
 
@@ -79,6 +80,8 @@ def load(
         model_file=path_of(model_file),
     )
     text = None if model is None else str(model)
+    if untrained and text is not None:
+        refuse_seeding([text], seed)
     found = resolve_choice(text, selection, tell) if choice else None
     if found is not None:
         tell(f"opened {describe(found.artifact)}, {found.why}")

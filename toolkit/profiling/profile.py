@@ -24,6 +24,7 @@ from toolkit.profiling.judging.roofline import exceeded, with_roofline
 from toolkit.profiling.measuring.peaks import peaks
 from toolkit.profiling.result import Profile
 from toolkit.profiling.settings import ProfileSettings
+from toolkit.seeding import refuse_seeding
 from toolkit.telling import Tell, silent
 
 
@@ -55,8 +56,11 @@ def profile(
         asked = dataclasses.replace(asked, batches=tuple(batches))
     names, named = backends_of(backends)
     first = take_weights(models[0] if models else None, pretrained, artifacts_root(root))
+    every = tuple(map(str, (first, *models[1:]) if first is not None else models))
+    if untrained and every:
+        refuse_seeding(every, asked.seed)
     wanted = ColumnsWanted(
-        models=tuple(map(str, (first, *models[1:]) if first is not None else models)),
+        models=every,
         backends=names,
         named=named,
         precisions=tuple(precisions or ()),
