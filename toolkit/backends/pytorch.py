@@ -17,6 +17,7 @@ from toolkit.backends import Availability, Backend, BackendSetting, Engine, Engi
 from toolkit.checkpoints import load_module
 from toolkit.errors import OutOfMemoryError, UnavailableError, is_out_of_memory, needs_extra
 from toolkit.machine.arithmetic import plain_fp32
+from toolkit.machine.threads import compute_with
 from toolkit.passports import Format
 from toolkit.traces import Trace
 
@@ -56,9 +57,7 @@ class PyTorchEngine(Engine):
         if self.device.type == "cuda":
             plain_fp32()
         if options.threads:
-            import torch
-
-            torch.set_num_threads(options.threads)  # of the whole process: torch knows no other way
+            compute_with(options.threads)  # of the whole process: torch knows no other way
         module = load_module(artifact, model_file=options.model_file, lean=True)
         try:
             self.module = module.to(self.device)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.artifacts import ANOTHER_ROOT, artifacts_root, check_name
 from toolkit.errors import CnnkitError
+from toolkit.machine.threads import compute_with, threads_given_back
 from toolkit.named_files import refuse_unwritable
 from toolkit.opening import require_torch
 from toolkit.schema import Magnitude
@@ -81,15 +82,12 @@ def find_rate(job: Job, watcher: Watcher | None = None) -> RateCurve:
     require_torch()
     watcher = watcher or Watcher()
     path = _picture(job)
-    with explained(job, begun=False):
+    with explained(job, begun=False), threads_given_back():
         prepared = prepare(job, watcher)
         watcher.say(describe(prepared))
         from toolkit.training.readiness import make_ready
 
-        if job.threads:
-            import torch
-
-            torch.set_num_threads(job.threads)
+        compute_with(job.threads)
         rates, losses = _tried(make_ready(job, prepared, watcher).loop)
     if len(rates) < 3:
         raise CnnkitError("the loss is no number at any rate; look at the data, or at --precision fp32")

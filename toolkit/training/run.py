@@ -11,7 +11,8 @@ from importlib.metadata import version
 from toolkit.artifacts import check_name
 from toolkit.checkpoints import tool_versions
 from toolkit.errors import CnnkitError, NotFoundError
-from toolkit.machine.cpu import cpu, usual_threads
+from toolkit.machine.cpu import cpu
+from toolkit.machine.threads import compute_with, threads_given_back
 from toolkit.models import FINETUNE
 from toolkit.opening import require_torch
 from toolkit.training import Job, Outcome, Watcher, recipes
@@ -37,7 +38,7 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
     """
     started = time.perf_counter()
     require_torch()
-    with explained(job, begun=False), joined(job) as ranks:
+    with explained(job, begun=False), threads_given_back(), joined(job) as ranks:
         return _train(job, (watcher if ranks.leads else None) or Watcher(), ranks, started)
 
 
@@ -57,7 +58,7 @@ def _train(job: Job, watcher: Watcher, ranks: Ranks, started: float) -> Outcome:
         asked = ranks.together(lambda: _asked(job, prepared))
         insist_on_one_job(ranks, asked)
         folder = ranks.only_lead(lambda: _folder(job, asked, watcher, ranks))
-        _threads(ranks.lead(lambda: folder.facts().threads if folder else None))
+        compute_with(ranks.lead(lambda: folder.facts().threads if folder else None))
     with explained(job, begun=True):
         try:
             if folder:
@@ -157,7 +158,7 @@ def _folder(job: Job, asked: RunFacts, watcher: Watcher, ranks: Ranks) -> RunFol
     runs = job.root / check_name(job.artifact_name) / "runs"
     if not job.resume:
         folder = RunFolder.new(runs)
-        threads = _threads(job.threads or _divided(ranks, watcher))
+        threads = compute_with(job.threads or _divided(ranks, watcher))
         count = ranks.seat.count
         scheme = scheme_of(job)
         folder.begin(replace(asked, threads=threads, ranks=count, torch=version("torch"), scheme=scheme))
@@ -192,10 +193,10 @@ def _folder(job: Job, asked: RunFacts, watcher: Watcher, ranks: Ranks) -> RunFol
             )
     if begun.ranks != ranks.seat.count:
         # as many threads a rank as before would be too many, or too few, for the machine
-        threads = _threads(job.threads or _divided(ranks, watcher) or usual_threads())
+        threads = compute_with(job.threads or _divided(ranks, watcher))
         folder.begin(replace(begun, threads=threads, ranks=ranks.seat.count))
         return folder
-    _threads(begun.threads)
+    compute_with(begun.threads)
     return folder
 
 
@@ -229,11 +230,3 @@ def insist_on_one_job(ranks: Ranks, asked: RunFacts) -> None:
                 raise CnnkitError(f"rank {rank} trains something else: {told}; start all ranks alike")
 
     ranks.only_lead(compare)
-
-
-def _threads(wanted: int | None) -> int:
-    import torch
-
-    if wanted:
-        torch.set_num_threads(wanted)
-    return torch.get_num_threads()

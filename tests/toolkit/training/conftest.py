@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from toolkit import zoo
+from toolkit.machine.threads import own_threads
 from toolkit.models import ModelSpec
 from toolkit.modules.operations import Operation, Operations
 from toolkit.training import EpochRecord, Job, Watcher, recipes
@@ -25,8 +26,10 @@ def one_thread() -> Iterator[None]:
     """Compute with one thread: nets this small gain little from more, and lose much on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    own_threads.cache_clear()
     yield
     torch.set_num_threads(before)
+    own_threads.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -23,12 +23,14 @@ from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.artifacts import open_artifact  # noqa: E402
 from toolkit.checkpoints import load_module, load_state  # noqa: E402
 from toolkit.errors import CnnkitError, UnavailableError  # noqa: E402
+from toolkit.inspection.network import load  # noqa: E402
 from toolkit.machine.cpu import Cpu  # noqa: E402
 from toolkit.models import ModelSpec  # noqa: E402
 from toolkit.training import readiness, seeding  # noqa: E402
 from toolkit.training.compute import rule  # noqa: E402
 from toolkit.training.data.describing import describe  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
+from toolkit.training.finder import find_rate  # noqa: E402
 from toolkit.training.loop import Loop  # noqa: E402
 from toolkit.training.process.failures import explained  # noqa: E402
 from toolkit.training.process.watchdog import Watchdog  # noqa: E402
@@ -301,6 +303,23 @@ def test_a_choice_that_cannot_be_kept_is_said_and_the_training_goes_on(
     assert train(make_job(arithmetic="measured", changes={"epochs": 1}), listener).records
     (said,) = [line for line in listener.said if line.startswith("computing")]
     assert "cannot be written, so the next run measures anew" in said
+
+
+def test_threads_that_were_asked_for_are_not_those_of_the_next_training(
+    make_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.training.record.charts.lacks", lambda package: True)
+    monkeypatch.setattr("toolkit.training.record.logs.lacks", lambda package: True)
+    torch.set_num_threads(2)
+    small = {"images": 100, "changes": {"epochs": 1}}
+    first = train(make_job(**small, threads=1, name="first"))
+    assert (first.threads, torch.get_num_threads()) == (1, 2)
+    find_rate(make_job(**small, threads=1))
+    assert torch.get_num_threads() == 2
+    # an engine's are those of the process, for as long as it may be called
+    load("first", root=first.job.root, backend="pytorch", threads=1).close()
+    second = train(make_job(**small, name="second"))
+    assert (second.threads, torch.get_num_threads()) == (2, 1)
 
 
 @pytest.mark.parametrize("asked", ["auto", "measured"])
