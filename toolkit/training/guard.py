@@ -192,7 +192,7 @@ class DivergenceGuard:
         return classes > 1 and (classes * balanced_accuracy - 1) / (classes - 1) < _GUESSING
 
     def _skill(self, watch: GuardState) -> float | None:
-        return watch.answers.skill(len(self.objective.present))
+        return watch.answers.skill(len(self.objective.counted))
 
     def verdict(
         self,

@@ -269,10 +269,13 @@ class Loop:
         self._wall, self._busy = wall, busy
 
     def _count_answers(self, tally: Tally) -> None:
-        """Count what was answered, and how much of it rightly, by class, until the guard looks."""
-        done = self.progress
+        """Count what was answered, and how much of it rightly, by class, until the guard looks.
+
+        Nothing makes a network answer a class that the loss does not count.
+        """
+        done, counted = self.progress, self.setup.objective.counted
         for label, (seen, hits) in enumerate(zip(tally.seen, tally.hits, strict=True)):
-            if seen:
+            if seen and label in counted:
                 key = str(label)
                 done.unjudged_seen[key] = done.unjudged_seen.get(key, 0) + seen
                 done.unjudged_right[key] = done.unjudged_right.get(key, 0) + hits
@@ -306,6 +309,8 @@ class Loop:
         if self._can_lose_classes:
             for found in self.setup.ranks.gather(heard_classes(last.logits, main_labels(last.labels))):
                 heard |= {label: is_open or heard.get(label, False) for label, is_open in found.items()}
+            counted = self.setup.objective.counted
+            heard = {label: is_open for label, is_open in heard.items() if label in counted}
         return guard.verdict(done.watch, losses, dead_layers(self.module), heard)
 
 

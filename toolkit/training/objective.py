@@ -53,6 +53,11 @@ class Objective:
         return frozenset(int(label) for label in np.flatnonzero(self.shares))
 
     @property
+    def counted(self) -> frozenset[int]:
+        """Return the classes whose pictures count in the loss: not those with a weight of 0."""
+        return frozenset(int(label) for label in np.flatnonzero(self._asked))
+
+    @property
     def _asked(self) -> NDArray[np.float64]:
         weighted = np.array(self.shares) * np.array(self.weights or (1.0,) * len(self.shares))
         return np.asarray(weighted / weighted.sum())

@@ -132,7 +132,7 @@ def test_a_shape_that_a_network_asserts_against_is_told_in_words() -> None:
     models = pytest.importorskip("torchvision").models
     with torch.device("meta"):
         module = models.vit_b_16()
-    with pytest.raises(ShapeError, match="1×3×64×64 input does not pass .*Expected 224"):
+    with pytest.raises(ShapeError, match=r"1×3×64×64 input does not pass .*Expected 224"):
         walk(module, (1, 3, 64, 64))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -236,10 +238,10 @@ def test_scores_can_be_shut_where_a_relu_follows_the_last_layer() -> None:
 class Written(torch.nn.Module):
     """Two narrow layers whose scores come out of a ReLU, written as layers, functions or methods."""
 
-    def __init__(self, between: Any, last: Any) -> None:
+    def __init__(self, between: Any, last: Any, classes: int = 4) -> None:
         super().__init__()
         self.first, self.second = torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 4, 1)
-        self.third = torch.nn.Conv2d(4, 4, 1)
+        self.third = torch.nn.Conv2d(4, classes, 1)
         self.between, self.last = between, last
 
     def forward(self, x: Any) -> Any:
@@ -320,6 +322,29 @@ def test_a_class_is_heard_when_one_of_its_own_pictures_has_a_score() -> None:
         [[0.0, 0.0, 2.0, 0.0], [3.0, 0.0, 0.0, 1.0], [0.0, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
     )
     assert heard_classes(scores, torch.tensor([0, 1, 1, 2])) == {0: False, 1: True, 2: True}
+
+
+def test_a_class_of_weight_0_is_neither_missed_nor_asked_for(tmp_path: Path, make_job: Any) -> None:
+    weights = tmp_path / "weights.json"
+    classes = prepare(make_job(images=100)).dataset.classes
+    weights.write_text(json.dumps({name: 0 if label == 6 else 1 for label, name in enumerate(classes)}))
+    fields = {"epochs": 1, "batch": 50, "guard": True, "class_weights": str(weights)}
+    job = make_job(images=300, changes=fields, threads=1)
+    relu = torch.nn.ReLU()
+    model = dataclasses.replace(job.model, build=lambda channels, classes: Written(relu, relu, classes))
+    job = dataclasses.replace(job, model=model)
+    loop = readiness.make_ready(job, prepare(job), Watcher()).loop
+    assert loop.epoch(lambda: None) is None
+    watch = loop.progress.watch
+    assert "5" in watch.silent
+    assert "6" not in watch.silent
+    assert set(watch.answers.seen) == set("012345789")
+    objective, watching = loop.setup.objective, loop.setup.guard
+    assert watching is not None
+    assert (len(objective.present), len(objective.counted)) == (10, 9)
+    # all that is asked for is right
+    watch.answers.take(dict.fromkeys(watch.answers.seen, 10**6), dict.fromkeys(watch.answers.seen, 10**6))
+    assert watching._skill(watch) == pytest.approx(1, abs=0.01)
 
 
 def test_dead_layers_are_those_with_exactly_no_gradient() -> None:
