@@ -45,11 +45,13 @@ class KnownInput:
     classes: tuple[str, ...] | None = None
 
     def of_channels(self, channels: int) -> KnownInput:
-        """Return the same for pictures of so many channels: one is the mean of three, three are alike."""
-        if channels == len(self.mean):
-            return self
-        mean, std = (sum(figures) / len(figures) for figures in (self.mean, self.std))
-        return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+        """Return the same for pictures of so many channels, mean and deviation each by `figures_of`."""
+        return replace(self, mean=figures_of(self.mean, channels), std=figures_of(self.std, channels))
+
+
+def figures_of(figures: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Return figures for so many channels: one is the mean of three, three are alike where there was one."""
+    return figures if len(figures) == channels else (sum(figures) / len(figures),) * channels
 
 
 def known_input(source: str) -> KnownInput | None:
@@ -119,9 +121,17 @@ def load_pretrained(
             found = found.sum(dim=1, keepdim=True)
         if found.shape == value.shape:
             fitting[key] = found
-    if not any(key.endswith("weight") for key in set(fitting) - inside):
+    # a head under a body of random figures is worth nothing, unless there is no body
+    alone = not any(_is_weight(key) for key in body)
+    if not any(_is_weight(key) for key in fitting if alone or key not in inside):
+        if alone and not same_classes:
+            raise CnnkitError(
+                f"{model} is its head alone, which starts from weights of the same classes: {path} tells "
+                "others apart, or does not say which; leave out --pretrained"
+            )
         raise CnnkitError(
-            f"none of {model}'s layers but its head has weights in {path}; it holds {few(list(given))}"
+            f"none of {model}'s layers {'' if alone else 'but its head '}has weights in {path}; it holds "
+            f"{few(list(given))}"
         )
     give(module, {**wanted, **fitting})
     left = [key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked")]
@@ -134,6 +144,10 @@ def load_pretrained(
             "they learn without --freeze, or from --unfreeze-at N on"
         )
     return "; ".join(said)
+
+
+def _is_weight(key: str) -> bool:
+    return key.endswith("weight")
 
 
 def _given(model: str, path: Path, body: Mapping[str, Tensor], said: list[str]) -> dict[str, Tensor]:

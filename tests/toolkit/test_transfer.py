@@ -16,7 +16,7 @@ from toolkit.checkpoints import load_state, new_passport, save_checkpoint
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError
 from toolkit.heads import heads
 from toolkit.preprocessing import Preprocessing
-from toolkit.transfer import Frozen, known_input, load_pretrained
+from toolkit.transfer import Frozen, KnownInput, known_input, load_pretrained
 
 torch = pytest.importorskip("torch")
 
@@ -99,6 +99,39 @@ def test_weights_of_another_network_are_refused(weights: Path) -> None:
         load_pretrained("alexnet28", resnet(name="alexnet28", channels=1), str(weights))
     with pytest.raises(CnnkitError, match="no ImageNet weights for lenet"):
         load_pretrained("lenet", resnet(name="lenet", channels=1), "imagenet")
+
+
+def test_a_network_that_is_its_head_alone_goes_on_where_the_classes_are_the_same(tmp_path: Path) -> None:
+    spec, path = zoo.model("lenet-relu"), tmp_path / "plain.safetensors"
+    fed, module = (torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)) for _ in range(2))
+    known = Preprocessing(size=(2, 2), channels=1)
+    passport = new_passport(spec, preprocessing=known, classes=("a", "b"), trained=True)
+    save_checkpoint(path, fed.state_dict(), passport)
+    said = load_pretrained("plain", module, str(path), ("a", "b"))
+    assert said.endswith("the head too, since the classes are the same")
+    assert torch.equal(module[1].weight, fed[1].weight)
+    with pytest.raises(
+        CnnkitError, match=r"plain is its head alone, .* weights of the same classes: .* tells"
+    ):
+        load_pretrained("plain", module, str(path), ("c", "d"))
+    # under a body of random figures a head of such classes is worth nothing
+    body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    body.add_module("0", torch.nn.Conv2d(1, 1, 1))
+    with pytest.raises(CnnkitError, match="none of plain's layers but its head has weights"):
+        load_pretrained("plain", body, str(path), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((0.5,), (0.2, 0.3, 0.4)), ((0.1, 0.2, 0.3), (0.3,)), ((0.5,), (0.3,))]
+)
+def test_mean_and_deviation_become_those_of_other_channels_each_by_its_own_length(
+    mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    known = KnownInput(size=(28, 28), mean=mean, std=std)
+    grey, colour = known.of_channels(1), known.of_channels(3)
+    assert colour.mean == (mean if len(mean) == 3 else mean * 3)
+    assert colour.std == (std if len(std) == 3 else std * 3)
+    assert (grey.mean, grey.std) == ((pytest.approx(sum(mean) / len(mean)),), (pytest.approx(0.3),))
 
 
 def test_imagenet_without_a_network_says_which_file_to_bring(

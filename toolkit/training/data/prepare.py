@@ -24,7 +24,7 @@ from toolkit.training import Job, Watcher
 from toolkit.training.data.own import listed_members, load_own, record_uses
 from toolkit.training.data.statistics import pixel_figures
 from toolkit.training.recipes import insist_that_a_share_is_held_out
-from toolkit.transfer import KnownInput, known_input, knows_stem
+from toolkit.transfer import KnownInput, figures_of, known_input, knows_stem
 
 NAMED_PART = "the source's validation part"
 
@@ -330,9 +330,5 @@ def _published_figures(
     """Return mean and deviation of published weights; of another number of channels the mean of them."""
     if published is None:
         raise CnnkitError("nothing was published with this network: --pixels standardise, unit or half")
-    found = (published.preprocessing.mean, published.preprocessing.std)
-    mean, std = (
-        figures if len(figures) == channels else (sum(figures) / len(figures),) * channels
-        for figures in found
-    )
-    return mean, std
+    known = published.preprocessing
+    return figures_of(known.mean, channels), figures_of(known.std, channels)
