@@ -328,7 +328,7 @@ def test_a_class_of_weight_0_is_neither_missed_nor_asked_for(tmp_path: Path, mak
     weights = tmp_path / "weights.json"
     classes = prepare(make_job(images=100)).dataset.classes
     weights.write_text(json.dumps({name: 0 if label == 6 else 1 for label, name in enumerate(classes)}))
-    fields = {"epochs": 1, "batch": 50, "guard": True, "class_weights": str(weights)}
+    fields = {"epochs": 1, "batch": 300, "guard": True, "class_weights": str(weights)}
     job = make_job(images=300, changes=fields, threads=1)
     relu = torch.nn.ReLU()
     model = dataclasses.replace(job.model, build=lambda channels, classes: Written(relu, relu, classes))
@@ -336,8 +336,7 @@ def test_a_class_of_weight_0_is_neither_missed_nor_asked_for(tmp_path: Path, mak
     loop = readiness.make_ready(job, prepare(job), Watcher()).loop
     assert loop.epoch(lambda: None) is None
     watch = loop.progress.watch
-    assert "5" in watch.silent
-    assert "6" not in watch.silent
+    assert set(watch.silent) == set("012345789")
     assert set(watch.answers.seen) == set("012345789")
     objective, watching = loop.setup.objective, loop.setup.guard
     assert watching is not None
