@@ -95,13 +95,18 @@ def _exclude_list(passport: Passport) -> Path | None:
 
 
 def as_trained(data: Dataset, passport: Passport) -> tuple[Dataset, tuple[str, ...]]:
-    """Leave out what the training left out of data that is the same for everybody; else say why not."""
+    """Leave out what the training left out of data that is the same for everybody; say what is unsure."""
     path = _exclude_list(passport)
     if path is None:
         return data, ()
     if not is_file(path):
         return data, (f"note: {path}, which lists what was left out of the training, is not there",)
-    return without_rows(data, path)[0], ()
+    left = without_rows(data, path)[0]
+    assert passport.dataset is not None  # or there were no list
+    if passport.dataset.fingerprint in (None, left.fingerprint):
+        return left, ()
+    edited = "was edited since the training, or the data was"
+    return left, (f"note: {path}, which lists what was left out, {edited}",)
 
 
 def is_own(word: str, passport: Passport) -> bool:

@@ -259,6 +259,13 @@ def test_rows_that_were_excluded_are_not_measured(original: tuple[Path, Artifact
     passport = dataclasses.replace(original[1].passport, dataset=known)
     found = unseen_pictures(passport, "fashion-mnist-sample")
     assert (len(found.dataset.test), found.notes) == (len(data.test), ())
+    path.write_text("# the same pictures\ntrain 0\ntest 5\ntest 3\n")
+    assert unseen_pictures(passport, "fashion-mnist-sample").notes == ()
+    for edited, count in (("".join(f"test {at}\n" for at in range(400)), 100), ("", 500)):
+        path.write_text(edited)
+        found = unseen_pictures(passport, "fashion-mnist-sample")
+        assert len(found.dataset.test) == count
+        assert "out.txt, which lists what was left out, was edited since the training" in found.notes[0]
     path.unlink()
     found = unseen_pictures(passport, "fashion-mnist-sample")
     assert len(found.dataset.test) == len(data.test) + 2
