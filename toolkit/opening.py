@@ -157,15 +157,17 @@ def in_precision(artifact: Artifact, selection: Selection) -> Artifact:
     have, wanted, path = artifact.passport.precision, selection.precision, artifact.path
     if not selection.insists or have == wanted:
         return artifact
-    beside = (
-        other.name
+    kind = artifact.passport.format
+    beside = [
+        (known.format, other.name)
         for other, known in find_artifacts(path.parent.parent, artifact.name)
-        if other.parent == path.parent and known.precision == wanted
-    )
-    exported = have == "fp32"  # exports start from nothing else
+        if other.parent == path.parent and known.precision == wanted and known.format in selection.formats
+    ]
+    beside.sort(key=lambda one: one[0] != kind)  # those of its own format first, the newest of each
+    exported = have == "fp32" and kind in (CHECKPOINT, GRAPH)  # exports start from nothing else
     makes = f", or `cnnkit export {path} --precision {wanted}` makes one" if exported else ""
-    advice = next((f"{name} beside it is" for name in beside), f"leave --precision away{makes}")
-    formats = (artifact.passport.format,) if exported else ()
+    advice = next((f"{name} beside it is" for _, name in beside), f"leave --precision away{makes}")
+    formats = (kind,) if exported else ()
     raise OtherPrecisionError(f"{path.name} is {have}, not {wanted}", advice, formats)
 
 
@@ -252,12 +254,18 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
     if finished:
         have = ", ".join(sorted({f"{p.format} {p.precision}" for _, p in finished}))
         wanted = f"{' or '.join(selection.formats)} {selection.precision}"
+        ships = " (what ships is of other weights)" if behind else ""
+        if (tuple(selection.formats), selection.precision) == ((CHECKPOINT,), "fp32"):
+            return OtherPrecisionError(
+                f"{name} is here as {have}, not as {wanted}{ships}",
+                "that is a checkpoint, which training or `cnnkit import` of weights makes, and no export",
+                (CHECKPOINT,),
+            )
         if own := next((p.precision for _, p in finished if p.quantised_by), None):
             return NotFoundError(
                 f"{name} came as {own} and is here as {have}, not as {wanted}: leave --precision away, or "
                 "import the fp32 file that it was made of"
             )
-        ships = " (what ships is of other weights)" if behind else ""
         return OtherPrecisionError(
             f"{name} is here as {have}, not as {wanted}{ships}",
             f"`cnnkit export {name} --precision {selection.precision}` makes it of its fp32 weights",

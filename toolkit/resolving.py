@@ -21,6 +21,7 @@ from toolkit.backends import (
     Backend,
     Engine,
     EngineOptions,
+    backend_names,
     opener,
     openers,
 )
@@ -170,7 +171,8 @@ def _for_file(text: str, backend: str | None, selection: Selection) -> Resolved:
     if not able:
         raise CnnkitError(f"{text} is {kind}, which no backend here opens")
     if backend is None:
-        return Resolved(artifact=in_precision(artifact, selection), backend=able[0])
+        asked = _formats(selection, *map(BACKENDS.load, backend_names()))  # a file has its own backend
+        return Resolved(artifact=in_precision(artifact, asked), backend=able[0])
     if kind not in BACKENDS.load(backend).formats:  # an unknown word gets its nearest match
         raise CnnkitError(f"backend {backend!r} cannot open {text}; `--backend {able[0]}` does")
     asked = BACKENDS.load(backend).opens(selection)

@@ -72,6 +72,13 @@ def test_a_missing_precision_says_what_is_here_and_how_to_make_it(tmp_path: Path
         open_model("lenet", selection(tmp_path, precision="fp16"))
 
 
+def test_a_missing_checkpoint_is_nothing_that_an_export_makes(tmp_path: Path) -> None:
+    put(tmp_path, "lenet")
+    why = "not as safetensors fp32: that is a checkpoint, which training or `cnnkit import` of weights makes"
+    with pytest.raises(NotFoundError, match=why):
+        open_model("lenet", selection(tmp_path, formats=("safetensors",)))
+
+
 def test_weights_of_ones_own_are_never_stood_in_for_by_what_ships(tmp_path: Path) -> None:
     name = "lenet-maxpool"
     shipped = open_model(name, selection(tmp_path))

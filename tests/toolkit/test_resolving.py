@@ -111,6 +111,35 @@ def test_a_typed_precision_that_a_file_has_not_is_an_error_that_names_one_that_h
     assert resolve(str(whole), backend="openvino", selection=half).artifact.passport.precision == "bf16"
 
 
+def test_what_is_named_in_place_of_a_file_is_what_the_backend_opens_and_of_its_format_first(
+    graph: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "net"
+    folder.mkdir()
+    kinds = {".onnx": "onnx", ".fp16.onnx": "onnx", ".openvino": "openvino", ".pack": "pack"}
+    for hour, (ending, kind) in enumerate(kinds.items()):
+        path = folder / f"net{ending}"
+        path.write_bytes(ending.encode())
+        precision = "fp16" if "fp16" in ending else "fp32"
+        made = {"format": kind, "precision": precision, "created": f"2026-01-01T0{hour}:00:00+00:00"}
+        stamp(path, replace(read_passport(graph), **made))
+    half = folder / "net.fp16.onnx"
+    whole = Selection(root=tmp_path, precision="fp32", insists=True)
+    for backend in ("ort", None):
+        with pytest.raises(
+            OtherPrecisionError, match=r"fp16\.onnx is fp16, not fp32: net\.onnx beside it is"
+        ):
+            resolve(str(half), backend=backend, selection=whole)
+    (folder / "net.onnx").unlink()
+    with pytest.raises(OtherPrecisionError, match=r"not fp32: leave --precision away$"):
+        resolve(str(half), backend="ort", selection=whole)
+    with pytest.raises(OtherPrecisionError, match=r"not fp32: net\.openvino beside it is"):
+        resolve(str(half), backend=None, selection=whole)
+    # exports start from no such file
+    with pytest.raises(OtherPrecisionError, match=r"openvino is fp32, not int8: leave --precision away$"):
+        resolve(str(folder / "net.openvino"), backend=None, selection=replace(whole, precision="int8"))
+
+
 def test_a_name_whose_export_is_of_older_weights_says_so_and_what_to_type(
     graph: Path, tmp_path: Path
 ) -> None:

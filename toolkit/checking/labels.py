@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.answering import preprocessing_of
-from toolkit.artifacts import CHECKPOINT, artifacts_root
+from toolkit.artifacts import CHECKPOINT, Artifact, artifacts_root, find_artifacts
+from toolkit.backends import openers
 from toolkit.checking.pictures import Gallery
 from toolkit.checking.survey import Survey
-from toolkit.errors import needs_extra
+from toolkit.errors import OtherPrecisionError, needs_extra
 from toolkit.opening import Selection, describe, open_model
 from toolkit.telling import Step, Tell, counter
 
@@ -60,7 +61,7 @@ def judge_of(model: str | None, *, root: Path | None, model_file: Path | None, t
         from toolkit.checking.learning import FOLDS
 
         return Judge(title="a small network trained here", folds=FOLDS, likelihoods=_learnt)
-    artifact = open_model(
+    artifact = _opened(
         model, Selection(root=artifacts_root(root), formats=(CHECKPOINT,), model_file=model_file)
     )
     preprocessing_of(artifact)
@@ -78,6 +79,17 @@ def judge_of(model: str | None, *, root: Path | None, model_file: Path | None, t
         return Likelihoods(probabilities=made, refused=found.refused)
 
     return Judge(title=f"the features of {artifact.path.name}", folds=_FOLDS, likelihoods=asked)
+
+
+def _opened(model: str, selection: Selection) -> Artifact:
+    try:
+        return open_model(model, selection)
+    except OtherPrecisionError as error:
+        here = [path for path, known in find_artifacts(selection.root, model) if openers(known.format)]
+        if not here:
+            raise
+        advice = f"`--model {here[0]}` judges by what that file answers"
+        raise OtherPrecisionError(error.here, advice, error.formats) from None
 
 
 def _learnt(question: Question) -> Likelihoods:

@@ -23,6 +23,7 @@ from toolkit.checking.pictures import gallery
 from toolkit.checking.survey import survey
 from toolkit.checkpoints import write_untrained
 from toolkit.commands.check import COMMAND
+from toolkit.errors import NotFoundError
 from toolkit.listings import PLAIN
 from toolkit.listings.excluding import read_exclusions
 from toolkit.passports import Layout, Passport, TensorSpec
@@ -196,6 +197,8 @@ def test_labels_are_judged_by_every_graph_that_answers_elsewhere(
             preprocessing=Preprocessing(size=(8, 8), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3),
         ),
     )
+    with pytest.raises(NotFoundError, match=rf"odd is here as onnx fp32, .*: `--model {path}` judges by"):
+        check(f"folder:{tmp_path / 'data'}", model="odd", root=tmp_path / "artifacts")
     pictures = gallery(f"folder:{tmp_path / 'data'}", None, PLAIN)
     found = features_of(made, pictures, survey(pictures, unwatched))
     assert found.values.shape == (6, 4)
