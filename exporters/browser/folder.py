@@ -114,7 +114,8 @@ def _write_facts(folder: Path, facts: WebFacts) -> None:
     }
     about = {
         **dataclasses.asdict(facts),
-        "why": facts.why and without_places(facts.why),
+        # the folder lies, or is drafted, in that of its network, and that one in the artifacts folder
+        "why": facts.why and without_places(facts.why, folder.parent, folder.parent.parent),
         "onnxruntime_web": VERSION,
         "scripts": f"shortened by rjsmin {version('rjsmin')}; cnnkit's exporters/browser/page has them whole",
         "tool": f"cnnkit {tool_versions()['cnnkit']}",

@@ -9,14 +9,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from toolkit.artifacts import Artifact
 from toolkit.graphs.facts import DATASET
 from toolkit.graphs.reading import load_graph
 from toolkit.passports import DatasetRef, Passport
 
-_PATH = re.compile(r"(?<![\w./])/(?:[^\s/'\"`;,()]+/)+(?=[^\s/'\"`;,()])")
+# what ends a path in a sentence; folders hold blanks and apostrophes within their names
+_ENDS = r'/"`;,:()\n'
+_FOLDER = rf"[^\s'{_ENDS}](?:[^{_ENDS}]*[^\s'{_ENDS}])?/"
+_START = r"(?<![\w./])"
+_PATH = re.compile(rf"{_START}/(?:{_FOLDER})+(?=[^\s'{_ENDS}])")
 
 
 def public_graph(source: Artifact) -> bytes:
@@ -54,8 +58,14 @@ def public_passport(known: Passport, sha256: str) -> Passport:
     )
 
 
-def without_places(text: str) -> str:
-    """Return a sentence with the last part of each absolute path in it."""
+def without_places(text: str, *known: Path) -> str:
+    """Return a sentence with the last part of each absolute path in it, and of each below a known folder.
+
+    The home and the working folder are known, whatever signs their names hold.
+    """
+    places = {str(form) for one in (*known, Path.home(), Path.cwd()) for form in (one, one.absolute())}
+    for place in sorted(places - {"/", "."}, key=len, reverse=True):
+        text = re.sub(rf"{_START}{re.escape(place)}/(?:{_FOLDER})*", "", text)
     return _PATH.sub("", text)
 
 

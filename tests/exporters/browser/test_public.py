@@ -91,10 +91,24 @@ def test_a_graph_that_names_no_place_is_its_own_bytes(tmp_path: Path) -> None:
         ("fp16 failed (/a/b/c.onnx is cut short)", "fp16 failed (c.onnx is cut short)"),
         ("folder:/a/b is gone; try ./x/y", "folder:b is gone; try ./x/y"),
         ("see https://example.org/a/b, 3 ms/picture", "see https://example.org/a/b, 3 ms/picture"),
+        ("fp16 failed (/home/some body/nets/x.onnx cannot be read)", "fp16 failed (x.onnx cannot be read)"),
+        ("failed ('/home/a b/c.onnx' and /d/e.onnx)", "failed ('c.onnx' and e.onnx)"),
+        ("/home/o'neil/x/y.onnx and /d/e.onnx: cut", "y.onnx and e.onnx: cut"),
     ],
 )
 def test_of_paths_in_a_sentence_the_last_part_is_told(text: str, told: str) -> None:
     assert without_places(text) == told
+
+
+def test_of_known_folders_nothing_is_told_whatever_their_names_hold(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ann (old)")
+    (here := tmp_path / "at (work)").mkdir()
+    monkeypatch.chdir(here)
+    for path in (f"{here}/lenet/x.onnx", "/home/ann (old)/nets/x.onnx", "my (own) nets/lenet/x.onnx"):
+        assert without_places(f"failed ({path} is cut)", Path("my (own) nets")) == "failed (x.onnx is cut)"
+    assert without_places("a/b and ./c/d", Path()) == "a/b and ./c/d"
 
 
 def test_a_device_keeps_the_build_with_webgpu_only_once_its_page_asks(tmp_path: Path) -> None:
