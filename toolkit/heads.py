@@ -31,7 +31,13 @@ def heads(module: nn.Module) -> dict[str, nn.Module]:
     ]
     if not learning:
         raise CnnkitError("the network has no layer that learns")
-    return {learning[-1]: parts[learning[-1]]}
+    last = _owner(learning[-1])
+    return {last: parts[last]}
+
+
+def _owner(path: str) -> str:
+    """Return the path of the layer whose weights a parametrization (weight_norm) computes, or the same."""
+    return f".{path}".partition(".parametrizations.")[0][1:]
 
 
 def _classifier(module: nn.Module) -> Any:

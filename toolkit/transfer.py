@@ -256,9 +256,21 @@ class Frozen:
     def sentence(self) -> str:
         """Say what learns."""
         count = sum(p.numel() for p in self._module.parameters() if p.requires_grad)
+        return f"only {self._learning}: {count:,} parameters"
+
+    @property
+    def _learning(self) -> str:
         names = list(heads(self._module))
-        learning = f"{names[0]} learns" if len(names) == 1 else f"{' and '.join(names)} learn"
-        return f"only {learning}: {count:,} parameters"
+        return f"{names[0]} learns" if len(names) == 1 else f"{' and '.join(names)} learn"
+
+    def insist_on(self, logits: Tensor) -> None:
+        """Raise CnnkitError where what learns takes no part in the answers, so that nothing would."""
+        if not logits.requires_grad:
+            raise CnnkitError(
+                f"under --freeze only {self._learning}, and the answers do not come of that: leave out "
+                "--freeze, or build the network so that the layer which gives them is its last one, or is "
+                "what its get_classifier() returns"
+            )
 
     def thaw(self) -> str:
         """Let all layers learn again; say how many figures do."""

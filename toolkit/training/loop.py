@@ -201,6 +201,8 @@ class Loop:
         seeding.reseed(self.setup.compute.device, self.setup.seed, seeding.DROPOUT, done.epoch, done.step)
         with self.setup.compute.autocast(), self._shared.as_one(share):
             logits = logits_of(self._learner(images))
+        if self.frozen is not None:
+            self.frozen.insist_on(logits)
         loss = self.setup.objective.loss(_wide(logits), own)
         self.optimizer.zero_grad()
         self._backward(_part(self._taught(loss, images, logits), share), share)

@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm  # noqa: E402  (after the skip)
+
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.checkpoints import load_state, new_passport, save_checkpoint  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
@@ -195,6 +197,71 @@ def test_what_heads_learn_from_is_computed_once_where_nothing_but_one_of_them_co
     model = dataclasses.replace(job.model, build=lambda channels, classes: build())
     train(dataclasses.replace(job, model=model), listener)
     assert any(wanted in line for line in listener.said)
+
+
+class Headed(torch.nn.Module):
+    """A small network around a head, and perhaps with a layer that is registered behind it."""
+
+    def __init__(self, head: torch.nn.Module, behind: torch.nn.Module | None = None) -> None:
+        super().__init__()
+        self.body, self.drop, self.fc, self.behind = (
+            torch.nn.Linear(784, 6),
+            torch.nn.Dropout(0.2),
+            head,
+            behind,
+        )
+
+    def forward(self, x: Any) -> Any:
+        return self.fc(self.drop(self.body(x.flatten(1)).relu()))
+
+
+class Named(Headed):
+    """A network that calls its head by keyword."""
+
+    def forward(self, x: Any) -> Any:
+        return self.fc(input=self.body(x.flatten(1)).relu())
+
+
+class Recurrent(torch.nn.Module):
+    """A network whose recurrent layer is registered behind its head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.rnn = torch.nn.Linear(8, 10), torch.nn.LSTM(28, 8, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc(self.rnn(x[:, 0])[0][:, -1])
+
+
+WRITTEN: list[tuple[Any, tuple[str, ...]]] = [
+    (lambda head: Headed(weight_norm(head)), ("only fc learns: 80 parameters", "were computed once")),
+    (lambda head: Headed(spectral_norm(head)), ("only fc learns: 70 parameters", "were computed once")),
+    (Named, ("only fc learns: 70 parameters", "the head takes more than one tensor")),
+    (lambda head: Recurrent(), ("compute in each epoch: something in them is random, the head takes",)),
+]
+
+
+@pytest.mark.parametrize(("build", "wanted"), WRITTEN)
+def test_a_body_freezes_however_its_head_is_written(
+    build: Any, wanted: tuple[str, ...], make_job: Any, listener: Any
+) -> None:
+    job = make_job(images=100, changes={**PLAIN, "guard": False}, freeze=True, threads=1)
+    model = dataclasses.replace(job.model, build=lambda channels, classes: build(torch.nn.Linear(6, classes)))
+    train(dataclasses.replace(job, model=model), listener)
+    assert all(any(words in line for line in listener.said) for words in wanted)
+
+
+def test_a_head_that_takes_no_part_in_the_answers_is_refused_where_it_alone_would_learn(
+    make_job: Any,
+) -> None:
+    job = make_job(images=100, changes={**PLAIN, "guard": False}, freeze=True, threads=1)
+    network = Headed(torch.nn.Linear(6, 10), torch.nn.Linear(6, 4))
+    model = dataclasses.replace(job.model, build=lambda channels, classes: network)
+    job = dataclasses.replace(job, model=model)
+    with pytest.raises(
+        CnnkitError, match="only behind learns, and the answers do not come of that: leave out"
+    ):
+        train(job)
 
 
 class FirstOfMany(torch.nn.Module):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from toolkit.figures import bytes_text
 from toolkit.heads import heads_with_dropout
@@ -84,10 +86,7 @@ def frozen_features(
     reached: list[Tensor] = []
     found: list[Tensor] = []
     labels: list[Tensor] = []
-    hooks = [
-        tail[0].register_forward_pre_hook(lambda part, given: seen.append(given[0])),
-        tail[-1].register_forward_pre_hook(lambda part, given: reached.append(given[0])),
-    ]
+    hooks = [_note_inputs(tail[0], seen), _note_inputs(tail[-1], reached)]
     module.eval()
     try:
         with torch.no_grad(), compute.autocast(), contextlib.closing(batches.plain()) as dealt:
@@ -101,7 +100,10 @@ def frozen_features(
                     others = logits_of(module(images))
                     learner = _learner(tail, seen, reached, (answers, others))
                     if learner is None:
-                        tell(f"{again}: something in them is random, or more than a layer comes after them")
+                        tell(
+                            f"{again}: something in them is random, the head takes more than one tensor, "
+                            "or more than a layer comes after them"
+                        )
                         return None
                 size = seen[0].numel() * seen[0].element_size() / len(truth) * batches.count
                 if size > _MOST_BYTES:
@@ -120,6 +122,16 @@ def frozen_features(
     return FrozenFeatures(
         torch.cat(found), torch.cat(labels), learner, recipe=recipe, seed=seed, batches=batches
     )
+
+
+def _note_inputs(part: nn.Module, found: list[Tensor]) -> RemovableHandle:
+    """Add to `found` what a layer is given in each call; nothing of one that has more to it than a tensor."""
+
+    def note(part: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if len(given) == 1 and not named and isinstance(given[0], Tensor):
+            found.append(given[0])
+
+    return part.register_forward_pre_hook(note, with_kwargs=True)
 
 
 def _learner(
@@ -145,5 +157,8 @@ def _learner(
     return learner if _equal(learner(seen[0]), answers[0]) else None
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
+def _equal(one: Any, other: Any) -> bool:
+    """Tell whether two answers are one tensor's figures; those of an LSTM, which are several, are not."""
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return False
     return one.shape == other.shape and torch.equal(one, other)
