@@ -299,15 +299,22 @@ def pretrained_hash(model: str, source: str) -> str:
 def pretrained_file(model: str, source: str) -> Path:
     """Return the file that pretrained weights are read from; ImageNet's are fetched where nobody has yet.
 
-    Raises NotFoundError where no file is there, CnnkitError for what is none, and for other networks than
+    Raises what `insist_on_source` raises.
+    """
+    insist_on_source(model, source)
+    return imagenet_file() if source == IMAGENET else Path(source)
+
+
+def insist_on_source(model: str, source: str) -> None:
+    """Raise what is told of pretrained weights before they are read or fetched.
+
+    NotFoundError where no file is there, CnnkitError for what is none, and for other networks than
     ImageNet's.
     """
-    if source == IMAGENET:
-        if not model.startswith("resnet18"):
-            raise CnnkitError(f"there are no ImageNet weights for {model}; `--pretrained FILE` takes a file")
-        return imagenet_file()
-    insist_on_weights(Path(source))
-    return Path(source)
+    if source != IMAGENET:
+        insist_on_weights(Path(source))
+    elif not model.startswith("resnet18"):
+        raise CnnkitError(f"there are no ImageNet weights for {model}; `--pretrained FILE` takes a file")
 
 
 def imagenet_file() -> Path:

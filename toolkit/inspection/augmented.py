@@ -18,7 +18,7 @@ from toolkit.opening import require_torch
 from toolkit.preprocessing import Preprocessing
 from toolkit.training import Watcher
 from toolkit.training.jobs import make_job
-from toolkit.training.recipes import settings
+from toolkit.training.recipes import insist_that_layers_thaw, settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,23 +75,28 @@ def augmented(
     """Return the first pictures that a training of these options sees, exactly as it sees them.
 
     `changes` are recipe fields, and nothing else (CnnkitError); `options` those of a training (dataset,
-    columns, size, fold, pretrained); the `watcher` is told of the data. Raises what `train` raises before its
-    first step, MissingExtraError without PyTorch.
+    columns, size, fold, pretrained); the `watcher` is told of the data. Raises what `train` raises of these,
+    of a teacher and of class weights before it builds its network, MissingExtraError without PyTorch.
     """
     require_torch()
     import torch
 
+    from toolkit.training.data.balance import objective_of
     from toolkit.training.data.batches import InputTransform, MemoryBatches, epoch_order, tensors
     from toolkit.training.data.describing import describe
     from toolkit.training.data.mixing import mixed, mixes
     from toolkit.training.data.prepare import prepare, pretrained_input
+    from toolkit.training.teacher import insist_that_it_teaches
 
     fields = {word.replace("-", "_"): value for word, value in (changes or {}).items()}
     for name in fields.keys() - settings().keys():
         raise unknown_name("recipe field", name, [setting.word for setting in settings().values()])
     job = make_job(model, recipe=recipe, root=root, **options, **fields)
+    insist_that_layers_thaw(job.recipe, freeze=job.freeze)
     watcher = watcher or Watcher()
     prepared = prepare(job, watcher)
+    insist_that_it_teaches(job, prepared)
+    objective_of(job.recipe, prepared.learned.labels, prepared.dataset.classes)  # for its class weights
     for text in (describe(prepared), pretrained_input(job, prepared)):
         if text:
             watcher.say(text)

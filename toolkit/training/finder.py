@@ -21,7 +21,7 @@ from toolkit.named_files import refuse_unwritable
 from toolkit.opening import require_torch
 from toolkit.schema import Magnitude
 from toolkit.tables import TextTable
-from toolkit.training import Job, Watcher
+from toolkit.training import Job, Watcher, recipes
 from toolkit.training.data.describing import describe
 from toolkit.training.data.prepare import prepare
 from toolkit.training.process.failures import explained
@@ -81,6 +81,7 @@ def find_rate(job: Job, watcher: Watcher | None = None) -> RateCurve:
     """
     require_torch()
     watcher = watcher or Watcher()
+    recipes.insist_that_layers_thaw(job.recipe, freeze=job.freeze)
     path = _picture(job)
     with explained(job, begun=False), threads_given_back():
         prepared = prepare(job, watcher)

@@ -21,7 +21,7 @@ from toolkit.splits import Fold
 from toolkit.training import Job, Outcome, TrainingFigures, TrainingReport, Watcher, recipes
 from toolkit.training.compute.seats import insist_that_batches_suffice, seat_of
 from toolkit.training.recipes import FieldSpec
-from toolkit.transfer import IMAGENET
+from toolkit.transfer import IMAGENET, insist_on_source
 
 if TYPE_CHECKING:
     from toolkit.training.finder import RateCurve
@@ -218,9 +218,13 @@ def find_recipe(spec: ModelSpec, named: str, pretrained: str | None) -> Recipe:
 def starting_weights(spec: ModelSpec, pretrained: str | None) -> str | None:
     """Return what training starts from: a package's published weights as their file in this machine's caches.
 
-    Raises NotFoundError where they are not there.
+    Raises NotFoundError where they are not there, CnnkitError for what is no such file.
     """
+    if pretrained is None:
+        return None
+    refuse_empty("--pretrained", pretrained)
     if pretrained != IMAGENET or not zoo.library_of(spec.name):
+        insist_on_source(spec.name, pretrained)
         return pretrained
     found = cached(spec)
     if found is None:

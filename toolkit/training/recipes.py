@@ -273,6 +273,20 @@ def idle_share(share: str, instead: str) -> str:
     )
 
 
+def insist_that_layers_thaw(recipe: Recipe, *, freeze: bool) -> None:
+    """Raise CnnkitError where --unfreeze-at would do nothing."""
+    at, epochs = recipe.unfreeze_at, recipe.epochs
+    if at is None:
+        return
+    if not freeze:
+        raise CnnkitError(NOTHING_THAWS)
+    if at >= epochs:
+        raise CnnkitError(
+            f"--unfreeze-at {at} lets the body learn after {at} epochs, and there are {epochs}: --epochs "
+            f"{at + 1} or more, an earlier --unfreeze-at, or none, with which only the head learns"
+        )
+
+
 def summary(recipe: Recipe) -> str:
     """Say a recipe in a few words: its name, its main figures and what was changed."""
     epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"

@@ -47,7 +47,7 @@ def _train(job: Job, watcher: Watcher, ranks: Ranks, started: float) -> Outcome:
 
     watcher.say(f"training {job.model.name}, recipe {recipes.summary(recipes.check(job.recipe))}")
     _tell_of_the_start(job, watcher)
-    _insist_that_layers_thaw(job)
+    recipes.insist_that_layers_thaw(job.recipe, freeze=job.freeze)
     find_device(job.device)
     ranks.only_lead(lambda: refuse_other_content(job))
     with explained(job, begun=False):
@@ -80,20 +80,6 @@ def _train(job: Job, watcher: Watcher, ranks: Ranks, started: float) -> Outcome:
             kept = release(job.device)
             if kept:
                 watcher.say(kept)
-
-
-def _insist_that_layers_thaw(job: Job) -> None:
-    """Raise CnnkitError where --unfreeze-at would do nothing."""
-    at, epochs = job.recipe.unfreeze_at, job.recipe.epochs
-    if at is None:
-        return
-    if not job.freeze:
-        raise CnnkitError(recipes.NOTHING_THAWS)
-    if at >= epochs:
-        raise CnnkitError(
-            f"--unfreeze-at {at} lets the body learn after {at} epochs, and there are {epochs}: --epochs "
-            f"{at + 1} or more, an earlier --unfreeze-at, or none, with which only the head learns"
-        )
 
 
 def _tell_of_the_start(job: Job, watcher: Watcher) -> None:

@@ -62,7 +62,7 @@ def teacher_for(
     """
     if job.teacher is None:
         return None
-    artifact = open_model(job.teacher, Selection(root=job.root, formats=(CHECKPOINT,)))
+    artifact = _opened(job, job.teacher)
     own = prepared.preprocessing
     known = input_of(_fitting_input(artifact, prepared))
     module = load_module(artifact, model_file=job.model_file).requires_grad_(False).eval()
@@ -78,7 +78,17 @@ def teacher_hash(job: Job) -> str | None:
     """Return the hash of a job's teacher, which makes a run what it is; None where it has none."""
     if job.teacher is None:
         return None
-    return open_model(job.teacher, Selection(root=Path(job.root), formats=(CHECKPOINT,))).passport.sha256
+    return _opened(job, job.teacher).passport.sha256
+
+
+def insist_that_it_teaches(job: Job, prepared: PreparedData) -> None:
+    """Raise NotFoundError where a job's teacher is not there, CnnkitError where it cannot teach it."""
+    if job.teacher is not None:
+        _fitting_input(_opened(job, job.teacher), prepared)
+
+
+def _opened(job: Job, teacher: str) -> Artifact:
+    return open_model(teacher, Selection(root=job.root, formats=(CHECKPOINT,)))
 
 
 def _fitting_input(artifact: Artifact, prepared: PreparedData) -> Preprocessing:

@@ -75,6 +75,25 @@ def test_what_does_not_go_together_is_wrong_usage(words: tuple[str, ...], said: 
     assert said in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--pretrained", "nothere.pth"), "no file nothere.pth; weights are"),
+        (("--pretrained", "imagenet"), "there are no ImageNet weights for lenet-relu"),
+        (("--teacher", "nonsense"), "no model 'nonsense'; known"),
+        (("--set", "class-weights=nothere.json"), "--class-weights nothere.json cannot be read"),
+        (("--freeze", "--set", "unfreeze-at=50", "--set", "epochs=2"), "there are 2: --epochs 51 or more"),
+    ],
+)
+def test_a_sheet_is_not_drawn_of_what_a_training_refuses(
+    words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(front_door.main, ["show", "lenet-relu", "--augmented", *SAMPLE, *words])
+    assert (result.exit_code, said in result.stderr) == (1, True), result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("word", ["seed", "dataset", "recipe", "root", "no-such"])
 def test_what_is_no_recipe_field_is_not_set(word: str) -> None:
     result = CliRunner().invoke(

@@ -73,6 +73,7 @@ def test_an_option_has_its_own_name_and_the_command_lines_word(
         ({"model_file": ""}, CnnkitError, "^--model-file is empty"),
         ({"data_dir": ""}, CnnkitError, "^--data-dir is empty"),
         ({"group": ""}, CnnkitError, "^--group is empty"),
+        ({"pretrained": "nothere.pth"}, NotFoundError, r"^no file nothere\.pth; weights are"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
@@ -89,6 +90,11 @@ def test_what_finding_a_rate_does_not_heed_is_refused(fields: dict[str, Any], tm
     (word,) = (name.replace("_", "-") for name in fields)
     with pytest.raises(CnnkitError, match=f"^--find-lr trains nothing that --{word} would change; leave out"):
         find_rate("lenet", root=tmp_path, **fields)
+
+
+def test_finding_a_rate_refuses_a_body_that_would_never_learn(tmp_path: Path) -> None:
+    with pytest.raises(CnnkitError, match="after 50 epochs, and there are 2: --epochs 51 or more"):
+        find_rate("lenet", root=tmp_path, freeze=True, unfreeze_at=50, epochs=2)
 
 
 def test_fields_that_are_varied_together_need_not_be_heeded_by_each(tmp_path: Path) -> None:
