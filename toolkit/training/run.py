@@ -25,7 +25,7 @@ from toolkit.training.process.interrupts import Interrupts
 from toolkit.training.process.usage import release
 from toolkit.training.process.watchdog import Watchdog
 from toolkit.training.record import left_out
-from toolkit.training.record.facts import RunFacts, differences, identity, scheme_of
+from toolkit.training.record.facts import RunFacts, compute_options, differences, identity, scheme_of
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.names import refuse_other_content
 from toolkit.training.record.pictures import note_pictures
@@ -145,9 +145,8 @@ def _folder(job: Job, asked: RunFacts, watcher: Watcher, ranks: Ranks) -> RunFol
     if not job.resume:
         folder = RunFolder.new(runs)
         threads = compute_with(job.threads or _divided(ranks, watcher))
-        count = ranks.seat.count
-        scheme = scheme_of(job)
-        folder.begin(replace(asked, threads=threads, ranks=count, torch=version("torch"), scheme=scheme))
+        begun = replace(asked, threads=threads, ranks=ranks.seat.count, torch=version("torch"))
+        folder.begin(replace(begun, scheme=scheme_of(job), options=compute_options(job)))
         return folder
     folder = RunFolder.unfinished(runs, asked)
     begun = folder.facts()
@@ -167,7 +166,9 @@ def _folder(job: Job, asked: RunFacts, watcher: Watcher, ranks: Ranks) -> RunFol
             f"note: the run was begun with {what}: its weights may end otherwise than those of a run that "
             "was never stopped"
         )
-    kept: list[tuple[str, object, object]] = [("threads", job.threads, begun.threads)]
+    kept: list[tuple[str, object, object]] = []
+    if begun.ranks == ranks.seat.count:
+        kept.append(("threads", job.threads, begun.threads))
     compute = begun.compute
     if compute:
         kept += [("precision", job.arithmetic, compute.arithmetic), ("layout", job.layout, compute.layout)]
@@ -180,7 +181,7 @@ def _folder(job: Job, asked: RunFacts, watcher: Watcher, ranks: Ranks) -> RunFol
     if begun.ranks != ranks.seat.count:
         # as many threads a rank as before would be too many, or too few, for the machine
         threads = compute_with(job.threads or _divided(ranks, watcher))
-        folder.begin(replace(begun, threads=threads, ranks=ranks.seat.count))
+        folder.begin(begun.shared_out_anew(ranks.seat.count, threads, job.threads))
         return folder
     compute_with(begun.threads)
     return folder

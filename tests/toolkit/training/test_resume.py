@@ -326,6 +326,56 @@ def test_threads_and_format_asked_for_otherwise_are_said_not_to_be_used(job: Any
     assert "--precision bf16 is not used: a run goes on as it was begun, with fp32" in said
 
 
+SMALL: dict[str, Any] = {"images": 200, "save_every_s": 0.0, "changes": {"epochs": 1, "batch": 30}}
+
+
+@pytest.mark.parametrize(
+    ("begun", "typed"),
+    [
+        ({"arithmetic": "bf16", "layout": "contiguous", "threads": 1}, {}),
+        ({}, {"arithmetic": "bf16", "layout": "contiguous", "threads": 2}),
+    ],
+)
+def test_a_passport_tells_the_options_that_a_run_was_begun_with(
+    make_job: Any, listener: Any, begun: dict[str, Any], typed: dict[str, Any]
+) -> None:
+    with pytest.raises(CnnkitError):
+        train(make_job(**SMALL, **begun), Stopper(3))
+    passport = train(make_job(**SMALL, **typed, resume=True), listener).checkpoint.passport
+    told = passport.options
+    usual = {"arithmetic": "auto", "layout": "auto", "threads": None, **begun}
+    assert told is not None
+    assert {"arithmetic": told.precision, "layout": told.layout, "threads": told.threads} == usual
+
+
+def test_a_run_whose_options_were_not_noted_tells_what_it_computed_in(make_job: Any, listener: Any) -> None:
+    with pytest.raises(CnnkitError):
+        train(make_job(**SMALL, arithmetic="bf16", layout="contiguous", threads=1), Stopper(3))
+    (path,) = make_job().root.glob("*/runs/*/run.json")
+    told = json.loads(path.read_text())
+    del told["options"]
+    path.write_text(json.dumps(told))
+    found = train(make_job(**SMALL, resume=True), listener).checkpoint.passport.options
+    assert found is not None
+    assert (found.precision, found.layout, found.threads) == ("bf16", "contiguous", 1)
+
+
+def test_a_run_that_goes_on_with_other_ranks_tells_the_threads_that_it_has_now(
+    make_job: Any, listener: Any
+) -> None:
+    with pytest.raises(CnnkitError):
+        train(make_job(**SMALL, threads=1), Stopper(3))
+    (path,) = make_job().root.glob("*/runs/*/run.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "ranks": 2}))
+    outcome = train(make_job(**SMALL, threads=2, resume=True), listener)
+    passport, said = outcome.checkpoint.passport, "\n".join(listener.said)
+    assert passport.options is not None
+    assert passport.compute is not None
+    assert (outcome.threads, passport.options.threads, passport.compute.threads) == (2, 2, 2)
+    assert "computing on cpu with 2 threads" in said
+    assert "is not used" not in said
+
+
 def test_there_must_be_something_to_resume(job: Any, listener: Any) -> None:
     with pytest.raises(NotFoundError, match="no unfinished run"):
         train(dataclasses.replace(job, resume=True), listener)

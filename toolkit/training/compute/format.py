@@ -28,7 +28,7 @@ class Compute:
     plain_first: bool = False
 
     @property
-    def layout(self) -> str:
+    def layout(self) -> Literal["channels-last", "contiguous"]:
         """Return the layout's word."""
         return "channels-last" if self.channels_last else "contiguous"
 

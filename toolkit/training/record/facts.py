@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,17 +16,26 @@ from toolkit.flattening import Levels
 from toolkit.listings.records import Record
 from toolkit.recipes import OWN_PIXELS, Recipe
 from toolkit.schema import Positive, Seed
-from toolkit.training import Job, Loader
+from toolkit.training import Arithmetic, Job, Layout, Loader
 from toolkit.training.compute.format import Compute
 from toolkit.transfer import IMAGENET, known_input
 
 # what an equal run need not share: what it was begun with, and what only describes a recipe
-_BEGUN_WITH = {"threads", "ranks", "torch", "scheme", "compute", "teacher_compute", "kept"}
+_BEGUN_WITH = {"threads", "ranks", "torch", "scheme", "compute", "teacher_compute", "options", "kept"}
 # of draws, schedules, averages and input: raised where equal seeds and recipes give other weights than before
 _SCHEME, _SCHEME_OF_SOME, _SCHEME_OF_SHAPES_AND_AVERAGES = 2, 3, 4
 # the same batches come from all of them
 _LOADING = {"loader"}
 _DESCRIPTIVE = {"changed", "name", "source", "assumed"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """How a run was asked to compute, in the words of `cnnkit train`; `threads` is None where it was not."""
+
+    precision: Arithmetic
+    layout: Layout
+    threads: Positive | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +73,24 @@ class RunFacts:
     scheme: int = 1  # that of the job in its release; the first ones did not tell it
     compute: Compute | None = None
     teacher_compute: Compute | None = None  # None, too, in runs of a release that did not note it
+    options: ComputeOptions | None = None  # None in runs of a release that did not note them
     kept: Mapping[str, Any] = field(default_factory=dict)
+
+    def shared_out_anew(self, ranks: int, threads: int, asked: int | None) -> RunFacts:
+        """Return what a run goes on with on other ranks, each with so many threads; `asked` is as typed."""
+        return replace(
+            self,
+            ranks=ranks,
+            threads=threads,
+            compute=self.compute and replace(self.compute, threads=threads),
+            teacher_compute=self.teacher_compute and replace(self.teacher_compute, threads=threads),
+            options=self.options and replace(self.options, threads=asked),
+        )
+
+
+def compute_options(job: Job) -> ComputeOptions:
+    """Return how a job asks to compute."""
+    return ComputeOptions(precision=job.arithmetic, layout=job.layout, threads=job.threads)
 
 
 def scheme_of(job: Job) -> int:

@@ -21,6 +21,7 @@ from toolkit.training.data.prepare import PreparedData
 from toolkit.training.process import usage as gauges
 from toolkit.training.progress import Progress
 from toolkit.training.record.charts import draw_confusion, draw_curves
+from toolkit.training.record.facts import ComputeOptions
 from toolkit.training.record.folder import FIRST_ATTEMPT, RunFolder
 from toolkit.training.record.logs import write_csv, write_tensorboard
 from toolkit.training.scoring import Score
@@ -46,7 +47,7 @@ class RunRecorder:
         facts, source = folder.facts(), job.pretrained
         self._code, self._teacher_compute = facts.model_file_sha256, facts.teacher_compute
         self._options = dataclasses.replace(
-            _options(job, seat.count),
+            _options(job, seat.count, facts.options or _as_options(compute)),
             pretrained_sha256=pretrained_hash(job.model.name, source) if source else None,
             teacher_sha256=facts.teacher_sha256,
             loss_weights=facts.loss_weights,
@@ -201,15 +202,21 @@ def _record_of(compute: Compute | None) -> ComputeRecord | None:
     return None if compute is None else ComputeRecord(**dataclasses.asdict(compute))
 
 
-def _options(job: Job, ranks: int) -> TrainingOptions:
+def _as_options(compute: Compute) -> ComputeOptions:
+    """Return the options that name what a run computes in, for one whose own were not noted."""
+    return ComputeOptions(precision=compute.arithmetic, layout=compute.layout, threads=compute.threads)
+
+
+def _options(job: Job, ranks: int, begun: ComputeOptions) -> TrainingOptions:
+    """Return the options that make a checkpoint: those of a run's first command, which it goes on by."""
     return TrainingOptions(
         dataset=job.dataset_name,
         images=job.images,
         size=job.size,
         device=job.device,
-        threads=job.threads,
-        precision=job.arithmetic,
-        layout=job.layout,
+        threads=begun.threads,
+        precision=begun.precision,
+        layout=begun.layout,
         loader=job.loader,
         workers=job.workers or 0,
         pretrained=job.pretrained,

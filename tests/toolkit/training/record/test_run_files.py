@@ -23,7 +23,7 @@ from toolkit.training.compute.candidates import ComputeChoice
 from toolkit.training.compute.format import Compute
 from toolkit.training.guard import ClassAnswers, GuardState
 from toolkit.training.progress import Progress
-from toolkit.training.record.facts import RunFacts
+from toolkit.training.record.facts import ComputeOptions, RunFacts
 from toolkit.training.record.folder import RunFolder
 from toolkit.training.record.snapshots import read_progress
 from toolkit.training.sweep_plan import SweepPlan, begin_folder, find_begun
@@ -52,6 +52,7 @@ FACTS = RunFacts(
     torch="2.14.1",
     compute=COMPUTE,
     teacher_compute=COMPUTE,
+    options=ComputeOptions(precision="auto", layout="contiguous", threads=2),
 )
 REPORT = TrainingReport(
     model="lenet",
