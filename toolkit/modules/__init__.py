@@ -7,12 +7,14 @@ again: `relu#2`), a functional call `<owner path>/<op>` (`layer1.0/add`, `/flatt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from toolkit.modules.calls import Calls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,20 @@ class ModuleRow:
     written_bytes: int
     uncounted: str | None = None
     depthwise: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WiredRows:
+    """The rows of a walk, and by a row's name the values that its call was given and made, in order.
+
+    A value goes by the call that made it (`lstm`, its second output `lstm:1`), by the path of a parameter or
+    a buffer, or is `input`; `?` where no call made it. `answers` are those that the network returns.
+    """
+
+    rows: tuple[ModuleRow, ...]
+    reads: Mapping[str, tuple[str, ...]]
+    writes: Mapping[str, tuple[str, ...]]
+    answers: tuple[str, ...]
 
 
 def shadow(build: Callable[[int, int], nn.Module], channels: int, classes: int) -> nn.Module:
@@ -78,9 +94,15 @@ def walk(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModuleRow, ..
     The module's own mode, weights and device stay as they are. Raises ShapeError when the shape
     does not pass through.
     """
+    return wired_walk(module, input_shape).rows
+
+
+def wired_walk(module: nn.Module, input_shape: tuple[int, ...]) -> WiredRows:
+    """Walk as `walk` does; return the rows with the values that their calls were given and made."""
     import torch
 
     from toolkit.errors import MISFITS, ShapeError
+    from toolkit.modules.calls import tensors_of
 
     tensor = next(module.parameters(), None)
     given = torch.zeros(
@@ -89,10 +111,12 @@ def walk(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModuleRow, ..
         device=tensor.device if tensor is not None else None,
     )
     try:
-        return visit(module, given)
+        answer, calls = _run(module, given, None, training=False, recorded=False)
     except MISFITS as error:
         shape = "×".join(map(str, input_shape))
         raise ShapeError(f"a {shape} input does not pass through the network: {error}") from None
+    answers = calls.values(tensors_of(answer))
+    return WiredRows(rows=tuple(calls.rows), reads=calls.reads, writes=calls.writes, answers=answers)
 
 
 def visit(
@@ -107,7 +131,7 @@ def visit(
     With `training` it runs as a training step's forward pass does: recorded by autograd, and batch
     norms take note of the batch. Else nothing in the module changes.
     """
-    return _run(module, inputs, on_output, training=training, recorded=training)[1]
+    return tuple(_run(module, inputs, on_output, training=training, recorded=training)[1].rows)
 
 
 def outputs(module: nn.Module, inputs: Tensor) -> tuple[Any, dict[str, Tensor]]:
@@ -130,8 +154,8 @@ def _run(
     *,
     training: bool,
     recorded: bool,
-) -> tuple[Any, tuple[ModuleRow, ...]]:
-    """Run a module; return what it answers and a row a call."""
+) -> tuple[Any, Calls]:
+    """Run a module; return what it answers and its calls."""
     import torch
 
     from toolkit.modules.calls import Calls
@@ -146,4 +170,4 @@ def _run(
     finally:
         for part, mode in modes.items():
             part.training = mode
-    return answer, tuple(calls.rows)
+    return answer, calls

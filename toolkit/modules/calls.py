@@ -36,6 +36,10 @@ class Calls:
         self._counted: set[int] = set()
         self._memory = {_storage(tensor) for tensor in (inputs, *module.parameters(), *module.buffers())}
         self._parameters = {id(tensor): tensor for tensor in module.parameters()}
+        held = (*module.named_parameters(), *module.named_buffers())
+        self._values = {id(inputs): "input", **{id(tensor): path for path, tensor in held}}
+        self.reads: dict[str, tuple[str, ...]] = {}
+        self.writes: dict[str, tuple[str, ...]] = {}
         # outputs are held until the walk ends, so that no freed address is taken for an old one
         self._held: list[Tensor] = []
         self._hooks: list[Any] = []
@@ -58,6 +62,10 @@ class Calls:
     def counts(self) -> bool:
         """Tell whether a functional call is the network's own: not a layer's inner one, nor a watcher's."""
         return not self._showing and not any(map(is_leaf, self._owners))
+
+    def values(self, tensors: list[Tensor]) -> tuple[str, ...]:
+        """Return what tensors are called: by what made them last, `?` where no call did."""
+        return tuple(self._values.get(id(tensor), "?") for tensor in tensors)
 
     def function(self, name: str, given: list[Tensor], result: Any) -> None:
         """Write the row of a functional call in the module that is running."""
@@ -100,6 +108,11 @@ class Calls:
             written_bytes=sum(tensor.nbytes for tensor in outputs) if work.wrote else 0,
         )
         self.rows.append(row)
+        self.reads[row.name] = self.values(given)
+        self._values |= {
+            id(o): f"{row.name}:{place}" if place else row.name for place, o in enumerate(outputs)
+        }
+        self.writes[row.name] = self.values(outputs)
         if self._on_output:
             self._showing = True
             self._on_output(row, outputs[0])
@@ -109,7 +122,7 @@ class Calls:
     def _new_bytes(self, outputs: list[Tensor]) -> int:
         fresh = {_storage(t): t for t in reversed(outputs) if _storage(t) not in self._memory}
         self._memory.update(fresh)
-        self._held.extend(fresh.values())
+        self._held.extend(outputs)
         return sum(tensor.nbytes for tensor in fresh.values())
 
 

@@ -30,22 +30,22 @@ class NodeBodies:
 
 def bodies_of(node: Any, functions: Mapping[tuple[str, str], Any]) -> NodeBodies:
     """Take the bodies of a node apart; `functions` are those of its file, by domain and name."""
-    walk = _Walk()
+    reader = _BodyReader()
     settings: dict[str, str] = {}
     for attribute in node.attribute:
         for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-            settings[_free(attribute.name, settings)] = walk.told(graph)
+            settings[_free(attribute.name, settings)] = reader.told(graph)
     function = functions.get((node.domain, node.op_type))
     if function is not None:
-        settings["function"] = walk.told_function(function)
-    return NodeBodies(settings=settings, constants=tuple(walk.constants), reads=tuple(walk.outer))
+        settings["function"] = reader.told_function(function)
+    return NodeBodies(settings=settings, constants=tuple(reader.constants), reads=tuple(reader.outer))
 
 
 def _free(name: str, taken: Mapping[str, str]) -> str:
     return name if name not in taken else f"{name} {sum(one.startswith(name) for one in taken)}"
 
 
-class _Walk:
+class _BodyReader:
     """Names what bodies hold and make by their places, and keeps what they read around them."""
 
     def __init__(self) -> None:

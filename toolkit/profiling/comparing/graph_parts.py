@@ -41,15 +41,23 @@ def graph_network(path: Path) -> ReadNetwork:
         own = taken.part(node)
         known = parts.get(node.modules)
         parts[node.modules] = _joined(known, own) if known else own
+    answers: dict[str, str] = {}
     for name in graph.outputs:
         made, converts = taken.behind_output(name)
+        answers[name] = made
         for key, part in parts.items():
             if made in part.writes:
                 parts[key] = replace(part, converts=_beside(part.converts, converts, name))
     ends = {f"input {name}": f"{kind} {shape_text(shape)}" for name, (kind, shape) in graph.inputs.items()}
     ends |= {f"output {value.name}": _told(value) for value in model.graph.output}
     return ReadNetwork(
-        name=str(path), dialect=GRAPH, parts=tuple(parts.values()), ends=ends, conversions=conversions
+        name=str(path),
+        dialect=GRAPH,
+        parts=tuple(parts.values()),
+        ends=ends,
+        conversions=conversions,
+        given=tuple(graph.inputs),
+        answers=answers,
     )
 
 
@@ -87,13 +95,18 @@ class _TakenGraph:
         settings = {**settings_of(proto), **bodies.settings}
         read = [(name, role_of(node.op, node.domain, place)) for place, name in enumerate(proto.input)]
         inside = [(name, f"constant inside, {place}") for place, name in enumerate(bodies.reads)]
+        takes = []
         for name, role in (*read, *inside):
+            if not name or name in known:
+                takes.append("")
+            else:
+                made, by = self._converted(name, role)
+                takes.append(made)
+                converts |= by
             if name in known:
                 for own, tensor, converting in self.constants.behind(name, role):
                     (converts if converting else weights)[own] = tensor
                 settings |= self.constants.makers_of(name, role)
-            else:
-                converts |= self._converted(name, role)[1]
         weights |= {name.strip(): tensor for name, tensor in stored_in(proto)}
         for place, tensor in enumerate(bodies.constants):
             weights[f"constant {place} inside"] = tensor
@@ -107,6 +120,8 @@ class _TakenGraph:
             converts=converts,
             reads=tuple(name for name in node.inputs if name not in known),
             writes=node.outputs,
+            takes=(tuple(takes),),
+            makes=(tuple(proto.output),),
         )
 
     def behind_output(self, name: str) -> tuple[str, dict[str, WeightTensor]]:
@@ -218,6 +233,8 @@ def _joined(first: NetworkPart, second: NetworkPart) -> NetworkPart:
         converts=_beside(first.converts, second.converts, op),
         reads=(*first.reads, *(name for name in second.reads if name not in first.writes)),
         writes=(*first.writes, *second.writes),
+        takes=(*first.takes, *second.takes),
+        makes=(*first.makes, *second.makes),
     )
 
 

@@ -17,15 +17,17 @@ from toolkit.profiling.comparing.groups import PartGroup, grouped
 from toolkit.profiling.comparing.parts import NetworkPart, ReadNetwork, WeightTensor, difference_of
 from toolkit.profiling.comparing.reading import kind_of, read_network
 from toolkit.profiling.comparing.weight_parts import by_owners
+from toolkit.profiling.comparing.wiring import rewired
 from toolkit.tables import TextTable
 from toolkit.telling import Tell, silent
 
 Change = Literal[
-    "added", "removed", "fused otherwise", "renamed", "type", "shape", "settings", "weights", "ends"
+    "added", "removed", "fused otherwise", "renamed", "type", "wiring", "shape", "settings", "weights", "ends"
 ]
 # in the order in which a reader wants to know
 ORDER: tuple[Change, ...] = (
-    *("added", "removed", "fused otherwise", "type", "shape", "settings", "ends", "weights", "renamed"),
+    *("added", "removed", "fused otherwise", "type", "wiring", "shape", "settings", "ends", "weights"),
+    "renamed",
 )
 _NAMED = 3  # of the weights that cannot be compared
 HEAD = ("change", "module", "before", "after")
@@ -104,6 +106,7 @@ class NetworkComparison:
 def _counted(kind: Change, count: int) -> str:
     nouns: dict[Change, tuple[str, str]] = {
         "type": ("type differs", "types differ"),
+        "wiring": ("module reads from elsewhere", "modules read from elsewhere"),
         "shape": ("shape differs", "shapes differ"),
         "settings": ("module is set otherwise", "modules are set otherwise"),
         "ends": ("input or output differs", "inputs or outputs differ"),
@@ -133,7 +136,8 @@ def compare_networks(
 
     What is compared: modules that only one has, modules that one node computes in one and several in the
     other, types, output shapes at batch 1, settings, inputs and outputs, and every tensor of weights with the
-    largest difference of its values. Parts of other names are paired by kind, shapes and order.
+    largest difference of its values; between two graphs, and two networks of torch, which modules each reads
+    from. Parts of other names are paired by kind, shapes and order.
     Raises NotFoundError with the nearest match, CorruptError for a file that is neither, CnnkitError for a
     profile.
     """
@@ -148,6 +152,10 @@ def compare_networks(
     parts, uncalled = _comparable(first, second)
     groups, names = grouped(*parts)
     changes = [change for group in groups for change in _group(group, first, second)]
+    changes += [
+        NetworkChange(change="wiring", module=entry.what, before=entry.before, after=entry.after)
+        for entry in rewired(groups, first, second)
+    ]
     touched = {entry.module for entry in changes}
     same = [group for group in groups if group.before and group.after and _label(group) not in touched]
     changes += _ends(first, second)

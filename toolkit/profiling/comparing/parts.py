@@ -25,8 +25,10 @@ class NetworkPart:
     """What one node, or one call of a layer, is: its modules, what it puts out, how it is set, what it holds.
 
     `ops` are its operators, `reads` and `writes` its tensors, and `converts` holds the scales and zero points
-    by which its weights, its inputs and the graph's outputs are converted, of a graph only. `called` is False
-    for weights that no call of a layer holds. None is unknown.
+    by which its weights, its inputs and the graph's outputs are converted, of a graph only. `takes` and
+    `makes` are the values of each of its nodes by their places, before what only converts them, "" for a
+    constant and for what is left out. `called` is False for weights that no call of a layer holds. None is
+    unknown.
     """
 
     modules: tuple[str, ...]
@@ -38,6 +40,8 @@ class NetworkPart:
     converts: Mapping[str, WeightTensor] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    takes: tuple[tuple[str, ...], ...] = ()
+    makes: tuple[tuple[str, ...], ...] = ()
     called: bool = True
 
 
@@ -45,7 +49,8 @@ class NetworkPart:
 class ReadNetwork:
     """A network taken apart; `ends` are its inputs and outputs in words, `conversions` nodes by kind.
 
-    `dialect` names how settings are spelt: those of two dialects cannot be compared.
+    `dialect` names how settings are spelt: those of two dialects cannot be compared. `given` are the values
+    that no part makes, and `answers` those that the network puts out, by name.
     """
 
     name: str
@@ -53,6 +58,8 @@ class ReadNetwork:
     parts: tuple[NetworkPart, ...]
     ends: Mapping[str, str] = field(default_factory=dict)
     conversions: Mapping[str, int] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
+    answers: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

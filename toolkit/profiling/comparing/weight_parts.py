@@ -20,6 +20,8 @@ from toolkit.weights import read_weights, unwrap
 if TYPE_CHECKING:
     from torch import nn
 
+    from toolkit.modules import WiredRows
+
 COUNTERS = ("num_batches_tracked",)
 
 
@@ -29,8 +31,7 @@ def code_network(name: str, model_file: Path | None) -> ReadNetwork:
     spec = zoo.model(name, model_file=model_file)
     note = f"{name}: no trained weights are here, so shapes are compared and values are not"
     module = _shadow(spec.build, spec.input_shape[0], spec.classes)
-    parts = tuple(_of_module(module, (1, *spec.input_shape), {}))
-    return ReadNetwork(name=name, dialect="torch", parts=parts, notes=(note,))
+    return _network(name, module, (1, *spec.input_shape), {}, (note,))
 
 
 def weights_network(path: Path, model_file: Path | None) -> ReadNetwork:
@@ -45,8 +46,7 @@ def weights_network(path: Path, model_file: Path | None) -> ReadNetwork:
     module, shape = _module_of(path, model_file)
     if module is not None:
         try:
-            parts = tuple(_of_module(module, shape, state))
-            return ReadNetwork(name=str(path), dialect="torch", parts=parts, notes=tuple(said))
+            return _network(str(path), module, shape, state, tuple(said))
         except CnnkitError:
             pass  # its code no longer takes its input: the names of its weights remain
     parts = tuple(_by_owner(state.items()))
@@ -100,20 +100,40 @@ def _shadow(build: Callable[[int, int], nn.Module], channels: int, classes: int)
     return shadow(build, channels, classes)
 
 
+def _network(
+    name: str,
+    module: nn.Module,
+    shape: tuple[int, ...],
+    state: Mapping[str, WeightTensor],
+    notes: tuple[str, ...],
+) -> ReadNetwork:
+    """Return a network of torch. Raises ShapeError where a shape does not pass through it."""
+    from toolkit.modules import wired_walk
+
+    wired = wired_walk(module, shape)
+    held = (path for path, _ in (*module.named_parameters(), *module.named_buffers()))
+    return ReadNetwork(
+        name=name,
+        dialect="torch",
+        parts=tuple(_of_module(module, wired, state)),
+        given=("input", *held),
+        answers={str(place): value for place, value in enumerate(wired.answers)},
+        notes=notes,
+    )
+
+
 def _of_module(
-    module: nn.Module, shape: tuple[int, ...], state: Mapping[str, WeightTensor]
+    module: nn.Module, wired: WiredRows, state: Mapping[str, WeightTensor]
 ) -> Iterator[NetworkPart]:
     """Yield a part for each call of a layer, then what no such call holds, by its owner.
 
     Those are what blocks own themselves (class tokens, layer scales), and layers that run in training alone.
     Weights that are not in `state` are known by shape only.
     """
-    from toolkit.modules import walk
-
     layers = dict(module.named_modules())
     held = {**{name: _shape_only(tensor) for name, tensor in module.state_dict().items()}, **state}
     left = {name: tensor for name, tensor in held.items() if name.rpartition(".")[2] not in COUNTERS}
-    for row in walk(module, shape):
+    for row in wired.rows:
         layer = layers.get(row.name.partition("#")[0])
         roles = layer.state_dict() if layer is not None and row.call == 1 else ()
         names = {role: f"{row.name}.{role}" for role in roles}
@@ -123,6 +143,8 @@ def _of_module(
             output_shape=row.output_shape,
             settings={"settings": layer.extra_repr()} if layer is not None else {},
             weights={role: left.pop(name) for role, name in names.items() if name in left},
+            takes=(wired.reads[row.name],),
+            makes=(wired.writes[row.name],),
         )
     yield from _by_owner(left.items(), called=False)
 
