@@ -8,6 +8,7 @@
     ├── ImageError         1  a picture that cannot be read or is refused
     │   ├── ImageSizeError    …  for its bytes or its pixels
     │   └── NoImageError      …  because it is no picture at all
+    ├── NoneHeldOutError   1  pictures of which none can be left out of what is learned from
     ├── OutOfMemoryError   1  a device without memory for what was asked of it
     ├── ShapeError         1  arrays that do not fit the model
     ├── MissingExtraError  3  a command whose optional packages are not installed
@@ -79,6 +80,14 @@ class ShapeError(CnnkitError):
 
 # what networks raise at pictures that they cannot take: torch's layers, and asserts of their authors'
 MISFITS = (RuntimeError, ValueError, IndexError, AssertionError)
+
+
+class NoneHeldOutError(CnnkitError):
+    """Pictures of which none can be held out: `why`, and what to type in a training."""
+
+    def __init__(self, why: str, advice: str) -> None:
+        super().__init__(f"{why}; {advice}")
+        self.why = why
 
 
 class OutOfMemoryError(CnnkitError):

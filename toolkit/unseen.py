@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.datasets import Dataset, Split, dataset_of, refuse_options_of_own
-from toolkit.errors import CnnkitError, NotFoundError, refuse_empty
+from toolkit.errors import CnnkitError, NoneHeldOutError, NotFoundError, refuse_empty
 from toolkit.figures import count_text
 from toolkit.listings import Listing
 from toolkit.listings.parts import Member, fingerprint, tested_of
@@ -261,12 +261,18 @@ def _held_out(data: Dataset, passport: Passport, images: int, seed: int, *, list
     if asked.fold is not None:
         data = folded_together(data)
     pool = evenly(data.train, asked.images) if asked.images else data.train
-    rest, held = held_out(
-        pool, data.validation, fold=asked.fold, fraction=fraction, carries=asked.folds_carry
-    )
-    then = held is not None and alone
-    if held is None:
-        rest, held = held_out(pool, None, fold=None, fraction=HALF if known.halved else SHARE)
+    try:
+        rest, held = held_out(
+            pool, data.validation, fold=asked.fold, fraction=fraction, carries=asked.folds_carry
+        )
+        then = held is not None and alone
+        if held is None:
+            rest, held = held_out(pool, None, fold=None, fraction=HALF if known.halved else SHARE)
+    except NoneHeldOutError as error:
+        raise CnnkitError(
+            f"nothing of {known.name} can judge {passport.model} at a lower precision: {error.why}; add "
+            "pictures, or take --precision fp32, which needs none"
+        ) from None
     assert held is not None
     origin = _origin(then)
     if known.named or (alone and data.fingerprint != known.fingerprint):

@@ -369,3 +369,19 @@ def test_a_lone_picture_of_each_class_cannot_be_held_out(tmp_path: Path) -> None
     data = dataset_of("folder:x").load(f"folder:{tmp_path}")
     with pytest.raises(CnnkitError, match="no images can be held out: every class has one"):
         split_off(data.train, 0.1)
+
+
+def test_what_an_export_is_judged_by_is_refused_in_its_own_words(tmp_path: Path) -> None:
+    for seed, label in enumerate(("bag", "shirt")):
+        paint(tmp_path / "own" / "train" / label, ["1.png"], seed)
+        paint(tmp_path / "own" / "test" / label, ["1.png"], 5 + seed)
+    made = train(
+        "lenet-maxpool",
+        dataset=f"folder:{tmp_path / 'own'}",
+        root=tmp_path,
+        epochs=1,
+        validation_fraction=0,
+        select="last",
+    ).checkpoint
+    with pytest.raises(CnnkitError, match=r"every class has one .*; add pictures, or take --precision fp32"):
+        hold_out(made.passport, images=1, seed=0, data_dir=None, beside=made.path)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.catalog import Shelf
-from toolkit.errors import CnnkitError, NotFoundError, unknown_name
+from toolkit.errors import CnnkitError, NoneHeldOutError, NotFoundError, unknown_name
 from toolkit.flattening import Levels
 from toolkit.listings import PARTS, PLAIN, LeftOut, Listing, Part, Reading
 from toolkit.listings.decoding import Decoding
@@ -92,6 +92,7 @@ class DatasetSpec:
     `suits(path)` tells whether a path that was typed without a scheme is probably such a place.
 
     `sample` names a data set of some of the same pictures that ships, where this one must be fetched.
+    `has_validation` tells of a data set that it has a validation part of its own, before it is read.
     """
 
     name: str
@@ -107,6 +108,7 @@ class DatasetSpec:
     listing: Callable[[str, Reading], Listing] | None = None
     suits: Callable[[Path], bool] | None = None
     sample: str | None = None
+    has_validation: bool = False
 
     def load(
         self,
@@ -318,10 +320,11 @@ def _first_to_hold_out(data: Split, shares: NDArray[np.float64]) -> NDArray[np.b
     raise _none_to_hold_out(data)
 
 
-def _none_to_hold_out(data: Split) -> CnnkitError:
+def _none_to_hold_out(data: Split) -> NoneHeldOutError:
     why = "every class has one training image"
     if np.bincount(data.labels).max() > 1:
         why = "every group, or picture and its copies, has all training images of some class"
-    return CnnkitError(
-        f"no images can be held out: {why}; --validation-fraction 0 --select last trains on all {len(data)}"
+    return NoneHeldOutError(
+        f"no images can be held out: {why}",
+        f"--validation-fraction 0 --select last trains on all {len(data)}",
     )

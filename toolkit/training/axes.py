@@ -32,6 +32,12 @@ def axes() -> Mapping[str, FieldSpec | None]:
     return {"recipe": None, **{word: by_word[word] for word in _OPTIONS}, **fields}
 
 
+def recipe_fields(chosen: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return those of some axes that are fields of a recipe."""
+    words = {setting.word for setting in recipes.settings().values()}
+    return {word: texts for word, texts in chosen.items() if word in words}
+
+
 def axis_values(word: str, values: Iterable[Any]) -> tuple[str, ...]:
     """Return the values of an axis as text, each once. Raises CnnkitError for what the option cannot be."""
     setting = axes()[word]

@@ -5,17 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from toolkit.clusters import Cluster, Workplace
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError
+from toolkit.models import Recipe
 from toolkit.training import Job, recipes
-from toolkit.training.data.prepare import NAMED_PART, insist_on_data
+from toolkit.training.axes import recipe_fields
+from toolkit.training.data.prepare import NAMED_PART, insist_on_data, insist_that_no_epoch_is_chosen
 from toolkit.training.sending import as_absolute
 from toolkit.training.sweep_plan import SweepPlan
 from toolkit.transfer import pretrained_file
 
+Axes = Mapping[str, tuple[str, ...]]
 
-def insist_on_what_cells_share(job: Job, axes: Mapping[str, Sequence[str]]) -> bool:
+
+def insist_on_what_cells_share(job: Job, axes: Axes) -> bool:
     """Raise CnnkitError where the data, or the weights to start from, of every cell are not to be had.
 
     `job` is any cell's: all read the same pictures alike, and start from the same weights. One fold that
@@ -34,8 +39,25 @@ def insist_on_what_cells_share(job: Job, axes: Mapping[str, Sequence[str]]) -> b
     return True
 
 
-def insist_on_a_cell(plan: SweepPlan) -> None:
-    """Raise CnnkitError where no combination is a recipe whose class weights are there."""
+def of_a_cell(found: Mapping[str, Recipe], axes: Axes) -> dict[str, Any]:
+    """Return what jobs.make_job takes of some cell: a recipe with fields that make sense of it, and a fold.
+
+    Where none do, a recipe alone. Of several shares to hold out none is told.
+    """
+    fields = recipe_fields(axes)
+    if len(fields.get("validation-fraction", ())) > 1:
+        del fields["validation-fraction"]
+    each = ((name, recipes.first_that_makes_sense(recipe, fields)) for name, recipe in found.items())
+    name, values = next((one for one in each if one[1] is not None), (next(iter(found)), None))
+    told = {word: None if text == "none" else text for word, text in (values or {}).items()}
+    return {"recipe": name, **told, **({"fold": axes["fold"][0]} if "fold" in axes else {})}
+
+
+def insist_on_a_cell(plan: SweepPlan, *, holds_out: bool) -> None:
+    """Raise CnnkitError where no combination is a recipe whose class weights are there.
+
+    Where nothing beside a share `holds_out` pictures, it must hold out what its epoch is chosen on.
+    """
     if plan.search is not None:  # which has tried its draws
         return
     refused: CnnkitError | None = None
@@ -44,6 +66,8 @@ def insist_on_a_cell(plan: SweepPlan) -> None:
             recipe = plan.recipe_of(values)
             if recipe is not None and recipe.class_weights is not None:
                 _insist_on_class_weights(recipe.class_weights)
+            if recipe is not None and not recipe.validation_fraction and not holds_out:
+                insist_that_no_epoch_is_chosen(recipe)
             return
         except CnnkitError as error:
             refused = refused or error

@@ -6,7 +6,7 @@ Imports no torch, so that a command line can be made from the options.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,7 +197,8 @@ def make_job(
     pretrained = starting_weights(spec, chosen.get("pretrained"))
     if pretrained is not None:
         chosen["pretrained"] = pretrained
-    made = recipes.override(find_recipe(spec, recipe, pretrained), changes)
+    found = find_recipe(spec, recipe, pretrained, {name: (given,) for name, given in changes.items()})
+    made = recipes.override(found, changes)
     insist_that_all_is_heeded(made, typed, teacher=chosen.get("teacher"), freeze=chosen.get("freeze", False))
     return Job(
         model=spec,
@@ -209,10 +210,12 @@ def make_job(
     )
 
 
-def find_recipe(spec: ModelSpec, named: str, pretrained: str | None) -> Recipe:
+def find_recipe(
+    spec: ModelSpec, named: str, pretrained: str | None, beside: Mapping[str, Sequence[Any]] | None = None
+) -> Recipe:
     """Return a recipe as recipes.find; where there are weights the one for fine-tuning is the usual one."""
     usual = "default" if pretrained is None else FINETUNE
-    return recipes.find(spec, usual if named == "default" else named, usual=usual)
+    return recipes.find(spec, usual if named == "default" else named, usual=usual, beside=beside)
 
 
 def starting_weights(spec: ModelSpec, pretrained: str | None) -> str | None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import tomllib
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -160,10 +161,13 @@ def settings() -> Mapping[str, FieldSpec]:
     return settings_of(Recipe)
 
 
-def find(spec: ModelSpec, named: str, *, usual: str = "default") -> Recipe:
+def find(
+    spec: ModelSpec, named: str, *, usual: str = "default", beside: Mapping[str, Sequence[Any]] | None = None
+) -> Recipe:
     """Return the recipe of a name, or of a TOML file: its fields over those of its `base`, else the `usual`.
 
-    Raises NotFoundError and CnnkitError in words.
+    A file's fields make sense, and are heeded, together with those that are given `beside`: the values of
+    each, none where they are not known yet. Raises NotFoundError and CnnkitError in words.
     """
     if not named.endswith(".toml"):
         return check(spec.recipe(named))
@@ -176,12 +180,25 @@ def find(spec: ModelSpec, named: str, *, usual: str = "default") -> Recipe:
         raise CnnkitError(f"{path} is no TOML file: {error}") from None
     base = spec.recipe(str(data.pop("base", usual)))
     try:
-        recipe = override(base, data)
+        recipe = dataclasses.replace(_changed(base, data), name=path.stem, source=path.name)
+        if first_that_makes_sense(recipe, beside or {}) is None:
+            check(recipe)
         for word in data:
-            insist_that_fields_are_heeded(recipe, [word])
-        return dataclasses.replace(recipe, name=path.stem, source=path.name)
+            insist_that_fields_are_heeded(recipe, [word], beside or ())
+        return recipe
     except CnnkitError as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def first_that_makes_sense(recipe: Recipe, fields: Mapping[str, Sequence[Any]]) -> dict[str, Any] | None:
+    """Return the first values of fields, one of each, with which a recipe makes sense; None for none."""
+    known = {word: values for word, values in fields.items() if values}
+    for values in itertools.product(*known.values()):
+        chosen = dict(zip(known, values, strict=True))
+        with contextlib.suppress(CnnkitError):
+            override(recipe, chosen)
+            return chosen
+    return None
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -190,6 +207,10 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     Changing the optimizer drops a momentum that the new one does not know, unless it is given, too. Pixels
     that are given are asked for, also where they are the recipe's.
     """
+    return check(_changed(recipe, changes))
+
+
+def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     known = settings()
     values: dict[str, Any] = {}
     for word, given in changes.items():
@@ -202,7 +223,7 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         values = {"momentum": 0.0, "nesterov": False, **values}
     values = {name: value for name, value in values.items() if value != getattr(recipe, name)}
     changed = tuple(dict.fromkeys((*recipe.changed, *values)))
-    return check(dataclasses.replace(recipe, **values, own_pixels=own_pixels, changed=changed))
+    return dataclasses.replace(recipe, **values, own_pixels=own_pixels, changed=changed)
 
 
 def check(recipe: Recipe) -> Recipe:
@@ -245,13 +266,13 @@ def _check_cycles(recipe: Recipe) -> None:
         raise CnnkitError("--unfreeze-at begins the schedule anew by itself: leave out --cycles")
 
 
-def insist_that_fields_are_heeded(recipe: Recipe, typed: Collection[str]) -> None:
+def insist_that_fields_are_heeded(recipe: Recipe, typed: Collection[str], beside: Iterable[str] = ()) -> None:
     """Raise CnnkitError for a typed field, by name or word, that does nothing as another one is.
 
-    Where that other one is typed, too, they are combined by somebody who varies both.
+    Where that other one is typed, too, or given `beside`, they are combined by somebody who varies both.
     """
-    names = [word.replace("-", "_") for word in typed]
-    for name in names:
+    names = [word.replace("-", "_") for word in (*typed, *beside)]
+    for name in names[: len(typed)]:
         need = _NEEDS.get(name)
         if need is not None and need.field not in names and not need.met(recipe):
             now = f"{need.field} is {getattr(recipe, need.field)}"

@@ -22,7 +22,7 @@ from toolkit.models import Recipe
 from toolkit.splits import Fold
 from toolkit.telling import Tell, silent
 from toolkit.training import jobs
-from toolkit.training.axes import named_axis
+from toolkit.training.axes import named_axis, recipe_fields
 from toolkit.training.cell_results import CellResult, known_result
 from toolkit.training.cells import CellPlan, cell_names, queue, run_cell
 from toolkit.training.foreseen import (
@@ -30,6 +30,7 @@ from toolkit.training.foreseen import (
     insist_on_devices,
     insist_on_one_format,
     insist_on_what_cells_share,
+    of_a_cell,
     refuse_memory,
 )
 from toolkit.training.record import left_out
@@ -99,17 +100,17 @@ def sweep(
     spec = zoo.model(model, model_file=Path(model_file) if model_file else None)
     typed_words = [word for word, texts in chosen.items() if texts != ("none",)]
     pretrained = jobs.starting_weights(spec, pretrained)
-    found = {name: jobs.find_recipe(spec, name, pretrained) for name in chosen.get("recipe", ("default",))}
+    beside: dict[str, tuple[str, ...]] = {**dict.fromkeys(over, ()), **recipe_fields(chosen)}
+    names = chosen.get("recipe", ("default",))
+    found = {name: jobs.find_recipe(spec, name, pretrained, beside) for name in names}
     for recipe in found.values():
         jobs.insist_that_all_is_heeded(recipe, (*typed_words, *over), teacher=teacher, freeze=freeze)
     artifacts = artifacts_root(Path(root) if root else None)
     fixed += _starting_with(pretrained, freeze=freeze, teacher=teacher, artifacts=artifacts)
     # what would fail in every cell is told before the first one starts
     shared = {"data_dir": data_dir, "pretrained": pretrained, "freeze": freeze, "teacher": teacher, **reading}
-    shared |= _held_out(chosen)
-    job = jobs.make_job(
-        model, dataset=dataset, recipe=next(iter(found)), root=root, model_file=model_file, **shared
-    )
+    shared |= of_a_cell(found, chosen)
+    job = jobs.make_job(model, dataset=dataset, root=root, model_file=model_file, **shared)
     named = job.dataset_name
     holds_out = insist_on_what_cells_share(job, chosen)
     insist_on_devices(chosen.get("device", ("cpu",)), cluster)
@@ -133,7 +134,7 @@ def sweep(
     plan = SweepPlan(
         model=model, axes=chosen, fixed=fixed, recipes=found, hashes=hashes, threads=threads, search=looked
     )
-    insist_on_a_cell(plan)
+    insist_on_a_cell(plan, holds_out=holds_out)
     if cluster.address is not None:
         insist_that_weights_are_typed(found.values(), typed)
     sweeps = artifacts / artifact_name(spec.name) / "sweeps"
@@ -168,12 +169,6 @@ def _with_folds(varied: Mapping[str, Any], folds: int | None) -> dict[str, Any]:
     if varied.get("fold") is not None:
         raise CnnkitError(f"--folds {folds} varies the fold, and --fold names one: leave one of them out")
     return {**varied, "fold": [f"{number}/{folds}" for number in range(1, folds + 1)]}
-
-
-def _held_out(chosen: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """Return what a cell holds out, by the words of `train`: a fold, and a share where it is one for all."""
-    one = {word: chosen.get(word, ()) for word in ("fold", "validation-fraction")}
-    return {word: texts[0] for word, texts in one.items() if (word == "fold" and texts) or len(texts) == 1}
 
 
 def _weights_of(found: Iterable[Recipe]) -> tuple[str, ...]:

@@ -113,6 +113,26 @@ def test_a_recipe_file_that_is_for_a_teacher_needs_one(tmp_path: Path) -> None:
         sweep("lenet", recipe=[str(file)], root=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "typed", "wants"),
+    [
+        ("randaugment_level = 5", {"randaugment": 2}, "--randaugment 2"),
+        ("step_gamma = 0.2", {"schedule": "step"}, "--schedule step"),
+        ('schedule = "one-cycle"\nwarmup_epochs = 2', {"warmup_epochs": 0}, "--warmup-epochs 0"),
+    ],
+)
+def test_a_recipe_file_is_judged_with_what_is_typed_beside_it(
+    text: str, typed: dict[str, Any], wants: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    for others in ({}, {"epochs": 3}):
+        with pytest.raises(CnnkitError, match=rf"mine\.toml: .*{wants}"):
+            make_job("lenet", recipe=str(file), **others)
+    made = make_job("lenet", recipe=str(file), **typed).recipe
+    assert {name: getattr(made, name) for name in typed} == typed
+
+
 def test_no_option_is_called_as_a_recipe_field() -> None:
     assert not options().keys() & settings().keys()
 

@@ -173,6 +173,14 @@ def test_what_no_cell_would_heed_is_refused_before_the_first(
         ({"pretrained": "none.pth"}, r"no file none\.pth; weights are"),
         ({"pretrained": "imagenet"}, "there are no ImageNet weights for lenet"),
         ({"momentum": [0.5, 0.9]}, "momentum belongs to sgd"),
+        (
+            {"recipe": "textbook", "patience_epochs": 1, "lr": [0.5, 0.9]},
+            "early stopping needs held-out images and none are held out",
+        ),
+        (
+            {"validation_fraction": 0, "select": "best", "seed": [0, 1]},
+            "the best epoch is chosen on held-out",
+        ),
         ({"class_weights": ["none.json", "no.json"]}, r"--class-weights none\.json cannot be read"),
         ({"grey": True}, "--grey goes with pictures of your own"),
     ],
@@ -189,6 +197,21 @@ def test_what_would_fail_in_every_cell_is_told_before_the_first_and_leaves_no_sw
 def test_a_combination_that_can_be_trained_is_enough_to_begin(tmp_path: Path) -> None:
     given: dict[str, Any] = {"dataset": "fashion-mnist-sample", "root": tmp_path, "cell_timeout_s": 0.01}
     assert len(sweep("lenet", momentum=[0.9, 0], **given).results) == 2
+
+
+def test_what_only_an_axis_makes_sense_of_is_no_fault_of_the_recipe(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"dataset": "fashion-mnist-sample", "root": tmp_path, "cell_timeout_s": 0.01}
+    for text, axes in (
+        ("layer_decay = 0.7", {"freeze": True, "unfreeze_at": [1, 2]}),
+        ("randaugment_level = 5", {"randaugment": [1, 2]}),
+        ("step_gamma = 0.2", {"schedule": ["constant", "step"]}),
+        ("nesterov = true", {"optimizer": "sgd", "momentum": [0, 0.9]}),
+    ):
+        (tmp_path / "mine.toml").write_text(text)
+        given["recipe"] = str(tmp_path / "mine.toml")
+        assert len(sweep("lenet", **given, **axes).results) == 2  # type: ignore[arg-type]
+    with pytest.raises(CnnkitError, match=r"mine\.toml: nesterov needs sgd and a momentum"):
+        sweep("lenet", **given, epochs=[1, 2])
 
 
 def test_every_cell_starts_from_weights_or_learns_from_a_teacher_by_its_file(tmp_path: Path) -> None:

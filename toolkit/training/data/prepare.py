@@ -61,7 +61,8 @@ def prepare(job: Job, watcher: Watcher | None = None) -> PreparedData:
     _insist_that_augmentation_fits(job.recipe, data)
     pool = evenly(data.train, job.images) if job.images else data.train
     learned, chose = held_out(pool, data.validation, fold=job.fold, fraction=job.recipe.validation_fraction)
-    _insist_that_epochs_can_be_chosen(job.recipe, chose)
+    if chose is None:
+        insist_that_no_epoch_is_chosen(job.recipe)
     data = _unlearned(data, (learned, chose), watcher)
     preprocessing = preprocessing_for(job.recipe, learned, size, job.model.published)
     return PreparedData(
@@ -79,7 +80,7 @@ def insist_on_data(job: Job, folds: Sequence[str] = ()) -> bool:
 
     Options that this data lacks, a place or a list that is not there, a source without pictures; a part, or
     one of `folds` of all pictures, that would be empty, where each picture has a group; a share where a fold
-    or a part of the source is held out. Return whether pictures of one's own name such a part.
+    or a part of the source is held out. Return whether the source names such a part.
     """
     if job.fold is not None:
         insist_that_a_share_is_held_out(job.recipe, f"fold {job.fold}")
@@ -88,7 +89,7 @@ def insist_on_data(job: Job, folds: Sequence[str] = ()) -> bool:
         _refuse_options_of_own(job)
         if job.exclude:
             read_exclusions(job.exclude)
-        return False
+        return spec.has_validation
     _refuse_data_dir(job)
     listing = spec.listed(job.dataset_name, job.reading)
     if len(listing.classes) < 2 or not listing.entries:
@@ -274,10 +275,8 @@ def _insist_that_augmentation_fits(recipe: Recipe, data: Dataset) -> None:
         raise CnnkitError(f"--cutout-pixels {recipe.cutout_pixels} is more than a picture: {pictures}")
 
 
-def _insist_that_epochs_can_be_chosen(recipe: Recipe, held: Split | None) -> None:
+def insist_that_no_epoch_is_chosen(recipe: Recipe) -> None:
     """Raise CnnkitError for what was asked for and needs pictures that choose the epoch, where none do."""
-    if held is not None:
-        return
     if recipe.select == "best":
         raise CnnkitError(
             "the best epoch is chosen on held-out images and none are held out: --validation-fraction 0.1, "
