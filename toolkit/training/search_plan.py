@@ -126,10 +126,16 @@ def plan_search(
     which are no choice, for several recipes, epochs or metrics, where a draw would be no recipe, and where
     nothing is held out to compare on: no share, and neither a fold nor a part of the source (`holds_out`).
     """
-    if not isinstance(trials, int) or not 1 <= trials <= MOST_TRIALS:
+    if not _is_whole(trials) or not 1 <= trials <= MOST_TRIALS:
         raise CnnkitError(
             f"no search {trials!r}: it is how many trials, 1 to {MOST_TRIALS:,}; without one, a sweep "
             "tries every combination"
+        )
+    if not _is_whole(seed) or seed < 0:
+        raise CnnkitError(f"search_seed cannot be {seed!r}; it takes a whole number from 0")
+    if not _is_whole(ahead) or not 0 <= ahead <= MOST_TRIALS:
+        raise CnnkitError(
+            f"search_ahead cannot be {ahead!r}; it takes a whole number from 0 to {MOST_TRIALS:,}"
         )
     _refuse_several(fixed)
     _refuse_single(fixed, over)
@@ -157,6 +163,10 @@ def plan_search(
         seed=seed,
         ahead=ahead,
     )
+
+
+def _is_whole(given: object) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool)
 
 
 def _refuse_several(fixed: Mapping[str, tuple[str, ...]]) -> None:

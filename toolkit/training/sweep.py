@@ -5,24 +5,22 @@ A cell that fails, runs out of memory or hangs costs that cell; the others go on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from toolkit import zoo
-from toolkit.artifacts import CHECKPOINT, artifact_name, artifacts_root, hash_file
+from toolkit.artifacts import artifact_name, artifacts_root, hash_file
 from toolkit.clusters import DEFAULT_CLUSTER, cluster_of
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.errors import CnnkitError, needs_extra
-from toolkit.listings import MOST_PIXELS
 from toolkit.machine.cpu import usual_threads
 from toolkit.models import Recipe
-from toolkit.splits import Fold
 from toolkit.telling import Tell, silent
 from toolkit.training import jobs
-from toolkit.training.axes import named_axis, recipe_fields
+from toolkit.training.axes import recipe_fields
 from toolkit.training.cell_results import CellResult, known_result
 from toolkit.training.cells import CellPlan, cell_names, queue, run_cell
 from toolkit.training.foreseen import (
@@ -38,12 +36,20 @@ from toolkit.training.record.folder import locked
 from toolkit.training.search import run_search
 from toolkit.training.search_plan import SearchPlan, plan_search
 from toolkit.training.sending import insist_that_weights_are_typed, named_files, read_files
+from toolkit.training.sweep_arguments import (
+    READING,
+    axes_of,
+    insist_on_switch,
+    read_by,
+    source_of_all,
+    starting_with,
+    weights_of,
+    words_over,
+)
 from toolkit.training.sweep_plan import SweepPlan, begin_folder, find_begun
 from toolkit.training.table import Table, cell_label
 
 _LOCK = "sweep.lock"
-# those by which every cell reads people's own pictures alike
-_READING = ("group", "exclude", "columns", "skip_damaged", "max_pixels", "levels", "grey")
 
 
 def sweep(
@@ -51,7 +57,7 @@ def sweep(
     *,
     on: str = DEFAULT_CLUSTER,
     search: int | None = None,
-    over: Sequence[str] = (),
+    over: Sequence[str] | None = (),
     folds: int | None = None,
     search_seed: int = 0,
     search_ahead: int = 0,
@@ -61,9 +67,9 @@ def sweep(
     dataset: str | None = None,
     data_dir: Path | str | None = None,
     model_file: Path | str | None = None,
-    pretrained: str | None = None,
+    pretrained: Path | str | None = None,
     freeze: bool = False,
-    teacher: str | None = None,
+    teacher: Path | str | None = None,
     cell_timeout_s: float | None = None,
     resume: bool = False,
     tell: Tell = silent,
@@ -85,28 +91,25 @@ def sweep(
     """
     cluster, address = cluster_of(on)
     refuse_memory(cluster, cell_memory_bytes)
-    for word, value in (("pretrained", pretrained), ("freeze", freeze), ("teacher", teacher)):
-        if not isinstance(value, str | bool | None):
-            raise CnnkitError(f"{word} is one for all cells of a sweep, and cannot be {value!r}")
+    insist_on_switch("freeze", freeze)
+    teacher = source_of_all("teacher", teacher)
+    over = words_over(over)
     wanted = {"--dataset": dataset, "--data-dir": data_dir, "--model-file": model_file}
     fixed = tuple(part for word, value in wanted.items() if value is not None for part in (word, str(value)))
     columns = varied.get("columns")
-    reading = {name: varied.pop(name) for name in _READING if name in varied}
-    fixed += _read_by(reading)
-    varied = _with_folds(varied, folds)
-    chosen = dict(named_axis(word, values) for word, values in varied.items())
-    for text in chosen.get("fold", ()):
-        Fold.parse(text)
+    reading = {name: varied.pop(name) for name in READING if name in varied}
+    fixed += read_by(reading)
+    chosen = axes_of(varied, folds)
     spec = zoo.model(model, model_file=Path(model_file) if model_file else None)
     typed_words = [word for word, texts in chosen.items() if texts != ("none",)]
-    pretrained = jobs.starting_weights(spec, pretrained)
+    pretrained = jobs.starting_weights(spec, source_of_all("pretrained", pretrained))
     beside: dict[str, tuple[str, ...]] = {**dict.fromkeys(over, ()), **recipe_fields(chosen)}
     names = chosen.get("recipe", ("default",))
     found = {name: jobs.find_recipe(spec, name, pretrained, beside) for name in names}
     for recipe in found.values():
         jobs.insist_that_all_is_heeded(recipe, (*typed_words, *over), teacher=teacher, freeze=freeze)
     artifacts = artifacts_root(Path(root) if root else None)
-    fixed += _starting_with(pretrained, freeze=freeze, teacher=teacher, artifacts=artifacts)
+    fixed += starting_with(pretrained, freeze=freeze, teacher=teacher, artifacts=artifacts)
     # what would fail in every cell is told before the first one starts
     shared = {"data_dir": data_dir, "pretrained": pretrained, "freeze": freeze, "teacher": teacher, **reading}
     shared |= of_a_cell(found, chosen)
@@ -128,7 +131,7 @@ def sweep(
     typed = (*fixed, *varying)
     hashes = {
         name: hash_file(path)
-        for name, path in named_files((*typed, *_weights_of(found.values()))).items()
+        for name, path in named_files((*typed, *weights_of(found.values()))).items()
         if name not in found
     }
     plan = SweepPlan(
@@ -149,7 +152,7 @@ def sweep(
     )
     folder: Path | None = None
     if resume:  # by the threads that it was begun with is asked for room
-        folder, plan = find_begun(sweeps, plan)
+        folder, plan = find_begun(sweeps, plan, tell)
     need = replace(plan.need, memory_bytes=cell_memory_bytes)
     with cluster.open(address, lambda: files().paths, need, tell=tell, verbose=verbose) as place:
         insist_on_one_format(place, typed)
@@ -162,53 +165,9 @@ def sweep(
     return replace(table, files=table.write())
 
 
-def _with_folds(varied: Mapping[str, Any], folds: int | None) -> dict[str, Any]:
-    """Return what is varied, folds of a count, too. Raises CnnkitError where a fold is named beside them."""
-    if folds is None:
-        return dict(varied)
-    if varied.get("fold") is not None:
-        raise CnnkitError(f"--folds {folds} varies the fold, and --fold names one: leave one of them out")
-    return {**varied, "fold": [f"{number}/{folds}" for number in range(1, folds + 1)]}
-
-
-def _weights_of(found: Iterable[Recipe]) -> tuple[str, ...]:
-    """Return the class weights that recipes name, as they are typed: files may be among them."""
-    named = (recipe.class_weights for recipe in found)
-    return tuple(part for weights in named if weights for part in ("--class-weights", weights))
-
-
-def _read_by(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the arguments of `cnnkit train` that say how pictures are read, but for what is usual."""
-    told: list[str] = []
-    for name, value in given.items():
-        setting = jobs.options()[name]
-        if value is None or value is False or (name == "max_pixels" and value == MOST_PIXELS):
-            continue
-        told += [f"--{setting.word}"] if value is True else [f"--{setting.word}", str(value)]
-    return tuple(told)
-
-
-def _starting_with(
-    pretrained: str | None, *, freeze: bool, teacher: str | None, artifacts: Path
-) -> tuple[str, ...]:
-    """Return the arguments of what every cell starts from and learns from; a teacher is told by its file.
-
-    Each cell has artifacts of its own, in which the name of a trained network means nothing.
-    """
-    told = ("--pretrained", pretrained) if pretrained is not None else ()
-    if freeze:
-        told = (*told, "--freeze")
-    if teacher is None:
-        return told
-    from toolkit.opening import Selection, open_model
-
-    file = open_model(teacher, Selection(root=artifacts, formats=(CHECKPOINT,))).path
-    return (*told, "--teacher", str(file.absolute()))
-
-
 def _search(
     trials: int | None,
-    over: Sequence[str],
+    over: tuple[str, ...],
     recipe: Recipe,
     chosen: Mapping[str, tuple[str, ...]],
     *,
@@ -226,7 +185,7 @@ def _search(
         return None
     with needs_extra("search"):
         import optuna  # noqa: F401  (only to name the extra when it is missing)
-    return plan_search(trials, recipe, chosen, tuple(over), seed=seed, ahead=ahead, holds_out=holds_out)
+    return plan_search(trials, recipe, chosen, over, seed=seed, ahead=ahead, holds_out=holds_out)
 
 
 def _tried(plan: SweepPlan, results: Sequence[CellResult]) -> Mapping[str, tuple[str, ...]]:

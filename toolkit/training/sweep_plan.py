@@ -10,10 +10,11 @@ from pathlib import Path
 from toolkit import schema
 from toolkit.artifacts import write_json
 from toolkit.clusters import Demand, Workplace
-from toolkit.errors import NotFoundError
+from toolkit.errors import CnnkitError, NotFoundError
 from toolkit.models import Recipe
 from toolkit.presence import matching
 from toolkit.schema import Positive
+from toolkit.telling import Tell, silent
 from toolkit.training import recipes
 from toolkit.training.cells import CellPlan
 from toolkit.training.planned import Planned
@@ -95,16 +96,26 @@ def begin_folder(sweeps: Path, plan: SweepPlan) -> Path:
     return folder
 
 
-def find_begun(sweeps: Path, plan: SweepPlan) -> tuple[Path, SweepPlan]:
+def find_begun(sweeps: Path, plan: SweepPlan, tell: Tell = silent) -> tuple[Path, SweepPlan]:
     """Return the folder of the newest sweep of the same plan, and its own plan: its threads are kept.
 
-    Raises NotFoundError where there is none, CorruptError for a folder that may not be read.
+    Newer ones that cannot be read are passed over, which is told. Raises NotFoundError where there is none,
+    CorruptError for a folder that may not be read, or where only one that cannot be read may be it.
     """
+    damaged: list[CnnkitError] = []
     for found in reversed(matching(sweeps, "*", _PLAN)):
         again = f"remove {found.parent}, or start without --resume"
-        begun = schema.convert(SweepPlan, schema.read_json(found), what=str(found), again=again)
+        try:
+            begun = schema.convert(SweepPlan, schema.read_json(found), what=str(found), again=again)
+        except CnnkitError as error:
+            damaged.append(error)
+            continue
         if replace(begun, threads=plan.threads) == plan:
+            for newer in damaged:
+                tell(f"note: passed over, as it cannot be read: {newer}")
             return found.parent, begun
+    if damaged:
+        raise damaged[0]
     raise NotFoundError(
         f"no sweep of this command, with its recipes and files as they are now, in {sweeps} to resume; "
         "without --resume one starts"

@@ -15,6 +15,7 @@ from toolkit.training.axes import axes
 from toolkit.training.jobs import find_rate, make_job, options, train
 from toolkit.training.recipes import settings
 from toolkit.training.sweep import sweep
+from toolkit.training.sweep_arguments import axes_of, source_of_all, words_over
 
 SMALL: dict[str, Any] = {"dataset": "fashion-mnist-sample", "images": 200, "epochs": 1, "threads": 1}
 
@@ -184,6 +185,19 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
         ({"dataset": "fashion-mnst"}, NotFoundError, "Did you mean 'fashion-mnist'"),
         ({"device": "mps"}, UnavailableError, "device 'mps' needs a Mac's GPU"),
         ({"fold": "1/5", "folds": 5}, CnnkitError, "--folds 5 varies the fold, and --fold names one: leave"),
+        ({"folds": 2.5}, CnnkitError, r"folds cannot be 2\.5; it takes a whole number from 2 to 100"),
+        (
+            {"teacher": True},
+            CnnkitError,
+            "teacher is one for all cells of a sweep, a name or a file, and",
+        ),
+        ({"pretrained": ["a", "b"]}, CnnkitError, "pretrained is one for all cells of a sweep"),
+        ({"freeze": "no"}, CnnkitError, "freeze is one for all cells of a sweep, True or False"),
+        ({"search": 3, "search_seed": -1}, CnnkitError, "search_seed cannot be -1; it takes a whole number"),
+        ({"search": 3, "search_ahead": 0.5}, CnnkitError, r"search_ahead cannot be 0\.5; it takes a whole"),
+        ({"search": True}, CnnkitError, "no search True"),
+        ({"pretrained": Path("none.pth"), "lr": [1, 2]}, NotFoundError, r"no file none\.pth; weights are"),
+        ({"lr": None}, CnnkitError, "recipe field lr cannot be 'None'"),
         ({"search_seed": 3}, CnnkitError, "--search-seed goes with --search N; without it, nothing is drawn"),
         ({"search_ahead": 2}, CnnkitError, "--search-ahead goes with --search N"),
         ({"cell_memory_bytes": 1 << 30}, CnnkitError, "--cell-memory goes with --on CLUSTER"),
@@ -207,6 +221,16 @@ def test_what_would_fail_in_every_cell_is_refused_before_the_first(
     with pytest.raises(error, match=words):
         sweep("lenet", root=tmp_path, **fields)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_takes_what_a_training_takes_and_leaves_none_out(tmp_path: Path) -> None:
+    assert axes_of({"threads": None, "recipe": None, "clip_norm": None, "lr": 0.1}, None) == {
+        "clip-norm": ("none",),
+        "lr": ("0.1",),
+    }
+    assert words_over(None) == ()
+    assert words_over("lr, batch") == words_over(["lr", "batch"]) == ("lr", "batch")
+    assert source_of_all("teacher", tmp_path) == str(tmp_path)
 
 
 def test_every_axis_is_an_option_of_a_training() -> None:

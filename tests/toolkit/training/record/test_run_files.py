@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,16 @@ def test_a_sweep_that_cannot_be_read_is_named_and_what_helps(tmp_path: Path) -> 
     file.write_text(json.dumps(with_value(written("sweep.json"), ("axes", "lr"), 0.1)))
     with pytest.raises(CorruptError, match=r"`axes\.lr` is 0\.1; a list belongs there; remove"):
         find_begun(tmp_path, FILES["sweep.json"])
+    mine = replace(FILES["sweep.json"], model="nin")
+    told: list[str] = []
+    with pytest.raises(CorruptError, match=r"`axes\.lr` is 0\.1"):  # which may have been this one
+        find_begun(tmp_path, mine, told.append)
+    older = folder.with_name("0-older")
+    older.mkdir()
+    (older / "sweep.json").write_text(json.dumps(asdict(mine)))
+    assert find_begun(tmp_path, mine, told.append) == (older, mine)
+    assert "passed over" in told[0]
+    assert str(file) in told[0]
 
 
 def test_a_result_of_another_shape_is_trained_again(tmp_path: Path) -> None:
