@@ -51,12 +51,14 @@ class WiredRows:
 
     A value goes by the call that made it (`lstm`, its second output `lstm:1`), by the path of a parameter or
     a buffer, or is `input`; `?` where no call made it. `answers` are those that the network returns.
+    `settings` tells what a functional call was given beside tensors.
     """
 
     rows: tuple[ModuleRow, ...]
     reads: Mapping[str, tuple[str, ...]]
     writes: Mapping[str, tuple[str, ...]]
     answers: tuple[str, ...]
+    settings: Mapping[str, str]
 
 
 def shadow(build: Callable[[int, int], nn.Module], channels: int, classes: int) -> nn.Module:
@@ -116,7 +118,13 @@ def wired_walk(module: nn.Module, input_shape: tuple[int, ...]) -> WiredRows:
         shape = "×".join(map(str, input_shape))
         raise ShapeError(f"a {shape} input does not pass through the network: {error}") from None
     answers = calls.values(tensors_of(answer))
-    return WiredRows(rows=tuple(calls.rows), reads=calls.reads, writes=calls.writes, answers=answers)
+    return WiredRows(
+        rows=tuple(calls.rows),
+        reads=calls.reads,
+        writes=calls.writes,
+        answers=answers,
+        settings=calls.settings,
+    )
 
 
 def visit(

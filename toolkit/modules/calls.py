@@ -40,6 +40,7 @@ class Calls:
         self._values = {id(inputs): "input", **{id(tensor): path for path, tensor in held}}
         self.reads: dict[str, tuple[str, ...]] = {}
         self.writes: dict[str, tuple[str, ...]] = {}
+        self.settings: dict[str, str] = {}
         # outputs are held until the walk ends, so that no freed address is taken for an old one
         self._held: list[Tensor] = []
         self._hooks: list[Any] = []
@@ -67,11 +68,16 @@ class Calls:
         """Return what tensors are called: by what made them last, `?` where no call did."""
         return tuple(self._values.get(id(tensor), "?") for tensor in tensors)
 
-    def function(self, name: str, given: list[Tensor], result: Any) -> None:
+    def function(self, name: str, args: tuple[Any, ...], named: dict[str, Any], result: Any) -> None:
         """Write the row of a functional call in the module that is running."""
         owner = self._names[self._owners[-1]] if self._owners else ""
+        given = tensors_of((args, named))
         used = [tensor for tensor in given if id(tensor) in self._parameters]
-        self._write(f"{owner}/{name}", name, given, result, used)
+        row = self._write(f"{owner}/{name}", name, given, result, used)
+        if row is not None:
+            # by name or by place, and in place or not, a call computes the same
+            plain = (*args, *(value for key, value in named.items() if key != "inplace"))
+            self.settings[row.name] = ", ".join(filter(None, map(_told, plain)))
 
     def _before(self, module: nn.Module, given: Any) -> None:
         self._owners.append(module)
@@ -83,10 +89,12 @@ class Calls:
             read = tensors_of((given, named))
             self._write(self._names[module] or "/", type(module).__name__, read, result, held)
 
-    def _write(self, base: str, kind: str, given: list[Tensor], result: Any, held: list[Tensor]) -> None:
+    def _write(
+        self, base: str, kind: str, given: list[Tensor], result: Any, held: list[Tensor]
+    ) -> ModuleRow | None:
         outputs = tensors_of(result)
         if not outputs:
-            return
+            return None
         self._counts[base] += 1
         call = self._counts[base]
         fresh = [tensor for tensor in held if id(tensor) not in self._counted]
@@ -118,6 +126,7 @@ class Calls:
             self._on_output(row, outputs[0])
             self._showing = False
             self._work.take()  # whatever the watcher computed is not the network's work
+        return row
 
     def _new_bytes(self, outputs: list[Tensor]) -> int:
         fresh = {_storage(t): t for t in reversed(outputs) if _storage(t) not in self._memory}
@@ -136,7 +145,7 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if self.calls.counts() and (name := function_name(func, (args, kwargs), result)):
-            self.calls.function(name, tensors_of((args, kwargs)), result)
+            self.calls.function(name, args, kwargs or {}, result)
         return result
 
 
@@ -160,6 +169,20 @@ def tensors_of(value: Any) -> list[Tensor]:
     if isinstance(value, (list, tuple)):
         return [tensor for item in value for tensor in tensors_of(item)]
     return []
+
+
+def _told(value: Any) -> str:
+    """Return what a call was given beside tensors as text; nothing of tensors, and of what says no."""
+    if value is None or value is False or isinstance(value, torch.Tensor):
+        return ""
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(map(_told, value))})" if any(map(_told, value)) else ""
+    if isinstance(value, slice):
+        return ":".join(map(_told, (value.start, value.stop, value.step)))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    plain = isinstance(value, (int, float, complex, str, torch.dtype)) or value is Ellipsis
+    return str(value) if plain else type(value).__name__
 
 
 def is_leaf(module: nn.Module) -> bool:

@@ -141,7 +141,9 @@ def _of_module(
             modules=(row.name,),
             type=row.type,
             output_shape=row.output_shape,
-            settings={"settings": layer.extra_repr()} if layer is not None else {},
+            settings={
+                "settings": layer.extra_repr() if layer is not None else wired.settings.get(row.name, "")
+            },
             weights={role: left.pop(name) for role, name in names.items() if name in left},
             takes=(wired.reads[row.name],),
             makes=(wired.writes[row.name],),

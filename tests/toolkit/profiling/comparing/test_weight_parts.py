@@ -98,3 +98,51 @@ def test_bare_weights_and_those_of_a_network_that_is_known_are_compared_by_name(
         assert entry.after == "no bias"
         (entry,) = compare_networks(bare, known, model_file=code).changes
         assert entry.before == "no bias"
+
+
+CALLING = """
+from torch import nn
+from torch.nn import functional as F
+from toolkit.models import ModelSpec
+
+class Net(nn.Module):
+    def __init__(self, classes, call):
+        super().__init__()
+        self.head, self.call = nn.Linear(4, classes), call
+
+    def forward(self, x):
+        return self.head(self.call(x.flatten(1)))
+
+CALLS = {
+    "twice": lambda x: F.leaky_relu(x * 2, 0.1)[:, :4],
+    "same": lambda x: F.leaky_relu(x * 2.0, negative_slope=0.1, inplace=True)[:, :4],
+    "thrice": lambda x: F.leaky_relu(x * 3, 0.1)[:, :4],
+    "leakier": lambda x: F.leaky_relu(x * 2, 0.2)[:, :4],
+    "turned": lambda x: F.leaky_relu(x * 2, 0.1)[:, -4:],
+}
+MODELS = [
+    ModelSpec(name=name, family="own", input_shape=(1, 2, 2), classes=3,
+              build=lambda channels, classes, call=call: Net(classes, call))
+    for name, call in CALLS.items()
+]
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ("same", None),
+        ("thrice", ("/mul", "settings 2", "settings 3")),
+        ("leakier", ("/leaky_relu", "settings 0.1", "settings 0.2")),
+        ("turned", ("/getitem", "settings (::, :4:)", "settings (::, -4::)")),
+    ],
+)
+def test_what_a_function_is_called_with_is_compared(
+    tmp_path: Path, other: str, told: tuple[str, str, str] | None
+) -> None:
+    code = tmp_path / "own.py"
+    code.write_text(CALLING)
+    found = compare_networks("twice", other, root=tmp_path, model_file=code)
+    assert [(e.change, e.module, e.before, e.after) for e in found.changes] == (
+        [("settings", *told)] if told else []
+    )
