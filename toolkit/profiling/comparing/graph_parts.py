@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from toolkit.figures import shape_text
 from toolkit.graphs import GRAPH
 from toolkit.graphs.counting import CONVERSIONS, SourceGraph, SourceNode, count_model, name_nodes
+from toolkit.graphs.facts import opset_of
 from toolkit.graphs.normalising import without_functions
 from toolkit.graphs.reading import load_graph
 from toolkit.graphs.weights import dense
 from toolkit.profiling.comparing.bodies import bodies_of
-from toolkit.profiling.comparing.nodes import cast_to, role_of, settings_of, stored_in, tensor_of
+from toolkit.profiling.comparing.nodes import (
+    SOFTMAXES,
+    cast_to,
+    role_of,
+    settings_of,
+    softmax_axis,
+    stored_in,
+    tensor_of,
+)
 from toolkit.profiling.comparing.parts import NetworkPart, ReadNetwork, WeightTensor
 
 if TYPE_CHECKING:
@@ -93,6 +102,8 @@ class _TakenGraph:
         converts: dict[str, WeightTensor] = {}
         bodies = bodies_of(proto, self._functions)
         settings = {**settings_of(proto), **bodies.settings}
+        if node.op in SOFTMAXES and not node.domain and node.output_shape:
+            settings["axis"] = softmax_axis(proto, opset_of(self.model), len(node.output_shape))
         read = [(name, role_of(node.op, node.domain, place)) for place, name in enumerate(proto.input)]
         inside = [(name, f"constant inside, {place}") for place, name in enumerate(bodies.reads)]
         takes = []

@@ -17,6 +17,8 @@ ROLES = {
     "Gemm": ("", "weight", "bias"),
     "BatchNormalization": ("", "weight", "bias", "running_mean", "running_var"),
 }
+# before this opset they took the axis and all after it as one, from the second on where none was written
+SOFTMAXES, SOFTMAX_OPSET = frozenset({"Softmax", "LogSoftmax", "Hardmax"}), 13
 NUMBERS = {
     **dict.fromkeys(("value_float", "value_floats"), np.float32),
     **dict.fromkeys(("value_int", "value_ints"), np.int64),
@@ -49,6 +51,13 @@ def settings_of(proto: Any) -> dict[str, str]:
             if one.default_value.name
         }
     return found | {one.name: _text(one) for one in proto.attribute if not _told_elsewhere(proto, one)}
+
+
+def softmax_axis(proto: Any, opset: int, rank: int) -> str:
+    """Return the axis of a softmax, counted from the front, as its opset means it."""
+    early = opset < SOFTMAX_OPSET
+    axis = next((one.i for one in proto.attribute if one.name == "axis"), 1 if early else -1) % rank
+    return f"{axis} and all after it" if early and axis < rank - 1 else str(axis)
 
 
 def cast_to(proto: Any) -> str:

@@ -213,3 +213,21 @@ def test_sparse_weights_are_compared(build: Build) -> None:
 
     (entry,) = compare_networks(graph("a.onnx", 1.0), graph("b.onnx", 9.0)).changes
     assert (entry.before, entry.difference) == ("weight: float32 5×8", 8.0)
+
+
+def test_a_softmax_is_compared_by_what_its_opset_means(tmp_path: Path) -> None:
+    def graph(opset: int, shape: list[Any], **settings: int) -> Path:
+        ends = [helper.make_tensor_value_info(end, TensorProto.FLOAT, shape) for end in "xy"]
+        node = helper.make_node("Softmax", ["x"], ["y"], name="scores", **settings)
+        drawn = helper.make_graph([node], "g", ends[:1], ends[1:])
+        path = tmp_path / f"{opset}-{len(shape)}-{settings}.onnx"
+        onnx.save(
+            helper.make_model(drawn, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path
+        )
+        return path
+
+    flat, deep = ["N", 4], ["N", 4, 5]
+    assert compare_networks(graph(11, flat), graph(17, flat)).equal
+    assert compare_networks(graph(11, deep, axis=2), graph(17, deep)).equal
+    (entry,) = compare_networks(graph(11, deep), graph(17, deep)).changes
+    assert (entry.change, entry.before, entry.after) == ("settings", "axis 1 and all after it", "axis 2")
