@@ -22,7 +22,7 @@ MOST_PIXELS = 128
 
 @dataclass(frozen=True)
 class About:
-    """What a recipe's field means, the least and greatest value that it may have, and what it stays below.
+    """What a field means, the least and greatest value that it may have, and what it stays above and below.
 
     The command line, TOML files and sweeps are made from these. `word` is the option's, where it is not
     the field's name with dashes. `tried` is the range that a search looks in, by orders of magnitude where
@@ -38,6 +38,7 @@ class About:
     tried: tuple[float, ...] | None = None
     log: bool = False
     relative: bool = False
+    above: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

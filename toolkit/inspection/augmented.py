@@ -66,7 +66,7 @@ class AugmentedPictures:
 def augmented(
     model: str,
     *,
-    recipe: str = "default",
+    recipe: str | Path = "default",
     changes: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
     watcher: Watcher | None = None,

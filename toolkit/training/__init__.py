@@ -119,7 +119,7 @@ class Job:
         float | None,
         About(
             "Give up when no step was made for so long (default: only say where it hangs).",
-            0,
+            above=0,
             word="stall-limit",
         ),
     ] = None

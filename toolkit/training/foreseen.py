@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,12 @@ def _insist_on_class_weights(named: str) -> None:
         )
 
 
-def refuse_memory(cluster: Cluster, cell_memory_bytes: int | None) -> None:
-    """Raise CnnkitError for memory that is asked of machines, where cells run on this one."""
-    if cell_memory_bytes is not None and cluster.address is None:
+def refuse_limits(cluster: Cluster, *, timeout_s: float | None, memory_bytes: int | None) -> None:
+    """Raise CnnkitError for limits that no cell keeps to, and for memory where cells run on this machine."""
+    for option, limit in (("--cell-timeout", timeout_s), ("--cell-memory", memory_bytes)):
+        if limit is not None and not 0 < limit < math.inf:
+            raise CnnkitError(f"{option} cannot be {limit}: name a number above 0, or leave it out")
+    if memory_bytes is not None and cluster.address is None:
         raise CnnkitError(
             "--cell-memory goes with --on CLUSTER: it is what a machine of one must have for a cell; leave "
             "it out to run cells here"

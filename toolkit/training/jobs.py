@@ -60,8 +60,8 @@ def find_option(word: str) -> FieldSpec:
 def train(
     model: str,
     *,
-    dataset: str | None = None,
-    recipe: str = "default",
+    dataset: str | Path | None = None,
+    recipe: str | Path = "default",
     watcher: Watcher | None = None,
     root: Path | str | None = None,
     on: str = DEFAULT_CLUSTER,
@@ -130,8 +130,8 @@ def _reported(job: Job, report: TrainingReport) -> Outcome:
 def find_rate(
     model: str,
     *,
-    dataset: str | None = None,
-    recipe: str = "default",
+    dataset: str | Path | None = None,
+    recipe: str | Path = "default",
     watcher: Watcher | None = None,
     root: Path | str | None = None,
     **fields: Any,
@@ -168,8 +168,8 @@ def _refuse_options_of_runs(job: Job) -> None:
 def make_job(
     model: str,
     *,
-    dataset: str | None = None,
-    recipe: str = "default",
+    dataset: str | Path | None = None,
+    recipe: str | Path = "default",
     root: Path | str | None = None,
     model_file: Path | str | None = None,
     **fields: Any,
@@ -197,14 +197,14 @@ def make_job(
     pretrained = starting_weights(spec, chosen.get("pretrained"))
     if pretrained is not None:
         chosen["pretrained"] = pretrained
-    found = find_recipe(spec, recipe, pretrained, {name: (given,) for name, given in changes.items()})
+    found = find_recipe(spec, str(recipe), pretrained, {name: (given,) for name, given in changes.items()})
     made = recipes.override(found, changes)
     insist_that_all_is_heeded(made, typed, teacher=chosen.get("teacher"), freeze=chosen.get("freeze", False))
     return Job(
         model=spec,
         recipe=made,
         root=artifacts_root(Path(root) if root else None),
-        dataset=dataset,
+        dataset=None if dataset is None else str(dataset),
         model_file=code,
         **chosen,
     )

@@ -47,8 +47,9 @@ _NEEDS: Mapping[str, FieldNeed] = {
 class FieldSpec:
     """One field that can be set: its type, choices and range. A bound that is None is open.
 
-    `word` is the field's on the command line; `low` and `high` are values that the field may have, `below`
-    is one that it may not reach. A field that is not a recipe's is never optional: it is given or left out.
+    `word` is the field's on the command line; `low` and `high` are values that the field may have, `above`
+    and `below` are ones that it may not reach. A field that is not a recipe's is never optional: it is given
+    or left out.
     """
 
     name: str
@@ -64,6 +65,7 @@ class FieldSpec:
     tried: tuple[float, ...] | None = None
     log: bool = False
     relative: bool = False
+    above: float | None = None
 
     @property
     def wanted(self) -> str:
@@ -79,6 +81,8 @@ class FieldSpec:
             words += f" from {self.low:g} to below {self.below:g}"
         elif self.low is not None:
             words += f" from {self.low:g}"
+        elif self.above is not None:
+            words += f" above {self.above:g}"
         return words + (" or none" if self.optional else "")
 
     def parse(self, given: Any) -> Any:
@@ -101,6 +105,7 @@ class FieldSpec:
             (not self.choices or value in self.choices)
             and (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
         )
 
@@ -152,6 +157,7 @@ def settings_of(declared: type) -> Mapping[str, FieldSpec]:
             tried=about.tried,
             log=about.log,
             relative=about.relative,
+            above=about.above,
         )
     return found
 

@@ -105,8 +105,10 @@ def _is_at_a_tenth(job: Job) -> bool:
     recipe = job.recipe
     if FINETUNE in job.model.recipes or "lr" in recipe.changed:
         return False
-    if job.pretrained is None or not recipe.source.endswith(".toml"):
+    if not recipe.source.endswith(".toml"):  # a file may be called finetune.toml
         return recipe.name == FINETUNE
+    if job.pretrained is None:
+        return False
     with contextlib.suppress(NotFoundError):  # a network of one's own may have no default recipe
         return recipe.lr == job.model.recipe(FINETUNE).lr
     return False

@@ -29,7 +29,7 @@ from toolkit.training.foreseen import (
     insist_on_one_format,
     insist_on_what_cells_share,
     of_a_cell,
-    refuse_memory,
+    refuse_limits,
 )
 from toolkit.training.record import left_out
 from toolkit.training.record.folder import locked
@@ -64,7 +64,7 @@ def sweep(
     cell_memory_bytes: int | None = None,
     verbose: bool = False,
     root: Path | str | None = None,
-    dataset: str | None = None,
+    dataset: str | Path | None = None,
     data_dir: Path | str | None = None,
     model_file: Path | str | None = None,
     pretrained: Path | str | None = None,
@@ -90,7 +90,7 @@ def sweep(
     arguments.
     """
     cluster, address = cluster_of(on)
-    refuse_memory(cluster, cell_memory_bytes)
+    refuse_limits(cluster, timeout_s=cell_timeout_s, memory_bytes=cell_memory_bytes)
     insist_on_switch("freeze", freeze)
     teacher = source_of_all("teacher", teacher)
     over = words_over(over)

@@ -19,7 +19,7 @@ from toolkit.heads import depths, heads  # noqa: E402
 from toolkit.models import Published, Recipe  # noqa: E402
 from toolkit.modules import shadow  # noqa: E402
 from toolkit.preprocessing import Preprocessing  # noqa: E402
-from toolkit.training import Outcome, Watcher, recipes  # noqa: E402
+from toolkit.training import Outcome, Watcher, jobs, recipes  # noqa: E402
 from toolkit.training.data import features  # noqa: E402
 from toolkit.training.data.prepare import prepare, pretrained_input  # noqa: E402
 from toolkit.training.diagnostics import has_finite_weights  # noqa: E402
@@ -104,6 +104,16 @@ def test_imagenets_size_is_not_that_of_a_stem_for_small_pictures(
     assert said is not None
     assert said.startswith(f"input: {side}×{side} ")
     assert ("its first convolution is its own" in said) == (side == 32)
+
+
+def test_only_a_recipe_at_a_tenth_of_the_rate_is_told_as_one(tmp_path: Path, listener: Any) -> None:
+    file = tmp_path / "finetune.toml"
+    file.write_text("epochs = 1\n")
+    fields: dict[str, Any] = {"dataset": "fashion-mnist-sample", "images": 40, "threads": 1, "root": tmp_path}
+    for recipe, told in ((file, False), ("finetune", True)):
+        listener.said.clear()
+        jobs.train("lenet-relu", recipe=recipe, epochs=1, watcher=listener, **fields)
+        assert any("its default one at a tenth of the rate" in line for line in listener.said) is told
 
 
 def test_a_body_that_would_never_be_let_learn_is_refused(make_job: Any) -> None:

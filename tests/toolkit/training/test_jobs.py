@@ -47,6 +47,8 @@ def test_an_option_has_its_own_name_and_the_command_lines_word(
     assert (job.arithmetic, job.save_every_s, job.stall_limit_s) == ("bf16", 3.0, 60.0)
     assert (job.size, job.images, job.freeze, job.data_dir) == ((32, 32), None, True, tmp_path)
     assert make_job("lenet", workers=2).loader == "torch"
+    (tmp_path / "mine.toml").write_text("lr = 0.3")
+    assert make_job("lenet", recipe=tmp_path / "mine.toml").recipe.lr == 0.3
     assert make_job("lenet", seed=str(2**53 + 1)).seed == 2**53 + 1  # a float has no such number
     monkeypatch.setenv("CNNKIT_ARTIFACTS", "elsewhere")
     assert make_job("lenet").root == Path("elsewhere")
@@ -74,6 +76,7 @@ def test_an_option_has_its_own_name_and_the_command_lines_word(
         ({"model_file": ""}, CnnkitError, "^--model-file is empty"),
         ({"data_dir": ""}, CnnkitError, "^--data-dir is empty"),
         ({"group": ""}, CnnkitError, "^--group is empty"),
+        ({"stall_limit_s": 0}, CnnkitError, "^training option stall-limit: 0 is no number above 0$"),
         ({"pretrained": "nothere.pth"}, NotFoundError, r"^no file nothere\.pth; weights are"),
     ],
 )
@@ -132,6 +135,14 @@ def test_a_recipe_file_is_judged_with_what_is_typed_beside_it(
             make_job("lenet", recipe=str(file), **others)
     made = make_job("lenet", recipe=str(file), **typed).recipe
     assert {name: getattr(made, name) for name in typed} == typed
+
+
+def test_a_data_set_that_is_a_path_is_told_how_its_pictures_are_named(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / "two" / label).mkdir(parents=True)
+    for run in (train, sweep):
+        with pytest.raises(NotFoundError, match=r"pictures of your own there are `folder:.*two`"):
+            run("lenet", dataset=tmp_path / "two", root=tmp_path / "artifacts", epochs=1)
 
 
 def test_no_option_is_called_as_a_recipe_field() -> None:
@@ -213,6 +224,9 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
         ({"pretrained": ""}, CnnkitError, "^--pretrained is empty"),
         ({"dataset": ""}, CnnkitError, "^--dataset is empty"),
         ({"levels": ""}, CnnkitError, "^--levels is empty"),
+        ({"cell_timeout_s": 0}, CnnkitError, "^--cell-timeout cannot be 0: name a number above 0, or leave"),
+        ({"cell_memory_bytes": float("nan")}, CnnkitError, "^--cell-memory cannot be nan"),
+        ({"teacher": Path("nothere.onnx")}, NotFoundError, "nothere.onnx"),
     ],
 )
 def test_what_would_fail_in_every_cell_is_refused_before_the_first(
