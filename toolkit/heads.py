@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +15,73 @@ if TYPE_CHECKING:
 _MOST = 0.8  # what holds a greater share of a body's figures is the body, not a block of it
 
 
-def heads(module: nn.Module) -> dict[str, nn.Module]:
-    """Return, by path, the layers whose outputs are the classes: several where a network averages theirs.
+def heads(module: nn.Module, by_classes: Collection[str] = ()) -> dict[str, nn.Module | nn.Parameter]:
+    """Return, by path, what the classes' scores come of: several where a network averages those of layers.
 
-    They are what a network calls its classifier by itself, as timm's do, else the last layer that holds
-    parameters. Raises CnnkitError where no layer does.
+    That is what a network calls its classifier by itself, as timm's do, else the last layer of those whose
+    weights are `by_classes` (`weights_by_classes`), with what is scaled by classes behind it, else the last
+    layer that holds parameters. Of a network, or of a part with other layers in it, that holds such weights
+    itself they alone are the head. Raises CnnkitError where no layer learns.
     """
     parts = dict(module.named_modules())
     called = {id(part) for part in _layers_in(_classifier(module))}
     found = {path: part for path, part in parts.items() if path and id(part) in called}
     if found:
-        return found
+        return dict(found)
     learning = [
         path for path, part in parts.items() if next(part.parameters(recurse=False), None) is not None
     ]
     if not learning:
         raise CnnkitError("the network has no layer that learns")
+    scoring = _scoring(module, by_classes)
+    if scoring:
+        return scoring
     last = _owner(learning[-1])
     return {last: parts[last]}
+
+
+def _scoring(module: nn.Module, by_classes: Collection[str]) -> dict[str, nn.Module | nn.Parameter]:
+    """Return the last layer or weight of those whose shape goes by the classes, and the scales behind it."""
+    tops: dict[str, nn.Module | nn.Parameter] = {}
+    wide: list[str] = []  # those that mix what comes into them; a scale or a norm does not
+    for name, weight in module.named_parameters():
+        if name not in by_classes:
+            continue
+        path = _owner(name.rpartition(".")[0])
+        owner = module.get_submodule(path)
+        is_layer = path and not any(_learns(word, child) for word, child in owner.named_children())
+        top = path if is_layer else name
+        tops[top] = owner if is_layer else weight
+        if weight.ndim > 1 and top not in wide:
+            wide.append(top)
+    names = list(tops)
+    return {name: tops[name] for name in (names[names.index(wide[-1]) :] if wide else names)}
+
+
+def _learns(word: str, child: nn.Module) -> bool:
+    """Tell whether a child has weights of its own: not those that it computes its owner's from."""
+    return word != "parametrizations" and next(child.parameters(), None) is not None
+
+
+def weights_by_classes(module: nn.Module, other: nn.Module) -> frozenset[str]:
+    """Return the names of the weights whose shape is another in the same network for other classes.
+
+    Scores come of them, wherever they are registered.
+    """
+    shapes = {name: weight.shape for name, weight in other.named_parameters()}
+    return frozenset(
+        name for name, weight in module.named_parameters() if shapes.get(name, weight.shape) != weight.shape
+    )
+
+
+def weights_of(head: nn.Module | nn.Parameter) -> Iterator[nn.Parameter]:
+    """Yield the weights of a head: a layer's, or the one that it is."""
+    from torch import nn
+
+    if isinstance(head, nn.Module):
+        yield from head.parameters()
+    else:
+        yield head
 
 
 def _owner(path: str) -> str:
@@ -63,14 +112,19 @@ def _layers_in(found: Any) -> Iterator[nn.Module]:
         yield found
 
 
-def heads_with_dropout(module: nn.Module) -> tuple[tuple[nn.Module, ...], ...]:
-    """Return each head behind the dropout that stands directly before it among the network's modules.
+def heads_with_dropout(
+    module: nn.Module, by_classes: Collection[str] = ()
+) -> tuple[tuple[nn.Module, ...], ...]:
+    """Return each head that is a layer, behind the dropout that stands directly before it among the modules.
 
     That dropout is part of how the head learns, not of what the layers before it answer. One that is
     registered before another layer with parameters is not found, whenever it is called.
     """
+    from torch import nn
+
     parts = list(module.modules())
-    return tuple((*_dropout_before(last, parts), last) for last in heads(module).values())
+    tops = heads(module, by_classes).values()
+    return tuple((*_dropout_before(last, parts), last) for last in tops if isinstance(last, nn.Module))
 
 
 def _dropout_before(last: nn.Module, parts: Sequence[nn.Module]) -> list[nn.Module]:
@@ -88,15 +142,15 @@ def _dropout_before(last: nn.Module, parts: Sequence[nn.Module]) -> list[nn.Modu
     return found[::-1]
 
 
-def depths(module: nn.Module) -> dict[str, int]:
+def depths(module: nn.Module, by_classes: Collection[str] = ()) -> dict[str, int]:
     """Return for each parameter how many blocks lie between it and the heads, whose own are at 0.
 
     A block is a child of the network, such as a convolution. What holds nearly all of the body (`features`,
     `backbone`), what holds the head and what holds nothing but numbered children (`layer1`) is no block: its
     children are. A norm, or what a network holds beside its children, belongs to the block before it.
     """
-    tops = heads(module)
-    body = _size(module) - sum(map(_size, tops.values()))
+    tops = heads(module, by_classes)
+    body = _size(module) - sum(weight.numel() for top in tops.values() for weight in weights_of(top))
     blocks: list[_Block] = []
     last: list[str] = []
     for block in _blocks(module, "", tops, body):
@@ -120,9 +174,12 @@ class _Block:
     is_head: bool = False
 
 
-def _blocks(part: nn.Module, path: str, tops: Mapping[str, nn.Module], body: int) -> Iterator[_Block]:
+def _blocks(part: nn.Module, path: str, tops: Collection[str], body: int) -> Iterator[_Block]:
     """Yield the blocks of a part that is none itself, in order; `body` is how much the whole body holds."""
-    own = tuple(name for name, _ in part.named_parameters(path, recurse=False))
+    names = [name for name, _ in part.named_parameters(path, recurse=False)]
+    own = tuple(name for name in names if name not in tops)
+    for name in set(names) - set(own):
+        yield _Block(names=(name,), joins=False, is_head=True)
     if own:
         yield _Block(names=own, joins=path not in tops, is_head=path in tops)
     for word, child in part.named_children():

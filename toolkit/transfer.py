@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from toolkit import zoo
 from toolkit.artifacts import hash_file, open_artifact, sidecar
 from toolkit.errors import CnnkitError, CorruptError, NotFoundError, needs_extra
 from toolkit.fetching import download
-from toolkit.heads import heads, heads_with_dropout
+from toolkit.heads import heads, heads_with_dropout, weights_of
 from toolkit.models import ModelSpec
 from toolkit.preprocessing import Preprocessing
 from toolkit.presence import is_file
@@ -90,7 +90,13 @@ def input_of(known: Preprocessing) -> KnownInput:
 
 
 def load_pretrained(
-    model: str, module: nn.Module, source: str, classes: Sequence[str] = (), *, freeze: bool = False
+    model: str,
+    module: nn.Module,
+    source: str,
+    classes: Sequence[str] = (),
+    *,
+    freeze: bool = False,
+    by_classes: Collection[str] = (),
 ) -> str:
     """Give a network's layers weights that were trained elsewhere; say what fits.
 
@@ -98,13 +104,14 @@ def load_pretrained(
     its start, unless the passport beside the file names the same `classes`, or they are those that weights
     from this machine's cache were published with. A first convolution for one channel gets the sum over
     colours, which answers a grey picture alike. Layers of another shape keep their start and are named;
-    where the body is to `freeze`, it is said that those of it will not learn. Raises NotFoundError where
+    where the body is to `freeze`, it is said that those of it will not learn. `by_classes` are the weights
+    that tell which layer is the head (toolkit/heads.py). Raises NotFoundError where
     ImageNet's weights are neither cached nor reachable, CnnkitError where nothing fits.
     """
     said: list[str] = []
     path = pretrained_file(model, source)
     wanted = module.state_dict()
-    inside = _inside(wanted, heads(module))
+    inside = _inside(wanted, heads(module, by_classes))
     body = {name: value for name, value in wanted.items() if name not in inside}
     given = _given(model, path, body, said)
     known = known_input(source)
@@ -240,14 +247,16 @@ class Frozen:
     and batch norms normalise by their running statistics. `thaw` undoes all of it.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, by_classes: Collection[str] = ()) -> None:
         self._module = module
-        kept = {id(parameter) for last in heads(module).values() for parameter in last.parameters()}
+        tops = heads(module, by_classes)
+        self._names = list(tops)
+        kept = {id(weight) for top in tops.values() for weight in weights_of(top)}
         self._stopped = [p for p in module.parameters() if p.requires_grad and id(p) not in kept]
         for parameter in self._stopped:
             parameter.requires_grad_(False)
-        tops = [top for tail in heads_with_dropout(module) for top in tail]
-        learning = {id(part) for top in tops for part in top.modules()}
+        tails = heads_with_dropout(module, by_classes)
+        learning = {id(part) for tail in tails for top in tail for part in top.modules()}
         self._still = [part for part in module.modules() if id(part) not in learning]
         # before each call, since train() of the whole network turns its parts on again
         self._hook = module.register_forward_pre_hook(self._hold)
@@ -260,7 +269,7 @@ class Frozen:
 
     @property
     def _learning(self) -> str:
-        names = list(heads(self._module))
+        names = self._names
         return f"{names[0]} learns" if len(names) == 1 else f"{' and '.join(names)} learn"
 
     def insist_on(self, logits: Tensor) -> None:
@@ -287,8 +296,10 @@ class Frozen:
 
 
 def _inside(names: Iterable[str], paths: Iterable[str]) -> set[str]:
-    """Return the names of weights that lie in a part at one of these paths."""
-    return {name for name in names if any(not path or name.startswith(f"{path}.") for path in paths)}
+    """Return the names of weights that are at one of these paths, or lie in a part that is."""
+    return {
+        name for name in names if any(path in ("", name) or name.startswith(f"{path}.") for path in paths)
+    }
 
 
 def pretrained_hash(model: str, source: str) -> str:

@@ -37,7 +37,11 @@ from toolkit.weights import give
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSetup:
-    """What stays the same through a run; `operations` are those that the network computes its scores with."""
+    """What stays the same through a run.
+
+    `operations` are those that the network computes its scores with, `by_classes` the weights whose shape
+    goes by the number of classes, where heads are asked for.
+    """
 
     recipe: Recipe
     compute: Compute
@@ -45,6 +49,7 @@ class LoopSetup:
     batches: Batches
     objective: Objective
     operations: tuple[Operation, ...] = ()
+    by_classes: frozenset[str] = frozenset()
     freeze: bool = False
     teacher: Teacher | None = None
     guard: DivergenceGuard | None
@@ -112,7 +117,7 @@ class Loop:
         No gradient is left: one of what does not learn any more would be clipped with all later ones.
         """
         self.module.zero_grad()
-        self.optimizer = optimizer_of(self.setup.recipe, self.module)
+        self.optimizer = optimizer_of(self.setup.recipe, self.module, self.setup.by_classes)
         self._shared.follow(self.module)
 
     def enter_phase(self) -> None:
@@ -122,7 +127,7 @@ class Loop:
         if freezes == (self.frozen is not None):
             return
         if freezes:
-            self.frozen = Frozen(self.module)
+            self.frozen = Frozen(self.module, setup.by_classes)
         elif self.frozen is not None:
             setup.watcher.say(self.frozen.thaw())
             self.frozen = None
@@ -146,6 +151,7 @@ class Loop:
                 setup.recipe,
                 seed=setup.seed,
                 compute=setup.compute,
+                by_classes=setup.by_classes,
                 alive=after_step,
                 tell=setup.watcher.say,
             )

@@ -6,7 +6,7 @@ A rate is a pure function of the recipe and the step: no scheduler object that c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -164,11 +164,14 @@ class Optimizer:
             value.copy_(found[name])
 
 
-def optimizer_of(recipe: Recipe, module: nn.Module) -> Optimizer:
-    """Return the optimizer of what learns in a module, with rates that fall with depth as the recipe says."""
+def optimizer_of(recipe: Recipe, module: nn.Module, by_classes: Collection[str] = ()) -> Optimizer:
+    """Return the optimizer of what learns in a module, with rates that fall with depth as the recipe says.
+
+    `by_classes` are the weights that tell which layer is the head (toolkit/heads.py).
+    """
     if recipe.layer_decay == 1:
         return Optimizer(recipe, module.parameters())
-    depth = depths(module)
+    depth = depths(module, by_classes)
     scales = [recipe.layer_decay ** depth[name] for name, _ in module.named_parameters()]
     return Optimizer(recipe, module.parameters(), scales)
 

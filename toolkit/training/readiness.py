@@ -8,8 +8,11 @@ from collections.abc import Callable
 
 import torch
 
+from toolkit.errors import MISFITS
+from toolkit.heads import weights_by_classes
 from toolkit.listings.rows import DecodedRows, decoders
 from toolkit.machine.arithmetic import plain_fp32
+from toolkit.modules import shadow
 from toolkit.training import Job, Watcher
 from toolkit.training.compute.candidates import ComputeChoice
 from toolkit.training.compute.format import Compute, find_device
@@ -55,9 +58,10 @@ def make_ready(
     device = find_device(job.device)
     be_deterministic(job.device)
     transform = input_transform(job, prepared)
-    module = fresh_network(job, prepared, tell=watcher.say)
+    by_classes = _by_classes(job, prepared)
+    module = fresh_network(job, prepared, by_classes=by_classes, tell=watcher.say)
     # scores in plain fp32 what is kept, whatever is trained in
-    judge = fresh_network(job, prepared).to(device)
+    judge = fresh_network(job, prepared, by_classes=by_classes).to(device)
     operations = insist_that_it_fits(judge, job.model, prepared, device)
     if begun is None:
 
@@ -87,12 +91,29 @@ def make_ready(
     teacher = teacher_for(job, prepared, ranks, begun=teacher_begun)
     if teacher is not None:
         watcher.say(f"the teacher computes in {teacher.compute.arithmetic}, {teacher.compute.layout}")
-    setup = dataclasses.replace(setup, operations=operations, teacher=teacher, ranks=ranks)
+    setup = dataclasses.replace(
+        setup, operations=operations, by_classes=by_classes, teacher=teacher, ranks=ranks
+    )
     _tell_of_ranks(job, module, ranks, watcher)
     loop = Loop(compute.place(module), setup)
     if loop.frozen is not None:
         watcher.say(loop.frozen.sentence)
     return Ready(loop=loop, guard=guard, judge=judge)
+
+
+def _by_classes(job: Job, prepared: PreparedData) -> frozenset[str]:
+    """Return the weights that tell which layer is the head, where the job treats it by itself.
+
+    None of a network that is built for some numbers of classes alone: its last layer is the head.
+    """
+    if not (job.pretrained or job.freeze or job.recipe.layer_decay != 1):
+        return frozenset()
+    channels, classes = prepared.preprocessing.channels, len(prepared.dataset.classes)
+    try:
+        own, other = (shadow(job.model.build, channels, count) for count in (classes, classes + 1))
+    except (*MISFITS, TypeError, LookupError):
+        return frozenset()
+    return weights_by_classes(own, other)
 
 
 def _setup(

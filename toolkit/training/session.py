@@ -210,7 +210,13 @@ class Session:
             self._recorder.keep_first_attempt(was.records)
         if afresh:
             narrow = narrow_layers(loop.setup.operations)
-            fresh = fresh_network(self._job, self._prepared, attempt=was.attempt + 1, narrow=narrow)
+            fresh = fresh_network(
+                self._job,
+                self._prepared,
+                attempt=was.attempt + 1,
+                narrow=narrow,
+                by_classes=loop.setup.by_classes,
+            )
             loop.restart(fresh.state_dict())
             origin = (
                 f"started afresh with Kaiming's weights and open ReLUs behind {', '.join(narrow)}"

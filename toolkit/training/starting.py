@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
@@ -27,11 +27,13 @@ def fresh_network(
     *,
     attempt: int = 0,
     narrow: Sequence[str] = (),
+    by_classes: Collection[str] = (),
     tell: Tell = silent,
 ) -> nn.Module:
     """Build a job's network with the weights that an attempt starts with, on the CPU.
 
-    The `narrow` layers start open.
+    The `narrow` layers start open; `by_classes` tell which layer is the head, whose pretrained weights are
+    of other classes (toolkit/heads.py).
     """
     seeding.reseed("cpu", job.seed, seeding.WEIGHTS, attempt)
     module = job.model.build(prepared.preprocessing.channels, len(prepared.dataset.classes))
@@ -39,7 +41,8 @@ def fresh_network(
     open_start(module, narrow)
     if job.pretrained:
         classes = prepared.dataset.classes
-        tell(load_pretrained(job.model.name, module, job.pretrained, classes, freeze=job.freeze))
+        given = (job.model.name, module, job.pretrained, classes)
+        tell(load_pretrained(*given, freeze=job.freeze, by_classes=by_classes))
     return module
 
 

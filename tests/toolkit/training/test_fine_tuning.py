@@ -15,7 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm  # noqa: 
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.checkpoints import load_state, new_passport, save_checkpoint  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
-from toolkit.heads import depths, heads  # noqa: E402
+from toolkit.heads import depths, heads, weights_by_classes  # noqa: E402
 from toolkit.models import Published, Recipe  # noqa: E402
 from toolkit.modules import shadow  # noqa: E402
 from toolkit.preprocessing import Preprocessing  # noqa: E402
@@ -235,9 +235,9 @@ class Named(Headed):
 class Recurrent(torch.nn.Module):
     """A network whose recurrent layer is registered behind its head."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 10) -> None:
         super().__init__()
-        self.fc, self.rnn = torch.nn.Linear(8, 10), torch.nn.LSTM(28, 8, batch_first=True)
+        self.fc, self.rnn = torch.nn.Linear(8, classes), torch.nn.LSTM(28, 8, batch_first=True)
 
     def forward(self, x: Any) -> Any:
         return self.fc(self.rnn(x[:, 0])[0][:, -1])
@@ -247,6 +247,8 @@ WRITTEN: list[tuple[Any, tuple[str, ...]]] = [
     (lambda head: Headed(weight_norm(head)), ("only fc learns: 80 parameters", "were computed once")),
     (lambda head: Headed(spectral_norm(head)), ("only fc learns: 70 parameters", "were computed once")),
     (Named, ("only fc learns: 70 parameters", "the head takes more than one tensor")),
+    (lambda head: Recurrent(head.out_features), ("only fc learns: 90 parameters", "were computed once")),
+    # built for ten classes alone, so that its last layer is taken for the head
     (lambda head: Recurrent(), ("compute in each epoch: something in them is random, the head takes",)),
 ]
 
@@ -272,6 +274,71 @@ def test_a_head_that_takes_no_part_in_the_answers_is_refused_where_it_alone_woul
         CnnkitError, match="only behind learns, and the answers do not come of that: leave out"
     ):
         train(job)
+
+
+class ClassVectors(torch.nn.Module):
+    """A network whose classifier is a weight of its own, with a scale behind it."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(channels, 8, 5, stride=2), torch.nn.Conv2d(8, 16, 3, stride=2)
+        self.w, self.scale = (
+            torch.nn.Parameter(torch.randn(classes, 16)),
+            torch.nn.Parameter(torch.tensor(5.0)),
+        )
+
+    def forward(self, x: Any) -> Any:
+        x = self.b(self.a(x).relu()).relu().mean((2, 3))
+        return self.scale * torch.nn.functional.linear(x, torch.nn.functional.normalize(self.w))
+
+
+class Normed(torch.nn.Module):
+    """A network with a norm behind its head, and a layer that is registered later and comes before."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.fc, self.norm = torch.nn.Linear(6, classes), torch.nn.BatchNorm1d(classes)
+        self.body = torch.nn.Linear(784 * channels, 6)
+
+    def forward(self, x: Any) -> Any:
+        return self.norm(self.fc(self.body(x.flatten(1)).relu()))
+
+
+@pytest.mark.parametrize(("build", "wanted"), [(ClassVectors, ["w"]), (Normed, ["fc", "norm"])])
+def test_heads_are_what_goes_by_the_number_of_classes(build: Any, wanted: list[str]) -> None:
+    by_classes = weights_by_classes(build(1, 10), build(1, 11))
+    module = build(1, 10)
+    assert list(heads(module, by_classes)) == wanted
+    found = depths(module, by_classes)
+    assert {name for name, depth in found.items() if depth == 0} == by_classes
+    assert found.keys() == dict(module.named_parameters()).keys()
+
+
+def test_the_head_of_the_zoo_is_the_last_layer_by_classes_too() -> None:
+    for spec in zoo.models().values():
+        module, other = (shadow(spec.build, 3, count) for count in (5, 6))
+        assert list(heads(module, weights_by_classes(module, other))) == list(heads(module))
+
+
+def test_a_classifier_that_is_a_weight_of_the_network_itself_learns_alone(
+    tmp_path: Path, make_job: Any, listener: Any
+) -> None:
+    path = tmp_path / "start.safetensors"
+    given = ClassVectors(1, 7).state_dict()
+    job = make_job(
+        images=100, changes={**PLAIN, "guard": False}, freeze=True, threads=1, pretrained=str(path)
+    )
+    model = dataclasses.replace(job.model, build=ClassVectors)
+    known = Preprocessing(size=(28, 28), channels=1)
+    passport = new_passport(model, preprocessing=known, classes=tuple("abcdefg"), trained=True)
+    save_checkpoint(path, given, passport)
+    kept = load_state(train(dataclasses.replace(job, model=model), listener).checkpoint)
+    assert any("5 of 6 tensors" in line and line.endswith("left at their start: w") for line in listener.said)
+    assert "only w learns: 160 parameters" in listener.said
+    assert any(
+        "what learns is no layer, but a weight of the network itself" in line for line in listener.said
+    )
+    assert all(torch.equal(kept[name], given[name]) for name in ("a.weight", "b.weight", "b.bias", "scale"))
 
 
 class FirstOfMany(torch.nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import Any
 
 import torch
@@ -62,6 +62,7 @@ def frozen_features(
     *,
     seed: int,
     compute: Compute,
+    by_classes: Collection[str],
     alive: Callable[[], None],
     tell: Tell,
 ) -> FrozenFeatures | None:
@@ -77,7 +78,11 @@ def frozen_features(
         changing = ", ".join(words)
         tell(f"{again}, since {changing} would change the pictures; without, they would compute once")
         return None
-    tail, *more = heads_with_dropout(module)
+    tails = heads_with_dropout(module, by_classes)
+    if not tails:
+        tell(f"{again}: what learns is no layer, but a weight of the network itself")
+        return None
+    tail, *more = tails
     if more:
         tell(f"{again}: {len(more) + 1} heads learn from what they answer")
         return None
