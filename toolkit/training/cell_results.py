@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,8 @@ from toolkit.schema import Magnitude
 from toolkit.training import TrainingReport
 
 RESULT = "result.json"
+# axes that say what a cell is computed in, or by which it is chosen
+_FORMAT = ("precision", "layout", "device", "threads", "batch", "size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,11 @@ class CellResult:
         return (self.status == "done" and self.report is not None) or self.status in ("pruned", "diverged")
 
     @property
+    def format(self) -> str | None:
+        """Return the number format and the layout that the cell was computed in; None without a report."""
+        return None if self.report is None else f"{self.report.arithmetic}, {self.report.layout}"
+
+    @property
     def sentence(self) -> str:
         """Say in a few words what the cell came to."""
         if self.status == "pruned":
@@ -55,6 +62,18 @@ class CellResult:
         if self.report is None:
             return f"{self.status} after {duration_text(self.wall_s, rough=True)}: {self.error}"
         return f"test accuracy {self.report.test_accuracy:.4f}, {duration_text(self.report.seconds)}"
+
+
+def otherwise_computed(results: Iterable[CellResult]) -> list[tuple[CellResult, CellResult]]:
+    """Return cells in another format than a first one has that no axis gave another: they do not compare."""
+    firsts: dict[tuple[str | None, ...], CellResult] = {}
+    found = []
+    for result in results:
+        if result.report is not None:
+            first = firsts.setdefault(tuple(result.values.get(axis) for axis in _FORMAT), result)
+            if first.format != result.format:
+                found.append((first, result))
+    return found
 
 
 def known_result(cell: Path) -> CellResult | None:

@@ -102,7 +102,8 @@ def insist_on_one_format(place: Workplace, typed: Sequence[str]) -> None:
     """Raise CnnkitError where machines that compute in different formats would choose one for each cell."""
     told = [value for word, value in itertools.pairwise((*typed, "")) if word == "--precision"]
     devices = [value for word, value in itertools.pairwise((*typed, "")) if word == "--device"]
-    if place.unlike and "auto" in (told or ["auto"]) and "cpu" in (devices or ["cpu"]):
+    chosen = {"auto", "measured"} & set(told or ["auto"])
+    if place.unlike and chosen and "cpu" in (devices or ["cpu"]):
         raise CnnkitError(
             f"{place.unlike}, so that cells of one table would be computed in different number formats; "
             "`--precision fp32` or bf16 is the same for all"

@@ -13,6 +13,7 @@ from typing import Any
 
 from toolkit import zoo
 from toolkit.artifacts import artifact_name, artifacts_root, hash_file
+from toolkit.checkpoints import tool_versions
 from toolkit.clusters import DEFAULT_CLUSTER, cluster_of
 from toolkit.clusters.local import LocalWorkplace
 from toolkit.errors import CnnkitError, needs_extra
@@ -21,7 +22,7 @@ from toolkit.models import Recipe
 from toolkit.telling import Tell, silent
 from toolkit.training import jobs
 from toolkit.training.axes import recipe_fields
-from toolkit.training.cell_results import CellResult, known_result
+from toolkit.training.cell_results import CellResult, known_result, otherwise_computed
 from toolkit.training.cells import CellPlan, cell_names, queue, run_cell
 from toolkit.training.foreseen import (
     insist_on_a_cell,
@@ -50,6 +51,8 @@ from toolkit.training.sweep_plan import SweepPlan, begin_folder, find_begun
 from toolkit.training.table import Table, cell_label
 
 _LOCK = "sweep.lock"
+# beside cnnkit: whose releases decide what a cell comes to, and what is drawn
+_TOOLS = ("torch", "optuna")
 
 
 def sweep(
@@ -135,7 +138,14 @@ def sweep(
         if name not in found
     }
     plan = SweepPlan(
-        model=model, axes=chosen, fixed=fixed, recipes=found, hashes=hashes, threads=threads, search=looked
+        tools=tool_versions(*_TOOLS),
+        model=model,
+        axes=chosen,
+        fixed=fixed,
+        recipes=found,
+        hashes=hashes,
+        threads=threads,
+        search=looked,
     )
     insist_on_a_cell(plan, holds_out=holds_out)
     if cluster.address is not None:
@@ -213,6 +223,11 @@ def _results(plan: SweepPlan, cells: CellPlan, folder: Path, tell: Tell) -> list
             tell(f"{place}: {result.sentence}{', from before' if known else ''}")
     except KeyboardInterrupt:
         raise CnnkitError(f"stopped after {len(results)} of {count} cells; --resume goes on") from None
+    for first, other in otherwise_computed(results):
+        tell(
+            f"note: {_label(plan, other)} was computed in {other.format}, and {_label(plan, first)} in "
+            f"{first.format}, which no axis says: `--precision fp32` is the same for all"
+        )
     return results
 
 

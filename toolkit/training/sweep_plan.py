@@ -33,7 +33,8 @@ class SweepPlan:
     `recipes` holds each recipe whole, since a name stays the same when a recipe is edited, and `hashes` the
     SHA-256 of each other file that is named. `threads` is
     what every cell computes with unless they are an axis: fixed at the start, so that no cell differs by
-    what else the machine has to do, or by the machine that it runs on.
+    what else the machine has to do, or by the machine that it runs on. `tools` are the releases that the
+    sweep was begun with, by package; plans of older releases tell none.
     """
 
     model: str
@@ -43,6 +44,7 @@ class SweepPlan:
     hashes: Mapping[str, str] = field(default_factory=dict)
     threads: Positive | None = None
     search: SearchPlan | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -96,11 +98,18 @@ def begin_folder(sweeps: Path, plan: SweepPlan) -> Path:
     return folder
 
 
+def _other_tools(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Say which releases are others now, of packages of which both are known; "" for none."""
+    both = [name for name in then if name in now and now[name] != then[name]]
+    return "; ".join(f"{name} {then[name]}, now {now[name]}" for name in both)
+
+
 def find_begun(sweeps: Path, plan: SweepPlan, tell: Tell = silent) -> tuple[Path, SweepPlan]:
     """Return the folder of the newest sweep of the same plan, and its own plan: its threads are kept.
 
-    Newer ones that cannot be read are passed over, which is told. Raises NotFoundError where there is none,
-    CorruptError for a folder that may not be read, or where only one that cannot be read may be it.
+    Told is which newer ones cannot be read and are passed over, and which releases are others now. Raises
+    NotFoundError where there is none, CorruptError for a folder that may not be read, or where only one that
+    cannot be read may be it.
     """
     damaged: list[CnnkitError] = []
     for found in reversed(matching(sweeps, "*", _PLAN)):
@@ -110,9 +119,12 @@ def find_begun(sweeps: Path, plan: SweepPlan, tell: Tell = silent) -> tuple[Path
         except CnnkitError as error:
             damaged.append(error)
             continue
-        if replace(begun, threads=plan.threads) == plan:
+        if replace(begun, threads=plan.threads, tools=plan.tools) == plan:
             for newer in damaged:
                 tell(f"note: passed over, as it cannot be read: {newer}")
+            others = _other_tools(begun.tools, plan.tools)
+            if others:
+                tell(f"note: the sweep was begun with {others}: one table holds cells of both")
             return found.parent, begun
     if damaged:
         raise damaged[0]

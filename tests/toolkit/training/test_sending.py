@@ -209,7 +209,11 @@ def test_machines_that_would_choose_other_formats_are_refused_unless_one_is_type
     insist_on_one_format(place, ["--batch", "64"])
     place.unlike = unlike({here: old, replace(here, name="there"): new})
     said = r"there \(AVX512-BF16\) computes bf16 itself, and here \(AVX2\) does not, so .* `--precision fp32`"
-    for typed in (["--batch", "64"], ["--precision", "fp32", "--precision", "auto"]):
+    for typed in (
+        ["--batch", "64"],
+        ["--precision", "fp32", "--precision", "auto"],
+        ["--precision", "measured"],
+    ):
         with pytest.raises(CnnkitError, match=said):
             insist_on_one_format(place, typed)
     insist_on_one_format(place, ["--precision", "fp32"])

@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 from toolkit import schema, zoo
 from toolkit.errors import CnnkitError, CorruptError
 from toolkit.training import EpochRecord, TrainingReport
-from toolkit.training.cell_results import CellResult, known_result
+from toolkit.training.cell_results import CellResult, known_result, otherwise_computed
 from toolkit.training.compute.candidates import ComputeChoice
 from toolkit.training.compute.format import Compute
 from toolkit.training.guard import ClassAnswers, GuardState
@@ -247,6 +247,29 @@ def test_a_sweep_that_cannot_be_read_is_named_and_what_helps(tmp_path: Path) -> 
     assert find_begun(tmp_path, mine, told.append) == (older, mine)
     assert "passed over" in told[0]
     assert str(file) in told[0]
+
+
+def test_a_sweep_that_goes_on_says_which_releases_are_others(tmp_path: Path) -> None:
+    begun = replace(FILES["sweep.json"], tools={"cnnkit": "0.1.0", "torch": "2.8.0"})
+    folder = begin_folder(tmp_path, begun)
+    now = replace(begun, tools={"cnnkit": "0.1.0", "torch": "2.9.0", "optuna": "4.0"})
+    told: list[str] = []
+    assert find_begun(tmp_path, now, told.append) == (folder, begun)  # another release is no other sweep
+    assert told == ["note: the sweep was begun with torch 2.8.0, now 2.9.0: one table holds cells of both"]
+    assert find_begun(tmp_path, replace(now, tools={}), told.append)[0] == folder
+    assert len(told) == 1  # nobody knows
+
+
+def test_cells_in_another_format_that_no_axis_gave_them_are_told() -> None:
+    def cell(arithmetic: str, **values: str) -> CellResult:
+        found = FILES["result.json"]
+        return replace(found, values=values, report=replace(found.report, arithmetic=arithmetic))
+
+    first, like, other = cell("bf16", lr="0.1"), cell("bf16", lr="0.2"), cell("fp32", lr="0.3")
+    failed = replace(other, report=None)
+    assert otherwise_computed([first, like, failed, other]) == [(first, other)]
+    assert otherwise_computed([cell("bf16", batch="64"), cell("fp32", batch="8")]) == []
+    assert otherwise_computed([cell("bf16", precision="bf16"), cell("fp32", precision="fp32")]) == []
 
 
 def test_a_result_of_another_shape_is_trained_again(tmp_path: Path) -> None:
