@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -53,6 +53,7 @@ class _Maker:
 
     part: NetworkPart
     key: Key | None
+    label: str
     place: tuple[int, int]
 
 
@@ -66,8 +67,11 @@ def rewired(groups: Sequence[PartGroup], first: ReadNetwork, second: ReadNetwork
         return
     given = frozenset(first.given) & frozenset(second.given)
     sides = [_Side(groups, place, given) for place in (0, 1)]
+    shared = sides[0].alone.keys() & sides[1].alone.keys()
+    for side in sides:
+        side.placed = shared
     for key in sides[0].alone:
-        if key in sides[1].alone:
+        if key in shared:
             yield from _of_part(sides[0], sides[1], key)
     for name, value in first.answers.items():
         made, other = sides[0].origin(value), sides[1].origin(second.answers.get(name, ""))
@@ -80,6 +84,7 @@ class _Side:
 
     def __init__(self, groups: Sequence[PartGroup], place: int, given: frozenset[str]) -> None:
         self._groups, self._place, self._given = groups, place, given
+        self.placed: Set[Key] = frozenset()  # parts whose nodes and outputs both sides count alike
 
     def _own(self, group: PartGroup) -> tuple[NetworkPart, ...]:
         return (group.before, group.after)[self._place]
@@ -98,22 +103,21 @@ class _Side:
     def _makers(self) -> Mapping[str, _Maker]:
         found: dict[str, _Maker] = {}
         for group in self._groups:
-            whole = frozenset(name for part in (*group.before, *group.after) for name in part.modules)
+            whole = tuple(dict.fromkeys(n for one in (*group.before, *group.after) for n in one.modules))
             for part in self._own(group):
-                own = whole if group.fused_otherwise else frozenset(part.modules)
-                key = own if group.before and group.after else None
+                # told in one order, in whichever each side has them
+                own = whole if group.fused_otherwise else tuple(n for n in whole if n in part.modules)
+                key = frozenset(own) if group.before and group.after else None
                 for node, made in enumerate(reversed(part.makes)):
-                    found |= {
-                        name: _Maker(part, key, (node, place)) for place, name in enumerate(made) if name
-                    }
+                    makers = (_Maker(part, key, names_text(own), (node, place)) for place in range(len(made)))
+                    found |= {name: maker for name, maker in zip(made, makers, strict=True) if name}
         return found
 
     def origin(self, value: str) -> _Origin | None:
         """Return what makes a value that both networks know; None where that cannot be told."""
         while (maker := self._makers.get(value)) is not None:
             if maker.key is not None:
-                label = names_text(tuple(sorted(maker.key)))
-                return _Origin(label, *maker.place) if maker.key in self.alone else _Origin(label)
+                return _Origin(maker.label, *(maker.place if maker.key in self.placed else ()))
             own = {name for made in maker.part.makes for name in made}
             read = {name for taken in maker.part.takes for name in taken if name} - own
             if len(read) != 1:
