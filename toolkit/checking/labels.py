@@ -15,6 +15,7 @@ from toolkit.backends import openers
 from toolkit.checking.pictures import Gallery
 from toolkit.checking.survey import Survey
 from toolkit.errors import OtherPrecisionError, needs_extra
+from toolkit.graphs import GRAPH
 from toolkit.opening import Selection, describe, open_model
 from toolkit.telling import Step, Tell, counter
 
@@ -85,10 +86,15 @@ def _opened(model: str, selection: Selection) -> Artifact:
     try:
         return open_model(model, selection)
     except OtherPrecisionError as error:
-        here = [path for path, known in find_artifacts(selection.root, model) if openers(known.format)]
+        here = [
+            (known.format != GRAPH, known.precision != "fp32", path)  # a whole graph runs everywhere
+            for path, known in find_artifacts(selection.root, model)
+            if openers(known.format)
+        ]
         if not here:
             raise
-        advice = f"`--model {here[0]}` judges by what that file answers"
+        *_, path = min(here)
+        advice = f"`--model {path}` judges by what that file answers"
         raise OtherPrecisionError(error.here, advice, error.formats) from None
 
 
