@@ -14,7 +14,7 @@ _LAYERS = ("conv2d", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Operation:
+class FunctionCall:
     """A function called on tensors, by torch's name: `relu` is also what `nn.ReLU` and `x.relu_()` call.
 
     Of convolutions and dense layers `channels` is how many they put out, and `layer` the path of the layer
@@ -31,7 +31,7 @@ class Operations(TorchFunctionMode):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.found: list[Operation] = []
+        self.found: list[FunctionCall] = []
         self._owners = {
             id(weight): path
             for path, part in module.named_modules()
@@ -47,7 +47,7 @@ class Operations(TorchFunctionMode):
         if name in _LAYERS:
             weight: Tensor = args[1] if len(args) > 1 else given["weight"]
             layer = self._owners.get(id(weight))
-            self.found.append(Operation(name=name, layer=layer, channels=len(weight)))
+            self.found.append(FunctionCall(name=name, layer=layer, channels=len(weight)))
         elif name:
-            self.found.append(Operation(name=name))
+            self.found.append(FunctionCall(name=name))
         return result

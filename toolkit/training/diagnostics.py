@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from toolkit.modules.operations import Operation
+from toolkit.modules.operations import FunctionCall
 
 WEIGHTED = ("conv2d", "linear", "matmul", "addmm", "einsum")
 RECTIFYING = ("relu", "relu6")
@@ -29,7 +29,7 @@ def has_finite_weights(module: nn.Module) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in values)
 
 
-def rectifies_scores(operations: Sequence[Operation]) -> bool:
+def rectifies_scores(operations: Sequence[FunctionCall]) -> bool:
     """Tell whether a ReLU follows the last layer with weights, so that a score can be shut."""
     names = [operation.name for operation in operations if operation.name in WEIGHTED + RECTIFYING]
     return bool(names) and names[-1] in RECTIFYING

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from toolkit.modules.operations import Operation
+from toolkit.modules.operations import FunctionCall
 from toolkit.schema import Count, Magnitude
 from toolkit.training.objective import Objective
 from toolkit.training.scoring import wilson
@@ -252,7 +252,7 @@ class DivergenceGuard:
 
 
 def guard_for(
-    operations: Sequence[Operation],
+    operations: Sequence[FunctionCall],
     objective: Objective,
     *,
     epochs: int,
@@ -269,7 +269,7 @@ def guard_for(
     )
 
 
-def plateau_steps(operations: Sequence[Operation], *, epochs: int, epoch_steps: int) -> int:
+def plateau_steps(operations: Sequence[FunctionCall], *, epochs: int, epoch_steps: int) -> int:
     """Return how many steps a network may stay where it started before that counts as divergence."""
     if any(operation.name in _SATURATING for operation in operations):
         return max(_MOST_PLATEAU_STEPS, _SATURATING_PLATEAU_EPOCHS * epoch_steps)

@@ -14,7 +14,7 @@ from torch import Tensor, nn, optim
 
 from toolkit.errors import DivergedError
 from toolkit.models import Recipe
-from toolkit.modules.operations import Operation
+from toolkit.modules.operations import FunctionCall
 from toolkit.outputs import logits_of
 from toolkit.training import Watcher, seeding
 from toolkit.training.compute.format import Compute
@@ -48,7 +48,7 @@ class LoopSetup:
     seed: int
     batches: Batches
     objective: Objective
-    operations: tuple[Operation, ...] = ()
+    operations: tuple[FunctionCall, ...] = ()
     by_classes: frozenset[str] = frozenset()
     freeze: bool = False
     teacher: Teacher | None = None

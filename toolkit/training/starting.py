@@ -10,7 +10,7 @@ from torch import nn
 from toolkit.errors import MISFITS, CnnkitError, is_out_of_memory
 from toolkit.figures import shape_text
 from toolkit.models import ModelSpec
-from toolkit.modules.operations import Operation, Operations
+from toolkit.modules.operations import FunctionCall, Operations
 from toolkit.outputs import logits_of
 from toolkit.recipes import Init
 from toolkit.telling import Tell, silent
@@ -48,7 +48,7 @@ def fresh_network(
 
 def insist_that_it_fits(
     module: nn.Module, model: ModelSpec, prepared: PreparedData, device: torch.device
-) -> tuple[Operation, ...]:
+) -> tuple[FunctionCall, ...]:
     """Show a network two empty pictures; return the operations that it computes its scores with.
 
     Raises CnnkitError if it cannot take or judge the data's.
@@ -91,7 +91,7 @@ def initialise(module: nn.Module, init: Init) -> None:
             nn.init.kaiming_uniform_(layer.weight, a=0, mode="fan_in", nonlinearity="relu")
 
 
-def narrow_layers(operations: Sequence[Operation]) -> tuple[str, ...]:
+def narrow_layers(operations: Sequence[FunctionCall]) -> tuple[str, ...]:
     """Return the layers between two ReLUs that have no more channels than there are answers."""
     weighted: dict[str, int] = {}
     behind: set[str] = set()

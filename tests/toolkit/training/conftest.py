@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from toolkit import zoo
 from toolkit.machine.threads import own_threads
 from toolkit.models import ModelSpec
-from toolkit.modules.operations import Operation, Operations
+from toolkit.modules.operations import FunctionCall, Operations
 from toolkit.training import EpochRecord, Job, Watcher, recipes
 from toolkit.training.objective import Objective
 
@@ -90,7 +90,7 @@ def objective_for(labels: NDArray[np.int64], *, classes: int, smoothing: float =
     return Objective(shares=tuple(map(float, shares)), smoothing=smoothing)
 
 
-def operations_of(module: Any, *shape: int) -> tuple[Operation, ...]:
+def operations_of(module: Any, *shape: int) -> tuple[FunctionCall, ...]:
     """Return what a network computes its answer to a picture of this shape with."""
     watching = Operations(module)
     with torch.no_grad(), watching:
@@ -98,6 +98,6 @@ def operations_of(module: Any, *shape: int) -> tuple[Operation, ...]:
     return tuple(watching.found)
 
 
-def zoo_operations(spec: ModelSpec) -> tuple[Operation, ...]:
+def zoo_operations(spec: ModelSpec) -> tuple[FunctionCall, ...]:
     """Return the operations of a network of the zoo for ten classes."""
     return operations_of(spec.build(spec.input_shape[0], 10), *spec.input_shape)

@@ -20,7 +20,7 @@ from tests.toolkit.training.conftest import objective_for, operations_of, zoo_op
 from toolkit import zoo  # noqa: E402  (after the skip)
 from toolkit.artifacts import open_artifact  # noqa: E402
 from toolkit.errors import CnnkitError  # noqa: E402
-from toolkit.modules.operations import Operation  # noqa: E402
+from toolkit.modules.operations import FunctionCall  # noqa: E402
 from toolkit.training import Watcher, readiness, session  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
 from toolkit.training.diagnostics import dead_layers, heard_classes, rectifies_scores  # noqa: E402
@@ -103,7 +103,7 @@ def test_a_net_has_half_of_its_run_to_start(epochs: int, epoch_steps: int, patie
 
 @given(epochs=st.integers(1, 300), epoch_steps=st.integers(1, 10_000))
 def test_a_short_run_has_steps_left_and_a_sigmoid_net_is_never_hurried(epochs: int, epoch_steps: int) -> None:
-    relu, sigmoid = [Operation(name="relu")], [Operation(name="sigmoid")]
+    relu, sigmoid = [FunctionCall(name="relu")], [FunctionCall(name="sigmoid")]
     patience = plateau_steps(relu, epochs=epochs, epoch_steps=epoch_steps)
     # no verdict without two full windows, and none that waits past half of a run that has more than those
     assert patience >= 2 * WINDOW
