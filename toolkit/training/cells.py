@@ -69,7 +69,8 @@ class CellPlan:
     """What all cells of a sweep share: a model, arguments of `cnnkit train`, and where they run.
 
     `read` returns what they read of this machine's files, for cells that run elsewhere; `planned` is what
-    their trainings are held to.
+    their trainings are held to. `heeded` returns those of a cell's values that do something together, which
+    alone `cnnkit train` takes.
     """
 
     model: str
@@ -79,6 +80,7 @@ class CellPlan:
     read: Callable[[], ReadFiles] | None = None
     memory_bytes: int | None = None
     planned: Planned = field(default_factory=Planned)
+    heeded: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda values: values
 
     def need(self, values: Mapping[str, str]) -> Demand:
         """Return what a cell asks a machine for: a CPU for each thread, a GPU where it computes on one."""
@@ -91,7 +93,8 @@ class CellPlan:
         """Return the command of a cell, whose paths lie under `root`; it goes on with what the cell holds."""
         told = ["train", self.model, "--json", "--artifacts", f"{root}{cell.absolute() if root else cell}"]
         read = self.read() if root and self.read is not None else None
-        told += ["--stall-limit", str(STALL_S), *rooted([*self.arguments, *_arguments(values)], root, read)]
+        arguments = [*self.arguments, *_arguments(self.heeded(values))]
+        told += ["--stall-limit", str(STALL_S), *rooted(arguments, root, read)]
         if read is not None and read.data_dir is not None and "--data-dir" not in self.arguments:
             told += ["--data-dir", f"{root}{read.data_dir}"]
         if any(unfinished_runs(runs) for runs in cell.glob("*/runs")):

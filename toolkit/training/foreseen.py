@@ -50,7 +50,8 @@ def of_a_cell(found: Mapping[str, Recipe], axes: Axes) -> dict[str, Any]:
         del fields["validation-fraction"]
     each = ((name, recipes.first_that_makes_sense(recipe, fields)) for name, recipe in found.items())
     name, values = next((one for one in each if one[1] is not None), (next(iter(found)), None))
-    told = {word: None if text == "none" else text for word, text in (values or {}).items()}
+    known = {} if values is None else recipes.heeded(found[name], values)
+    told = {word: None if text == "none" else text for word, text in known.items()}
     return {"recipe": name, **told, **({"fold": axes["fold"][0]} if "fold" in axes else {})}
 
 

@@ -236,10 +236,18 @@ def starting_weights(spec: ModelSpec, pretrained: str | None) -> str | None:
 
 
 def insist_that_all_is_heeded(
-    recipe: Recipe, typed: Collection[str], *, teacher: str | None, freeze: bool
+    recipe: Recipe,
+    typed: Collection[str],
+    *,
+    teacher: str | None,
+    freeze: bool,
+    varied: Collection[str] = (),
 ) -> None:
-    """Raise CnnkitError for fields, typed by their words or in a recipe file, that nothing would heed."""
-    recipes.insist_that_fields_are_heeded(recipe, typed)
+    """Raise CnnkitError for fields, typed by their words or in a recipe file, that nothing would heed.
+
+    One that is combined with `varied` values of another is heeded in some of these combinations.
+    """
+    recipes.insist_that_fields_are_heeded(recipe, typed, varied)
     changed = [recipes.settings()[name].word for name in recipe.changed]
     words = [word for word in (*typed, *changed) if word.startswith("teacher-")]
     if words and teacher is None:

@@ -275,14 +275,24 @@ def _check_cycles(recipe: Recipe) -> None:
 def insist_that_fields_are_heeded(recipe: Recipe, typed: Collection[str], beside: Iterable[str] = ()) -> None:
     """Raise CnnkitError for a typed field, by name or word, that does nothing as another one is.
 
-    Where that other one is typed, too, or given `beside`, they are combined by somebody who varies both.
+    Where that other one is given `beside`, they are combined by somebody who varies both.
     """
-    names = [word.replace("-", "_") for word in (*typed, *beside)]
-    for name in names[: len(typed)]:
+    others = {word.replace("-", "_") for word in beside}
+    for name in (word.replace("-", "_") for word in typed):
         need = _NEEDS.get(name)
-        if need is not None and need.field not in names and not need.met(recipe):
+        if need is not None and need.field not in others and not need.met(recipe):
             now = f"{need.field} is {getattr(recipe, need.field)}"
             raise CnnkitError(f"{settings()[name].word} does nothing while {now}: {need.typed}")
+
+
+def heeded(recipe: Recipe, fields: Mapping[str, str]) -> dict[str, str]:
+    """Return those of some fields, by words or names, that do something as a recipe with all of them is.
+
+    Raises what `override` raises.
+    """
+    made = override(recipe, fields)
+    needs = {word: _NEEDS.get(word.replace("-", "_")) for word in fields}
+    return {word: text for word, text in fields.items() if (need := needs[word]) is None or need.met(made)}
 
 
 def insist_that_a_share_is_held_out(recipe: Recipe, instead: str) -> None:

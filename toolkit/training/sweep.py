@@ -41,6 +41,7 @@ from toolkit.training.sweep_arguments import (
     READING,
     axes_of,
     insist_on_switch,
+    insist_that_axes_are_heeded,
     read_by,
     source_of_all,
     starting_with,
@@ -104,13 +105,11 @@ def sweep(
     fixed += read_by(reading)
     chosen = axes_of(varied, folds)
     spec = zoo.model(model, model_file=Path(model_file) if model_file else None)
-    typed_words = [word for word, texts in chosen.items() if texts != ("none",)]
     pretrained = jobs.starting_weights(spec, source_of_all("pretrained", pretrained))
     beside: dict[str, tuple[str, ...]] = {**dict.fromkeys(over, ()), **recipe_fields(chosen)}
     names = chosen.get("recipe", ("default",))
     found = {name: jobs.find_recipe(spec, name, pretrained, beside) for name in names}
-    for recipe in found.values():
-        jobs.insist_that_all_is_heeded(recipe, (*typed_words, *over), teacher=teacher, freeze=freeze)
+    insist_that_axes_are_heeded(found.values(), chosen, over, teacher=teacher, freeze=freeze)
     artifacts = artifacts_root(Path(root) if root else None)
     fixed += starting_with(pretrained, freeze=freeze, teacher=teacher, artifacts=artifacts)
     # what would fail in every cell is told before the first one starts

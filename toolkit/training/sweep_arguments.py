@@ -11,8 +11,8 @@ from toolkit.errors import CnnkitError
 from toolkit.listings import MOST_PIXELS
 from toolkit.models import Recipe
 from toolkit.splits import MOST_FOLDS, Fold
-from toolkit.training import jobs
-from toolkit.training.axes import named_axis
+from toolkit.training import jobs, recipes
+from toolkit.training.axes import named_axis, recipe_fields
 
 # those by which every cell reads people's own pictures alike
 READING = ("group", "exclude", "columns", "skip_damaged", "max_pixels", "levels", "grey")
@@ -63,6 +63,28 @@ def axes_of(varied: Mapping[str, Any], folds: int | None) -> dict[str, tuple[str
     for text in chosen.get("fold", ()):
         Fold.parse(text)
     return chosen
+
+
+def insist_that_axes_are_heeded(
+    found: Iterable[Recipe],
+    axes: Mapping[str, tuple[str, ...]],
+    over: Sequence[str],
+    *,
+    teacher: str | None,
+    freeze: bool,
+) -> None:
+    """Raise CnnkitError for an axis, or a field that is searched, that does nothing in any cell."""
+    typed = [word for word, texts in axes.items() if texts != ("none",)]
+    single = {word: texts for word, texts in recipe_fields(axes).items() if len(texts) == 1}
+    for recipe in found:
+        same = recipes.first_that_makes_sense(recipe, single)
+        jobs.insist_that_all_is_heeded(
+            recipe if same is None else recipes.override(recipe, same),  # others may make sense of it
+            (*typed, *over),
+            teacher=teacher,
+            freeze=freeze,
+            varied=(*over, *(word for word in axes if word not in single)),
+        )
 
 
 def read_by(given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ class SweepPlan:
             read=read,
             memory_bytes=memory_bytes,
             planned=Planned(self.recipe_of, self.hashes),
+            heeded=self.heeded,
         )
 
     def recipe_of(self, values: Mapping[str, str]) -> Recipe | None:
@@ -81,14 +82,30 @@ class SweepPlan:
         recipe = self.recipes.get(values.get("recipe", "default"))
         if recipe is None:
             return None
-        fields = {setting.word for setting in recipes.settings().values()}
-        return recipes.override(recipe, {word: text for word, text in values.items() if word in fields})
+        return recipes.override(recipe, recipes.heeded(recipe, _fields(values)))
+
+    def heeded(self, values: Mapping[str, str]) -> Mapping[str, str]:
+        """Return those of a cell's values that do something together; all where they are no recipe."""
+        recipe, fields = self.recipes.get(values.get("recipe", "default")), _fields(values)
+        if recipe is None:
+            return values
+        try:
+            kept = recipes.heeded(recipe, fields)
+        except CnnkitError:  # which the cell says
+            return values
+        return {word: text for word, text in values.items() if word not in fields or word in kept}
 
     def cells(self) -> list[dict[str, str]]:
         """Return every combination of the axes' values, the last axis changing fastest."""
         return [
             dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())
         ]
+
+
+def _fields(values: Mapping[str, str]) -> dict[str, str]:
+    """Return those of a cell's values that are fields of a recipe."""
+    fields = {setting.word for setting in recipes.settings().values()}
+    return {word: text for word, text in values.items() if word in fields}
 
 
 def begin_folder(sweeps: Path, plan: SweepPlan) -> Path:

@@ -12,10 +12,12 @@ pytest.importorskip("torch")
 from toolkit.errors import CnnkitError, NotFoundError, UnavailableError
 from toolkit.training import Watcher
 from toolkit.training.axes import axes
-from toolkit.training.jobs import find_rate, make_job, options, train
+from toolkit.training.jobs import find_rate, find_recipe, make_job, options, train
 from toolkit.training.recipes import settings
 from toolkit.training.sweep import sweep
 from toolkit.training.sweep_arguments import axes_of, source_of_all, words_over
+from toolkit.training.sweep_plan import SweepPlan
+from toolkit.zoo import model
 
 SMALL: dict[str, Any] = {"dataset": "fashion-mnist-sample", "images": 200, "epochs": 1, "threads": 1}
 
@@ -69,6 +71,12 @@ def test_an_option_has_its_own_name_and_the_command_lines_word(
         ({"loader": "memory", "workers": 2}, CnnkitError, "--workers belong to --loader torch"),
         ({"recipe": "defualt"}, NotFoundError, "Did you mean 'default'"),
         ({"step_gamma": 0.1}, CnnkitError, "^step-gamma does nothing while schedule is .*: --schedule step$"),
+        (
+            {"step_gamma": 0.1, "schedule": "cosine"},
+            CnnkitError,
+            "nothing while schedule is cosine: --schedule",
+        ),
+        ({"randaugment": 0, "randaugment_level": 5}, CnnkitError, "does nothing while randaugment is 0"),
         ({"randaugment_level": 5}, CnnkitError, "does nothing while randaugment is 0: --randaugment 2$"),
         ({"freeze": True, "layer_decay": 0.7}, CnnkitError, "--layer-decay with --freeze needs --unfree"),
         ({"pretrained": ""}, CnnkitError, "^--pretrained is empty, as a shell variable .* or leave it out$"),
@@ -101,9 +109,17 @@ def test_finding_a_rate_refuses_a_body_that_would_never_learn(tmp_path: Path) ->
         find_rate("lenet", root=tmp_path, freeze=True, unfreeze_at=50, epochs=2)
 
 
-def test_fields_that_are_varied_together_need_not_be_heeded_by_each(tmp_path: Path) -> None:
-    job = make_job("lenet", root=tmp_path, randaugment=0, randaugment_level=5)
-    assert job.recipe.randaugment_level == 5
+def test_a_cell_is_told_those_of_the_values_varied_together_that_it_heeds(tmp_path: Path) -> None:
+    axes = {"schedule": ("cosine", "step"), "step-gamma": ("0.1",)}
+    plan = SweepPlan(
+        model="lenet", axes=axes, recipes={"default": find_recipe(model("lenet"), "default", None)}
+    )
+    told = [plan.heeded(values) for values in plan.cells()]
+    assert told == [{"schedule": "cosine"}, {"schedule": "step", "step-gamma": "0.1"}]
+    for values, heeded in zip(plan.cells(), told, strict=True):
+        fields = {word.replace("-", "_"): text for word, text in heeded.items()}
+        planned = plan.recipe_of(values)
+        assert planned == make_job("lenet", root=tmp_path, **fields).recipe
     thawing = make_job("lenet", root=tmp_path, freeze=True, unfreeze_at=1, layer_decay=0.7)
     assert thawing.recipe.layer_decay == 0.7
 
@@ -213,6 +229,7 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
         ({"search_ahead": 2}, CnnkitError, "--search-ahead goes with --search N"),
         ({"cell_memory_bytes": 1 << 30}, CnnkitError, "--cell-memory goes with --on CLUSTER"),
         ({"randaugment_level": [5, 9]}, CnnkitError, "does nothing while randaugment is 0: --randaugment 2"),
+        ({"step_gamma": [0.1, 0.5], "schedule": "cosine"}, CnnkitError, "nothing while schedule is cosine"),
         ({"search": 3, "over": ["randaugment-level"]}, CnnkitError, "nothing while randaugment is 0"),
         (
             {"folds": 2, "validation_fraction": [0.1, 0.5]},
