@@ -143,15 +143,16 @@ def test_ctrl_c_during_a_write_leaves_the_old_file(tmp_path: Path) -> None:
         # a shell's background job is started with Ctrl-C ignored, and its children inherit that
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with writing(Path(sys.argv[1])) as part:\n"
-        "    part.write_text('half'); print('ready', flush=True); time.sleep(30)\n"
+        # a signal just before a sleep is heard after it
+        "    part.write_text('half'); print('ready', flush=True); [time.sleep(0.1) for _ in range(600)]\n"
     )
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"ready\n"
-    child.send_signal(signal.SIGINT)
-    child.communicate(timeout=20)
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        child.send_signal(signal.SIGINT)
+    assert child.returncode == -signal.SIGINT
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

@@ -179,7 +179,7 @@ def test_a_phone_gets_one_column_in_its_own_language(open_tab: Open, address: st
 def test_uploads_are_answered_or_refused_in_one_sentence(tab: Any) -> None:
     choose(tab, encoded(Image.new("RGB", (60, 40), "navy")))
     said(tab, r"\(\d+(\.\d)?%\)")
-    assert tab.locator("#photo").is_visible()
+    tab.locator("#photo").wait_for(timeout=30_000)  # it is shown behind the answer
     for data, sentence in BAD.items():
         choose(tab, data)
         assert "\n" not in said(tab, sentence, "#trouble")
@@ -204,7 +204,7 @@ def test_a_picture_is_pasted_and_dropped(tab: Any, kind: str) -> None:
     picture = base64.b64encode(encoded(Image.new("RGB", (50, 30), "white"))).decode()
     tab.evaluate(GIVEN, [kind, picture])
     said(tab, r"\(\d+(\.\d)?%\)")
-    assert tab.locator("#photo").is_visible()
+    tab.locator("#photo").wait_for(timeout=30_000)  # it is shown behind the answer
 
 
 def test_the_camera_takes_a_picture_as_it_is(tab: Any) -> None:
