@@ -46,7 +46,7 @@ AGREED_KEYS = {
     ("toolkit/choosing/choose.py", "stages: 'files'"): "a stage's seconds, which only people read",
     ("toolkit/importing/weights.py", "recipes: 'textbook'"): "a recipe's name, as it is typed",
     ("toolkit/models/__init__.py", "recipes: 'default'"): "a recipe's name, as it is typed",
-    ("toolkit/opening.py", "recipes: 'default'"): "a recipe's name, as it is typed",
+    ("toolkit/training_time.py", "recipes: 'default'"): "a recipe's name, as it is typed",
     ("toolkit/profiling/comparing/differences.py", "gbytes_s: 'memory'"): "beside the caches' names",
     ("toolkit/profiling/reports/drawn.py", "gflops: 'fp32'"): "a precision",
     ("toolkit/training/run.py", "kept: 'compute'"): "what a file of an older release has",

@@ -20,16 +20,13 @@ from toolkit.artifacts import (
 )
 from toolkit.checkpoints import model_file_hash, untrained_name, write_untrained
 from toolkit.choices import origin_of, weights_of
-from toolkit.datasets import dataset_of
 from toolkit.errors import CnnkitError, NotFoundError, OtherPrecisionError, needs_extra, unknown_name
 from toolkit.figures import age_text
 from toolkit.graphs import GRAPH
-from toolkit.models import ModelSpec
-from toolkit.outputs import logits_of
 from toolkit.passports import SYMMETRIC, Format, Passport, Precision
 from toolkit.presence import is_there
 from toolkit.published import cached, import_published, where_to_bring
-from toolkit.traces import timed
+from toolkit.training_time import minutes_to_train
 from toolkit.weights import WEIGHTS_SUFFIXES
 
 
@@ -294,29 +291,6 @@ def _nothing_fits(name: str, selection: Selection) -> CnnkitError:
         f"no trained {name} here: `cnnkit train {name}`{about}, "
         "or add `--untrained` (latency and memory only)"
     )
-
-
-def minutes_to_train(spec: ModelSpec) -> str | None:
-    """Measure two training steps here and scale them to the default recipe; None where unknown."""
-    dataset = dataset_of(spec.dataset) if spec.dataset else None
-    recipe = spec.recipes.get("default")
-    if recipe is None or dataset is None or dataset.train_images is None:
-        return None
-    try:
-        import torch
-    except ImportError:
-        return None
-    module = spec.build(spec.input_shape[0], spec.classes)
-    batch = min(recipe.batch, 16)
-    images = torch.zeros(batch, *spec.input_shape)
-    labels = torch.zeros(batch, dtype=torch.int64)
-
-    def step() -> None:
-        torch.nn.functional.cross_entropy(logits_of(module(images)), labels).backward()  # type: ignore[no-untyped-call]
-
-    step_ms = min(timed(step, 3)[1:])  # the first step also pays for the libraries' warm-up
-    minutes = step_ms / batch * dataset.train_images * recipe.epochs / 60_000
-    return "a minute" if minutes < 1.5 else f"{minutes:.0f} minutes"
 
 
 def describe(artifact: Artifact) -> str:

@@ -33,12 +33,16 @@ def bodies_of(node: Any, functions: Mapping[tuple[str, str], Any]) -> NodeBodies
     reader = _BodyReader()
     settings: dict[str, str] = {}
     for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+        for graph in _graphs_in(attribute):
             settings[_free(attribute.name, settings)] = reader.told(graph)
     function = functions.get((node.domain, node.op_type))
     if function is not None:
         settings["function"] = reader.told_function(function)
     return NodeBodies(settings=settings, constants=tuple(reader.constants), reads=tuple(reader.outer))
+
+
+def _graphs_in(attribute: Any) -> tuple[Any, ...]:
+    return (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs)
 
 
 def _free(name: str, taken: Mapping[str, str]) -> str:
@@ -84,7 +88,7 @@ class _BodyReader:
                 taken.pop()
             yield f"{node.domain}.{node.op_type} {taken} {held} {sorted(settings_of(node).items())}"
             for attribute in node.attribute:
-                for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+                for graph in _graphs_in(attribute):
                     yield attribute.name
                     yield from self._graph(graph, names)
             for name in node.output:

@@ -108,4 +108,4 @@ def _text(attribute: Any) -> str:
         return value.decode(errors="replace")
     if isinstance(value, float):
         return str(np.float32(value)).removesuffix(".0")
-    return str(list(value)) if isinstance(value, (list, tuple)) or hasattr(value, "__len__") else str(value)
+    return str(list(value)) if hasattr(value, "__len__") else str(value)
