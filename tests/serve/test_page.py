@@ -198,6 +198,44 @@ def test_an_opened_layer_follows_the_picture_after_a_look_at_the_card(visit: Vis
     visit.tab.locator("#ck-large-close").click()
 
 
+def test_an_opened_layer_waits_for_its_own_picture_and_a_closed_one_stays_closed(visit: Visit) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed (extra export)")
+    layers = visit.tab.locator("#ck-layers button")
+    large, canvas = visit.tab.locator("#ck-large"), visit.tab.locator("#ck-large-canvas")
+    layers.nth(3).click()
+    visit.said("channels", "#ck-large-note")
+    of_a_boot = canvas.evaluate("canvas => canvas.toDataURL()")
+    visit.tab.locator("#ck-large-close").click()
+    visit.tab.locator("#ck-examples button").nth(1).click()
+    visit.said("Trouser")
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    def released() -> None:
+        while not held:  # the request is told before it is held
+            visit.tab.wait_for_timeout(10)
+        with visit.tab.expect_response("**/page/layer*"):
+            held.pop().continue_()
+
+    visit.tab.route("**/page/layer*", hold)
+    with visit.tab.expect_request("**/page/layer*"):
+        layers.nth(3).click()
+    assert large.is_hidden()  # what it holds is the boot's
+    released()
+    visit.said("channels", "#ck-large-note")
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != of_a_boot
+
+    with visit.tab.expect_request("**/page/layer*"):
+        layers.first.click()
+    visit.tab.locator("#ck-large-close").click()
+    released()
+    visit.tab.wait_for_timeout(200)
+    assert large.is_hidden()
+    visit.tab.unroute("**/page/layer*")
+
+
 def test_a_look_at_the_card_asks_anew_where_other_files_are_served_by_now(visit: Visit) -> None:
     visit.tab.locator("#ck-layers button").nth(3).click()
     visit.said("channels", "#ck-large-note")

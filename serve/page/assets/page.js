@@ -26,7 +26,7 @@ function query(more = {}) {
 
 /* ---- what is shown ---- */
 
-const PANELS = ["result", "layers", "engines"];
+const PANELS = ["result", "layers", "large", "engines"];
 
 function clearShown(text = "") {
   $("answer").textContent = text;
@@ -121,6 +121,8 @@ function showHeat(told) {
 }
 
 function showLarge(layer) {
+  if (layer.name !== state.layer) return; // closed, or another one opened, while this one was on its way
+  delete $("large").dataset.stale;
   $("large").hidden = false;
   say("large-title", `${layer.name} (${layer.type})`);
   say("large-note", `${capital(describe(layer))}.`);
@@ -376,13 +378,17 @@ function makeAskers() {
   };
 }
 
+/** Look closer at a layer, at none for null: what was opened last may be of another picture, and waits unseen. */
+function look(name) {
+  state.layer = name;
+  work.expand(name);
+  if (name === null) $("large").hidden = true;
+  $("large").dataset.stale = "";
+  return askers.large();
+}
+
 function wire() {
-  work = new Work((name) => {
-    state.layer = state.layer === name ? null : name;
-    work.expand(state.layer);
-    $("large").hidden = !state.layer;
-    askers.large();
-  });
+  work = new Work((name) => look(state.layer === name ? null : name));
   askers = makeAskers();
   paper = new Paper(drawn);
   camera = new Camera(take);
@@ -418,7 +424,7 @@ function wire() {
   });
   $("more").addEventListener("click", () => { state.page++; showExamples(); });
   $("measure").addEventListener("click", measure);
-  $("large-close").addEventListener("click", () => { state.layer = null; $("large").hidden = true; work.expand(null); });
+  $("large-close").addEventListener("click", () => look(null));
   const theme = $("theme");
   const name = () => (theme.textContent = document.body.classList.contains("dark") ? "Light colours" : "Dark colours");
   theme.addEventListener("click", () => { document.body.classList.toggle("dark"); name(); });
