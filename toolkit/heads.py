@@ -18,32 +18,44 @@ _MOST = 0.8  # what holds a greater share of a body's figures is the body, not a
 def heads(module: nn.Module, by_classes: Collection[str] = ()) -> dict[str, nn.Module | nn.Parameter]:
     """Return, by path, what the classes' scores come of: several where a network averages those of layers.
 
-    That is what a network calls its classifier by itself, as timm's do, else the last layer of those whose
-    weights are `by_classes` (`weights_by_classes`), with what is scaled by classes behind it, else the last
-    layer that holds parameters. Of a network, or of a part with other layers in it, that holds such weights
+    That is what a network calls its classifier by itself, as timm's do, with all others whose weights are
+    `by_classes` (`weights_by_classes`), else the last layer of those, with what is scaled by classes behind
+    it, else the last layer that holds parameters. Of a network, or of a part with other layers in it, that holds such weights
     itself they alone are the head. Raises CnnkitError where no layer learns.
     """
     parts = dict(module.named_modules())
     called = {id(part) for part in _layers_in(_classifier(module))}
-    found = {path: part for path, part in parts.items() if path and id(part) in called}
+    found: dict[str, nn.Module | nn.Parameter] = {
+        path: part for path, part in parts.items() if path and id(part) in called
+    }
+    scoring, mixing = _scoring(module, by_classes)
     if found:
-        return dict(found)
+        # a network may name one of its heads alone, as timm's VOLO does, whose patches score for the other
+        known = {id(weight) for top in found.values() for weight in weights_of(top)}
+        return found | {
+            path: top for path, top in scoring.items() if known.isdisjoint(map(id, weights_of(top)))
+        }
     learning = [
         path for path, part in parts.items() if next(part.parameters(recurse=False), None) is not None
     ]
     if not learning:
         raise CnnkitError("the network has no layer that learns")
-    scoring = _scoring(module, by_classes)
     if scoring:
-        return scoring
+        names = list(scoring)
+        return {name: scoring[name] for name in (names[names.index(mixing[-1]) :] if mixing else names)}
     last = _owner(learning[-1])
     return {last: parts[last]}
 
 
-def _scoring(module: nn.Module, by_classes: Collection[str]) -> dict[str, nn.Module | nn.Parameter]:
-    """Return the last layer or weight of those whose shape goes by the classes, and the scales behind it."""
+def _scoring(
+    module: nn.Module, by_classes: Collection[str]
+) -> tuple[dict[str, nn.Module | nn.Parameter], list[str]]:
+    """Return the layers or weights whose shape goes by the classes, in order, and which of them mix inputs.
+
+    A scale or a norm does not mix what comes into it.
+    """
     tops: dict[str, nn.Module | nn.Parameter] = {}
-    wide: list[str] = []  # those that mix what comes into them; a scale or a norm does not
+    mixing: list[str] = []
     for name, weight in module.named_parameters():
         if name not in by_classes:
             continue
@@ -52,10 +64,9 @@ def _scoring(module: nn.Module, by_classes: Collection[str]) -> dict[str, nn.Mod
         is_layer = path and not any(_learns(word, child) for word, child in owner.named_children())
         top = path if is_layer else name
         tops[top] = owner if is_layer else weight
-        if weight.ndim > 1 and top not in wide:
-            wide.append(top)
-    names = list(tops)
-    return {name: tops[name] for name in (names[names.index(wide[-1]) :] if wide else names)}
+        if weight.ndim > 1 and top not in mixing:
+            mixing.append(top)
+    return tops, mixing
 
 
 def _learns(word: str, child: nn.Module) -> bool:

@@ -382,11 +382,13 @@ def test_every_head_is_at_the_end_whatever_is_registered_behind_it() -> None:
         ("deit_tiny_distilled_patch16_224", {"head", "head_dist"}),
         ("crossvit_tiny_240", {"head.0", "head.1"}),
         ("test_resnet", {"fc"}),
+        ("volo_d1_224", {"head", "aux_head"}),  # names the first alone, and adds half of the other's scores
     ],
 )
-def test_heads_are_those_that_timm_names(name: str, wanted: set[str]) -> None:
+def test_heads_are_those_that_timm_names_and_that_score_beside_them(name: str, wanted: set[str]) -> None:
     pytest.importorskip("timm", reason="timm is not installed (extra timm)")
-    assert set(heads(shadow(zoo.model(f"timm:{name}").build, 3, 5))) == wanted
+    module, other = (shadow(zoo.model(f"timm:{name}").build, 3, count) for count in (5, 6))
+    assert set(heads(module, weights_by_classes(module, other))) == wanted
 
 
 def test_what_is_random_before_the_head_is_drawn_anew_each_time(make_job: Any, listener: Any) -> None:
