@@ -19,6 +19,8 @@ FASHION_MNIST = Path("/usr/share/datasets")
 # several tests at once share the cores, and threads that wait by spinning keep others from them: a rate
 # finder of two threads takes 40 s beside one busy core, and 7 s so
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# as cnnkit has a Ray that it begins: the tests' own Rays wait as long for their proxies
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
 # a busy machine draws and computes slowly: no test fails on a clock
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("patient")

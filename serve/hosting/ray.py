@@ -39,6 +39,8 @@ APPLICATION, DEPLOYMENT, PAGE, GATHERER = "cnnkit", "api", "page", "cnnkit-count
 FAST_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 # how long replicas behind HAProxy go on at least once they are to end
 DRAINING = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
+# after how long without a sign a proxy that begins is ended: Ray's 5 s are too few on a busy machine
+PROXY_BEGINS = "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"
 LOOK_S = 0.2
 SAY_EVERY_S = 15.0
 # a queue that is as long for so many seconds gets another replica
@@ -127,6 +129,7 @@ def _choose_proxy(settings: ServeSettings) -> None:
         os.environ.setdefault(FAST_PROXY, "1")
     # a stop's own delay tells balancers before replicas end; HAProxy is told of that by Ray
     os.environ.setdefault(DRAINING, "1")
+    os.environ.setdefault(PROXY_BEGINS, "30")
 
 
 def _proxy() -> str:
@@ -204,6 +207,12 @@ def _begun(settings: ServeSettings) -> bool:
             proxy_location="HeadOnly",
             http_options={**listens, "keep_alive_timeout_s": int(settings.keep_alive_s)},
         )
+    except ray.exceptions.RayActorError as error:
+        serve.shutdown()
+        raise UnavailableError(
+            f"Ray's proxy ended before it listened: {last_line(error)[:300]}; try again where the head's "
+            f"machine has more room, or with a Ray that began with {PROXY_BEGINS}=30"
+        ) from None
     except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
         serve.shutdown()
         raise UnavailableError(
