@@ -40,7 +40,7 @@ def insist_on_what_cells_share(job: Job, axes: Axes) -> bool:
     return True
 
 
-def of_a_cell(found: Mapping[str, Recipe], axes: Axes) -> dict[str, Any]:
+def of_a_cell(found: Mapping[str, Recipe], axes: Axes, *, freeze: bool) -> dict[str, Any]:
     """Return what jobs.make_job takes of some cell: a recipe with fields that make sense of it, and a fold.
 
     Where none do, a recipe alone. Of several shares to hold out none is told.
@@ -50,7 +50,7 @@ def of_a_cell(found: Mapping[str, Recipe], axes: Axes) -> dict[str, Any]:
         del fields["validation-fraction"]
     each = ((name, recipes.first_that_makes_sense(recipe, fields)) for name, recipe in found.items())
     name, values = next((one for one in each if one[1] is not None), (next(iter(found)), None))
-    known = {} if values is None else recipes.heeded(found[name], values)
+    known = {} if values is None else recipes.heeded(found[name], values, freeze=freeze)
     told = {word: None if text == "none" else text for word, text in known.items()}
     return {"recipe": name, **told, **({"fold": axes["fold"][0]} if "fold" in axes else {})}
 

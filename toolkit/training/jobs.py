@@ -197,9 +197,11 @@ def make_job(
     pretrained = starting_weights(spec, chosen.get("pretrained"))
     if pretrained is not None:
         chosen["pretrained"] = pretrained
-    found = find_recipe(spec, str(recipe), pretrained, {name: (given,) for name, given in changes.items()})
+    freeze = chosen.get("freeze", False)
+    beside = {name: (given,) for name, given in changes.items()}
+    found = find_recipe(spec, str(recipe), pretrained, beside, freeze=freeze)
     made = recipes.override(found, changes)
-    insist_that_all_is_heeded(made, typed, teacher=chosen.get("teacher"), freeze=chosen.get("freeze", False))
+    insist_that_all_is_heeded(made, typed, teacher=chosen.get("teacher"), freeze=freeze)
     return Job(
         model=spec,
         recipe=made,
@@ -211,11 +213,17 @@ def make_job(
 
 
 def find_recipe(
-    spec: ModelSpec, named: str, pretrained: str | None, beside: Mapping[str, Sequence[Any]] | None = None
+    spec: ModelSpec,
+    named: str,
+    pretrained: str | None,
+    beside: Mapping[str, Sequence[Any]] | None = None,
+    *,
+    freeze: bool = False,
 ) -> Recipe:
     """Return a recipe as recipes.find; where there are weights the one for fine-tuning is the usual one."""
     usual = "default" if pretrained is None else FINETUNE
-    return recipes.find(spec, usual if named == "default" else named, usual=usual, beside=beside)
+    word = usual if named == "default" else named
+    return recipes.find(spec, word, usual=usual, beside=beside, freeze=freeze)
 
 
 def starting_weights(spec: ModelSpec, pretrained: str | None) -> str | None:
@@ -247,19 +255,13 @@ def insist_that_all_is_heeded(
 
     One that is combined with `varied` values of another is heeded in some of these combinations.
     """
-    recipes.insist_that_fields_are_heeded(recipe, typed, varied)
+    recipes.insist_that_fields_are_heeded(recipe, typed, varied, freeze=freeze)
     changed = [recipes.settings()[name].word for name in recipe.changed]
     words = [word for word in (*typed, *changed) if word.startswith("teacher-")]
     if words and teacher is None:
         raise CnnkitError(f"--{words[0]} needs --teacher MODEL: without it the labels alone are learned from")
-    thaws = "unfreeze-at" in typed or recipe.unfreeze_at is not None
-    if thaws and not freeze:
+    if not freeze and ("unfreeze-at" in varied or recipe.unfreeze_at is not None):
         raise CnnkitError(recipes.NOTHING_THAWS)
-    decays = "layer-decay" in typed or ("layer-decay" in changed and recipe.layer_decay != 1)
-    if decays and freeze and not thaws:
-        raise CnnkitError(
-            "--layer-decay with --freeze needs --unfreeze-at N: the head alone learns, at the whole rate"
-        )
     if teacher is not None and freeze:
         raise CnnkitError("--teacher and --freeze do not go together: a frozen body has nothing to be taught")
 

@@ -26,11 +26,15 @@ NOTHING_THAWS = "--unfreeze-at needs --freeze: without it all layers learn from 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldNeed:
-    """What a field does nothing without: another `field`, with which `met` is true, as by what is `typed`."""
+    """What a field does nothing without: another `field`, with which `met` is true, as by what is `typed`.
+
+    Some do nothing without it under --freeze alone.
+    """
 
     field: str
     met: Callable[[Recipe], bool]
     typed: str
+    under_freeze: bool = False
 
 
 _STEPS = FieldNeed(field="schedule", met=lambda recipe: recipe.schedule == "step", typed="--schedule step")
@@ -39,6 +43,12 @@ _NEEDS: Mapping[str, FieldNeed] = {
     "step_gamma": _STEPS,
     "randaugment_level": FieldNeed(
         field="randaugment", met=lambda recipe: recipe.randaugment > 0, typed="--randaugment 2"
+    ),
+    "layer_decay": FieldNeed(
+        field="unfreeze_at",
+        met=lambda recipe: recipe.unfreeze_at is not None,
+        typed="--unfreeze-at N, without which --freeze lets the head alone learn, at the whole rate",
+        under_freeze=True,
     ),
 }
 
@@ -168,7 +178,12 @@ def settings() -> Mapping[str, FieldSpec]:
 
 
 def find(
-    spec: ModelSpec, named: str, *, usual: str = "default", beside: Mapping[str, Sequence[Any]] | None = None
+    spec: ModelSpec,
+    named: str,
+    *,
+    usual: str = "default",
+    beside: Mapping[str, Sequence[Any]] | None = None,
+    freeze: bool = False,
 ) -> Recipe:
     """Return the recipe of a name, or of a TOML file: its fields over those of its `base`, else the `usual`.
 
@@ -190,7 +205,7 @@ def find(
         if first_that_makes_sense(recipe, beside or {}) is None:
             check(recipe)
         for word in data:
-            insist_that_fields_are_heeded(recipe, [word], beside or ())
+            insist_that_fields_are_heeded(recipe, [word], beside or (), freeze=freeze)
         return recipe
     except CnnkitError as error:
         raise type(error)(f"{path}: {error}") from None
@@ -272,26 +287,35 @@ def _check_cycles(recipe: Recipe) -> None:
         raise CnnkitError("--unfreeze-at begins the schedule anew by itself: leave out --cycles")
 
 
-def insist_that_fields_are_heeded(recipe: Recipe, typed: Collection[str], beside: Iterable[str] = ()) -> None:
+def insist_that_fields_are_heeded(
+    recipe: Recipe, typed: Collection[str], beside: Iterable[str] = (), *, freeze: bool = False
+) -> None:
     """Raise CnnkitError for a typed field, by name or word, that does nothing as another one is.
 
     Where that other one is given `beside`, they are combined by somebody who varies both.
     """
     others = {word.replace("-", "_") for word in beside}
     for name in (word.replace("-", "_") for word in typed):
-        need = _NEEDS.get(name)
+        need = _need_of(name, freeze=freeze)
         if need is not None and need.field not in others and not need.met(recipe):
-            now = f"{need.field} is {getattr(recipe, need.field)}"
+            value = getattr(recipe, need.field)
+            now = f"{settings()[need.field].word} is {'none' if value is None else value}"
             raise CnnkitError(f"{settings()[name].word} does nothing while {now}: {need.typed}")
 
 
-def heeded(recipe: Recipe, fields: Mapping[str, str]) -> dict[str, str]:
+def _need_of(name: str, *, freeze: bool) -> FieldNeed | None:
+    """Return what a field does nothing without, where only the head learns (`freeze`) or all layers do."""
+    need = _NEEDS.get(name)
+    return None if need is None or (need.under_freeze and not freeze) else need
+
+
+def heeded(recipe: Recipe, fields: Mapping[str, str], *, freeze: bool) -> dict[str, str]:
     """Return those of some fields, by words or names, that do something as a recipe with all of them is.
 
     Raises what `override` raises.
     """
     made = override(recipe, fields)
-    needs = {word: _NEEDS.get(word.replace("-", "_")) for word in fields}
+    needs = {word: _need_of(word.replace("-", "_"), freeze=freeze) for word in fields}
     return {word: text for word, text in fields.items() if (need := needs[word]) is None or need.met(made)}
 
 

@@ -108,13 +108,13 @@ def sweep(
     pretrained = jobs.starting_weights(spec, source_of_all("pretrained", pretrained))
     beside: dict[str, tuple[str, ...]] = {**dict.fromkeys(over, ()), **recipe_fields(chosen)}
     names = chosen.get("recipe", ("default",))
-    found = {name: jobs.find_recipe(spec, name, pretrained, beside) for name in names}
+    found = {name: jobs.find_recipe(spec, name, pretrained, beside, freeze=freeze) for name in names}
     insist_that_axes_are_heeded(found.values(), chosen, over, teacher=teacher, freeze=freeze)
     artifacts = artifacts_root(Path(root) if root else None)
     fixed += starting_with(pretrained, freeze=freeze, teacher=teacher, artifacts=artifacts)
     # what would fail in every cell is told before the first one starts
     shared = {"data_dir": data_dir, "pretrained": pretrained, "freeze": freeze, "teacher": teacher, **reading}
-    shared |= of_a_cell(found, chosen)
+    shared |= of_a_cell(found, chosen, freeze=freeze)
     job = jobs.make_job(model, dataset=dataset, root=root, model_file=model_file, **shared)
     named = job.dataset_name
     holds_out = insist_on_what_cells_share(job, chosen)

@@ -52,6 +52,11 @@ class SweepPlan:
         return (*self.fixed, *(("--threads", str(self.threads)) if self.threads else ()))
 
     @property
+    def freeze(self) -> bool:
+        """Tell whether every cell is trained with --freeze."""
+        return "--freeze" in self.fixed
+
+    @property
     def need(self) -> Demand:
         """Return what a machine must have for any cell."""
         threads = self.axes.get("threads", (str(self.threads or 1),))
@@ -82,7 +87,7 @@ class SweepPlan:
         recipe = self.recipes.get(values.get("recipe", "default"))
         if recipe is None:
             return None
-        return recipes.override(recipe, recipes.heeded(recipe, _fields(values)))
+        return recipes.override(recipe, recipes.heeded(recipe, _fields(values), freeze=self.freeze))
 
     def heeded(self, values: Mapping[str, str]) -> Mapping[str, str]:
         """Return those of a cell's values that do something together; all where they are no recipe."""
@@ -90,7 +95,7 @@ class SweepPlan:
         if recipe is None:
             return values
         try:
-            kept = recipes.heeded(recipe, fields)
+            kept = recipes.heeded(recipe, fields, freeze=self.freeze)
         except CnnkitError:  # which the cell says
             return values
         return {word: text for word, text in values.items() if word not in fields or word in kept}

@@ -78,7 +78,12 @@ def test_an_option_has_its_own_name_and_the_command_lines_word(
         ),
         ({"randaugment": 0, "randaugment_level": 5}, CnnkitError, "does nothing while randaugment is 0"),
         ({"randaugment_level": 5}, CnnkitError, "does nothing while randaugment is 0: --randaugment 2$"),
-        ({"freeze": True, "layer_decay": 0.7}, CnnkitError, "--layer-decay with --freeze needs --unfree"),
+        ({"freeze": True, "layer_decay": 0.7}, CnnkitError, "while unfreeze-at is none: --unfreeze-at N"),
+        (
+            {"freeze": True, "unfreeze_at": "none", "layer_decay": 0.7},
+            CnnkitError,
+            "^layer-decay does nothing while unfreeze-at is none: --unfreeze-at N, without which --freeze",
+        ),
         ({"pretrained": ""}, CnnkitError, "^--pretrained is empty, as a shell variable .* or leave it out$"),
         ({"dataset": ""}, CnnkitError, "^--dataset is empty"),
         ({"model_file": ""}, CnnkitError, "^--model-file is empty"),
@@ -109,19 +114,49 @@ def test_finding_a_rate_refuses_a_body_that_would_never_learn(tmp_path: Path) ->
         find_rate("lenet", root=tmp_path, freeze=True, unfreeze_at=50, epochs=2)
 
 
-def test_a_cell_is_told_those_of_the_values_varied_together_that_it_heeds(tmp_path: Path) -> None:
-    axes = {"schedule": ("cosine", "step"), "step-gamma": ("0.1",)}
+@pytest.mark.parametrize(
+    ("freeze", "axes", "expected"),
+    [
+        (
+            False,
+            {"schedule": ("cosine", "step"), "step-gamma": ("0.1",)},
+            [{"schedule": "cosine"}, {"schedule": "step", "step-gamma": "0.1"}],
+        ),
+        (
+            True,
+            {"unfreeze-at": ("none", "1"), "layer-decay": ("0.7",)},
+            [{"unfreeze-at": "none"}, {"unfreeze-at": "1", "layer-decay": "0.7"}],
+        ),
+        (False, {"layer-decay": ("0.7",)}, [{"layer-decay": "0.7"}]),
+    ],
+)
+def test_a_cell_is_told_those_of_the_values_varied_together_that_it_heeds(
+    freeze: bool, axes: dict[str, tuple[str, ...]], expected: list[dict[str, str]], tmp_path: Path
+) -> None:
     plan = SweepPlan(
-        model="lenet", axes=axes, recipes={"default": find_recipe(model("lenet"), "default", None)}
+        model="lenet",
+        axes=axes,
+        fixed=("--freeze",) if freeze else (),
+        recipes={"default": find_recipe(model("lenet"), "default", None)},
     )
     told = [plan.heeded(values) for values in plan.cells()]
-    assert told == [{"schedule": "cosine"}, {"schedule": "step", "step-gamma": "0.1"}]
+    assert told == expected
     for values, heeded in zip(plan.cells(), told, strict=True):
         fields = {word.replace("-", "_"): text for word, text in heeded.items()}
         planned = plan.recipe_of(values)
-        assert planned == make_job("lenet", root=tmp_path, **fields).recipe
+        assert planned == make_job("lenet", root=tmp_path, freeze=freeze, **fields).recipe
+
+
+def test_layers_that_thaw_take_a_decay_and_a_file_is_overruled_by_what_is_typed(tmp_path: Path) -> None:
     thawing = make_job("lenet", root=tmp_path, freeze=True, unfreeze_at=1, layer_decay=0.7)
     assert thawing.recipe.layer_decay == 0.7
+    file = tmp_path / "mine.toml"
+    file.write_text("layer_decay = 0.7\nunfreeze_at = 2\n")
+    for fields in ({"freeze": True, "unfreeze_at": "none"}, {"unfreeze_at": "none"}, {"freeze": True}):
+        assert make_job("lenet", recipe=str(file), root=tmp_path, **fields).recipe.layer_decay == 0.7
+    file.write_text("layer_decay = 0.7\n")
+    with pytest.raises(CnnkitError, match=r"mine\.toml: layer-decay does nothing while unfreeze-at is none"):
+        make_job("lenet", recipe=str(file), root=tmp_path, freeze=True)
 
 
 def test_a_recipe_file_that_is_for_a_teacher_needs_one(tmp_path: Path) -> None:
@@ -237,7 +272,12 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
             r"^validation-fraction 0\.1,0\.5 does nothing while a fold is held out: leave it out",
         ),
         ({"fold": "1/2", "validation_fraction": 0.5}, CnnkitError, "0.5 does nothing while fold 1/2 is held"),
-        ({"freeze": True, "layer_decay": [0.7, 0.9]}, CnnkitError, "with --freeze needs --unfreeze-at N"),
+        ({"freeze": True, "layer_decay": [0.7, 0.9]}, CnnkitError, "layer-decay does nothing while unfr"),
+        (
+            {"freeze": True, "unfreeze_at": "none", "layer_decay": [0.7, 1]},
+            CnnkitError,
+            "layer-decay does nothing while unfreeze-at is none",
+        ),
         ({"pretrained": ""}, CnnkitError, "^--pretrained is empty"),
         ({"dataset": ""}, CnnkitError, "^--dataset is empty"),
         ({"levels": ""}, CnnkitError, "^--levels is empty"),

@@ -197,6 +197,8 @@ def test_what_would_fail_in_every_cell_is_told_before_the_first_and_leaves_no_sw
 def test_a_combination_that_can_be_trained_is_enough_to_begin(tmp_path: Path) -> None:
     given: dict[str, Any] = {"dataset": "fashion-mnist-sample", "root": tmp_path, "cell_timeout_s": 0.01}
     assert len(sweep("lenet", momentum=[0.9, 0], **given).results) == 2
+    thawing: dict[str, Any] = {"freeze": True, "unfreeze_at": ["none", 1], "layer_decay": 0.7}
+    assert len(sweep("lenet", **thawing, **given).results) == 2
 
 
 def test_what_only_an_axis_makes_sense_of_is_no_fault_of_the_recipe(tmp_path: Path) -> None:
