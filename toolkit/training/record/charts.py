@@ -211,16 +211,25 @@ def best_so_far(values: NDArray[np.float64], *, falls: bool) -> NDArray[np.float
 
 @_with_matplotlib
 def draw_rates(
-    path: Path, rates: Sequence[float], losses: Sequence[float], suggested: float | None, title: str
+    path: Path,
+    rates: Sequence[float],
+    losses: Sequence[float],
+    suggested: float | None,
+    title: str,
+    *,
+    start: float,
 ) -> None:
-    """Draw the loss against the rate, with what is suggested."""
+    """Draw the loss against the rate, with what is suggested and the loss that it is to fall from."""
     figure = _figure(7.2, 4.2)
     axes = figure.subplots()
     axes.plot(rates, losses, color=_TRAIN)
+    axes.axhline(start, color=_TRAIN, lw=1, ls=":", label=f"at the start: {start:.3g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, averaged", title=title)
+    # a logarithmic axis' own labels are formulas, which are not read here
+    axes.xaxis.set_major_formatter(lambda rate, _place: f"{rate:g}")
     if suggested is not None:
         axes.axvline(suggested, color=_VALIDATION, lw=1, label=f"suggested: {suggested:.2g}")
-        axes.legend(frameon=False)
+    axes.legend(frameon=False)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)

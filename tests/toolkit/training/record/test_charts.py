@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 pytest.importorskip("matplotlib")
 
+from toolkit.training.record import charts
 from toolkit.training.record.charts import draw_confusion, draw_rates
 
 
@@ -42,5 +44,16 @@ def test_a_curve_of_rates_is_drawn_under_any_name_and_makes_its_folder(tmp_path:
     path = tmp_path / "there" / "rates.png"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw_rates(path, [1e-3, 1e-2, 1e-1], [2.0, 1.0, 3.0], 1e-2, r"own on $\frac{1$, recipe default")
+        curve = ([1e-3, 1e-2, 1e-1], [2.0, 1.0, 3.0], 1e-2)
+        draw_rates(path, *curve, r"own on $\frac{1$, recipe default", start=2.3)
     assert path.stat().st_size > 5000
+
+
+def test_the_rates_of_a_curve_are_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(charts, "_save", lambda figure, path: drawn.append(figure))
+    draw_rates(tmp_path / "rates.png", [1e-6, 1e-3, 10.0], [2.0, 1.0, 3.0], None, "own", start=2.0)
+    drawn[0].draw_without_rendering()
+    shown = {label.get_text() for label in drawn[0].axes[0].get_xticklabels(which="both")}
+    assert {"1e-06", "0.001", "10"} <= shown
+    assert not any("$" in text for text in shown)
