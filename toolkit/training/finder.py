@@ -10,7 +10,7 @@ import contextlib
 import math
 import statistics
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,12 +86,19 @@ class RateCurve:
 def find_rate(job: Job, watcher: Watcher | None = None) -> RateCurve:
     """Try rates on a job's own batches and return the curve; no run, no checkpoint.
 
+    Where a frozen body is let learn later on, all layers learn here: the head alone takes rates that would
+    wreck the body, and one rate is typed for both.
+
     Raises CnnkitError in words for what can be foreseen.
     """
     require_torch()
     watcher = watcher or Watcher()
     recipes.insist_that_layers_thaw(job.recipe, freeze=job.freeze)
     path = _picture(job)
+    at = job.recipe.unfreeze_at
+    if at is not None:
+        job = replace(job, freeze=False, recipe=replace(job.recipe, unfreeze_at=None))
+        watcher.say(f"rates are tried with all layers learning, as they do from --unfreeze-at {at} on")
     with explained(job, begun=False), threads_given_back():
         prepared = prepare(job, watcher)
         watcher.say(describe(prepared))

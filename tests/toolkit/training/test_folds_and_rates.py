@@ -21,7 +21,7 @@ from toolkit.listings import Entry, Listing  # noqa: E402
 from toolkit.listings.parts import Member, members  # noqa: E402
 from toolkit.listings.places import FileBytes  # noqa: E402
 from toolkit.splits import Fold  # noqa: E402
-from toolkit.training import Watcher  # noqa: E402
+from toolkit.training import Watcher, finder  # noqa: E402
 from toolkit.training.data import prepare as preparing  # noqa: E402
 from toolkit.training.data.prepare import insist_on_data, prepare  # noqa: E402
 from toolkit.training.finder import averaged, find_rate, suggest  # noqa: E402
@@ -292,6 +292,22 @@ def test_finding_a_rate_trains_nothing_and_draws_its_curve(make_job: Any, listen
     assert [path.name for path in job.root.rglob("*") if path.is_file()] == ["lenet-relu.rates.png"]
     assert find_rate(job).losses == curve.losses
     assert f"suggested --lr {curve.suggested:.2g}" in curve.sentence
+
+
+def test_rates_are_tried_with_all_layers_where_the_body_is_to_learn(
+    make_job: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finder, "_STEPS", 8)
+    plain = {"layer_decay": 0.7}
+    all_layers = find_rate(make_job(threads=1, changes=plain)).losses
+    thawing = make_job(threads=1, freeze=True, changes={**plain, "epochs": 3, "unfreeze_at": 2})
+    assert find_rate(thawing, listener).losses == all_layers
+    assert "rates are tried with all layers learning, as they do from --unfreeze-at 2 on" in listener.said
+    listener.said.clear()
+    head_alone = find_rate(make_job(threads=1, freeze=True), listener).losses
+    assert head_alone != all_layers
+    assert any(line.startswith("only ") for line in listener.said)
+    assert not any("all layers" in line for line in listener.said)
 
 
 def test_a_curve_that_cannot_be_written_is_told_before_the_first_step(make_job: Any, listener: Any) -> None:
