@@ -56,19 +56,21 @@ def of_a_cell(found: Mapping[str, Recipe], axes: Axes, *, freeze: bool) -> dict[
 
 
 def insist_on_a_cell(plan: SweepPlan, *, holds_out: bool) -> None:
-    """Raise CnnkitError where no combination is a recipe whose class weights are there.
+    """Raise CnnkitError where no combination is a recipe whose class weights are there and whose body thaws.
 
     Where nothing beside a share `holds_out` pictures, it must hold out what its epoch is chosen on.
     """
-    if plan.search is not None:  # which has tried its draws
-        return
+    drawn = {one.word: one.samples[0] for one in plan.search.ranges} if plan.search is not None else {}
     refused: CnnkitError | None = None
     for values in plan.cells():
         try:
-            recipe = plan.recipe_of(values)
-            if recipe is not None and recipe.class_weights is not None:
+            recipe = plan.recipe_of({**drawn, **values})
+            if recipe is None:
+                return
+            if recipe.class_weights is not None:
                 _insist_on_class_weights(recipe.class_weights)
-            if recipe is not None and not recipe.validation_fraction and not holds_out:
+            recipes.insist_that_layers_thaw(recipe, freeze=plan.freeze)
+            if not recipe.validation_fraction and not holds_out:
                 insist_that_no_epoch_is_chosen(recipe)
             return
         except CnnkitError as error:

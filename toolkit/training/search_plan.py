@@ -119,12 +119,14 @@ def plan_search(
     seed: int,
     ahead: int = 0,
     holds_out: bool = False,
+    freeze: bool = False,
 ) -> SearchPlan:
     """Return the search of so many trials around a recipe: what it names in `over`, and given choices.
 
     Raises CnnkitError for what no range is declared for, or is one value already, for several folds or seeds,
-    which are no choice, for several recipes, epochs or metrics, where a draw would be no recipe, and where
-    nothing is held out to compare on: no share, and neither a fold nor a part of the source (`holds_out`).
+    which are no choice, for several recipes, epochs or metrics, where a draw would be no recipe or let no
+    layer thaw that is to (`freeze`), and where nothing is held out to compare on: no share, and neither a
+    fold nor a part of the source (`holds_out`).
     """
     if not _is_whole(trials) or not 1 <= trials <= MOST_TRIALS:
         raise CnnkitError(
@@ -143,6 +145,8 @@ def plan_search(
     fields = {setting.word for setting in recipes.settings().values()}
     changed = {word: text for word, text in changed.items() if word in fields}
     own = recipes.override(recipe, changed)
+    if len(fixed.get("unfreeze-at", ())) < 2:
+        recipes.insist_that_layers_thaw(own, freeze=freeze)
     if own.validation_fraction == 0 and not holds_out:
         raise CnnkitError(
             "a search compares trials on held-out images, and the recipe holds none out: "
@@ -154,7 +158,7 @@ def plan_search(
     if not given and not declared:
         raise CnnkitError("there is nothing to search over: --over lr,batch, or several values of an option")
     drawn = [one for one in (*given, *declared) if one.word in fields]
-    _insist_that_draws_are_recipes(recipe, changed, drawn)
+    _insist_that_draws_are_recipes(recipe, changed, drawn, freeze=freeze)
     return SearchPlan(
         trials=trials,
         ranges=(*given, *declared),
@@ -201,7 +205,7 @@ def _refuse_single(fixed: Mapping[str, tuple[str, ...]], over: Sequence[str]) ->
 
 
 def _insist_that_draws_are_recipes(
-    recipe: Recipe, changed: Mapping[str, str], drawn: Sequence[SearchRange]
+    recipe: Recipe, changed: Mapping[str, str], drawn: Sequence[SearchRange], *, freeze: bool
 ) -> None:
     """Raise CnnkitError where a draw makes no sense: tried are all values of any two of its ranges."""
     usual = {one.word: one.samples[0] for one in drawn}
@@ -209,7 +213,8 @@ def _insist_that_draws_are_recipes(
         for one, other in itertools.product(*(part.samples for part in pair)):
             values = {**usual, pair[0].word: one, pair[1].word: other}
             try:
-                recipes.override(recipe, {**changed, **values})
+                made = recipes.override(recipe, {**changed, **values})
+                recipes.insist_that_layers_thaw(made, freeze=freeze)
             except CnnkitError as error:
                 told = ", ".join(f"--{word} {text}" for word, text in values.items())
                 raise CnnkitError(f"this search would draw {told}, which no trial takes: {error}") from None

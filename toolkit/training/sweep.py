@@ -128,6 +128,7 @@ def sweep(
         seed=search_seed,
         ahead=search_ahead,
         holds_out=holds_out,
+        freeze=freeze,
     )
     varying = (part for word, texts in chosen.items() for text in texts for part in (f"--{word}", text))
     typed = (*fixed, *varying)
@@ -183,6 +184,7 @@ def _search(
     seed: int,
     ahead: int,
     holds_out: bool,
+    freeze: bool,
 ) -> SearchPlan | None:
     """Return what a search draws; None for a sweep of every combination."""
     if trials is None:
@@ -194,7 +196,8 @@ def _search(
         return None
     with needs_extra("search"):
         import optuna  # noqa: F401  (only to name the extra when it is missing)
-    return plan_search(trials, recipe, chosen, over, seed=seed, ahead=ahead, holds_out=holds_out)
+    asked = (trials, recipe, chosen, over)
+    return plan_search(*asked, seed=seed, ahead=ahead, holds_out=holds_out, freeze=freeze)
 
 
 def _tried(plan: SweepPlan, results: Sequence[CellResult]) -> Mapping[str, tuple[str, ...]]:

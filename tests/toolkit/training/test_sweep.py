@@ -182,6 +182,17 @@ def test_what_no_cell_would_heed_is_refused_before_the_first(
             "the best epoch is chosen on held-out",
         ),
         ({"class_weights": ["none.json", "no.json"]}, r"--class-weights none\.json cannot be read"),
+        ({"class_weights": "none.json", "search": 2}, r"--class-weights none\.json cannot be read"),
+        (
+            {"freeze": True, "epochs": 3, "unfreeze_at": 5, "seed": [0, 1]},
+            "^--unfreeze-at 5 lets the body learn after 5 epochs, and there are 3",
+        ),
+        ({"freeze": True, "epochs": [2, 3], "unfreeze_at": [3, 4]}, "^--unfreeze-at 3 .* there are 2"),
+        ({"freeze": True, "epochs": 3, "unfreeze_at": 5, "search": 2}, "^--unfreeze-at 5 .* there are 3"),
+        (
+            {"freeze": True, "epochs": 3, "unfreeze_at": [1, 3], "search": 2},
+            "^this search would draw --unfreeze-at 3, --lr .*, which no trial takes: --unfreeze-at 3 lets",
+        ),
         ({"grey": True}, "--grey goes with pictures of your own"),
     ],
 )
@@ -199,6 +210,8 @@ def test_a_combination_that_can_be_trained_is_enough_to_begin(tmp_path: Path) ->
     assert len(sweep("lenet", momentum=[0.9, 0], **given).results) == 2
     thawing: dict[str, Any] = {"freeze": True, "unfreeze_at": ["none", 1], "layer_decay": 0.7}
     assert len(sweep("lenet", **thawing, **given).results) == 2
+    late: dict[str, Any] = {"freeze": True, "epochs": [2, 3], "unfreeze_at": 2}
+    assert len(sweep("lenet", **late, **given).results) == 2
 
 
 def test_what_only_an_axis_makes_sense_of_is_no_fault_of_the_recipe(tmp_path: Path) -> None:
