@@ -92,7 +92,7 @@ def place_of(shelf: Shelf[Placed], text: str) -> tuple[Placed, str | None]:
 
     Raises NotFoundError for an unknown word, CnnkitError for an address that is lacking or that none has.
     """
-    name, colon, address = text.partition(":")
+    name, colon, address = str(text).partition(":")  # from Python comes what is no text, as None
     found = shelf.load(name)
     if colon and not (address and found.address):
         lacks = f"{name} has no address" if address or not found.address else "its address is lacking"

@@ -92,8 +92,9 @@ def _insist_on_class_weights(named: str) -> None:
 def refuse_limits(cluster: Cluster, *, timeout_s: float | None, memory_bytes: int | None) -> None:
     """Raise CnnkitError for limits that no cell keeps to, and for memory where cells run on this machine."""
     for option, limit in (("--cell-timeout", timeout_s), ("--cell-memory", memory_bytes)):
-        if limit is not None and not 0 < limit < math.inf:
-            raise CnnkitError(f"{option} cannot be {limit}: name a number above 0, or leave it out")
+        is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+        if limit is not None and not (is_number and 0 < limit < math.inf):
+            raise CnnkitError(f"{option} cannot be {limit!r}: name a number above 0, or leave it out")
     if memory_bytes is not None and cluster.address is None:
         raise CnnkitError(
             "--cell-memory goes with --on CLUSTER: it is what a machine of one must have for a cell; leave "

@@ -36,8 +36,13 @@ def insist_on_switch(word: str, given: object) -> None:
 
 
 def words_over(given: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the fields that a search varies: a list of them, or text as it is typed (`lr,batch`)."""
-    words = given.split(",") if isinstance(given, str) else given or ()
+    """Return the fields that a search varies: a list of them, or text as it is typed (`lr,batch`).
+
+    Raises CnnkitError for what is neither.
+    """
+    words = given.split(",") if isinstance(given, str) else () if given is None else given
+    if not isinstance(words, Iterable):
+        raise CnnkitError(f"over cannot be {given!r}; it takes recipe fields, as ['lr', 'batch']")
     return tuple(str(word).strip() for word in words)
 
 

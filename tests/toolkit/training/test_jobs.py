@@ -283,6 +283,14 @@ def test_a_sweep_varies_what_lists_are_given_for(tmp_path: Path) -> None:
         ({"levels": ""}, CnnkitError, "^--levels is empty"),
         ({"cell_timeout_s": 0}, CnnkitError, "^--cell-timeout cannot be 0: name a number above 0, or leave"),
         ({"cell_memory_bytes": float("nan")}, CnnkitError, "^--cell-memory cannot be nan"),
+        ({"cell_memory_bytes": "5"}, CnnkitError, "^--cell-memory cannot be '5': name a number above 0"),
+        ({"cell_timeout_s": "5"}, CnnkitError, "^--cell-timeout cannot be '5': name a number above 0"),
+        ({"on": None}, NotFoundError, "^no cluster 'None'; known: local"),
+        (
+            {"search": 3, "over": 3},
+            CnnkitError,
+            r"^over cannot be 3; it takes recipe fields, as \['lr', 'batc",
+        ),
         ({"teacher": Path("nothere.onnx")}, NotFoundError, "nothere.onnx"),
     ],
 )
