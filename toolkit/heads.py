@@ -20,8 +20,8 @@ def heads(module: nn.Module, by_classes: Collection[str] = ()) -> dict[str, nn.M
 
     That is what a network calls its classifier by itself, as timm's do, with all others whose weights are
     `by_classes` (`weights_by_classes`), else the last layer of those, with what is scaled by classes behind
-    it, else the last layer that holds parameters. Of a network, or of a part with other layers in it, that holds such weights
-    itself they alone are the head. Raises CnnkitError where no layer learns.
+    it, else the last layer that holds parameters. Of a network, or of a part with other layers in it, that
+    holds such weights itself they alone are the head. Raises CnnkitError where no layer learns.
     """
     parts = dict(module.named_modules())
     called = {id(part) for part in _layers_in(_classifier(module))}
