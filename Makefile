@@ -47,7 +47,7 @@ ifneq ($(SERVE),0)
 endif
 
 test: $(VENV)/.installed-all,test
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(TIMEOUT)
+	$(BIN)/python -m pytest -m "not slow" --hypothesis-profile repeated $(PARALLEL) $(TIMEOUT)
 
 test-all: $(VENV)/.installed-all,test
 	$(BIN)/python -m pytest

@@ -24,6 +24,18 @@ os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
 # a busy machine draws and computes slowly: no test fails on a clock
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("patient")
+# `make test` draws the same examples each time: what fails there fails again, and for everyone.
+# `make test-all` and pytest by hand draw new ones, and keep those that fail in .hypothesis
+hypothesis_settings.register_profile("repeated", hypothesis_settings.get_profile("patient"), derandomize=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let repeated examples hang on no order of the test files."""
+    if config.getoption("--hypothesis-profile") == "repeated":
+        from hypothesis.internal.conjecture import providers
+
+        # it draws constants of the modules imported so far, and those differ with the files run before
+        providers.is_local_module_file = lambda path: False
 
 
 @pytest.fixture(autouse=True)
