@@ -61,7 +61,10 @@ def _group(path: Path, changed_ns: int, number: int, column: str) -> _RowGroup:
     return _RowGroup(path=path, number=number, column=column)
 
 
+# lru_cache itself lets two threads make what neither has found
+_making = Lock()
 # a process that is forked off would wait for ever for a lock that a thread of its parent held
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 os.register_at_fork(after_in_child=_group.cache_clear)
 
 
@@ -81,7 +84,9 @@ class TableCell:
 
     def read(self) -> bytes:
         """Return the picture's file. Raises CorruptError where the row holds none."""
-        group = _group(self.path, self.path.stat().st_ctime_ns, self.group, self.column)
+        changed_ns = self.path.stat().st_ctime_ns
+        with _making:
+            group = _group(self.path, changed_ns, self.group, self.column)
         value = group.cell(self.row)
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):

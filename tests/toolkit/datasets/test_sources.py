@@ -328,6 +328,30 @@ def test_each_column_of_pictures_has_its_own(tmp_path: Path, monkeypatch: pytest
         assert [one.sha256 for one in held] == [content_hash(data) for data in pictures]
 
 
+def test_threads_that_want_a_row_group_at_the_same_moment_get_the_same_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra data)")
+    import pyarrow as pa
+
+    from toolkit.datasets import parquet
+
+    pq.write_table(pa.table({"image": [b"0", b"1"], "label": ["a", "b"]}), tmp_path / "t.parquet")
+    made: list[int] = []
+    whole = parquet._RowGroup
+
+    def slowly(**known: Any) -> Any:
+        made.append(known["number"])
+        time.sleep(0.05)  # in which another thread that may finds none either
+        return whole(**known)
+
+    monkeypatch.setattr(parquet, "_RowGroup", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        cells = [parquet.TableCell(tmp_path / "t.parquet", 0, row, "image") for row in range(2)]
+        assert list(pool.map(lambda cell: cell.read(), cells)) == [b"0", b"1"]
+    assert made == [0]
+
+
 def test_a_row_group_is_read_once_however_many_threads_want_its_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
