@@ -8,8 +8,10 @@ import sys
 import pytest
 
 SCRIPT = """
-import resource, sys
+import ctypes, resource, sys
 from toolkit.allocation import give_back_freed_memory, reuse_freed_memory
+PR_SET_THP_DISABLE = 41  # linux/prctl.h: some machines fault in 2 MiB at once, where others do a page
+ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 if sys.argv[1] == "reuse":
     reuse_freed_memory()
 def faults(rounds):
