@@ -28,7 +28,7 @@ from toolkit import backends
 from toolkit.artifacts import shipped_root
 from toolkit.backends import BACKENDS
 
-READY_S = 60
+READY_S, ENDED_S = 60.0, 30.0
 MODEL = "lenet-maxpool"
 
 # Runs the command line with the network denied: an attempt to leave this machine is noted and fails.
@@ -128,6 +128,7 @@ def serving(
     env: Mapping[str, str] | None = None,
     stdout: Path | None = None,
     ready_s: float = READY_S,
+    ended_s: float = ENDED_S,
 ) -> Iterator[Server]:
     """Run `cnnkit serve` until the block ends; with `denied`, note there whoever it tried to reach.
 
@@ -153,7 +154,7 @@ def serving(
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(ended_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -67,6 +67,7 @@ def on_ray(root: Path, *args: str) -> Iterator[Server]:
             *(root, MODEL, "--on", "ray", "--threads", "1", *args),
             env={**os.environ, "RAY_TMPDIR": folder},
             ready_s=BEGUN_S,
+            ended_s=BEGUN_S,  # what takes long to begin takes long to end
         ) as server,
     ):
         yield server
