@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,29 +24,36 @@ def held_elsewhere(model: str, leave: threading.Event) -> Iterator[None]:
     def measure() -> None:
         with only_one(model, 1.0, silent):
             inside.set()
-            leave.wait(10)
+            leave.wait()
 
     holder = threading.Thread(target=measure)
     holder.start()
-    inside.wait(10)
-    yield
-    leave.set()
-    holder.join()
+    assert inside.wait(60)
+    try:
+        yield
+    finally:
+        leave.set()
+        holder.join()
 
 
 def test_two_choosings_take_turns_and_the_second_is_told_who_measures() -> None:
     told: list[str] = []
     leave = threading.Event()
-    with held_elsewhere("lenet", leave):
-        threading.Timer(0.3, leave.set).start()
-        with only_one("resnet18", 10.0, told.append) as waited_s:
-            assert leave.is_set()
-            assert waited_s > 0
-            assert "resnet18" in (cache_root() / LOCK).read_text()
-    assert told == [
-        f"`cnnkit choose lenet` (process {os.getpid()}, for 0 s) measures on this machine; waiting until it "
-        "is done, for 10 s at most (Ctrl-C: no longer) …"
-    ]
+
+    def tell(text: str) -> None:
+        told.append(text)
+        leave.set()
+
+    with held_elsewhere("lenet", leave), only_one("resnet18", 60.0, tell) as waited_s:
+        assert leave.is_set()
+        assert waited_s > 0
+        assert "resnet18" in (cache_root() / LOCK).read_text()
+    (said,) = told
+    assert re.fullmatch(
+        rf"`cnnkit choose lenet` \(process {os.getpid()}, for \d+ s\) measures on this machine; waiting until "
+        r"it is done, for 60 s at most \(Ctrl-C: no longer\) …",
+        said,
+    )
     assert (cache_root() / LOCK).read_text() == ""
 
 
@@ -76,9 +84,13 @@ def test_waiting_has_an_end_and_says_what_to_do() -> None:
 
 def test_a_lock_that_says_nothing_is_waited_for_as_well() -> None:
     leave, told = threading.Event(), list[str]()
+
+    def tell(text: str) -> None:
+        told.append(text)
+        leave.set()
+
     with held_elsewhere("lenet", leave):
         (cache_root() / LOCK).write_text("no JSON")
-        threading.Timer(0.3, leave.set).start()
-        with only_one("resnet18", 10.0, told.append):
+        with only_one("resnet18", 60.0, tell):
             pass
     assert told[0].startswith("another `cnnkit choose` measures on this machine")
