@@ -50,8 +50,8 @@ def test_two_choosings_take_turns_and_the_second_is_told_who_measures() -> None:
         assert "resnet18" in (cache_root() / LOCK).read_text()
     (said,) = told
     assert re.fullmatch(
-        rf"`cnnkit choose lenet` \(process {os.getpid()}, for \d+ s\) measures on this machine; waiting until "
-        r"it is done, for 60 s at most \(Ctrl-C: no longer\) …",
+        rf"`cnnkit choose lenet` \(process {os.getpid()}, for \d+ s\) measures on this machine; waiting "
+        r"until it is done, for 60 s at most \(Ctrl-C: no longer\) …",
         said,
     )
     assert (cache_root() / LOCK).read_text() == ""

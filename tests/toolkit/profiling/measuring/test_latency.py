@@ -7,6 +7,9 @@ import time
 import numpy as np
 import pytest
 
+from tests.toolkit.profiling.conftest import Clock
+from toolkit import traces
+from toolkit.profiling.measuring import latency as latency_module
 from toolkit.profiling.measuring.latency import LEAST_WINDOWS, Subject, measure, timed_for
 
 
@@ -44,20 +47,29 @@ def test_a_slow_call_gets_fewer_runs_and_three_windows_at_least() -> None:
     assert latency.warmup_runs == 0  # its first call is its first window
 
 
-def test_a_call_that_fits_the_duration_gets_windows_enough_to_be_compared() -> None:
-    found, _ = measure({"slow": lambda: time.sleep(0.06)}, duration_s=0.15)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the clock that calls are timed with."""
+    made = Clock()
+    monkeypatch.setattr(latency_module, "time", made)
+    monkeypatch.setattr(traces, "time", made)
+    return made
+
+
+def test_a_call_that_fits_the_duration_gets_windows_enough_to_be_compared(clock: Clock) -> None:
+    found, _ = measure({"slow": lambda: clock.sleep(0.06)}, duration_s=0.15)
     latency = found["slow"]
     assert latency is not None
     assert len(latency.windows) == LEAST_WINDOWS
 
 
-def test_ctrl_c_keeps_the_windows_that_are_complete() -> None:
+def test_ctrl_c_keeps_the_windows_that_are_complete(clock: Clock) -> None:
     calls = 0
 
     def call() -> None:
         nonlocal calls
         calls += 1
-        time.sleep(0.005)
+        clock.sleep(0.005)
         if calls == 60:
             raise KeyboardInterrupt
 
