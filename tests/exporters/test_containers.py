@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import venv
@@ -22,6 +21,7 @@ from exporters.containers.trial import ServerUsage, started
 from exporters.proving.proof import proof_inputs, read_proof
 from tests.exporters.conftest import cnnkit_json, cnnkit_run
 from tests.exporters.kubernetes_fields import refused
+from tests.ports import free_port
 from toolkit.artifacts import open_artifact, sidecar
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed (extra export)")
@@ -115,9 +115,7 @@ def test_the_manifests_command_starts_the_server_that_clients_ask(artifacts: Pat
     rows = np.ascontiguousarray(proof_inputs(placed.passport, proof)[:8])
     runs = container(folder)
     assert runs["command"] == ["cnnkit"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        grpc_port = free.getsockname()[1]
+    grpc_port = free_port()
     with started(here(runs["args"], folder / "models", grpc_port)) as (process, port):
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert status(port, runs[probe]["httpGet"]["path"]) == 200

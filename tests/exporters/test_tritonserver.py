@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import numpy as np
 import pytest
 
 from tests.exporters.conftest import cnnkit_json
+from tests.ports import free_port
 from toolkit.artifacts import Artifact, open_artifact
 from toolkit.backends import BACKENDS, EngineOptions
 
@@ -79,9 +79,7 @@ def server(site: Path, root: Path, tmp_path: Path) -> Iterator[str]:
         pytest.skip(f"the server has no python backend for Python {version}")
     shutil.copytree(home / "backends", tmp_path / "backends")
     shutil.copy(stub, tmp_path / "backends" / "python")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         *(str(home / "bin" / "tritonserver"), f"--model-repository={repository}"),
         *(f"--backend-directory={tmp_path / 'backends'}", "--http-address=127.0.0.1", f"--http-port={port}"),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.ports import free_port
 from tests.serve.conftest import MODEL, Answer, Server, serving, tensor
 
 DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
@@ -38,12 +39,6 @@ def recipe(proxy: str, port: int, upstream: int) -> str:
     assert found is not None
     text = found[1].replace("127.0.0.1:7860", f"127.0.0.1:{upstream}")
     return text.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(f"{NAME}:80", f"{NAME}:{port}")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -195,7 +190,7 @@ def test_what_is_no_name_path_or_address_is_refused(
 
 
 def test_a_proxy_with_kept_connections_loses_no_request_at_a_stop(shipped: Path, tmp_path: Path) -> None:
-    port, upstream = free_port(), free_port()
+    port = free_port()
     statuses: list[int] = []
     stop = threading.Event()
 
@@ -209,27 +204,19 @@ def test_a_proxy_with_kept_connections_loses_no_request_at_a_stop(shipped: Path,
                 reply.read()
                 statuses.append(reply.status)
 
-    args = (
-        "--no-page",
-        "--port",
-        str(upstream),
-        *BEHIND,
-        "--trust-proxy",
-        "127.0.0.1",
-        "--stop-delay",
-        "0.5",
-    )
+    args = ("--no-page", *BEHIND, "--trust-proxy", "127.0.0.1", "--stop-delay", "3")
     with (
-        nginx(tmp_path / "proxy", port, recipe("nginx", port, upstream)),
         serving(tmp_path, MODEL, *args) as server,
+        nginx(tmp_path / "proxy", port, recipe("nginx", port, server.port)),
     ):
         callers = [threading.Thread(target=call) for _ in range(4)]
         for caller in callers:
             caller.start()
         time.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        assert server.ask("GET", "/v2/health/ready", headers={"Host": NAME}).status == 503
+        # once the delay is over nobody answers any more
+        while server.ask("GET", "/v2/health/ready", headers={"Host": NAME}).status != 503:
+            time.sleep(0.01)
         stop.set()  # the balancer takes the server out
         for caller in callers:
             caller.join(20)

@@ -6,7 +6,6 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
 from toolkit import zoo
 from toolkit.models import ModelSpec
 from toolkit.training import Job, Watcher, recipes
@@ -25,9 +25,7 @@ def on_ranks(count: int, work: Callable[..., Any], *given: Any) -> list[Any]:
     """Do the same work in `count` processes that see themselves as ranks; return what each returned."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torch.distributed", "toolkit.training.session", __name__])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     begun = []
     for rank in range(count):
         here, there = context.Pipe(duplex=False)
