@@ -415,15 +415,50 @@ def test_a_sweep_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> 
         next(run_sweep(plan, folder))
 
 
+# once a state of it is saved, a training of this network goes on when a signal has come
+WAITING = """
+import os
+import signal
+import socket
+from pathlib import Path
+
+from torch import nn
+from toolkit.models import ModelSpec, Recipe
+
+woken, wakes = socket.socketpair()
+wakes.setblocking(False)
+signal.set_wakeup_fd(wakes.fileno())
+
+
+class Waiting(nn.Sequential):
+    def forward(self, x):
+        if "WAITING" in os.environ and list(Path(os.environ["WAITING"]).rglob("good.state")):
+            woken.recv(1)
+        return super().forward(x)
+
+
+def build(channels, classes):
+    return Waiting(nn.Flatten(), nn.Linear(784, classes))
+
+
+MODELS = ModelSpec(name="waiting", family="t", input_shape=(1, 28, 28), build=build,
+                   recipes={"default": Recipe(name="default")})
+"""
+
+
 @pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C", "kill"])
 def test_a_sweep_that_is_stopped_goes_on_within_its_cell(tmp_path: Path, to_all: bool) -> None:
-    words = ["sweep", "lenet-relu", *FIXED, "--epochs", "30", "--images", "600"]
+    file = tmp_path / "waiting.py"
+    file.write_text(WAITING)
+    words = ["sweep", "waiting", *FIXED, "--epochs", "3", "--model-file", str(file)]
     command = [*CNNKIT, *words, "--artifacts", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
+    env = {**os.environ, "WAITING": str(tmp_path)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0, env=env)
     assert process.stderr is not None
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("good.state")):
         assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     if to_all:  # as a terminal does
         os.killpg(process.pid, signal.SIGINT)
