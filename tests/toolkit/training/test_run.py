@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from toolkit.training.data.describing import describe  # noqa: E402
 from toolkit.training.data.prepare import prepare  # noqa: E402
 from toolkit.training.finder import find_rate  # noqa: E402
 from toolkit.training.loop import Loop  # noqa: E402
+from toolkit.training.process import watchdog  # noqa: E402
 from toolkit.training.process.failures import explained  # noqa: E402
 from toolkit.training.process.watchdog import Watchdog  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
@@ -578,7 +580,10 @@ def test_a_run_that_makes_no_step_prints_where_it_hangs(capfd: pytest.CaptureFix
     said: list[str] = []
     with Watchdog(said.append, limit_s=0.2) as dog:
         dog.step()
-        time.sleep(0.7)
+        end = time.monotonic() + 60
+        while not said and time.monotonic() < end:  # a machine that stands still is taken off
+            time.sleep(0.05)
+        time.sleep(0.5)  # for the same hang nothing is said twice
     assert len(said) == 1
     assert "no step for" in said[0]
     assert "test_a_run_that_makes_no_step" in capfd.readouterr().err
@@ -633,11 +638,13 @@ def test_a_run_that_hangs_with_the_interpreter_locked_is_ended_with_its_stack_an
     assert error == "no step for 2 s, and Python itself stands still; given up\n"
 
 
-def test_a_run_that_moves_is_not_disturbed() -> None:
-    said: list[str] = []
+def test_a_run_that_moves_is_not_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, now_s = list[str](), [0.0]
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
     with Watchdog(said.append, limit_s=0.5) as dog:
         for _ in range(10):
-            time.sleep(0.1)
+            now_s[0] += 0.1
+            time.sleep(0.1)  # in which the dog looks
             dog.step()
     assert said == []
 
