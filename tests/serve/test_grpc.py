@@ -199,7 +199,7 @@ def test_calls_without_a_message_hold_up_others_until_their_time_is_over(
 
     # the server's own module cannot be imported beside the client's, whose protocol has the same names
     most = MOST_BODY_BYTES // MAX_BODY
-    with serving(tmp_path, MODEL, "--no-page", "--grpc-port", "0", "--deadline", "2") as server:
+    with serving(tmp_path, MODEL, "--no-page", "--grpc-port", "0", "--deadline", "3") as server:
         address = f"127.0.0.1:{server.grpc_port}"
         silent = threading.Event()
 
@@ -210,7 +210,7 @@ def test_calls_without_a_message_hold_up_others_until_their_time_is_over(
         with grpc.insecure_channel(address) as channel:
             call = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
             rude = [call.future(nothing()) for _ in range(most)]
-            time.sleep(0.5)
+            time.sleep(1.5)  # so much later is the polite one's deadline, which holds its answer
             polite = grpc_client.InferenceServerClient(address)
             assert polite.infer(MODEL, asked(rows)).as_numpy("logits").shape == (3, 10)
             polite.close()
