@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -32,10 +33,11 @@ hypothesis_settings.register_profile("repeated", hypothesis_settings.get_profile
 def pytest_configure(config: pytest.Config) -> None:
     """Let repeated examples hang on no order of the test files."""
     if config.getoption("--hypothesis-profile") == "repeated":
-        from hypothesis.internal.conjecture import providers
+        with contextlib.suppress(ImportError):  # of a release that has it elsewhere tests/test_drawing.py tells
+            from hypothesis.internal.conjecture import providers
 
-        # it draws constants of the modules imported so far, and those differ with the files run before
-        providers.is_local_module_file = lambda path: False
+            # it draws constants of the modules imported so far, and those differ with the files run before
+            providers.is_local_module_file = lambda path: False
 
 
 @pytest.fixture(autouse=True)

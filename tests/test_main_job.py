@@ -87,8 +87,7 @@ def test_export_makes_and_proves_three_artifacts(exported: dict[str, Any]) -> No
     parity = made["onnx", "fp32"]["parity"]
     assert parity["top1_agreement"] == 1.0
     assert parity["max_abs_diff"] <= parity["tolerance"]
-    # a picture whose two best scores lie within fp16's error may turn; each processor trains another network
-    assert made["onnx", "fp16"]["parity"]["top1_agreement"] >= 0.99
+    assert made["onnx", "fp16"]["parity"]["top1_agreement"] >= 0.998  # of 500
     engine = made["trt", "fp16"]
     assert engine["parity"] is None
     assert engine["parity_why"]
@@ -108,8 +107,7 @@ def test_verify_agrees_with_pytorch(exported: dict[str, Any]) -> None:
         if artifact["format"] == "onnx":
             answer = call("verify", artifact["path"])
             assert answer["ok"] is True
-            assert answer["images"] == 64
-            assert answer["agree"] >= (64 if artifact["precision"] == "fp32" else 63)
+            assert answer["agree"] == answer["images"] == 64
             assert answer["latency_ms"] is not None
 
 

@@ -38,8 +38,7 @@ def test_parity_in_the_json_is_that_of_the_issue(root: Path) -> None:
     assert fp32["max_abs_diff"] <= 1e-4 * max(1.0, fp32["largest_logit"])
     assert fp32["top1_agreement"] == 1.0
     assert fp32["accuracy"] > 0.7
-    # a picture whose two best scores lie within fp16's error may turn; each processor trains another network
-    assert fp16["top1_agreement"] >= 0.99
+    assert fp16["top1_agreement"] >= 0.999
     assert engine is None
     assert "GPU" in payload["artifacts"][2]["parity_why"]
     assert payload["artifacts"][2]["source_parity"] == fp16
