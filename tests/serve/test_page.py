@@ -10,7 +10,7 @@ import io
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,25 @@ class Visit:
         self.tab.locator("#ck-invert").select_option("auto")
         self.tab.locator("#ck-examples button").last.click()
         self.said("Ankle boot")
+    @contextlib.contextmanager
+    def held(self, path: str) -> Iterator[Callable[..., None]]:
+        """Hold requests for a path; yield what lets one go on, or fulfils it, and waits for its reply."""
+        held: list[Any] = []
+
+        def hold(route: Any) -> None:
+            held.append(route)
+
+        def release(**reply: Any) -> None:
+            while not held:  # the request is told before it is held
+                self.tab.wait_for_timeout(10)
+            with self.tab.expect_response(path):
+                one = held.pop(0)
+                one.fulfill(**reply) if reply else one.continue_()
+
+        self.tab.route(path, hold)
+        yield release
+        self.tab.unroute(path)
+
 
     def nothing_is_shown(self) -> bool:
         """Tell whether no panel shows anything of any picture."""
@@ -208,32 +227,22 @@ def test_an_opened_layer_waits_for_its_own_picture_and_a_closed_one_stays_closed
     visit.tab.locator("#ck-large-close").click()
     visit.tab.locator("#ck-examples button").nth(1).click()
     visit.said("Trouser")
-    held: list[Any] = []
+    with visit.held("**/page/layer*") as release:
+        with visit.tab.expect_request("**/page/layer*"):
+            layers.nth(3).click()
+        assert large.is_hidden()  # what it holds is the boot's
+        release()
+        visit.said("channels", "#ck-large-note")
+        assert canvas.evaluate("canvas => canvas.toDataURL()") != of_a_boot
 
-    def hold(route: Any) -> None:
-        held.append(route)
-
-    def released() -> None:
-        while not held:  # the request is told before it is held
-            visit.tab.wait_for_timeout(10)
-        with visit.tab.expect_response("**/page/layer*"):
-            held.pop().continue_()
-
-    visit.tab.route("**/page/layer*", hold)
-    with visit.tab.expect_request("**/page/layer*"):
-        layers.nth(3).click()
-    assert large.is_hidden()  # what it holds is the boot's
-    released()
-    visit.said("channels", "#ck-large-note")
-    assert canvas.evaluate("canvas => canvas.toDataURL()") != of_a_boot
-
-    with visit.tab.expect_request("**/page/layer*"):
-        layers.first.click()
-    visit.tab.locator("#ck-large-close").click()
-    released()
-    visit.tab.wait_for_timeout(200)
-    assert large.is_hidden()
-    visit.tab.unroute("**/page/layer*")
+        for refused in ({}, {"status": 422, "json": {"error": "no such layer"}}):
+            with visit.tab.expect_request("**/page/layer*"):
+                layers.first.click()
+            layers.first.click()
+            release(**refused)
+            visit.tab.wait_for_timeout(200)
+            assert large.is_hidden()
+            assert "no such layer" not in visit.text("#ck-work-note")
 
 
 def test_a_look_at_the_card_asks_anew_where_other_files_are_served_by_now(visit: Visit) -> None:
@@ -405,6 +414,19 @@ def test_a_finger_draws_and_nothing_hangs_over_a_phones_edge(browser: Any, page:
 @pytest.mark.parametrize("settings", [{}, PHONE], ids=["desk", "phone"])
 def test_axe_finds_nothing_that_keeps_people_out(
     browser: Any, page: Server, axe: str, settings: dict[str, Any]
+def test_a_heat_map_that_was_switched_off_meanwhile_is_not_shown(visit: Visit) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
+    with visit.held("**/page/heat*") as release:
+        for refused in ({}, {"status": 422, "json": {"error": "no heat"}}):
+            with visit.tab.expect_request("**/page/heat*"):
+                visit.tab.locator("#ck-heat-on").check()
+            visit.tab.locator("#ck-heat-on").uncheck()
+            release(**refused)
+            visit.tab.wait_for_timeout(200)
+            assert visit.tab.locator("#ck-heat").is_hidden()
+            assert visit.text("#ck-heat-note") == ""
+
+
 ) -> None:
     context = browser.new_context(bypass_csp=True, **settings)
     visit = Visit(context, page.url)

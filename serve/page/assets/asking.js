@@ -37,9 +37,10 @@ export async function ask(what, query = {}, body = undefined) {
 
 /**
  * Return a function that asks for the newest state only: while one request is on its way, however many
- * changes come, one more follows. `asking(turn)` makes the request, null for nothing to ask.
+ * changes come, one more follows. `asking()` makes the request, null for nothing to ask; `wanted()` says what is
+ * asked for beside the picture, and a reply to what was wanted before is thrown away.
  */
-export function newest(state, asking, show, fail) {
+export function newest(state, asking, show, fail, wanted = () => null) {
   let busy = false;
   let again = false;
   return async function poke() {
@@ -51,15 +52,17 @@ export function newest(state, asking, show, fail) {
     do {
       again = false;
       const { turn, epoch } = state;
+      const asked = wanted();
+      // what belongs to another picture, model or engine is never shown, nor what was switched off meanwhile
+      const counts = () => epoch === state.epoch && asked === wanted();
       try {
         const request = asking();
         if (request !== null) {
           const told = await request;
-          // what belongs to another picture, model or engine is never shown
-          if (epoch === state.epoch) show(told, turn);
+          if (counts()) show(told, turn);
         }
       } catch (error) {
-        if (epoch === state.epoch) fail(error);
+        if (counts()) fail(error);
       }
     } while (again);
     busy = false;

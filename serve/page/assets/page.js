@@ -372,9 +372,9 @@ function makeAskers() {
     inside: newest(state, () => blob() && !state.model.inside_why ? ask("inside", query(), blob()) : null, showInside,
       (error) => { work.clear(); quietly("work-note")(error); }),
     heat: newest(state, () => blob() && $("heat-on").checked ? ask("heat", query(), blob()) : null, showHeat,
-      (error) => { $("heat").hidden = true; quietly("heat-note")(error); }),
+      (error) => { $("heat").hidden = true; quietly("heat-note")(error); }, () => $("heat-on").checked),
     large: newest(state, () => blob() && state.layer ? ask("layer", query({ layer: state.layer }), blob()) : null, showLarge,
-      (error) => { $("large").hidden = true; quietly("work-note")(error); }),
+      (error) => { $("large").hidden = true; quietly("work-note")(error); }, () => state.layer),
   };
 }
 
