@@ -2,7 +2,8 @@
 //
 // `state.epoch` changes with the picture's source, the model and every switch: what was shown is cleared, and
 // answers that come late are thrown away. `state.turn` changes with each line that is drawn, too: what is shown
-// is then replaced as soon as the next answer is there, and dimmed until then.
+// is then replaced as soon as the next answer is there, and dimmed until the newest is. `state.strokes` changes with
+// each line, too, and with each picture from elsewhere: the drawing that was being packed then is none to show.
 
 import { ask, newest } from "./asking.js";
 import { $, bytes, make, milliseconds, percent, say, tabs, unbroken } from "./dom.js";
@@ -15,7 +16,7 @@ const NOTHING_YET = "Draw something, or pick one of the pictures above.";
 // a drawing is brought to lie as in training unless that is switched off; a picture from elsewhere goes as it is,
 // as in the API and in `cnnkit predict`
 const centre = { paper: true, elsewhere: false };
-const state = { epoch: 0, turn: 0, facts: null, model: null, picture: null, picked: null, layer: null, page: 0, failing: false };
+const state = { epoch: 0, turn: 0, facts: null, model: null, picture: null, picked: null, layer: null, page: 0, strokes: 0, failing: false };
 let paper, camera, files, work, selectSource, askers;
 
 function query(more = {}) {
@@ -40,10 +41,10 @@ function clearShown(text = "") {
   work.clear();
   forgetTimes();
   showEngines([]);
-  freshen();
+  for (const name of PANELS) freshen(name);
 }
 
-const freshen = () => PANELS.forEach((name) => delete $(name).dataset.stale);
+const freshen = (name, turn = state.turn) => turn === state.turn && delete $(name).dataset.stale;
 const stale = () => PANELS.forEach((name) => ($(name).dataset.stale = ""));
 
 function showAnswer(told, turn) {
@@ -60,8 +61,7 @@ function showAnswer(told, turn) {
   say("truth", truth === undefined ? "" : truth === label ? `Right: its label says ${truth}.` : `Wrong: its label says ${truth}.`);
   showSeen(told, first);
   showEngines(told.answers);
-  if (turn === state.turn) delete $("result").dataset.stale;
-  delete $("engines").dataset.stale;
+  for (const name of ["result", "engines"]) freshen(name, turn);
   say("bar-label", label);
   say("bar-share", percent(share));
   announce(`${told.model} says ${label}, ${percent(share)}`);
@@ -104,8 +104,8 @@ function showEngines(answers) {
   $("engines").replaceChildren(head, ...rows);
 }
 
-function showInside(told) {
-  delete $("layers").dataset.stale;
+function showInside(told, turn) {
+  freshen("layers", turn);
   if (told.nothing) return work.clear();
   work.show(told.layers);
   work.expand(state.layer);
@@ -120,9 +120,8 @@ function showHeat(told) {
   say("heat-note", told.said);
 }
 
-function showLarge(layer) {
-  if (layer.name !== state.layer) return; // closed, or another one opened, while this one was on its way
-  delete $("large").dataset.stale;
+function showLarge(layer, turn) {
+  freshen("large", turn);
   $("large").hidden = false;
   say("large-title", `${layer.name} (${layer.type})`);
   say("large-note", `${capital(describe(layer))}.`);
@@ -202,15 +201,21 @@ function setPicture(picture, goesOn = false) {
 }
 
 async function drawn(isEmpty) {
-  const turn = (drawn.turn = (drawn.turn || 0) + 1);
+  const strokes = ++state.strokes;
   if (isEmpty) return setPicture(null);
+  // the answer that stands is of the picture before, also while the new one is being packed
+  if (state.picture) {
+    state.turn++;
+    stale();
+  }
   const blob = await paper.picture();
-  // a stroke that went on meanwhile brings a newer picture
-  if (turn === drawn.turn) return setPicture({ blob, from: "paper" }, true);
+  // a stroke that went on meanwhile brings a newer picture; a picture that was picked or taken meanwhile is newer
+  if (strokes === state.strokes) return setPicture({ blob, from: "paper" }, true);
   return undefined;
 }
 
 function take(blob, name, goesOn = false) {
+  state.strokes++;
   if (blob.size > state.facts.max_bytes) {
     state.picture = state.picked = null;
     changed();
@@ -242,6 +247,7 @@ function showPhoto(blob, name) {
 /* ---- examples ---- */
 
 async function pick(example) {
+  state.strokes++;
   state.picture = null;
   state.picked = example;
   state.epoch++;
