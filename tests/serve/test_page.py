@@ -249,13 +249,29 @@ def test_a_look_at_the_card_asks_anew_where_other_files_are_served_by_now(visit:
     visit.tab.locator("#ck-layers button").nth(3).click()
     visit.said("channels", "#ck-large-note")
     told = {**visit.context.request.get(f"{visit.url}/page/about").json(), "served": "others"}
-    visit.tab.route("**/page/about*", lambda route: route.fulfill(json=told))
-    with visit.tab.expect_response("**/page/answer*"), visit.tab.expect_response("**/page/inside*"):
+    with visit.held("**/page/about*") as release:
+        with visit.tab.expect_response("**/page/answer*"), visit.tab.expect_response("**/page/inside*"):
+            visit.tab.locator("#ck-tab-card").click()
+            release(json=told)
+        visit.tab.locator("#ck-tab-try").click()
+        visit.said("Ankle boot")
+        assert visit.tab.locator("#ck-large").is_hidden()
+        release(json=told)  # which that answer, of the files that are served, asked for
+    with visit.tab.expect_response("**/page/answer*"):
         visit.tab.locator("#ck-tab-card").click()
     visit.tab.locator("#ck-tab-try").click()
-    visit.said("Ankle boot")
-    assert visit.tab.locator("#ck-large").is_hidden()
-    visit.tab.unroute("**/page/about*")
+
+
+def test_a_click_counts_that_a_look_at_the_card_comes_in_the_middle_of(visit: Visit) -> None:
+    with visit.held("**/page/about*") as release:
+        for name in ("card", "try"):
+            visit.tab.locator(f"#ck-tab-{name}").click()
+        visit.tab.locator("#ck-examples button").nth(1).hover()
+        visit.tab.mouse.down()
+        release()
+        visit.tab.wait_for_timeout(100)
+        visit.tab.mouse.up()
+    visit.said("Trouser")
 
 
 def test_runtimes_and_precisions_stand_side_by_side(visit: Visit) -> None:

@@ -296,10 +296,13 @@ function pressExample(index) {
 
 /** Learn what is served and return whether that is new; the model that is shown stays, where it is still there. */
 async function learn() {
-  const served = state.facts?.served;
-  state.facts = await ask("about");
-  const isNew = served !== state.facts.served;
+  const told = await ask("about");
+  const isNew = told.served !== state.facts?.served;
+  const differs = JSON.stringify(told) !== JSON.stringify(state.facts);
+  state.facts = told;
   if (isNew) state.layer = null;
+  // a button that is made anew between press and release loses its click, a text its selection
+  if (!differs) return isNew;
   const name = state.model?.name;
   $("model").replaceChildren(...state.facts.models.map((model) => make("option", { value: model.name }, model.name)));
   $("models").hidden = state.facts.models.length < 2;
