@@ -191,7 +191,8 @@ function moved() {
 const poke = () => Promise.all(Object.values(askers).map((one) => one()));
 
 function setPicture(picture, goesOn = false) {
-  say("source-why", "");
+  // a test picture says nothing of why another source gave none, and the one on arrival comes by itself
+  if (picture?.from !== "example") say("source-why", "");
   if (picture && picture.from !== "example") showCentre(picture.from);
   const same = goesOn && state.picture?.from === picture?.from;
   state.picked = null;
@@ -276,7 +277,7 @@ function showExamples() {
   const shown = model.examples.slice(from, from + Math.min(first, 40));
   const known = new Set(model.examples.map(({ label }) => label));
   const bare = model.classes.filter((name) => !known.has(name));
-  const button = (example) => make("button", { type: "button", "aria-pressed": "false", "data-index": example.index, onclick: () => pick(example) },
+  const button = (example) => make("button", { type: "button", "aria-pressed": "false", "data-index": example.index, onclick: () => { say("source-why", ""); pick(example); } },
     make("img", { src: exampleUrl(example), alt: "", loading: "lazy", width: 56, height: 56 }), make("span", {}, example.label));
   $("examples").replaceChildren(...shown.map(button));
   $("examples").hidden = !shown.length;
