@@ -282,7 +282,8 @@ def test_runtimes_and_precisions_stand_side_by_side(visit: Visit) -> None:
     visit.said(r"\d µs|\d ms", "#ck-engines .ck-engine >> nth=1")
     lacking = "computes no bf16 on this processor"  # which the row says in the place of its answer
     for text in (told for told in rows.all_inner_texts()[1:] if lacking not in told):
-        assert re.search(r"Ankle boot\s+\d+\.\d %\s+\d\.\de-\d+\s", text), text
+        # what computes alike differs by nothing at all
+        assert re.search(r"Ankle boot\s+\d+\.\d %\s+(\d\.\de-\d+|0)\s", text), text
     if not Path("/dev/nvidia0").exists():
         assert "NVIDIA GPU" in visit.text("#ck-absent")
 

@@ -84,6 +84,7 @@ function showSeen(told, first) {
     `${milliseconds(first.decode_ms)}, prepared in ${milliseconds(first.preprocess_ms)}, answered in ${milliseconds(first.infer_ms)}.`);
 }
 
+const exponent = (value) => (value === 0 ? "0" : value.toExponential(1));
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function showEngines(answers) {
@@ -93,7 +94,7 @@ function showEngines(answers) {
       make("small", {}, `${engine.file}, ${bytes(engine.bytes)}`));
     if (said?.why_not) return make("div", { class: "ck-engine" }, name, make("div", { class: "ck-wide" }, said.why_not));
     const top = said?.top?.[0];
-    const difference = said && said.difference !== null ? said.difference.toExponential(1) : said ? "–" : "";
+    const difference = said && said.difference !== null ? exponent(said.difference) : said ? "–" : "";
     return make("div", { class: "ck-engine" }, name, make("div", {}, top ? top[0] : ""),
       make("div", { class: "ck-num" }, top ? percent(top[1]) : ""),
       make("div", { class: "ck-num", "data-what": difference ? "difference" : null }, difference),
