@@ -104,8 +104,7 @@ class Visit:
         """Bring tab, switches and picture to where they are on arrival."""
         for name in ("try", "draw"):
             self.tab.locator(f"#ck-tab-{name}").click()
-        if self.tab.locator("#ck-large-close").is_visible():
-            self.tab.locator("#ck-large-close").click()
+        self.tab.locator("#ck-large-close").dispatch_event("click")  # also a layer that is still on its way
         if self.tab.locator("#ck-clear").is_enabled():
             self.tab.locator("#ck-clear").click()
         for name, on in (("compare", False), ("heat-on", False), ("centre", True)):
@@ -113,6 +112,7 @@ class Visit:
         self.tab.locator("#ck-invert").select_option("auto")
         self.tab.locator("#ck-examples button").last.click()
         self.said("Ankle boot")
+
     @contextlib.contextmanager
     def held(self, path: str) -> Iterator[Callable[..., None]]:
         """Hold requests for a path; yield what lets one go on, or fulfils it, and waits for its reply."""
@@ -131,7 +131,6 @@ class Visit:
         self.tab.route(path, hold)
         yield release
         self.tab.unroute(path)
-
 
     def nothing_is_shown(self) -> bool:
         """Tell whether no panel shows anything of any picture."""
@@ -197,9 +196,14 @@ def test_every_layer_of_the_current_picture_is_shown_and_timed(visit: Visit) -> 
     visit.tab.locator("#ck-examples button").nth(1).click()
     visit.said("Trouser")
     visit.tab.wait_for_function(
-        "before => document.querySelector('#ck-layers canvas')?.toDataURL() !== before", arg=before
+        """before => {
+          const canvas = document.querySelector('#ck-layers canvas');
+          return canvas && canvas.toDataURL() !== before;
+        }""",
+        arg=before,
     )
     assert visit.text("#ck-times-note") == ""  # the times were the other picture's
+    visit.tab.locator("#ck-large-close").click()
 
 
 def test_an_opened_layer_follows_the_picture_after_a_look_at_the_card(visit: Visit) -> None:
@@ -410,6 +414,19 @@ def test_the_heat_map_follows_the_picture(visit: Visit) -> None:
     visit.said("for Bag", "#ck-heat-note")
 
 
+def test_a_heat_map_that_was_switched_off_meanwhile_is_not_shown(visit: Visit) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
+    with visit.held("**/page/heat*") as release:
+        for refused in ({}, {"status": 422, "json": {"error": "no heat"}}):
+            with visit.tab.expect_request("**/page/heat*"):
+                visit.tab.locator("#ck-heat-on").check()
+            visit.tab.locator("#ck-heat-on").uncheck()
+            release(**refused)
+            visit.tab.wait_for_timeout(200)
+            assert visit.tab.locator("#ck-heat").is_hidden()
+            assert visit.text("#ck-heat-note") == ""
+
+
 def test_the_keyboard_goes_all_the_way(visit: Visit) -> None:
     visit.tab.locator("#ck-paper").focus()
     for key in ("Space", *["ArrowRight"] * 8, *["ArrowDown"] * 8, "Space"):
@@ -456,19 +473,6 @@ def test_a_finger_draws_and_nothing_hangs_over_a_phones_edge(browser: Any, page:
 @pytest.mark.parametrize("settings", [{}, PHONE], ids=["desk", "phone"])
 def test_axe_finds_nothing_that_keeps_people_out(
     browser: Any, page: Server, axe: str, settings: dict[str, Any]
-def test_a_heat_map_that_was_switched_off_meanwhile_is_not_shown(visit: Visit) -> None:
-    pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
-    with visit.held("**/page/heat*") as release:
-        for refused in ({}, {"status": 422, "json": {"error": "no heat"}}):
-            with visit.tab.expect_request("**/page/heat*"):
-                visit.tab.locator("#ck-heat-on").check()
-            visit.tab.locator("#ck-heat-on").uncheck()
-            release(**refused)
-            visit.tab.wait_for_timeout(200)
-            assert visit.tab.locator("#ck-heat").is_hidden()
-            assert visit.text("#ck-heat-note") == ""
-
-
 ) -> None:
     context = browser.new_context(bypass_csp=True, **settings)
     visit = Visit(context, page.url)
@@ -526,6 +530,7 @@ def test_the_camera_is_answered_as_it_is_and_not_mirrored(browser: Any, page: Se
     visit.tab.locator("#ck-start").click()
     visit.said("^Inverted", "#ck-seen-note")
     visit.tab.locator("#ck-freeze").click()
+    visit.said("Start the camera", "#ck-start")  # the kept picture is taken
     visit.tab.locator("#ck-input").wait_for()
     visit.tab.locator("#ck-invert").select_option("no")
     visit.said("ot inverted", "#ck-seen-note")
