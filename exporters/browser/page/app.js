@@ -17,6 +17,7 @@ let source = null; // what was last classified
 let stream = null;
 let timer;
 let asked = 0;
+let turn = 0; // of what is on the stage
 
 /** Make an element with text or other elements in it. */
 function make(tag, ...inside) {
@@ -158,6 +159,7 @@ function drawing() {
 /* where pictures come from */
 
 function show(mode) {
+  turn++;
   for (const name of ["paper", "photo", "video"]) $(name).hidden = name !== mode;
   const draws = mode === "paper";
   $("hint").hidden = !draws || source === paper;
@@ -169,20 +171,23 @@ function show(mode) {
   stream = null;
 }
 
-function showPhoto(drawable, width, height) {
+function showPhoto(image) {
+  const { width, height } = image;
   const canvas = $("photo");
   const scale = Math.min(1, 1024 / Math.max(width, height));
   [canvas.width, canvas.height] = [width, height].map((side) => Math.max(1, side * scale));
-  canvas.getContext("2d").drawImage(drawable, 0, 0, canvas.width, canvas.height);
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
   show("photo");
 }
 
 async function take(file) {
   if (!file) return;
+  const was = turn;
   await classify(file);
   if (!$("trouble").hidden) return;
   const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
-  if (bitmap) showPhoto(bitmap, bitmap.width, bitmap.height);
+  // not over a paper, a camera or another picture that was asked for meanwhile
+  if (bitmap && source === file && turn === was) showPhoto(bitmap);
 }
 
 async function camera() {
@@ -203,7 +208,7 @@ async function shoot() {
   const video = $("video");
   const frame = Object.assign(make("canvas"), { width: video.videoWidth, height: video.videoHeight });
   frame.getContext("2d").drawImage(video, 0, 0);
-  showPhoto(frame, frame.width, frame.height); // which ends the camera
+  showPhoto(frame); // which ends the camera
   await classify(frame);
 }
 
@@ -226,8 +231,7 @@ function listen() {
     source = null;
     none("start");
   };
-  const draw = () => show("paper");
-  const acts = { draw, choose: () => $("file").click(), camera, shoot, paste, clear, verify };
+  const acts = { draw: () => show("paper"), choose: () => $("file").click(), camera, shoot, paste, clear, verify };
   for (const [id, act] of Object.entries(acts)) $(id).onclick = act;
   $("file").onchange = () => take($("file").files[0]).then(() => ($("file").value = ""));
   $("paste").hidden = !navigator.clipboard?.read;

@@ -188,6 +188,30 @@ def test_uploads_are_answered_or_refused_in_one_sentence(tab: Any) -> None:
     assert tab.locator("#trouble").is_hidden()
 
 
+def test_a_picture_is_not_shown_over_the_paper_that_was_asked_for_meanwhile(tab: Any) -> None:
+    fresh(tab)
+    tab.evaluate(
+        """() => {
+          const own = createImageBitmap;
+          let calls = 0;
+          window.createImageBitmap = async (...given) => {
+            // the first is the network's, the second what is shown
+            if (++calls === 2) await new Promise((resolve) => (window.release = resolve));
+            if (calls === 2) window.createImageBitmap = own;
+            return own(...given);
+          };
+        }"""
+    )
+    choose(tab, encoded(Image.new("RGB", (60, 40), "navy")))
+    said(tab, r"\(\d+(\.\d)?%\)")
+    tab.wait_for_function("typeof release === 'function'")
+    tab.locator("#draw").click()
+    tab.evaluate("release()")
+    tab.wait_for_timeout(200)
+    assert tab.locator("#photo").is_hidden()
+    assert tab.locator("#clear").is_visible()
+
+
 GIVEN = """async ([kind, letters]) => {
   const bytes = Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
   const data = new DataTransfer();
