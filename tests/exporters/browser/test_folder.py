@@ -70,13 +70,17 @@ def test_the_precision_that_nobody_typed_is_chosen_in_the_browser_and_says_why(w
     assert known.precision_why
     about = json.loads((web_folder / ABOUT).read_text())
     assert about["why"] == known.precision_why
+    # which one is taken hangs on the clock; what is said of each is the same each time
     judged = r"int8: loses -?\d+\.\d\d points of 20 allowed, [\d.]+ ms in int8 and [\d.]+ in fp32"
-    assert re.search(f"{judged}|int8 is slower here", known.precision_why)
-    assert (known.precision == "int8") == bool(re.search(judged, known.precision_why))
+    passed_over = r"int8 (is slower here|failed) \(.+\); fp16(:| is slower here| failed)"
+    assert re.match(f"{judged}|{passed_over}", known.precision_why)
+    assert (known.precision == "int8") == bool(re.match(judged, known.precision_why))
+    assert (known.precision == "fp16") == ("fp16: " in known.precision_why)
     assert (known.accuracy_drop is not None) == (known.precision == "int8")
     (record,) = known.verified
     assert (record.images, record.agree) == (64, 64)
-    assert record.device.endswith(", 1 thread")
+    threads = about["threads"]
+    assert record.device.endswith(f", {threads} thread{'s' if threads > 1 else ''}")
     assert "Chromium" in record.device
     assert record.tools["onnxruntime-web"] == about["onnxruntime_web"]
 
