@@ -32,7 +32,7 @@ def trace_module(
     module: nn.Module, batch: NDArray[Any], device: torch.device, *, windows: int, runs: int
 ) -> Trace:
     """Run `windows` × `runs` times with the time taken around each layer's call."""
-    given = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(device)
+    given = torch.from_numpy(np.array(batch, order="C")).to(device)  # a network may change it in place
     # events are recorded, and the allocator is asked, on the GPU that is current
     current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
     with current, torch.inference_mode():

@@ -41,9 +41,13 @@ def _gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def writable(batch: NDArray[Any]) -> NDArray[Any]:
-    """Return a batch in one piece that a tensor may share; one that may not be written to is copied."""
-    return np.require(batch, requirements=["C", "W"])
+def own_tensor(batch: NDArray[Any], device: Any) -> Any:
+    """Return a batch as a tensor that shares none of its memory: a network may change its input in place."""
+    import torch
+
+    # what is copied to a device is a copy already; numpy's is the cheaper one, for small batches above all
+    held = np.array(batch, order="C") if device.type == "cpu" else np.require(batch, None, ["C", "W"])
+    return torch.from_numpy(held).to(device)
 
 
 class PyTorchEngine(Engine):
@@ -90,7 +94,7 @@ class PyTorchEngine(Engine):
 
         self.check(batch)
         with self.within_memory(batch), torch.inference_mode():
-            output = self.call(self._laid_out(torch.from_numpy(writable(batch)).to(self.device)))
+            output = self.call(self._laid_out(own_tensor(batch, self.device)))
             outputs = output if isinstance(output, (list, tuple)) else [output]
             return [value.cpu().numpy() for value in outputs]
 
@@ -100,7 +104,7 @@ class PyTorchEngine(Engine):
         self.check(batch)
         module, device, laid_out = self.call, self.device, self._laid_out
         with self.within_memory(batch):
-            given = torch.from_numpy(writable(batch)).to(device)
+            given = own_tensor(batch, device)
         waits: dict[str, Callable[[], object]] = {
             "cuda": partial(torch.cuda.synchronize, device),
             "mps": torch.mps.synchronize,

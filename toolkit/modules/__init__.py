@@ -169,6 +169,8 @@ def _run(
     from toolkit.modules.calls import Calls
 
     modes = {part: part.training for part in module.modules()}
+    with torch.set_grad_enabled(recorded):
+        inputs = inputs.clone()  # some networks change their input in place
     calls = Calls(module, inputs, on_output)
     try:
         if any(mode is not training for mode in modes.values()):

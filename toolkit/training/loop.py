@@ -30,7 +30,7 @@ from toolkit.training.guard import CHECK_STEPS, Divergence, DivergenceGuard
 from toolkit.training.objective import Objective, main_labels
 from toolkit.training.optimisation import Average, average_share, averages, clip, optimizer_of, rate_at
 from toolkit.training.progress import Progress
-from toolkit.training.teacher import Teacher
+from toolkit.training.teacher import Teacher, distance
 from toolkit.transfer import Frozen
 from toolkit.weights import give
 
@@ -204,14 +204,15 @@ class Loop:
         share = self.setup.ranks.share(len(labels))
         own = labels[share.rows]
         self.optimizer.rate = self.rate(done.step) if rate is None else rate
-        seeding.reseed(self.setup.compute.device, self.setup.seed, seeding.DROPOUT, done.epoch, done.step)
+        wanted = self._wanted(images)  # before the student runs, which may change its input in place
+        self._reseed()
         with self.setup.compute.autocast(), self._shared.as_one(share):
             logits = logits_of(self._learner(images))
         if self.frozen is not None:
             self.frozen.insist_on(logits)
         loss = self.setup.objective.loss(_wide(logits), own)
         self.optimizer.zero_grad()
-        self._backward(_part(self._taught(loss, images, logits), share), share)
+        self._backward(_part(self._taught(loss, wanted, logits), share), share)
         if self.average:
             steps = self.setup.batches.steps
             recipe, place = self.setup.recipe, done.epoch * steps + done.step
@@ -226,12 +227,24 @@ class Loop:
             )
         )
 
-    def _taught(self, loss: Tensor, images: Tensor, logits: Tensor) -> Tensor:
+    def _reseed(self) -> None:
+        """Have what a network draws in the present step depend on the run's seed and the step alone."""
+        done = self.progress
+        seeding.reseed(self.setup.compute.device, self.setup.seed, seeding.DROPOUT, done.epoch, done.step)
+
+    def _wanted(self, images: Tensor) -> Tensor | None:
+        """Return the teacher's answers to a step's pictures; None without a teacher."""
+        if self.setup.teacher is None:
+            return None
+        self._reseed()  # a teacher may draw in eval mode, too
+        return self.setup.teacher.answers(images)
+
+    def _taught(self, loss: Tensor, wanted: Tensor | None, logits: Tensor) -> Tensor:
         """Return what the weights learn from: the labels' loss, and the teacher's in its share."""
-        teacher, recipe = self.setup.teacher, self.setup.recipe
-        if teacher is None:
+        recipe = self.setup.recipe
+        if wanted is None:
             return loss
-        told = teacher.loss(images, _wide(logits), recipe.teacher_temperature)
+        told = distance(_wide(logits), wanted, recipe.teacher_temperature)
         return (1 - recipe.teacher_share) * loss + recipe.teacher_share * told
 
     def _backward(self, loss: Tensor, share: BatchPart) -> None:

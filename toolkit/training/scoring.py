@@ -122,10 +122,11 @@ def score(
         for start in starts if ranks is None else [starts[turn] for turn in ranks.seat.of(len(starts))]:
             inputs = transform(tensor_of(np.asarray(data.images[start : start + batch])))
             truth = torch.from_numpy(np.array(data.labels[start : start + batch]))
+            mirrored = inputs.flip(3) if flip else None  # first: a network may change its input in place
             logits = logits_of(module(inputs))
-            if flip:
+            if mirrored is not None:
                 logits = torch.logaddexp(
-                    logits.log_softmax(1), logits_of(module(inputs.flip(3))).log_softmax(1)
+                    logits.log_softmax(1), logits_of(module(mirrored)).log_softmax(1)
                 ) - math.log(2)
             logits = logits.float().cpu()
             losses.append(float(functional.cross_entropy(logits, truth, reduction="sum")))

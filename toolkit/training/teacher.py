@@ -41,15 +41,19 @@ class Teacher:
     shift: Tensor
     turned: bool = False
 
-    def loss(self, images: Tensor, logits: Tensor, temperature: float) -> Tensor:
-        """Return how far a student's logits are from the teacher's, softened: their divergence times T²."""
+    def answers(self, images: Tensor) -> Tensor:
+        """Return its (N, K) logits for a student's input, of which it takes a copy."""
         with torch.no_grad(), self.compute.autocast():
             seen = images * self.scale + self.shift
             answered = logits_of(self.module(seen.flip(1) if self.turned else seen))
-        wanted = _of_classes(answered.float())
-        told = functional.log_softmax(logits / temperature, 1)
-        asked = functional.log_softmax(wanted / temperature, 1)
-        return temperature**2 * functional.kl_div(told, asked, reduction="batchmean", log_target=True)
+        return _of_classes(answered.float())
+
+
+def distance(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    """Return how far a student's logits are from the teacher's, softened: their divergence times T²."""
+    told = functional.log_softmax(logits / temperature, 1)
+    asked = functional.log_softmax(wanted / temperature, 1)
+    return temperature**2 * functional.kl_div(told, asked, reduction="batchmean", log_target=True)
 
 
 def teacher_for(

@@ -21,7 +21,7 @@ from toolkit.training import Outcome, Watcher  # noqa: E402
 from toolkit.training.compute.rule import by_rule  # noqa: E402
 from toolkit.training.data.prepare import PreparedData, prepare  # noqa: E402
 from toolkit.training.run import train  # noqa: E402
-from toolkit.training.teacher import teacher_for  # noqa: E402
+from toolkit.training.teacher import distance, teacher_for  # noqa: E402
 
 PLAIN = {"epochs": 2, "batch": 50}
 # a student's, by colour
@@ -46,8 +46,8 @@ def test_the_teacher_sees_the_students_pictures_as_it_knows_them(taught_by: Outc
     its_own = (levels - known.mean[0]) / known.std[0]
     answers = load_module(taught_by.checkpoint)(its_own)
     half = (levels - 0.5) / 0.5
-    assert float(teacher.loss(half, answers, 4.0).detach()) == pytest.approx(0, abs=1e-5)
-    assert float(teacher.loss(half, answers.flip(1), 4.0).detach()) > 0.1
+    assert float(distance(answers, teacher.answers(half), 4.0).detach()) == pytest.approx(0, abs=1e-5)
+    assert float(distance(answers.flip(1), teacher.answers(half), 4.0).detach()) > 0.1
 
 
 def wise_reading(root: Path, *, columns: int = 10, count: int = 10, **facts: Any) -> Preprocessing:
@@ -82,8 +82,8 @@ def test_a_teacher_that_takes_blue_first_is_given_blue_first_in_its_own_units(ma
     answers = teacher.module((red_first.flip(1) * 255 - mean) / std)
     mean, std = (torch.tensor(figures)[:, None, None] for figures in (MEAN, STD))
     own = (red_first - mean) / std
-    assert float(teacher.loss(own, answers, 4.0)) == pytest.approx(0, abs=1e-6)
-    assert float(teacher.loss(own.flip(1), answers, 4.0)) > 1e-5
+    assert float(distance(answers, teacher.answers(own), 4.0)) == pytest.approx(0, abs=1e-6)
+    assert float(distance(answers, teacher.answers(own.flip(1)), 4.0)) > 1e-5
 
 
 def test_a_teachers_one_score_for_two_classes_is_the_second_ones(make_job: Any) -> None:
@@ -95,9 +95,9 @@ def test_a_teachers_one_score_for_two_classes_is_the_second_ones(make_job: Any) 
     score = teacher.module(shown)[:, :1]
     # any two logits of which the second is so much the higher
     answers = torch.cat([1 - score / 2, 1 + score / 2], 1)
-    assert float(teacher.loss(shown, answers, 4.0)) == pytest.approx(0, abs=1e-6)
+    assert float(distance(answers, teacher.answers(shown), 4.0)) == pytest.approx(0, abs=1e-6)
     # the first class's score less the second's, as far beside as can be
-    assert float(teacher.loss(shown, answers.flip(1) * 9, 4.0)) > 1e-4
+    assert float(distance(answers.flip(1) * 9, teacher.answers(shown), 4.0)) > 1e-4
     wise_reading(job.root, columns=3, count=2)
     with pytest.raises(CnnkitError, match=r"3 scores, and colours has 2 classes: take a --teacher with one"):
         teacher_for(job, coloured(count=2))

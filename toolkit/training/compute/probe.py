@@ -104,7 +104,8 @@ class Trial:
         self.compute = compute
         self._module = compute.place(copy.deepcopy(module)).eval()
         layout = torch.channels_last if compute.channels_last else torch.contiguous_format
-        self._inputs = inputs.to(compute.device).contiguous(memory_format=layout)
+        # of its own: a network may change its input in place, and all candidates are to start alike
+        self._inputs = inputs.to(compute.device).clone(memory_format=layout)
         self._labels = labels.to(compute.device)
         self.gains: list[float] = []
         self.last_s = math.inf

@@ -99,10 +99,12 @@ def frozen_features(
                 seen.clear()
                 reached.clear()
                 seeding.reseed(compute.device, seed, seeding.DROPOUT, 0, len(found))
+                # first: a network may change its input in place
+                same = images.clone() if learner is None else None
                 answers = logits_of(module(images))
-                if learner is None:
+                if same is not None:
                     seeding.reseed(compute.device, 1, seeding.DROPOUT, 0, 0)
-                    others = logits_of(module(images))
+                    others = logits_of(module(same))
                     learner = _learner(tail, seen, reached, (answers, others))
                     if learner is None:
                         tell(
