@@ -13,7 +13,7 @@ from toolkit.errors import CnnkitError, CorruptError, ShapeError, needs_extra
 from toolkit.machine.packages import DISTRIBUTION, package_version
 from toolkit.models import ModelSpec
 from toolkit.passports import Passport, TensorSpec
-from toolkit.preprocessing import Preprocessing
+from toolkit.preprocessing import CHANNELS, Preprocessing
 from toolkit.publishing import publish
 from toolkit.weights import give, unshared
 
@@ -31,22 +31,25 @@ def tool_versions(*packages: str) -> dict[str, str]:
 def new_passport(
     spec: ModelSpec,
     *,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None,
     classes: tuple[str, ...],
     trained: bool,
     columns: int | None = None,
 ) -> Passport:
     """Return the passport of a fresh checkpoint of `spec`; dataset, recipe and metrics are the caller's.
 
-    `columns` is how many scores a picture gets, None for one a class.
+    `preprocessing` is None for a network that takes no pictures; its input is then the spec's. `columns` is
+    how many scores a picture gets, None for one a class.
     """
-    shape = (None, preprocessing.channels, *preprocessing.size)
+    channels, height, width = spec.input_shape
+    if preprocessing is not None:
+        channels, (height, width) = preprocessing.channels, preprocessing.size
     return Passport(
         format=CHECKPOINT,
         model=spec.name,
         precision="fp32",
         trained=trained,
-        input=TensorSpec(name="input", shape=shape, layout="NCHW"),
+        input=TensorSpec(name="input", shape=(None, channels, height, width), layout="NCHW"),
         output=TensorSpec(name="logits", shape=(None, columns or len(classes)), layout="NC"),
         classes=classes,
         preprocessing=preprocessing,
@@ -176,22 +179,23 @@ def write_untrained(
 ) -> Artifact:
     """Write seeded weights of a model, so that PyTorch and its exports share them.
 
-    The passport says trained: false; the preprocessing is the published one, else pixels / 255.
+    The passport says trained: false; the preprocessing is the published one, else pixels / 255. It is null
+    where the network takes other channels than pictures have.
     """
     with needs_extra("train"):
         import torch
     channels, height, width = spec.input_shape
-    preprocessing = (
-        dataclasses.replace(spec.published.preprocessing, size=(height, width))
-        if spec.published
-        else Preprocessing(
+    preprocessing = None
+    if spec.published:
+        preprocessing = dataclasses.replace(spec.published.preprocessing, size=(height, width))
+    elif channels in CHANNELS:
+        preprocessing = Preprocessing(
             size=(height, width),
             channels=channels,
             mean=(0.0,) * channels,
             std=(1.0,) * channels,
             formula="divide",
         )
-    )
     classes = tuple(str(index) for index in range(spec.classes))
     passport = new_passport(spec, preprocessing=preprocessing, classes=classes, trained=False)
     with torch.random.fork_rng(devices=[]):

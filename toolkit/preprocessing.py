@@ -25,6 +25,7 @@ Resize = Literal["pad", "crop", "squash"]
 Interpolation = Literal["box-bilinear", "bilinear", "bicubic", "nearest"]
 Formula = Literal["multiply", "divide"]
 
+CHANNELS = (1, 3)  # that pictures have
 FIXED_POINT = 1 << 22  # Pillow weighs 8-bit pixels in 22-bit steps
 # a long thin picture that covers the network's size would have many times its pixels
 _COVERING_PIXELS = 2 * MAX_PIXELS
@@ -81,7 +82,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Refuse what no picture can be prepared with. Raises ValueError."""
-        if self.channels not in (1, 3):
+        if self.channels not in CHANNELS:
             raise ValueError(f"channels is {self.channels}; pictures have 1 or 3")
         if min(self.size) < 1:
             raise ValueError(f"size is {self.size[0]}×{self.size[1]}; each side is at least 1")

@@ -21,7 +21,7 @@ from toolkit.inspection.layers import shadow
 from toolkit.models import ModelSpec
 from toolkit.modules import walk
 from toolkit.passports import DatasetRef
-from toolkit.preprocessing import Preprocessing
+from toolkit.preprocessing import CHANNELS, Preprocessing
 from toolkit.presence import is_there
 from toolkit.transfer import as_built
 from toolkit.weights import few, give, read_weights, unwrap, without_prefix
@@ -63,6 +63,11 @@ def import_weights(job: WeightsImport) -> tuple[Artifact, list[str]]:
     _say_published(job.model, state, said)
     state = as_built(job.model, state, own)
     channels, columns = _inputs_and_outputs(job.model, state)
+    if channels not in CHANNELS:
+        raise CnnkitError(
+            f"{job.model.name} takes {channels} channels (its input_shape), and pictures have "
+            f"{' or '.join(map(str, CHANNELS))}: import weights of such a network"
+        )
     module = _fit(job, state, channels, columns)
     if job.request.pixels.size:
         walk(module, (1, channels, *job.request.pixels.size))
@@ -122,13 +127,13 @@ def _inputs_and_outputs(spec: ModelSpec, state: Mapping[str, Tensor]) -> tuple[i
     own = _own_weights(spec)
     wider = dict(shadow(spec, channels, classes + 1).state_dict())
     found_classes = _read_off(state, own, wider, classes)
-    other = 4 - channels  # of 1 and 3
+    other = 3 if channels == 1 else 1
     found_channels = channels
     with contextlib.suppress(RuntimeError, ValueError, AssertionError):  # not every network can be of both
         found_channels = _read_off(
             state, own, dict(shadow(spec, other, classes).state_dict()), channels, other
         )
-    return found_channels if found_channels in (1, 3) else channels, max(1, found_classes)
+    return found_channels if found_channels in CHANNELS else channels, max(1, found_classes)
 
 
 def _read_off(

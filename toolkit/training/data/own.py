@@ -6,15 +6,28 @@ from pathlib import Path
 
 from toolkit.artifacts import artifact_path, check_name, writing
 from toolkit.datasets import Dataset, Split, dataset_of
-from toolkit.errors import DamagedError
+from toolkit.errors import CnnkitError, DamagedError
 from toolkit.flattening import Levels
 from toolkit.listings import Listing
 from toolkit.listings.parts import Member, members
 from toolkit.listings.records import Record, Use, record_of
+from toolkit.preprocessing import CHANNELS
 from toolkit.training import Job, Watcher
 from toolkit.training.data.looks import look, measured_levels, typed_levels
 
 DAMAGED = "damaged.txt"
+
+
+def insist_that_pictures_have_its_channels(job: Job) -> None:
+    """Raise CnnkitError where a job's network takes other channels than pictures of one's own have."""
+    model, channels = job.model, job.model.input_shape[0]
+    if channels in CHANNELS or job.grey:
+        return
+    raise CnnkitError(
+        f"{model.name} takes {channels} channels (its input_shape), and pictures have "
+        f"{' or '.join(map(str, CHANNELS))}: give it such an input_shape, or add --grey, for which it is "
+        "built with one channel"
+    )
 
 
 def load_own(

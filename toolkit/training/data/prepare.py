@@ -21,7 +21,12 @@ from toolkit.modules import shadow
 from toolkit.preprocessing import Preprocessing, fit_batch
 from toolkit.splits import Fold, evenly, folded_together, held_out
 from toolkit.training import Job, Watcher
-from toolkit.training.data.own import listed_members, load_own, record_uses
+from toolkit.training.data.own import (
+    insist_that_pictures_have_its_channels,
+    listed_members,
+    load_own,
+    record_uses,
+)
 from toolkit.training.data.statistics import pixel_figures
 from toolkit.training.recipes import insist_that_a_share_is_held_out
 from toolkit.transfer import KnownInput, figures_of, known_input, knows_stem
@@ -91,6 +96,7 @@ def insist_on_data(job: Job, folds: Sequence[str] = ()) -> bool:
             read_exclusions(job.exclude)
         return spec.has_validation
     _refuse_data_dir(job)
+    insist_that_pictures_have_its_channels(job)
     listing = spec.listed(job.dataset_name, job.reading)
     if len(listing.classes) < 2 or not listing.entries:
         held = f"{len(listing.entries)} pictures of {len(listing.classes)} classes"
@@ -145,6 +151,7 @@ def _loaded(
             data = folded_together(data)
         return data, (), None
     _refuse_data_dir(job)
+    insist_that_pictures_have_its_channels(job)
     listing = spec.listed(job.dataset_name, job.reading)
     held = listed_members(listing, watcher)
     if job.fold is not None:
