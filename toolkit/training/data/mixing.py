@@ -13,6 +13,9 @@ from toolkit.recipes import Recipe
 from toolkit.training import seeding
 
 
+_LEAST = 1e-300  # of a gamma: a sum of two is no 0
+
+
 def mixes(recipe: Recipe) -> bool:
     """Tell whether a recipe mixes pictures."""
     return bool(mixing(recipe))
@@ -67,8 +70,13 @@ def cutmix(images: Tensor, partner: Tensor, alpha: float, random: Generator) -> 
 
 
 def beta(alpha: float, count: int, random: Generator) -> Tensor:
-    """Draw from Beta(alpha, alpha), from 0 to 1, with a generator, which torch's own distribution lacks."""
+    """Draw from Beta(alpha, alpha), from 0 to 1, with a generator, which torch's own distribution lacks.
+
+    Of an alpha of thousandths both gammas may be too small for float64, which one was the greater is lost,
+    and the share would be 0 or 1 but for rounding: it is then 1, which leaves the picture unmixed.
+    """
     gammas = torch._standard_gamma(torch.full((2, count), alpha, dtype=torch.float64), generator=random)
-    first, second = gammas.clamp_(min=1e-300)
+    lost = (gammas <= _LEAST).all(0)
+    first, second = gammas.clamp_(min=_LEAST)
     shares: Tensor = first / (first + second)
-    return shares.float()
+    return shares.masked_fill_(lost, 1).float()
