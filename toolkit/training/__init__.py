@@ -179,8 +179,13 @@ HELD_OUT: Mapping[Metric, str] = {
 
 
 def rising(metric: Metric, figure: float | None) -> float | None:
-    """Return a metric's figure so that greater is better: a loss with its sign changed. None stays None."""
-    return -figure if metric == "loss" and figure is not None else figure
+    """Return a metric's figure so that greater is better: a loss with its sign changed.
+
+    None stays None, and what is not finite is None, as in what was read from JSON.
+    """
+    if figure is None or not math.isfinite(figure):
+        return None
+    return -figure if metric == "loss" else figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,12 +210,12 @@ class EpochRecord:
         """Tell whether this epoch is better in a metric, ties by loss; without held-out images, the later."""
         if self.val_accuracy is None or other.val_accuracy is None:
             return True
-        unknown = -math.inf if metric == "loss" else 0.0
-        mine, its = self.figure(metric), other.figure(metric)
-        now, then = (unknown if figure is None else figure for figure in (mine, its))
-        if now != then:
-            return now > then
-        return (self.val_loss or 0.0) < (other.val_loss or 0.0)
+        for judge in (metric, "loss"):
+            figures = self.figure(judge), other.figure(judge)
+            now, then = (-math.inf if figure is None else figure for figure in figures)
+            if now != then:
+                return now > then
+        return False
 
     def figure(self, metric: Metric) -> float | None:
         """Return the held-out figure of a metric, greater being better: a loss with its sign changed."""

@@ -277,7 +277,7 @@ class Loop:
         for loss, step in zip(tally.losses, self._pending, strict=True):
             done.loss_sum += loss * step.total
         whole = self._pending[0].labels.ndim == 1
-        done.right += int(tally.right) if whole else round(tally.right, 6)
+        done.right += int(tally.right) if whole else tally.right
         self._count_answers(tally)
         images = sum(step.total for step in self._pending)
         done.seen += images

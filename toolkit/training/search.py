@@ -9,6 +9,7 @@ a quarter of the trials go on. Imports optuna only when a search runs, and no to
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -123,9 +124,13 @@ class _Halving:
         self._plan, self._judges, self._results = plan, plan.judged(number), results
 
     def figure(self, epoch: Mapping[str, str]) -> float | None:
-        """Return the metric's figure of a row of the epochs' table, the loss with its sign changed."""
+        """Return the metric's figure of a row of the epochs' table, the loss with its sign changed.
+
+        One that is not finite is worse than every other.
+        """
         text = epoch.get(HELD_OUT[self._plan.metric])
-        return rising(self._plan.metric, float(text)) if text else None
+        figure = rising(self._plan.metric, float(text)) if text else None
+        return -math.inf if text and figure is None else figure
 
     @property
     def first_alone(self) -> bool:

@@ -11,6 +11,9 @@ from torch import Tensor
 from toolkit.training.compute.ranks import Ranks
 from toolkit.training.objective import main_labels, right_answers
 
+# of a right answer, as mixed pictures have: sums of whole ones are exact, in whatever order they are made
+_PARTS = 1 << 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepAnswers:
@@ -38,6 +41,7 @@ def tally_of(steps: Sequence[StepAnswers], classes: int, ranks: Ranks) -> Tally:
     logits = torch.cat([step.logits for step in steps])
     labels = torch.cat([step.labels for step in steps])
     scores, truth = right_answers(logits, labels).cpu().double(), main_labels(labels).cpu()
+    scores = scores.mul_(_PARTS).round_().div_(_PARTS)
     right = logits.argmax(1).cpu() == truth
     seen, hits = (torch.bincount(found, minlength=classes) for found in (truth, truth[right]))
     figures = torch.cat([losses, scores.sum()[None], seen.double(), hits.double()])

@@ -12,7 +12,6 @@ from torch.nn import functional
 from toolkit.recipes import Recipe
 from toolkit.training import seeding
 
-
 _LEAST = 1e-300  # of a gamma: a sum of two is no 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import get_args
 
@@ -115,5 +116,10 @@ def test_the_better_epoch_is_that_of_the_metric_and_ties_go_to_the_lower_loss() 
     calmer = dataclasses.replace(often, val_loss=0.3)
     assert all(calmer.better_than(often, metric) for metric in get_args(Metric))
     assert not often.better_than(calmer, "accuracy")
+    for broken in (math.nan, math.inf, None):  # None is what a resumed run reads of the others
+        lost = dataclasses.replace(often, val_loss=broken)
+        assert all(often.better_than(lost, metric) for metric in get_args(Metric))
+        assert not any(lost.better_than(often, metric) for metric in get_args(Metric))
+        assert lost.figure("loss") is None
     unheld = dataclasses.replace(often, val_accuracy=None, val_loss=None)
     assert unheld.better_than(unheld, "accuracy")  # the later, where nothing is held out

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from toolkit.models import Recipe  # noqa: E402  (after the skip)
+from tests.toolkit.training.conftest import objective_for  # noqa: E402  (after the skip)
+from toolkit.datasets import Split  # noqa: E402
+from toolkit.models import Recipe  # noqa: E402
+from toolkit.preprocessing import Preprocessing  # noqa: E402
+from toolkit.training import Watcher  # noqa: E402
+from toolkit.training.compute.format import Compute  # noqa: E402
+from toolkit.training.data.batches import InputTransform, MemoryBatches  # noqa: E402
 from toolkit.training.data.mixing import beta, cutmix, mixed, mixup  # noqa: E402
+from toolkit.training.loop import Loop, LoopSetup  # noqa: E402
 
 
 def random(seed: int = 0) -> torch.Generator:
@@ -63,3 +71,29 @@ def test_shares_of_mixup_are_drawn_from_a_beta_distribution() -> None:
         assert spread == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.01)
     _, share = mixup(torch.zeros(4, 1, 2, 2), torch.arange(4), 0.2, random())
     assert len(set(share.tolist())) == 4  # each picture has a share of its own
+
+
+def test_right_answers_of_mixed_pictures_are_as_many_however_often_a_run_saves() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 1, 4, 4), dtype=np.uint8)
+    data = Split(images=pixels, labels=np.arange(60) % 3)
+    transform = InputTransform(
+        preprocessing=Preprocessing(size=(4, 4), channels=1), device=torch.device("cpu")
+    )
+    recipe = Recipe(name="x", batch=4, mixup=0.4)
+    found = []
+    for every in (1, 4, 100):
+        torch.manual_seed(0)
+        setup = LoopSetup(
+            recipe=recipe,
+            compute=Compute(device="cpu", threads=1, arithmetic="fp32", channels_last=False),
+            seed=0,
+            batches=MemoryBatches(data, recipe, 0, transform),
+            objective=objective_for(data.labels, classes=3),
+            guard=None,
+            watcher=Watcher(),
+        )
+        loop = Loop(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)), setup)
+        loop.epoch(lambda: loop.settle() if loop.progress.step % every == 0 else None)  # noqa: B023
+        found.append(loop.progress.right)
+    assert found[0] == found[1] == found[2]
+    assert found[0] != round(found[0])
