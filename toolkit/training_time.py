@@ -24,7 +24,9 @@ def minutes_to_train(spec: ModelSpec) -> str | None:
     labels = torch.zeros(batch, dtype=torch.int64)
 
     def step() -> None:
-        torch.nn.functional.cross_entropy(logits_of(module(images)), labels).backward()  # type: ignore[no-untyped-call]
+        loss = torch.nn.functional.cross_entropy(logits_of(module(images)), labels)
+        if loss.requires_grad:  # else nothing in it learns, which `train` says
+            loss.backward()  # type: ignore[no-untyped-call]
 
     step_ms = min(timed(step, 3)[1:])  # the first step also pays for the libraries' warm-up
     minutes = step_ms / batch * dataset.train_images * recipe.epochs / 60_000

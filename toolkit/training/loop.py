@@ -27,7 +27,7 @@ from toolkit.training.data.features import FrozenFeatures, frozen_features
 from toolkit.training.data.mixing import mixed, mixes
 from toolkit.training.diagnostics import dead_layers, has_finite_weights, heard_classes, rectifies_scores
 from toolkit.training.guard import CHECK_STEPS, Divergence, DivergenceGuard
-from toolkit.training.objective import Objective, main_labels
+from toolkit.training.objective import Objective, insist_that_it_learns, main_labels
 from toolkit.training.optimisation import Average, average_share, averages, clip, optimizer_of, rate_at
 from toolkit.training.progress import Progress
 from toolkit.training.teacher import Teacher, distance
@@ -210,6 +210,7 @@ class Loop:
             logits = logits_of(self._learner(images))
         if self.frozen is not None:
             self.frozen.insist_on(logits)
+        insist_that_it_learns(self.module, logits)
         loss = self.setup.objective.loss(_wide(logits), own)
         self.optimizer.zero_grad()
         self._backward(_part(self._taught(loss, wanted, logits), share), share)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.errors import CnnkitError
+
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,16 @@ def right_answers(logits: Tensor, labels: Tensor) -> Tensor:
 def main_labels(labels: Tensor) -> Tensor:
     """Return (N,) labels: of a mixed picture, the class that most of it is of."""
     return labels if labels.ndim == 1 else labels.argmax(1)
+
+
+def insist_that_it_learns(module: nn.Module, logits: Tensor) -> None:
+    """Raise CnnkitError where a network's answers come of no weight that may change."""
+    if not logits.requires_grad:
+        raise CnnkitError(
+            f"nothing in {type(module).__name__} learns: its answers come of no weight that may change; "
+            "give it layers with weights, leave requires_grad on, and keep detach() and no_grad() out of its "
+            "forward()"
+        )
 
 
 def _entropy(shares: NDArray[np.float64]) -> float:

@@ -107,3 +107,47 @@ def test_layers_that_wait_for_a_batch_to_have_a_shape_are_refused_in_words(tmp_p
     result = CliRunner().invoke(front_door.main, ["show", "lazy", "--model-file", str(own)])
     assert result.exit_code == 1
     assert "say what comes in, as nn.Conv2d(channels, 16, 3)" in result.stderr
+
+
+STILL = """
+from torch import nn
+
+from toolkit.models import ModelSpec, Recipe
+
+
+class Still(nn.Module):
+    def __init__(self, classes, kind):
+        super().__init__()
+        self.classes, self.kind = classes, kind
+        self.head = nn.Identity() if kind == "bare" else nn.Linear(784, classes)
+        if kind == "held":
+            self.requires_grad_(False)
+
+    def forward(self, x):
+        scores = self.head(x.flatten(1))[:, : self.classes]
+        return scores.detach() if self.kind == "detached" else scores
+
+
+MODELS = [
+    ModelSpec(
+        name=kind,
+        family="own",
+        input_shape=(1, 28, 28),
+        build=lambda channels, classes, kind=kind: Still(classes, kind),
+        recipes={"default": Recipe(name="default", epochs=1)},
+    )
+    for kind in ("bare", "held", "detached")
+]
+"""
+
+
+@pytest.mark.parametrize("arithmetic", ["fp32", "measured"])
+@pytest.mark.parametrize("name", ["bare", "held", "detached"])
+def test_a_network_in_which_nothing_learns_is_refused_in_words(
+    tmp_path: Path, name: str, arithmetic: str
+) -> None:
+    own = tmp_path / "still.py"
+    own.write_text(STILL)
+    typed = {"dataset": "fashion-mnist-sample", "root": tmp_path, "model_file": own, "images": 64}
+    with pytest.raises(CnnkitError, match=r"^nothing in Still learns: its answers come of no weight"):
+        train(make_job(name, **typed, arithmetic=arithmetic))

@@ -30,6 +30,7 @@ from toolkit.outputs import logits_of
 from toolkit.training import Job
 from toolkit.training.compute.candidates import ComputeChoice
 from toolkit.training.compute.format import Compute
+from toolkit.training.objective import insist_that_it_learns
 
 _ROUNDS, _MOST_ROUNDS, _TURN_S = 3, 11, 0.012
 _ENOUGH_S = 1.2  # no further round begins after that
@@ -125,6 +126,7 @@ class Trial:
         self._module.zero_grad(set_to_none=True)
         with self.compute.autocast():
             logits = logits_of(self._module(self._inputs))
+        insist_that_it_learns(self._module, logits)
         functional.cross_entropy(logits.float(), self._labels).backward()  # type: ignore[no-untyped-call]
         if self._inputs.is_cuda:
             torch.cuda.synchronize(self._inputs.device)
