@@ -68,7 +68,10 @@ def brighten(values: Tensor, factor: Tensor) -> Tensor:
 
 def contrast(values: Tensor, factor: Tensor) -> Tensor:
     """Move levels from or towards their picture's mean grey."""
-    mean = grey(values).mean((2, 3), keepdim=True)
+    greys = grey(values)
+    if len(greys) == 1:  # torch would sum a single large picture in as many parts as it has threads
+        greys = greys.expand(2, *greys.shape[1:]).contiguous()
+    mean = greys.mean((2, 3), keepdim=True)[: len(values)]
     return (mean + (values - mean) * factor).clamp_(0, 255)
 
 

@@ -28,7 +28,7 @@ from toolkit.training.data.augmentation import (  # noqa: E402
 )
 from toolkit.training.data.draws import PictureDraws, occurrences  # noqa: E402
 from toolkit.training.data.geometry import affine  # noqa: E402
-from toolkit.training.data.operations import move  # noqa: E402
+from toolkit.training.data.operations import contrast, move  # noqa: E402
 from toolkit.training.data.randaugment import randaugment  # noqa: E402
 
 OPERATIONS = {
@@ -259,3 +259,20 @@ def test_shift_and_crop_margins_add_up() -> None:
     recipe = dataclasses.replace(OPERATIONS["shift"], crop_padding=1)
     images = pictures()
     assert torch.equal(augment(images, recipe, drawing(images)), shift(images, 3, drawing(images)))
+
+
+def test_contrast_is_the_same_of_one_large_picture_as_of_many_on_any_number_of_threads() -> None:
+    random = torch.Generator().manual_seed(1)
+    pictures = torch.rand(24, 3, 200, 200, generator=random) * 255
+    factors = torch.rand(24, 1, 1, 1, generator=random) + 0.5
+    found = {}
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for size in (1, 12):
+                parts = zip(pictures.split(size), factors.split(size), strict=True)
+                found[threads, size] = torch.cat([contrast(values, factor) for values, factor in parts])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, found[1, 12]) for one in found.values())
