@@ -33,7 +33,7 @@ hypothesis_settings.register_profile("repeated", hypothesis_settings.get_profile
 def pytest_configure(config: pytest.Config) -> None:
     """Let repeated examples hang on no order of the test files."""
     if config.getoption("--hypothesis-profile") == "repeated":
-        with contextlib.suppress(ImportError):  # of a release that has it elsewhere tests/test_drawing.py tells
+        with contextlib.suppress(ImportError):  # tests/test_drawing.py tells of a release without it
             from hypothesis.internal.conjecture import providers
 
             # it draws constants of the modules imported so far, and those differ with the files run before
