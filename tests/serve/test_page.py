@@ -541,6 +541,37 @@ def test_the_camera_is_answered_as_it_is_and_not_mirrored(browser: Any, page: Se
     context.close()
 
 
+def test_a_picture_that_is_picked_stops_the_camera_and_so_does_leaving_it_while_it_begins(
+    browser: Any, page: Server
+) -> None:
+    context = browser.new_context(permissions=["camera"])
+    visit = Visit(context, page.url)
+    visit.tab.locator("#ck-tab-camera").click()
+    visit.tab.locator("#ck-start").click()
+    visit.said("^Inverted", "#ck-seen-note")
+    visit.tab.locator("#ck-examples button").nth(1).click()
+    visit.said("Start the camera", "#ck-start")
+    visit.said("Right: its label says Trouser", "#ck-truth")
+    visit.tab.evaluate(
+        """() => {
+            const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+            window.allow = null;
+            navigator.mediaDevices.getUserMedia = async (what) => {
+                await new Promise((resolve) => (window.allow = resolve));
+                return (window.lent = await ask(what));
+            };
+        }"""
+    )
+    visit.tab.locator("#ck-start").click()
+    visit.tab.locator("#ck-tab-draw").click()
+    visit.tab.evaluate("window.allow()")
+    visit.tab.wait_for_function("window.lent?.getTracks().every((track) => track.readyState === 'ended')")
+    visit.tab.wait_for_timeout(200)
+    assert visit.text("#ck-truth") == "Right: its label says Trouser."
+    assert visit.errors == []
+    context.close()
+
+
 def test_a_camera_or_clipboard_that_is_refused_or_insecure_is_told_in_words(
     browser: Any, page: Server
 ) -> None:

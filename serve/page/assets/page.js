@@ -249,6 +249,7 @@ function showPhoto(blob, name) {
 /* ---- examples ---- */
 
 async function pick(example) {
+  camera.stop(); // its next frame would take the example's place
   state.strokes++;
   state.picture = null;
   state.picked = example;

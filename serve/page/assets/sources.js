@@ -73,6 +73,7 @@ export class Camera {
   constructor(take) {
     this.take = take;
     this.stream = null;
+    this.turn = 0;
     this.video = $("video");
     $("start").addEventListener("click", () => (this.stream ? this.stop() : this.start()));
     $("freeze").addEventListener("click", () => this.freeze());
@@ -83,8 +84,12 @@ export class Camera {
     say("source-why", "");
     if (!navigator.mediaDevices?.getUserMedia) return say("source-why", CAMERA_INSECURE);
     $("start").disabled = true;
+    const turn = ++this.turn;
     try {
-      this.stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      // stopped while the browser asked whether it may
+      if (turn !== this.turn) return stream.getTracks().forEach((track) => track.stop());
+      this.stream = stream;
       this.video.srcObject = this.stream;
       await this.video.play();
     } catch (error) {
@@ -119,13 +124,16 @@ export class Camera {
   }
 
   async freeze() {
+    const { turn } = this;
     const blob = await this.frame();
+    if (turn !== this.turn) return;
     this.video.pause();
     this.release();
     if (blob) await this.take(blob, "the camera", false);
   }
 
   stop() {
+    this.turn++;
     this.release();
     this.video.srcObject = null;
   }
