@@ -9,7 +9,8 @@ import click
 
 from toolkit.cli import parameters
 from toolkit.errors import CnnkitError
-from toolkit.training.recipes import FieldSpec, settings
+from toolkit.training.fields import FieldSpec
+from toolkit.training.recipes import settings
 
 # spellings that people know from elsewhere
 _ALIASES = {"batch": ("--batch-size",), "lr": ("--learning-rate",)}

@@ -21,7 +21,7 @@ from toolkit.commands._training_options import reading_options, start_options
 from toolkit.errors import CnnkitError
 from toolkit.splits import MOST_FOLDS
 from toolkit.training.axes import axes, axis_values
-from toolkit.training.recipes import FieldSpec
+from toolkit.training.fields import FieldSpec
 from toolkit.training.search_plan import MOST_TRIALS, USUAL
 from toolkit.training.table import Table
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from toolkit.errors import CnnkitError, unknown_name
 from toolkit.training import jobs, recipes
-from toolkit.training.recipes import FieldSpec
+from toolkit.training.fields import FieldSpec
 
 # the options of a job that a sweep may vary, beside the recipe and its fields
 _OPTIONS = (

@@ -20,7 +20,7 @@ from toolkit.published import cached, where_to_bring
 from toolkit.splits import Fold
 from toolkit.training import Job, Outcome, TrainingFigures, TrainingReport, Watcher, recipes
 from toolkit.training.compute.seats import insist_that_batches_suffice, seat_of
-from toolkit.training.recipes import FieldSpec
+from toolkit.training.fields import FieldSpec, settings_of
 from toolkit.transfer import IMAGENET, insist_on_source
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _SIZE = FieldSpec(
 @cache
 def options() -> Mapping[str, FieldSpec]:
     """Return what a job takes beside its model, data set and recipe, by name."""
-    return {**recipes.settings_of(Job), _SIZE.name: _SIZE}
+    return {**settings_of(Job), _SIZE.name: _SIZE}
 
 
 def find_option(word: str) -> FieldSpec:

@@ -65,9 +65,7 @@ def test_shares_of_mixup_are_drawn_from_a_beta_distribution() -> None:
         assert float(drawn.var()) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.04)
     for alpha in (0.03, 0.01, 0.003, 0.001, 0.0003):  # gammas that float64 cannot hold
         drawn = beta(alpha, 20_000, random())
-        spread = float(
-            (drawn - 0.5).square().mean()
-        )  # the mean is 0.5, unless a lost draw stands for both ends
+        spread = float((drawn - 0.5).square().mean())  # about 0.5, as a lost draw stands for both ends
         assert spread == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.01)
     _, share = mixup(torch.zeros(4, 1, 2, 2), torch.arange(4), 0.2, random())
     assert len(set(share.tolist())) == 4  # each picture has a share of its own
